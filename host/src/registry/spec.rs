@@ -1,0 +1,66 @@
+//! What the registry says, after all its layers were laid over each other.
+
+use plugin_api::{Kind, Settings};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where a plugin's code runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// In this process: fast, and its crash is ours.
+    InProcess,
+    /// In a worker process. The default for every plugin that this repository didn't build.
+    #[default]
+    Process,
+}
+
+impl Isolation {
+    /// The word that the registry uses.
+    pub fn word(self) -> &'static str {
+        match self {
+            Isolation::InProcess => "in-process",
+            Isolation::Process => "process",
+        }
+    }
+}
+
+/// One plugin of the registry.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PluginSpec {
+    /// Its name in the registry.
+    pub name: String,
+    /// The file, absolute. Plugins are loaded from nowhere else.
+    pub path: PathBuf,
+    /// The sha256 that the file must have.
+    pub sha256: Option<String>,
+    /// The versions that may be loaded, as Cargo writes them.
+    pub version: Option<String>,
+    /// Where its code runs.
+    pub isolation: Isolation,
+    /// Environment variables of its worker.
+    pub env: BTreeMap<String, String>,
+    /// The most memory its worker may take, in bytes.
+    pub memory: Option<u64>,
+    /// The longest one call may take.
+    pub deadline: Option<Duration>,
+    /// The registry file that names it.
+    pub named_in: PathBuf,
+}
+
+/// One model, task or judge of the registry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdapterSpec {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name in the registry: what `--model` and its siblings take.
+    pub name: String,
+    /// The plugin that holds it.
+    pub plugin: String,
+    /// Its name inside the plugin.
+    pub adapter: String,
+    /// Its settings.
+    pub settings: Settings,
+    /// Settings that `--demo` lays over these.
+    pub demo: Option<Settings>,
+}
