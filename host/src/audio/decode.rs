@@ -1,0 +1,298 @@
+//! From encoded bytes to mono samples at the clip's own rate.
+
+use std::fs::File;
+use std::io::{self, Cursor, ErrorKind, Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use symphonia::core::audio::GenericAudioBufferRef;
+use symphonia::core::errors::{Error as SymphoniaError, SeekErrorKind};
+use symphonia::core::formats::{SeekMode, SeekTo};
+use symphonia::core::io::MediaSource;
+use symphonia::core::units::Timestamp;
+
+use super::error::AudioFault;
+use super::open::{Opened, open};
+use super::{Source, Wanted};
+
+#[derive(Debug)]
+pub(super) struct Mono {
+    pub rate: u32,
+    pub channels: u16,
+    pub samples: Vec<f32>,
+    pub warnings: Vec<String>,
+}
+
+pub(super) fn decode_mono(source: Source<'_>, wanted: &Wanted) -> Result<Mono, AudioFault> {
+    let (start, end) = (
+        wanted.start.unwrap_or(0.0),
+        wanted.end.unwrap_or(f64::INFINITY),
+    );
+    // Written so that a NaN fails too.
+    if !(start >= 0.0 && start.is_finite() && end > start) {
+        return Err(AudioFault::NotASlice { start, end });
+    }
+    match source {
+        Source::File(path) => {
+            let unreadable = |error: io::Error| AudioFault::Unreadable(error.to_string());
+            let file = File::open(path).map_err(unreadable)?;
+            if !file.metadata().map_err(unreadable)?.is_file() {
+                return Err(AudioFault::Unreadable(
+                    "it is not a regular file".to_owned(),
+                ));
+            }
+            // Opened twice, not cloned: clones share one position.
+            let again = File::open(path).map_err(unreadable)?;
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            guarded(|| read(Box::new(file), again, extension, wanted))
+        }
+        Source::Bytes { bytes, name } => {
+            let extension = name.rsplit_once('.').map(|(_, extension)| extension);
+            guarded(|| {
+                read(
+                    Box::new(Cursor::new(bytes)),
+                    Cursor::new(bytes),
+                    extension,
+                    wanted,
+                )
+            })
+        }
+    }
+}
+
+/// The decoders are safe code, but on a hostile file their arithmetic can overflow, which is a panic
+/// in a debug build. It then costs this clip, not the run.
+fn guarded(read: impl FnOnce() -> Result<Mono, AudioFault>) -> Result<Mono, AudioFault> {
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(AudioFault::Damaged("the decoder gave up on it".to_owned())))
+}
+
+fn read(
+    media: Box<dyn MediaSource + '_>,
+    again: impl Read + Seek,
+    extension: Option<&str>,
+    wanted: &Wanted,
+) -> Result<Mono, AudioFault> {
+    let mut clip = open(media, again, extension)?;
+    let mut kept = Kept::new(&clip, wanted);
+    let (rate, origin) = (clip.rate, clip.origin());
+    let outside = |end: u64| AudioFault::OutsideClip {
+        start: wanted.start.unwrap_or(0.0),
+        seconds: end.saturating_sub(origin) as f64 / f64::from(rate),
+    };
+    if let Some(promised) = clip.promised {
+        if promised == 0 {
+            return Err(AudioFault::Empty);
+        }
+        if promised <= kept.from {
+            return Err(outside(promised));
+        }
+        if promised.min(kept.to) - kept.from > kept.limit as u64 {
+            return Err(AudioFault::TooLong {
+                limit: wanted.max_seconds,
+            });
+        }
+    }
+    if clip.seekable && kept.from > 0 {
+        seek(&mut clip, &mut kept)?;
+    }
+    let lost_packets = decode_packets(&mut clip, &mut kept, wanted)?;
+
+    let mut warnings = Vec::new();
+    if let Some(expected) = clip.promised
+        && kept.at < kept.to.min(expected)
+    {
+        if clip.promise_binds {
+            return Err(AudioFault::CutShort {
+                expected,
+                got: kept.at,
+            });
+        }
+        warnings.push(format!(
+            "its header promises {expected} frames, it holds {}",
+            kept.at
+        ));
+    }
+    if lost_packets > 0 {
+        warnings.push(format!(
+            "damaged packets replaced by silence: {lost_packets}"
+        ));
+    }
+    if kept.samples.is_empty() {
+        return Err(if kept.at == 0 {
+            AudioFault::Empty
+        } else {
+            outside(kept.at)
+        });
+    }
+    if let Some(at) = kept.samples.iter().position(|sample| !sample.is_finite()) {
+        return Err(AudioFault::NotFinite {
+            frame: at as u64 + kept.from - origin,
+        });
+    }
+    Ok(Mono {
+        rate,
+        channels: kept.channels,
+        samples: kept.samples,
+        warnings,
+    })
+}
+
+/// The wanted part of the stream, as far as it has been decoded. Positions count decoded frames.
+struct Kept {
+    from: u64,
+    to: u64,
+    at: u64,
+    limit: usize,
+    samples: Vec<f32>,
+    channels: u16,
+}
+
+impl Kept {
+    fn new(clip: &Opened<'_>, wanted: &Wanted) -> Self {
+        let origin = clip.origin();
+        let frames = |seconds: f64| (seconds * f64::from(clip.rate)).round() as u64;
+        let mut to = wanted
+            .end
+            .map_or(u64::MAX, |end| origin.saturating_add(frames(end)));
+        if let Some(edit) = clip.edit {
+            to = to.min(
+                edit.frames
+                    .map_or(u64::MAX, |frames| origin.saturating_add(frames)),
+            );
+            // The table of packet lengths knows the end to the frame, where the edit list may know it
+            // to the millisecond only.
+            to = to.min(clip.promised.unwrap_or(u64::MAX));
+        }
+        Kept {
+            from: origin.saturating_add(frames(wanted.start.unwrap_or(0.0))),
+            to,
+            at: 0,
+            limit: frames(wanted.max_seconds) as usize,
+            samples: Vec::new(),
+            channels: 0,
+        }
+    }
+
+    /// Takes the next `frames` frames of the stream and keeps what is wanted of them.
+    /// False: they would make the clip longer than the limit.
+    fn take(&mut self, frames: usize, mono: impl Fn(usize) -> f32) -> bool {
+        let skip = self.from.saturating_sub(self.at).min(frames as u64) as usize;
+        let end = self.to.saturating_sub(self.at).min(frames as u64) as usize;
+        self.at = self.at.saturating_add(frames as u64);
+        if self.samples.len() + end.saturating_sub(skip) > self.limit {
+            return false;
+        }
+        self.samples.extend((skip..end).map(mono));
+        true
+    }
+}
+
+fn seek(clip: &mut Opened<'_>, kept: &mut Kept) -> Result<(), AudioFault> {
+    let to = SeekTo::Timestamp {
+        ts: Timestamp::new(i64::try_from(kept.from).unwrap_or(i64::MAX)),
+        track_id: clip.track_id,
+    };
+    match clip.format.seek(SeekMode::Accurate, to) {
+        Ok(found) => {
+            kept.at = u64::try_from(found.actual_ts.get()).unwrap_or(0);
+            clip.decoder.reset();
+            Ok(())
+        }
+        // A header without a frame count: reading from the start finds the place, or that there is none.
+        Err(SymphoniaError::SeekError(SeekErrorKind::Unseekable)) => Ok(()),
+        Err(error) => Err(AudioFault::Damaged(error.to_string())),
+    }
+}
+
+/// Decodes to the end of the wanted part or of the clip, and returns how many packets were damaged.
+fn decode_packets(
+    clip: &mut Opened<'_>,
+    kept: &mut Kept,
+    wanted: &Wanted,
+) -> Result<u64, AudioFault> {
+    let too_long = AudioFault::TooLong {
+        limit: wanted.max_seconds,
+    };
+    let (mut sound, mut lost) = (0_u64, 0_u64);
+    let mut interleaved = Vec::new();
+    while kept.at < kept.to {
+        let packet = match clip.format.next_packet() {
+            Ok(Some(packet)) if packet.track_id == clip.track_id => packet,
+            Ok(Some(_)) => continue,
+            Ok(None) => break,
+            // Whether an end in the middle of a packet is an error is for the frame count to say.
+            Err(SymphoniaError::IoError(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                break;
+            }
+            Err(SymphoniaError::IoError(error)) => {
+                return Err(AudioFault::Unreadable(error.to_string()));
+            }
+            Err(SymphoniaError::ResetRequired) => {
+                return Err(AudioFault::Unsupported(
+                    "a chain of several streams".to_owned(),
+                ));
+            }
+            Err(error) => return Err(AudioFault::Damaged(error.to_string())),
+        };
+        let fits = match clip.decoder.decode(&packet) {
+            Ok(buffer) => {
+                sound += 1;
+                if buffer.frames() > 0 && buffer.spec().rate() != clip.rate {
+                    return Err(AudioFault::Unsupported(
+                        "a change of sample rate".to_owned(),
+                    ));
+                }
+                keep_mono(&buffer, &mut interleaved, kept)
+            }
+            Err(SymphoniaError::Unsupported(why)) if sound == 0 => {
+                return Err(AudioFault::Unsupported(format!("its codec ({why})")));
+            }
+            Err(
+                SymphoniaError::DecodeError(_)
+                | SymphoniaError::IoError(_)
+                | SymphoniaError::Unsupported(_),
+            ) if !clip.lossless => {
+                lost += 1;
+                // The clock of every lossy format read here ticks once a frame, m4a's nearly always.
+                kept.take(
+                    usize::try_from(packet.dur.get()).unwrap_or(usize::MAX),
+                    |_| 0.0,
+                )
+            }
+            // A wav cut in the middle of a frame: the count of frames says it better.
+            Err(SymphoniaError::IoError(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                break;
+            }
+            Err(error) => return Err(AudioFault::Damaged(error.to_string())),
+        };
+        if !fits {
+            return Err(too_long);
+        }
+    }
+    // Bytes that are no audio at all can look like the start of an mp3 here and there.
+    if lost > sound {
+        return Err(AudioFault::Damaged(format!(
+            "{lost} of its {} packets",
+            lost + sound
+        )));
+    }
+    Ok(lost)
+}
+
+/// Integers are divided by 2^(bits - 1), as libsndfile does, not by the largest value.
+fn keep_mono(
+    buffer: &GenericAudioBufferRef<'_>,
+    interleaved: &mut Vec<f32>,
+    kept: &mut Kept,
+) -> bool {
+    let channels = buffer.num_planes();
+    if buffer.frames() == 0 || channels == 0 {
+        return true;
+    }
+    kept.channels = u16::try_from(channels).unwrap_or(u16::MAX);
+    buffer.copy_to_vec_interleaved(interleaved);
+    kept.take(buffer.frames(), |frame| {
+        let frame = &interleaved[frame * channels..][..channels];
+        frame.iter().sum::<f32>() / channels as f32
+    })
+}
