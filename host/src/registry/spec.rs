@@ -1,6 +1,7 @@
 //! What the registry says, after all its layers were laid over each other.
 
-use plugin_api::{Kind, Settings};
+use plugin_api::Kind;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,7 +61,18 @@ pub struct AdapterSpec {
     /// Its name inside the plugin.
     pub adapter: String,
     /// Its settings.
-    pub settings: Settings,
+    pub settings: BTreeMap<String, Given>,
     /// Settings that `--demo` lays over these.
-    pub demo: Option<Settings>,
+    pub demo: Option<BTreeMap<String, Given>>,
+}
+
+/// A setting as it was given, and where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Given {
+    /// The value; from the command line it is always text.
+    pub value: Value,
+    /// The folder that a relative path in it starts from.
+    pub base: PathBuf,
+    /// Where it was given, for messages: a file, or a flag.
+    pub place: String,
 }
