@@ -21,7 +21,7 @@ use abi_stable::package_version_strings;
 use abi_stable::sabi_trait::TD_Opaque;
 use abi_stable::sabi_types::{RRef, VersionStrings};
 use abi_stable::std_types::{RArc, RBox, RErr, ROk, RResult, RStr, RString, RVec};
-use abi_stable::type_layout::TLFieldOrFunction;
+use abi_stable::type_layout::{TLFieldOrFunction, TypeLayout};
 use abi_stable::{sabi_trait, StableAbi};
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
@@ -31,6 +31,10 @@ use std::sync::{Arc, OnceLock};
 
 /// The symbol that a plugin exports, as `abi_stable` names it.
 pub const ROOT_SYMBOL: &str = "_1as_0lib_1header_0root_bmodule_bloader";
+
+/// The method that every adapter answers by panicking, so that a host can prove that a plugin's panics are caught:
+/// whether they are depends on how its author built it. Like any panic it poisons the adapter. Since 1.1.
+pub const PANIC_ON_PURPOSE: &str = "panic-on-purpose";
 
 /// Samples that several owners share without copying, also across the boundary.
 #[derive(Clone)]
@@ -277,7 +281,10 @@ impl AbiAdapter for Guarded {
             return RErr(Error::new(Code::POISONED, "this adapter panicked before and must be made anew").into());
         }
         let method = method.as_str();
-        let outcome = guard(method, || self.adapter.call(method, input.into(), host));
+        let outcome = guard(method, || match method {
+            PANIC_ON_PURPOSE => panic!("on purpose, since the host asked for it"),
+            _ => self.adapter.call(method, input.into(), host),
+        });
         if matches!(&outcome, Err(error) if error.code == Code::PANIC) {
             self.poisoned.store(true, Ordering::Release);
         }
@@ -288,7 +295,10 @@ impl AbiAdapter for Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         // SAFETY: this is the only place that drops it, and nothing reads it afterwards.
-        let dropped = guard("drop", || Ok(unsafe { ManuallyDrop::drop(&mut self.adapter) }));
+        let dropped = guard("drop", || {
+            unsafe { ManuallyDrop::drop(&mut self.adapter) };
+            Ok(())
+        });
         if let Err(error) = dropped {
             crate::log(crate::Level::Error, &error.to_string());
         }
@@ -382,20 +392,16 @@ impl Plugin {
     ///
     /// The check is one-directional: it accepts a newer minor version as the implementation of an older interface and
     /// refuses the opposite. So it is asked both ways, and one of them is enough: an older plugin lacks suffixes whose
-    /// absence reads as `None`. Each check gets fresh globals, or results would depend on the order of loading.
+    /// absence reads as `None`.
     pub fn open(header: &'static LibHeader) -> std::result::Result<Plugin, Refusal> {
         let Some(theirs) = header.layout() else {
             return Err(Refusal::Unusable("it carries no description of its layout".to_owned()));
         };
-        let ours = <PluginModRef as StableAbi>::LAYOUT;
-        let check = |a, b| check_layout_compatibility_with_globals(a, b, &CheckingGlobals::new());
-        if let Err(errors) = check(ours, theirs) {
-            if check(theirs, ours).is_err() {
-                return Err(Refusal::Layout {
-                    theirs: header.version_strings().version.to_string(),
-                    differences: differences(&errors),
-                });
-            }
+        if let Err(errors) = either_way(<PluginModRef as StableAbi>::LAYOUT, theirs) {
+            return Err(Refusal::Layout {
+                theirs: header.version_strings().version.to_string(),
+                differences: differences(&errors),
+            });
         }
         // SAFETY: the layouts were found to be compatible just above.
         let module = unsafe { header.unchecked_layout::<PluginModRef>() };
@@ -428,6 +434,13 @@ impl Plugin {
         );
         crossed(made).map(|adapter: AdapterBox| Arc::new(Remote(adapter)) as Arc<dyn Adapter>)
     }
+}
+
+/// Whether one layout can stand for the other. Each check gets fresh globals: the checker's own live as long as the
+/// process, and what it saw of one plugin would make it refuse the next.
+fn either_way(ours: &'static TypeLayout, theirs: &'static TypeLayout) -> std::result::Result<(), AbiInstabilityErrors> {
+    let check = |a, b| check_layout_compatibility_with_globals(a, b, &CheckingGlobals::new());
+    check(ours, theirs).or_else(|errors| check(theirs, ours).map_err(|_| errors))
 }
 
 /// Turns the structured errors of the checker, whose stock text has hundreds of kilobytes, into a line each.
@@ -553,3 +566,6 @@ impl<H: AsCallbacks> AbiHost for HostSide<'_, H> {
         self.guarded(true, |host| host.stop_asked())
     }
 }
+
+#[cfg(test)]
+mod tests;

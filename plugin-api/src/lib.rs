@@ -81,7 +81,7 @@ pub const RUSTC: &str = env!("PLUGIN_API_RUSTC");
 
 /// What a host needs to open a library: the header's type, its symbol, and the check.
 pub mod loading {
-    pub use crate::abi::{AbiHeaderRef, Plugin, Refusal, ROOT_SYMBOL};
+    pub use crate::abi::{AbiHeaderRef, Plugin, Refusal, PANIC_ON_PURPOSE, ROOT_SYMBOL};
 }
 
 /// What the macros expand to. Not part of the contract.

@@ -1,0 +1,242 @@
+//! The traps of the boundary, each sprung: panics in every place, layouts that grew, samples that must not be copied.
+
+use super::*;
+use crate::{register_model, Message};
+use crate::{Call, Clip, Model, ModelCard, Prompt, Reply};
+
+static HEADER: LibHeader = lib_header();
+
+/// Breaks in the way that the prompt names.
+struct Breaker;
+
+impl Model for Breaker {
+    fn card(&self) -> ModelCard {
+        ModelCard::text("breaker")
+    }
+
+    fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
+        match prompt.last_user_text().as_str() {
+            "panic" => panic!("the model is unwell"),
+            "payload" => std::panic::panic_any(Bomb),
+            "token" => Ok(Reply::text(call.token("a piece").to_string())),
+            "address" => Ok(Reply::text(format!("{:p}", prompt.clips[0].samples()))),
+            text => Ok(Reply::text(text)),
+        }
+    }
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+struct DropsBadly(#[allow(dead_code)] Bomb);
+
+impl Model for DropsBadly {
+    fn card(&self) -> ModelCard {
+        ModelCard::text("drops-badly")
+    }
+
+    fn reply(&mut self, _prompt: &Prompt, _call: &mut Call) -> Result<Reply> {
+        Ok(Reply::text("still here"))
+    }
+}
+
+register_model!("breaker", "Breaks as it is told", |_settings| Ok(Breaker));
+register_model!("drops-badly", "Panics when it is dropped", |_settings| Ok(DropsBadly(
+    Bomb
+)));
+register_model!("never", "Panics when it is made", |_settings| -> Result<Breaker> {
+    panic!("no model today")
+});
+
+fn plugin() -> Plugin {
+    Plugin::open(&HEADER).expect("this very crate's layout fits itself")
+}
+
+fn made(name: &str) -> Arc<dyn Adapter> {
+    let adapter = plugin().make(Kind::Model, name, &Settings::default());
+    adapter.expect("the adapter is registered above")
+}
+
+fn ask(adapter: &dyn Adapter, text: &str, host: &dyn Callbacks) -> Result<Reply> {
+    let input = Parcel::of(&Prompt::new([Message::user(text)]))?;
+    adapter.call("reply", input, host)?.read()
+}
+
+#[track_caller]
+fn check(text: &str, host: &dyn Callbacks, code: Code, says: &str) -> Arc<dyn Adapter> {
+    let adapter = made("breaker");
+    let error = ask(adapter.as_ref(), text, host).expect_err("it was told to break");
+    assert_eq!(error.code, code, "{error}");
+    assert!(error.message.contains(says), "{error}");
+    adapter
+}
+
+#[test]
+fn a_panic_becomes_an_error_and_the_adapter_answers_no_more() {
+    let adapter = check("panic", &crate::Silent, Code::PANIC, "the model is unwell");
+    let error = ask(adapter.as_ref(), "hello", &crate::Silent).expect_err("it is poisoned");
+    assert_eq!(error.code, Code::POISONED);
+    assert_eq!(
+        ask(made("breaker").as_ref(), "hello", &crate::Silent)
+            .expect("a new one")
+            .text,
+        "hello"
+    );
+}
+
+#[test]
+fn a_payload_that_panics_when_dropped_is_not_dropped() {
+    check("payload", &crate::Silent, Code::PANIC, "a payload that is no text");
+}
+
+#[test]
+fn a_panic_in_drop_stays_inside() {
+    let adapter = made("drops-badly");
+    assert_eq!(
+        ask(adapter.as_ref(), "", &crate::Silent)
+            .expect("it only drops badly")
+            .text,
+        "still here"
+    );
+    drop(adapter);
+}
+
+#[test]
+fn a_panic_while_an_adapter_is_made_is_an_error() {
+    let error = plugin()
+        .make(Kind::Model, "never", &Settings::default())
+        .err()
+        .expect("it panics");
+    assert_eq!(error.code, Code::PANIC);
+    assert!(error.message.contains("no model today"), "{error}");
+}
+
+#[test]
+fn a_host_can_ask_for_a_panic() {
+    let adapter = made("breaker");
+    let error = adapter
+        .call(PANIC_ON_PURPOSE, Parcel::default(), &crate::Silent)
+        .expect_err("it was asked to");
+    assert_eq!(error.code, Code::PANIC);
+    let error = adapter
+        .call("card", Parcel::default(), &crate::Silent)
+        .expect_err("it is poisoned");
+    assert_eq!(error.code, Code::POISONED);
+}
+
+/// A host whose every callback panics.
+struct PanickingHost;
+
+impl Callbacks for PanickingHost {
+    fn ask(&self, _what: &str, _input: Parcel) -> Result<Parcel> {
+        panic!("the host is unwell")
+    }
+
+    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+        panic!("the host is unwell")
+    }
+
+    fn stop_asked(&self) -> bool {
+        panic!("the host is unwell")
+    }
+}
+
+#[test]
+fn a_panic_of_the_host_is_not_blamed_on_the_plugin() {
+    let adapter = check(
+        "token",
+        &PanickingHost,
+        Code::OTHER,
+        "the host's own side panicked during `reply`",
+    );
+    assert_eq!(
+        ask(adapter.as_ref(), "hello", &crate::Silent)
+            .expect("not poisoned")
+            .text,
+        "hello"
+    );
+}
+
+#[test]
+fn a_host_is_introduced_once() {
+    plugin().init(Box::new(crate::Silent)).expect("the first introduction");
+    let error = plugin().init(Box::new(crate::Silent)).expect_err("the second");
+    assert!(error.message.contains("introduced to a host before"), "{error}");
+}
+
+#[test]
+fn samples_cross_without_a_copy() {
+    let clip = Clip::new(16_000, vec![0.25; 480_000]);
+    let address = format!("{:p}", clip.samples());
+    let mut input = Parcel::of(&Prompt::new([Message::user("address")])).expect("a plain prompt");
+    input.clips = vec![clip];
+    let reply: Reply = made("breaker")
+        .call("reply", input, &crate::Silent)
+        .and_then(|it| it.read())
+        .expect("an answer");
+    assert_eq!(reply.text, address);
+}
+
+#[test]
+fn about_is_sorted_by_kind_and_name() {
+    let notes: Vec<crate::AdapterNote> = serde_json::from_str(&plugin().about()).expect("a list of notes");
+    let names: Vec<_> = notes.iter().map(|note| note.name.as_str()).collect();
+    assert_eq!(names, ["breaker", "drops-badly", "never"]);
+}
+
+// --- layouts that grew -------------------------------------------------------------------------------------------
+
+macro_rules! root_module {
+    ($version:ident { $($field:tt)* }) => {
+        #[allow(dead_code)] // only the layouts are looked at
+        mod $version {
+            use abi_stable::StableAbi;
+
+            #[repr(C)]
+            #[derive(StableAbi)]
+            #[sabi(kind(Prefix(prefix_ref = RootRef)))]
+            #[sabi(missing_field(option))]
+            pub struct Root { $($field)* }
+
+            pub fn layout() -> &'static abi_stable::type_layout::TypeLayout {
+                <RootRef as StableAbi>::LAYOUT
+            }
+        }
+    };
+}
+
+root_module!(older { #[sabi(last_prefix_field)] pub init: extern "C" fn() });
+root_module!(today { #[sabi(last_prefix_field)] pub init: extern "C" fn(), pub second: extern "C" fn() });
+root_module!(newer { #[sabi(last_prefix_field)] pub init: extern "C" fn(), pub second: extern "C" fn(), pub third: extern "C" fn(u8) });
+root_module!(forked { #[sabi(last_prefix_field)] pub init: extern "C" fn(u64), pub second: extern "C" fn() });
+
+#[test]
+fn the_checker_alone_refuses_every_older_minor() {
+    // Why the check is asked both ways. Should this ever fail, one way is enough.
+    let one_way = |a, b| check_layout_compatibility_with_globals(a, b, &CheckingGlobals::new());
+    assert!(one_way(today::layout(), newer::layout()).is_ok());
+    assert!(one_way(today::layout(), older::layout()).is_err());
+}
+
+#[test]
+fn older_and_newer_minors_fit_in_every_order_of_loading() {
+    let (older, newer) = (older::layout(), newer::layout());
+    for theirs in [older, newer, older, newer, newer, older] {
+        assert!(either_way(today::layout(), theirs).is_ok());
+    }
+}
+
+#[test]
+fn a_layout_that_differs_is_named_in_a_line() {
+    let errors = either_way(today::layout(), forked::layout()).expect_err("a parameter more");
+    let lines = differences(&errors);
+    assert!(!lines.is_empty() && lines.len() <= 8, "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("init")), "{lines:?}");
+    assert!(lines.iter().all(|line| line.len() < 200), "{lines:?}");
+}
