@@ -1,3 +1,4 @@
 pub mod audio;
 pub mod failure;
+pub mod plugin;
 pub mod registry;

@@ -1,0 +1,127 @@
+//! Plugins: from a file that the registry names to adapters that can be called, in this process or in a worker.
+//!
+//! The order is the point. Who could have written the file, what it says of itself, whether we speak the same version:
+//! all of that is asked before any of its code runs, and the bytes that were asked about are the bytes that are loaded.
+
+pub mod elf;
+mod loader;
+mod log;
+pub mod note;
+mod renew;
+pub mod trust;
+
+pub(crate) use loader::load;
+pub(crate) use log::log;
+pub use log::{LogSink, set_log_sink};
+pub use note::Note;
+pub(crate) use renew::{InProcess, Instance, Renewing};
+
+use crate::failure::{Doing, Exit, Failure, Result};
+use crate::registry::spec::{Isolation, PluginSpec};
+use plugin_api::loading::Plugin;
+use plugin_api::{Adapter, Error, Kind, Settings};
+use std::sync::Arc;
+
+/// A plugin that was checked and, when it lives in this process, loaded.
+pub struct OpenPlugin {
+    spec: PluginSpec,
+    note: Note,
+    admitted: trust::Admitted,
+    /// None when each of its adapters gets a worker.
+    here: Option<Plugin>,
+}
+
+/// An adapter, ready to be called.
+pub struct OpenAdapter {
+    /// Calls it. After a panic, or the death of its worker, the next call makes it anew.
+    pub adapter: Arc<dyn Adapter>,
+    /// Its worker, when it lives in one.
+    pub control: Option<Arc<dyn WorkerControl>>,
+}
+
+/// What can be done to a worker from outside of its calls.
+pub trait WorkerControl: Send + Sync {
+    /// Ends it. Every call that is pending returns this error.
+    fn kill(&self, why: Error);
+
+    /// Its process, while it lives.
+    fn pid(&self) -> Option<u32>;
+
+    /// The most memory it held at a time, while it lives.
+    fn peak_memory_bytes(&self) -> Option<u64>;
+}
+
+/// Checks a plugin and, unless its registry entry gives it workers, loads it.
+pub fn open(spec: &PluginSpec) -> Result<Arc<OpenPlugin>> {
+    refuse_what_needs_a_worker(spec)?;
+    let admitted = trust::admit(spec)?;
+    let look = elf::look(&admitted.copy, &spec.path)?;
+    let note = Note::of(&look, &spec.path)?;
+    note.check_api()?;
+    note.check_version(spec.version.as_deref())?;
+    note::check_build(&look, &spec.path)?;
+    let here = match spec.isolation {
+        Isolation::Process => None,
+        Isolation::InProcess if note.panic != "unwind" => {
+            let message = format!("plugin `{}` was built with `panic = \"{}\"`", spec.name, note.panic);
+            return Err(Failure::refused(message)
+                .cause("its first panic would end the host")
+                .help("give it `isolation = \"process\"`, or build it with `panic = \"unwind\"`"));
+        }
+        Isolation::InProcess => Some(load(&spec.name, &admitted.sha256, &admitted.copy)?),
+    };
+    Ok(Arc::new(OpenPlugin {
+        spec: spec.clone(),
+        note,
+        admitted,
+        here,
+    }))
+}
+
+fn refuse_what_needs_a_worker(spec: &PluginSpec) -> Result<()> {
+    let given = match spec.isolation {
+        Isolation::Process => return Ok(()),
+        Isolation::InProcess if !spec.env.is_empty() => "env",
+        Isolation::InProcess if spec.memory.is_some() => "memory",
+        Isolation::InProcess => return Ok(()),
+    };
+    let message = format!("plugin `{}` has `{given}`, which one in this process can't have", spec.name);
+    Err(Failure::usage(message).help(format!("give it `isolation = \"process\"`, or take `{given}` away")))
+}
+
+impl OpenPlugin {
+    /// What its file says of it.
+    pub fn note(&self) -> &Note {
+        &self.note
+    }
+
+    /// The sha256 of its file.
+    pub fn sha256(&self) -> &str {
+        &self.admitted.sha256
+    }
+
+    /// The registry's entry it was opened by.
+    pub fn spec(&self) -> &PluginSpec {
+        &self.spec
+    }
+
+    /// Makes one of its adapters, by the name it has inside the plugin.
+    pub fn make(&self, kind: Kind, name: &str, settings: &Settings) -> Result<OpenAdapter> {
+        self.note.adapter(kind, name)?;
+        let what = format!("{kind} `{name}` of plugin `{}`", self.spec.name);
+        let failed = |error: Error| Failure::from(error.context(format!("{what} can't be made")));
+        let Some(plugin) = self.here else {
+            return Err(Failure::refused("workers"));
+        };
+        let (made_of, settings) = (name.to_owned(), settings.clone());
+        let make = move || {
+            let adapter = plugin.make(kind, &made_of, &settings)?;
+            Ok(Arc::new(InProcess::new(adapter)) as Arc<dyn Instance>)
+        };
+        let renewing = Renewing::new(what.clone(), Box::new(make)).map_err(failed)?;
+        Ok(OpenAdapter {
+            adapter: Arc::new(renewing),
+            control: None,
+        })
+    }
+}
