@@ -23,10 +23,7 @@ pub(super) struct Mono {
 }
 
 pub(super) fn decode_mono(source: Source<'_>, wanted: &Wanted) -> Result<Mono, AudioFault> {
-    let (start, end) = (
-        wanted.start.unwrap_or(0.0),
-        wanted.end.unwrap_or(f64::INFINITY),
-    );
+    let (start, end) = (wanted.start.unwrap_or(0.0), wanted.end.unwrap_or(f64::INFINITY));
     // Written so that a NaN fails too.
     if !(start >= 0.0 && start.is_finite() && end > start) {
         return Err(AudioFault::NotASlice { start, end });
@@ -36,9 +33,7 @@ pub(super) fn decode_mono(source: Source<'_>, wanted: &Wanted) -> Result<Mono, A
             let unreadable = |error: io::Error| AudioFault::Unreadable(error.to_string());
             let file = File::open(path).map_err(unreadable)?;
             if !file.metadata().map_err(unreadable)?.is_file() {
-                return Err(AudioFault::Unreadable(
-                    "it is not a regular file".to_owned(),
-                ));
+                return Err(AudioFault::Unreadable("it is not a regular file".to_owned()));
             }
             // Opened twice, not cloned: clones share one position.
             let again = File::open(path).map_err(unreadable)?;
@@ -47,14 +42,7 @@ pub(super) fn decode_mono(source: Source<'_>, wanted: &Wanted) -> Result<Mono, A
         }
         Source::Bytes { bytes, name } => {
             let extension = name.rsplit_once('.').map(|(_, extension)| extension);
-            guarded(|| {
-                read(
-                    Box::new(Cursor::new(bytes)),
-                    Cursor::new(bytes),
-                    extension,
-                    wanted,
-                )
-            })
+            guarded(|| read(Box::new(Cursor::new(bytes)), Cursor::new(bytes), extension, wanted))
         }
     }
 }
@@ -102,20 +90,12 @@ fn read(
         && kept.at < kept.to.min(expected)
     {
         if clip.promise_binds {
-            return Err(AudioFault::CutShort {
-                expected,
-                got: kept.at,
-            });
+            return Err(AudioFault::CutShort { expected, got: kept.at });
         }
-        warnings.push(format!(
-            "its header promises {expected} frames, it holds {}",
-            kept.at
-        ));
+        warnings.push(format!("its header promises {expected} frames, it holds {}", kept.at));
     }
     if lost_packets > 0 {
-        warnings.push(format!(
-            "damaged packets replaced by silence: {lost_packets}"
-        ));
+        warnings.push(format!("damaged packets replaced by silence: {lost_packets}"));
     }
     if kept.samples.is_empty() {
         return Err(if kept.at == 0 {
@@ -151,14 +131,9 @@ impl Kept {
     fn new(clip: &Opened<'_>, wanted: &Wanted) -> Self {
         let origin = clip.origin();
         let frames = |seconds: f64| (seconds * f64::from(clip.rate)).round() as u64;
-        let mut to = wanted
-            .end
-            .map_or(u64::MAX, |end| origin.saturating_add(frames(end)));
+        let mut to = wanted.end.map_or(u64::MAX, |end| origin.saturating_add(frames(end)));
         if let Some(edit) = clip.edit {
-            to = to.min(
-                edit.frames
-                    .map_or(u64::MAX, |frames| origin.saturating_add(frames)),
-            );
+            to = to.min(edit.frames.map_or(u64::MAX, |frames| origin.saturating_add(frames)));
             // The table of packet lengths knows the end to the frame, where the edit list may know it
             // to the millisecond only.
             to = to.min(clip.promised.unwrap_or(u64::MAX));
@@ -205,11 +180,7 @@ fn seek(clip: &mut Opened<'_>, kept: &mut Kept) -> Result<(), AudioFault> {
 }
 
 /// Decodes to the end of the wanted part or of the clip, and returns how many packets were damaged.
-fn decode_packets(
-    clip: &mut Opened<'_>,
-    kept: &mut Kept,
-    wanted: &Wanted,
-) -> Result<u64, AudioFault> {
+fn decode_packets(clip: &mut Opened<'_>, kept: &mut Kept, wanted: &Wanted) -> Result<u64, AudioFault> {
     let too_long = AudioFault::TooLong {
         limit: wanted.max_seconds,
     };
@@ -228,9 +199,7 @@ fn decode_packets(
                 return Err(AudioFault::Unreadable(error.to_string()));
             }
             Err(SymphoniaError::ResetRequired) => {
-                return Err(AudioFault::Unsupported(
-                    "a chain of several streams".to_owned(),
-                ));
+                return Err(AudioFault::Unsupported("a chain of several streams".to_owned()));
             }
             Err(error) => return Err(AudioFault::Damaged(error.to_string())),
         };
@@ -238,26 +207,19 @@ fn decode_packets(
             Ok(buffer) => {
                 sound += 1;
                 if buffer.frames() > 0 && buffer.spec().rate() != clip.rate {
-                    return Err(AudioFault::Unsupported(
-                        "a change of sample rate".to_owned(),
-                    ));
+                    return Err(AudioFault::Unsupported("a change of sample rate".to_owned()));
                 }
                 keep_mono(&buffer, &mut interleaved, kept)
             }
             Err(SymphoniaError::Unsupported(why)) if sound == 0 => {
                 return Err(AudioFault::Unsupported(format!("its codec ({why})")));
             }
-            Err(
-                SymphoniaError::DecodeError(_)
-                | SymphoniaError::IoError(_)
-                | SymphoniaError::Unsupported(_),
-            ) if !clip.lossless => {
+            Err(SymphoniaError::DecodeError(_) | SymphoniaError::IoError(_) | SymphoniaError::Unsupported(_))
+                if !clip.lossless =>
+            {
                 lost += 1;
                 // The clock of every lossy format read here ticks once a frame, m4a's nearly always.
-                kept.take(
-                    usize::try_from(packet.dur.get()).unwrap_or(usize::MAX),
-                    |_| 0.0,
-                )
+                kept.take(usize::try_from(packet.dur.get()).unwrap_or(usize::MAX), |_| 0.0)
             }
             // A wav cut in the middle of a frame: the count of frames says it better.
             Err(SymphoniaError::IoError(error)) if error.kind() == ErrorKind::UnexpectedEof => {
@@ -271,20 +233,13 @@ fn decode_packets(
     }
     // Bytes that are no audio at all can look like the start of an mp3 here and there.
     if lost > sound {
-        return Err(AudioFault::Damaged(format!(
-            "{lost} of its {} packets",
-            lost + sound
-        )));
+        return Err(AudioFault::Damaged(format!("{lost} of its {} packets", lost + sound)));
     }
     Ok(lost)
 }
 
 /// Integers are divided by 2^(bits - 1), as libsndfile does, not by the largest value.
-fn keep_mono(
-    buffer: &GenericAudioBufferRef<'_>,
-    interleaved: &mut Vec<f32>,
-    kept: &mut Kept,
-) -> bool {
+fn keep_mono(buffer: &GenericAudioBufferRef<'_>, interleaved: &mut Vec<f32>, kept: &mut Kept) -> bool {
     let channels = buffer.num_planes();
     if buffer.frames() == 0 || channels == 0 {
         return true;

@@ -18,11 +18,7 @@ pub(super) struct Edit {
 }
 
 /// The first edit of the track, or `None` where there is none or the boxes are not as expected.
-pub(super) fn first_edit(
-    file: &mut (impl Read + Seek),
-    track_id: u32,
-    rate: u32,
-) -> io::Result<Option<Edit>> {
+pub(super) fn first_edit(file: &mut (impl Read + Seek), track_id: u32, rate: u32) -> io::Result<Option<Edit>> {
     file.seek(SeekFrom::Start(0))?;
     Ok(read_moov(file)?.and_then(|moov| edit_in(&moov, track_id, rate)))
 }
@@ -77,10 +73,7 @@ fn edit_in(moov: &[u8], track_id: u32, rate: u32) -> Option<Edit> {
         let (duration, start) = if wide {
             (be_u64(entry)?, be_u64(entry.get(8..)?)? as i64)
         } else {
-            (
-                u64::from(be_u32(entry)?),
-                i64::from(be_u32(entry.get(4..)?)? as i32),
-            )
+            (u64::from(be_u32(entry)?), i64::from(be_u32(entry.get(4..)?)? as i32))
         };
         u64::try_from(start).ok().map(|start| (duration, start))
     })?;
@@ -114,9 +107,7 @@ fn track_id_of(tkhd: &[u8]) -> Option<u32> {
 }
 
 fn child<'a>(parent: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
-    boxes(parent)
-        .find(|(found, _)| found == name)
-        .map(|(_, body)| body)
+    boxes(parent).find(|(found, _)| found == name).map(|(_, body)| body)
 }
 
 /// The boxes that follow each other in `bytes`, up to the first that does not fit.

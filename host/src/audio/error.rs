@@ -47,9 +47,7 @@ impl AudioError {
     /// The way out, where there is one that is not plain from the message.
     pub fn hint(&self) -> Option<&'static str> {
         match &self.fault {
-            AudioFault::NotAudio(got) if got.contains("Git LFS") => {
-                Some("fetch the real file with `git lfs pull`")
-            }
+            AudioFault::NotAudio(got) if got.contains("Git LFS") => Some("fetch the real file with `git lfs pull`"),
             AudioFault::NotAudio(_) | AudioFault::Unsupported(_) => {
                 Some("convert it first, for example with `ffmpeg -i CLIP clip.flac`")
             }

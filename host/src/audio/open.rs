@@ -81,16 +81,15 @@ pub(super) fn open<'a>(
     let guessed = kind == FORMAT_ID_MP3 && track.delay.is_none();
     let decoder = make_decoder(params, !guessed)?;
     let edit = if kind == FORMAT_ID_ISOMP4 {
-        first_edit(&mut again, track.id, rate)
-            .map_err(|error| AudioFault::Unreadable(error.to_string()))?
+        first_edit(&mut again, track.id, rate).map_err(|error| AudioFault::Unreadable(error.to_string()))?
     } else {
         None
     };
     let plain = kind == FORMAT_ID_WAVE || kind == FORMAT_ID_AIFF || kind == FORMAT_ID_FLAC;
     let counted = plain || kind == FORMAT_ID_ISOMP4;
-    let promised = track.num_frames.filter(|_| {
-        !length_left_open(&track, params) && (counted || (kind == FORMAT_ID_MP3 && !guessed))
-    });
+    let promised = track
+        .num_frames
+        .filter(|_| !length_left_open(&track, params) && (counted || (kind == FORMAT_ID_MP3 && !guessed)));
     Ok(Opened {
         lossless: plain || params.codec == CODEC_ID_ALAC,
         // In blocks of several frames (adpcm) symphonia seeks to the wrong block.
@@ -105,19 +104,14 @@ pub(super) fn open<'a>(
     })
 }
 
-fn make_decoder(
-    params: &AudioCodecParameters,
-    gapless: bool,
-) -> Result<Box<dyn AudioDecoder>, AudioFault> {
+fn make_decoder(params: &AudioCodecParameters, gapless: bool) -> Result<Box<dyn AudioDecoder>, AudioFault> {
     symphonia::default::get_codecs()
         .make_audio_decoder(params, &AudioDecoderOptions::default().gapless(gapless))
         .map_err(|error| match error {
             SymphoniaError::Unsupported(_) if params.codec == CODEC_ID_OPUS => {
                 AudioFault::Unsupported("the opus codec".to_owned())
             }
-            SymphoniaError::Unsupported(why) => {
-                AudioFault::Unsupported(format!("its codec ({why})"))
-            }
+            SymphoniaError::Unsupported(why) => AudioFault::Unsupported(format!("its codec ({why})")),
             other => AudioFault::Damaged(other.to_string()),
         })
 }
@@ -127,10 +121,7 @@ fn make_decoder(
 /// Those that write into a pipe leave the largest number, which symphonia knows, or 2 GiB less a little.
 fn length_left_open(track: &Track, params: &AudioCodecParameters) -> bool {
     const NEARLY_2_GIB: u64 = 0x7fff_0000;
-    let bytes_per_frame = params
-        .channels
-        .as_ref()
-        .map_or(1, |channels| channels.count() as u64)
+    let bytes_per_frame = params.channels.as_ref().map_or(1, |channels| channels.count() as u64)
         * u64::from(params.bits_per_sample.unwrap_or(8).div_ceil(8));
     track
         .num_frames
@@ -151,14 +142,10 @@ fn unknown(file: &mut (impl Read + Seek)) -> AudioFault {
         return AudioFault::Empty;
     }
     if let Some(format) = format_of(&head) {
-        return AudioFault::Damaged(format!(
-            "it starts as {format}, but what must follow is missing"
-        ));
+        return AudioFault::Damaged(format!("it starts as {format}, but what must follow is missing"));
     }
     let text = String::from_utf8_lossy(&head);
-    let is_text = head
-        .iter()
-        .all(|byte| *byte >= b' ' || byte.is_ascii_whitespace())
+    let is_text = head.iter().all(|byte| *byte >= b' ' || byte.is_ascii_whitespace())
         && !text
             .trim_end_matches(char::REPLACEMENT_CHARACTER)
             .contains(char::REPLACEMENT_CHARACTER);
@@ -168,21 +155,14 @@ fn unknown(file: &mut (impl Read + Seek)) -> AudioFault {
         let start: String = text.trim().chars().take(24).collect();
         format!("text that starts {start:?}")
     } else {
-        let start: Vec<String> = head
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let start: Vec<String> = head.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         format!("bytes that start {}", start.join(" "))
     })
 }
 
 /// The format that the first bytes announce.
 fn format_of(head: &[u8]) -> Option<&'static str> {
-    let at = |offset: usize, magic: &[u8]| {
-        head.get(offset..)
-            .is_some_and(|rest| rest.starts_with(magic))
-    };
+    let at = |offset: usize, magic: &[u8]| head.get(offset..).is_some_and(|rest| rest.starts_with(magic));
     [
         (0, "RIFF", "wav"),
         (0, "fLaC", "flac"),

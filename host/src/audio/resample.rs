@@ -23,9 +23,7 @@ pub fn resample(samples: Vec<f32>, from: u32, to: u32) -> Result<Vec<f32>, Audio
     if from == to || samples.is_empty() {
         return Ok(samples);
     }
-    let fail = |why: &dyn std::fmt::Display| {
-        AudioFault::Damaged(format!("resampling {from} Hz to {to} Hz: {why}"))
-    };
+    let fail = |why: &dyn std::fmt::Display| AudioFault::Damaged(format!("resampling {from} Hz to {to} Hz: {why}"));
 
     let wanted = (samples.len() as u128 * u128::from(to)).div_ceil(u128::from(from)) as usize;
     let mut resampler = Fft::<f32>::new_custom(
@@ -40,10 +38,7 @@ pub fn resample(samples: Vec<f32>, from: u32, to: u32) -> Result<Vec<f32>, Audio
     .map_err(|error| fail(&error))?;
 
     let delay = resampler.output_delay();
-    let (block_in, block_out) = (
-        resampler.input_frames_next(),
-        resampler.output_frames_next(),
-    );
+    let (block_in, block_out) = (resampler.input_frames_next(), resampler.output_frames_next());
     let mut input = vec![0.0_f32; block_in];
     let mut output = vec![0.0_f32; block_out];
     let mut resampled = Vec::with_capacity(wanted + delay + block_out);
@@ -54,8 +49,7 @@ pub fn resample(samples: Vec<f32>, from: u32, to: u32) -> Result<Vec<f32>, Audio
         input[block.len()..].fill(0.0);
         rest = after;
         let source = InterleavedSlice::new(&input, 1, block_in).map_err(|error| fail(&error))?;
-        let mut target =
-            InterleavedSlice::new_mut(&mut output, 1, block_out).map_err(|error| fail(&error))?;
+        let mut target = InterleavedSlice::new_mut(&mut output, 1, block_out).map_err(|error| fail(&error))?;
         resampler
             .process_into_buffer(&source, &mut target, None)
             .map_err(|error| fail(&error))?;
@@ -79,9 +73,5 @@ fn input_block(from: u32, to: u32) -> usize {
 }
 
 fn greatest_common_divisor(a: u64, b: u64) -> u64 {
-    if b == 0 {
-        a
-    } else {
-        greatest_common_divisor(b, a % b)
-    }
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }

@@ -12,11 +12,7 @@ use std::path::PathBuf;
 use super::{AudioFault, Source, Wanted, decode};
 
 fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../tests/fixtures/audio"
-    ))
-    .join(name)
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/audio")).join(name)
 }
 
 /// The fixtures' signal, mixed to mono.
@@ -47,11 +43,7 @@ fn check(name: &str, frames: usize, tolerance: f64) {
     let path = fixture(name);
     let clip = decode(Source::File(&path), &Wanted::default()).unwrap();
     assert_eq!((clip.samples.len(), clip.rate), (frames, 44_100), "{name}");
-    assert_eq!(
-        (clip.source_rate, clip.source_channels),
-        (44_100, 2),
-        "{name}"
-    );
+    assert_eq!((clip.source_rate, clip.source_channels), (44_100, 2), "{name}");
     assert_eq!(clip.seconds, frames as f64 / 44_100.0, "{name}");
     assert_eq!(clip.warnings, [""; 0], "{name}");
     let error = error_at(0, &clip.samples);
@@ -63,14 +55,7 @@ fn check(name: &str, frames: usize, tolerance: f64) {
     assert!(error < error_at(-1, &clip.samples), "{name} is early");
 
     let bytes = std::fs::read(&path).unwrap();
-    let embedded = decode(
-        Source::Bytes {
-            name,
-            bytes: &bytes,
-        },
-        &Wanted::default(),
-    )
-    .unwrap();
+    let embedded = decode(Source::Bytes { name, bytes: &bytes }, &Wanted::default()).unwrap();
     assert_eq!(embedded, clip, "{name}: from memory");
 }
 
@@ -117,21 +102,12 @@ fn check_slice(name: &str, start: Option<f64>, end: Option<f64>, frames: std::op
         ..Wanted::default()
     };
     let slice = decode(Source::File(&path), &wanted).unwrap();
-    assert!(
-        slice.samples == whole.samples[frames],
-        "{name}: {start:?} to {end:?}"
-    );
+    assert!(slice.samples == whole.samples[frames], "{name}: {start:?} to {end:?}");
 }
 
 #[test]
 fn a_slice_is_that_part_of_the_whole() {
-    for name in [
-        "sweep.flac",
-        "sweep.mp3",
-        "sweep.ogg",
-        "sweep.m4a",
-        "sweep-alac.m4a",
-    ] {
+    for name in ["sweep.flac", "sweep.mp3", "sweep.ogg", "sweep.m4a", "sweep-alac.m4a"] {
         check_slice(name, Some(0.1), Some(0.2), 4_410..8_820);
         check_slice(name, Some(0.25), None, 11_025..FRAMES);
         check_slice(name, None, Some(0.01), 0..441);
@@ -142,13 +118,7 @@ fn a_slice_is_that_part_of_the_whole() {
 
 #[track_caller]
 fn check_refused_slice(start: f64, end: f64, expected: &str) {
-    for name in [
-        "sweep.flac",
-        "sweep.mp3",
-        "sweep.ogg",
-        "sweep.m4a",
-        "sweep.aac",
-    ] {
+    for name in ["sweep.flac", "sweep.mp3", "sweep.ogg", "sweep.m4a", "sweep.aac"] {
         let wanted = Wanted {
             start: Some(start),
             end: Some(end),
@@ -170,30 +140,19 @@ fn a_slice_that_is_none_is_refused() {
 
 #[test]
 fn a_clip_past_the_limit_is_refused_and_a_short_slice_of_it_is_not() {
-    for name in [
-        "sweep.flac",
-        "sweep.mp3",
-        "sweep.ogg",
-        "sweep.m4a",
-        "sweep.aac",
-    ] {
+    for name in ["sweep.flac", "sweep.mp3", "sweep.ogg", "sweep.m4a", "sweep.aac"] {
         let wanted = Wanted {
             max_seconds: 0.1,
             ..Wanted::default()
         };
-        let fault = decode(Source::File(&fixture(name)), &wanted)
-            .unwrap_err()
-            .fault;
+        let fault = decode(Source::File(&fixture(name)), &wanted).unwrap_err().fault;
         assert_eq!(fault, AudioFault::TooLong { limit: 0.1 }, "{name}");
         let slice = Wanted {
             start: Some(0.2),
             end: Some(0.3),
             ..wanted
         };
-        assert!(
-            decode(Source::File(&fixture(name)), &slice).is_ok(),
-            "{name}"
-        );
+        assert!(decode(Source::File(&fixture(name)), &slice).is_ok(), "{name}");
     }
 }
 

@@ -56,7 +56,8 @@ fn open(name: &str, copy: &Arc<File>) -> Result<Plugin> {
         Refusal::Unusable(why) => refused(why),
         Refusal::Layout { theirs, differences } => {
             let ours = plugin_api::VERSION;
-            let message = format!("its boundary (plugin-api {theirs}) is laid out differently from this host's ({ours})");
+            let message =
+                format!("its boundary (plugin-api {theirs}) is laid out differently from this host's ({ours})");
             let failure = differences.into_iter().fold(refused(message), Failure::cause);
             failure.help("rebuild it with a released `plugin-api` of the same major version")
         }

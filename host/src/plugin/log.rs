@@ -35,7 +35,9 @@ impl PluginLog {
 
 impl Callbacks for PluginLog {
     fn ask(&self, what: &str, _input: Parcel) -> plugin_api::Result<Parcel> {
-        Err(Error::unsupported(format!("outside of a call this host doesn't answer `{what}`")))
+        Err(Error::unsupported(format!(
+            "outside of a call this host doesn't answer `{what}`"
+        )))
     }
 
     fn emit(&self, what: &str, note: Parcel) -> bool {

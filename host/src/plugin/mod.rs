@@ -11,12 +11,11 @@ mod renew;
 pub mod trust;
 
 pub(crate) use loader::load;
-pub(crate) use log::log;
 pub use log::{LogSink, set_log_sink};
 pub use note::Note;
 pub(crate) use renew::{InProcess, Instance, Renewing};
 
-use crate::failure::{Doing, Exit, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::registry::spec::{Isolation, PluginSpec};
 use plugin_api::loading::Plugin;
 use plugin_api::{Adapter, Error, Kind, Settings};
@@ -85,7 +84,10 @@ fn refuse_what_needs_a_worker(spec: &PluginSpec) -> Result<()> {
         Isolation::InProcess if spec.memory.is_some() => "memory",
         Isolation::InProcess => return Ok(()),
     };
-    let message = format!("plugin `{}` has `{given}`, which one in this process can't have", spec.name);
+    let message = format!(
+        "plugin `{}` has `{given}`, which one in this process can't have",
+        spec.name
+    );
     Err(Failure::usage(message).help(format!("give it `isolation = \"process\"`, or take `{given}` away")))
 }
 
@@ -111,7 +113,10 @@ impl OpenPlugin {
         let what = format!("{kind} `{name}` of plugin `{}`", self.spec.name);
         let failed = |error: Error| Failure::from(error.context(format!("{what} can't be made")));
         let Some(plugin) = self.here else {
-            return Err(Failure::refused("workers"));
+            return Err(Failure::refused(format!(
+                "plugin `{}` asks for workers, which this build lacks",
+                self.spec.name
+            )));
         };
         let (made_of, settings) = (name.to_owned(), settings.clone());
         let make = move || {

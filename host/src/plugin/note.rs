@@ -44,10 +44,10 @@ impl Note {
     pub fn of(look: &Look, path: &Path) -> Result<Note> {
         let shown = path.display();
         let Some(bytes) = &look.note else {
-            return Err(
-                Failure::refused(format!("`{shown}` is a shared library, but no plugin: it carries no note"))
-                    .help("a plugin calls `plugin_api::export_plugin!()` once, in the crate that becomes the `.so`"),
-            );
+            return Err(Failure::refused(format!(
+                "`{shown}` is a shared library, but no plugin: it carries no note"
+            ))
+            .help("a plugin calls `plugin_api::export_plugin!()` once, in the crate that becomes the `.so`"));
         };
         Note::parse(bytes).map_err(|why| {
             Failure::refused(format!("the note of `{shown}` can't be used"))
@@ -59,7 +59,9 @@ impl Note {
     fn parse(bytes: &[u8]) -> std::result::Result<Note, String> {
         let (mut plugin, mut adapters) = (None, Vec::new());
         // The linker may pad records with zeros.
-        let lines = bytes.split(|&byte| byte == b'\n' || byte == 0).filter(|line| !line.is_empty());
+        let lines = bytes
+            .split(|&byte| byte == b'\n' || byte == 0)
+            .filter(|line| !line.is_empty());
         for line in lines {
             match serde_json::from_slice(line) {
                 Ok(NoteRecord::Plugin {
@@ -90,7 +92,10 @@ impl Note {
         }
         let mut note = plugin.ok_or("it names adapters, but no plugin: is `export_plugin!()` missing?")?;
         adapters.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-        if let Some(pair) = adapters.windows(2).find(|pair| (pair[0].kind, &pair[0].name) == (pair[1].kind, &pair[1].name)) {
+        if let Some(pair) = adapters
+            .windows(2)
+            .find(|pair| (pair[0].kind, &pair[0].name) == (pair[1].kind, &pair[1].name))
+        {
             return Err(format!("it holds the {} `{}` twice", pair[0].kind, pair[0].name));
         }
         note.adapters = adapters;
@@ -101,7 +106,11 @@ impl Note {
     pub fn adapter(&self, kind: Kind, name: &str) -> Result<&AdapterNote> {
         let found = self.adapters.iter().find(|note| note.kind == kind && note.name == name);
         found.ok_or_else(|| {
-            let names: Vec<_> = self.adapters.iter().map(|it| format!("{} `{}`", it.kind, it.name)).collect();
+            let names: Vec<_> = self
+                .adapters
+                .iter()
+                .map(|it| format!("{} `{}`", it.kind, it.name))
+                .collect();
             let holds = match names.len() {
                 0 => "it holds nothing".to_owned(),
                 _ => format!("it holds {}", names.join(", ")),
@@ -117,22 +126,35 @@ impl Note {
         if major(&self.api).is_some() && major(&self.api) == major(ours) {
             return Ok(());
         }
-        let message = format!("plugin `{}` speaks plugin-api {}, this host speaks {ours}", self.name, self.api);
+        let message = format!(
+            "plugin `{}` speaks plugin-api {}, this host speaks {ours}",
+            self.name, self.api
+        );
         let wanted = major(ours).unwrap_or_default();
-        Err(Failure::refused(message).help(format!("rebuild it with `plugin-api = \"{wanted}\"`, or change the host")))
+        Err(Failure::refused(message).help(format!(
+            "rebuild it with `plugin-api = \"{wanted}\"`, or change the host"
+        )))
     }
 
     /// Refuses a plugin whose version is outside of what the registry allows.
     pub fn check_version(&self, allowed: Option<&str>) -> Result<()> {
         let Some(allowed) = allowed else { return Ok(()) };
-        let request = VersionReq::parse(allowed)
-            .or_fail(Exit::Usage, || format!("`version = \"{allowed}\"` of plugin `{}` is no range of versions", self.name))?;
-        let version = Version::parse(&self.version)
-            .or_fail(Exit::Refused, || format!("plugin `{}` has the version `{}`", self.name, self.version))?;
+        let request = VersionReq::parse(allowed).or_fail(Exit::Usage, || {
+            format!(
+                "`version = \"{allowed}\"` of plugin `{}` is no range of versions",
+                self.name
+            )
+        })?;
+        let version = Version::parse(&self.version).or_fail(Exit::Refused, || {
+            format!("plugin `{}` has the version `{}`", self.name, self.version)
+        })?;
         if request.matches(&version) {
             return Ok(());
         }
-        let message = format!("plugin `{}` has version {version}, the registry allows `{allowed}`", self.name);
+        let message = format!(
+            "plugin `{}` has version {version}, the registry allows `{allowed}`",
+            self.name
+        );
         Err(Failure::refused(message).help("build the version that the registry names, or change its `version`"))
     }
 }
@@ -150,11 +172,11 @@ pub fn check_build(look: &Look, path: &Path) -> Result<()> {
             .cause("two such libraries in one process share their statics, and so their adapters")
             .help("build it with `crate-type = [\"cdylib\"]`, not `dylib`"));
     }
-    if let (Some(ours), newer) = glibc_newer_than_ours(&look.glibc) {
-        if let Some(newest) = newer.last() {
-            let message = format!("`{shown}` needs {newest}, this machine's C library ends at {ours}");
-            return Err(Failure::refused(message).help("build it on this machine, or on one with an older C library"));
-        }
+    if let (Some(ours), newer) = glibc_newer_than_ours(&look.glibc)
+        && let Some(newest) = newer.last()
+    {
+        let message = format!("`{shown}` needs {newest}, this machine's C library ends at {ours}");
+        return Err(Failure::refused(message).help("build it on this machine, or on one with an older C library"));
     }
     Ok(())
 }
@@ -178,10 +200,13 @@ fn glibc_newer_than_ours(needed: &BTreeSet<String>) -> (Option<String>, Vec<Stri
 /// The versions of the C library that this process runs on.
 fn our_glibc() -> Option<BTreeSet<String>> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let path = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(|path| {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        name == "libc.so.6" || (name.starts_with("libc-2") && name.ends_with(".so"))
-    })?;
+    let path = maps
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(5))
+        .find(|path| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            name == "libc.so.6" || (name.starts_with("libc-2") && name.ends_with(".so"))
+        })?;
     elf::glibc_offered(&File::open(path).ok()?)
 }
 
@@ -197,7 +222,8 @@ fn shortened(line: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    const PLUGIN: &str = r#"{"record":"plugin","name":"p","version":"0.3.1","api":"1.1.0","rustc":"r","panic":"unwind","debug":true}"#;
+    const PLUGIN: &str =
+        r#"{"record":"plugin","name":"p","version":"0.3.1","api":"1.1.0","rustc":"r","panic":"unwind","debug":true}"#;
 
     fn adapter(name: &str) -> String {
         format!(r#"{{"record":"adapter","kind":"model","name":"{name}","about":"","options":[null]}}"#)
@@ -217,7 +243,10 @@ mod tests {
 
     #[test]
     fn records_may_come_in_any_order_and_with_padding() {
-        check(&format!("{}\n\0\0{PLUGIN}\n\0{}\n", adapter("b"), adapter("a")), Ok(&["a", "b"]));
+        check(
+            &format!("{}\n\0\0{PLUGIN}\n\0{}\n", adapter("b"), adapter("a")),
+            Ok(&["a", "b"]),
+        );
     }
 
     #[test]
@@ -240,7 +269,10 @@ mod tests {
     #[test]
     fn the_major_version_of_the_contract_decides() {
         let check = |api: &str, fits: bool| {
-            let note = Note { api: api.to_owned(), ..note() };
+            let note = Note {
+                api: api.to_owned(),
+                ..note()
+            };
             assert_eq!(note.check_api().is_ok(), fits, "{api}");
         };
         check("1.0.0", true);
@@ -248,9 +280,24 @@ mod tests {
         check("2.0.0", false);
         check("0.9.0", false);
         check("newest", false);
-        let refusal = Note { api: "2.0.0".to_owned(), ..note() }.check_api().unwrap_err();
-        assert!(refusal.error.message.contains("speaks plugin-api 2.0.0, this host speaks 1."));
-        assert!(refusal.error.help.is_some_and(|help| help.contains("rebuild it with `plugin-api = \"1\"`")));
+        let refusal = Note {
+            api: "2.0.0".to_owned(),
+            ..note()
+        }
+        .check_api()
+        .unwrap_err();
+        assert!(
+            refusal
+                .error
+                .message
+                .contains("speaks plugin-api 2.0.0, this host speaks 1.")
+        );
+        assert!(
+            refusal
+                .error
+                .help
+                .is_some_and(|help| help.contains("rebuild it with `plugin-api = \"1\"`"))
+        );
     }
 
     #[test]

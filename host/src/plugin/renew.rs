@@ -66,10 +66,10 @@ impl Renewing {
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let failures = {
             let mut state = self.state();
-            if let Some(current) = &state.current {
-                if !current.is_over() {
-                    return Ok(current.clone());
-                }
+            if let Some(current) = &state.current
+                && !current.is_over()
+            {
+                return Ok(current.clone());
             }
             state.current = None;
             if state.failures >= MOST_FAILURES {
@@ -113,7 +113,10 @@ impl Renewing {
         if progressed {
             state.failures = 0;
         }
-        let is_current = state.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, instance));
+        let is_current = state
+            .current
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, instance));
         if !instance.is_over() {
             state.failures = 0;
         } else if is_current {
@@ -286,7 +289,9 @@ mod tests {
     fn a_success_in_between_starts_the_count_again() {
         check(
             &["boom", "boom", "boom", "boom", "fine", "boom", "fine"],
-            &["panicked", "panicked", "panicked", "panicked", "fine", "panicked", "fine"],
+            &[
+                "panicked", "panicked", "panicked", "panicked", "fine", "panicked", "fine",
+            ],
             6,
         );
         check(&["reply and boom"; 7], &["panicked"; 7], 7);

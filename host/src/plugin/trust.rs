@@ -54,7 +54,11 @@ fn open(spec: &PluginSpec) -> Result<(PathBuf, File)> {
     let given = &spec.path;
     if !given.is_absolute() {
         // The dynamic linker would look for it in folders that the environment names.
-        let message = format!("the path `{}` of plugin `{}` is not absolute", given.display(), spec.name);
+        let message = format!(
+            "the path `{}` of plugin `{}` is not absolute",
+            given.display(),
+            spec.name
+        );
         return Err(Failure::usage(message).help("the registry names the file itself; no folders are searched for it"));
     }
     let missing = || format!("plugin `{}` can't be read at `{}`", spec.name, given.display());
@@ -72,7 +76,11 @@ fn open(spec: &PluginSpec) -> Result<(PathBuf, File)> {
     let file = File::open(&path).or_fail(Exit::Missing, missing)?;
     let found = file.metadata().or_fail(Exit::Missing, missing)?;
     if !found.is_file() {
-        return Err(Failure::refused(format!("plugin `{}` is no file: `{}`", spec.name, path.display())));
+        return Err(Failure::refused(format!(
+            "plugin `{}` is no file: `{}`",
+            spec.name,
+            path.display()
+        )));
     }
     check_owner(&path, &found, &spec.name)?;
     Ok((path, file))
@@ -83,8 +91,13 @@ fn check_owner(path: &Path, found: &Metadata, plugin: &str) -> Result<()> {
     let shown = path.display();
     let us = rustix::process::geteuid().as_raw();
     if found.uid() != us && found.uid() != 0 {
-        let message = format!("plugin `{plugin}` is refused: `{shown}` belongs to user {}, not to you", found.uid());
-        return Err(Failure::refused(message).help(format!("copy the plugin into a folder of your own, or `chown` `{shown}`")));
+        let message = format!(
+            "plugin `{plugin}` is refused: `{shown}` belongs to user {}, not to you",
+            found.uid()
+        );
+        return Err(Failure::refused(message).help(format!(
+            "copy the plugin into a folder of your own, or `chown` `{shown}`"
+        )));
     }
     // In a sticky folder, as /tmp is, only its owner can replace a file.
     let sticky_folder = found.is_dir() && found.mode() & 0o1000 != 0;
@@ -102,7 +115,10 @@ fn check_pin(spec: &PluginSpec, found: &str) -> Result<()> {
             Err(Failure::refused(message)
                 .cause(format!("`{}` has the sha256 {found}", spec.path.display()))
                 .cause(format!("`{}` pins {pinned}", spec.named_in.display()))
-                .help(format!("when you trust the new file, run `host plugins pin {}`", spec.name)))
+                .help(format!(
+                    "when you trust the new file, run `host plugins pin {}`",
+                    spec.name
+                )))
         }
         _ => Ok(()),
     }
@@ -198,7 +214,10 @@ mod tests {
         assert_eq!(fingerprint(&spec(path.clone(), Some("old"))).expect("a hash"), ABC);
         let why = admit(&spec(path, Some("00ff"))).unwrap_err();
         assert!(why.to_string().contains("`registry.toml` pins 00ff"), "{why}");
-        assert_eq!(why.error.help.as_deref(), Some("when you trust the new file, run `host plugins pin p`"));
+        assert_eq!(
+            why.error.help.as_deref(),
+            Some("when you trust the new file, run `host plugins pin p`")
+        );
     }
 
     #[test]
@@ -215,6 +234,9 @@ mod tests {
     #[test]
     fn relative_and_missing_paths_are_not_searched_for() {
         assert_eq!(admit(&spec("plugin.so".into(), None)).unwrap_err().exit, Exit::Usage);
-        assert_eq!(admit(&spec("/nowhere/plugin.so".into(), None)).unwrap_err().exit, Exit::Missing);
+        assert_eq!(
+            admit(&spec("/nowhere/plugin.so".into(), None)).unwrap_err().exit,
+            Exit::Missing
+        );
     }
 }

@@ -14,10 +14,7 @@ fn clip_bytes(value: i16) -> Vec<u8> {
 }
 
 fn source(bytes: &[u8]) -> Source<'_> {
-    Source::Bytes {
-        name: "clip",
-        bytes,
-    }
+    Source::Bytes { name: "clip", bytes }
 }
 
 #[test]
@@ -31,10 +28,7 @@ fn threads_that_ask_at_once_share_one_decoding() {
             clips.get(Source::File(&path), &Wanted::default()).unwrap()
         };
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(got.iter().all(|clip| Arc::ptr_eq(clip, &got[0])));
     assert_eq!(clips.bytes(), FRAMES * 4);
@@ -65,11 +59,7 @@ fn the_same_bytes_are_the_same_clip_and_another_rate_is_another() {
 fn the_clip_unused_for_longest_is_let_go() {
     let clips = Clips::new(1_000);
     let bytes: Vec<_> = (1..=3).map(clip_bytes).collect();
-    let get = |index: usize| {
-        clips
-            .get(source(&bytes[index]), &Wanted::default())
-            .unwrap()
-    };
+    let get = |index: usize| clips.get(source(&bytes[index]), &Wanted::default()).unwrap();
     let (first, second) = (get(0), get(1));
     assert!(Arc::ptr_eq(&first, &get(0)));
     get(2);
@@ -83,11 +73,7 @@ fn a_clip_larger_than_the_cache_is_given_but_not_kept() {
     let clips = Clips::new(399);
     let bytes = clip_bytes(1);
     assert_eq!(
-        clips
-            .get(source(&bytes), &Wanted::default())
-            .unwrap()
-            .samples
-            .len(),
+        clips.get(source(&bytes), &Wanted::default()).unwrap().samples.len(),
         100
     );
     assert_eq!(clips.bytes(), 0);
@@ -98,9 +84,7 @@ fn a_failure_is_not_kept() {
     let clips = Clips::new(1 << 20);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("late.wav");
-    let error = clips
-        .get(Source::File(&path), &Wanted::default())
-        .unwrap_err();
+    let error = clips.get(Source::File(&path), &Wanted::default()).unwrap_err();
     assert!(error.to_string().contains("late.wav"), "{error}");
     fs::write(&path, clip_bytes(1)).unwrap();
     assert!(clips.get(Source::File(&path), &Wanted::default()).is_ok());

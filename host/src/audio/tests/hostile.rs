@@ -14,10 +14,7 @@ fn decode_bytes(name: &str, bytes: &[u8]) -> Result<super::super::Decoded, Audio
 #[track_caller]
 fn check_not_audio(bytes: &[u8], expected: &str) {
     let error = decode_bytes("row 7.wav", bytes).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("cannot use clip `row 7.wav`: {expected}")
-    );
+    assert_eq!(error.to_string(), format!("cannot use clip `row 7.wav`: {expected}"));
 }
 
 #[test]
@@ -44,25 +41,12 @@ fn a_file_that_is_no_audio_is_told_by_what_it_is() {
 
 #[test]
 fn a_file_that_is_not_there_or_is_a_folder_is_named() {
-    let missing = decode(
-        Source::File(Path::new("/nowhere/a.wav")),
-        &Wanted::default(),
-    )
-    .unwrap_err();
-    assert!(
-        matches!(missing.fault, AudioFault::Unreadable(_)),
-        "{missing}"
-    );
-    assert!(
-        missing.to_string().contains("`/nowhere/a.wav`"),
-        "{missing}"
-    );
+    let missing = decode(Source::File(Path::new("/nowhere/a.wav")), &Wanted::default()).unwrap_err();
+    assert!(matches!(missing.fault, AudioFault::Unreadable(_)), "{missing}");
+    assert!(missing.to_string().contains("`/nowhere/a.wav`"), "{missing}");
     let folder = tempfile::tempdir().unwrap();
     let error = decode(Source::File(folder.path()), &Wanted::default()).unwrap_err();
-    assert!(
-        error.to_string().ends_with("(it is not a regular file)"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("(it is not a regular file)"), "{error}");
 }
 
 /// The bytes of a fixture, with `length` of them overwritten from the middle on.
@@ -76,11 +60,7 @@ fn damaged(name: &str, length: usize) -> Vec<u8> {
 #[test]
 fn damage_in_a_lossy_clip_is_silence_and_a_warning() {
     let clip = decode_bytes("sweep.m4a", &damaged("sweep.m4a", 600)).unwrap();
-    assert_eq!(
-        clip.samples.len(),
-        FRAMES,
-        "what follows stays in its place"
-    );
+    assert_eq!(clip.samples.len(), FRAMES, "what follows stays in its place");
     assert_eq!(clip.warnings.len(), 1, "{:?}", clip.warnings);
     assert!(
         clip.warnings[0].starts_with("damaged packets replaced by silence: "),
@@ -126,9 +106,7 @@ fn an_mp3_that_is_cut_is_used_as_far_as_it_goes() {
     assert!(frames > FRAMES / 2 && frames < FRAMES, "{frames}");
     assert_eq!(
         clip.warnings,
-        [format!(
-            "its header promises {FRAMES} frames, it holds {frames}"
-        )]
+        [format!("its header promises {FRAMES} frames, it holds {frames}")]
     );
 }
 
@@ -143,10 +121,7 @@ fn no_damage_makes_the_decoder_panic_or_run_away() {
         seed ^= seed << 17;
         seed as usize
     };
-    let mut files = vec![
-        Wav::pcm16(&[100; 3_000]).bytes(),
-        Wav::float(&[0.5; 3_000]).bytes(),
-    ];
+    let mut files = vec![Wav::pcm16(&[100; 3_000]).bytes(), Wav::float(&[0.5; 3_000]).bytes()];
     for entry in fs::read_dir(fixture("")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension != "sh") {

@@ -26,10 +26,7 @@ fn tone_error(frequency: f64, from: u32, to: u32) -> f64 {
 #[track_caller]
 fn check_tone(frequency: f64, from: u32, to: u32) {
     let error = tone_error(frequency, from, to);
-    assert!(
-        error < 5e-6,
-        "{frequency} Hz from {from} to {to}: error {error}"
-    );
+    assert!(error < 5e-6, "{frequency} Hz from {from} to {to}: error {error}");
 }
 
 #[test]
@@ -64,10 +61,7 @@ fn a_click_stays_where_it_is() {
     click[4_410] = 1.0;
     let resampled = resample(click, 44_100, 16_000).unwrap();
     let (before, at, after) = (resampled[1_599], resampled[1_600], resampled[1_601]);
-    assert!(
-        at > 0.3 && at > before && at > after,
-        "{before} {at} {after}"
-    );
+    assert!(at > 0.3 && at > before && at > after, "{before} {at} {after}");
     assert!((before - after).abs() < 1e-6, "{before} {after}");
 }
 
@@ -104,12 +98,7 @@ fn the_end_of_a_clip_is_not_lost() {
 #[test]
 fn the_same_rate_changes_no_bit() {
     let samples = tone(440.0, 16_000, 1_234);
-    let bits = |samples: &[f32]| {
-        samples
-            .iter()
-            .map(|sample| sample.to_bits())
-            .collect::<Vec<_>>()
-    };
+    let bits = |samples: &[f32]| samples.iter().map(|sample| sample.to_bits()).collect::<Vec<_>>();
     assert_eq!(
         bits(&resample(samples.clone(), 16_000, 16_000).unwrap()),
         bits(&samples)
@@ -120,14 +109,8 @@ fn the_same_rate_changes_no_bit() {
 #[test]
 fn a_rate_out_of_reach_is_refused() {
     for rate in [0, 999, 768_001] {
-        assert_eq!(
-            resample(vec![0.0], 16_000, rate),
-            Err(AudioFault::Rate(rate))
-        );
-        assert_eq!(
-            resample(vec![0.0], rate, 16_000),
-            Err(AudioFault::Rate(rate))
-        );
+        assert_eq!(resample(vec![0.0], 16_000, rate), Err(AudioFault::Rate(rate)));
+        assert_eq!(resample(vec![0.0], rate, 16_000), Err(AudioFault::Rate(rate)));
     }
 }
 

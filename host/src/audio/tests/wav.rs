@@ -32,10 +32,7 @@ impl Wav {
         Wav::new(
             PCM,
             16,
-            samples
-                .iter()
-                .flat_map(|sample| sample.to_le_bytes())
-                .collect(),
+            samples.iter().flat_map(|sample| sample.to_le_bytes()).collect(),
         )
     }
 
@@ -43,10 +40,7 @@ impl Wav {
         Wav::new(
             FLOAT,
             32,
-            samples
-                .iter()
-                .flat_map(|sample| sample.to_le_bytes())
-                .collect(),
+            samples.iter().flat_map(|sample| sample.to_le_bytes()).collect(),
         )
     }
 
@@ -63,17 +57,11 @@ impl Wav {
             format.extend(22_u16.to_le_bytes());
             format.extend(self.bits.to_le_bytes());
             format.extend(((1_u32 << self.channels) - 1).to_le_bytes());
-            format.extend([
-                1, 0, 0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71,
-            ]);
+            format.extend([1, 0, 0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71]);
         }
         let length = self.claimed.unwrap_or(self.data.len() as u32);
         let mut file = b"RIFF".to_vec();
-        file.extend(
-            length
-                .saturating_add(20 + format.len() as u32)
-                .to_le_bytes(),
-        );
+        file.extend(length.saturating_add(20 + format.len() as u32).to_le_bytes());
         file.extend(b"WAVEfmt ");
         file.extend((format.len() as u32).to_le_bytes());
         file.extend(format);
@@ -111,13 +99,7 @@ fn every_sample_format_keeps_its_values() {
     );
     check(
         &Wav::pcm16(&[i16::MIN, -1, 0, 1, i16::MAX]),
-        &[
-            -1.0,
-            -1.0 / 32_768.0,
-            0.0,
-            1.0 / 32_768.0,
-            32_767.0 / 32_768.0,
-        ],
+        &[-1.0, -1.0 / 32_768.0, 0.0, 1.0 / 32_768.0, 32_767.0 / 32_768.0],
     );
     check(
         &Wav::new(PCM, 24, vec![0, 0, 0x80, 1, 0, 0, 0xff, 0xff, 0x7f]),
@@ -127,15 +109,11 @@ fn every_sample_format_keeps_its_values() {
         &Wav::new(EXTENSIBLE, 24, vec![0, 0, 0x80, 1, 0, 0]),
         &[-1.0, 1.0 / 8_388_608.0],
     );
-    let integers = [i32::MIN, 0, 1 << 30]
-        .iter()
-        .flat_map(|sample| sample.to_le_bytes());
+    let integers = [i32::MIN, 0, 1 << 30].iter().flat_map(|sample| sample.to_le_bytes());
     check(&Wav::new(PCM, 32, integers.collect()), &[-1.0, 0.0, 0.5]);
     // Beyond full scale stays as it is: a float clip may be mixed hot, and clipping it is the model's choice.
     check(&Wav::float(&[0.1, -1.5, 0.0]), &[0.1, -1.5, 0.0]);
-    let doubles = [0.25_f64, -0.1]
-        .iter()
-        .flat_map(|sample| sample.to_le_bytes());
+    let doubles = [0.25_f64, -0.1].iter().flat_map(|sample| sample.to_le_bytes());
     check(&Wav::new(FLOAT, 64, doubles.collect()), &[0.25, -0.1]);
 }
 
@@ -183,11 +161,7 @@ fn a_wav_with_fewer_frames_than_its_header_says_is_cut_short() {
         ..Wav::pcm16(&[7; 4_321])
     };
     torn.data.pop();
-    let Err(AudioFault::CutShort {
-        expected: 10_000,
-        got,
-    }) = torn.decode()
-    else {
+    let Err(AudioFault::CutShort { expected: 10_000, got }) = torn.decode() else {
         panic!("{:?}", torn.decode());
     };
     assert!(got < 4_321, "{got}");
@@ -238,10 +212,7 @@ fn a_rate_that_no_recording_has_is_refused() {
             ..Wav::pcm16(&[1, 2, 3])
         };
         assert!(
-            matches!(
-                wav.decode(),
-                Err(AudioFault::Rate(_) | AudioFault::Damaged(_))
-            ),
+            matches!(wav.decode(), Err(AudioFault::Rate(_) | AudioFault::Damaged(_))),
             "{rate}"
         );
     }

@@ -1,0 +1,4 @@
+//! The host from outside, with real shared libraries. One binary, so that it is linked once.
+
+mod boundary;
+mod support;
