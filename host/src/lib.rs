@@ -2,3 +2,4 @@ pub mod audio;
 pub mod failure;
 pub mod plugin;
 pub mod registry;
+pub mod scaffold;
