@@ -1,1 +1,23 @@
-//! text
+//! Words to tokens and back: tokenizers, chat templates, and the reading of answers as they come.
+//!
+//! It knows no tensor, so that a plugin on another backend can use it as it is.
+//!
+//! The decision a newcomer would question: a rendered chat template is tokenised *without* the tokenizer's own
+//! special tokens. The template already spells them, and Gemma, for one, would begin with two `<bos>`.
+
+mod chat;
+mod clock;
+mod error;
+mod lesson;
+mod python_json;
+mod reader;
+mod stream;
+mod template;
+mod tokenizer;
+
+pub use chat::{Chat, Choices};
+pub use error::{Error, Result};
+pub use reader::{Answer, Reader, Reading};
+pub use stream::Detokenizer;
+pub use template::ChatTemplate;
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,52 @@
+use std::path::PathBuf;
+
+/// What can go wrong between a checkpoint folder and an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read `{path}`")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("`{folder}` holds no weights (looked for model.safetensors and model.safetensors.index.json)")]
+    NoWeights { folder: PathBuf },
+    #[error("`{path}` is malformed: {reason}")]
+    Malformed { path: PathBuf, reason: String },
+    #[error("`{index}` places `{tensor}` in `{file}`, {why}")]
+    Index { index: PathBuf, tensor: String, file: String, why: &'static str },
+    #[error("`{folder}` has no tensor `{tensor}`")]
+    MissingTensor { folder: PathBuf, tensor: String },
+    #[error("tensor `{tensor}` in `{file}` has shape {got:?}, expected {expected:?}")]
+    Shape { file: PathBuf, tensor: String, expected: Vec<usize>, got: Vec<usize> },
+    #[error("tensor `{tensor}` in `{file}` is stored as {got}, expected F32, F16 or BF16")]
+    StoredAs { file: PathBuf, tensor: String, got: String },
+    #[error("`{path}` is of the architecture `{got}`, known here: {known}")]
+    Architecture { path: PathBuf, got: String, known: String },
+    #[error("rope scaling `{got}` is not known, known here: default, linear")]
+    RopeScaling { got: String },
+    #[error("{what} is {got}, expected {expected}")]
+    Setting { what: String, got: String, expected: String },
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The error as it crosses the boundary, with the way out where there is one.
+    pub fn told(self) -> plugin_api::Error {
+        use plugin_api::Code;
+        let (code, help) = match &self {
+            Error::Read { .. } | Error::NoWeights { .. } => {
+                (Code::MISSING, "give the folder of a checkpoint in the Hugging Face layout as `weights`")
+            }
+            Error::Malformed { .. } | Error::Index { .. } => (Code::DATA, "the download may be incomplete: fetch the checkpoint again"),
+            Error::MissingTensor { .. } | Error::Shape { .. } => {
+                (Code::DATA, "config.json and the weights must come from the same checkpoint")
+            }
+            Error::StoredAs { .. } => (Code::UNSUPPORTED, "convert the checkpoint to one of these types"),
+            Error::Architecture { .. } | Error::RopeScaling { .. } => (Code::UNSUPPORTED, "choose the model plugin that reads this checkpoint"),
+            Error::Setting { .. } => (Code::SETTINGS, ""),
+            Error::Tensor(_) => (Code::OTHER, ""),
+        };
+        let told = plugin_api::Error::from(self).code(code);
+        if help.is_empty() { told } else { told.help(help) }
+    }
+}

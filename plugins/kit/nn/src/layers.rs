@@ -1,0 +1,154 @@
+//! The small layers: embedding, normalisation, projections to heads, gated feed-forward.
+//!
+//! Fused kernels of candle drop gradients without a word. So each layer here takes them only where nothing is to be
+//! learnt: a tensor that tracks its operations, or a weight that does, goes the longer, differentiable way.
+
+use crate::{Linear, Result, Weights};
+use candle_core::{D, Tensor};
+
+/// A table of token vectors.
+pub struct Embedding {
+    table: Tensor, // (vocabulary, hidden)
+    name: String,
+}
+
+impl Embedding {
+    pub fn load(weights: &Weights, rows: usize, hidden: usize) -> Result<Embedding> {
+        Ok(Embedding { table: weights.get("weight", &[rows, hidden])?, name: weights.path("") })
+    }
+
+    /// Token ids (tokens) to vectors (tokens, hidden).
+    pub fn forward(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
+        self.table.index_select(ids, 0)
+    }
+
+    /// The output layer of a model whose head is tied to this table.
+    pub fn tied_head(&self) -> Linear {
+        Linear::over(self.table.clone(), self.name.clone())
+    }
+}
+
+/// Division by the root of the mean square, then a weight for each channel. Computed in fp32.
+pub struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    pub fn load(weights: &Weights, size: usize, eps: f64) -> Result<RmsNorm> {
+        Ok(RmsNorm { weight: weights.get("weight", &[size])?, eps })
+    }
+
+    /// Over the last dimension, whatever stands before it.
+    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        if x.track_op() || self.weight.track_op() {
+            return candle_nn::ops::rms_norm_slow(x, &self.weight, self.eps as f32);
+        }
+        candle_nn::ops::rms_norm(&x.contiguous()?, &self.weight, self.eps as f32)
+    }
+}
+
+/// How many heads an attention layer has.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    pub queries: usize,
+    /// Keys and values; each is shared by `queries / keys` queries.
+    pub keys: usize,
+    pub size: usize,
+}
+
+/// The three projections in front of attention.
+pub struct Qkv {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    heads: Heads,
+}
+
+impl Qkv {
+    pub fn load(weights: &Weights, hidden: usize, heads: Heads, bias: bool) -> Result<Qkv> {
+        let project = |name, count| Linear::load(&weights.at(name), hidden, count * heads.size, bias);
+        Ok(Qkv {
+            q_proj: project("q_proj", heads.queries)?,
+            k_proj: project("k_proj", heads.keys)?,
+            v_proj: project("v_proj", heads.keys)?,
+            heads,
+        })
+    }
+
+    /// Queries, keys and values, each (tokens, heads, head size).
+    pub fn heads(&self, x: &Tensor) -> candle_core::Result<(Tensor, Tensor, Tensor)> {
+        let split = |y: Tensor, count| y.reshape((y.dim(0)?, count, self.heads.size));
+        Ok((
+            split(self.q_proj.forward(x)?, self.heads.queries)?,
+            split(self.k_proj.forward(x)?, self.heads.keys)?,
+            split(self.v_proj.forward(x)?, self.heads.keys)?,
+        ))
+    }
+}
+
+/// What stands between the two halves of a gated feed-forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    Silu,
+    GeluTanh,
+    GeluErf,
+}
+
+impl Activation {
+    /// By the name that `hidden_act` has in configs.
+    pub fn from_name(name: &str) -> Result<Activation> {
+        match name {
+            "silu" | "swish" => Ok(Activation::Silu),
+            "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
+            "gelu" => Ok(Activation::GeluErf),
+            got => Err(crate::Error::Setting {
+                what: "`hidden_act` in config.json".to_owned(),
+                got: format!("`{got}`"),
+                expected: "silu, gelu or gelu_pytorch_tanh".to_owned(),
+            }),
+        }
+    }
+
+    pub fn forward(self, x: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Activation::Silu => x.silu(),
+            Activation::GeluTanh => x.gelu(),
+            Activation::GeluErf => x.gelu_erf(),
+        }
+    }
+}
+
+/// The gated feed-forward: `down(act(gate(x)) * up(x))`.
+pub struct Mlp {
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+    activation: Activation,
+}
+
+impl Mlp {
+    pub fn load(weights: &Weights, hidden: usize, inner: usize, activation: Activation) -> Result<Mlp> {
+        Ok(Mlp {
+            gate_proj: Linear::load(&weights.at("gate_proj"), hidden, inner, false)?,
+            up_proj: Linear::load(&weights.at("up_proj"), hidden, inner, false)?,
+            down_proj: Linear::load(&weights.at("down_proj"), inner, hidden, false)?,
+            activation,
+        })
+    }
+
+    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let gate = self.activation.forward(&self.gate_proj.forward(x)?)?;
+        self.down_proj.forward(&(gate * self.up_proj.forward(x)?)?)
+    }
+}
+
+/// Softmax over the last dimension, in fp32 whatever comes in.
+pub(crate) fn softmax(x: &Tensor) -> candle_core::Result<Tensor> {
+    let wide = x.to_dtype(candle_core::DType::F32)?;
+    let y = match wide.track_op() {
+        true => candle_nn::ops::softmax(&wide, D::Minus1)?,
+        false => candle_nn::ops::softmax_last_dim(&wide.contiguous()?)?,
+    };
+    y.to_dtype(x.dtype())
+}

@@ -1,0 +1,157 @@
+//! One pass through a model, over whatever tokens are at hand.
+
+use crate::attend::{Rule, attend};
+use crate::cache::KvCache;
+use crate::rope::{Angles, Rope};
+use candle_core::{DType, Device, Tensor};
+
+/// What the tokens of a segment look back on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    /// Nothing, and nothing is kept of them: training, or a prompt that is only scored.
+    Nothing,
+    /// The cache of this row, which they join.
+    Row(usize),
+    /// All that an earlier segment of the same step saw, and that segment itself. Nothing is kept of them. So
+    /// several continuations are tried on one context that is computed once.
+    Segment(usize),
+}
+
+/// Consecutive tokens of one text.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment {
+    pub tokens: usize,
+    pub past: Past,
+}
+
+/// How the layers of one kind attend.
+#[derive(Debug, Clone)]
+pub struct Attention {
+    pub rope: Rope,
+    /// What queries are multiplied by; one over the root of the head size in most models.
+    pub scale: f64,
+    /// A token sees itself and so many minus one before it; all of them if there is no window.
+    pub window: Option<usize>,
+    /// Scores go through `cap * tanh(score / cap)`.
+    pub softcap: Option<f64>,
+}
+
+impl Attention {
+    /// Unwindowed, scaled by the head size.
+    pub fn plain(rope: Rope, head_size: usize) -> Attention {
+        Attention { rope, scale: 1.0 / (head_size as f64).sqrt(), window: None, softcap: None }
+    }
+}
+
+/// Where in the model a pass is, and what its tokens look back on.
+///
+/// A pass takes tokens of any number of rows, one text behind the other without padding: whole prompts, single next
+/// tokens, options to be scored. Linear layers see one long list of tokens; only here is it known which belong together.
+pub struct Step<'a> {
+    segments: Vec<Segment>,
+    rows: Vec<&'a mut KvCache>,
+    positions: Vec<u32>,
+    layer: usize,
+    kind: Option<(Attention, Angles)>,
+    other_kinds: Vec<(Attention, Angles)>,
+}
+
+impl<'a> Step<'a> {
+    /// Segments in the order of their tokens; `Past::Row` counts into `rows`.
+    pub fn new(segments: Vec<Segment>, rows: Vec<&'a mut KvCache>) -> candle_core::Result<Step<'a>> {
+        let mut ends: Vec<usize> = Vec::with_capacity(segments.len());
+        let mut taken = vec![false; rows.len()];
+        let mut positions = Vec::new();
+        for segment in &segments {
+            let start = match segment.past {
+                Past::Nothing => 0,
+                Past::Row(row) if row < rows.len() && !taken[row] => {
+                    taken[row] = true;
+                    rows[row].len()
+                }
+                Past::Segment(earlier) if earlier < ends.len() => ends[earlier],
+                past => candle_core::bail!("segment {} cannot follow {past:?}", ends.len()),
+            };
+            ends.push(start + segment.tokens);
+            positions.extend((start..start + segment.tokens).map(|position| position as u32));
+        }
+        Ok(Step { segments, rows, positions, layer: 0, kind: None, other_kinds: Vec::new() })
+    }
+
+    /// One text from its beginning, of which nothing is kept.
+    pub fn whole(tokens: usize) -> candle_core::Result<Step<'static>> {
+        Step::new(vec![Segment { tokens, past: Past::Nothing }], Vec::new())
+    }
+
+    pub fn tokens(&self) -> usize {
+        self.positions.len()
+    }
+
+    /// Says that the layer with this number comes next, and how it attends.
+    pub fn enter(&mut self, layer: usize, attention: &Attention, dtype: DType, device: &Device) -> candle_core::Result<()> {
+        self.layer = layer;
+        if let Some((current, _)) = &mut self.kind
+            && current.rope.is(&attention.rope)
+        {
+            *current = attention.clone();
+            return Ok(());
+        }
+        // Models alternate between few kinds of layer; their angles are computed once a step.
+        self.other_kinds.extend(self.kind.take());
+        let known = self.other_kinds.iter().position(|(other, _)| other.rope.is(&attention.rope));
+        let angles = match known {
+            Some(index) => self.other_kinds.swap_remove(index).1,
+            None => attention.rope.angles(&self.positions, dtype, device)?,
+        };
+        self.kind = Some((attention.clone(), angles));
+        Ok(())
+    }
+
+    /// Turns queries or keys (tokens, heads, size) by their positions.
+    pub fn rope(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.current()?.1.turn(x)
+    }
+
+    /// Attention of each token over its own text; (tokens, heads, size) in, (tokens, heads * size) out.
+    pub fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor) -> candle_core::Result<Tensor> {
+        let attention = &self.current()?.0;
+        let rule = Rule { scale: attention.scale, window: attention.window, softcap: attention.softcap };
+        let mut seen: Vec<(Tensor, Tensor)> = Vec::with_capacity(self.segments.len());
+        let mut outputs = Vec::with_capacity(self.segments.len());
+        let mut start = 0;
+        for segment in &self.segments {
+            let q = q.narrow(0, start, segment.tokens)?;
+            let own = |x: &Tensor| x.narrow(0, start, segment.tokens)?.transpose(0, 1)?.contiguous();
+            let (k, v) = (own(k)?, own(v)?);
+            let (keys, values) = match segment.past {
+                Past::Nothing => (k, v),
+                Past::Row(row) => self.rows[row].append(self.layer, &k, &v)?,
+                Past::Segment(earlier) => {
+                    let (keys, values) = &seen[earlier];
+                    (Tensor::cat(&[keys, &k], 1)?, Tensor::cat(&[values, &v], 1)?)
+                }
+            };
+            outputs.push(attend(&q, &keys, &values, rule)?);
+            seen.push((keys, values));
+            start += segment.tokens;
+        }
+        if outputs.len() == 1 { Ok(outputs.remove(0)) } else { Tensor::cat(&outputs, 0) }
+    }
+
+    /// The pass is complete: the rows have their new tokens.
+    pub fn finish(self) {
+        let mut rows = self.rows;
+        for segment in &self.segments {
+            if let Past::Row(row) = segment.past {
+                rows[row].advance(segment.tokens);
+            }
+        }
+    }
+
+    fn current(&self) -> candle_core::Result<&(Attention, Angles)> {
+        match &self.kind {
+            Some(kind) => Ok(kind),
+            None => candle_core::bail!("`Step::enter` comes before a layer's attention"),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Checkpoint folders: one safetensors file, or several with an index.
+//!
+//! Files are memory-mapped and each tensor is converted once, when a layer asks for it, so loading needs little
+//! more memory than the weights themselves.
+
+use crate::{Error, Result};
+use candle_core::safetensors::{Load, MmapedSafetensors};
+use candle_core::{DType, Device, Tensor};
+use safetensors::Dtype;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Tensors by name, below a point in the checkpoint's naming tree.
+///
+/// Every layer takes its tensors from here and nowhere else. That makes it the place where adapters and quantised
+/// files can be put underneath a model that knows of neither.
+#[derive(Clone)]
+pub struct Weights {
+    store: Arc<Store>,
+    prefix: String,
+    dtype: DType,
+    device: Device,
+}
+
+struct Store {
+    folder: PathBuf,
+    files: Vec<(PathBuf, MmapedSafetensors)>,
+    places: HashMap<String, usize>,
+    loaded_bytes: AtomicU64,
+    loaded_values: AtomicU64,
+}
+
+impl Weights {
+    /// Opens the weights of a checkpoint folder; tensors are converted to `dtype` on `device` as they are asked for.
+    pub fn open(folder: &Path, dtype: DType, device: &Device) -> Result<Weights> {
+        let single = folder.join(SINGLE);
+        let index = folder.join(INDEX);
+        let (files, places) = if single.is_file() {
+            open_single(single)?
+        } else if index.is_file() {
+            open_sharded(folder, &index)?
+        } else {
+            return Err(Error::NoWeights { folder: folder.to_owned() });
+        };
+        let store = Store {
+            folder: folder.to_owned(),
+            files,
+            places,
+            loaded_bytes: AtomicU64::new(0),
+            loaded_values: AtomicU64::new(0),
+        };
+        Ok(Weights { store: Arc::new(store), prefix: String::new(), dtype, device: device.clone() })
+    }
+
+    /// The same weights, below `name`: `weights.at("model.layers.0")`.
+    pub fn at(&self, name: impl Display) -> Weights {
+        Weights { prefix: self.path(&name.to_string()), ..self.clone() }
+    }
+
+    /// A tensor of this shape.
+    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let tensor = self.path(name);
+        let Some(&place) = self.store.places.get(&tensor) else {
+            return Err(Error::MissingTensor { folder: self.store.folder.clone(), tensor });
+        };
+        let (file, content) = &self.store.files[place];
+        let view = content
+            .get(&tensor)
+            .map_err(|e| Error::Malformed { path: file.clone(), reason: e.to_string() })?;
+        if view.shape() != shape {
+            let (expected, got) = (shape.to_vec(), view.shape().to_vec());
+            return Err(Error::Shape { file: file.clone(), tensor, expected, got });
+        }
+        if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            return Err(Error::StoredAs { file: file.clone(), tensor, got: format!("{:?}", view.dtype()) });
+        }
+        let loaded = view.load(&self.device)?.to_dtype(self.dtype)?;
+        let values = loaded.elem_count() as u64;
+        self.store.loaded_values.fetch_add(values, Ordering::Relaxed);
+        self.store.loaded_bytes.fetch_add(values * self.dtype.size_in_bytes() as u64, Ordering::Relaxed);
+        Ok(loaded)
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.store.places.contains_key(&self.path(name))
+    }
+
+    /// The full name of a tensor below this point.
+    pub fn path(&self, name: &str) -> String {
+        match (self.prefix.as_str(), name) {
+            ("", name) => name.to_owned(),
+            (prefix, "") => prefix.to_owned(),
+            (prefix, name) => format!("{prefix}.{name}"),
+        }
+    }
+
+    /// The type that tensors are converted to.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Bytes of all tensors handed out so far, by any clone of these weights.
+    pub fn loaded_bytes(&self) -> u64 {
+        self.store.loaded_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many values those tensors have: the model's parameters, once it is loaded.
+    pub fn loaded_values(&self) -> u64 {
+        self.store.loaded_values.load(Ordering::Relaxed)
+    }
+}
+
+type Files = (Vec<(PathBuf, MmapedSafetensors)>, HashMap<String, usize>);
+
+fn open_single(path: PathBuf) -> Result<Files> {
+    let file = map(&path)?;
+    let places = file.tensors().into_iter().map(|(name, _)| (name, 0)).collect();
+    Ok((vec![(path, file)], places))
+}
+
+fn open_sharded(folder: &Path, index: &Path) -> Result<Files> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: HashMap<String, String>,
+    }
+    let parsed: Index = crate::config::read_json(index)?;
+    let (mut files, mut numbers, mut places) = (Vec::new(), HashMap::new(), HashMap::new());
+    let mut entries: Vec<_> = parsed.weight_map.into_iter().collect();
+    entries.sort(); // so that the first fault named does not depend on a hash
+    for (tensor, file) in entries {
+        let fault = |why| Error::Index { index: index.to_owned(), tensor: tensor.clone(), file: file.clone(), why };
+        let number = match numbers.get(&file) {
+            Some(&number) => number,
+            None => {
+                // An index is a stranger's file: it may name its neighbours and nothing else.
+                let plain = Path::new(&file).components().all(|part| matches!(part, Component::Normal(_)));
+                if !plain {
+                    return Err(fault("which lies outside the folder"));
+                }
+                let path = folder.join(&file);
+                if !path.is_file() {
+                    return Err(fault("which does not exist"));
+                }
+                files.push((path.clone(), map(&path)?));
+                numbers.insert(file.clone(), files.len() - 1);
+                files.len() - 1
+            }
+        };
+        if files[number].1.get(&tensor).is_err() {
+            return Err(fault("which does not have it"));
+        }
+        places.insert(tensor, number);
+    }
+    Ok((files, places))
+}
+
+/// Maps a file and checks its header, whose offsets must lie inside the file.
+#[allow(unsafe_code)] // the only way to map a file; see the comment below
+fn map(path: &Path) -> Result<MmapedSafetensors> {
+    std::fs::File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    // SAFETY: a mapped file must not be changed while it is mapped. Nothing here writes to checkpoints, and
+    // whoever overwrites one in place under a running program would spoil any reader of it.
+    let file = unsafe { MmapedSafetensors::new(path) };
+    file.map_err(|e| Error::Malformed { path: path.to_owned(), reason: plain_reason(&e) })
+}
+
+/// candle puts the path in front and may add a backtrace; the reason is the safetensors error inside.
+fn plain_reason(error: &candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithPath { inner, .. } | candle_core::Error::WithBacktrace { inner, .. } => plain_reason(inner),
+        other => other.to_string(),
+    }
+}

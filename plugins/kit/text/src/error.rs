@@ -1,0 +1,38 @@
+use std::path::PathBuf;
+
+/// What can go wrong between words and tokens.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read `{path}`: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("`{path}` is malformed: {reason}")]
+    Malformed { path: PathBuf, reason: String },
+    #[error("`{folder}` has no chat template (looked in chat_template.jinja, chat_template.json and tokenizer_config.json)")]
+    NoTemplate { folder: PathBuf },
+    #[error("the chat template cannot render these messages: {reason}")]
+    Render { reason: String },
+    #[error("cannot tokenise the text: {reason}")]
+    Encode { reason: String },
+    #[error("cannot turn tokens into text: {reason}")]
+    Decode { reason: String },
+    #[error("the chat template did not keep the assistant's opening words `{opening}`")]
+    OpeningLost { opening: String },
+    #[error("`{tokenizer}` has token ids up to {highest}, but the model's embedding table has {rows} rows")]
+    VocabularyTooLarge { tokenizer: PathBuf, highest: u32, rows: usize },
+    #[error("the options are scored after a text, but the prompt is empty and the tokenizer names no bos or eos token")]
+    EmptyContext,
+}
+
+impl Error {
+    /// The way out, where there is one.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Error::NoTemplate { .. } => Some("a base model has none: give the prompt as raw text, or put a chat_template.jinja into the folder"),
+            Error::VocabularyTooLarge { .. } => Some("tokenizer.json belongs to another checkpoint; take both from the same folder"),
+            Error::Read { .. } | Error::Malformed { .. } => Some("download the file again, or check that the folder is a complete checkpoint"),
+            _ => None,
+        }
+    }
+}
+
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,196 @@
+//! Chat templates: the Jinja that a checkpoint brings along.
+//!
+//! A template is code from a stranger. It runs in an engine that has no access to anything but
+//! its arguments, with bounded fuel, so that an endless loop becomes an error.
+
+use crate::clock::{self, strftime};
+use crate::{Error, Result, python_json};
+use minijinja::value::{Kwargs, Serde, Value};
+use minijinja::{Environment, ErrorKind, syntax::SyntaxConfig};
+use serde_json::{Map, Value as Json};
+use std::path::Path;
+
+/// Instructions one rendering may take; the published templates need a few hundred a message.
+const FUEL: u64 = 20_000_000;
+const NAME: &str = "chat";
+
+/// A compiled chat template with the special tokens it may name.
+pub struct ChatTemplate {
+    engine: Environment<'static>,
+    special_tokens: Map<String, Json>,
+    thinks: bool,
+}
+
+impl ChatTemplate {
+    /// Reads the template of a checkpoint folder; `None` if it has none.
+    ///
+    /// The order is the reference's: `chat_template.jinja`, `chat_template.json`, and last the
+    /// entry in `tokenizer_config.json`, which may be a text or a list of named texts.
+    pub fn from_folder(folder: &Path) -> Result<Option<ChatTemplate>> {
+        let config_path = folder.join("tokenizer_config.json");
+        let config = read_object(&config_path)?.unwrap_or_default();
+        let jinja = folder.join("chat_template.jinja");
+        let (path, source) = if let Some(source) = read_text(&jinja)? {
+            (jinja, Some(source))
+        } else {
+            let json = folder.join("chat_template.json");
+            match read_object(&json)?.as_ref().and_then(|o| o.get("chat_template")).and_then(pick) {
+                Some(source) => (json, Some(source)),
+                None => (config_path, config.get("chat_template").and_then(pick)),
+            }
+        };
+        let Some(source) = source else { return Ok(None) };
+        ChatTemplate::new(source, special_tokens_of(folder)?)
+            .map(Some)
+            .map_err(|reason| Error::Malformed { path, reason })
+    }
+
+    /// Compiles a template; the error is the engine's, with the line it stumbled over.
+    pub fn new(source: String, special_tokens: Map<String, Json>) -> std::result::Result<ChatTemplate, String> {
+        let thinks = source.contains("<think>");
+        let mut engine = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        engine.set_syntax(syntax.map_err(|e| e.to_string())?);
+        engine.set_fuel(Some(FUEL));
+        engine.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        engine.add_function("raise_exception", raise_exception);
+        engine.add_function("strftime_now", |format: String| strftime(&format, clock::now()));
+        engine.add_filter("tojson", to_json);
+        engine.add_template_owned(NAME, source).map_err(explain)?;
+        Ok(ChatTemplate { engine, special_tokens, thinks })
+    }
+
+    /// Whether the template knows of a reasoning part, `<think>…</think>`.
+    pub fn thinks(&self) -> bool {
+        self.thinks
+    }
+
+    /// Renders messages, each an object with `role` and `content`, as the reference would.
+    ///
+    /// `extra` are arguments that some templates know, such as `enable_thinking`.
+    pub fn render(
+        &self,
+        messages: &[Json],
+        add_generation_prompt: bool,
+        extra: &Map<String, Json>,
+    ) -> Result<String> {
+        let mut context = self.special_tokens.clone();
+        context.insert("messages".into(), messages.into());
+        context.insert("add_generation_prompt".into(), add_generation_prompt.into());
+        context.insert("tools".into(), Json::Null);
+        context.insert("documents".into(), Json::Null);
+        context.extend(extra.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let render = || {
+            let template = self.engine.get_template(NAME)?;
+            template.render(Value::from(Serde(context)))
+        };
+        render().map_err(|error| Error::Render { reason: explain(error) })
+    }
+
+    /// Renders messages whose last one is the beginning of the answer, left open at its end.
+    ///
+    /// The template decides what stands before those words; whatever it writes after them, such
+    /// as an end-of-turn token, is cut.
+    pub fn render_open(&self, messages: &[Json], extra: &Map<String, Json>) -> Result<String> {
+        let opening = messages.last().and_then(|m| m["content"].as_str()).unwrap_or_default();
+        let trimmed = opening.trim();
+        if trimmed.is_empty() {
+            let mut text = self.render(&messages[..messages.len().saturating_sub(1)], true, extra)?;
+            text.push_str(opening);
+            return Ok(text);
+        }
+        let mut text = self.render(messages, false, extra)?;
+        let lost = || Error::OpeningLost { opening: trimmed.to_owned() };
+        let start = text.rfind(trimmed).ok_or_else(lost)?;
+        // Blanks at the end are kept where the template kept them.
+        let with_blanks = opening.trim_start();
+        let end = start + if text[start..].starts_with(with_blanks) { with_blanks } else { trimmed }.len();
+        text.truncate(end);
+        Ok(text)
+    }
+}
+
+fn raise_exception(message: String) -> std::result::Result<Value, minijinja::Error> {
+    Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+}
+
+/// `json.dumps`, which the reference puts in place of Jinja's own filter that escapes HTML.
+fn to_json(value: Value, options: Kwargs) -> std::result::Result<String, minijinja::Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    let ensure_ascii: Option<bool> = options.get("ensure_ascii")?;
+    let sort_keys: Option<bool> = options.get("sort_keys")?;
+    options.assert_all_used()?;
+    let json: Json = serde_json::to_value(&value)
+        .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string()))?;
+    let style = python_json::Style {
+        indent,
+        ensure_ascii: ensure_ascii.unwrap_or(false),
+        sort_keys: sort_keys.unwrap_or(false),
+    };
+    Ok(python_json::dumps(&json, &style))
+}
+
+/// The engine's message with its causes, and the line of the template it happened on.
+fn explain(error: minijinja::Error) -> String {
+    let mut text = match (error.kind(), error.detail()) {
+        (ErrorKind::InvalidOperation, Some(detail)) => detail.to_owned(),
+        (kind, Some(detail)) => format!("{kind}: {detail}"),
+        (kind, None) => kind.to_string(),
+    };
+    if let Some(line) = error.line() {
+        text.push_str(&format!(" (line {line} of the template)"));
+    }
+    text
+}
+
+/// A template entry is a text, or a list of named ones of which `default` is meant for chat.
+fn pick(entry: &Json) -> Option<String> {
+    match entry {
+        Json::String(source) => Some(source.clone()),
+        Json::Array(named) => {
+            let is_default = |t: &&Json| t["name"] == "default";
+            let chosen = named.iter().find(is_default).or_else(|| named.first())?;
+            chosen["template"].as_str().map(str::to_owned)
+        }
+        _ => None,
+    }
+}
+
+/// The special tokens that a checkpoint folder names: `bos_token` and its like.
+pub(crate) fn special_tokens_of(folder: &Path) -> Result<Map<String, Json>> {
+    let mut all = Map::new();
+    for file in ["tokenizer_config.json", "special_tokens_map.json"] {
+        let named = special_tokens(&read_object(&folder.join(file))?.unwrap_or_default());
+        for (name, token) in named {
+            all.entry(name).or_insert(token);
+        }
+    }
+    Ok(all)
+}
+
+/// Each is a text, or an object that holds one.
+fn special_tokens(config: &Map<String, Json>) -> Map<String, Json> {
+    const NAMES: [&str; 7] = [
+        "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+    ];
+    let text = |value: &Json| value.as_str().or_else(|| value["content"].as_str()).map(Json::from);
+    NAMES
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), text(config.get(*name)?)?)))
+        .collect()
+}
+
+fn read_text(path: &Path) -> Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Read { path: path.to_owned(), source }),
+    }
+}
+
+pub(crate) fn read_object(path: &Path) -> Result<Option<Map<String, Json>>> {
+    let Some(text) = read_text(path)? else { return Ok(None) };
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|e| Error::Malformed { path: path.to_owned(), reason: e.to_string() })
+}

@@ -1,0 +1,85 @@
+//! `tokenizer.json`, read with the `tokenizers` crate.
+
+use crate::{Error, Result};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// A checkpoint's tokenizer.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    path: PathBuf,
+    special: HashSet<u32>,
+}
+
+impl Tokenizer {
+    pub fn from_folder(folder: &Path) -> Result<Tokenizer> {
+        let path = folder.join("tokenizer.json");
+        let bytes = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
+            .map_err(|e| Error::Malformed { path: path.clone(), reason: e.to_string() })?;
+        // A file may carry the truncation and padding of whoever saved it; a prompt wants neither.
+        inner.with_padding(None);
+        inner
+            .with_truncation(None)
+            .map_err(|e| Error::Malformed { path: path.clone(), reason: e.to_string() })?;
+        let added = inner.get_added_tokens_decoder();
+        let special = added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect();
+        Ok(Tokenizer { inner, path, special })
+    }
+
+    /// Refuses a tokenizer that could name a row the embedding table does not have.
+    pub fn check_rows(&self, rows: usize) -> Result<()> {
+        match self.inner.get_vocab(true).into_values().max() {
+            Some(highest) if highest as usize >= rows => {
+                Err(Error::VocabularyTooLarge { tokenizer: self.path.clone(), highest, rows })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tokens of a text that already spells its special tokens, such as a rendered chat template.
+    ///
+    /// The post-processor is left out: it would add a second beginning-of-text token.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_with(text, false)
+    }
+
+    /// Tokens of a bare text, with whatever the post-processor puts around it.
+    pub fn encode_bare(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_with(text, true)
+    }
+
+    fn encode_with(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
+        let encoding = self
+            .inner
+            .encode_fast(text, add_special_tokens)
+            .map_err(|e| Error::Encode { reason: e.to_string() })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Tokens with the bytes of the text that each stands for.
+    pub fn encode_with_places(&self, text: &str, bare: bool) -> Result<Vec<(u32, std::ops::Range<usize>)>> {
+        let encoding = self.inner.encode(text, bare).map_err(|e| Error::Encode { reason: e.to_string() })?;
+        let places = encoding.get_offsets().iter().map(|&(start, end)| start..end);
+        Ok(encoding.get_ids().iter().copied().zip(places).collect())
+    }
+
+    /// Text of the tokens, special tokens left out.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        self.inner.decode(tokens, true).map_err(|e| Error::Decode { reason: e.to_string() })
+    }
+
+    /// The token as the vocabulary spells it.
+    pub fn piece(&self, token: u32) -> Option<String> {
+        self.inner.id_to_token(token)
+    }
+
+    /// Whether decoding leaves the token out, as it does the marks of turns.
+    pub fn is_special(&self, token: u32) -> bool {
+        self.special.contains(&token)
+    }
+
+    pub fn id(&self, piece: &str) -> Option<u32> {
+        self.inner.token_to_id(piece)
+    }
+}
