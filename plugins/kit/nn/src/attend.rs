@@ -39,14 +39,23 @@ pub(crate) fn attend(q: &Tensor, keys: &Tensor, values: &Tensor, rule: Rule) -> 
         let count = block.min(new - start);
         // Nothing after the block's last token is seen by any of it, and nothing before its first one's window.
         let end = before + start + count;
-        let first = rule.window.map_or(0, |window| (before + start + 1).saturating_sub(window));
-        let rows = q.narrow(2, start, count)?.contiguous()?.reshape((key_heads, shared * count, size))?;
+        let first = rule
+            .window
+            .map_or(0, |window| (before + start + 1).saturating_sub(window));
+        let rows = q
+            .narrow(2, start, count)?
+            .contiguous()?
+            .reshape((key_heads, shared * count, size))?;
         let mask = mask(count, before + start - first, end - first, rule.window, q.device())?;
         let out = weigh(&rows, keys, values, first..end, rule, Some(&mask))?;
         let out = out.reshape((key_heads, shared, count, size))?.permute((2, 0, 1, 3))?;
         blocks.push(out.reshape((count, heads * size))?);
     }
-    if blocks.len() == 1 { Ok(blocks.remove(0)) } else { Tensor::cat(&blocks, 0) }
+    if blocks.len() == 1 {
+        Ok(blocks.remove(0))
+    } else {
+        Tensor::cat(&blocks, 0)
+    }
 }
 
 /// Softmax-weighted values; `q` is (key heads, rows, size), and rows repeat the mask's rows.
@@ -68,7 +77,9 @@ fn weigh(
         let (key_heads, rows, columns) = scores.dims3()?;
         let (count, _) = mask.dims2()?;
         let apart = scores.reshape((key_heads, rows / count, count, columns))?;
-        scores = apart.broadcast_add(&mask.to_dtype(scores.dtype())?)?.reshape((key_heads, rows, columns))?;
+        scores = apart
+            .broadcast_add(&mask.to_dtype(scores.dtype())?)?
+            .reshape((key_heads, rows, columns))?;
     }
     softmax(&scores)?.matmul(&values)
 }

@@ -33,23 +33,38 @@ impl KvCache {
     /// Bytes of the buffers, used or not.
     pub fn bytes(&self) -> usize {
         let bytes = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
-        self.layers.iter().flatten().map(|b| bytes(&b.keys) + bytes(&b.values)).sum()
+        self.layers
+            .iter()
+            .flatten()
+            .map(|b| bytes(&b.keys) + bytes(&b.values))
+            .sum()
     }
 
     /// A copy that grows on its own: several answers to one prompt.
     pub fn fork(&self) -> candle_core::Result<KvCache> {
         let copy = |buffers: &Option<Buffers>| match buffers {
-            Some(b) => Ok(Some(Buffers { keys: b.keys.copy()?, values: b.values.copy()? })),
+            Some(b) => Ok(Some(Buffers {
+                keys: b.keys.copy()?,
+                values: b.values.copy()?,
+            })),
             None => Ok(None),
         };
         let layers = self.layers.iter().map(copy).collect::<candle_core::Result<_>>()?;
-        Ok(KvCache { layers, length: self.length })
+        Ok(KvCache {
+            layers,
+            length: self.length,
+        })
     }
 
     /// Adds keys and values (heads, new, head size) behind the row's tokens and returns all that the layer has now.
     ///
     /// The row counts as longer only after [`KvCache::advance`], when all layers have the new tokens.
-    pub(crate) fn append(&mut self, layer: usize, keys: &Tensor, values: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
+    pub(crate) fn append(
+        &mut self,
+        layer: usize,
+        keys: &Tensor,
+        values: &Tensor,
+    ) -> candle_core::Result<(Tensor, Tensor)> {
         if self.layers.len() <= layer {
             self.layers.resize_with(layer + 1, || None);
         }
@@ -67,9 +82,14 @@ impl KvCache {
                 Ok::<_, candle_core::Error>(new)
             };
             let old = slot.as_ref();
-            *slot = Some(Buffers { keys: bigger(old.map(|b| &b.keys))?, values: bigger(old.map(|b| &b.values))? });
+            *slot = Some(Buffers {
+                keys: bigger(old.map(|b| &b.keys))?,
+                values: bigger(old.map(|b| &b.values))?,
+            });
         }
-        let Some(buffers) = slot else { candle_core::bail!("a cache without buffers") };
+        let Some(buffers) = slot else {
+            candle_core::bail!("a cache without buffers")
+        };
         buffers.keys.slice_set(keys, 1, self.length)?;
         buffers.values.slice_set(values, 1, self.length)?;
         Ok((buffers.keys.narrow(1, 0, total)?, buffers.values.narrow(1, 0, total)?))

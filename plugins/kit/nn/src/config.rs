@@ -14,14 +14,27 @@ pub fn read_config<T: DeserializeOwned>(folder: &Path, known: &[&str]) -> Result
     let config: Value = read_json(&path)?;
     let got = config["model_type"].as_str().unwrap_or("none named");
     if !known.contains(&got) {
-        return Err(Error::Architecture { path, got: got.to_owned(), known: known.join(", ") });
+        return Err(Error::Architecture {
+            path,
+            got: got.to_owned(),
+            known: known.join(", "),
+        });
     }
-    serde_json::from_value(config).map_err(|e| Error::Malformed { path, reason: e.to_string() })
+    serde_json::from_value(config).map_err(|e| Error::Malformed {
+        path,
+        reason: e.to_string(),
+    })
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    serde_json::from_str(&text).map_err(|e| Error::Malformed { path: path.to_owned(), reason: e.to_string() })
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    serde_json::from_str(&text).map_err(|e| Error::Malformed {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    })
 }
 
 /// Checks a number that a stranger's config gives before anything is allocated by it.
@@ -30,7 +43,11 @@ pub fn within(what: &str, got: usize, range: std::ops::RangeInclusive<usize>) ->
         return Ok(got);
     }
     let expected = format!("{} to {}", range.start(), range.end());
-    Err(Error::Setting { what: format!("`{what}` in config.json"), got: got.to_string(), expected })
+    Err(Error::Setting {
+        what: format!("`{what}` in config.json"),
+        got: got.to_string(),
+        expected,
+    })
 }
 
 /// How positions beyond the trained length are squeezed into it.

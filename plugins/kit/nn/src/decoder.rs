@@ -24,7 +24,9 @@ pub trait Decoder: Send {
     fn input(&self, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
         let is_clip = |part: &Part| matches!(part, Part::Clip { .. });
         match prompt.messages.iter().any(|message| message.parts.iter().any(is_clip)) {
-            true => Err(Error::unsupported("this model reads text alone, the prompt holds a clip")),
+            true => Err(Error::unsupported(
+                "this model reads text alone, the prompt holds a clip",
+            )),
             false => Ok(Input::text(tokens)),
         }
     }
@@ -43,6 +45,9 @@ pub struct Input {
 
 impl Input {
     pub fn text(tokens: Vec<u32>) -> Input {
-        Input { tokens, ..Input::default() }
+        Input {
+            tokens,
+            ..Input::default()
+        }
     }
 }

@@ -10,11 +10,21 @@ pub enum Error {
     #[error("`{path}` is malformed: {reason}")]
     Malformed { path: PathBuf, reason: String },
     #[error("`{index}` places `{tensor}` in `{file}`, {why}")]
-    Index { index: PathBuf, tensor: String, file: String, why: &'static str },
+    Index {
+        index: PathBuf,
+        tensor: String,
+        file: String,
+        why: &'static str,
+    },
     #[error("`{folder}` has no tensor `{tensor}`")]
     MissingTensor { folder: PathBuf, tensor: String },
     #[error("tensor `{tensor}` in `{file}` has shape {got:?}, expected {expected:?}")]
-    Shape { file: PathBuf, tensor: String, expected: Vec<usize>, got: Vec<usize> },
+    Shape {
+        file: PathBuf,
+        tensor: String,
+        expected: Vec<usize>,
+        got: Vec<usize>,
+    },
     #[error("tensor `{tensor}` in `{file}` is stored as {got}, expected F32, F16 or BF16")]
     StoredAs { file: PathBuf, tensor: String, got: String },
     #[error("`{path}` is of the architecture `{got}`, known here: {known}")]
@@ -22,7 +32,11 @@ pub enum Error {
     #[error("rope scaling `{got}` is not known, known here: default, linear")]
     RopeScaling { got: String },
     #[error("{what} is {got}, expected {expected}")]
-    Setting { what: String, got: String, expected: String },
+    Setting {
+        what: String,
+        got: String,
+        expected: String,
+    },
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
@@ -34,15 +48,21 @@ impl Error {
     pub fn told(self) -> plugin_api::Error {
         use plugin_api::Code;
         let (code, help) = match &self {
-            Error::Read { .. } | Error::NoWeights { .. } => {
-                (Code::MISSING, "give the folder of a checkpoint in the Hugging Face layout as `weights`")
+            Error::Read { .. } | Error::NoWeights { .. } => (
+                Code::MISSING,
+                "give the folder of a checkpoint in the Hugging Face layout as `weights`",
+            ),
+            Error::Malformed { .. } | Error::Index { .. } => {
+                (Code::DATA, "the download may be incomplete: fetch the checkpoint again")
             }
-            Error::Malformed { .. } | Error::Index { .. } => (Code::DATA, "the download may be incomplete: fetch the checkpoint again"),
-            Error::MissingTensor { .. } | Error::Shape { .. } => {
-                (Code::DATA, "config.json and the weights must come from the same checkpoint")
-            }
+            Error::MissingTensor { .. } | Error::Shape { .. } => (
+                Code::DATA,
+                "config.json and the weights must come from the same checkpoint",
+            ),
             Error::StoredAs { .. } => (Code::UNSUPPORTED, "convert the checkpoint to one of these types"),
-            Error::Architecture { .. } | Error::RopeScaling { .. } => (Code::UNSUPPORTED, "choose the model plugin that reads this checkpoint"),
+            Error::Architecture { .. } | Error::RopeScaling { .. } => {
+                (Code::UNSUPPORTED, "choose the model plugin that reads this checkpoint")
+            }
             Error::Setting { .. } => (Code::SETTINGS, ""),
             Error::Tensor(_) => (Code::OTHER, ""),
         };

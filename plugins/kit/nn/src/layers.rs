@@ -14,7 +14,10 @@ pub struct Embedding {
 
 impl Embedding {
     pub fn load(weights: &Weights, rows: usize, hidden: usize) -> Result<Embedding> {
-        Ok(Embedding { table: weights.get("weight", &[rows, hidden])?, name: weights.path("") })
+        Ok(Embedding {
+            table: weights.get("weight", &[rows, hidden])?,
+            name: weights.path(""),
+        })
     }
 
     /// Token ids (tokens) to vectors (tokens, hidden).
@@ -36,7 +39,10 @@ pub struct RmsNorm {
 
 impl RmsNorm {
     pub fn load(weights: &Weights, size: usize, eps: f64) -> Result<RmsNorm> {
-        Ok(RmsNorm { weight: weights.get("weight", &[size])?, eps })
+        Ok(RmsNorm {
+            weight: weights.get("weight", &[size])?,
+            eps,
+        })
     }
 
     /// Over the last dimension, whatever stands before it.

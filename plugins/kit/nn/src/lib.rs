@@ -1,1 +1,34 @@
-//! nn
+//! The tensor half of a model plugin: layers, caches, attention, and the generation of answers.
+//!
+//! A model file builds its layers from [`Weights`] and implements [`Decoder`]; [`Generator`] does the rest. What may
+//! change underneath without touching a model file stands behind two doors: [`Linear`] (what weights are stored as,
+//! which kernel multiplies them, what adapters add) and [`Step::attend`] (masks, caches, shared heads, windows).
+//!
+//! The decision a newcomer would question: tensors have no batch dimension. A pass takes the tokens of all rows one
+//! behind the other, (tokens, hidden), and a [`Step`] knows where each text begins and what it looks back on. So there
+//! is no padding to compute, to mask or to get wrong, and a prompt, a next token and an option to be scored can share
+//! a pass.
+
+mod attend;
+mod cache;
+mod config;
+mod decoder;
+mod error;
+mod generate;
+mod layers;
+mod linear;
+pub mod parity;
+mod rope;
+mod step;
+mod weights;
+
+pub use cache::KvCache;
+pub use config::{RopeConfig, RopeScaling, read_config, within};
+pub use decoder::{Decoder, Input};
+pub use error::{Error, Result};
+pub use generate::{Defaults, Generator, Limits};
+pub use layers::{Activation, Embedding, Heads, Mlp, Qkv, RmsNorm};
+pub use linear::Linear;
+pub use rope::Rope;
+pub use step::{Attention, Past, Segment, Step};
+pub use weights::Weights;

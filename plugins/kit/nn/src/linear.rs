@@ -23,12 +23,20 @@ impl Linear {
     pub fn load(weights: &Weights, inputs: usize, outputs: usize, bias: bool) -> Result<Linear> {
         let weight = weights.get("weight", &[outputs, inputs])?;
         let bias = bias.then(|| weights.get("bias", &[outputs])).transpose()?;
-        Ok(Linear { kernel: Kernel::Dense(weight), bias, name: weights.path("") })
+        Ok(Linear {
+            kernel: Kernel::Dense(weight),
+            bias,
+            name: weights.path(""),
+        })
     }
 
     /// A layer over a matrix (out, in) that is at hand already, such as a tied embedding table.
     pub fn over(weight: Tensor, name: impl Into<String>) -> Linear {
-        Linear { kernel: Kernel::Dense(weight), bias: None, name: name.into() }
+        Linear {
+            kernel: Kernel::Dense(weight),
+            bias: None,
+            name: name.into(),
+        }
     }
 
     /// (…, in) to (…, out).

@@ -21,12 +21,16 @@ impl Rope {
                 RopeScaling::Linear(factor) => plain / factor as f32,
             }
         };
-        Rope { frequencies: Arc::new((0..head_size / 2).map(frequency).collect()) }
+        Rope {
+            frequencies: Arc::new((0..head_size / 2).map(frequency).collect()),
+        }
     }
 
     /// Cosines and sines at these positions, each (positions, head size / 2).
     pub(crate) fn angles(&self, positions: &[u32], dtype: DType, device: &Device) -> candle_core::Result<Angles> {
-        let angles = positions.iter().flat_map(|&p| self.frequencies.iter().map(move |f| p as f32 * f));
+        let angles = positions
+            .iter()
+            .flat_map(|&p| self.frequencies.iter().map(move |f| p as f32 * f));
         let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
         let shape = (positions.len(), self.frequencies.len());
         Ok(Angles {

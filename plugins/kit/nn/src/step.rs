@@ -39,7 +39,12 @@ pub struct Attention {
 impl Attention {
     /// Unwindowed, scaled by the head size.
     pub fn plain(rope: Rope, head_size: usize) -> Attention {
-        Attention { rope, scale: 1.0 / (head_size as f64).sqrt(), window: None, softcap: None }
+        Attention {
+            rope,
+            scale: 1.0 / (head_size as f64).sqrt(),
+            window: None,
+            softcap: None,
+        }
     }
 }
 
@@ -75,12 +80,25 @@ impl<'a> Step<'a> {
             ends.push(start + segment.tokens);
             positions.extend((start..start + segment.tokens).map(|position| position as u32));
         }
-        Ok(Step { segments, rows, positions, layer: 0, kind: None, other_kinds: Vec::new() })
+        Ok(Step {
+            segments,
+            rows,
+            positions,
+            layer: 0,
+            kind: None,
+            other_kinds: Vec::new(),
+        })
     }
 
     /// One text from its beginning, of which nothing is kept.
     pub fn whole(tokens: usize) -> candle_core::Result<Step<'static>> {
-        Step::new(vec![Segment { tokens, past: Past::Nothing }], Vec::new())
+        Step::new(
+            vec![Segment {
+                tokens,
+                past: Past::Nothing,
+            }],
+            Vec::new(),
+        )
     }
 
     pub fn tokens(&self) -> usize {
@@ -88,7 +106,13 @@ impl<'a> Step<'a> {
     }
 
     /// Says that the layer with this number comes next, and how it attends.
-    pub fn enter(&mut self, layer: usize, attention: &Attention, dtype: DType, device: &Device) -> candle_core::Result<()> {
+    pub fn enter(
+        &mut self,
+        layer: usize,
+        attention: &Attention,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<()> {
         self.layer = layer;
         if let Some((current, _)) = &mut self.kind
             && current.rope.is(&attention.rope)
@@ -98,7 +122,10 @@ impl<'a> Step<'a> {
         }
         // Models alternate between few kinds of layer; their angles are computed once a step.
         self.other_kinds.extend(self.kind.take());
-        let known = self.other_kinds.iter().position(|(other, _)| other.rope.is(&attention.rope));
+        let known = self
+            .other_kinds
+            .iter()
+            .position(|(other, _)| other.rope.is(&attention.rope));
         let angles = match known {
             Some(index) => self.other_kinds.swap_remove(index).1,
             None => attention.rope.angles(&self.positions, dtype, device)?,
@@ -115,7 +142,11 @@ impl<'a> Step<'a> {
     /// Attention of each token over its own text; (tokens, heads, size) in, (tokens, heads * size) out.
     pub fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor) -> candle_core::Result<Tensor> {
         let attention = &self.current()?.0;
-        let rule = Rule { scale: attention.scale, window: attention.window, softcap: attention.softcap };
+        let rule = Rule {
+            scale: attention.scale,
+            window: attention.window,
+            softcap: attention.softcap,
+        };
         let mut seen: Vec<(Tensor, Tensor)> = Vec::with_capacity(self.segments.len());
         let mut outputs = Vec::with_capacity(self.segments.len());
         let mut start = 0;
@@ -135,7 +166,11 @@ impl<'a> Step<'a> {
             seen.push((keys, values));
             start += segment.tokens;
         }
-        if outputs.len() == 1 { Ok(outputs.remove(0)) } else { Tensor::cat(&outputs, 0) }
+        if outputs.len() == 1 {
+            Ok(outputs.remove(0))
+        } else {
+            Tensor::cat(&outputs, 0)
+        }
     }
 
     /// The pass is complete: the rows have their new tokens.

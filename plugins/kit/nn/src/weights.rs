@@ -46,7 +46,9 @@ impl Weights {
         } else if index.is_file() {
             open_sharded(folder, &index)?
         } else {
-            return Err(Error::NoWeights { folder: folder.to_owned() });
+            return Err(Error::NoWeights {
+                folder: folder.to_owned(),
+            });
         };
         let store = Store {
             folder: folder.to_owned(),
@@ -55,35 +57,58 @@ impl Weights {
             loaded_bytes: AtomicU64::new(0),
             loaded_values: AtomicU64::new(0),
         };
-        Ok(Weights { store: Arc::new(store), prefix: String::new(), dtype, device: device.clone() })
+        Ok(Weights {
+            store: Arc::new(store),
+            prefix: String::new(),
+            dtype,
+            device: device.clone(),
+        })
     }
 
     /// The same weights, below `name`: `weights.at("model.layers.0")`.
     pub fn at(&self, name: impl Display) -> Weights {
-        Weights { prefix: self.path(&name.to_string()), ..self.clone() }
+        Weights {
+            prefix: self.path(&name.to_string()),
+            ..self.clone()
+        }
     }
 
     /// A tensor of this shape.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.path(name);
         let Some(&place) = self.store.places.get(&tensor) else {
-            return Err(Error::MissingTensor { folder: self.store.folder.clone(), tensor });
+            return Err(Error::MissingTensor {
+                folder: self.store.folder.clone(),
+                tensor,
+            });
         };
         let (file, content) = &self.store.files[place];
-        let view = content
-            .get(&tensor)
-            .map_err(|e| Error::Malformed { path: file.clone(), reason: e.to_string() })?;
+        let view = content.get(&tensor).map_err(|e| Error::Malformed {
+            path: file.clone(),
+            reason: e.to_string(),
+        })?;
         if view.shape() != shape {
             let (expected, got) = (shape.to_vec(), view.shape().to_vec());
-            return Err(Error::Shape { file: file.clone(), tensor, expected, got });
+            return Err(Error::Shape {
+                file: file.clone(),
+                tensor,
+                expected,
+                got,
+            });
         }
         if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            return Err(Error::StoredAs { file: file.clone(), tensor, got: format!("{:?}", view.dtype()) });
+            return Err(Error::StoredAs {
+                file: file.clone(),
+                tensor,
+                got: format!("{:?}", view.dtype()),
+            });
         }
         let loaded = view.load(&self.device)?.to_dtype(self.dtype)?;
         let values = loaded.elem_count() as u64;
         self.store.loaded_values.fetch_add(values, Ordering::Relaxed);
-        self.store.loaded_bytes.fetch_add(values * self.dtype.size_in_bytes() as u64, Ordering::Relaxed);
+        self.store
+            .loaded_bytes
+            .fetch_add(values * self.dtype.size_in_bytes() as u64, Ordering::Relaxed);
         Ok(loaded)
     }
 
@@ -138,12 +163,19 @@ fn open_sharded(folder: &Path, index: &Path) -> Result<Files> {
     let mut entries: Vec<_> = parsed.weight_map.into_iter().collect();
     entries.sort(); // so that the first fault named does not depend on a hash
     for (tensor, file) in entries {
-        let fault = |why| Error::Index { index: index.to_owned(), tensor: tensor.clone(), file: file.clone(), why };
+        let fault = |why| Error::Index {
+            index: index.to_owned(),
+            tensor: tensor.clone(),
+            file: file.clone(),
+            why,
+        };
         let number = match numbers.get(&file) {
             Some(&number) => number,
             None => {
                 // An index is a stranger's file: it may name its neighbours and nothing else.
-                let plain = Path::new(&file).components().all(|part| matches!(part, Component::Normal(_)));
+                let plain = Path::new(&file)
+                    .components()
+                    .all(|part| matches!(part, Component::Normal(_)));
                 if !plain {
                     return Err(fault("which lies outside the folder"));
                 }
@@ -167,17 +199,25 @@ fn open_sharded(folder: &Path, index: &Path) -> Result<Files> {
 /// Maps a file and checks its header, whose offsets must lie inside the file.
 #[allow(unsafe_code)] // the only way to map a file; see the comment below
 fn map(path: &Path) -> Result<MmapedSafetensors> {
-    std::fs::File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    std::fs::File::open(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     // SAFETY: a mapped file must not be changed while it is mapped. Nothing here writes to checkpoints, and
     // whoever overwrites one in place under a running program would spoil any reader of it.
     let file = unsafe { MmapedSafetensors::new(path) };
-    file.map_err(|e| Error::Malformed { path: path.to_owned(), reason: plain_reason(&e) })
+    file.map_err(|e| Error::Malformed {
+        path: path.to_owned(),
+        reason: plain_reason(&e),
+    })
 }
 
 /// candle puts the path in front and may add a backtrace; the reason is the safetensors error inside.
 fn plain_reason(error: &candle_core::Error) -> String {
     match error {
-        candle_core::Error::WithPath { inner, .. } | candle_core::Error::WithBacktrace { inner, .. } => plain_reason(inner),
+        candle_core::Error::WithPath { inner, .. } | candle_core::Error::WithBacktrace { inner, .. } => {
+            plain_reason(inner)
+        }
         other => other.to_string(),
     }
 }

@@ -6,7 +6,7 @@
 use crate::reader::{Reader, Reading};
 use crate::template::{self, ChatTemplate};
 use crate::{Error, Tokenizer};
-use plugin_api::{Code, Message, Part, Prompt, PromptTokens, Result, Role, Sampling};
+use plugin_api::{Message, Part, Prompt, PromptTokens, Result, Role, Sampling};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,7 +43,13 @@ impl Chat {
         let first_token = ["bos_token", "eos_token"]
             .iter()
             .find_map(|name| tokenizer.id(specials.get(*name)?.as_str()?));
-        Ok(Chat { tokenizer: Arc::new(tokenizer), template, first_token, thinking: None, folder: folder.to_owned() })
+        Ok(Chat {
+            tokenizer: Arc::new(tokenizer),
+            template,
+            first_token,
+            thinking: None,
+            folder: folder.to_owned(),
+        })
     }
 
     /// What holds when a prompt leaves [`Prompt::thinking`] open; `None` is the template's own default.
@@ -64,8 +70,11 @@ impl Chat {
     /// The text of a prompt and its tokens.
     pub fn encode(&self, prompt: &Prompt) -> Result<PromptTokens> {
         let rendered = self.render(prompt)?;
-        let ids = self.cut(prompt.plain, &rendered.text).map_err(told)?;
-        Ok(PromptTokens { text: rendered.text, ids })
+        let ids = self.cut(prompt.plain, &rendered.text).map_err(Error::told)?;
+        Ok(PromptTokens {
+            text: rendered.text,
+            ids,
+        })
     }
 
     /// The tokens of a prompt and of each of its options.
@@ -74,36 +83,55 @@ impl Chat {
     /// author wrote belong to the option, as lm-eval does. A template's tail is no author's text: it stays as it is.
     pub fn encode_choices(&self, prompt: &Prompt, options: &[String]) -> Result<Choices> {
         let rendered = self.render(prompt)?;
-        let kept = if rendered.open { rendered.text.trim_end().len() } else { rendered.text.len() };
+        let kept = if rendered.open {
+            rendered.text.trim_end().len()
+        } else {
+            rendered.text.len()
+        };
         let (context, blanks) = rendered.text.split_at(kept);
-        let mut context_ids = self.cut(prompt.plain, context).map_err(told)?;
+        let mut context_ids = self.cut(prompt.plain, context).map_err(Error::told)?;
         let mut cut_options = Vec::with_capacity(options.len());
         for option in options {
             let option = format!("{blanks}{option}");
-            let mut whole = self.cut(prompt.plain, &format!("{context}{option}")).map_err(told)?;
+            let mut whole = self
+                .cut(prompt.plain, &format!("{context}{option}"))
+                .map_err(Error::told)?;
             let mut tokens = whole.split_off(context_ids.len().min(whole.len()));
             if tokens.is_empty() {
                 // The option melted into the context's last token; by itself it has tokens again.
-                tokens = self.tokenizer.encode(&option).map_err(told)?;
+                tokens = self.tokenizer.encode(&option).map_err(Error::told)?;
             }
             cut_options.push(tokens);
         }
         if context_ids.is_empty() {
-            context_ids.push(self.first_token.ok_or_else(|| told(Error::EmptyContext))?);
+            context_ids.push(self.first_token.ok_or_else(|| Error::EmptyContext.told())?);
         }
-        Ok(Choices { context: context_ids, options: cut_options })
+        Ok(Choices {
+            context: context_ids,
+            options: cut_options,
+        })
     }
 
     /// What reads the answer to this prompt.
     pub fn reader(&self, prompt: &Prompt, rendered: &str, sampling: &Sampling) -> Reader {
         let thinks = self.thinks() && !prompt.plain;
         let opened = thinks && rendered.trim_end().ends_with("<think>");
-        Reader::new(self.tokenizer.clone(), Reading { thinks, opened, stop: sampling.stop.clone() })
+        Reader::new(
+            self.tokenizer.clone(),
+            Reading {
+                thinks,
+                opened,
+                stop: sampling.stop.clone(),
+            },
+        )
     }
 
     pub(crate) fn render(&self, prompt: &Prompt) -> Result<Rendered> {
         if prompt.plain {
-            return Ok(Rendered { text: plain_text(&prompt.messages)?, open: true });
+            return Ok(Rendered {
+                text: plain_text(&prompt.messages)?,
+                open: true,
+            });
         }
         let messages = prompt.messages.iter().map(to_json).collect::<Result<Vec<_>>>()?;
         let mut extra = Map::new();
@@ -113,17 +141,25 @@ impl Chat {
         if !prompt.tools.is_empty() {
             extra.insert("tools".into(), prompt.tools.clone().into());
         }
-        let template = self.template().map_err(told)?;
-        let open = prompt.messages.last().is_some_and(|message| message.role == Role::Assistant);
+        let template = self.template().map_err(Error::told)?;
+        let open = prompt
+            .messages
+            .last()
+            .is_some_and(|message| message.role == Role::Assistant);
         let text = match open {
             true => template.render_open(&messages, &extra),
             false => template.render(&messages, true, &extra),
         };
-        Ok(Rendered { text: text.map_err(told)?, open })
+        Ok(Rendered {
+            text: text.map_err(Error::told)?,
+            open,
+        })
     }
 
     pub(crate) fn template(&self) -> crate::Result<&ChatTemplate> {
-        self.template.as_ref().ok_or_else(|| Error::NoTemplate { folder: self.folder.clone() })
+        self.template.as_ref().ok_or_else(|| Error::NoTemplate {
+            folder: self.folder.clone(),
+        })
     }
 
     fn cut(&self, plain: bool, text: &str) -> crate::Result<Vec<u32>> {
@@ -136,7 +172,10 @@ impl Chat {
 
 /// The texts of all messages, one behind the other.
 pub(crate) fn plain_text(messages: &[Message]) -> Result<String> {
-    messages.iter().map(|message| Ok(content(message)?.as_str().unwrap_or_default().to_owned())).collect()
+    messages
+        .iter()
+        .map(|message| Ok(content(message)?.as_str().unwrap_or_default().to_owned()))
+        .collect()
 }
 
 /// A message in the shape that chat templates read.
@@ -146,7 +185,11 @@ pub(crate) fn to_json(message: &Message) -> Result<Value> {
         Role::User => "user",
         Role::Assistant => "assistant",
         Role::Tool => "tool",
-        Role::Unknown => return Err(plugin_api::Error::unsupported("a message has a role that this model does not know")),
+        Role::Unknown => {
+            return Err(plugin_api::Error::unsupported(
+                "a message has a role that this model does not know",
+            ));
+        }
     };
     let mut object = json!({ "role": role, "content": content(message)? });
     if let Some(thinking) = &message.thinking {
@@ -168,27 +211,15 @@ fn content(message: &Message) -> Result<Value> {
         parts.push(match part {
             Part::Text { text } => json!({ "type": "text", "text": text }),
             Part::Clip { clip, .. } => json!({ "type": "audio", "audio": clip }),
-            _ => return Err(plugin_api::Error::unsupported("a message has a part of a kind that this model does not know")),
+            _ => {
+                return Err(plugin_api::Error::unsupported(
+                    "a message has a part of a kind that this model does not know",
+                ));
+            }
         });
     }
     match parts.iter().all(|part| part["type"] == "text") {
         true => Ok(message.joined_text().into()),
         false => Ok(parts.into()),
-    }
-}
-
-/// An error of this crate as it crosses the boundary.
-pub(crate) fn told(error: Error) -> plugin_api::Error {
-    let code = match &error {
-        Error::Read { .. } => Code::MISSING,
-        Error::Malformed { .. } | Error::VocabularyTooLarge { .. } => Code::DATA,
-        Error::NoTemplate { .. } => Code::UNSUPPORTED,
-        _ => Code::OTHER,
-    };
-    let help = error.hint();
-    let told = plugin_api::Error::from(error).code(code);
-    match help {
-        Some(help) => told.help(help),
-        None => told,
     }
 }

@@ -3,11 +3,13 @@ use std::path::PathBuf;
 /// What can go wrong between words and tokens.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read `{path}`: {source}")]
+    #[error("cannot read `{path}`")]
     Read { path: PathBuf, source: std::io::Error },
     #[error("`{path}` is malformed: {reason}")]
     Malformed { path: PathBuf, reason: String },
-    #[error("`{folder}` has no chat template (looked in chat_template.jinja, chat_template.json and tokenizer_config.json)")]
+    #[error(
+        "`{folder}` has no chat template (looked in chat_template.jinja, chat_template.json and tokenizer_config.json)"
+    )]
     NoTemplate { folder: PathBuf },
     #[error("the chat template cannot render these messages: {reason}")]
     Render { reason: String },
@@ -18,20 +20,37 @@ pub enum Error {
     #[error("the chat template did not keep the assistant's opening words `{opening}`")]
     OpeningLost { opening: String },
     #[error("`{tokenizer}` has token ids up to {highest}, but the model's embedding table has {rows} rows")]
-    VocabularyTooLarge { tokenizer: PathBuf, highest: u32, rows: usize },
+    VocabularyTooLarge {
+        tokenizer: PathBuf,
+        highest: u32,
+        rows: usize,
+    },
     #[error("the options are scored after a text, but the prompt is empty and the tokenizer names no bos or eos token")]
     EmptyContext,
 }
 
 impl Error {
-    /// The way out, where there is one.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Error::NoTemplate { .. } => Some("a base model has none: give the prompt as raw text, or put a chat_template.jinja into the folder"),
-            Error::VocabularyTooLarge { .. } => Some("tokenizer.json belongs to another checkpoint; take both from the same folder"),
-            Error::Read { .. } | Error::Malformed { .. } => Some("download the file again, or check that the folder is a complete checkpoint"),
-            _ => None,
-        }
+    /// The error as it crosses the boundary, with the way out where there is one.
+    pub fn told(self) -> plugin_api::Error {
+        use plugin_api::Code;
+        let (code, help) = match &self {
+            Error::Read { .. } => (
+                Code::MISSING,
+                "give the folder of a complete checkpoint in the Hugging Face layout",
+            ),
+            Error::Malformed { .. } => (Code::DATA, "the download may be incomplete: fetch the file again"),
+            Error::VocabularyTooLarge { .. } => (
+                Code::DATA,
+                "tokenizer.json belongs to another checkpoint: take both from the same one",
+            ),
+            Error::NoTemplate { .. } => (
+                Code::UNSUPPORTED,
+                "a base model has none: give the prompt as plain text, or put a chat_template.jinja into the folder",
+            ),
+            _ => (Code::OTHER, ""),
+        };
+        let told = plugin_api::Error::from(self).code(code);
+        if help.is_empty() { told } else { told.help(help) }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The tokens of a conversation in which some messages are learnt.
 
-use crate::chat::{Chat, plain_text, to_json, told};
+use crate::Error;
+use crate::chat::{Chat, plain_text, to_json};
 use plugin_api::{Lesson, LessonTokens, Message, Result};
 use serde_json::{Map, Value};
 use std::ops::Range;
@@ -19,7 +20,10 @@ impl Chat {
         let json = messages.iter().map(to_json).collect::<Result<Vec<Value>>>()?;
         let text = match lesson.plain {
             true => plain_text(&messages)?,
-            false => self.template().and_then(|t| t.render(&json, false, &extra)).map_err(told)?,
+            false => self
+                .template()
+                .and_then(|t| t.render(&json, false, &extra))
+                .map_err(Error::told)?,
         };
         let mut learnt: Vec<Range<usize>> = Vec::new();
         let mut from = 0;
@@ -29,7 +33,11 @@ impl Chat {
             let Some(at) = text[from..].find(words) else {
                 // A template may drop a message; that is a mistake only if it should be learnt.
                 if turn.learn {
-                    let error = plugin_api::Error::msg(format!("the chat template did not keep message {} of lesson `{}`", index + 1, lesson.id));
+                    let error = plugin_api::Error::msg(format!(
+                        "the chat template did not keep message {} of lesson `{}`",
+                        index + 1,
+                        lesson.id
+                    ));
                     return Err(error.help("it is marked as learnt; mark another one, or split the conversation"));
                 }
                 continue;
@@ -38,10 +46,15 @@ impl Chat {
             if turn.learn {
                 let header = match lesson.plain {
                     true => None,
-                    false => self.template().and_then(|t| t.render(&json[..index], true, &extra)).ok(),
+                    false => self
+                        .template()
+                        .and_then(|t| t.render(&json[..index], true, &extra))
+                        .ok(),
                 };
                 // Where history is rendered differently from a prompt's end, the words themselves are the safe choice.
-                let start = header.filter(|h| text.starts_with(h.as_str()) && h.len() <= from + at).map_or(from + at, |h| h.len());
+                let start = header
+                    .filter(|h| text.starts_with(h.as_str()) && h.len() <= from + at)
+                    .map_or(from + at, |h| h.len());
                 learnt.push(start..end);
             }
             from = end;
@@ -50,17 +63,26 @@ impl Chat {
     }
 
     fn mark(&self, text: &str, plain: bool, learnt: &[Range<usize>]) -> Result<LessonTokens> {
-        let tokens = self.tokenizer.encode_with_places(text, plain).map_err(told)?;
+        let tokens = self.tokenizer.encode_with_places(text, plain).map_err(Error::told)?;
         let inside = |place: &Range<usize>| {
-            learnt.iter().any(|range| place.start < place.end && range.start <= place.start && place.start < range.end)
+            learnt
+                .iter()
+                .any(|range| place.start < place.end && range.start <= place.start && place.start < range.end)
         };
         let mut marks: Vec<bool> = tokens.iter().map(|(_, place)| inside(place)).collect();
         for index in 1..tokens.len() {
             // The end of a turn belongs to it.
-            if marks[index - 1] && !marks[index] && self.tokenizer.is_special(tokens[index].0) && inside(&tokens[index - 1].1) {
+            if marks[index - 1]
+                && !marks[index]
+                && self.tokenizer.is_special(tokens[index].0)
+                && inside(&tokens[index - 1].1)
+            {
                 marks[index] = true;
             }
         }
-        Ok(LessonTokens { ids: tokens.into_iter().map(|(id, _)| id).collect(), learn: marks })
+        Ok(LessonTokens {
+            ids: tokens.into_iter().map(|(id, _)| id).collect(),
+            learn: marks,
+        })
     }
 }

@@ -104,9 +104,34 @@ mod tests {
 
     #[test]
     fn spells_as_python_does() {
-        check(json!({"a": [1, 2.5, "é<"], "b": {}}), Style::default(), r#"{"a": [1, 2.5, "é<"], "b": {}}"#);
-        check(json!(["é🙂"]), Style { ensure_ascii: true, ..Style::default() }, r#"["\u00e9\ud83d\ude42"]"#);
-        check(json!({"b": null, "a": true}), Style { sort_keys: true, ..Style::default() }, r#"{"a": true, "b": null}"#);
-        check(json!({"a": [1], "b": []}), Style { indent: Some(2), ..Style::default() }, "{\n  \"a\": [\n    1\n  ],\n  \"b\": []\n}");
+        check(
+            json!({"a": [1, 2.5, "é<"], "b": {}}),
+            Style::default(),
+            r#"{"a": [1, 2.5, "é<"], "b": {}}"#,
+        );
+        check(
+            json!(["é🙂"]),
+            Style {
+                ensure_ascii: true,
+                ..Style::default()
+            },
+            r#"["\u00e9\ud83d\ude42"]"#,
+        );
+        check(
+            json!({"b": null, "a": true}),
+            Style {
+                sort_keys: true,
+                ..Style::default()
+            },
+            r#"{"a": true, "b": null}"#,
+        );
+        check(
+            json!({"a": [1], "b": []}),
+            Style {
+                indent: Some(2),
+                ..Style::default()
+            },
+            "{\n  \"a\": [\n    1\n  ],\n  \"b\": []\n}",
+        );
     }
 }

@@ -54,7 +54,20 @@ impl Reader {
             (false, _) => Where::Answer,
         };
         let answer = Answer::default();
-        Reader { tokenizer, stream: Detokenizer::default(), at, reading, pending: String::new(), answer, stopped: false }
+        Reader {
+            tokenizer,
+            stream: Detokenizer::default(),
+            at,
+            reading,
+            pending: String::new(),
+            answer,
+            stopped: false,
+        }
+    }
+
+    /// A reader of another answer to the same prompt.
+    pub fn fresh(&self) -> Reader {
+        Reader::new(self.tokenizer.clone(), self.reading.clone())
     }
 
     /// Takes a token and returns the piece of the answer that is certain now.
@@ -136,7 +149,10 @@ impl Reader {
             self.at = Where::Answer;
         }
         let stop = &self.reading.stop;
-        let ends = stop.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| self.pending.find(stop.as_str()));
+        let ends = stop
+            .iter()
+            .filter(|stop| !stop.is_empty())
+            .filter_map(|stop| self.pending.find(stop.as_str()));
         let sure = match ends.min() {
             Some(end) => {
                 self.stopped = true;

@@ -34,7 +34,11 @@ impl ChatTemplate {
             (jinja, Some(source))
         } else {
             let json = folder.join("chat_template.json");
-            match read_object(&json)?.as_ref().and_then(|o| o.get("chat_template")).and_then(pick) {
+            match read_object(&json)?
+                .as_ref()
+                .and_then(|o| o.get("chat_template"))
+                .and_then(pick)
+            {
                 Some(source) => (json, Some(source)),
                 None => (config_path, config.get("chat_template").and_then(pick)),
             }
@@ -57,7 +61,11 @@ impl ChatTemplate {
         engine.add_function("strftime_now", |format: String| strftime(&format, clock::now()));
         engine.add_filter("tojson", to_json);
         engine.add_template_owned(NAME, source).map_err(explain)?;
-        Ok(ChatTemplate { engine, special_tokens, thinks })
+        Ok(ChatTemplate {
+            engine,
+            special_tokens,
+            thinks,
+        })
     }
 
     /// Whether the template knows of a reasoning part, `<think>…</think>`.
@@ -68,12 +76,7 @@ impl ChatTemplate {
     /// Renders messages, each an object with `role` and `content`, as the reference would.
     ///
     /// `extra` are arguments that some templates know, such as `enable_thinking`.
-    pub fn render(
-        &self,
-        messages: &[Json],
-        add_generation_prompt: bool,
-        extra: &Map<String, Json>,
-    ) -> Result<String> {
+    pub fn render(&self, messages: &[Json], add_generation_prompt: bool, extra: &Map<String, Json>) -> Result<String> {
         let mut context = self.special_tokens.clone();
         context.insert("messages".into(), messages.into());
         context.insert("add_generation_prompt".into(), add_generation_prompt.into());
@@ -100,11 +103,19 @@ impl ChatTemplate {
             return Ok(text);
         }
         let mut text = self.render(messages, false, extra)?;
-        let lost = || Error::OpeningLost { opening: trimmed.to_owned() };
+        let lost = || Error::OpeningLost {
+            opening: trimmed.to_owned(),
+        };
         let start = text.rfind(trimmed).ok_or_else(lost)?;
         // Blanks at the end are kept where the template kept them.
         let with_blanks = opening.trim_start();
-        let end = start + if text[start..].starts_with(with_blanks) { with_blanks } else { trimmed }.len();
+        let end = start
+            + if text[start..].starts_with(with_blanks) {
+                with_blanks
+            } else {
+                trimmed
+            }
+            .len();
         text.truncate(end);
         Ok(text)
     }
@@ -120,8 +131,8 @@ fn to_json(value: Value, options: Kwargs) -> std::result::Result<String, minijin
     let ensure_ascii: Option<bool> = options.get("ensure_ascii")?;
     let sort_keys: Option<bool> = options.get("sort_keys")?;
     options.assert_all_used()?;
-    let json: Json = serde_json::to_value(&value)
-        .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string()))?;
+    let json: Json =
+        serde_json::to_value(&value).map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string()))?;
     let style = python_json::Style {
         indent,
         ensure_ascii: ensure_ascii.unwrap_or(false),
@@ -171,7 +182,13 @@ pub(crate) fn special_tokens_of(folder: &Path) -> Result<Map<String, Json>> {
 /// Each is a text, or an object that holds one.
 fn special_tokens(config: &Map<String, Json>) -> Map<String, Json> {
     const NAMES: [&str; 7] = [
-        "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+        "bos_token",
+        "eos_token",
+        "unk_token",
+        "sep_token",
+        "pad_token",
+        "cls_token",
+        "mask_token",
     ];
     let text = |value: &Json| value.as_str().or_else(|| value["content"].as_str()).map(Json::from);
     NAMES
@@ -184,13 +201,17 @@ fn read_text(path: &Path) -> Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Read { path: path.to_owned(), source }),
+        Err(source) => Err(Error::Read {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
 pub(crate) fn read_object(path: &Path) -> Result<Option<Map<String, Json>>> {
     let Some(text) = read_text(path)? else { return Ok(None) };
-    serde_json::from_str(&text)
-        .map(Some)
-        .map_err(|e| Error::Malformed { path: path.to_owned(), reason: e.to_string() })
+    serde_json::from_str(&text).map(Some).map_err(|e| Error::Malformed {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    })
 }

@@ -14,25 +14,37 @@ pub struct Tokenizer {
 impl Tokenizer {
     pub fn from_folder(folder: &Path) -> Result<Tokenizer> {
         let path = folder.join("tokenizer.json");
-        let bytes = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
-            .map_err(|e| Error::Malformed { path: path.clone(), reason: e.to_string() })?;
+        let bytes = std::fs::read(&path).map_err(|source| Error::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| Error::Malformed {
+            path: path.clone(),
+            reason: e.to_string(),
+        })?;
         // A file may carry the truncation and padding of whoever saved it; a prompt wants neither.
         inner.with_padding(None);
-        inner
-            .with_truncation(None)
-            .map_err(|e| Error::Malformed { path: path.clone(), reason: e.to_string() })?;
+        inner.with_truncation(None).map_err(|e| Error::Malformed {
+            path: path.clone(),
+            reason: e.to_string(),
+        })?;
         let added = inner.get_added_tokens_decoder();
-        let special = added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect();
+        let special = added
+            .into_iter()
+            .filter(|(_, token)| token.special)
+            .map(|(id, _)| id)
+            .collect();
         Ok(Tokenizer { inner, path, special })
     }
 
     /// Refuses a tokenizer that could name a row the embedding table does not have.
     pub fn check_rows(&self, rows: usize) -> Result<()> {
         match self.inner.get_vocab(true).into_values().max() {
-            Some(highest) if highest as usize >= rows => {
-                Err(Error::VocabularyTooLarge { tokenizer: self.path.clone(), highest, rows })
-            }
+            Some(highest) if highest as usize >= rows => Err(Error::VocabularyTooLarge {
+                tokenizer: self.path.clone(),
+                highest,
+                rows,
+            }),
             _ => Ok(()),
         }
     }
@@ -59,14 +71,19 @@ impl Tokenizer {
 
     /// Tokens with the bytes of the text that each stands for.
     pub fn encode_with_places(&self, text: &str, bare: bool) -> Result<Vec<(u32, std::ops::Range<usize>)>> {
-        let encoding = self.inner.encode(text, bare).map_err(|e| Error::Encode { reason: e.to_string() })?;
+        let encoding = self
+            .inner
+            .encode(text, bare)
+            .map_err(|e| Error::Encode { reason: e.to_string() })?;
         let places = encoding.get_offsets().iter().map(|&(start, end)| start..end);
         Ok(encoding.get_ids().iter().copied().zip(places).collect())
     }
 
     /// Text of the tokens, special tokens left out.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
-        self.inner.decode(tokens, true).map_err(|e| Error::Decode { reason: e.to_string() })
+        self.inner
+            .decode(tokens, true)
+            .map_err(|e| Error::Decode { reason: e.to_string() })
     }
 
     /// The token as the vocabulary spells it.

@@ -1,0 +1,49 @@
+//! `generation_config.json`: how a checkpoint's publisher wants answers to be drawn.
+
+use crate::{Error, Result};
+use serde::Deserialize;
+use serde_json::Value;
+use std::path::Path;
+
+/// What holds where a prompt leaves a setting open.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Defaults {
+    pub do_sample: bool,
+    pub temperature: Option<f32>,
+    pub top_k: Option<u32>,
+    pub top_p: Option<f32>,
+    pub min_p: Option<f32>,
+    pub repetition_penalty: Option<f32>,
+    pub max_new_tokens: Option<u32>,
+    #[serde(rename = "eos_token_id", deserialize_with = "one_or_many")]
+    pub stop_tokens: Vec<u32>,
+}
+
+impl Defaults {
+    /// Reads `generation_config.json`, and `config.json` for the stop tokens of a checkpoint that has none there.
+    pub fn from_folder(folder: &Path) -> Result<Defaults> {
+        let mut defaults = match read(&folder.join("generation_config.json")) {
+            Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Defaults::default(),
+            other => other?,
+        };
+        if defaults.stop_tokens.is_empty() {
+            defaults.stop_tokens = read(&folder.join("config.json"))?.stop_tokens;
+        }
+        Ok(defaults)
+    }
+}
+
+fn read(path: &Path) -> Result<Defaults> {
+    crate::config::read_json(path)
+}
+
+fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Vec<u32>, D::Error> {
+    let wrong = || serde::de::Error::custom("`eos_token_id` must be a token id or a list of them");
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(wrong);
+    match Value::deserialize(from)? {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(ids) => ids.iter().map(id).collect(),
+        one => Ok(vec![id(&one)?]),
+    }
+}

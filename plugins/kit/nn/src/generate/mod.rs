@@ -1,0 +1,164 @@
+//! Answers: prompts in, replies out, as many at a time as there is room for.
+//!
+//! Batching is continuous. Every pass through the model takes one token of each answer in progress, the next piece
+//! of each prompt that is still being read, and whole choices to be scored; a finished answer's place is free at the
+//! next pass. Rows lie one behind the other without padding, so a prompt costs the same in any company.
+
+mod choice;
+mod defaults;
+mod desk;
+mod row;
+mod sampler;
+
+pub use defaults::Defaults;
+
+use crate::Decoder;
+use desk::Desk;
+use plugin_api::{Call, Jobs, Lesson, LessonTokens, Memory, Prompt, PromptTokens, Pulled, Reply, Result};
+pub(crate) use sampler::{Pick, Sampler, greedy_knobs};
+use std::time::Duration;
+use text::Chat;
+
+/// How much is worked on at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Answers in progress.
+    pub rows: usize,
+    /// Tokens in one pass. A longer prompt is read in several, so that answers in progress don't wait for it.
+    pub step_tokens: usize,
+    /// The length of an answer when neither prompt nor checkpoint sets one.
+    pub max_tokens: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            rows: 8,
+            step_tokens: 1024,
+            max_tokens: 1024,
+        }
+    }
+}
+
+/// A decoder with its tokenizer and its publisher's settings: all that a text model's plugin needs to answer.
+pub struct Generator<D> {
+    decoder: D,
+    chat: Chat,
+    defaults: Defaults,
+    limits: Limits,
+    weight_bytes: u64,
+    peak_bytes: u64,
+}
+
+impl<D: Decoder> Generator<D> {
+    /// `weight_bytes` is what the weights hold, for the account of memory.
+    pub fn new(decoder: D, chat: Chat, defaults: Defaults, limits: Limits, weight_bytes: u64) -> Generator<D> {
+        let limits = Limits {
+            rows: limits.rows.max(1),
+            step_tokens: limits.step_tokens.max(1),
+            ..limits
+        };
+        Generator {
+            decoder,
+            chat,
+            defaults,
+            limits,
+            weight_bytes,
+            peak_bytes: weight_bytes,
+        }
+    }
+
+    /// Answers one prompt.
+    pub fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
+        let mut desk = Desk::new(self);
+        desk.admit(0, prompt, *call);
+        loop {
+            if let Some((_, reply)) = desk.take_done().pop() {
+                let peak = desk.peak_bytes();
+                self.note_peak(peak);
+                return reply;
+            }
+            desk.advance();
+        }
+    }
+
+    /// Answers prompts until there are no more.
+    pub fn serve(&mut self, jobs: &mut Jobs) -> Result<()> {
+        let mut desk = Desk::new(self);
+        let mut more = true;
+        loop {
+            while more && desk.has_room() {
+                let wait = if desk.is_idle() {
+                    Duration::from_secs(3600)
+                } else {
+                    Duration::ZERO
+                };
+                match jobs.poll(wait) {
+                    Pulled::Job(job) => desk.admit(job.id, &job.prompt, jobs.call(&job)),
+                    Pulled::Later if desk.is_idle() => {}
+                    Pulled::Later => break,
+                    Pulled::End => more = false,
+                }
+            }
+            desk.advance();
+            for (id, reply) in desk.take_done() {
+                more &= jobs.done(id, reply);
+            }
+            if !more && desk.is_idle() {
+                let peak = desk.peak_bytes();
+                self.note_peak(peak);
+                return Ok(());
+            }
+        }
+    }
+
+    /// The tokens that a prompt becomes.
+    pub fn tokens(&self, prompt: &Prompt) -> Result<PromptTokens> {
+        let encoded = self.chat.encode(prompt)?;
+        let input = self.decoder.input(prompt, encoded.ids)?;
+        Ok(PromptTokens {
+            text: encoded.text,
+            ids: input.tokens,
+        })
+    }
+
+    /// The tokens that a lesson becomes, and which of them are learnt.
+    pub fn lesson_tokens(&self, lesson: &Lesson) -> Result<LessonTokens> {
+        self.chat.encode_lesson(lesson)
+    }
+
+    /// The memory held in weights and, at most so far, in caches.
+    pub fn memory(&self) -> Memory {
+        self.account(self.weight_bytes, self.peak_bytes)
+    }
+
+    pub fn decoder(&self) -> &D {
+        &self.decoder
+    }
+
+    pub fn chat(&self) -> &Chat {
+        &self.chat
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn account(&self, now: u64, peak: u64) -> Memory {
+        match self.decoder.device().is_cpu() {
+            true => Memory {
+                host_bytes: now,
+                ..Memory::default()
+            },
+            false => Memory {
+                device_bytes: now,
+                device_peak_bytes: peak,
+                host_bytes: 0,
+            },
+        }
+    }
+
+    fn note_peak(&mut self, bytes: u64) {
+        self.peak_bytes = self.peak_bytes.max(bytes);
+    }
+}

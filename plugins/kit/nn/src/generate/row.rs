@@ -1,0 +1,206 @@
+//! One answer in progress.
+
+use super::sampler::{Pick, Sampler, log_sum};
+use crate::{Input, KvCache};
+use plugin_api::{Alternative, Call, Finish, Memory, Reply, Result, Timing, Usage};
+use std::collections::VecDeque;
+use std::time::Instant;
+use text::{Reader, Tokenizer};
+
+/// The flag of a reply whose logits were no numbers.
+pub(super) const NAN_LOGITS: &str = "nan-logits";
+/// The flag of a reply to a prompt that lost its beginning.
+pub(super) const TRUNCATED: &str = "truncated-prompt";
+/// What ends a reasoning that has used up its budget.
+const ENOUGH: &str = "\n</think>\n\n";
+
+/// A job that is being answered, by one row or several.
+pub(super) struct Ticket<'c> {
+    pub call: Call<'c>,
+    pub started: Instant,
+    pub read: Option<Instant>,
+    pub usage: Usage,
+    pub flags: Vec<String>,
+    /// How many answers are wanted.
+    pub answers: usize,
+    pub finished: Vec<Finished>,
+}
+
+pub(super) struct Finished {
+    which: usize,
+    alternative: Alternative,
+    finish: Finish,
+}
+
+impl<'c> Ticket<'c> {
+    pub fn new(call: Call<'c>, input: &Input, answers: usize) -> Ticket<'c> {
+        let usage = Usage {
+            prompt_tokens: input.tokens.len() as u32,
+            clip_tokens: input.clip_tokens as u32,
+            clip_seconds: input.clip_seconds,
+            ..Usage::default()
+        };
+        Ticket {
+            call,
+            started: Instant::now(),
+            read: None,
+            usage,
+            flags: Vec::new(),
+            answers,
+            finished: Vec::new(),
+        }
+    }
+
+    /// Puts what every reply says into this one.
+    pub fn complete(self, mut reply: Reply, memory: Memory) -> Reply {
+        let since = |instant: Instant| (instant - self.started).as_secs_f64() * 1e3;
+        reply.usage = self.usage;
+        reply.timing = Timing {
+            prefill_ms: self.read.map_or(0.0, since),
+            // The token is drawn from the very logits that end the reading of the prompt.
+            first_token_ms: self.read.filter(|_| !self.finished.is_empty()).map(since),
+            total_ms: since(Instant::now()),
+        };
+        reply.memory = Some(memory);
+        for flag in self.flags {
+            if !reply.flags.contains(&flag) {
+                reply.flags.push(flag);
+            }
+        }
+        reply
+    }
+
+    /// The reply of the finished rows: the likeliest answer, and all of them if several were wanted.
+    pub fn generated(&mut self) -> Reply {
+        let score = |finished: &Finished| finished.alternative.score.unwrap_or(0.0);
+        self.finished
+            .sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.which.cmp(&b.which)));
+        let Some(best) = self.finished.first() else {
+            return Reply::default();
+        };
+        let mut reply = Reply::text(best.alternative.text.clone());
+        reply.thinking = best.alternative.thinking.clone();
+        reply.finish = best.finish;
+        if self.answers > 1 {
+            reply.alternatives = self
+                .finished
+                .iter()
+                .map(|finished| finished.alternative.clone())
+                .collect();
+        }
+        reply
+    }
+}
+
+/// One answer in progress, with its own cache, random state and reader.
+pub(super) struct Row {
+    pub job: u64,
+    pub which: usize,
+    pub input: Input,
+    pub cache: KvCache,
+    pub sampler: Sampler,
+    pub reader: Reader,
+    /// The token to go in next, once the prompt is read.
+    pub next: Option<u32>,
+    pub generated: usize,
+    /// At most so many tokens.
+    pub room: usize,
+    pub thinking_budget: Option<usize>,
+    /// Tokens that are said whatever the model would say.
+    pub forced: VecDeque<u32>,
+    pub log_probability: f64,
+}
+
+impl Row {
+    /// Tokens that are not in the cache yet.
+    pub fn waiting(&self) -> usize {
+        match self.next {
+            Some(_) => 1,
+            None => self.input.tokens.len() - self.cache.len(),
+        }
+    }
+
+    /// Another answer to the same prompt, before its first token.
+    pub fn sibling(&self, which: usize) -> candle_core::Result<Row> {
+        Ok(Row {
+            which,
+            input: self.input.clone(),
+            cache: self.cache.fork()?,
+            sampler: self.sampler.sibling(which as u64),
+            reader: self.reader.fresh(),
+            forced: VecDeque::new(),
+            ..*self
+        })
+    }
+
+    /// Takes the logits behind the last token. Some when the answer is finished.
+    pub fn take(
+        &mut self,
+        logits: &mut [f32],
+        ticket: &mut Ticket,
+        tokenizer: &Tokenizer,
+        stop: &[u32],
+    ) -> Result<Option<Finish>> {
+        ticket.read.get_or_insert_with(Instant::now);
+        let log_sum = (ticket.answers > 1).then(|| log_sum(logits));
+        let forced = self.forced.pop_front();
+        let token = match (forced, forced.is_none().then(|| self.sampler.pick(logits)).transpose()?) {
+            (Some(token), _) | (None, Some(Pick::Token(token))) => token,
+            (None, _) => {
+                ticket.flags.push(NAN_LOGITS.to_owned());
+                return Ok(Some(Finish::Stop));
+            }
+        };
+        self.generated += 1;
+        ticket.usage.generated_tokens += 1;
+        if let Some(log_sum) = log_sum {
+            // Of the penalised logits, where there is a penalty: it is by them that the answer was chosen.
+            self.log_probability += logits
+                .get(token as usize)
+                .map_or(0.0, |&logit| f64::from(logit) - log_sum);
+        }
+        if forced.is_none() && stop.contains(&token) {
+            return Ok(Some(Finish::Stop));
+        }
+        let piece = self.reader.push(token)?;
+        if !say(ticket, &piece) {
+            return Ok(Some(Finish::Cancelled));
+        }
+        if self.reader.stopped() {
+            return Ok(Some(Finish::Stop));
+        }
+        if self.generated >= self.room {
+            return Ok(Some(Finish::Length));
+        }
+        if self.reader.is_thinking() && self.thinking_budget.is_some_and(|budget| self.generated >= budget) {
+            self.thinking_budget = None;
+            self.forced.extend(tokenizer.encode(ENOUGH)?);
+        }
+        self.next = Some(token);
+        Ok(None)
+    }
+
+    /// Ends the answer and hands it to the ticket.
+    pub fn finish(self, finish: Finish, ticket: &mut Ticket) -> Result<()> {
+        let (piece, answer) = self.reader.finish()?;
+        say(ticket, &piece);
+        ticket.usage.thinking_tokens += answer.thinking_tokens as u32;
+        let score = (ticket.answers > 1).then_some(self.log_probability);
+        let alternative = Alternative {
+            text: answer.text,
+            thinking: answer.thinking,
+            score,
+        };
+        ticket.finished.push(Finished {
+            which: self.which,
+            alternative,
+            finish,
+        });
+        Ok(())
+    }
+}
+
+/// Passes a piece on, unless there are several answers, whose pieces nobody could tell apart.
+fn say(ticket: &mut Ticket, piece: &str) -> bool {
+    piece.is_empty() || ticket.answers > 1 || ticket.call.token(piece)
+}

@@ -1,0 +1,332 @@
+//! Which token comes next.
+//!
+//! The filters are our own: `candle_transformers` cuts by top-p before it has made the top-k's shares add up to one,
+//! which the reference does first, and has no min-p. The seeded draw among what is left is its `LogitsProcessor`.
+
+use super::Defaults;
+use candle_core::{Device, Tensor};
+use candle_transformers::generation::{LogitsProcessor, Sampling as Draw};
+use plugin_api::{Code, Error, Result, Sampling};
+use std::collections::HashSet;
+
+/// A prompt's sampling settings with all defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Knobs {
+    /// 0 is greedy.
+    pub temperature: f32,
+    pub top_k: usize,
+    pub top_p: f32,
+    pub min_p: f32,
+    pub repetition_penalty: f32,
+    pub seed: u64,
+}
+
+impl Knobs {
+    pub fn settle(asked: &Sampling, defaults: &Defaults) -> Result<Knobs> {
+        let published = if defaults.do_sample {
+            defaults.temperature.unwrap_or(1.0)
+        } else {
+            0.0
+        };
+        let knobs = Knobs {
+            temperature: asked.temperature.unwrap_or(published),
+            top_k: asked.top_k.or(defaults.top_k).unwrap_or(0) as usize,
+            top_p: asked.top_p.or(defaults.top_p).unwrap_or(1.0),
+            min_p: asked.min_p.or(defaults.min_p).unwrap_or(0.0),
+            repetition_penalty: asked.repetition_penalty.or(defaults.repetition_penalty).unwrap_or(1.0),
+            seed: asked.seed.unwrap_or(0),
+        };
+        let check = |name: &str, got: f32, fits: bool, expected: &str| match fits {
+            true => Ok(()),
+            false => Err(Error::new(
+                Code::SETTINGS,
+                format!("sampling setting `{name}` is {got}, expected {expected}"),
+            )),
+        };
+        let finite = |x: f32, least: f32| x.is_finite() && x >= least;
+        check(
+            "temperature",
+            knobs.temperature,
+            finite(knobs.temperature, 0.0),
+            "0 (greedy) or more",
+        )?;
+        check(
+            "top_p",
+            knobs.top_p,
+            (0.0..=1.0).contains(&knobs.top_p),
+            "a number from 0 to 1",
+        )?;
+        check(
+            "min_p",
+            knobs.min_p,
+            (0.0..=1.0).contains(&knobs.min_p),
+            "a number from 0 to 1",
+        )?;
+        let penalty = knobs.repetition_penalty;
+        check(
+            "repetition_penalty",
+            penalty,
+            penalty.is_finite() && penalty > 0.0,
+            "a number above 0",
+        )?;
+        Ok(knobs)
+    }
+}
+
+/// The likeliest token each time, with this repetition penalty.
+pub(crate) fn greedy_knobs(repetition_penalty: f32) -> Knobs {
+    Knobs {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        repetition_penalty,
+        seed: 0,
+    }
+}
+
+/// One choice of a token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Pick {
+    Token(u32),
+    /// The logits hold a NaN, or nothing finite: the model is broken and any token would be made up.
+    Broken,
+}
+
+/// Draws the tokens of one answer. It has its own random state, so an answer doesn't depend on its batch.
+pub(crate) struct Sampler {
+    knobs: Knobs,
+    seen: HashSet<u32>,
+    draw: LogitsProcessor,
+}
+
+impl Sampler {
+    /// `which` is the number of this answer among several to the same prompt.
+    pub fn new(knobs: Knobs, which: u64, prompt: &[u32]) -> Sampler {
+        let seen = if knobs.repetition_penalty == 1.0 {
+            HashSet::new()
+        } else {
+            prompt.iter().copied().collect()
+        };
+        Sampler {
+            draw: draw(&knobs, which),
+            knobs,
+            seen,
+        }
+    }
+
+    /// The sampler of another answer to the same prompt.
+    pub fn sibling(&self, which: u64) -> Sampler {
+        Sampler {
+            knobs: self.knobs.clone(),
+            seen: self.seen.clone(),
+            draw: draw(&self.knobs, which),
+        }
+    }
+
+    pub fn pick(&mut self, logits: &mut [f32]) -> candle_core::Result<Pick> {
+        let penalty = self.knobs.repetition_penalty;
+        for &token in &self.seen {
+            // As the reference: always away from being chosen, on either side of zero.
+            if let Some(logit) = logits.get_mut(token as usize) {
+                *logit = if *logit < 0.0 {
+                    *logit * penalty
+                } else {
+                    *logit / penalty
+                };
+            }
+        }
+        let Some(best) = argmax(logits) else {
+            return Ok(Pick::Broken);
+        };
+        let token = match self.knobs.temperature {
+            0.0 => best as u32,
+            _ => self.random(logits, best)?,
+        };
+        if penalty != 1.0 {
+            self.seen.insert(token);
+        }
+        Ok(Pick::Token(token))
+    }
+
+    fn random(&mut self, logits: &[f32], best: usize) -> candle_core::Result<u32> {
+        let temperature = self.knobs.temperature;
+        let top = logits[best];
+        let weight = |index: usize| ((logits[index] - top) / temperature).exp();
+        let k = match self.knobs.top_k {
+            0 => logits.len(),
+            k => k.min(logits.len()),
+        };
+        let mut kept = if k == logits.len() && self.knobs.top_p >= 1.0 {
+            (0..logits.len()).collect()
+        } else {
+            nucleus(logits, k, self.knobs.top_p, &weight)
+        };
+        // The best token's weight is one, so min-p compares weights as they are.
+        kept.retain(|&index| index == best || weight(index) >= self.knobs.min_p.max(f32::MIN_POSITIVE));
+        let scaled: Vec<f32> = kept.iter().map(|&index| (logits[index] - top) / temperature).collect();
+        let count = scaled.len();
+        let drawn = self.draw.sample(&Tensor::from_vec(scaled, count, &Device::Cpu)?)?;
+        Ok(kept[drawn as usize] as u32)
+    }
+}
+
+fn draw(knobs: &Knobs, which: u64) -> LogitsProcessor {
+    // The golden ratio's bits: seeds of neighbouring answers must not be those of neighbouring prompts.
+    let seed = knobs.seed.wrapping_add(which.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    LogitsProcessor::from_sampling(seed, Draw::All { temperature: 1.0 })
+}
+
+/// The `k` best tokens, and of these the fewest, best first, that hold `top_p` of their probability.
+fn nucleus(logits: &[f32], k: usize, top_p: f32, weight: &dyn Fn(usize) -> f32) -> Vec<usize> {
+    let better = |&a: &usize, &b: &usize| logits[b].total_cmp(&logits[a]).then(a.cmp(&b));
+    let mut indices: Vec<usize> = (0..logits.len()).collect();
+    let cut = |indices: &mut [usize], count: usize| {
+        if count < indices.len() {
+            indices.select_nth_unstable_by(count - 1, better);
+        }
+    };
+    cut(&mut indices, k);
+    indices.truncate(k);
+    let wanted = top_p * indices.iter().map(|&index| weight(index)).sum::<f32>();
+    // Sorting a whole vocabulary for a handful of tokens would cost more than the rest, so take ever larger tops.
+    let mut count = 64.min(indices.len());
+    loop {
+        cut(&mut indices, count);
+        indices[..count].sort_unstable_by(better);
+        let mut sum = 0.0;
+        for (place, &index) in indices[..count].iter().enumerate() {
+            sum += weight(index);
+            if sum >= wanted {
+                indices.truncate(place + 1);
+                return indices;
+            }
+        }
+        if count == indices.len() {
+            return indices;
+        }
+        count = (count * 8).min(indices.len());
+    }
+}
+
+/// The first of the largest; none if there is a NaN, or nothing finite.
+pub(crate) fn argmax(logits: &[f32]) -> Option<usize> {
+    let mut best = None;
+    let mut largest = f32::NEG_INFINITY;
+    for (index, &logit) in logits.iter().enumerate() {
+        if logit.is_nan() {
+            return None;
+        }
+        if logit > largest {
+            largest = logit;
+            best = Some(index);
+        }
+    }
+    best.filter(|_| largest.is_finite())
+}
+
+/// The logarithm of the sum that makes logits probabilities.
+pub(crate) fn log_sum(logits: &[f32]) -> f64 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&logit| f64::from((logit - largest).exp())).sum();
+    f64::from(largest) + sum.ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOGITS: [f32; 6] = [0.0, 3.0, 1.0, 2.0, -1.0, 3.0];
+
+    fn sampling(change: impl FnOnce(&mut Sampling)) -> Sampling {
+        let mut sampling = Sampling {
+            temperature: Some(1.0),
+            ..Sampling::default()
+        };
+        change(&mut sampling);
+        sampling
+    }
+
+    /// Which tokens come up in many draws.
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut Sampling), expected: &[u32]) {
+        let knobs = Knobs::settle(&sampling(change), &Defaults::default()).unwrap();
+        let mut sampler = Sampler::new(knobs, 0, &[]);
+        let mut drawn: Vec<u32> = (0..3000)
+            .map(|_| match sampler.pick(&mut LOGITS.clone()).unwrap() {
+                Pick::Token(token) => token,
+                Pick::Broken => panic!("these logits are finite"),
+            })
+            .collect();
+        drawn.sort_unstable();
+        drawn.dedup();
+        assert_eq!(drawn, expected);
+    }
+
+    #[test]
+    fn filters_leave_what_they_should() {
+        check(|_| (), &[0, 1, 2, 3, 4, 5]);
+        check(|s| s.temperature = Some(0.0), &[1]); // the first of the largest
+        check(|s| s.top_k = Some(1), &[1]);
+        check(|s| s.top_k = Some(3), &[1, 3, 5]);
+        check(|s| s.top_p = Some(0.0), &[1]);
+        check(|s| s.top_p = Some(0.5), &[1, 5]);
+        check(|s| s.min_p = Some(0.3), &[1, 3, 5]);
+        // Shares are counted anew within the top-k: 0.42, 0.42, 0.16 reach 0.8 with two.
+        check(|s| (s.top_k, s.top_p) = (Some(3), Some(0.8)), &[1, 5]);
+    }
+
+    #[test]
+    fn a_repeated_token_is_penalised_on_both_sides_of_zero() {
+        let knobs = Knobs {
+            repetition_penalty: 2.0,
+            ..Knobs::settle(&Sampling::greedy(1), &Defaults::default()).unwrap()
+        };
+        let mut sampler = Sampler::new(knobs.clone(), 0, &[1]);
+        assert_eq!(sampler.pick(&mut [0.0, 3.0, 2.0]).unwrap(), Pick::Token(2));
+        assert_eq!(sampler.pick(&mut [0.0, 3.0, 2.0]).unwrap(), Pick::Token(1)); // 2 was chosen, and is halved too
+        let mut sampler = Sampler::new(knobs, 0, &[1]);
+        assert_eq!(sampler.pick(&mut [-1.5, -1.0]).unwrap(), Pick::Token(0));
+    }
+
+    #[test]
+    fn the_seed_decides_and_answers_differ() {
+        let draw = |seed, which| {
+            let knobs = Knobs::settle(&sampling(|s| s.seed = Some(seed)), &Defaults::default()).unwrap();
+            let mut sampler = Sampler::new(knobs, which, &[]);
+            (0..20)
+                .map(|_| sampler.pick(&mut [0.0; 50]).unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1, 0), draw(1, 0));
+        assert_ne!(draw(1, 0), draw(2, 0));
+        assert_ne!(draw(1, 0), draw(1, 1));
+    }
+
+    #[test]
+    fn broken_logits_are_noticed() {
+        assert_eq!(argmax(&[1.0, f32::NAN]), None);
+        assert_eq!(argmax(&[f32::NEG_INFINITY; 3]), None);
+        assert_eq!(argmax(&[1.0, f32::INFINITY]), None);
+        assert_eq!(argmax(&[f32::NEG_INFINITY, -5.0]), Some(1));
+    }
+
+    #[test]
+    fn impossible_settings_are_refused() {
+        let refused = |change: fn(&mut Sampling)| Knobs::settle(&sampling(change), &Defaults::default()).unwrap_err();
+        assert_eq!(
+            refused(|s| s.temperature = Some(-1.0)).message,
+            "sampling setting `temperature` is -1, expected 0 (greedy) or more"
+        );
+        assert_eq!(refused(|s| s.top_p = Some(1.5)).code, Code::SETTINGS);
+        assert_eq!(refused(|s| s.repetition_penalty = Some(0.0)).code, Code::SETTINGS);
+    }
+
+    #[test]
+    fn log_probabilities_sum_to_one() {
+        let sum: f64 = (0..LOGITS.len())
+            .map(|token| (f64::from(LOGITS[token]) - log_sum(&LOGITS)).exp())
+            .sum();
+        assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+    }
+}

@@ -1,0 +1,124 @@
+//! The layers, in the order a token meets them.
+
+use crate::config::Config;
+use candle_core::{DType, Device, Tensor};
+use nn::{Activation, Attention, Embedding, Heads, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights};
+
+pub struct Decoder {
+    embed_tokens: Embedding,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    lm_head: Linear,
+    context: usize,
+    dtype: DType,
+    device: Device,
+}
+
+struct Layer {
+    input_norm: RmsNorm,
+    qkv: Qkv,
+    q_norm: RmsNorm,
+    k_norm: RmsNorm,
+    o_proj: Linear,
+    post_attention_norm: RmsNorm,
+    mlp: Mlp,
+    attention: Attention,
+}
+
+impl Decoder {
+    pub fn load(config: &Config, weights: &Weights) -> Result<Decoder> {
+        let (hidden, eps) = (config.hidden_size, config.rms_norm_eps);
+        let model = weights.at("model");
+        let embed_tokens = Embedding::load(&model.at("embed_tokens"), config.vocab_size, hidden)?;
+        let rope = Rope::new(
+            config.head_dim,
+            config.rope.theta(Config::ROPE_THETA),
+            config.rope.scaling()?,
+        );
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| Layer::load(config, index, &rope, &model.at("layers").at(index)))
+            .collect::<Result<_>>()?;
+        // Some files store the head although it is tied: it is the same matrix, and is passed over.
+        let lm_head = match config.tie_word_embeddings {
+            true => embed_tokens.tied_head(),
+            false => Linear::load(&weights.at("lm_head"), hidden, config.vocab_size, false)?,
+        };
+        Ok(Decoder {
+            embed_tokens,
+            layers,
+            norm: RmsNorm::load(&model.at("norm"), hidden, eps)?,
+            lm_head,
+            context: config.max_position_embeddings,
+            dtype: weights.dtype(),
+            device: weights.device().clone(),
+        })
+    }
+}
+
+impl nn::Decoder for Decoder {
+    fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
+        self.embed_tokens.forward(ids)
+    }
+
+    fn forward(&self, x: &Tensor, step: &mut Step) -> candle_core::Result<Tensor> {
+        let mut x = x.clone();
+        for (index, layer) in self.layers.iter().enumerate() {
+            step.enter(index, &layer.attention, self.dtype, &self.device)?;
+            x = layer.forward(&x, step)?;
+        }
+        self.norm.forward(&x)
+    }
+
+    fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
+        self.lm_head.forward(hidden)
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn context(&self) -> usize {
+        self.context
+    }
+}
+
+impl Layer {
+    fn load(config: &Config, index: usize, rope: &Rope, weights: &Weights) -> Result<Layer> {
+        let (hidden, eps, head) = (config.hidden_size, config.rms_norm_eps, config.head_dim);
+        let heads = Heads {
+            queries: config.num_attention_heads,
+            keys: config.num_key_value_heads,
+            size: head,
+        };
+        let attention = weights.at("self_attn");
+        let activation = Activation::from_name(&config.hidden_act)?;
+        Ok(Layer {
+            input_norm: RmsNorm::load(&weights.at("input_layernorm"), hidden, eps)?,
+            qkv: Qkv::load(&attention, hidden, heads, config.attention_bias)?,
+            q_norm: RmsNorm::load(&attention.at("q_norm"), head, eps)?,
+            k_norm: RmsNorm::load(&attention.at("k_norm"), head, eps)?,
+            o_proj: Linear::load(
+                &attention.at("o_proj"),
+                heads.queries * head,
+                hidden,
+                config.attention_bias,
+            )?,
+            post_attention_norm: RmsNorm::load(&weights.at("post_attention_layernorm"), hidden, eps)?,
+            mlp: Mlp::load(&weights.at("mlp"), hidden, config.intermediate_size, activation)?,
+            attention: Attention {
+                window: config.window(index),
+                ..Attention::plain(rope.clone(), head)
+            },
+        })
+    }
+
+    fn forward(&self, x: &Tensor, step: &mut Step) -> candle_core::Result<Tensor> {
+        let h = self.input_norm.forward(x)?;
+        let (q, k, v) = self.qkv.heads(&h)?; // each (tokens, heads, head_dim)
+        let q = step.rope(&self.q_norm.forward(&q)?)?;
+        let k = step.rope(&self.k_norm.forward(&k)?)?;
+        let x = (x + self.o_proj.forward(&step.attend(&q, &k, &v)?)?)?;
+        let h = self.post_attention_norm.forward(&x)?;
+        &x + self.mlp.forward(&h)?
+    }
+}
