@@ -22,7 +22,11 @@ fn check(folder: &Path) {
     assert!(!cases.is_empty());
     for case in cases {
         assert_eq!(case["ok"], true, "{}: {case}", folder.display());
-        assert!(case["max_abs_diff"].as_f64().unwrap_or(0.0) <= CLOSE, "{}: {case}", folder.display());
+        assert!(
+            case["max_abs_diff"].as_f64().unwrap_or(0.0) <= CLOSE,
+            "{}: {case}",
+            folder.display()
+        );
         assert_ne!(case["tokens_equal"], false, "{}: {case}", folder.display());
     }
 }
@@ -30,8 +34,14 @@ fn check(folder: &Path) {
 #[test]
 fn recorded_checkpoints_are_reproduced() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
-    let folders: Vec<PathBuf> = std::fs::read_dir(golden).unwrap().map(|entry| entry.unwrap().path()).collect();
-    let checkpoints: Vec<_> = folders.iter().filter(|folder| folder.join("config.json").is_file()).collect();
+    let folders: Vec<PathBuf> = std::fs::read_dir(golden)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    let checkpoints: Vec<_> = folders
+        .iter()
+        .filter(|folder| folder.join("config.json").is_file())
+        .collect();
     assert_eq!(checkpoints.len(), 2);
     checkpoints.into_iter().for_each(|folder| check(folder));
 }
@@ -39,5 +49,8 @@ fn recorded_checkpoints_are_reproduced() {
 #[test]
 fn given_checkpoints_are_reproduced() {
     let given = std::env::var("QWEN3_GOLDEN").unwrap_or_default();
-    given.split(':').filter(|folder| !folder.is_empty()).for_each(|folder| check(Path::new(folder)));
+    given
+        .split(':')
+        .filter(|folder| !folder.is_empty())
+        .for_each(|folder| check(Path::new(folder)));
 }

@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""Makes this folder's checkpoints with their recorded logits, and the demo checkpoint beside it.
+
+    pip install torch==2.15.0 transformers==5.23.0 safetensors tokenizers
+    python make.py
+
+All weights are random, so what the models say means nothing; they have the architecture, the files and the
+tensor names of the published ones. The same versions give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+
+HERE = Path(__file__).resolve().parent
+STEPS = 12  # greedy tokens recorded for each case
+
+# What the byte-pair merges are learnt from; any text can be tokenized, since every byte is a token.
+TEXTS = [
+    "Multiple Choice question: Which of these is the best conductor of electricity? - Wood=A - Glass=B - Copper=C",
+    "Respond only with the letter of the correct answer. Question: Answer: The answer is A. The answer is D.",
+    "A student measured the mass of the rock. Plants make food from light, water and air. The Moon orbits the Earth.",
+    "Listen to the recording. What is the emotion of the speaker? Which animal makes this sound?",
+]
+
+# The pattern by which the published tokenizer cuts text before merging.
+PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+           r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+WORDS = ["<tool_call>", "</tool_call>", "<think>", "</think>"]  # kept when text is decoded
+
+# Written for these checkpoints. It renders plain conversations as the published template does: no system text of its
+# own, reasoning dropped from earlier turns, an empty reasoning in front of the answer when thinking is off.
+TEMPLATE = """\
+{%- if tools %}
+    {{- raise_exception('these tiny checkpoints know no tools') }}
+{%- endif %}
+{%- set spot = namespace(query=-1) %}
+{%- for message in messages %}
+    {%- if message.role == 'user' %}
+        {%- set spot.query = loop.index0 %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {{- '<|im_start|>' + message.role + '\\n' }}
+    {%- set words = message.content %}
+    {%- if message.role == 'assistant' %}
+        {%- set reasoning = message.reasoning_content or '' %}
+        {%- if not reasoning and '</think>' in words %}
+            {%- set reasoning = words.split('</think>')[0].split('<think>')[-1] %}
+            {%- set words = words.split('</think>')[-1].lstrip('\\n') %}
+        {%- endif %}
+        {%- if loop.index0 > spot.query and (loop.last or reasoning) %}
+            {{- '<think>\\n' + reasoning.strip('\\n') + '\\n</think>\\n\\n' }}
+            {%- set words = words.lstrip('\\n') %}
+        {%- endif %}
+    {%- endif %}
+    {{- words + '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+    {%- if enable_thinking is defined and not enable_thinking %}
+        {{- '<think>\\n\\n</think>\\n\\n' }}
+    {%- endif %}
+{%- endif %}
+"""
+
+TALKS = [
+    [{"role": "user", "content": "Which is heavier, a kilogram of iron or of feathers?"}],
+    [{"role": "system", "content": "Be brief."},
+     {"role": "user", "content": "Zähle bis 3: 1\u20e3, 二, \u00bd\u2026\n\n\tif x != 'y':  pass  # \U0001f980"}],
+    [{"role": "user", "content": "Name a planet."},
+     {"role": "assistant", "content": "<think>\nMars is one.\n</think>\n\nMars."},
+     {"role": "user", "content": " Another  one? "}],
+]
+
+
+def write(path: Path, data) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = data if isinstance(data, str) else json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8")
+
+
+def make_tokenizer(folder: Path, rows: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(PATTERN), behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])
+    tokenizer.decoder = decoders.ByteLevel()
+    # Three rows of the table stay without a token, as in the published ones.
+    size = rows - len(MARKS) - len(WORDS) - 3
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.add_special_tokens([AddedToken(mark, normalized=False) for mark in MARKS])
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in WORDS])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return tokenizer
+
+
+def make_model(config: Qwen3Config, seed: int, dtype: torch.dtype) -> Qwen3ForCausalLM:
+    """Random weights on which mistakes show: norms are not one, biases are not zero."""
+    model = Qwen3ForCausalLM._from_config(config, attn_implementation="eager", dtype=torch.float32)
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in sorted(model.named_parameters()):
+            noise = torch.randn(value.shape, generator=random)
+            if "norm" in name:
+                value.copy_(1 + 0.2 * noise)
+            elif value.ndim == 1:
+                value.copy_(0.1 * noise)
+            else:
+                value.copy_(noise * (0.4 if "embed" in name else 1.2 / value.shape[1] ** 0.5))
+            value.copy_(value.to(dtype))  # the recorded logits are those of the stored values
+    model.generation_config = GenerationConfig()
+    return model.eval()
+
+
+def save_weights(model: Qwen3ForCausalLM, folder: Path, dtype: torch.dtype, shards: int) -> None:
+    state = {name: value.to(dtype).contiguous() for name, value in sorted(model.state_dict().items())}
+    if model.config.tie_word_embeddings:
+        del state["lm_head.weight"]
+    if shards == 1:
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        return
+    files = {}
+    for number in range(shards):
+        file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
+        part = {name: state[name] for name in list(state)[number::shards]}
+        save_file(part, folder / file, metadata={"format": "pt"})
+        files |= dict.fromkeys(part, file)
+    write(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": dict(sorted(files.items()))})
+
+
+def make_checkpoint(folder: Path, seed: int, dtype: torch.dtype, shards: int = 1, rows: int = 320, **changes):
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    tokenizer = make_tokenizer(folder, rows)
+    end, turn = tokenizer.token_to_id("<|endoftext|>"), tokenizer.token_to_id("<|im_end|>")
+    fields = {
+        "architectures": ["Qwen3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+        "bos_token_id": end, "eos_token_id": turn, "head_dim": 16, "hidden_act": "silu", "hidden_size": 32,
+        "initializer_range": 0.02, "intermediate_size": 64, "max_position_embeddings": 40960,
+        "max_window_layers": 28, "model_type": "qwen3", "num_attention_heads": 4, "num_hidden_layers": 2,
+        "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_scaling": None, "rope_theta": 1000000,
+        "sliding_window": None, "tie_word_embeddings": True, "torch_dtype": str(dtype).removeprefix("torch."),
+        "use_cache": True, "use_sliding_window": False, "vocab_size": rows, **changes,
+    }
+    write(folder / "config.json", fields)
+    write(folder / "generation_config.json", {
+        "bos_token_id": end, "do_sample": True, "eos_token_id": [turn, end], "pad_token_id": end,
+        "temperature": 0.6, "top_k": 20, "top_p": 0.95})
+    write(folder / "tokenizer_config.json", {
+        "bos_token": None, "chat_template": TEMPLATE, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
+        "tokenizer_class": "Qwen2Tokenizer", "unk_token": None})
+    model = make_model(Qwen3Config.from_pretrained(folder), seed, dtype)
+    save_weights(model, folder, dtype, shards)
+    return tokenizer, model
+
+
+def render(messages: list[dict], **arguments) -> str:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    return render_jinja_template([messages], chat_template=TEMPLATE, add_generation_prompt=True, **arguments)[0][0]
+
+
+@torch.no_grad()
+def record(folder: Path, tokenizer: Tokenizer, model: Qwen3ForCausalLM) -> None:
+    """Every conversation by itself, and all of them as one batch padded on the left."""
+    tensors, cases = {}, []
+
+    def run(name: str, rows: list[list[int]], **facts) -> None:
+        width = max(map(len, rows))
+        ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        greedy = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=STEPS, pad_token_id=0)
+        whole = torch.cat([mask, torch.ones_like(greedy[:, width:])], dim=1)
+        positions = (whole.cumsum(-1) - 1).clamp(min=0)
+        logits = model(greedy, attention_mask=whole, position_ids=positions, use_cache=False).logits
+        chosen = logits[:, width - 1:-1]
+        assert torch.equal(chosen.argmax(-1), greedy[:, width:])
+        best = chosen.topk(2, dim=-1).values
+        tensors.update({f"{name}.input_ids": ids, f"{name}.attention_mask": mask,
+                        f"{name}.logits": logits[:, :width].clone(), f"{name}.greedy": greedy[:, width:].clone(),
+                        f"{name}.greedy_logits": chosen.clone()})
+        if len(rows) == 1:
+            again = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=STEPS, pad_token_id=0,
+                                   repetition_penalty=1.3)
+            tensors[f"{name}.greedy_penalised"] = again[:, width:].clone()
+            facts["repetition_penalty"] = 1.3
+        cases.append({"name": name, "smallest_margin": float((best[..., 0] - best[..., 1]).min()), **facts})
+
+    prompts = [render(talk) for talk in TALKS]
+    rows = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
+    for number, (talk, prompt, row) in enumerate(zip(TALKS, prompts, rows)):
+        run(f"talk{number}", [row], messages=talk, prompt=prompt,
+            prompt_without_thinking=render(talk, enable_thinking=False))
+    run("batch", rows)
+    save_file(tensors, folder / "golden.safetensors")
+    write(folder / "cases.json", {"cases": cases})
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    # As the published small models are: one file, tied head.
+    folder = HERE / "tied"
+    parts = make_checkpoint(folder, seed=11, dtype=torch.float32)
+    (folder / "golden").mkdir()
+    record(folder / "golden", *parts)
+    # Everything else that the architecture allows: several files in bf16, own head, biases, a window, scaled positions.
+    folder = HERE / "sharded"
+    parts = make_checkpoint(folder, seed=12, dtype=torch.bfloat16, shards=3, tie_word_embeddings=False,
+                            attention_bias=True, num_hidden_layers=3, num_key_value_heads=1, head_dim=8,
+                            use_sliding_window=True, sliding_window=9, max_window_layers=1,
+                            rope_scaling={"rope_type": "linear", "factor": 2.0}, rope_theta=10000)
+    (folder / "golden").mkdir()
+    record(folder / "golden", *parts)
+    make_checkpoint(HERE.parent / "demo", seed=13, dtype=torch.bfloat16, rows=512, hidden_size=64,
+                    intermediate_size=128, head_dim=32)
+    for path in [*HERE.rglob("*.safetensors"), *(HERE.parent / "demo").glob("*.safetensors")]:
+        path.chmod(0o644)  # the writer makes them its owner's alone
+
+
+if __name__ == "__main__":
+    main()
