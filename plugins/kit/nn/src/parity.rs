@@ -108,19 +108,20 @@ impl Golden<'_> {
         self.get(key).ok_or_else(missing)
     }
 
-    /// Rows of token ids, without those that the mask leaves out.
-    fn prompts(&self) -> Result<(Vec<Vec<u32>>, Vec<Vec<usize>>)> {
-        let ids = rows(self.need("input_ids")?)?;
+    /// For each row, the places that the mask keeps.
+    fn kept(&self) -> Result<Vec<Vec<usize>>> {
         let mask = rows(self.need("attention_mask")?)?;
-        let kept: Vec<Vec<usize>> = mask
+        Ok(mask
             .iter()
             .map(|row| (0..row.len()).filter(|&place| row[place] != 0).collect())
-            .collect();
-        let tokens = ids
-            .iter()
-            .zip(&kept)
-            .map(|(ids, kept)| kept.iter().map(|&place| ids[place]).collect());
-        Ok((tokens.collect(), kept))
+            .collect())
+    }
+
+    /// Rows of token ids, at the places kept.
+    fn prompts(&self) -> Result<Vec<Vec<u32>>> {
+        let ids = rows(self.need("input_ids")?)?;
+        let row = |(ids, kept): (&Vec<u32>, Vec<usize>)| kept.iter().map(|&place| ids[place]).collect();
+        Ok(ids.iter().zip(self.kept()?).map(row).collect())
     }
 }
 
@@ -135,7 +136,7 @@ fn compare_prompt<D: Decoder>(
     };
     let messages = turns.iter().map(|turn| Message::text(turn.role, turn.content.clone()));
     let mut prompt = Prompt::new(messages);
-    let ids = &golden.prompts()?.0[0];
+    let ids = &golden.prompts()?[0];
     let mut ok = generator
         .tokens(&prompt)
         .is_ok_and(|tokens| tokens.text == *text && tokens.ids == *ids);
@@ -154,7 +155,7 @@ fn compare_prompt<D: Decoder>(
 }
 
 fn compare_logits<D: Decoder>(decoder: &D, case: &Case, golden: &Golden, findings: &mut Vec<Finding>) -> Result<()> {
-    let (prompts, kept) = golden.prompts()?;
+    let (prompts, kept) = (golden.prompts()?, golden.kept()?);
     let mut found = |what, diff: f64, tokens_equal: Option<bool>| {
         let equal = tokens_equal.unwrap_or(true) || case.smallest_margin <= TOLERANCE;
         let ok = diff <= TOLERANCE && equal;
