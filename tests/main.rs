@@ -1,4 +1,6 @@
 //! The host from outside, with real shared libraries. One binary, so that it is linked once.
 
 mod boundary;
+mod building;
 mod support;
+mod versions;

@@ -55,7 +55,9 @@ fn answers(plugin: Plugin) -> Result<Value> {
             Kind::Task if answers.get("score").is_none() => {
                 let task = TaskClient(made()?);
                 let sample = task.sample(0)?;
-                let score = task.score(&sample, &Reply::text(sample.target.to_string()), &Silent)?;
+                let target = sample.target.as_str().map(str::to_owned);
+                let right = Reply::text(target.unwrap_or_else(|| sample.target.to_string()));
+                let score = task.score(&sample, &right, &Silent)?;
                 answers["score"] = plugin_api::serde_json::to_value(score.values)?;
             }
             _ => {}

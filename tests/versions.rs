@@ -1,0 +1,266 @@
+//! Older and newer minor versions of plugin-api meet today's, with real libraries, in both directions and in every order.
+//!
+//! `frozen` holds the source of the older minor. The newer one is made here from today's source: its binary layer grows by
+//! a field and by a method with a default, the only two ways in which it may ever grow.
+
+use crate::building::{build, repository, target};
+use crate::support::{plugin_file, settings};
+use host::failure::Exit;
+use host::registry::spec::{Isolation, PluginSpec};
+use plugin_api::client::{ModelClient, TaskClient};
+use plugin_api::{Code, Kind, Message, Prompt, Reply, Silent};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// What these tests meet one another with. The same build serves all of them.
+fn frozen() -> PathBuf {
+    build(&repository().join("tests/frozen"), &target("frozen"))
+}
+
+fn old_plugin() -> PathBuf {
+    frozen().join("libold_plugin.so")
+}
+
+fn todays_plugin() -> PathBuf {
+    plugin_file("fixture-echo")
+}
+
+/// Today's plugin-api with a binary layer that grew, a plugin and a host built with it.
+fn tomorrow() -> PathBuf {
+    static SOURCE: OnceLock<PathBuf> = OnceLock::new();
+    let source = SOURCE.get_or_init(|| {
+        let source = target("tomorrow");
+        write_tomorrow(&repository(), &source);
+        source
+    });
+    build(source, &target("frozen"))
+}
+
+fn write_tomorrow(repository: &Path, source: &Path) {
+    let frozen = repository.join("tests/frozen");
+    let api = source.join("plugin-api");
+    copy(&repository.join("plugin-api/src"), &api.join("src"));
+    copy(&frozen.join("old-plugin/src"), &source.join("plugin/src"));
+    copy(&frozen.join("old-host/src"), &source.join("host/src"));
+    let write = |path: PathBuf, text: String| fs::write(path, text).expect("a file in the target folder");
+    let read = |path: PathBuf| fs::read_to_string(path).expect("a file of the repository");
+
+    let mut abi = read(repository.join("plugin-api/src/abi.rs"));
+    let mut change = |from: &str, to: &str| {
+        assert_eq!(
+            abi.matches(from).count(),
+            1,
+            "abi.rs has changed, and this test with it: `{from}`"
+        );
+        abi = abi.replace(from, to);
+    };
+    let make = r#"make: extern "C" fn(RStr<'_>, RStr<'_>, RStr<'_>) -> RResult<AdapterBox, AbiError>,"#;
+    change(make, &format!("{make}\n    later: extern \"C\" fn() -> u32,"));
+    change(
+        "PluginMod { init, about, make }",
+        "PluginMod { init, about, make, later: { extern \"C\" fn later() -> u32 { 7 } later } }",
+    );
+    let method = "#[sabi(last_prefix_field)]\n    fn stop_asked(&self) -> bool;";
+    change(
+        method,
+        &format!("{method}\n    fn later(&self) -> u32 {{ let seven = 7; seven }}"),
+    );
+    write(api.join("src/abi.rs"), abi);
+
+    fs::copy(repository.join("plugin-api/build.rs"), api.join("build.rs")).expect("the build script");
+    let manifest = read(frozen.join("plugin-api-1.0/Cargo.toml"));
+    write(
+        api.join("Cargo.toml"),
+        manifest.replace("version = \"1.0.0\"", "version = \"1.99.0\""),
+    );
+    for (from, to, name) in [("old-plugin", "plugin", "new-plugin"), ("old-host", "host", "new-host")] {
+        let manifest = read(frozen.join(from).join("Cargo.toml"));
+        let manifest = manifest.replace(&format!("\"{from}\""), &format!("\"{name}\""));
+        write(
+            source.join(to).join("Cargo.toml"),
+            manifest.replace("../plugin-api-1.0", "../plugin-api"),
+        );
+    }
+    // The same profile and the same versions as the frozen workspace, whose builds of them are used again.
+    let members = r#"members = ["plugin-api", "plugin", "host"]"#;
+    let workspace = read(frozen.join("Cargo.toml"));
+    let lines = workspace
+        .lines()
+        .map(|line| if line.starts_with("members") { members } else { line });
+    write(source.join("Cargo.toml"), lines.collect::<Vec<_>>().join("\n"));
+    fs::copy(frozen.join("Cargo.lock"), source.join("Cargo.lock")).expect("the lock file");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder in the target folder");
+    for entry in fs::read_dir(from).expect("a folder of the repository") {
+        let path = entry.expect("its entry").path();
+        let beside = to.join(path.file_name().expect("a name"));
+        match path.is_dir() {
+            true => copy(&path, &beside),
+            false => drop(fs::copy(&path, &beside).expect("a copy of a source file")),
+        }
+    }
+}
+
+/// What a host built with another version of plugin-api says of these files, loaded in this order into one process.
+fn in_host(program: &str, files: &[&PathBuf]) -> Vec<Value> {
+    let output = Command::new(program).args(files).output().expect("the host runs");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words}");
+    serde_json::from_slice(&output.stdout).expect("it prints JSON")
+}
+
+/// The same for today's host. A library once loaded stays loaded, so each order needs a process: this test, run again.
+fn in_todays_host(files: &[&PathBuf]) -> Vec<Value> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let answers = folder.path().join("answers.json");
+    let output = Command::new(std::env::current_exe().expect("a test knows its own file"))
+        .args(["--exact", "versions::todays_host", "--ignored"])
+        .env("VERSIONS_FILES", serde_json::to_string(files).expect("paths are text"))
+        .env("VERSIONS_ANSWERS", &answers)
+        .output()
+        .expect("this test runs again");
+    let words = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{words}");
+    serde_json::from_slice(&fs::read(answers).expect("its answers")).expect("they are JSON")
+}
+
+#[test]
+#[ignore = "not a test: a host in a process of its own, for the tests of this file"]
+fn todays_host() {
+    let Ok(files) = std::env::var("VERSIONS_FILES") else {
+        return;
+    };
+    let files: Vec<PathBuf> = serde_json::from_str(&files).expect("a list of files");
+    let answers: Vec<Value> = files.iter().map(|file| answers(file, Isolation::InProcess)).collect();
+    let path = std::env::var_os("VERSIONS_ANSWERS").expect("a file for the answers");
+    fs::write(path, Value::from(answers).to_string()).expect("the answers are written");
+}
+
+fn spec(file: &Path, isolation: Isolation) -> PluginSpec {
+    PluginSpec {
+        name: file.file_stem().expect("a name").to_string_lossy().into_owned(),
+        path: file.to_owned(),
+        isolation,
+        ..PluginSpec::default()
+    }
+}
+
+/// The first model's reply, its `trace`, and the first task's score of a right answer.
+fn answers(file: &Path, isolation: Isolation) -> Value {
+    let plugin = match host::plugin::open(&spec(file, isolation)) {
+        Ok(plugin) => plugin,
+        Err(failure) => return json!({ "refused": failure.render() }),
+    };
+    let named = |kind: Kind| {
+        let note = plugin.note().adapters.iter().find(|note| note.kind == kind);
+        let name = note.map(|note| note.name.clone()).expect("an adapter of each kind");
+        plugin
+            .make(kind, &name, &settings("{}"))
+            .expect("it needs no settings")
+            .adapter
+    };
+    let model = ModelClient(named(Kind::Model));
+    let reply = model.reply(&Prompt::new([Message::user("hello, today")]), &Silent);
+    let trace = model.trace(&json!({})).expect_err("nothing here can trace");
+    let task = TaskClient(named(Kind::Task));
+    let sample = task.sample(0).expect("a first sample");
+    let right = Reply::text(sample.target.as_str().map_or(sample.target.to_string(), str::to_owned));
+    let score = task.score(&sample, &right, &Silent).expect("a score");
+    json!({ "reply": reply.expect("a reply").text, "trace": trace.code.word(), "score": score.values })
+}
+
+#[test]
+fn older_and_newer_plugins_answer_in_todays_host_in_every_order() {
+    let (old, new, today) = (old_plugin(), tomorrow().join("libnew_plugin.so"), todays_plugin());
+    let fine = json!({ "reply": "hello, today", "trace": "unsupported", "score": { "acc": 1.0 } });
+    let orders = [
+        [&old, &today, &new],
+        [&new, &today, &old],
+        [&today, &new, &old],
+        [&today, &old, &new],
+    ];
+    for order in orders {
+        assert_eq!(
+            in_todays_host(&order),
+            [fine.clone(), fine.clone(), fine.clone()],
+            "{order:?}"
+        );
+    }
+}
+
+#[test]
+fn todays_plugin_answers_in_older_and_newer_hosts_in_every_order() {
+    let (old, new, today) = (old_plugin(), tomorrow().join("libnew_plugin.so"), todays_plugin());
+    let hosts = [
+        ("1.0.0", frozen().join("old-host")),
+        ("1.99.0", tomorrow().join("new-host")),
+    ];
+    for (version, program) in hosts {
+        let program = program.display().to_string();
+        for order in [[&old, &today, &new], [&new, &today, &old], [&today, &old, &new]] {
+            for answers in in_host(&program, &order) {
+                assert_eq!(
+                    answers,
+                    json!({ "ours": version, "reply": "hello, old host", "score": { "acc": 1.0 } })
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn another_major_version_is_refused_with_both_versions_and_the_way_out() {
+    let theirs = frozen().join("libnext_major.so");
+    let ours = plugin_api::VERSION;
+    for isolation in [Isolation::InProcess, Isolation::Process] {
+        let failure = host::plugin::open(&spec(&theirs, isolation))
+            .err()
+            .expect("it is refused");
+        assert_eq!(failure.exit, Exit::Refused);
+        let text = failure.render();
+        assert!(
+            text.contains(&format!("speaks plugin-api 2.0.0, this host speaks {ours}")),
+            "{text}"
+        );
+        assert!(text.contains("hint: rebuild it with `plugin-api = \"1\"`"), "{text}");
+    }
+}
+
+#[test]
+fn a_host_that_does_not_read_notes_refuses_another_major_version_by_its_layout() {
+    let program = frozen().join("old-host").display().to_string();
+    let (theirs, old) = (frozen().join("libnext_major.so"), old_plugin());
+    let answers = in_host(&program, &[&theirs, &old]);
+    assert_eq!(answers[0]["theirs"], "2.0.0");
+    assert_eq!(
+        answers[1]["score"],
+        json!({ "acc": 1.0 }),
+        "the one after it is none the worse"
+    );
+}
+
+#[test]
+fn what_an_older_plugin_lacks_is_unsupported_or_the_default() {
+    let plugin = host::plugin::open(&spec(&old_plugin(), Isolation::InProcess)).expect("it opens");
+    let model = plugin
+        .make(Kind::Model, "old-echo", &settings("{\"times\": 2}"))
+        .expect("it is made");
+    let error = ModelClient(model.adapter.clone())
+        .trace(&json!({}))
+        .expect_err("1.0 had no `trace`");
+    assert_eq!(error.code, Code::UNSUPPORTED);
+    let outcome = model
+        .adapter
+        .call(plugin_api::loading::PANIC_ON_PURPOSE, Default::default(), &Silent);
+    assert_eq!(
+        outcome.expect_err("1.0 had no panic on purpose").code,
+        Code::UNSUPPORTED
+    );
+    let reply = ModelClient(model.adapter).reply(&Prompt::new([Message::user("on ")]), &Silent);
+    assert_eq!(reply.expect("a reply").text, "on on ");
+}
