@@ -1,1 +1,34 @@
-//! data
+//! Rows of a data set, whatever file they came in: JSON lines, JSON, CSV, Parquet, the text ones also as `.gz`.
+//!
+//! The decision a newcomer would question: a row is a [`serde_json::Value`] and not the task's own struct. Published
+//! layouts differ in small ways, and only on the value can an error say which file, which line and which field is off.
+//! A broken row is that row's error and not the file's: [`Rows::get`] fails for it alone, so a run records it and goes on.
+//!
+//! ```
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("birds.jsonl");
+//! std::fs::write(&path, "{\"name\": \"wren\", \"eggs\": 6}\nnot json\n").unwrap();
+//!
+//! let rows = data::Rows::open(&path).unwrap();
+//! assert_eq!(rows.len(), 2);
+//! let wren = rows.get(0).unwrap();
+//! assert_eq!(wren.text("name").unwrap(), "wren");
+//! assert!(wren.text("eggs").unwrap_err().message.ends_with("field `eggs` is the number 6, expected text"));
+//! assert!(rows.get(1).unwrap_err().message.starts_with("line 2 of "));
+//! ```
+
+mod bytes;
+mod find;
+mod json;
+mod lines;
+mod parquet;
+mod row;
+mod rows;
+mod table;
+
+pub use find::{Part, find};
+pub use row::{Place, Row};
+pub use rows::{Format, Rows};
+
+#[cfg(test)]
+mod junk;

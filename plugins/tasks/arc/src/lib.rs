@@ -1,1 +1,157 @@
-//! arc
+//! ARC: school science questions with three to five options, in an easy and a challenge set.
+//!
+//! The three ways in which people score it are three modes:
+//!
+//! - `letter`: the options are shown with letters and the likeliest letter wins. The default: it costs one pass over the
+//!   prompt, can't fail to parse, asks the question as chat models were taught to read it, and is what lessons teach.
+//! - `loglikelihood`: no option is shown; the likeliest of the option texts after `Answer:` wins. As the evaluation
+//!   harnesses do it, and what most published tables of base models show: `acc` for the easy set, `acc_norm` for challenge.
+//! - `generate`: the model writes, and the letter is read from what it wrote. A reply that names no option is wrong and is
+//!   counted apart.
+//!
+//! The decision a newcomer would question: options get letters by their position even where the row's own labels are
+//! digits, because the prompt asks for a letter. The right answer is looked up among the row's labels, never assumed.
+
+mod choose; // which rows, from which file
+mod prompt; // what is asked, with worked examples before it
+mod question; // one row as published
+mod scoring; // what a reply is worth
+
+use choose::{Split, Subset};
+use data::{Place, Row, Rows};
+use plugin_api::{
+    Lesson, Message, Prompt, Reply, Result, Sample, Score, Settings, Task, TaskCard, Turn, export_plugin, register_task,
+};
+use prompt::Shots;
+use question::Question;
+use serde_json::json;
+
+register_task!("arc", "ARC-Easy and ARC-Challenge: school science, three to five options", Arc::load, {
+    data: data = "allenai/ai2_arc", "a file, a folder or a hub id: JSON lines flat or nested, or Parquet";
+    subset: text ["easy", "challenge"], "which set; when it is not given, the one that the file is named after, or easy";
+    split: text ["test", "validation", "dev", "train"], "which part; when it is not given, the one that the file is named after, or test";
+    mode: text ["letter", "loglikelihood", "generate"] = "letter", "likeliest letter, likeliest option text, or a letter read from free text";
+    shots: integer = 0, "worked examples before each question, from the train part";
+    shots_data: path, "a file or folder to take them from, when the train part is not beside the data";
+    shots_seed: integer, "draws them for each question anew from this seed; when it is not given, the first ones are taken";
+    thinking: flag = false, "lets the model reason first, in mode generate";
+    max_tokens: integer, "the longest answer in mode generate; when it is not given 256, with thinking 8192";
+});
+export_plugin!();
+
+/// The way in which an answer is had of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Letter,
+    Loglikelihood,
+    Generate,
+}
+
+struct Arc {
+    subset: Subset,
+    split: Option<Split>,
+    mode: Mode,
+    rows: Rows,
+    shots: Shots,
+    thinking: bool,
+    max_tokens: u32,
+}
+
+impl Arc {
+    fn load(settings: &Settings) -> Result<Arc> {
+        let mode = choose::word(settings, "mode", &MODES)?.unwrap_or(Mode::Letter);
+        let chosen = choose::rows(settings)?;
+        let thinking = settings.or("thinking", false)?;
+        Ok(Arc {
+            shots: Shots::load(settings, &chosen)?,
+            subset: chosen.subset,
+            split: chosen.split,
+            rows: chosen.rows,
+            mode,
+            thinking,
+            max_tokens: settings.or("max_tokens", if thinking { 8192 } else { 256 })?,
+        })
+    }
+}
+
+const MODES: [(&str, Mode); 3] = [
+    ("letter", Mode::Letter),
+    ("loglikelihood", Mode::Loglikelihood),
+    ("generate", Mode::Generate),
+];
+
+impl Task for Arc {
+    fn card(&self) -> TaskCard {
+        let metrics = match (self.mode, self.subset) {
+            (Mode::Letter | Mode::Generate, _) => vec!["acc"],
+            (Mode::Loglikelihood, Subset::Easy) => vec!["acc", "acc_norm", "acc_bytes"],
+            (Mode::Loglikelihood, Subset::Challenge) => vec!["acc_norm", "acc", "acc_bytes"],
+        };
+        let mut card = TaskCard::new(format!("arc_{}", self.subset.word()), "1").with_metrics(metrics);
+        card.split = self.split.map(|split| split.word().to_owned());
+        card.shots = self.shots.count();
+        card.needs_choices = self.mode != Mode::Generate;
+        card.filter = (self.mode == Mode::Generate).then(|| "letter".to_owned());
+        let mode = MODES.iter().find(|(_, mode)| *mode == self.mode);
+        card.other.insert("mode".to_owned(), json!(mode.map(|(word, _)| word)));
+        card
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        let row = self.rows.get(index)?;
+        let question = Question::read(&row)?;
+        Ok(Sample {
+            target: question.letter(question.right).into(),
+            groups: [("options".to_owned(), question.options.len().to_string())].into(),
+            id: question.id,
+            choices: question.options,
+            doc: row.value,
+            ..Sample::default()
+        })
+    }
+
+    fn prompt(&self, sample: &Sample) -> Result<Prompt> {
+        let question = question_of(sample)?;
+        let shots = self.shots.before(&question)?;
+        Ok(match self.mode {
+            Mode::Letter => prompt::letter(&question, &shots),
+            Mode::Loglikelihood => prompt::loglikelihood(&question, &shots),
+            Mode::Generate => prompt::generate(&question, &shots, self.thinking, self.max_tokens),
+        })
+    }
+
+    fn score(&self, sample: &Sample, reply: &Reply) -> Result<Score> {
+        let question = question_of(sample)?;
+        match self.mode {
+            Mode::Letter => scoring::letter(&question, reply),
+            Mode::Loglikelihood => scoring::loglikelihood(&question, reply),
+            Mode::Generate => Ok(scoring::generated(&question, reply)),
+        }
+    }
+
+    fn lesson(&self, sample: &Sample) -> Result<Lesson> {
+        let question = question_of(sample)?;
+        let read = |message| Turn { message, learn: false };
+        let said = Message::assistant(question.letter(question.right));
+        Ok(Lesson {
+            id: question.id.clone(),
+            turns: vec![
+                read(Message::user(prompt::shown(&question))),
+                Turn {
+                    message: said,
+                    learn: true,
+                },
+            ],
+            ..Lesson::default()
+        })
+    }
+}
+
+/// The question again from a sample that a host hands back: any of its processes may ask, so none is remembered.
+fn question_of(sample: &Sample) -> Result<Question> {
+    Question::read(&Row::new(sample.doc.clone(), Place::Sample(sample.id.clone())))
+}

@@ -1,0 +1,87 @@
+//! A JSON file: a list of rows, or an object that holds one.
+
+use crate::bytes::{MOST_TEXT, read_text};
+use crate::lines::{Lines, json_reason};
+use crate::row::{Place, Row, short};
+use crate::rows::Source;
+use plugin_api::{Code, Error, Result};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+struct Items {
+    path: Arc<PathBuf>,
+    items: Vec<Value>,
+}
+
+/// The names under which published files keep their rows, for an object that holds several lists.
+const USUAL_NAMES: [&str; 6] = ["data", "rows", "examples", "samples", "questions", "items"];
+
+pub(crate) fn open(path: &Path, packed: bool) -> Result<Box<dyn Source>> {
+    let text = read_text(path, packed, MOST_TEXT)?;
+    let failed = |why: serde_json::Error| {
+        let message = format!("`{}` is no JSON: {}", path.display(), json_reason(&why, false));
+        Error::new(Code::DATA, message)
+    };
+    let items = match serde_json::from_slice(&text) {
+        Ok(Value::Array(items)) => items,
+        Ok(Value::Object(fields)) => list_in(fields, path)?,
+        Ok(_) => {
+            let message = format!("`{}` holds a single value, expected a list of rows", path.display());
+            return Err(Error::new(Code::DATA, message));
+        }
+        // Many files that are called `.json` are JSON lines.
+        Err(why) => match first_line_is_a_row(&text) {
+            true => return Ok(Box::new(Lines::of_text(path, text)?)),
+            false => return Err(failed(why)),
+        },
+    };
+    Ok(Box::new(Items {
+        path: Arc::new(path.to_owned()),
+        items,
+    }))
+}
+
+fn first_line_is_a_row(text: &[u8]) -> bool {
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    line.len() < text.len() && serde_json::from_slice::<Map<String, Value>>(line).is_ok()
+}
+
+fn list_in(mut fields: Map<String, Value>, path: &Path) -> Result<Vec<Value>> {
+    let lists: Vec<String> = fields
+        .iter()
+        .filter(|(_, value)| value.as_array().is_some_and(|items| items.iter().all(Value::is_object)))
+        .map(|(name, _)| name.clone())
+        .collect();
+    let usual = USUAL_NAMES.iter().find(|name| lists.iter().any(|list| list == *name));
+    let chosen = match (lists.as_slice(), usual) {
+        ([only], _) => only.as_str(),
+        (_, Some(usual)) => usual,
+        ([], None) => {
+            let message = format!("`{}` holds an object without a list of rows", path.display());
+            return Err(Error::new(Code::DATA, message).help("store the rows as a list of objects"));
+        }
+        (several, None) => {
+            let names: Vec<_> = several.iter().map(|name| format!("`{}`", short(name))).collect();
+            let message = format!("`{}` holds several lists: {}", path.display(), names.join(", "));
+            return Err(Error::new(Code::DATA, message).help("keep one of them, or call the right one `data`"));
+        }
+    };
+    match fields.swap_remove(chosen) {
+        Some(Value::Array(items)) => Ok(items),
+        _ => Ok(Vec::new()),
+    }
+}
+
+impl Source for Items {
+    fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    fn get(&self, index: usize) -> Result<Row> {
+        Ok(Row::new(
+            self.items[index].clone(),
+            Place::Item(index + 1, self.path.clone()),
+        ))
+    }
+}

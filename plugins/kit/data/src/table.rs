@@ -1,0 +1,69 @@
+//! CSV and TSV: a row is an object of its head's names. Every cell is text; what it means is the task's to say.
+
+use crate::bytes::{MOST_TEXT, read_text, utf8};
+use crate::row::{Place, Row, short};
+use crate::rows::Source;
+use csv::{ByteRecord, ReaderBuilder};
+use plugin_api::{Code, Error, Result};
+use serde_json::{Map, Value};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(crate) struct Table {
+    path: Arc<PathBuf>,
+    head: Vec<String>,
+    records: Vec<ByteRecord>,
+}
+
+impl Table {
+    pub fn open(path: &Path, packed: bool, delimiter: u8) -> Result<Self> {
+        let text = read_text(path, packed, MOST_TEXT)?;
+        let failed = |why: csv::Error| {
+            Error::new(Code::DATA, format!("cannot read `{}`", path.display())).cause(why.to_string())
+        };
+        let path = Arc::new(path.to_owned());
+        // Uneven rows are let through here, so that one of them is not the end of the file.
+        let mut reader = ReaderBuilder::new()
+            .delimiter(delimiter)
+            .flexible(true)
+            .from_reader(text.as_slice());
+        let place = Place::Line(1, path.clone());
+        let names = reader.byte_headers().map_err(failed)?;
+        let head = names.iter().map(|name| utf8(name, &place).map(str::to_owned));
+        let head: Vec<String> = head.collect::<Result<_>>()?;
+        let mut seen = HashSet::new();
+        if let Some(twice) = head.iter().find(|name| !seen.insert(name.as_str())) {
+            return Err(place.broken(format!("names the column `{}` twice", short(twice))));
+        }
+        let records = reader.into_byte_records().collect::<std::result::Result<_, _>>();
+        Ok(Table {
+            path,
+            head,
+            records: records.map_err(failed)?,
+        })
+    }
+}
+
+impl Source for Table {
+    fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    fn get(&self, index: usize) -> Result<Row> {
+        let record = &self.records[index];
+        let line = record.position().map_or(index + 2, |position| position.line() as usize);
+        let place = Place::Line(line, self.path.clone());
+        if record.len() != self.head.len() {
+            let message = format!("has {} cells, its head has {}", record.len(), self.head.len());
+            return Err(place
+                .broken(message)
+                .help("a cell with a comma or a quote in it must stand in quotes"));
+        }
+        let mut fields = Map::new();
+        for (name, cell) in self.head.iter().zip(record) {
+            fields.insert(name.clone(), Value::from(utf8(cell, &place)?));
+        }
+        Ok(Row::new(Value::Object(fields), place))
+    }
+}

@@ -1,0 +1,57 @@
+//! An option by its words, for replies that name no letter.
+
+use crate::text::normalised;
+use regex::Regex;
+use std::sync::LazyLock;
+
+static SAYS_SO: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?i)\banswer(?:\s+is|\s*:)[\s*_]*:?").expect("a regex"));
+
+/// The index of the option whose words the reply gives as its answer: as the whole reply, as its last line, or after
+/// `the answer is`. Words that merely occur don't count, nor do those of two options.
+pub fn option_text<S: AsRef<str>>(reply: &str, options: &[S]) -> Option<usize> {
+    let options: Vec<String> = options.iter().map(|option| normalised(option.as_ref())).collect();
+    let only = |said: &str| {
+        let said = normalised(said);
+        let mut equal = (0..options.len()).filter(|index| !said.is_empty() && options[*index] == said);
+        equal.next().filter(|_| equal.next().is_none())
+    };
+    if let Some(index) = only(reply) {
+        return Some(index);
+    }
+    if let Some(last) = SAYS_SO.find_iter(reply).last() {
+        let rest = reply[last.end()..].trim_start();
+        return only(rest.lines().next().unwrap_or_default());
+    }
+    only(reply.trim_end().lines().next_back().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(reply: &str, expected: Option<usize>) {
+        let options = ["red", "dark red", "The planet Mars", "-5", "red."];
+        assert_eq!(option_text(reply, &options), expected, "{reply:?}");
+    }
+
+    #[test]
+    fn an_option_by_its_words() {
+        check("Dark red.", Some(1));
+        check("the planet mars", Some(2));
+        check("The answer is the planet Mars.", Some(2));
+        check("Not dark red.\nAnswer: **The planet Mars**", Some(2));
+        check("It can't be anything else:\nDark red", Some(1));
+        check("-5", Some(3));
+    }
+
+    #[test]
+    fn words_that_only_occur_are_no_answer() {
+        check("It is dark red because of rust.", None);
+        check("Mars", None);
+        check("red", None); // two options read alike
+        check("", None);
+        check("The answer is blue.\nDark red", None);
+    }
+}

@@ -1,0 +1,58 @@
+//! What a reply is worth.
+
+use crate::question::Question;
+use plugin_api::{Error, Reply, Result, Score};
+use score::{argmax, option_letter, option_text};
+
+/// The likeliest letter wins; the first among equals.
+pub(crate) fn letter(question: &Question, reply: &Reply) -> Result<Score> {
+    let likelihoods = likelihoods(question, reply)?;
+    Ok(graded(question, argmax(&likelihoods)))
+}
+
+/// The likeliest option text wins, by three accounts: as it is, by character and by byte of the text.
+pub(crate) fn loglikelihood(question: &Question, reply: &Reply) -> Result<Score> {
+    let likelihoods = likelihoods(question, reply)?;
+    let by = |length: fn(&str) -> usize| {
+        let shares = likelihoods.iter().zip(&question.options);
+        let shares: Vec<f64> = shares.map(|(sum, option)| sum / length(option) as f64).collect();
+        f64::from(u8::from(argmax(&shares) == Some(question.right)))
+    };
+    let score = graded(question, argmax(&likelihoods));
+    Ok(score
+        .and("acc_norm", by(|option| option.chars().count()))
+        .and("acc_bytes", by(str::len)))
+}
+
+/// The letter that the reply settles on, or the option that it spells out.
+pub(crate) fn generated(question: &Question, reply: &Reply) -> Score {
+    let letter = option_letter(&reply.text, question.options.len());
+    let named = letter.map(|letter| usize::from(letter as u8 - b'A'));
+    match named.or_else(|| option_text(&reply.text, &question.options)) {
+        Some(index) => graded(question, Some(index)),
+        None => Score::no_answer(),
+    }
+}
+
+fn graded(question: &Question, chosen: Option<usize>) -> Score {
+    match chosen {
+        Some(chosen) => Score::graded(chosen == question.right).with_answer(question.letter(chosen)),
+        None => Score::no_answer(),
+    }
+}
+
+fn likelihoods(question: &Question, reply: &Reply) -> Result<Vec<f64>> {
+    let (expected, got) = (question.options.len(), reply.options.len());
+    if got == 0 {
+        let message = format!("the reply to sample `{}` scores no options", question.id);
+        return Err(Error::unsupported(message).help("for a model that only writes, use `-T mode=generate`"));
+    }
+    if got != expected {
+        let message = format!(
+            "the reply to sample `{}` scores {got} options, expected {expected}",
+            question.id
+        );
+        return Err(Error::msg(message));
+    }
+    Ok(reply.options.iter().map(|option| option.loglik).collect())
+}
