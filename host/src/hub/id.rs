@@ -1,0 +1,142 @@
+//! The names of things on the hub: `org/name@revision`.
+
+use std::fmt;
+
+use super::error::HubFault;
+
+/// What a repository holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Model,
+    Dataset,
+}
+
+impl Kind {
+    /// The word in the hub's URLs and in the cache's folder names.
+    pub(super) fn plural(self) -> &'static str {
+        match self {
+            Kind::Model => "models",
+            Kind::Dataset => "datasets",
+        }
+    }
+
+    pub(super) fn other(self) -> Self {
+        match self {
+            Kind::Model => Kind::Dataset,
+            Kind::Dataset => Kind::Model,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Model => "model",
+            Kind::Dataset => "data set",
+        })
+    }
+}
+
+/// A repository on the hub, and which state of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HubId {
+    kind: Kind,
+    name: String,
+    revision: Option<String>,
+}
+
+impl HubId {
+    /// Reads `org/name`, `org/name@revision`, or either with `models/` or `datasets/` in front, which is
+    /// stronger than `kind`.
+    pub fn parse(text: &str, kind: Kind) -> Result<Self, HubFault> {
+        let (kind, rest) = match text.split_once('/') {
+            Some(("models", rest)) if rest.contains('/') => (Kind::Model, rest),
+            Some(("datasets", rest)) if rest.contains('/') => (Kind::Dataset, rest),
+            _ => (kind, text),
+        };
+        let (name, revision) = match rest.split_once('@') {
+            Some((name, revision)) => (name, Some(revision)),
+            None => (rest, None),
+        };
+        let id = HubId {
+            kind,
+            name: name.to_owned(),
+            revision: revision.map(str::to_owned),
+        };
+        let sound = match name.split_once('/') {
+            Some((org, name)) => is_name(org) && is_name(name),
+            None => false,
+        };
+        if sound && revision.is_none_or(is_revision) {
+            Ok(id)
+        } else {
+            Err(HubFault::NotAnId { text: text.to_owned() })
+        }
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// `org/name`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A branch, a tag or a commit; `main` where the id names none.
+    pub fn revision(&self) -> &str {
+        self.revision.as_deref().unwrap_or("main")
+    }
+
+    /// Whether the revision is a commit, which never changes, and not a branch or a tag.
+    pub fn is_pinned(&self) -> bool {
+        is_commit(self.revision())
+    }
+}
+
+impl fmt::Display for HubId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == Kind::Dataset {
+            f.write_str("datasets/")?;
+        }
+        f.write_str(&self.name)?;
+        match &self.revision {
+            Some(revision) => write!(f, "@{revision}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The hub's own rule; it also keeps every name a safe folder name, in which `--` can stand for `/`.
+fn is_name(part: &str) -> bool {
+    (1..=96).contains(&part.len())
+        && part
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && !part.starts_with(['-', '.'])
+        && !part.ends_with(['-', '.'])
+        && !part.contains("--")
+        && !part.contains("..")
+}
+
+/// A revision becomes a path below `refs`, so it must not lead out of it.
+fn is_revision(revision: &str) -> bool {
+    revision.len() <= 255
+        && revision.split('/').all(|part| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte))
+        })
+}
+
+/// Forty hexadecimal digits.
+pub(super) fn is_commit(text: &str) -> bool {
+    text.len() == 40 && is_hex(text)
+}
+
+pub(super) fn is_hex(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}

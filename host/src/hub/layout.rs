@@ -1,0 +1,221 @@
+//! Where things are in the cache.
+//!
+//! ```text
+//! models--org--name/blobs/HASH            each file's content, once
+//! models--org--name/refs/main             the commit that a branch named when it was last asked
+//! models--org--name/snapshots/COMMIT/...  the files under their names, as links to blobs
+//! models--org--name/.listings/COMMIT.json ours: which files the commit has, so that a part is not taken for the whole
+//! .locks/models--org--name/HASH.lock      held while a blob is fetched
+//! ```
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::Snapshot;
+use super::error::HubFault;
+use super::id::{HubId, is_commit};
+use super::listing::{Listing, Patterns};
+
+/// One repository's folder in the cache.
+#[derive(Debug, Clone)]
+pub(super) struct Repo {
+    folder: PathBuf,
+    locks: PathBuf,
+}
+
+impl Repo {
+    pub fn new(cache: &Path, id: &HubId) -> Self {
+        let name = format!("{}--{}", id.kind().plural(), id.name().replace('/', "--"));
+        Repo {
+            locks: cache.join(".locks").join(&name),
+            folder: cache.join(name),
+        }
+    }
+
+    pub fn blob(&self, hash: &str) -> PathBuf {
+        self.folder.join("blobs").join(hash)
+    }
+
+    pub fn partial(&self, hash: &str) -> PathBuf {
+        self.folder.join("blobs").join(format!("{hash}.incomplete"))
+    }
+
+    pub fn lock(&self, hash: &str) -> PathBuf {
+        self.locks.join(format!("{hash}.lock"))
+    }
+
+    pub fn snapshot(&self, commit: &str) -> PathBuf {
+        self.folder.join("snapshots").join(commit)
+    }
+
+    fn listing(&self, commit: &str) -> PathBuf {
+        self.folder.join(".listings").join(format!("{commit}.json"))
+    }
+
+    fn reference(&self, revision: &str) -> PathBuf {
+        self.folder.join("refs").join(revision)
+    }
+}
+
+/// A disk error with the path it is about.
+pub(super) fn on_disk(path: &Path) -> impl FnOnce(io::Error) -> HubFault {
+    let path = path.to_owned();
+    move |error| HubFault::Disk {
+        path,
+        why: error.to_string(),
+    }
+}
+
+pub(super) fn make_parent(path: &Path) -> Result<(), HubFault> {
+    match path.parent() {
+        Some(parent) => fs::create_dir_all(parent).map_err(on_disk(parent)),
+        None => Ok(()),
+    }
+}
+
+/// Readers see the old content or the new, never a part.
+fn write_whole(path: &Path, content: &[u8]) -> Result<(), HubFault> {
+    make_parent(path)?;
+    let draft = draft_beside(path);
+    fs::write(&draft, content)
+        .and_then(|()| fs::rename(&draft, path))
+        .map_err(on_disk(path))
+}
+
+/// A name beside `path` that no other process or thread uses.
+fn draft_beside(path: &Path) -> PathBuf {
+    let thread = format!("{:?}", std::thread::current().id());
+    let digits: String = thread.chars().filter(char::is_ascii_digit).collect();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}-{digits}", std::process::id()))
+}
+
+pub(super) fn write_listing(repo: &Repo, listing: &Listing) -> Result<(), HubFault> {
+    let path = repo.listing(&listing.commit);
+    let text = serde_json::to_vec(listing).map_err(|error| on_disk(&path)(error.into()))?;
+    write_whole(&path, &text)
+}
+
+pub(super) fn write_ref(repo: &Repo, revision: &str, commit: &str) -> Result<(), HubFault> {
+    if revision == commit {
+        Ok(())
+    } else {
+        write_whole(&repo.reference(revision), commit.as_bytes())
+    }
+}
+
+/// Puts a blob into a snapshot under its name.
+pub(super) fn link(repo: &Repo, commit: &str, name: &str, hash: &str) -> Result<(), HubFault> {
+    let path = repo.snapshot(commit).join(name);
+    let up = "../".repeat(name.matches('/').count() + 2);
+    let target = PathBuf::from(format!("{up}blobs/{hash}"));
+    if fs::read_link(&path).is_ok_and(|found| found == target) {
+        return Ok(());
+    }
+    make_parent(&path)?;
+    let draft = draft_beside(&path);
+    std::os::unix::fs::symlink(&target, &draft)
+        .and_then(|()| fs::rename(&draft, &path))
+        .map_err(on_disk(&path))
+}
+
+/// The snapshot of a revision, if every file that the patterns choose is there.
+///
+/// Where this program pulled the commit, the listing says which files that is. Where Python did, nothing
+/// says it, and what is there counts as whole unless shards that an index names are missing or, when there
+/// is a network to ask instead (`lenient` is false), a download lies unfinished.
+pub(super) fn cached(repo: &Repo, revision: &str, patterns: &Patterns, lenient: bool) -> Option<Snapshot> {
+    let commit = if is_commit(revision) {
+        revision.to_owned()
+    } else {
+        let commit = fs::read_to_string(repo.reference(revision)).ok()?.trim().to_owned();
+        is_commit(&commit).then_some(commit)?
+    };
+    let folder = repo.snapshot(&commit);
+    let files: Vec<String> = match read_listing(repo, &commit) {
+        Some(listing) => {
+            let chosen = listing.choose(patterns).ok()?;
+            let whole = chosen.iter().all(|file| {
+                fs::metadata(folder.join(&file.name))
+                    .is_ok_and(|found| found.is_file() && file.size.is_none_or(|size| size == found.len()))
+            });
+            whole.then(|| chosen.into_iter().map(|file| file.name).collect())?
+        }
+        None => {
+            let there = files_below(&folder);
+            let whole = (lenient || !has_partial_blobs(repo))
+                && patterns.exact_names().all(|name| there.contains(name))
+                && shards_are_there(&folder, &there);
+            whole.then(|| there.into_iter().filter(|name| patterns.choose(name)).collect())?
+        }
+    };
+    (!files.is_empty()).then_some(Snapshot { folder, commit, files })
+}
+
+fn read_listing(repo: &Repo, commit: &str) -> Option<Listing> {
+    serde_json::from_slice(&fs::read(repo.listing(commit)).ok()?).ok()
+}
+
+fn has_partial_blobs(repo: &Repo) -> bool {
+    fs::read_dir(repo.folder.join("blobs")).is_ok_and(|blobs| {
+        blobs
+            .flatten()
+            .any(|blob| blob.file_name().to_string_lossy().ends_with(".incomplete"))
+    })
+}
+
+/// The names of the files below a folder, links to files that are gone left out.
+fn files_below(folder: &Path) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut open = vec![String::new()];
+    while let Some(prefix) = open.pop() {
+        let Ok(entries) = fs::read_dir(folder.join(&prefix)) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let name = format!("{prefix}{name}");
+            // A link to a folder is not followed: the layout has none, and a circle of them has no end.
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => open.push(format!("{name}/")),
+                Ok(_) if entry.path().is_file() => {
+                    names.insert(name);
+                }
+                _ => {}
+            }
+        }
+    }
+    names
+}
+
+/// Whether every shard that a `*.safetensors.index.json` names lies beside it.
+fn shards_are_there(folder: &Path, there: &BTreeSet<String>) -> bool {
+    there
+        .iter()
+        .filter(|name| name.ends_with(".safetensors.index.json"))
+        .all(|index| {
+            let prefix = index
+                .rsplit_once('/')
+                .map_or(String::new(), |(prefix, _)| format!("{prefix}/"));
+            let read = fs::read(folder.join(index))
+                .ok()
+                .and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+            match read
+                .as_ref()
+                .and_then(|index| index.get("weight_map"))
+                .and_then(Value::as_object)
+            {
+                Some(map) => map
+                    .values()
+                    .filter_map(Value::as_str)
+                    .all(|shard| there.contains(&format!("{prefix}{shard}"))),
+                None => true,
+            }
+        })
+}
