@@ -6,12 +6,14 @@
 //! 2. It declares one: `Answer: C`, `the answer is (C)`, `\boxed{C}`, `{"answer": "C"}`, `I choose C`, `C is correct`.
 //!    The last declaration counts, whatever it says: one that names several letters, or a letter beyond the options, is no answer.
 //! 3. A line is nothing but a letter, and no other line is another one.
-//! 4. Letters stand marked, at the start of a line or in brackets or bold (`C. Sunlight`, `(C)`, `- Sunlight=C`), and all
-//!    of them are the same one.
+//! 4. Letters stand where an option's letter stands, at a line's start or end (`C. Sunlight`, `- Sunlight=C`), and all of
+//!    them are the same one.
+//! 5. Letters stand in brackets, in bold or after the word option (`it is (C)`), and all of them are the same one.
 //!
 //! A bare letter in running text counts for nothing: `A dog barks`, `vitamin C`, `plan B`. A small letter counts only
 //! where it is dressed as an option (`c)`, `(c)`) or stands alone.
 
+use crate::option_text::{option_text, whole_option};
 use regex::{Captures, Regex};
 use std::sync::LazyLock;
 
@@ -23,22 +25,52 @@ pub fn letter_of(index: usize) -> Option<char> {
 
 /// The option letter that a reply settles on, among the first `count` letters; none when it settles on none.
 pub fn option_letter(reply: &str, count: usize) -> Option<char> {
-    let within = |letter: char| {
-        let letter = letter.to_ascii_uppercase();
-        (usize::from(letter as u8 - b'A') < count).then_some(letter)
-    };
-    let reply = &reply.replace(['\u{2018}', '\u{2019}'], "'");
-    if let Some(letter) = alone(reply) {
-        return within(letter);
+    let reply = plain_quotes(reply);
+    let found = alone(&reply).map(Some);
+    let found = found.or_else(|| declared(&reply)).or_else(|| marked(&reply));
+    within(found.flatten(), count)
+}
+
+/// The index of the option that a reply settles on, by its letter or by its words.
+///
+/// A letter alone comes first, then a reply that is an option's words, then the steps of [`option_letter`], where words
+/// that are declared to be the answer come before letters that are only marked: `the answer is carbon [C]`.
+pub fn option<S: AsRef<str>>(reply: &str, options: &[S]) -> Option<usize> {
+    let by_letter = |found: Option<char>| within(found, options.len()).map(|letter| usize::from(letter as u8 - b'A'));
+    let plain = plain_quotes(reply);
+    if let Some(letter) = alone(&plain) {
+        return by_letter(Some(letter));
     }
-    if let Some(declared) = last_declaration(reply) {
-        return declared.and_then(within);
+    if let Some(index) = whole_option(reply, options) {
+        return Some(index);
     }
-    if let Some(settled) = only_one(reply.lines().filter_map(alone)) {
-        return settled.and_then(within);
+    if let Some(found) = declared(&plain) {
+        return by_letter(found);
     }
-    let marks = MARKED.captures_iter(reply).filter_map(|mark| letter_in(&mark));
-    only_one(marks).flatten().and_then(within)
+    option_text(reply, options).or_else(|| by_letter(marked(&plain).flatten()))
+}
+
+fn plain_quotes(reply: &str) -> String {
+    reply.replace(['\u{2018}', '\u{2019}'], "'")
+}
+
+fn within(letter: Option<char>, count: usize) -> Option<char> {
+    let letter = letter?.to_ascii_uppercase();
+    (usize::from(letter as u8 - b'A') < count).then_some(letter)
+}
+
+/// Steps 3 to 5.
+fn marked(reply: &str) -> Option<Option<char>> {
+    let lines = || only_one(reply.lines().filter_map(alone));
+    let placed = || only_one(PLACED.captures_iter(reply).filter_map(|mark| letter_in(&mark)));
+    let dressed = || only_one(DRESSED.captures_iter(reply).filter_map(|mark| letter_in(&mark)));
+    if let Some(found) = lines() {
+        return Some(found);
+    }
+    let found = placed().or_else(dressed)?;
+    // `A) ice B) fire` in one line: the second mark stands where alone it would mean nothing.
+    let mut running = RUNNING.captures_iter(reply).filter_map(|mark| letter_in(&mark));
+    Some(found.filter(|letter| running.all(|other| other == *letter)))
 }
 
 fn regex(pattern: &str) -> Regex {
@@ -59,7 +91,7 @@ static ALONE: LazyLock<Regex> =
 /// Words that announce an answer, up to the place where its letter would stand.
 static ANNOUNCED: LazyLock<Regex> = LazyLock::new(|| {
     let noun = r"(?:answers?|choice|option|letter|selection|response)";
-    let keyed = format!(r#"\b{noun}["'*_`\])]*\s*(?:[:=]|-\s|\x{{2014}}|\x{{2013}})"#);
+    let keyed = format!(r#"\b{noun}["'*_`\])]*\s*(?::|-\s|\x{{2014}}|\x{{2013}})|\banswer\s*="#);
     let stated = format!(
         r"\b{noun}(?:\s+(?:here|to\s+the\s+question|to\s+this\s+question))?[*_]*\s*(?:\s(?:is|was|be|would\s+be|should\s+be|must\s+be|has\s+to\s+be)|'s)\b"
     );
@@ -86,12 +118,19 @@ static CONFIRMED: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
-/// A letter that is marked as an option's.
-static MARKED: LazyLock<Regex> = LazyLock::new(|| {
+/// A letter at the start of a line, before its option, or at the end, as the prompt shows it.
+static PLACED: LazyLock<Regex> = LazyLock::new(|| {
     regex(
-        r"(?m)^[-\s*_>#`]*(?:(?i:option|choice)\s+)?(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])[*_`]*\)|([A-Z])[*_`]*(?:[.:][*_`]*(?:\s|$)|\s+(?:because|since)\b|\s+[-\x{2013}\x{2014}]\s))|[(\[]([A-Z])[)\]]|\*\*([A-Z])[.):]?\*\*|=\s*([A-Z])\s*$",
+        r"(?m)^[-\s*_>#`]*(?:(?i:option|choice)\s+)?(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])[*_`]*\)|([A-Z])[*_`]*(?:[.:][*_`]*(?:\s|$)|\s+(?:because|since)\b|\s+[-\x{2013}\x{2014}]\s))|=\s*([A-Z])\s*$",
     )
 });
+
+/// A letter that is dressed as an option's, anywhere.
+static DRESSED: LazyLock<Regex> =
+    LazyLock::new(|| regex(r"[(\[]([A-Z])[)\]]|\*\*([A-Z])[.):]?\*\*|\b(?i:option|choice)\s+([A-Z])\b"));
+
+/// A letter before an option in running text: good enough to doubt another one, not to be an answer.
+static RUNNING: LazyLock<Regex> = LazyLock::new(|| regex(r"(?:^|[\s,;])\(?([A-Z])[.:)]\s"));
 
 fn alone(text: &str) -> Option<char> {
     ALONE.captures(text).and_then(|found| letter_in(&found))
@@ -110,7 +149,7 @@ fn only_one(letters: impl Iterator<Item = char>) -> Option<Option<char>> {
 }
 
 /// What the last declaration says: none when there is no declaration, `Some(None)` when it names no single option.
-fn last_declaration(reply: &str) -> Option<Option<char>> {
+fn declared(reply: &str) -> Option<Option<char>> {
     let announced = ANNOUNCED.find_iter(reply).filter_map(|words| {
         let rest = &reply[words.end()..];
         Some((words.end(), announced_letter(first_line(rest))?))

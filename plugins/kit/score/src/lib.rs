@@ -18,7 +18,7 @@ mod option_text;
 mod text;
 
 pub use argmax::argmax;
-pub use letter::{letter_of, option_letter};
+pub use letter::{letter_of, option, option_letter};
 pub use number::{is_close, number, only_number};
 pub use option_text::option_text;
 pub use text::normalised;

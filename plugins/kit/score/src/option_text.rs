@@ -10,20 +10,28 @@ static SAYS_SO: LazyLock<Regex> =
 /// The index of the option whose words the reply gives as its answer: as the whole reply, as its last line, or after
 /// `the answer is`. Words that merely occur don't count, nor do those of two options.
 pub fn option_text<S: AsRef<str>>(reply: &str, options: &[S]) -> Option<usize> {
-    let options: Vec<String> = options.iter().map(|option| normalised(option.as_ref())).collect();
-    let only = |said: &str| {
-        let said = normalised(said);
-        let mut equal = (0..options.len()).filter(|index| !said.is_empty() && options[*index] == said);
-        equal.next().filter(|_| equal.next().is_none())
-    };
-    if let Some(index) = only(reply) {
+    if let Some(index) = whole_option(reply, options) {
         return Some(index);
     }
     if let Some(last) = SAYS_SO.find_iter(reply).last() {
         let rest = reply[last.end()..].trim_start();
-        return only(rest.lines().next().unwrap_or_default());
+        return whole_option(rest.lines().next().unwrap_or_default(), options);
     }
-    only(reply.trim_end().lines().next_back().unwrap_or_default())
+    whole_option(reply.trim_end().lines().next_back().unwrap_or_default(), options)
+}
+
+/// The index of the one option that a text is: as it is written, or else as anybody might write it.
+pub(crate) fn whole_option<S: AsRef<str>>(text: &str, options: &[S]) -> Option<usize> {
+    let only = |equal: &dyn Fn(&str) -> bool| {
+        let mut found = (0..options.len()).filter(|index| equal(options[*index].as_ref()));
+        found.next().filter(|_| found.next().is_none())
+    };
+    let (exact, plain) = (text.trim(), normalised(text));
+    if plain.is_empty() {
+        return None;
+    }
+    // `Rr` and `rr` are two options of a question about genes.
+    only(&|option| option.trim() == exact).or_else(|| only(&|option| normalised(option) == plain))
 }
 
 #[cfg(test)]
@@ -32,7 +40,7 @@ mod tests {
 
     #[track_caller]
     fn check(reply: &str, expected: Option<usize>) {
-        let options = ["red", "dark red", "The planet Mars", "-5", "red."];
+        let options = ["red", "dark red", "The planet Mars", "-5", "Red.", "RED"];
         assert_eq!(option_text(reply, &options), expected, "{reply:?}");
     }
 
@@ -50,7 +58,8 @@ mod tests {
     fn words_that_only_occur_are_no_answer() {
         check("It is dark red because of rust.", None);
         check("Mars", None);
-        check("red", None); // two options read alike
+        check("red.", None); // three options read alike
+        check("red", Some(0)); // but one is exactly that
         check("", None);
         check("The answer is blue.\nDark red", None);
     }

@@ -2,7 +2,7 @@
 
 use crate::question::Question;
 use plugin_api::{Error, Reply, Result, Score};
-use score::{argmax, option_letter, option_text};
+use score::argmax;
 
 /// The likeliest letter wins; the first among equals.
 pub(crate) fn letter(question: &Question, reply: &Reply) -> Result<Score> {
@@ -26,9 +26,7 @@ pub(crate) fn loglikelihood(question: &Question, reply: &Reply) -> Result<Score>
 
 /// The letter that the reply settles on, or the option that it spells out.
 pub(crate) fn generated(question: &Question, reply: &Reply) -> Score {
-    let letter = option_letter(&reply.text, question.options.len());
-    let named = letter.map(|letter| usize::from(letter as u8 - b'A'));
-    match named.or_else(|| option_text(&reply.text, &question.options)) {
+    match score::option(&reply.text, &question.options) {
         Some(index) => graded(question, Some(index)),
         None => Score::no_answer(),
     }

@@ -100,6 +100,9 @@ fn a_letter_that_marks_an_option() {
     check("**C** because it shines", Some('C'));
     check("- Sunlight=C", Some('C'));
     check("C because it shines", Some('C'));
+    check("Option C looks right to me", Some('C'));
+    check("D. carbon [C]", Some('D'));
+    check("- carbon [C]=D", Some('D'));
     check("It is bright, so (C) it is.", Some('C'));
     check("C\n\nThe plant needs light. A dog doesn't.", Some('C'));
     check("The plant needs light. A dog doesn't.\n\nC", Some('C'));
@@ -122,6 +125,10 @@ fn a_reply_that_names_several_options_names_none() {
     check("A\nB\nC\nD", None);
     check("A. one\nB. two\nC. three\nD. four", None);
     check("(A) one (B) two", None);
+    check("A) one B) two", None);
+    check("A. one B. two C. three", None);
+    check("Option A: one. Option B: two.", None);
+    check("I can't tell option A from option B", None);
     check("- one=A\n- two=B", None);
     check("The answer is A or B.", None);
     check("The answer is either A or B.", None);
@@ -138,6 +145,7 @@ fn what_names_no_option() {
     check("I don't know.", None);
     check("Plants contain vitamin C.", None);
     check("Plan B", None);
+    check("- natural selection=C\n- sexual selection=D", None);
     check("Vitamin C is the best.", None);
     check("The answer is not B.", None);
     check("B is not correct.", None);
@@ -160,6 +168,25 @@ fn a_letter_beyond_the_options_is_no_answer() {
     assert_eq!(option_letter("D", 3), None);
     assert_eq!(option_letter("Z", 26), Some('Z'));
     assert_eq!(option_letter("A", 0), None);
+}
+
+#[test]
+fn an_option_by_letter_or_by_words() {
+    #[track_caller]
+    fn check(reply: &str, expected: Option<usize>) {
+        let options = ["Rr", "rr", "carbon [C]", "A rock"];
+        assert_eq!(option(reply, &options), expected, "reply: {reply:?}");
+    }
+    check("C", Some(2));
+    check("Rr", Some(0));
+    check("carbon [C]", Some(2));
+    check("The answer is carbon [C].", Some(2));
+    check("The answer is A rock.", Some(3));
+    check("Answer: D", Some(3));
+    check("A rock", Some(3));
+    check("The answer is E. carbon [C]", None);
+    check("It has carbon [B] in it", Some(1)); // a letter that is marked, and no option's words
+    check("It rocks", None);
 }
 
 #[test]
