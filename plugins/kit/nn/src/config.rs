@@ -43,7 +43,7 @@ pub fn within(what: &str, got: usize, range: std::ops::RangeInclusive<usize>) ->
         return Ok(got);
     }
     let expected = format!("{} to {}", range.start(), range.end());
-    Err(Error::Setting {
+    Err(Error::Config {
         what: format!("`{what}` in config.json"),
         got: got.to_string(),
         expected,
@@ -90,7 +90,7 @@ impl RopeConfig {
             "default" => Ok(RopeScaling::Default),
             "linear" => match fields.factor {
                 Some(factor) if factor.is_finite() && factor > 0.0 => Ok(RopeScaling::Linear(factor)),
-                got => Err(Error::Setting {
+                got => Err(Error::Config {
                     what: "`factor` of the linear rope scaling".to_owned(),
                     got: got.map_or("missing".to_owned(), |factor| factor.to_string()),
                     expected: "a number above 0".to_owned(),

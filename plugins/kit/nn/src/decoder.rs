@@ -20,15 +20,20 @@ pub trait Decoder: Send {
     /// The longest text, prompt and answer together, in tokens.
     fn context(&self) -> usize;
 
-    /// What goes into the model for a prompt whose text has these tokens. A model that hears puts its sound here.
-    fn input(&self, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
+    /// Refuses a prompt with a part that the model cannot read. A model that hears has its own.
+    fn check(&self, prompt: &Prompt) -> Result<()> {
         let is_clip = |part: &Part| matches!(part, Part::Clip { .. });
         match prompt.messages.iter().any(|message| message.parts.iter().any(is_clip)) {
             true => Err(Error::unsupported(
                 "this model reads text alone, the prompt holds a clip",
             )),
-            false => Ok(Input::text(tokens)),
+            false => Ok(()),
         }
+    }
+
+    /// What goes into the model for a prompt whose text has these tokens. A model that hears puts its sound here.
+    fn input(&self, _prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
+        Ok(Input::text(tokens))
     }
 }
 

@@ -32,7 +32,7 @@ pub enum Error {
     #[error("rope scaling `{got}` is not known, known here: default, linear")]
     RopeScaling { got: String },
     #[error("{what} is {got}, expected {expected}")]
-    Setting {
+    Config {
         what: String,
         got: String,
         expected: String,
@@ -63,7 +63,7 @@ impl Error {
             Error::Architecture { .. } | Error::RopeScaling { .. } => {
                 (Code::UNSUPPORTED, "choose the model plugin that reads this checkpoint")
             }
-            Error::Setting { .. } => (Code::SETTINGS, ""),
+            Error::Config { .. } => (Code::DATA, "take config.json from the original checkpoint"),
             Error::Tensor(_) => (Code::OTHER, ""),
         };
         let told = plugin_api::Error::from(self).code(code);

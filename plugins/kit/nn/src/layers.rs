@@ -108,7 +108,7 @@ impl Activation {
             "silu" | "swish" => Ok(Activation::Silu),
             "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
             "gelu" => Ok(Activation::GeluErf),
-            got => Err(crate::Error::Setting {
+            got => Err(crate::Error::Config {
                 what: "`hidden_act` in config.json".to_owned(),
                 got: format!("`{got}`"),
                 expected: "silu, gelu or gelu_pytorch_tanh".to_owned(),

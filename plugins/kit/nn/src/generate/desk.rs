@@ -91,6 +91,7 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
                 "no LoRA `{name}` is loaded: this model holds none"
             )));
         }
+        self.generator.decoder.check(prompt)?;
         match &prompt.want {
             Want::Text { sampling } => self.admit_row(job, prompt, sampling, call),
             Want::Choice { options } => self.admit_choice(job, prompt, options, call),

@@ -114,6 +114,7 @@ impl<D: Decoder> Generator<D> {
 
     /// The tokens that a prompt becomes.
     pub fn tokens(&self, prompt: &Prompt) -> Result<PromptTokens> {
+        self.decoder.check(prompt)?;
         let encoded = self.chat.encode(prompt)?;
         let input = self.decoder.input(prompt, encoded.ids)?;
         Ok(PromptTokens {

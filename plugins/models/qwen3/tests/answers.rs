@@ -1,0 +1,402 @@
+//! Answers: the same in any company, ended where they should be, drawn as asked.
+
+mod common;
+
+use common::{Host, ask, copy, edit, golden, model, open};
+use plugin_api::serde_json::json;
+use plugin_api::{Code, Finish, LoraUse, Message, Part, Prompt, Reply, Role, Sampling, Silent};
+use std::time::Duration;
+
+/// Prompts of many lengths, with answers of many lengths, greedy and drawn.
+fn mixture() -> Vec<Prompt> {
+    let sampled = |seed, tokens| Sampling {
+        max_tokens: Some(tokens),
+        temperature: Some(1.0),
+        seed: Some(seed),
+        ..Sampling::default()
+    };
+    vec![
+        ask("Hello", Sampling::greedy(9)),
+        ask(
+            "Which planet is the largest of all that go round the Sun?",
+            sampled(1, 14),
+        ),
+        ask(&"A long story about a rock. ".repeat(6), Sampling::greedy(5)),
+        ask(
+            "Is it far?",
+            Sampling {
+                repetition_penalty: Some(1.3),
+                ..Sampling::greedy(20)
+            },
+        ),
+        Prompt::plain("The sky is").choose([" blue", " a very dark and deep green", "!"]),
+        ask("x", sampled(7, 25)),
+        ask("Copper?", Sampling::greedy(3)),
+        Prompt::new([Message::user("Pick.")]).choose(["A", "B", "C"]),
+        ask("And now?", sampled(8, 11)),
+    ]
+}
+
+/// What must not depend on company.
+fn essence(reply: &Reply) -> (String, Option<String>, Finish, u32, Vec<String>) {
+    let round = |x: f64| format!("{x:.3}");
+    let options = reply
+        .options
+        .iter()
+        .map(|o| round(o.loglik) + &o.greedy.to_string())
+        .collect();
+    (
+        reply.text.clone(),
+        reply.thinking.clone(),
+        reply.finish,
+        reply.usage.generated_tokens,
+        options,
+    )
+}
+
+#[test]
+fn answers_do_not_depend_on_company() {
+    let alone = model(json!({ "max_batch": 1 }));
+    let expected: Vec<_> = mixture()
+        .iter()
+        .map(|prompt| essence(&alone.reply(prompt, &Silent).unwrap()))
+        .collect();
+    assert!(expected.iter().any(|(text, ..)| text.len() > 10));
+    // Rows join and leave in between, and long prompts are read in pieces.
+    for (rows, step_tokens, hesitate) in [(1, 1024, 0), (3, 1024, 0), (8, 1024, 2), (3, 7, 3), (8, 1, 0)] {
+        let together = model(json!({ "max_batch": rows, "step_tokens": step_tokens }));
+        let host = Host {
+            hesitate,
+            ..Host::new(mixture())
+        };
+        let got: Vec<_> = host
+            .serve(&together)
+            .iter()
+            .map(|reply| essence(reply.as_ref().unwrap()))
+            .collect();
+        assert_eq!(got, expected, "{rows} rows, {step_tokens} tokens a pass");
+    }
+}
+
+#[test]
+fn a_finished_row_makes_room() {
+    let prompts = [20, 2, 2, 2].map(|tokens| {
+        ask(
+            "Go on",
+            Sampling {
+                max_tokens: Some(tokens),
+                ..quiet()
+            },
+        )
+    });
+    let host = Host::new(prompts);
+    model(json!({ "max_batch": 2 })).serve(&host).unwrap();
+    assert_eq!(*host.order.lock().unwrap(), [1, 2, 3, 0]);
+}
+
+/// Greedy on the checkpoint without stop tokens, so that answers have the length asked for.
+fn quiet() -> Sampling {
+    Sampling::greedy(12)
+}
+
+#[test]
+fn pieces_are_the_answer() {
+    let model = model(json!({}));
+    let host = Host::new([ask("Tell me", quiet())]);
+    model.serve(&host).unwrap();
+    let replies = host.replies.lock().unwrap();
+    let reply = replies[&0].as_ref().unwrap();
+    assert_eq!(host.said.lock().unwrap()[&0].concat(), reply.text);
+    assert_eq!((reply.finish, reply.usage.generated_tokens), (Finish::Length, 12));
+    assert!(reply.timing.first_token_ms.is_some() && reply.memory.is_some());
+}
+
+#[test]
+fn an_answer_ends_before_a_stop_string_however_it_is_cut_into_tokens() {
+    let model = model(json!({}));
+    let whole = model.reply(&ask("Tell me", quiet()), &Silent).unwrap().text;
+    let letters: Vec<(usize, char)> = whole.char_indices().collect();
+    assert!(letters.len() > 12, "{whole:?}");
+    for (from, to) in [(3, 9), (5, 6), (1, 12)] {
+        let stop = whole[letters[from].0..letters[to].0].to_owned();
+        let expected = &whole[..whole.find(&stop).unwrap()];
+        let sampling = Sampling {
+            stop: vec!["never".into(), stop.clone()],
+            ..quiet()
+        };
+        let host = Host::new([ask("Tell me", sampling)]);
+        model.serve(&host).unwrap();
+        let replies = host.replies.lock().unwrap();
+        let reply = replies[&0].as_ref().unwrap();
+        assert_eq!(
+            (reply.text.as_str(), reply.finish),
+            (expected, Finish::Stop),
+            "stop {stop:?}"
+        );
+        assert_eq!(
+            host.said
+                .lock()
+                .unwrap()
+                .get(&0)
+                .map_or(String::new(), |said| said.concat()),
+            expected
+        );
+    }
+}
+
+#[test]
+fn any_of_the_stop_tokens_ends_an_answer() {
+    // A token that this checkpoint says becomes one of its stop tokens.
+    let recorded = candle_core::safetensors::load(golden("tied/golden/golden.safetensors"), &candle_core::Device::Cpu);
+    let greedy = recorded.unwrap()["talk0.greedy"].to_vec2::<i64>().unwrap()[0].clone();
+    let first = greedy.iter().position(|token| *token == greedy[5]).unwrap();
+    let folder = copy("tied");
+    edit(folder.path(), "generation_config.json", |config| {
+        config["eos_token_id"] = json!([319, greedy[5]])
+    });
+    let model = open(folder.path(), json!({})).unwrap();
+    let talk = ask("Which is heavier, a kilogram of iron or of feathers?", quiet());
+    let reply = model.reply(&talk, &Silent).unwrap();
+    assert_eq!(
+        (reply.finish, reply.usage.generated_tokens as usize),
+        (Finish::Stop, first + 1)
+    );
+}
+
+#[test]
+fn what_a_prompt_leaves_open_is_the_publishers() {
+    // The checkpoint says: draw, at temperature 0.6, from the top 20.
+    let model = model(json!({ "max_tokens": 6 }));
+    let draw = |seed| {
+        model
+            .reply(
+                &ask(
+                    "Say",
+                    Sampling {
+                        seed: Some(seed),
+                        ..Sampling::default()
+                    },
+                ),
+                &Silent,
+            )
+            .unwrap()
+    };
+    assert_eq!(draw(1).usage.generated_tokens, 6);
+    assert_eq!(draw(1).text, draw(1).text);
+    assert_ne!(draw(1).text, draw(2).text);
+}
+
+#[test]
+fn several_answers_are_ranked_and_the_first_is_the_one_drawn_alone() {
+    let model = model(json!({}));
+    let sampling = Sampling {
+        temperature: Some(1.0),
+        seed: Some(3),
+        ..Sampling::greedy(6)
+    };
+    let one = model.reply(&ask("Say", sampling.clone()), &Silent).unwrap();
+    let reply = model
+        .reply(
+            &ask(
+                "Say",
+                Sampling {
+                    n_best: Some(4),
+                    ..sampling
+                },
+            ),
+            &Silent,
+        )
+        .unwrap();
+    let scores: Vec<f64> = reply.alternatives.iter().map(|a| a.score.unwrap()).collect();
+    assert_eq!(scores.len(), 4);
+    assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+    assert_eq!(reply.text, reply.alternatives[0].text);
+    assert!(reply.alternatives.iter().any(|a| a.text == one.text));
+    assert!(reply.alternatives.iter().any(|a| a.text != one.text));
+    assert_eq!(reply.usage.generated_tokens, 24);
+}
+
+#[test]
+fn the_end_of_a_context_ends_an_answer_and_a_longer_prompt_is_an_error() {
+    let folder = copy("tied");
+    edit(folder.path(), "config.json", |config| {
+        config["max_position_embeddings"] = json!(64)
+    });
+    let model = open(folder.path(), json!({})).unwrap();
+    let reply = model.reply(&ask("Hello", Sampling::greedy(1000)), &Silent).unwrap();
+    assert_eq!(reply.finish, Finish::Length);
+    assert_eq!(reply.usage.prompt_tokens + reply.usage.generated_tokens, 64);
+
+    let long = ask(&"word ".repeat(100), Sampling::greedy(8));
+    let error = model.reply(&long, &Silent).unwrap_err();
+    assert_eq!(error.code, Code::TOO_LONG);
+    assert!(
+        error.message.ends_with("the model's context leaves room for 63"),
+        "{error}"
+    );
+    let cut = model.reply(&Prompt { truncate: true, ..long }, &Silent).unwrap();
+    assert_eq!(cut.flags, ["truncated-prompt"]);
+    assert_eq!((cut.usage.prompt_tokens, cut.usage.generated_tokens), (56, 8));
+
+    let choice = Prompt::plain("word ".repeat(100)).choose(["A"]);
+    assert_eq!(model.reply(&choice, &Silent).unwrap_err().code, Code::TOO_LONG);
+}
+
+#[test]
+fn a_begun_answer_is_continued() {
+    let model = model(json!({}));
+    let begun = Prompt::new([Message::user("Which?"), Message::assistant("It is option")]).sample(quiet());
+    let tokens = model.tokens(&begun).unwrap();
+    assert!(tokens.text.ends_with("It is option"), "{:?}", tokens.text);
+    let reply = model.reply(&begun, &Silent).unwrap();
+    assert!(!reply.text.contains("It is option"));
+    assert_eq!(reply.usage.prompt_tokens as usize, tokens.ids.len());
+}
+
+#[test]
+fn thinking_is_switched_by_prompt_then_setting_then_template() {
+    let check = |setting: plugin_api::serde_json::Value, prompt: Option<bool>, off: bool| {
+        let prompt = Prompt {
+            thinking: prompt,
+            ..ask("Hm", quiet())
+        };
+        let text = model(setting).tokens(&prompt).unwrap().text;
+        assert_eq!(text.ends_with("<think>\n\n</think>\n\n"), off, "{text:?}");
+    };
+    check(json!({}), None, false);
+    check(json!({}), Some(false), true);
+    check(json!({ "thinking": false }), None, true);
+    check(json!({ "thinking": false }), Some(true), false);
+    assert!(model(json!({})).card().unwrap().thinks);
+}
+
+#[test]
+fn a_refused_piece_ends_one_answer_and_a_deadline_another() {
+    let prompts = || [ask("One", quiet()), ask("Two", quiet())];
+    let model = model(json!({}));
+    let host = Host {
+        patience: Some(2),
+        ..Host::new(prompts())
+    };
+    let replies = host.serve(&model);
+    assert_eq!(replies[0].as_ref().unwrap().finish, Finish::Cancelled);
+
+    let host = Host::new(prompts()).with_deadline(0, Duration::ZERO);
+    let replies = host.serve(&model);
+    assert_eq!(replies[0].as_ref().unwrap_err().code, Code::DEADLINE);
+    assert_eq!(replies[1].as_ref().unwrap().usage.generated_tokens, 12);
+}
+
+#[test]
+fn what_it_cannot_do_it_refuses() {
+    let model = model(json!({}));
+    let refused = |prompt: Prompt| model.reply(&prompt, &Silent).unwrap_err().code;
+    let with = |sampling: Sampling| refused(ask("Hi", sampling));
+    assert_eq!(
+        with(Sampling {
+            beams: Some(4),
+            ..quiet()
+        }),
+        Code::UNSUPPORTED
+    );
+    assert_eq!(
+        with(Sampling {
+            n_best: Some(2),
+            ..quiet()
+        }),
+        Code::SETTINGS
+    );
+    assert_eq!(
+        with(Sampling {
+            temperature: Some(-1.0),
+            ..quiet()
+        }),
+        Code::SETTINGS
+    );
+    assert_eq!(
+        refused(Prompt {
+            lora: LoraUse::Only(vec!["x".into()]),
+            ..ask("Hi", quiet())
+        }),
+        Code::UNSUPPORTED
+    );
+    let clip = Message {
+        role: Role::User,
+        parts: vec![Part::clip(0)],
+        ..Message::default()
+    };
+    assert_eq!(refused(Prompt::new([clip])), Code::UNSUPPORTED);
+    assert_eq!(refused(Prompt::plain("x").choose(Vec::<String>::new())), Code::DATA);
+    assert_eq!(refused(Prompt::plain("x").choose(["a", ""])), Code::DATA);
+}
+
+#[test]
+fn one_bad_prompt_does_not_end_the_others() {
+    let bad = Prompt::plain("x").choose(Vec::<String>::new());
+    let replies = Host::new([ask("One", quiet()), bad, ask("Two", quiet())]).serve(&model(json!({})));
+    assert!(replies[0].is_ok() && replies[1].is_err() && replies[2].is_ok());
+}
+
+#[test]
+fn logits_that_are_no_numbers_are_flagged() {
+    let folder = copy("tied");
+    let path = folder.path().join("model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&path, &candle_core::Device::Cpu).unwrap();
+    let norm = &tensors["model.norm.weight"] * f64::NAN;
+    tensors.insert("model.norm.weight".into(), norm.unwrap());
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    let model = open(folder.path(), json!({})).unwrap();
+    let reply = model.reply(&ask("Hi", quiet()), &Silent).unwrap();
+    assert_eq!(
+        (reply.text.as_str(), reply.flags.as_slice()),
+        ("", &["nan-logits".to_owned()][..])
+    );
+    let reply = model.reply(&Prompt::plain("x").choose(["a", "b"]), &Silent).unwrap();
+    assert!(
+        reply
+            .options
+            .iter()
+            .all(|option| option.loglik.is_nan() && !option.greedy)
+    );
+    assert_eq!(reply.flags, ["nan-logits"]);
+}
+
+#[test]
+fn the_demo_reads_a_text_task() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("demo");
+    let model = open(&folder, json!({})).unwrap();
+    let question = "Multiple Choice question: Which conducts?\n- Wood=A\n- Glass=B\n- Copper=C\n- Wool=D\n\n\
+                    Respond only with the letter of the correct answer.";
+    let prompt = Prompt {
+        thinking: Some(false),
+        ..Prompt::new([Message::user(question)])
+    };
+    let scored = model
+        .reply(&prompt.clone().choose(["A", "B", "C", "D", "E"]), &Silent)
+        .unwrap();
+    assert!(
+        scored
+            .options
+            .iter()
+            .all(|o| o.tokens == 1 && o.bytes == 1 && o.loglik < 0.0),
+        "{scored:?}"
+    );
+    let free = model.reply(&prompt.sample(Sampling::greedy(8)), &Silent).unwrap();
+    assert!((1..=8).contains(&free.usage.generated_tokens));
+}
+
+#[test]
+fn bf16_is_close_to_fp32() {
+    let prompt = Prompt::plain("The Moon orbits").choose([" the Earth", " a rock"]);
+    let score = |dtype| {
+        model(json!({ "dtype": dtype }))
+            .reply(&prompt, &Silent)
+            .unwrap()
+            .options
+    };
+    for (wide, narrow) in score("fp32").iter().zip(score("bf16")) {
+        // Two decimal digits a value, and a dozen tokens: measured at 0.1 and below.
+        assert!((wide.loglik - narrow.loglik).abs() < 0.5, "{wide:?} {narrow:?}");
+        assert_ne!(wide.loglik, narrow.loglik);
+    }
+}

@@ -1,0 +1,199 @@
+//! Spoilt checkpoints: one clear error each, that names the file and the tensor, and no panic.
+
+mod common;
+
+use common::{copy, edit, open};
+use plugin_api::serde_json::json;
+use plugin_api::{Code, Error};
+use std::path::Path;
+
+#[track_caller]
+fn check(name: &str, spoil: impl FnOnce(&Path), code: Code, message: &str) {
+    let folder = copy(name);
+    spoil(folder.path());
+    let error: Error = open(folder.path(), json!({})).err().expect("the checkpoint is spoilt");
+    let told = error.to_string().replace(folder.path().to_str().unwrap(), "DIR");
+    assert!(told.starts_with(message), "{told}");
+    assert_eq!(error.code, code);
+    assert!(
+        !told.ends_with('.') && error.help.is_some_and(|help| !help.is_empty()),
+        "{told}"
+    );
+}
+
+fn truncate(path: &Path, bytes: u64) {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_len(bytes)
+        .unwrap();
+}
+
+#[test]
+fn spoilt_weights() {
+    let file = "model.safetensors";
+    let malformed = "`DIR/model.safetensors` is malformed: ";
+    check("tied", |dir| truncate(&dir.join(file), 100_000), Code::DATA, malformed);
+    check("tied", |dir| truncate(&dir.join(file), 5), Code::DATA, malformed);
+    check("tied", |dir| truncate(&dir.join(file), 0), Code::DATA, malformed);
+    check(
+        "tied",
+        |dir| std::fs::write(dir.join(file), [255; 64]).unwrap(),
+        Code::DATA,
+        malformed,
+    );
+    let gone = "`DIR` holds no weights (looked for model.safetensors and model.safetensors.index.json)";
+    check(
+        "tied",
+        |dir| std::fs::remove_file(dir.join(file)).unwrap(),
+        Code::MISSING,
+        gone,
+    );
+}
+
+#[test]
+fn a_shape_or_a_key_that_is_not_there() {
+    check(
+        "tied",
+        |dir| edit(dir, "config.json", |config| config["intermediate_size"] = json!(65)),
+        Code::DATA,
+        "tensor `model.layers.0.mlp.gate_proj.weight` in `DIR/model.safetensors` has shape [64, 32], expected [65, 32]",
+    );
+    check(
+        "tied",
+        |dir| edit(dir, "config.json", |config| config["num_hidden_layers"] = json!(3)),
+        Code::DATA,
+        "`DIR` has no tensor `model.layers.2.input_layernorm.weight`",
+    );
+    check(
+        "tied",
+        |dir| {
+            edit(dir, "config.json", |config| {
+                config["tie_word_embeddings"] = json!(false)
+            })
+        },
+        Code::DATA,
+        "`DIR` has no tensor `lm_head.weight`",
+    );
+}
+
+#[test]
+fn an_index_that_lies() {
+    let index = "model.safetensors.index.json";
+    let point = |to: &'static str| {
+        move |dir: &Path| edit(dir, index, |index| index["weight_map"]["model.norm.weight"] = json!(to))
+    };
+    let at = "`DIR/model.safetensors.index.json` places `model.norm.weight` in ";
+    check(
+        "sharded",
+        point("model-9.safetensors"),
+        Code::DATA,
+        &format!("{at}`model-9.safetensors`, which does not exist"),
+    );
+    check(
+        "sharded",
+        point("../model.safetensors"),
+        Code::DATA,
+        &format!("{at}`../model.safetensors`, which lies outside the folder"),
+    );
+    check(
+        "sharded",
+        point("model-00001-of-00003.safetensors"),
+        Code::DATA,
+        &format!("{at}`model-00001-of-00003.safetensors`, which does not have it"),
+    );
+    check(
+        "sharded",
+        |dir| std::fs::write(dir.join(index), "{").unwrap(),
+        Code::DATA,
+        "`DIR/model.safetensors.index.json` is malformed: ",
+    );
+}
+
+#[test]
+fn a_config_that_asks_for_something_else() {
+    let config = |key: &'static str, value: plugin_api::serde_json::Value| {
+        move |dir: &Path| edit(dir, "config.json", |config| config[key] = value)
+    };
+    let other = "`DIR/config.json` is of the architecture `gpt2`, known here: qwen3";
+    check("tied", config("model_type", json!("gpt2")), Code::UNSUPPORTED, other);
+    let none = "`DIR/config.json` is of the architecture `none named`, known here: qwen3";
+    check("tied", config("model_type", json!(null)), Code::UNSUPPORTED, none);
+    let rope = "rope scaling `longrope` is not known, known here: default, linear";
+    check(
+        "tied",
+        config("rope_scaling", json!({ "rope_type": "longrope" })),
+        Code::UNSUPPORTED,
+        rope,
+    );
+    check(
+        "tied",
+        config("hidden_size", json!("big")),
+        Code::DATA,
+        "`DIR/config.json` is malformed: ",
+    );
+    let huge = "`vocab_size` in config.json is 999999999999, expected 1 to 4000000";
+    check(
+        "tied",
+        config("vocab_size", json!(999_999_999_999u64)),
+        Code::DATA,
+        huge,
+    );
+    let zero = "`num_key_value_heads` in config.json is 0, expected 1 to 4";
+    check("tied", config("num_key_value_heads", json!(0)), Code::DATA, zero);
+    check(
+        "tied",
+        |dir| std::fs::remove_file(dir.join("config.json")).unwrap(),
+        Code::MISSING,
+        "cannot read `DIR/config.json`",
+    );
+}
+
+#[test]
+fn a_tokenizer_of_another_checkpoint() {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/tokenizer.json");
+    check(
+        "tied",
+        |dir| std::fs::copy(demo, dir.join("tokenizer.json")).map(drop).unwrap(),
+        Code::DATA,
+        "`DIR/tokenizer.json` has token ids up to 447, but the model's embedding table has 320 rows",
+    );
+    check(
+        "tied",
+        |dir| std::fs::write(dir.join("tokenizer.json"), "[]").unwrap(),
+        Code::DATA,
+        "`DIR/tokenizer.json` is malformed: ",
+    );
+    let template = |dir: &Path| {
+        edit(dir, "tokenizer_config.json", |config| {
+            config["chat_template"] = json!("{% if %}")
+        })
+    };
+    check(
+        "tied",
+        template,
+        Code::DATA,
+        "`DIR/tokenizer_config.json` is malformed: ",
+    );
+}
+
+#[test]
+fn a_base_model_answers_plain_text_and_says_that_it_has_no_template() {
+    let folder = copy("tied");
+    edit(folder.path(), "tokenizer_config.json", |config| {
+        config["chat_template"] = json!(null)
+    });
+    let model = open(folder.path(), json!({})).unwrap();
+    let host = plugin_api::Silent;
+    let error = model
+        .reply(&plugin_api::Prompt::new([plugin_api::Message::user("Hi")]), &host)
+        .unwrap_err();
+    assert_eq!(error.code, Code::UNSUPPORTED);
+    assert!(error.message.contains("has no chat template"), "{error}");
+    assert!(
+        model
+            .reply(&plugin_api::Prompt::plain("Hi").choose(["a"]), &host)
+            .is_ok()
+    );
+}

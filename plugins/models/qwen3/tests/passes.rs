@@ -1,0 +1,260 @@
+//! One pass or many: the logits are the same, however tokens are put together.
+
+use candle_core::{DType, Device, Tensor};
+use nn::{Decoder as _, KvCache, Past, Segment, Step, Weights};
+use plugin_api::serde_json::json;
+use plugin_api::{Prompt, Silent};
+use qwen3::architecture::Decoder;
+use qwen3::config::Config;
+use std::path::Path;
+
+mod common;
+
+/// Other shapes of a product add up in another order; logits here are around ten.
+const CLOSE: f32 = 5e-5;
+
+fn decoder(name: &str) -> Decoder {
+    let folder = common::golden(name);
+    let weights = Weights::open(&folder, DType::F32, &Device::Cpu).unwrap();
+    Decoder::load(&Config::from_folder(&folder).unwrap(), &weights).unwrap()
+}
+
+fn run(decoder: &Decoder, ids: &[u32], mut step: Step) -> Vec<Vec<f32>> {
+    let x = decoder.embed(&Tensor::new(ids, &Device::Cpu).unwrap()).unwrap();
+    let hidden = decoder.forward(&x, &mut step).unwrap();
+    step.finish();
+    decoder.logits(&hidden).unwrap().to_vec2().unwrap()
+}
+
+/// What each token's logits are when its whole text is read in one go.
+fn whole(decoder: &Decoder, ids: &[u32]) -> Vec<Vec<f32>> {
+    run(decoder, ids, Step::whole(ids.len()).unwrap())
+}
+
+#[track_caller]
+fn check(got: &[Vec<f32>], expected: &[Vec<f32>]) {
+    assert_eq!(got.len(), expected.len());
+    for (token, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let worst = got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= CLOSE, "token {token} is off by {worst}");
+    }
+}
+
+fn text(seed: u32, tokens: u32) -> Vec<u32> {
+    (0..tokens).map(|n| (seed + 1) * (n + 3) * 7919 % 310).collect()
+}
+
+/// Both checkpoints: one attends to everything, the other through a window of nine tokens.
+fn each(test: impl Fn(&Decoder)) {
+    ["tied", "sharded"].iter().for_each(|name| test(&decoder(name)));
+}
+
+fn row(tokens: usize, row: usize) -> Segment {
+    Segment {
+        tokens,
+        past: Past::Row(row),
+    }
+}
+
+#[test]
+fn step_by_step_equals_one_go() {
+    each(|decoder| {
+        let ids = text(1, 150); // beyond the cache's first size
+        let expected = whole(decoder, &ids);
+        for piece in [1, 7, 64] {
+            let mut cache = KvCache::default();
+            let mut got = Vec::new();
+            for part in ids.chunks(piece) {
+                got.extend(run(
+                    decoder,
+                    part,
+                    Step::new(vec![row(part.len(), 0)], vec![&mut cache]).unwrap(),
+                ));
+            }
+            assert_eq!(cache.len(), ids.len());
+            check(&got, &expected);
+        }
+    });
+}
+
+#[test]
+fn a_batch_equals_its_rows() {
+    each(|decoder| {
+        let (a, b, c) = (text(1, 20), text(2, 3), text(3, 11));
+        let (mut one, mut two, mut three) = (KvCache::default(), KvCache::default(), KvCache::default());
+        // The second row joins later, beside a row in the middle of its answer; the third leaves.
+        run(
+            decoder,
+            &[&a[..15], &c[..]].concat(),
+            Step::new(vec![row(15, 0), row(11, 1)], vec![&mut one, &mut three]).unwrap(),
+        );
+        let mixed = [&a[15..16], &b[..]].concat();
+        let got = run(
+            decoder,
+            &mixed,
+            Step::new(vec![row(1, 0), row(3, 1)], vec![&mut one, &mut two]).unwrap(),
+        );
+        check(&got[..1], &whole(decoder, &a)[15..16]);
+        check(&got[1..], &whole(decoder, &b));
+    });
+}
+
+#[test]
+fn continuations_share_their_context() {
+    each(|decoder| {
+        let (context, a, b) = (text(4, 30), text(5, 4), text(6, 9));
+        let behind = |tokens| Segment {
+            tokens,
+            past: Past::Segment(0),
+        };
+        let segments = vec![
+            Segment {
+                tokens: 30,
+                past: Past::Nothing,
+            },
+            behind(4),
+            behind(9),
+        ];
+        let got = run(
+            decoder,
+            &[&context[..], &a, &b].concat(),
+            Step::new(segments, vec![]).unwrap(),
+        );
+        check(&got[30..34], &whole(decoder, &[&context[..], &a].concat())[30..]);
+        check(&got[34..], &whole(decoder, &[&context[..], &b].concat())[30..]);
+    });
+}
+
+#[test]
+fn a_fork_grows_on_its_own() {
+    let decoder = decoder("tied");
+    let (start, a, b) = (text(7, 9), text(8, 4), text(9, 4));
+    let mut first = KvCache::default();
+    run(&decoder, &start, Step::new(vec![row(9, 0)], vec![&mut first]).unwrap());
+    let mut second = first.fork().unwrap();
+    let one = run(&decoder, &a, Step::new(vec![row(4, 0)], vec![&mut first]).unwrap());
+    let two = run(&decoder, &b, Step::new(vec![row(4, 0)], vec![&mut second]).unwrap());
+    check(&one, &whole(&decoder, &[&start[..], &a].concat())[9..]);
+    check(&two, &whole(&decoder, &[&start[..], &b].concat())[9..]);
+}
+
+#[test]
+fn segments_that_make_no_sense_are_refused() {
+    let mut cache = KvCache::default();
+    assert!(Step::new(vec![row(1, 0), row(1, 0)], vec![&mut cache]).is_err());
+    assert!(Step::new(vec![row(1, 1)], vec![&mut cache]).is_err());
+    assert!(
+        Step::new(
+            vec![Segment {
+                tokens: 1,
+                past: Past::Segment(0)
+            }],
+            vec![]
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn choices_are_scored_as_full_passes_would() {
+    let model = common::model(json!({}));
+    let decoder = decoder("tied");
+    let options = [
+        "B",
+        " blue",
+        " a long and winding answer that takes many tokens",
+        "\n",
+        "é🦀",
+    ];
+    for context in ["The sky is", "Answer: ", "Q\n\nA:", "é"] {
+        let prompt = Prompt::plain(context).choose(options);
+        let scored = model.reply(&prompt, &Silent).unwrap().options;
+        for (option, scored) in options.iter().zip(scored) {
+            // Blanks at the context's end belong to the option.
+            let start = model.tokens(&Prompt::plain(context.trim_end())).unwrap().ids;
+            let all = model.tokens(&Prompt::plain(format!("{context}{option}"))).unwrap().ids;
+            let logits = whole(&decoder, &all);
+            let (mut sum, mut greedy) = (0.0, true);
+            for place in start.len()..all.len() {
+                let row = &logits[place - 1];
+                let total: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+                sum += f64::from(row[all[place] as usize]) - total.ln();
+                greedy &= row.iter().all(|&x| x <= row[all[place] as usize]);
+            }
+            assert!(
+                (scored.loglik - sum).abs() < 1e-4,
+                "{context:?} {option:?}: {} {sum}",
+                scored.loglik
+            );
+            assert_eq!(
+                scored.tokens as usize,
+                all.len() - start.len(),
+                "{context:?} {option:?}"
+            );
+            assert_eq!((scored.bytes as usize, scored.greedy), (option.len(), greedy));
+        }
+    }
+}
+
+#[test]
+fn candle_transformers_says_the_same_of_one_row() {
+    use candle_transformers::models::qwen3;
+    let folder = common::golden("tied");
+    let config: qwen3::Config = read(&folder.join("config.json"));
+    let tensors = candle_core::safetensors::load(folder.join("model.safetensors"), &Device::Cpu).unwrap();
+    let vars = candle_nn::VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+    let mut theirs = qwen3::ModelForCausalLM::new(&config, vars).unwrap();
+    let ids = text(10, 40);
+    let input = Tensor::new(&ids[..], &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+    let last: Vec<f32> = theirs
+        .forward(&input, 0)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap();
+    check(&[last], &whole(&decoder("tied"), &ids)[39..]);
+}
+
+fn read<T: plugin_api::serde::de::DeserializeOwned>(path: &Path) -> T {
+    plugin_api::serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn every_weight_learns_on_the_training_path() {
+    use candle_core::Var;
+    // Fused kernels would drop gradients without a word; a tensor that tracks its operations goes around them.
+    let decoder = decoder("sharded");
+    let ids = text(11, 12);
+    let embedded = decoder.embed(&Tensor::new(&ids[..], &Device::Cpu).unwrap()).unwrap();
+    let x = Var::from_tensor(&embedded).unwrap();
+    let loss = |x: &Tensor| {
+        let hidden = decoder.forward(x, &mut Step::whole(12).unwrap()).unwrap();
+        let logits = decoder.logits(&hidden).unwrap();
+        logits.sqr().unwrap().sum_all().unwrap().to_dtype(DType::F64).unwrap()
+    };
+    let gradient = loss(x.as_tensor())
+        .backward()
+        .unwrap()
+        .get(&x)
+        .unwrap()
+        .flatten_all()
+        .unwrap();
+    let gradient = gradient.to_vec1::<f32>().unwrap();
+    // Against a difference quotient, for a token early in the text, which acts through attention alone.
+    let value = |place: usize, change: f32| {
+        let mut values = embedded.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        values[place] += change;
+        loss(&Tensor::from_vec(values, embedded.shape(), &Device::Cpu).unwrap())
+            .to_scalar::<f64>()
+            .unwrap()
+    };
+    for place in [0, 40, 100] {
+        let slope = (value(place, 0.01) - value(place, -0.01)) / 0.02;
+        let learnt = f64::from(gradient[place]);
+        assert!(
+            (slope - learnt).abs() < 0.02 * slope.abs().max(10.0),
+            "place {place}: {slope} {learnt}"
+        );
+    }
+}
