@@ -1,12 +1,15 @@
 //! The boundary between host and plugin: what is refused before it is loaded, and what crosses it.
 
-use crate::support::{echo, plugin_file, settings, spec};
+use crate::support::{BOTH, adapter, plugin_file, settings, spec};
 use host::failure::Exit;
 use host::registry::spec::{Isolation, PluginSpec};
 use plugin_api::client::{JudgeClient, ModelClient, TaskClient};
-use plugin_api::{Case, Clip, Kind, Message, Prompt, Reply, Ruling, Silent};
+use plugin_api::{Adapter, Case, Clip, Kind, Message, Prompt, Reply, Ruling, Silent};
+use std::sync::Arc;
 
-const BOTH: [Isolation; 1] = [Isolation::InProcess];
+fn echo(isolation: Isolation, kind: Kind, name: &str, json: &str) -> Arc<dyn Adapter> {
+    adapter(&spec("fixture-echo", isolation), kind, name, json).adapter
+}
 
 #[test]
 fn a_model_answers_here_and_in_a_worker() {

@@ -1,9 +1,13 @@
 //! What the end-to-end tests share: where the fixtures' libraries are, and registry entries for them.
 
+use host::plugin::OpenAdapter;
 use host::registry::spec::{Isolation, PluginSpec};
-use plugin_api::{Kind, Settings};
+use plugin_api::client::ModelClient;
+use plugin_api::{Kind, Message, Prompt, Reply, Result, Settings, Silent};
 use std::path::PathBuf;
-use std::sync::Arc;
+
+/// Both places where an adapter can live.
+pub const BOTH: [Isolation; 2] = [Isolation::InProcess, Isolation::Process];
 
 /// The shared library of a fixture. Cargo builds it because the host's tests depend on the fixture, and puts it beside them.
 pub fn plugin_file(krate: &str) -> PathBuf {
@@ -16,6 +20,8 @@ pub fn plugin_file(krate: &str) -> PathBuf {
 
 /// A registry entry for a fixture, running here or in a worker.
 pub fn spec(krate: &str, isolation: Isolation) -> PluginSpec {
+    // A test's own program doesn't know how to be a worker.
+    host::worker::set_program(env!("CARGO_BIN_EXE_host"));
     PluginSpec {
         name: krate.trim_start_matches("fixture-").to_owned(),
         path: plugin_file(krate),
@@ -30,11 +36,14 @@ pub fn settings(json: &str) -> Settings {
     serde_json::from_str(json).expect("settings are written as JSON")
 }
 
-/// An adapter of the well-behaved fixture.
-pub fn echo(isolation: Isolation, kind: Kind, name: &str, json: &str) -> Arc<dyn plugin_api::Adapter> {
-    let plugin = host::plugin::open(&spec("fixture-echo", isolation)).expect("the echo opens");
-    plugin
-        .make(kind, name, &settings(json))
-        .expect("it can be made")
-        .adapter
+/// An adapter of a fixture.
+pub fn adapter(spec: &PluginSpec, kind: Kind, name: &str, json: &str) -> OpenAdapter {
+    let plugin = host::plugin::open(spec).unwrap_or_else(|failure| panic!("{}", failure.render()));
+    let made = plugin.make(kind, name, &settings(json));
+    made.unwrap_or_else(|failure| panic!("{}", failure.render()))
+}
+
+/// Asks a model something.
+pub fn ask(adapter: &OpenAdapter, text: &str) -> Result<Reply> {
+    ModelClient(adapter.adapter.clone()).reply(&Prompt::new([Message::user(text)]), &Silent)
 }

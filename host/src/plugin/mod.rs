@@ -11,12 +11,14 @@ mod renew;
 pub mod trust;
 
 pub(crate) use loader::load;
+pub(crate) use log::log;
 pub use log::{LogSink, set_log_sink};
 pub use note::Note;
 pub(crate) use renew::{InProcess, Instance, Renewing};
 
 use crate::failure::{Failure, Result};
 use crate::registry::spec::{Isolation, PluginSpec};
+use crate::worker::{Link, Recipe};
 use plugin_api::loading::Plugin;
 use plugin_api::{Adapter, Error, Kind, Settings};
 use std::sync::Arc;
@@ -112,21 +114,31 @@ impl OpenPlugin {
         self.note.adapter(kind, name)?;
         let what = format!("{kind} `{name}` of plugin `{}`", self.spec.name);
         let failed = |error: Error| Failure::from(error.context(format!("{what} can't be made")));
-        let Some(plugin) = self.here else {
-            return Err(Failure::refused(format!(
-                "plugin `{}` asks for workers, which this build lacks",
-                self.spec.name
-            )));
+        let renewing = match self.here {
+            Some(plugin) => {
+                let (name, settings) = (name.to_owned(), settings.clone());
+                let make = move || {
+                    let adapter = plugin.make(kind, &name, &settings)?;
+                    Ok(Arc::new(InProcess::new(adapter)) as Arc<dyn Instance>)
+                };
+                Renewing::new(what.clone(), Box::new(make))
+            }
+            None => {
+                let recipe = Recipe {
+                    spec: self.spec.clone(),
+                    admitted: self.admitted.clone(),
+                    kind,
+                    adapter: name.to_owned(),
+                    settings: settings.clone(),
+                };
+                let make = move || Ok(Arc::new(Link::start(&recipe)?) as Arc<dyn Instance>);
+                Renewing::new(what.clone(), Box::new(make))
+            }
         };
-        let (made_of, settings) = (name.to_owned(), settings.clone());
-        let make = move || {
-            let adapter = plugin.make(kind, &made_of, &settings)?;
-            Ok(Arc::new(InProcess::new(adapter)) as Arc<dyn Instance>)
-        };
-        let renewing = Renewing::new(what.clone(), Box::new(make)).map_err(failed)?;
+        let renewing = Arc::new(renewing.map_err(failed)?);
         Ok(OpenAdapter {
-            adapter: Arc::new(renewing),
-            control: None,
+            adapter: renewing.clone(),
+            control: self.here.is_none().then_some(renewing as Arc<dyn WorkerControl>),
         })
     }
 }

@@ -1,0 +1,437 @@
+//! The host's end of a worker: starts it, carries calls there and callbacks back, and says how it ended.
+//!
+//! One thread reads what the worker sends and hands it to the calls it belongs to; each call's own thread serves the
+//! callbacks, and looks every few milliseconds whether it should stop or its time is over.
+
+use super::death::{Death, LastLines};
+use super::frame::{self, Failed, Head, MAKING, PROTOCOL, Start};
+use crate::plugin::{Instance, WorkerControl, log, trust::Admitted};
+use crate::registry::spec::PluginSpec;
+use plugin_api::{Adapter, Callbacks, Code, Context, Error, Kind, Level, Parcel, Result, Settings, Silent};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle, Scope};
+use std::time::{Duration, Instant};
+
+/// How often a pending call looks whether it should stop.
+const GLANCE: Duration = Duration::from_millis(20);
+/// The longest that a request for the next job is left waiting in the host. The worker asks again, and a worker's death is noticed meanwhile.
+const LONGEST_WAIT_MS: u64 = 100;
+/// How long a worker may take to leave after it was told to.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a process may live on after its end of the socket was closed.
+const AFTERLIFE: Duration = Duration::from_millis(500);
+/// A line that a plugin prints is cut here.
+const LONGEST_LINE: u64 = 4096;
+
+/// Everything a worker is started from, for the first time or again.
+#[derive(Clone)]
+pub(crate) struct Recipe {
+    pub spec: PluginSpec,
+    pub admitted: Admitted,
+    pub kind: Kind,
+    pub adapter: String,
+    pub settings: Settings,
+}
+
+/// A worker, from its start to its end.
+pub(crate) struct Link {
+    shared: Arc<Shared>,
+    deadline: Option<Duration>,
+}
+
+struct Shared {
+    plugin: String,
+    memory: Option<u64>,
+    child: Mutex<Child>,
+    writer: Mutex<UnixStream>,
+    calls: Mutex<Calls>,
+    next: AtomicU64,
+    /// Set, and told to those who wait, when the process is gone.
+    gone: (Mutex<bool>, Condvar),
+}
+
+#[derive(Default)]
+struct Calls {
+    pending: HashMap<u64, Sender<Event>>,
+    end: Option<End>,
+}
+
+enum Event {
+    Frame(Head, Parcel),
+    Over(End),
+}
+
+/// Why a worker takes no more calls.
+#[derive(Clone)]
+enum End {
+    Killed(Error),
+    Died(Death),
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Link {
+    /// Starts a worker and waits until it has made its adapter.
+    pub(crate) fn start(recipe: &Recipe) -> Result<Link> {
+        let spec = &recipe.spec;
+        let (mut child, socket) = spawn(recipe).context(format!("cannot start a worker for plugin `{}`", spec.name))?;
+        let stderr = child.stderr.take();
+        let reading = socket.try_clone();
+        let shared = Arc::new(Shared {
+            plugin: spec.name.clone(),
+            memory: spec.memory,
+            child: Mutex::new(child),
+            writer: Mutex::new(socket),
+            calls: Mutex::default(),
+            next: AtomicU64::new(MAKING + 1),
+            gone: Default::default(),
+        });
+        let link = Link {
+            shared: shared.clone(),
+            deadline: spec.deadline,
+        };
+        let reading = reading?;
+        let lines = Arc::new(Mutex::new(LastLines::default()));
+        let printed = stderr.map(|stderr| spawn_line_reader(stderr, spec.name.clone(), lines.clone()));
+        thread::Builder::new()
+            .name(format!("worker {}", spec.name))
+            .spawn(move || shared.read_until_the_end(reading, printed, &lines))?;
+        let start = Head::Start(Start {
+            protocol: PROTOCOL,
+            api: plugin_api::VERSION.to_owned(),
+            plugin: spec.name.clone(),
+            sha256: recipe.admitted.sha256.clone(),
+            kind: recipe.kind,
+            adapter: recipe.adapter.clone(),
+            settings: recipe.settings.clone(),
+            memory: spec.memory,
+        });
+        link.carry(MAKING, "make", start, Parcel::default(), &Silent)?;
+        Ok(link)
+    }
+
+    /// Carries one call to the worker and serves its callbacks until it is done.
+    fn carry(&self, call: u64, method: &str, head: Head, input: Parcel, host: &dyn Callbacks) -> Result<Parcel> {
+        let bytes = frame::encode(&head, &input)?;
+        let (sender, events) = channel();
+        {
+            let mut calls = locked(&self.shared.calls);
+            if let Some(end) = &calls.end {
+                return Err(self.shared.error(end, method));
+            }
+            calls.pending.insert(call, sender);
+        }
+        self.shared.send(&bytes);
+        // These two last as long as a run does, and whoever runs them watches each job's time.
+        let timed = !["serve", "learn"].contains(&method);
+        let attendant = Attendant {
+            shared: &self.shared,
+            call,
+            method,
+            host,
+            panicked: AtomicBool::new(false),
+            deadline: self
+                .deadline
+                .filter(|_| timed)
+                .map(|time| (Instant::now() + time, time)),
+        };
+        let outcome = thread::scope(|scope| attendant.serve(scope, &events));
+        locked(&self.shared.calls).pending.remove(&call);
+        if attendant.panicked.load(Ordering::Acquire) {
+            let message = format!("the host's own side panicked during `{method}`");
+            return Err(Error::new(Code::OTHER, message));
+        }
+        outcome
+    }
+}
+
+/// Starts the process with the socket, the plugin's copy and a pipe in place of its standard streams.
+fn spawn(recipe: &Recipe) -> std::io::Result<(Child, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut command = Command::new(super::program());
+    command
+        .arg(super::COMMAND)
+        .arg(&recipe.spec.name) // seen in a list of processes
+        .envs(&recipe.spec.env)
+        .stdin(OwnedFd::from(theirs))
+        .stdout(recipe.admitted.copy.try_clone()?)
+        .stderr(Stdio::piped())
+        // A group of its own: an interrupt from the keyboard is the host's to handle.
+        .process_group(0);
+    // The command holds the worker's end of the socket; were it kept, the worker's death would go unnoticed.
+    command.spawn().map(|child| (child, ours))
+}
+
+impl Adapter for Link {
+    fn call(&self, method: &str, input: Parcel, host: &dyn Callbacks) -> Result<Parcel> {
+        let call = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let head = Head::Call {
+            call,
+            method: method.to_owned(),
+        };
+        self.carry(call, method, head, input, host)
+    }
+}
+
+impl Instance for Link {
+    fn is_over(&self) -> bool {
+        locked(&self.shared.calls).end.is_some()
+    }
+
+    fn worker(&self) -> Option<&dyn WorkerControl> {
+        Some(self)
+    }
+}
+
+impl WorkerControl for Link {
+    fn kill(&self, why: Error) {
+        self.shared.end(End::Killed(why));
+    }
+
+    fn pid(&self) -> Option<u32> {
+        (!*locked(&self.shared.gone.0)).then(|| locked(&self.shared.child).id())
+    }
+
+    fn peak_memory_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+        Some(kilobytes * 1024)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let shared = &self.shared;
+        if locked(&shared.calls).end.is_none() {
+            if let Ok(bytes) = frame::encode(&Head::Leave, &Parcel::default()) {
+                shared.send(&bytes);
+            }
+            let (gone, bell) = &shared.gone;
+            let _ = bell.wait_timeout_while(locked(gone), FAREWELL, |gone| !*gone);
+        }
+        let _ = locked(&shared.child).kill();
+    }
+}
+
+impl Shared {
+    /// Sends a frame. When the worker is gone, the reading thread tells the calls so.
+    fn send(&self, bytes: &[u8]) {
+        let _ = frame::write(&mut *locked(&self.writer), bytes);
+    }
+
+    fn answer(&self, id: u64, go_on: bool, outcome: Result<Parcel>) {
+        let (parcel, failed) = match outcome {
+            Ok(parcel) => (parcel, None),
+            Err(error) => (Parcel::default(), Some(Failed::from(error))),
+        };
+        let encoded = frame::encode(&Head::Answer { id, go_on, failed }, &parcel).or_else(|error| {
+            let failed = Some(Failed::from(error));
+            frame::encode(&Head::Answer { id, go_on, failed }, &Parcel::default())
+        });
+        if let Ok(bytes) = encoded {
+            self.send(&bytes);
+        }
+    }
+
+    fn error(&self, end: &End, method: &str) -> Error {
+        match end {
+            End::Killed(why) => why.clone(),
+            End::Died(death) => death.error(&self.plugin, method),
+        }
+    }
+
+    /// Ends the process, if it still lives, and all pending calls at once. The first reason counts.
+    fn end(&self, end: End) {
+        let pending = {
+            let mut calls = locked(&self.calls);
+            let end = calls.end.get_or_insert(end).clone();
+            let pending = std::mem::take(&mut calls.pending);
+            pending
+                .into_values()
+                .map(move |call| (call, end.clone()))
+                .collect::<Vec<_>>()
+        };
+        let _ = locked(&self.child).kill();
+        for (call, end) in pending {
+            let _ = call.send(Event::Over(end));
+        }
+    }
+
+    fn read_until_the_end(&self, socket: UnixStream, printed: Option<JoinHandle<()>>, lines: &Mutex<LastLines>) {
+        let mut socket = BufReader::with_capacity(1 << 16, socket);
+        let garbled = loop {
+            match frame::read(&mut socket) {
+                Ok(Some((head, parcel))) => self.dispatch(head, parcel),
+                Ok(None) => break None,
+                Err(why) => break Some(why),
+            }
+        };
+        if garbled
+            .as_ref()
+            .is_some_and(|why| why.kind() == std::io::ErrorKind::InvalidData)
+        {
+            let message = format!("plugin `{}` spoiled the conversation with its worker", self.plugin);
+            let why = garbled.map(|why| why.to_string()).unwrap_or_default();
+            self.end(End::Killed(Error::new(Code::DIED, message).cause(why)));
+        }
+        let status = self.last_status();
+        *locked(&self.gone.0) = true;
+        self.gone.1.notify_all();
+        // Its last words may still be in the pipe. A process that it left behind may hold the pipe open for ever.
+        let until = Instant::now() + AFTERLIFE;
+        while printed.as_ref().is_some_and(|thread| !thread.is_finished()) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let death = Death::new(status, &locked(lines), self.memory);
+        self.end(End::Died(death));
+    }
+
+    /// How the process ended; it is ended when it lives on without its socket.
+    fn last_status(&self) -> Option<ExitStatus> {
+        let until = Instant::now() + AFTERLIFE;
+        loop {
+            match locked(&self.child).try_wait() {
+                Ok(Some(status)) => return Some(status),
+                Ok(None) if Instant::now() < until => {}
+                _ => break,
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut child = locked(&self.child);
+        let _ = child.kill();
+        let _ = child.wait();
+        None
+    }
+
+    fn dispatch(&self, head: Head, parcel: Parcel) {
+        let (call, id) = match &head {
+            Head::Log { level, message } => return log(&self.plugin, *level, message),
+            Head::Done { call, .. } => (*call, None),
+            Head::Ask { call, id, .. } | Head::Emit { call, id, .. } => (*call, Some(*id)),
+            _ => return,
+        };
+        let pending = locked(&self.calls).pending.get(&call).cloned();
+        let taken = pending.is_some_and(|pending| pending.send(Event::Frame(head, parcel)).is_ok());
+        if let (false, Some(id)) = (taken, id) {
+            // A thread that the plugin left behind asks on behalf of a call that is over.
+            let over = Error::new(Code::CANCELLED, "the call that this was asked for is over");
+            self.answer(id, false, Err(over));
+        }
+    }
+}
+
+/// Serves the callbacks of one call.
+struct Attendant<'a> {
+    shared: &'a Shared,
+    call: u64,
+    method: &'a str,
+    host: &'a dyn Callbacks,
+    panicked: AtomicBool,
+    deadline: Option<(Instant, Duration)>,
+}
+
+impl Attendant<'_> {
+    fn serve<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, events: &Receiver<Event>) -> Result<Parcel> {
+        let mut last_glance = Instant::now();
+        let mut cancelled = false;
+        loop {
+            match events.recv_timeout(GLANCE) {
+                Ok(Event::Frame(Head::Done { failed, .. }, parcel)) => {
+                    return failed.map_or(Ok(parcel), |failed| Err(failed.into()));
+                }
+                Ok(Event::Frame(Head::Emit { id, what, .. }, parcel)) => {
+                    let go_on = self.guarded(false, |host| host.emit(&what, parcel));
+                    self.shared.answer(id, go_on, Ok(Parcel::default()));
+                }
+                // An answer may take long (another model's reply), and the plugin may have more threads that talk to us.
+                Ok(Event::Frame(Head::Ask { id, what, .. }, parcel)) => {
+                    scope.spawn(move || {
+                        let failed = || Err(Error::msg(format!("the host panicked while it was asked for `{what}`")));
+                        let input = with_short_wait(&what, parcel);
+                        let answer = self.guarded(None, |host| Some(host.ask(&what, input)));
+                        self.shared.answer(id, true, answer.unwrap_or_else(failed));
+                    });
+                }
+                Ok(Event::Frame(..)) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Event::Over(end)) => return Err(self.shared.error(&end, self.method)),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::new(
+                        Code::DIED,
+                        format!("plugin `{}` is gone", self.shared.plugin),
+                    ));
+                }
+            }
+            if last_glance.elapsed() >= GLANCE {
+                last_glance = Instant::now();
+                self.glance(&mut cancelled);
+            }
+        }
+    }
+
+    /// Passes on that the call should stop; ends the worker when its time is over.
+    fn glance(&self, cancelled: &mut bool) {
+        if !*cancelled && self.guarded(true, |host| host.stop_asked()) {
+            *cancelled = true;
+            if let Ok(bytes) = frame::encode(&Head::Cancel { call: self.call }, &Parcel::default()) {
+                self.shared.send(&bytes);
+            }
+        }
+        if let Some((until, time)) = self.deadline
+            && Instant::now() >= until
+        {
+            let (plugin, method) = (&self.shared.plugin, self.method);
+            let message = format!("plugin `{plugin}` did not finish `{method}` within {time:?} and was ended");
+            self.shared.end(End::Killed(Error::new(Code::DEADLINE, message)));
+        }
+    }
+
+    /// A panic of the host's own code becomes this call's error, as it does for a plugin in this process.
+    fn guarded<T>(&self, otherwise: T, work: impl FnOnce(&dyn Callbacks) -> T) -> T {
+        catch_unwind(AssertUnwindSafe(|| work(self.host))).unwrap_or_else(|payload| {
+            std::mem::forget(payload);
+            self.panicked.store(true, Ordering::Release);
+            otherwise
+        })
+    }
+}
+
+/// Shortens the time that a request for the next job may wait. To hear "later" early is always allowed.
+fn with_short_wait(what: &str, mut parcel: Parcel) -> Parcel {
+    if what == "job"
+        && let Ok(mut request) = parcel.read::<serde_json::Map<String, serde_json::Value>>()
+        && request.get("wait_ms").and_then(|ms| ms.as_u64()) > Some(LONGEST_WAIT_MS)
+    {
+        request.insert("wait_ms".to_owned(), LONGEST_WAIT_MS.into());
+        parcel.json = serde_json::Value::Object(request).to_string();
+    }
+    parcel
+}
+
+/// Passes what the worker prints on to the log, and keeps the last of it.
+fn spawn_line_reader(stderr: ChildStderr, plugin: String, lines: Arc<Mutex<LastLines>>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut stderr = BufReader::new(stderr);
+        let mut bytes = Vec::new();
+        // A longer line comes in pieces.
+        while matches!(stderr.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes), Ok(count) if count > 0) {
+            let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+            bytes.clear();
+            if !line.is_empty() {
+                log(&plugin, Level::Info, &line);
+                locked(&lines).push(line);
+            }
+        }
+    })
+}
