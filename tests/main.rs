@@ -2,5 +2,6 @@
 
 mod boundary;
 mod building;
+mod faults;
 mod support;
 mod versions;

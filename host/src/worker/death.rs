@@ -5,25 +5,39 @@ use std::collections::VecDeque;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-/// So many of the lines that a worker printed last are kept.
-const MOST_LINES: usize = 20;
-const LINES_SHOWN: usize = 5;
+/// So many of the lines that a worker printed last are kept for its error.
+const MOST_LINES: usize = 5;
 
-/// The last lines that a worker printed.
+/// The last lines that a worker printed, and what any of them gave away.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LastLines(VecDeque<String>);
+pub(super) struct LastLines {
+    lines: VecDeque<String>,
+    out_of_memory: bool,
+    overflowed: bool,
+}
 
 impl LastLines {
     pub(super) fn push(&mut self, line: String) {
-        if self.0.len() == MOST_LINES {
-            self.0.pop_front();
+        // What an allocator says that is refused: Rust's, and C++'s.
+        self.out_of_memory |= line.contains("memory allocation of ") || line.contains("std::bad_alloc");
+        self.overflowed |= line.contains("has overflowed its stack");
+        if !of_a_backtrace(&line) {
+            if self.lines.len() == MOST_LINES {
+                self.lines.pop_front();
+            }
+            self.lines.push_back(line);
         }
-        self.0.push_back(line);
     }
+}
 
-    fn any(&self, words: &str) -> bool {
-        self.0.iter().any(|line| line.contains(words))
-    }
+/// The log has the backtrace. In an error its end would stand where its reason should.
+fn of_a_backtrace(line: &str) -> bool {
+    let words = line.trim_start();
+    let frame = words
+        .split_once(": ")
+        .is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+    let indented = words.len() < line.len();
+    line == "stack backtrace:" || line.starts_with("note: ") || (indented && (frame || words.starts_with("at ")))
 }
 
 /// How a worker came to its end.
@@ -39,12 +53,10 @@ impl Death {
     /// Reads a status and the last lines that the worker printed.
     pub(super) fn new(status: Option<ExitStatus>, lines: &LastLines, memory: Option<u64>) -> Death {
         let signal = status.and_then(|status| status.signal());
-        // What an allocator says that is refused: Rust's, and C++'s.
-        let out_of_memory = lines.any("memory allocation of ") || lines.any("std::bad_alloc");
         let (mut code, mut help) = (Code::DIED, None);
         let how = match (signal, status.and_then(|status| status.code())) {
-            (Some(6), _) if lines.any("has overflowed its stack") => "overflowed its stack".to_owned(),
-            (Some(_), _) if out_of_memory => {
+            (Some(6), _) if lines.overflowed => "overflowed its stack".to_owned(),
+            (Some(_), _) if lines.out_of_memory => {
                 code = Code::MEMORY;
                 match memory {
                     Some(limit) => {
@@ -65,12 +77,11 @@ impl Death {
             (None, Some(code)) => format!("exited with code {code}"),
             (None, None) => "went silent and was ended".to_owned(),
         };
-        let shown = lines.0.len().saturating_sub(LINES_SHOWN);
         Death {
             code,
             how,
             help,
-            last_lines: lines.0.iter().skip(shown).cloned().collect(),
+            last_lines: lines.lines.iter().cloned().collect(),
         }
     }
 
@@ -171,6 +182,19 @@ mod tests {
         );
         let limited = "plugin `p` ran out of the 512 MB of memory that it may take during `reply`";
         check(6, refused, Some(512_000_000), limited, Code::MEMORY);
+    }
+
+    #[test]
+    fn a_backtrace_hides_no_reason() {
+        let mut lines = LastLines::default();
+        let printed = "memory allocation of 9 bytes failed\nstack backtrace:\n   0: std::panicking\n             at ./x.rs:1:2\n  \
+                       12: <unknown>\nnote: Some details are omitted\n  indented: kept";
+        printed.lines().for_each(|line| lines.push(line.to_owned()));
+        let error = Death::new(Some(ExitStatus::from_raw(6)), &lines, None).error("p", "reply");
+        assert_eq!(
+            error.causes,
+            ["memory allocation of 9 bytes failed", "  indented: kept"]
+        );
     }
 
     #[test]

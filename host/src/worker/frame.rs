@@ -68,7 +68,7 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Failed {
             code: error.code.0,
-            error,
+            error: error.code(Code::OTHER),
         }
     }
 }
