@@ -262,6 +262,38 @@ mod tests {
         check("not json", Err("`not json` is no record"));
     }
 
+    #[track_caller]
+    fn check_look(look: Look, words: Option<&str>) {
+        let found = check_build(&look, Path::new("p.so")).err().map(|why| why.to_string());
+        assert_eq!(found.is_some(), words.is_some(), "{found:?}");
+        assert!(found.unwrap_or_default().contains(words.unwrap_or_default()));
+    }
+
+    #[test]
+    fn libraries_that_are_built_in_the_wrong_way_are_refused() {
+        let cdylib = || Look {
+            exports: 1,
+            needs: vec!["libc.so.6".to_owned()],
+            glibc: ["GLIBC_2.2.5".to_owned()].into(),
+            ..Look::default()
+        };
+        check_look(cdylib(), None);
+        check_look(
+            Look {
+                exports: 1760,
+                ..cdylib()
+            },
+            Some("exports 1760 symbols"),
+        );
+        let needs = vec!["libstd-0123abcd.so".to_owned()];
+        check_look(Look { needs, ..cdylib() }, Some("linked to `libstd-0123abcd.so`"));
+        let glibc = ["GLIBC_2.9".to_owned(), "GLIBC_2.1000".to_owned()].into();
+        check_look(
+            Look { glibc, ..cdylib() },
+            Some("needs GLIBC_2.1000, this machine's C library ends at GLIBC_2."),
+        );
+    }
+
     fn note() -> Note {
         Note::parse(PLUGIN.as_bytes()).expect("a note")
     }

@@ -5,7 +5,7 @@
 use super::frame::{self, Failed, Head, MAKING, PROTOCOL, Start};
 use crate::plugin::{InProcess, Instance, Renewing, load, set_log_sink};
 use plugin_api::{Adapter, Callbacks, Code, Error, LogNote, Parcel, Result};
-use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getpgrp, getpid, kill_current_process_group, kill_process, setrlimit};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Write};
@@ -113,7 +113,11 @@ fn run(streams: Streams) -> i32 {
 
 /// The host is gone: whatever the plugin is in the middle of, nobody waits for it.
 fn leave_at_once() -> ! {
-    // No handler of the plugin's libraries can delay this.
+    // No handler of the plugin's libraries can delay this. The group is the worker's own, so that programs which the plugin
+    // started go as well; when it is not, this process alone goes.
+    if getpgrp() == getpid() {
+        let _ = kill_current_process_group(Signal::KILL);
+    }
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::abort()
 }
