@@ -191,10 +191,10 @@ fn an_exit_ends_the_worker_alone() {
 #[test]
 fn memory_has_a_limit() {
     let spec = PluginSpec {
-        memory: Some(600_000_000),
+        memory: Some(300_000_000),
         ..worker()
     };
-    let words = ["plugin `broken` ran out of the 600 MB of memory that it may take during `reply`"];
+    let words = ["plugin `broken` ran out of the 300 MB of memory that it may take during `reply`"];
     check(&spec, "memory", Code::MEMORY, &words);
 }
 
