@@ -16,11 +16,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The most that one group of rows may unpack to. Run lengths let a small file claim any number of values.
 const LARGEST_GROUP: usize = 4 << 30;
 
+/// What a field and an object take beside their text, about: a row of nothing but nulls takes memory too.
+const FIELD_BYTES: usize = 96;
+const OBJECT_BYTES: usize = 128;
+
 pub(crate) struct Parquet {
     path: Arc<PathBuf>,
     reader: SerializedFileReader<File>,
     groups: Vec<Group>,
     total: usize,
+    largest_group: usize,
     // Rows are stored in groups that unpack as a whole. The last one is kept: runs read in order.
     unpacked: Mutex<Option<(usize, Arc<Unpacked>)>>,
 }
@@ -38,6 +43,10 @@ struct Unpacked {
 
 impl Parquet {
     pub fn open(path: &Path) -> Result<Self> {
+        Parquet::open_bounded(path, LARGEST_GROUP)
+    }
+
+    fn open_bounded(path: &Path, largest_group: usize) -> Result<Self> {
         let file = open(path)?;
         let reader = guarded(|| SerializedFileReader::new(file)).map_err(|why| {
             let error = Error::new(Code::DATA, format!("`{}` is no Parquet file", path.display()));
@@ -60,6 +69,7 @@ impl Parquet {
             reader,
             groups,
             total,
+            largest_group,
             unpacked: Mutex::new(None),
         })
     }
@@ -79,12 +89,12 @@ impl Parquet {
 
     fn unpack(&self, number: usize) -> Unpacked {
         let mut rows = Vec::new();
-        let mut room = LARGEST_GROUP;
+        let mut room = self.largest_group;
         let read = guarded(|| {
             let group = self.reader.get_row_group(number)?;
             for record in group.get_row_iter(None)? {
                 let mut blobs = Vec::new();
-                let value = object(record?, &mut blobs, &mut room).ok_or_else(too_large)?;
+                let value = object(record?, &mut blobs, &mut room).ok_or_else(|| too_large(self.largest_group))?;
                 rows.push((value, blobs));
             }
             Ok(())
@@ -100,8 +110,8 @@ impl Parquet {
     }
 }
 
-fn too_large() -> ParquetError {
-    ParquetError::General(format!("it unpacks to more than {LARGEST_GROUP} bytes"))
+fn too_large(most: usize) -> ParquetError {
+    ParquetError::General(format!("it unpacks to more than {most} bytes"))
 }
 
 impl Source for Parquet {
@@ -149,6 +159,7 @@ fn guarded<T>(work: impl FnOnce() -> ::parquet::errors::Result<T>) -> std::resul
 /// A record as an object, or none when there is no room left for it.
 fn object(record: Record, blobs: &mut Vec<Vec<u8>>, room: &mut usize) -> Option<Value> {
     let mut fields = Map::new();
+    *room = room.checked_sub(OBJECT_BYTES)?;
     for (name, field) in record.into_columns() {
         *room = room.checked_sub(name.len())?;
         fields.insert(name, value(field, blobs, room)?);
@@ -162,7 +173,7 @@ fn value(field: Field, blobs: &mut Vec<Vec<u8>>, room: &mut usize) -> Option<Val
         Field::Bytes(bytes) => bytes.len(),
         _ => 0,
     };
-    *room = room.checked_sub(length + size_of::<Value>())?;
+    *room = room.checked_sub(length + FIELD_BYTES)?;
     Some(match field {
         Field::Null => Value::Null,
         Field::Bool(flag) => flag.into(),
@@ -211,4 +222,26 @@ fn value(field: Field, blobs: &mut Vec<Vec<u8>>, room: &mut usize) -> Option<Val
 
 fn float(number: f64) -> Value {
     Number::from_f64(number).map_or(Value::Null, Value::Number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::junk::parquet_bytes;
+
+    #[test]
+    fn a_group_that_unpacks_to_too_much_is_an_error_and_what_came_before_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        std::fs::write(&path, parquet_bytes(1)).unwrap();
+        // The first row has eleven fields and three objects, the second has fewer.
+        let rows = Parquet::open_bounded(&path, 1700).unwrap();
+        assert_eq!(rows.get(0).unwrap().text("id").unwrap(), "0-a");
+        let error = rows.get(1).unwrap_err().to_string();
+        assert!(
+            error.starts_with("row 2 of ") && error.ends_with("it unpacks to more than 1700 bytes"),
+            "{error}"
+        );
+        assert!(Parquet::open_bounded(&path, 10_000).unwrap().get(1).is_ok());
+    }
 }

@@ -27,7 +27,7 @@ pub fn letter_of(index: usize) -> Option<char> {
 pub fn option_letter(reply: &str, count: usize) -> Option<char> {
     let reply = plain_quotes(reply);
     let found = alone(&reply).map(Some);
-    let found = found.or_else(|| declared(&reply)).or_else(|| marked(&reply));
+    let found = found.or_else(|| declared(&reply)).or_else(|| marked(&reply, count));
     within(found.flatten(), count)
 }
 
@@ -38,8 +38,9 @@ pub fn option_letter(reply: &str, count: usize) -> Option<char> {
 pub fn option<S: AsRef<str>>(reply: &str, options: &[S]) -> Option<usize> {
     let by_letter = |found: Option<char>| within(found, options.len()).map(|letter| usize::from(letter as u8 - b'A'));
     let plain = plain_quotes(reply);
-    if let Some(letter) = alone(&plain) {
-        return by_letter(Some(letter));
+    // A letter beyond the options may be one of them by its words: `K`, for a question about chemical symbols.
+    if let Some(index) = by_letter(alone(&plain)) {
+        return Some(index);
     }
     if let Some(index) = whole_option(reply, options) {
         return Some(index);
@@ -47,7 +48,7 @@ pub fn option<S: AsRef<str>>(reply: &str, options: &[S]) -> Option<usize> {
     if let Some(found) = declared(&plain) {
         return by_letter(found);
     }
-    option_text(reply, options).or_else(|| by_letter(marked(&plain).flatten()))
+    option_text(reply, options).or_else(|| by_letter(marked(&plain, options.len()).flatten()))
 }
 
 fn plain_quotes(reply: &str) -> String {
@@ -60,7 +61,7 @@ fn within(letter: Option<char>, count: usize) -> Option<char> {
 }
 
 /// Steps 3 to 5.
-fn marked(reply: &str) -> Option<Option<char>> {
+fn marked(reply: &str, count: usize) -> Option<Option<char>> {
     let lines = || only_one(reply.lines().filter_map(alone));
     let placed = || only_one(PLACED.captures_iter(reply).filter_map(|mark| letter_in(&mark)));
     let dressed = || only_one(DRESSED.captures_iter(reply).filter_map(|mark| letter_in(&mark)));
@@ -68,8 +69,9 @@ fn marked(reply: &str) -> Option<Option<char>> {
         return Some(found);
     }
     let found = placed().or_else(dressed)?;
-    // `A) ice B) fire` in one line: the second mark stands where alone it would mean nothing.
-    let mut running = RUNNING.captures_iter(reply).filter_map(|mark| letter_in(&mark));
+    // `A) ice B) fire` in one line: the second mark stands where alone it would mean nothing. `E. coli` is no fifth option.
+    let running = RUNNING.captures_iter(reply).filter_map(|mark| letter_in(&mark));
+    let mut running = running.filter(|letter| within(Some(*letter), count).is_some());
     Some(found.filter(|letter| running.all(|other| other == *letter)))
 }
 

@@ -102,6 +102,7 @@ fn a_letter_that_marks_an_option() {
     check("C because it shines", Some('C'));
     check("Option C looks right to me", Some('C'));
     check("D. carbon [C]", Some('D'));
+    check("D. The E. coli and the host", Some('D'));
     check("- carbon [C]=D", Some('D'));
     check("It is bright, so (C) it is.", Some('C'));
     check("C\n\nThe plant needs light. A dog doesn't.", Some('C'));
@@ -174,7 +175,7 @@ fn a_letter_beyond_the_options_is_no_answer() {
 fn an_option_by_letter_or_by_words() {
     #[track_caller]
     fn check(reply: &str, expected: Option<usize>) {
-        let options = ["Rr", "rr", "carbon [C]", "A rock"];
+        let options = ["Rr", "rr", "carbon [C]", "A rock", "K"];
         assert_eq!(option(reply, &options), expected, "reply: {reply:?}");
     }
     check("C", Some(2));
@@ -184,7 +185,9 @@ fn an_option_by_letter_or_by_words() {
     check("The answer is A rock.", Some(3));
     check("Answer: D", Some(3));
     check("A rock", Some(3));
-    check("The answer is E. carbon [C]", None);
+    check("The answer is F. carbon [C]", None);
+    check("K.", Some(4));
+    check("L", None);
     check("It has carbon [B] in it", Some(1)); // a letter that is marked, and no option's words
     check("It rocks", None);
 }
