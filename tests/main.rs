@@ -2,6 +2,7 @@
 
 mod boundary;
 mod building;
+mod conformance;
 mod faults;
 mod support;
 mod versions;

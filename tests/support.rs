@@ -18,10 +18,16 @@ pub fn plugin_file(krate: &str) -> PathBuf {
     path
 }
 
+/// The real program. From then on workers are started from it, since a test's own doesn't know how to be one.
+pub fn host_program() -> PathBuf {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_host"));
+    host::worker::set_program(&program);
+    program
+}
+
 /// A registry entry for a fixture, running here or in a worker.
 pub fn spec(krate: &str, isolation: Isolation) -> PluginSpec {
-    // A test's own program doesn't know how to be a worker.
-    host::worker::set_program(env!("CARGO_BIN_EXE_host"));
+    host_program();
     PluginSpec {
         name: krate.trim_start_matches("fixture-").to_owned(),
         path: plugin_file(krate),

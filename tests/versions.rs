@@ -4,7 +4,7 @@
 //! a field and by a method with a default, the only two ways in which it may ever grow.
 
 use crate::building::{build, repository, target};
-use crate::support::{plugin_file, settings};
+use crate::support::{host_program, plugin_file, settings};
 use host::failure::Exit;
 use host::registry::spec::{Isolation, PluginSpec};
 use plugin_api::client::{ModelClient, TaskClient};
@@ -191,6 +191,13 @@ fn older_and_newer_plugins_answer_in_todays_host_in_every_order() {
             "{order:?}"
         );
     }
+}
+
+#[test]
+fn an_older_plugin_answers_in_todays_worker() {
+    host_program();
+    let fine = json!({ "reply": "hello, today", "trace": "unsupported", "score": { "acc": 1.0 } });
+    assert_eq!(answers(&old_plugin(), Isolation::Process), fine);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::failure::{Failure, Result};
 use crate::registry::spec::{Isolation, PluginSpec};
 use crate::worker::{Link, Recipe};
 use plugin_api::loading::Plugin;
-use plugin_api::{Adapter, Error, Kind, Settings};
+use plugin_api::{Adapter, AdapterNote, Error, Kind, Settings};
 use std::sync::Arc;
 
 /// A plugin that was checked and, when it lives in this process, loaded.
@@ -97,6 +97,12 @@ impl OpenPlugin {
     /// What its file says of it.
     pub fn note(&self) -> &Note {
         &self.note
+    }
+
+    /// What the plugin itself says of its adapters, when it lives in this process.
+    pub fn about(&self) -> std::result::Result<Vec<AdapterNote>, String> {
+        let plugin = self.here.ok_or("it doesn't live in this process")?;
+        serde_json::from_str(&plugin.about()).map_err(|why| why.to_string())
     }
 
     /// The sha256 of its file.

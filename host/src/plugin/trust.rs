@@ -50,6 +50,22 @@ pub fn fingerprint(spec: &PluginSpec) -> Result<String> {
     hash(&mut file, |_| Ok(())).or_fail(Exit::Missing, || format!("cannot read `{}`", path.display()))
 }
 
+/// Whether the file may be loaded, as [`admit`] asks it, without a copy. It is read only when it is pinned.
+pub fn check(spec: &PluginSpec) -> Result<()> {
+    let (path, _) = open(spec)?;
+    match spec.sha256 {
+        Some(_) => check_pin(spec, &sha256(&path)?),
+        None => Ok(()),
+    }
+}
+
+/// The sha256 of any file.
+pub fn sha256(path: &Path) -> Result<String> {
+    let reading = || format!("cannot read `{}`", path.display());
+    let mut file = File::open(path).or_fail(Exit::Missing, reading)?;
+    hash(&mut file, |_| Ok(())).or_fail(Exit::Missing, reading)
+}
+
 fn open(spec: &PluginSpec) -> Result<(PathBuf, File)> {
     let given = &spec.path;
     if !given.is_absolute() {

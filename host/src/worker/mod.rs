@@ -9,7 +9,6 @@ mod death;
 mod frame;
 mod link;
 
-pub use child::run_child;
 pub(crate) use link::{Link, Recipe};
 
 use std::path::PathBuf;
@@ -20,13 +19,28 @@ pub const COMMAND: &str = "worker";
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
+/// What follows [`COMMAND`] when a plugin is only loaded and looked at, by `host plugins check`.
+pub(crate) const PROBE: &str = "probe";
+
+/// Runs this process as a worker until the host is gone, and returns the exit code.
+///
+/// It has to be called before the program starts a thread, opens a file or prints: it takes over the standard streams.
+pub fn run_child() -> i32 {
+    let mut arguments = std::env::args_os().skip(2);
+    match arguments.next() {
+        Some(word) if word == PROBE => crate::conformance::run_probe(arguments),
+        _ => child::run_child(),
+    }
+}
+
 /// Names the program that workers are started from. Only a program whose own `main` doesn't know [`COMMAND`], as that of a
 /// test, has to say so; otherwise it is this program, even when its file was replaced meanwhile.
 pub fn set_program(path: impl Into<PathBuf>) {
     let _ = PROGRAM.set(path.into());
 }
 
-fn program() -> PathBuf {
+/// The program that workers are started from.
+pub(crate) fn program() -> PathBuf {
     PROGRAM
         .get()
         .cloned()

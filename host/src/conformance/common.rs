@@ -1,0 +1,159 @@
+//! What every adapter owes, whatever its kind.
+
+use super::report::{Outcome, Report, expect_error, failed, fine, is_orderly, skipped, warning};
+use super::subject::{Maker, Subject};
+use crate::registry::{Given, settings};
+use plugin_api::loading::PANIC_ON_PURPOSE;
+use plugin_api::{AdapterNote, Code, Error, OptionType, Parcel, Settings, Silent};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What a name looks like that no adapter has an option or a method of.
+const NOBODYS: &str = "nobodys-option-7f3a";
+
+/// Makes the adapter with these settings, or says what it needs.
+pub(super) fn make<'a>(
+    report: &mut Report,
+    note: &'a AdapterNote,
+    settings: Settings,
+    make: &'a Maker<'a>,
+) -> Option<Subject<'a>> {
+    let of = format!("{} {}", note.kind, note.name);
+    report.check(&of, "its options can be used", || options(note));
+    report.check(&of, "an unknown setting is refused by name", || {
+        let mut settings = settings.clone();
+        settings.0.insert(NOBODYS.to_owned(), 1.into());
+        match make(&settings) {
+            Err(error) if error.code == Code::SETTINGS && error.to_string().contains(NOBODYS) => fine(),
+            Err(error) if error.code == Code::SETTINGS => Err(failed(format!("the error doesn't name it: {error}"))),
+            Err(error) => Err(failed(format!(
+                "the error should be `settings`, and it is {error} ({})",
+                error.code.word()
+            ))),
+            Ok(_) => Err(failed("it was made as if nothing were wrong")),
+        }
+    });
+    report.check(&of, "an ill-typed setting is refused", || {
+        ill_typed(note, &settings, make)
+    });
+    let mut made = None;
+    report.check(&of, "it can be made", || match make(&settings) {
+        Ok(adapter) => {
+            made = Some(adapter);
+            fine()
+        }
+        Err(error) if needs_something(&error) => {
+            let required = note.options.iter().filter(|option| option.required);
+            let missing = required.filter(|option| !settings.0.contains_key(&option.name));
+            let names: Vec<_> = missing.map(|option| format!("--settings {}=…", option.name)).collect();
+            let hint = match names.is_empty() {
+                true => "give what it needs with `--settings NAME=VALUE`".to_owned(),
+                false => format!("give it with `{}`", names.join(" ")),
+            };
+            Err(warning(format!("not without more: {error}; nothing else of it was checked")).hint(hint))
+        }
+        Err(error) => Err(error.into()),
+    });
+    Some(Subject {
+        note,
+        settings,
+        make,
+        adapter: made?,
+    })
+}
+
+/// Says that it needs something, which is an answer and no fault.
+fn needs_something(error: &Error) -> bool {
+    [Code::SETTINGS, Code::MISSING].contains(&error.code)
+}
+
+/// Declared defaults and allowed values must be what the host accepts.
+fn options(note: &AdapterNote) -> Outcome {
+    for option in &note.options {
+        let mut values: Vec<&Value> = option.allowed.iter().collect();
+        values.extend((!option.default.is_null()).then_some(&option.default));
+        for value in values {
+            let given = Given {
+                value: value.clone(),
+                base: PathBuf::new(),
+                place: "its note".to_owned(),
+            };
+            let given = BTreeMap::from([(option.name.clone(), given)]);
+            if let Err(why) = settings::check(&given, note) {
+                return Err(failed(format!(
+                    "`{}`: its own value {value} is refused: {}",
+                    option.name, why.error
+                )));
+            }
+        }
+        if option.help.trim().is_empty() {
+            return Err(warning(format!("`{}` says nothing of what it does", option.name)));
+        }
+    }
+    match note.options.len() {
+        0 => Ok("it has none".to_owned()),
+        count => Ok(format!("{count}")),
+    }
+}
+
+/// The host checks types before, but a plugin's own tests and other hosts do not.
+fn ill_typed(note: &AdapterNote, settings: &Settings, make: &Maker) -> Outcome {
+    let typed = |option: &&plugin_api::OptionSpec| option.kind != OptionType::Unknown;
+    let Some(option) = note.options.iter().find(typed) else {
+        return Err(skipped("it has no settings"));
+    };
+    let mut settings = settings.clone();
+    settings.0.insert(
+        option.name.clone(),
+        serde_json::json!({ "not": ["a", option.kind.word()] }),
+    );
+    match make(&settings) {
+        Err(error) if !is_orderly(&error) => Err(failed(format!("`{}`: {error} ({})", option.name, error.code.word()))),
+        Err(error) if error.to_string().contains(&option.name) => fine(),
+        Err(error) => Err(warning(format!("the error doesn't name `{}`: {error}", option.name))
+            .hint("`Settings::get` and `Settings::need` say it by themselves")),
+        Ok(_) => Err(warning(format!("`{}` was an object, and nobody minded", option.name))
+            .hint("read it with `Settings::get` or `Settings::need`")),
+    }
+}
+
+/// The last checks of an adapter, since the second one breaks it.
+pub(super) fn manners(report: &mut Report, subject: &Subject) {
+    let of = subject.title();
+    report.check(&of, "an unknown method is unsupported", || {
+        let outcome = subject.adapter.call(NOBODYS, Parcel::default(), &Silent);
+        expect_error(outcome, Code::UNSUPPORTED, "a method that nobody has")
+    });
+    report.check(&of, "an envelope that can't be read is an error", || {
+        let method = match subject.note.kind {
+            plugin_api::Kind::Model => "reply",
+            plugin_api::Kind::Task => "prompt",
+            plugin_api::Kind::Judge => "judge",
+        };
+        let torn = Parcel {
+            json: "{\"messages\": [".to_owned(),
+            ..Parcel::default()
+        };
+        expect_error(
+            subject.adapter.call(method, torn, &Silent),
+            Code::ENVELOPE,
+            "half an envelope",
+        )
+    });
+    report.check(&of, "a panic is caught", || {
+        match subject.adapter.call(PANIC_ON_PURPOSE, Parcel::default(), &Silent) {
+            Err(error) if error.code == Code::PANIC => fine(),
+            Err(error) if error.code == Code::UNSUPPORTED => {
+                Err(skipped("it was built against a plugin-api before 1.1"))
+            }
+            Err(error) => Err(failed(format!("{error} ({})", error.code.word()))
+                .hint("build it with `panic = \"unwind\"`, and call nothing of C that forbids unwinding")),
+            Ok(_) => Err(failed("it was asked to panic and did not")),
+        }
+    });
+    report.check(&of, "after a panic it can be made again", || {
+        subject.another()?.call("card", Parcel::default(), &Silent)?;
+        fine()
+    });
+}

@@ -1,0 +1,114 @@
+//! `host plugins check`: everything that a host relies on, tried on one plugin.
+//!
+//! It is meant for a plugin author's own continuous integration, so it says what is wrong in words that lead to the line to
+//! change, and it holds the repository's own plugins to the same. The file is looked at before it is loaded, and it is loaded
+//! only into workers: what is checked may well be broken, and a check that dies says less than one that reports a death.
+
+mod common;
+mod judge;
+mod load;
+mod model;
+mod report;
+mod serving;
+mod still;
+mod subject;
+mod task;
+
+pub(crate) use load::run_probe;
+pub use report::{Check, Report, Verdict};
+
+use crate::failure::{Exit, Failure, Result};
+use crate::plugin::OpenPlugin;
+use crate::registry::settings;
+use crate::registry::{Given, Isolation, PluginSpec, nearest_hint};
+use plugin_api::{AdapterNote, Error, Kind, Settings};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// A call that takes longer hangs. Long enough for weights to be read, and short enough for a continuous integration.
+const LONGEST_CALL: Duration = Duration::from_secs(120);
+
+/// Checks a plugin's file. `given` holds settings by name, for every adapter that has one of that name.
+pub fn check(path: &Path, given: &BTreeMap<String, Given>) -> Result<Report> {
+    let path = path.canonicalize().map_err(|why| {
+        let message = format!("there is no plugin at `{}`", path.display());
+        Failure::new(Exit::Missing, message).cause(why)
+    })?;
+    let mut report = Report {
+        file: path.display().to_string(),
+        ..Report::default()
+    };
+    let Some(note) = still::check(&mut report, &path) else {
+        return Ok(report);
+    };
+    report.plugin = Some(format!("{} {}", note.name, note.version));
+    refuse_unknown(given, &note.adapters)?;
+    let spec = PluginSpec {
+        name: note.name.clone(),
+        path,
+        isolation: Isolation::Process,
+        deadline: Some(LONGEST_CALL),
+        ..PluginSpec::default()
+    };
+    let mut all_settings = BTreeMap::new();
+    for note in &note.adapters {
+        all_settings.insert(load::title(note), settings_of(note, given)?);
+    }
+    let Some(plugin) = load::check(&mut report, &spec, &note, &all_settings) else {
+        return Ok(report);
+    };
+    for note in &note.adapters {
+        let settings = all_settings.remove(&load::title(note)).unwrap_or_default();
+        check_adapter(&mut report, &plugin, note, settings);
+    }
+    Ok(report)
+}
+
+/// Those of the given settings that this adapter has, checked as the registry's are, and its defaults.
+fn settings_of(note: &AdapterNote, given: &BTreeMap<String, Given>) -> Result<Settings> {
+    let has = |name: &String| note.options.iter().any(|option| option.name == *name);
+    let own = given.iter().filter(|(name, _)| has(name));
+    let own: BTreeMap<String, Given> = own.map(|(name, given)| (name.clone(), given.clone())).collect();
+    Ok(settings::check(&own, note)?.settings)
+}
+
+fn check_adapter(report: &mut Report, plugin: &OpenPlugin, note: &AdapterNote, settings: Settings) {
+    let make = |settings: &Settings| {
+        let made = plugin.make(note.kind, &note.name, settings);
+        made.map(|made| made.adapter)
+            .map_err(|failure| without_context(failure.error))
+    };
+    if let Some(subject) = common::make(report, note, settings, &make) {
+        match note.kind {
+            Kind::Model => model::check(report, &subject),
+            Kind::Task => task::check(report, &subject),
+            Kind::Judge => judge::check(report, &subject),
+        }
+        common::manners(report, &subject);
+    }
+}
+
+/// The report says already which adapter of which plugin it speaks of.
+fn without_context(mut error: Error) -> Error {
+    if error.message.ends_with("can't be made") && !error.causes.is_empty() {
+        error.message = error.causes.remove(0);
+    }
+    error
+}
+
+fn refuse_unknown(given: &BTreeMap<String, Given>, adapters: &[AdapterNote]) -> Result<()> {
+    let known = || {
+        adapters
+            .iter()
+            .flat_map(|note| &note.options)
+            .map(|option| option.name.as_str())
+    };
+    match given.keys().find(|name| known().all(|known| known != name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!("nothing in this plugin has a setting `{name}`");
+            Err(Failure::usage(message).help(nearest_hint(name, known())))
+        }
+    }
+}
