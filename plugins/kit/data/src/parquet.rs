@@ -3,6 +3,7 @@
 use crate::bytes::open;
 use crate::row::{Place, Row};
 use crate::rows::Source;
+use ::parquet::basic::Compression;
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::{Field, Row as Record};
@@ -54,6 +55,16 @@ impl Parquet {
                 .cause(why)
                 .help("the file is cut short or of another kind; fetch it again")
         })?;
+        let columns = reader.metadata().row_groups().iter().flat_map(|group| group.columns());
+        if let Some(codec) = columns
+            .map(|column| column.compression())
+            .find(|codec| !is_read(*codec))
+        {
+            let codec = codec.to_string();
+            let name = codec.split('(').next().unwrap_or_default(); // without its level
+            let message = format!("`{}` is packed with {name}, which is not read", path.display());
+            return Err(Error::new(Code::DATA, message).help("write it again with snappy, gzip or zstd"));
+        }
         let mut groups = Vec::new();
         let mut total = 0usize;
         for (number, group) in reader.metadata().row_groups().iter().enumerate() {
@@ -138,6 +149,14 @@ impl Source for Parquet {
             }
         }
     }
+}
+
+/// The codecs that the hub's files use; the others would each add a library to every plugin.
+fn is_read(codec: Compression) -> bool {
+    matches!(
+        codec,
+        Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_) | Compression::ZSTD(_)
+    )
 }
 
 /// Runs code of the Parquet crate, which panics on some malformed files and on types it has no reader for.
