@@ -1,12 +1,19 @@
 //! `host`: runs any model on any task, each of them in a plugin.
 //!
-//! It knows no model and no task by name, and no tensor. The README's map says which folder holds what.
+//! It knows no model and no task by name, and no tensor. The README's map says which folder holds what. That it is a
+//! library at all is for its tests and for `main.rs`; plugins depend on `plugin-api` alone.
 
 pub mod audio;
+pub mod catalog;
+pub mod cli;
 pub mod conformance;
 pub mod failure;
+mod fingerprint;
 pub mod hub;
+pub mod log;
 pub mod plugin;
 pub mod registry;
+pub mod run;
 pub mod scaffold;
+pub mod table;
 pub mod worker;

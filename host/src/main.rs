@@ -10,5 +10,5 @@ fn main() -> ExitCode {
     {
         std::process::exit(host::worker::run_child());
     }
-    ExitCode::from(host::failure::Exit::Usage as u8)
+    host::cli::main()
 }

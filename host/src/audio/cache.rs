@@ -104,9 +104,7 @@ impl Clips {
     fn settle(&self, key: &Key, outcome: &Outcome) {
         let mut kept = self.lock();
         let bytes = match outcome {
-            Ok(clip) if size_of_val(clip.samples.as_slice()) <= self.max_bytes => {
-                size_of_val(clip.samples.as_slice()).max(1)
-            }
+            Ok(clip) if size_of_val(clip.samples()) <= self.max_bytes => size_of_val(clip.samples()).max(1),
             _ => {
                 kept.clips.remove(key);
                 return;

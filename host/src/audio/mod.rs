@@ -18,7 +18,7 @@
 //!
 //! let wanted = Wanted { rate: Some(16_000), ..Wanted::default() };
 //! let clip = decode(Source::File("clip.flac".as_ref()), &wanted)?;
-//! println!("{} frames, {:.2} s", clip.samples.len(), clip.seconds);
+//! println!("{} frames, {:.2} s", clip.samples().len(), clip.seconds);
 //! # Ok::<(), host::audio::AudioError>(())
 //! ```
 
@@ -33,6 +33,7 @@ mod tests;
 
 use std::path::Path;
 
+use plugin_api::Clip;
 use sha2::{Digest, Sha256};
 
 pub use cache::Clips;
@@ -88,10 +89,10 @@ impl Default for Wanted {
 /// A clip as a model gets it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoded {
-    /// Samples per second of `samples`.
+    /// Samples per second.
     pub rate: u32,
-    /// Mono: the mean of the clip's channels.
-    pub samples: Vec<f32>,
+    /// Mono: the mean of the clip's channels. Every prompt that holds the clip shares these samples.
+    pub clip: Clip,
     pub seconds: f64,
     pub source_rate: u32,
     pub source_channels: u16,
@@ -99,6 +100,12 @@ pub struct Decoded {
     pub sha256: String,
     /// What was wrong with the clip without making it unusable; empty for nearly every clip.
     pub warnings: Vec<String>,
+}
+
+impl Decoded {
+    pub fn samples(&self) -> &[f32] {
+        self.clip.samples()
+    }
 }
 
 /// Reads one clip.
@@ -116,7 +123,7 @@ pub fn decode(source: Source<'_>, wanted: &Wanted) -> Result<Decoded, AudioError
         source_rate: mono.rate,
         source_channels: mono.channels,
         sha256: content_hash(rate, &samples),
-        samples,
+        clip: Clip::new(rate, samples),
         warnings: mono.warnings,
     })
 }

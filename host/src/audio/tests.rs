@@ -42,17 +42,17 @@ fn error_at(shift: isize, samples: &[f32]) -> f64 {
 fn check(name: &str, frames: usize, tolerance: f64) {
     let path = fixture(name);
     let clip = decode(Source::File(&path), &Wanted::default()).unwrap();
-    assert_eq!((clip.samples.len(), clip.rate), (frames, 44_100), "{name}");
+    assert_eq!((clip.samples().len(), clip.rate), (frames, 44_100), "{name}");
     assert_eq!((clip.source_rate, clip.source_channels), (44_100, 2), "{name}");
     assert_eq!(clip.seconds, frames as f64 / 44_100.0, "{name}");
     assert_eq!(clip.warnings, [""; 0], "{name}");
-    let error = error_at(0, &clip.samples);
+    let error = error_at(0, clip.samples());
     assert!(
         error < tolerance,
         "{name}: error {error}, expected less than {tolerance}"
     );
-    assert!(error < error_at(1, &clip.samples), "{name} is late");
-    assert!(error < error_at(-1, &clip.samples), "{name} is early");
+    assert!(error < error_at(1, clip.samples()), "{name} is late");
+    assert!(error < error_at(-1, clip.samples()), "{name} is early");
 
     let bytes = std::fs::read(&path).unwrap();
     let embedded = decode(Source::Bytes { name, bytes: &bytes }, &Wanted::default()).unwrap();
@@ -88,7 +88,7 @@ fn a_stream_that_does_not_tell_its_delay_keeps_it() {
         ("falling-rate.mp3", 33408),
     ] {
         let clip = decode(Source::File(&fixture(name)), &Wanted::default()).unwrap();
-        assert_eq!(clip.samples.len(), frames, "{name}");
+        assert_eq!(clip.samples().len(), frames, "{name}");
     }
 }
 
@@ -102,7 +102,10 @@ fn check_slice(name: &str, start: Option<f64>, end: Option<f64>, frames: std::op
         ..Wanted::default()
     };
     let slice = decode(Source::File(&path), &wanted).unwrap();
-    assert!(slice.samples == whole.samples[frames], "{name}: {start:?} to {end:?}");
+    assert!(
+        slice.samples() == whole.samples()[frames],
+        "{name}: {start:?} to {end:?}"
+    );
 }
 
 #[test]

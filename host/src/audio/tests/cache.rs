@@ -52,7 +52,7 @@ fn the_same_bytes_are_the_same_clip_and_another_rate_is_another() {
         end: Some(0.001),
         ..Wanted::default()
     };
-    assert_eq!(clips.get(source(&one), &part).unwrap().samples.len(), 16);
+    assert_eq!(clips.get(source(&one), &part).unwrap().samples().len(), 16);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_clip_larger_than_the_cache_is_given_but_not_kept() {
     let clips = Clips::new(399);
     let bytes = clip_bytes(1);
     assert_eq!(
-        clips.get(source(&bytes), &Wanted::default()).unwrap().samples.len(),
+        clips.get(source(&bytes), &Wanted::default()).unwrap().samples().len(),
         100
     );
     assert_eq!(clips.bytes(), 0);

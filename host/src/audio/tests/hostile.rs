@@ -60,7 +60,7 @@ fn damaged(name: &str, length: usize) -> Vec<u8> {
 #[test]
 fn damage_in_a_lossy_clip_is_silence_and_a_warning() {
     let clip = decode_bytes("sweep.m4a", &damaged("sweep.m4a", 600)).unwrap();
-    assert_eq!(clip.samples.len(), FRAMES, "what follows stays in its place");
+    assert_eq!(clip.samples().len(), FRAMES, "what follows stays in its place");
     assert_eq!(clip.warnings.len(), 1, "{:?}", clip.warnings);
     assert!(
         clip.warnings[0].starts_with("damaged packets replaced by silence: "),
@@ -70,7 +70,7 @@ fn damage_in_a_lossy_clip_is_silence_and_a_warning() {
 
     // Two packets of this one lost their sync words too, so nothing says that they were there.
     let clip = decode_bytes("sweep.mp3", &damaged("sweep.mp3", 600)).unwrap();
-    assert!(clip.samples.len() < FRAMES && clip.samples.len() > FRAMES / 2);
+    assert!(clip.samples().len() < FRAMES && clip.samples().len() > FRAMES / 2);
     assert_eq!(clip.warnings.len(), 2, "{:?}", clip.warnings);
 }
 
@@ -102,7 +102,7 @@ fn damage_that_silence_cannot_bridge_is_an_error() {
 fn an_mp3_that_is_cut_is_used_as_far_as_it_goes() {
     let bytes = fs::read(fixture("sweep.mp3")).unwrap();
     let clip = decode_bytes("sweep.mp3", &bytes[..bytes.len() * 2 / 3]).unwrap();
-    let frames = clip.samples.len();
+    let frames = clip.samples().len();
     assert!(frames > FRAMES / 2 && frames < FRAMES, "{frames}");
     assert_eq!(
         clip.warnings,
@@ -156,8 +156,8 @@ fn no_damage_makes_the_decoder_panic_or_run_away() {
                 &wanted,
             ) {
                 Ok(clip) => {
-                    assert!(!clip.samples.is_empty() && clip.seconds <= 60.0);
-                    assert!(clip.samples.iter().all(|sample| sample.is_finite()));
+                    assert!(!clip.samples().is_empty() && clip.seconds <= 60.0);
+                    assert!(clip.samples().iter().all(|sample| sample.is_finite()));
                 }
                 Err(error) => assert_eq!(error.clip, "hostile"),
             }

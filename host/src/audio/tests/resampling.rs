@@ -122,7 +122,7 @@ fn a_decoded_clip_has_the_wanted_rate() {
     };
     let clip = decode(Source::File(&fixture("sweep.flac")), &wanted).unwrap();
     assert_eq!(
-        (clip.rate, clip.samples.len(), clip.source_rate),
+        (clip.rate, clip.samples().len(), clip.source_rate),
         (16_000, 4_800, 44_100)
     );
     assert_eq!(clip.seconds, 0.3);

@@ -87,7 +87,7 @@ impl Wav {
 #[track_caller]
 fn check(wav: &Wav, expected: &[f32]) {
     let clip = wav.decode().unwrap();
-    assert_eq!(clip.samples, expected);
+    assert_eq!(clip.samples(), expected);
     assert_eq!((clip.rate, clip.source_channels), (16_000, wav.channels));
 }
 
@@ -138,7 +138,7 @@ fn a_length_that_the_writer_could_not_fill_in_means_to_the_end() {
             claimed: Some(claimed),
             ..Wav::pcm16(&[1, 2, 3])
         };
-        assert_eq!(wav.decode().unwrap().samples.len(), 3, "{claimed:#x}");
+        assert_eq!(wav.decode().unwrap().samples().len(), 3, "{claimed:#x}");
     }
 }
 
@@ -187,7 +187,7 @@ fn a_whole_slice_of_a_wav_that_is_cut_short_later_is_whole() {
         &wanted,
     )
     .unwrap();
-    assert_eq!(clip.samples.len(), 1_600);
+    assert_eq!(clip.samples().len(), 1_600);
 }
 
 #[test]

@@ -1,0 +1,142 @@
+//! Names to adapters: registry entry, plugin, checked settings, weights and data as folders, and the adapter made.
+
+use crate::failure::{Doing, Exit, Failure, Result};
+use crate::fingerprint::fingerprint;
+use crate::hub::{Hub, HubId, Progress};
+use crate::plugin::{self, OpenAdapter, OpenPlugin};
+use crate::registry::settings::{Checked, Source, check, check_complete};
+use crate::registry::{AdapterSpec, Given, Registry};
+use plugin_api::client::{JudgeClient, ModelClient, TaskClient};
+use plugin_api::{AdapterNote, Kind, OptionType, Settings};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// What of a repository a model needs; other formats of the same weights stay where they are.
+const WEIGHT_FILES: &[&str] = &[
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "*.txt",
+    "*.model",
+    "*.gguf",
+    "!*/*.gguf",
+    "!onnx/*",
+    "!openvino/*",
+];
+
+/// The registry, and how this command wants things made.
+pub struct Catalog<'a> {
+    pub registry: &'a Registry,
+    /// Never touch the network.
+    pub offline: bool,
+    /// Lay the demo settings over the others.
+    pub demo: bool,
+    /// Draws how far a download is; none when nobody looks.
+    pub show: &'a (dyn Fn(&str, Progress<'_>) + Sync),
+    pub stop: &'a AtomicBool,
+}
+
+/// An adapter by its registry name, with everything that it is to be made with, but not made yet.
+pub struct Resolved {
+    pub spec: AdapterSpec,
+    pub plugin: Arc<OpenPlugin>,
+    pub note: AdapterNote,
+    pub settings: Settings,
+    /// What is the same as long as answers are: names, versions, hashes, settings, weights and data.
+    pub identity: Value,
+}
+
+impl Catalog<'_> {
+    /// Checks everything about an adapter that can be checked before it is made. Fetches weights and data if need be.
+    pub fn resolve(&self, kind: Kind, name: &str, flags: &BTreeMap<String, Given>) -> Result<Resolved> {
+        let spec = self.registry.adapter(kind, name)?;
+        let plugin = plugin::open(self.registry.plugin(&spec.plugin)?)?;
+        let note = plugin.note().adapter(kind, &spec.adapter)?.clone();
+        let mut given = spec.settings.clone();
+        if self.demo {
+            given.extend(spec.demo.clone().unwrap_or_default());
+        }
+        given.extend(flags.clone());
+        let checked = check(&given, &note)?;
+        check_complete(&checked.settings, &note)?;
+        let (settings, sources) = self.fetch(kind, name, checked)?;
+        let hash = plugin.sha256().to_owned();
+        let mut plain = settings.0.clone();
+        // Where a folder lies says nothing; what is in it does, and that stands beside.
+        sources.keys().for_each(|option| drop(plain.remove(option)));
+        let identity = json!({
+            "name": name, "adapter": spec.adapter, "plugin": plugin.note().name, "plugin_version": plugin.note().version,
+            "plugin_sha256": hash, "settings": plain, "sources": sources,
+        });
+        Ok(Resolved {
+            spec: spec.clone(),
+            plugin,
+            note,
+            settings,
+            identity,
+        })
+    }
+
+    /// Turns hub ids into folders, and says what is in each.
+    fn fetch(&self, kind: Kind, name: &str, checked: Checked) -> Result<(Settings, Map<String, Value>)> {
+        let Checked { mut settings, sources } = checked;
+        let mut identities = Map::new();
+        for (option, (of, source)) in sources {
+            let place = || format!("`{option}` of {kind} `{name}`");
+            let identity = match source {
+                Source::Local(path) => {
+                    if of != OptionType::Path && !path.exists() {
+                        let failure = Failure::missing(format!("{} is not there: `{}`", place(), path.display()));
+                        return Err(failure.help("give a folder, or a hub id as `org/name` or `org/name@revision`"));
+                    }
+                    json!({ "content": fingerprint(&path).or_fail(Exit::Missing, || format!("cannot read {}", place()))? })
+                }
+                Source::Hub(id) => {
+                    let snapshot = self
+                        .snapshot(of, &id)
+                        .map_err(|failure| failure.context(format!("{} can't be had", place())))?;
+                    let folder = snapshot.folder.display().to_string();
+                    settings.0.insert(option.clone(), folder.into());
+                    json!({ "hub": id.split('@').next(), "commit": snapshot.commit })
+                }
+            };
+            identities.insert(option, identity);
+        }
+        Ok((settings, identities))
+    }
+
+    /// A repository of the hub as a folder: from the cache if it is there.
+    pub fn snapshot(&self, of: OptionType, id: &str) -> Result<crate::hub::Snapshot> {
+        let (kind, patterns) = match of {
+            OptionType::Data => (crate::hub::Kind::Dataset, &[][..]),
+            _ => (crate::hub::Kind::Model, WEIGHT_FILES),
+        };
+        let parsed = HubId::parse(id, kind)?;
+        let hub = Hub::from_env(self.offline)?;
+        let mut show = |progress: Progress<'_>| (self.show)(id, progress);
+        Ok(hub.snapshot(&parsed, patterns, &mut show, self.stop)?)
+    }
+}
+
+impl Resolved {
+    /// Makes the adapter. For a model this loads its weights.
+    pub fn make(&self) -> Result<OpenAdapter> {
+        let made = self.plugin.make(self.spec.kind, &self.spec.adapter, &self.settings);
+        made.map_err(|failure| failure.context(format!("cannot use {} `{}`", self.spec.kind, self.spec.name)))
+    }
+
+    pub fn model(&self) -> Result<(ModelClient, OpenAdapter)> {
+        let made = self.make()?;
+        Ok((ModelClient(made.adapter.clone()), made))
+    }
+
+    pub fn task(&self) -> Result<TaskClient> {
+        Ok(TaskClient(self.make()?.adapter))
+    }
+
+    pub fn judge(&self) -> Result<JudgeClient> {
+        Ok(JudgeClient(self.make()?.adapter))
+    }
+}

@@ -1,0 +1,121 @@
+//! `--config run.toml`: the flags of a run in a file. A run's own `run.toml` is one.
+
+use crate::failure::{Doing, Exit, Failure, Result};
+use crate::registry::{Given, nearest_hint};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// One name, several, or several in one text.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Names {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Names {
+    pub fn list(self) -> Vec<String> {
+        match self {
+            Names::One(text) => vec![text],
+            Names::Many(texts) => texts,
+        }
+    }
+}
+
+/// A number or a text: `limit = 20`, `limit = "10-20"`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Scalar {
+    Whole(i64),
+    Number(f64),
+    Text(String),
+}
+
+impl std::fmt::Display for Scalar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Scalar::Whole(number) => write!(f, "{number}"),
+            Scalar::Number(number) => write!(f, "{number:?}"), // `1.0` stays a share
+            Scalar::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// The file. Keys are the long flags.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct Config {
+    pub model: Option<Names>,
+    pub task: Option<Names>,
+    pub judge: Option<Names>,
+    pub model_settings: Map<String, Value>,
+    pub task_settings: Map<String, Value>,
+    pub judge_settings: Map<String, Value>,
+    pub limit: Option<Scalar>,
+    pub sample_id: Vec<String>,
+    pub seed: Option<u64>,
+    pub batch_size: Option<Scalar>,
+    pub workers: Option<usize>,
+    pub out: Option<PathBuf>,
+    pub fail_on_error: Option<Scalar>,
+    pub time_limit: Option<Scalar>,
+    pub demo: bool,
+    pub offline: bool,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, toml::Value>,
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+const KEYS: &[&str] = &[
+    "model",
+    "task",
+    "judge",
+    "model-settings",
+    "task-settings",
+    "judge-settings",
+    "limit",
+    "sample-id",
+    "seed",
+    "batch-size",
+    "workers",
+    "out",
+    "fail-on-error",
+    "time-limit",
+    "demo",
+    "offline",
+];
+/// What a run's own file has beside the flags: said for people, and not read.
+const PASSED_OVER: &[&str] = &["host_version", "resolved"];
+
+impl Config {
+    pub fn read(path: &Path) -> Result<Config> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .or_fail(Exit::Usage, || format!("cannot read the configuration `{shown}`"))?;
+        let mut config: Config =
+            toml::from_str(&text).or_fail(Exit::Usage, || format!("the configuration `{shown}` is malformed"))?;
+        if let Some(key) = config.unknown.keys().find(|key| !PASSED_OVER.contains(&key.as_str())) {
+            let failure = Failure::usage(format!("unknown key `{key}` in the configuration `{shown}`"));
+            return Err(failure.help(nearest_hint(key, KEYS.iter().copied())));
+        }
+        config.path = path.to_owned();
+        Ok(config)
+    }
+
+    /// One of its settings tables. Relative paths start from the file's folder.
+    pub fn given(&self, table: &Map<String, Value>) -> BTreeMap<String, Given> {
+        let base = std::path::absolute(&self.path)
+            .ok()
+            .and_then(|path| path.parent().map(Path::to_owned))
+            .unwrap_or_default();
+        let given = |value: &Value| Given {
+            value: value.clone(),
+            base: base.clone(),
+            place: self.path.display().to_string(),
+        };
+        table.iter().map(|(key, value)| (key.clone(), given(value))).collect()
+    }
+}

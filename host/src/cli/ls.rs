@@ -1,0 +1,192 @@
+//! `host ls`: what there is. It reads notes from plugin files and runs none of their code.
+
+use super::{Common, print};
+use crate::failure::{Exit, Result};
+use crate::plugin::note::Note;
+use crate::registry::settings::describe;
+use crate::registry::{AdapterSpec, Registry};
+use crate::run::directory::read_if_there;
+use crate::table::{Align, Table};
+use plugin_api::{AdapterNote, Kind};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct LsArgs {
+    /// What to list
+    what: What,
+    /// With every option of each
+    #[arg(long, short)]
+    verbose: bool,
+    /// The folder with run directories
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum What {
+    Models,
+    Tasks,
+    Judges,
+    Runs,
+}
+
+pub fn ls(args: LsArgs, common: &Common) -> Result<Exit> {
+    let kind = match args.what {
+        What::Models => Kind::Model,
+        What::Tasks => Kind::Task,
+        What::Judges => Kind::Judge,
+        What::Runs => return ls_runs(&args.out, common),
+    };
+    let registry = common.registry()?;
+    let mut notes = BTreeMap::new();
+    let mut listed = Vec::new();
+    for name in registry.names(kind) {
+        let spec = registry.adapter(kind, &name)?;
+        listed.push((spec, note_of(&registry, spec, &mut notes)?));
+    }
+    if common.json {
+        let all: Vec<Value> = listed.iter().map(|(spec, note)| as_json(spec, note)).collect();
+        print(&(serde_json::to_string_pretty(&all).unwrap_or_default() + "\n"));
+        return Ok(Exit::Ok);
+    }
+    let mut table = Table::new(&[
+        ("Name", Align::Left),
+        ("Plugin", Align::Left),
+        ("Demo", Align::Left),
+        ("What it is", Align::Left),
+    ]);
+    for (spec, note) in &listed {
+        let about = match note {
+            Ok(note) => note.about.clone(),
+            Err(why) => format!("unusable: {why}"),
+        };
+        table.row([
+            spec.name.as_str(),
+            &spec.plugin,
+            if spec.demo.is_some() { "yes" } else { "" },
+            &about,
+        ]);
+    }
+    if !args.verbose {
+        print(&table.render());
+        return Ok(Exit::Ok);
+    }
+    for (spec, note) in &listed {
+        print(&verbose(spec, note));
+    }
+    Ok(Exit::Ok)
+}
+
+type NoteOrWhy = std::result::Result<AdapterNote, String>;
+
+fn note_of(
+    registry: &Registry,
+    spec: &AdapterSpec,
+    read: &mut BTreeMap<String, std::result::Result<Note, String>>,
+) -> Result<NoteOrWhy> {
+    let plugin = registry.plugin(&spec.plugin)?;
+    let note = read
+        .entry(spec.plugin.clone())
+        .or_insert_with(|| Note::read(&plugin.path).map_err(|failure| failure.to_string()));
+    Ok(match note {
+        Ok(note) => note
+            .adapter(spec.kind, &spec.adapter)
+            .cloned()
+            .map_err(|failure| failure.to_string()),
+        Err(why) => Err(why.clone()),
+    })
+}
+
+fn as_json(spec: &AdapterSpec, note: &NoteOrWhy) -> Value {
+    let settings: BTreeMap<&String, &Value> = spec.settings.iter().map(|(name, given)| (name, &given.value)).collect();
+    json!({
+        "name": spec.name, "kind": spec.kind, "plugin": spec.plugin, "adapter": spec.adapter, "settings": settings,
+        "demo": spec.demo.is_some(), "about": note.as_ref().ok().map(|note| &note.about),
+        "options": note.as_ref().ok().map(|note| &note.options), "error": note.as_ref().err(),
+    })
+}
+
+fn verbose(spec: &AdapterSpec, note: &NoteOrWhy) -> String {
+    let mut text = format!("{}\n", spec.name);
+    match note {
+        Err(why) => text += &format!("  unusable: {why}\n"),
+        Ok(note) => {
+            text += &format!(
+                "  {} (plugin {}, {} {})\n",
+                note.about, spec.plugin, note.kind, note.name
+            );
+            for option in &note.options {
+                text += &format!("  {}\n", describe(option));
+            }
+        }
+    }
+    for (name, given) in &spec.settings {
+        text += &format!("  set: {name} = {} ({})\n", given.value, given.place);
+    }
+    text + "\n"
+}
+
+fn ls_runs(out: &Path, common: &Common) -> Result<Exit> {
+    let mut runs: Vec<PathBuf> = std::fs::read_dir(out)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    runs.retain(|run| run.join("samples.jsonl").exists());
+    runs.sort();
+    let results = |run: &PathBuf| -> Value {
+        let text = read_if_there(&run.join("results.json"));
+        text.and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or(Value::Null)
+    };
+    if common.json {
+        let all: Vec<Value> = runs
+            .iter()
+            .map(|run| json!({ "directory": run, "results": results(run) }))
+            .collect();
+        print(&(serde_json::to_string_pretty(&all).unwrap_or_default() + "\n"));
+        return Ok(Exit::Ok);
+    }
+    let mut table = Table::new(&[
+        ("Run", Align::Left),
+        ("Model", Align::Left),
+        ("Task", Align::Left),
+        ("Samples", Align::Right),
+        ("Failed", Align::Right),
+        ("State", Align::Left),
+    ]);
+    for run in &runs {
+        let results = results(run);
+        let counts = &results["host"]["counts"];
+        let task = results["n-samples"].as_object().and_then(|map| map.iter().next());
+        let wanted = task.and_then(|(_, n)| n["effective"].as_u64());
+        let suspect = results["host"]["suspect"]
+            .as_array()
+            .is_some_and(|reasons| !reasons.is_empty());
+        let state = match (results.is_null(), counts["finished"].as_u64() < wanted, suspect) {
+            (true, ..) => "cut short before its first results",
+            (_, true, _) => "cut short",
+            (_, _, true) => "suspect",
+            _ => "done",
+        };
+        let cell = |value: &Value| {
+            value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned)
+                .replace("null", "")
+        };
+        table.row([
+            run.display().to_string(),
+            cell(&results["model_name"]),
+            task.map(|(name, _)| name.clone()).unwrap_or_default(),
+            cell(&counts["finished"]),
+            cell(&counts["failed"]),
+            state.to_owned(),
+        ]);
+    }
+    print(&table.render());
+    Ok(Exit::Ok)
+}

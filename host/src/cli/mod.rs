@@ -1,0 +1,263 @@
+//! The command line: what can be said, and which part of the program does it.
+
+mod config;
+mod ls;
+mod pull;
+mod run;
+mod score;
+
+use crate::catalog::Catalog;
+use crate::failure::{Exit, Failure, Result};
+use crate::registry::{Given, Registry};
+use crate::run::progress::download_bar;
+use clap::{CommandFactory, Parser, Subcommand};
+use plugin_api::Kind;
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Runs any model on any task: each of them is a plugin, and none needs the host rebuilt.
+#[derive(Debug, Parser)]
+#[command(name = "host", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+const EXAMPLES: &str = "Examples:
+  host run --demo --model qwen3 --task arc          everything on built-in toy data
+  host run --model qwen3 --task arc -M weights=Qwen/Qwen3-0.6B --limit 100
+  host run --model a,b --task all --json > results.json
+  host ls models --verbose                          what there is, with every option
+  host plugins new mine --kind model                a plugin of your own
+
+Exit codes: 0 done, 1 finished but failed a threshold, 2 usage or configuration, 3 something is missing,
+4 a plugin was refused or failed, 5 a budget or time limit is used up, 130 interrupted (run it again to go on).";
+
+/// What every command understands.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Common {
+    /// A registry file to lay over the repository's and the user's own; may be given several times
+    #[arg(long, global = true, value_name = "FILE")]
+    registry: Vec<PathBuf>,
+    /// Never touch the network
+    #[arg(long, global = true)]
+    offline: bool,
+    /// Print JSON for machines instead of tables
+    #[arg(long, global = true)]
+    json: bool,
+    /// No progress, and no notes on standard error
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run models on tasks
+    Run(Box<run::RunArgs>),
+    /// Judge a finished run, without its model
+    Score(score::ScoreArgs),
+    /// List models, tasks, judges or runs
+    Ls(ls::LsArgs),
+    /// Fetch the weights or data of a model or task, or of a hub id
+    Pull(pull::PullArgs),
+    /// Print a shell's completions
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page
+    Man,
+}
+
+/// The program. Returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            let asked_for_help = !error.use_stderr();
+            return ExitCode::from(if asked_for_help { Exit::Ok } else { Exit::Usage } as u8);
+        }
+    };
+    crate::plugin::set_log_sink(Box::new(crate::log::write));
+    match dispatch(cli) {
+        Ok(exit) => leave(exit),
+        Err(failure) => {
+            complain(&failure);
+            leave(failure.exit)
+        }
+    }
+}
+
+/// Ends the process. Not by returning from `main`: a model that hangs in this process would be waited for.
+fn leave(exit: Exit) -> ExitCode {
+    let _ = std::io::stdout().flush();
+    std::process::exit(exit as i32)
+}
+
+/// Prints a failure for people.
+pub(crate) fn complain(failure: &Failure) {
+    let mut text = failure.render();
+    if std::io::stderr().is_terminal() {
+        text = text
+            .replacen("error:", "\x1b[1;31merror:\x1b[0m", 1)
+            .replacen("\nhint:", "\n\x1b[1;36mhint:\x1b[0m", 1);
+    }
+    note(&text);
+}
+
+/// Prints a line on standard error.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Prints a result on standard output. A reader that went away is no failure.
+pub(crate) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn dispatch(cli: Cli) -> Result<Exit> {
+    let common = &cli.common;
+    match cli.command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "host", &mut script);
+            print(&String::from_utf8_lossy(&script));
+            Ok(Exit::Ok)
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
+            rendered.map_err(|why| Failure::usage("the man page can't be made").cause(why))?;
+            print(&String::from_utf8_lossy(&page));
+            Ok(Exit::Ok)
+        }
+        Command::Run(args) => run::run(*args, common),
+        Command::Score(args) => score::score(args, common),
+        Command::Ls(args) => ls::ls(args, common),
+        Command::Pull(args) => pull::pull(args, common),
+    }
+}
+
+impl Common {
+    fn registry(&self) -> Result<Registry> {
+        Registry::load(&self.registry)
+    }
+
+    /// Progress is for people: not when it is piped, and not when they asked for quiet.
+    fn shows_progress(&self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
+    }
+
+    /// Opens a catalog for as long as `work` takes.
+    fn with_catalog<T>(&self, demo: bool, stop: &AtomicBool, work: impl FnOnce(&Catalog) -> Result<T>) -> Result<T> {
+        let registry = self.registry()?;
+        let bar = download_bar(!self.shows_progress());
+        work(&Catalog {
+            registry: &registry,
+            offline: self.offline,
+            demo,
+            show: &bar,
+            stop,
+        })
+    }
+}
+
+/// Ctrl-C and its like ask for a clean end; the second time they end the process at once.
+pub(crate) fn stop_on_signals() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let second = signal_hook::flag::register_conditional_shutdown(signal, Exit::Interrupted as i32, stop.clone());
+        let first = signal_hook::flag::register(signal, stop.clone());
+        debug_assert!(first.is_ok() && second.is_ok());
+    }
+    stop
+}
+
+/// `key=value` settings of a flag such as `-M`. `NAME:key=value` is for that adapter alone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Flags {
+    all: BTreeMap<String, Given>,
+    named: BTreeMap<String, BTreeMap<String, Given>>,
+}
+
+impl Flags {
+    pub(crate) fn parse(flag: &str, texts: &[String]) -> Result<Flags> {
+        let mut flags = Flags::default();
+        let base = std::env::current_dir().unwrap_or_default();
+        for text in texts {
+            let Some((key, value)) = text.split_once('=') else {
+                return Err(Failure::usage(format!("`{flag} {text}` is no `key=value`")));
+            };
+            let given = Given {
+                value: value.into(),
+                base: base.clone(),
+                place: flag.to_owned(),
+            };
+            match key.split_once(':') {
+                Some((name, key)) => flags
+                    .named
+                    .entry(name.to_owned())
+                    .or_default()
+                    .insert(key.to_owned(), given),
+                None => flags.all.insert(key.to_owned(), given),
+            };
+        }
+        Ok(flags)
+    }
+
+    /// Lays these over settings from a configuration file.
+    pub(crate) fn over(self, below: BTreeMap<String, Given>) -> Flags {
+        let mut all = below;
+        all.extend(self.all);
+        Flags { all, ..self }
+    }
+
+    /// What this adapter is given.
+    pub(crate) fn of(&self, name: &str) -> BTreeMap<String, Given> {
+        let mut given = self.all.clone();
+        given.extend(self.named.get(name).cloned().unwrap_or_default());
+        given
+    }
+
+    /// An error when a setting is for an adapter that takes no part.
+    pub(crate) fn check_names(&self, kind: Kind, names: &[String]) -> Result<()> {
+        match self.named.keys().find(|name| !names.contains(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let hint = crate::registry::nearest_hint(name, names.iter().map(String::as_str));
+                Err(Failure::usage(format!("a setting is for the {kind} `{name}`, which takes no part")).help(hint))
+            }
+        }
+    }
+}
+
+/// Names from a flag: separated by commas, `all` standing for every one of the kind.
+pub(crate) fn names(registry: &Registry, kind: Kind, given: &[String]) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    for name in given
+        .iter()
+        .flat_map(|text| text.split(','))
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+    {
+        let more = if name == "all" {
+            registry.names(kind)
+        } else {
+            vec![registry.adapter(kind, name)?.name.clone()]
+        };
+        names.extend(
+            more.into_iter()
+                .filter(|name| !names.contains(name))
+                .collect::<Vec<_>>(),
+        );
+    }
+    Ok(names)
+}

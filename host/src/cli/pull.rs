@@ -1,0 +1,70 @@
+//! `host pull`: fetches weights and data before they are needed.
+
+use super::{Common, Flags, names, print, stop_on_signals};
+use crate::failure::{Exit, Failure, Result};
+use plugin_api::{Kind, OptionType};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:
+  host pull --model qwen3
+  host pull Qwen/Qwen3-0.6B@main
+  host pull --data allenai/ai2_arc
+
+HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_TOKEN are honoured; an interrupted pull goes on where it stopped.")]
+pub struct PullArgs {
+    /// Hub ids of models, `org/name` or `org/name@revision`
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// Hub ids of data sets
+    #[arg(long, value_name = "ID")]
+    data: Vec<String>,
+    /// Models whose weights are wanted
+    #[arg(long, short = 'm', value_name = "NAMES")]
+    model: Vec<String>,
+    /// Tasks whose data are wanted
+    #[arg(long, short = 't', value_name = "NAMES")]
+    task: Vec<String>,
+    /// A setting of the models
+    #[arg(short = 'M', value_name = "KEY=VALUE")]
+    model_settings: Vec<String>,
+    /// A setting of the tasks
+    #[arg(short = 'T', value_name = "KEY=VALUE")]
+    task_settings: Vec<String>,
+}
+
+pub fn pull(args: PullArgs, common: &Common) -> Result<Exit> {
+    let stop = stop_on_signals();
+    common.with_catalog(false, &stop, |catalog| {
+        let mut got = BTreeMap::new();
+        for (ids, of) in [(&args.ids, OptionType::Weights), (&args.data, OptionType::Data)] {
+            for id in ids {
+                got.insert(id.clone(), catalog.snapshot(of, id)?.folder.display().to_string());
+            }
+        }
+        for (kind, given, flag, texts) in [
+            (Kind::Model, &args.model, "-M", &args.model_settings),
+            (Kind::Task, &args.task, "-T", &args.task_settings),
+        ] {
+            let flags = Flags::parse(flag, texts)?;
+            for name in names(catalog.registry, kind, given)? {
+                let resolved = catalog.resolve(kind, &name, &flags.of(&name))?;
+                for option in &resolved.note.options {
+                    let folder = resolved.settings.0.get(&option.name).and_then(|value| value.as_str());
+                    if let (OptionType::Weights | OptionType::Data, Some(folder)) = (option.kind, folder) {
+                        got.insert(format!("{name}.{}", option.name), folder.to_owned());
+                    }
+                }
+            }
+        }
+        if got.is_empty() {
+            return Err(Failure::usage("nothing is asked for").help("give hub ids, `--model` or `--task`"));
+        }
+        match common.json {
+            true => print(&format!("{}\n", json!(got))),
+            false => got.iter().for_each(|(id, folder)| print(&format!("{id}\t{folder}\n"))),
+        }
+        Ok(Exit::Ok)
+    })
+}

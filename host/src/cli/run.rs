@@ -1,0 +1,429 @@
+//! `host run`.
+
+use super::config::Config;
+use super::{Common, Flags, names, note, print, stop_on_signals};
+use crate::catalog::{Catalog, Resolved};
+use crate::failure::{Exit, Failure, Result};
+use crate::registry::values;
+use crate::run::directory::RunDirectory;
+use crate::run::select::{Limit, select};
+use crate::run::verdicts::Judging;
+use crate::run::{Instance, Model, Options, Outcome, Task, execute, results};
+use plugin_api::Kind;
+use plugin_api::client::{JudgeClient, TaskClient};
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(after_help = "Examples:
+  host run --demo --model qwen3 --task arc
+  host run --model qwen3 --task arc -M weights=/models/Qwen3-0.6B -T mode=loglikelihood --limit 0.1
+  host run --model a,b --task all --judge rules --json
+  host run --config runs/qwen3-arc-1a2b3c4d/run.toml")]
+pub struct RunArgs {
+    /// Models by their registry names, separated by commas, or `all`
+    #[arg(long, short = 'm', value_name = "NAMES")]
+    model: Vec<String>,
+    /// Tasks by their registry names, separated by commas, or `all`
+    #[arg(long, short = 't', value_name = "NAMES")]
+    task: Vec<String>,
+    /// Judges that rule on the answers, separated by commas
+    #[arg(long, short = 'j', value_name = "NAMES")]
+    judge: Vec<String>,
+    /// A setting of the models (`NAME:key=value` for one of several)
+    #[arg(short = 'M', value_name = "KEY=VALUE")]
+    model_settings: Vec<String>,
+    /// A setting of the tasks
+    #[arg(short = 'T', value_name = "KEY=VALUE")]
+    task_settings: Vec<String>,
+    /// A setting of the judges
+    #[arg(short = 'J', value_name = "KEY=VALUE")]
+    judge_settings: Vec<String>,
+    /// Only the first N samples, a share of them (0.1), or a range of indexes (10-20, its end left out)
+    #[arg(long, value_name = "N|SHARE|A-B")]
+    limit: Option<String>,
+    /// Only this sample; may be given several times
+    #[arg(long, value_name = "ID")]
+    sample_id: Vec<String>,
+    /// Where random draws start
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Prompts at work at once, or `auto` to leave it to the model
+    #[arg(long, value_name = "N|auto")]
+    batch_size: Option<String>,
+    /// Copies of the model that share the work
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// The folder that receives run directories [default: runs]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Begin anew; what an earlier run recorded is kept under another name
+    #[arg(long)]
+    fresh: bool,
+    /// Try samples again that failed in an earlier run
+    #[arg(long)]
+    retry_errors: bool,
+    /// Show what would be done, load no model
+    #[arg(long)]
+    dry_run: bool,
+    /// Use the toy weights and samples that come with the repository
+    #[arg(long)]
+    demo: bool,
+    /// Exit with 1 when more than so many samples, or so large a share of them, failed [default: 0]
+    #[arg(long, value_name = "N|SHARE")]
+    fail_on_error: Option<String>,
+    /// Begin nothing more after this time (90s, 10min, 2h); exit with 5
+    #[arg(long, value_name = "TIME")]
+    time_limit: Option<String>,
+    /// Flags from a file; those on the command line count more
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The flags, settled: nothing below asks the command line again.
+struct Settled {
+    models: Vec<String>,
+    tasks: Vec<String>,
+    judges: Vec<String>,
+    model_flags: Flags,
+    task_flags: Flags,
+    judge_flags: Flags,
+    fail_on_error: Tolerance,
+    options: Options,
+    workers: usize,
+    dry_run: bool,
+}
+
+/// How many samples may fail.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Tolerance {
+    Count(u64),
+    Share(f64),
+}
+
+impl Tolerance {
+    fn parse(text: &str) -> Result<Tolerance> {
+        let wrong = || {
+            Failure::usage(format!(
+                "`--fail-on-error {text}` is neither a number nor a share below 1"
+            ))
+        };
+        match text.parse::<u64>() {
+            Ok(count) => Ok(Tolerance::Count(count)),
+            Err(_) => text
+                .parse()
+                .ok()
+                .filter(|share| (0.0..=1.0).contains(share))
+                .map(Tolerance::Share)
+                .ok_or_else(wrong),
+        }
+    }
+
+    fn exceeded(self, failed: u64, of: u64) -> bool {
+        match self {
+            Tolerance::Count(count) => failed > count,
+            Tolerance::Share(share) => failed as f64 > share * of as f64,
+        }
+    }
+}
+
+pub fn run(args: RunArgs, common: &Common) -> Result<Exit> {
+    let stop = stop_on_signals();
+    let config = args
+        .config
+        .as_deref()
+        .map(Config::read)
+        .transpose()?
+        .unwrap_or_default();
+    let common = Common {
+        offline: common.offline || config.offline,
+        ..common.clone()
+    };
+    let demo = args.demo || config.demo;
+    common.with_catalog(demo, &stop.clone(), |catalog| {
+        let settled = settle(args, config, catalog, &common, stop)?;
+        run_all(&settled, catalog, &common)
+    })
+}
+
+fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, stop: Arc<AtomicBool>) -> Result<Settled> {
+    let list = |flags: Vec<String>, file: Option<super::config::Names>| match flags.is_empty() {
+        true => file.map(super::config::Names::list).unwrap_or_default(),
+        false => flags,
+    };
+    let text =
+        |flag: Option<String>, file: &Option<super::config::Scalar>| flag.or(file.as_ref().map(ToString::to_string));
+    let models = names(catalog.registry, Kind::Model, &list(args.model, config.model.clone()))?;
+    let tasks = names(catalog.registry, Kind::Task, &list(args.task, config.task.clone()))?;
+    let judges = names(catalog.registry, Kind::Judge, &list(args.judge, config.judge.clone()))?;
+    for (kind, names) in [(Kind::Model, &models), (Kind::Task, &tasks)] {
+        if names.is_empty() {
+            let known = catalog.registry.names(kind).join("`, `");
+            return Err(
+                Failure::usage(format!("no {kind} is given")).help(format!("give one with `--{kind}`: `{known}`"))
+            );
+        }
+    }
+    let flags = |flag: &str, texts: &[String], table: &Map<String, Value>| {
+        Flags::parse(flag, texts).map(|flags| flags.over(config.given(table)))
+    };
+    let model_flags = flags("-M", &args.model_settings, &config.model_settings)?;
+    let task_flags = flags("-T", &args.task_settings, &config.task_settings)?;
+    let judge_flags = flags("-J", &args.judge_settings, &config.judge_settings)?;
+    model_flags.check_names(Kind::Model, &models)?;
+    task_flags.check_names(Kind::Task, &tasks)?;
+    judge_flags.check_names(Kind::Judge, &judges)?;
+    let limit_text = text(args.limit, &config.limit);
+    let limit = limit_text
+        .as_deref()
+        .map(str::parse::<Limit>)
+        .transpose()
+        .map_err(|why| Failure::usage(format!("`--limit`: {why}")))?;
+    let batch_text = text(args.batch_size, &config.batch_size).filter(|text| text != "auto");
+    let batch_size = batch_text.map(|text| match text.parse() {
+        Ok(size) if size > 0 => Ok(size),
+        _ => Err(Failure::usage(format!(
+            "`--batch-size {text}` is neither a number above 0 nor `auto`"
+        ))),
+    });
+    let time_limit = text(args.time_limit, &config.time_limit);
+    let time_limit =
+        time_limit.map(|text| values::duration(&text).map_err(|why| Failure::usage(format!("`--time-limit`: {why}"))));
+    let sample_ids = if args.sample_id.is_empty() {
+        config.sample_id.clone()
+    } else {
+        args.sample_id
+    };
+    let options = Options {
+        limit,
+        limit_text,
+        sample_ids,
+        seed: args.seed.or(config.seed),
+        batch_size: batch_size.transpose()?,
+        out: args.out.or(config.out.clone()).unwrap_or_else(|| PathBuf::from("runs")),
+        fresh: args.fresh,
+        retry_errors: args.retry_errors,
+        quiet: !common.shows_progress(),
+        demo: catalog.demo,
+        until: time_limit.transpose()?.map(|limit| Instant::now() + limit),
+        stop,
+        repeat: Value::Null,
+    };
+    let fail_on_error = text(args.fail_on_error, &config.fail_on_error)
+        .map(|text| Tolerance::parse(&text))
+        .transpose()?;
+    Ok(Settled {
+        models,
+        tasks,
+        judges,
+        model_flags,
+        task_flags,
+        judge_flags,
+        fail_on_error: fail_on_error.unwrap_or(Tolerance::Count(0)),
+        options,
+        workers: args.workers.or(config.workers).unwrap_or(1).max(1),
+        dry_run: args.dry_run,
+    })
+}
+
+fn run_all(settled: &Settled, catalog: &Catalog, common: &Common) -> Result<Exit> {
+    // Everything that can be missing is asked for before any work is begun.
+    let mut models = Vec::new();
+    for name in &settled.models {
+        models.push(catalog.resolve(Kind::Model, name, &settled.model_flags.of(name))?);
+    }
+    let mut tasks = Vec::new();
+    for name in &settled.tasks {
+        let resolved = catalog.resolve(Kind::Task, name, &settled.task_flags.of(name))?;
+        let client = resolved.task()?;
+        tasks.push(Task {
+            name: name.clone(),
+            card: client.card()?,
+            client,
+            resolved,
+        });
+    }
+    let mut judges = Vec::new();
+    for name in &settled.judges {
+        let resolved = catalog.resolve(Kind::Judge, name, &settled.judge_flags.of(name))?;
+        judges.push((name.clone(), resolved.judge()?, resolved));
+    }
+    if settled.dry_run {
+        return dry_run(settled, &models, &tasks, common);
+    }
+    if catalog.demo && !common.quiet {
+        note("DEMO: tiny random weights and hand-made samples. The numbers below mean nothing.");
+    }
+    let mut outcomes = Vec::new();
+    'all: for resolved in models {
+        let model = load(resolved, settled)?;
+        for task in &tasks {
+            let options = Options {
+                repeat: repeat(&model, task, settled),
+                ..settled.options.clone()
+            };
+            let mut outcome = execute(&model, task, &options)?;
+            if outcome.cut_short.is_none() {
+                judge(&mut outcome, &judges, settled)?;
+            }
+            let stopped = outcome.cut_short.is_some();
+            if !common.quiet && common.shows_progress() {
+                note(&format!("records: {}", outcome.directory.display()));
+            }
+            outcomes.push(outcome);
+            if stopped {
+                break 'all;
+            }
+        }
+    }
+    show(&outcomes, common);
+    conclude(&outcomes, settled)
+}
+
+/// Loads a model, as often as there are to be workers.
+fn load(resolved: Resolved, settled: &Settled) -> Result<Model> {
+    let mut instances = Vec::new();
+    for _ in 0..settled.workers {
+        let (client, made) = resolved.model()?;
+        instances.push(Instance {
+            client,
+            control: made.control,
+        });
+    }
+    let card = instances[0].client.card()?;
+    let deadline = resolved.plugin.spec().deadline;
+    Ok(Model {
+        name: resolved.spec.name.clone(),
+        resolved,
+        card,
+        instances,
+        deadline,
+    })
+}
+
+/// Judges the records of a finished run, and puts the rulings beside the other metrics.
+fn judge(outcome: &mut Outcome, judges: &[(String, JudgeClient, Resolved)], settled: &Settled) -> Result<()> {
+    for (name, client, resolved) in judges {
+        let run = RunDirectory::open(&outcome.directory, false)?;
+        let judging = Judging {
+            name,
+            judge: client,
+            identity: &resolved.identity,
+            stop: &settled.options.stop,
+        };
+        let judged = judging.run(&run, &outcome.places, &|| ())?;
+        super::score::add_judged(&mut outcome.summary, &mut outcome.results, name, judged);
+        run.write_file(
+            "results.json",
+            (serde_json::to_string_pretty(&outcome.results).unwrap_or_default() + "\n").as_bytes(),
+        )?;
+    }
+    Ok(())
+}
+
+/// What `run.toml` repeats this pair with.
+fn repeat(model: &Model, task: &Task, settled: &Settled) -> Value {
+    let options = &settled.options;
+    let given = |flags: &Flags, resolved: &Resolved| -> Map<String, Value> {
+        let keys = flags.of(&resolved.spec.name);
+        // As resolved: absolute, so that the file works from any folder.
+        keys.into_keys()
+            .filter_map(|key| Some((key.clone(), resolved.settings.0.get(&key)?.clone())))
+            .collect()
+    };
+    let judges: Vec<&String> = settled.judges.iter().collect();
+    let judge_settings: Map<String, Value> = match judges.first() {
+        Some(name) => settled
+            .judge_flags
+            .of(name)
+            .into_iter()
+            .map(|(key, given)| (key, given.value))
+            .collect(),
+        None => Map::new(),
+    };
+    json!({
+        "model": model.name, "task": task.name, "judge": if judges.is_empty() { Value::Null } else { json!(judges) },
+        "limit": options.limit_text, "sample-id": options.sample_ids, "seed": options.seed, "batch-size": options.batch_size,
+        "workers": settled.workers, "demo": options.demo,
+        "model-settings": given(&settled.model_flags, &model.resolved),
+        "task-settings": given(&settled.task_flags, &task.resolved),
+        "judge-settings": judge_settings,
+    })
+}
+
+fn show(outcomes: &[Outcome], common: &Common) {
+    if common.json {
+        let runs: Vec<Value> = outcomes
+            .iter()
+            .map(|outcome| {
+                let mut results = outcome.results.clone();
+                results["host"]["directory"] = json!(outcome.directory);
+                results
+            })
+            .collect();
+        print(&(serde_json::to_string_pretty(&json!({ "runs": runs })).unwrap_or_default() + "\n"));
+    } else {
+        let summaries: Vec<_> = outcomes.iter().map(|outcome| outcome.summary.clone()).collect();
+        print(&results::table(&summaries, true));
+    }
+}
+
+fn conclude(outcomes: &[Outcome], settled: &Settled) -> Result<Exit> {
+    if let Some(failure) = outcomes.iter().find_map(|outcome| outcome.cut_short.clone()) {
+        return Err(failure);
+    }
+    let exceeded = |outcome: &&Outcome| settled.fail_on_error.exceeded(outcome.failed, outcome.finished);
+    match outcomes.iter().find(exceeded) {
+        None => Ok(Exit::Ok),
+        Some(outcome) => {
+            let pair = format!("{} on {}", outcome.summary.model, outcome.summary.task);
+            let message = format!("{} of {} samples of {pair} failed", outcome.failed, outcome.finished);
+            let hint = "the records say why; `--retry-errors` tries them again, `--fail-on-error N` allows for some";
+            Err(Failure::new(Exit::Threshold, message).help(hint))
+        }
+    }
+}
+
+fn dry_run(settled: &Settled, models: &[Resolved], tasks: &[Task], common: &Common) -> Result<Exit> {
+    let mut plans = Vec::new();
+    for task in tasks {
+        let options = &settled.options;
+        let selection = select(&task.client, &task.name, options.limit, &options.sample_ids)?;
+        let first = first_prompt(&task.client, &selection);
+        for model in models {
+            plans.push(json!({
+                "model": model.identity, "task": task.resolved.identity, "version": task.card.version,
+                "samples": task.client.count()?, "selected": selection.len(), "first": first,
+            }));
+        }
+    }
+    print(&(serde_json::to_string_pretty(&json!({ "dry_run": plans })).unwrap_or_default() + "\n"));
+    if !common.quiet {
+        note("nothing was run: no model was loaded");
+    }
+    Ok(Exit::Ok)
+}
+
+/// The first samples by id, and the first prompt.
+fn first_prompt(task: &TaskClient, selection: &[usize]) -> Value {
+    let ids: Vec<Value> = selection
+        .iter()
+        .take(5)
+        .map(|index| match task.sample(*index) {
+            Ok(sample) => json!(sample.id),
+            Err(error) => json!({ "index": index, "error": error.to_string() }),
+        })
+        .collect();
+    let prompt = selection
+        .first()
+        .map(|index| task.sample(*index).and_then(|sample| task.prompt(&sample)));
+    let prompt = match prompt {
+        Some(Ok(prompt)) => json!(prompt),
+        Some(Err(error)) => json!({ "error": error.to_string() }),
+        None => Value::Null,
+    };
+    json!({ "ids": ids, "prompt": prompt })
+}

@@ -1,0 +1,160 @@
+//! `host score`: rules on a finished run, without its model.
+
+use super::{Common, Flags, names, note, print, stop_on_signals};
+use crate::failure::{Exit, Failure, Result};
+use crate::run::directory::{RunDirectory, for_each_place, read_if_there};
+use crate::run::results::{self, Summary};
+use crate::run::verdicts::{Judged, Judging};
+use plugin_api::{Kind, Metric};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:
+  host score runs/qwen3-arc-1a2b3c4d --judge rules
+  host score runs/qwen3-arc-1a2b3c4d --judge rules -J rule=number -J tolerance=0.01")]
+pub struct ScoreArgs {
+    /// A run directory
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Judges, separated by commas
+    #[arg(long, short = 'j', value_name = "NAMES", required = true)]
+    judge: Vec<String>,
+    /// A setting of the judges
+    #[arg(short = 'J', value_name = "KEY=VALUE")]
+    judge_settings: Vec<String>,
+}
+
+pub fn score(args: ScoreArgs, common: &Common) -> Result<Exit> {
+    let stop = stop_on_signals();
+    common.with_catalog(false, &stop, |catalog| {
+        if !args.run.join("samples.jsonl").exists() {
+            let failure = Failure::missing(format!(
+                "`{}` is no run directory: it has no samples.jsonl",
+                args.run.display()
+            ));
+            return Err(failure.help("`host ls runs` lists those that there are"));
+        }
+        let run = RunDirectory::open(&args.run, false)?;
+        // Repairs a torn last line, and refuses a file with a broken one.
+        run.known()?;
+        let mut places: BTreeMap<u64, u64> = BTreeMap::new();
+        for_each_place(&run.samples(), |doc_id, offset| {
+            places.insert(doc_id, offset);
+        })?;
+        let places: Vec<u64> = places.into_values().collect();
+        let results = read_if_there(&args.run.join("results.json")).and_then(|text| serde_json::from_str(&text).ok());
+        let mut results: Value = results.unwrap_or_else(|| json!({}));
+        let mut summary = summary_of(&results);
+        let flags = Flags::parse("-J", &args.judge_settings)?;
+        let judges = names(catalog.registry, Kind::Judge, &args.judge)?;
+        flags.check_names(Kind::Judge, &judges)?;
+        let mut whole = Vec::new();
+        for name in &judges {
+            let resolved = catalog.resolve(Kind::Judge, name, &flags.of(name))?;
+            let judging = Judging {
+                name,
+                judge: &resolved.judge()?,
+                identity: &resolved.identity,
+                stop: &stop,
+            };
+            let judged = judging.run(&run, &places, &|| ())?;
+            whole.push(
+                json!({ "judge": name, "value": judged.metric.value, "n": judged.metric.count,
+                "unscored": judged.unscored, "failed": judged.failed, "dollars": judged.dollars }),
+            );
+            add_judged(&mut summary, &mut results, name, judged);
+        }
+        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Failure::new(Exit::Interrupted, "interrupted").help("the same command goes on from here"));
+        }
+        run.write_file(
+            "results.json",
+            (serde_json::to_string_pretty(&results).unwrap_or_default() + "\n").as_bytes(),
+        )?;
+        match common.json {
+            true => print(
+                &(serde_json::to_string_pretty(&json!({ "judges": whole, "results": results })).unwrap_or_default()
+                    + "\n"),
+            ),
+            false => print(&results::table(&[summary], false)),
+        }
+        if !common.quiet && common.shows_progress() {
+            note(&format!("verdicts: {}", args.run.join("verdicts.jsonl").display()));
+        }
+        Ok(Exit::Ok)
+    })
+}
+
+/// What is known of a run from its `results.json`, to print beside what is new.
+fn summary_of(results: &Value) -> Summary {
+    let task = results["versions"]
+        .as_object()
+        .and_then(|map| map.keys().next().cloned())
+        .unwrap_or_default();
+    let texts = |value: &Value| -> Vec<String> {
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|text| text.as_str().map(str::to_owned))
+            .collect()
+    };
+    let mut summary = Summary {
+        model: results["model_name"].as_str().unwrap_or_default().to_owned(),
+        version: results["versions"][&task].as_str().unwrap_or_default().to_owned(),
+        shots: results["n-shot"][&task]
+            .as_u64()
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(0),
+        suspicions: texts(&results["host"]["suspect"]),
+        marks: texts(&results["host"]["marks"]),
+        ..Summary::default()
+    };
+    for (key, value) in results["results"][&task].as_object().into_iter().flatten() {
+        let Some((name, filter)) = key.split_once(',') else {
+            continue;
+        };
+        let side = |suffix: &str| &results["results"][&task][format!("{name}_{suffix},{filter}")];
+        if ["_stderr", "_ci95", "_n"].iter().any(|suffix| name.ends_with(suffix)) || filter == "judge" {
+            continue;
+        }
+        summary.metrics.push(Metric {
+            name: name.to_owned(),
+            filter: filter.to_owned(),
+            value: value.as_f64().unwrap_or(f64::NAN),
+            stderr: side("stderr").as_f64(),
+            interval: serde_json::from_value(side("ci95").clone()).ok(),
+            count: side("n").as_u64().unwrap_or(0),
+            group: None,
+        });
+    }
+    summary.task = task;
+    summary
+}
+
+/// Puts a judge's rulings beside the other metrics.
+pub fn add_judged(summary: &mut Summary, results: &mut Value, name: &str, judged: Judged) {
+    let metric = judged.metric;
+    let task = summary.task.clone();
+    results["results"][&task][format!("{name},judge")] = json!(metric.value);
+    results["results"][&task][format!("{name}_stderr,judge")] =
+        metric.stderr.map_or(json!("N/A"), |stderr| json!(stderr));
+    results["results"][&task][format!("{name}_ci95,judge")] = json!(metric.interval);
+    results["results"][&task][format!("{name}_n,judge")] = json!(metric.count);
+    results["host"]["judges"][name] =
+        json!({ "unscored": judged.unscored, "failed": judged.failed, "dollars": judged.dollars });
+    if judged.unscored > 0 {
+        summary
+            .marks
+            .push(format!("judge {name} left {} answers unscored", judged.unscored));
+    }
+    if judged.failed > 0 {
+        summary.marks.push(format!(
+            "judge {name} failed on {} answers; the same command asks again",
+            judged.failed
+        ));
+    }
+    summary.metrics.push(metric);
+}

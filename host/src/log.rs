@@ -1,0 +1,29 @@
+//! The log of a run: `log.jsonl`, one JSON object a line. What plugins say goes there under their names.
+
+use crate::failure::{Doing, Exit, Result};
+use plugin_api::Level;
+use serde_json::json;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Mutex;
+
+static FILE: Mutex<Option<File>> = Mutex::new(None);
+
+/// Lets the log go to this file from now on, after what it holds already.
+pub fn to_file(path: &Path) -> Result<()> {
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    let file = file.or_fail(Exit::Missing, || format!("cannot write the log `{}`", path.display()))?;
+    *FILE.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(file);
+    Ok(())
+}
+
+/// Writes one line. Before a file is named, and when it can't be written, the line is lost: a log ends no run.
+pub fn write(from: &str, level: Level, message: &str) {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let line = json!({ "time": since.map_or(0.0, |time| time.as_secs_f64()), "level": level, "from": from, "message": message });
+    let mut file = FILE.lock().unwrap_or_else(|poison| poison.into_inner());
+    if let Some(file) = file.as_mut() {
+        let _ = file.write_all(format!("{line}\n").as_bytes());
+    }
+}

@@ -1,0 +1,297 @@
+//! A run on disk: one directory, one writer, lines that are whole or not there.
+
+use super::record::Record;
+use crate::failure::{Doing, Exit, Failure, Result};
+use rustix::fs::{FlockOperation, flock};
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// One run's directory, held by this process alone.
+#[derive(Debug)]
+pub struct RunDirectory {
+    pub path: PathBuf,
+    // Held for its lock, which the kernel drops however the process ends.
+    _lock: File,
+}
+
+/// Where a record lies in `samples.jsonl`, and what resuming needs to know of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub offset: u64,
+    pub failed: bool,
+}
+
+impl RunDirectory {
+    /// Opens the directory, making it when it isn't there. With `fresh`, what is there is moved aside first.
+    pub fn open(path: &Path, fresh: bool) -> Result<RunDirectory> {
+        if fresh && path.join("samples.jsonl").exists() {
+            let aside = (1..)
+                .map(|n| path.with_extension(format!("old-{n}")))
+                .find(|aside| !aside.exists());
+            if let Some(aside) = aside {
+                let failed = || format!("cannot move the former run `{}` aside", path.display());
+                std::fs::rename(path, aside).or_fail(Exit::Missing, failed)?;
+            }
+        }
+        let failed = || format!("cannot make the run directory `{}`", path.display());
+        std::fs::create_dir_all(path).or_fail(Exit::Missing, failed)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join(".lock"));
+        let lock = lock.or_fail(Exit::Missing, failed)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            Failure::usage(format!("another `host` is at work in `{}`", path.display()))
+                .help("wait for it, or give another place with `--out`")
+        })?;
+        Ok(RunDirectory {
+            path: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    pub fn samples(&self) -> PathBuf {
+        self.path.join("samples.jsonl")
+    }
+
+    /// Writes a file so that readers see the former one or the whole new one.
+    pub fn write_file(&self, name: &str, content: &[u8]) -> Result<()> {
+        write_whole(&self.path.join(name), content)
+    }
+
+    /// Records by key: the last of a key counts. A torn last line, from a process that was killed as it wrote, is cut off.
+    pub fn known(&self) -> Result<HashMap<String, Place>> {
+        let path = self.samples();
+        let failed = || format!("cannot read the records in `{}`", path.display());
+        let mut known = HashMap::new();
+        if !path.exists() {
+            return Ok(known);
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .or_fail(Exit::Missing, failed)?;
+        let mut reader = BufReader::with_capacity(1 << 20, &file);
+        let (mut offset, mut number, mut line) = (0u64, 0u64, Vec::new());
+        loop {
+            line.clear();
+            let length = reader.read_until(b'\n', &mut line).or_fail(Exit::Missing, failed)? as u64;
+            if length == 0 {
+                break;
+            }
+            number += 1;
+            if line.last() != Some(&b'\n') {
+                file.set_len(offset).or_fail(Exit::Missing, failed)?;
+                break;
+            }
+            let brief: Brief = serde_json::from_slice(&line).map_err(|why| {
+                Failure::missing(format!("line {number} of `{}` is no record", path.display()))
+                    .cause(why)
+                    .help("repair the line, or begin anew with `--fresh`, which keeps this run under another name")
+            })?;
+            known.insert(
+                brief.key,
+                Place {
+                    offset,
+                    failed: brief.error.is_some(),
+                },
+            );
+            offset += length;
+        }
+        Ok(known)
+    }
+
+    /// Opens the records for appending.
+    pub fn appender(&self) -> Result<Appender> {
+        let path = self.samples();
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.or_fail(Exit::Missing, || format!("cannot write `{}`", path.display()))?;
+        Ok(Appender { file, path })
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Brief {
+    key: String,
+    #[serde(default)]
+    error: Option<serde::de::IgnoredAny>,
+}
+
+/// Writes records, each with one call of the kernel: a line is whole or not there, also after `kill -9`.
+#[derive(Debug)]
+pub struct Appender {
+    file: File,
+    path: PathBuf,
+}
+
+impl Appender {
+    pub fn append(&mut self, record: &Record) -> Result<()> {
+        let failed = || format!("cannot write `{}`", self.path.display());
+        let mut line = serde_json::to_vec(record).or_fail(Exit::Missing, failed)?;
+        line.push(b'\n');
+        self.file.write_all(&line).or_fail(Exit::Missing, failed)
+    }
+
+    /// Asks the disk to keep what was written, for the case that the machine itself goes down.
+    pub fn sync(&self) {
+        let _ = self.file.sync_data();
+    }
+}
+
+/// Tells the sample and the place of every record, in the order of the file.
+pub fn for_each_place(samples: &Path, mut tell: impl FnMut(u64, u64)) -> Result<()> {
+    #[derive(serde::Deserialize)]
+    struct Brief {
+        doc_id: u64,
+    }
+    let Ok(file) = File::open(samples) else { return Ok(()) };
+    let failed = || format!("cannot read `{}`", samples.display());
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let (mut offset, mut line) = (0, Vec::new());
+    while reader.read_until(b'\n', &mut line).or_fail(Exit::Missing, failed)? > 0 {
+        if let Ok(brief) = serde_json::from_slice::<Brief>(&line) {
+            tell(brief.doc_id, offset);
+        }
+        offset += line.len() as u64;
+        line.clear();
+    }
+    Ok(())
+}
+
+/// Reads the records at these places, in the order given, one at a time.
+pub struct RecordReader {
+    reader: BufReader<File>,
+    path: PathBuf,
+    at: u64,
+}
+
+impl RecordReader {
+    pub fn open(path: &Path) -> Result<RecordReader> {
+        let file = File::open(path).or_fail(Exit::Missing, || format!("cannot read `{}`", path.display()))?;
+        Ok(RecordReader {
+            reader: BufReader::with_capacity(1 << 18, file),
+            path: path.to_owned(),
+            at: 0,
+        })
+    }
+
+    pub fn read_at(&mut self, offset: u64) -> Result<Record> {
+        let failed = || format!("cannot read `{}`", self.path.display());
+        let distance = i64::try_from(offset).unwrap_or(0) - i64::try_from(self.at).unwrap_or(0);
+        self.reader.seek_relative(distance).or_fail(Exit::Missing, failed)?;
+        let mut line = Vec::new();
+        let length = self
+            .reader
+            .read_until(b'\n', &mut line)
+            .or_fail(Exit::Missing, failed)?;
+        self.at = offset + length as u64;
+        serde_json::from_slice(&line).or_fail(Exit::Missing, failed)
+    }
+}
+
+/// Writes a file so that readers see the former one or the whole new one.
+pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+    let failed = || format!("cannot write `{}`", path.display());
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    let partial = path.with_file_name(name);
+    std::fs::write(&partial, content).or_fail(Exit::Missing, failed)?;
+    std::fs::rename(&partial, path).or_fail(Exit::Missing, failed)
+}
+
+/// The text of a small file, or none when it isn't there.
+pub fn read_if_there(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(64 << 20).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(key: &str) -> Record {
+        Record {
+            key: key.to_owned(),
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn a_torn_last_line_is_cut_off_and_the_rest_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::open(folder.path(), false).unwrap();
+        let mut appender = run.appender().unwrap();
+        for key in ["a", "b"] {
+            appender.append(&record(key)).unwrap();
+        }
+        let whole = std::fs::read(run.samples()).unwrap();
+        for cut in 1..whole.len() / 2 {
+            std::fs::write(run.samples(), &whole[..whole.len() - cut]).unwrap();
+            let known = run.known().unwrap();
+            assert_eq!(known.keys().collect::<Vec<_>>(), ["a"], "cut by {cut}");
+            assert_eq!(
+                std::fs::read(run.samples()).unwrap().len(),
+                whole.len() / 2,
+                "cut by {cut}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_broken_line_in_the_middle_is_named_and_nothing_is_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::open(folder.path(), false).unwrap();
+        run.appender().unwrap().append(&record("a")).unwrap();
+        let mut text = std::fs::read_to_string(run.samples()).unwrap();
+        text.push_str("{oops}\n");
+        std::fs::write(run.samples(), &text).unwrap();
+        let failure = run.known().unwrap_err();
+        assert!(failure.error.message.starts_with("line 2 of"), "{failure:?}");
+        assert_eq!(std::fs::read_to_string(run.samples()).unwrap(), text);
+    }
+
+    #[test]
+    fn two_processes_never_write_one_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = RunDirectory::open(folder.path(), false).unwrap();
+        let second = RunDirectory::open(folder.path(), false).unwrap_err();
+        assert!(second.error.message.contains("another `host`"), "{second:?}");
+        drop(first);
+        assert!(RunDirectory::open(folder.path(), false).is_ok());
+    }
+
+    #[test]
+    fn fresh_moves_the_former_run_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        RunDirectory::open(&path, false)
+            .unwrap()
+            .appender()
+            .unwrap()
+            .append(&record("a"))
+            .unwrap();
+        let fresh = RunDirectory::open(&path, true).unwrap();
+        assert!(fresh.known().unwrap().is_empty());
+        assert!(folder.path().join("run.old-1/samples.jsonl").exists());
+    }
+
+    #[test]
+    fn records_are_read_where_they_lie() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::open(folder.path(), false).unwrap();
+        let mut appender = run.appender().unwrap();
+        for key in ["a", "b", "c"] {
+            appender.append(&record(key)).unwrap();
+        }
+        let known = run.known().unwrap();
+        let mut reader = RecordReader::open(&run.samples()).unwrap();
+        for key in ["c", "a", "b"] {
+            assert_eq!(reader.read_at(known[key].offset).unwrap().key, key);
+        }
+    }
+}

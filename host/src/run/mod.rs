@@ -1,0 +1,92 @@
+//! A run: one model on one task, from samples to records to results.
+//!
+//! Samples are prepared ahead on a few threads, models pull prompts from a bounded queue, replies are scored on other
+//! threads, and one writer appends records. Memory is bounded by what is prepared and at work; of a finished sample only
+//! its key and its numbers stay. Everything a record depends on is in its key, so the same command goes on where any
+//! earlier one stopped.
+
+pub mod directory;
+mod execute;
+pub mod prepare;
+pub mod progress;
+mod queue;
+pub mod record;
+mod report;
+pub mod results;
+pub mod select;
+pub mod statistics;
+pub mod tally;
+pub mod verdicts;
+
+pub use execute::execute;
+
+use crate::catalog::Resolved;
+use crate::failure::Failure;
+use crate::plugin::WorkerControl;
+use plugin_api::client::{ModelClient, TaskClient};
+use plugin_api::{ModelCard, TaskCard};
+use results::Summary;
+use select::Limit;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+/// How a run is to be done.
+#[derive(Clone)]
+pub struct Options {
+    pub limit: Option<Limit>,
+    pub limit_text: Option<String>,
+    pub sample_ids: Vec<String>,
+    pub seed: Option<u64>,
+    /// Prompts at work at once; none leaves it to the model.
+    pub batch_size: Option<usize>,
+    pub out: PathBuf,
+    pub fresh: bool,
+    pub retry_errors: bool,
+    pub quiet: bool,
+    pub demo: bool,
+    /// The time after which nothing more is begun.
+    pub until: Option<Instant>,
+    pub stop: Arc<AtomicBool>,
+    /// What `run.toml` repeats this run with.
+    pub repeat: Value,
+}
+
+/// A loaded model. Several instances of one model share a queue.
+pub struct Model {
+    pub name: String,
+    pub resolved: Resolved,
+    pub card: ModelCard,
+    pub instances: Vec<Instance>,
+    pub deadline: Option<Duration>,
+}
+
+/// One copy of a model.
+pub struct Instance {
+    pub client: ModelClient,
+    pub control: Option<Arc<dyn WorkerControl>>,
+}
+
+/// A loaded task.
+pub struct Task {
+    pub name: String,
+    pub resolved: Resolved,
+    pub card: TaskCard,
+    pub client: TaskClient,
+}
+
+/// What became of a run.
+pub struct Outcome {
+    pub summary: Summary,
+    pub results: Value,
+    pub directory: PathBuf,
+    pub finished: u64,
+    pub failed: u64,
+    pub selected: usize,
+    /// Where the records of this selection lie in the run's `samples.jsonl`.
+    pub places: Vec<u64>,
+    /// Why the run is not whole, when it is not.
+    pub cut_short: Option<Failure>,
+}

@@ -1,0 +1,276 @@
+//! `results.json` and `timing.json`, and the rows of the table. Keys that lm-eval has mean here what they mean there.
+
+use super::statistics::Estimate;
+use super::tally::Tally;
+use crate::table::{Align, Table};
+use plugin_api::{Metric, TaskCard};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// What a run came to.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    pub model: String,
+    pub task: String,
+    pub version: String,
+    pub filter: String,
+    pub shots: u32,
+    pub metrics: Vec<Metric>,
+    pub suspicions: Vec<String>,
+    /// Marks that belong beside the numbers and are no fault: `blind`, `demo`, `incomplete`.
+    pub marks: Vec<String>,
+}
+
+/// The metrics of a run: the task's own sums if it has some, else the means of all named numbers, main ones first.
+pub fn metrics(card: &TaskCard, tally: &Tally, own: Option<Vec<Metric>>) -> Vec<Metric> {
+    let filter = card.filter.clone().unwrap_or_else(|| "none".to_owned());
+    if let Some(mut own) = own {
+        for metric in &mut own {
+            if metric.filter.is_empty() {
+                metric.filter.clone_from(&filter);
+            }
+        }
+        return own;
+    }
+    let place = |name: &str| {
+        card.metrics
+            .iter()
+            .position(|known| known.name == name)
+            .unwrap_or(usize::MAX)
+    };
+    let mut metrics: Vec<Metric> = tally
+        .estimates()
+        .map(|(name, group, estimate)| metric_of(name, &filter, group, estimate))
+        .collect();
+    metrics.sort_by_key(|metric| {
+        (
+            metric.group.is_some(),
+            place(&metric.name),
+            metric.name.clone(),
+            metric.group.clone(),
+        )
+    });
+    metrics
+}
+
+/// An estimate under a name.
+pub fn metric_of(name: &str, filter: &str, group: Option<&str>, estimate: Estimate) -> Metric {
+    Metric {
+        name: name.to_owned(),
+        filter: filter.to_owned(),
+        value: estimate.value,
+        stderr: estimate.stderr,
+        interval: estimate.interval,
+        count: estimate.count,
+        group: group.map(str::to_owned),
+    }
+}
+
+/// Everything that `results.json` says and that isn't a number over samples.
+pub struct Setting<'a> {
+    pub card: &'a TaskCard,
+    pub identity: &'a Value,
+    pub samples: usize,
+    pub selected: usize,
+    pub batch_size: String,
+    pub limit: Option<String>,
+    pub seed: Option<u64>,
+    pub device: Option<&'a str>,
+    pub precision: Option<&'a str>,
+    pub seconds: f64,
+}
+
+/// `results.json`.
+pub fn results(summary: &Summary, tally: &Tally, setting: &Setting) -> Value {
+    let task = summary.task.as_str();
+    let mut numbers = Map::from_iter([("alias".to_owned(), json!(task))]);
+    let mut breakdown: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for metric in &summary.metrics {
+        let into = match &metric.group {
+            Some(group) => breakdown.entry(group).or_default(),
+            None => &mut numbers,
+        };
+        let key = |name: &str| format!("{}{name},{}", metric.name, metric.filter);
+        into.insert(key(""), json!(metric.value));
+        into.insert(
+            key("_stderr"),
+            metric.stderr.map_or(json!("N/A"), |stderr| json!(stderr)),
+        );
+        into.insert(key("_ci95"), json!(metric.interval));
+        into.insert(key("_n"), json!(metric.count));
+    }
+    let higher: Map<String, Value> = setting
+        .card
+        .metrics
+        .iter()
+        .map(|metric| (metric.name.clone(), json!(metric.higher_is_better)))
+        .collect();
+    let answered = tally.finished - tally.failed;
+    json!({
+        "results": { task: numbers },
+        "breakdown": { task: breakdown },
+        "configs": { task: {
+            "task": task, "num_fewshot": summary.shots, "metadata": { "version": summary.version },
+            "split": setting.card.split, "settings": setting.identity["task"]["settings"],
+        } },
+        "versions": { task: summary.version },
+        "n-shot": { task: summary.shots },
+        "higher_is_better": { task: higher },
+        "n-samples": { task: { "original": setting.samples, "effective": setting.selected } },
+        "config": {
+            "model": summary.model, "model_args": setting.identity["model"]["settings"], "batch_size": setting.batch_size,
+            "device": setting.device, "model_dtype": setting.precision, "limit": setting.limit, "random_seed": setting.seed,
+        },
+        "model_name": summary.model,
+        "model_source": setting.identity["model"]["plugin"],
+        "date": unix_seconds(),
+        "total_evaluation_time_seconds": setting.seconds,
+        "host": {
+            "version": env!("CARGO_PKG_VERSION"),
+            "suspect": summary.suspicions,
+            "marks": summary.marks,
+            "input": tally.inputs,
+            "counts": {
+                "finished": tally.finished, "answered": answered, "failed": tally.failed,
+                "no_answer": tally.no_answer, "unscored": tally.unscored,
+            },
+            "coverage": if tally.finished == 0 { Value::Null } else {
+                json!((answered - tally.no_answer.min(answered)) as f64 / tally.finished as f64)
+            },
+            "errors": tally.errors.iter().map(|(code, (count, example))| (code.clone(), json!({ "count": count, "example": example }))).collect::<Map<_, _>>(),
+            "identity": setting.identity,
+        },
+    })
+}
+
+/// `timing.json`.
+pub fn timing(tally: &mut Tally, inference_seconds: f64, peaks: &Value) -> Value {
+    let latency = tally.latency();
+    let first = tally.first_token();
+    let mut timing = Map::from_iter([("inference_total_seconds".to_owned(), json!(inference_seconds))]);
+    for (prefix, latency) in [("inference_latency_ms", latency), ("ttft_ms", first)] {
+        let Some(latency) = latency else { continue };
+        for (name, value) in [
+            ("avg", latency.avg),
+            ("p50", latency.p50),
+            ("p90", latency.p90),
+            ("p95", latency.p95),
+            ("p99", latency.p99),
+        ] {
+            timing.insert(format!("{prefix}_{name}"), json!(value));
+        }
+    }
+    let answered = tally.finished - tally.failed;
+    timing.insert("samples".to_owned(), json!(tally.finished));
+    timing.insert("prompt_tokens".to_owned(), json!(tally.prompt_tokens));
+    timing.insert("generated_tokens".to_owned(), json!(tally.generated_tokens));
+    if inference_seconds > 0.0 && answered > 0 {
+        timing.insert(
+            "samples_per_second".to_owned(),
+            json!(answered as f64 / inference_seconds),
+        );
+        timing.insert(
+            "generated_tokens_per_second".to_owned(),
+            json!(tally.generated_tokens as f64 / inference_seconds),
+        );
+    }
+    timing.insert("peak_memory_bytes".to_owned(), peaks.clone());
+    Value::Object(timing)
+}
+
+fn unix_seconds() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0.0, |time| time.as_secs_f64())
+}
+
+/// The table that a command prints, and the notes that belong under it.
+pub fn table(summaries: &[Summary], groups: bool) -> String {
+    let mut table = Table::new(&[
+        ("Tasks", Align::Left),
+        ("Version", Align::Right),
+        ("Filter", Align::Left),
+        ("n-shot", Align::Right),
+        ("Metric", Align::Left),
+        ("", Align::Left),
+        ("Value", Align::Right),
+        ("", Align::Left),
+        ("Stderr", Align::Right),
+        ("95% interval", Align::Left),
+        ("n", Align::Right),
+        ("Model", Align::Left),
+    ]);
+    let mut notes = Vec::new();
+    for summary in summaries {
+        let suspect = !summary.suspicions.is_empty();
+        for metric in summary.metrics.iter().filter(|metric| groups || metric.group.is_none()) {
+            let name = match &metric.group {
+                None => summary.task.clone(),
+                Some(group) => format!(" - {group}"),
+            };
+            let number = |value: f64| {
+                if value.is_nan() {
+                    "NaN".to_owned()
+                } else {
+                    format!("{value:.4}")
+                }
+            };
+            table.row([
+                name,
+                summary.version.clone(),
+                metric.filter.clone(),
+                summary.shots.to_string(),
+                metric.name.clone(),
+                String::new(),
+                number(metric.value) + if suspect { " (suspect)" } else { "" },
+                "±".to_owned(),
+                metric.stderr.map_or_else(|| "N/A".to_owned(), number),
+                metric
+                    .interval
+                    .map_or_else(|| "N/A".to_owned(), |(low, high)| format!("{low:.4} to {high:.4}")),
+                metric.count.to_string(),
+                summary.model.clone(),
+            ]);
+        }
+        let pair = format!("{} on {}", summary.model, summary.task);
+        notes.extend(summary.suspicions.iter().map(|why| format!("suspect: {pair}: {why}")));
+        notes.extend(summary.marks.iter().map(|mark| format!("note: {pair}: {mark}")));
+    }
+    let mut text = if table.is_empty() {
+        String::new()
+    } else {
+        table.render()
+    };
+    if !notes.is_empty() {
+        text += &format!("\n{}\n", notes.join("\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suspect_number_is_never_printed_as_if_nothing_had_happened() {
+        let metric = Metric {
+            name: "acc".to_owned(),
+            filter: "none".to_owned(),
+            value: 0.25,
+            count: 8,
+            ..Metric::default()
+        };
+        let mut summary = Summary {
+            model: "m".to_owned(),
+            task: "t".to_owned(),
+            metrics: vec![metric],
+            ..Summary::default()
+        };
+        assert!(!table(&[summary.clone()], false).contains("suspect"));
+        summary.suspicions = vec!["NaN logits in 3 of 8 replies".to_owned()];
+        let text = table(&[summary], false);
+        assert!(
+            text.contains("0.2500 (suspect)") && text.contains("suspect: m on t: NaN logits in 3 of 8 replies"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,256 @@
+//! What many records come to: means, counts, times, and the signs that something is wrong with them.
+
+use super::record::{Input, Record};
+use super::statistics::{Estimate, Latency, Mean};
+use plugin_api::Status;
+use std::collections::BTreeMap;
+
+/// Everything that results and the table are made of. Adding a record keeps none of its text.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub finished: u64,
+    pub failed: u64,
+    pub no_answer: u64,
+    pub unscored: u64,
+    pub prompt_tokens: u64,
+    pub generated_tokens: u64,
+    pub inputs: BTreeMap<Input, u64>,
+    pub errors: BTreeMap<String, (u64, String)>,
+    flags: BTreeMap<String, u64>,
+    means: BTreeMap<(String, Option<String>), Mean>,
+    latencies: Vec<f64>,
+    first_tokens: Vec<f64>,
+    sessions: BTreeMap<u64, f64>,
+    sameness: Sameness,
+}
+
+/// Whether all answers are the same though the targets are not.
+#[derive(Debug, Default)]
+struct Sameness {
+    answer: Option<String>,
+    target: Option<String>,
+    answers_differ: bool,
+    targets_differ: bool,
+    count: u64,
+}
+
+impl Sameness {
+    fn add(&mut self, answer: &str, target: &str) {
+        self.count += 1;
+        let first = self.answer.get_or_insert_with(|| answer.to_owned());
+        self.answers_differ |= first != answer;
+        let first = self.target.get_or_insert_with(|| target.to_owned());
+        self.targets_differ |= first != target;
+    }
+}
+
+/// Fewer samples than this say nothing about a model that always answers alike.
+const ENOUGH_TO_JUDGE: u64 = 8;
+
+impl Tally {
+    pub fn add(&mut self, record: &Record) {
+        self.finished += 1;
+        let last = self.sessions.entry(record.session).or_default();
+        *last = last.max(record.at_ms);
+        *self.inputs.entry(record.input).or_default() += 1;
+        if let Some(error) = &record.error {
+            self.failed += 1;
+            let (count, example) = self.errors.entry(error.code.clone()).or_default();
+            *count += 1;
+            if example.is_empty() {
+                *example = format!("{}: {}", record.sample_id, error.message);
+            }
+            return;
+        }
+        self.latencies.push(record.latency_ms);
+        self.first_tokens.extend(record.ttft_ms);
+        self.prompt_tokens += u64::from(record.prompt_tokens);
+        self.generated_tokens += u64::from(record.generated_tokens);
+        for flag in &record.flags {
+            *self.flags.entry(flag.clone()).or_default() += 1;
+        }
+        match record.status {
+            Status::NoAnswer => self.no_answer += 1,
+            Status::Unscored => self.unscored += 1,
+            _ => {}
+        }
+        if let Some(answer) = settled_answer(record) {
+            self.sameness.add(&answer, &record.target.to_string());
+        }
+        if record.status == Status::Unscored {
+            return;
+        }
+        for (name, value) in &record.metrics {
+            let value = value.as_f64().unwrap_or(f64::NAN);
+            self.add_value(name, value, record);
+        }
+    }
+
+    /// Adds a number that doesn't stand in the record itself, a judge's for instance.
+    pub fn add_value(&mut self, name: &str, value: f64, record: &Record) {
+        let cluster = record.cluster.as_deref();
+        let of = |group: Option<String>| (name.to_owned(), group);
+        self.means.entry(of(None)).or_insert_with(Mean::new).add(value, cluster);
+        for (group, member) in &record.groups {
+            let key = of(Some(format!("{group}={member}")));
+            self.means.entry(key).or_insert_with(Mean::new).add(value, cluster);
+        }
+    }
+
+    /// Means by metric and group; the whole stands before its groups.
+    pub fn estimates(&self) -> impl Iterator<Item = (&str, Option<&str>, Estimate)> {
+        self.means
+            .iter()
+            .map(|((name, group), mean)| (name.as_str(), group.as_deref(), mean.estimate()))
+    }
+
+    pub fn estimate(&self, name: &str) -> Option<Estimate> {
+        self.means.get(&(name.to_owned(), None)).map(Mean::estimate)
+    }
+
+    /// How long models were at work, over all stretches of the run.
+    pub fn inference_seconds(&self) -> f64 {
+        self.sessions.values().sum::<f64>() / 1000.0
+    }
+
+    pub fn latency(&mut self) -> Option<Latency> {
+        Latency::of(&mut self.latencies)
+    }
+
+    pub fn first_token(&mut self) -> Option<Latency> {
+        Latency::of(&mut self.first_tokens)
+    }
+
+    /// Why these numbers should not be trusted; empty when nothing was noticed.
+    pub fn suspicions(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let answered = self.finished - self.failed;
+        for (flag, count) in &self.flags {
+            let what = match flag.as_str() {
+                "nan-logits" => "NaN logits",
+                "repetition" if count * 5 < answered => continue, // one reply in five may ramble
+                "repetition" => "one token or phrase repeated to the end",
+                _ => continue,
+            };
+            reasons.push(format!("{what} in {count} of {answered} replies"));
+        }
+        let same = &self.sameness;
+        if same.count >= ENOUGH_TO_JUDGE && !same.answers_differ && same.targets_differ {
+            let answer: String = same.answer.iter().flat_map(|text| text.chars()).take(40).collect();
+            reasons.push(format!("the same answer (`{answer}`) to all {} samples", same.count));
+        }
+        if self.finished > 0 && answered == 0 {
+            reasons.push("every sample failed".to_owned());
+        }
+        if self
+            .estimates()
+            .any(|(_, group, estimate)| group.is_none() && estimate.value.is_nan() && estimate.count > 0)
+        {
+            reasons.push("a score was not a number".to_owned());
+        }
+        reasons
+    }
+}
+
+/// What the reply came to: the parsed answer, the likeliest option, or the text.
+fn settled_answer(record: &Record) -> Option<String> {
+    let reply = record.reply.as_ref()?;
+    record
+        .answer()
+        .or_else(|| reply.best_option().map(|best| format!("option {}", best + 1)))
+        .or_else(|| Some(reply.text.clone()))
+}
+
+/// True for text that ends in one token or phrase over and over, as broken weights write it.
+pub fn repeats_itself(text: &str) -> bool {
+    const LEAST_REPEATS: usize = 8;
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let repeated = |period: usize| {
+        let tail = words.len().saturating_sub(period * LEAST_REPEATS);
+        words.len() >= period * LEAST_REPEATS
+            && words[tail..]
+                .chunks(period)
+                .all(|chunk| chunk == &words[words.len() - period..])
+    };
+    if (1..=4).any(repeated) {
+        return true;
+    }
+    let characters: Vec<char> = text.trim().chars().rev().take(64).collect();
+    let run = characters.iter().take_while(|c| Some(*c) == characters.first()).count();
+    run >= 24
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugin_api::{Reply, Score};
+
+    fn record(answer: &str, target: &str, right: bool) -> Record {
+        let mut record = Record {
+            target: target.into(),
+            ..Record::default()
+        };
+        record.of_reply(Reply::text(answer));
+        record.of_score(Score::graded(right).with_answer(answer));
+        record
+    }
+
+    fn tally(records: impl IntoIterator<Item = Record>) -> Tally {
+        let mut tally = Tally::default();
+        records.into_iter().for_each(|record| tally.add(&record));
+        tally
+    }
+
+    #[test]
+    fn the_same_answer_to_everything_is_suspect() {
+        let always_a = (0..8).map(|i| record("A", ["A", "B"][i % 2], i % 2 == 0));
+        assert_eq!(tally(always_a).suspicions(), ["the same answer (`A`) to all 8 samples"]);
+        let varied = (0..8).map(|i| record(["A", "B"][i % 2], ["A", "B"][i % 2], true));
+        assert!(tally(varied).suspicions().is_empty());
+        let rightly_a = (0..8).map(|_| record("A", "A", true));
+        assert!(tally(rightly_a).suspicions().is_empty());
+    }
+
+    #[test]
+    fn nan_logits_and_repetition_are_suspect() {
+        let nan = Record {
+            flags: vec!["nan-logits".to_owned()],
+            ..record("A", "A", true)
+        };
+        assert_eq!(tally([nan]).suspicions(), ["NaN logits in 1 of 1 replies"]);
+    }
+
+    #[test]
+    fn errors_count_apart_and_give_no_numbers() {
+        let mut failed = record("A", "A", true);
+        failed.error = Some(super::super::record::RecordedError {
+            code: "clip".to_owned(),
+            ..Default::default()
+        });
+        let tally = tally([failed, record("A", "B", false)]);
+        assert_eq!((tally.finished, tally.failed), (2, 1));
+        let estimate = tally.estimate("acc").unwrap();
+        assert_eq!((estimate.value, estimate.count), (0.0, 1));
+    }
+
+    #[test]
+    fn text_that_never_ends_is_told_from_text_that_repeats_a_little() {
+        for text in [
+            "no no no no no no no no",
+            "the cat the cat the cat the cat the cat the cat the cat the cat",
+            &"!".repeat(30),
+            &"好".repeat(40),
+        ] {
+            assert!(repeats_itself(text), "{text}");
+        }
+        for text in [
+            "",
+            "A",
+            "no no no",
+            "The answer is A because A is what the question asks for.",
+            "-----",
+        ] {
+            assert!(!repeats_itself(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Judging a run: verdicts lie beside the records in `verdicts.jsonl`, so that a run can be judged later, again, and by
+//! several judges, without the model.
+
+use super::directory::{RecordReader, RunDirectory};
+use super::prepare::recorded_prompt;
+use super::record::{Record, hash_json};
+use super::statistics::Mean;
+use crate::failure::{Doing, Exit, Result};
+use plugin_api::client::JudgeClient;
+use plugin_api::{Callbacks, Case, Error, Metric, Parcel, Ruling, Silent, Verdict};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// One line of `verdicts.jsonl`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Line {
+    /// The record that was judged.
+    key: String,
+    judge: String,
+    /// The judge's settings, version and plugin as a hash: another judge judges again.
+    judge_hash: String,
+    verdict: Verdict,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<super::record::RecordedError>,
+}
+
+/// What a judge's rulings came to.
+#[derive(Debug, Default)]
+pub struct Judged {
+    pub metric: Metric,
+    pub unscored: u64,
+    pub failed: u64,
+    pub dollars: f64,
+}
+
+/// A judge with the name and identity that its verdicts are kept under.
+pub struct Judging<'a> {
+    pub name: &'a str,
+    pub judge: &'a JudgeClient,
+    pub identity: &'a Value,
+    pub stop: &'a AtomicBool,
+}
+
+struct HostOfJudge<'a>(&'a AtomicBool);
+
+impl Callbacks for HostOfJudge<'_> {
+    fn ask(&self, what: &str, input: Parcel) -> plugin_api::Result<Parcel> {
+        Silent.ask(what, input)
+    }
+
+    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+        !self.stop_asked()
+    }
+
+    fn stop_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Judging<'_> {
+    /// Judges the records at these places, except those that this very judge has judged before.
+    pub fn run(&self, run: &RunDirectory, places: &[u64], tick: &(dyn Fn() + Sync)) -> Result<Judged> {
+        let card = self.judge.card()?;
+        let hash = hash_json(&json!([self.identity, card.version]));
+        let path = run.path.join("verdicts.jsonl");
+        let failed = || format!("cannot write `{}`", path.display());
+        let known = known_verdicts(&path, &hash)?;
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .or_fail(Exit::Missing, failed)?;
+        let file = Mutex::new(file);
+        let judged = Mutex::new((Mean::new(), Judged::default()));
+        let next = AtomicUsize::new(0);
+        let threads = card.batch.clamp(1, 32) as usize;
+        let work = || -> Result<()> {
+            let mut reader = RecordReader::open(&run.samples())?;
+            while let Some(place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if self.stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let record = reader.read_at(*place)?;
+                tick();
+                if record.error.is_some() {
+                    continue;
+                }
+                let (verdict, error) = match known.get(&record.key) {
+                    Some(verdict) => (verdict.clone(), None),
+                    None => {
+                        let (verdict, error) = self.rule(&record);
+                        let line = Line {
+                            key: record.key.clone(),
+                            judge: self.name.to_owned(),
+                            judge_hash: hash.clone(),
+                            verdict: verdict.clone(),
+                            error: error.as_ref().map(Into::into),
+                        };
+                        let mut bytes = serde_json::to_vec(&line).or_fail(Exit::Missing, failed)?;
+                        bytes.push(b'\n');
+                        let mut file = file.lock().unwrap_or_else(|poison| poison.into_inner());
+                        file.write_all(&bytes).or_fail(Exit::Missing, failed)?;
+                        (verdict, error)
+                    }
+                };
+                let mut judged = judged.lock().unwrap_or_else(|poison| poison.into_inner());
+                judged.1.failed += u64::from(error.is_some());
+                judged.1.dollars += verdict.cost.dollars;
+                match (verdict.ruling, verdict.value) {
+                    (Ruling::Right | Ruling::Wrong | Ruling::Tie, Some(value)) => {
+                        judged.0.add(value, record.cluster.as_deref())
+                    }
+                    _ => judged.1.unscored += 1,
+                }
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let joined = workers.into_iter().map(|worker| {
+                worker
+                    .join()
+                    .unwrap_or_else(|_| Err(Error::msg("a judging thread panicked").into()))
+            });
+            joined.collect::<Result<Vec<()>>>()
+        })?;
+        let (mean, mut judged) = judged.into_inner().unwrap_or_else(|poison| poison.into_inner());
+        judged.metric = super::results::metric_of(self.name, "judge", None, mean.estimate());
+        Ok(judged)
+    }
+
+    fn rule(&self, record: &Record) -> (Verdict, Option<Error>) {
+        let case = Case {
+            sample: record.sample(),
+            prompt: recorded_prompt(&record.arguments),
+            reply: record.reply.clone().unwrap_or_default(),
+            score: Some(record.score()),
+            other: None,
+        };
+        match self.judge.judge(&case, &HostOfJudge(self.stop)) {
+            Ok(verdict) => (verdict, None),
+            // A judge that fails has not ruled; the sample stays unscored and is counted.
+            Err(error) => (Verdict::unscored(error.to_string()), Some(error)),
+        }
+    }
+}
+
+/// Verdicts of this judge by record. Those that failed are asked for again, and a torn last line is passed over.
+fn known_verdicts(path: &std::path::Path, hash: &str) -> Result<HashMap<String, Verdict>> {
+    let mut known = HashMap::new();
+    let Ok(file) = std::fs::OpenOptions::new().read(true).write(true).open(path) else {
+        return Ok(known);
+    };
+    let failed = || format!("cannot read `{}`", path.display());
+    let mut reader = BufReader::new(&file);
+    let (mut line, mut whole) = (Vec::new(), 0);
+    while reader.read_until(b'\n', &mut line).or_fail(Exit::Missing, failed)? > 0 {
+        if line.last() != Some(&b'\n') {
+            file.set_len(whole).or_fail(Exit::Missing, failed)?;
+            break;
+        }
+        whole += line.len() as u64;
+        if let Ok(read) = serde_json::from_slice::<Line>(&line) {
+            if read.judge_hash == hash && read.error.is_none() {
+                known.insert(read.key, read.verdict);
+            }
+        }
+        line.clear();
+    }
+    Ok(known)
+}
