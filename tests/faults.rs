@@ -2,10 +2,11 @@
 
 use crate::support::{BOTH, adapter, ask, settings, spec};
 use host::failure::Exit;
-use host::plugin::OpenAdapter;
+use host::plugin::{OpenAdapter, WorkerControl};
 use host::registry::spec::{Isolation, PluginSpec};
 use plugin_api::client::{Given, ModelClient, Serving};
 use plugin_api::{Callbacks, Code, Error, Kind, Message, Parcel, Prompt, Reply, Result};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -201,14 +202,14 @@ fn memory_has_a_limit() {
 #[test]
 fn a_hang_ends_at_its_deadline() {
     let spec = PluginSpec {
-        deadline: Some(Duration::from_millis(300)),
+        deadline: Some(Duration::from_secs(1)),
         ..worker()
     };
     check(
         &spec,
         "hang",
         Code::DEADLINE,
-        &["plugin `broken` did not finish `reply` within 300ms and was ended"],
+        &["plugin `broken` did not finish `reply` within 1s and was ended"],
     );
 }
 
@@ -457,6 +458,44 @@ fn a_worker_leaves_when_its_adapter_is_dropped() {
     wait_until_dead(pid);
 }
 
+fn kill_from_outside(pid: u32) {
+    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();
+    assert!(killed.is_ok_and(|status| status.success()));
+}
+
+#[test]
+fn an_idle_worker_that_died_is_replaced_unnoticed() {
+    let adapter = broken(&worker(), "panic");
+    let control = adapter.control.clone().expect("it is a worker");
+    let first = control.pid().expect("it lives");
+    kill_from_outside(first);
+    let until = Instant::now() + Duration::from_secs(5);
+    while control.pid().is_some() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(ask(&adapter, "fine").expect("an answer").text, "fine");
+    assert!(control.pid().is_some_and(|second| second != first));
+}
+
+#[test]
+fn programs_that_a_plugin_started_end_with_its_worker() {
+    let ways: [fn(&dyn WorkerControl); 2] = [
+        |worker| worker.kill(Error::msg("enough")),
+        |worker| kill_from_outside(worker.pid().expect("it lives")),
+    ];
+    for end in ways {
+        let adapter = broken(&worker(), "helper");
+        let helper: u32 = ask(&adapter, "boom")
+            .expect("an answer")
+            .text
+            .parse()
+            .expect("a process id");
+        assert!(alive(helper));
+        end(&*adapter.control.expect("it is a worker"));
+        wait_until_dead(helper);
+    }
+}
+
 /// Started as a process of its own by the next test: a host whose worker is in an endless call.
 #[test]
 #[ignore = "not a test: a host that is killed"]
@@ -478,7 +517,7 @@ fn a_host_to_be_killed() {
 fn a_killed_host_leaves_no_worker_behind() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("pid");
-    let mut host = std::process::Command::new(std::env::current_exe().expect("this file"))
+    let mut host = Command::new(std::env::current_exe().expect("this file"))
         .args(["--exact", "faults::a_host_to_be_killed", "--ignored"])
         .env("WORKER_PID_FILE", &file)
         .stdout(std::process::Stdio::null())

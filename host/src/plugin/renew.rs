@@ -172,7 +172,12 @@ struct Watched<'a> {
 
 impl Callbacks for Watched<'_> {
     fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
-        self.host.ask(what, input)
+        // A judge that passes on that its grader panicked did not panic itself.
+        let unlike_its_own = |error: Error| match error.code {
+            Code::PANIC | Code::POISONED => error.code(Code::OTHER),
+            _ => error,
+        };
+        self.host.ask(what, input).map_err(unlike_its_own)
     }
 
     fn emit(&self, what: &str, note: Parcel) -> bool {
@@ -225,7 +230,6 @@ impl Instance for InProcess {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plugin_api::Silent;
     use std::sync::atomic::AtomicU32;
 
     /// Panics, as layer 1 reports it, at the method `boom`; is poisoned afterwards.
@@ -241,6 +245,7 @@ mod tests {
             }
             match method {
                 "fine" => Ok(Parcel::default()),
+                "ask" => host.ask("what panics", Parcel::default()),
                 "reply and boom" => {
                     host.emit("reply", Parcel::default());
                     self.call("boom", Parcel::default(), host)
@@ -250,6 +255,23 @@ mod tests {
                     Err(Error::new(Code::PANIC, "panicked"))
                 }
             }
+        }
+    }
+
+    /// A host whose answers come from another adapter, which panics.
+    struct PanicsElsewhere;
+
+    impl Callbacks for PanicsElsewhere {
+        fn ask(&self, _what: &str, _input: Parcel) -> Result<Parcel> {
+            Err(Error::new(Code::PANIC, "panicked elsewhere"))
+        }
+
+        fn emit(&self, _what: &str, _note: Parcel) -> bool {
+            true
+        }
+
+        fn stop_asked(&self) -> bool {
+            false
         }
     }
 
@@ -265,7 +287,7 @@ mod tests {
             Ok(instance)
         };
         let adapter = Renewing::new("model `m`".to_owned(), Box::new(make)).expect("made");
-        let call = |method: &&str| match adapter.call(method, Parcel::default(), &Silent) {
+        let call = |method: &&str| match adapter.call(method, Parcel::default(), &PanicsElsewhere) {
             Ok(_) => "fine".to_owned(),
             Err(error) => error.to_string(),
         };
@@ -276,6 +298,11 @@ mod tests {
     #[test]
     fn it_is_made_anew_after_a_panic() {
         check(&["fine", "boom", "fine"], &["fine", "panicked", "fine"], 2);
+    }
+
+    #[test]
+    fn a_panic_that_it_was_told_of_is_not_its_own() {
+        check(&["ask"; 7], &["panicked elsewhere"; 7], 1);
     }
 
     #[test]

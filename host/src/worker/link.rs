@@ -1,30 +1,26 @@
 //! The host's end of a worker: starts it, carries calls there and callbacks back, and says how it ended.
 //!
-//! One thread reads what the worker sends and hands it to the calls it belongs to; each call's own thread serves the
-//! callbacks, and looks every few milliseconds whether it should stop or its time is over.
+//! One thread reads what the worker sends and hands it to the calls it belongs to; each call's own thread attends to it.
 
+use super::attend::Attendant;
 use super::death::{Death, LastLines};
 use super::frame::{self, Failed, Head, MAKING, PROTOCOL, Start};
 use crate::plugin::{Instance, WorkerControl, log, trust::Admitted};
 use crate::registry::spec::PluginSpec;
 use plugin_api::{Adapter, Callbacks, Code, Context, Error, Kind, Level, Parcel, Result, Settings, Silent};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle, Scope};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How often a pending call looks whether it should stop.
-const GLANCE: Duration = Duration::from_millis(20);
-/// The longest that a request for the next job is left waiting in the host. The worker asks again, and a worker's death is noticed meanwhile.
-const LONGEST_WAIT_MS: u64 = 100;
 /// How long a worker may take to leave after it was told to.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a process may live on after its end of the socket was closed.
@@ -48,10 +44,10 @@ pub(crate) struct Link {
     deadline: Option<Duration>,
 }
 
-struct Shared {
-    plugin: String,
+pub(super) struct Shared {
+    pub plugin: String,
     memory: Option<u64>,
-    child: Mutex<Child>,
+    process: Mutex<Process>,
     writer: Mutex<UnixStream>,
     calls: Mutex<Calls>,
     next: AtomicU64,
@@ -65,14 +61,14 @@ struct Calls {
     end: Option<End>,
 }
 
-enum Event {
+pub(super) enum Event {
     Frame(Head, Parcel),
     Over(End),
 }
 
 /// Why a worker takes no more calls.
 #[derive(Clone)]
-enum End {
+pub(super) enum End {
     Killed(Error),
     Died(Death),
 }
@@ -91,7 +87,7 @@ impl Link {
         let shared = Arc::new(Shared {
             plugin: spec.name.clone(),
             memory: spec.memory,
-            child: Mutex::new(child),
+            process: Mutex::new(Process { child, reaped: false }),
             writer: Mutex::new(socket),
             calls: Mutex::default(),
             next: AtomicU64::new(MAKING + 1),
@@ -200,7 +196,7 @@ impl WorkerControl for Link {
     }
 
     fn pid(&self) -> Option<u32> {
-        (!*locked(&self.shared.gone.0)).then(|| locked(&self.shared.child).id())
+        (!*locked(&self.shared.gone.0)).then(|| locked(&self.shared.process).child.id())
     }
 
     fn peak_memory_bytes(&self) -> Option<u64> {
@@ -221,17 +217,32 @@ impl Drop for Link {
             let (gone, bell) = &shared.gone;
             let _ = bell.wait_timeout_while(locked(gone), FAREWELL, |gone| !*gone);
         }
-        let _ = locked(&shared.child).kill();
+        locked(&shared.process).kill();
+    }
+}
+
+struct Process {
+    child: Child,
+    /// Its end was noted; from then on its number may be another process's.
+    reaped: bool,
+}
+
+impl Process {
+    /// Ends it, and the programs that its plugin started.
+    fn kill(&mut self) {
+        if !self.reaped {
+            let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        }
     }
 }
 
 impl Shared {
     /// Sends a frame. When the worker is gone, the reading thread tells the calls so.
-    fn send(&self, bytes: &[u8]) {
+    pub(super) fn send(&self, bytes: &[u8]) {
         let _ = frame::write(&mut *locked(&self.writer), bytes);
     }
 
-    fn answer(&self, id: u64, go_on: bool, outcome: Result<Parcel>) {
+    pub(super) fn answer(&self, id: u64, go_on: bool, outcome: Result<Parcel>) {
         let (parcel, failed) = match outcome {
             Ok(parcel) => (parcel, None),
             Err(error) => (Parcel::default(), Some(Failed::from(error))),
@@ -245,7 +256,7 @@ impl Shared {
         }
     }
 
-    fn error(&self, end: &End, method: &str) -> Error {
+    pub(super) fn error(&self, end: &End, method: &str) -> Error {
         match end {
             End::Killed(why) => why.clone(),
             End::Died(death) => death.error(&self.plugin, method),
@@ -253,7 +264,7 @@ impl Shared {
     }
 
     /// Ends the process, if it still lives, and all pending calls at once. The first reason counts.
-    fn end(&self, end: End) {
+    pub(super) fn end(&self, end: End) {
         let pending = {
             let mut calls = locked(&self.calls);
             let end = calls.end.get_or_insert(end).clone();
@@ -263,7 +274,7 @@ impl Shared {
                 .map(move |call| (call, end.clone()))
                 .collect::<Vec<_>>()
         };
-        let _ = locked(&self.child).kill();
+        locked(&self.process).kill();
         for (call, end) in pending {
             let _ = call.send(Event::Over(end));
         }
@@ -298,21 +309,22 @@ impl Shared {
         self.end(End::Died(death));
     }
 
-    /// How the process ended; it is ended when it lives on without its socket.
+    /// How the process ended; none when it lived on without its socket.
     fn last_status(&self) -> Option<ExitStatus> {
+        let pid = Pid::from_child(&locked(&self.process).child);
+        let looking = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let until = Instant::now() + AFTERLIFE;
-        loop {
-            match locked(&self.child).try_wait() {
-                Ok(Some(status)) => return Some(status),
-                Ok(None) if Instant::now() < until => {}
-                _ => break,
+        let ended = loop {
+            match rustix::process::waitid(WaitId::Pid(pid), looking) {
+                Ok(Some(_)) => break true,
+                Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(1)),
+                _ => break false,
             }
-            thread::sleep(Duration::from_millis(1));
-        }
-        let mut child = locked(&self.child);
-        let _ = child.kill();
-        let _ = child.wait();
-        None
+        };
+        let mut process = locked(&self.process);
+        process.kill();
+        process.reaped = true;
+        process.child.wait().ok().filter(|_| ended)
     }
 
     fn dispatch(&self, head: Head, parcel: Parcel) {
@@ -330,93 +342,6 @@ impl Shared {
             self.answer(id, false, Err(over));
         }
     }
-}
-
-/// Serves the callbacks of one call.
-struct Attendant<'a> {
-    shared: &'a Shared,
-    call: u64,
-    method: &'a str,
-    host: &'a dyn Callbacks,
-    panicked: AtomicBool,
-    deadline: Option<(Instant, Duration)>,
-}
-
-impl Attendant<'_> {
-    fn serve<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, events: &Receiver<Event>) -> Result<Parcel> {
-        let mut last_glance = Instant::now();
-        let mut cancelled = false;
-        loop {
-            match events.recv_timeout(GLANCE) {
-                Ok(Event::Frame(Head::Done { failed, .. }, parcel)) => {
-                    return failed.map_or(Ok(parcel), |failed| Err(failed.into()));
-                }
-                Ok(Event::Frame(Head::Emit { id, what, .. }, parcel)) => {
-                    let go_on = self.guarded(false, |host| host.emit(&what, parcel));
-                    self.shared.answer(id, go_on, Ok(Parcel::default()));
-                }
-                // An answer may take long (another model's reply), and the plugin may have more threads that talk to us.
-                Ok(Event::Frame(Head::Ask { id, what, .. }, parcel)) => {
-                    scope.spawn(move || {
-                        let failed = || Err(Error::msg(format!("the host panicked while it was asked for `{what}`")));
-                        let input = with_short_wait(&what, parcel);
-                        let answer = self.guarded(None, |host| Some(host.ask(&what, input)));
-                        self.shared.answer(id, true, answer.unwrap_or_else(failed));
-                    });
-                }
-                Ok(Event::Frame(..)) | Err(RecvTimeoutError::Timeout) => {}
-                Ok(Event::Over(end)) => return Err(self.shared.error(&end, self.method)),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Error::new(
-                        Code::DIED,
-                        format!("plugin `{}` is gone", self.shared.plugin),
-                    ));
-                }
-            }
-            if last_glance.elapsed() >= GLANCE {
-                last_glance = Instant::now();
-                self.glance(&mut cancelled);
-            }
-        }
-    }
-
-    /// Passes on that the call should stop; ends the worker when its time is over.
-    fn glance(&self, cancelled: &mut bool) {
-        if !*cancelled && self.guarded(true, |host| host.stop_asked()) {
-            *cancelled = true;
-            if let Ok(bytes) = frame::encode(&Head::Cancel { call: self.call }, &Parcel::default()) {
-                self.shared.send(&bytes);
-            }
-        }
-        if let Some((until, time)) = self.deadline
-            && Instant::now() >= until
-        {
-            let (plugin, method) = (&self.shared.plugin, self.method);
-            let message = format!("plugin `{plugin}` did not finish `{method}` within {time:?} and was ended");
-            self.shared.end(End::Killed(Error::new(Code::DEADLINE, message)));
-        }
-    }
-
-    /// A panic of the host's own code becomes this call's error, as it does for a plugin in this process.
-    fn guarded<T>(&self, otherwise: T, work: impl FnOnce(&dyn Callbacks) -> T) -> T {
-        catch_unwind(AssertUnwindSafe(|| work(self.host))).unwrap_or_else(|payload| {
-            std::mem::forget(payload);
-            self.panicked.store(true, Ordering::Release);
-            otherwise
-        })
-    }
-}
-
-/// Shortens the time that a request for the next job may wait. To hear "later" early is always allowed.
-fn with_short_wait(what: &str, mut parcel: Parcel) -> Parcel {
-    if what == "job"
-        && let Ok(mut request) = parcel.read::<serde_json::Map<String, serde_json::Value>>()
-        && request.get("wait_ms").and_then(|ms| ms.as_u64()) > Some(LONGEST_WAIT_MS)
-    {
-        request.insert("wait_ms".to_owned(), LONGEST_WAIT_MS.into());
-        parcel.json = serde_json::Value::Object(request).to_string();
-    }
-    parcel
 }
 
 /// Passes what the worker prints on to the log, and keeps the last of it.

@@ -4,6 +4,7 @@
 //! sealed copy, and a pipe for what it prints. Each adapter gets its own, so that one that dies takes nobody along.
 //! It is fault isolation and no sandbox: a worker has all rights of the user.
 
+mod attend;
 mod child;
 mod death;
 mod frame;
