@@ -148,17 +148,19 @@ impl Kept {
         }
     }
 
-    /// Takes the next `frames` frames of the stream and keeps what is wanted of them.
+    /// Takes the next frames of the stream and keeps what is wanted of them.
     /// False: they would make the clip longer than the limit.
-    fn take(&mut self, frames: usize, mono: impl Fn(usize) -> f32) -> bool {
-        let skip = self.from.saturating_sub(self.at).min(frames as u64) as usize;
-        let end = self.to.saturating_sub(self.at).min(frames as u64) as usize;
-        self.at = self.at.saturating_add(frames as u64);
-        if self.samples.len() + end.saturating_sub(skip) > self.limit {
-            return false;
+    fn take(&mut self, mono: &[f32]) -> bool {
+        let frames = mono.len() as u64;
+        let end = self.to.saturating_sub(self.at).min(frames) as usize;
+        let skip = self.from.saturating_sub(self.at).min(end as u64) as usize;
+        self.at = self.at.saturating_add(frames);
+        let wanted = &mono[skip..end];
+        let fits = self.samples.len() + wanted.len() <= self.limit;
+        if fits {
+            self.samples.extend_from_slice(wanted);
         }
-        self.samples.extend((skip..end).map(mono));
-        true
+        fits
     }
 }
 
@@ -219,7 +221,8 @@ fn decode_packets(clip: &mut Opened<'_>, kept: &mut Kept, wanted: &Wanted) -> Re
             {
                 lost += 1;
                 // The clock of every lossy format read here ticks once a frame, m4a's nearly always.
-                kept.take(usize::try_from(packet.dur.get()).unwrap_or(usize::MAX), |_| 0.0)
+                let frames = usize::try_from(packet.dur.get()).unwrap_or(usize::MAX);
+                frames <= kept.limit && kept.take(&vec![0.0; frames])
             }
             // A wav cut in the middle of a frame: the count of frames says it better.
             Err(SymphoniaError::IoError(error)) if error.kind() == ErrorKind::UnexpectedEof => {
@@ -246,8 +249,23 @@ fn keep_mono(buffer: &GenericAudioBufferRef<'_>, interleaved: &mut Vec<f32>, kep
     }
     kept.channels = u16::try_from(channels).unwrap_or(u16::MAX);
     buffer.copy_to_vec_interleaved(interleaved);
-    kept.take(buffer.frames(), |frame| {
-        let frame = &interleaved[frame * channels..][..channels];
-        frame.iter().sum::<f32>() / channels as f32
-    })
+    if channels > 1 {
+        mix_to_mono(interleaved, channels);
+    }
+    kept.take(interleaved)
+}
+
+/// The mean of each frame's channels, written to the front.
+///
+/// Plain indices, because this is the one loop over every sample that a debug build does not optimise.
+fn mix_to_mono(interleaved: &mut Vec<f32>, channels: usize) {
+    let frames = interleaved.len() / channels;
+    for frame in 0..frames {
+        let mut sum = 0.0;
+        for channel in 0..channels {
+            sum += interleaved[frame * channels + channel];
+        }
+        interleaved[frame] = sum / channels as f32;
+    }
+    interleaved.truncate(frames);
 }

@@ -128,3 +128,70 @@ fn be_u32(bytes: &[u8]) -> Option<u32> {
 fn be_u64(bytes: &[u8]) -> Option<u64> {
     bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::{Edit, first_edit};
+
+    fn boxed(name: &str, body: &[u8]) -> Vec<u8> {
+        [&(body.len() as u32 + 8).to_be_bytes(), name.as_bytes(), body].concat()
+    }
+
+    /// A header box of version 0 whose fourth word is `value`: the track's id or the clock's ticks.
+    fn header(name: &str, value: u32) -> Vec<u8> {
+        boxed(name, &[[0; 12].as_slice(), &value.to_be_bytes(), &[0; 8]].concat())
+    }
+
+    /// A file with track 1 without edits and track 2 with these, on a clock of 44100 (the movie's has 1000).
+    fn file(version: u8, entries: &[u8]) -> Vec<u8> {
+        let list = boxed("elst", &[&[version, 0, 0, 0, 0, 0, 0, 9], entries].concat());
+        let media = boxed("mdia", &header("mdhd", 44_100));
+        let first = boxed("trak", &[header("tkhd", 1), media.clone()].concat());
+        let second = boxed("trak", &[header("tkhd", 2), boxed("edts", &list), media].concat());
+        let moov = boxed("moov", &[header("mvhd", 1_000), first, second].concat());
+        [boxed("ftyp", b"M4A "), boxed("free", &[0; 100]), moov].concat()
+    }
+
+    fn narrow(duration: u32, start: i32) -> Vec<u8> {
+        [&duration.to_be_bytes()[..], &start.to_be_bytes(), &[0, 1, 0, 0]].concat()
+    }
+
+    #[track_caller]
+    fn check(file: &[u8], track: u32, expected: Option<(u64, Option<u64>)>) {
+        let found = first_edit(&mut Cursor::new(file), track, 44_100).unwrap();
+        assert_eq!(found, expected.map(|(start, frames)| Edit { start, frames }));
+    }
+
+    #[test]
+    fn the_first_edit_says_where_the_recording_lies() {
+        check(&file(0, &narrow(300, 1_024)), 2, Some((1_024, Some(13_230))));
+        let wide = [&300_u64.to_be_bytes()[..], &1_024_u64.to_be_bytes(), &[0, 1, 0, 0]].concat();
+        check(&file(1, &wide), 2, Some((1_024, Some(13_230))));
+        let after_a_pause = [narrow(50, -1), narrow(300, 2_112)].concat();
+        check(&file(0, &after_a_pause), 2, Some((2_112, Some(13_230))));
+        check(&file(0, &narrow(0, 1_024)), 2, Some((1_024, None)));
+        // 1 ms is 44.1 frames: the one that has begun belongs to it.
+        check(&file(0, &narrow(1, 0)), 2, Some((0, Some(45))));
+    }
+
+    #[test]
+    fn where_there_is_no_edit_there_is_none() {
+        check(&file(0, &narrow(300, 1_024)), 1, None);
+        check(&file(0, &narrow(300, 1_024)), 3, None);
+        check(&file(0, &narrow(300, -1)), 2, None);
+        check(&file(0, &[]), 2, None);
+        check(b"", 2, None);
+        check(b"\0\0\0\x04moov", 2, None);
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_no_trouble() {
+        let whole = file(0, &narrow(300, 1_024));
+        for length in 0..whole.len() {
+            let found = first_edit(&mut Cursor::new(&whole[..length]), 2, 44_100);
+            assert!(found.is_ok_and(|found| found.is_none()), "{length}");
+        }
+    }
+}

@@ -131,11 +131,12 @@ pub fn decode(source: Source<'_>, wanted: &Wanted) -> Result<Decoded, AudioError
 fn content_hash(rate: u32, samples: &[f32]) -> String {
     let mut hasher = Sha256::new();
     hasher.update(rate.to_le_bytes());
-    let mut bytes = Vec::with_capacity(4 * 4096);
+    let mut bytes = [0; 4 * 4096];
     for block in samples.chunks(4096) {
-        bytes.clear();
-        bytes.extend(block.iter().flat_map(|sample| sample.to_le_bytes()));
-        hasher.update(&bytes);
+        for (place, sample) in bytes.chunks_exact_mut(4).zip(block) {
+            place.copy_from_slice(&sample.to_le_bytes());
+        }
+        hasher.update(&bytes[..4 * block.len()]);
     }
     hex(&hasher.finalize())
 }

@@ -78,8 +78,8 @@ fn described(
     url: &str,
     stop: &AtomicBool,
 ) -> Result<(String, Option<u64>), HubFault> {
-    if let Some(hash) = &file.hash {
-        return Ok((hash.clone(), file.size));
+    if let Some(hash) = file.hash() {
+        return Ok((hash.to_owned(), file.size));
     }
     let answer = client.retrying(stop, |_| {
         let answer = client.head(url)?;

@@ -4,21 +4,22 @@
 //! models--org--name/blobs/HASH            each file's content, once
 //! models--org--name/refs/main             the commit that a branch named when it was last asked
 //! models--org--name/snapshots/COMMIT/...  the files under their names, as links to blobs
-//! models--org--name/.listings/COMMIT.json ours: which files the commit has, so that a part is not taken for the whole
+//! models--org--name/trees/COMMIT.json     which files the commit has, so that a part is not taken for the whole
 //! .locks/models--org--name/HASH.lock      held while a blob is fetched
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Snapshot;
 use super::error::HubFault;
 use super::id::{HubId, is_commit};
-use super::listing::{Listing, Patterns};
+use super::listing::{Listing, Patterns, RemoteFile, is_safe};
 
 /// One repository's folder in the cache.
 #[derive(Debug, Clone)]
@@ -52,8 +53,8 @@ impl Repo {
         self.folder.join("snapshots").join(commit)
     }
 
-    fn listing(&self, commit: &str) -> PathBuf {
-        self.folder.join(".listings").join(format!("{commit}.json"))
+    fn tree(&self, commit: &str) -> PathBuf {
+        self.folder.join("trees").join(format!("{commit}.json"))
     }
 
     fn reference(&self, revision: &str) -> PathBuf {
@@ -94,10 +95,84 @@ fn draft_beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}-{digits}", std::process::id()))
 }
 
+/// The file in which Python, from `huggingface_hub` 2 on, notes the files of a commit.
+#[derive(Serialize, Deserialize)]
+struct Tree {
+    format_version: u32,
+    files: BTreeMap<String, TreeFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TreeFile {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blob_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lfs_sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lfs_size: Option<u64>,
+}
+
+/// Python's version of the format, in which every file has a size and a blob.
+const TREE_VERSION: u32 = 1;
+/// A version that Python passes over, for a server that told the names alone.
+const TREE_VERSION_NAMES_ALONE: u32 = 0;
+
 pub(super) fn write_listing(repo: &Repo, listing: &Listing) -> Result<(), HubFault> {
-    let path = repo.listing(&listing.commit);
-    let text = serde_json::to_vec(listing).map_err(|error| on_disk(&path)(error.into()))?;
+    // A commit never changes, and what Python noted of it may say more.
+    if read_listing(repo, &listing.commit).is_some() {
+        return Ok(());
+    }
+    let complete = listing
+        .files
+        .iter()
+        .all(|file| file.size.is_some() && file.blob_id.is_some());
+    let files = listing.files.iter().map(|file| {
+        let lfs_size = file.sha256.as_ref().and(file.size);
+        let (blob_id, lfs_sha256) = (file.blob_id.clone(), file.sha256.clone());
+        (
+            file.name.clone(),
+            TreeFile {
+                size: file.size,
+                blob_id,
+                lfs_sha256,
+                lfs_size,
+            },
+        )
+    });
+    let tree = Tree {
+        format_version: if complete {
+            TREE_VERSION
+        } else {
+            TREE_VERSION_NAMES_ALONE
+        },
+        files: files.collect(),
+    };
+    let path = repo.tree(&listing.commit);
+    let text = serde_json::to_vec_pretty(&tree).map_err(|error| on_disk(&path)(error.into()))?;
     write_whole(&path, &text)
+}
+
+fn read_listing(repo: &Repo, commit: &str) -> Option<Listing> {
+    let tree: Tree = serde_json::from_slice(&fs::read(repo.tree(commit)).ok()?).ok()?;
+    if tree.format_version > TREE_VERSION {
+        return None;
+    }
+    let files = tree
+        .files
+        .into_iter()
+        .filter(|(name, _)| is_safe(name))
+        .map(|(name, file)| RemoteFile {
+            name,
+            size: file.lfs_size.or(file.size),
+            blob_id: file.blob_id,
+            sha256: file.lfs_sha256,
+        });
+    Some(Listing {
+        commit: commit.to_owned(),
+        files: files.collect(),
+    })
 }
 
 pub(super) fn write_ref(repo: &Repo, revision: &str, commit: &str) -> Result<(), HubFault> {
@@ -125,8 +200,8 @@ pub(super) fn link(repo: &Repo, commit: &str, name: &str, hash: &str) -> Result<
 
 /// The snapshot of a revision, if every file that the patterns choose is there.
 ///
-/// Where this program pulled the commit, the listing says which files that is. Where Python did, nothing
-/// says it, and what is there counts as whole unless shards that an index names are missing or, when there
+/// Where this program or a newer Python pulled the commit, its tree says which files that is. Where an
+/// older Python did, nothing says it, and what is there counts as whole unless shards that an index names are missing or, when there
 /// is a network to ask instead (`lenient` is false), a download lies unfinished.
 pub(super) fn cached(repo: &Repo, revision: &str, patterns: &Patterns, lenient: bool) -> Option<Snapshot> {
     let commit = if is_commit(revision) {
@@ -154,10 +229,6 @@ pub(super) fn cached(repo: &Repo, revision: &str, patterns: &Patterns, lenient: 
         }
     };
     (!files.is_empty()).then_some(Snapshot { folder, commit, files })
-}
-
-fn read_listing(repo: &Repo, commit: &str) -> Option<Listing> {
-    serde_json::from_slice(&fs::read(repo.listing(commit)).ok()?).ok()
 }
 
 fn has_partial_blobs(repo: &Repo) -> bool {

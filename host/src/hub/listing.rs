@@ -2,27 +2,36 @@
 
 use std::sync::atomic::AtomicBool;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::client::{Client, percent_encoded};
 use super::error::HubFault;
 use super::id::{HubId, is_commit, is_hex};
 
 /// The files of one commit, as the hub lists them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Listing {
     pub commit: String,
     pub files: Vec<RemoteFile>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Some servers list names alone; a file's own answer then says the rest.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct RemoteFile {
     /// Relative, with `/` between folders; checked to stay inside the snapshot.
     pub name: String,
-    /// Some servers list names alone; a file's own answer then says these two.
     pub size: Option<u64>,
-    /// What the blob is called in the cache: its sha256 where the hub stores it as a large file, else git's sha1.
-    pub hash: Option<String>,
+    /// Git's name for the content; for a large file, for the note that stands in its place.
+    pub blob_id: Option<String>,
+    /// Of a file that the hub stores as a large one.
+    pub sha256: Option<String>,
+}
+
+impl RemoteFile {
+    /// What the blob is called in the cache, and what its content is checked against.
+    pub fn hash(&self) -> Option<&str> {
+        self.sha256.as_deref().or(self.blob_id.as_deref())
+    }
 }
 
 /// The shape of the hub's answer, as far as it is read.
@@ -82,14 +91,12 @@ impl Listing {
                     name: sibling.rfilename,
                 });
             }
-            let (hash, large_size) = match sibling.lfs {
-                Some(large) => (large.sha256, large.size),
-                None => (sibling.blob_id, None),
-            };
+            let (sha256, large_size) = sibling.lfs.map_or((None, None), |large| (large.sha256, large.size));
             files.push(RemoteFile {
                 name: sibling.rfilename,
                 size: large_size.or(sibling.size),
-                hash: hash.filter(|hash| is_hash(hash)),
+                blob_id: sibling.blob_id.filter(|hash| is_hash(hash)),
+                sha256: sha256.filter(|hash| is_hash(hash)),
             });
         }
         files.sort_by(|one, other| one.name.cmp(&other.name));

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::super::{Hub, HubFault, Settings};
 use super::server::Reply;
-use super::{Bench, COMMIT, assert_right, behave, model, weights};
+use super::{Bench, COMMIT, assert_right, behave, files, git_sha1, model, sha256, weights};
 
 fn offline(bench: &Bench) -> Hub {
     Hub::new(Settings {
@@ -120,7 +120,7 @@ fn a_branch_that_moves_on_is_followed_by_a_pull_and_not_by_a_run() {
     );
 }
 
-/// A cache as Python leaves it: no list of what the commit has.
+/// A cache as an older Python leaves it: no list of what the commit has.
 fn python_cache(bench: &Bench, files: &[(&str, &str)]) {
     let snapshot = bench.repo().join("snapshots").join(COMMIT);
     fs::create_dir_all(bench.repo().join("refs")).unwrap();
@@ -179,4 +179,36 @@ fn shards_that_an_index_names_must_all_be_there() {
             .len(),
         2
     );
+}
+
+/// The format is Python's, so that either finds the other's note.
+#[test]
+fn the_files_of_a_commit_are_noted_as_newer_pythons_do() {
+    let bench = Bench::new(behave);
+    bench.pull("org/tiny", &["*.json"]).unwrap();
+    let tree = bench.repo().join("trees").join(format!("{COMMIT}.json"));
+    let noted: serde_json::Value = serde_json::from_str(&fs::read_to_string(&tree).unwrap()).unwrap();
+    assert_eq!(noted["format_version"], 1);
+    assert_eq!(
+        noted["files"]["config.json"],
+        serde_json::json!({"size": 22, "blob_id": git_sha1(&files()[0].1)})
+    );
+    let large = serde_json::json!({
+        "size": 300_000, "blob_id": "0".repeat(40), "lfs_sha256": sha256(&weights()), "lfs_size": 300_000,
+    });
+    assert_eq!(noted["files"]["model.safetensors"], large);
+
+    let newer = serde_json::json!({"format_version": 1, "files": {
+        "config.json": {"size": 2, "blob_id": "0".repeat(40)},
+        "model.safetensors": {"size": 134, "blob_id": "0".repeat(40), "lfs_sha256": "1", "lfs_size": 3, "xet_hash": "2"},
+    }});
+    let bench = Bench::new(behave);
+    python_cache(&bench, &[("config.json", "{}")]);
+    let tree = bench.repo().join("trees").join(format!("{COMMIT}.json"));
+    fs::create_dir(tree.parent().unwrap()).unwrap();
+    fs::write(&tree, newer.to_string()).unwrap();
+    assert!(pull_offline(&bench, "org/tiny", &["*.json"]).is_ok());
+    assert!(pull_offline(&bench, "org/tiny", &["*"]).is_err());
+    python_cache(&bench, &[("model.safetensors", "123")]);
+    assert!(pull_offline(&bench, "org/tiny", &["*"]).is_ok());
 }
