@@ -103,7 +103,7 @@ fn check_slice(name: &str, start: Option<f64>, end: Option<f64>, frames: std::op
     };
     let slice = decode(Source::File(&path), &wanted).unwrap();
     assert!(
-        slice.samples() == whole.samples()[frames],
+        *slice.samples() == whole.samples()[frames],
         "{name}: {start:?} to {end:?}"
     );
 }
