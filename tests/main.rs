@@ -4,5 +4,6 @@ mod boundary;
 mod building;
 mod conformance;
 mod faults;
+mod runs;
 mod support;
 mod versions;

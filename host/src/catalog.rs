@@ -111,6 +111,7 @@ impl Catalog<'_> {
     pub fn snapshot(&self, of: OptionType, id: &str) -> Result<crate::hub::Snapshot> {
         let (kind, patterns) = match of {
             OptionType::Data => (crate::hub::Kind::Dataset, &[][..]),
+            _ if id.starts_with("datasets/") => (crate::hub::Kind::Dataset, &[][..]),
             _ => (crate::hub::Kind::Model, WEIGHT_FILES),
         };
         let parsed = HubId::parse(id, kind)?;
