@@ -298,8 +298,6 @@ impl Shared {
             self.end(End::Killed(Error::new(Code::DIED, message).cause(why)));
         }
         let status = self.last_status();
-        *locked(&self.gone.0) = true;
-        self.gone.1.notify_all();
         // Its last words may still be in the pipe. A process that it left behind may hold the pipe open for ever.
         let until = Instant::now() + AFTERLIFE;
         while printed.as_ref().is_some_and(|thread| !thread.is_finished()) && Instant::now() < until {
@@ -307,6 +305,8 @@ impl Shared {
         }
         let death = Death::new(status, &locked(lines), self.memory);
         self.end(End::Died(death));
+        *locked(&self.gone.0) = true;
+        self.gone.1.notify_all();
     }
 
     /// How the process ended; none when it lived on without its socket.
