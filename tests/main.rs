@@ -6,4 +6,5 @@ mod conformance;
 mod faults;
 mod runs;
 mod support;
+mod tidy;
 mod versions;

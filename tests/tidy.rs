@@ -1,0 +1,109 @@
+//! What is absent on purpose, kept absent.
+
+use crate::building::repository;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Files of ours, as paths relative to the repository. What cargo built is not ours.
+fn files(end: &str) -> Vec<PathBuf> {
+    fn walk(folder: &Path, end: &str, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                walk(&path, end, found);
+            } else if name.ends_with(end) && !path.is_dir() {
+                found.push(path);
+            }
+        }
+    }
+    let (root, mut found) = (repository(), Vec::new());
+    for folder in ["host", "plugin-api", "plugins", "tests", "examples"] {
+        walk(&root.join(folder), end, &mut found);
+    }
+    found.sort();
+    found.into_iter().map(|path| path.strip_prefix(&root).expect("below the root").to_owned()).collect()
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(repository().join(path)).expect("a readable file")
+}
+
+#[test]
+fn unsafe_code_stands_where_the_map_says_and_nowhere_else() {
+    let allowed = ["plugin-api/src/abi.rs", "host/src/plugin/loader.rs", "plugins/kit/nn/src/weights.rs"];
+    let mut found = BTreeSet::new();
+    for path in files(".rs") {
+        // Fixtures break the rules on purpose; what is frozen is a copy; the examples are not ours to link.
+        if path.starts_with("tests") || path.starts_with("examples") {
+            continue;
+        }
+        let code = text(&path);
+        let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        if code.into_iter().any(|line| line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl")) {
+            found.insert(path.display().to_string());
+        }
+    }
+    let unsafe_folder = |path: &String| !allowed.contains(&path.as_str());
+    let stray: Vec<_> = found.iter().filter(|path| unsafe_folder(path)).collect();
+    assert!(stray.is_empty(), "unsafe code in {stray:?}; it belongs in one of {allowed:?}");
+    assert!(found.contains(allowed[0]) && found.contains(allowed[1]), "the list above is out of date: {found:?}");
+}
+
+/// The dependencies that a crate's manifest names, without those of its tests.
+fn dependencies(manifest: &Path) -> BTreeSet<String> {
+    let table: toml::Table = text(manifest).parse().expect("a manifest");
+    let names = table.get("dependencies").and_then(toml::Value::as_table);
+    names.map(|names| names.keys().cloned().collect()).unwrap_or_default()
+}
+
+#[test]
+fn crates_know_only_those_that_the_map_lets_them_know() {
+    let kit: BTreeSet<String> = ["audio", "data", "nn", "score", "text", "train"].map(str::to_owned).into();
+    for manifest in files("Cargo.toml") {
+        let names = dependencies(&manifest);
+        let place = manifest.display().to_string();
+        let candle = names.iter().any(|name| name.starts_with("candle"));
+        if place.starts_with("plugins/tasks") || place.starts_with("plugins/judges") || place.starts_with("host/") {
+            assert!(!candle && !names.contains("nn"), "{place} names tensors");
+        }
+        if place.starts_with("host/") || place.starts_with("plugin-api/") {
+            assert!(names.is_disjoint(&kit), "{place} names the kit");
+        }
+        if place.starts_with("plugin-api/") {
+            let few = ["abi_stable", "inventory", "serde", "serde_json"].map(str::to_owned).into();
+            assert_eq!(names, few, "what every plugin author has to build");
+        }
+        if place.starts_with("plugins/models") {
+            let others = names.iter().any(|name| repository().join("plugins/models").join(name).exists());
+            assert!(!others, "{place} names another model");
+        }
+    }
+}
+
+#[test]
+fn no_file_grows_beyond_what_a_reader_holds_in_mind() {
+    let mut lengths: Vec<(usize, PathBuf)> = files(".rs")
+        .into_iter()
+        .filter(|path| !path.starts_with("tests/frozen"))
+        .map(|path| (text(&path).lines().count(), path))
+        .collect();
+    lengths.sort();
+    let (longest, path) = lengths.last().expect("there is code");
+    assert!(*longest <= 800, "{} has {longest} lines", path.display());
+    let (median, _) = &lengths[lengths.len() / 2];
+    assert!(*median < 250, "half of all files have {median} lines or more");
+}
+
+#[test]
+fn the_map_in_the_readme_names_every_crate() {
+    let readme = text(Path::new("README.md"));
+    for manifest in files("Cargo.toml") {
+        let folder = manifest.parent().expect("a folder").display().to_string();
+        let crates = ["plugins/", "host", "plugin-api"].iter().any(|start| folder.starts_with(start));
+        if crates {
+            let name = folder.rsplit('/').next().expect("a name");
+            assert!(readme.contains(&format!("{name}/")), "the README's map lacks `{folder}`");
+        }
+    }
+}
