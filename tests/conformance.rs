@@ -44,8 +44,6 @@ fn check_fine(file: &Path) {
 #[test]
 fn a_plugin_that_behaves_passes() {
     check_fine(&plugin_file("fixture-unruly"));
-    let report = checked(&plugin_file("fixture-echo"), &[]);
-    assert!(report.passed(), "{}", report.render());
 }
 
 #[test]

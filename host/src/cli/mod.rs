@@ -2,6 +2,7 @@
 
 mod config;
 mod ls;
+mod plugins;
 mod pull;
 mod run;
 mod score;
@@ -66,6 +67,9 @@ enum Command {
     Ls(ls::LsArgs),
     /// Fetch the weights or data of a model or task, or of a hub id
     Pull(pull::PullArgs),
+    /// List, inspect, check, pin or write plugins
+    #[command(subcommand)]
+    Plugins(plugins::Command),
     /// Print a shell's completions
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -143,6 +147,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Score(args) => score::score(args, common),
         Command::Ls(args) => ls::ls(args, common),
         Command::Pull(args) => pull::pull(args, common),
+        Command::Plugins(command) => plugins::run(&command, common),
     }
 }
 

@@ -38,7 +38,8 @@ impl Registry {
             if !path.exists() {
                 return Err(Failure::usage(format!("there is no registry `{}`", path.display())));
             }
-            layers.push(path.clone());
+            // Paths in it start from its folder, and must not depend on where the command was started.
+            layers.push(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
         }
         let files = layers
             .iter()
