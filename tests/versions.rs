@@ -25,7 +25,7 @@ fn old_plugin() -> PathBuf {
 }
 
 fn todays_plugin() -> PathBuf {
-    plugin_file("fixture-echo")
+    plugin_file("fixture-unruly")
 }
 
 /// Today's plugin-api with a binary layer that grew, a plugin and a host built with it.
