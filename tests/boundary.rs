@@ -321,8 +321,8 @@ fn a_loaded_plugin_survives_that_its_file_is_overwritten() {
 
 #[test]
 fn libraries_are_told_apart_though_the_linker_knows_them_by_path() {
-    // Each is loaded through a path that names a file descriptor. Were the descriptors closed and their numbers used again, the
-    // linker would return the first library for every later one.
+    // Each is loaded through a path that names a file descriptor. Were the descriptors closed and their numbers used
+    // again, the linker would return the first library for every later one.
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["ecoo", "ecco", "ohce"] {
         let quoted = format!("\"name\":\"{name}\"");

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Both places where an adapter can live.
 pub const BOTH: [Isolation; 2] = [Isolation::InProcess, Isolation::Process];
 
-/// The shared library of a fixture. Cargo builds it because the host's tests depend on the fixture, and puts it beside them.
+/// The shared library of a fixture: built because the host's tests depend on the fixture, and put beside them.
 pub fn plugin_file(krate: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own file");
     let name = format!("lib{}.so", krate.replace('-', "_"));

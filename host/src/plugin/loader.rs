@@ -36,16 +36,16 @@ pub fn load(name: &str, sha256: &str, copy: &Arc<File>) -> Result<Plugin> {
 
 fn open(name: &str, copy: &Arc<File>) -> Result<Plugin> {
     let refused = |why: String| Failure::refused(format!("plugin `{name}` can't be loaded")).cause(why);
-    // The linker remembers libraries by path. Were this descriptor ever closed, the next file of its number would be taken
-    // for this library.
+    // The linker remembers libraries by path. Were this descriptor ever closed, the next file of its number would be
+    // taken for this library.
     std::mem::forget(copy.clone());
     let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
     // SAFETY: the constructors of an admitted plugin run here; see the head of this file.
     let library = unsafe { Library::open(Some(&path), RTLD_LAZY | RTLD_LOCAL) };
     // The path of the copy says nothing to anybody.
     let library = ManuallyDrop::new(library.map_err(|why| refused(why.to_string().replace(&path, "the file")))?);
-    // SAFETY: under this name `abi_stable` keeps a static header. Its first bytes are a magic text that `upgrade` checks,
-    // and the library is never closed, so the reference is good for ever.
+    // SAFETY: under this name `abi_stable` keeps a static header. Its first bytes are a magic text that `upgrade`
+    // checks, and the library is never closed, so the reference is good for ever.
     let header = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL) }.map(|symbol| *symbol);
     let header = header.map_err(|_| {
         refused("it carries a note, but not the symbol of a plugin".to_owned())

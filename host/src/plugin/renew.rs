@@ -1,7 +1,7 @@
 //! An adapter that outlives its failures: after a panic, or when its worker died, it is made anew at the next call.
 //!
-//! A caught panic leaves an adapter in a state that nobody can trust, so it answers nothing more; a dead worker can't. Both are
-//! the same to a run: the calls that were in flight failed, and the next one should find a fresh adapter.
+//! A caught panic leaves an adapter in a state that nobody can trust, so it answers nothing more; a dead worker can't.
+//! Both are the same to a run: the calls that were in flight failed, and the next one should find a fresh adapter.
 
 use super::WorkerControl;
 use plugin_api::{Adapter, Callbacks, Code, Error, Parcel, Result};

@@ -1,8 +1,8 @@
 //! Whether a file may be loaded: who could have written it, and whether it is the one that the registry pinned.
 //!
-//! Loading a library runs its code before anything else about it can be checked, so this comes first. The file is opened once
-//! and copied, while it is hashed, into sealed memory; what was checked is what is loaded, whatever happens to the
-//! file meanwhile. The price is that `$ORIGIN` in a plugin's run path leads nowhere.
+//! Loading a library runs its code before anything else about it can be checked, so this comes first. The file is
+//! opened once and copied, while it is hashed, into sealed memory; what was checked is what is loaded, whatever happens
+//! to the file meanwhile. The price is that `$ORIGIN` in a plugin's run path leads nowhere.
 
 use crate::failure::{Doing, Exit, Failure, Result};
 use crate::registry::spec::PluginSpec;

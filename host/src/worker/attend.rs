@@ -1,5 +1,5 @@
-//! One call, while it is under way: serves the plugin's callbacks, passes on a wish to stop, and ends the worker when the
-//! call's time is over.
+//! One call, while it is under way: serves the plugin's callbacks, passes on a wish to stop, and ends the worker when
+//! the call's time is over.
 
 use super::frame::{self, Head};
 use super::link::{End, Event, Shared};
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How often a pending call looks whether it should stop.
 const GLANCE: Duration = Duration::from_millis(20);
-/// The longest that a request for the next job is left waiting in the host. The worker asks again, and a worker's death is noticed meanwhile.
+/// The longest that a request for the next job is left waiting in the host. The worker asks again, and a worker's death
+/// is noticed meanwhile.
 const LONGEST_WAIT_MS: u64 = 100;
 
 /// Serves the callbacks of one call.
@@ -43,7 +44,8 @@ impl Attendant<'_> {
                     let go_on = self.guarded(false, |host| host.emit(&what, parcel));
                     self.shared.answer(id, go_on, Ok(Parcel::default()));
                 }
-                // An answer may take long (another model's reply), and the plugin may have more threads that talk to us.
+                // An answer may take long (another model's reply), and other threads of the plugin may talk to us
+                // meanwhile.
                 Ok(Event::Frame(Head::Ask { id, what, .. }, parcel)) => {
                     scope.spawn(move || {
                         let failed = || Err(Error::msg(format!("the host panicked while it was asked for `{what}`")));

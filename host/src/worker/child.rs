@@ -1,6 +1,7 @@
 //! The worker's end: loads one plugin, makes one adapter, and answers calls until the host is gone.
 //!
-//! The main thread does nothing but read. So it sees a wish to stop in the middle of a call, and the end of the host at any time.
+//! The main thread does nothing but read. So it sees a wish to stop in the middle of a call, and the end of the host at
+//! any time.
 
 use super::frame::{self, Failed, Head, MAKING, PROTOCOL, Start};
 use crate::plugin::{InProcess, Instance, Renewing, load, set_log_sink};
@@ -113,8 +114,8 @@ fn run(streams: Streams) -> i32 {
 
 /// The host is gone: whatever the plugin is in the middle of, nobody waits for it.
 fn leave_at_once() -> ! {
-    // No handler of the plugin's libraries can delay this. The group is the worker's own, so that programs which the plugin
-    // started go as well; when it is not, this process alone goes.
+    // No handler of the plugin's libraries can delay this. The group is the worker's own, so that programs which the
+    // plugin started go as well; when it is not, this process alone goes.
     if getpgrp() == getpid() {
         let _ = kill_current_process_group(Signal::KILL);
     }
@@ -182,8 +183,8 @@ impl Worker {
             return Err(Error::msg("the worker is of another version than the host").help("start the host again"));
         }
         if let Some(bytes) = start.memory {
-            // Address space and not use is what can be limited without rights. Drivers of graphics cards reserve far more of
-            // it than they use, so a model on such a card needs a generous limit or none.
+            // Address space and not use is what can be limited without rights. Drivers of graphics cards reserve far
+            // more of it than they use, so a model on such a card needs a generous limit or none.
             let limit = Rlimit {
                 current: Some(bytes),
                 maximum: Some(bytes),

@@ -187,9 +187,16 @@ mod tests {
     #[test]
     fn a_backtrace_hides_no_reason() {
         let mut lines = LastLines::default();
-        let printed = "memory allocation of 9 bytes failed\nstack backtrace:\n   0: std::panicking\n             at ./x.rs:1:2\n  \
-                       12: <unknown>\nnote: Some details are omitted\n  indented: kept";
-        printed.lines().for_each(|line| lines.push(line.to_owned()));
+        let printed = [
+            "memory allocation of 9 bytes failed",
+            "stack backtrace:",
+            "   0: std::panicking",
+            "             at ./x.rs:1:2",
+            "  12: <unknown>",
+            "note: Some details are omitted",
+            "  indented: kept",
+        ];
+        printed.iter().for_each(|line| lines.push((*line).to_owned()));
         let error = Death::new(Some(ExitStatus::from_raw(6)), &lines, None).error("p", "reply");
         assert_eq!(
             error.causes,

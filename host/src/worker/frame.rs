@@ -1,7 +1,8 @@
 //! What host and worker send each other: a head that says what it is about, and a parcel.
 //!
-//! A frame is four lengths (head, JSON, number of clips, number of blobs), the head, the JSON, each clip with its rate, channels and samples,
-//! each blob. Numbers are little-endian. A length is believed only as far as bytes follow it, and never above a cap.
+//! A frame is four lengths (head, JSON, number of clips, number of blobs), the head, the JSON, each clip with its rate,
+//! channels and samples, each blob. Numbers are little-endian. A length is believed only as far as bytes follow it, and
+//! never above a cap.
 
 use plugin_api::{Clip, Code, Error, Kind, Level, Parcel, Settings};
 use serde::{Deserialize, Serialize};
@@ -116,14 +117,17 @@ pub(super) fn write(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
 
 /// Reads a frame; none at the end of the stream.
 pub(super) fn read(from: &mut impl Read) -> io::Result<Option<(Head, Parcel)>> {
-    let mut first = [0; 1];
-    if from.read(&mut first)? == 0 {
-        return Ok(None);
+    let mut header = [0; 16];
+    loop {
+        match from.read(&mut header[..1]) {
+            Ok(0) => return Ok(None),
+            Ok(_) => break,
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+            Err(why) => return Err(why),
+        }
     }
-    let mut rest = [0; 15];
-    from.read_exact(&mut rest)?;
-    let byte = |at: usize| if at == 0 { first[0] } else { rest[at - 1] };
-    let length = |at: usize| u32::from_le_bytes([byte(at), byte(at + 1), byte(at + 2), byte(at + 3)]);
+    from.read_exact(&mut header[1..])?;
+    let length = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let mut reader = Limited { from, left: MOST_BYTES };
     let head = reader.bytes(u64::from(length(0)))?;
     let head = serde_json::from_slice(&head).map_err(|why| bad(format!("the head of a frame is no head: {why}")))?;
@@ -157,11 +161,14 @@ struct Limited<'a, R> {
 }
 
 impl<R: Read> Limited<'_, R> {
+    fn spend(&mut self, count: u64) -> io::Result<()> {
+        let left = self.left.checked_sub(count);
+        self.left = left.ok_or_else(|| bad(format!("a frame is larger than {MOST_BYTES} bytes")))?;
+        Ok(())
+    }
+
     fn bytes(&mut self, count: u64) -> io::Result<Vec<u8>> {
-        self.left = self
-            .left
-            .checked_sub(count)
-            .ok_or_else(|| bad(format!("a frame is larger than {MOST_BYTES} bytes")))?;
+        self.spend(count)?;
         // Grows as bytes come, so a length that lies costs nothing.
         let mut bytes = Vec::with_capacity(usize::try_from(count.min(1 << 16)).unwrap_or_default());
         self.from.by_ref().take(count).read_to_end(&mut bytes)?;
@@ -171,16 +178,19 @@ impl<R: Read> Limited<'_, R> {
         Ok(bytes)
     }
 
-    fn u32(&mut self) -> io::Result<u32> {
-        let mut bytes = [0; 4];
+    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        self.spend(N as u64)?;
+        let mut bytes = [0; N];
         self.from.read_exact(&mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
+        Ok(bytes)
+    }
+
+    fn u32(&mut self) -> io::Result<u32> {
+        self.array().map(u32::from_le_bytes)
     }
 
     fn u64(&mut self) -> io::Result<u64> {
-        let mut bytes = [0; 8];
-        self.from.read_exact(&mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
+        self.array().map(u64::from_le_bytes)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The host's end of a worker: starts it, carries calls there and callbacks back, and says how it ended.
 //!
-//! One thread reads what the worker sends and hands it to the calls it belongs to; each call's own thread attends to it.
+//! One thread reads what the worker sends and hands it to the calls it belongs to; each call attends to it on its own
+//! thread.
 
 use super::attend::Attendant;
 use super::death::{Death, LastLines};

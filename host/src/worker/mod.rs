@@ -1,8 +1,8 @@
 //! Workers: a plugin's adapter in a process of its own, so that its crash, hang or hunger ends there.
 //!
-//! A worker is this same program, started as `host worker` with three things in place of its standard streams: a socket, the plugin's
-//! sealed copy, and a pipe for what it prints. Each adapter gets its own, so that one that dies takes nobody along.
-//! It is fault isolation and no sandbox: a worker has all rights of the user.
+//! A worker is this same program, started as `host worker` with three things in place of its standard streams: a
+//! socket, the plugin's sealed copy, and a pipe for what it prints. Each adapter gets its own, so that one that dies
+//! takes nobody along. It is fault isolation and no sandbox: a worker has all rights of the user.
 
 mod attend;
 mod child;
@@ -34,8 +34,8 @@ pub fn run_child() -> i32 {
     }
 }
 
-/// Names the program that workers are started from. Only a program whose own `main` doesn't know [`COMMAND`], as that of a
-/// test, has to say so; otherwise it is this program, even when its file was replaced meanwhile.
+/// Names the program that workers are started from. Only a program whose own `main` doesn't know [`COMMAND`], as that
+/// of a test, has to say so; otherwise it is this program, even when its file was replaced meanwhile.
 pub fn set_program(path: impl Into<PathBuf>) {
     let _ = PROGRAM.set(path.into());
 }
