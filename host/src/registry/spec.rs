@@ -43,7 +43,7 @@ pub struct PluginSpec {
     pub env: BTreeMap<String, String>,
     /// The most memory its worker may take, in bytes.
     pub memory: Option<u64>,
-    /// The longest one call may take.
+    /// The longest one call may take, that which makes an adapter included.
     pub deadline: Option<Duration>,
     /// The registry file that names it.
     pub named_in: PathBuf,
