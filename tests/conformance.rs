@@ -80,7 +80,6 @@ fn every_vice_of_a_model_is_found() {
     model("streams otherwise", "what is streamed is what is answered");
     model("talks on", "it keeps to the most tokens");
     model("never stops", "it stops when it is asked to");
-    model("pretends to hear", "what it can't read is unsupported");
     model("is touchy", "odd prompts don't break it");
     model("is too sure", "options are scored");
     model("drops an option", "options are scored");

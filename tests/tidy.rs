@@ -22,7 +22,10 @@ fn files(end: &str) -> Vec<PathBuf> {
         walk(&root.join(folder), end, &mut found);
     }
     found.sort();
-    found.into_iter().map(|path| path.strip_prefix(&root).expect("below the root").to_owned()).collect()
+    found
+        .into_iter()
+        .map(|path| path.strip_prefix(&root).expect("below the root").to_owned())
+        .collect()
 }
 
 fn text(path: &Path) -> String {
@@ -31,7 +34,11 @@ fn text(path: &Path) -> String {
 
 #[test]
 fn unsafe_code_stands_where_the_map_says_and_nowhere_else() {
-    let allowed = ["plugin-api/src/abi.rs", "host/src/plugin/loader.rs", "plugins/kit/nn/src/weights.rs"];
+    let allowed = [
+        "plugin-api/src/abi.rs",
+        "host/src/plugin/loader.rs",
+        "plugins/kit/nn/src/weights.rs",
+    ];
     let mut found = BTreeSet::new();
     for path in files(".rs") {
         // Fixtures break the rules on purpose; what is frozen is a copy; the examples are not ours to link.
@@ -40,14 +47,23 @@ fn unsafe_code_stands_where_the_map_says_and_nowhere_else() {
         }
         let code = text(&path);
         let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-        if code.into_iter().any(|line| line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl")) {
+        if code
+            .into_iter()
+            .any(|line| line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl"))
+        {
             found.insert(path.display().to_string());
         }
     }
     let unsafe_folder = |path: &String| !allowed.contains(&path.as_str());
     let stray: Vec<_> = found.iter().filter(|path| unsafe_folder(path)).collect();
-    assert!(stray.is_empty(), "unsafe code in {stray:?}; it belongs in one of {allowed:?}");
-    assert!(found.contains(allowed[0]) && found.contains(allowed[1]), "the list above is out of date: {found:?}");
+    assert!(
+        stray.is_empty(),
+        "unsafe code in {stray:?}; it belongs in one of {allowed:?}"
+    );
+    assert!(
+        found.contains(allowed[0]) && found.contains(allowed[1]),
+        "the list above is out of date: {found:?}"
+    );
 }
 
 /// The dependencies that a crate's manifest names, without those of its tests.
@@ -59,7 +75,9 @@ fn dependencies(manifest: &Path) -> BTreeSet<String> {
 
 #[test]
 fn crates_know_only_those_that_the_map_lets_them_know() {
-    let kit: BTreeSet<String> = ["audio", "data", "nn", "score", "text", "train"].map(str::to_owned).into();
+    let kit: BTreeSet<String> = ["audio", "data", "nn", "score", "text", "train"]
+        .map(str::to_owned)
+        .into();
     for manifest in files("Cargo.toml") {
         let names = dependencies(&manifest);
         let place = manifest.display().to_string();
@@ -71,11 +89,15 @@ fn crates_know_only_those_that_the_map_lets_them_know() {
             assert!(names.is_disjoint(&kit), "{place} names the kit");
         }
         if place.starts_with("plugin-api/") {
-            let few = ["abi_stable", "inventory", "serde", "serde_json"].map(str::to_owned).into();
+            let few = ["abi_stable", "inventory", "serde", "serde_json"]
+                .map(str::to_owned)
+                .into();
             assert_eq!(names, few, "what every plugin author has to build");
         }
         if place.starts_with("plugins/models") {
-            let others = names.iter().any(|name| repository().join("plugins/models").join(name).exists());
+            let others = names
+                .iter()
+                .any(|name| repository().join("plugins/models").join(name).exists());
             assert!(!others, "{place} names another model");
         }
     }
@@ -100,10 +122,15 @@ fn the_map_in_the_readme_names_every_crate() {
     let readme = text(Path::new("README.md"));
     for manifest in files("Cargo.toml") {
         let folder = manifest.parent().expect("a folder").display().to_string();
-        let crates = ["plugins/", "host", "plugin-api"].iter().any(|start| folder.starts_with(start));
+        let crates = ["plugins/", "host", "plugin-api"]
+            .iter()
+            .any(|start| folder.starts_with(start));
         if crates {
             let name = folder.rsplit('/').next().expect("a name");
-            assert!(readme.contains(&format!("{name}/")), "the README's map lacks `{folder}`");
+            assert!(
+                readme.contains(&format!("{name}/")),
+                "the README's map lacks `{folder}`"
+            );
         }
     }
 }

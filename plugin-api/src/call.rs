@@ -1,7 +1,7 @@
 //! What a plugin can ask of the host while it works: to stop, for the next job, to pass something on.
 
 use crate::parcel::{Packed, Parcel};
-use crate::{Code, Error, LearnEvent, Lesson, Prompt, Reply, Result};
+use crate::{Code, Error, LearnEvent, Lesson, ModelCard, Prompt, Reply, Result};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -209,13 +209,24 @@ pub(crate) struct ReplyNote {
 /// ```
 pub struct Jobs<'a> {
     host: &'a dyn Callbacks,
+    card: Option<ModelCard>,
     ended: bool,
 }
 
 impl<'a> Jobs<'a> {
     /// The jobs of this host.
     pub fn new(host: &'a dyn Callbacks) -> Self {
-        Jobs { host, ended: false }
+        Jobs {
+            host,
+            card: None,
+            ended: false,
+        }
+    }
+
+    /// The same jobs, of which those that this card rules out are answered with the refusal and never handed out.
+    pub(crate) fn of(self, card: ModelCard) -> Self {
+        let card = Some(card);
+        Jobs { card, ..self }
     }
 
     /// Waits for the next prompt. None when there are no more, or the host asked to stop.
@@ -248,6 +259,10 @@ impl<'a> Jobs<'a> {
         match (answer.job, answer.prompt) {
             (Some(id), Some(mut prompt)) => {
                 prompt.clips = clips;
+                if let Some(refusal) = self.card.as_ref().and_then(|card| card.can_answer(&prompt).err()) {
+                    self.done(id, Err(refusal));
+                    return Pulled::Later;
+                }
                 let deadline = answer.deadline_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
                 Pulled::Job(Box::new(Job { id, prompt, deadline }))
             }

@@ -1,5 +1,6 @@
 //! What adapters say of themselves.
 
+use crate::{Error, Part, Prompt, Result, Want};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -120,6 +121,29 @@ impl ModelCard {
     pub fn with_choices(mut self) -> Self {
         self.scores_choices = true;
         self
+    }
+
+    /// An error with [`crate::Code::UNSUPPORTED`] when a prompt holds or wants what this card rules out, or what this version
+    /// doesn't know. Such a prompt is refused before [`crate::Model::reply`] sees it. Since 1.1.
+    pub fn can_answer(&self, prompt: &Prompt) -> Result<()> {
+        for part in prompt.messages.iter().flat_map(|message| &message.parts) {
+            match part {
+                Part::Text { .. } => {}
+                Part::Clip { .. } if self.hears() => {}
+                Part::Clip { .. } => return Err(self.cannot("hear clips")),
+                _ => return Err(self.cannot("read a part of this prompt, which is of a later kind")),
+            }
+        }
+        match prompt.want {
+            Want::Text { .. } => Ok(()),
+            Want::Choice { .. } if self.scores_choices => Ok(()),
+            Want::Choice { .. } => Err(self.cannot("score options")),
+            _ => Err(self.cannot("do what this prompt wants, which is of a later kind")),
+        }
+    }
+
+    fn cannot(&self, what: &str) -> Error {
+        Error::unsupported(format!("model `{}` can't {what}", self.name))
     }
 
     /// Whether it hears sound.

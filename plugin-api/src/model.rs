@@ -34,10 +34,10 @@ use std::sync::{Mutex, PoisonError};
 /// # fn main() {}
 /// ```
 pub trait Model: Send {
-    /// What it says of itself.
+    /// What it says of itself. Asked often, so what takes time is found out beforehand.
     fn card(&self) -> ModelCard;
 
-    /// Answers one prompt. Long work asks `call.check()` now and then.
+    /// Answers one prompt. Long work asks `call.check()` now and then. What the card rules out never comes here.
     fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply>;
 
     /// Answers prompts until there are no more. A model that works on several at a time writes its own.
@@ -103,10 +103,12 @@ impl Adapter for ModelAdapter {
             "card" => Parcel::of(&model.card()),
             "reply" => {
                 let prompt = Prompt::unpack(input)?;
+                model.card().can_answer(&prompt)?;
                 Parcel::of(&model.reply(&prompt, &mut Call::new(host))?)
             }
             "serve" => {
-                model.serve(&mut Jobs::new(host))?;
+                let card = model.card();
+                model.serve(&mut Jobs::new(host).of(card))?;
                 Ok(Parcel::default())
             }
             "tokens" => Parcel::of(&model.tokens(&Prompt::unpack(input)?)?),

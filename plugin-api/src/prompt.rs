@@ -1,7 +1,6 @@
 //! What a model is asked: messages with parts, and what is wanted of them.
 
 use crate::parcel::Clip;
-use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -290,16 +289,6 @@ impl Prompt {
             .find(|message| message.role == Role::User)
             .map(Message::joined_text)
             .unwrap_or_default()
-    }
-
-    /// An error with [`crate::Code::UNSUPPORTED`] unless every part is words: what a model says first that reads nothing else. Since 1.1.
-    pub fn only_text(&self) -> Result<()> {
-        let mut parts = self.messages.iter().flat_map(|message| &message.parts);
-        match parts.find(|part| !matches!(part, Part::Text { .. })) {
-            None => Ok(()),
-            Some(Part::Clip { .. }) => Err(Error::unsupported("this model reads no audio")),
-            Some(_) => Err(Error::unsupported("this model reads nothing but text")),
-        }
     }
 
     /// The sampling settings, when free text is wanted.

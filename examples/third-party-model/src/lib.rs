@@ -16,7 +16,6 @@ impl Model for Bigram {
     }
 
     fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
-        prompt.only_text()?;
         let asked: String = prompt.messages.iter().map(|message| message.joined_text()).collect();
         let mut reply = Reply::default();
         reply.usage.prompt_tokens = asked.len() as u32;

@@ -266,7 +266,8 @@ fn odd_prompts(model: &ModelClient, asked: Option<&Prompt>) -> Outcome {
 }
 
 fn unreadable(subject: &Subject, model: &ModelClient, card: &ModelCard) -> Outcome {
-    let hint = "say `prompt.only_text()?` first, or match on every part and on `Prompt::want`";
+    let hint =
+        "build it with plugin-api 1.1, which refuses what the card rules out, or match on every part and on `want`";
     let hinted = |finding: Finding| finding.hint(hint);
     if !card.reads.contains(&Reads::Audio) {
         let mut prompt = question();

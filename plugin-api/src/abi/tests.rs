@@ -190,6 +190,56 @@ fn about_is_sorted_by_kind_and_name() {
     assert_eq!(names, ["breaker", "drops-badly", "never"]);
 }
 
+/// Hands out these prompts and keeps what is answered.
+struct Asking(std::sync::Mutex<(Vec<Prompt>, Vec<Result<Reply>>)>);
+
+impl crate::client::Serving for Asking {
+    fn give(&self, _wait: std::time::Duration) -> crate::client::Given {
+        match self.0.lock().expect("no panic").0.pop() {
+            Some(prompt) => crate::client::Given::Job {
+                id: 7,
+                prompt: Box::new(prompt),
+                deadline: None,
+            },
+            None => crate::client::Given::End,
+        }
+    }
+
+    fn take(&self, job: u64, reply: Result<Reply>) -> bool {
+        assert_eq!(job, 7);
+        self.0.lock().expect("no panic").1.push(reply);
+        true
+    }
+}
+
+#[test]
+fn what_a_card_rules_out_is_refused_before_the_model_sees_it() {
+    let mut with_clip = Prompt::new([Message::user("panic")]);
+    with_clip.messages[0].parts.push(crate::Part::clip(0));
+    let mut from_later = Prompt::new([Message::user("panic")]);
+    from_later.messages[0].parts.push(crate::Part::Unknown);
+    let wants_later = Prompt {
+        want: crate::Want::Unknown,
+        ..Prompt::new([Message::user("panic")])
+    };
+    let choice = Prompt::plain("panic").choose(["a", "b"]);
+    let refused = vec![with_clip, from_later, wants_later, choice];
+    let model = crate::client::ModelClient(made("breaker"));
+    for prompt in &refused {
+        let error = model.reply(prompt, &crate::Silent).expect_err("its card rules it out");
+        assert_eq!(error.code, Code::UNSUPPORTED, "{error}");
+    }
+    let mut asked = refused;
+    asked.insert(0, Prompt::new([Message::user("hello")]));
+    let asking = Asking(std::sync::Mutex::new((asked, Vec::new())));
+    model.serve(&asking).expect("it serves to the end");
+    let answers = asking.0.into_inner().expect("no panic").1;
+    let refusals = answers.iter().filter_map(|answer| answer.as_ref().err());
+    assert_eq!(refusals.filter(|error| error.code == Code::UNSUPPORTED).count(), 4);
+    let last = answers.last().and_then(|answer| answer.as_ref().ok());
+    assert_eq!(last.map(|reply| reply.text.as_str()), Some("hello"));
+}
+
 // --- layouts that grew -------------------------------------------------------------------------------------------
 
 macro_rules! root_module {
