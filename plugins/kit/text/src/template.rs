@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json};
 use std::path::Path;
 
 /// Instructions one rendering may take; the published templates need a few hundred a message.
-const FUEL: u64 = 20_000_000;
+const FUEL: u64 = 5_000_000;
 const NAME: &str = "chat";
 
 /// A compiled chat template with the special tokens it may name.
