@@ -21,6 +21,16 @@ pub(crate) struct Rule {
 /// Returns (new, heads * size). Keys and values are not repeated for the queries that share them: those queries are
 /// put side by side as rows of one product.
 pub(crate) fn attend(q: &Tensor, keys: &Tensor, values: &Tensor, rule: Rule) -> candle_core::Result<Tensor> {
+    attend_in_blocks(q, keys, values, rule, BLOCK)
+}
+
+fn attend_in_blocks(
+    q: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    rule: Rule,
+    most_scores: usize,
+) -> candle_core::Result<Tensor> {
     let (new, heads, size) = q.dims3()?;
     let (key_heads, all, _) = keys.dims3()?;
     let shared = heads / key_heads;
@@ -33,7 +43,7 @@ pub(crate) fn attend(q: &Tensor, keys: &Tensor, values: &Tensor, rule: Rule) -> 
         return out.reshape((1, heads * size));
     }
     let q = q.reshape((new, key_heads, shared, size))?.permute((1, 2, 0, 3))?; // (key heads, shared, new, size)
-    let block = (BLOCK / (heads * all)).clamp(1, new);
+    let block = (most_scores / (heads * all)).clamp(1, new);
     let mut blocks = Vec::with_capacity(new.div_ceil(block));
     for start in (0..new).step_by(block) {
         let count = block.min(new - start);
@@ -99,4 +109,104 @@ fn mask(
         row[first..=last].fill(0.0);
     }
     Tensor::from_vec(values, (queries, columns), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    /// Attention as it is defined, one number at a time.
+    fn plainly(q: &Tensor, k: &Tensor, v: &Tensor, rule: Rule) -> Vec<f32> {
+        let (q, k, v) = (
+            q.to_vec3::<f32>().unwrap(),
+            k.to_vec3::<f32>().unwrap(),
+            v.to_vec3::<f32>().unwrap(),
+        );
+        let (new, heads, all, size) = (q.len(), q[0].len(), k[0].len(), q[0][0].len());
+        let mut out = Vec::new();
+        for token in 0..new {
+            for head in 0..heads {
+                let shared = head * k.len() / heads;
+                let place = all - new + token;
+                let first = rule.window.map_or(0, |window| (place + 1).saturating_sub(window));
+                let score = |key: usize| {
+                    let dot: f64 = (0..size)
+                        .map(|i| f64::from(q[token][head][i] * k[shared][key][i]))
+                        .sum();
+                    rule.softcap
+                        .map_or(dot * rule.scale, |cap| cap * (dot * rule.scale / cap).tanh())
+                };
+                let weights: Vec<f64> = (first..=place).map(|key| score(key).exp()).collect();
+                let sum: f64 = weights.iter().sum();
+                for i in 0..size {
+                    let value = |(n, weight): (usize, &f64)| weight / sum * f64::from(v[shared][first + n][i]);
+                    out.push(weights.iter().enumerate().map(value).sum::<f64>() as f32);
+                }
+            }
+        }
+        out
+    }
+
+    #[track_caller]
+    fn check(new: usize, all: usize, window: Option<usize>, softcap: Option<f64>, most_scores: usize) {
+        let random = |shape: (usize, usize, usize)| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+        let (q, k, v) = (random((new, 6, 8)), random((2, all, 8)), random((2, all, 8)));
+        let rule = Rule {
+            scale: 0.3,
+            window,
+            softcap,
+        };
+        let got = attend_in_blocks(&q, &k, &v, rule, most_scores).unwrap();
+        assert_eq!(got.dims(), [new, 48]);
+        let got = got.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (place, (got, expected)) in got.iter().zip(plainly(&q, &k, &v, rule)).enumerate() {
+            assert!(
+                (got - expected).abs() < 1e-5,
+                "value {place}: {got}, expected {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn it_is_what_the_definition_says() {
+        for most_scores in [usize::MAX, 6 * 10 * 3, 1] {
+            check(10, 10, None, None, most_scores);
+            check(4, 10, None, None, most_scores);
+            check(1, 10, None, None, most_scores);
+            check(1, 1, None, None, most_scores);
+            for window in [1, 3, 10, 50] {
+                check(10, 10, Some(window), None, most_scores);
+                check(4, 10, Some(window), None, most_scores);
+                check(1, 10, Some(window), None, most_scores);
+            }
+            check(5, 7, Some(4), Some(2.0), most_scores);
+        }
+    }
+
+    #[test]
+    fn narrow_types_are_summed_wide() {
+        // 4096 equal keys: in bf16, sums of their weights would stop growing at 256.
+        let ones = Tensor::ones((1, 4096, 8), DType::BF16, &Device::Cpu).unwrap();
+        let q = Tensor::ones((1, 1, 8), DType::BF16, &Device::Cpu).unwrap();
+        let out = attend(
+            &q,
+            &ones,
+            &ones,
+            Rule {
+                scale: 1.0,
+                window: None,
+                softcap: None,
+            },
+        )
+        .unwrap();
+        let out = out
+            .to_dtype(DType::F32)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap();
+        assert!(out.iter().all(|x| (x - 1.0).abs() < 0.01), "{out:?}");
+    }
 }

@@ -15,6 +15,7 @@ mod config;
 mod decoder;
 mod error;
 mod generate;
+mod kernel;
 mod layers;
 mod linear;
 pub mod parity;

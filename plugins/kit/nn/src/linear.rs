@@ -1,6 +1,6 @@
 //! Matrix products with weights: the one entry point, whatever the weights are stored as.
 
-use crate::{Result, Weights};
+use crate::{Result, Weights, kernel};
 use candle_core::{DType, Tensor};
 
 /// `x W^T + b` over the last dimension.
@@ -64,9 +64,13 @@ impl Linear {
 
 fn dense(x: &Tensor, weight: &Tensor) -> candle_core::Result<Tensor> {
     let (outputs, inputs) = weight.dims2()?;
-    let rows = x.elem_count() / inputs.max(1);
-    let y = x.reshape((rows, inputs))?.matmul(&weight.t()?)?;
     let mut dims = x.dims().to_vec();
+    let rows = x.elem_count() / inputs.max(1);
+    let x = x.reshape((rows, inputs))?;
+    let y = match kernel::suits(&x, weight, rows) {
+        true => kernel::few_rows(&x, weight)?,
+        false => x.matmul(&weight.t()?)?,
+    };
     if let Some(last) = dims.last_mut() {
         *last = outputs;
     }

@@ -74,8 +74,9 @@ impl Reader {
     pub fn push(&mut self, token: u32) -> Result<String> {
         let text = self.stream.push(&self.tokenizer, token)?;
         self.pending.push_str(&text);
+        let before = self.is_thinking();
         let piece = self.advance();
-        if self.is_thinking() || (matches!(self.at, Where::Between) && piece.is_empty()) {
+        if before || self.is_thinking() {
             self.answer.thinking_tokens += 1;
         }
         Ok(piece)

@@ -271,6 +271,30 @@ fn thinking_is_switched_by_prompt_then_setting_then_template() {
 }
 
 #[test]
+fn reasoning_that_has_used_up_its_budget_is_ended() {
+    // The prompt opens the reasoning, and this checkpoint would never end it by itself.
+    let prompt = |budget| {
+        let sampling = Sampling {
+            thinking_budget: budget,
+            repetition_penalty: Some(2.0), // or it would say one token for ever
+            ..Sampling::greedy(20)
+        };
+        Prompt::new([Message::user("Hm"), Message::assistant("<think>")]).sample(sampling)
+    };
+    let model = model(json!({}));
+    let endless = model.reply(&prompt(None), &Silent).unwrap();
+    assert_eq!((endless.text.as_str(), endless.usage.thinking_tokens), ("", 20));
+    let ended = model.reply(&prompt(Some(4)), &Silent).unwrap();
+    let begin = ended.thinking.unwrap();
+    assert!(endless.thinking.unwrap().starts_with(begin.trim()), "{begin:?}");
+    assert!(
+        !ended.text.is_empty() && ended.usage.thinking_tokens < 10,
+        "{:?}",
+        ended.usage
+    );
+}
+
+#[test]
 fn a_refused_piece_ends_one_answer_and_a_deadline_another() {
     let prompts = || [ask("One", quiet()), ask("Two", quiet())];
     let model = model(json!({}));

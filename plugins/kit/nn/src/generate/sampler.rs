@@ -327,6 +327,6 @@ mod tests {
         let sum: f64 = (0..LOGITS.len())
             .map(|token| (f64::from(LOGITS[token]) - log_sum(&LOGITS)).exp())
             .sum();
-        assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+        assert!((sum - 1.0).abs() < 1e-6, "{sum}");
     }
 }
