@@ -117,6 +117,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     /// Attention as it is defined, one number at a time.
+    #[allow(clippy::needless_range_loop)] // indices are how the definition is written
     fn plainly(q: &Tensor, k: &Tensor, v: &Tensor, rule: Rule) -> Vec<f32> {
         let (q, k, v) = (
             q.to_vec3::<f32>().unwrap(),

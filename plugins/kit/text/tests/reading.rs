@@ -32,7 +32,13 @@ fn bytes_that_are_no_character_are_said_as_such() {
         .collect();
     assert!(bytes.len() > 100);
     let ids: Vec<u32> = (0..3000)
-        .map(|n: usize| if n % 11 == 0 { 40 } else { bytes[n * 7919 % bytes.len()] })
+        .map(|n: usize| {
+            if n.is_multiple_of(11) {
+                40
+            } else {
+                bytes[n * 7919 % bytes.len()]
+            }
+        })
         .collect();
     let mut stream = Detokenizer::default();
     let said: String = ids.iter().map(|id| stream.push(&tokenizer, *id).unwrap()).collect();

@@ -82,7 +82,7 @@ impl Serving for Host {
     fn give(&self, wait: Duration) -> Given {
         let mut asked = self.asked.lock().unwrap();
         *asked += 1;
-        if self.hesitate > 0 && *asked % self.hesitate == 0 && wait.is_zero() {
+        if self.hesitate > 0 && asked.is_multiple_of(self.hesitate) && wait.is_zero() {
             return Given::Later;
         }
         match self.waiting.lock().unwrap().pop() {
