@@ -1,4 +1,4 @@
-//! Reading answers: option letters and option texts out of free text, numbers, and the comparison of both with a target.
+//! Reading answers: option letters, option texts, numbers and JSON out of free text, and their comparison with a target.
 //!
 //! The decision a newcomer would question: every rule here would rather find no answer than guess one. A reply that
 //! names several options, or none clearly, gives nothing, and the task counts it apart; a lenient rule would turn
@@ -12,12 +12,16 @@
 //! ```
 
 mod argmax;
+mod distance;
+mod json;
 mod letter;
 mod number;
 mod option_text;
 mod text;
 
 pub use argmax::argmax;
+pub use distance::edit_distance;
+pub use json::{FoundObject, JsonObjects, json_objects, strict_json};
 pub use letter::{letter_of, option, option_letter};
 pub use number::{is_close, number, only_number};
 pub use option_text::option_text;
