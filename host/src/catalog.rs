@@ -79,6 +79,12 @@ impl Catalog<'_> {
         })
     }
 
+    /// What an adapter's plugin says of it, with nothing checked and nothing run.
+    pub fn plugin_note(&self, spec: &AdapterSpec) -> Result<AdapterNote> {
+        let note = plugin::Note::read(&self.registry.plugin(&spec.plugin)?.path)?;
+        note.adapter(spec.kind, &spec.adapter).cloned()
+    }
+
     /// Turns hub ids into folders, and says what is in each.
     fn fetch(&self, kind: Kind, name: &str, checked: Checked) -> Result<(Settings, Map<String, Value>)> {
         let Checked { mut settings, sources } = checked;

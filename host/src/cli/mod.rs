@@ -2,6 +2,7 @@
 
 mod config;
 mod ls;
+mod parity;
 mod plugins;
 mod pull;
 mod run;
@@ -70,13 +71,19 @@ enum Command {
     /// List, inspect, check, pin or write plugins
     #[command(subcommand)]
     Plugins(plugins::Command),
+    /// Compare a model with what a reference implementation recorded of it
+    Parity(parity::ParityArgs),
     /// Print a shell's completions
     Completions {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
-    /// Print the man page
-    Man,
+    /// Print the man page, or write those of all commands
+    Man {
+        /// The folder that receives a page a command
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// The program. Returns its exit code.
@@ -136,10 +143,18 @@ fn dispatch(cli: Cli) -> Result<Exit> {
             print(&String::from_utf8_lossy(&script));
             Ok(Exit::Ok)
         }
-        Command::Man => {
+        Command::Man { dir } => {
+            let failed = |why: std::io::Error| Failure::usage("the man page can't be made").cause(why);
+            if let Some(dir) = dir {
+                std::fs::create_dir_all(&dir)
+                    .and_then(|()| clap_mangen::generate_to(Cli::command(), &dir))
+                    .map_err(failed)?;
+                return Ok(Exit::Ok);
+            }
             let mut page = Vec::new();
-            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
-            rendered.map_err(|why| Failure::usage("the man page can't be made").cause(why))?;
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut page)
+                .map_err(failed)?;
             print(&String::from_utf8_lossy(&page));
             Ok(Exit::Ok)
         }
@@ -148,6 +163,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Ls(args) => ls::ls(args, common),
         Command::Pull(args) => pull::pull(args, common),
         Command::Plugins(command) => plugins::run(&command, common),
+        Command::Parity(args) => parity::parity(args, common),
     }
 }
 

@@ -84,7 +84,8 @@ impl Attendant<'_> {
             let (plugin, method) = (&self.shared.plugin, self.method);
             let message = format!("plugin `{plugin}` did not finish `{method}` within {time:?} and was ended");
             let help = "when it needs longer, raise the plugin's `deadline` in the registry";
-            self.shared.end(End::Killed(Error::new(Code::DEADLINE, message).help(help)));
+            self.shared
+                .end(End::Killed(Error::new(Code::DEADLINE, message).help(help)));
         }
     }
 

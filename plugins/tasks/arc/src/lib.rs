@@ -106,7 +106,6 @@ impl Task for Arc {
         let question = Question::read(&row)?;
         Ok(Sample {
             target: question.letter(question.right).into(),
-            groups: [("options".to_owned(), question.options.len().to_string())].into(),
             id: question.id,
             choices: question.options,
             doc: row.value,

@@ -1,0 +1,130 @@
+//! `host parity`: is a model right? Replays what a reference implementation recorded, through the plugin's ordinary `.so`.
+
+use super::{Common, Flags, note, print, stop_on_signals};
+use crate::failure::{Exit, Failure, Result};
+use crate::registry::Given;
+use crate::table::{Align, Table};
+use plugin_api::{Code, Kind};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "Each DIR is a checkpoint folder with a `golden` folder in it: `cases.json` and `golden.safetensors`.
+Parity computes in fp32 whatever the checkpoint's type. Exit 0 only if every comparison is within its tolerance, else 1.
+
+Example:
+  host parity --model qwen3 plugins/models/qwen3/golden/nano"
+)]
+pub struct ParityArgs {
+    /// The model, by its registry name
+    #[arg(long, short = 'm', value_name = "NAME")]
+    model: String,
+    /// A setting of the model
+    #[arg(short = 'M', value_name = "KEY=VALUE")]
+    model_settings: Vec<String>,
+    /// Checkpoint folders
+    #[arg(value_name = "DIR", required = true)]
+    folders: Vec<PathBuf>,
+}
+
+pub fn parity(args: ParityArgs, common: &Common) -> Result<Exit> {
+    let stop = stop_on_signals();
+    common.with_catalog(false, &stop, |catalog| {
+        let flags = Flags::parse("-M", &args.model_settings)?;
+        let mut table = Table::new(&[
+            ("Folder", Align::Left),
+            ("Case", Align::Left),
+            ("What", Align::Left),
+            ("Largest difference", Align::Right),
+            ("Tokens equal", Align::Left),
+            ("Ok", Align::Left),
+        ]);
+        let mut all_ok = true;
+        for folder in &args.folders {
+            let golden = std::path::absolute(folder.join("golden")).unwrap_or_else(|_| folder.join("golden"));
+            if !golden.is_dir() {
+                let failure = Failure::missing(format!("`{}` has no `golden` folder", folder.display()));
+                return Err(
+                    failure.help("a reference implementation records one; the model's own folder has the script")
+                );
+            }
+            let registry = catalog.registry.adapter(Kind::Model, &args.model)?;
+            let note = catalog.plugin_note(registry)?;
+            let mut given = flags.of(&args.model);
+            let here = std::env::current_dir().unwrap_or_default();
+            let set = |value: Value| Given {
+                value,
+                base: here.clone(),
+                place: "parity".to_owned(),
+            };
+            given.insert("weights".to_owned(), set(absolute(folder).display().to_string().into()));
+            let computes_in_fp32 =
+                |option: &plugin_api::OptionSpec| option.name == "dtype" && option.allowed.contains(&json!("fp32"));
+            if note.options.iter().any(computes_in_fp32) && !given.contains_key("dtype") {
+                given.insert("dtype".to_owned(), set("fp32".into()));
+            }
+            let (client, _made) = catalog.resolve(Kind::Model, &args.model, &given)?.model()?;
+            let answer = client
+                .trace(&json!({ "golden": golden }))
+                .map_err(|error| match error.code {
+                    Code::UNSUPPORTED => {
+                        Failure::refused(format!("model `{}` can't replay recorded cases", args.model)).cause(error)
+                    }
+                    _ => Failure::from(error),
+                })?;
+            let findings = answer["cases"].as_array().cloned().unwrap_or_default();
+            if findings.is_empty() {
+                return Err(Failure::missing(format!(
+                    "`{}` holds no case that this model compares",
+                    golden.display()
+                )));
+            }
+            for finding in findings {
+                all_ok &= finding["ok"] == true;
+                if common.json {
+                    let mut line = json!({ "folder": folder });
+                    merge(&mut line, &finding);
+                    print(&format!("{line}\n"));
+                    continue;
+                }
+                let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+                let yes = |key: &str| {
+                    finding[key]
+                        .as_bool()
+                        .map_or("", |yes| if yes { "yes" } else { "NO" })
+                        .to_owned()
+                };
+                let difference = finding["max_abs_diff"]
+                    .as_f64()
+                    .map(|value| format!("{value:.1e}"))
+                    .unwrap_or_default();
+                table.row([
+                    folder.display().to_string(),
+                    text("case"),
+                    text("what"),
+                    difference,
+                    yes("tokens_equal"),
+                    yes("ok"),
+                ]);
+            }
+        }
+        if !common.json {
+            print(&table.render());
+        }
+        if !all_ok {
+            note("not every comparison is within its tolerance");
+        }
+        Ok(if all_ok { Exit::Ok } else { Exit::Threshold })
+    })
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    if let (Some(into), Some(from)) = (into.as_object_mut(), from.as_object()) {
+        into.extend(from.clone());
+    }
+}
