@@ -1,6 +1,7 @@
 //! Attention: the one place where masks, grouped heads and windows are dealt with.
 
 use crate::layers::softmax;
+use crate::one_query;
 use candle_core::{D, Tensor};
 
 /// The most scores computed at a time. A long prompt's queries go through in blocks, or its scores, which grow with
@@ -35,14 +36,19 @@ fn attend_in_blocks(
     let (key_heads, all, _) = keys.dims3()?;
     let shared = heads / key_heads;
     let before = all - new;
-    let q = (q * rule.scale)?;
     if new == 1 {
         let first = rule.window.map_or(0, |window| all.saturating_sub(window));
         let q = q.reshape((key_heads, shared, size))?;
+        if one_query::suits(&q, keys, values) {
+            return one_query::attend(&q, keys, values, first, rule)?.reshape((1, heads * size));
+        }
+        let q = (q * rule.scale)?;
         let out = weigh(&q, keys, values, first..all, rule, None)?;
         return out.reshape((1, heads * size));
     }
-    let q = q.reshape((new, key_heads, shared, size))?.permute((1, 2, 0, 3))?; // (key heads, shared, new, size)
+    let q = (q * rule.scale)?
+        .reshape((new, key_heads, shared, size))?
+        .permute((1, 2, 0, 3))?; // (key heads, shared, new, size)
     let block = (most_scores / (heads * all)).clamp(1, new);
     let mut blocks = Vec::with_capacity(new.div_ceil(block));
     for start in (0..new).step_by(block) {
@@ -158,10 +164,24 @@ mod tests {
             window,
             softcap,
         };
-        let got = attend_in_blocks(&q, &k, &v, rule, most_scores).unwrap();
+        // Keys as they lie in a cache with room behind them, and queries that learn, which go the general way.
+        let room = Tensor::cat(&[&k, &random((2, 3, 8))], 1)
+            .unwrap()
+            .narrow(1, 0, all)
+            .unwrap();
+        let learning = candle_core::Var::from_tensor(&q).unwrap();
+        for (q, k) in [(&q, &k), (&q, &room), (learning.as_tensor(), &k)] {
+            compare(q, k, &v, rule, most_scores);
+        }
+    }
+
+    #[track_caller]
+    fn compare(q: &Tensor, k: &Tensor, v: &Tensor, rule: Rule, most_scores: usize) {
+        let got = attend_in_blocks(q, k, v, rule, most_scores).unwrap();
+        let new = q.dims()[0];
         assert_eq!(got.dims(), [new, 48]);
         let got = got.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        for (place, (got, expected)) in got.iter().zip(plainly(&q, &k, &v, rule)).enumerate() {
+        for (place, (got, expected)) in got.iter().zip(plainly(q, k, v, rule)).enumerate() {
             assert!(
                 (got - expected).abs() < 1e-5,
                 "value {place}: {got}, expected {expected}"
@@ -182,6 +202,7 @@ mod tests {
                 check(1, 10, Some(window), None, most_scores);
             }
             check(5, 7, Some(4), Some(2.0), most_scores);
+            check(1, 7, Some(4), Some(2.0), most_scores);
         }
     }
 

@@ -47,7 +47,7 @@ impl CustomOp2 for FewRows {
     }
 }
 
-fn cut<'a, T>(values: &'a [T], layout: &Layout) -> Result<&'a [T]> {
+pub(crate) fn cut<'a, T>(values: &'a [T], layout: &Layout) -> Result<&'a [T]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&values[start..end]),
         None => candle_core::bail!("few-rows needs contiguous values"),
@@ -55,7 +55,7 @@ fn cut<'a, T>(values: &'a [T], layout: &Layout) -> Result<&'a [T]> {
 }
 
 /// A stored value, widened when it is used.
-trait Stored: WithDType {
+pub(crate) trait Stored: WithDType {
     fn wide(self) -> f32;
     fn narrow(wide: f32) -> Self;
 }
@@ -155,7 +155,7 @@ impl<T: Stored> NullaryFnOnce for Task<'_, T> {
 /// One row of weights times one of `x`. More rows at a time would save loads from the nearest cache, but compilers
 /// then give up on keeping the sums in registers.
 #[inline(always)]
-fn dot<T: Stored>(weights: &[T], x: &[f32]) -> f32 {
+pub(crate) fn dot<T: Stored>(weights: &[T], x: &[f32]) -> f32 {
     let (weights, weights_rest) = weights.as_chunks::<LANES>();
     let (x, x_rest) = x.as_chunks::<LANES>();
     let mut sums = [0f32; LANES];

@@ -18,6 +18,7 @@ mod generate;
 mod kernel;
 mod layers;
 mod linear;
+mod one_query;
 pub mod parity;
 mod rope;
 mod step;

@@ -101,11 +101,16 @@ impl Golden<'_> {
     }
 
     fn need(&self, key: &str) -> Result<&Tensor> {
-        let missing = || Error::Malformed {
+        self.get(key)
+            .ok_or_else(|| self.malformed(&format!("it has no `{key}`")))
+    }
+
+    fn malformed(&self, reason: &str) -> Error {
+        let reason = format!("case `{}`: {reason}", self.case);
+        Error::Malformed {
             path: self.path.clone(),
-            reason: format!("no tensor `{}.{key}`", self.case),
-        };
-        self.get(key).ok_or_else(missing)
+            reason,
+        }
     }
 
     /// For each row, the places that the mask keeps.
@@ -119,7 +124,11 @@ impl Golden<'_> {
 
     /// Rows of token ids, at the places kept.
     fn prompts(&self) -> Result<Vec<Vec<u32>>> {
-        let ids = rows(self.need("input_ids")?)?;
+        let (ids, mask) = (self.need("input_ids")?, self.need("attention_mask")?);
+        if ids.dims() != mask.dims() || ids.dim(0)? == 0 {
+            return Err(self.malformed("`input_ids` and `attention_mask` differ in shape, or are empty"));
+        }
+        let ids = rows(ids)?;
         let row = |(ids, kept): (&Vec<u32>, Vec<usize>)| kept.iter().map(|&place| ids[place]).collect();
         Ok(ids.iter().zip(self.kept()?).map(row).collect())
     }
@@ -168,6 +177,11 @@ fn compare_logits<D: Decoder>(decoder: &D, case: &Case, golden: &Golden, finding
         });
     };
 
+    let greedy = rows(golden.need("greedy")?)?;
+    if greedy.len() != prompts.len() || prompts.iter().any(Vec::is_empty) {
+        return Err(golden.malformed("a prompt is empty, or has no row in `greedy`"));
+    }
+
     // All rows at once, as a batch.
     let mut caches: Vec<KvCache> = prompts.iter().map(|_| KvCache::default()).collect();
     let logits = forward(decoder, &prompts, &mut caches)?;
@@ -183,7 +197,7 @@ fn compare_logits<D: Decoder>(decoder: &D, case: &Case, golden: &Golden, finding
     found("logits", diff, None);
 
     // Token by token. The recorded token goes in whatever was found likeliest, so one flip is counted once.
-    let (greedy, expected) = (rows(golden.need("greedy")?)?, golden.need("greedy_logits")?);
+    let expected = golden.need("greedy_logits")?;
     let mut last: Vec<Tensor> = logits.iter().map(last_row).collect::<Result<_>>()?;
     let (mut diff, mut equal) = (0f64, true);
     for step in 0..greedy[0].len() {

@@ -147,10 +147,12 @@ impl<'a> Step<'a> {
             window: attention.window,
             softcap: attention.softcap,
         };
-        let mut seen: Vec<(Tensor, Tensor)> = Vec::with_capacity(self.segments.len());
+        // Only what later segments look back on is kept: many options on a long context would fill the memory.
+        let mut seen: Vec<Option<(Tensor, Tensor)>> = vec![None; self.segments.len()];
+        let looked_at = |index| self.segments.iter().any(|segment| segment.past == Past::Segment(index));
         let mut outputs = Vec::with_capacity(self.segments.len());
         let mut start = 0;
-        for segment in &self.segments {
+        for (index, segment) in self.segments.iter().enumerate() {
             let q = q.narrow(0, start, segment.tokens)?;
             let own = |x: &Tensor| x.narrow(0, start, segment.tokens)?.transpose(0, 1)?.contiguous();
             let (k, v) = (own(k)?, own(v)?);
@@ -158,12 +160,16 @@ impl<'a> Step<'a> {
                 Past::Nothing => (k, v),
                 Past::Row(row) => self.rows[row].append(self.layer, &k, &v)?,
                 Past::Segment(earlier) => {
-                    let (keys, values) = &seen[earlier];
+                    let Some((keys, values)) = &seen[earlier] else {
+                        candle_core::bail!("segment {index} looks back on one that was not kept")
+                    };
                     (Tensor::cat(&[keys, &k], 1)?, Tensor::cat(&[values, &v], 1)?)
                 }
             };
             outputs.push(attend(&q, &keys, &values, rule)?);
-            seen.push((keys, values));
+            if looked_at(index) {
+                seen[index] = Some((keys, values));
+            }
             start += segment.tokens;
         }
         if outputs.len() == 1 {

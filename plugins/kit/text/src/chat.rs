@@ -70,7 +70,10 @@ impl Chat {
     /// The text of a prompt and its tokens.
     pub fn encode(&self, prompt: &Prompt) -> Result<PromptTokens> {
         let rendered = self.render(prompt)?;
-        let ids = self.cut(prompt.plain, &rendered.text).map_err(Error::told)?;
+        let mut ids = self.cut(prompt.plain, &rendered.text).map_err(Error::told)?;
+        if ids.is_empty() {
+            ids.push(self.first_token()?);
+        }
         Ok(PromptTokens {
             text: rendered.text,
             ids,
@@ -104,12 +107,17 @@ impl Chat {
             cut_options.push(tokens);
         }
         if context_ids.is_empty() {
-            context_ids.push(self.first_token.ok_or_else(|| Error::EmptyContext.told())?);
+            context_ids.push(self.first_token()?);
         }
         Ok(Choices {
             context: context_ids,
             options: cut_options,
         })
+    }
+
+    /// What a text without a token begins with: a model has to be given something.
+    fn first_token(&self) -> Result<u32> {
+        self.first_token.ok_or_else(|| Error::EmptyContext.told())
     }
 
     /// What reads the answer to this prompt.

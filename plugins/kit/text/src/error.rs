@@ -25,7 +25,7 @@ pub enum Error {
         highest: u32,
         rows: usize,
     },
-    #[error("the options are scored after a text, but the prompt is empty and the tokenizer names no bos or eos token")]
+    #[error("the prompt is empty, and the tokenizer names no bos or eos token to begin with")]
     EmptyContext,
 }
 

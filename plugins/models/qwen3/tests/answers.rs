@@ -243,6 +243,14 @@ fn the_end_of_a_context_ends_an_answer_and_a_longer_prompt_is_an_error() {
 }
 
 #[test]
+fn an_empty_text_begins_with_the_token_between_texts() {
+    let reply = model(json!({}))
+        .reply(&Prompt::plain("").sample(quiet()), &Silent)
+        .unwrap();
+    assert_eq!((reply.usage.prompt_tokens, reply.usage.generated_tokens), (1, 12));
+}
+
+#[test]
 fn a_begun_answer_is_continued() {
     let model = model(json!({}));
     let begun = Prompt::new([Message::user("Which?"), Message::assistant("It is option")]).sample(quiet());
