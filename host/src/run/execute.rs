@@ -597,7 +597,7 @@ fn finish(
     };
     let results = results::results(&summary, &tally, &setting);
     let seconds = tally.inference_seconds();
-    let timing = results::timing(&mut tally, seconds, &peaks(model));
+    let timing = results::timing(&mut tally, seconds, &peaks(model, cut_short.is_some()));
     run.write_file("results.json", pretty(&results).as_bytes())?;
     run.write_file("timing.json", pretty(&timing).as_bytes())?;
     run.write_file("report.html", report::html(&summary, &results, &timing).as_bytes())?;
@@ -678,7 +678,7 @@ fn marks(tally: &Tally, options: &Options, selected: usize) -> Vec<String> {
 }
 
 /// Peak memory of this process and, where the model has some, of its workers and its device.
-fn peaks(model: &Model) -> Value {
+fn peaks(model: &Model, cut_short: bool) -> Value {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let host = line
@@ -689,8 +689,8 @@ fn peaks(model: &Model) -> Value {
         .iter()
         .filter_map(|instance| instance.control.as_ref()?.peak_memory_bytes())
         .collect();
-    let hung = model.instances.iter().any(|instance| instance.control.is_none());
-    let device = if hung {
+    // A model that was cut short may still hold its lock.
+    let device = if cut_short {
         None
     } else {
         model.instances[0].client.memory().ok()

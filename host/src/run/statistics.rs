@@ -28,7 +28,8 @@ pub struct Mean {
     squares: OrderlessSum,
     count: u64,
     not_finite: u64,
-    only_zero_and_one: bool,
+    /// True once a value is neither right nor wrong but something between or beyond.
+    graded: bool,
     clusters: HashMap<String, (OrderlessSum, u64)>,
     /// The values that belong to no cluster: each is one by itself.
     loose: (OrderlessSum, OrderlessSum, u64),
@@ -47,13 +48,6 @@ pub struct Estimate {
 const Z: f64 = 1.959_963_984_540_054;
 
 impl Mean {
-    pub fn new() -> Self {
-        Mean {
-            only_zero_and_one: true,
-            ..Mean::default()
-        }
-    }
-
     /// Adds a value. Values of one cluster are not independent of each other.
     pub fn add(&mut self, value: f64, cluster: Option<&str>) {
         self.count += 1;
@@ -61,7 +55,7 @@ impl Mean {
             self.not_finite += 1;
             return;
         }
-        self.only_zero_and_one &= value == 0.0 || value == 1.0;
+        self.graded |= value != 0.0 && value != 1.0;
         self.sum.add(value);
         self.squares.add(value * value);
         match cluster {
@@ -103,7 +97,7 @@ impl Mean {
             (true, false) => self.clustered_stderr(mean),
         };
         let interval = stderr.map(|stderr| {
-            if self.only_zero_and_one && independent {
+            if !self.graded && independent {
                 wilson(mean, n)
             } else {
                 (mean - Z * stderr, mean + Z * stderr)
@@ -181,7 +175,7 @@ mod tests {
     use super::*;
 
     fn mean_of(values: &[f64]) -> Estimate {
-        let mut mean = Mean::new();
+        let mut mean = Mean::default();
         values.iter().for_each(|value| mean.add(*value, None));
         mean.estimate()
     }
@@ -220,7 +214,7 @@ mod tests {
 
     #[test]
     fn samples_of_one_cluster_count_less_than_independent_ones() {
-        let (mut clustered, mut independent) = (Mean::new(), Mean::new());
+        let (mut clustered, mut independent) = (Mean::default(), Mean::default());
         for index in 0..40 {
             let value = f64::from((index / 4) % 2);
             clustered.add(value, Some(&format!("passage {}", index / 4)));

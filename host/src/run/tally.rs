@@ -90,10 +90,10 @@ impl Tally {
     pub fn add_value(&mut self, name: &str, value: f64, record: &Record) {
         let cluster = record.cluster.as_deref();
         let of = |group: Option<String>| (name.to_owned(), group);
-        self.means.entry(of(None)).or_insert_with(Mean::new).add(value, cluster);
+        self.means.entry(of(None)).or_default().add(value, cluster);
         for (group, member) in &record.groups {
             let key = of(Some(format!("{group}={member}")));
-            self.means.entry(key).or_insert_with(Mean::new).add(value, cluster);
+            self.means.entry(key).or_default().add(value, cluster);
         }
     }
 

@@ -76,7 +76,7 @@ impl Judging<'_> {
             .open(&path)
             .or_fail(Exit::Missing, failed)?;
         let file = Mutex::new(file);
-        let judged = Mutex::new((Mean::new(), Judged::default()));
+        let judged = Mutex::new((Mean::default(), Judged::default()));
         let next = AtomicUsize::new(0);
         let threads = card.batch.clamp(1, 32) as usize;
         let work = || -> Result<()> {
