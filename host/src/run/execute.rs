@@ -230,12 +230,12 @@ impl<'a> Session<'a> {
                 continue;
             }
             glanced = Instant::now();
-            if stopped_since.is_none() {
-                if let Some(why) = self.reason_to_stop() {
-                    self.cut_short = Some(why);
-                    stop.store(true, Ordering::Relaxed);
-                    stopped_since = Some(Instant::now());
-                }
+            if stopped_since.is_none()
+                && let Some(why) = self.reason_to_stop()
+            {
+                self.cut_short = Some(why);
+                stop.store(true, Ordering::Relaxed);
+                stopped_since = Some(Instant::now());
             }
             let Some(held) = &queue else { continue };
             if seats.iter().all(Seated::ended) {
@@ -359,11 +359,11 @@ fn prepare_all(
             return;
         }
         let (mut prepared, outcome) = preparing.begin(*index);
-        if let Some(place) = known.get(&prepared.record.key) {
-            if !(place.failed && retry_errors) {
-                let _ = lines.send(Line::Known(place.offset));
-                continue;
-            }
+        if let Some(place) = known.get(&prepared.record.key)
+            && !(place.failed && retry_errors)
+        {
+            let _ = lines.send(Line::Known(place.offset));
+            continue;
         }
         match outcome.and_then(|()| preparing.finish(&mut prepared)) {
             Ok(()) => {

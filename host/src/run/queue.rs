@@ -111,10 +111,10 @@ impl Queue {
             let alone = state.in_flight.values().any(|flight| flight.alone);
             let full = alone || state.in_flight.len() >= self.at_once;
             if !full && !state.suspects.is_empty() {
-                if state.in_flight.is_empty() {
-                    if let Some(suspect) = state.suspects.pop_front() {
-                        return self.hand_out(&mut state, suspect, seat, true);
-                    }
+                if state.in_flight.is_empty()
+                    && let Some(suspect) = state.suspects.pop_front()
+                {
+                    return self.hand_out(&mut state, suspect, seat, true);
                 }
                 // Suspects wait until nothing else is in flight, and nothing else is begun before they had their turn.
             } else if !full {
@@ -260,10 +260,10 @@ impl Serving for Seat<'_> {
             Ok(reply) => reply.finish == Finish::Cancelled,
             Err(error) => error.code == Code::CANCELLED,
         };
-        if let Some(flight) = flight {
-            if !(cut_short && queue.stopped()) {
-                queue.finish(flight, reply);
-            }
+        if let Some(flight) = flight
+            && !(cut_short && queue.stopped())
+        {
+            queue.finish(flight, reply);
         }
         !queue.stopped()
     }

@@ -165,10 +165,11 @@ fn known_verdicts(path: &std::path::Path, hash: &str) -> Result<HashMap<String, 
             break;
         }
         whole += line.len() as u64;
-        if let Ok(read) = serde_json::from_slice::<Line>(&line) {
-            if read.judge_hash == hash && read.error.is_none() {
-                known.insert(read.key, read.verdict);
-            }
+        if let Ok(read) = serde_json::from_slice::<Line>(&line)
+            && read.judge_hash == hash
+            && read.error.is_none()
+        {
+            known.insert(read.key, read.verdict);
         }
         line.clear();
     }
