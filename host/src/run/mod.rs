@@ -5,6 +5,7 @@
 //! its key and its numbers stay. Everything a record depends on is in its key, so the same command goes on where any
 //! earlier one stopped.
 
+mod conclude;
 pub mod directory;
 mod execute;
 pub mod prepare;
@@ -13,7 +14,9 @@ mod queue;
 pub mod record;
 mod report;
 pub mod results;
+mod seats;
 pub mod select;
+mod stages;
 pub mod statistics;
 pub mod tally;
 pub mod verdicts;

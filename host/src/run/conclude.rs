@@ -1,0 +1,205 @@
+//! The end of a run: what its records come to, and the files that say so.
+
+use super::directory::{RecordReader, RunDirectory, for_each_place};
+use super::record::Input;
+use super::results::{self, Setting, Summary};
+use super::tally::Tally;
+use super::{Model, Options, Outcome, Task, report};
+use crate::failure::{Failure, Result};
+use plugin_api::client::{Pages, TaskClient};
+use plugin_api::{Code, Metric, Row};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// Rows for a task that sums up by itself, read back a page at a time.
+struct RowPages<'a> {
+    places: &'a [u64],
+    next: AtomicUsize,
+    reader: Mutex<RecordReader>,
+}
+
+impl Pages for RowPages<'_> {
+    fn page(&self) -> plugin_api::Result<Vec<Row>> {
+        const PAGE: usize = 256;
+        let mut reader = self.reader.lock().unwrap_or_else(|poison| poison.into_inner());
+        let mut rows = Vec::new();
+        while rows.len() < PAGE {
+            let Some(place) = self.places.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
+                break;
+            };
+            let record = reader.read_at(*place).map_err(|failure| failure.error)?;
+            if record.error.is_none() {
+                rows.push(Row {
+                    sample: record.sample(),
+                    score: record.score(),
+                });
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// A task's own sums over the records at these places, when it has some.
+pub fn own_metrics(task: &TaskClient, samples: &Path, places: &[u64]) -> Result<Option<Vec<Metric>>> {
+    let pages = RowPages {
+        places,
+        next: AtomicUsize::new(0),
+        reader: Mutex::new(RecordReader::open(samples)?),
+    };
+    match task.metrics(&pages) {
+        Ok(metrics) => Ok(Some(metrics)),
+        Err(error) if error.code == Code::UNSUPPORTED => Ok(None),
+        Err(error) => Err(Failure::from(error.context("the task can't sum up"))),
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // the end of one function, cut off for its length
+pub fn finish(
+    model: &Model,
+    task: &Task,
+    options: &Options,
+    run: &RunDirectory,
+    selection: &[usize],
+    identity: Value,
+    mut tally: Tally,
+    cut_short: Option<Failure>,
+    began: Instant,
+) -> Result<Outcome> {
+    let places = selected_places(run, selection)?;
+    let own = if tally.finished > tally.failed {
+        own_metrics(&task.client, &run.samples(), &places)?
+    } else {
+        None
+    };
+    let mut summary = Summary {
+        model: model.name.clone(),
+        task: task.card.name.clone(),
+        version: task.card.version.clone(),
+        filter: task.card.filter.clone().unwrap_or_else(|| "none".to_owned()),
+        shots: task.card.shots,
+        metrics: results::metrics(&task.card, &tally, own),
+        suspicions: tally.suspicions(),
+        marks: marks(&tally, options, selection.len()),
+    };
+    summary
+        .metrics
+        .retain(|metric| metric.count > 0 || !metric.value.is_nan());
+    let setting = Setting {
+        card: &task.card,
+        identity: &identity,
+        samples: task.client.count()?,
+        selected: selection.len(),
+        batch_size: options
+            .batch_size
+            .map_or_else(|| "auto".to_owned(), |size| size.to_string()),
+        limit: options.limit_text.clone(),
+        seed: options.seed,
+        device: model.card.device.as_deref(),
+        precision: model.card.precision.as_deref(),
+        seconds: began.elapsed().as_secs_f64(),
+    };
+    let results = results::results(&summary, &tally, &setting);
+    let seconds = tally.inference_seconds();
+    let timing = results::timing(&mut tally, seconds, &peaks(model, cut_short.is_some()));
+    run.write_file("results.json", pretty(&results).as_bytes())?;
+    run.write_file("timing.json", pretty(&timing).as_bytes())?;
+    run.write_file("report.html", report::html(&summary, &results, &timing).as_bytes())?;
+    Ok(Outcome {
+        summary,
+        results,
+        directory: run.path.clone(),
+        finished: tally.finished,
+        failed: tally.failed,
+        selected: selection.len(),
+        places,
+        cut_short,
+    })
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
+/// Where the records of the selected samples lie, in the order of the data. Of several of one sample the last counts.
+fn selected_places(run: &RunDirectory, selection: &[usize]) -> Result<Vec<u64>> {
+    let mut by_index: HashMap<u64, u64> = HashMap::new();
+    for_each_place(&run.samples(), |doc_id, offset| {
+        by_index.insert(doc_id, offset);
+    })?;
+    Ok(selection
+        .iter()
+        .filter_map(|index| by_index.get(&(*index as u64)).copied())
+        .collect())
+}
+
+fn marks(tally: &Tally, options: &Options, selected: usize) -> Vec<String> {
+    let mut marks = Vec::new();
+    if options.demo {
+        marks.push("DEMO: tiny random weights and hand-made samples; the numbers mean nothing".to_owned());
+    }
+    for (input, what) in [
+        (Input::Blind, "input: blind: a notice stood in for the clips of"),
+        (
+            Input::Words,
+            "input: words: the data set's own words stood in for the clips of",
+        ),
+    ] {
+        if let Some(count) = tally.inputs.get(&input) {
+            marks.push(format!("{what} {count} samples"));
+        }
+    }
+    if tally.failed > 0 {
+        let example = tally
+            .errors
+            .values()
+            .max_by_key(|(count, _)| *count)
+            .map(|(_, example)| example.as_str());
+        marks.push(format!(
+            "{} of {} samples failed, e.g. {}",
+            tally.failed,
+            tally.finished,
+            example.unwrap_or_default()
+        ));
+    }
+    if tally.no_answer > 0 {
+        marks.push(format!(
+            "{} replies named no answer and count as wrong",
+            tally.no_answer
+        ));
+    }
+    if tally.unscored > 0 {
+        marks.push(format!(
+            "{} replies could not be scored and are left out",
+            tally.unscored
+        ));
+    }
+    if tally.finished < selected as u64 {
+        marks.push(format!("incomplete: {} of {selected} samples are done", tally.finished));
+    }
+    marks
+}
+
+/// Peak memory of this process and, where the model has some, of its workers and its device.
+fn peaks(model: &Model, cut_short: bool) -> Value {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let host = line
+        .and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse::<u64>().ok())
+        .map(|kb| kb * 1024);
+    let workers: Vec<u64> = model
+        .instances
+        .iter()
+        .filter_map(|instance| instance.control.as_ref()?.peak_memory_bytes())
+        .collect();
+    // A model that was cut short may still hold its lock.
+    let device = if cut_short {
+        None
+    } else {
+        model.instances[0].client.memory().ok()
+    };
+    json!({ "host": host, "workers": workers, "device": device.map(|memory| memory.device_peak_bytes).filter(|bytes| *bytes > 0) })
+}

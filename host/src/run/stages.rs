@@ -1,0 +1,126 @@
+//! The stages before and after the model: samples become prompts on some threads, replies become records on others.
+
+use super::directory::Place;
+use super::prepare::{Prepared, Preparing};
+use super::queue::Finished;
+use super::record::{Record, RecordedError};
+use super::tally::repeats_itself;
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
+use plugin_api::client::TaskClient;
+use plugin_api::{Reply, Silent};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// What reaches the writer.
+pub enum Line {
+    /// A record from an earlier session, at this place of the file.
+    Known(u64),
+    /// A record that is new.
+    New(Box<Record>),
+}
+
+/// Prepares samples until there are none left. What is known already goes straight to the writer.
+#[allow(clippy::too_many_arguments)] // a thread's whole world, called from one place
+pub fn prepare_all(
+    preparing: &Preparing,
+    selection: &[usize],
+    known: &HashMap<String, Place>,
+    retry_errors: bool,
+    cursor: &AtomicUsize,
+    stop: &AtomicBool,
+    feed: &Sender<Prepared>,
+    lines: &Sender<Line>,
+    session: (u64, Instant),
+) {
+    while let Some(index) = selection.get(cursor.fetch_add(1, Ordering::Relaxed)) {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let (mut prepared, outcome) = preparing.begin(*index);
+        if let Some(place) = known.get(&prepared.record.key)
+            && !(place.failed && retry_errors)
+        {
+            let _ = lines.send(Line::Known(place.offset));
+            continue;
+        }
+        match outcome.and_then(|()| preparing.finish(&mut prepared)) {
+            Ok(()) => {
+                let mut waiting = prepared;
+                while let Err(SendTimeoutError::Timeout(back)) = feed.send_timeout(waiting, Duration::from_millis(50)) {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    waiting = back;
+                }
+            }
+            Err(error) => {
+                let mut record = prepared.record;
+                record.error = Some(RecordedError::from(&error));
+                stamp(&mut record, session);
+                let _ = lines.send(Line::New(Box::new(record)));
+            }
+        }
+    }
+}
+
+fn stamp(record: &mut Record, (session, began): (u64, Instant)) {
+    record.session = session;
+    record.at_ms = milliseconds(began.elapsed());
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    // Microseconds are enough, and keep the records readable.
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Scores what is finished, on the task's side of the boundary, and completes the records.
+pub fn score_all(
+    task: &TaskClient,
+    finished: &Receiver<Finished>,
+    lines: &Sender<Line>,
+    over: &AtomicBool,
+    session: (u64, Instant),
+) {
+    loop {
+        let done = match finished.recv_timeout(Duration::from_millis(50)) {
+            Ok(done) => done,
+            // A model that hangs holds the other end for ever, so the writer's end counts as well.
+            Err(RecvTimeoutError::Timeout) if !over.load(Ordering::Relaxed) => continue,
+            Err(_) => return,
+        };
+        let Finished {
+            prepared,
+            outcome,
+            latency,
+            first_token,
+        } = done;
+        let Prepared { mut record, sample, .. } = prepared;
+        stamp(&mut record, session);
+        record.latency_ms = milliseconds(latency);
+        let scored = outcome.and_then(|reply| {
+            let score = task.score(&sample, &reply, &Silent);
+            note_oddities(&mut record, reply);
+            score
+        });
+        record.ttft_ms = first_token.map(milliseconds).or(record.ttft_ms);
+        match scored {
+            Ok(score) => record.of_score(score),
+            Err(error) => record.error = Some(RecordedError::from(&error)),
+        }
+        if lines.send(Line::New(Box::new(record))).is_err() {
+            return;
+        }
+    }
+}
+
+fn note_oddities(record: &mut Record, reply: Reply) {
+    let nan = reply.options.iter().any(|option| option.loglik.is_nan());
+    let repeats = repeats_itself(&reply.text);
+    record.of_reply(reply);
+    for (odd, flag) in [(nan, "nan-logits"), (repeats, "repetition")] {
+        if odd && !record.flags.iter().any(|known| known == flag) {
+            record.flags.push(flag.to_owned());
+        }
+    }
+}
