@@ -191,16 +191,21 @@ thread_local! {
 
 /// Runs what the other side called. A panic becomes an error value with the text and the place of the panic.
 pub(crate) fn guard<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    caught(what, work).unwrap_or_else(Err)
+}
+
+/// The same, with the error of a panic of its own apart from the errors that the work passes on.
+fn caught<T>(what: &str, work: impl FnOnce() -> Result<T>) -> std::result::Result<Result<T>, Error> {
     GUARDS.with_borrow_mut(|guards| guards.0 += 1);
     let outcome = catch_unwind(AssertUnwindSafe(work));
     let said = GUARDS.with_borrow_mut(|guards| {
         guards.0 -= 1;
         guards.1.take()
     });
-    outcome.unwrap_or_else(|payload| {
+    outcome.map_err(|payload| {
         let text = said.unwrap_or_else(|| payload_text(payload.as_ref()));
         std::mem::forget(payload); // its `Drop` may panic too, outside of any guard
-        Err(Error::new(Code::PANIC, format!("panicked in `{what}`: {text}")))
+        Error::new(Code::PANIC, format!("panicked in `{what}`: {text}"))
     })
 }
 
@@ -281,13 +286,15 @@ impl AbiAdapter for Guarded {
             return RErr(Error::new(Code::POISONED, "this adapter panicked before and must be made anew").into());
         }
         let method = method.as_str();
-        let outcome = guard(method, || match method {
+        let outcome = caught(method, || match method {
             PANIC_ON_PURPOSE => panic!("on purpose, since the host asked for it"),
             _ => self.adapter.call(method, input.into(), host),
         });
-        if matches!(&outcome, Err(error) if error.code == Code::PANIC) {
+        // Its own panic alone: an adapter may pass on another's, a judge its grader's, and be as sound as before.
+        let outcome = outcome.unwrap_or_else(|panic| {
             self.poisoned.store(true, Ordering::Release);
-        }
+            Err(panic)
+        });
         outcome.map(AbiParcel::from).map_err(AbiError::from).into()
     }
 }

@@ -48,7 +48,7 @@ pub struct RunArgs {
     /// Only this sample; may be given several times
     #[arg(long, value_name = "ID")]
     sample_id: Vec<String>,
-    /// Where random draws start
+    /// Where random draws start [default: 0]
     #[arg(long)]
     seed: Option<u64>,
     /// Prompts at work at once, or `auto` to leave it to the model
@@ -201,7 +201,7 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
         limit,
         limit_text,
         sample_ids,
-        seed: args.seed.or(config.seed),
+        seed: args.seed.or(config.seed).unwrap_or(0),
         batch_size: batch_size.transpose()?,
         out: args.out.or(config.out.clone()).unwrap_or_else(|| PathBuf::from("runs")),
         fresh: args.fresh,

@@ -42,7 +42,8 @@ pub struct Options {
     pub limit: Option<Limit>,
     pub limit_text: Option<String>,
     pub sample_ids: Vec<String>,
-    pub seed: Option<u64>,
+    /// Where random draws start. There is always one, or a run that was cut short would not equal one that was not.
+    pub seed: u64,
     /// Prompts at work at once; none leaves it to the model.
     pub batch_size: Option<usize>,
     pub out: PathBuf,

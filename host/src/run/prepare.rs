@@ -24,7 +24,7 @@ pub struct Preparing<'a> {
     /// The hash of everything that is the same for all samples: settings, plugins, weights, task version.
     pub identity: &'a str,
     pub plugin_hash: Option<&'a str>,
-    pub seed: Option<u64>,
+    pub seed: u64,
 }
 
 impl Preparing<'_> {
@@ -62,10 +62,10 @@ impl Preparing<'_> {
         let plugin_api::Want::Text { sampling } = &mut prompt.want else {
             return;
         };
-        if let (Some(seed), None) = (self.seed, sampling.seed) {
+        if sampling.seed.is_none() {
             let own = u64::from_str_radix(&key[..16], 16).unwrap_or(0);
             // 53 bits, so that every JSON reader keeps all of them.
-            sampling.seed = Some((seed ^ own) & ((1 << 53) - 1));
+            sampling.seed = Some((self.seed ^ own) & ((1 << 53) - 1));
         }
     }
 

@@ -74,7 +74,7 @@ pub struct Setting<'a> {
     pub selected: usize,
     pub batch_size: String,
     pub limit: Option<String>,
-    pub seed: Option<u64>,
+    pub seed: u64,
     pub device: Option<&'a str>,
     pub precision: Option<&'a str>,
     pub seconds: f64,

@@ -160,6 +160,9 @@ fn spawn(recipe: &Recipe) -> std::io::Result<(Child, UnixStream)> {
     command
         .arg(super::COMMAND)
         .arg(&recipe.spec.name) // seen in a list of processes
+        // The hub's keys are the host's: a plugin gets weights as a folder and has nothing to ask there.
+        .env_remove("HF_TOKEN")
+        .env_remove("HUGGING_FACE_HUB_TOKEN")
         .envs(&recipe.spec.env)
         .stdin(OwnedFd::from(theirs))
         .stdout(recipe.admitted.copy.try_clone()?)
