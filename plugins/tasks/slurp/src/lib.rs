@@ -1,0 +1,235 @@
+//! SLURP: what a person says to a home assistant, labelled with a scenario, an action and entities.
+//!
+//! A sample is a recording, as in the official figures; with `input=transcript` it is an utterance, as in the official
+//! figures on gold transcripts. The model writes a JSON object, which is read kindly as to its syntax and exactly as to
+//! its content. [`scorer`] holds the measures, [`official`] applies them to prediction files; both know nothing of models.
+//!
+//! The decision a newcomer would question: a reply in which no labels are found counts as a prediction of empty labels.
+//! The official script leaves out what is not in the prediction file, which would reward a model for saying nothing; a
+//! file exported from here holds those empty labels, and the script gives it the figures that are reported here.
+
+pub mod answer;
+pub mod inventory; // which labels there are
+pub mod official; // prediction files
+pub mod scorer; // the measures
+pub mod utterance; // one row as published
+
+mod prompt; // what is asked, with worked examples in it
+mod samples; // which rows and recordings
+mod summary; // what many scores come to
+mod template;
+
+use data::{Place, Row};
+use inventory::Inventory;
+use plugin_api::{
+    Lesson, Message, Metric, Prompt, Reply, Result, Rows, Sample, Sampling, Score, Settings, Status, Task, TaskCard,
+    Turn, export_plugin, register_task,
+};
+use prompt::{Asking, Input, Shots};
+use samples::Samples;
+use scorer::{Labels, Measure, Tables};
+use serde_json::json;
+use summary::Summary;
+use template::Template;
+
+register_task!("slurp", "SLURP: scenario, action and entities of what is said to a home assistant", Slurp::load, {
+    data: data required, "a file, a folder or a hub id: SLURP's test.jsonl and its siblings, or rows of that shape";
+    split: text ["test", "devel", "validation", "dev", "train", "train_synthetic"], "which part; when it is not given, the one that the file is named after, or test";
+    input: text ["audio", "nbest", "both", "transcript"] = "audio", "what the model is given: the recording, what speech recognition made of it, both, or what was said";
+    each: text ["recording", "utterance"], "what one sample is; when it is not given an utterance for transcripts, else a recording";
+    microphone: text ["all", "headset", "far"] = "all", "whose recordings are taken";
+    audio: path, "the folder with the recordings, or with slurp_real and slurp_synth; when it is not given, that of the data";
+    strict_audio_missing: flag = false, "fails at once when a recording is missing, instead of asking in words alone";
+    hypotheses: path, "a file of speech recognition hypotheses: rows of `file` or `slurp_id`, and `hypotheses`, likeliest first";
+    most_hypotheses: integer = 5, "how many of them a prompt shows";
+    rationale: text ["none", "given", "written"] = "none", "whether the prompt shows the row's rationale, or the model writes one before it answers";
+    template: path, "a Jinja file to ask with, in place of the built-in one";
+    shots: integer = 0, "worked examples in each prompt";
+    shots_data: path, "a file of rows to take them from, the first ones";
+    thinking: flag = false, "lets the model reason first";
+    max_tokens: integer, "the longest answer; when it is not given 256, with a rationale 512, with thinking 8192";
+    labels: flag = false, "adds the figures of every label to those of the run";
+});
+export_plugin!();
+
+/// What is done with reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rationale {
+    None,
+    Given,
+    Written,
+}
+
+struct Slurp {
+    samples: Samples,
+    asking: Asking,
+    thinking: bool,
+    max_tokens: u32,
+    every_label: bool,
+}
+
+impl Slurp {
+    fn load(settings: &Settings) -> Result<Slurp> {
+        let input = match settings.or("input", "audio".to_owned())?.as_str() {
+            "nbest" => Input::Nbest,
+            "both" => Input::Both,
+            "transcript" => Input::Transcript,
+            _ => Input::Audio,
+        };
+        let rationale = match settings.or("rationale", "none".to_owned())?.as_str() {
+            "given" => Rationale::Given,
+            "written" => Rationale::Written,
+            _ => Rationale::None,
+        };
+        let thinking = settings.or("thinking", false)?;
+        let usual_tokens = match (thinking, rationale) {
+            (true, _) => 8192,
+            (false, Rationale::Written) => 512,
+            (false, _) => 256,
+        };
+        Ok(Slurp {
+            samples: Samples::load(settings, input)?,
+            asking: Asking {
+                input,
+                rationale,
+                most_hypotheses: settings.or("most_hypotheses", 5)?,
+                inventory: Inventory::published(),
+                template: Template::load(settings)?,
+                shots: Shots::load(settings)?,
+            },
+            thinking,
+            max_tokens: settings.or("max_tokens", usual_tokens)?,
+            every_label: settings.or("labels", false)?,
+        })
+    }
+}
+
+impl Task for Slurp {
+    fn card(&self) -> TaskCard {
+        let names = summary::MAIN.iter().map(|(name, _)| *name);
+        let mut card = TaskCard::new("slurp", "1").with_metrics(names);
+        card.split.clone_from(&self.samples.split);
+        card.filter = Some("lenient".to_owned());
+        card.shots = self.asking.shots.count as u32;
+        card.has_clips = self.asking.input.has_clips();
+        card.other
+            .insert("template_hash".to_owned(), json!(self.asking.template.hash));
+        card
+    }
+
+    fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        let found = self.samples.get(index)?;
+        let labels = utterance::labels(&found.row)?;
+        let mut sample = Sample {
+            id: found.id,
+            target: labels.to_json(),
+            cluster: found.cluster,
+            groups: [("scenario".to_owned(), labels.scenario)].into(),
+            ..Sample::default()
+        };
+        if let Some(microphone) = found.microphone {
+            sample.groups.insert("microphone".to_owned(), microphone.to_owned());
+        }
+        if self.asking.input.has_clips() {
+            let words = self.asking.words(&found.row);
+            let stands = match (&found.clip, &words) {
+                (Some(_), _) => summary::CLIP,
+                (None, Some(_)) => "missing, words instead",
+                (None, None) => "missing",
+            };
+            sample.groups.insert(summary::AUDIO.to_owned(), stands.to_owned());
+            sample.clips.extend(found.clip.map(|mut clip| {
+                clip.words = words;
+                clip
+            }));
+        }
+        sample.blobs = found.row.blobs;
+        sample.doc = found.row.value;
+        Ok(sample)
+    }
+
+    fn prompt(&self, sample: &Sample) -> Result<Prompt> {
+        let message = self.asking.message(sample, &row_of(sample))?;
+        let prompt = Prompt::new([message]).sample(Sampling::greedy(self.max_tokens));
+        Ok(Prompt {
+            thinking: Some(self.thinking),
+            ..prompt
+        })
+    }
+
+    fn score(&self, sample: &Sample, reply: &Reply) -> Result<Score> {
+        let gold = utterance::labels(&row_of(sample))?;
+        let answer = answer::read(&reply.text, self.asking.rationale == Rationale::Written);
+        let nothing = Labels::default();
+        let predicted = answer.as_ref().map_or(&nothing, |answer| &answer.labels);
+        let tables = Tables::of(&gold, predicted);
+        let flag = |flag: bool| f64::from(u8::from(flag));
+        let mut score = Score::default()
+            .and(summary::READ, flag(answer.is_some()))
+            .and(
+                summary::STRICT,
+                flag(answer.as_ref().is_some_and(|answer| answer.strict)),
+            )
+            .with_detail("prediction", predicted.to_json())
+            .with_detail("counts", tables.to_json());
+        for (name, measure) in &summary::MAIN[..3] {
+            score = score.and(*name, tables.table(*measure).micro().f1);
+        }
+        if !gold.entities.is_empty() || !predicted.entities.is_empty() {
+            score = score.and("slu_f1", tables.table(Measure::SluF1).micro().f1);
+        }
+        let Some(answer) = answer else {
+            score.status = Status::NoAnswer;
+            return Ok(score);
+        };
+        if answer.cut {
+            score = score.with_detail("cut", true);
+        }
+        if !answer.missing.is_empty() {
+            score = score.with_detail("missing", answer.missing);
+        }
+        if !answer.before.is_empty() && self.asking.rationale == Rationale::Written {
+            score = score.with_detail("rationale", answer.before);
+        }
+        Ok(score.with_answer(prompt::answer(&answer.labels)))
+    }
+
+    fn metrics(&self, rows: &mut Rows) -> Result<Vec<Metric>> {
+        let mut summary = Summary::default();
+        for row in rows {
+            summary.add(&row?);
+        }
+        Ok(summary.metrics(self.every_label))
+    }
+
+    fn lesson(&self, sample: &Sample) -> Result<Lesson> {
+        let row = row_of(sample);
+        let labels = prompt::answer(&utterance::labels(&row)?);
+        let said = match (self.asking.rationale, utterance::rationale(&row)) {
+            (Rationale::Written, Some(reasons)) => format!("{}\n{labels}", reasons.trim()),
+            _ => labels,
+        };
+        let asked = Turn {
+            message: self.asking.message(sample, &row)?,
+            learn: false,
+        };
+        let answered = Turn {
+            message: Message::assistant(said),
+            learn: true,
+        };
+        Ok(Lesson {
+            id: sample.id.clone(),
+            turns: vec![asked, answered],
+            ..Lesson::default()
+        })
+    }
+}
+
+/// The row again from a sample that a host hands back: any of its processes may ask, so none is remembered.
+fn row_of(sample: &Sample) -> Row {
+    Row::new(sample.doc.clone(), Place::Sample(sample.id.clone()))
+}

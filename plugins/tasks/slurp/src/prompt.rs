@@ -1,0 +1,234 @@
+//! What a model is asked about an utterance.
+
+use crate::inventory::Inventory;
+use crate::scorer::Labels;
+use crate::template::Template;
+use crate::{Rationale, utterance};
+use data::{Row, Rows};
+use plugin_api::{Code, Error, Message, Part, Result, Sample, Settings};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What a model is given of an utterance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// The recording.
+    Audio,
+    /// What speech recognition made of it.
+    Nbest,
+    /// Both.
+    Both,
+    /// What was said, as people wrote it down.
+    Transcript,
+}
+
+impl Input {
+    pub fn has_clips(self) -> bool {
+        matches!(self, Input::Audio | Input::Both)
+    }
+}
+
+/// Marks the clip's place in a rendered template. No text of a data set has it.
+const CLIP: &str = "\u{fffc}";
+
+/// What a template can name.
+#[derive(Debug, Serialize)]
+struct Variables<'a> {
+    scenarios: Vec<&'a str>,
+    actions: Vec<&'a str>,
+    actions_by_scenario: &'a BTreeMap<String, Vec<String>>,
+    entity_types: &'a [String],
+    examples: Vec<&'a Shot>,
+    /// Stands where the recording goes; none when it is missing or not wanted.
+    clip: Option<&'a str>,
+    transcript: Option<String>,
+    hypotheses: Vec<String>,
+    /// True when there is nothing to go by: the recording is missing, and nothing else is known.
+    nothing: bool,
+    rationale: Option<String>,
+    write_rationale: bool,
+}
+
+/// Everything that prompts are made with.
+pub(crate) struct Asking {
+    pub input: Input,
+    pub rationale: Rationale,
+    pub most_hypotheses: usize,
+    pub inventory: Inventory,
+    pub template: Template,
+    pub shots: Shots,
+}
+
+impl Asking {
+    /// The message about a sample. Its clip is there when the sample has one.
+    pub fn message(&self, sample: &Sample, row: &Row) -> Result<Message> {
+        let hears = self.input.has_clips() && !sample.clips.is_empty();
+        let missing = self.input.has_clips() && !hears;
+        let mut hypotheses = Vec::new();
+        if missing || matches!(self.input, Input::Nbest | Input::Both) {
+            hypotheses = self.hypotheses(row);
+        }
+        if self.input == Input::Nbest && hypotheses.is_empty() {
+            let error = Error::new(
+                Code::DATA,
+                format!("{} has no speech recognition hypotheses", row.place),
+            );
+            return Err(error.help("name a file of them with `-T hypotheses=FILE`, or choose another `input`"));
+        }
+        let transcript = (self.input == Input::Transcript)
+            .then(|| utterance::transcript(row))
+            .transpose()?;
+        let given = (self.rationale == Rationale::Given)
+            .then(|| utterance::rationale(row))
+            .flatten();
+        let text = self.template.render(Variables {
+            scenarios: self.inventory.scenarios(),
+            actions: self.inventory.actions(),
+            actions_by_scenario: &self.inventory.actions_by_scenario,
+            entity_types: &self.inventory.entity_types,
+            examples: self.shots.before(&sample.id, row)?,
+            clip: hears.then_some(CLIP),
+            transcript: transcript.map(clean),
+            nothing: missing && hypotheses.is_empty(),
+            hypotheses,
+            rationale: given.map(clean),
+            write_rationale: self.rationale == Rationale::Written,
+        })?;
+        Ok(Message {
+            parts: if hears {
+                self.with_clip(&text)
+            } else {
+                vec![Part::text(text)]
+            },
+            ..Message::default()
+        })
+    }
+
+    /// The clip where the template has it, or before all words.
+    fn with_clip(&self, text: &str) -> Vec<Part> {
+        let (before, after) = text.split_once(CLIP).unwrap_or(("", text));
+        let clip = Part::Clip {
+            clip: 0,
+            // A model that can't hear finds the hypotheses below; they must not stand there twice.
+            words: (self.input == Input::Both).then(|| "(not played to you)".to_owned()),
+        };
+        let after = after.replace(CLIP, "");
+        let parts = [Part::text(before), clip, Part::text(after)];
+        let is_empty = |part: &Part| matches!(part, Part::Text { text } if text.is_empty());
+        parts.into_iter().filter(|part| !is_empty(part)).collect()
+    }
+
+    fn hypotheses(&self, row: &Row) -> Vec<String> {
+        let all = utterance::hypotheses(row).into_iter();
+        all.take(self.most_hypotheses).map(|words| clean(&words)).collect()
+    }
+
+    /// The hypotheses as one text, to stand in for a clip.
+    pub fn words(&self, row: &Row) -> Option<String> {
+        let lines = self.hypotheses(row).into_iter().enumerate();
+        let lines: Vec<_> = lines.map(|(index, words)| format!("{}. {words}", index + 1)).collect();
+        let heard = format!("(what speech recognition heard, likeliest first)\n{}", lines.join("\n"));
+        (!lines.is_empty()).then_some(heard)
+    }
+}
+
+fn clean(text: &str) -> String {
+    text.replace(CLIP, " ")
+}
+
+/// The labels as a model should write them.
+pub(crate) fn answer(labels: &Labels) -> String {
+    let word = |text: &str| Value::from(text).to_string();
+    let entities = labels.entities.iter();
+    let entities = entities.map(|entity| {
+        format!(
+            r#"{{"type": {}, "filler": {}}}"#,
+            word(&entity.kind),
+            word(&entity.filler)
+        )
+    });
+    format!(
+        r#"{{"scenario": {}, "action": {}, "entities": [{}]}}"#,
+        word(&labels.scenario),
+        word(&labels.action),
+        entities.collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// A worked example.
+#[derive(Debug, Serialize)]
+pub(crate) struct Shot {
+    id: String,
+    utterance: String,
+    answer: String,
+}
+
+/// Worked examples to show before each utterance, as transcripts: sound would cost more than it shows.
+#[derive(Debug, Default)]
+pub(crate) struct Shots {
+    pub count: usize,
+    /// One more than are shown, since the utterance itself may be among them.
+    pool: Vec<Shot>,
+}
+
+const MOST_SHOTS: usize = 1000;
+
+impl Shots {
+    pub fn load(settings: &Settings) -> Result<Shots> {
+        let count: usize = settings.or("shots", 0)?;
+        if count == 0 {
+            return Ok(Shots::default());
+        }
+        if count > MOST_SHOTS {
+            let message = format!("setting `shots` is {count}, expected at most {MOST_SHOTS}");
+            return Err(Error::new(Code::SETTINGS, message));
+        }
+        let Some(path) = settings.get::<PathBuf>("shots_data")? else {
+            let error = Error::new(Code::SETTINGS, "setting `shots` needs the setting `shots_data`");
+            return Err(error.help("name a file of training rows with `-T shots_data=FILE`"));
+        };
+        let rows = Rows::open(&path)?;
+        let mut pool = Vec::new();
+        for row in rows.iter().take(count + 1) {
+            let row = row?;
+            pool.push(Shot {
+                id: utterance::id(&row)?,
+                utterance: clean(utterance::transcript(&row)?),
+                answer: answer(&utterance::labels(&row)?),
+            });
+        }
+        if pool.len() < count {
+            let message = format!(
+                "setting `shots` is {count}, but `{}` has {} rows",
+                path.display(),
+                pool.len()
+            );
+            return Err(Error::new(Code::SETTINGS, message));
+        }
+        Ok(Shots { count, pool })
+    }
+
+    /// The examples before an utterance, itself never among them.
+    fn before(&self, sample: &str, row: &Row) -> Result<Vec<&Shot>> {
+        if self.count == 0 {
+            return Ok(Vec::new());
+        }
+        let own = utterance::id(row).unwrap_or_else(|_| sample.to_owned());
+        let others: Vec<&Shot> = self
+            .pool
+            .iter()
+            .filter(|shot| shot.id != own)
+            .take(self.count)
+            .collect();
+        match others.len() == self.count {
+            true => Ok(others),
+            false => Err(Error::new(
+                Code::DATA,
+                format!("there are {} worked examples besides sample `{sample}`", others.len()),
+            )
+            .help(format!("`shots` is {}, ask for fewer", self.count))),
+        }
+    }
+}

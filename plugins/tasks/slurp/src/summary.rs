@@ -1,0 +1,272 @@
+//! What many scores come to: figures over all samples, not means of each sample's.
+//!
+//! Records keep the counts, so the sums need neither replies nor sound. A standard error is that of a ratio of sums, by
+//! its linearisation, with the recordings of one utterance as one cluster; a macro figure has none.
+
+use crate::scorer::{Labels, Measure, Table, Tables};
+use crate::utterance;
+use data::{Place, Row as DataRow};
+use plugin_api::{Metric, Row, Status};
+use std::collections::{BTreeMap, HashMap};
+
+/// The main figures in their order: what a card promises.
+pub(crate) const MAIN: [(&str, Measure); 7] = [
+    ("intent_acc", Measure::Intent),
+    ("scenario_acc", Measure::Scenario),
+    ("action_acc", Measure::Action),
+    ("entity_f1", Measure::Entities),
+    ("word_f1", Measure::Word),
+    ("char_f1", Measure::Char),
+    ("slu_f1", Measure::SluF1),
+];
+
+/// The share of replies in which labels were found, and of those that were JSON by the letter.
+pub(crate) const READ: &str = "json_read";
+pub(crate) const STRICT: &str = "json_strict";
+/// The share of samples that ran without their recording.
+const AUDIO_MISSING: &str = "audio_missing";
+
+/// The group that says what stood for the recording.
+pub(crate) const AUDIO: &str = "audio";
+pub(crate) const CLIP: &str = "clip";
+
+#[derive(Debug, Clone, Copy)]
+enum Figure {
+    Precision,
+    Recall,
+    F1,
+}
+
+/// A sum over a sum, by cluster.
+#[derive(Debug, Clone, Default)]
+struct Ratio {
+    clusters: HashMap<String, (f64, f64)>,
+}
+
+impl Ratio {
+    fn add(&mut self, cluster: &str, above: f64, below: f64) {
+        match self.clusters.get_mut(cluster) {
+            Some(sums) => {
+                sums.0 += above;
+                sums.1 += below;
+            }
+            None => {
+                self.clusters.insert(cluster.to_owned(), (above, below));
+            }
+        }
+    }
+
+    /// Deviations from the ratio are summed within each cluster first, as they go the same way there.
+    fn stderr(&self) -> Option<f64> {
+        // In the order of the clusters' names, so that the last digit is the same every time.
+        let sums: BTreeMap<&str, (f64, f64)> = self
+            .clusters
+            .iter()
+            .map(|(name, sums)| (name.as_str(), *sums))
+            .collect();
+        let (above, below) = sums
+            .values()
+            .fold((0.0, 0.0), |all, one| (all.0 + one.0, all.1 + one.1));
+        let count = sums.len() as f64;
+        if count < 2.0 || below == 0.0 {
+            return None;
+        }
+        let ratio = above / below;
+        let squares: f64 = sums
+            .values()
+            .map(|(above, below)| (above - ratio * below).powi(2))
+            .sum();
+        Some((squares * count / (count - 1.0)).sqrt() / below)
+    }
+}
+
+/// The sums over some samples, read in one way.
+#[derive(Debug, Clone, Default)]
+struct Sums {
+    tables: Tables,
+    /// Of each main measure its F1, and of the entity measures precision and recall as well.
+    ratios: BTreeMap<(usize, u8), Ratio>,
+    count: u64,
+}
+
+impl Sums {
+    fn add(&mut self, cluster: &str, tables: &Tables) {
+        self.count += 1;
+        self.tables.add(tables);
+        for (index, (_, measure)) in MAIN.iter().enumerate() {
+            let total = tables.table(*measure).total();
+            let (right, predicted, there) = (total.right, total.right + total.too_many, total.right + total.missed);
+            let mut add = |figure: Figure, above, below| {
+                let ratio = self.ratios.entry((index, figure as u8)).or_default();
+                ratio.add(cluster, above, below);
+            };
+            add(Figure::F1, 2.0 * right, predicted + there);
+            if index >= 3 {
+                add(Figure::Precision, right, predicted);
+                add(Figure::Recall, right, there);
+            }
+        }
+    }
+
+    fn metric(&self, index: usize, figure: Figure) -> Metric {
+        let figures = self.tables.table(MAIN[index].1).micro();
+        let value = match figure {
+            Figure::Precision => figures.precision,
+            Figure::Recall => figures.recall,
+            Figure::F1 => figures.f1,
+        };
+        let stderr = self.ratios.get(&(index, figure as u8)).and_then(Ratio::stderr);
+        metric("", value, self.count, stderr)
+    }
+
+    fn main(&self) -> impl Iterator<Item = Metric> + '_ {
+        MAIN.iter().enumerate().map(|(index, (name, _))| Metric {
+            name: (*name).to_owned(),
+            ..self.metric(index, Figure::F1)
+        })
+    }
+}
+
+/// All sums of a run in the making.
+#[derive(Debug, Default)]
+pub(crate) struct Summary {
+    all: Sums,
+    strict: Sums,
+    groups: BTreeMap<String, Sums>,
+    shares: BTreeMap<&'static str, (f64, Ratio)>,
+}
+
+impl Summary {
+    /// Adds a finished sample. One that can't be scored is left out, as the host leaves it out of its means.
+    pub fn add(&mut self, row: &Row) {
+        if row.score.status == Status::Unscored {
+            return;
+        }
+        let Some(tables) = row.score.details.get("counts").and_then(Tables::from_json) else {
+            return;
+        };
+        let cluster = row.sample.cluster.as_deref().unwrap_or(&row.sample.id);
+        self.all.add(cluster, &tables);
+        let value = |name: &str| row.score.values.get(name).copied().unwrap_or(0.0);
+        match value(STRICT) == 1.0 {
+            true => self.strict.add(cluster, &tables),
+            false => self.strict.add(cluster, &Tables::of(&gold(row), &Labels::default())),
+        }
+        for (group, member) in &row.sample.groups {
+            let sums = self.groups.entry(format!("{group}={member}")).or_default();
+            sums.add(cluster, &tables);
+        }
+        let mut share = |name, value: f64| {
+            let (sum, ratio): &mut (f64, Ratio) = self.shares.entry(name).or_default();
+            *sum += value;
+            ratio.add(cluster, value, 1.0);
+        };
+        share(READ, value(READ));
+        share(STRICT, value(STRICT));
+        if let Some(audio) = row.sample.groups.get(AUDIO) {
+            share(AUDIO_MISSING, f64::from(u8::from(audio != CLIP)));
+        }
+    }
+
+    /// The figures: the main ones, what else there is of all samples, the strict reading, then group by group.
+    pub fn metrics(&self, every_label: bool) -> Vec<Metric> {
+        let mut metrics: Vec<Metric> = self.all.main().collect();
+        for (index, (_, measure)) in MAIN.iter().enumerate().skip(3) {
+            for (word, figure) in [("precision", Figure::Precision), ("recall", Figure::Recall)] {
+                let name = format!("{}_{word}", prefix(*measure));
+                metrics.push(Metric {
+                    name,
+                    ..self.all.metric(index, figure)
+                });
+            }
+        }
+        for (_, measure) in MAIN {
+            let mean = self.all.tables.table(measure).macro_mean();
+            let figures = [("precision", mean.precision), ("recall", mean.recall), ("f1", mean.f1)];
+            metrics.extend(figures.map(|(word, value)| {
+                metric(
+                    &format!("macro_{}_{word}", prefix(measure)),
+                    value,
+                    self.all.count,
+                    None,
+                )
+            }));
+        }
+        for (name, (sum, ratio)) in &self.shares {
+            metrics.push(metric(
+                name,
+                sum / self.all.count as f64,
+                self.all.count,
+                ratio.stderr(),
+            ));
+        }
+        metrics.extend(self.strict.main().map(|metric| Metric {
+            filter: "strict".to_owned(),
+            ..metric
+        }));
+        for (group, sums) in &self.groups {
+            metrics.extend(sums.main().map(|metric| Metric {
+                group: Some(group.clone()),
+                ..metric
+            }));
+        }
+        if every_label {
+            for (_, measure) in MAIN {
+                metrics.extend(labels(measure, &self.all.tables.table(measure)));
+            }
+        }
+        metrics
+    }
+}
+
+/// The right labels again, from the row as the record keeps it.
+fn gold(row: &Row) -> Labels {
+    let row = DataRow::new(row.sample.doc.clone(), Place::Sample(row.sample.id.clone()));
+    utterance::labels(&row).unwrap_or_default()
+}
+
+fn prefix(measure: Measure) -> &'static str {
+    match measure {
+        Measure::Entities => "entity",
+        Measure::SluF1 => "slu",
+        other => other.name(),
+    }
+}
+
+/// The figures of each label, counted over those that are in the data.
+fn labels(measure: Measure, table: &Table) -> Vec<Metric> {
+    let kind = match measure {
+        Measure::Scenario | Measure::Action | Measure::Intent => measure.name(),
+        _ => "entity",
+    };
+    let mut metrics = Vec::new();
+    for (label, counts) in &table.0 {
+        let figures = counts.figures();
+        let there = (counts.right + counts.missed).round() as u64;
+        for (word, value) in [
+            ("precision", figures.precision),
+            ("recall", figures.recall),
+            ("f1", figures.f1),
+        ] {
+            metrics.push(Metric {
+                group: Some(format!("{kind}={label}")),
+                ..metric(&format!("{}_{word}", prefix(measure)), value, there, None)
+            });
+        }
+    }
+    metrics
+}
+
+/// The 97.5% quantile of the normal distribution.
+const Z: f64 = 1.959_963_984_540_054;
+
+fn metric(name: &str, value: f64, count: u64, stderr: Option<f64>) -> Metric {
+    Metric {
+        name: name.to_owned(),
+        value,
+        stderr,
+        interval: stderr.map(|stderr| ((value - Z * stderr).max(0.0), (value + Z * stderr).min(1.0))),
+        count,
+        ..Metric::default()
+    }
+}

@@ -1,0 +1,143 @@
+//! One row of the data: an utterance with its labels, its recordings and what else is known of it.
+
+use crate::scorer::{Entity, Labels};
+use data::Row;
+use plugin_api::Result;
+use serde_json::Value;
+use std::path::{Component, Path};
+
+/// The names under which people keep the labels of a row, besides the row itself.
+const LABEL_FIELDS: [&str; 2] = ["final", "target_obj"];
+const HYPOTHESES_FIELDS: [&str; 5] = ["hypotheses", "asr_hypotheses", "nbest", "n_best", "candidates"];
+const WORDS_FIELDS: [&str; 4] = ["text", "transcript", "hypothesis", "sentence"];
+const FILE_FIELDS: [&str; 2] = ["file", "filename"];
+const RATIONALE_FIELDS: [&str; 2] = ["rationale", "rationale_text"];
+
+/// The id of an utterance.
+pub(crate) fn id(row: &Row) -> Result<String> {
+    Ok(row.word("slurp_id")?.into_owned())
+}
+
+/// The right labels. Fillers are made of the tokens, in small letters, as the official scorer makes them.
+pub fn labels(row: &Row) -> Result<Labels> {
+    let nested = LABEL_FIELDS
+        .iter()
+        .find(|field| row.at(field).is_some_and(Value::is_object));
+    let path = |name: &str| match nested {
+        Some(field) => format!("{field}.{name}"),
+        None => name.to_owned(),
+    };
+    let label = |name: &str| -> Result<String> {
+        let text = row.text(&path(name))?;
+        match text.trim().is_empty() {
+            true => Err(row.wrong(&path(name), "is empty")),
+            false => Ok(text.to_owned()),
+        }
+    };
+    let list = path("entities");
+    let entities = 0..row.list(&list)?.len();
+    Ok(Labels {
+        scenario: label("scenario")?,
+        action: label("action")?,
+        entities: entities
+            .map(|index| entity(row, &format!("{list}.{index}")))
+            .collect::<Result<_>>()?,
+    })
+}
+
+fn entity(row: &Row, path: &str) -> Result<Entity> {
+    let kind = row.text(&format!("{path}.type"))?;
+    let filler_path = format!("{path}.filler");
+    if row.at(&filler_path).is_some() {
+        return Ok(Entity::new(kind, row.text(&filler_path)?));
+    }
+    let span_path = format!("{path}.span");
+    let mut filler = String::new();
+    for (place, token) in row.list(&span_path)?.iter().enumerate() {
+        let surface = token.as_u64().map(|index| format!("tokens.{index}.surface"));
+        let Some(surface) = surface.filter(|surface| row.at(surface).is_some()) else {
+            let why = format!("is {token}, expected the index of a token");
+            return Err(row.wrong(&format!("{span_path}.{place}"), why));
+        };
+        if place > 0 {
+            filler.push(' ');
+        }
+        filler.push_str(&row.text(&surface)?.to_lowercase());
+    }
+    if filler.trim().is_empty() {
+        // The official scorer divides by the number of its words.
+        return Err(row.wrong(&span_path, "names no words"));
+    }
+    Ok(Entity::new(kind, filler))
+}
+
+/// What was said, by those who wrote it down.
+pub(crate) fn transcript(row: &Row) -> Result<&str> {
+    for name in ["transcript", "text"] {
+        if row.at(name).is_some() {
+            return row.text(name);
+        }
+    }
+    row.text("sentence")
+}
+
+/// A rationale that came with the row.
+pub(crate) fn rationale(row: &Row) -> Option<&str> {
+    let mut found = RATIONALE_FIELDS.iter().filter_map(|field| row.at(field)?.as_str());
+    found.find(|words| !words.trim().is_empty())
+}
+
+/// The names of the files of its recordings, in order: those of `recordings`, or the one of a row that is a recording.
+pub(crate) fn files(row: &Row) -> Result<Vec<&str>> {
+    if row.at("recordings").is_some() {
+        let indices = 0..row.list("recordings")?.len();
+        let files = indices.map(|index| row.text(&format!("recordings.{index}.file")));
+        return files.collect();
+    }
+    Ok(own_file(row).into_iter().collect())
+}
+
+/// The file of a row that is itself a recording.
+pub(crate) fn own_file(row: &Row) -> Option<&str> {
+    FILE_FIELDS.iter().find_map(|field| row.at(field)?.as_str())
+}
+
+/// Audio that came inside the row, as its index into the row's blobs.
+pub(crate) fn own_audio(row: &Row) -> Option<usize> {
+    let blob = row.at("audio.bytes.blob").or_else(|| row.at("audio.blob"))?.as_u64()?;
+    usize::try_from(blob).ok().filter(|blob| *blob < row.blobs.len().max(1))
+}
+
+/// What speech recognition made of it, likeliest first: of the recording when it has some of its own, else of the row.
+pub(crate) fn hypotheses(row: &Row) -> Vec<String> {
+    let own = row.at("recordings.0").and_then(hypotheses_in);
+    own.or_else(|| hypotheses_in(&row.value)).unwrap_or_default()
+}
+
+fn hypotheses_in(value: &Value) -> Option<Vec<String>> {
+    let words = |item: &Value| -> Option<String> {
+        let text = match item {
+            Value::String(text) => text,
+            other => WORDS_FIELDS.iter().find_map(|field| other.get(field)?.as_str())?,
+        };
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    };
+    let lists = HYPOTHESES_FIELDS
+        .iter()
+        .filter_map(|field| value.get(field)?.as_array());
+    lists
+        .map(|list| list.iter().filter_map(words).collect::<Vec<_>>())
+        .find(|found| !found.is_empty())
+}
+
+/// A file's name as others know it: without folder and ending, since people convert the recordings.
+pub(crate) fn stem(file: &str) -> &str {
+    let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}
+
+/// Whether a path from a data file stays within the folder it is looked up in.
+pub(crate) fn stays_within(file: &str) -> bool {
+    let mut components = Path::new(file).components();
+    components.all(|component| matches!(component, Component::Normal(_) | Component::CurDir))
+}
