@@ -1,21 +1,30 @@
 //! The published predictions against the official script's figures, where somebody has both.
 
+#![allow(clippy::print_stderr)] // says what was compared, or that nothing was
+
 use data::{Row, Rows};
 use serde_json::Value;
+use slurp::inventory::Inventory;
 use slurp::official::{Gold, Key, score};
-use std::path::Path;
+use slurp::utterance;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
-/// The folder with SLURP's `test.jsonl`, the published `*_predictions.jsonl`, and the script's own figures of them as
+/// The folder with SLURP's `devel.jsonl` and `test.jsonl`, the published `*_predictions.jsonl`, and the script's own figures of them as
 /// `official_results.json`.
 const FOLDER: &str = "SLURP_OFFICIAL";
 
+fn folder() -> Option<PathBuf> {
+    let folder = std::env::var_os(FOLDER).map(PathBuf::from);
+    if folder.is_none() {
+        eprintln!("skipped: {FOLDER} names no folder");
+    }
+    folder
+}
+
 #[test]
 fn the_official_figures_are_met() {
-    let Ok(folder) = std::env::var(FOLDER) else {
-        eprintln!("skipped: {FOLDER} names no folder");
-        return;
-    };
-    let folder = Path::new(&folder);
+    let Some(folder) = folder() else { return };
     let official: Value =
         serde_json::from_slice(&std::fs::read(folder.join("official_results.json")).unwrap()).unwrap();
     let gold = Rows::open(folder.join("test.jsonl")).unwrap();
@@ -33,13 +42,7 @@ fn the_official_figures_are_met() {
             .iter()
             .map(Result::unwrap)
             .collect();
-        let began = std::time::Instant::now();
-        let scored = score(&gold, rows.iter().cloned().map(Ok), key).unwrap();
-        eprintln!(
-            "{file}: {} rows, {:.0} a second",
-            rows.len(),
-            rows.len() as f64 / began.elapsed().as_secs_f64()
-        );
+        let scored = score(&gold, rows.into_iter().map(Ok), key).unwrap();
         let report = scored.report(false).unwrap();
         assert_eq!(report["n"], expected["scored"]);
         assert_eq!(report["gold_total"], expected["gold_total"]);
@@ -65,4 +68,24 @@ fn the_official_figures_are_met() {
         }
     }
     eprintln!("{compared} figures compared, none further off than {largest:e}");
+}
+
+#[test]
+fn the_labels_are_those_of_the_data() {
+    let Some(folder) = folder() else { return };
+    let mut actions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut types = BTreeSet::new();
+    for file in ["devel.jsonl", "test.jsonl"] {
+        for row in Rows::open(folder.join(file)).unwrap().iter() {
+            let labels = utterance::labels(&row.unwrap()).unwrap();
+            actions.entry(labels.scenario).or_default().insert(labels.action);
+            types.extend(labels.entities.into_iter().map(|entity| entity.kind));
+        }
+    }
+    let listed = Inventory::published();
+    let sorted = actions
+        .into_iter()
+        .map(|(scenario, actions)| (scenario, Vec::from_iter(actions)));
+    assert_eq!(listed.actions_by_scenario, sorted.collect());
+    assert_eq!(listed.entity_types, Vec::from_iter(types));
 }
