@@ -8,6 +8,23 @@
 //! behind the other, (tokens, hidden), and a [`Step`] knows where each text begins and what it looks back on. So there
 //! is no padding to compute, to mask or to get wrong, and a prompt, a next token and an option to be scored can share
 //! a pass.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use nn::{Attention, KvCache, Past, Rope, RopeScaling, Segment, Step};
+//!
+//! // Three tokens of a conversation, and two of another text, of which nothing is kept.
+//! let mut cache = KvCache::default();
+//! let segments = vec![Segment { tokens: 3, past: Past::Row(0) }, Segment { tokens: 2, past: Past::Nothing }];
+//! let mut step = Step::new(segments, vec![&mut cache])?;
+//! step.enter(0, &Attention::plain(Rope::new(8, 1e4, RopeScaling::Default), 8), DType::F32, &Device::Cpu)?;
+//! let x = Tensor::ones((5, 2, 8), DType::F32, &Device::Cpu)?; // (tokens, heads, head size)
+//! let q = step.rope(&x)?;
+//! assert_eq!(step.attend(&q, &q, &x)?.dims(), [5, 16]);
+//! step.finish();
+//! assert_eq!(cache.len(), 3);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
 
 mod attend;
 mod cache;

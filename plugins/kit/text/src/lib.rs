@@ -4,6 +4,17 @@
 //!
 //! The decision a newcomer would question: a rendered chat template is tokenised *without* the tokenizer's own
 //! special tokens. The template already spells them, and Gemma, for one, would begin with two `<bos>`.
+//!
+//! ```
+//! use plugin_api::serde_json::json;
+//! use text::ChatTemplate;
+//!
+//! let source = "{% for m in messages %}[{{ m.role }}] {{ m.content | trim }}\n{% endfor %}";
+//! let template = ChatTemplate::new(source.to_owned(), Default::default())?;
+//! let messages = [json!({ "role": "user", "content": " Hello " })];
+//! assert_eq!(template.render(&messages, true, &Default::default()).unwrap(), "[user] Hello\n");
+//! # Ok::<(), String>(())
+//! ```
 
 mod chat;
 mod clock;
