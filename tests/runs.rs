@@ -33,7 +33,7 @@ impl Bench {
              [plugins.broken-here]\npath = {broken:?}\nisolation = \"in-process\"\ndeadline = \"300ms\"\n\
              [models.echo]\nplugin = \"echo\"\n[models.echo-apart]\nplugin = \"echo-apart\"\nadapter = \"echo\"\n\
              [models.stuck]\nplugin = \"echo\"\n[tasks.count]\nplugin = \"echo\"\n[tasks.clips]\nplugin = \"echo\"\n\
-             [judges.agree]\nplugin = \"echo\"\n{}",
+             [judges.agree]\nplugin = \"echo\"\n[judges.asker]\nplugin = \"echo\"\n{}",
             faults.map(faulty).concat()
         );
         std::fs::write(bench.path("fixtures.toml"), registry).expect("a registry");
@@ -405,6 +405,27 @@ fn judges_rule_during_a_run_and_after_it() {
         "nothing is judged twice"
     );
     bench.check("score nowhere --judge agree", 3, &["is no run directory"]);
+}
+
+#[test]
+fn a_judge_asks_the_model_that_plays_its_role() {
+    let bench = Bench::new();
+    // The grader here says `7` to everything, which this judge can't take for a ruling.
+    let words = ["judge asker left 10 answers unscored"];
+    bench.check(
+        "run --model echo --task count --judge asker --role grader=stuck",
+        0,
+        &words,
+    );
+    let verdicts = std::fs::read_to_string(bench.directory("echo-count").join("verdicts.jsonl")).unwrap();
+    assert!(verdicts.contains("the grader said `7`"), "{verdicts}");
+    let missing = ["judge asker failed on 10 answers"];
+    bench.check("run --model echo --task count --judge asker --out other", 0, &missing);
+    bench.check(
+        "run --model echo --task count --role grader",
+        2,
+        &["is no `ROLE=MODEL`"],
+    );
 }
 
 #[test]

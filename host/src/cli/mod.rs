@@ -248,6 +248,11 @@ impl Flags {
         given
     }
 
+    /// What was given for this adapter by its name, and nothing that was given for all.
+    pub(crate) fn for_name_alone(&self, name: &str) -> BTreeMap<String, Given> {
+        self.named.get(name).cloned().unwrap_or_default()
+    }
+
     /// An error when a setting is for an adapter that takes no part.
     pub(crate) fn check_names(&self, kind: Kind, names: &[String]) -> Result<()> {
         match self.named.keys().find(|name| !names.contains(name)) {

@@ -6,6 +6,7 @@ use crate::catalog::{Catalog, Resolved};
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::values;
 use crate::run::directory::RunDirectory;
+use crate::run::roles::Roles;
 use crate::run::select::{Limit, select};
 use crate::run::verdicts::Judging;
 use crate::run::{Instance, Model, Options, Outcome, Task, execute, results};
@@ -33,6 +34,9 @@ pub struct RunArgs {
     /// Judges that rule on the answers, separated by commas
     #[arg(long, short = 'j', value_name = "NAMES")]
     judge: Vec<String>,
+    /// A model that tasks and judges may ask: the role they ask for, and the model that plays it
+    #[arg(long, value_name = "ROLE=MODEL")]
+    role: Vec<String>,
     /// A setting of the models (`NAME:key=value` for one of several)
     #[arg(short = 'M', value_name = "KEY=VALUE")]
     model_settings: Vec<String>,
@@ -95,6 +99,7 @@ struct Settled {
     options: Options,
     workers: usize,
     dry_run: bool,
+    roles: Vec<String>,
 }
 
 /// How many samples may fail.
@@ -173,7 +178,16 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
     let model_flags = flags("-M", &args.model_settings, &config.model_settings)?;
     let task_flags = flags("-T", &args.task_settings, &config.task_settings)?;
     let judge_flags = flags("-J", &args.judge_settings, &config.judge_settings)?;
-    model_flags.check_names(Kind::Model, &models)?;
+    let roles = if args.role.is_empty() {
+        config.role.clone()
+    } else {
+        args.role
+    };
+    let players = roles
+        .iter()
+        .filter_map(|role| role.split_once('='))
+        .map(|(_, model)| model.to_owned());
+    model_flags.check_names(Kind::Model, &models.iter().cloned().chain(players).collect::<Vec<_>>())?;
     task_flags.check_names(Kind::Task, &tasks)?;
     judge_flags.check_names(Kind::Judge, &judges)?;
     let limit_text = text(args.limit, &config.limit);
@@ -210,6 +224,7 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
         demo: catalog.demo,
         until: time_limit.transpose()?.map(|limit| Instant::now() + limit),
         stop,
+        roles: Arc::new(Roles::default()),
         repeat: Value::Null,
     };
     let fail_on_error = text(args.fail_on_error, &config.fail_on_error)
@@ -226,6 +241,7 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
         options,
         workers: args.workers.or(config.workers).unwrap_or(1).max(1),
         dry_run: args.dry_run,
+        roles,
     })
 }
 
@@ -257,17 +273,24 @@ fn run_all(settled: &Settled, catalog: &Catalog, common: &Common) -> Result<Exit
     if catalog.demo && !common.quiet {
         note("DEMO: tiny random weights and hand-made samples. The numbers below mean nothing.");
     }
+    let roles = Arc::new(cast(
+        &settled.roles,
+        &settled.model_flags,
+        catalog,
+        &settled.options.stop,
+    )?);
     let mut outcomes = Vec::new();
     'all: for resolved in models {
         let model = load(resolved, settled)?;
         for task in &tasks {
             let options = Options {
+                roles: roles.clone(),
                 repeat: repeat(&model, task, settled),
                 ..settled.options.clone()
             };
             let mut outcome = execute(&model, task, &options)?;
             if outcome.cut_short.is_none() {
-                judge(&mut outcome, &judges, settled)?;
+                judge(&mut outcome, &judges, &roles)?;
             }
             let stopped = outcome.cut_short.is_some();
             if !common.quiet && common.shows_progress() {
@@ -281,6 +304,24 @@ fn run_all(settled: &Settled, catalog: &Catalog, common: &Common) -> Result<Exit
     }
     show(&outcomes, common);
     conclude(&outcomes, settled)
+}
+
+/// Loads the models that tasks and judges may ask.
+pub(super) fn cast(texts: &[String], flags: &Flags, catalog: &Catalog, stop: &Arc<AtomicBool>) -> Result<Roles> {
+    let mut roles = Roles {
+        stop: stop.clone(),
+        ..Roles::default()
+    };
+    for text in texts {
+        let Some((role, model)) = text.split_once('=') else {
+            return Err(Failure::usage(format!("`--role {text}` is no `ROLE=MODEL`")));
+        };
+        let (client, _) = catalog
+            .resolve(Kind::Model, model, &flags.for_name_alone(model))?
+            .model()?;
+        roles.models.insert(role.to_owned(), client);
+    }
+    Ok(roles)
 }
 
 /// Loads a model, as often as there are to be workers.
@@ -305,14 +346,14 @@ fn load(resolved: Resolved, settled: &Settled) -> Result<Model> {
 }
 
 /// Judges the records of a finished run, and puts the rulings beside the other metrics.
-fn judge(outcome: &mut Outcome, judges: &[(String, JudgeClient, Resolved)], settled: &Settled) -> Result<()> {
+fn judge(outcome: &mut Outcome, judges: &[(String, JudgeClient, Resolved)], roles: &Roles) -> Result<()> {
     for (name, client, resolved) in judges {
         let run = RunDirectory::open(&outcome.directory, false)?;
         let judging = Judging {
             name,
             judge: client,
             identity: &resolved.identity,
-            stop: &settled.options.stop,
+            roles,
         };
         let judged = judging.run(&run, &outcome.places, &|| ())?;
         super::score::add_judged(&mut outcome.summary, &mut outcome.results, name, judged);
@@ -347,7 +388,7 @@ fn repeat(model: &Model, task: &Task, settled: &Settled) -> Value {
     json!({
         "model": model.name, "task": task.name, "judge": if judges.is_empty() { Value::Null } else { json!(judges) },
         "limit": options.limit_text, "sample-id": options.sample_ids, "seed": options.seed, "batch-size": options.batch_size,
-        "workers": settled.workers, "demo": options.demo,
+        "workers": settled.workers, "role": settled.roles, "demo": options.demo,
         "model-settings": given(&settled.model_flags, &model.resolved),
         "task-settings": given(&settled.task_flags, &task.resolved),
         "judge-settings": judge_settings,

@@ -21,6 +21,9 @@ pub struct ScoreArgs {
     /// Judges, separated by commas
     #[arg(long, short = 'j', value_name = "NAMES", required = true)]
     judge: Vec<String>,
+    /// A model that judges may ask: the role they ask for, and the model that plays it
+    #[arg(long, value_name = "ROLE=MODEL")]
+    role: Vec<String>,
     /// A setting of the judges
     #[arg(short = 'J', value_name = "KEY=VALUE")]
     judge_settings: Vec<String>,
@@ -50,6 +53,7 @@ pub fn score(args: ScoreArgs, common: &Common) -> Result<Exit> {
         let flags = Flags::parse("-J", &args.judge_settings)?;
         let judges = names(catalog.registry, Kind::Judge, &args.judge)?;
         flags.check_names(Kind::Judge, &judges)?;
+        let roles = super::run::cast(&args.role, &Flags::default(), catalog, &stop)?;
         let mut whole = Vec::new();
         for name in &judges {
             let resolved = catalog.resolve(Kind::Judge, name, &flags.of(name))?;
@@ -57,7 +61,7 @@ pub fn score(args: ScoreArgs, common: &Common) -> Result<Exit> {
                 name,
                 judge: &resolved.judge()?,
                 identity: &resolved.identity,
-                stop: &stop,
+                roles: &roles,
             };
             let judged = judging.run(&run, &places, &|| ())?;
             whole.push(

@@ -166,7 +166,7 @@ impl<'a> Session<'a> {
             drop(feed);
             for _ in 0..2 {
                 let (finished, lines, client, over) = (finished.clone(), lines.clone(), &task.client, &over);
-                scope.spawn(move || score_all(client, &finished, &lines, over, (started, began)));
+                scope.spawn(move || score_all(client, &finished, &lines, &options.roles, over, (started, began)));
             }
             drop((finished, lines));
             let seats = seat_all(model, &queue);

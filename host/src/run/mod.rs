@@ -14,6 +14,7 @@ mod queue;
 pub mod record;
 mod report;
 pub mod results;
+pub mod roles;
 mod seats;
 pub mod select;
 mod stages;
@@ -54,6 +55,8 @@ pub struct Options {
     /// The time after which nothing more is begun.
     pub until: Option<Instant>,
     pub stop: Arc<AtomicBool>,
+    /// Models that the task may ask while it scores.
+    pub roles: Arc<roles::Roles>,
     /// What `run.toml` repeats this run with.
     pub repeat: Value,
 }

@@ -4,10 +4,11 @@ use super::directory::Place;
 use super::prepare::{Prepared, Preparing};
 use super::queue::Finished;
 use super::record::{Record, RecordedError};
+use super::roles::Roles;
 use super::tally::repeats_itself;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
+use plugin_api::Reply;
 use plugin_api::client::TaskClient;
-use plugin_api::{Reply, Silent};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -79,6 +80,7 @@ pub fn score_all(
     task: &TaskClient,
     finished: &Receiver<Finished>,
     lines: &Sender<Line>,
+    roles: &Roles,
     over: &AtomicBool,
     session: (u64, Instant),
 ) {
@@ -99,7 +101,7 @@ pub fn score_all(
         stamp(&mut record, session);
         record.latency_ms = milliseconds(latency);
         let scored = outcome.and_then(|reply| {
-            let score = task.score(&sample, &reply, &Silent);
+            let score = task.score(&sample, &reply, roles);
             note_oddities(&mut record, reply);
             score
         });

@@ -4,16 +4,17 @@
 use super::directory::{RecordReader, RunDirectory};
 use super::prepare::recorded_prompt;
 use super::record::{Record, hash_json};
+use super::roles::Roles;
 use super::statistics::Mean;
 use crate::failure::{Doing, Exit, Result};
 use plugin_api::client::JudgeClient;
-use plugin_api::{Callbacks, Case, Error, Metric, Parcel, Ruling, Silent, Verdict};
+use plugin_api::{Callbacks, Case, Error, Metric, Ruling, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One line of `verdicts.jsonl`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -43,23 +44,8 @@ pub struct Judging<'a> {
     pub name: &'a str,
     pub judge: &'a JudgeClient,
     pub identity: &'a Value,
-    pub stop: &'a AtomicBool,
-}
-
-struct HostOfJudge<'a>(&'a AtomicBool);
-
-impl Callbacks for HostOfJudge<'_> {
-    fn ask(&self, what: &str, input: Parcel) -> plugin_api::Result<Parcel> {
-        Silent.ask(what, input)
-    }
-
-    fn emit(&self, _what: &str, _note: Parcel) -> bool {
-        !self.stop_asked()
-    }
-
-    fn stop_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
+    /// Models that the judge may ask, and the command's wish to stop.
+    pub roles: &'a Roles,
 }
 
 impl Judging<'_> {
@@ -82,7 +68,7 @@ impl Judging<'_> {
         let work = || -> Result<()> {
             let mut reader = RecordReader::open(&run.samples())?;
             while let Some(place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if self.stop.load(Ordering::Relaxed) {
+                if self.roles.stop_asked() {
                     break;
                 }
                 let record = reader.read_at(*place)?;
@@ -142,7 +128,7 @@ impl Judging<'_> {
             score: Some(record.score()),
             other: None,
         };
-        match self.judge.judge(&case, &HostOfJudge(self.stop)) {
+        match self.judge.judge(&case, self.roles) {
             Ok(verdict) => (verdict, None),
             // A judge that fails has not ruled; the sample stays unscored and is counted.
             Err(error) => (Verdict::unscored(error.to_string()), Some(error)),
