@@ -48,7 +48,7 @@ register_task!("slurp", "SLURP: scenario, action and entities of what is said to
     shots_data: path, "a file of rows to take them from, the first ones";
     thinking: flag = false, "lets the model reason first";
     max_tokens: integer, "the longest answer; when it is not given 256, with a rationale 512, with thinking 8192";
-    labels: flag = false, "adds the figures of every label to those of the run";
+    labels: flag = false, "adds the figures of every label to those of the run, and macro precision and recall";
 });
 export_plugin!();
 

@@ -20,6 +20,9 @@ pub(crate) const MAIN: [(&str, Measure); 7] = [
     ("slu_f1", Measure::SluF1),
 ];
 
+/// Of these, the ones that are told group by group: there are twenty groups and more.
+const OF_GROUPS: [&str; 2] = ["intent_acc", "slu_f1"];
+
 /// The share of replies in which labels were found, and of those that were JSON by the letter.
 pub(crate) const READ: &str = "json_read";
 pub(crate) const STRICT: &str = "json_strict";
@@ -182,7 +185,8 @@ impl Summary {
         }
         for (_, measure) in MAIN {
             let mean = self.all.tables.table(measure).macro_mean();
-            let figures = [("precision", mean.precision), ("recall", mean.recall), ("f1", mean.f1)];
+            let figures = [("f1", mean.f1), ("precision", mean.precision), ("recall", mean.recall)];
+            let figures = figures.into_iter().take(if every_label { 3 } else { 1 });
             metrics.extend(figures.map(|(word, value)| {
                 metric(
                     &format!("macro_{}_{word}", prefix(measure)),
@@ -205,7 +209,8 @@ impl Summary {
             ..metric
         }));
         for (group, sums) in &self.groups {
-            metrics.extend(sums.main().map(|metric| Metric {
+            let telling = sums.main().filter(|metric| OF_GROUPS.contains(&metric.name.as_str()));
+            metrics.extend(telling.map(|metric| Metric {
                 group: Some(group.clone()),
                 ..metric
             }));
