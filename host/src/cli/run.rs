@@ -73,6 +73,9 @@ pub struct RunArgs {
     /// Show what would be done, load no model
     #[arg(long)]
     dry_run: bool,
+    /// Print every number by group, however many there are
+    #[arg(long)]
+    groups: bool,
     /// Use the toy weights and samples that come with the repository
     #[arg(long)]
     demo: bool,
@@ -100,6 +103,7 @@ struct Settled {
     workers: usize,
     dry_run: bool,
     roles: Vec<String>,
+    groups: bool,
 }
 
 /// How many samples may fail.
@@ -242,6 +246,7 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
         workers: args.workers.or(config.workers).unwrap_or(1).max(1),
         dry_run: args.dry_run,
         roles,
+        groups: args.groups,
     })
 }
 
@@ -302,7 +307,7 @@ fn run_all(settled: &Settled, catalog: &Catalog, common: &Common) -> Result<Exit
             }
         }
     }
-    show(&outcomes, common);
+    show(&outcomes, settled.groups, common);
     conclude(&outcomes, settled)
 }
 
@@ -395,7 +400,7 @@ fn repeat(model: &Model, task: &Task, settled: &Settled) -> Value {
     })
 }
 
-fn show(outcomes: &[Outcome], common: &Common) {
+fn show(outcomes: &[Outcome], all_groups: bool, common: &Common) {
     if common.json {
         let runs: Vec<Value> = outcomes
             .iter()
@@ -407,8 +412,9 @@ fn show(outcomes: &[Outcome], common: &Common) {
             .collect();
         print(&(serde_json::to_string_pretty(&json!({ "runs": runs })).unwrap_or_default() + "\n"));
     } else {
+        let most_groups = if all_groups { usize::MAX } else { results::FEW_GROUPS };
         let summaries: Vec<_> = outcomes.iter().map(|outcome| outcome.summary.clone()).collect();
-        print(&results::table(&summaries, true));
+        print(&results::table(&summaries, most_groups));
     }
 }
 

@@ -82,7 +82,7 @@ pub fn score(args: ScoreArgs, common: &Common) -> Result<Exit> {
                 &(serde_json::to_string_pretty(&json!({ "judges": whole, "results": results })).unwrap_or_default()
                     + "\n"),
             ),
-            false => print(&results::table(&[summary], false)),
+            false => print(&results::table(&[summary], 0)),
         }
         if !common.quiet && common.shows_progress() {
             note(&format!("verdicts: {}", args.run.join("verdicts.jsonl").display()));

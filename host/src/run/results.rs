@@ -183,8 +183,12 @@ fn unix_seconds() -> f64 {
     since.map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// The table that a command prints, and the notes that belong under it.
-pub fn table(summaries: &[Summary], groups: bool) -> String {
+/// A table of few groups is read at a glance; one of many hides the numbers that people came for.
+pub const FEW_GROUPS: usize = 6;
+
+/// The table that a command prints, and the notes that belong under it. Numbers by group are in it when a run has no
+/// more of them than `most_groups`.
+pub fn table(summaries: &[Summary], most_groups: usize) -> String {
     let mut table = Table::new(&[
         ("Tasks", Align::Left),
         ("Version", Align::Right),
@@ -202,6 +206,8 @@ pub fn table(summaries: &[Summary], groups: bool) -> String {
     let mut notes = Vec::new();
     for summary in summaries {
         let suspect = !summary.suspicions.is_empty();
+        let in_groups = summary.metrics.iter().filter(|metric| metric.group.is_some()).count();
+        let groups = in_groups <= most_groups;
         for metric in summary.metrics.iter().filter(|metric| groups || metric.group.is_none()) {
             let name = match &metric.group {
                 None => summary.task.clone(),
@@ -232,6 +238,11 @@ pub fn table(summaries: &[Summary], groups: bool) -> String {
             ]);
         }
         let pair = format!("{} on {}", summary.model, summary.task);
+        if !groups && most_groups > 0 {
+            notes.push(format!(
+                "note: {pair}: {in_groups} numbers by group are in results.json; `--groups` prints them"
+            ));
+        }
         notes.extend(summary.suspicions.iter().map(|why| format!("suspect: {pair}: {why}")));
         notes.extend(summary.marks.iter().map(|mark| format!("note: {pair}: {mark}")));
     }
@@ -265,9 +276,9 @@ mod tests {
             metrics: vec![metric],
             ..Summary::default()
         };
-        assert!(!table(&[summary.clone()], false).contains("suspect"));
+        assert!(!table(&[summary.clone()], 0).contains("suspect"));
         summary.suspicions = vec!["NaN logits in 3 of 8 replies".to_owned()];
-        let text = table(&[summary], false);
+        let text = table(&[summary], 0);
         assert!(
             text.contains("0.2500 (suspect)") && text.contains("suspect: m on t: NaN logits in 3 of 8 replies"),
             "{text}"
