@@ -117,6 +117,12 @@ impl Samples {
     }
 
     fn find_places(&mut self) {
+        let holds_audio = |row: Row| utterance::own_audio(&row).is_some();
+        if self.microphone == Microphone::All && self.rows.get(0).is_ok_and(holds_audio) {
+            // Each row is a recording; to look into all of them would be to read gigabytes of sound.
+            self.places.extend((0..self.rows.len()).map(|index| (index, None)));
+            return;
+        }
         for index in 0..self.rows.len() {
             // A broken row is a sample as well, whose error says what is broken.
             let row = self.rows.get(index);
@@ -154,7 +160,7 @@ impl Samples {
     }
 
     pub fn get(&self, index: usize) -> Result<Found> {
-        let Some((row, recording)) = self.places.get(index) else {
+        let Some(&(place, recording)) = self.places.get(index) else {
             let message = format!(
                 "there is no sample {}, there are {}",
                 index.saturating_add(1),
@@ -162,7 +168,7 @@ impl Samples {
             );
             return Err(Error::new(Code::DATA, message));
         };
-        let mut row = self.rows.get(*row)?;
+        let mut row = self.rows.get(place)?;
         let files: Vec<String> = utterance::files(&row)?.into_iter().map(str::to_owned).collect();
         let chosen = recording.or_else(|| self.first_recording(&files));
         let file = chosen.and_then(|index| files.get(index));
@@ -172,7 +178,8 @@ impl Samples {
         let utterance_id = utterance::id(&row);
         let id = match (self.each, file) {
             (Each::Recording, Some(file)) => file.rsplit('/').next().unwrap_or(file).to_owned(),
-            _ => utterance_id.as_ref().map_err(Clone::clone)?.clone(),
+            (Each::Recording, None) => format!("{}-row-{}", utterance_id.as_ref().map_err(Clone::clone)?, place + 1),
+            (Each::Utterance, _) => utterance_id.as_ref().map_err(Clone::clone)?.clone(),
         };
         if let (Some(chosen), Some(list)) = (chosen, row.value.get_mut("recordings").and_then(Value::as_array_mut)) {
             list.swap(0, chosen);

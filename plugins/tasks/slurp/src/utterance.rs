@@ -99,13 +99,14 @@ pub(crate) fn files(row: &Row) -> Result<Vec<&str>> {
 
 /// The file of a row that is itself a recording.
 pub(crate) fn own_file(row: &Row) -> Option<&str> {
-    FILE_FIELDS.iter().find_map(|field| row.at(field)?.as_str())
+    let named = FILE_FIELDS.iter().find_map(|field| row.at(field)?.as_str());
+    named.or_else(|| row.at("audio.path")?.as_str())
 }
 
 /// Audio that came inside the row, as its index into the row's blobs.
 pub(crate) fn own_audio(row: &Row) -> Option<usize> {
     let blob = row.at("audio.bytes.blob").or_else(|| row.at("audio.blob"))?.as_u64()?;
-    usize::try_from(blob).ok().filter(|blob| *blob < row.blobs.len().max(1))
+    usize::try_from(blob).ok().filter(|blob| *blob < row.blobs.len())
 }
 
 /// What speech recognition made of it, likeliest first: of the recording when it has some of its own, else of the row.

@@ -1,5 +1,8 @@
 //! The task as a host sees it: by its name, over its envelopes.
 
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use plugin_api::client::{Pages, TaskClient};
 use plugin_api::{Code, Kind, Message, Metric, Part, Reply, Result, Role, Row, Silent, Status, make};
 use serde_json::{Value, json};
@@ -398,6 +401,59 @@ fn task_of(mut settings: Value) -> TaskClient {
     task(settings).unwrap()
 }
 
+/// Rows as a hub has them, with their sound inside.
+fn write_parquet(path: &Path, files: &[&str]) {
+    let schema = "message schema {
+        optional binary slurp_id (UTF8);
+        optional binary scenario (UTF8);
+        optional binary action (UTF8);
+        optional group entities (LIST) { repeated group list { optional group element { optional binary type (UTF8); } } }
+        optional group audio { optional binary bytes; optional binary path (UTF8); }
+    }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut writer = SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let count = files.len();
+    type Column<'a> = (Vec<&'a str>, i16, Option<Vec<i16>>);
+    let columns: [Column; 6] = [
+        (vec!["7"; count], 1, None),
+        (vec!["alarm"; count], 1, None),
+        (vec!["set"; count], 1, None),
+        (Vec::new(), 1, Some(vec![0; count])), // empty lists
+        (vec!["RIFF"; count], 2, None),
+        (files.to_vec(), 2, None),
+    ];
+    for (values, definition, repetition) in columns {
+        let values: Vec<ByteArray> = values.into_iter().map(ByteArray::from).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        let typed = column.typed::<ByteArrayType>();
+        typed
+            .write_batch(&values, Some(&vec![definition; count]), repetition.as_deref())
+            .unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn rows_that_hold_their_sound_are_recordings() {
+    let folder = TempDir::new().unwrap();
+    write_parquet(
+        &folder.path().join("test-00000-of-00001.parquet"),
+        &["audio-1.flac", "audio-1-headset.flac"],
+    );
+    let task = task(json!({"data": folder.path(), "strict_audio_missing": true})).unwrap();
+    assert_eq!(ids(&task), ["audio-1.flac", "audio-1-headset.flac"]);
+    let sample = task.sample(1).unwrap();
+    assert_eq!((sample.clips[0].blob, sample.blobs), (Some(0), vec![b"RIFF".to_vec()]));
+    assert_eq!(
+        (sample.cluster.as_deref(), sample.target["entities"].clone()),
+        (Some("7"), json!([]))
+    );
+    assert_eq!(asked(&task, 0).parts[1], Part::clip(0));
+}
+
 /// A host that hands out all rows at once.
 struct OnePage(Mutex<Vec<Row>>);
 
@@ -525,6 +581,53 @@ fn no_rows_come_to_no_nonsense() {
         metrics
             .iter()
             .all(|metric| metric.count == 0 && metric.stderr.is_none())
+    );
+}
+
+#[test]
+fn any_string_is_scored() {
+    const PIECES: [&str; 16] = [
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"scenario\":",
+        "\"action\":",
+        "\"entities\":",
+        "\"type\":",
+        "\"filler\":",
+        "\"alarm\"",
+        "\"ten am\"",
+        "'time'",
+        ",",
+        "é ",
+        "\\",
+        "3",
+    ];
+    let (_folder, task) = one(&[], json!({}));
+    let sample = task.sample(0).unwrap();
+    let mut state = 7_u64;
+    let mut draw = |bound: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % bound
+    };
+    let mut read = 0;
+    for _ in 0..2_000 {
+        let text: String = (0..draw(30)).map(|_| PIECES[draw(PIECES.len())]).collect();
+        let score = task
+            .score(&sample, &Reply::text(format!("{{\"scenario\":{text}")), &Silent)
+            .unwrap();
+        assert!(
+            score.values.values().all(|value| (0.0..=1.0).contains(value)),
+            "{text}: {score:?}"
+        );
+        read += usize::from(score.status == Status::Scored);
+    }
+    assert!(
+        (100..1_900).contains(&read),
+        "{read} of 2000 were read: the strings are too easy or too hard"
     );
 }
 
