@@ -2,11 +2,12 @@
 
 use crate::layers::softmax;
 use crate::one_query;
-use candle_core::{D, Tensor};
+use candle_core::{CpuStorage, D, DType, Device, InplaceOp1, Layout, Tensor};
+use rayon::prelude::*;
 
 /// The most scores computed at a time. A long prompt's queries go through in blocks, or its scores, which grow with
-/// the square of its length, would outgrow the model.
-const BLOCK: usize = 1 << 23;
+/// the square of its length, would outgrow the model. So many still lie in a core's own cache.
+const BLOCK: usize = 1 << 20;
 
 /// How one kind of layer attends.
 #[derive(Debug, Clone, Copy)]
@@ -62,8 +63,12 @@ fn attend_in_blocks(
             .narrow(2, start, count)?
             .contiguous()?
             .reshape((key_heads, shared * count, size))?;
-        let mask = mask(count, before + start - first, end - first, rule.window, q.device())?;
-        let out = weigh(&rows, keys, values, first..end, rule, Some(&mask))?;
+        let sight = Sight {
+            queries: count,
+            own: before + start - first,
+            window: rule.window,
+        };
+        let out = weigh(&rows, keys, values, first..end, rule, Some(sight))?;
         let out = out.reshape((key_heads, shared, count, size))?.permute((2, 0, 1, 3))?;
         blocks.push(out.reshape((count, heads * size))?);
     }
@@ -74,14 +79,14 @@ fn attend_in_blocks(
     }
 }
 
-/// Softmax-weighted values; `q` is (key heads, rows, size), and rows repeat the mask's rows.
+/// Softmax-weighted values; `q` is (key heads, rows, size), and rows repeat the queries of `sight`.
 fn weigh(
     q: &Tensor,
     keys: &Tensor,
     values: &Tensor,
     seen: std::ops::Range<usize>,
     rule: Rule,
-    mask: Option<&Tensor>,
+    sight: Option<Sight>,
 ) -> candle_core::Result<Tensor> {
     let keys = keys.narrow(1, seen.start, seen.len())?;
     let values = values.narrow(1, seen.start, seen.len())?;
@@ -89,38 +94,75 @@ fn weigh(
     if let Some(cap) = rule.softcap {
         scores = ((scores / cap)?.tanh()? * cap)?;
     }
-    if let Some(mask) = mask {
-        let (key_heads, rows, columns) = scores.dims3()?;
-        let (count, _) = mask.dims2()?;
-        let apart = scores.reshape((key_heads, rows / count, count, columns))?;
-        scores = apart
-            .broadcast_add(&mask.to_dtype(scores.dtype())?)?
-            .reshape((key_heads, rows, columns))?;
+    let Some(sight) = sight else {
+        return softmax(&scores)?.matmul(&values);
+    };
+    if scores.device().is_cpu() && scores.dtype() == DType::F32 && !scores.track_op() {
+        // The scores were made a few lines above and nobody else holds them.
+        scores.inplace_op1(&sight)?;
+        return scores.matmul(&values);
     }
-    softmax(&scores)?.matmul(&values)
+    let (key_heads, rows, columns) = scores.dims3()?;
+    let mask = sight.mask(columns, q.device())?.to_dtype(scores.dtype())?;
+    let apart = scores.reshape((key_heads, rows / sight.queries, sight.queries, columns))?;
+    let masked = apart.broadcast_add(&mask)?.reshape((key_heads, rows, columns))?;
+    softmax(&masked)?.matmul(&values)
 }
 
-/// Zero where a query may look and minus infinity elsewhere; query `i` is column `own + i`.
-fn mask(
+/// What each of some consecutive queries may look at. As an operation, the softmax over that.
+struct Sight {
     queries: usize,
+    /// The column of the first query's own key.
     own: usize,
-    columns: usize,
     window: Option<usize>,
-    device: &candle_core::Device,
-) -> candle_core::Result<Tensor> {
-    let mut values = vec![f32::NEG_INFINITY; queries * columns];
-    for (query, row) in values.chunks_mut(columns).enumerate() {
-        let last = own + query;
-        let first = window.map_or(0, |window| (last + 1).saturating_sub(window));
-        row[first..=last].fill(0.0);
+}
+
+impl Sight {
+    fn of(&self, query: usize) -> std::ops::RangeInclusive<usize> {
+        let last = self.own + query;
+        self.window.map_or(0, |window| (last + 1).saturating_sub(window))..=last
     }
-    Tensor::from_vec(values, (queries, columns), device)
+
+    /// Zero where a query may look and minus infinity elsewhere.
+    fn mask(&self, columns: usize, device: &Device) -> candle_core::Result<Tensor> {
+        let mut values = vec![f32::NEG_INFINITY; self.queries * columns];
+        for (query, row) in values.chunks_mut(columns).enumerate() {
+            row[self.of(query)].fill(0.0);
+        }
+        Tensor::from_vec(values, (self.queries, columns), device)
+    }
+}
+
+impl InplaceOp1 for Sight {
+    fn name(&self) -> &'static str {
+        "softmax-over-what-is-seen"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let columns = layout.dims().last().copied().unwrap_or(1);
+        let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+            candle_core::bail!("scores must be contiguous and of f32");
+        };
+        values[start..end]
+            .par_chunks_exact_mut(columns)
+            .enumerate()
+            .for_each(|(row, scores)| {
+                let sight = self.of(row % self.queries);
+                scores[..*sight.start()].fill(0.0);
+                scores[sight.end() + 1..].fill(0.0);
+                let scores = &mut scores[sight];
+                let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                scores.iter_mut().for_each(|score| *score = (*score - largest).exp());
+                let sum: f32 = scores.iter().sum();
+                scores.iter_mut().for_each(|score| *score /= sum);
+            });
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device};
 
     /// Attention as it is defined, one number at a time.
     #[allow(clippy::needless_range_loop)] // indices are how the definition is written
