@@ -179,7 +179,21 @@ fn ends_before_stop(model: &ModelClient, prompt: &Prompt) -> Outcome {
     }
 }
 
+/// A busy machine may delay a stop, but hardly three times; a model that doesn't heed it never stops in time.
 fn stops(model: &ModelClient) -> Outcome {
+    let mut shortest = Duration::MAX;
+    for _ in 0..3 {
+        shortest = shortest.min(time_to_stop(model)?);
+        if shortest <= LONGEST_STOP {
+            return fine();
+        }
+    }
+    Err(failed(format!("it took {:.1} s", shortest.as_secs_f64()))
+        .hint("ask `Call::check` between tokens, and heed what `Call::token` returns"))
+}
+
+/// How long a model goes on after it was asked to stop.
+fn time_to_stop(model: &ModelClient) -> std::result::Result<Duration, Finding> {
     let endless = question().sample(Sampling::greedy(1_000_000));
     let listener = Listener::stopping_after(2);
     let began = Instant::now();
@@ -196,9 +210,7 @@ fn stops(model: &ModelClient) -> Outcome {
     match outcome {
         Err(_) => Err(failed("the call panicked")),
         Ok(Err(error)) if !is_orderly(&error) => Err(error.into()),
-        Ok(_) if took > LONGEST_STOP => Err(failed(format!("it took {:.1} s", took.as_secs_f64()))
-            .hint("ask `Call::check` between tokens, and heed what `Call::token` returns")),
-        Ok(_) => fine(),
+        Ok(_) => Ok(took),
     }
 }
 
