@@ -1,0 +1,143 @@
+//! What a question stands on: the whole page, the facts it needs, these among others, or what a retriever picked.
+//!
+//! The decision a newcomer would question: facts stand in the order of the page, distractors among them. Put at the end or
+//! shuffled, they would tell a model by their place what to pass over, or cost it the order that a report is written in.
+
+use crate::example::{Example, Fact, Spot};
+use plugin_api::{Code, Error, Result};
+use std::collections::HashSet;
+
+/// Which part of a page is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inputs {
+    All,
+    Gold,
+    NoisyGold(Noise),
+    Retrieved,
+}
+
+/// How many facts that the question does not need are shown beside those it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Noise {
+    pub sentences: usize,
+    pub rows: usize,
+    pub seed: u64,
+}
+
+pub(crate) fn context(example: &Example, inputs: Inputs) -> Result<String> {
+    let missing = |field: &str| {
+        let message = format!("sample `{}` has no `{field}`", example.id);
+        Error::new(Code::DATA, message).help("the rows may have been cut down; choose others of `-T inputs=…`")
+    };
+    let gold = || example.gold.clone().ok_or_else(|| missing("gold_inds"));
+    let facts = match inputs {
+        Inputs::All => return page(example).ok_or_else(|| missing("pre_text")),
+        Inputs::Gold => in_order(gold()?, example),
+        Inputs::NoisyGold(noise) => with_noise(example, gold()?, noise),
+        Inputs::Retrieved => in_order(
+            example.retrieved.clone().ok_or_else(|| missing("model_input"))?,
+            example,
+        ),
+    };
+    let lines: Vec<_> = facts.iter().map(|fact| fact.words.trim()).collect();
+    Ok(lines.join("\n"))
+}
+
+/// All of it: the sentences before the table, the table a row a line, the sentences after it.
+fn page(example: &Example) -> Option<String> {
+    let (before, after) = example.texts.as_ref()?;
+    let prose = |sentences: &[String]| {
+        let told = sentences
+            .iter()
+            .map(|sentence| sentence.trim())
+            .filter(|sentence| says_something(sentence));
+        told.collect::<Vec<_>>().join("\n")
+    };
+    let table: Vec<_> = example.table.iter().map(|row| row.join(" | ")).collect();
+    let parts = [prose(before), table.join("\n"), prose(after)];
+    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    Some(parts.join("\n\n"))
+}
+
+/// Many sentences are a lone full stop.
+fn says_something(sentence: &str) -> bool {
+    sentence.chars().any(char::is_alphanumeric)
+}
+
+/// The facts in the order of the page; those from nowhere come last.
+fn in_order(mut facts: Vec<Fact>, example: &Example) -> Vec<Fact> {
+    let before = example.texts.as_ref().map_or(usize::MAX, |(before, _)| before.len());
+    facts.sort_by_key(|fact| match fact.spot {
+        Some(Spot::Sentence(index)) if index < before => (0, index),
+        Some(Spot::TableRow(index)) => (1, index),
+        Some(Spot::Sentence(index)) => (2, index),
+        None => (3, 0),
+    });
+    facts
+}
+
+fn with_noise(example: &Example, gold: Vec<Fact>, noise: Noise) -> Vec<Fact> {
+    let taken: HashSet<Spot> = gold.iter().filter_map(|fact| fact.spot).collect();
+    let known: HashSet<&str> = gold.iter().map(|fact| fact.words.trim()).collect();
+    let free = |fact: &Fact| {
+        fact.spot.is_none_or(|spot| !taken.contains(&spot))
+            && !known.contains(fact.words.trim())
+            && says_something(&fact.words)
+    };
+    let fact = |spot, words| Fact {
+        spot: Some(spot),
+        words,
+    };
+    let sentences = example.sentences().enumerate();
+    let sentences = sentences.map(|(index, words)| fact(Spot::Sentence(index), words.clone()));
+    let head = example.table.first().map_or(&[][..], Vec::as_slice);
+    let rows = example.table.iter().enumerate().skip(1);
+    let rows = rows.map(|(index, row)| fact(Spot::TableRow(index), row_in_words(head, row)));
+    let mut draws = Draws::new(noise.seed, &example.id);
+    let mut facts = draws.some(sentences.filter(free).collect(), noise.sentences);
+    facts.extend(draws.some(rows.filter(free).collect(), noise.rows));
+    facts.extend(gold.iter().cloned());
+    in_order(facts, example)
+}
+
+/// A row of the table in the words of the published facts.
+fn row_in_words(head: &[String], row: &[String]) -> String {
+    let mut words = head.first().cloned().unwrap_or_default();
+    let name = row.first().map_or("", String::as_str);
+    for (column, cell) in head.iter().zip(row).skip(1) {
+        words.push_str(&format!(" the {name} of {column} is {cell} ;"));
+    }
+    words.trim().to_owned()
+}
+
+/// Random numbers that are the same on every machine and in every version (SplitMix64), for each example its own.
+struct Draws(u64);
+
+impl Draws {
+    fn new(seed: u64, id: &str) -> Self {
+        // FNV-1a over the id: what is drawn depends on the example and not on its place in the run.
+        let start = 0xcbf2_9ce4_8422_2325 ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Draws(id.bytes().fold(start, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        }))
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % bound.max(1) as u64) as usize
+    }
+
+    /// So many of them, or all when there are fewer.
+    fn some(&mut self, mut facts: Vec<Fact>, count: usize) -> Vec<Fact> {
+        let count = count.min(facts.len());
+        for index in 0..count {
+            let other = index + self.below(facts.len() - index);
+            facts.swap(index, other);
+        }
+        facts.truncate(count);
+        facts
+    }
+}

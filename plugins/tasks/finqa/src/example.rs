@@ -1,0 +1,180 @@
+//! One row, in any of the published forms.
+//!
+//! The authors' files keep question, program and answers in an object `qa`; the hub's tables have them flat, with
+//! `final_result` for `exe_ans` and the program nested in `program_re`. The private test has neither program nor answer.
+
+use crate::official::{Value, tokens};
+use crate::reading;
+use data::Row;
+use plugin_api::Result;
+use serde_json::Value as Json;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Example {
+    pub id: String,
+    pub question: String,
+    /// The sentences before the table and after it; none when the row has been cut down to its table.
+    pub texts: Option<(Vec<String>, Vec<String>)>,
+    pub table: Vec<Vec<String>>,
+    /// The program as it is written.
+    pub program: Option<String>,
+    /// What the program comes to.
+    pub result: Option<Value>,
+    /// The answer as a person put it; may be empty, and may differ.
+    pub answer: Option<String>,
+    /// The facts that the question needs, by the annotators.
+    pub gold: Option<Vec<Fact>>,
+    /// The facts that a retriever picked.
+    pub retrieved: Option<Vec<Fact>>,
+}
+
+/// A sentence, or a row of the table in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fact {
+    /// Where it stands in the document, when that is known.
+    pub spot: Option<Spot>,
+    pub words: String,
+}
+
+/// A place in the document. Sentences are counted through, those after the table following those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Spot {
+    Sentence(usize),
+    TableRow(usize),
+}
+
+impl Spot {
+    fn named(name: &str) -> Option<Spot> {
+        match name.split_once('_')? {
+            ("text", index) => index.parse().ok().map(Spot::Sentence),
+            ("table", index) => index.parse().ok().map(Spot::TableRow),
+            _ => None,
+        }
+    }
+}
+
+impl Example {
+    pub fn read(row: &Row) -> Result<Example> {
+        let at = |name: &str| match row.at("qa") {
+            Some(_) => format!("qa.{name}"),
+            None => name.to_owned(),
+        };
+        let lines = |path: &str| -> Result<Option<Vec<String>>> {
+            let found = row.at(path).map(|_| row.words(path)).transpose()?;
+            Ok(found.map(|lines| lines.into_iter().map(Into::into).collect()))
+        };
+        let texts = match (lines("pre_text")?, lines("post_text")?) {
+            (None, None) => None,
+            (before, after) => Some((before.unwrap_or_default(), after.unwrap_or_default())),
+        };
+        let rows = 0..row.list("table")?.len();
+        let table: Result<Vec<Vec<String>>> = rows
+            .map(|index| {
+                let cells = row.words(&format!("table.{index}"))?;
+                Ok(cells.into_iter().map(Into::into).collect())
+            })
+            .collect();
+        let mut example = Example {
+            id: row.word("id")?.into_owned(),
+            question: row.text(&at("question"))?.to_owned(),
+            texts,
+            table: table?,
+            program: program(row, &at("program"), &at("program_re"))?,
+            result: result(row, &[at("exe_ans"), at("final_result")])?,
+            answer: row.at(&at("answer")).and_then(|answer| match answer {
+                Json::String(text) => Some(text.clone()),
+                Json::Number(number) => Some(number.to_string()),
+                _ => None,
+            }),
+            gold: None,
+            retrieved: None,
+        };
+        for (path, text) in [("id", &example.id), ("question", &example.question)] {
+            if text.trim().is_empty() {
+                return Err(row.wrong(path, "is empty"));
+            }
+        }
+        example.gold = first(row, &[at("gold_inds"), at("gold_evidence")], &example)?;
+        example.retrieved = first(row, &[at("model_input"), "retrieved_facts".to_owned()], &example)?;
+        Ok(example)
+    }
+
+    /// The gold program's tokens.
+    pub fn tokens(&self) -> Option<Vec<String>> {
+        self.program.as_deref().map(tokens)
+    }
+
+    /// All sentences, before the table and after it.
+    pub fn sentences(&self) -> impl Iterator<Item = &String> {
+        self.texts.iter().flat_map(|(before, after)| before.iter().chain(after))
+    }
+
+    /// Where a fact stands that comes without its name.
+    fn spot_of(&self, words: &str) -> Option<Spot> {
+        let sentence = self.sentences().position(|sentence| sentence == words);
+        sentence.map(Spot::Sentence)
+    }
+}
+
+fn program(row: &Row, plain: &str, nested: &str) -> Result<Option<String>> {
+    if row.at(plain).is_some() {
+        let program = row.text(plain)?.trim();
+        return Ok((!program.is_empty()).then(|| program.to_owned()));
+    }
+    if row.at(nested).is_none() {
+        return Ok(None);
+    }
+    match reading::program(row.text(nested)?) {
+        Some(tokens) => Ok(Some(crate::official::written(&tokens))),
+        None => Err(row.wrong(nested, "holds no program")),
+    }
+}
+
+fn result(row: &Row, paths: &[String]) -> Result<Option<Value>> {
+    let Some(path) = paths.iter().find(|path| row.at(path).is_some()) else {
+        return Ok(None);
+    };
+    Ok(Some(match row.at(path) {
+        Some(Json::String(text)) => match text.trim().parse() {
+            Ok(number) => Value::Number(number),
+            Err(_) if text.trim().is_empty() => return Ok(None),
+            Err(_) => Value::Text(text.trim().to_owned()),
+        },
+        _ => Value::Number(row.number(path)?),
+    }))
+}
+
+/// The facts under the first of these fields that is there: by name, as pairs, or as bare sentences.
+fn first(row: &Row, paths: &[String], example: &Example) -> Result<Option<Vec<Fact>>> {
+    let Some((path, value)) = paths.iter().find_map(|path| Some((path, row.at(path)?))) else {
+        return Ok(None);
+    };
+    let fact = |name: &str, words: &str| Fact {
+        spot: Spot::named(name),
+        words: words.to_owned(),
+    };
+    let facts: Option<Vec<Fact>> = match value {
+        Json::Object(named) => {
+            let facts = named.iter().map(|(name, words)| Some(fact(name, words.as_str()?)));
+            facts.collect()
+        }
+        Json::Array(items) => {
+            let facts = items.iter().map(|item| match item {
+                Json::String(words) => Some(Fact {
+                    spot: example.spot_of(words),
+                    words: words.clone(),
+                }),
+                Json::Array(pair) => match pair.as_slice() {
+                    [Json::String(name), Json::String(words)] => Some(fact(name, words)),
+                    _ => None,
+                },
+                _ => None,
+            });
+            facts.collect()
+        }
+        _ => None,
+    };
+    let expected =
+        "is no list of facts: expected an object of sentences, a list of them, or a list of names with sentences";
+    facts.map(Some).ok_or_else(|| row.wrong(path, expected))
+}

@@ -1,0 +1,223 @@
+//! FinQA: questions about a page of a financial report, answered by a small program.
+//!
+//! What a model writes is the `target`:
+//!
+//! - `program`: a program in the data's own language, scored by the official rules (`execution_accuracy`,
+//!   `program_accuracy`). The default.
+//! - `numerical`: the number that the program comes to (`value_accuracy`: equal when rounded to five decimals).
+//! - `answer`: the answer as a report puts it (`answer_accuracy`).
+//!
+//! What it is shown is `inputs`: `all` of the page, the `gold` facts, these among distractors (`noisy_gold`), or the facts
+//! that a retriever picked (`model_input`).
+//!
+//! The decision a newcomer would question: [`official`] repeats the official scorer with its oddities, and leniency
+//! has a metric of its own. `lenient_accuracy` forgives percent signs and rounding; no other metric forgives anything.
+//!
+//! ```
+//! use finqa::official::{Value, execute, tokens};
+//!
+//! let table = [["", "2019", "2020"], ["net sales", "$ 80", "$ 120 ( 1 )"]];
+//! let table: Vec<Vec<String>> = table.map(|row| row.map(str::to_owned).to_vec()).to_vec();
+//! let run = execute(&tokens("table_max(net sales, none), divide(#0, const_100)"), &table);
+//! assert_eq!((run.invalid, run.value), (false, Value::Number(1.2)));
+//! ```
+
+mod choose; // which rows, from which file
+mod context; // what of a page is shown
+mod example; // one row as published
+pub mod official; // the official scorer
+mod prompt; // what is asked
+mod reading; // programs and values out of free text
+mod scoring; // what a reply is worth
+
+use context::{Inputs, Noise};
+use data::{Place, Row, Rows};
+use example::{Example, Spot};
+use plugin_api::{
+    Code, Error, Lesson, Message, Prompt, Reply, Result, Sample, Score, Settings, Task, TaskCard, Turn, export_plugin,
+    register_task,
+};
+use prompt::Target;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+register_task!("finqa", "FinQA: programs, numbers or answers from a page of a financial report", FinQa::load, {
+    data: data = "ibm-research/finqa", "a file, a folder or a hub id: the authors' JSON, JSON lines or Parquet";
+    split: text ["test", "dev", "validation", "train", "private_test"], "which part; when it is not given, the one that the file is named after, or test";
+    target: text ["program", "numerical", "answer"] = "program", "what the model writes: a program, the number it comes to, or the answer in words";
+    inputs: text ["all", "gold", "noisy_gold", "model_input"] = "all", "what it is shown: the page, the facts it needs, these among others, or a retriever's facts";
+    noisy_text_distractors: integer, "sentences beside those needed, with inputs noisy_gold; 3 when it is not given";
+    noisy_table_distractors: integer, "table rows beside those needed, with inputs noisy_gold; 3 when it is not given";
+    noisy_context_seed: integer, "draws them for each example apart, with inputs noisy_gold; 0 when it is not given";
+    thinking: flag = false, "lets the model reason first";
+    max_tokens: integer, "the longest answer; when it is not given 256, with thinking 8192";
+});
+export_plugin!();
+
+struct FinQa {
+    rows: Rows,
+    split: Option<String>,
+    target: (&'static str, Target),
+    inputs: (&'static str, Inputs),
+    thinking: bool,
+    max_tokens: u32,
+}
+
+impl FinQa {
+    fn load(settings: &Settings) -> Result<FinQa> {
+        let targets = [
+            ("program", Target::Program),
+            ("numerical", Target::Numerical),
+            ("answer", Target::Answer),
+        ];
+        let noise = Noise {
+            sentences: settings.or("noisy_text_distractors", 3)?,
+            rows: settings.or("noisy_table_distractors", 3)?,
+            seed: settings.or("noisy_context_seed", 0)?,
+        };
+        let inputs = [
+            ("all", Inputs::All),
+            ("gold", Inputs::Gold),
+            ("noisy_gold", Inputs::NoisyGold(noise)),
+            ("model_input", Inputs::Retrieved),
+        ];
+        let target = one_of(settings, "target", &targets)?;
+        let inputs = one_of(settings, "inputs", &inputs)?;
+        if !matches!(inputs.1, Inputs::NoisyGold(_)) {
+            let idle = [
+                "noisy_text_distractors",
+                "noisy_table_distractors",
+                "noisy_context_seed",
+            ];
+            if let Some(name) = idle
+                .iter()
+                .find(|name| settings.0.get(**name).is_some_and(|value| !value.is_null()))
+            {
+                let message = format!("setting `{name}` has no effect with inputs `{}`", inputs.0);
+                return Err(Error::new(Code::SETTINGS, message).help("add `-T inputs=noisy_gold`"));
+            }
+        }
+        let thinking = settings.or("thinking", false)?;
+        let max_tokens = settings.or("max_tokens", if thinking { 8192 } else { 256 })?;
+        let (rows, split) = choose::rows(settings)?;
+        Ok(FinQa {
+            rows,
+            split,
+            target,
+            inputs,
+            thinking,
+            max_tokens,
+        })
+    }
+}
+
+/// The word that a setting is, with its meaning; the first one when it is not given.
+fn one_of<T: Copy>(settings: &Settings, name: &str, known: &[(&'static str, T)]) -> Result<(&'static str, T)> {
+    let given: String = settings.or(name, known[0].0.to_owned())?;
+    let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+    let found = known.iter().find(|(word, _)| *word == given);
+    found.copied().ok_or_else(|| choose::unknown(name, &given, &words))
+}
+
+impl Task for FinQa {
+    fn card(&self) -> TaskCard {
+        let mut card = TaskCard::new("finqa", "1").with_metrics(scoring::metrics(self.target.1).iter().copied());
+        card.split.clone_from(&self.split);
+        card.filter = Some(self.target.0.to_owned());
+        card.other.insert("target".to_owned(), json!(self.target.0));
+        card.other.insert("inputs".to_owned(), json!(self.inputs.0));
+        if let Inputs::NoisyGold(noise) = self.inputs.1 {
+            let counts = json!({"sentences": noise.sentences, "rows": noise.rows, "seed": noise.seed});
+            card.other.insert("noise".to_owned(), counts);
+        }
+        card
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        let row = self.rows.get(index)?;
+        let example = Example::read(&row)?;
+        Ok(Sample {
+            target: prompt::said(&example, self.target.1).into(),
+            groups: groups(&example),
+            cluster: Some(page_of(&example.id).to_owned()),
+            id: example.id,
+            doc: row.value,
+            ..Sample::default()
+        })
+    }
+
+    fn prompt(&self, sample: &Sample) -> Result<Prompt> {
+        let asked = self.asked(&example_of(sample)?)?;
+        Ok(prompt::prompt(asked, self.thinking, self.max_tokens))
+    }
+
+    fn score(&self, sample: &Sample, reply: &Reply) -> Result<Score> {
+        Ok(scoring::score(&example_of(sample)?, self.target.1, reply))
+    }
+
+    fn lesson(&self, sample: &Sample) -> Result<Lesson> {
+        let example = example_of(sample)?;
+        let Some(said) = prompt::said(&example, self.target.1) else {
+            let message = format!("sample `{}` has no {} to learn", example.id, self.target.0);
+            return Err(Error::new(Code::DATA, message).help("the private test is published without answers"));
+        };
+        let turn = |message, learn| Turn { message, learn };
+        Ok(Lesson {
+            turns: vec![
+                turn(Message::user(self.asked(&example)?), false),
+                turn(Message::assistant(said), true),
+            ],
+            id: example.id,
+            ..Lesson::default()
+        })
+    }
+}
+
+impl FinQa {
+    fn asked(&self, example: &Example) -> Result<String> {
+        let context = context::context(example, self.inputs.1)?;
+        Ok(prompt::asked(example, &context, self.target.1))
+    }
+}
+
+/// The example again from a sample that a host hands back: any of its processes may ask, so none is remembered.
+fn example_of(sample: &Sample) -> Result<Example> {
+    Example::read(&Row::new(sample.doc.clone(), Place::Sample(sample.id.clone())))
+}
+
+/// Questions about one page are not independent: `PAGE.pdf-2` is the second about it.
+fn page_of(id: &str) -> &str {
+    id.rsplit_once('-').map_or(id, |(page, _)| page)
+}
+
+/// By how many steps the program has, what its facts come from, its last operator and every one that it uses.
+fn groups(example: &Example) -> BTreeMap<String, String> {
+    let mut groups = BTreeMap::new();
+    let mut put = |name: &str, member: &str| groups.insert(name.to_owned(), member.to_owned());
+    if let Some(tokens) = example.tokens() {
+        let operators = official::operators(&tokens);
+        put("steps", &operators.len().to_string());
+        if let Some(last) = operators.last() {
+            put("operator", last);
+        }
+        for operator in operators {
+            put(&format!("uses_{operator}"), "yes");
+        }
+    }
+    if let Some(gold) = &example.gold {
+        let from = |wanted: fn(&Spot) -> bool| gold.iter().any(|fact| fact.spot.as_ref().is_some_and(wanted));
+        let text = from(|spot| matches!(spot, Spot::Sentence(_)));
+        let table = from(|spot| matches!(spot, Spot::TableRow(_)));
+        match (text, table) {
+            (true, true) => put("evidence", "both"),
+            (true, false) => put("evidence", "text"),
+            (false, true) => put("evidence", "table"),
+            (false, false) => None,
+        };
+    }
+    groups
+}
