@@ -89,9 +89,9 @@ impl Example {
             gold: None,
             retrieved: None,
         };
-        for (path, text) in [("id", &example.id), ("question", &example.question)] {
+        for (path, text) in [("id".to_owned(), &example.id), (at("question"), &example.question)] {
             if text.trim().is_empty() {
-                return Err(row.wrong(path, "is empty"));
+                return Err(row.wrong(&path, "is empty"));
             }
         }
         example.gold = first(row, &[at("gold_inds"), at("gold_evidence")], &example)?;

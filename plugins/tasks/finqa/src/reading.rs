@@ -53,7 +53,8 @@ enum Argument {
     Call(Box<Call>),
 }
 
-/// Arguments are no longer than this, calls no deeper, and there are no more of them; a loop of a model's is.
+/// A call or a stated value is no longer than this in bytes, calls stand no deeper in one another, and there are no more
+/// of them, unless a model has run into a loop.
 const LONGEST: usize = 1000;
 const DEEPEST: usize = 16;
 const MOST_CALLS: usize = 500;
@@ -77,15 +78,7 @@ fn calls(text: &str) -> Vec<Call> {
 
 /// The call whose opening bracket stands at `open` and whose operator begins no earlier than `from`.
 fn call(text: &str, from: usize, open: usize, depth: usize) -> Option<Call> {
-    let before = text[from..open].trim_end();
-    let letters = before
-        .bytes()
-        .rev()
-        .take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    let start = before.len() - letters.count();
-    let operator = OPERATORS
-        .into_iter()
-        .find(|operator| operator.eq_ignore_ascii_case(&before[start..]))?;
+    let (operator, start) = operator_before(&text[from..open])?;
     let (inside, close) = bracketed(text, open)?;
     let arguments = match operator.starts_with("table") {
         true => row_and_none(inside)?.map(Argument::Text),
@@ -101,19 +94,29 @@ fn call(text: &str, from: usize, open: usize, depth: usize) -> Option<Call> {
     })
 }
 
+/// A nested call, or anything else as it is; none where a call is broken or too deep.
 fn argument(text: &str, depth: usize) -> Option<Argument> {
     let text = text.trim();
-    match text.find('(') {
-        Some(open) if depth > 0 && text.ends_with(')') => {
-            let nested = call(text, 0, open, depth - 1).filter(|call| call.span == (0, text.len()));
-            Some(nested.map_or_else(
-                || Argument::Text(bare_number(text)),
-                |call| Argument::Call(Box::new(call)),
-            ))
-        }
-        Some(_) if depth == 0 => None,
-        _ => Some(Argument::Text(bare_number(text))),
-    }
+    let operator = text.find('(').filter(|open| operator_before(&text[..*open]).is_some());
+    let Some(open) = operator else {
+        return Some(Argument::Text(bare_number(text)));
+    };
+    let nested = call(text, 0, open, depth.checked_sub(1)?)?;
+    (nested.span == (0, text.len())).then(|| Argument::Call(Box::new(nested)))
+}
+
+/// The operator that a text ends with, and where it starts.
+fn operator_before(text: &str) -> Option<(&'static str, usize)> {
+    let text = text.trim_end();
+    let letters = text
+        .bytes()
+        .rev()
+        .take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let start = text.len() - letters.count();
+    let known = OPERATORS
+        .into_iter()
+        .find(|operator| operator.eq_ignore_ascii_case(&text[start..]));
+    known.map(|operator| (operator, start))
 }
 
 /// What stands between a bracket and its partner, and where that ends.
@@ -121,6 +124,7 @@ fn bracketed(text: &str, open: usize) -> Option<(&str, usize)> {
     let mut depth = 0_usize;
     for (at, byte) in text.bytes().enumerate().skip(open).take(LONGEST) {
         match byte {
+            b'(' if depth > DEEPEST => return None,
             b'(' => depth += 1,
             b')' if depth == 1 => return Some((&text[open + 1..at], at + 1)),
             b')' => depth -= 1,
@@ -328,3 +332,6 @@ pub(crate) fn value(text: &str) -> Option<Value> {
     let percent = stated.contains('%') || says("percent");
     Some(Value::Number(if percent { number / 100.0 } else { number }))
 }
+
+#[cfg(test)]
+mod tests;
