@@ -513,9 +513,9 @@ fn mistakes_are_told_before_any_work_with_the_way_out() {
         &["there is no registry `nowhere.toml`"],
     );
     bench.check(
-        "run --model qwen3 --task count -M weights=/nowhere",
+        "run --model stuck --task count -M weights=/nowhere",
         3,
-        &["`weights` of model `qwen3` is not there: `/nowhere`"],
+        &["`weights` of model `stuck` is not there: `/nowhere`"],
     );
     assert!(!bench.path("runs").exists(), "nothing was begun");
 }
