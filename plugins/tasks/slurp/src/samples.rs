@@ -198,10 +198,11 @@ impl Samples {
                 place["hypotheses"] = heard.clone();
             }
         }
+        let heard_or_meant = self.wants_clips || self.each == Each::Recording;
         Ok(Found {
             id,
             cluster: utterance_id.ok().filter(|_| self.each == Each::Recording),
-            microphone: file.map(|file| match Microphone::of(file) {
+            microphone: file.filter(|_| heard_or_meant).map(|file| match Microphone::of(file) {
                 Microphone::Headset => "headset",
                 _ => "far",
             }),

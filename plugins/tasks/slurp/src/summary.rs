@@ -20,6 +20,9 @@ pub(crate) const MAIN: [(&str, Measure); 7] = [
     ("slu_f1", Measure::SluF1),
 ];
 
+/// So many of them are accuracies.
+const CLASSES: usize = 3;
+
 /// Of these, the ones that are told group by group: there are twenty groups and more.
 const OF_GROUPS: [&str; 2] = ["intent_acc", "slu_f1"];
 
@@ -81,6 +84,19 @@ impl Ratio {
             .sum();
         Some((squares * count / (count - 1.0)).sqrt() / below)
     }
+
+    /// The 95% interval of a value with this standard error.
+    ///
+    /// Where nothing varies, the normal interval has no width. A proportion's is then Wilson's, with as many samples as
+    /// there are clusters; of other figures nothing is said.
+    fn interval(&self, value: f64, stderr: Option<f64>, proportion: bool) -> Option<(f64, f64)> {
+        let stderr = stderr?;
+        let independent = self.clusters.values().all(|(_, below)| *below <= 1.0);
+        if proportion && (independent || stderr == 0.0) {
+            return Some(wilson(value, self.clusters.len() as f64));
+        }
+        (stderr > 0.0).then(|| ((value - Z * stderr).max(0.0), (value + Z * stderr).min(1.0)))
+    }
 }
 
 /// The sums over some samples, read in one way.
@@ -103,8 +119,11 @@ impl Sums {
                 let ratio = self.ratios.entry((index, figure as u8)).or_default();
                 ratio.add(cluster, above, below);
             };
-            add(Figure::F1, 2.0 * right, predicted + there);
-            if index >= 3 {
+            if index < CLASSES {
+                // One label predicted and one there: the accuracy.
+                add(Figure::F1, right, 1.0);
+            } else {
+                add(Figure::F1, 2.0 * right, predicted + there);
                 add(Figure::Precision, right, predicted);
                 add(Figure::Recall, right, there);
             }
@@ -118,8 +137,8 @@ impl Sums {
             Figure::Recall => figures.recall,
             Figure::F1 => figures.f1,
         };
-        let stderr = self.ratios.get(&(index, figure as u8)).and_then(Ratio::stderr);
-        metric("", value, self.count, stderr)
+        let ratio = self.ratios.get(&(index, figure as u8));
+        metric("", value, self.count, ratio, index < CLASSES)
     }
 
     fn main(&self) -> impl Iterator<Item = Metric> + '_ {
@@ -174,7 +193,7 @@ impl Summary {
     /// The figures: the main ones, what else there is of all samples, the strict reading, then group by group.
     pub fn metrics(&self, every_label: bool) -> Vec<Metric> {
         let mut metrics: Vec<Metric> = self.all.main().collect();
-        for (index, (_, measure)) in MAIN.iter().enumerate().skip(3) {
+        for (index, (_, measure)) in MAIN.iter().enumerate().skip(CLASSES) {
             for (word, figure) in [("precision", Figure::Precision), ("recall", Figure::Recall)] {
                 let name = format!("{}_{word}", prefix(*measure));
                 metrics.push(Metric {
@@ -193,16 +212,13 @@ impl Summary {
                     value,
                     self.all.count,
                     None,
+                    false,
                 )
             }));
         }
         for (name, (sum, ratio)) in &self.shares {
-            metrics.push(metric(
-                name,
-                sum / self.all.count as f64,
-                self.all.count,
-                ratio.stderr(),
-            ));
+            let share = sum / self.all.count as f64;
+            metrics.push(metric(name, share, self.all.count, Some(ratio), true));
         }
         metrics.extend(self.strict.main().map(|metric| Metric {
             filter: "strict".to_owned(),
@@ -255,7 +271,7 @@ fn labels(measure: Measure, table: &Table) -> Vec<Metric> {
         ] {
             metrics.push(Metric {
                 group: Some(format!("{kind}={label}")),
-                ..metric(&format!("{}_{word}", prefix(measure)), value, there, None)
+                ..metric(&format!("{}_{word}", prefix(measure)), value, there, None, false)
             });
         }
     }
@@ -265,13 +281,22 @@ fn labels(measure: Measure, table: &Table) -> Vec<Metric> {
 /// The 97.5% quantile of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
-fn metric(name: &str, value: f64, count: u64, stderr: Option<f64>) -> Metric {
+fn metric(name: &str, value: f64, count: u64, ratio: Option<&Ratio>, proportion: bool) -> Metric {
+    let stderr = ratio.and_then(Ratio::stderr);
     Metric {
         name: name.to_owned(),
         value,
         stderr,
-        interval: stderr.map(|stderr| ((value - Z * stderr).max(0.0), (value + Z * stderr).min(1.0))),
+        interval: ratio.and_then(|ratio| ratio.interval(value, stderr, proportion)),
         count,
         ..Metric::default()
     }
+}
+
+/// Wilson's 95% interval of a proportion, which never leaves 0 to 1 and is right near both ends.
+fn wilson(share: f64, n: f64) -> (f64, f64) {
+    let z2 = Z * Z;
+    let centre = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let half = Z / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
+    ((centre - half).max(0.0), (centre + half).min(1.0))
 }

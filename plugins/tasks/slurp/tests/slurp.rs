@@ -571,6 +571,34 @@ fn the_recordings_of_an_utterance_are_one_cluster() {
     let metrics = task.metrics(&OnePage(Mutex::new(rows.collect()))).unwrap();
     let intent = metric(&metrics, "intent_acc", "", None);
     assert_eq!((intent.value, intent.stderr, intent.count), (0.5, Some(0.5), 4));
+    assert_eq!(intent.interval, Some((0.0, 1.0)));
+    assert_eq!(
+        metric(&metrics, "slu_f1", "", None).stderr.map(|stderr| stderr > 0.0),
+        Some(true)
+    );
+}
+
+#[test]
+fn figures_that_do_not_vary_are_not_held_for_certain() {
+    let task = demo(json!({"input": "transcript"}));
+    let rows = (0..10).map(|index| {
+        let sample = task.sample(index).unwrap();
+        let score = task
+            .score(&sample, &Reply::text(sample.target.to_string()), &Silent)
+            .unwrap();
+        Row { sample, score }
+    });
+    let metrics = task.metrics(&OnePage(Mutex::new(rows.collect()))).unwrap();
+    let intent = metric(&metrics, "intent_acc", "", None);
+    let (low, high) = intent.interval.unwrap(); // ten of ten: 72% to 100%
+    assert!((low - 0.7225).abs() < 1e-4 && high > 0.999_999, "{low} to {high}");
+    assert_eq!(metric(&metrics, "slu_f1", "", None).interval, None);
+    assert!(!metrics.iter().any(|metric| {
+        metric
+            .group
+            .as_deref()
+            .is_some_and(|group| group.starts_with("microphone"))
+    }));
 }
 
 #[test]
