@@ -3,8 +3,11 @@
 mod boundary;
 mod building;
 mod conformance;
+mod doctor;
 mod faults;
+mod hub_server;
 mod plugins;
+mod pull;
 mod runs;
 mod support;
 mod third_party;

@@ -4,6 +4,7 @@
 //! library at all is for its tests and for `main.rs`; plugins depend on `plugin-api` alone.
 
 pub mod audio;
+pub mod bench;
 pub mod catalog;
 pub mod cli;
 pub mod conformance;

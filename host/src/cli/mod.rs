@@ -1,6 +1,8 @@
 //! The command line: what can be said, and which part of the program does it.
 
+mod bench;
 mod config;
+mod doctor;
 mod ls;
 mod parity;
 mod plugins;
@@ -73,6 +75,10 @@ enum Command {
     Plugins(plugins::Command),
     /// Compare a model with what a reference implementation recorded of it
     Parity(parity::ParityArgs),
+    /// Say what is missing on this machine
+    Doctor(doctor::DoctorArgs),
+    /// Measure what plugins cost on this machine
+    Bench(bench::BenchArgs),
     /// Print a shell's completions
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -164,6 +170,8 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Pull(args) => pull::pull(args, common),
         Command::Plugins(command) => plugins::run(&command, common),
         Command::Parity(args) => parity::parity(args, common),
+        Command::Doctor(args) => doctor::doctor(args, common),
+        Command::Bench(args) => bench::bench(args, common),
     }
 }
 

@@ -5,7 +5,7 @@ mod pin;
 use super::{Common, print};
 use crate::conformance;
 use crate::failure::{Doing, Exit, Failure, Result};
-use crate::plugin::note::{Note, check_build};
+use crate::plugin::note::Note;
 use crate::plugin::{elf, trust};
 use crate::registry::{Given, PluginSpec, Registry, settings};
 use crate::scaffold;
@@ -149,7 +149,7 @@ fn entry(spec: &PluginSpec, registry: &Registry) -> Value {
         "registry": spec.named_in.display().to_string(),
         "status": "ok",
     });
-    match read(spec) {
+    match crate::plugin::look(spec) {
         Ok(note) => {
             let names = note.adapters.iter().map(|note| named(note, &spec.name, registry));
             entry["adapters"] = names.collect::<Vec<_>>().into();
@@ -162,18 +162,6 @@ fn entry(spec: &PluginSpec, registry: &Registry) -> Value {
         Err(failure) => entry["status"] = format!("refused: {}", failure.error).into(),
     }
     entry
-}
-
-/// Everything that can be asked of a plugin before its code runs.
-fn read(spec: &PluginSpec) -> Result<Note> {
-    trust::check(spec)?;
-    let file = File::open(&spec.path).or_fail(Exit::Missing, || format!("cannot open `{}`", spec.path.display()))?;
-    let look = elf::look(&file, &spec.path)?;
-    let note = Note::of(&look, &spec.path)?;
-    note.check_api()?;
-    note.check_version(spec.version.as_deref())?;
-    check_build(&look, &spec.path)?;
-    Ok(note)
 }
 
 /// ``model `echo` ``, and what the registry calls it.
@@ -210,7 +198,9 @@ fn inspect(path: &Path, as_json: bool) -> Result<String> {
     };
     // One that others could have written can still be looked at.
     let sha256 = trust::sha256(&path)?;
-    let refused = read(&spec).err().map(|failure| failure.error.to_string());
+    let refused = crate::plugin::look(&spec)
+        .err()
+        .map(|failure| failure.error.to_string());
     let glibc: Vec<&String> = look.glibc.iter().collect();
     if as_json {
         return Ok(pretty(&json!({

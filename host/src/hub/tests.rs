@@ -4,6 +4,8 @@
 mod access;
 mod cache;
 mod pull;
+// The end-to-end tests pull from it too.
+#[path = "../../../tests/hub_server.rs"]
 mod server;
 mod words;
 

@@ -16,11 +16,12 @@ pub use log::{LogSink, set_log_sink};
 pub use note::Note;
 pub(crate) use renew::{InProcess, Instance, Renewing};
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Doing, Exit, Failure, Result};
 use crate::registry::spec::{Isolation, PluginSpec};
 use crate::worker::{Link, Recipe};
 use plugin_api::loading::Plugin;
 use plugin_api::{Adapter, AdapterNote, Error, Kind, Settings};
+use std::fs::File;
 use std::sync::Arc;
 
 /// A plugin that was checked and, when it lives in this process, loaded.
@@ -52,23 +53,22 @@ pub trait WorkerControl: Send + Sync {
     fn peak_memory_bytes(&self) -> Option<u64>;
 }
 
+/// Checks a plugin as [`open`] does, but loads it nowhere and runs none of its code.
+pub fn look(spec: &PluginSpec) -> Result<Note> {
+    refuse_what_needs_a_worker(spec)?;
+    trust::check(spec)?;
+    let file = File::open(&spec.path);
+    let file = file.or_fail(Exit::Missing, || format!("cannot open `{}`", spec.path.display()))?;
+    note_of(spec, &file)
+}
+
 /// Checks a plugin and, unless its registry entry gives it workers, loads it.
 pub fn open(spec: &PluginSpec) -> Result<Arc<OpenPlugin>> {
     refuse_what_needs_a_worker(spec)?;
     let admitted = trust::admit(spec)?;
-    let look = elf::look(&admitted.copy, &spec.path)?;
-    let note = Note::of(&look, &spec.path)?;
-    note.check_api()?;
-    note.check_version(spec.version.as_deref())?;
-    note::check_build(&look, &spec.path)?;
+    let note = note_of(spec, &admitted.copy)?;
     let here = match spec.isolation {
         Isolation::Process => None,
-        Isolation::InProcess if note.panic != "unwind" => {
-            let message = format!("plugin `{}` was built with `panic = \"{}\"`", spec.name, note.panic);
-            return Err(Failure::refused(message)
-                .cause("its first panic would end the host")
-                .help("give it `isolation = \"process\"`, or build it with `panic = \"unwind\"`"));
-        }
         Isolation::InProcess => Some(load(&spec.name, &admitted.sha256, &admitted.copy)?),
     };
     Ok(Arc::new(OpenPlugin {
@@ -77,6 +77,22 @@ pub fn open(spec: &PluginSpec) -> Result<Arc<OpenPlugin>> {
         admitted,
         here,
     }))
+}
+
+/// The note of a plugin that can be used here, as far as its file tells.
+fn note_of(spec: &PluginSpec, file: &File) -> Result<Note> {
+    let look = elf::look(file, &spec.path)?;
+    let note = Note::of(&look, &spec.path)?;
+    note.check_api()?;
+    note.check_version(spec.version.as_deref())?;
+    note::check_build(&look, &spec.path)?;
+    if spec.isolation == Isolation::InProcess && note.panic != "unwind" {
+        let message = format!("plugin `{}` was built with `panic = \"{}\"`", spec.name, note.panic);
+        return Err(Failure::refused(message)
+            .cause("its first panic would end the host")
+            .help("give it `isolation = \"process\"`, or build it with `panic = \"unwind\"`"));
+    }
+    Ok(note)
 }
 
 fn refuse_what_needs_a_worker(spec: &PluginSpec) -> Result<()> {

@@ -1,9 +1,11 @@
-//! A small HTTP server on a port of this machine, which can also break off in the middle.
+//! A small HTTP server on a port of this machine, which can also be slow and break off in the middle.
+#![allow(dead_code)] // two test programs share it, and each uses a part
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -30,6 +32,8 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// The connection is closed after so many bytes of the body.
     pub cut_after: Option<usize>,
+    /// The body comes in pieces of so many bytes, with a pause after each.
+    pub drip: Option<(usize, Duration)>,
 }
 
 impl Reply {
@@ -46,6 +50,7 @@ impl Reply {
             headers: Vec::new(),
             body: Vec::new(),
             cut_after: None,
+            drip: None,
         }
     }
 
@@ -56,6 +61,11 @@ impl Reply {
 
     pub fn cut_after(mut self, bytes: usize) -> Self {
         self.cut_after = Some(bytes);
+        self
+    }
+
+    pub fn drip(mut self, bytes: usize, pause: Duration) -> Self {
+        self.drip = Some((bytes, pause));
         self
     }
 
@@ -149,7 +159,13 @@ fn serve(mut stream: TcpStream, answer: &dyn Fn(&Request) -> Reply, log: &Mutex<
     };
     log.lock().unwrap()[index].1 = body.len();
     // The client may have gone away, which some tests want.
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| match reply.drip {
+        None => stream.write_all(body),
+        Some((bytes, pause)) => body.chunks(bytes).try_for_each(|piece| {
+            thread::sleep(pause);
+            stream.write_all(piece)
+        }),
+    });
 }
 
 fn read_request(stream: &TcpStream) -> Option<Request> {
