@@ -9,7 +9,6 @@ use crate::failure::{Failure, Result};
 use plugin_api::client::{Pages, TaskClient};
 use plugin_api::{Code, Metric, Row};
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -126,14 +125,17 @@ fn pretty(value: &Value) -> String {
 
 /// Where the records of the selected samples lie, in the order of the data. Of several of one sample the last counts.
 fn selected_places(run: &RunDirectory, selection: &[usize]) -> Result<Vec<u64>> {
-    let mut by_index: HashMap<u64, u64> = HashMap::new();
+    const NOWHERE: u64 = u64::MAX;
+    // A selection is in the order of the data, so a number for each takes the place of a map.
+    let mut places = vec![NOWHERE; selection.len()];
     for_each_place(&run.samples(), |doc_id, offset| {
-        by_index.insert(doc_id, offset);
+        let index = usize::try_from(doc_id).ok();
+        if let Some(Ok(at)) = index.map(|index| selection.binary_search(&index)) {
+            places[at] = offset;
+        }
     })?;
-    Ok(selection
-        .iter()
-        .filter_map(|index| by_index.get(&(*index as u64)).copied())
-        .collect())
+    places.retain(|place| *place != NOWHERE);
+    Ok(places)
 }
 
 fn marks(tally: &Tally, options: &Options, selected: usize) -> Vec<String> {

@@ -90,6 +90,8 @@ struct Session<'a> {
     task: &'a Task,
     options: &'a Options,
     progress: Option<Progress>,
+    /// When the running score was last shown.
+    said: Option<Instant>,
     tally: Tally,
     expected: usize,
     started: u64,
@@ -114,6 +116,7 @@ impl<'a> Session<'a> {
             task,
             options,
             progress,
+            said: None,
             tally: Tally::default(),
             expected,
             started,
@@ -300,13 +303,21 @@ impl<'a> Session<'a> {
         over.then(|| Failure::new(Exit::Budget, "the time limit is over").help("the same command goes on from here"))
     }
 
-    fn show(&self, new: bool) {
+    fn show(&mut self, new: bool) {
         let Some(progress) = &self.progress else { return };
         if new {
             progress.tick()
         } else {
             progress.skip()
         }
+        // Nobody reads faster than this, and for many samples a sum and a text each would be most of the writer's work.
+        if self
+            .said
+            .is_some_and(|said| said.elapsed() < Duration::from_millis(100))
+        {
+            return;
+        }
+        self.said = Some(Instant::now());
         let main = self
             .task
             .card

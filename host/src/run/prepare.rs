@@ -2,7 +2,7 @@
 //!
 //! Several threads do this ahead of the model, a bounded number of prompts ahead of it.
 
-use super::record::{Heard, Input, Record, hash_json, hash_prompt};
+use super::record::{Heard, Input, Record, hash_all, hash_json};
 use crate::audio::{Clips, Source, Wanted};
 use plugin_api::client::TaskClient;
 use plugin_api::{ClipSource, Code, Error, ModelCard, Part, Prompt, Result, Sample};
@@ -45,7 +45,8 @@ impl Preparing<'_> {
             prepared.prompt = self.task.prompt(&prepared.sample)?;
             self.seed_prompt(&mut prepared.prompt, &record.key);
             record.arguments = serde_json::to_value(&prepared.prompt)?;
-            record.prompt_hash = hash_prompt(&prepared.prompt, &sources);
+            // Its words, and where its clips come from.
+            record.prompt_hash = hash_all(&[&record.arguments, &sources]);
             record.key = hash_json(&json!([
                 self.identity,
                 record.sample_id,
