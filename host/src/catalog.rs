@@ -130,8 +130,7 @@ impl Catalog<'_> {
 impl Resolved {
     /// Makes the adapter. For a model this loads its weights.
     pub fn make(&self) -> Result<OpenAdapter> {
-        let made = self.plugin.make(self.spec.kind, &self.spec.adapter, &self.settings);
-        made.map_err(|failure| failure.context(format!("cannot use {} `{}`", self.spec.kind, self.spec.name)))
+        self.plugin.make(self.spec.kind, &self.spec.adapter, &self.settings)
     }
 
     pub fn model(&self) -> Result<(ModelClient, OpenAdapter)> {

@@ -113,7 +113,8 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match error.code {
             Code::SETTINGS => Exit::Usage,
-            Code::MISSING | Code::DATA => Exit::Missing,
+            // Weights of an architecture that a plugin doesn't know are as good as none.
+            Code::MISSING | Code::DATA | Code::UNSUPPORTED => Exit::Missing,
             Code::CANCELLED => Exit::Interrupted,
             Code::DEADLINE => Exit::Budget,
             _ => Exit::Refused,
