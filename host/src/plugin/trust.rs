@@ -13,6 +13,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A plugin's file after all checks, as a private copy that nobody can change.
 #[derive(Debug, Clone)]
@@ -34,14 +35,26 @@ pub fn admit(spec: &PluginSpec) -> Result<Admitted> {
         .or_fail(Exit::Refused, copying)?
         .into();
     let sha256 = hash(&mut file, |bytes| copy.write_all(bytes)).or_fail(Exit::Refused, copying)?;
-    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&copy, seals).or_fail(Exit::Refused, copying)?;
+    seal(&copy).or_fail(Exit::Refused, copying)?;
     check_pin(spec, &sha256)?;
     Ok(Admitted {
         path,
         sha256,
         copy: Arc::new(copy),
     })
+}
+
+/// Makes a copy unchangeable. The kernel says that it is busy while it still holds the pages that were written a moment ago,
+/// which on a machine under load can take longer than it is ready to wait by itself.
+fn seal(copy: &File) -> rustix::io::Result<()> {
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    for _ in 0..100 {
+        match rustix::fs::fcntl_add_seals(copy, seals) {
+            Err(rustix::io::Errno::BUSY) => std::thread::sleep(Duration::from_millis(20)),
+            done => return done,
+        }
+    }
+    Err(rustix::io::Errno::BUSY)
 }
 
 /// The sha256 of the file that the registry names, after the same checks, and without a look at the pin.
