@@ -29,6 +29,7 @@ pub mod official; // the official scorer
 mod prompt; // what is asked
 mod reading; // programs and values out of free text
 mod scoring; // what a reply is worth
+mod template; // the words around it
 
 use context::{Inputs, Noise};
 use data::{Place, Row, Rows};
@@ -40,6 +41,7 @@ use plugin_api::{
 use prompt::Target;
 use serde_json::json;
 use std::collections::BTreeMap;
+use template::Template;
 
 register_task!("finqa", "FinQA: programs, numbers or answers from a page of a financial report", FinQa::load, {
     data: data = "ibm-research/finqa", "a file, a folder or a hub id: the authors' JSON, JSON lines or Parquet";
@@ -49,6 +51,7 @@ register_task!("finqa", "FinQA: programs, numbers or answers from a page of a fi
     noisy_text_distractors: integer, "sentences beside those needed, with inputs noisy_gold; 3 when it is not given";
     noisy_table_distractors: integer, "table rows beside those needed, with inputs noisy_gold; 3 when it is not given";
     noisy_context_seed: integer, "draws them for each example apart, with inputs noisy_gold; 0 when it is not given";
+    template: path, "a Jinja file to ask with, in place of the built-in one";
     thinking: flag = false, "lets the model reason first";
     max_tokens: integer, "the longest answer; when it is not given 256, with thinking 8192";
 });
@@ -59,6 +62,7 @@ struct FinQa {
     split: Option<String>,
     target: (&'static str, Target),
     inputs: (&'static str, Inputs),
+    template: Template,
     thinking: bool,
     max_tokens: u32,
 }
@@ -105,6 +109,7 @@ impl FinQa {
             split,
             target,
             inputs,
+            template: Template::load(settings)?,
             thinking,
             max_tokens,
         })
@@ -126,6 +131,8 @@ impl Task for FinQa {
         card.filter = Some(self.target.0.to_owned());
         card.other.insert("target".to_owned(), json!(self.target.0));
         card.other.insert("inputs".to_owned(), json!(self.inputs.0));
+        let hash = json!(self.template.hash);
+        card.other.insert("template_hash".to_owned(), hash);
         if let Inputs::NoisyGold(noise) = self.inputs.1 {
             let counts = json!({"sentences": noise.sentences, "rows": noise.rows, "seed": noise.seed});
             card.other.insert("noise".to_owned(), counts);
@@ -180,7 +187,14 @@ impl Task for FinQa {
 impl FinQa {
     fn asked(&self, example: &Example) -> Result<String> {
         let context = context::context(example, self.inputs.1)?;
-        Ok(prompt::asked(example, &context, self.target.1))
+        self.template.render(json!({
+            "id": example.id,
+            "question": example.question.trim(),
+            "context": context,
+            "table": example.table,
+            "target": self.target.0,
+            "inputs": self.inputs.0,
+        }))
     }
 }
 

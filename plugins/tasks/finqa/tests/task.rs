@@ -76,6 +76,39 @@ fn gold_and_retrieved_facts_stand_in_the_order_of_the_page() {
 }
 
 #[test]
+fn a_template_replaces_the_built_in_words() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("ask.jinja");
+    fs::write(&path, "{{ target }}: {{ question }} {{ table[1][0] }}").unwrap();
+    let (_folder, own) = over(&[row()], json!({"template": path}));
+    assert_eq!(asked(&own, 0), "program: by what share did sales grow? net sales");
+    let hash = |task: &TaskClient| task.card().unwrap().other["template_hash"].clone();
+    assert_ne!(hash(&own), hash(&demo(json!({}))));
+    fs::write(&path, "{{ question").unwrap();
+    check_refused(json!({"data": DEMO, "template": path}), "can't be used");
+}
+
+#[test]
+fn each_target_is_asked_for_in_its_own_words() {
+    let check = |target: &str, ending: &str| {
+        let asked = asked(&demo(json!({"target": target})), 0);
+        assert!(asked.ends_with(ending), "{asked}");
+    };
+    check(
+        "program",
+        "\n\nWrite the program that computes the answer, and nothing else.\nA program is one step or several, parted by commas. Each step is an operator with two arguments:\n- add, subtract, multiply, divide, exp (the first to the power of the second), greater (yes or no);\n- table_max, table_min, table_sum, table_average: the first argument is the name of a row of the table, the second is none.\nAn argument is a number as it is written above, a constant such as const_100 or const_m1 (minus one), or #0, #1, … for the result of an earlier step, counted from 0.\nFor example: subtract(120, 80), divide(#0, 80)",
+    );
+    check(
+        "numerical",
+        "from 2030 to 2031?\n\nAnswer with a number alone, or with yes or no. Write a share as a decimal fraction (0.125, not 12.5%), leave units out, and round to no fewer than five decimals.",
+    );
+    check(
+        "answer",
+        "from 2030 to 2031?\n\nAnswer with a number and its unit or percent sign, or with yes or no, and nothing else.",
+    );
+}
+
+#[test]
 fn distractors_stand_among_the_gold_facts() {
     let noisy = |sentences: usize, rows: usize, seed: u64| {
         let settings = json!({"inputs": "noisy_gold", "noisy_text_distractors": sentences, "noisy_table_distractors": rows, "noisy_context_seed": seed});
