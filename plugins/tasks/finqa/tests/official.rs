@@ -8,8 +8,11 @@
 )]
 
 use finqa::official::{Value, Verdict, tokens, verdict};
-use serde_json::Value as Json;
+use plugin_api::client::TaskClient;
+use plugin_api::{Kind, Reply, Silent, make};
+use serde_json::{Value as Json, json};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 fn rows(path: &str, list: Option<&str>) -> Vec<Json> {
@@ -102,4 +105,27 @@ fn every_row_has_the_official_verdict() {
         found.len()
     );
     assert_eq!((different, found.len()), (0, official.len()));
+}
+
+#[test]
+fn every_published_program_earns_every_point() {
+    let Ok(gold) = std::env::var("FINQA_GOLD") else {
+        eprintln!("skipped: FINQA_GOLD names no files");
+        return;
+    };
+    let mut count = 0;
+    for data in gold.split(':') {
+        let settings = serde_json::from_value(json!({ "data": data })).unwrap();
+        let task = TaskClient(Arc::from(make(Kind::Task, "finqa", &settings).unwrap()));
+        for index in 0..task.count().unwrap() {
+            let sample = task.sample(index).unwrap();
+            let reply = Reply::text(sample.target.as_str().unwrap());
+            let score = task.score(&sample, &reply, &Silent).unwrap();
+            let right = score.values.values().all(|value| *value == 1.0);
+            assert!(right, "{data}: {}: {}: {score:?}", sample.id, sample.target);
+            count += 1;
+        }
+    }
+    eprintln!("{count} rows");
+    assert!(count > 0);
 }
