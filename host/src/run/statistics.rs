@@ -97,8 +97,11 @@ impl Mean {
             (true, false) => self.clustered_stderr(mean),
         };
         let interval = stderr.map(|stderr| {
-            if !self.graded && independent {
-                wilson(mean, n)
+            let unanimous = mean == 0.0 || mean == 1.0;
+            if !self.graded && (independent || unanimous) {
+                // All right or all wrong has no spread to go by, in clusters or not: then each cluster counts as one.
+                let clusters = self.clusters.len() as f64 + self.loose.2 as f64;
+                wilson(mean, if independent { n } else { clusters })
             } else {
                 (mean - Z * stderr, mean + Z * stderr)
             }
@@ -225,6 +228,17 @@ mod tests {
         // Ten clusters, five all right and five all wrong: sqrt(10 * 4 / 9 * 10) / 40 = 1 / 6.
         near(clustered.stderr.unwrap(), 1.0 / 6.0);
         near(independent.stderr.unwrap(), (10.0f64 / 39.0 / 40.0).sqrt());
+    }
+
+    #[test]
+    fn clusters_that_all_failed_do_not_make_a_certainty() {
+        let (mut clustered, mut independent) = (Mean::default(), Mean::default());
+        for index in 0..8 {
+            clustered.add(0.0, Some(["a", "b", "c", "d"][index / 2]));
+            independent.add(0.0, None);
+        }
+        let high = |mean: &Mean| mean.estimate().interval.unwrap().1;
+        assert!(high(&clustered) > high(&independent) && high(&independent) > 0.3);
     }
 
     #[test]
