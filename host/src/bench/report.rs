@@ -59,7 +59,11 @@ pub fn table(figures: &Figures) -> String {
         text += &format!("{what}: {ratio:.2}\n");
     }
     if let Some(grown) = growth(&figures.runs) {
-        text += &format!("memory that each further sample takes: {grown:.0} bytes\n");
+        // What is prepared and at work varies by more than a short run's samples leave behind.
+        text += &match grown {
+            grown if grown < 1.0 => "memory that each further sample takes: too little to be told\n".to_owned(),
+            grown => format!("memory that each further sample takes: {grown:.0} bytes\n"),
+        };
     }
     text + "\n" + &machine_line() + "\n"
 }
