@@ -1,6 +1,6 @@
 //! Attention: the one place where masks, grouped heads and windows are dealt with.
 
-use crate::layers::softmax;
+use crate::layers::{softcap, softmax};
 use crate::one_query;
 use candle_core::{CpuStorage, D, DType, Device, InplaceOp1, Layout, Tensor};
 use rayon::prelude::*;
@@ -92,7 +92,7 @@ fn weigh(
     let values = values.narrow(1, seen.start, seen.len())?;
     let mut scores = q.matmul(&keys.transpose(D::Minus1, D::Minus2)?)?;
     if let Some(cap) = rule.softcap {
-        scores = ((scores / cap)?.tanh()? * cap)?;
+        scores = softcap(&scores, cap)?;
     }
     let Some(sight) = sight else {
         return softmax(&scores)?.matmul(&values);

@@ -4,7 +4,7 @@
 //! learnt: a tensor that tracks its operations, or a weight that does, goes the longer, differentiable way.
 
 use crate::{Linear, Result, Weights};
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 
 /// A table of token vectors.
 pub struct Embedding {
@@ -45,8 +45,23 @@ impl RmsNorm {
         })
     }
 
+    /// For checkpoints that store how far each weight is from one, as Gemma's do.
+    ///
+    /// The sum is kept in fp32, since bf16 would round it to eight bits.
+    pub fn load_from_one(weights: &Weights, size: usize, eps: f64) -> Result<RmsNorm> {
+        let stored = weights.get("weight", &[size])?.to_dtype(DType::F32)?;
+        Ok(RmsNorm {
+            weight: (stored + 1.0)?,
+            eps,
+        })
+    }
+
     /// Over the last dimension, whatever stands before it.
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        if x.dtype() != self.weight.dtype() {
+            let wide = x.to_dtype(self.weight.dtype())?;
+            return self.forward(&wide)?.to_dtype(x.dtype());
+        }
         if x.track_op() || self.weight.track_op() {
             return candle_nn::ops::rms_norm_slow(x, &self.weight, self.eps as f32);
         }
@@ -149,9 +164,14 @@ impl Mlp {
     }
 }
 
+/// Values squeezed smoothly into -cap to cap.
+pub fn softcap(x: &Tensor, cap: f64) -> candle_core::Result<Tensor> {
+    (x / cap)?.tanh()? * cap
+}
+
 /// Softmax over the last dimension, in fp32 whatever comes in.
 pub(crate) fn softmax(x: &Tensor) -> candle_core::Result<Tensor> {
-    let wide = x.to_dtype(candle_core::DType::F32)?;
+    let wide = x.to_dtype(DType::F32)?;
     let y = match wide.track_op() {
         true => candle_nn::ops::softmax(&wide, D::Minus1)?,
         false => candle_nn::ops::softmax_last_dim(&wide.contiguous()?)?,

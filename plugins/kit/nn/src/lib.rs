@@ -46,7 +46,7 @@ pub use config::{RopeConfig, RopeScaling, read_config, within};
 pub use decoder::{Decoder, Input};
 pub use error::{Error, Result};
 pub use generate::{Defaults, Generator, Limits};
-pub use layers::{Activation, Embedding, Heads, Mlp, Qkv, RmsNorm};
+pub use layers::{Activation, Embedding, Heads, Mlp, Qkv, RmsNorm, softcap};
 pub use linear::Linear;
 pub use rope::Rope;
 pub use step::{Attention, Past, Segment, Step};

@@ -18,6 +18,8 @@ pub struct Chat {
     /// What stands before the first token of an empty context.
     first_token: Option<u32>,
     thinking: Option<bool>,
+    /// Tokens from here on have no row in the model's table.
+    rows: Option<u32>,
     folder: PathBuf,
 }
 
@@ -48,6 +50,7 @@ impl Chat {
             template,
             first_token,
             thinking: None,
+            rows: None,
             folder: folder.to_owned(),
         })
     }
@@ -56,6 +59,15 @@ impl Chat {
     pub fn with_thinking(mut self, thinking: Option<bool>) -> Chat {
         self.thinking = thinking;
         self
+    }
+
+    /// For families whose members share a tokenizer, some of whose special tokens only the larger tables hold.
+    ///
+    /// Words beyond the table are refused here, as by [`Tokenizer::check_rows`]; special tokens, once a text spells one.
+    pub fn with_rows(mut self, rows: usize) -> crate::Result<Chat> {
+        self.tokenizer.check_rows_of_words(rows)?;
+        self.rows = u32::try_from(rows).ok();
+        Ok(self)
     }
 
     pub fn tokenizer(&self) -> &Tokenizer {
@@ -102,7 +114,7 @@ impl Chat {
             let mut tokens = whole.split_off(context_ids.len().min(whole.len()));
             if tokens.is_empty() {
                 // The option melted into the context's last token; by itself it has tokens again.
-                tokens = self.tokenizer.encode(&option).map_err(Error::told)?;
+                tokens = self.cut(false, &option).map_err(Error::told)?;
             }
             cut_options.push(tokens);
         }
@@ -171,9 +183,18 @@ impl Chat {
     }
 
     fn cut(&self, plain: bool, text: &str) -> crate::Result<Vec<u32>> {
-        match plain {
+        let tokens = match plain {
             true => self.tokenizer.encode_bare(text),
             false => self.tokenizer.encode(text),
+        }?;
+        match tokens
+            .iter()
+            .find(|&&token| self.rows.is_some_and(|rows| token >= rows))
+        {
+            Some(&token) => Err(Error::NoRow {
+                piece: self.tokenizer.piece(token).unwrap_or_default(),
+            }),
+            None => Ok(tokens),
         }
     }
 }

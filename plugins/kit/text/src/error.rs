@@ -25,6 +25,8 @@ pub enum Error {
         highest: u32,
         rows: usize,
     },
+    #[error("the text spells the token `{piece}`, for which the model has no row")]
+    NoRow { piece: String },
     #[error("the prompt is empty, and the tokenizer names no bos or eos token to begin with")]
     EmptyContext,
 }
@@ -46,6 +48,10 @@ impl Error {
             Error::NoTemplate { .. } => (
                 Code::UNSUPPORTED,
                 "a base model has none: give the prompt as plain text, or put a chat_template.jinja into the folder",
+            ),
+            Error::NoRow { .. } => (
+                Code::UNSUPPORTED,
+                "leave it out: it belongs to larger models of the family",
             ),
             _ => (Code::OTHER, ""),
         };

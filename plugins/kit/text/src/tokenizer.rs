@@ -39,7 +39,22 @@ impl Tokenizer {
 
     /// Refuses a tokenizer that could name a row the embedding table does not have.
     pub fn check_rows(&self, rows: usize) -> Result<()> {
-        match self.inner.get_vocab(true).into_values().max() {
+        self.check_highest(rows, |_| true)
+    }
+
+    /// The same, of all tokens but the special ones.
+    pub(crate) fn check_rows_of_words(&self, rows: usize) -> Result<()> {
+        self.check_highest(rows, |token| !self.is_special(token))
+    }
+
+    fn check_highest(&self, rows: usize, counts: impl Fn(u32) -> bool) -> Result<()> {
+        match self
+            .inner
+            .get_vocab(true)
+            .into_values()
+            .filter(|&token| counts(token))
+            .max()
+        {
             Some(highest) if highest as usize >= rows => Err(Error::VocabularyTooLarge {
                 tokenizer: self.path.clone(),
                 highest,

@@ -1,0 +1,148 @@
+//! The layers, in the order a token meets them.
+
+use crate::config::Config;
+use candle_core::{DType, Device, Tensor};
+use nn::{Activation, Attention, Embedding, Heads, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights, softcap};
+
+/// Where the text model stands: in text checkpoints, in multimodal ones as published, and as newer code saves those.
+const PREFIXES: [&str; 3] = ["model", "language_model.model", "model.language_model"];
+
+pub struct Decoder {
+    embed_tokens: Embedding,
+    /// What embeddings are multiplied by.
+    embed_scale: f64,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    lm_head: Linear,
+    softcap: Option<f64>,
+    context: usize,
+    dtype: DType,
+    device: Device,
+}
+
+struct Layer {
+    input_norm: RmsNorm,
+    qkv: Qkv,
+    q_norm: RmsNorm,
+    k_norm: RmsNorm,
+    o_proj: Linear,
+    post_attention_norm: RmsNorm,
+    pre_feedforward_norm: RmsNorm,
+    mlp: Mlp,
+    post_feedforward_norm: RmsNorm,
+    attention: Attention,
+}
+
+impl Decoder {
+    pub fn load(config: &Config, weights: &Weights) -> Result<Decoder> {
+        let (hidden, eps) = (config.hidden_size, config.rms_norm_eps);
+        let holds_text = |prefix: &&&str| weights.at(prefix).has("embed_tokens.weight");
+        let model = weights.at(PREFIXES.iter().find(holds_text).unwrap_or(&PREFIXES[0]));
+        let embed_tokens = Embedding::load(&model.at("embed_tokens"), config.vocab_size, hidden)?;
+        let (global, local) = &config.ropes;
+        let global = Rope::new(config.head_dim, global.theta(Config::GLOBAL_THETA), global.scaling()?);
+        let local = Rope::new(config.head_dim, local.theta(Config::LOCAL_THETA), local.scaling()?);
+        let layer = |index| {
+            let rope = if config.is_local(index) { &local } else { &global };
+            let attention = Attention {
+                rope: rope.clone(),
+                scale: config.query_pre_attn_scalar.powf(-0.5),
+                window: config.window(index),
+                softcap: config.attn_logit_softcapping,
+            };
+            Layer::load(config, attention, &model.at("layers").at(index))
+        };
+        let lm_head = match config.tie_word_embeddings {
+            true => embed_tokens.tied_head(),
+            false => {
+                let inside = weights.at("language_model.lm_head");
+                let head = if inside.has("weight") {
+                    inside
+                } else {
+                    weights.at("lm_head")
+                };
+                Linear::load(&head, hidden, config.vocab_size, false)?
+            }
+        };
+        Ok(Decoder {
+            embed_tokens,
+            embed_scale: (hidden as f64).sqrt(),
+            layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
+            norm: RmsNorm::load_from_one(&model.at("norm"), hidden, eps)?,
+            lm_head,
+            softcap: config.final_logit_softcapping,
+            context: config.max_position_embeddings,
+            dtype: weights.dtype(),
+            device: weights.device().clone(),
+        })
+    }
+}
+
+impl nn::Decoder for Decoder {
+    fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
+        // The product rounds its factor to the tensor's own type, as the reference does.
+        self.embed_tokens.forward(ids)? * self.embed_scale
+    }
+
+    fn forward(&self, x: &Tensor, step: &mut Step) -> candle_core::Result<Tensor> {
+        let mut x = x.clone();
+        for (index, layer) in self.layers.iter().enumerate() {
+            step.enter(index, &layer.attention, self.dtype, &self.device)?;
+            x = layer.forward(&x, step)?;
+        }
+        self.norm.forward(&x)
+    }
+
+    fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
+        let logits = self.lm_head.forward(hidden)?;
+        match self.softcap {
+            Some(cap) => softcap(&logits, cap),
+            None => Ok(logits),
+        }
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn context(&self) -> usize {
+        self.context
+    }
+}
+
+impl Layer {
+    fn load(config: &Config, attention: Attention, weights: &Weights) -> Result<Layer> {
+        let (hidden, eps, head) = (config.hidden_size, config.rms_norm_eps, config.head_dim);
+        let heads = Heads {
+            queries: config.num_attention_heads,
+            keys: config.num_key_value_heads,
+            size: head,
+        };
+        let own = weights.at("self_attn");
+        let norm = |name| RmsNorm::load_from_one(&weights.at(name), hidden, eps);
+        let activation = Activation::from_name(&config.hidden_activation)?;
+        Ok(Layer {
+            input_norm: norm("input_layernorm")?,
+            qkv: Qkv::load(&own, hidden, heads, config.attention_bias)?,
+            q_norm: RmsNorm::load_from_one(&own.at("q_norm"), head, eps)?,
+            k_norm: RmsNorm::load_from_one(&own.at("k_norm"), head, eps)?,
+            o_proj: Linear::load(&own.at("o_proj"), heads.queries * head, hidden, config.attention_bias)?,
+            post_attention_norm: norm("post_attention_layernorm")?,
+            pre_feedforward_norm: norm("pre_feedforward_layernorm")?,
+            mlp: Mlp::load(&weights.at("mlp"), hidden, config.intermediate_size, activation)?,
+            post_feedforward_norm: norm("post_feedforward_layernorm")?,
+            attention,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, step: &mut Step) -> candle_core::Result<Tensor> {
+        let h = self.input_norm.forward(x)?;
+        let (q, k, v) = self.qkv.heads(&h)?; // each (tokens, heads, head_dim)
+        let q = step.rope(&self.q_norm.forward(&q)?)?;
+        let k = step.rope(&self.k_norm.forward(&k)?)?;
+        let h = self.o_proj.forward(&step.attend(&q, &k, &v)?)?;
+        let x = (x + self.post_attention_norm.forward(&h)?)?;
+        let h = self.mlp.forward(&self.pre_feedforward_norm.forward(&x)?)?;
+        x + self.post_feedforward_norm.forward(&h)?
+    }
+}

@@ -1,0 +1,156 @@
+//! `config.json` as published, with the defaults of the reference's class where a file leaves something out.
+//!
+//! Multimodal checkpoints keep the text model's part under `text_config`, and leave out much of it.
+
+use nn::{Activation, Error, Result, RopeConfig, read_config, within};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::path::Path;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub num_key_value_heads: usize,
+    pub head_dim: usize,
+    pub max_position_embeddings: usize,
+    pub rms_norm_eps: f64,
+    pub tie_word_embeddings: bool,
+    pub attention_bias: bool,
+    pub hidden_activation: String,
+    /// Queries are divided by its root, whatever the head size.
+    pub query_pre_attn_scalar: f64,
+    /// No published file sets it; the reference reads it and applies no cap.
+    pub attn_logit_softcapping: Option<f64>,
+    pub final_logit_softcapping: Option<f64>,
+    sliding_window: Option<usize>,
+    /// Every so many-th layer is global, where `layer_types` doesn't say.
+    #[serde(alias = "_sliding_window_pattern")]
+    sliding_window_pattern: usize,
+    layer_types: Option<Vec<String>>,
+    use_bidirectional_attention: Option<bool>,
+    /// Of global layers and of local ones.
+    #[serde(skip)]
+    pub ropes: (RopeConfig, RopeConfig),
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            vocab_size: 262_208,
+            hidden_size: 2304,
+            intermediate_size: 9216,
+            num_hidden_layers: 26,
+            num_attention_heads: 8,
+            num_key_value_heads: 4,
+            head_dim: 256,
+            max_position_embeddings: 131_072,
+            rms_norm_eps: 1e-6,
+            tie_word_embeddings: true,
+            attention_bias: false,
+            hidden_activation: "gelu_pytorch_tanh".to_owned(),
+            query_pre_attn_scalar: 256.0,
+            attn_logit_softcapping: None,
+            final_logit_softcapping: None,
+            sliding_window: Some(4096),
+            sliding_window_pattern: 6,
+            layer_types: None,
+            use_bidirectional_attention: None,
+            ropes: Default::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The bases of the rotary embedding where a file gives none.
+    pub const GLOBAL_THETA: f64 = 1_000_000.0;
+    pub const LOCAL_THETA: f64 = 10_000.0;
+
+    pub fn from_folder(folder: &Path) -> Result<Config> {
+        let whole: Value = read_config(folder, &["gemma3_text", "gemma3"])?;
+        let text = match whole["model_type"] == "gemma3" {
+            true => &whole["text_config"],
+            false => &whole,
+        };
+        let read = || {
+            let ropes = (
+                rope(text, "full_attention", "rope_theta", "rope_scaling")?,
+                rope(text, "sliding_attention", "rope_local_base_freq", "")?,
+            );
+            Ok(Config {
+                ropes,
+                ..Config::deserialize(text)?
+            })
+        };
+        let config = read().map_err(|e: serde_json::Error| Error::Malformed {
+            path: folder.join("config.json"),
+            reason: e.to_string(),
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        // The limits are far beyond any published model; they keep a spoilt file from asking for terabytes.
+        within("vocab_size", self.vocab_size, 1..=4_000_000)?;
+        within("hidden_size", self.hidden_size, 1..=262_144)?;
+        within("intermediate_size", self.intermediate_size, 1..=1_048_576)?;
+        within("num_hidden_layers", self.num_hidden_layers, 1..=1024)?;
+        within("num_attention_heads", self.num_attention_heads, 1..=4096)?;
+        within(
+            "num_key_value_heads",
+            self.num_key_value_heads,
+            1..=self.num_attention_heads,
+        )?;
+        within("head_dim", self.head_dim, 2..=4096)?;
+        within("max_position_embeddings", self.max_position_embeddings, 2..=1 << 30)?;
+        let shared = self.num_attention_heads % self.num_key_value_heads;
+        within("num_attention_heads modulo num_key_value_heads", shared, 0..=0)?;
+        within("head_dim modulo 2", self.head_dim % 2, 0..=0)?;
+        within("sliding_window_pattern", self.sliding_window_pattern, 1..=1024)?;
+        within("sliding_window", self.sliding_window.unwrap_or(1), 1..=1 << 30)?;
+        let caps = [self.attn_logit_softcapping, self.final_logit_softcapping];
+        let mut numbers = caps.into_iter().flatten().chain([self.query_pre_attn_scalar]);
+        if let Some(got) = numbers.find(|number| !(number.is_finite() && *number > 0.0)) {
+            return Err(Error::Config {
+                what: "a soft cap or `query_pre_attn_scalar` in config.json".to_owned(),
+                got: got.to_string(),
+                expected: "a number above 0".to_owned(),
+            });
+        }
+        if self.use_bidirectional_attention == Some(true) {
+            return Err(Error::Config {
+                what: "`use_bidirectional_attention` in config.json".to_owned(),
+                got: "true, as embedding models have it".to_owned(),
+                expected: "false".to_owned(),
+            });
+        }
+        Activation::from_name(&self.hidden_activation)?;
+        Ok(())
+    }
+
+    /// The window of a layer; a global layer has none.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.sliding_window.filter(|_| self.is_local(layer))
+    }
+
+    pub fn is_local(&self, layer: usize) -> bool {
+        match &self.layer_types {
+            Some(types) => types.get(layer).is_some_and(|kind| kind == "sliding_attention"),
+            None => !(layer + 1).is_multiple_of(self.sliding_window_pattern),
+        }
+    }
+}
+
+/// The rope of one kind of layer: newer files have a table by kind, older ones a field for each number.
+fn rope(config: &Value, kind: &str, theta: &str, scaling: &str) -> serde_json::Result<RopeConfig> {
+    let fields = match &config["rope_parameters"][kind] {
+        Value::Null => json!({ "rope_theta": config[theta], "rope_scaling": config[scaling] }),
+        fields => json!({ "rope_parameters": fields }),
+    };
+    RopeConfig::deserialize(fields)
+}

@@ -1,0 +1,97 @@
+//! Gemma 3: the text models (270m, 1B), and the text towers of the multimodal ones (4B, 12B, 27B).
+//!
+//! Most layers look back only as far as a window, with a rope of their own; every sixth one looks at everything. Each
+//! half of a layer is normalised in front and behind, by weights that are stored as their distance from one. The
+//! vision tower of a multimodal checkpoint is passed over: its tensors are never asked for.
+//! `golden/make.py` names the transformers version that the recorded logits come from.
+
+pub mod architecture; // the layers, in the order a token meets them
+pub mod config; // config.json as published
+
+use candle_core::{DType, Device};
+use config::Config;
+use nn::{Defaults, Generator, Limits, Weights};
+use plugin_api::{
+    Call, Jobs, Lesson, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Settings,
+    export_plugin, register_model,
+};
+use serde_json::Value;
+use text::Chat;
+
+register_model!("gemma", "Gemma 3 text models, and the text towers of its multimodal ones", Gemma::load, {
+    weights: weights required, "folder or hub id of a Gemma 3 checkpoint";
+    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
+    max_batch: integer = 8, "answers worked on at a time";
+    step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
+    max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
+});
+export_plugin!();
+
+struct Gemma {
+    generator: Generator<architecture::Decoder>,
+    card: ModelCard,
+}
+
+impl Gemma {
+    fn load(settings: &Settings) -> Result<Gemma> {
+        let folder = settings.path("weights")?;
+        let limits = Limits {
+            rows: settings.or("max_batch", 8)?,
+            step_tokens: settings.or("step_tokens", 1024)?,
+            max_tokens: settings.or("max_tokens", 1024)?,
+        };
+        let bf16 = settings.or("dtype", "auto".to_owned())? == "bf16";
+        let dtype = if bf16 { DType::BF16 } else { DType::F32 };
+
+        let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
+        // The text models share their tokenizer with the multimodal ones, whose table has a row for pictures besides.
+        let chat = Chat::from_folder(&folder)
+            .and_then(|chat| chat.with_rows(config.vocab_size))
+            .map_err(text::Error::told)?;
+        let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
+        let weights = Weights::open(&folder, dtype, &Device::Cpu).map_err(nn::Error::told)?;
+        let decoder = architecture::Decoder::load(&config, &weights).map_err(nn::Error::told)?;
+
+        let card = ModelCard {
+            context: u32::try_from(config.max_position_embeddings).ok(),
+            thinks: chat.thinks(),
+            batch: limits.rows as u32,
+            parameters: Some(weights.loaded_values()),
+            precision: Some(if bf16 { "bf16" } else { "fp32" }.to_owned()),
+            device: Some("cpu".to_owned()),
+            ..ModelCard::text("gemma").with_choices()
+        };
+        let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes());
+        Ok(Gemma { generator, card })
+    }
+}
+
+impl Model for Gemma {
+    fn card(&self) -> ModelCard {
+        self.card.clone()
+    }
+
+    fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
+        self.generator.reply(prompt, call)
+    }
+
+    fn serve(&mut self, jobs: &mut Jobs) -> Result<()> {
+        self.generator.serve(jobs)
+    }
+
+    fn tokens(&mut self, prompt: &Prompt) -> Result<PromptTokens> {
+        self.generator.tokens(prompt)
+    }
+
+    fn lesson_tokens(&mut self, lesson: &Lesson) -> Result<LessonTokens> {
+        self.generator.lesson_tokens(lesson)
+    }
+
+    fn memory(&self) -> Memory {
+        self.generator.memory()
+    }
+
+    fn trace(&mut self, request: &Value) -> Result<Value> {
+        nn::parity::trace(&self.generator, request)
+    }
+}

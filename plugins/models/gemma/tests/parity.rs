@@ -1,0 +1,56 @@
+//! Equal to what the reference recorded. `golden/make.py` makes the folders, and any number of others:
+//! `GEMMA_GOLDEN=DIR:DIR cargo test -p gemma --test parity` tries those too.
+
+extern crate gemma as _; // or its registration would not be linked in
+
+use plugin_api::client::ModelClient;
+use plugin_api::serde_json::json;
+use plugin_api::{Kind, Settings, make};
+use std::path::{Path, PathBuf};
+
+/// fp32 is held to the tolerance that counts; rounding differs between machines far below it.
+const CLOSE: f64 = 1e-4;
+
+#[track_caller]
+fn check(folder: &Path) {
+    let mut settings = Settings::default();
+    settings.0.insert("weights".into(), json!(folder));
+    settings.0.insert("dtype".into(), json!("fp32"));
+    let model = ModelClient(make(Kind::Model, "gemma", &settings).unwrap().into());
+    let report = model.trace(&json!({ "golden": folder.join("golden") })).unwrap();
+    let cases = report["cases"].as_array().unwrap();
+    assert!(!cases.is_empty());
+    for case in cases {
+        assert_eq!(case["ok"], true, "{}: {case}", folder.display());
+        assert!(
+            case["max_abs_diff"].as_f64().unwrap_or(0.0) <= CLOSE,
+            "{}: {case}",
+            folder.display()
+        );
+        assert_ne!(case["tokens_equal"], false, "{}: {case}", folder.display());
+    }
+}
+
+#[test]
+fn recorded_checkpoints_are_reproduced() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let folders: Vec<PathBuf> = std::fs::read_dir(golden)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    let checkpoints: Vec<_> = folders
+        .iter()
+        .filter(|folder| folder.join("config.json").is_file())
+        .collect();
+    assert_eq!(checkpoints.len(), 2);
+    checkpoints.into_iter().for_each(|folder| check(folder));
+}
+
+#[test]
+fn given_checkpoints_are_reproduced() {
+    let given = std::env::var("GEMMA_GOLDEN").unwrap_or_default();
+    given
+        .split(':')
+        .filter(|folder| !folder.is_empty())
+        .for_each(|folder| check(Path::new(folder)));
+}
