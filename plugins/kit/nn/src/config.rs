@@ -1,7 +1,6 @@
 //! `config.json`, as far as it is alike for all models.
 
 use crate::{Error, Result};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::Path;
@@ -48,55 +47,4 @@ pub fn within(what: &str, got: usize, range: std::ops::RangeInclusive<usize>) ->
         got: got.to_string(),
         expected,
     })
-}
-
-/// How positions beyond the trained length are squeezed into it.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub enum RopeScaling {
-    #[default]
-    Default,
-    /// All positions divided by this factor.
-    Linear(f64),
-}
-
-/// The base of the rotary embedding and its scaling, in either of the two spellings that configs use.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct RopeConfig {
-    rope_theta: Option<f64>,
-    rope_scaling: Option<RopeFields>,
-    rope_parameters: Option<RopeFields>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-struct RopeFields {
-    rope_theta: Option<f64>,
-    #[serde(alias = "type")]
-    rope_type: Option<String>,
-    factor: Option<f64>,
-}
-
-impl RopeConfig {
-    /// The base, or `default` where the config leaves it to its class.
-    pub fn theta(&self, default: f64) -> f64 {
-        let newer = self.rope_parameters.as_ref().and_then(|fields| fields.rope_theta);
-        newer.or(self.rope_theta).unwrap_or(default)
-    }
-
-    pub fn scaling(&self) -> Result<RopeScaling> {
-        let Some(fields) = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref()) else {
-            return Ok(RopeScaling::Default);
-        };
-        match fields.rope_type.as_deref().unwrap_or("default") {
-            "default" => Ok(RopeScaling::Default),
-            "linear" => match fields.factor {
-                Some(factor) if factor.is_finite() && factor > 0.0 => Ok(RopeScaling::Linear(factor)),
-                got => Err(Error::Config {
-                    what: "`factor` of the linear rope scaling".to_owned(),
-                    got: got.map_or("missing".to_owned(), |factor| factor.to_string()),
-                    expected: "a number above 0".to_owned(),
-                }),
-            },
-            got => Err(Error::RopeScaling { got: got.to_owned() }),
-        }
-    }
 }

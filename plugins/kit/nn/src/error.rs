@@ -29,7 +29,7 @@ pub enum Error {
     StoredAs { file: PathBuf, tensor: String, got: String },
     #[error("`{path}` is of the architecture `{got}`, known here: {known}")]
     Architecture { path: PathBuf, got: String, known: String },
-    #[error("rope scaling `{got}` is not known, known here: default, linear")]
+    #[error("rope scaling `{got}` is not known, known here: default, linear, yarn, llama3")]
     RopeScaling { got: String },
     #[error("{what} is {got}, expected {expected}")]
     Config {

@@ -1,6 +1,6 @@
 //! Rotary position embedding, the variant that turns the first half of a head against the second.
 
-use crate::config::RopeScaling;
+use crate::rope_config::RopeScaling;
 use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
 
@@ -8,6 +8,8 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct Rope {
     frequencies: Arc<Vec<f32>>, // one for each pair of channels
+    /// What cosines and sines are multiplied by; attention scores grow by its square.
+    attention_factor: f32,
 }
 
 impl Rope {
@@ -19,10 +21,26 @@ impl Rope {
             match scaling {
                 RopeScaling::Default => plain,
                 RopeScaling::Linear(factor) => plain / factor as f32,
+                RopeScaling::Yarn(yarn) => {
+                    let (first, last) = yarn.ramp(head_size, theta);
+                    let squeezed = ((pair as f32 - first as f32) / (last - first) as f32).clamp(0.0, 1.0);
+                    plain / yarn.factor as f32 * squeezed + plain * (1.0 - squeezed)
+                }
+                RopeScaling::Llama3(llama) => {
+                    // How often a pair turns within the trained length: the slow ones are squeezed, the fast ones kept.
+                    let turns = llama.trained_length as f32 * plain / std::f32::consts::TAU;
+                    let (low, high) = (llama.low_turns as f32, llama.high_turns as f32);
+                    let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                    plain / llama.factor as f32 * (1.0 - kept) + plain * kept
+                }
             }
         };
         Rope {
             frequencies: Arc::new((0..head_size / 2).map(frequency).collect()),
+            attention_factor: match scaling {
+                RopeScaling::Yarn(yarn) => yarn.attention_factor as f32,
+                _ => 1.0,
+            },
         }
     }
 
@@ -31,7 +49,8 @@ impl Rope {
         let angles = positions
             .iter()
             .flat_map(|&p| self.frequencies.iter().map(move |f| p as f32 * f));
-        let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
+        let turned = |angle: f32| (angle.cos() * self.attention_factor, angle.sin() * self.attention_factor);
+        let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(turned).unzip();
         let shape = (positions.len(), self.frequencies.len());
         Ok(Angles {
             cos: Tensor::from_vec(cos, shape, device)?.to_dtype(dtype)?,
@@ -62,5 +81,35 @@ impl Angles {
             return Tensor::cat(&[first, second], 2);
         }
         candle_nn::rotary_emb::rope_thd(&x.contiguous()?.unsqueeze(0)?, &self.cos, &self.sin)?.squeeze(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RopeConfig;
+    use serde_json::Value;
+
+    #[test]
+    fn every_scaling_is_the_references() {
+        let recorded: Vec<Value> = serde_json::from_str(include_str!("../golden/rope.json")).unwrap();
+        assert!(recorded.len() > 10);
+        for case in recorded {
+            let config: RopeConfig = serde_json::from_value(case["config"].clone()).unwrap();
+            let head_size = case["head_size"].as_u64().unwrap() as usize;
+            let rope = Rope::new(head_size, config.theta(f64::NAN), config.scaling().unwrap());
+            let close = |got: f32, expected: &Value| {
+                let expected = expected.as_f64().unwrap();
+                let off = (f64::from(got) / expected - 1.0).abs();
+                assert!(off < 1e-6, "{got} where {expected} is recorded: {}", case["config"]);
+            };
+            close(rope.attention_factor, &case["attention_factor"]);
+            let frequencies = case["frequencies"].as_array().unwrap();
+            assert_eq!(rope.frequencies.len(), frequencies.len());
+            rope.frequencies
+                .iter()
+                .zip(frequencies)
+                .for_each(|(&got, expected)| close(got, expected));
+        }
     }
 }

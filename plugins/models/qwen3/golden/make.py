@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 HERE = Path(__file__).resolve().parent
 STEPS = 12  # greedy tokens recorded for each case
@@ -73,6 +73,20 @@ TEMPLATE = """\
 {%- endif %}
 """
 
+# The same without reasoning, and with the system text that Qwen2.5 brings along.
+PLAIN = """\
+{%- if default_system is defined and messages[0].role != 'system' %}
+    {{- '<|im_start|>system\\n' + default_system + '<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+SYSTEM = "{%- set default_system = 'You are Qwen, created by Alibaba Cloud. You are a helpful assistant.' %}\n"
+
 TALKS = [
     [{"role": "user", "content": "Which is heavier, a kilogram of iron or of feathers?"}],
     [{"role": "system", "content": "Be brief."},
@@ -108,9 +122,9 @@ def make_tokenizer(folder: Path, rows: int) -> Tokenizer:
     return tokenizer
 
 
-def make_model(config: Qwen3Config, seed: int, dtype: torch.dtype) -> Qwen3ForCausalLM:
+def make_model(config: PreTrainedConfig, seed: int, dtype: torch.dtype) -> PreTrainedModel:
     """Random weights on which mistakes show: norms are not one, biases are not zero."""
-    model = Qwen3ForCausalLM._from_config(config, attn_implementation="eager", dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in sorted(model.named_parameters()):
@@ -126,7 +140,7 @@ def make_model(config: Qwen3Config, seed: int, dtype: torch.dtype) -> Qwen3ForCa
     return model.eval()
 
 
-def save_weights(model: Qwen3ForCausalLM, folder: Path, dtype: torch.dtype, shards: int) -> None:
+def save_weights(model: PreTrainedModel, folder: Path, dtype: torch.dtype, shards: int) -> None:
     state = {name: value.to(dtype).contiguous() for name, value in sorted(model.state_dict().items())}
     if model.config.tie_word_embeddings:
         del state["lm_head.weight"]
@@ -142,7 +156,8 @@ def save_weights(model: Qwen3ForCausalLM, folder: Path, dtype: torch.dtype, shar
     write(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": dict(sorted(files.items()))})
 
 
-def make_checkpoint(folder: Path, seed: int, dtype: torch.dtype, shards: int = 1, rows: int = 320, **changes):
+def make_checkpoint(folder: Path, seed: int, dtype: torch.dtype, shards: int = 1, rows: int = 320,
+                    template: str = TEMPLATE, without: tuple[str, ...] = (), **changes):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tokenizer = make_tokenizer(folder, rows)
@@ -156,26 +171,27 @@ def make_checkpoint(folder: Path, seed: int, dtype: torch.dtype, shards: int = 1
         "sliding_window": None, "tie_word_embeddings": True, "torch_dtype": str(dtype).removeprefix("torch."),
         "use_cache": True, "use_sliding_window": False, "vocab_size": rows, **changes,
     }
-    write(folder / "config.json", fields)
+    write(folder / "config.json", {name: value for name, value in fields.items() if name not in without})
     write(folder / "generation_config.json", {
         "bos_token_id": end, "do_sample": True, "eos_token_id": [turn, end], "pad_token_id": end,
         "temperature": 0.6, "top_k": 20, "top_p": 0.95})
     write(folder / "tokenizer_config.json", {
-        "bos_token": None, "chat_template": TEMPLATE, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
+        "bos_token": None, "chat_template": template, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
         "tokenizer_class": "Qwen2Tokenizer", "unk_token": None})
-    model = make_model(Qwen3Config.from_pretrained(folder), seed, dtype)
+    model = make_model(AutoConfig.from_pretrained(folder), seed, dtype)
     save_weights(model, folder, dtype, shards)
     return tokenizer, model
 
 
-def render(messages: list[dict], **arguments) -> str:
+def render(template: str, messages: list[dict], **arguments) -> str:
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    return render_jinja_template([messages], chat_template=TEMPLATE, add_generation_prompt=True, **arguments)[0][0]
+    return render_jinja_template([messages], chat_template=template, add_generation_prompt=True, **arguments)[0][0]
 
 
 @torch.no_grad()
-def record(folder: Path, tokenizer: Tokenizer, model: Qwen3ForCausalLM) -> None:
+def record(folder: Path, tokenizer: Tokenizer, model: PreTrainedModel, template: str = TEMPLATE,
+           talks: list[list[dict]] = TALKS) -> None:
     """Every conversation by itself, and all of them as one batch padded on the left."""
     tensors, cases = {}, []
 
@@ -200,11 +216,11 @@ def record(folder: Path, tokenizer: Tokenizer, model: Qwen3ForCausalLM) -> None:
             facts["repetition_penalty"] = 1.3
         cases.append({"name": name, "smallest_margin": float((best[..., 0] - best[..., 1]).min()), **facts})
 
-    prompts = [render(talk) for talk in TALKS]
+    prompts = [render(template, talk) for talk in talks]
     rows = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
-    for number, (talk, prompt, row) in enumerate(zip(TALKS, prompts, rows)):
+    for number, (talk, prompt, row) in enumerate(zip(talks, prompts, rows)):
         run(f"talk{number}", [row], messages=talk, prompt=prompt,
-            prompt_without_thinking=render(talk, enable_thinking=False))
+            prompt_without_thinking=render(template, talk, enable_thinking=False))
     run("batch", rows)
     save_file(tensors, folder / "golden.safetensors")
     write(folder / "cases.json", {"cases": cases})
@@ -226,6 +242,25 @@ def main() -> None:
                             rope_scaling={"rope_type": "linear", "factor": 2.0}, rope_theta=10000)
     (folder / "golden").mkdir()
     record(folder / "golden", *parts)
+    # The other classes that the plugin reads, small, with what each leaves out of its config, and a scaling of their
+    # own with a trained length that the conversations pass.
+    folder = HERE / "qwen2"
+    template = SYSTEM + PLAIN
+    parts = make_checkpoint(folder, seed=14, dtype=torch.float16, rows=288, template=template,
+                            without=("attention_bias", "head_dim"), architectures=["Qwen2ForCausalLM"],
+                            model_type="qwen2", rope_theta=10000,
+                            rope_scaling={"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32})
+    (folder / "golden").mkdir()
+    record(folder / "golden", *parts, template, TALKS[:2])
+    folder = HERE / "llama"
+    parts = make_checkpoint(folder, seed=15, dtype=torch.bfloat16, template=PLAIN,
+                            without=("head_dim", "max_window_layers", "sliding_window", "use_sliding_window"),
+                            architectures=["LlamaForCausalLM"], model_type="llama", tie_word_embeddings=False,
+                            rope_theta=10000, rope_scaling={
+                                "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                "original_max_position_embeddings": 64})
+    (folder / "golden").mkdir()
+    record(folder / "golden", *parts, PLAIN, TALKS[1:])
     make_checkpoint(HERE.parent / "demo", seed=13, dtype=torch.bfloat16, rows=512, hidden_size=64,
                     intermediate_size=128, head_dim=32)
     for path in [*HERE.rglob("*.safetensors"), *(HERE.parent / "demo").glob("*.safetensors")]:

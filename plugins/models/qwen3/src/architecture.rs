@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use candle_core::{DType, Device, Tensor};
-use nn::{Activation, Attention, Embedding, Heads, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights};
+use nn::{Attention, Embedding, Heads, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights};
 
 pub struct Decoder {
     embed_tokens: Embedding,
@@ -17,12 +17,17 @@ pub struct Decoder {
 struct Layer {
     input_norm: RmsNorm,
     qkv: Qkv,
-    q_norm: RmsNorm,
-    k_norm: RmsNorm,
+    head_norms: Option<HeadNorms>,
     o_proj: Linear,
     post_attention_norm: RmsNorm,
     mlp: Mlp,
     attention: Attention,
+}
+
+/// What Qwen3 does to queries and keys, before they are turned by their positions.
+struct HeadNorms {
+    q_norm: RmsNorm,
+    k_norm: RmsNorm,
 }
 
 impl Decoder {
@@ -30,11 +35,7 @@ impl Decoder {
         let (hidden, eps) = (config.hidden_size, config.rms_norm_eps);
         let model = weights.at("model");
         let embed_tokens = Embedding::load(&model.at("embed_tokens"), config.vocab_size, hidden)?;
-        let rope = Rope::new(
-            config.head_dim,
-            config.rope.theta(Config::ROPE_THETA),
-            config.rope.scaling()?,
-        );
+        let rope = Rope::new(config.head_dim, config.rope_theta, config.rope_scaling);
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::load(config, index, &rope, &model.at("layers").at(index)))
             .collect::<Result<_>>()?;
@@ -91,20 +92,19 @@ impl Layer {
             size: head,
         };
         let attention = weights.at("self_attn");
-        let activation = Activation::from_name(&config.hidden_act)?;
+        let head_norms = || {
+            Ok::<_, nn::Error>(HeadNorms {
+                q_norm: RmsNorm::load(&attention.at("q_norm"), head, eps)?,
+                k_norm: RmsNorm::load(&attention.at("k_norm"), head, eps)?,
+            })
+        };
         Ok(Layer {
             input_norm: RmsNorm::load(&weights.at("input_layernorm"), hidden, eps)?,
-            qkv: Qkv::load(&attention, hidden, heads, config.attention_bias)?,
-            q_norm: RmsNorm::load(&attention.at("q_norm"), head, eps)?,
-            k_norm: RmsNorm::load(&attention.at("k_norm"), head, eps)?,
-            o_proj: Linear::load(
-                &attention.at("o_proj"),
-                heads.queries * head,
-                hidden,
-                config.attention_bias,
-            )?,
+            qkv: Qkv::load(&attention, hidden, heads, config.qkv_bias)?,
+            head_norms: config.head_norms.then(head_norms).transpose()?,
+            o_proj: Linear::load(&attention.at("o_proj"), heads.queries * head, hidden, config.o_bias)?,
             post_attention_norm: RmsNorm::load(&weights.at("post_attention_layernorm"), hidden, eps)?,
-            mlp: Mlp::load(&weights.at("mlp"), hidden, config.intermediate_size, activation)?,
+            mlp: Mlp::load(&weights.at("mlp"), hidden, config.intermediate_size, config.activation)?,
             attention: Attention {
                 window: config.window(index),
                 ..Attention::plain(rope.clone(), head)
@@ -114,9 +114,11 @@ impl Layer {
 
     fn forward(&self, x: &Tensor, step: &mut Step) -> candle_core::Result<Tensor> {
         let h = self.input_norm.forward(x)?;
-        let (q, k, v) = self.qkv.heads(&h)?; // each (tokens, heads, head_dim)
-        let q = step.rope(&self.q_norm.forward(&q)?)?;
-        let k = step.rope(&self.k_norm.forward(&k)?)?;
+        let (mut q, mut k, v) = self.qkv.heads(&h)?; // each (tokens, heads, head_dim)
+        if let Some(HeadNorms { q_norm, k_norm }) = &self.head_norms {
+            (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
+        }
+        let (q, k) = (step.rope(&q)?, step.rope(&k)?);
         let x = (x + self.o_proj.forward(&step.attend(&q, &k, &v)?)?)?;
         let h = self.post_attention_norm.forward(&x)?;
         &x + self.mlp.forward(&h)?

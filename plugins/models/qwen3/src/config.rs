@@ -1,113 +1,150 @@
 //! `config.json` as published, with the defaults of the reference's class where a file leaves something out.
+//!
+//! Three classes share this file. What they differ in is settled here, so that the layers never ask which it is.
 
-use nn::{Activation, Result, RopeConfig, read_config, within};
+use nn::{Activation, Error, Result, RopeConfig, RopeScaling, read_config, within};
 use serde::Deserialize;
 use std::path::Path;
 
-#[derive(Debug, Clone, Deserialize)]
+/// A checkpoint's shape, with nothing left open.
+#[derive(Debug, Clone)]
 pub struct Config {
-    #[serde(default = "vocab_size")]
     pub vocab_size: usize,
-    #[serde(default = "hidden_size")]
     pub hidden_size: usize,
-    #[serde(default = "intermediate_size")]
     pub intermediate_size: usize,
-    #[serde(default = "thirty_two")]
     pub num_hidden_layers: usize,
-    #[serde(default = "thirty_two")]
     pub num_attention_heads: usize,
-    #[serde(default = "thirty_two")]
     pub num_key_value_heads: usize,
-    #[serde(default = "head_dim")]
     pub head_dim: usize,
-    #[serde(default = "max_position_embeddings")]
     pub max_position_embeddings: usize,
-    #[serde(default = "rms_norm_eps")]
     pub rms_norm_eps: f64,
-    #[serde(default)]
     pub tie_word_embeddings: bool,
+    pub activation: Activation,
+    /// Whether the projections in front of attention have biases.
+    pub qkv_bias: bool,
+    /// Whether the projection behind attention has one.
+    pub o_bias: bool,
+    /// Whether queries and keys are normalised per head.
+    pub head_norms: bool,
+    pub rope_theta: f64,
+    pub rope_scaling: RopeScaling,
+    windows: Vec<Option<usize>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Class {
+    Qwen3,
+    Qwen2, // Qwen2.5 and its Coder as well
+    Llama,
+}
+
+#[derive(Debug, Deserialize)]
+struct Published {
+    model_type: Class,
+    vocab_size: Option<usize>,
+    hidden_size: Option<usize>,
+    intermediate_size: Option<usize>,
+    num_hidden_layers: Option<usize>,
+    num_attention_heads: Option<usize>,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    max_position_embeddings: Option<usize>,
+    rms_norm_eps: Option<f64>,
     #[serde(default)]
-    pub attention_bias: bool,
-    #[serde(default = "hidden_act")]
-    pub hidden_act: String,
+    tie_word_embeddings: bool,
+    #[serde(default)]
+    attention_bias: bool,
+    #[serde(default)]
+    mlp_bias: bool,
+    hidden_act: Option<String>,
     #[serde(default)]
     use_sliding_window: bool,
     sliding_window: Option<usize>,
-    #[serde(default = "max_window_layers")]
-    max_window_layers: usize,
+    max_window_layers: Option<usize>,
     layer_types: Option<Vec<String>>,
     #[serde(flatten)]
-    pub rope: RopeConfig,
+    rope: RopeConfig,
 }
 
 impl Config {
-    /// The base of the rotary embedding where a file gives none.
-    pub const ROPE_THETA: f64 = 10_000.0;
-
     pub fn from_folder(folder: &Path) -> Result<Config> {
-        let config: Config = read_config(folder, &["qwen3"])?;
-        // The limits are far beyond any published model; they keep a spoilt file from asking for terabytes.
-        within("vocab_size", config.vocab_size, 1..=4_000_000)?;
-        within("hidden_size", config.hidden_size, 1..=262_144)?;
-        within("intermediate_size", config.intermediate_size, 1..=1_048_576)?;
-        within("num_hidden_layers", config.num_hidden_layers, 1..=1024)?;
-        within("num_attention_heads", config.num_attention_heads, 1..=4096)?;
-        within(
-            "num_key_value_heads",
-            config.num_key_value_heads,
-            1..=config.num_attention_heads,
-        )?;
-        within("head_dim", config.head_dim, 2..=4096)?;
-        within("max_position_embeddings", config.max_position_embeddings, 2..=1 << 30)?;
-        let shared = config.num_attention_heads % config.num_key_value_heads;
-        within("num_attention_heads modulo num_key_value_heads", shared, 0..=0)?;
-        within("head_dim modulo 2", config.head_dim % 2, 0..=0)?;
-        Activation::from_name(&config.hidden_act)?;
-        Ok(config)
+        let published: Published = read_config(folder, &["qwen3", "qwen2", "llama"])?;
+        published.settle()
     }
 
     /// The window of a layer: the last layers have one in checkpoints that use it.
     pub fn window(&self, layer: usize) -> Option<usize> {
-        let slides = match &self.layer_types {
-            Some(types) => types.get(layer).is_some_and(|kind| kind == "sliding_attention"),
-            None => self.use_sliding_window && layer >= self.max_window_layers,
-        };
-        self.sliding_window.filter(|_| slides)
+        self.windows.get(layer).copied().flatten()
     }
 }
 
-fn vocab_size() -> usize {
-    151_936
-}
+impl Published {
+    fn settle(self) -> Result<Config> {
+        let class = self.model_type;
+        let by_class = |qwen, llama| if class == Class::Llama { llama } else { qwen };
+        // The limits are far beyond any published model; they keep a spoilt file from asking for terabytes.
+        let size = |what, given: Option<usize>, default, most| within(what, given.unwrap_or(default), 1..=most);
+        let hidden_size = size("hidden_size", self.hidden_size, 4096, 262_144)?;
+        let layers = size("num_hidden_layers", self.num_hidden_layers, 32, 1024)?;
+        let heads = size("num_attention_heads", self.num_attention_heads, 32, 4096)?;
+        let key_heads = size(
+            "num_key_value_heads",
+            self.num_key_value_heads,
+            by_class(heads.min(32), heads),
+            heads,
+        )?;
+        within(
+            "num_attention_heads modulo num_key_value_heads",
+            heads % key_heads,
+            0..=0,
+        )?;
+        let head_dim = self.head_dim.unwrap_or(match class {
+            Class::Qwen3 => 128,
+            Class::Qwen2 | Class::Llama => hidden_size / heads,
+        });
+        within("head_dim", head_dim, 2..=4096)?;
+        within("head_dim modulo 2", head_dim % 2, 0..=0)?;
+        let context = self.max_position_embeddings.unwrap_or(by_class(32_768, 2048));
+        if self.mlp_bias {
+            return Err(Error::Config {
+                what: "`mlp_bias` in config.json".to_owned(),
+                got: "true".to_owned(),
+                expected: "false: a feed-forward with biases is not known here".to_owned(),
+            });
+        }
+        Ok(Config {
+            vocab_size: size("vocab_size", self.vocab_size, by_class(151_936, 32_000), 4_000_000)?,
+            hidden_size,
+            intermediate_size: size(
+                "intermediate_size",
+                self.intermediate_size,
+                by_class(22_016, 11_008),
+                1_048_576,
+            )?,
+            num_hidden_layers: layers,
+            num_attention_heads: heads,
+            num_key_value_heads: key_heads,
+            head_dim,
+            max_position_embeddings: within("max_position_embeddings", context, 2..=1 << 30)?,
+            rms_norm_eps: self.rms_norm_eps.unwrap_or(1e-6),
+            tie_word_embeddings: self.tie_word_embeddings,
+            activation: Activation::from_name(self.hidden_act.as_deref().unwrap_or("silu"))?,
+            qkv_bias: class == Class::Qwen2 || self.attention_bias,
+            o_bias: class != Class::Qwen2 && self.attention_bias,
+            head_norms: class == Class::Qwen3,
+            rope_theta: self.rope.theta(10_000.0),
+            rope_scaling: self.rope.scaling()?,
+            windows: (0..layers).map(|layer| self.window(layer)).collect(),
+        })
+    }
 
-fn hidden_size() -> usize {
-    4096
-}
-
-fn intermediate_size() -> usize {
-    22_016
-}
-
-fn thirty_two() -> usize {
-    32
-}
-
-fn head_dim() -> usize {
-    128
-}
-
-fn max_position_embeddings() -> usize {
-    32_768
-}
-
-fn max_window_layers() -> usize {
-    28
-}
-
-fn rms_norm_eps() -> f64 {
-    1e-6
-}
-
-fn hidden_act() -> String {
-    "silu".to_owned()
+    fn window(&self, layer: usize) -> Option<usize> {
+        let slides = match &self.layer_types {
+            Some(types) => types.get(layer).is_some_and(|kind| kind == "sliding_attention"),
+            None => layer >= self.max_window_layers.unwrap_or(28),
+        };
+        let used = self.model_type != Class::Llama && self.use_sliding_window;
+        self.sliding_window.or(Some(4096)).filter(|_| used && slides)
+    }
 }

@@ -1,7 +1,8 @@
-//! Qwen3 dense text models, 0.6B to 32B.
+//! Dense text models: Qwen3, Qwen2 and 2.5 (the Coder as well), and what else has Llama's architecture.
 //!
-//! One departure from a plain decoder: queries and keys are RMS-normalised per head before RoPE.
-//! `golden/make.py` names the transformers version that the recorded logits come from.
+//! They share one decoder, and `config.json` says which it is: Qwen3 RMS-normalises queries and keys per head before
+//! RoPE, Qwen2 has biases on the projections in front of attention, Llama has neither. So they share a plugin, too:
+//! three would be the same layers three times. `golden/make.py` names the transformers version that the recorded logits come from.
 
 pub mod architecture; // the layers, in the order a token meets them
 pub mod config; // config.json as published
@@ -16,8 +17,8 @@ use plugin_api::{
 use serde_json::Value;
 use text::Chat;
 
-register_model!("qwen3", "Qwen3 dense text models, 0.6B to 32B", Qwen3::load, {
-    weights: weights required, "folder or hub id of a Qwen3 checkpoint";
+register_model!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's architecture", Qwen3::load, {
+    weights: weights required, "folder or hub id of a checkpoint: Qwen3, Qwen2, Qwen2.5 or Llama's architecture";
     dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
     max_batch: integer = 8, "answers worked on at a time";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";

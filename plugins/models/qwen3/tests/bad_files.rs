@@ -79,6 +79,22 @@ fn a_shape_or_a_key_that_is_not_there() {
 }
 
 #[test]
+fn a_config_of_one_class_on_the_weights_of_another() {
+    let class = |name: &'static str, head_dim: usize| {
+        move |dir: &Path| {
+            edit(dir, "config.json", |config| {
+                config["model_type"] = json!(name);
+                config["head_dim"] = json!(head_dim);
+            })
+        }
+    };
+    let no_bias = "`DIR` has no tensor `model.layers.0.self_attn.q_proj.bias`";
+    check("tied", class("qwen2", 16), Code::DATA, no_bias);
+    let no_norm = "`DIR` has no tensor `model.layers.0.self_attn.q_norm.weight`";
+    check("llama", class("qwen3", 8), Code::DATA, no_norm);
+}
+
+#[test]
 fn an_index_that_lies() {
     let index = "model.safetensors.index.json";
     let point = |to: &'static str| {
@@ -116,11 +132,11 @@ fn a_config_that_asks_for_something_else() {
     let config = |key: &'static str, value: plugin_api::serde_json::Value| {
         move |dir: &Path| edit(dir, "config.json", |config| config[key] = value)
     };
-    let other = "`DIR/config.json` is of the architecture `gpt2`, known here: qwen3";
+    let other = "`DIR/config.json` is of the architecture `gpt2`, known here: qwen3, qwen2, llama";
     check("tied", config("model_type", json!("gpt2")), Code::UNSUPPORTED, other);
-    let none = "`DIR/config.json` is of the architecture `none named`, known here: qwen3";
+    let none = "`DIR/config.json` is of the architecture `none named`, known here: qwen3, qwen2, llama";
     check("tied", config("model_type", json!(null)), Code::UNSUPPORTED, none);
-    let rope = "rope scaling `longrope` is not known, known here: default, linear";
+    let rope = "rope scaling `longrope` is not known, known here: default, linear, yarn, llama3";
     check(
         "tied",
         config("rope_scaling", json!({ "rope_type": "longrope" })),
@@ -133,6 +149,8 @@ fn a_config_that_asks_for_something_else() {
         Code::DATA,
         "`DIR/config.json` is malformed: ",
     );
+    let biases = "`mlp_bias` in config.json is true, expected false: a feed-forward with biases is not known here";
+    check("tied", config("mlp_bias", json!(true)), Code::DATA, biases);
     let huge = "`vocab_size` in config.json is 999999999999, expected 1 to 4000000";
     check(
         "tied",

@@ -42,7 +42,7 @@ fn recorded_checkpoints_are_reproduced() {
         .iter()
         .filter(|folder| folder.join("config.json").is_file())
         .collect();
-    assert_eq!(checkpoints.len(), 2);
+    assert_eq!(checkpoints.len(), 4);
     checkpoints.into_iter().for_each(|folder| check(folder));
 }
 
