@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 Parity computes in fp32 whatever the checkpoint's type. Exit 0 only if every comparison is within its tolerance, else 1.
 
 Example:
-  host parity --model qwen3 plugins/models/qwen3/golden/nano"
+  host parity --model qwen3 plugins/models/qwen3/golden/tied"
 )]
 pub struct ParityArgs {
     /// The model, by its registry name

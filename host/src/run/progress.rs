@@ -19,7 +19,6 @@ impl Progress {
 
     /// Samples that are done already.
     pub fn skip(&self) {
-        self.0.inc_length(0);
         self.0.set_position(self.0.position() + 1);
         self.0.reset_eta();
     }
@@ -30,11 +29,6 @@ impl Progress {
 
     pub fn say(&self, message: String) {
         self.0.set_message(message);
-    }
-
-    /// Writes a line above the bar, when there is one.
-    pub fn line(&self, text: &str) {
-        self.0.println(text);
     }
 
     pub fn end(self) {
