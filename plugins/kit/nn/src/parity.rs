@@ -267,7 +267,7 @@ fn penalised<D: Decoder>(decoder: &D, prompt: &[u32], penalty: f32, steps: usize
     let (mut next, mut tokens) = (prompt.to_vec(), Vec::new());
     for _ in 0..steps {
         let logits = forward(decoder, &[next], &mut caches)?;
-        match sampler.pick(&mut last_row(&logits[0])?.to_vec1::<f32>()?)? {
+        match sampler.pick(&mut last_row(&logits[0])?.to_vec1::<f32>()?) {
             Pick::Token(token) => tokens.push(token),
             Pick::Broken => break,
         }

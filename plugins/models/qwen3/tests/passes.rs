@@ -6,7 +6,6 @@ use plugin_api::serde_json::json;
 use plugin_api::{Prompt, Silent};
 use qwen3::architecture::Decoder;
 use qwen3::config::Config;
-use std::path::Path;
 
 mod common;
 
@@ -196,30 +195,6 @@ fn choices_are_scored_as_full_passes_would() {
             assert_eq!((scored.bytes as usize, scored.greedy), (option.len(), greedy));
         }
     }
-}
-
-#[test]
-fn candle_transformers_says_the_same_of_one_row() {
-    use candle_transformers::models::qwen3;
-    let folder = common::golden("tied");
-    let config: qwen3::Config = read(&folder.join("config.json"));
-    let tensors = candle_core::safetensors::load(folder.join("model.safetensors"), &Device::Cpu).unwrap();
-    let vars = candle_nn::VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
-    let mut theirs = qwen3::ModelForCausalLM::new(&config, vars).unwrap();
-    let ids = text(10, 40);
-    let input = Tensor::new(&ids[..], &Device::Cpu).unwrap().unsqueeze(0).unwrap();
-    let last: Vec<f32> = theirs
-        .forward(&input, 0)
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .to_vec1()
-        .unwrap();
-    check(&[last], &whole(&decoder("tied"), &ids)[39..]);
-}
-
-fn read<T: plugin_api::serde::de::DeserializeOwned>(path: &Path) -> T {
-    plugin_api::serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod choice;
 mod defaults;
 mod desk;
+mod random;
 mod row;
 mod sampler;
 

@@ -144,7 +144,7 @@ impl Row {
         ticket.read.get_or_insert_with(Instant::now);
         let log_sum = (ticket.answers > 1).then(|| log_sum(logits));
         let forced = self.forced.pop_front();
-        let token = match (forced, forced.is_none().then(|| self.sampler.pick(logits)).transpose()?) {
+        let token = match (forced, forced.is_none().then(|| self.sampler.pick(logits))) {
             (Some(token), _) | (None, Some(Pick::Token(token))) => token,
             (None, _) => {
                 ticket.flags.push(NAN_LOGITS.to_owned());

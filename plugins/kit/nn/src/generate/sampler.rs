@@ -1,11 +1,9 @@
 //! Which token comes next.
 //!
-//! The filters are our own: `candle_transformers` cuts by top-p before it has made the top-k's shares add up to one,
-//! which the reference does first, and has no min-p. The seeded draw among what is left is its `LogitsProcessor`.
+//! The filters follow the reference's order: top-k first, then top-p of what its shares, made to add up to one, hold.
 
 use super::Defaults;
-use candle_core::{Device, Tensor};
-use candle_transformers::generation::{LogitsProcessor, Sampling as Draw};
+use super::random::Random;
 use plugin_api::{Code, Error, Result, Sampling};
 use std::collections::HashSet;
 
@@ -97,7 +95,7 @@ pub(crate) enum Pick {
 pub(crate) struct Sampler {
     knobs: Knobs,
     seen: HashSet<u32>,
-    draw: LogitsProcessor,
+    random: Random,
 }
 
 impl Sampler {
@@ -109,7 +107,7 @@ impl Sampler {
             prompt.iter().copied().collect()
         };
         Sampler {
-            draw: draw(&knobs, which),
+            random: random(&knobs, which),
             knobs,
             seen,
         }
@@ -120,11 +118,11 @@ impl Sampler {
         Sampler {
             knobs: self.knobs.clone(),
             seen: self.seen.clone(),
-            draw: draw(&self.knobs, which),
+            random: random(&self.knobs, which),
         }
     }
 
-    pub fn pick(&mut self, logits: &mut [f32]) -> candle_core::Result<Pick> {
+    pub fn pick(&mut self, logits: &mut [f32]) -> Pick {
         let penalty = self.knobs.repetition_penalty;
         for &token in &self.seen {
             // As the reference: always away from being chosen, on either side of zero.
@@ -137,19 +135,19 @@ impl Sampler {
             }
         }
         let Some(best) = argmax(logits) else {
-            return Ok(Pick::Broken);
+            return Pick::Broken;
         };
         let token = match self.knobs.temperature {
             0.0 => best as u32,
-            _ => self.random(logits, best)?,
+            _ => self.draw(logits, best),
         };
         if penalty != 1.0 {
             self.seen.insert(token);
         }
-        Ok(Pick::Token(token))
+        Pick::Token(token)
     }
 
-    fn random(&mut self, logits: &[f32], best: usize) -> candle_core::Result<u32> {
+    fn draw(&mut self, logits: &[f32], best: usize) -> u32 {
         let temperature = self.knobs.temperature;
         let top = logits[best];
         let weight = |index: usize| ((logits[index] - top) / temperature).exp();
@@ -164,17 +162,21 @@ impl Sampler {
         };
         // The best token's weight is one, so min-p compares weights as they are.
         kept.retain(|&index| index == best || weight(index) >= self.knobs.min_p.max(f32::MIN_POSITIVE));
-        let scaled: Vec<f32> = kept.iter().map(|&index| (logits[index] - top) / temperature).collect();
-        let count = scaled.len();
-        let drawn = self.draw.sample(&Tensor::from_vec(scaled, count, &Device::Cpu)?)?;
-        Ok(kept[drawn as usize] as u32)
+        // Summed in double width, since a vocabulary has more small shares than fp32 can add up.
+        let total: f64 = kept.iter().map(|&index| f64::from(weight(index))).sum();
+        let mut left = self.random.share() * total;
+        let drawn = kept.iter().find(|&&index| {
+            left -= f64::from(weight(index));
+            left < 0.0
+        });
+        // Rounding may leave the last of them with a trace of the sum: then it is the one.
+        drawn.or(kept.last()).map_or(best, |&index| index) as u32
     }
 }
 
-fn draw(knobs: &Knobs, which: u64) -> LogitsProcessor {
+fn random(knobs: &Knobs, which: u64) -> Random {
     // The golden ratio's bits: seeds of neighbouring answers must not be those of neighbouring prompts.
-    let seed = knobs.seed.wrapping_add(which.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    LogitsProcessor::from_sampling(seed, Draw::All { temperature: 1.0 })
+    Random::new(knobs.seed ^ which.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 /// The `k` best tokens, and of these the fewest, best first, that hold `top_p` of their probability.
@@ -253,7 +255,7 @@ mod tests {
         let knobs = Knobs::settle(&sampling(change), &Defaults::default()).unwrap();
         let mut sampler = Sampler::new(knobs, 0, &[]);
         let mut drawn: Vec<u32> = (0..3000)
-            .map(|_| match sampler.pick(&mut LOGITS.clone()).unwrap() {
+            .map(|_| match sampler.pick(&mut LOGITS.clone()) {
                 Pick::Token(token) => token,
                 Pick::Broken => panic!("these logits are finite"),
             })
@@ -277,16 +279,37 @@ mod tests {
     }
 
     #[test]
+    fn tokens_come_up_as_often_as_they_are_probable() {
+        let knobs = Knobs::settle(&sampling(|s| s.seed = Some(5)), &Defaults::default()).unwrap();
+        let mut sampler = Sampler::new(knobs, 0, &[]);
+        let (draws, mut counts) = (60_000, [0usize; LOGITS.len()]);
+        for _ in 0..draws {
+            if let Pick::Token(token) = sampler.pick(&mut LOGITS.clone()) {
+                counts[token as usize] += 1;
+            }
+        }
+        for (token, count) in counts.into_iter().enumerate() {
+            let share = (f64::from(LOGITS[token]) - log_sum(&LOGITS)).exp();
+            let deviation = (share * (1.0 - share) / draws as f64).sqrt();
+            let got = count as f64 / draws as f64;
+            assert!(
+                (got - share).abs() < 4.0 * deviation,
+                "token {token}: {got}, expected {share}"
+            );
+        }
+    }
+
+    #[test]
     fn a_repeated_token_is_penalised_on_both_sides_of_zero() {
         let knobs = Knobs {
             repetition_penalty: 2.0,
             ..Knobs::settle(&Sampling::greedy(1), &Defaults::default()).unwrap()
         };
         let mut sampler = Sampler::new(knobs.clone(), 0, &[1]);
-        assert_eq!(sampler.pick(&mut [0.0, 3.0, 2.0]).unwrap(), Pick::Token(2));
-        assert_eq!(sampler.pick(&mut [0.0, 3.0, 2.0]).unwrap(), Pick::Token(1)); // 2 was chosen, and is halved too
+        assert_eq!(sampler.pick(&mut [0.0, 3.0, 2.0]), Pick::Token(2));
+        assert_eq!(sampler.pick(&mut [0.0, 3.0, 2.0]), Pick::Token(1)); // 2 was chosen, and is halved too
         let mut sampler = Sampler::new(knobs, 0, &[1]);
-        assert_eq!(sampler.pick(&mut [-1.5, -1.0]).unwrap(), Pick::Token(0));
+        assert_eq!(sampler.pick(&mut [-1.5, -1.0]), Pick::Token(0));
     }
 
     #[test]
@@ -294,9 +317,7 @@ mod tests {
         let draw = |seed, which| {
             let knobs = Knobs::settle(&sampling(|s| s.seed = Some(seed)), &Defaults::default()).unwrap();
             let mut sampler = Sampler::new(knobs, which, &[]);
-            (0..20)
-                .map(|_| sampler.pick(&mut [0.0; 50]).unwrap())
-                .collect::<Vec<_>>()
+            (0..20).map(|_| sampler.pick(&mut [0.0; 50])).collect::<Vec<_>>()
         };
         assert_eq!(draw(1, 0), draw(1, 0));
         assert_ne!(draw(1, 0), draw(2, 0));
