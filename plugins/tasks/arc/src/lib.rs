@@ -22,7 +22,7 @@ use data::{Place, Row, Rows};
 use plugin_api::{
     Lesson, Message, Prompt, Reply, Result, Sample, Score, Settings, Task, TaskCard, Turn, export_plugin, register_task,
 };
-use prompt::Shots;
+use prompt::{Asking, Shots};
 use question::Question;
 use serde_json::json;
 
@@ -34,6 +34,7 @@ register_task!("arc", "ARC-Easy and ARC-Challenge: school science, three to five
     shots: integer = 0, "worked examples before each question, from the train part";
     shots_data: path, "a file or folder to take them from, when the train part is not beside the data";
     shots_seed: integer, "draws them for each question anew from this seed; when it is not given, the first ones are taken";
+    template: path, "a Jinja file to ask with, in place of the built-in one";
     thinking: flag = false, "lets the model reason first, in mode generate";
     max_tokens: integer, "the longest answer in mode generate; when it is not given 256, with thinking 8192";
 });
@@ -47,12 +48,20 @@ enum Mode {
     Generate,
 }
 
+impl Mode {
+    fn word(self) -> &'static str {
+        let known = MODES.iter().find(|(_, mode)| *mode == self);
+        known.map_or("", |(word, _)| word)
+    }
+}
+
 struct Arc {
     subset: Subset,
     split: Option<Split>,
     mode: Mode,
     rows: Rows,
     shots: Shots,
+    asking: Asking,
     thinking: bool,
     max_tokens: u32,
 }
@@ -64,6 +73,7 @@ impl Arc {
         let thinking = settings.or("thinking", false)?;
         Ok(Arc {
             shots: Shots::load(settings, &chosen)?,
+            asking: Asking::load(settings)?,
             subset: chosen.subset,
             split: chosen.split,
             rows: chosen.rows,
@@ -92,8 +102,8 @@ impl Task for Arc {
         card.shots = self.shots.count();
         card.needs_choices = self.mode != Mode::Generate;
         card.filter = (self.mode == Mode::Generate).then(|| "letter".to_owned());
-        let mode = MODES.iter().find(|(_, mode)| *mode == self.mode);
-        card.other.insert("mode".to_owned(), json!(mode.map(|(word, _)| word)));
+        card.other.insert("mode".to_owned(), json!(self.mode.word()));
+        card.other.insert("template_hash".to_owned(), json!(self.asking.hash()));
         card
     }
 
@@ -116,11 +126,11 @@ impl Task for Arc {
     fn prompt(&self, sample: &Sample) -> Result<Prompt> {
         let question = question_of(sample)?;
         let shots = self.shots.before(&question)?;
-        Ok(match self.mode {
-            Mode::Letter => prompt::letter(&question, &shots),
-            Mode::Loglikelihood => prompt::loglikelihood(&question, &shots),
-            Mode::Generate => prompt::generate(&question, &shots, self.thinking, self.max_tokens),
-        })
+        match self.mode {
+            Mode::Letter => self.asking.letter(&question, &shots),
+            Mode::Loglikelihood => self.asking.loglikelihood(&question, &shots),
+            Mode::Generate => self.asking.generate(&question, &shots, self.thinking, self.max_tokens),
+        }
     }
 
     fn score(&self, sample: &Sample, reply: &Reply) -> Result<Score> {
@@ -139,7 +149,7 @@ impl Task for Arc {
         Ok(Lesson {
             id: question.id.clone(),
             turns: vec![
-                read(Message::user(prompt::shown(&question))),
+                read(Message::user(self.asking.shown(&question, Mode::Letter)?)),
                 Turn {
                     message: said,
                     learn: true,

@@ -1,58 +1,98 @@
 //! What a model is asked, and the worked examples before it.
 
+use crate::Mode;
 use crate::choose::{Chosen, shot_rows};
 use crate::question::Question;
 use plugin_api::{Code, Error, Message, Prompt, Result, Sampling, Settings};
+use serde::Serialize;
+use template::Template;
 
-/// A question with its options, in the published shape.
-pub(crate) fn shown(question: &Question) -> String {
-    let mut text = format!("Multiple Choice question: {}\n", question.text);
-    for (option, letter) in question.options.iter().zip(question.letters()) {
-        // The letter comes last and without a space, so that it is the same token as in the answer.
-        text.push_str(&format!("- {option}={letter}\n"));
-    }
-    text + "\nRespond only with the letter of the correct answer."
+/// The words around a question. The built-in ones end each option with its letter and no space before it, so that the
+/// letter is the same token as in the answer.
+pub(crate) struct Asking {
+    template: Template,
 }
 
-pub(crate) fn letter(question: &Question, shots: &[&Question]) -> Prompt {
-    let prompt = conversation(question, shots).choose(question.letters());
-    Prompt {
-        // The letter must be the first thing that the model says.
-        thinking: Some(false),
-        ..prompt
+impl Asking {
+    pub fn load(settings: &Settings) -> Result<Asking> {
+        let template = Template::load(settings, include_str!("prompt.jinja"))?;
+        Ok(Asking { template })
+    }
+
+    /// Says what questions were asked with.
+    pub fn hash(&self) -> &str {
+        &self.template.hash
+    }
+
+    /// A question with its options; in mode `loglikelihood` without them, for a text that goes on.
+    pub fn shown(&self, question: &Question, mode: Mode) -> Result<String> {
+        let options = question.options.iter().zip(question.letters());
+        let options: Vec<_> = options.map(|(text, letter)| Shown { letter, text }).collect();
+        self.template.render(Variables {
+            id: &question.id,
+            question: &question.text,
+            options,
+            mode: mode.word(),
+        })
+    }
+
+    pub fn letter(&self, question: &Question, shots: &[&Question]) -> Result<Prompt> {
+        let prompt = self.conversation(question, shots, Mode::Letter)?;
+        Ok(Prompt {
+            // The letter must be the first thing that the model says.
+            thinking: Some(false),
+            ..prompt.choose(question.letters())
+        })
+    }
+
+    pub fn generate(
+        &self,
+        question: &Question,
+        shots: &[&Question],
+        thinking: bool,
+        max_tokens: u32,
+    ) -> Result<Prompt> {
+        let prompt = self.conversation(question, shots, Mode::Generate)?;
+        Ok(Prompt {
+            thinking: Some(thinking),
+            ..prompt.sample(Sampling::greedy(max_tokens))
+        })
+    }
+
+    pub fn loglikelihood(&self, question: &Question, shots: &[&Question]) -> Result<Prompt> {
+        let mut text = String::new();
+        for shot in shots {
+            let asked = self.shown(shot, Mode::Loglikelihood)?;
+            text.push_str(&format!("{asked} {}\n\n", shot.options[shot.right]));
+        }
+        text.push_str(&self.shown(question, Mode::Loglikelihood)?);
+        Ok(Prompt::plain(text).choose(question.options.iter().map(|option| format!(" {option}"))))
+    }
+
+    fn conversation(&self, question: &Question, shots: &[&Question], mode: Mode) -> Result<Prompt> {
+        let mut messages = Vec::new();
+        for shot in shots {
+            messages.push(Message::user(self.shown(shot, mode)?));
+            messages.push(Message::assistant(shot.letter(shot.right)));
+        }
+        messages.push(Message::user(self.shown(question, mode)?));
+        Ok(Prompt::new(messages))
     }
 }
 
-pub(crate) fn generate(question: &Question, shots: &[&Question], thinking: bool, max_tokens: u32) -> Prompt {
-    let prompt = conversation(question, shots).sample(Sampling::greedy(max_tokens));
-    Prompt {
-        thinking: Some(thinking),
-        ..prompt
-    }
+/// What a template can name.
+#[derive(Serialize)]
+struct Variables<'a> {
+    id: &'a str,
+    question: &'a str,
+    options: Vec<Shown<'a>>,
+    mode: &'static str,
 }
 
-pub(crate) fn loglikelihood(question: &Question, shots: &[&Question]) -> Prompt {
-    let mut text = String::new();
-    for shot in shots {
-        text.push_str(&format!("{} {}\n\n", asked(shot), shot.options[shot.right]));
-    }
-    text.push_str(&asked(question));
-    Prompt::plain(text).choose(question.options.iter().map(|option| format!(" {option}")))
-}
-
-/// A question without its options, for a text that goes on.
-fn asked(question: &Question) -> String {
-    format!("Question: {}\nAnswer:", question.text)
-}
-
-fn conversation(question: &Question, shots: &[&Question]) -> Prompt {
-    let mut messages = Vec::new();
-    for shot in shots {
-        messages.push(Message::user(shown(shot)));
-        messages.push(Message::assistant(shot.letter(shot.right)));
-    }
-    messages.push(Message::user(shown(question)));
-    Prompt::new(messages)
+#[derive(Serialize)]
+struct Shown<'a> {
+    letter: String,
+    text: &'a str,
 }
 
 /// Worked examples to put before a question.

@@ -480,3 +480,31 @@ fn the_demo_is_whole() {
         );
     }
 }
+
+#[test]
+fn a_template_replaces_the_built_in_words() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("own.jinja");
+    fs::write(
+        &path,
+        "{{ mode }} {{ id }}: {{ question }}{% for o in options %} {{ o.letter }}) {{ o.text }}{% endfor %}",
+    )
+    .unwrap();
+    let check = |mode: &str, words: &str| {
+        let (_rows, task) = over(&[FLAT], json!({"mode": mode, "template": path}));
+        let prompt = task.prompt(&task.sample(0).unwrap()).unwrap();
+        assert_eq!(prompt.last_user_text(), words);
+    };
+    check("letter", "letter q1: What is hot? A) ice B) the Sun C) a rock");
+    check(
+        "loglikelihood",
+        "loglikelihood q1: What is hot? A) ice B) the Sun C) a rock",
+    );
+    let (_rows, own) = over(&[FLAT], json!({"template": path}));
+    let lesson = own.lesson(&own.sample(0).unwrap()).unwrap();
+    let asked = Message::user("letter q1: What is hot? A) ice B) the Sun C) a rock");
+    assert_eq!(lesson.turns[0].message, asked);
+    let (_rows, usual) = over(&[FLAT], json!({}));
+    let hash = |task: &TaskClient| task.card().unwrap().other["template_hash"].clone();
+    assert_ne!(hash(&own), hash(&usual));
+}

@@ -29,7 +29,6 @@ pub mod official; // the official scorer
 mod prompt; // what is asked
 mod reading; // programs and values out of free text
 mod scoring; // what a reply is worth
-mod template; // the words around it
 
 use context::{Inputs, Noise};
 use data::{Place, Row, Rows};
@@ -109,7 +108,7 @@ impl FinQa {
             split,
             target,
             inputs,
-            template: Template::load(settings)?,
+            template: Template::load(settings, include_str!("prompt.jinja"))?,
             thinking,
             max_tokens,
         })

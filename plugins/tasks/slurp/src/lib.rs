@@ -17,7 +17,6 @@ pub mod utterance; // one row as published
 mod prompt; // what is asked, with worked examples in it
 mod samples; // which rows and recordings
 mod summary; // what many scores come to
-mod template;
 
 use data::{Place, Row};
 use inventory::Inventory;
@@ -94,7 +93,7 @@ impl Slurp {
                 rationale,
                 most_hypotheses: settings.or("most_hypotheses", 5)?,
                 inventory: Inventory::published(),
-                template: Template::load(settings)?,
+                template: Template::load(settings, include_str!("prompt.jinja"))?,
                 shots: Shots::load(settings)?,
             },
             thinking,

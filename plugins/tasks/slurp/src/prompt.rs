@@ -2,7 +2,6 @@
 
 use crate::inventory::Inventory;
 use crate::scorer::Labels;
-use crate::template::Template;
 use crate::{Rationale, utterance};
 use data::{Row, Rows};
 use plugin_api::{Code, Error, Message, Part, Result, Sample, Settings};
@@ -10,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use template::Template;
 
 /// What a model is given of an utterance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
