@@ -35,6 +35,7 @@ mod generate;
 mod kernel;
 mod layers;
 mod linear;
+pub mod llama;
 mod one_query;
 pub mod parity;
 mod rope;

@@ -1,14 +1,11 @@
 //! Dense text models: Qwen3, Qwen2 and 2.5 (the Coder as well), and what else has Llama's architecture.
 //!
-//! They share one decoder, and `config.json` says which it is: Qwen3 RMS-normalises queries and keys per head before
+//! They share one decoder, `nn::llama`, and `config.json` says which it is: Qwen3 RMS-normalises queries and keys per head before
 //! RoPE, Qwen2 has biases on the projections in front of attention, Llama has neither. So they share a plugin, too:
 //! three would be the same layers three times. `golden/make.py` names the transformers version that the recorded logits come from.
 
-pub mod architecture; // the layers, in the order a token meets them
-pub mod config; // config.json as published
-
 use candle_core::{DType, Device};
-use config::Config;
+use nn::llama::{Config, Decoder};
 use nn::{Defaults, Generator, Limits, Weights};
 use plugin_api::{
     Call, Jobs, Lesson, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Settings,
@@ -28,7 +25,7 @@ register_model!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's 
 export_plugin!();
 
 struct Qwen3 {
-    generator: Generator<architecture::Decoder>,
+    generator: Generator<Decoder>,
     card: ModelCard,
 }
 
@@ -52,7 +49,7 @@ impl Qwen3 {
             .map_err(text::Error::told)?;
         let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
         let weights = Weights::open(&folder, dtype, &Device::Cpu).map_err(nn::Error::told)?;
-        let decoder = architecture::Decoder::load(&config, &weights).map_err(nn::Error::told)?;
+        let decoder = Decoder::load(&config, &weights).map_err(nn::Error::told)?;
 
         let card = ModelCard {
             context: u32::try_from(config.max_position_embeddings).ok(),

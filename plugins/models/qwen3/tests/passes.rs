@@ -1,11 +1,10 @@
 //! One pass or many: the logits are the same, however tokens are put together.
 
 use candle_core::{DType, Device, Tensor};
+use nn::llama::{Config, Decoder};
 use nn::{Decoder as _, KvCache, Past, Segment, Step, Weights};
 use plugin_api::serde_json::json;
 use plugin_api::{Prompt, Silent};
-use qwen3::architecture::Decoder;
-use qwen3::config::Config;
 
 mod common;
 

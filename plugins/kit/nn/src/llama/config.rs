@@ -2,7 +2,7 @@
 //!
 //! Three classes share this file. What they differ in is settled here, so that the layers never ask which it is.
 
-use nn::{Activation, Error, Result, RopeConfig, RopeScaling, read_config, within};
+use crate::{Activation, Error, Result, RopeConfig, RopeScaling, read_config, within};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -39,8 +39,9 @@ enum Class {
     Llama,
 }
 
-#[derive(Debug, Deserialize)]
-struct Published {
+/// The fields as published: a text model's whole file, or the `text_config` of one that also hears.
+#[derive(Debug, Clone, Deserialize)]
+pub struct TextConfig {
     model_type: Class,
     vocab_size: Option<usize>,
     hidden_size: Option<usize>,
@@ -68,9 +69,9 @@ struct Published {
 }
 
 impl Config {
+    /// Of a folder that holds a text model.
     pub fn from_folder(folder: &Path) -> Result<Config> {
-        let published: Published = read_config(folder, &["qwen3", "qwen2", "llama"])?;
-        published.settle()
+        read_config::<TextConfig>(folder, &["qwen3", "qwen2", "llama"])?.settle()
     }
 
     /// The window of a layer: the last layers have one in checkpoints that use it.
@@ -79,8 +80,8 @@ impl Config {
     }
 }
 
-impl Published {
-    fn settle(self) -> Result<Config> {
+impl TextConfig {
+    pub fn settle(self) -> Result<Config> {
         let class = self.model_type;
         let by_class = |qwen, llama| if class == Class::Llama { llama } else { qwen };
         // The limits are far beyond any published model; they keep a spoilt file from asking for terabytes.

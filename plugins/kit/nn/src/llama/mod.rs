@@ -1,8 +1,13 @@
-//! The layers, in the order a token meets them.
+//! The decoder that most open models share, in the order a token meets its layers: Llama's, Qwen2's and Qwen3's.
+//!
+//! A model file of its own is the rule here; this one is in the kit because the text models and every model that
+//! hears have the very same language model. What the three differ in is settled by [`Config`].
 
-use crate::config::Config;
+mod config;
+
+use crate::{Attention, Embedding, Heads, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights};
 use candle_core::{DType, Device, Tensor};
-use nn::{Attention, Embedding, Heads, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights};
+pub use config::{Config, TextConfig};
 
 pub struct Decoder {
     embed_tokens: Embedding,
@@ -31,6 +36,7 @@ struct HeadNorms {
 }
 
 impl Decoder {
+    /// Reads `model.*` and `lm_head` below this point in the checkpoint.
     pub fn load(config: &Config, weights: &Weights) -> Result<Decoder> {
         let (hidden, eps) = (config.hidden_size, config.rms_norm_eps);
         let model = weights.at("model");
@@ -56,7 +62,7 @@ impl Decoder {
     }
 }
 
-impl nn::Decoder for Decoder {
+impl crate::Decoder for Decoder {
     fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
         self.embed_tokens.forward(ids)
     }
@@ -93,7 +99,7 @@ impl Layer {
         };
         let attention = weights.at("self_attn");
         let head_norms = || {
-            Ok::<_, nn::Error>(HeadNorms {
+            Ok::<_, crate::Error>(HeadNorms {
                 q_norm: RmsNorm::load(&attention.at("q_norm"), head, eps)?,
                 k_norm: RmsNorm::load(&attention.at("k_norm"), head, eps)?,
             })
