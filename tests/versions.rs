@@ -1,6 +1,6 @@
 //! Older and newer minor versions of plugin-api meet today's, with real libraries, in both directions and in every order.
 //!
-//! `frozen` holds the source of the older minor. The newer one is made here from today's source: its binary layer grows by
+//! `frozen` holds the source of the older minors. The newer one is made here from today's source: its binary layer grows by
 //! a field and by a method with a default, the only two ways in which it may ever grow.
 
 use crate::building::{build, repository, target};
@@ -10,10 +10,11 @@ use host::registry::spec::{Isolation, PluginSpec};
 use plugin_api::client::{ModelClient, TaskClient};
 use plugin_api::{Code, Kind, Message, Prompt, Reply, Silent};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 /// What these tests meet one another with. The same build serves all of them.
 fn frozen() -> PathBuf {
@@ -28,27 +29,69 @@ fn todays_plugin() -> PathBuf {
     plugin_file("fixture-unruly")
 }
 
-/// Today's plugin-api with a binary layer that grew, a plugin and a host built with it.
-fn tomorrow() -> PathBuf {
-    static SOURCE: OnceLock<PathBuf> = OnceLock::new();
-    let source = SOURCE.get_or_init(|| {
-        let source = target("tomorrow");
-        write_tomorrow(&repository(), &source);
-        source
-    });
-    build(source, &target("frozen"))
+/// A plugin and a host of another version of plugin-api than the oldest, made in a folder of the target folder.
+fn other(version: &str, api: &Path, grown: bool) -> PathBuf {
+    let source = target(&format!("plugin-api-{version}"));
+    static WRITTEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if written.insert(source.clone()) {
+        write_other(version, api, grown, &source);
+    }
+    drop(written);
+    build(&source, &target("frozen"))
 }
 
-fn write_tomorrow(repository: &Path, source: &Path) {
-    let frozen = repository.join("tests/frozen");
+/// The minor before today's.
+fn between() -> PathBuf {
+    other("1.1.0", &repository().join("tests/frozen/plugin-api-1.1"), false)
+}
+
+/// Today's plugin-api with a binary layer that grew.
+fn tomorrow() -> PathBuf {
+    other("1.99.0", &repository().join("plugin-api"), true)
+}
+
+/// The plugin of a version that [`other`] has made.
+fn plugin_of(version: &str, built: PathBuf) -> PathBuf {
+    built.join(format!("libplugin_{}.so", version.replace('.', "_")))
+}
+
+fn write_other(version: &str, of: &Path, grown: bool, source: &Path) {
+    let frozen = repository().join("tests/frozen");
     let api = source.join("plugin-api");
-    copy(&repository.join("plugin-api/src"), &api.join("src"));
+    copy(&of.join("src"), &api.join("src"));
     copy(&frozen.join("old-plugin/src"), &source.join("plugin/src"));
     copy(&frozen.join("old-host/src"), &source.join("host/src"));
     let write = |path: PathBuf, text: String| fs::write(path, text).expect("a file in the target folder");
     let read = |path: PathBuf| fs::read_to_string(path).expect("a file of the repository");
+    if grown {
+        write(api.join("src/abi.rs"), grow(read(of.join("src/abi.rs"))));
+    }
+    fs::copy(of.join("build.rs"), api.join("build.rs")).expect("the build script");
+    let manifest = read(frozen.join("plugin-api-1.0/Cargo.toml"));
+    let manifest = manifest.replace("version = \"1.0.0\"", &format!("version = \"{version}\""));
+    write(api.join("Cargo.toml"), manifest);
+    for (from, to) in [("old-plugin", "plugin"), ("old-host", "host")] {
+        let name = format!("{to}-{}", version.replace('.', "-"));
+        let manifest = read(frozen.join(from).join("Cargo.toml"));
+        let manifest = manifest.replace(&format!("\"{from}\""), &format!("\"{name}\""));
+        write(
+            source.join(to).join("Cargo.toml"),
+            manifest.replace("../plugin-api-1.0", "../plugin-api"),
+        );
+    }
+    // The same profile and the same versions as the frozen workspace, whose builds of them are used again.
+    let members = r#"members = ["plugin-api", "plugin", "host"]"#;
+    let workspace = read(frozen.join("Cargo.toml"));
+    let lines = workspace
+        .lines()
+        .map(|line| if line.starts_with("members") { members } else { line });
+    write(source.join("Cargo.toml"), lines.collect::<Vec<_>>().join("\n"));
+    fs::copy(frozen.join("Cargo.lock"), source.join("Cargo.lock")).expect("the lock file");
+}
 
-    let mut abi = read(repository.join("plugin-api/src/abi.rs"));
+/// The binary layer with one more field and one more method.
+fn grow(mut abi: String) -> String {
     let mut change = |from: &str, to: &str| {
         assert_eq!(
             abi.matches(from).count(),
@@ -68,30 +111,7 @@ fn write_tomorrow(repository: &Path, source: &Path) {
         method,
         &format!("{method}\n    fn later(&self) -> u32 {{ let seven = 7; seven }}"),
     );
-    write(api.join("src/abi.rs"), abi);
-
-    fs::copy(repository.join("plugin-api/build.rs"), api.join("build.rs")).expect("the build script");
-    let manifest = read(frozen.join("plugin-api-1.0/Cargo.toml"));
-    write(
-        api.join("Cargo.toml"),
-        manifest.replace("version = \"1.0.0\"", "version = \"1.99.0\""),
-    );
-    for (from, to, name) in [("old-plugin", "plugin", "new-plugin"), ("old-host", "host", "new-host")] {
-        let manifest = read(frozen.join(from).join("Cargo.toml"));
-        let manifest = manifest.replace(&format!("\"{from}\""), &format!("\"{name}\""));
-        write(
-            source.join(to).join("Cargo.toml"),
-            manifest.replace("../plugin-api-1.0", "../plugin-api"),
-        );
-    }
-    // The same profile and the same versions as the frozen workspace, whose builds of them are used again.
-    let members = r#"members = ["plugin-api", "plugin", "host"]"#;
-    let workspace = read(frozen.join("Cargo.toml"));
-    let lines = workspace
-        .lines()
-        .map(|line| if line.starts_with("members") { members } else { line });
-    write(source.join("Cargo.toml"), lines.collect::<Vec<_>>().join("\n"));
-    fs::copy(frozen.join("Cargo.lock"), source.join("Cargo.lock")).expect("the lock file");
+    abi
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -150,7 +170,7 @@ fn spec(file: &Path, isolation: Isolation) -> PluginSpec {
     }
 }
 
-/// The first model's reply, its `trace`, and the first task's score of a right answer.
+/// The first model's reply, its `trace` and `work`, and the first task's score of a right answer.
 fn answers(file: &Path, isolation: Isolation) -> Value {
     let plugin = match host::plugin::open(&spec(file, isolation)) {
         Ok(plugin) => plugin,
@@ -167,45 +187,51 @@ fn answers(file: &Path, isolation: Isolation) -> Value {
     let model = ModelClient(named(Kind::Model));
     let reply = model.reply(&Prompt::new([Message::user("hello, today")]), &Silent);
     let trace = model.trace(&json!({})).expect_err("nothing here can trace");
+    let work = model
+        .work("merge", &json!({}), &Silent)
+        .expect_err("nothing here can merge");
     let task = TaskClient(named(Kind::Task));
     let sample = task.sample(0).expect("a first sample");
     let right = Reply::text(sample.target.as_str().map_or(sample.target.to_string(), str::to_owned));
     let score = task.score(&sample, &right, &Silent).expect("a score");
-    json!({ "reply": reply.expect("a reply").text, "trace": trace.code.word(), "score": score.values })
+    let lacks = [trace.code.word(), work.code.word()];
+    json!({ "reply": reply.expect("a reply").text, "lacks": lacks, "score": score.values })
+}
+
+fn fine() -> Value {
+    json!({ "reply": "hello, today", "lacks": ["unsupported", "unsupported"], "score": { "acc": 1.0 } })
 }
 
 #[test]
 fn older_and_newer_plugins_answer_in_todays_host_in_every_order() {
-    let (old, new, today) = (old_plugin(), tomorrow().join("libnew_plugin.so"), todays_plugin());
-    let fine = json!({ "reply": "hello, today", "trace": "unsupported", "score": { "acc": 1.0 } });
+    let old = old_plugin();
+    let (middle, new) = (plugin_of("1.1.0", between()), plugin_of("1.99.0", tomorrow()));
+    let today = todays_plugin();
     let orders = [
-        [&old, &today, &new],
-        [&new, &today, &old],
-        [&today, &new, &old],
-        [&today, &old, &new],
+        [&old, &middle, &today, &new],
+        [&new, &today, &middle, &old],
+        [&today, &new, &old, &middle],
+        [&middle, &today, &old, &new],
     ];
     for order in orders {
-        assert_eq!(
-            in_todays_host(&order),
-            [fine.clone(), fine.clone(), fine.clone()],
-            "{order:?}"
-        );
+        assert_eq!(in_todays_host(&order), vec![fine(); 4], "{order:?}");
     }
 }
 
 #[test]
 fn an_older_plugin_answers_in_todays_worker() {
     host_program();
-    let fine = json!({ "reply": "hello, today", "trace": "unsupported", "score": { "acc": 1.0 } });
-    assert_eq!(answers(&old_plugin(), Isolation::Process), fine);
+    assert_eq!(answers(&old_plugin(), Isolation::Process), fine());
 }
 
 #[test]
 fn todays_plugin_answers_in_older_and_newer_hosts_in_every_order() {
-    let (old, new, today) = (old_plugin(), tomorrow().join("libnew_plugin.so"), todays_plugin());
+    let old = old_plugin();
+    let (new, today) = (plugin_of("1.99.0", tomorrow()), todays_plugin());
     let hosts = [
         ("1.0.0", frozen().join("old-host")),
-        ("1.99.0", tomorrow().join("new-host")),
+        ("1.1.0", between().join("host-1-1-0")),
+        ("1.99.0", tomorrow().join("host-1-99-0")),
     ];
     for (version, program) in hosts {
         let program = program.display().to_string();

@@ -5,7 +5,7 @@
 
 use crate::adapter::Adapter;
 use crate::call::{Callbacks, PullAnswer, PullRequest, ReplyNote, TokenNote};
-use crate::model::LoraRequest;
+use crate::model::{LoraRequest, WorkRequest};
 use crate::parcel::{Packed, Parcel};
 use crate::task::{IndexRequest, ScoreRequest};
 use crate::{
@@ -171,6 +171,15 @@ impl ModelClient {
     /// [`crate::Model::trace`]
     pub fn trace(&self, request: &Value) -> Result<Value> {
         self.0.call("trace", Parcel::of(request)?, &Silent)?.read()
+    }
+
+    /// [`crate::Model::work`]; `host` takes `progress`.
+    pub fn work(&self, verb: &str, request: &Value, host: &dyn Callbacks) -> Result<Value> {
+        let request = WorkRequest {
+            verb: verb.to_owned(),
+            request: request.clone(),
+        };
+        self.0.call("work", Parcel::of(&request)?, host)?.read()
     }
 }
 

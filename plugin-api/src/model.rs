@@ -79,6 +79,13 @@ pub trait Model: Send {
     fn trace(&mut self, _request: &Value) -> Result<Value> {
         Err(unsupported("trace its inner values"))
     }
+
+    /// Does what is no answer: `merge`, `convert`, or any other verb that this model knows; what a verb asks for and
+    /// gives back is between it and who says it. Long work asks `call.check()` now and then and may tell
+    /// `call.progress(…)`. A verb that isn't known is [`crate::Code::UNSUPPORTED`]. Since 1.2.
+    fn work(&mut self, verb: &str, _request: &Value, _call: &mut Call) -> Result<Value> {
+        Err(unsupported(&format!("do `{verb}`")))
+    }
 }
 
 fn unsupported(what: &str) -> Error {
@@ -90,6 +97,14 @@ fn unsupported(what: &str) -> Error {
 pub(crate) struct LoraRequest {
     pub name: String,
     pub folder: PathBuf,
+}
+
+/// What `work` is called with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct WorkRequest {
+    pub verb: String,
+    #[serde(default)]
+    pub request: Value,
 }
 
 /// The methods of a model by their names on the wire.
@@ -124,6 +139,10 @@ impl Adapter for ModelAdapter {
             }
             "memory" => Parcel::of(&model.memory()),
             "trace" => Parcel::of(&model.trace(&input.read()?)?),
+            "work" => {
+                let WorkRequest { verb, request } = input.read()?;
+                Parcel::of(&model.work(&verb, &request, &mut Call::new(host))?)
+            }
             _ => Err(unknown_method("model", method)),
         }
     }

@@ -23,6 +23,11 @@ impl Model for Breaker {
             text => Ok(Reply::text(text)),
         }
     }
+
+    fn work(&mut self, verb: &str, request: &serde_json::Value, call: &mut Call) -> Result<serde_json::Value> {
+        let went_on = call.progress(0.5, verb);
+        Ok(serde_json::json!({ "verb": verb, "request": request, "went_on": went_on }))
+    }
 }
 
 /// Panics when it is dropped.
@@ -115,6 +120,38 @@ fn a_panic_while_an_adapter_is_made_is_an_error() {
         .expect("it panics");
     assert_eq!(error.code, Code::PANIC);
     assert!(error.message.contains("no model today"), "{error}");
+}
+
+/// Hears of progress, and wants no more of it.
+struct Weary(std::sync::Mutex<Vec<String>>);
+
+impl Callbacks for Weary {
+    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
+        crate::Silent.ask(what, input)
+    }
+
+    fn emit(&self, what: &str, _note: Parcel) -> bool {
+        self.0.lock().expect("no test panics here").push(what.to_owned());
+        false
+    }
+
+    fn stop_asked(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn work_carries_its_verb_its_request_and_how_far_it_is() {
+    let (client, host) = (crate::client::ModelClient(made("breaker")), Weary(Vec::new().into()));
+    let request = serde_json::json!({ "out": "/there" });
+    let answer = client.work("merge", &request, &host).expect("it works");
+    let expected = serde_json::json!({ "verb": "merge", "request": request, "went_on": false });
+    assert_eq!(answer, expected);
+    assert_eq!(*host.0.lock().expect("no test panics here"), ["progress"]);
+    let other = crate::client::ModelClient(made("drops-badly"));
+    let error = other.work("merge", &request, &host).expect_err("it knows no verb");
+    assert_eq!(error.code, Code::UNSUPPORTED);
+    assert!(error.message.contains("`merge`"), "{error}");
 }
 
 #[test]

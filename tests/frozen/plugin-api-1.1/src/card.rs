@@ -1,0 +1,247 @@
+//! What adapters say of themselves.
+
+use crate::{Error, Part, Prompt, Result, Want};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The kinds of adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Answers prompts.
+    Model,
+    /// Holds samples and scores replies.
+    Task,
+    /// Rules on replies.
+    Judge,
+}
+
+impl Kind {
+    /// The kind as a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Model => "model",
+            Kind::Task => "task",
+            Kind::Judge => "judge",
+        }
+    }
+
+    /// The kind of this word.
+    pub fn from_word(word: &str) -> Option<Kind> {
+        [Kind::Model, Kind::Task, Kind::Judge]
+            .into_iter()
+            .find(|kind| kind.word() == word)
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// A kind of part that a model can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reads {
+    /// Words.
+    Text,
+    /// Sound.
+    Audio,
+    /// Something that this version doesn't know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What a model says of itself.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelCard {
+    /// What it is called.
+    pub name: String,
+    /// The kinds of part it reads.
+    pub reads: Vec<Reads>,
+    /// The rate at which it wants its clips, in Hz.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_rate: Option<u32>,
+    /// The longest clip it hears, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest_clip: Option<f64>,
+    /// The most clips in one prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_clips: Option<u32>,
+    /// The longest prompt and answer together, in tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<u32>,
+    /// True when it can score options.
+    pub scores_choices: bool,
+    /// True when its reasoning can be switched on and off.
+    pub thinks: bool,
+    /// True when it implements [`crate::Model::learn`].
+    pub learns: bool,
+    /// How many prompts it works on at a time, at most; 0 and 1 mean one by one.
+    pub batch: u32,
+    /// LoRAs that it holds by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<String>,
+    /// Parameters, in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<u64>,
+    /// The type it computes in: `fp32`, `bf16`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
+    /// Where it computes: `cpu`, `cuda:0`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// What this version has no name for.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl ModelCard {
+    /// A model that reads words.
+    pub fn text(name: impl Into<String>) -> Self {
+        ModelCard {
+            name: name.into(),
+            reads: vec![Reads::Text],
+            ..ModelCard::default()
+        }
+    }
+
+    /// A model that reads words and hears sound at this rate.
+    pub fn audio(name: impl Into<String>, sample_rate: u32) -> Self {
+        ModelCard {
+            reads: vec![Reads::Text, Reads::Audio],
+            sample_rate: Some(sample_rate),
+            ..ModelCard::text(name)
+        }
+    }
+
+    /// The same model, able to score options.
+    pub fn with_choices(mut self) -> Self {
+        self.scores_choices = true;
+        self
+    }
+
+    /// An error with [`crate::Code::UNSUPPORTED`] when a prompt holds or wants what this card rules out, or what this version
+    /// doesn't know. Such a prompt is refused before [`crate::Model::reply`] sees it. Since 1.1.
+    pub fn can_answer(&self, prompt: &Prompt) -> Result<()> {
+        for part in prompt.messages.iter().flat_map(|message| &message.parts) {
+            match part {
+                Part::Text { .. } => {}
+                Part::Clip { .. } if self.hears() => {}
+                Part::Clip { .. } => return Err(self.cannot("hear clips")),
+                _ => return Err(self.cannot("read a part of this prompt, which is of a later kind")),
+            }
+        }
+        match prompt.want {
+            Want::Text { .. } => Ok(()),
+            Want::Choice { .. } if self.scores_choices => Ok(()),
+            Want::Choice { .. } => Err(self.cannot("score options")),
+            _ => Err(self.cannot("do what this prompt wants, which is of a later kind")),
+        }
+    }
+
+    fn cannot(&self, what: &str) -> Error {
+        Error::unsupported(format!("model `{}` can't {what}", self.name))
+    }
+
+    /// Whether it hears sound.
+    pub fn hears(&self) -> bool {
+        self.reads.contains(&Reads::Audio)
+    }
+}
+
+/// One metric of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetricCard {
+    /// What it is called in [`crate::Score::values`].
+    pub name: String,
+    /// False when less is better.
+    pub higher_is_better: bool,
+}
+
+impl Default for MetricCard {
+    fn default() -> Self {
+        MetricCard {
+            name: String::new(),
+            higher_is_better: true,
+        }
+    }
+}
+
+/// What a task says of itself, with the settings it was made with.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskCard {
+    /// What it is called in results.
+    pub name: String,
+    /// Changes when a score could.
+    pub version: String,
+    /// Which part of the data is in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    /// Its metrics, the main one first.
+    pub metrics: Vec<MetricCard>,
+    /// How answers are read before they are scored; `none` when they are taken as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// How many worked examples stand before each question.
+    pub shots: u32,
+    /// True when its prompts hold clips.
+    pub has_clips: bool,
+    /// True when it needs a model that scores options.
+    pub needs_choices: bool,
+    /// What this version has no name for.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl TaskCard {
+    /// A task whose one metric is `acc`.
+    pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
+        TaskCard {
+            name: name.into(),
+            version: version.into(),
+            ..TaskCard::default()
+        }
+        .with_metrics(["acc"])
+    }
+
+    /// The same task with these metrics, the main one first.
+    pub fn with_metrics<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        let card = |name: S| MetricCard {
+            name: name.into(),
+            ..MetricCard::default()
+        };
+        self.metrics = names.into_iter().map(card).collect();
+        self
+    }
+}
+
+/// What a judge says of itself.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JudgeCard {
+    /// What it is called; its metric bears this name.
+    pub name: String,
+    /// Changes when a verdict could.
+    pub version: String,
+    /// How many cases it may be shown at a time.
+    pub batch: u32,
+    /// What this version has no name for.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl JudgeCard {
+    /// A judge of this name.
+    pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
+        JudgeCard {
+            name: name.into(),
+            version: version.into(),
+            ..JudgeCard::default()
+        }
+    }
+}

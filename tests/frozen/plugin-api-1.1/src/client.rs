@@ -1,0 +1,311 @@
+//! The host's side of the vocabulary: typed calls to an adapter, wherever it runs.
+//!
+//! It lives here and not in the host, so that each envelope is written and read in one crate and its two ends
+//! can't drift apart. Plugin authors need none of it, except in their tests.
+
+use crate::adapter::Adapter;
+use crate::call::{Callbacks, PullAnswer, PullRequest, ReplyNote, TokenNote};
+use crate::model::LoraRequest;
+use crate::parcel::{Packed, Parcel};
+use crate::task::{IndexRequest, ScoreRequest};
+use crate::{
+    Case, Code, Error, JudgeCard, LearnEvent, Learnt, Lesson, LessonTokens, Memory, Metric, ModelCard, Plan, Prompt,
+    PromptTokens, Reply, Result, Row, Sample, Score, Silent, TaskCard, Verdict,
+};
+use serde_json::Value;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a host gives out when a model pulls.
+#[derive(Debug)]
+pub enum Given {
+    /// A prompt to answer, and the time it may take.
+    Job {
+        /// Names the job when it is answered.
+        id: u64,
+        /// The prompt.
+        prompt: Box<Prompt>,
+        /// The time it may take.
+        deadline: Option<Duration>,
+    },
+    /// None within the time asked for.
+    Later,
+    /// None any more.
+    End,
+}
+
+/// A host that gives out prompts and takes answers.
+pub trait Serving: Send + Sync {
+    /// The next prompt, waiting for it at most so long.
+    fn give(&self, wait: Duration) -> Given;
+
+    /// Takes an answer. False asks the model to stop.
+    fn take(&self, job: u64, reply: Result<Reply>) -> bool;
+
+    /// Takes a piece of an answer. False asks the model to stop this job.
+    fn token(&self, _job: Option<u64>, _text: &str) -> bool {
+        true
+    }
+
+    /// True when the model should come to an end.
+    fn stop_asked(&self) -> bool {
+        false
+    }
+}
+
+struct ServingCallbacks<'a>(&'a dyn Serving);
+
+impl Callbacks for ServingCallbacks<'_> {
+    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
+        if what != "job" {
+            return Silent.ask(what, input);
+        }
+        let request: PullRequest = input.read()?;
+        let mut clips = Vec::new();
+        let answer = match self.0.give(Duration::from_millis(request.wait_ms)) {
+            Given::Job {
+                id,
+                mut prompt,
+                deadline,
+            } => {
+                clips = std::mem::take(&mut prompt.clips);
+                let deadline_ms = deadline.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+                PullAnswer {
+                    job: Some(id),
+                    prompt: Some(*prompt),
+                    deadline_ms,
+                    ..PullAnswer::default()
+                }
+            }
+            Given::Later => PullAnswer::default(),
+            Given::End => PullAnswer {
+                end: true,
+                ..PullAnswer::default()
+            },
+        };
+        Ok(Parcel {
+            clips,
+            ..Parcel::of(&answer)?
+        })
+    }
+
+    fn emit(&self, what: &str, note: Parcel) -> bool {
+        match what {
+            "reply" => match note.read::<ReplyNote>() {
+                Ok(note) => {
+                    let failed = || Error::new(Code::ENVELOPE, "the model sent neither a reply nor an error");
+                    let reply = match (note.reply, note.error) {
+                        (Some(reply), _) => Ok(reply),
+                        (None, error) => Err(error.map_or_else(failed, |error| error.code(Code(note.code)))),
+                    };
+                    self.0.take(note.job, reply)
+                }
+                Err(_) => false,
+            },
+            "token" => note
+                .read::<TokenNote>()
+                .is_ok_and(|note| self.0.token(note.job, &note.text)),
+            _ => !self.0.stop_asked(),
+        }
+    }
+
+    fn stop_asked(&self) -> bool {
+        self.0.stop_asked()
+    }
+}
+
+/// A model, called by a host.
+#[derive(Clone)]
+pub struct ModelClient(pub Arc<dyn Adapter>);
+
+impl ModelClient {
+    /// [`crate::Model::card`]
+    pub fn card(&self) -> Result<ModelCard> {
+        self.0.call("card", Parcel::default(), &Silent)?.read()
+    }
+
+    /// [`crate::Model::reply`]
+    pub fn reply(&self, prompt: &Prompt, host: &dyn Callbacks) -> Result<Reply> {
+        self.0.call("reply", prompt.clone().pack()?, host)?.read()
+    }
+
+    /// [`crate::Model::serve`]
+    pub fn serve(&self, serving: &dyn Serving) -> Result<()> {
+        self.0
+            .call("serve", Parcel::default(), &ServingCallbacks(serving))
+            .map(drop)
+    }
+
+    /// [`crate::Model::tokens`]
+    pub fn tokens(&self, prompt: &Prompt) -> Result<PromptTokens> {
+        self.0.call("tokens", prompt.clone().pack()?, &Silent)?.read()
+    }
+
+    /// [`crate::Model::lesson_tokens`]
+    pub fn lesson_tokens(&self, lesson: &Lesson) -> Result<LessonTokens> {
+        self.0.call("lesson_tokens", lesson.clone().pack()?, &Silent)?.read()
+    }
+
+    /// [`crate::Model::learn`]; `host` answers `lesson` and takes `learn` events.
+    pub fn learn(&self, plan: &Plan, teacher: &dyn Teacher) -> Result<Learnt> {
+        self.0
+            .call("learn", Parcel::of(plan)?, &TeacherCallbacks(teacher))?
+            .read()
+    }
+
+    /// [`crate::Model::add_lora`]
+    pub fn add_lora(&self, name: &str, folder: &Path) -> Result<()> {
+        let request = LoraRequest {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+        };
+        self.0.call("add_lora", Parcel::of(&request)?, &Silent).map(drop)
+    }
+
+    /// [`crate::Model::memory`]
+    pub fn memory(&self) -> Result<Memory> {
+        self.0.call("memory", Parcel::default(), &Silent)?.read()
+    }
+
+    /// [`crate::Model::trace`]
+    pub fn trace(&self, request: &Value) -> Result<Value> {
+        self.0.call("trace", Parcel::of(request)?, &Silent)?.read()
+    }
+}
+
+/// A host that gives out lessons and hears of what comes of them.
+pub trait Teacher: Send + Sync {
+    /// The next lesson; none at the end of a pass.
+    fn lesson(&self) -> Result<Option<Lesson>>;
+
+    /// Takes an event. False asks the model to stop.
+    fn event(&self, event: LearnEvent) -> bool;
+
+    /// True when the model should come to an end.
+    fn stop_asked(&self) -> bool {
+        false
+    }
+}
+
+struct TeacherCallbacks<'a>(&'a dyn Teacher);
+
+impl Callbacks for TeacherCallbacks<'_> {
+    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
+        if what != "lesson" {
+            return Silent.ask(what, input);
+        }
+        let mut lesson = self.0.lesson()?;
+        let clips = lesson
+            .as_mut()
+            .map(|lesson| std::mem::take(&mut lesson.clips))
+            .unwrap_or_default();
+        let answer = PullAnswer {
+            end: lesson.is_none(),
+            lesson,
+            ..PullAnswer::default()
+        };
+        Ok(Parcel {
+            clips,
+            ..Parcel::of(&answer)?
+        })
+    }
+
+    fn emit(&self, what: &str, note: Parcel) -> bool {
+        what != "learn" || note.read().is_ok_and(|event| self.0.event(event))
+    }
+
+    fn stop_asked(&self) -> bool {
+        self.0.stop_asked()
+    }
+}
+
+/// A task, called by a host.
+#[derive(Clone)]
+pub struct TaskClient(pub Arc<dyn Adapter>);
+
+impl TaskClient {
+    /// [`crate::Task::card`]
+    pub fn card(&self) -> Result<TaskCard> {
+        self.0.call("card", Parcel::default(), &Silent)?.read()
+    }
+
+    /// [`crate::Task::len`]
+    pub fn count(&self) -> Result<usize> {
+        self.0.call("len", Parcel::default(), &Silent)?.read()
+    }
+
+    /// [`crate::Task::sample`]
+    pub fn sample(&self, index: usize) -> Result<Sample> {
+        Sample::unpack(self.0.call("sample", Parcel::of(&IndexRequest { index })?, &Silent)?)
+    }
+
+    /// [`crate::Task::prompt`]; the sample's encoded audio stays here.
+    pub fn prompt(&self, sample: &Sample) -> Result<Prompt> {
+        Prompt::unpack(self.0.call("prompt", Parcel::of(sample)?, &Silent)?)
+    }
+
+    /// [`crate::Task::score`]
+    pub fn score(&self, sample: &Sample, reply: &Reply, host: &dyn Callbacks) -> Result<Score> {
+        let sample = Sample {
+            blobs: Vec::new(),
+            ..sample.clone()
+        };
+        let request = ScoreRequest {
+            sample,
+            reply: reply.clone(),
+        };
+        self.0.call("score", Parcel::of(&request)?, host)?.read()
+    }
+
+    /// [`crate::Task::metrics`]; `pages` hands out the rows, an empty page at their end.
+    pub fn metrics(&self, pages: &dyn Pages) -> Result<Vec<Metric>> {
+        self.0.call("metrics", Parcel::default(), &PageCallbacks(pages))?.read()
+    }
+
+    /// [`crate::Task::lesson`]
+    pub fn lesson(&self, sample: &Sample) -> Result<Lesson> {
+        Lesson::unpack(self.0.call("lesson", Parcel::of(sample)?, &Silent)?)
+    }
+}
+
+/// A host that hands out finished rows, a page at a time.
+pub trait Pages: Send + Sync {
+    /// The next page; empty at the end.
+    fn page(&self) -> Result<Vec<Row>>;
+}
+
+struct PageCallbacks<'a>(&'a dyn Pages);
+
+impl Callbacks for PageCallbacks<'_> {
+    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
+        match what {
+            "rows" => Parcel::of(&self.0.page()?),
+            _ => Silent.ask(what, input),
+        }
+    }
+
+    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+        true
+    }
+
+    fn stop_asked(&self) -> bool {
+        false
+    }
+}
+
+/// A judge, called by a host.
+#[derive(Clone)]
+pub struct JudgeClient(pub Arc<dyn Adapter>);
+
+impl JudgeClient {
+    /// [`crate::Judge::card`]
+    pub fn card(&self) -> Result<JudgeCard> {
+        self.0.call("card", Parcel::default(), &Silent)?.read()
+    }
+
+    /// [`crate::Judge::judge`]
+    pub fn judge(&self, case: &Case, host: &dyn Callbacks) -> Result<Verdict> {
+        self.0.call("judge", case.clone().pack()?, host)?.read()
+    }
+}
