@@ -1,4 +1,4 @@
-//! A JSON file: a list of rows, or an object that holds one.
+//! A JSON file: a list of rows, an object that holds one, or an object whose every field is a row.
 
 use crate::bytes::{MOST_TEXT, read_text};
 use crate::lines::{Lines, json_reason};
@@ -14,6 +14,9 @@ struct Items {
     items: Vec<Value>,
 }
 
+/// Where the name of a row stands, when the file is an object of rows.
+const KEY: &str = "key";
+
 /// The names under which published files keep their rows, for an object that holds several lists.
 const USUAL_NAMES: [&str; 6] = ["data", "rows", "examples", "samples", "questions", "items"];
 
@@ -25,6 +28,7 @@ pub(crate) fn open(path: &Path, packed: bool) -> Result<Box<dyn Source>> {
     };
     let items = match serde_json::from_slice(&text) {
         Ok(Value::Array(items)) => items,
+        Ok(Value::Object(fields)) if !fields.is_empty() && fields.values().all(Value::is_object) => named(fields),
         Ok(Value::Object(fields)) => list_in(fields, path)?,
         Ok(_) => {
             let message = format!("`{}` holds a single value, expected a list of rows", path.display());
@@ -40,6 +44,17 @@ pub(crate) fn open(path: &Path, packed: bool) -> Result<Box<dyn Source>> {
         path: Arc::new(path.to_owned()),
         items,
     }))
+}
+
+/// The rows of an object of rows, in its order. Each keeps its name as `key`, unless it has such a field of its own.
+fn named(fields: Map<String, Value>) -> Vec<Value> {
+    let rows = fields.into_iter().map(|(name, mut row)| {
+        if let Some(row) = row.as_object_mut().filter(|row| !row.contains_key(KEY)) {
+            row.insert(KEY.to_owned(), name.into());
+        }
+        row
+    });
+    rows.collect()
 }
 
 fn first_line_is_a_row(text: &[u8]) -> bool {

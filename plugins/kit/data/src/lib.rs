@@ -17,6 +17,7 @@
 //! assert!(rows.get(1).unwrap_err().message.starts_with("line 2 of "));
 //! ```
 
+mod beside;
 mod bytes;
 mod find;
 mod json;
@@ -26,6 +27,7 @@ mod row;
 mod rows;
 mod table;
 
+pub use beside::{beside, sound_beside};
 pub use find::{Part, find};
 pub use row::{Place, Row};
 pub use rows::{Format, Rows};

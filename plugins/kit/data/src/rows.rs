@@ -188,6 +188,11 @@ mod tests {
         check("x.json", "{\"a\": [1]}\n{\"a\": 2}\n", &[r#"{"a":[1]}"#, r#"{"a":2}"#]);
         check(
             "x.json",
+            "{\"b/1\": {\"a\": 1}, \"b/0\": {\"key\": 2}}",
+            &[r#"{"a":1,"key":"b/1"}"#, r#"{"key":2}"#],
+        );
+        check(
+            "x.json",
             "{\"a\": 1}",
             &["`x.json` holds an object without a list of rows"],
         );

@@ -1,7 +1,7 @@
 //! Which samples there are: rows of which file, which of their recordings, and where the sound of those lies.
 
 use crate::prompt::Input;
-use crate::utterance::{self, stays_within, stem};
+use crate::utterance::{self, stem};
 use data::{Part, Row, Rows};
 use plugin_api::{ClipSource, Code, Error, Result, Settings};
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ const SPLITS: [(&str, &[&str]); 4] = [
     ("train_synthetic", &["train_synthetic"]),
 ];
 
-/// The folders within a folder of recordings in which they are published, and the endings that people convert them to.
+/// The folders within a folder of recordings in which they are published.
 const FOLDERS: [&str; 6] = [
     "",
     "slurp_real",
@@ -53,7 +53,6 @@ const FOLDERS: [&str; 6] = [
     "audio/slurp_real",
     "audio/slurp_synth",
 ];
-const ENDINGS: [&str; 4] = ["flac", "wav", "mp3", "ogg"];
 
 /// The samples of a run.
 pub(crate) struct Samples {
@@ -232,23 +231,8 @@ impl Samples {
     }
 
     fn find(&self, file: &str) -> Option<PathBuf> {
-        if !stays_within(file) {
-            return None;
-        }
-        let places = self
-            .audio
-            .iter()
-            .flat_map(|root| FOLDERS.iter().map(move |folder| root.join(folder).join(file)));
-        for place in places {
-            if place.is_file() {
-                return Some(place);
-            }
-            let mut converted = ENDINGS.iter().map(|ending| place.with_extension(ending));
-            if let Some(found) = converted.find(|path| path.is_file()) {
-                return Some(found);
-            }
-        }
-        None
+        let folders = self.audio.iter().flat_map(|root| FOLDERS.iter().map(move |folder| root.join(folder)));
+        data::sound_beside(folders, file)
     }
 }
 

@@ -4,7 +4,6 @@ use crate::scorer::{Entity, Labels};
 use data::Row;
 use plugin_api::Result;
 use serde_json::Value;
-use std::path::{Component, Path};
 
 /// The names under which people keep the labels of a row, besides the row itself.
 const LABEL_FIELDS: [&str; 2] = ["final", "target_obj"];
@@ -135,10 +134,4 @@ fn hypotheses_in(value: &Value) -> Option<Vec<String>> {
 pub(crate) fn stem(file: &str) -> &str {
     let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
     name.rsplit_once('.').map_or(name, |(stem, _)| stem)
-}
-
-/// Whether a path from a data file stays within the folder it is looked up in.
-pub(crate) fn stays_within(file: &str) -> bool {
-    let mut components = Path::new(file).components();
-    components.all(|component| matches!(component, Component::Normal(_) | Component::CurDir))
 }
