@@ -59,7 +59,11 @@ mod tests {
         }
         let folders = [folder.join("none"), folder.clone(), folder.join("deep")];
         assert_eq!(beside(&folders, name), plain.map(|path| folder.join(path)), "{name}");
-        assert_eq!(sound_beside(&folders, name), sound.map(|path| folder.join(path)), "{name}");
+        assert_eq!(
+            sound_beside(&folders, name),
+            sound.map(|path| folder.join(path)),
+            "{name}"
+        );
     }
 
     #[test]

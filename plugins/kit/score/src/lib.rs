@@ -1,4 +1,5 @@
-//! Reading answers: option letters, option texts, numbers and JSON out of free text, and their comparison with a target.
+//! Reading answers: option letters, option texts, numbers and JSON out of free text, their comparison
+//! with a target, and figures over many of them.
 //!
 //! The decision a newcomer would question: every rule here would rather find no answer than guess one. A reply that
 //! names several options, or none clearly, gives nothing, and the task counts it apart; a lenient rule would turn
@@ -17,6 +18,7 @@ mod json;
 mod letter;
 mod number;
 mod option_text;
+mod ratio;
 mod text;
 
 pub use argmax::argmax;
@@ -25,4 +27,5 @@ pub use json::{FoundObject, JsonObjects, json_objects, strict_json};
 pub use letter::{letter_of, option, option_letter};
 pub use number::{is_close, number, only_number};
 pub use option_text::option_text;
+pub use ratio::Ratio;
 pub use text::normalised;

@@ -11,6 +11,10 @@
 //! assert_eq!(template.render(serde_json::json!({"what": "wrens"})).unwrap(), "How many wrens?");
 //! ```
 
+mod clip;
+
+pub use clip::{CLIP, unmarked, with_clip};
+
 use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Error as EngineError};
 use plugin_api::{Code, Context, Error, Result, Settings};

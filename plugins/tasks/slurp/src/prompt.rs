@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use template::Template;
+use template::{CLIP, Template, unmarked as clean};
 
 /// What a model is given of an utterance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +29,6 @@ impl Input {
         matches!(self, Input::Audio | Input::Both)
     }
 }
-
-/// Marks the clip's place in a rendered template. No text of a data set has it.
-const CLIP: &str = "\u{fffc}";
 
 /// What a template can name.
 #[derive(Debug, Serialize)]
@@ -106,18 +103,13 @@ impl Asking {
         })
     }
 
-    /// The clip where the template has it, or before all words.
     fn with_clip(&self, text: &str) -> Vec<Part> {
-        let (before, after) = text.split_once(CLIP).unwrap_or(("", text));
         let clip = Part::Clip {
             clip: 0,
             // A model that can't hear finds the hypotheses below; they must not stand there twice.
             words: (self.input == Input::Both).then(|| "(not played to you)".to_owned()),
         };
-        let after = after.replace(CLIP, "");
-        let parts = [Part::text(before), clip, Part::text(after)];
-        let is_empty = |part: &Part| matches!(part, Part::Text { text } if text.is_empty());
-        parts.into_iter().filter(|part| !is_empty(part)).collect()
+        template::with_clip(text, clip)
     }
 
     fn hypotheses(&self, row: &Row) -> Vec<String> {
@@ -132,10 +124,6 @@ impl Asking {
         let heard = format!("(what speech recognition heard, likeliest first)\n{}", lines.join("\n"));
         (!lines.is_empty()).then_some(heard)
     }
-}
-
-fn clean(text: &str) -> String {
-    text.replace(CLIP, " ")
 }
 
 /// The labels as a model should write them.

@@ -231,7 +231,10 @@ impl Samples {
     }
 
     fn find(&self, file: &str) -> Option<PathBuf> {
-        let folders = self.audio.iter().flat_map(|root| FOLDERS.iter().map(move |folder| root.join(folder)));
+        let folders = self
+            .audio
+            .iter()
+            .flat_map(|root| FOLDERS.iter().map(move |folder| root.join(folder)));
         data::sound_beside(folders, file)
     }
 }

@@ -7,7 +7,8 @@ use crate::scorer::{Labels, Measure, Table, Tables};
 use crate::utterance;
 use data::{Place, Row as DataRow};
 use plugin_api::{Metric, Row, Status};
-use std::collections::{BTreeMap, HashMap};
+use score::Ratio;
+use std::collections::BTreeMap;
 
 /// The main figures in their order: what a card promises.
 pub(crate) const MAIN: [(&str, Measure); 7] = [
@@ -41,62 +42,6 @@ enum Figure {
     Precision,
     Recall,
     F1,
-}
-
-/// A sum over a sum, by cluster.
-#[derive(Debug, Clone, Default)]
-struct Ratio {
-    clusters: HashMap<String, (f64, f64)>,
-}
-
-impl Ratio {
-    fn add(&mut self, cluster: &str, above: f64, below: f64) {
-        match self.clusters.get_mut(cluster) {
-            Some(sums) => {
-                sums.0 += above;
-                sums.1 += below;
-            }
-            None => {
-                self.clusters.insert(cluster.to_owned(), (above, below));
-            }
-        }
-    }
-
-    /// Deviations from the ratio are summed within each cluster first, as they go the same way there.
-    fn stderr(&self) -> Option<f64> {
-        // In the order of the clusters' names, so that the last digit is the same every time.
-        let sums: BTreeMap<&str, (f64, f64)> = self
-            .clusters
-            .iter()
-            .map(|(name, sums)| (name.as_str(), *sums))
-            .collect();
-        let (above, below) = sums
-            .values()
-            .fold((0.0, 0.0), |all, one| (all.0 + one.0, all.1 + one.1));
-        let count = sums.len() as f64;
-        if count < 2.0 || below == 0.0 {
-            return None;
-        }
-        let ratio = above / below;
-        let squares: f64 = sums
-            .values()
-            .map(|(above, below)| (above - ratio * below).powi(2))
-            .sum();
-        Some((squares * count / (count - 1.0)).sqrt() / below)
-    }
-
-    /// The 95% interval of a value with this standard error.
-    ///
-    /// Where nothing varies, the normal interval has no width. A proportion's is then Wilson's, with as many samples as
-    /// there are clusters; of other figures nothing is said.
-    fn interval(&self, value: f64, stderr: Option<f64>, proportion: bool) -> Option<(f64, f64)> {
-        let stderr = stderr?;
-        let independent = self.clusters.values().all(|(_, below)| *below <= 1.0);
-        if proportion && (independent || stderr == 0.0) {
-            return Some(wilson(value, self.clusters.len() as f64));
-        }
-        (stderr > 0.0).then(|| ((value - Z * stderr).max(0.0), (value + Z * stderr).min(1.0)))
-    }
 }
 
 /// The sums over some samples, read in one way.
@@ -278,9 +223,6 @@ fn labels(measure: Measure, table: &Table) -> Vec<Metric> {
     metrics
 }
 
-/// The 97.5% quantile of the normal distribution.
-const Z: f64 = 1.959_963_984_540_054;
-
 fn metric(name: &str, value: f64, count: u64, ratio: Option<&Ratio>, proportion: bool) -> Metric {
     let stderr = ratio.and_then(Ratio::stderr);
     Metric {
@@ -291,12 +233,4 @@ fn metric(name: &str, value: f64, count: u64, ratio: Option<&Ratio>, proportion:
         count,
         ..Metric::default()
     }
-}
-
-/// Wilson's 95% interval of a proportion, which never leaves 0 to 1 and is right near both ends.
-fn wilson(share: f64, n: f64) -> (f64, f64) {
-    let z2 = Z * Z;
-    let centre = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
-    let half = Z / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
-    ((centre - half).max(0.0), (centre + half).min(1.0))
 }

@@ -1,0 +1,28 @@
+//! Where in the rendered words a clip goes.
+
+use plugin_api::Part;
+
+/// Marks a clip's place in a rendered template. No text of a data set has it; see [`unmarked`].
+pub const CLIP: &str = "\u{fffc}";
+
+/// A rendered text with its clip at the first mark, or before all words where there is none.
+///
+/// ```
+/// use plugin_api::Part;
+///
+/// let text = format!("Listen: {} What is it?", template::CLIP);
+/// let parts = template::with_clip(&text, Part::clip(0));
+/// assert_eq!(parts, [Part::text("Listen: "), Part::clip(0), Part::text(" What is it?")]);
+/// assert_eq!(template::with_clip("What is it?", Part::clip(0))[0], Part::clip(0));
+/// ```
+pub fn with_clip(text: &str, clip: Part) -> Vec<Part> {
+    let (before, after) = text.split_once(CLIP).unwrap_or(("", text));
+    let parts = [Part::text(before), clip, Part::text(unmarked(after))];
+    let is_empty = |part: &Part| matches!(part, Part::Text { text } if text.is_empty());
+    parts.into_iter().filter(|part| !is_empty(part)).collect()
+}
+
+/// A text of a data set as a template may be given it: it marks no clip.
+pub fn unmarked(text: &str) -> String {
+    text.replace(CLIP, " ")
+}
