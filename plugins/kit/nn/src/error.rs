@@ -5,7 +5,7 @@ use std::path::PathBuf;
 pub enum Error {
     #[error("cannot read `{path}`")]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("`{folder}` holds no weights (looked for model.safetensors and model.safetensors.index.json)")]
+    #[error("`{folder}` holds no weights (looked for model.safetensors, pytorch_model.bin, and the index of several)")]
     NoWeights { folder: PathBuf },
     #[error("`{path}` is malformed: {reason}")]
     Malformed { path: PathBuf, reason: String },

@@ -1,8 +1,9 @@
-//! Checkpoint folders: one safetensors file, or several with an index.
+//! Checkpoint folders: one file, or several with an index; safetensors, or what PyTorch pickled.
 //!
-//! Files are memory-mapped and each tensor is converted once, when a layer asks for it, so loading needs little
-//! more memory than the weights themselves.
+//! Files are memory-mapped (pickled ones are read tensor by tensor) and each tensor is converted once, when a layer
+//! asks for it, so loading needs little more memory than the weights themselves.
 
+use crate::pickle::{Pickle, Tensors};
 use crate::{Error, Result};
 use candle_core::safetensors::{Load, MmapedSafetensors};
 use candle_core::{DType, Device, Tensor};
@@ -15,8 +16,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// Where a folder's weights may be, the first found counting: files, and the indices of several.
+const SINGLE: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+const INDEX: [&str; 2] = ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
 
 /// Tensors by name, below a point in the checkpoint's naming tree.
 ///
@@ -32,7 +34,7 @@ pub struct Weights {
 
 struct Store {
     folder: PathBuf,
-    files: Vec<(PathBuf, MmapedSafetensors)>,
+    files: Vec<(PathBuf, Source)>,
     places: HashMap<String, usize>,
     loaded_bytes: AtomicU64,
     loaded_values: AtomicU64,
@@ -41,17 +43,36 @@ struct Store {
 impl Weights {
     /// Opens the weights of a checkpoint folder; tensors are converted to `dtype` on `device` as they are asked for.
     pub fn open(folder: &Path, dtype: DType, device: &Device) -> Result<Weights> {
-        let single = folder.join(SINGLE);
-        let index = folder.join(INDEX);
-        let (files, places) = if single.is_file() {
-            open_single(single)?
-        } else if index.is_file() {
-            open_sharded(folder, &index)?
-        } else {
+        let is_file = |name: &&str| folder.join(name).is_file();
+        let found = SINGLE.iter().zip(&INDEX).find_map(|(single, index)| {
+            let single = Some(*single).filter(is_file).map(|name| open_single(folder.join(name)));
+            single.or_else(|| {
+                Some(*index)
+                    .filter(is_file)
+                    .map(|name| open_sharded(folder, &folder.join(name)))
+            })
+        });
+        let Some(files) = found else {
             return Err(Error::NoWeights {
                 folder: folder.to_owned(),
             });
         };
+        Weights::over(folder, files?, dtype, device)
+    }
+
+    /// The tensors of one file that PyTorch saved: those of its dictionary, or of the dictionary's entry `key`.
+    pub fn of_pickle(pickle: &Pickle, key: Option<&str>, dtype: DType, device: &Device) -> Result<Weights> {
+        let source = Source::Pickled(pickle.tensors(key)?);
+        let files = one_file(pickle.path().to_owned(), source);
+        Weights::over(pickle.path(), files, dtype, device)
+    }
+
+    /// The tensors of one safetensors file.
+    pub fn of_file(path: &Path, dtype: DType, device: &Device) -> Result<Weights> {
+        Weights::over(path, open_single(path.to_owned())?, dtype, device)
+    }
+
+    fn over(folder: &Path, (files, places): Files, dtype: DType, device: &Device) -> Result<Weights> {
         let store = Store {
             folder: folder.to_owned(),
             files,
@@ -85,27 +106,27 @@ impl Weights {
             });
         };
         let (file, content) = &self.store.files[place];
-        let view = content.get(&tensor).map_err(|e| Error::Malformed {
+        let malformed = |reason: String| Error::Malformed {
             path: file.clone(),
-            reason: e.to_string(),
-        })?;
-        if view.shape() != shape {
-            let (expected, got) = (shape.to_vec(), view.shape().to_vec());
+            reason,
+        };
+        let (stored_as, got) = content.shape(&tensor).map_err(malformed)?;
+        if got != shape {
             return Err(Error::Shape {
                 file: file.clone(),
                 tensor,
-                expected,
+                expected: shape.to_vec(),
                 got,
             });
         }
-        if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+        if !matches!(stored_as, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             return Err(Error::StoredAs {
                 file: file.clone(),
                 tensor,
-                got: format!("{:?}", view.dtype()),
+                got: format!("{stored_as:?}"),
             });
         }
-        let loaded = self.convert(&view)?;
+        let loaded = content.read(&tensor, |view| self.convert(view)).map_err(malformed)??;
         let values = loaded.elem_count() as u64;
         self.store.loaded_values.fetch_add(values, Ordering::Relaxed);
         self.store
@@ -167,12 +188,65 @@ impl Weights {
     }
 }
 
-type Files = (Vec<(PathBuf, MmapedSafetensors)>, HashMap<String, usize>);
+/// One file of weights.
+enum Source {
+    Mapped(MmapedSafetensors),
+    Pickled(Tensors),
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Source> {
+        match path.extension().is_some_and(|end| end == "safetensors") {
+            true => map(path).map(Source::Mapped),
+            false => Ok(Source::Pickled(Pickle::open(path)?.tensors(None)?)),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        match self {
+            Source::Mapped(file) => file.tensors().into_iter().map(|(name, _)| name).collect(),
+            Source::Pickled(tensors) => tensors.names().cloned().collect(),
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Source::Mapped(file) => file.get(name).is_ok(),
+            Source::Pickled(tensors) => tensors.has(name),
+        }
+    }
+
+    fn shape(&self, name: &str) -> std::result::Result<(Dtype, Vec<usize>), String> {
+        match self {
+            Source::Mapped(file) => {
+                let view = file.get(name).map_err(|e| plain_reason(&e))?;
+                Ok((view.dtype(), view.shape().to_vec()))
+            }
+            Source::Pickled(tensors) => {
+                let (dtype, shape) = tensors.shape(name).ok_or("it lost a tensor")?;
+                Ok((dtype, shape.to_vec()))
+            }
+        }
+    }
+
+    fn read<T>(&self, name: &str, take: impl FnOnce(&TensorView) -> T) -> std::result::Result<T, String> {
+        match self {
+            Source::Mapped(file) => Ok(take(&file.get(name).map_err(|e| plain_reason(&e))?)),
+            Source::Pickled(tensors) => tensors.read(name, take),
+        }
+    }
+}
+
+type Files = (Vec<(PathBuf, Source)>, HashMap<String, usize>);
+
+fn one_file(path: PathBuf, file: Source) -> Files {
+    let places = file.names().into_iter().map(|name| (name, 0)).collect();
+    (vec![(path, file)], places)
+}
 
 fn open_single(path: PathBuf) -> Result<Files> {
-    let file = map(&path)?;
-    let places = file.tensors().into_iter().map(|(name, _)| (name, 0)).collect();
-    Ok((vec![(path, file)], places))
+    let file = Source::open(&path)?;
+    Ok(one_file(path, file))
 }
 
 fn open_sharded(folder: &Path, index: &Path) -> Result<Files> {
@@ -205,12 +279,12 @@ fn open_sharded(folder: &Path, index: &Path) -> Result<Files> {
                 if !path.is_file() {
                     return Err(fault("which does not exist"));
                 }
-                files.push((path.clone(), map(&path)?));
+                files.push((path.clone(), Source::open(&path)?));
                 numbers.insert(file.clone(), files.len() - 1);
                 files.len() - 1
             }
         };
-        if files[number].1.get(&tensor).is_err() {
+        if !files[number].1.has(&tensor) {
             return Err(fault("which does not have it"));
         }
         places.insert(tensor, number);

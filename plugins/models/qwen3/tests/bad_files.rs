@@ -43,7 +43,7 @@ fn spoilt_weights() {
         Code::DATA,
         malformed,
     );
-    let gone = "`DIR` holds no weights (looked for model.safetensors and model.safetensors.index.json)";
+    let gone = "`DIR` holds no weights (looked for model.safetensors, pytorch_model.bin, and the index of several)";
     check(
         "tied",
         |dir| std::fs::remove_file(dir.join(file)).unwrap(),
