@@ -332,13 +332,15 @@ extern "C" fn about() -> RString {
 
 extern "C" fn make(kind: RStr<'_>, name: RStr<'_>, settings: RStr<'_>) -> RResult<AdapterBox, AbiError> {
     let outcome = guard("make", || {
-        let kind = Kind::from_word(kind.as_str())
-            .ok_or_else(|| Error::unsupported(format!("this plugin knows no kind `{kind}`")))?;
         let settings: Settings = serde_json::from_str(settings.as_str())
             .map_err(|why| Error::new(Code::ENVELOPE, format!("cannot read the settings: {why}")))?;
-        let adapter = ManuallyDrop::new(crate::register::make(kind, name.as_str(), &settings)?);
+        let adapter = match (kind.as_str(), Kind::from_word(kind.as_str())) {
+            (_, Some(kind)) => crate::register::make(kind, name.as_str(), &settings)?,
+            (crate::files::WORD, _) => crate::files::make_files(name.as_str(), &settings)?,
+            _ => return Err(Error::unsupported(format!("this plugin knows no kind `{kind}`"))),
+        };
         let guarded = Guarded {
-            adapter,
+            adapter: ManuallyDrop::new(adapter),
             poisoned: AtomicBool::new(false),
         };
         Ok(AbiAdapter_TO::from_value(guarded, TD_Opaque))
@@ -433,12 +435,13 @@ impl Plugin {
 
     /// Makes an adapter.
     pub fn make(self, kind: Kind, name: &str, settings: &Settings) -> Result<Arc<dyn Adapter>> {
+        self.make_by_word(kind.word(), name, settings)
+    }
+
+    /// Makes what this word calls: that of a [`Kind`], or [`crate::loading::FILES`] for a task's files. Since 1.2.
+    pub fn make_by_word(self, word: &str, name: &str, settings: &Settings) -> Result<Arc<dyn Adapter>> {
         let settings = Parcel::of(settings)?.json;
-        let made = self.0.make()(
-            RStr::from_str(kind.word()),
-            RStr::from_str(name),
-            RStr::from_str(&settings),
-        );
+        let made = self.0.make()(RStr::from_str(word), RStr::from_str(name), RStr::from_str(&settings));
         crossed(made).map(|adapter: AdapterBox| Arc::new(Remote(adapter)) as Arc<dyn Adapter>)
     }
 }

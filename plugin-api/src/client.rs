@@ -5,15 +5,16 @@
 
 use crate::adapter::Adapter;
 use crate::call::{Callbacks, PullAnswer, PullRequest, ReplyNote, TokenNote};
+use crate::files::{Piece, WriteRequest};
 use crate::model::{LoraRequest, WorkRequest};
 use crate::parcel::{Packed, Parcel};
 use crate::task::{IndexRequest, ScoreRequest};
 use crate::{
-    Case, Code, Error, JudgeCard, LearnEvent, Learnt, Lesson, LessonTokens, Memory, Metric, ModelCard, Plan, Prompt,
-    PromptTokens, Reply, Result, Row, Sample, Score, Silent, TaskCard, Verdict,
+    Case, Code, Error, FileAnswers, FileScores, FilesCard, JudgeCard, LearnEvent, Learnt, Lesson, LessonTokens, Memory,
+    Metric, ModelCard, Plan, Prompt, PromptTokens, Reply, Result, Row, Sample, Score, Silent, TaskCard, Verdict,
 };
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -275,6 +276,84 @@ impl TaskClient {
     /// [`crate::Task::lesson`]
     pub fn lesson(&self, sample: &Sample) -> Result<Lesson> {
         Lesson::unpack(self.0.call("lesson", Parcel::of(sample)?, &Silent)?)
+    }
+
+    /// [`crate::Task::prepared`]
+    pub fn prepared(&self, sample: &Sample) -> Result<Value> {
+        self.0.call("prepared", Parcel::of(sample)?, &Silent)?.read()
+    }
+}
+
+/// A task's files, called by a host.
+#[derive(Clone)]
+pub struct FilesClient(pub Arc<dyn Adapter>);
+
+impl FilesClient {
+    /// [`crate::TaskFiles::card`]
+    pub fn card(&self) -> Result<FilesCard> {
+        self.0.call("card", Parcel::default(), &Silent)?.read()
+    }
+
+    /// [`crate::TaskFiles::score`]
+    pub fn score(&self, answers: &FileAnswers) -> Result<FileScores> {
+        self.0.call("score", Parcel::of(answers)?, &Silent)?.read()
+    }
+
+    /// [`crate::TaskFiles::export`]; `pages` hands out the rows, `write` takes the text of the named files. When it returns
+    /// false, no more comes.
+    pub fn export(&self, format: &str, pages: &dyn Pages, write: &(dyn Fn(&str, &str) -> bool + Sync)) -> Result<()> {
+        let request = WriteRequest {
+            format: format.to_owned(),
+            ..WriteRequest::default()
+        };
+        let host = WriteCallbacks { pages, write };
+        self.0.call("export", Parcel::of(&request)?, &host).map(drop)
+    }
+
+    /// [`crate::TaskFiles::convert`]
+    pub fn convert(
+        &self,
+        conversion: &str,
+        files: &[PathBuf],
+        write: &(dyn Fn(&str, &str) -> bool + Sync),
+    ) -> Result<()> {
+        let request = WriteRequest {
+            format: conversion.to_owned(),
+            files: files.to_vec(),
+        };
+        let host = WriteCallbacks { pages: &NoPages, write };
+        self.0.call("convert", Parcel::of(&request)?, &host).map(drop)
+    }
+}
+
+struct NoPages;
+
+impl Pages for NoPages {
+    fn page(&self) -> Result<Vec<Row>> {
+        Ok(Vec::new())
+    }
+}
+
+struct WriteCallbacks<'a> {
+    pages: &'a dyn Pages,
+    write: &'a (dyn Fn(&str, &str) -> bool + Sync),
+}
+
+impl Callbacks for WriteCallbacks<'_> {
+    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
+        PageCallbacks(self.pages).ask(what, input)
+    }
+
+    fn emit(&self, what: &str, note: Parcel) -> bool {
+        match (what, note.read::<Piece>()) {
+            ("write", Ok(piece)) => (self.write)(&piece.file, &piece.text),
+            ("write", Err(_)) => false,
+            _ => true,
+        }
+    }
+
+    fn stop_asked(&self) -> bool {
+        false
     }
 }
 

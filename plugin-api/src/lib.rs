@@ -40,6 +40,7 @@ mod card;
 /// The host's side: typed calls to adapters.
 pub mod client;
 mod error;
+mod files;
 mod judge;
 mod lesson;
 mod log;
@@ -57,13 +58,14 @@ pub use adapter::Adapter;
 pub use call::{Call, Callbacks, Job, Jobs, Lessons, Pulled, Rows, Silent};
 pub use card::{JudgeCard, Kind, MetricCard, ModelCard, Reads, TaskCard};
 pub use error::{Code, Context, Error, Result};
+pub use files::{make_files, FileAnswers, FileKind, FileScores, FilesCard, Output, TaskFiles};
 pub use judge::Judge;
 pub use lesson::{LearnEvent, Learnt, Lesson, LessonTokens, Plan, PromptTokens, Turn};
 pub use log::{log, Level, LogNote};
 pub use model::Model;
 pub use parcel::{Clip, Parcel};
 pub use prompt::{LoraUse, Message, Part, Prompt, Role, Sampling, Want};
-pub use register::{make, AdapterNote, NoteRecord, NOTE_SECTION};
+pub use register::{make, AdapterNote, FilesNote, NoteRecord, NOTE_SECTION};
 pub use reply::{Alternative, Finish, Memory, OptionScore, Reply, Timing, Usage};
 pub use sample::{ClipSource, Metric, Row, Sample, Score, Status};
 pub use settings::{OptionSpec, OptionType, Settings};
@@ -82,12 +84,14 @@ pub const RUSTC: &str = env!("PLUGIN_API_RUSTC");
 /// What a host needs to open a library: the header's type, its symbol, and the check.
 pub mod loading {
     pub use crate::abi::{AbiHeaderRef, Plugin, Refusal, PANIC_ON_PURPOSE, ROOT_SYMBOL};
+    pub use crate::files::WORD as FILES;
 }
 
 /// What the macros expand to. Not part of the contract.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::abi::{lib_header, LibHeader};
+    pub use crate::files::FilesRegistration;
     pub use crate::register::{judge, model, note_bytes, note_len, option_types, task, Registration};
     pub use inventory;
 }

@@ -36,6 +36,8 @@ pub enum NoteRecord {
     },
     /// What a `register_*!` macro says of one adapter.
     Adapter(AdapterNote),
+    /// What [`crate::register_files!`] says of a task's files. Since 1.2.
+    Files(FilesNote),
     /// A record that this version doesn't know.
     #[serde(other)]
     Unknown,
@@ -53,6 +55,16 @@ pub struct AdapterNote {
     /// The options it is made with.
     #[serde(deserialize_with = "without_nulls")]
     pub options: Vec<OptionSpec>,
+}
+
+/// What [`crate::register_files!`] says of a task's files.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FilesNote {
+    /// The task's name.
+    pub task: String,
+    /// What they are, in a line.
+    pub about: String,
 }
 
 /// Makes an adapter from settings.

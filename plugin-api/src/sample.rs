@@ -159,6 +159,9 @@ pub struct Row {
     pub sample: Sample,
     /// What the task said of the reply.
     pub score: Score,
+    /// The reply itself, when a run is exported. Since 1.2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<crate::Reply>,
 }
 
 /// A number over many samples.

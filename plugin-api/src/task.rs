@@ -5,6 +5,7 @@ use crate::call::{Call, Callbacks, Rows};
 use crate::parcel::{Packed, Parcel};
 use crate::{Error, Lesson, Metric, Prompt, Reply, Result, Sample, Score, TaskCard};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A task: it holds samples, asks about each, and scores what comes back.
 ///
@@ -80,6 +81,14 @@ pub trait Task: Send + Sync {
         Err(Error::unsupported("this task has no lessons"))
     }
 
+    /// The row that people train on elsewhere, as `host data prepare` writes it. Since 1.2; the default leaves it to the
+    /// host, which writes the words of [`Task::lesson`].
+    fn prepared(&self, _sample: &Sample) -> Result<Value> {
+        Err(Error::unsupported(
+            "this task's lessons say all that its prepared rows do",
+        ))
+    }
+
     /// Scores a reply with the help of the host, for instance of another model. Since 1.1; the default is [`Task::score`].
     fn score_with(&self, sample: &Sample, reply: &Reply, _call: &mut Call) -> Result<Score> {
         self.score(sample, reply)
@@ -114,6 +123,7 @@ impl Adapter for TaskAdapter {
                 Parcel::of(&task.score_with(&request.sample, &request.reply, &mut call)?)
             }
             "metrics" => Parcel::of(&task.metrics(&mut Rows::new(host))?),
+            "prepared" => Parcel::of(&task.prepared(&Sample::unpack(input)?)?),
             "lesson" => task.lesson(&Sample::unpack(input)?)?.pack(),
             _ => Err(unknown_method("task", method)),
         }

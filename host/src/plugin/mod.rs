@@ -19,7 +19,8 @@ pub(crate) use renew::{InProcess, Instance, Renewing};
 use crate::failure::{Doing, Exit, Failure, Result};
 use crate::registry::spec::{Isolation, PluginSpec};
 use crate::worker::{Link, Recipe};
-use plugin_api::loading::Plugin;
+use plugin_api::client::FilesClient;
+use plugin_api::loading::{FILES, Plugin};
 use plugin_api::{Adapter, AdapterNote, Error, Kind, Settings};
 use std::fs::File;
 use std::sync::Arc;
@@ -134,13 +135,24 @@ impl OpenPlugin {
     /// Makes one of its adapters, by the name it has inside the plugin.
     pub fn make(&self, kind: Kind, name: &str, settings: &Settings) -> Result<OpenAdapter> {
         self.note.adapter(kind, name)?;
+        self.make_by_word(kind.word(), name, settings)
+    }
+
+    /// The files of one of its tasks, by the name that the task has inside the plugin.
+    pub fn files(&self, task: &str) -> Result<FilesClient> {
+        self.note.task_files(task)?;
+        let made = self.make_by_word(FILES, task, &Settings::default())?;
+        Ok(FilesClient(made.adapter))
+    }
+
+    fn make_by_word(&self, kind: &'static str, name: &str, settings: &Settings) -> Result<OpenAdapter> {
         let what = format!("{kind} `{name}` of plugin `{}`", self.spec.name);
         let failed = |error: Error| Failure::from(error.context(format!("{what} can't be made")));
         let renewing = match self.here {
             Some(plugin) => {
                 let (name, settings) = (name.to_owned(), settings.clone());
                 let make = move || {
-                    let adapter = plugin.make(kind, &name, &settings)?;
+                    let adapter = plugin.make_by_word(kind, &name, &settings)?;
                     Ok(Arc::new(InProcess::new(adapter)) as Arc<dyn Instance>)
                 };
                 Renewing::new(what.clone(), Box::new(make))

@@ -4,7 +4,7 @@
 
 use super::elf::{self, Look};
 use crate::failure::{Doing, Exit, Failure, Result};
-use plugin_api::{AdapterNote, Kind, NoteRecord};
+use plugin_api::{AdapterNote, FilesNote, Kind, NoteRecord};
 use semver::{Version, VersionReq};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -31,6 +31,8 @@ pub struct Note {
     pub debug: bool,
     /// Its adapters, sorted by kind and name.
     pub adapters: Vec<AdapterNote>,
+    /// The tasks whose files it knows, sorted by name.
+    pub files: Vec<FilesNote>,
 }
 
 impl Note {
@@ -57,7 +59,7 @@ impl Note {
     }
 
     fn parse(bytes: &[u8]) -> std::result::Result<Note, String> {
-        let (mut plugin, mut adapters) = (None, Vec::new());
+        let (mut plugin, mut adapters, mut files) = (None, Vec::new(), Vec::new());
         // The linker may pad records with zeros.
         let lines = bytes
             .split(|&byte| byte == b'\n' || byte == 0)
@@ -80,12 +82,14 @@ impl Note {
                         panic,
                         debug,
                         adapters: Vec::new(),
+                        files: Vec::new(),
                     };
                     if let Some(other) = plugin.replace(note) {
                         return Err(format!("two plugins are linked into it, `{}` is one", other.name));
                     }
                 }
                 Ok(NoteRecord::Adapter(adapter)) => adapters.push(adapter),
+                Ok(NoteRecord::Files(note)) => files.push(note),
                 Ok(NoteRecord::Unknown) => {}
                 Err(why) => return Err(format!("`{}` is no record: {why}", shortened(line))),
             }
@@ -98,7 +102,12 @@ impl Note {
         {
             return Err(format!("it holds the {} `{}` twice", pair[0].kind, pair[0].name));
         }
+        files.sort_by(|a, b| a.task.cmp(&b.task));
+        if let Some(pair) = files.windows(2).find(|pair| pair[0].task == pair[1].task) {
+            return Err(format!("it holds the files of task `{}` twice", pair[0].task));
+        }
         note.adapters = adapters;
+        note.files = files;
         Ok(note)
     }
 
@@ -116,6 +125,21 @@ impl Note {
                 _ => format!("it holds {}", names.join(", ")),
             };
             Failure::missing(format!("plugin `{}` holds no {kind} `{name}`", self.name)).help(holds)
+        })
+    }
+
+    /// The note of a task's files, or a failure that says which tasks have some.
+    pub fn task_files(&self, task: &str) -> Result<&FilesNote> {
+        self.files.iter().find(|note| note.task == task).ok_or_else(|| {
+            let message = format!("plugin `{}` reads and writes no files of task `{task}`", self.name);
+            let names: Vec<_> = self.files.iter().map(|note| format!("`{}`", note.task)).collect();
+            Failure::missing(message).help(match names.len() {
+                0 => format!(
+                    "it speaks plugin-api {}; files came with 1.2, by `register_files!`",
+                    self.api
+                ),
+                _ => format!("it has files of {}", names.join(", ")),
+            })
         })
     }
 
@@ -252,6 +276,16 @@ mod tests {
     #[test]
     fn records_of_a_later_version_are_passed_over() {
         check(&format!("{PLUGIN}\n{{\"record\":\"hologram\",\"x\":1}}\n"), Ok(&[]));
+    }
+
+    #[test]
+    fn the_files_of_a_task_are_no_adapter() {
+        let files = |task: &str| format!(r#"{{"record":"files","task":"{task}","about":"x"}}"#);
+        check(&format!("{PLUGIN}\n{}\n{}", files("b"), files("a")), Ok(&[]));
+        let note = Note::parse(format!("{PLUGIN}\n{}", files("a")).as_bytes()).unwrap();
+        assert_eq!(note.task_files("a").unwrap().about, "x");
+        assert!(note.task_files("b").unwrap_err().error.help.unwrap().contains("`a`"));
+        check(&format!("{PLUGIN}\n{}\n{}", files("a"), files("a")), Err("twice"));
     }
 
     #[test]

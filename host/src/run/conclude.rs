@@ -35,6 +35,7 @@ impl Pages for RowPages<'_> {
                 rows.push(Row {
                     sample: record.sample(),
                     score: record.score(),
+                    ..Row::default()
                 });
             }
         }

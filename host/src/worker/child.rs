@@ -194,7 +194,7 @@ impl Worker {
         let plugin = load(&start.plugin, &start.sha256, &self.plugin).map_err(|failure| failure.error)?;
         let what = format!("{} `{}` of plugin `{}`", start.kind, start.adapter, start.plugin);
         let make = move || {
-            let adapter = plugin.make(start.kind, &start.adapter, &start.settings)?;
+            let adapter = plugin.make_by_word(&start.kind, &start.adapter, &start.settings)?;
             Ok(Arc::new(InProcess::new(adapter)) as Arc<dyn Instance>)
         };
         *locked(&self.adapter) = Some(Arc::new(Renewing::new(what, Box::new(make))?));

@@ -4,7 +4,7 @@
 //! channels and samples, each blob. Numbers are little-endian. A length is believed only as far as bytes follow it, and
 //! never above a cap.
 
-use plugin_api::{Clip, Code, Error, Kind, Level, Parcel, Settings};
+use plugin_api::{Clip, Code, Error, Level, Parcel, Settings};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 
@@ -52,7 +52,8 @@ pub(super) struct Start {
     pub api: String,
     pub plugin: String,
     pub sha256: String,
-    pub kind: Kind,
+    /// The word that layer 1 takes: a kind of adapter, or a task's files.
+    pub kind: String,
     pub adapter: String,
     pub settings: Settings,
     pub memory: Option<u64>,

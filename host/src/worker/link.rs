@@ -8,7 +8,7 @@ use super::death::{Death, LastLines};
 use super::frame::{self, Failed, Head, MAKING, PROTOCOL, Start};
 use crate::plugin::{Instance, WorkerControl, log, trust::Admitted};
 use crate::registry::spec::PluginSpec;
-use plugin_api::{Adapter, Callbacks, Code, Context, Error, Kind, Level, Parcel, Result, Settings, Silent};
+use plugin_api::{Adapter, Callbacks, Code, Context, Error, Level, Parcel, Result, Settings, Silent};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
@@ -34,7 +34,7 @@ const LONGEST_LINE: u64 = 4096;
 pub(crate) struct Recipe {
     pub spec: PluginSpec,
     pub admitted: Admitted,
-    pub kind: Kind,
+    pub kind: &'static str,
     pub adapter: String,
     pub settings: Settings,
 }
@@ -109,7 +109,7 @@ impl Link {
             api: plugin_api::VERSION.to_owned(),
             plugin: spec.name.clone(),
             sha256: recipe.admitted.sha256.clone(),
-            kind: recipe.kind,
+            kind: recipe.kind.to_owned(),
             adapter: recipe.adapter.clone(),
             settings: recipe.settings.clone(),
             memory: spec.memory,
