@@ -1,0 +1,20 @@
+//! What models that hear are given: features of sound, as plain numbers.
+//!
+//! Nothing here names a tensor, so a plugin on any tensor library can use it. The decision a newcomer would question:
+//! padding is not computed. The published models were trained on clips padded to 30 seconds, and a frame of padding is
+//! the same number everywhere; [`LogMel`] says which, and what is done per frame costs what the clip is long.
+//!
+//! ```
+//! use audio::MelExtractor;
+//!
+//! let second = vec![0.0; 16_000];
+//! let mel = MelExtractor::new(128).log_mel(&second, 30 * audio::RATE);
+//! assert_eq!((mel.heard(), mel.frames()), (100, 3000));
+//! ```
+
+mod check;
+mod filters;
+mod log_mel;
+
+pub use check::checked;
+pub use log_mel::{HOP, LogMel, MelExtractor, RATE, frames};
