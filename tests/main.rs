@@ -5,6 +5,7 @@ mod building;
 mod conformance;
 mod doctor;
 mod faults;
+mod hearing;
 mod hub_server;
 mod plugins;
 mod pull;

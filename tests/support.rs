@@ -4,7 +4,12 @@ use host::plugin::OpenAdapter;
 use host::registry::spec::{Isolation, PluginSpec};
 use plugin_api::client::ModelClient;
 use plugin_api::{Kind, Message, Prompt, Reply, Result, Settings, Silent};
-use std::path::PathBuf;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// Both places where an adapter can live.
 pub const BOTH: [Isolation; 2] = [Isolation::InProcess, Isolation::Process];
@@ -52,4 +57,155 @@ pub fn adapter(spec: &PluginSpec, kind: Kind, name: &str, json: &str) -> OpenAda
 /// Asks a model something.
 pub fn ask(adapter: &OpenAdapter, text: &str) -> Result<Reply> {
     ModelClient(adapter.adapter.clone()).reply(&Prompt::new([Message::user(text)]), &Silent)
+}
+
+/// A clip of the fixtures.
+pub fn clip_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/fixtures/audio")
+        .join(name)
+}
+
+/// A folder to run in, with a registry of the fixtures.
+pub struct Bench {
+    folder: TempDir,
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        let bench = Bench {
+            folder: tempfile::tempdir().expect("a folder"),
+        };
+        let [echo, broken] = ["fixture-echo", "fixture-broken"].map(|name| plugin_file(name).display().to_string());
+        let faults = ["panic", "segfault", "exit", "hang", "abort"];
+        let faulty = |name: &str| {
+            format!(
+                "[models.{name}]\nplugin = \"broken\"\n[models.{name}-here]\nplugin = \"broken-here\"\nadapter = \"{name}\"\n"
+            )
+        };
+        let registry = format!(
+            "[plugins.echo]\npath = {echo:?}\nisolation = \"in-process\"\n\
+             [plugins.echo-apart]\npath = {echo:?}\n\
+             [plugins.broken]\npath = {broken:?}\ndeadline = \"1s\"\n\
+             [plugins.hungry]\npath = {broken:?}\nmemory = \"500MB\"\n[models.memory]\nplugin = \"hungry\"\n\
+             [plugins.broken-here]\npath = {broken:?}\nisolation = \"in-process\"\ndeadline = \"300ms\"\n\
+             [models.echo]\nplugin = \"echo\"\n[models.echo-apart]\nplugin = \"echo-apart\"\nadapter = \"echo\"\n\
+             [models.stuck]\nplugin = \"echo\"\n[models.scribe]\nplugin = \"echo\"\n[models.absent]\nplugin = \"echo\"\n[tasks.count]\nplugin = \"echo\"\n[tasks.clips]\nplugin = \"echo\"\n\
+             [judges.agree]\nplugin = \"echo\"\n[judges.asker]\nplugin = \"echo\"\n{}",
+            faults.map(faulty).concat()
+        );
+        std::fs::write(bench.path("fixtures.toml"), registry).expect("a registry");
+        bench
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(host_program());
+        command
+            .args(arguments.split_whitespace())
+            .args(["--registry", "fixtures.toml"])
+            .current_dir(self.folder.path());
+        command
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("HF_HUB_OFFLINE", "1")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, arguments: &str) -> Output {
+        self.command(arguments).output().expect("the program starts")
+    }
+
+    /// Runs it, expects this exit code, and gives standard output and standard error.
+    #[track_caller]
+    pub fn check(&self, arguments: &str, exit: i32, words: &[&str]) -> String {
+        let output = self.run(arguments);
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert_eq!(output.status.code(), Some(exit), "`host {arguments}`\n{out}\n{err}");
+        let both = format!("{out}\n{err}");
+        for words in words {
+            assert!(
+                both.contains(words),
+                "`{words}` is not in what `host {arguments}` said:\n{both}"
+            );
+        }
+        assert!(!both.contains("panicked at"), "{both}");
+        out.into_owned()
+    }
+
+    /// The one run directory below `runs` whose name begins so.
+    #[track_caller]
+    pub fn directory(&self, name: &str) -> PathBuf {
+        let entries = std::fs::read_dir(self.path("runs")).expect("runs");
+        let mut found = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        found
+            .find(|path| {
+                path.file_name()
+                    .is_some_and(|file| file.to_string_lossy().starts_with(name))
+            })
+            .expect("a run")
+    }
+
+    /// The names of the run directories in a folder.
+    pub fn directories(&self, folder: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path(folder)).expect("runs");
+        let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
+        names.collect()
+    }
+
+    /// Records by sample, without what time did to them.
+    #[track_caller]
+    pub fn records(&self, name: &str) -> BTreeMap<u64, Value> {
+        self.records_in(&self.directory(name))
+    }
+
+    /// The same, of a run directory anywhere.
+    #[track_caller]
+    pub fn records_in(&self, run: &Path) -> BTreeMap<u64, Value> {
+        let text = std::fs::read_to_string(run.join("samples.jsonl")).expect("records");
+        let mut records = BTreeMap::new();
+        for line in text.lines() {
+            let mut record: Value = serde_json::from_str(line).expect("every line is whole");
+            for field in ["latency_ms", "ttft_ms", "at_ms", "session"] {
+                record.as_object_mut().expect("an object").remove(field);
+            }
+            let number = record["doc_id"].as_u64().expect("a number");
+            assert!(
+                records.insert(number, record).is_none(),
+                "sample {number} was recorded twice"
+            );
+        }
+        records
+    }
+
+    pub fn lines(&self, name: &str) -> usize {
+        let entries = std::fs::read_dir(self.path("runs")).into_iter().flatten().flatten();
+        let run = entries
+            .map(|entry| entry.path())
+            .find(|path| path.to_string_lossy().contains(name));
+        run.and_then(|run| std::fs::read(run.join("samples.jsonl")).ok())
+            .map_or(0, |bytes| bytes.iter().filter(|b| **b == b'\n').count())
+    }
+
+    /// Starts it and waits until some records are there.
+    pub fn start_and_wait(&self, arguments: &str, name: &str) -> Child {
+        let child = self
+            .command(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let began = Instant::now();
+        while self.lines(name) < 5 {
+            assert!(began.elapsed() < Duration::from_secs(60), "no records came");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child
+    }
 }

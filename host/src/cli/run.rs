@@ -6,6 +6,7 @@ use crate::catalog::{Catalog, Resolved};
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::values;
 use crate::run::directory::RunDirectory;
+use crate::run::ears::Ears;
 use crate::run::roles::Roles;
 use crate::run::select::{Limit, select};
 use crate::run::verdicts::Judging;
@@ -37,6 +38,12 @@ pub struct RunArgs {
     /// A model that tasks and judges may ask: the role they ask for, and the model that plays it
     #[arg(long, value_name = "ROLE=MODEL")]
     role: Vec<String>,
+    /// A model that hears for models that can't: its words stand in for each clip
+    #[arg(long, value_name = "MODEL")]
+    ears: Option<String>,
+    /// What the ears are asked about a clip [default: to write down what is said, or describe what is heard]
+    #[arg(long, value_name = "TEXT")]
+    ears_prompt: Option<String>,
     /// A setting of the models (`NAME:key=value` for one of several)
     #[arg(short = 'M', value_name = "KEY=VALUE")]
     model_settings: Vec<String>,
@@ -70,6 +77,9 @@ pub struct RunArgs {
     /// Try samples again that failed in an earlier run
     #[arg(long)]
     retry_errors: bool,
+    /// Don't test on the first samples whether silence in place of the clips changes anything
+    #[arg(long)]
+    skip_hearing_test: bool,
     /// Show what would be done, load no model
     #[arg(long)]
     dry_run: bool,
@@ -103,6 +113,8 @@ struct Settled {
     workers: usize,
     dry_run: bool,
     roles: Vec<String>,
+    ears: Option<String>,
+    ears_prompt: Option<String>,
     groups: bool,
 }
 
@@ -191,7 +203,13 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
         .iter()
         .filter_map(|role| role.split_once('='))
         .map(|(_, model)| model.to_owned());
-    model_flags.check_names(Kind::Model, &models.iter().cloned().chain(players).collect::<Vec<_>>())?;
+    let ears = args.ears.or(config.ears.clone());
+    let ears_prompt = args.ears_prompt.or(config.ears_prompt.clone());
+    if ears.is_none() && ears_prompt.is_some() {
+        return Err(Failure::usage("`--ears-prompt` is given without `--ears`"));
+    }
+    let part_takers = models.iter().cloned().chain(players).chain(ears.clone());
+    model_flags.check_names(Kind::Model, &part_takers.collect::<Vec<_>>())?;
     task_flags.check_names(Kind::Task, &tasks)?;
     judge_flags.check_names(Kind::Judge, &judges)?;
     let limit_text = text(args.limit, &config.limit);
@@ -226,9 +244,11 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
         retry_errors: args.retry_errors,
         quiet: !common.shows_progress(),
         demo: catalog.demo,
+        hearing_test: !(args.skip_hearing_test || config.skip_hearing_test),
         until: time_limit.transpose()?.map(|limit| Instant::now() + limit),
         stop,
         roles: Arc::new(Roles::default()),
+        ears: None,
         repeat: Value::Null,
     };
     let fail_on_error = text(args.fail_on_error, &config.fail_on_error)
@@ -246,6 +266,8 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
         workers: args.workers.or(config.workers).unwrap_or(1).max(1),
         dry_run: args.dry_run,
         roles,
+        ears,
+        ears_prompt,
         groups: args.groups,
     })
 }
@@ -272,6 +294,15 @@ fn run_all(settled: &Settled, catalog: &Catalog, common: &Common) -> Result<Exit
         let resolved = catalog.resolve(Kind::Judge, name, &settled.judge_flags.of(name))?;
         judges.push((name.clone(), resolved.judge()?, resolved));
     }
+    let ears = match &settled.ears {
+        Some(name) => {
+            let flags = settled.model_flags.for_name_alone(name);
+            let resolved = catalog.resolve(Kind::Model, name, &flags)?;
+            let stop = settled.options.stop.clone();
+            Some(Arc::new(Ears::new(resolved, settled.ears_prompt.clone(), stop)))
+        }
+        None => None,
+    };
     if settled.dry_run {
         return dry_run(settled, &models, &tasks, common);
     }
@@ -290,6 +321,7 @@ fn run_all(settled: &Settled, catalog: &Catalog, common: &Common) -> Result<Exit
         for task in &tasks {
             let options = Options {
                 roles: roles.clone(),
+                ears: ears.clone(),
                 repeat: repeat(&model, task, settled),
                 ..settled.options.clone()
             };
@@ -393,7 +425,9 @@ fn repeat(model: &Model, task: &Task, settled: &Settled) -> Value {
     json!({
         "model": model.name, "task": task.name, "judge": if judges.is_empty() { Value::Null } else { json!(judges) },
         "limit": options.limit_text, "sample-id": options.sample_ids, "seed": options.seed, "batch-size": options.batch_size,
-        "workers": settled.workers, "role": settled.roles, "demo": options.demo,
+        "workers": settled.workers, "role": settled.roles,
+        "ears": settled.ears, "ears-prompt": settled.ears_prompt,
+        "skip-hearing-test": !options.hearing_test, "demo": options.demo,
         "model-settings": given(&settled.model_flags, &model.resolved),
         "task-settings": given(&settled.task_flags, &task.resolved),
         "judge-settings": judge_settings,

@@ -1,6 +1,8 @@
 //! The end of a run: what its records come to, and the files that say so.
 
 use super::directory::{RecordReader, RunDirectory, for_each_place};
+use super::ears::Ears;
+use super::hearing_test::HearingTest;
 use super::record::Input;
 use super::results::{self, Setting, Summary};
 use super::tally::Tally;
@@ -66,6 +68,7 @@ pub fn finish(
     selection: &[usize],
     identity: Value,
     mut tally: Tally,
+    hearing: Option<HearingTest>,
     cut_short: Option<Failure>,
     began: Instant,
 ) -> Result<Outcome> {
@@ -82,7 +85,11 @@ pub fn finish(
         filter: task.card.filter.clone().unwrap_or_else(|| "none".to_owned()),
         shots: task.card.shots,
         metrics: results::metrics(&task.card, &tally, own),
-        suspicions: tally.suspicions(),
+        suspicions: tally
+            .suspicions()
+            .into_iter()
+            .chain(hearing.as_ref().and_then(HearingTest::suspicion))
+            .collect(),
         marks: marks(&tally, options, selection.len()),
     };
     summary
@@ -101,6 +108,7 @@ pub fn finish(
         device: model.card.device.as_deref(),
         precision: model.card.precision.as_deref(),
         seconds: began.elapsed().as_secs_f64(),
+        hearing: hearing.as_ref(),
     };
     let results = results::results(&summary, &tally, &setting);
     let seconds = tally.inference_seconds();
@@ -144,15 +152,14 @@ fn marks(tally: &Tally, options: &Options, selected: usize) -> Vec<String> {
     if options.demo {
         marks.push("DEMO: tiny random weights and hand-made samples; the numbers mean nothing".to_owned());
     }
+    let ears = options.ears.as_deref().map_or("another model", Ears::name);
     for (input, what) in [
-        (Input::Blind, "input: blind: a notice stood in for the clips of"),
-        (
-            Input::Words,
-            "input: words: the data set's own words stood in for the clips of",
-        ),
+        (Input::Blind, "blind: a notice"),
+        (Input::Words, "words: the data set's own words"),
+        (Input::Ears, &format!("ears: what `{ears}` heard")),
     ] {
         if let Some(count) = tally.inputs.get(&input) {
-            marks.push(format!("{what} {count} samples"));
+            marks.push(format!("input: {what} stood in for the clips of {count} samples"));
         }
     }
     if tally.failed > 0 {

@@ -1,7 +1,10 @@
 //! The threads of a run and what flows between them.
 
 use super::conclude::finish;
-use super::directory::{Place, RecordReader, RunDirectory};
+use super::directory::{Place, RecordReader, RunDirectory, read_if_there};
+use super::ears::Ears;
+use super::hearing_test::{self, HearingTest};
+use super::input::Inputs;
 use super::prepare::{Prepared, Preparing};
 use super::progress::Progress;
 use super::queue::{Finished, Queue};
@@ -31,7 +34,11 @@ const CLIP_CACHE: usize = 512 << 20;
 /// Runs one model on one task.
 pub fn execute(model: &Model, task: &Task, options: &Options) -> Result<Outcome> {
     let selection = select(&task.client, &task.name, options.limit, &options.sample_ids)?;
-    let identity = json!({ "model": model.resolved.identity, "task": task_identity(task), "seed": options.seed });
+    let ears = ears_in_use(model, task, options)?;
+    let mut identity = json!({ "model": model.resolved.identity, "task": task_identity(task), "seed": options.seed });
+    if let Some(ears) = ears {
+        identity["ears"] = ears.identity();
+    }
     let identity_hash = hash_json(&identity);
     let name = format!("{}-{}-{}", model.name, task.name, &identity_hash[..8]);
     let run = RunDirectory::open(&options.out.join(name), options.fresh)?;
@@ -39,12 +46,68 @@ pub fn execute(model: &Model, task: &Task, options: &Options) -> Result<Outcome>
     write_run_toml(&run, &identity, options)?;
     let known = run.known()?;
     let began = Instant::now();
+    let clips = Clips::new(CLIP_CACHE);
+    let preparing = Preparing {
+        task: &task.client,
+        inputs: Inputs {
+            model: &model.card,
+            ears,
+            clips: &clips,
+        },
+        identity: &identity_hash,
+        plugin_hash: Some(model.resolved.plugin.sha256()),
+        seed: options.seed,
+    };
+    let hearing = hearing(&run, model, task, &preparing, &selection, &known, options)?;
     let mut session = Session::new(&run, model, task, options, selection.len())?;
-    session.work(&selection, &known, &identity_hash)?;
+    session.work(&selection, &known, &preparing)?;
     let Session { tally, cut_short, .. } = session;
     finish(
-        model, task, options, &run, &selection, identity, tally, cut_short, began,
+        model, task, options, &run, &selection, identity, tally, hearing, cut_short, began,
     )
+}
+
+/// The ears, when this model needs them for this task. Else they are no part of the run, whatever the flags say.
+fn ears_in_use<'a>(model: &Model, task: &Task, options: &'a Options) -> Result<Option<&'a Ears>> {
+    let ears = options.ears.as_deref();
+    let Some(ears) = ears.filter(|_| task.card.has_clips && !model.card.hears()) else {
+        return Ok(None);
+    };
+    ears.load()
+        .map_err(|error| Failure::from(error.context("the model of `--ears` can't be used")))?;
+    Ok(Some(ears))
+}
+
+/// Whether the model hears, if this run turns on it. What was found is kept, so that it is tested once a run.
+fn hearing(
+    run: &RunDirectory,
+    model: &Model,
+    task: &Task,
+    preparing: &Preparing,
+    selection: &[usize],
+    known: &HashMap<String, Place>,
+    options: &Options,
+) -> Result<Option<HearingTest>> {
+    const FILE: &str = "hearing.json";
+    if !(model.card.hears() && task.card.has_clips) {
+        return Ok(None);
+    }
+    let kept = read_if_there(&run.path.join(FILE)).and_then(|text| serde_json::from_str(&text).ok());
+    if kept.is_some() {
+        return Ok(kept);
+    }
+    if !options.hearing_test {
+        return Ok(Some(HearingTest::not_tested("left out by `--skip-hearing-test`")));
+    }
+    if known.len() >= selection.len() {
+        return Ok(Some(HearingTest::not_tested("all was recorded before without a test")));
+    }
+    let found = hearing_test::test(model, preparing, selection, options)?;
+    if let Some(found) = &found {
+        let text = serde_json::to_string(found).unwrap_or_default();
+        run.write_file(FILE, format!("{text}\n").as_bytes())?;
+    }
+    Ok(found)
 }
 
 /// A task's identity goes by its version and not by its plugin's bytes: rebuilding it changes no score.
@@ -124,7 +187,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn work(&mut self, selection: &[usize], known: &HashMap<String, Place>, identity: &str) -> Result<()> {
+    fn work(&mut self, selection: &[usize], known: &HashMap<String, Place>, preparing: &Preparing) -> Result<()> {
         let (model, task, options) = (self.model, self.task, self.options);
         let each = options.batch_size.unwrap_or(model.card.batch.max(1) as usize);
         let at_once = each.saturating_mul(model.instances.len());
@@ -135,22 +198,13 @@ impl<'a> Session<'a> {
         let (lines, written) = bounded::<Line>(1024);
         let (stop, over) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
         let queue = Arc::new(Queue::new(incoming, outgoing, stop.clone(), at_once, model.deadline));
-        let clips = Clips::new(CLIP_CACHE);
-        let preparing = Preparing {
-            task: &task.client,
-            model: &model.card,
-            clips: &clips,
-            identity,
-            plugin_hash: Some(model.resolved.plugin.sha256()),
-            seed: options.seed,
-        };
         let cursor = AtomicUsize::new(0);
         let began = Instant::now();
         let started = self.started;
         std::thread::scope(|scope| -> Result<()> {
             for _ in 0..cores.min(4) {
                 let (feed, lines) = (feed.clone(), lines.clone());
-                let (preparing, cursor, stop) = (&preparing, &cursor, stop.as_ref());
+                let (cursor, stop) = (&cursor, stop.as_ref());
                 let retry = options.retry_errors;
                 scope.spawn(move || {
                     prepare_all(
@@ -246,12 +300,8 @@ impl<'a> Session<'a> {
                         Code::DEADLINE,
                         format!("no answer within the deadline{limit}"),
                     ));
-                    let message = format!(
-                        "model `{}` ignored its deadline{limit} and can't be stopped",
-                        self.model.name
-                    );
-                    let help = "give its plugin `isolation = \"process\"` in the registry: a worker can be killed";
-                    self.cut_short = Some(Failure::new(Exit::Budget, message).help(help));
+                    let time = self.model.deadline.unwrap_or_default();
+                    self.cut_short = Some(hearing_test::unstoppable(&self.model.name, time));
                 }
                 while let Ok(line) = written.recv_timeout(Duration::from_millis(300)) {
                     if let Line::New(record) = line {

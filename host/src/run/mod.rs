@@ -7,7 +7,10 @@
 
 mod conclude;
 pub mod directory;
+pub mod ears;
 mod execute;
+mod hearing_test;
+mod input;
 pub mod prepare;
 pub mod progress;
 mod queue;
@@ -52,11 +55,15 @@ pub struct Options {
     pub retry_errors: bool,
     pub quiet: bool,
     pub demo: bool,
+    /// Whether a model that says it hears is put to the test.
+    pub hearing_test: bool,
     /// The time after which nothing more is begun.
     pub until: Option<Instant>,
     pub stop: Arc<AtomicBool>,
     /// Models that the task may ask while it scores.
     pub roles: Arc<roles::Roles>,
+    /// The model that hears for models that can't.
+    pub ears: Option<Arc<ears::Ears>>,
     /// What `run.toml` repeats this run with.
     pub repeat: Value,
 }

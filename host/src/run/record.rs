@@ -15,18 +15,32 @@ pub enum Input {
     Text,
     /// The model heard the clips.
     Audio,
+    /// The words of another model that heard the clips stood in for them.
+    Ears,
     /// The data set's own words stood in for the clips.
     Words,
     /// A notice stood in for the clips: the model could not know what was said.
     Blind,
 }
 
-/// One clip as the model heard it.
+/// One clip as a model heard it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Heard {
     pub seconds: f64,
     pub rate: u32,
     pub sha256: String,
+    /// Set when it was not the run's model that heard it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ears: Option<Retold>,
+}
+
+/// What other ears made of a clip.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Retold {
+    pub model: String,
+    /// Of the model's weights, settings and plugin, and of what it was asked.
+    pub hash: String,
+    pub words: String,
 }
 
 /// One finished sample. Field names that lm-eval has mean here what they mean there.

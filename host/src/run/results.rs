@@ -1,5 +1,6 @@
 //! `results.json` and `timing.json`, and the rows of the table. Keys that lm-eval has mean here what they mean there.
 
+use super::hearing_test::HearingTest;
 use super::statistics::Estimate;
 use super::tally::Tally;
 use crate::table::{Align, Table};
@@ -78,6 +79,8 @@ pub struct Setting<'a> {
     pub device: Option<&'a str>,
     pub precision: Option<&'a str>,
     pub seconds: f64,
+    /// None when nothing is to be heard, or nothing can be.
+    pub hearing: Option<&'a HearingTest>,
 }
 
 /// `results.json`.
@@ -130,6 +133,7 @@ pub fn results(summary: &Summary, tally: &Tally, setting: &Setting) -> Value {
             "suspect": summary.suspicions,
             "marks": summary.marks,
             "input": tally.inputs,
+            "hearing_test": setting.hearing,
             "counts": {
                 "finished": tally.finished, "answered": answered, "failed": tally.failed,
                 "no_answer": tally.no_answer, "unscored": tally.unscored,

@@ -7,8 +7,8 @@ use super::record::{Record, RecordedError};
 use super::roles::Roles;
 use super::tally::repeats_itself;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
-use plugin_api::Reply;
 use plugin_api::client::TaskClient;
+use plugin_api::{Code, Reply};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ pub fn prepare_all(
             let _ = lines.send(Line::Known(place.offset));
             continue;
         }
-        match outcome.and_then(|()| preparing.finish(&mut prepared)) {
+        match outcome.and_then(|()| preparing.inputs.settle(&mut prepared)) {
             Ok(()) => {
                 let mut waiting = prepared;
                 while let Err(SendTimeoutError::Timeout(back)) = feed.send_timeout(waiting, Duration::from_millis(50)) {
@@ -55,6 +55,8 @@ pub fn prepare_all(
                     waiting = back;
                 }
             }
+            // The ears stopped because they were asked to: unrecorded, so that the next run does it.
+            Err(error) if error.code == Code::CANCELLED => return,
             Err(error) => {
                 let mut record = prepared.record;
                 record.error = Some(RecordedError::from(&error));

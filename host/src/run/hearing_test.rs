@@ -1,0 +1,261 @@
+//! Whether a model that says it hears does so: the same prompts with silence in place of the clips must change something.
+//!
+//! It catches what no score shows: audio that is decoded, encoded and then lost on its way into the model. The first
+//! samples are asked apart from the run, briefly and greedily, and no further than to the first that changes. Where the
+//! model can score options these are compared, since a text may stay the same while the model hears well.
+
+use super::prepare::{Prepared, Preparing};
+use super::roles::Roles;
+use super::{Model, Options};
+use crate::failure::{Exit, Failure, Result};
+use plugin_api::client::ModelClient;
+use plugin_api::{Clip, Code, Error, Prompt, Reply, Sampling, Want};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// So many prompts are asked twice, at most.
+const MOST_SAMPLES: usize = 3;
+/// So many samples are looked at to find some whose clips are no silence.
+const MOST_LOOKS: usize = 20;
+const MOST_TOKENS: u32 = 32;
+/// Below this a clip is silence, for a model as well: 16 bits can't tell it from zero.
+const SILENT: f32 = 1.0 / 65536.0;
+/// What sums of float numbers may differ by from one time to the next, as a share.
+const NOISE: f64 = 1e-5;
+
+/// What the test found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// Silence changed something.
+    Heard,
+    /// Silence changed nothing.
+    Ignored,
+    /// It could not be done, or was not wanted.
+    NotTested,
+}
+
+/// The test, as `hearing.json` keeps it and `results.json` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HearingTest {
+    pub finding: Finding,
+    /// The samples that were asked twice.
+    pub samples: Vec<String>,
+    /// `option scores` or `text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl HearingTest {
+    pub fn not_tested(why: impl Into<String>) -> Self {
+        HearingTest {
+            finding: Finding::NotTested,
+            samples: Vec::new(),
+            compared: None,
+            why: Some(why.into()),
+        }
+    }
+
+    /// Why the run's numbers should not be trusted, if the audio was ignored.
+    pub fn suspicion(&self) -> Option<String> {
+        let count = self.samples.len();
+        let compared = self.compared.as_deref().unwrap_or("text");
+        (self.finding == Finding::Ignored).then(|| {
+            format!("the audio seems to be ignored: silence in its place changed no {compared} in {count} samples")
+        })
+    }
+}
+
+/// Asks the first samples of a selection with their clips and with silence. None when the run is to be stopped.
+pub fn test(
+    model: &Model,
+    preparing: &Preparing,
+    selection: &[usize],
+    options: &Options,
+) -> Result<Option<HearingTest>> {
+    let asker = Asker { model, options };
+    let mut done = HearingTest::not_tested(format!(
+        "no clip of the first {} samples is anything but silence",
+        selection.len().min(MOST_LOOKS)
+    ));
+    let mut tried = 0;
+    for index in selection.iter().take(MOST_LOOKS) {
+        let (mut prepared, outcome) = preparing.begin(*index);
+        if let Err(error) = outcome.and_then(|()| preparing.inputs.settle(&mut prepared)) {
+            // The run itself will say so of this sample.
+            done.why = Some(error.to_string());
+            continue;
+        }
+        if prepared.prompt.clips.iter().all(is_silent) {
+            continue;
+        }
+        tried += 1;
+        match asker.compare(&prepared)? {
+            Compared::Stopped => return Ok(None),
+            Compared::Failed(error) => {
+                done.why = Some(error.to_string());
+                if [Code::DIED, Code::PANIC, Code::DEADLINE, Code::MEMORY].contains(&error.code) {
+                    break;
+                }
+            }
+            Compared::Answers { what, differ } => {
+                done.samples.push(prepared.record.sample_id);
+                done.compared = Some(what.to_owned());
+                done.finding = if differ { Finding::Heard } else { Finding::Ignored };
+                done.why = None;
+            }
+        }
+        if done.finding == Finding::Heard || tried == MOST_SAMPLES {
+            break;
+        }
+    }
+    if done.finding != Finding::NotTested {
+        done.why = None;
+    }
+    Ok(Some(done))
+}
+
+fn is_silent(clip: &Clip) -> bool {
+    clip.samples().iter().all(|sample| sample.abs() < SILENT)
+}
+
+enum Compared {
+    Stopped,
+    Failed(Error),
+    Answers { what: &'static str, differ: bool },
+}
+
+struct Asker<'a> {
+    model: &'a Model,
+    options: &'a Options,
+}
+
+impl Asker<'_> {
+    fn compare(&self, prepared: &Prepared) -> Result<Compared> {
+        let card = &self.model.card;
+        let mut ways = Vec::new();
+        if card.scores_choices {
+            let options = [" yes", " no"].map(str::to_owned).to_vec();
+            ways.push(("option scores", Want::Choice { options }));
+        }
+        let sampling = Sampling::greedy(MOST_TOKENS);
+        ways.push(("text", Want::Text { sampling }));
+        let mut failed = Error::msg("the model can answer nothing");
+        for (what, want) in ways {
+            let heard = Prompt {
+                want,
+                ..prepared.prompt.clone()
+            };
+            let mut silent = heard.clone();
+            silent.clips = heard
+                .clips
+                .iter()
+                .map(|clip| Clip::new(clip.rate, vec![0.0; clip.samples().len()]))
+                .collect();
+            let both = match self.ask(heard)? {
+                Ok(heard) => self.ask(silent)?.map(|silent| (heard, silent)),
+                Err(error) => Err(error),
+            };
+            match both {
+                Ok((heard, silent)) => {
+                    let differ = differ(&heard, &silent);
+                    return Ok(Compared::Answers { what, differ });
+                }
+                Err(error) if error.code == Code::CANCELLED => return Ok(Compared::Stopped),
+                Err(error) if error.code == Code::UNSUPPORTED => failed = error,
+                Err(error) => return Ok(Compared::Failed(error)),
+            }
+        }
+        Ok(Compared::Failed(failed))
+    }
+
+    /// Asks on a thread that can be left behind. The outer failure ends the run.
+    fn ask(&self, prompt: Prompt) -> Result<plugin_api::Result<Reply>> {
+        let instance = &self.model.instances[0];
+        let (sender, answer) = channel();
+        let client: ModelClient = instance.client.clone();
+        let callbacks = Roles {
+            stop: Arc::clone(&self.options.stop),
+            ..Roles::default()
+        };
+        std::thread::spawn(move || {
+            let _ = sender.send(client.reply(&prompt, &callbacks));
+        });
+        // A worker is ended by its own watch over each call; a model of this process can't be.
+        let deadline = self.model.deadline.filter(|_| instance.control.is_none());
+        let until = deadline.map(|time| (Instant::now() + time, time));
+        loop {
+            match answer.recv_timeout(Duration::from_millis(20)) {
+                Ok(answered) => return Ok(answered),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Err(Error::msg("the call panicked"))),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let late = self.options.until.is_some_and(|until| Instant::now() >= until);
+            if late || self.options.stop.load(Ordering::Relaxed) {
+                return Ok(Err(Error::new(Code::CANCELLED, "stopped")));
+            }
+            if let Some((until, time)) = until
+                && Instant::now() >= until
+            {
+                return Err(unstoppable(&self.model.name, time));
+            }
+        }
+    }
+}
+
+/// What is said of a model of this process that hangs.
+pub fn unstoppable(model: &str, deadline: Duration) -> Failure {
+    let message = format!("model `{model}` ignored its deadline of {deadline:?} and can't be stopped");
+    let help = "give its plugin `isolation = \"process\"` in the registry: a worker can be killed";
+    Failure::new(Exit::Budget, message).help(help)
+}
+
+fn differ(one: &Reply, other: &Reply) -> bool {
+    if one.options.len() != other.options.len() || one.text != other.text || one.thinking != other.thinking {
+        return true;
+    }
+    let pairs = one.options.iter().zip(&other.options);
+    // Of two that are not numbers nothing can be said.
+    let apart = |(one, other): (f64, f64)| (one - other).abs() > NOISE * (1.0 + one.abs());
+    pairs.map(|(one, other)| (one.loglik, other.loglik)).any(apart)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugin_api::OptionScore;
+
+    fn scored(logliks: &[f64]) -> Reply {
+        let option = |loglik: &f64| OptionScore {
+            loglik: *loglik,
+            ..OptionScore::default()
+        };
+        Reply::scored(logliks.iter().map(option).collect())
+    }
+
+    #[test]
+    fn a_difference_is_more_than_noise() {
+        for (one, other, expected) in [
+            (&[-1.5, -2.0], &[-1.5, -2.0], false),
+            (&[-1.5, -2.0], &[-1.5, -2.000_000_1], false),
+            (&[-1.5, -2.0], &[-1.5, -2.001], true),
+            (&[f64::NAN, -2.0], &[f64::NAN, -2.0], false),
+        ] {
+            assert_eq!(differ(&scored(one), &scored(other)), expected, "{one:?} {other:?}");
+        }
+        assert!(differ(&Reply::text("a dog"), &Reply::text("nothing")));
+        assert!(!differ(&Reply::text("a dog"), &Reply::text("a dog")));
+    }
+
+    #[test]
+    fn silence_is_what_16_bits_call_so() {
+        assert!(is_silent(&Clip::new(16_000, vec![0.0; 9])));
+        assert!(is_silent(&Clip::new(16_000, Vec::new())));
+        assert!(!is_silent(&Clip::new(16_000, vec![0.0, 1.0 / 32768.0])));
+    }
+}

@@ -1,0 +1,166 @@
+//! What models get for clips, from outside: with ears of their own, with another's, with words, and with nothing.
+
+use crate::support::{Bench, clip_file};
+use serde_json::{Value, json};
+
+/// A bench with a folder of clips: one sound under two names, one of which the data set has words for, and another.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    let clips = bench.path("clips");
+    std::fs::create_dir(&clips).unwrap();
+    for (name, fixture) in [
+        ("1-plain.flac", "sweep.flac"),
+        ("2-said.flac", "sweep.flac"),
+        ("3-other.mp3", "falling-rate.mp3"),
+    ] {
+        std::fs::copy(clip_file(fixture), clips.join(name)).unwrap();
+    }
+    bench
+}
+
+fn results(bench: &Bench, run: &str) -> Value {
+    let text = std::fs::read(bench.directory(run).join("results.json")).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+#[test]
+fn ears_hear_each_clip_once_and_their_words_stand_in() {
+    let bench = bench();
+    let command = "run --model stuck --task clips -T folder=clips --ears scribe";
+    bench.check(
+        command,
+        0,
+        &["input: ears: what `scribe` heard stood in for the clips of 3 samples"],
+    );
+    let records = bench.records("stuck-clips");
+    let mut numbers = Vec::new();
+    for record in records.values() {
+        assert_eq!(record["input"], "ears");
+        let ears = &record["audio"][0]["ears"];
+        let words = ears["words"].as_str().unwrap();
+        assert_eq!(ears["model"], "scribe");
+        assert_eq!(ears["hash"].as_str().map(str::len), Some(64));
+        assert_eq!(record["reply"]["text"], format!("the clip: {words}"));
+        assert_eq!(record["audio"][0]["rate"], 8000);
+        numbers.push(words.split(' ').nth(2).unwrap().to_owned());
+    }
+    assert_eq!(numbers[0], numbers[1], "the same sound under two names is heard once");
+    numbers.sort();
+    assert_eq!(
+        numbers,
+        [numbers[0].as_str(), numbers[0].as_str(), numbers[2].as_str()].map(str::to_owned)
+    );
+    assert_eq!(results(&bench, "stuck-clips")["host"]["input"], json!({ "ears": 3 }));
+
+    // The same ears go on where they were; with another prompt they are others.
+    bench.check(command, 0, &["input: ears"]);
+    assert_eq!(bench.records("stuck-clips"), records);
+    let again = format!("{command} --ears-prompt Repeat --out other");
+    bench.check(&again, 0, &["input: ears"]);
+    let other = bench.directories("other");
+    assert_ne!(other, bench.directories("runs"), "the ears' prompt is part of the run");
+}
+
+#[test]
+fn ears_are_for_those_who_need_them() {
+    let bench = bench();
+    // A model that hears gets the clip, with or without ears, and it is the same run.
+    bench.check("run --model echo --task clips -T folder=clips", 0, &[]);
+    let records = bench.records("echo-clips");
+    assert!(records.values().all(|record| record["input"] == "audio"));
+    bench.check("run --model echo --task clips -T folder=clips --ears scribe", 0, &[]);
+    assert_eq!(bench.records("echo-clips"), records);
+    bench.check("run --model stuck --task count --ears scribe", 0, &[]);
+    assert!(
+        bench
+            .records("stuck-count")
+            .values()
+            .all(|record| record["input"] == "text")
+    );
+
+    bench.check(
+        "run --model stuck --task clips -T folder=clips --ears stuck",
+        3,
+        &["model `stuck` can't hear, so it can't be the ears"],
+    );
+    bench.check(
+        "run --model stuck --task count --ears-prompt Listen",
+        2,
+        &["without `--ears`"],
+    );
+    bench.check(
+        "run --model stuck --task count --ears scrib",
+        3,
+        &["did you mean `scribe`?"],
+    );
+}
+
+#[test]
+fn a_clip_that_the_ears_can_not_be_given_is_its_samples_error() {
+    let bench = bench();
+    std::fs::write(bench.path("clips/4-said.wav"), "this is no sound").unwrap();
+    bench.check(
+        "run --model stuck --task clips -T folder=clips --ears scribe --fail-on-error 1",
+        0,
+        &["1 of 4 samples failed"],
+    );
+    let failed = &bench.records("stuck-clips")[&3];
+    assert!(
+        failed["error"]["message"].as_str().unwrap().contains("4-said.wav"),
+        "{failed}"
+    );
+}
+
+#[track_caller]
+fn check_hearing(flags: &str, model: &str, finding: &str, compared: &Value, samples: usize) -> String {
+    let bench = bench();
+    let table = bench.check(
+        &format!("run --model {model} --task clips -T folder=clips {flags}"),
+        0,
+        &[],
+    );
+    let results = results(&bench, &format!("{model}-clips"));
+    let test = &results["host"]["hearing_test"];
+    assert_eq!(test["finding"], finding, "{test}");
+    assert_eq!(&test["compared"], compared, "{test}");
+    assert_eq!(test["samples"].as_array().map(Vec::len), Some(samples), "{test}");
+    table
+}
+
+#[test]
+fn a_model_that_takes_no_notice_of_silence_is_suspect() {
+    for (flags, compared) in [("", "option scores"), ("-M scores=false", "text")] {
+        let table = check_hearing(flags, "absent", "ignored", &json!(compared), 3);
+        let words = format!(
+            "suspect: absent on clips: the audio seems to be ignored: silence in its place changed no {compared} in 3 samples"
+        );
+        assert!(table.contains(&words), "{table}");
+    }
+}
+
+#[test]
+fn a_model_that_hears_is_not_suspect_and_one_change_is_enough() {
+    for (model, compared) in [("echo", "option scores"), ("echo-apart", "option scores")] {
+        let table = check_hearing("", model, "heard", &json!(compared), 1);
+        assert!(!table.contains("suspect"), "{table}");
+    }
+    let table = check_hearing("--skip-hearing-test", "absent", "not_tested", &Value::Null, 0);
+    assert!(!table.contains("suspect"), "{table}");
+}
+
+#[test]
+fn the_test_for_hearing_costs_a_run_nothing_that_is_recorded() {
+    let tested = bench();
+    let command = "run --model absent --task clips -T folder=clips";
+    tested.check(command, 0, &["suspect"]);
+    tested.check(&format!("{command} --skip-hearing-test --out plain"), 0, &[]);
+    let plain = tested.path("plain").join(&tested.directories("plain")[0]);
+    assert_eq!(tested.records("absent-clips"), tested.records_in(&plain));
+    // What was found is kept: going on asks nothing again, and says the same.
+    let found = results(&tested, "absent-clips")["host"]["hearing_test"].clone();
+    tested.check(command, 0, &["suspect"]);
+    assert_eq!(results(&tested, "absent-clips")["host"]["hearing_test"], found);
+    // A model that reads words alone has nothing to be tested.
+    tested.check("run --model stuck --task clips -T folder=clips", 0, &[]);
+    assert_eq!(results(&tested, "stuck-clips")["host"]["hearing_test"], Value::Null);
+}
