@@ -24,6 +24,19 @@ pub(crate) struct Filter {
     pub weights: Vec<f32>,
 }
 
+impl Filter {
+    /// Of the weights of all frequency bins.
+    pub fn of(all: Vec<f32>) -> Filter {
+        let first = all.iter().position(|&weight| weight > 0.0).unwrap_or(0);
+        let last = all.iter().rposition(|&weight| weight > 0.0);
+        let end = last.map_or(first, |last| last + 1);
+        Filter {
+            first,
+            weights: all[first..end].to_vec(),
+        }
+    }
+}
+
 /// Filters from 0 to half the rate, over the `bins` frequencies of a spectrum from 0 to half the rate.
 pub(crate) fn slaney(count: usize, bins: usize, rate: usize) -> Vec<Filter> {
     let top = rate as f64 / 2.0;
@@ -35,16 +48,7 @@ pub(crate) fn slaney(count: usize, bins: usize, rate: usize) -> Vec<Filter> {
             let slopes = ((frequency - low) / (middle - low)).min((high - frequency) / (high - middle));
             (slopes.max(0.0) * 2.0 / (high - low)) as f32
         };
-        let all: Vec<f32> = (0..bins).map(weight).collect();
-        let first = all.iter().position(|&weight| weight > 0.0).unwrap_or(0);
-        let end = all
-            .iter()
-            .rposition(|&weight| weight > 0.0)
-            .map_or(first, |last| last + 1);
-        Filter {
-            first,
-            weights: all[first..end].to_vec(),
-        }
+        Filter::of((0..bins).map(weight).collect())
     };
     (0..count).map(filter).collect()
 }

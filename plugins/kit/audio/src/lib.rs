@@ -13,8 +13,10 @@
 //! ```
 
 mod check;
+mod fbank;
 mod filters;
 mod log_mel;
 
 pub use check::checked;
+pub use fbank::Fbank;
 pub use log_mel::{HOP, LogMel, MelExtractor, RATE, frames};

@@ -1,6 +1,6 @@
 //! Features equal those that the reference recorded; `golden/make.py` made them.
 
-use audio::{MelExtractor, RATE};
+use audio::{Fbank, MelExtractor, RATE};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -64,4 +64,30 @@ fn a_clip_costs_what_it_is_long_and_padding_is_the_same_everywhere() {
 fn silence_is_silence() {
     let mel = MelExtractor::new(80).log_mel(&[0.0; 480], RATE);
     assert!(mel.rows(100).iter().all(|&value| value == -1.5));
+}
+
+#[test]
+fn recorded_filter_banks_are_reproduced() {
+    let (sound, bytes) = (sound(), golden("fbank.f32"));
+    let (quads, _) = bytes.as_chunks::<4>();
+    let mut recorded = quads.iter().map(|&quad| f32::from_le_bytes(quad));
+    let cases: Vec<Value> = serde_json::from_slice(&golden("fbank.json")).unwrap();
+    for case in &cases {
+        let number = |name: &str| case[name].as_u64().unwrap() as usize;
+        let (bins, samples) = (number("bins"), number("samples"));
+        let got = Fbank::new(bins).log_energies(&sound[..samples]);
+        assert_eq!(Fbank::frames(samples), number("frames"), "{case}");
+        assert_eq!(got.len(), number("frames") * bins, "{case}");
+        for frame in case["kept"].as_array().unwrap() {
+            let frame = frame.as_u64().unwrap() as usize;
+            for (bin, got) in got[frame * bins..][..bins].iter().enumerate() {
+                let expected = recorded.next().unwrap();
+                assert!(
+                    (got - expected).abs() < CLOSE,
+                    "frame {frame}, bin {bin}: {got}, expected {expected}; {case}"
+                );
+            }
+        }
+    }
+    assert_eq!(recorded.next(), None);
 }
