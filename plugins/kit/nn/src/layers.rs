@@ -69,6 +69,36 @@ impl RmsNorm {
     }
 }
 
+/// Mean taken away, division by the standard deviation, then a weight and a bias for each channel. Computed in fp32.
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    pub fn load(weights: &Weights, size: usize, eps: f64) -> Result<LayerNorm> {
+        let of = |name| Ok::<_, crate::Error>(weights.get(name, &[size])?.to_dtype(DType::F32)?);
+        Ok(LayerNorm {
+            weight: of("weight")?,
+            bias: of("bias")?,
+            eps,
+        })
+    }
+
+    /// Over the last dimension, whatever stands before it.
+    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        if x.dtype() != DType::F32 {
+            return self.forward(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype());
+        }
+        let (weight, bias, eps) = (&self.weight, &self.bias, self.eps as f32);
+        if x.track_op() || weight.track_op() {
+            return candle_nn::ops::layer_norm_slow(x, weight, bias, eps);
+        }
+        candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, eps)
+    }
+}
+
 /// How many heads an attention layer has.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {

@@ -49,7 +49,7 @@ pub use config::{read_config, within};
 pub use decoder::{Decoder, Input};
 pub use error::{Error, Result};
 pub use generate::{Defaults, Generator, Limits};
-pub use layers::{Activation, Embedding, Heads, Mlp, Qkv, RmsNorm, softcap};
+pub use layers::{Activation, Embedding, Heads, LayerNorm, Mlp, Qkv, RmsNorm, softcap};
 pub use linear::Linear;
 pub use pickle::Pickle;
 pub use rope::Rope;
