@@ -3,26 +3,28 @@
 //! Fused kernels of candle drop gradients without a word. So each layer here takes them only where nothing is to be
 //! learnt: a tensor that tracks its operations, or a weight that does, goes the longer, differentiable way.
 
-use crate::{Linear, Result, Weights};
+use crate::{Linear, Matrix, Result, Weights};
 use candle_core::{D, DType, Tensor};
 
 /// A table of token vectors.
 pub struct Embedding {
-    table: Tensor, // (vocabulary, hidden)
+    table: Matrix, // (vocabulary, hidden)
+    dtype: DType,
     name: String,
 }
 
 impl Embedding {
     pub fn load(weights: &Weights, rows: usize, hidden: usize) -> Result<Embedding> {
         Ok(Embedding {
-            table: weights.get("weight", &[rows, hidden])?,
+            table: weights.table("weight", rows, hidden)?,
+            dtype: weights.dtype(),
             name: weights.path(""),
         })
     }
 
     /// Token ids (tokens) to vectors (tokens, hidden).
     pub fn forward(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
-        self.table.index_select(ids, 0)
+        self.table.rows(ids, self.dtype)
     }
 
     /// The output layer of a model whose head is tied to this table.

@@ -4,17 +4,18 @@
 //! asks for it, so loading needs little more memory than the weights themselves.
 
 use crate::pickle::{Pickle, Tensors};
-use crate::{Error, Result};
+use crate::{Error, Matrix, Result};
+use candle_core::quantized::GgmlDType;
 use candle_core::safetensors::{Load, MmapedSafetensors};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Where a folder's weights may be, the first found counting: files, and the indices of several.
 const SINGLE: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
@@ -29,6 +30,7 @@ pub struct Weights {
     store: Arc<Store>,
     prefix: String,
     dtype: DType,
+    quant: Option<GgmlDType>,
     device: Device,
 }
 
@@ -38,6 +40,8 @@ struct Store {
     places: HashMap<String, usize>,
     loaded_bytes: AtomicU64,
     loaded_values: AtomicU64,
+    /// How many matrices were handed out stored as what.
+    matrices: Mutex<BTreeMap<&'static str, usize>>,
 }
 
 impl Weights {
@@ -79,13 +83,21 @@ impl Weights {
             places,
             loaded_bytes: AtomicU64::new(0),
             loaded_values: AtomicU64::new(0),
+            matrices: Mutex::default(),
         };
         Ok(Weights {
             store: Arc::new(store),
             prefix: String::new(),
             dtype,
+            quant: None,
             device: device.clone(),
         })
+    }
+
+    /// The same weights, their matrices quantised as they are read: one at a time, so that loading needs little more
+    /// memory than what comes of it.
+    pub fn quantised(&self, quant: Option<GgmlDType>) -> Weights {
+        Weights { quant, ..self.clone() }
     }
 
     /// The same weights, below `name`: `weights.at("model.layers.0")`.
@@ -98,6 +110,50 @@ impl Weights {
 
     /// A tensor of this shape.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let loaded = self.read(name, shape)?;
+        let values = loaded.elem_count();
+        self.note(values, values * self.dtype.size_in_bytes());
+        Ok(loaded)
+    }
+
+    /// A matrix (outputs, inputs) to multiply with, quantised if these weights are to be.
+    pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix> {
+        self.matrix_as(name, outputs, inputs, self.quant)
+    }
+
+    /// A table of token vectors (rows, hidden), which may also be the head of a model.
+    ///
+    /// Where matrices are quantised it is q8_0: coarser types cost a head more than they save.
+    pub fn table(&self, name: &str, rows: usize, hidden: usize) -> Result<Matrix> {
+        self.matrix_as(name, rows, hidden, self.quant.map(|_| GgmlDType::Q8_0))
+    }
+
+    fn matrix_as(&self, name: &str, outputs: usize, inputs: usize, quant: Option<GgmlDType>) -> Result<Matrix> {
+        let shape = [outputs, inputs];
+        let matrix = match quant {
+            None => Matrix::dense(self.read(name, &shape)?)?,
+            Some(quant) => {
+                let exact = Weights {
+                    dtype: DType::F32,
+                    device: Device::Cpu,
+                    ..self.clone()
+                };
+                Matrix::quantise(&exact.read(name, &shape)?, quant, self.dtype, &self.device)?
+            }
+        };
+        self.note(outputs * inputs, matrix.bytes());
+        if let Ok(mut matrices) = self.store.matrices.lock() {
+            *matrices.entry(matrix.stored_as()).or_default() += 1;
+        }
+        Ok(matrix)
+    }
+
+    fn note(&self, values: usize, bytes: usize) {
+        self.store.loaded_values.fetch_add(values as u64, Ordering::Relaxed);
+        self.store.loaded_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn read(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.path(name);
         let Some(&place) = self.store.places.get(&tensor) else {
             return Err(Error::MissingTensor {
@@ -126,13 +182,7 @@ impl Weights {
                 got: format!("{stored_as:?}"),
             });
         }
-        let loaded = content.read(&tensor, |view| self.convert(view)).map_err(malformed)??;
-        let values = loaded.elem_count() as u64;
-        self.store.loaded_values.fetch_add(values, Ordering::Relaxed);
-        self.store
-            .loaded_bytes
-            .fetch_add(values * self.dtype.size_in_bytes() as u64, Ordering::Relaxed);
-        Ok(loaded)
+        Ok(content.read(&tensor, |view| self.convert(view)).map_err(malformed)??)
     }
 
     fn convert(&self, view: &TensorView) -> candle_core::Result<Tensor> {
@@ -180,6 +230,27 @@ impl Weights {
     /// Bytes of all tensors handed out so far, by any clone of these weights.
     pub fn loaded_bytes(&self) -> u64 {
         self.store.loaded_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What the matrices handed out so far are stored as, in words: `q4_k`, or `q4_k (of 197 matrices 1 q8_0)`.
+    pub fn precision(&self) -> String {
+        let counts = self
+            .store
+            .matrices
+            .lock()
+            .map(|counts| counts.clone())
+            .unwrap_or_default();
+        let all: usize = counts.values().sum();
+        let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+        counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        match counts.split_first() {
+            None => crate::precision::dense_name(self.dtype).to_owned(),
+            Some(((most, _), [])) => (*most).to_owned(),
+            Some(((most, _), others)) => {
+                let others: Vec<String> = others.iter().map(|(name, count)| format!("{count} {name}")).collect();
+                format!("{most} (of {all} matrices {})", others.join(", "))
+            }
+        }
     }
 
     /// How many values those tensors have: the model's parameters, once it is loaded.

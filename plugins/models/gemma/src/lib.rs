@@ -8,9 +8,9 @@
 pub mod architecture; // the layers, in the order a token meets them
 pub mod config; // config.json as published
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 use config::Config;
-use nn::{Defaults, Generator, Limits, Weights};
+use nn::{Defaults, Generator, Limits, Precision, Weights};
 use plugin_api::{
     Call, Jobs, Lesson, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Settings,
     export_plugin, register_model,
@@ -21,6 +21,7 @@ use text::Chat;
 register_model!("gemma", "Gemma 3 text models, and the text towers of its multimodal ones", Gemma::load, {
     weights: weights required, "folder or hub id of a Gemma 3 checkpoint";
     dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
+    quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
     max_batch: integer = 8, "answers worked on at a time";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
@@ -40,8 +41,7 @@ impl Gemma {
             step_tokens: settings.or("step_tokens", 1024)?,
             max_tokens: settings.or("max_tokens", 1024)?,
         };
-        let bf16 = settings.or("dtype", "auto".to_owned())? == "bf16";
-        let dtype = if bf16 { DType::BF16 } else { DType::F32 };
+        let precision = Precision::from_settings(settings)?;
 
         let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
         // The text models share their tokenizer with the multimodal ones, whose table has a row for pictures besides.
@@ -49,7 +49,8 @@ impl Gemma {
             .and_then(|chat| chat.with_rows(config.vocab_size))
             .map_err(text::Error::told)?;
         let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
-        let weights = Weights::open(&folder, dtype, &Device::Cpu).map_err(nn::Error::told)?;
+        let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
+        let weights = weights.quantised(precision.quant);
         let decoder = architecture::Decoder::load(&config, &weights).map_err(nn::Error::told)?;
 
         let card = ModelCard {
@@ -57,7 +58,7 @@ impl Gemma {
             thinks: chat.thinks(),
             batch: limits.rows as u32,
             parameters: Some(weights.loaded_values()),
-            precision: Some(if bf16 { "bf16" } else { "fp32" }.to_owned()),
+            precision: Some(weights.precision()),
             device: Some("cpu".to_owned()),
             ..ModelCard::text("gemma").with_choices()
         };

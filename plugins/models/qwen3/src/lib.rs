@@ -4,9 +4,9 @@
 //! RoPE, Qwen2 has biases on the projections in front of attention, Llama has neither. So they share a plugin, too:
 //! three would be the same layers three times. `golden/make.py` names the transformers version that the recorded logits come from.
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 use nn::llama::{Config, Decoder};
-use nn::{Defaults, Generator, Limits, Weights};
+use nn::{Defaults, Generator, Limits, Precision, Weights};
 use plugin_api::{
     Call, Jobs, Lesson, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Settings,
     export_plugin, register_model,
@@ -17,6 +17,7 @@ use text::Chat;
 register_model!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's architecture", Qwen3::load, {
     weights: weights required, "folder or hub id of a checkpoint: Qwen3, Qwen2, Qwen2.5 or Llama's architecture";
     dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
+    quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
     max_batch: integer = 8, "answers worked on at a time";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
@@ -37,8 +38,7 @@ impl Qwen3 {
             step_tokens: settings.or("step_tokens", 1024)?,
             max_tokens: settings.or("max_tokens", 1024)?,
         };
-        let bf16 = settings.or("dtype", "auto".to_owned())? == "bf16";
-        let dtype = if bf16 { DType::BF16 } else { DType::F32 };
+        let precision = Precision::from_settings(settings)?;
 
         let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
         let chat = Chat::from_folder(&folder)
@@ -48,7 +48,8 @@ impl Qwen3 {
             .check_rows(config.vocab_size)
             .map_err(text::Error::told)?;
         let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
-        let weights = Weights::open(&folder, dtype, &Device::Cpu).map_err(nn::Error::told)?;
+        let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
+        let weights = weights.quantised(precision.quant);
         let decoder = Decoder::load(&config, &weights).map_err(nn::Error::told)?;
 
         let card = ModelCard {
@@ -56,7 +57,7 @@ impl Qwen3 {
             thinks: chat.thinks(),
             batch: limits.rows as u32,
             parameters: Some(weights.loaded_values()),
-            precision: Some(if bf16 { "bf16" } else { "fp32" }.to_owned()),
+            precision: Some(weights.precision()),
             device: Some("cpu".to_owned()),
             ..ModelCard::text("qwen3").with_choices()
         };

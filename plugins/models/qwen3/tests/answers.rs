@@ -432,3 +432,20 @@ fn bf16_is_close_to_fp32() {
         assert_ne!(wide.loglik, narrow.loglik);
     }
 }
+
+#[test]
+fn quantised_is_close_to_fp32_and_says_what_it_is() {
+    let prompt = Prompt::plain("The Moon orbits").choose([" the Earth", " a rock"]);
+    let exact = model(json!({})).reply(&prompt, &Silent).unwrap().options;
+    // The blocks of q4_k and q6_k are longer than this checkpoint's rows: they are stored more exactly.
+    for quant in ["q8_0", "q6_k", "q4_k"] {
+        let model = model(json!({ "quant": quant }));
+        assert_eq!(model.card().unwrap().precision.as_deref(), Some("q8_0"));
+        for (wide, narrow) in exact.iter().zip(model.reply(&prompt, &Silent).unwrap().options) {
+            assert!((wide.loglik - narrow.loglik).abs() < 0.5, "{wide:?} {narrow:?}");
+            assert_ne!(wide.loglik, narrow.loglik);
+        }
+    }
+    let error = open(&golden("tied"), json!({ "quant": "q3" })).map(drop).unwrap_err();
+    assert!(error.message.contains("`q3`"), "{error}");
+}

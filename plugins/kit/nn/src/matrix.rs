@@ -1,0 +1,244 @@
+//! A matrix of weights: what it is stored as, and its product.
+//!
+//! Layers hold a [`Matrix`] and never ask what it is. A quantised one is multiplied as it is stored, and on a training
+//! path the same product has a gradient: candle's own quantised product drops it without a word.
+
+use crate::kernel;
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Values that one task quantises, about; a whole number of rows.
+const TASK: usize = 1 << 18;
+
+/// Weights (out, in), as checkpoints have them. Copies share them.
+#[derive(Clone)]
+pub struct Matrix {
+    form: Form,
+}
+
+#[derive(Clone)]
+enum Form {
+    Dense(Tensor),
+    Quantised(Arc<QTensor>),
+}
+
+impl Matrix {
+    /// Values as they are.
+    pub fn dense(weight: Tensor) -> Result<Matrix> {
+        weight.dims2()?;
+        Ok(Matrix {
+            form: Form::Dense(weight),
+        })
+    }
+
+    /// Blocks as a file has them.
+    pub fn quantised(blocks: QTensor) -> Result<Matrix> {
+        blocks.shape().dims2()?;
+        // Files also say of plain types that they are quantised.
+        let form = match blocks.dtype() {
+            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => Form::Dense(blocks.dequantize(&blocks.device())?),
+            _ => Form::Quantised(Arc::new(blocks)),
+        };
+        Ok(Matrix { form })
+    }
+
+    /// Values in main memory, quantised to blocks of this type on `device`.
+    ///
+    /// Rows whose length is no multiple of the type's block are stored as q8_0, whose blocks are the smallest, and as
+    /// plain values of the type `otherwise` where even those don't fit.
+    pub fn quantise(weight: &Tensor, wanted: GgmlDType, otherwise: DType, device: &Device) -> Result<Matrix> {
+        let (outputs, inputs) = weight.dims2()?;
+        let fits = |dtype: &GgmlDType| inputs.is_multiple_of(dtype.block_size());
+        let Some(dtype) = [wanted, GgmlDType::Q8_0].into_iter().find(fits) else {
+            return Matrix::dense(weight.to_device(device)?.to_dtype(otherwise)?);
+        };
+        let rows = (TASK / inputs.max(1)).max(1);
+        let blocks: Vec<Vec<u8>> = (0..outputs)
+            .into_par_iter()
+            .step_by(rows)
+            .map(|start| {
+                let part = weight.narrow(0, start, rows.min(outputs - start))?;
+                Ok(QTensor::quantize(&part.contiguous()?, dtype)?.data()?.into_owned())
+            })
+            .collect::<Result<_>>()?;
+        let storage = QStorage::from_data(Cow::Owned(blocks.concat()), device, dtype)?;
+        Matrix::quantised(QTensor::new(storage, (outputs, inputs))?)
+    }
+
+    /// Outputs and inputs.
+    pub fn dims(&self) -> (usize, usize) {
+        let shape = match &self.form {
+            Form::Dense(weight) => weight.shape(),
+            Form::Quantised(blocks) => blocks.shape(),
+        };
+        shape.dims2().unwrap_or_default() // two dimensions are what every way here asks for
+    }
+
+    /// `x W^T`: (…, in) to (…, out).
+    pub fn product(&self, x: &Tensor) -> Result<Tensor> {
+        let (outputs, inputs) = self.dims();
+        let mut dims = x.dims().to_vec();
+        let rows = x.elem_count() / inputs.max(1);
+        let x = x.reshape((rows, inputs))?;
+        let y = match &self.form {
+            Form::Dense(weight) if kernel::suits(&x, weight, rows) => kernel::few_rows(&x, weight)?,
+            Form::Dense(weight) => x.matmul(&weight.t()?)?,
+            Form::Quantised(blocks) => x.contiguous()?.apply_op1(Product(blocks.clone()))?,
+        };
+        if let Some(last) = dims.last_mut() {
+            *last = outputs;
+        }
+        y.reshape(dims)
+    }
+
+    /// The rows of these numbers, as they are looked up in a table of tokens, in the given type.
+    pub fn rows(&self, ids: &Tensor, dtype: DType) -> Result<Tensor> {
+        match &self.form {
+            Form::Dense(weight) => weight.index_select(ids, 0)?.to_dtype(dtype),
+            Form::Quantised(blocks) => blocks.embedding(ids)?.to_dtype(dtype),
+        }
+    }
+
+    /// All values as a tensor (out, in): a copy, unless they are stored so.
+    pub fn values(&self) -> Result<Tensor> {
+        match &self.form {
+            Form::Dense(weight) => Ok(weight.clone()),
+            Form::Quantised(blocks) => blocks.dequantize(&blocks.device()),
+        }
+    }
+
+    /// What the values are stored as, in the words of settings.
+    pub fn stored_as(&self) -> &'static str {
+        match &self.form {
+            Form::Dense(weight) => crate::precision::dense_name(weight.dtype()),
+            Form::Quantised(blocks) => crate::precision::block_name(blocks.dtype()),
+        }
+    }
+
+    /// The memory that the values take.
+    pub fn bytes(&self) -> usize {
+        match &self.form {
+            Form::Dense(weight) => weight.elem_count() * weight.dtype().size_in_bytes(),
+            Form::Quantised(blocks) => blocks.storage_size_in_bytes(),
+        }
+    }
+}
+
+/// candle's product with quantised weights, with the gradient that it lacks.
+struct Product(Arc<QTensor>);
+
+impl CustomOp1 for Product {
+    fn name(&self) -> &'static str {
+        "quantised-product"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.0.cpu_fwd(x, layout)
+    }
+
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.0.cuda_fwd(x, layout)
+    }
+
+    /// Through the weights as they are stored; they themselves are not learnt.
+    fn bwd(&self, x: &Tensor, _y: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let weight = self.0.dequantize(x.device())?.to_dtype(gradient.dtype())?;
+        Ok(Some(gradient.matmul(&weight)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Var;
+
+    fn quantised(weight: &Tensor, dtype: GgmlDType) -> Matrix {
+        Matrix::quantise(weight, dtype, DType::F32, &Device::Cpu).unwrap()
+    }
+
+    fn random(shape: (usize, usize)) -> Tensor {
+        Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()
+    }
+
+    fn off(a: &Tensor, b: &Tensor) -> f32 {
+        let square = |t: &Tensor| t.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
+        (square(&(a - b).unwrap()) / square(b)).sqrt()
+    }
+
+    /// Weights and products against fp32, as shares of what is there; both are root mean squares.
+    #[track_caller]
+    fn check(dtype: GgmlDType, inputs: usize, stored_as: &str, weights: f32, products: f32) {
+        let weight = random((130, inputs));
+        let matrix = quantised(&weight, dtype);
+        assert_eq!(matrix.stored_as(), stored_as);
+        assert_eq!(matrix.dims(), (130, inputs));
+        let apart = off(&matrix.values().unwrap(), &weight);
+        assert!(apart <= weights, "{dtype:?} {inputs}: weights are off by {apart}");
+        for rows in [1, 3, 70] {
+            let x = random((rows, inputs));
+            let exact = x.matmul(&weight.t().unwrap()).unwrap();
+            let got = matrix.product(&x).unwrap();
+            assert_eq!(got.dims(), [rows, 130]);
+            let apart = off(&got, &exact);
+            assert!(apart <= products, "{dtype:?} {rows} x {inputs}: off by {apart}");
+        }
+    }
+
+    #[test]
+    fn products_are_close_to_fp32_by_a_bound() {
+        check(GgmlDType::Q8_0, 512, "q8_0", 0.006, 0.01);
+        check(GgmlDType::Q6K, 512, "q6_k", 0.02, 0.03);
+        check(GgmlDType::Q4K, 512, "q4_k", 0.09, 0.1);
+        check(GgmlDType::Q5K, 256, "q5_k", 0.05, 0.06);
+    }
+
+    #[test]
+    fn rows_that_blocks_do_not_divide_are_stored_more_exactly() {
+        check(GgmlDType::Q4K, 96, "q8_0", 0.006, 0.01);
+        check(GgmlDType::Q4K, 40, "fp32", 0.0, 1e-6);
+        check(GgmlDType::Q8_0, 31, "fp32", 0.0, 1e-6);
+    }
+
+    #[test]
+    fn any_number_of_dimensions_stands_before_the_last() {
+        let matrix = quantised(&random((5, 64)), GgmlDType::Q8_0);
+        let x = random((6, 64));
+        let flat = matrix.product(&x).unwrap().flatten_all().unwrap();
+        let cube = matrix.product(&x.reshape((2, 3, 64)).unwrap()).unwrap();
+        assert_eq!(cube.dims(), [2, 3, 5]);
+        assert_eq!(
+            cube.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+            flat.to_vec1::<f32>().unwrap()
+        );
+    }
+
+    #[test]
+    fn looking_up_rows_is_the_values_own() {
+        let ids = Tensor::new(&[3u32, 0, 3], &Device::Cpu).unwrap();
+        for matrix in [
+            quantised(&random((5, 64)), GgmlDType::Q8_0),
+            Matrix::dense(random((5, 64))).unwrap(),
+        ] {
+            let expected = matrix.values().unwrap().index_select(&ids, 0).unwrap();
+            let got = matrix.rows(&ids, DType::F32).unwrap();
+            assert_eq!(got.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_gradient_goes_through_quantised_weights() {
+        for dtype in [GgmlDType::Q8_0, GgmlDType::Q4K] {
+            let matrix = quantised(&random((24, 256)), dtype);
+            let x = Var::from_tensor(&random((3, 256))).unwrap();
+            let pull = random((3, 24));
+            let loss = |y: Tensor| (y * &pull).unwrap().sum_all().unwrap();
+            let gradient = |y: Tensor| loss(y).backward().unwrap().get(&x).unwrap().clone();
+            let got = gradient(matrix.product(&x).unwrap());
+            let expected = gradient(x.matmul(&matrix.values().unwrap().t().unwrap()).unwrap());
+            assert!(off(&got, &expected) < 1e-5);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What weights are stored as and computed in, by the names that settings have for it.
+
+use candle_core::DType;
+use candle_core::quantized::GgmlDType;
+use plugin_api::{Code, Error, Result, Settings};
+
+/// The settings `dtype` and `quant` of a model, settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Precision {
+    /// The type of everything that is not quantised.
+    pub dtype: DType,
+    /// What the matrices of linear layers are stored as instead. Norms stay as they are, and a table of tokens, whose
+    /// rows are also a tied head's, is q8_0: the last layer is the one that feels coarse weights most.
+    pub quant: Option<GgmlDType>,
+}
+
+const QUANTS: [(&str, GgmlDType); 3] = [
+    ("q8_0", GgmlDType::Q8_0),
+    ("q6_k", GgmlDType::Q6K),
+    ("q4_k", GgmlDType::Q4K),
+];
+
+impl Precision {
+    pub fn from_settings(settings: &Settings) -> Result<Precision> {
+        let named = |name: &str, default: &str| settings.or(name, default.to_owned());
+        let dtype = match named("dtype", "auto")?.as_str() {
+            "bf16" => DType::BF16,
+            _ => DType::F32,
+        };
+        let quant = match named("quant", "none")?.as_str() {
+            "none" => None,
+            name => match QUANTS.iter().find(|(known, _)| *known == name) {
+                Some(&(_, quant)) => Some(quant),
+                None => {
+                    let known = QUANTS.map(|(known, _)| known).join(", ");
+                    let message = format!("setting `quant` is `{name}`, expected none, {known}");
+                    return Err(Error::new(Code::SETTINGS, message));
+                }
+            },
+        };
+        Ok(Precision { dtype, quant })
+    }
+}
+
+/// The word that settings and cards have for a type.
+pub(crate) fn dense_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F32 => "fp32",
+        DType::F16 => "fp16",
+        other => other.as_str(),
+    }
+}
+
+pub(crate) fn block_name(dtype: GgmlDType) -> &'static str {
+    match dtype {
+        GgmlDType::F32 => "fp32",
+        GgmlDType::F16 => "fp16",
+        GgmlDType::BF16 => "bf16",
+        GgmlDType::Q4_0 => "q4_0",
+        GgmlDType::Q4_1 => "q4_1",
+        GgmlDType::Q5_0 => "q5_0",
+        GgmlDType::Q5_1 => "q5_1",
+        GgmlDType::Q8_0 => "q8_0",
+        GgmlDType::Q8_1 => "q8_1",
+        GgmlDType::Q2K => "q2_k",
+        GgmlDType::Q3K => "q3_k",
+        GgmlDType::Q4K => "q4_k",
+        GgmlDType::Q5K => "q5_k",
+        GgmlDType::Q6K => "q6_k",
+        GgmlDType::Q8K => "q8_k",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settle(dtype: &str, quant: &str) -> Result<Precision> {
+        let settings = serde_json::json!({ "dtype": dtype, "quant": quant });
+        Precision::from_settings(&serde_json::from_value(settings).unwrap())
+    }
+
+    #[track_caller]
+    fn check(dtype: &str, quant: &str, expected: (DType, Option<GgmlDType>)) {
+        let precision = settle(dtype, quant).unwrap();
+        assert_eq!((precision.dtype, precision.quant), expected);
+    }
+
+    #[test]
+    fn settings_name_both_types() {
+        check("auto", "none", (DType::F32, None));
+        check("fp32", "q4_k", (DType::F32, Some(GgmlDType::Q4K)));
+        check("bf16", "q8_0", (DType::BF16, Some(GgmlDType::Q8_0)));
+        check("auto", "q6_k", (DType::F32, Some(GgmlDType::Q6K)));
+        let message = settle("auto", "q3").unwrap_err().message;
+        assert_eq!(message, "setting `quant` is `q3`, expected none, q8_0, q6_k, q4_k");
+    }
+}
