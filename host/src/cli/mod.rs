@@ -1,5 +1,6 @@
 //! The command line: what can be said, and which part of the program does it.
 
+mod answers;
 mod bench;
 mod config;
 mod doctor;
@@ -64,7 +65,7 @@ pub struct Common {
 enum Command {
     /// Run models on tasks
     Run(Box<run::RunArgs>),
-    /// Judge a finished run, without its model
+    /// Judge a finished run without its model, or score a file of answers
     Score(score::ScoreArgs),
     /// List models, tasks, judges or runs
     Ls(ls::LsArgs),

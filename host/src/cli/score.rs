@@ -1,5 +1,6 @@
-//! `host score`: rules on a finished run, without its model.
+//! `host score`: rules on a finished run, without its model; with `--task`, on answers that any tool produced.
 
+use super::answers::AnswerArgs;
 use super::{Common, Flags, names, note, print, stop_on_signals};
 use crate::failure::{Exit, Failure, Result};
 use crate::run::directory::{RunDirectory, for_each_place, read_if_there};
@@ -8,18 +9,19 @@ use crate::run::verdicts::{Judged, Judging};
 use plugin_api::{Kind, Metric};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
   host score runs/qwen3-arc-1a2b3c4d --judge rules
-  host score runs/qwen3-arc-1a2b3c4d --judge rules -J rule=number -J tolerance=0.01")]
+  host score runs/qwen3-arc-1a2b3c4d --judge rules -J rule=number -J tolerance=0.01
+  host score --task finqa --predictions preds.json --gold test.json --json --rows")]
 pub struct ScoreArgs {
     /// A run directory
-    #[arg(value_name = "RUN")]
-    run: PathBuf,
+    #[arg(value_name = "RUN", required_unless_present = "task")]
+    run: Option<PathBuf>,
     /// Judges, separated by commas
-    #[arg(long, short = 'j', value_name = "NAMES", required = true)]
+    #[arg(long, short = 'j', value_name = "NAMES", required_unless_present = "task")]
     judge: Vec<String>,
     /// A model that judges may ask: the role they ask for, and the model that plays it
     #[arg(long, value_name = "ROLE=MODEL")]
@@ -27,19 +29,28 @@ pub struct ScoreArgs {
     /// A setting of the judges
     #[arg(short = 'J', value_name = "KEY=VALUE")]
     judge_settings: Vec<String>,
+    #[command(flatten)]
+    answers: AnswerArgs,
 }
 
 pub fn score(args: ScoreArgs, common: &Common) -> Result<Exit> {
+    match &args.run {
+        Some(run) if !args.answers.given() => score_run(run, &args, common),
+        _ => args.answers.score(common),
+    }
+}
+
+fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
     let stop = stop_on_signals();
     common.with_catalog(false, &stop, |catalog| {
-        if !args.run.join("samples.jsonl").exists() {
+        if !folder.join("samples.jsonl").exists() {
             let failure = Failure::missing(format!(
                 "`{}` is no run directory: it has no samples.jsonl",
-                args.run.display()
+                folder.display()
             ));
             return Err(failure.help("`host ls runs` lists those that there are"));
         }
-        let run = RunDirectory::open(&args.run, false)?;
+        let run = RunDirectory::open(folder, false)?;
         // Repairs a torn last line, and refuses a file with a broken one.
         run.known()?;
         let mut places: BTreeMap<u64, u64> = BTreeMap::new();
@@ -47,7 +58,7 @@ pub fn score(args: ScoreArgs, common: &Common) -> Result<Exit> {
             places.insert(doc_id, offset);
         })?;
         let places: Vec<u64> = places.into_values().collect();
-        let results = read_if_there(&args.run.join("results.json")).and_then(|text| serde_json::from_str(&text).ok());
+        let results = read_if_there(&folder.join("results.json")).and_then(|text| serde_json::from_str(&text).ok());
         let mut results: Value = results.unwrap_or_else(|| json!({}));
         let mut summary = summary_of(&results);
         let flags = Flags::parse("-J", &args.judge_settings)?;
@@ -85,7 +96,7 @@ pub fn score(args: ScoreArgs, common: &Common) -> Result<Exit> {
             false => print(&results::table(&[summary], 0)),
         }
         if !common.quiet && common.shows_progress() {
-            note(&format!("verdicts: {}", args.run.join("verdicts.jsonl").display()));
+            note(&format!("verdicts: {}", folder.join("verdicts.jsonl").display()));
         }
         Ok(Exit::Ok)
     })

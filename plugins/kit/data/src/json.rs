@@ -2,6 +2,7 @@
 
 use crate::bytes::{MOST_TEXT, read_text};
 use crate::lines::{Lines, json_reason};
+use crate::python;
 use crate::row::{Place, Row, short};
 use crate::rows::Source;
 use plugin_api::{Code, Error, Result};
@@ -26,7 +27,7 @@ pub(crate) fn open(path: &Path, packed: bool) -> Result<Box<dyn Source>> {
         let message = format!("`{}` is no JSON: {}", path.display(), json_reason(&why, false));
         Error::new(Code::DATA, message)
     };
-    let items = match serde_json::from_slice(&text) {
+    let items = match python::parse(&text) {
         Ok(Value::Array(items)) => items,
         Ok(Value::Object(fields)) if !fields.is_empty() && fields.values().all(Value::is_object) => named(fields),
         Ok(Value::Object(fields)) => list_in(fields, path)?,
@@ -59,7 +60,7 @@ fn named(fields: Map<String, Value>) -> Vec<Value> {
 
 fn first_line_is_a_row(text: &[u8]) -> bool {
     let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    line.len() < text.len() && serde_json::from_slice::<Map<String, Value>>(line).is_ok()
+    line.len() < text.len() && python::parse(line).is_ok_and(|row| row.is_object())
 }
 
 fn list_in(mut fields: Map<String, Value>, path: &Path) -> Result<Vec<Value>> {

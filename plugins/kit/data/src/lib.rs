@@ -18,16 +18,19 @@
 //! ```
 
 mod beside;
+mod by_id;
 mod bytes;
 mod find;
 mod json;
 mod lines;
 mod parquet;
+mod python;
 mod row;
 mod rows;
 mod table;
 
 pub use beside::{beside, sound_beside};
+pub use by_id::by_id;
 pub use find::{Part, find};
 pub use row::{Place, Row};
 pub use rows::{Format, Rows};

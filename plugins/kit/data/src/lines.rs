@@ -1,6 +1,7 @@
 //! JSON lines: one row a line, found again by where it begins, so that only the asked-for line is decoded.
 
 use crate::bytes::{BYTE_ORDER_MARK, LONGEST_LINE, MOST_TEXT, open, read_text, utf8};
+use crate::python;
 use crate::row::{Place, Row};
 use crate::rows::Source;
 use plugin_api::{Code, Context, Error, Result};
@@ -84,7 +85,7 @@ impl Source for Lines {
 
 fn decode(bytes: &[u8], place: Place) -> Result<Row> {
     let text = utf8(bytes, &place)?;
-    match serde_json::from_str(text) {
+    match python::parse(text.as_bytes()) {
         Ok(value) => Ok(Row::new(value, place)),
         Err(why) => Err(place.broken(format!("is no JSON: {}", json_reason(&why, true)))),
     }

@@ -13,6 +13,7 @@
 //! digits, because the prompt asks for a letter. The right answer is looked up among the row's labels, never assumed.
 
 mod choose; // which rows, from which file
+mod files; // log-likelihoods as harnesses keep them
 mod prompt; // what is asked, with worked examples before it
 mod question; // one row as published
 mod scoring; // what a reply is worth
@@ -20,7 +21,8 @@ mod scoring; // what a reply is worth
 use choose::{Split, Subset};
 use data::{Place, Row, Rows};
 use plugin_api::{
-    Lesson, Message, Prompt, Reply, Result, Sample, Score, Settings, Task, TaskCard, Turn, export_plugin, register_task,
+    Lesson, Message, Prompt, Reply, Result, Sample, Score, Settings, Task, TaskCard, Turn, export_plugin,
+    register_files, register_task,
 };
 use prompt::{Asking, Shots};
 use question::Question;
@@ -38,6 +40,7 @@ register_task!("arc", "ARC-Easy and ARC-Challenge: school science, three to five
     thinking: flag = false, "lets the model reason first, in mode generate";
     max_tokens: integer, "the longest answer in mode generate; when it is not given 256, with thinking 8192";
 });
+register_files!("arc", "log-likelihoods of options", |_settings| Ok(files::Likelihoods));
 export_plugin!();
 
 /// The way in which an answer is had of a model.

@@ -10,18 +10,41 @@ pub(crate) fn letter(question: &Question, reply: &Reply) -> Result<Score> {
     Ok(graded(question, argmax(&likelihoods)))
 }
 
-/// The likeliest option text wins, by three accounts: as it is, by character and by byte of the text.
+/// The metric that only option texts have, and not letters.
+pub(crate) const ACC_NORM: &str = "acc_norm";
+
+/// Whether the likeliest option text is the right one, by three accounts: as it is, by character and by byte of the text.
+/// The first among equals wins, and NaN is the largest of all.
+pub(crate) struct Ranks {
+    chosen: Option<usize>,
+    pub acc: f64,
+    pub acc_norm: f64,
+    acc_bytes: f64,
+}
+
+impl Ranks {
+    pub fn of(question: &Question, likelihoods: &[f64]) -> Ranks {
+        let right = |chosen: Option<usize>| f64::from(u8::from(chosen == Some(question.right)));
+        let by = |length: fn(&str) -> usize| {
+            let shares = likelihoods.iter().zip(&question.options);
+            let shares: Vec<f64> = shares.map(|(sum, option)| sum / length(option) as f64).collect();
+            right(argmax(&shares))
+        };
+        let chosen = argmax(likelihoods);
+        Ranks {
+            chosen,
+            acc: right(chosen),
+            acc_norm: by(|option| option.chars().count()),
+            acc_bytes: by(str::len),
+        }
+    }
+}
+
 pub(crate) fn loglikelihood(question: &Question, reply: &Reply) -> Result<Score> {
-    let likelihoods = likelihoods(question, reply)?;
-    let by = |length: fn(&str) -> usize| {
-        let shares = likelihoods.iter().zip(&question.options);
-        let shares: Vec<f64> = shares.map(|(sum, option)| sum / length(option) as f64).collect();
-        f64::from(u8::from(argmax(&shares) == Some(question.right)))
-    };
-    let score = graded(question, argmax(&likelihoods));
-    Ok(score
-        .and("acc_norm", by(|option| option.chars().count()))
-        .and("acc_bytes", by(str::len)))
+    let ranks = Ranks::of(question, &likelihoods(question, reply)?);
+    Ok(graded(question, ranks.chosen)
+        .and(ACC_NORM, ranks.acc_norm)
+        .and("acc_bytes", ranks.acc_bytes))
 }
 
 /// The letter that the reply settles on, or the option that it spells out.

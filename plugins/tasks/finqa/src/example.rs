@@ -55,18 +55,30 @@ impl Spot {
 
 impl Example {
     pub fn read(row: &Row) -> Result<Example> {
-        let at = |name: &str| match row.at("qa") {
-            Some(_) => format!("qa.{name}"),
-            None => name.to_owned(),
-        };
+        let mut example = Example::read_core(row)?;
+        let at = |name: &str| path_of(row, name);
         let lines = |path: &str| -> Result<Option<Vec<String>>> {
             let found = row.at(path).map(|_| row.words(path)).transpose()?;
             Ok(found.map(|lines| lines.into_iter().map(Into::into).collect()))
         };
-        let texts = match (lines("pre_text")?, lines("post_text")?) {
+        example.texts = match (lines("pre_text")?, lines("post_text")?) {
             (None, None) => None,
             (before, after) => Some((before.unwrap_or_default(), after.unwrap_or_default())),
         };
+        row.text(&at("question"))?.clone_into(&mut example.question);
+        for (path, text) in [("id".to_owned(), &example.id), (at("question"), &example.question)] {
+            if text.trim().is_empty() {
+                return Err(row.wrong(&path, "is empty"));
+            }
+        }
+        example.gold = first(row, &[at("gold_inds"), at("gold_evidence")], &example)?;
+        example.retrieved = first(row, &[at("model_input"), "retrieved_facts".to_owned()], &example)?;
+        Ok(example)
+    }
+
+    /// What a prediction is scored against: the table, the program and what it comes to.
+    pub fn read_core(row: &Row) -> Result<Example> {
+        let at = |name: &str| path_of(row, name);
         let rows = 0..row.list("table")?.len();
         let table: Result<Vec<Vec<String>>> = rows
             .map(|index| {
@@ -74,10 +86,10 @@ impl Example {
                 Ok(cells.into_iter().map(Into::into).collect())
             })
             .collect();
-        let mut example = Example {
+        Ok(Example {
             id: row.word("id")?.into_owned(),
-            question: row.text(&at("question"))?.to_owned(),
-            texts,
+            question: String::new(),
+            texts: None,
             table: table?,
             program: program(row, &at("program"), &at("program_re"))?,
             result: result(row, &[at("exe_ans"), at("final_result")])?,
@@ -88,15 +100,7 @@ impl Example {
             }),
             gold: None,
             retrieved: None,
-        };
-        for (path, text) in [("id".to_owned(), &example.id), (at("question"), &example.question)] {
-            if text.trim().is_empty() {
-                return Err(row.wrong(&path, "is empty"));
-            }
-        }
-        example.gold = first(row, &[at("gold_inds"), at("gold_evidence")], &example)?;
-        example.retrieved = first(row, &[at("model_input"), "retrieved_facts".to_owned()], &example)?;
-        Ok(example)
+        })
     }
 
     /// The gold program's tokens.
@@ -113,6 +117,14 @@ impl Example {
     fn spot_of(&self, words: &str) -> Option<Spot> {
         let sentence = self.sentences().position(|sentence| sentence == words);
         sentence.map(Spot::Sentence)
+    }
+}
+
+/// Where a field lies: within `qa` or beside it.
+fn path_of(row: &Row, name: &str) -> String {
+    match row.at("qa") {
+        Some(_) => format!("qa.{name}"),
+        None => name.to_owned(),
     }
 }
 

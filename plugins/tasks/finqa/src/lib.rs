@@ -25,6 +25,7 @@
 mod choose; // which rows, from which file
 mod context; // what of a page is shown
 mod example; // one row as published
+mod files; // prediction files
 pub mod official; // the official scorer
 mod prompt; // what is asked
 mod reading; // programs and values out of free text
@@ -35,7 +36,7 @@ use data::{Place, Row, Rows};
 use example::{Example, Spot};
 use plugin_api::{
     Code, Error, Lesson, Message, Prompt, Reply, Result, Sample, Score, Settings, Task, TaskCard, Turn, export_plugin,
-    register_task,
+    register_files, register_task,
 };
 use prompt::Target;
 use serde_json::json;
@@ -54,6 +55,9 @@ register_task!("finqa", "FinQA: programs, numbers or answers from a page of a fi
     thinking: flag = false, "lets the model reason first";
     max_tokens: integer, "the longest answer; when it is not given 256, with thinking 8192";
 });
+register_files!("finqa", "the authors' prediction files", |_settings| Ok(
+    files::Predictions
+));
 export_plugin!();
 
 struct FinQa {

@@ -43,20 +43,25 @@ fn program(example: &Example, reply: &Reply) -> Score {
     let predicted = predicted.unwrap_or_else(|| vec![END.to_owned()]);
     let verdict = verdict(&predicted, &gold, &example.table, result);
     let lenient = !verdict.invalid && agrees(&verdict.value, example);
-    let value = match &verdict.value {
-        Value::Number(number) if number.is_finite() => json!(number),
-        other => json!(shown(other)),
-    };
     let right = [verdict.execution_correct, verdict.program_correct, lenient];
     let score = graded(Target::Program, &right)
         .with_detail("invalid", verdict.invalid)
         .with_detail("execution_correct", verdict.execution_correct)
         .with_detail("program_correct", verdict.program_correct)
-        .with_detail("value", value);
+        .with_detail("value", value_json(&verdict.value));
     Score {
         status,
         answer: (status == Status::Scored).then(|| written(&predicted)),
         ..score.with_detail("predicted", predicted)
+    }
+}
+
+/// A value as the official scorer's rows have it.
+pub(crate) fn value_json(value: &Value) -> Json {
+    match value {
+        Value::Number(number) if number.is_finite() => json!(number),
+        Value::Number(number) if number.is_nan() => json!("nan"),
+        other => json!(shown(other)),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod official; // prediction files
 pub mod scorer; // the measures
 pub mod utterance; // one row as published
 
+mod files; // prediction files as others have them
 mod prompt; // what is asked, with worked examples in it
 mod samples; // which rows and recordings
 mod summary; // what many scores come to
@@ -22,7 +23,7 @@ use data::{Place, Row};
 use inventory::Inventory;
 use plugin_api::{
     Lesson, Message, Metric, Prompt, Reply, Result, Rows, Sample, Sampling, Score, Settings, Status, Task, TaskCard,
-    Turn, export_plugin, register_task,
+    Turn, export_plugin, register_files, register_task,
 };
 use prompt::{Asking, Input, Shots};
 use samples::Samples;
@@ -49,6 +50,9 @@ register_task!("slurp", "SLURP: scenario, action and entities of what is said to
     max_tokens: integer, "the longest answer; when it is not given 256, with a rationale 512, with thinking 8192";
     labels: flag = false, "adds the figures of every label to those of the run, and macro precision and recall";
 });
+register_files!("slurp", "the official prediction files", |_settings| Ok(
+    files::Predictions
+));
 export_plugin!();
 
 /// What is done with reasons.

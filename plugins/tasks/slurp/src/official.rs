@@ -132,7 +132,7 @@ pub fn score(gold: &Gold, predictions: impl IntoIterator<Item = Result<Row>>, ke
             scored.unknown += 1;
             continue;
         };
-        let predicted = prediction(&row)?;
+        let predicted = prediction(&row, right)?;
         scored.tables.add(&Tables::of(right, &predicted));
         scored.verdicts.push(Verdict {
             key: name,
@@ -144,10 +144,10 @@ pub fn score(gold: &Gold, predictions: impl IntoIterator<Item = Result<Row>>, ke
     Ok(scored)
 }
 
-/// The labels of a line of a prediction file.
-pub fn prediction(row: &Row) -> Result<Labels> {
-    let label = |name: &str| match row.value.get(name) {
-        // A label that is no text is a wrong label to the script, not a mistake in the file.
+/// The labels of a line of a prediction file. What is right decides on what the script would stumble over.
+fn prediction(row: &Row, right: &Labels) -> Result<Labels> {
+    // A label that is no text is a wrong label to the script, not a mistake in the file.
+    let label = |name: &str, value: Option<&Value>| match value {
         Some(value @ (Value::Null | Value::Bool(_) | Value::Number(_))) => Ok(value.to_string()),
         _ => row.text(name).map(str::to_owned),
     };
@@ -155,15 +155,21 @@ pub fn prediction(row: &Row) -> Result<Labels> {
     for (index, entity) in row.list("entities")?.iter().enumerate() {
         let path = |name: &str| format!("entities.{index}.{name}");
         let fields = entity.as_object().map_or(0, Map::len);
+        let kind = label(&path("type"), entity.get("type"))?;
+        let filler = entity.get("filler").and_then(Value::as_str);
+        // The filler is looked at when there are others of its type to compare it with.
+        if filler.is_none() && right.entities.iter().any(|other| other.kind == kind) {
+            row.text(&path("filler"))?;
+        }
         entities.push(Entity {
-            kind: row.text(&path("type"))?.to_owned(),
-            filler: row.text(&path("filler"))?.to_owned(),
-            has_more: fields > 2,
+            kind,
+            filler: filler.unwrap_or_default().to_owned(),
+            has_more: fields > 2 || filler.is_none(),
         });
     }
     Ok(Labels {
-        scenario: label("scenario")?,
-        action: label("action")?,
+        scenario: label("scenario", row.value.get("scenario"))?,
+        action: label("action", row.value.get("action"))?,
         entities,
     })
 }
@@ -219,23 +225,5 @@ impl Scored {
             (measure.name().to_owned(), Value::Object(labels.collect()))
         };
         Measure::ALL.into_iter().map(of).collect()
-    }
-
-    /// Everything in one object, and each prediction's verdict when `rows` is true.
-    pub fn report(&self, rows: bool) -> Result<Value> {
-        let mut report = json!({
-            "task": "slurp", "n": self.verdicts.len(), "gold_total": self.gold_total,
-            "not_predicted": self.not_predicted(), "unknown": self.unknown, "metrics": self.metrics()?,
-        });
-        if rows {
-            let verdicts = self.verdicts.iter().map(|verdict| {
-                json!({
-                    "key": verdict.key, "scenario_correct": verdict.scenario, "action_correct": verdict.action,
-                    "intent_correct": verdict.intent,
-                })
-            });
-            report["rows"] = verdicts.collect();
-        }
-        Ok(report)
     }
 }

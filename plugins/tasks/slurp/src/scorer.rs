@@ -8,7 +8,7 @@
 //! although a kinder reading is easy. The official script does so, and figures are there to be compared.
 
 use score::edit_distance;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -56,6 +56,18 @@ impl Labels {
         let entities = self.entities.iter();
         let entities = entities.map(|entity| json!({ "type": entity.kind, "filler": entity.filler }));
         json!({ "scenario": self.scenario, "action": self.action, "entities": entities.collect::<Value>() })
+    }
+
+    /// What [`Labels::to_json`] wrote; none when it is something else.
+    pub fn from_json(value: &Map<String, Value>) -> Option<Labels> {
+        let text = |value: &Value, name: &str| Some(value.get(name)?.as_str()?.to_owned());
+        let entities = value.get("entities")?.as_array()?.iter();
+        let entity = |value| Some(Entity::new(text(value, "type")?, text(value, "filler")?));
+        Some(Labels {
+            scenario: value.get("scenario")?.as_str()?.to_owned(),
+            action: value.get("action")?.as_str()?.to_owned(),
+            entities: entities.map(entity).collect::<Option<_>>()?,
+        })
     }
 }
 

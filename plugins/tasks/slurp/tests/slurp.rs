@@ -476,7 +476,11 @@ fn scored(task: &TaskClient) -> Vec<Row> {
             _ => right.replace("\"type\"", "\"kind\""),
         };
         let score = task.score(&sample, &Reply::text(reply), &Silent).unwrap();
-        Row { sample, score }
+        Row {
+            sample,
+            score,
+            ..Row::default()
+        }
     });
     rows.collect()
 }
@@ -566,7 +570,11 @@ fn the_recordings_of_an_utterance_are_one_cluster() {
         let sample = task.sample(index).unwrap();
         let reply = if index < 2 { RIGHT } else { "no idea" };
         let score = task.score(&sample, &Reply::text(reply), &Silent).unwrap();
-        Row { sample, score }
+        Row {
+            sample,
+            score,
+            ..Row::default()
+        }
     });
     let metrics = task.metrics(&OnePage(Mutex::new(rows.collect()))).unwrap();
     let intent = metric(&metrics, "intent_acc", "", None);
@@ -586,7 +594,11 @@ fn figures_that_do_not_vary_are_not_held_for_certain() {
         let score = task
             .score(&sample, &Reply::text(sample.target.to_string()), &Silent)
             .unwrap();
-        Row { sample, score }
+        Row {
+            sample,
+            score,
+            ..Row::default()
+        }
     });
     let metrics = task.metrics(&OnePage(Mutex::new(rows.collect()))).unwrap();
     let intent = metric(&metrics, "intent_acc", "", None);
