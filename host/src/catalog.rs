@@ -89,26 +89,39 @@ impl Catalog<'_> {
     fn fetch(&self, kind: Kind, name: &str, checked: Checked) -> Result<(Settings, Map<String, Value>)> {
         let Checked { mut settings, sources } = checked;
         let mut identities = Map::new();
-        for (option, (of, source)) in sources {
+        for (option, (of, sources)) in sources {
             let place = || format!("`{option}` of {kind} `{name}`");
-            let identity = match source {
-                Source::Local(path) => {
-                    if of != OptionType::Path && !path.exists() {
-                        let failure = Failure::missing(format!("{} is not there: `{}`", place(), path.display()));
-                        return Err(failure.help("give a folder, or a hub id as `org/name` or `org/name@revision`"));
+            let mut found = Vec::new();
+            for source in sources {
+                found.push(match source {
+                    Source::Local(path) => {
+                        if of != OptionType::Path && !path.exists() {
+                            let failure = Failure::missing(format!("{} is not there: `{}`", place(), path.display()));
+                            return Err(failure.help("give a folder, or a hub id as `org/name` or `org/name@revision`"));
+                        }
+                        let content =
+                            fingerprint(&path).or_fail(Exit::Missing, || format!("cannot read {}", place()))?;
+                        (path, json!({ "content": content }))
                     }
-                    json!({ "content": fingerprint(&path).or_fail(Exit::Missing, || format!("cannot read {}", place()))? })
-                }
-                Source::Hub(id) => {
-                    let snapshot = self
-                        .snapshot(of, &id)
-                        .map_err(|failure| failure.context(format!("{} can't be had", place())))?;
-                    let folder = snapshot.folder.display().to_string();
-                    settings.0.insert(option.clone(), folder.into());
-                    json!({ "hub": id.split('@').next(), "commit": snapshot.commit })
-                }
-            };
-            identities.insert(option, identity);
+                    Source::Hub(id) => {
+                        let snapshot = self
+                            .snapshot(of, &id)
+                            .map_err(|failure| failure.context(format!("{} can't be had", place())))?;
+                        (
+                            snapshot.folder,
+                            json!({ "hub": id.split('@').next(), "commit": snapshot.commit }),
+                        )
+                    }
+                });
+            }
+            let (folders, found): (Vec<Value>, Vec<Value>) = found
+                .into_iter()
+                .map(|(folder, identity)| (folder.display().to_string().into(), identity))
+                .unzip();
+            // One place stands as it is, several as a list.
+            let one = |mut list: Vec<Value>| if list.len() == 1 { list.remove(0) } else { list.into() };
+            settings.0.insert(option.clone(), one(folders));
+            identities.insert(option, one(found));
         }
         Ok((settings, identities))
     }

@@ -22,7 +22,8 @@ pub enum OptionType {
     Path,
     /// A checkpoint: a folder, or a model's hub id that the host turns into a folder.
     Weights,
-    /// A data set: a file or folder, or a data set's hub id that the host turns into a folder.
+    /// A data set: a file or folder, or a data set's hub id that the host turns into a folder. Where a user names several,
+    /// separated by commas, the setting is a list.
     Data,
     /// A type that this version doesn't know; its values are not checked.
     #[serde(other)]

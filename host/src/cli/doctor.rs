@@ -177,7 +177,10 @@ fn sources(registry: &Registry, spec: &AdapterSpec, note: &AdapterNote, demo: bo
         stop: &AtomicBool::new(false),
     };
     let mut says = Vec::new();
-    for (option, (of, source)) in checked.sources {
+    let sources = checked.sources.into_iter();
+    let sources =
+        sources.flat_map(|(option, (of, sources))| sources.into_iter().map(move |source| (option.clone(), of, source)));
+    for (option, of, source) in sources {
         says.push(match source {
             Source::Local(path) if of == OptionType::Path || path.exists() => format!("{option}: {}", path.display()),
             Source::Local(path) => {

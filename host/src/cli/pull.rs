@@ -3,7 +3,7 @@
 use super::{Common, Flags, names, print, stop_on_signals};
 use crate::failure::{Exit, Failure, Result};
 use plugin_api::{Kind, OptionType};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -51,9 +51,20 @@ pub fn pull(args: PullArgs, common: &Common) -> Result<Exit> {
             for name in names(catalog.registry, kind, given)? {
                 let resolved = catalog.resolve(kind, &name, &flags.of(&name))?;
                 for option in &resolved.note.options {
-                    let folder = resolved.settings.0.get(&option.name).and_then(|value| value.as_str());
-                    if let (OptionType::Weights | OptionType::Data, Some(folder)) = (option.kind, folder) {
-                        got.insert(format!("{name}.{}", option.name), folder.to_owned());
+                    let (OptionType::Weights | OptionType::Data) = option.kind else {
+                        continue;
+                    };
+                    match resolved.settings.0.get(&option.name) {
+                        Some(Value::String(folder)) => {
+                            got.insert(format!("{name}.{}", option.name), folder.clone());
+                        }
+                        Some(Value::Array(folders)) => {
+                            let folders = folders.iter().filter_map(Value::as_str).enumerate();
+                            got.extend(
+                                folders.map(|(at, folder)| (format!("{name}.{}.{at}", option.name), folder.to_owned())),
+                            );
+                        }
+                        _ => {}
                     }
                 }
             }

@@ -21,8 +21,8 @@ pub enum Source {
 pub struct Checked {
     /// The values, defaults filled in.
     pub settings: Settings,
-    /// Which of them name files, folders or hub ids.
-    pub sources: BTreeMap<String, (OptionType, Source)>,
+    /// Which of them name files, folders or hub ids. Data may be several: a benchmark's parts lie in repositories of their own.
+    pub sources: BTreeMap<String, (OptionType, Vec<Source>)>,
 }
 
 /// Checks what was given against what the adapter declares.
@@ -77,18 +77,38 @@ impl Checked {
     fn put(&mut self, option: &OptionSpec, value: Value, base: &Path) {
         let value = match (&value, option.kind) {
             (Value::String(text), OptionType::Path | OptionType::Weights | OptionType::Data) if !text.is_empty() => {
-                let source = source(text, base, option.kind);
-                let shown = match &source {
-                    Source::Local(path) => path.display().to_string(),
-                    Source::Hub(id) => id.clone(),
-                };
-                self.sources.insert(option.name.clone(), (option.kind, source));
-                Value::String(shown)
+                let sources = sources(text, base, option.kind);
+                let shown: Vec<Value> = sources.iter().map(|source| source.to_string().into()).collect();
+                self.sources.insert(option.name.clone(), (option.kind, sources));
+                match <[Value; 1]>::try_from(shown) {
+                    Ok([one]) => one,
+                    Err(several) => several.into(),
+                }
             }
             _ => value,
         };
         self.settings.0.insert(option.name.clone(), value);
     }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::Local(path) => path.display().fmt(f),
+            Source::Hub(id) => f.write_str(id),
+        }
+    }
+}
+
+/// What a text names. That of data may name several, separated by commas, unless there is a file of that very name.
+fn sources(text: &str, base: &Path, kind: OptionType) -> Vec<Source> {
+    let one = || vec![source(text, base, kind)];
+    if kind != OptionType::Data || !text.contains(',') || base.join(text).exists() {
+        return one();
+    }
+    let pieces = text.split(',').map(str::trim).filter(|piece| !piece.is_empty());
+    let several: Vec<Source> = pieces.map(|piece| source(piece, base, kind)).collect();
+    if several.is_empty() { one() } else { several }
 }
 
 /// What a text names: a path when it looks like one or is there, else a hub id.
@@ -188,6 +208,7 @@ mod tests {
             {"name": "warm", "type": "flag", "help": "warm up"},
             {"name": "share", "type": "number", "help": "a share"},
             {"name": "weights", "type": "weights", "required": true, "help": "a checkpoint"},
+            {"name": "data", "type": "data", "help": "a data set"},
         ]}))
         .unwrap()
     }
@@ -235,8 +256,20 @@ mod tests {
         let checked = check(&given("weights", "Qwen/Qwen3-0.6B@main".into()), &note()).unwrap();
         assert_eq!(
             checked.sources["weights"].1,
-            Source::Hub("Qwen/Qwen3-0.6B@main".to_owned())
+            [Source::Hub("Qwen/Qwen3-0.6B@main".to_owned())]
         );
+    }
+
+    #[test]
+    fn data_may_be_in_several_places_and_weights_in_one() {
+        check_value(
+            "data",
+            "org/a, ./b,org/c@main",
+            json!(["org/a", "/base/b", "org/c@main"]),
+        );
+        check_value("data", "org/a,", json!("org/a"));
+        check_value("data", ",", json!("/base/,"));
+        check_value("weights", "./a,b", json!("/base/a,b"));
     }
 
     #[test]

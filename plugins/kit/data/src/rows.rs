@@ -229,6 +229,15 @@ mod tests {
         );
         check(
             "x.csv",
+            "id,n\r\na\r\n\r\n\"b\r\nc\",2\r\nd\r\n",
+            &[
+                "line 2 of `x.csv` has 1 cells, its head has 2",
+                r#"{"id":"b\r\nc","n":"2"}"#,
+                "line 6 of `x.csv` has 1 cells, its head has 2",
+            ],
+        );
+        check(
+            "x.csv",
             b"id\n\xff\n",
             &["line 2 of `x.csv` is no UTF-8 text after 0 bytes"],
         );

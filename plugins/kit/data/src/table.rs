@@ -13,7 +13,8 @@ use std::sync::Arc;
 pub(crate) struct Table {
     path: Arc<PathBuf>,
     head: Vec<String>,
-    records: Vec<ByteRecord>,
+    /// Each with the line that it starts on.
+    records: Vec<(usize, ByteRecord)>,
 }
 
 impl Table {
@@ -36,12 +37,17 @@ impl Table {
         if let Some(twice) = head.iter().find(|name| !seen.insert(name.as_str())) {
             return Err(place.broken(format!("names the column `{}` twice", short(twice))));
         }
-        let records = reader.into_byte_records().collect::<std::result::Result<_, _>>();
-        Ok(Table {
-            path,
-            head,
-            records: records.map_err(failed)?,
-        })
+        let mut records = Vec::new();
+        for record in reader.into_byte_records() {
+            let record = record.map_err(failed)?;
+            let line = record.position().map_or(records.len() + 2, |position| {
+                // Of `\r\n` the reader has taken the first half when it begins a record.
+                let half = usize::try_from(position.byte()).is_ok_and(|byte| text.get(byte) == Some(&b'\n'));
+                position.line() as usize + usize::from(half)
+            });
+            records.push((line, record));
+        }
+        Ok(Table { path, head, records })
     }
 }
 
@@ -51,9 +57,8 @@ impl Source for Table {
     }
 
     fn get(&self, index: usize) -> Result<Row> {
-        let record = &self.records[index];
-        let line = record.position().map_or(index + 2, |position| position.line() as usize);
-        let place = Place::Line(line, self.path.clone());
+        let (line, record) = &self.records[index];
+        let place = Place::Line(*line, self.path.clone());
         if record.len() != self.head.len() {
             let message = format!("has {} cells, its head has {}", record.len(), self.head.len());
             return Err(place

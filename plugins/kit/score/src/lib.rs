@@ -27,5 +27,5 @@ pub use json::{FoundObject, JsonObjects, json_objects, strict_json};
 pub use letter::{letter_of, option, option_letter};
 pub use number::{is_close, number, only_number};
 pub use option_text::option_text;
-pub use ratio::Ratio;
+pub use ratio::{Ratio, Z};
 pub use text::normalised;

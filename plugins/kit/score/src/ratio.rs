@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-/// The 97.5% quantile of the normal distribution.
-const Z: f64 = 1.959_963_984_540_054;
+/// The 97.5% quantile of the normal distribution, which makes a 95% interval.
+pub const Z: f64 = 1.959_963_984_540_054;
 
 /// A sum over a sum, by cluster.
 ///

@@ -1,0 +1,111 @@
+//! The authors' evaluation from the judge's words on: what is read from them, and what they come to.
+//!
+//! The decision a newcomer would question: words that hold no judgement, `correct.` with its stop among them, are neither
+//! right nor wrong but invalid, and yet they count in the denominator. So it is in the published figures, and a kinder
+//! reading would give others.
+
+/// What a judge's words come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    Correct,
+    Incorrect,
+    /// The words are not in the form that was asked for.
+    Invalid,
+}
+
+impl Verdict {
+    /// The verdict as a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Verdict::Correct => "correct",
+            Verdict::Incorrect => "incorrect",
+            Verdict::Invalid => "invalid",
+        }
+    }
+}
+
+/// What stands in a judge's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judgement<'a> {
+    pub explanation: &'a str,
+    pub judgement: &'a str,
+}
+
+/// What is found where nothing is in the form that was asked for.
+pub const NOTHING: Judgement<'static> = Judgement {
+    explanation: "No extracted explanation",
+    judgement: "No extracted judgement",
+};
+
+const EXPLANATION: &str = "Explanation: ";
+const JUDGEMENT: &str = "\nJudgement: ";
+
+impl Judgement<'_> {
+    /// Reads a judge's words: from the first `Explanation: ` to the next line that starts with `Judgement: `, and from there
+    /// to an empty line or the end.
+    ///
+    /// ```
+    /// use sakura::official::{Judgement, Verdict};
+    ///
+    /// let read = Judgement::read("Explanation: (a) is named.\nJudgement: Correct\n\nBye");
+    /// assert_eq!((read.explanation, read.judgement), ("(a) is named.", "Correct"));
+    /// assert_eq!(read.verdict(), Verdict::Correct);
+    /// assert_eq!(Judgement::read("Judgement: correct").verdict(), Verdict::Invalid);
+    /// ```
+    pub fn read(reply: &str) -> Judgement<'_> {
+        let found = reply
+            .split_once(EXPLANATION)
+            .and_then(|(_, rest)| rest.split_once(JUDGEMENT));
+        let Some((explanation, rest)) = found else {
+            return NOTHING;
+        };
+        let judgement = match rest.split_once("\n\n") {
+            Some((judgement, _)) => judgement,
+            None => rest.strip_suffix('\n').unwrap_or(rest),
+        };
+        Judgement { explanation, judgement }
+    }
+
+    /// What it comes to.
+    pub fn verdict(&self) -> Verdict {
+        // White space as Python's `strip` has it.
+        let is_space = |letter: char| letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter);
+        match self.judgement.to_lowercase().trim_matches(is_space) {
+            "correct" => Verdict::Correct,
+            "incorrect" => Verdict::Incorrect,
+            _ => Verdict::Invalid,
+        }
+    }
+}
+
+/// How many verdicts there are of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    pub correct: u64,
+    pub incorrect: u64,
+    pub invalid: u64,
+}
+
+impl Count {
+    /// Adds one.
+    pub fn add(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Correct => self.correct += 1,
+            Verdict::Incorrect => self.incorrect += 1,
+            Verdict::Invalid => self.invalid += 1,
+        }
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.correct + self.incorrect + self.invalid
+    }
+
+    /// The share of correct ones among all, invalid ones included; none of nothing.
+    pub fn accuracy(&self) -> Option<f64> {
+        (self.total() > 0).then(|| self.correct as f64 / self.total() as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests;
