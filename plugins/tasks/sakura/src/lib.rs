@@ -287,17 +287,20 @@ impl Judge for Official {
     }
 
     fn judge(&self, case: &Case, call: &mut Call) -> Result<plugin_api::Verdict> {
-        let question = question_of(&case.sample)?;
-        let Some(truth) = &question.truth else {
-            return Ok(plugin_api::Verdict::unscored("the sample has no answer"));
+        let Some(truth) = case.sample.target.as_str() else {
+            return Ok(plugin_api::Verdict::unscored("the sample has no answer in words"));
         };
+        // Samples of other tasks are shown as the model was asked about them.
+        let asked = case.sample.doc["instruction"].as_str().map(str::to_owned);
+        let asked = asked.or_else(|| Some(case.prompt.as_ref()?.last_user_text()));
+        let question = asked.unwrap_or_else(|| case.sample.doc.to_string());
         let Judged {
             raw,
             verdict,
             explanation,
             prompt_tokens,
             generated_tokens,
-        } = judging::judge(&question.instruction, truth, &case.reply.text, call)?;
+        } = judging::judge(&question, truth, &case.reply.text, call)?;
         let reason = match verdict {
             // Left out of the mean it would change the figure: see the head of this file.
             Verdict::Invalid => "invalid: the judge's words hold no judgement, which counts as wrong".to_owned(),

@@ -125,7 +125,8 @@ fn find_words(text: &str, words: &str) -> Option<usize> {
         let before = text[..start].chars().next_back();
         let after = text[end..].chars().next();
         let first = words.chars().next();
-        if !(joined(before) && joined(first)) && !(joined(words.chars().next_back()) && joined(after)) {
+        let inside = joined(before) && joined(first) || joined(words.chars().next_back()) && joined(after);
+        if !inside {
             return Some(start);
         }
         at = start + first.map_or(1, char::len_utf8);

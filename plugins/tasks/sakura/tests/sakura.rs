@@ -398,7 +398,11 @@ fn multi_hop_is_also_told_of_clips_whose_single_hop_was_right() {
             "none".to_owned()
         };
         let score = task.score(&sample, &Reply::text(reply), &Silent).unwrap();
-        Row { sample, score }
+        Row {
+            sample,
+            score,
+            ..Row::default()
+        }
     });
     let metrics = task.metrics(&All(Mutex::new(rows.collect()))).unwrap();
     let find = |name: &str, group: Option<&str>| -> &Metric {
