@@ -56,6 +56,28 @@ impl KvCache {
         })
     }
 
+    /// Becomes a fork of another cache, of which it has the first `common` tokens already.
+    pub(crate) fn follow(&mut self, other: &KvCache, common: usize) -> candle_core::Result<()> {
+        let room = |layer: &Option<Buffers>| layer.as_ref().map_or(0, |b| b.keys.dims()[1]);
+        let alike = self.layers.len() == other.layers.len();
+        if !alike || common > self.length || self.layers.iter().any(|layer| room(layer) < other.length) {
+            *self = other.fork()?;
+            return Ok(());
+        }
+        let tokens = other.length.saturating_sub(common);
+        for (own, other) in self.layers.iter().zip(&other.layers) {
+            if let (Some(own), Some(other), true) = (own, other, tokens > 0) {
+                let copy = |to: &Tensor, from: &Tensor| {
+                    to.slice_set(&from.narrow(1, common, tokens)?.contiguous()?, 1, common)
+                };
+                copy(&own.keys, &other.keys)?;
+                copy(&own.values, &other.values)?;
+            }
+        }
+        self.length = other.length;
+        Ok(())
+    }
+
     /// Adds keys and values (heads, new, head size) behind the row's tokens and returns all that the layer has now.
     ///
     /// The row counts as longer only after [`KvCache::advance`], when all layers have the new tokens.

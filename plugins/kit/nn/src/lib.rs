@@ -50,7 +50,7 @@ pub use cache::KvCache;
 pub use config::{read_config, within};
 pub use decoder::{Decoder, Input};
 pub use error::{Error, Result};
-pub use generate::{Defaults, Generator, Limits};
+pub use generate::{Defaults, EarlyStop, Generator, Limits};
 pub use layers::{Activation, Embedding, Heads, LayerNorm, Mlp, Qkv, RmsNorm, softcap};
 pub use linear::Linear;
 pub use matrix::Matrix;

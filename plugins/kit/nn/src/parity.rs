@@ -2,7 +2,9 @@
 //!
 //! A `golden` folder holds `golden.safetensors`, with tensors named `case.key`, and `cases.json`. Each case has the
 //! prompt's `input_ids`, its `attention_mask` (padding on any side), its `logits`, the `greedy` tokens that follow
-//! and the `greedy_logits` each of them was chosen by.
+//! and the `greedy_logits` each of them was chosen by. A file `beams.json` beside them holds searches.
+
+mod beams;
 
 use crate::generate::{Generator, Pick, Sampler, greedy_knobs};
 use crate::{Decoder, Error, KvCache, Past, Result, Segment, Step};
@@ -20,7 +22,7 @@ const TOLERANCE: f64 = 1e-3;
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
     pub case: String,
-    /// `prompt`, `logits`, `greedy` or `greedy_penalised`.
+    /// `prompt`, `logits`, `greedy`, `greedy_penalised` or `beams`.
     pub what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_abs_diff: Option<f64>,
@@ -90,6 +92,10 @@ pub fn replay<D: Decoder>(generator: &Generator<D>, folder: &Path) -> Result<Vec
         }
         compare_prompt(generator, case, &golden, &mut findings)?;
         compare_logits(generator.decoder(), case, &golden, &mut findings)?;
+    }
+    let searches = folder.join("beams.json");
+    if searches.is_file() {
+        findings.extend(beams::replay(generator, &searches)?);
     }
     Ok(findings)
 }

@@ -26,6 +26,7 @@ pub struct Answer {
     pub thinking_tokens: usize,
 }
 
+#[derive(Clone)]
 enum Where {
     /// Before anything that tells reasoning from an answer.
     Start,
@@ -36,6 +37,7 @@ enum Where {
 }
 
 /// Takes tokens and gives text. The pieces it gives are, together, the answer's text.
+#[derive(Clone)]
 pub struct Reader {
     tokenizer: Arc<Tokenizer>,
     stream: Detokenizer,

@@ -11,7 +11,7 @@ const LONGEST_WAIT: usize = 64;
 ///
 /// One token of what was said before is decoded along, since some decoders treat the first token of a text
 /// differently from the others.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Detokenizer {
     tokens: Vec<u32>,
     /// The tokens before this index have been said in full.

@@ -7,6 +7,16 @@ use plugin_api::serde_json::json;
 use plugin_api::{Code, Finish, LoraUse, Message, Part, Prompt, Reply, Role, Sampling, Silent};
 use std::time::Duration;
 
+/// The best answers, by a search.
+fn searched(beams: u32, n_best: u32) -> Sampling {
+    Sampling {
+        beams: Some(beams),
+        n_best: Some(n_best),
+        length_penalty: Some(0.6),
+        ..Sampling::greedy(10)
+    }
+}
+
 /// Prompts of many lengths, with answers of many lengths, greedy and drawn.
 fn mixture() -> Vec<Prompt> {
     let sampled = |seed, tokens| Sampling {
@@ -34,6 +44,8 @@ fn mixture() -> Vec<Prompt> {
         ask("Copper?", Sampling::greedy(3)),
         Prompt::new([Message::user("Pick.")]).choose(["A", "B", "C"]),
         ask("And now?", sampled(8, 11)),
+        ask("Feathers?", searched(3, 3)),
+        ask("How far is it to the Moon, and how far to the Sun?", searched(4, 1)),
     ]
 }
 
@@ -217,6 +229,60 @@ fn several_answers_are_ranked_and_the_first_is_the_one_drawn_alone() {
 }
 
 #[test]
+fn a_search_ranks_its_answers_and_says_the_best_in_one_piece() {
+    let model = model(json!({}));
+    let all = model.reply(&ask("Say", searched(4, 3)), &Silent).unwrap();
+    let scores: Vec<f64> = all.alternatives.iter().map(|a| a.score.unwrap()).collect();
+    assert_eq!(scores.len(), 3);
+    assert!(scores.is_sorted_by(|a, b| a >= b) && scores[0] < 0.0, "{scores:?}");
+    assert_eq!(all.usage.generated_tokens, 30);
+    let host = Host::new([ask("Say", searched(4, 1))]);
+    model.serve(&host).unwrap();
+    assert_eq!(host.said.lock().unwrap()[&0].concat(), all.text);
+    assert_eq!(
+        host.replies.lock().unwrap()[&0].as_ref().unwrap().text,
+        all.alternatives[0].text
+    );
+
+    // A stop string ends an answer here, too.
+    let stop = all.text.chars().skip(2).take(2).collect::<String>();
+    let sampling = Sampling {
+        stop: vec![stop.clone()],
+        ..searched(4, 4)
+    };
+    let stopped = model.reply(&ask("Say", sampling), &Silent).unwrap();
+    assert!(stopped.alternatives.iter().all(|a| !a.text.contains(&stop)));
+    assert!(
+        stopped.alternatives.iter().any(|a| all.text.starts_with(&a.text)),
+        "{stopped:?}"
+    );
+}
+
+#[test]
+fn a_checkpoint_whose_publisher_searches_is_searched_unless_a_prompt_draws() {
+    let folder = copy("tied");
+    edit(folder.path(), "generation_config.json", |config| {
+        (config["num_beams"], config["length_penalty"]) = (json!(4), json!(0.6))
+    });
+    let publisher = open(folder.path(), json!({})).unwrap();
+    let text =
+        |model: &plugin_api::client::ModelClient, sampling| model.reply(&ask("Say", sampling), &Silent).unwrap().text;
+    let drawn = || Sampling {
+        temperature: Some(1.0),
+        ..quiet()
+    };
+    assert_eq!(
+        text(&publisher, Sampling::greedy(10)),
+        text(&model(json!({})), searched(4, 1))
+    );
+    assert_ne!(
+        text(&publisher, Sampling::greedy(10)),
+        text(&model(json!({})), Sampling::greedy(10))
+    );
+    assert_eq!(text(&publisher, drawn()), text(&model(json!({})), drawn()));
+}
+
+#[test]
 fn the_end_of_a_context_ends_an_answer_and_a_longer_prompt_is_an_error() {
     let folder = copy("tied");
     edit(folder.path(), "config.json", |config| {
@@ -324,13 +390,18 @@ fn what_it_cannot_do_it_refuses() {
     let model = model(json!({}));
     let refused = |prompt: Prompt| model.reply(&prompt, &Silent).unwrap_err().code;
     let with = |sampling: Sampling| refused(ask("Hi", sampling));
-    assert_eq!(
-        with(Sampling {
+    let searched = |change: fn(&mut Sampling)| {
+        let mut sampling = Sampling {
             beams: Some(4),
             ..quiet()
-        }),
-        Code::UNSUPPORTED
-    );
+        };
+        change(&mut sampling);
+        with(sampling)
+    };
+    assert_eq!(searched(|s| s.temperature = Some(0.7)), Code::SETTINGS);
+    assert_eq!(searched(|s| s.n_best = Some(5)), Code::SETTINGS);
+    assert_eq!(searched(|s| s.thinking_budget = Some(5)), Code::SETTINGS);
+    assert_eq!(searched(|s| s.beams = Some(1 << 30)), Code::SETTINGS);
     assert_eq!(
         with(Sampling {
             n_best: Some(2),

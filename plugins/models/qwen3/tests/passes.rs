@@ -234,3 +234,67 @@ fn every_weight_learns_on_the_training_path() {
         );
     }
 }
+
+/// A model that takes its prompts as vectors, as those that hear do.
+struct Hearing(Decoder);
+
+impl nn::Decoder for Hearing {
+    fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
+        self.0.embed(ids)
+    }
+
+    fn forward(&self, x: &Tensor, step: &mut Step) -> candle_core::Result<Tensor> {
+        self.0.forward(x, step)
+    }
+
+    fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
+        self.0.logits(hidden)
+    }
+
+    fn device(&self) -> &Device {
+        self.0.device()
+    }
+
+    fn context(&self) -> usize {
+        self.0.context()
+    }
+
+    fn input(&self, _prompt: &Prompt, tokens: Vec<u32>) -> plugin_api::Result<nn::Input> {
+        let embedded = self.0.embed(&Tensor::new(&tokens[..], &Device::Cpu)?)?;
+        Ok(nn::Input {
+            embedded: Some(embedded),
+            ..nn::Input::text(tokens)
+        })
+    }
+}
+
+#[test]
+fn a_prompt_of_vectors_is_answered_as_its_tokens_are() {
+    let folder = common::golden("tied");
+    let chat = text::Chat::from_folder(&folder).unwrap();
+    let defaults = nn::Defaults::from_folder(&folder).unwrap();
+    let limits = nn::Limits {
+        step_tokens: 5, // the prompt is read in pieces
+        ..nn::Limits::default()
+    };
+    let mut hearing = nn::Generator::new(Hearing(decoder("tied")), chat, defaults, limits, 0);
+    let tokens = common::model(json!({}));
+    for (beams, n_best, temperature) in [(None, None, 0.0), (Some(3), Some(2), 0.0), (None, Some(3), 1.0)] {
+        let prompt = common::ask(
+            "Which is heavier?",
+            plugin_api::Sampling {
+                beams,
+                n_best,
+                temperature: Some(temperature),
+                ..plugin_api::Sampling::greedy(9)
+            },
+        );
+        let heard = hearing
+            .reply(&prompt, &mut plugin_api::Call::new(&plugin_api::Silent))
+            .unwrap();
+        let read = tokens.reply(&prompt, &Silent).unwrap();
+        assert_eq!(heard.text, read.text);
+        let texts = |reply: &plugin_api::Reply| reply.alternatives.iter().map(|a| a.text.clone()).collect::<Vec<_>>();
+        assert_eq!(texts(&heard), texts(&read));
+    }
+}

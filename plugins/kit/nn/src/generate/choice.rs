@@ -9,7 +9,7 @@ use plugin_api::{OptionScore, Reply};
 /// In a pass, the context is one segment and each option another one behind it, so the context is computed once.
 /// An option's last token is not fed: nothing is asked of what would follow it. Options of one token therefore cost
 /// nothing but the lookup in the context's last logits.
-pub(super) struct Choice {
+pub(crate) struct Choice {
     pub job: u64,
     pub context: Input,
     pub options: Vec<Vec<u32>>,
@@ -17,14 +17,14 @@ pub(super) struct Choice {
 }
 
 /// A position whose logits are needed, and the tokens whose log-probability is.
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     pub position: usize,
     pub tokens: Vec<u32>,
 }
 
 /// The log-probability of a token, and whether no other was likelier.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Likelihood {
+pub(crate) struct Likelihood {
     log_probability: f64,
     greedy: bool,
 }
@@ -54,6 +54,11 @@ impl Choice {
             }
         }
         ids
+    }
+
+    /// How many positions are wanted.
+    pub fn asks(&self) -> usize {
+        1 + self.options.iter().map(|option| option.len() - 1).sum::<usize>()
     }
 
     /// What is wanted of the logits, when the context begins at this position of the pass.

@@ -16,8 +16,24 @@ pub struct Defaults {
     pub min_p: Option<f32>,
     pub repetition_penalty: Option<f32>,
     pub max_new_tokens: Option<u32>,
+    pub num_beams: Option<u32>,
+    pub length_penalty: Option<f32>,
+    #[serde(deserialize_with = "early_stop")]
+    pub early_stopping: EarlyStop,
     #[serde(rename = "eos_token_id", deserialize_with = "one_or_many")]
     pub stop_tokens: Vec<u32>,
+}
+
+/// When a search that has as many ended answers as beams is over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EarlyStop {
+    /// When the best beam, were it to end now, would be no better than the worst of them.
+    #[default]
+    No,
+    /// At once.
+    Yes,
+    /// When the best beam could not become better than the worst of them, however long it grew.
+    Never,
 }
 
 impl Defaults {
@@ -36,6 +52,17 @@ impl Defaults {
 
 fn read(path: &Path) -> Result<Defaults> {
     crate::config::read_json(path)
+}
+
+fn early_stop<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<EarlyStop, D::Error> {
+    match Value::deserialize(from)? {
+        Value::Null | Value::Bool(false) => Ok(EarlyStop::No),
+        Value::Bool(true) => Ok(EarlyStop::Yes),
+        Value::String(word) if word == "never" => Ok(EarlyStop::Never),
+        other => Err(serde::de::Error::custom(format!(
+            "`early_stopping` must be true, false or \"never\", not {other}"
+        ))),
+    }
 }
 
 fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Vec<u32>, D::Error> {

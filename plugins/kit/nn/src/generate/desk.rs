@@ -1,22 +1,22 @@
 //! The work in progress, and one pass through the model after another.
 
 use super::Generator;
-use super::choice::{Choice, Likelihood, Wanted, likelihoods};
-use super::row::{Row, TRUNCATED, Ticket};
-use super::sampler::{Knobs, Sampler};
-use crate::{Decoder, Input, KvCache, Past, Segment, Step};
-use candle_core::{DType, Tensor};
-use plugin_api::{Call, Code, Error, Finish, LoraUse, Prompt, Reply, Result, Sampling, Want};
-use rayon::prelude::*;
+use super::admit::Work;
+use super::choice::{Choice, Likelihood};
+use super::lane::Lane;
+use super::pass::{Found, pass};
+use super::row::{NAN_LOGITS, Row, Ticket};
+use super::search::{Search, State};
+use crate::Decoder;
+use plugin_api::{Call, Error, Finish, Prompt, Reply, Result};
 use std::collections::{BTreeMap, VecDeque};
-
-/// Positions whose logits are computed at a time: with a large vocabulary each is half a megabyte.
-const HEAD_BLOCK: usize = 64;
+use std::time::Instant;
 
 pub(super) struct Desk<'g, 'c, D> {
     generator: &'g Generator<D>,
     tickets: BTreeMap<u64, Ticket<'c>>,
     rows: Vec<Row>,
+    searches: Vec<Search>,
     choices: VecDeque<Choice>,
     done: Vec<(u64, Result<Reply>)>,
     peak_bytes: u64,
@@ -24,35 +24,45 @@ pub(super) struct Desk<'g, 'c, D> {
 
 /// What goes through the model together.
 struct Plan {
-    /// Rows by index, with the tokens that each puts in.
-    rows: Vec<(usize, usize)>,
+    /// How many tokens of each lane, in the order of [`Desk::lanes`].
+    lanes: Vec<usize>,
     choices: Vec<Choice>,
 }
 
 impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
     pub fn new(generator: &'g Generator<D>) -> Self {
-        let (tickets, rows, choices, done) = (BTreeMap::new(), Vec::new(), VecDeque::new(), Vec::new());
         Desk {
             generator,
-            tickets,
-            rows,
-            choices,
-            done,
+            tickets: BTreeMap::new(),
+            rows: Vec::new(),
+            searches: Vec::new(),
+            choices: VecDeque::new(),
+            done: Vec::new(),
             peak_bytes: generator.weight_bytes,
         }
     }
 
     /// Takes a prompt. What is wrong with it becomes its answer.
     pub fn admit(&mut self, job: u64, prompt: &Prompt, call: Call<'c>) {
-        if let Err(error) = self.try_admit(job, prompt, call) {
-            self.tickets.remove(&job);
-            self.done.push((job, Err(error)));
+        let (ticket, work) = match self.generator.prepare(job, prompt, call) {
+            Ok(prepared) => prepared,
+            Err(error) => return self.done.push((job, Err(error))),
+        };
+        self.tickets.insert(job, ticket);
+        match work {
+            Work::Row(row) if row.room == 0 => self.finish(*row, Finish::Length),
+            Work::Search(search) if search.room() == 0 => self.conclude(search),
+            Work::Row(row) => self.rows.push(*row),
+            Work::Search(search) => self.searches.push(search),
+            Work::Choice(choice) => self.choices.push_back(choice),
         }
     }
 
     pub fn has_room(&self) -> bool {
         let waiting: usize = self.choices.iter().map(Choice::tokens).sum();
-        self.rows.len() < self.generator.limits.rows && waiting < self.generator.limits.step_tokens
+        let searched: usize = self.searches.iter().map(Search::rows).sum();
+        let limits = self.generator.limits;
+        self.rows.len() + searched < limits.rows && waiting < limits.step_tokens
     }
 
     pub fn is_idle(&self) -> bool {
@@ -71,117 +81,23 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
     pub fn advance(&mut self) {
         self.drop_stopped();
         let plan = self.plan();
-        if plan.rows.is_empty() && plan.choices.is_empty() {
+        if plan.lanes.iter().all(|&tokens| tokens == 0) && plan.choices.is_empty() {
             return;
         }
-        let mut jobs: Vec<u64> = plan.rows.iter().map(|&(row, _)| self.rows[row].job).collect();
+        let jobs = self.lane_jobs();
+        let planned = jobs.into_iter().zip(&plan.lanes).filter(|(_, tokens)| **tokens > 0);
+        let mut jobs: Vec<u64> = planned.map(|(job, _)| job).collect();
         jobs.extend(plan.choices.iter().map(|choice| choice.job));
-        if let Err(error) = self.pass(plan) {
-            for job in jobs {
-                self.fail(job, error.clone());
+        let mut lanes: Vec<(&mut Lane, usize)> = lanes(&mut self.rows, &mut self.searches).zip(plan.lanes).collect();
+        match pass(&self.generator.decoder, &mut lanes, &plan.choices) {
+            Ok(found) => self.take(found, plan.choices),
+            Err(error) => {
+                let error = Error::from(error);
+                for job in jobs {
+                    self.fail(job, error.clone());
+                }
             }
         }
-    }
-
-    fn try_admit(&mut self, job: u64, prompt: &Prompt, call: Call<'c>) -> Result<()> {
-        if let LoraUse::Only(names) = &prompt.lora
-            && let Some(name) = names.first()
-        {
-            return Err(Error::unsupported(format!(
-                "no LoRA `{name}` is loaded: this model holds none"
-            )));
-        }
-        self.generator.decoder.check(prompt)?;
-        match &prompt.want {
-            Want::Text { sampling } => self.admit_row(job, prompt, sampling, call),
-            Want::Choice { options } => self.admit_choice(job, prompt, options, call),
-            _ => Err(Error::unsupported(
-                "the prompt wants something that this model does not know",
-            )),
-        }
-    }
-
-    fn admit_row(&mut self, job: u64, prompt: &Prompt, sampling: &Sampling, call: Call<'c>) -> Result<()> {
-        let Generator {
-            decoder,
-            chat,
-            defaults,
-            limits,
-            ..
-        } = self.generator;
-        let knobs = Knobs::settle(sampling, defaults)?;
-        if sampling.beams.is_some_and(|beams| beams > 1) {
-            return Err(Error::unsupported("this model does not search with beams")
-                .help("leave `beams` out, or use `n_best` with a temperature"));
-        }
-        let answers = sampling.n_best.unwrap_or(1).max(1) as usize;
-        if answers > 1 && knobs.temperature == 0.0 {
-            let error = Error::new(
-                Code::SETTINGS,
-                format!("sampling setting `n_best` is {answers}, but greedy answers would all be the same"),
-            );
-            return Err(error.help("set a temperature above 0"));
-        }
-        let encoded = chat.encode(prompt)?;
-        let mut input = decoder.input(prompt, encoded.ids)?;
-        let wanted = sampling
-            .max_tokens
-            .or(defaults.max_new_tokens)
-            .unwrap_or(limits.max_tokens) as usize;
-        let context = decoder.context();
-        let truncated = fit(&mut input, context - wanted.min(context / 2), context, prompt.truncate)?;
-        let mut ticket = Ticket::new(call, &input, answers);
-        if truncated {
-            ticket.flags.push(TRUNCATED.to_owned());
-        }
-        let row = Row {
-            job,
-            which: 0,
-            cache: KvCache::default(),
-            sampler: Sampler::new(knobs, 0, &input.tokens),
-            reader: chat.reader(prompt, &encoded.text, sampling),
-            next: None,
-            generated: 0,
-            room: wanted.min(context - input.tokens.len()),
-            thinking_budget: sampling.thinking_budget.map(|budget| budget as usize),
-            forced: VecDeque::new(),
-            log_probability: 0.0,
-            input,
-        };
-        self.tickets.insert(job, ticket);
-        if row.room == 0 {
-            return self.finish(row, Finish::Length);
-        }
-        self.rows.push(row);
-        Ok(())
-    }
-
-    fn admit_choice(&mut self, job: u64, prompt: &Prompt, options: &[String], call: Call<'c>) -> Result<()> {
-        if options.is_empty() || options.iter().any(String::is_empty) {
-            return Err(Error::new(
-                Code::DATA,
-                format!("a choice needs options that are not empty, got {options:?}"),
-            ));
-        }
-        let Generator { decoder, chat, .. } = self.generator;
-        let choices = chat.encode_choices(prompt, options)?;
-        let mut context = decoder.input(prompt, choices.context)?;
-        let longest = choices.options.iter().map(Vec::len).max().unwrap_or(0);
-        let most = (decoder.context() + 1).saturating_sub(longest);
-        let truncated = fit(&mut context, most, most + 1, prompt.truncate)?;
-        let mut ticket = Ticket::new(call, &context, 1);
-        if truncated {
-            ticket.flags.push(TRUNCATED.to_owned());
-        }
-        self.tickets.insert(job, ticket);
-        let bytes = options.iter().map(String::len).collect();
-        self.choices.push_back(Choice {
-            job,
-            context,
-            options: choices.options,
-            bytes,
-        });
-        Ok(())
     }
 
     /// Ends the jobs whose host or deadline says so.
@@ -198,106 +114,86 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
 
     fn fail(&mut self, job: u64, error: Error) {
         self.rows.retain(|row| row.job != job);
+        self.searches.retain(|search| search.job != job);
         self.choices.retain(|choice| choice.job != job);
         if self.tickets.remove(&job).is_some() {
             self.done.push((job, Err(error)));
         }
     }
 
+    /// The job of each lane, in the order of [`lanes`].
+    fn lane_jobs(&self) -> Vec<u64> {
+        let searched = self.searches.iter().flat_map(|it| it.beams.iter().map(|_| it.job));
+        self.rows.iter().map(|row| row.job).chain(searched).collect()
+    }
+
     fn plan(&mut self) -> Plan {
         let mut budget = self.generator.limits.step_tokens;
-        let mut rows = Vec::new();
-        // Answers in progress go first, each with one token; prompts share what is left.
-        for answering in [true, false] {
-            for (index, row) in self.rows.iter().enumerate() {
-                if row.next.is_some() == answering && (budget > 0 || rows.is_empty()) {
-                    let tokens = row.waiting().min(budget.max(1));
-                    budget = budget.saturating_sub(tokens);
-                    rows.push((index, tokens));
+        // Answers in progress go first, each with one token; prompts share what is left. Beams go on together or not
+        // at all, since it takes all their logits to choose among them.
+        let rows = self
+            .rows
+            .iter()
+            .map(|row| std::slice::from_ref(&row.lane).iter().collect());
+        let searched = self
+            .searches
+            .iter()
+            .map(|it| it.beams.iter().map(|beam| &beam.lane).collect());
+        let groups: Vec<Vec<&Lane>> = rows.chain(searched).collect();
+        let mut tokens: Vec<Vec<usize>> = groups.iter().map(|group| vec![0; group.len()]).collect();
+        let mut nothing = true;
+        for reading in [false, true] {
+            for (group, tokens) in groups.iter().zip(&mut tokens) {
+                if group.iter().any(|lane| lane.is_reading()) != reading || (budget == 0 && !nothing) {
+                    continue;
                 }
+                for (lane, tokens) in group.iter().zip(tokens) {
+                    *tokens = lane.waiting().min(budget.max(1));
+                    budget = budget.saturating_sub(*tokens);
+                }
+                nothing = false;
             }
         }
-        rows.sort_unstable();
         let mut choices = Vec::new();
         while let Some(choice) = self.choices.front() {
-            let alone = rows.is_empty() && choices.is_empty();
-            if choice.tokens() > budget && !alone {
+            if choice.tokens() > budget && !nothing {
                 break;
             }
             budget = budget.saturating_sub(choice.tokens());
+            nothing = false;
             choices.extend(self.choices.pop_front());
         }
-        Plan { rows, choices }
+        Plan {
+            lanes: tokens.concat(),
+            choices,
+        }
     }
 
-    fn pass(&mut self, plan: Plan) -> Result<()> {
-        let decoder = &self.generator.decoder;
-        let (mut segments, mut feed) = (Vec::new(), Feed::default());
-        let mut ends = Vec::new(); // of the rows: (row, position of its last token)
-        for (place, &(index, tokens)) in plan.rows.iter().enumerate() {
-            let row = &self.rows[index];
-            segments.push(Segment {
-                tokens,
-                past: Past::Row(place),
-            });
-            match row.next {
-                Some(token) => feed.ids(&[token]),
-                None => feed.input(&row.input, row.cache.len(), tokens)?,
-            }
-            if tokens == row.waiting() {
-                ends.push((index, feed.count - 1));
-            }
+    fn take(&mut self, found: Found, choices: Vec<Choice>) {
+        self.peak_bytes = self.peak_bytes.max(self.bytes());
+        for (choice, found) in choices.iter().zip(&found.choices) {
+            self.finish_choice(choice, found);
         }
-        let mut wanted: Vec<Wanted> = ends
-            .iter()
-            .map(|&(_, position)| Wanted {
-                position,
-                tokens: Vec::new(),
-            })
-            .collect();
-        let mut shares = Vec::new(); // of the choices: how many entries of `wanted`
-        for choice in &plan.choices {
-            let asks = choice.wanted(feed.count);
-            feed.input(&choice.context, 0, choice.context.tokens.len())?;
-            feed.ids(&choice.plan(&mut segments));
-            shares.push(asks.len());
-            wanted.extend(asks);
-        }
-
-        let planned = |index: &usize| plan.rows.iter().any(|(row, _)| row == index);
-        let caches = self
-            .rows
-            .iter_mut()
-            .enumerate()
-            .filter(|(index, _)| planned(index))
-            .map(|(_, row)| &mut row.cache);
-        let mut step = Step::new(segments, caches.collect())?;
-        let hidden = decoder.forward(&feed.embedded(decoder)?, &mut step)?;
-        step.finish();
-        let cached: usize = self.rows.iter().map(|row| row.cache.bytes()).sum();
-        self.peak_bytes = self.peak_bytes.max(self.generator.weight_bytes + cached as u64);
-
-        let (logits, found) = look(decoder, &hidden, &wanted, ends.len())?;
-        let mut found = found.as_slice();
-        for (choice, share) in plan.choices.into_iter().zip(shares) {
-            let (mine, rest) = found.split_at(share);
-            found = rest;
-            self.finish_choice(&choice, mine);
-        }
-        let mut ended = ends.into_iter().zip(logits).peekable();
-        for (index, row) in std::mem::take(&mut self.rows).into_iter().enumerate() {
-            match ended.next_if(|((ended, _), _)| *ended == index) {
-                Some((_, logits)) => self.take(row, logits),
+        let mut logits = found.lanes.into_iter();
+        for row in std::mem::take(&mut self.rows) {
+            match logits.next().flatten() {
+                Some(logits) => self.take_row(row, logits),
                 None => self.rows.push(row),
             }
         }
-        Ok(())
+        for search in std::mem::take(&mut self.searches) {
+            let of_beams: Vec<_> = logits.by_ref().take(search.beams.len()).flatten().collect();
+            match of_beams.len() == search.beams.len() {
+                true => self.take_search(search, of_beams),
+                false => self.searches.push(search),
+            }
+        }
     }
 
     /// Gives a row the logits behind its last token; behind a prompt, also to the other answers that begin there.
-    fn take(&mut self, row: Row, logits: Vec<f32>) {
+    fn take_row(&mut self, row: Row, logits: Vec<f32>) {
         let answers = self.tickets.get(&row.job).map_or(0, |ticket| ticket.answers);
-        if row.next.is_none() {
+        if row.lane.spoken.is_empty() {
             for which in 1..answers {
                 match row.sibling(which) {
                     Ok(sibling) => self.draw(sibling, logits.clone()),
@@ -309,141 +205,95 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
     }
 
     fn draw(&mut self, mut row: Row, mut logits: Vec<f32>) {
-        let job = row.job;
-        let Some(ticket) = self.tickets.get_mut(&job) else {
+        let Some(ticket) = self.tickets.get_mut(&row.job) else {
             return;
         };
         let Generator { chat, defaults, .. } = self.generator;
-        let drawn = match row.take(&mut logits, ticket, chat.tokenizer(), &defaults.stop_tokens) {
-            Ok(None) => {
-                self.rows.push(row);
-                Ok(())
-            }
+        match row.take(&mut logits, ticket, chat.tokenizer(), &defaults.stop_tokens) {
+            Ok(None) => self.rows.push(row),
             Ok(Some(finish)) => self.finish(row, finish),
-            Err(error) => Err(error),
+            Err(error) => self.fail(row.job, error),
+        }
+    }
+
+    fn take_search(&mut self, mut search: Search, logits: Vec<Vec<f32>>) {
+        let Some(ticket) = self.tickets.get_mut(&search.job) else {
+            return;
         };
-        if let Err(error) = drawn {
-            self.fail(job, error);
+        ticket.read.get_or_insert_with(Instant::now);
+        match search.advance(logits, &self.generator.defaults.stop_tokens) {
+            Ok(State::Growing) => self.searches.push(search),
+            Ok(State::Done) => self.conclude(search),
+            Ok(State::Broken) => {
+                ticket.flags.push(NAN_LOGITS.to_owned());
+                self.conclude(search);
+            }
+            Err(error) => self.fail(search.job, error),
         }
     }
 
     /// Ends a row, and its job if that was the last.
-    fn finish(&mut self, row: Row, finish: Finish) -> Result<()> {
+    fn finish(&mut self, row: Row, finish: Finish) {
         let job = row.job;
         let Some(ticket) = self.tickets.get_mut(&job) else {
-            return Ok(());
+            return;
         };
-        row.finish(finish, ticket)?;
-        if ticket.finished.len() == ticket.answers {
-            let reply = ticket.generated();
-            self.complete(job, reply);
+        match row.finish(finish, ticket) {
+            Ok(()) if ticket.finished.len() == ticket.answers => {
+                let reply = ticket.generated();
+                self.complete(job, reply);
+            }
+            Ok(()) => {}
+            Err(error) => self.fail(job, error),
         }
-        Ok(())
+    }
+
+    /// Ends a search and its job.
+    fn conclude(&mut self, search: Search) {
+        let job = search.job;
+        let Some(ticket) = self.tickets.get_mut(&job) else {
+            return;
+        };
+        ticket.first_token.get_or_insert_with(Instant::now);
+        let mut answers = search.finish(ticket.answers).into_iter().enumerate();
+        let taken = answers.try_for_each(|(which, ended)| ticket.take(which, ended));
+        let reply = ticket.generated();
+        match taken {
+            Ok(()) => self.complete(job, reply),
+            Err(error) => self.fail(job, error),
+        }
     }
 
     fn finish_choice(&mut self, choice: &Choice, found: &[Vec<Likelihood>]) {
         if let Some(ticket) = self.tickets.get_mut(&choice.job) {
-            ticket.read = Some(std::time::Instant::now());
+            ticket.read = Some(Instant::now());
         }
         self.complete(choice.job, choice.reply(found));
     }
 
     fn complete(&mut self, job: u64, reply: Reply) {
-        let cached: usize = self.rows.iter().map(|row| row.cache.bytes()).sum();
-        let memory = self
-            .generator
-            .account(self.generator.weight_bytes + cached as u64, self.peak_bytes);
+        let memory = self.generator.account(self.bytes(), self.peak_bytes);
         if let Some(ticket) = self.tickets.remove(&job) {
             self.done.push((job, Ok(ticket.complete(reply, memory))));
         }
     }
+
+    /// What weights and caches hold now.
+    fn bytes(&self) -> u64 {
+        let rows = self.rows.iter().map(|row| &row.lane);
+        let searched = self
+            .searches
+            .iter()
+            .flat_map(|it| it.beams.iter().map(|beam| &beam.lane));
+        let cached: usize = rows.chain(searched).map(|lane| lane.cache.bytes()).sum();
+        self.generator.weight_bytes + cached as u64
+    }
 }
 
-/// Makes a prompt fit below `limit` tokens, cutting its beginning down to `target` if that is allowed. True if it was cut.
-fn fit(input: &mut Input, target: usize, limit: usize, may_cut: bool) -> Result<bool> {
-    let tokens = input.tokens.len();
-    if tokens < limit {
-        return Ok(false);
-    }
-    if !may_cut || input.embedded.is_some() || target == 0 {
-        let message = format!(
-            "the prompt has {tokens} tokens, the model's context leaves room for {}",
-            limit - 1
-        );
-        let error = Error::new(Code::TOO_LONG, message);
-        return Err(error.help("shorten it, or let it lose its beginning with the prompt's `truncate`"));
-    }
-    input.tokens.drain(..tokens - target);
-    Ok(true)
-}
-
-/// The logits at the wanted positions: as they are for the first `raw`, as likelihoods for the rest.
-type Looked = (Vec<Vec<f32>>, Vec<Vec<Likelihood>>);
-
-fn look<D: Decoder>(decoder: &D, hidden: &Tensor, wanted: &[Wanted], raw: usize) -> candle_core::Result<Looked> {
-    let mut all = Vec::with_capacity(raw);
-    let mut found = Vec::with_capacity(wanted.len() - raw);
-    for (block, asks) in wanted.chunks(HEAD_BLOCK).enumerate() {
-        let positions: Vec<u32> = asks.iter().map(|ask| ask.position as u32).collect();
-        let chosen = hidden.index_select(&Tensor::new(positions, hidden.device())?, 0)?;
-        let logits = decoder.logits(&chosen)?.to_dtype(DType::F32)?;
-        let vocabulary = logits.dim(1)?;
-        let values = logits.flatten_all()?.to_vec1::<f32>()?;
-        let raw_here = raw.saturating_sub(block * HEAD_BLOCK).min(asks.len());
-        all.extend(values.chunks(vocabulary).take(raw_here).map(<[f32]>::to_vec));
-        let rest = &values[raw_here * vocabulary..];
-        let scored = rest.par_chunks(vocabulary).zip(&asks[raw_here..]);
-        found.par_extend(scored.map(|(logits, ask)| likelihoods(logits, &ask.tokens)));
-    }
-    Ok((all, found))
-}
-
-/// The tokens of a pass as they are put together: ids that are embedded in one go, vectors as they come.
-#[derive(Default)]
-struct Feed {
-    pieces: Vec<Piece>,
-    count: usize,
-}
-
-enum Piece {
-    Ids(Vec<u32>),
-    Vectors(Tensor),
-}
-
-impl Feed {
-    fn ids(&mut self, ids: &[u32]) {
-        self.count += ids.len();
-        match self.pieces.last_mut() {
-            Some(Piece::Ids(last)) => last.extend_from_slice(ids),
-            _ => self.pieces.push(Piece::Ids(ids.to_vec())),
-        }
-    }
-
-    fn input(&mut self, input: &Input, start: usize, tokens: usize) -> candle_core::Result<()> {
-        match &input.embedded {
-            None => self.ids(&input.tokens[start..start + tokens]),
-            Some(vectors) => {
-                self.count += tokens;
-                self.pieces.push(Piece::Vectors(vectors.narrow(0, start, tokens)?));
-            }
-        }
-        Ok(())
-    }
-
-    fn embedded<D: Decoder>(self, decoder: &D) -> candle_core::Result<Tensor> {
-        let vectors = |piece| match piece {
-            Piece::Ids(ids) => decoder.embed(&Tensor::new(ids, decoder.device())?),
-            Piece::Vectors(vectors) => Ok(vectors),
-        };
-        let mut all = self
-            .pieces
-            .into_iter()
-            .map(vectors)
-            .collect::<candle_core::Result<Vec<_>>>()?;
-        if all.len() == 1 {
-            Ok(all.remove(0))
-        } else {
-            Tensor::cat(&all, 0)
-        }
-    }
+/// Every text in progress: rows first, then the beams of each search.
+fn lanes<'a>(rows: &'a mut [Row], searches: &'a mut [Search]) -> impl Iterator<Item = &'a mut Lane> {
+    let searched = searches
+        .iter_mut()
+        .flat_map(|it| it.beams.iter_mut().map(|beam| &mut beam.lane));
+    rows.iter_mut().map(|row| &mut row.lane).chain(searched)
 }

@@ -4,19 +4,26 @@
 //! of each prompt that is still being read, and whole choices to be scored; a finished answer's place is free at the
 //! next pass. Rows lie one behind the other without padding, so a prompt costs the same in any company.
 
+mod admit;
 mod choice;
 mod defaults;
 mod desk;
+mod lane;
+mod pass;
 mod random;
 mod row;
 mod sampler;
+mod search;
 
-pub use defaults::Defaults;
+pub use defaults::{Defaults, EarlyStop};
 
 use crate::Decoder;
 use desk::Desk;
+pub(crate) use lane::Lane;
+pub(crate) use pass::pass;
 use plugin_api::{Call, Jobs, Lesson, LessonTokens, Memory, Prompt, PromptTokens, Pulled, Reply, Result};
 pub(crate) use sampler::{Pick, Sampler, greedy_knobs};
+pub(crate) use search::{Breadth, Search, State};
 use std::time::Duration;
 use text::Chat;
 

@@ -1,11 +1,13 @@
 //! One answer in progress.
 
+use super::lane::Lane;
 use super::sampler::{Pick, Sampler, log_sum};
-use crate::{Input, KvCache};
+use super::search::Ended;
+use crate::Input;
 use plugin_api::{Alternative, Call, Finish, Memory, Reply, Result, Timing, Usage};
 use std::collections::VecDeque;
 use std::time::Instant;
-use text::{Reader, Tokenizer};
+use text::{Answer, Reader, Tokenizer};
 
 /// The flag of a reply whose logits were no numbers.
 pub(super) const NAN_LOGITS: &str = "nan-logits";
@@ -19,6 +21,8 @@ pub(super) struct Ticket<'c> {
     pub call: Call<'c>,
     pub started: Instant,
     pub read: Option<Instant>,
+    /// When the first token of the answer was known.
+    pub first_token: Option<Instant>,
     pub usage: Usage,
     pub flags: Vec<String>,
     /// How many answers are wanted.
@@ -44,6 +48,7 @@ impl<'c> Ticket<'c> {
             call,
             started: Instant::now(),
             read: None,
+            first_token: None,
             usage,
             flags: Vec::new(),
             answers,
@@ -57,8 +62,7 @@ impl<'c> Ticket<'c> {
         reply.usage = self.usage;
         reply.timing = Timing {
             prefill_ms: self.read.map_or(0.0, since),
-            // The token is drawn from the very logits that end the reading of the prompt.
-            first_token_ms: self.read.filter(|_| !self.finished.is_empty()).map(since),
+            first_token_ms: self.first_token.map(since),
             total_ms: since(Instant::now()),
         };
         reply.memory = Some(memory);
@@ -68,6 +72,29 @@ impl<'c> Ticket<'c> {
             }
         }
         reply
+    }
+
+    /// Takes an answer that a search has found; `which` is its rank. It is said in one piece, since only now is it known.
+    pub fn take(&mut self, which: usize, ended: Ended) -> Result<()> {
+        self.usage.generated_tokens += ended.tokens.len() as u32;
+        let (_, answer) = ended.reader.finish()?;
+        say(self, &answer.text);
+        self.end(which, answer, f64::from(ended.score), ended.finish);
+        Ok(())
+    }
+
+    fn end(&mut self, which: usize, answer: Answer, score: f64, finish: Finish) {
+        self.usage.thinking_tokens += answer.thinking_tokens as u32;
+        let alternative = Alternative {
+            text: answer.text,
+            thinking: answer.thinking,
+            score: (self.answers > 1).then_some(score),
+        };
+        self.finished.push(Finished {
+            which,
+            alternative,
+            finish,
+        });
     }
 
     /// The reply of the finished rows: the likeliest answer, and all of them if several were wanted.
@@ -96,13 +123,9 @@ impl<'c> Ticket<'c> {
 pub(super) struct Row {
     pub job: u64,
     pub which: usize,
-    pub input: Input,
-    pub cache: KvCache,
+    pub lane: Lane,
     pub sampler: Sampler,
     pub reader: Reader,
-    /// The token to go in next, once the prompt is read.
-    pub next: Option<u32>,
-    pub generated: usize,
     /// At most so many tokens.
     pub room: usize,
     pub thinking_budget: Option<usize>,
@@ -112,20 +135,11 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Tokens that are not in the cache yet.
-    pub fn waiting(&self) -> usize {
-        match self.next {
-            Some(_) => 1,
-            None => self.input.tokens.len() - self.cache.len(),
-        }
-    }
-
     /// Another answer to the same prompt, before its first token.
     pub fn sibling(&self, which: usize) -> candle_core::Result<Row> {
         Ok(Row {
             which,
-            input: self.input.clone(),
-            cache: self.cache.fork()?,
+            lane: self.lane.fork()?,
             sampler: self.sampler.sibling(which as u64),
             reader: self.reader.fresh(),
             forced: VecDeque::new(),
@@ -151,7 +165,9 @@ impl Row {
                 return Ok(Some(Finish::Stop));
             }
         };
-        self.generated += 1;
+        ticket.first_token.get_or_insert_with(Instant::now);
+        self.lane.spoken.push(token);
+        let generated = self.lane.spoken.len();
         ticket.usage.generated_tokens += 1;
         if let Some(log_sum) = log_sum {
             // Of the penalised logits, where there is a penalty: it is by them that the answer was chosen.
@@ -169,14 +185,13 @@ impl Row {
         if self.reader.stopped() {
             return Ok(Some(Finish::Stop));
         }
-        if self.generated >= self.room {
+        if generated >= self.room {
             return Ok(Some(Finish::Length));
         }
-        if self.reader.is_thinking() && self.thinking_budget.is_some_and(|budget| self.generated >= budget) {
+        if self.reader.is_thinking() && self.thinking_budget.is_some_and(|budget| generated >= budget) {
             self.thinking_budget = None;
             self.forced.extend(tokenizer.encode(ENOUGH)?);
         }
-        self.next = Some(token);
         Ok(None)
     }
 
@@ -184,18 +199,7 @@ impl Row {
     pub fn finish(self, finish: Finish, ticket: &mut Ticket) -> Result<()> {
         let (piece, answer) = self.reader.finish()?;
         say(ticket, &piece);
-        ticket.usage.thinking_tokens += answer.thinking_tokens as u32;
-        let score = (ticket.answers > 1).then_some(self.log_probability);
-        let alternative = Alternative {
-            text: answer.text,
-            thinking: answer.thinking,
-            score,
-        };
-        ticket.finished.push(Finished {
-            which: self.which,
-            alternative,
-            finish,
-        });
+        ticket.end(self.which, answer, self.log_probability, finish);
         Ok(())
     }
 }

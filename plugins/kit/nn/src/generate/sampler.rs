@@ -124,16 +124,7 @@ impl Sampler {
 
     pub fn pick(&mut self, logits: &mut [f32]) -> Pick {
         let penalty = self.knobs.repetition_penalty;
-        for &token in &self.seen {
-            // As the reference: always away from being chosen, on either side of zero.
-            if let Some(logit) = logits.get_mut(token as usize) {
-                *logit = if *logit < 0.0 {
-                    *logit * penalty
-                } else {
-                    *logit / penalty
-                };
-            }
-        }
+        penalise(logits, &self.seen, penalty);
         let Some(best) = argmax(logits) else {
             return Pick::Broken;
         };
@@ -208,6 +199,19 @@ fn nucleus(logits: &[f32], k: usize, top_p: f32, weight: &dyn Fn(usize) -> f32) 
             return indices;
         }
         count = (count * 8).min(indices.len());
+    }
+}
+
+/// Makes the tokens that were there before less likely, on either side of zero.
+pub(crate) fn penalise(logits: &mut [f32], seen: &HashSet<u32>, penalty: f32) {
+    for &token in seen {
+        if let Some(logit) = logits.get_mut(token as usize) {
+            *logit = if *logit < 0.0 {
+                *logit * penalty
+            } else {
+                *logit / penalty
+            };
+        }
     }
 }
 

@@ -1,0 +1,108 @@
+//! Searches with beams, replayed. `golden/beams.py` of this crate records them for any checkpoint.
+
+use super::{Finding, TOLERANCE};
+use crate::generate::{Breadth, EarlyStop, Generator, Lane, Search, State, pass};
+use crate::{Decoder, Error, Input, Result};
+use plugin_api::{Prompt, Sampling};
+use serde::Deserialize;
+use std::path::Path;
+
+#[derive(Deserialize)]
+struct Recorded {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    beams: usize,
+    length_penalty: f32,
+    #[serde(default)]
+    early_stopping: bool,
+    repetition_penalty: f32,
+    max_new_tokens: usize,
+    stop_tokens: Vec<u32>,
+    prompts: Vec<Vec<u32>>,
+    /// For each prompt, its answers, best first.
+    answers: Vec<Vec<Answer>>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    tokens: Vec<u32>,
+    score: f64,
+}
+
+pub(super) fn replay<D: Decoder>(generator: &Generator<D>, path: &Path) -> Result<Vec<Finding>> {
+    let recorded: Recorded = crate::config::read_json(path)?;
+    let mut findings = Vec::new();
+    for case in &recorded.cases {
+        let malformed = |why: &str| Error::Malformed {
+            path: path.to_owned(),
+            reason: format!("case `{}`: {why}", case.name),
+        };
+        if case.beams == 0 || case.beams > 256 || case.prompts.len() != case.answers.len() {
+            return Err(malformed("it has no beams, too many, or not an answer for each prompt"));
+        }
+        let (mut diff, mut equal) = (0f64, true);
+        for (prompt, expected) in case.prompts.iter().zip(&case.answers) {
+            if prompt.is_empty() || prompt.len() >= generator.decoder().context() {
+                return Err(malformed("a prompt is empty or longer than the model's context"));
+            }
+            let found = search(generator, case, prompt, expected.len())?;
+            equal &= found.len() == expected.len();
+            for (found, expected) in found.iter().zip(expected) {
+                equal &= found.0 == expected.tokens;
+                diff = diff.max((f64::from(found.1) - expected.score).abs());
+            }
+        }
+        findings.push(Finding {
+            case: case.name.clone(),
+            what: "beams",
+            max_abs_diff: Some(diff),
+            tokens_equal: Some(equal),
+            ok: equal && diff <= TOLERANCE,
+        });
+    }
+    Ok(findings)
+}
+
+/// Tokens and score of each answer.
+fn search<D: Decoder>(
+    generator: &Generator<D>,
+    case: &Case,
+    prompt: &[u32],
+    answers: usize,
+) -> Result<Vec<(Vec<u32>, f32)>> {
+    let breadth = Breadth {
+        beams: case.beams,
+        length_penalty: case.length_penalty,
+        early_stop: if case.early_stopping {
+            EarlyStop::Yes
+        } else {
+            EarlyStop::No
+        },
+        repetition_penalty: case.repetition_penalty,
+        room: case.max_new_tokens.min(generator.decoder().context() - prompt.len()),
+    };
+    let reader = generator.chat().reader(&Prompt::plain(""), "", &Sampling::default());
+    let mut search = Search::new(0, Lane::new(Input::text(prompt.to_vec())), reader, breadth);
+    loop {
+        let lanes = search
+            .beams
+            .iter_mut()
+            .map(|beam| (beam.lane.waiting(), &mut beam.lane));
+        let mut lanes: Vec<_> = lanes.map(|(waiting, lane)| (lane, waiting)).collect();
+        let found = pass(generator.decoder(), &mut lanes, &[])?;
+        let state = search.advance(found.lanes.into_iter().flatten().collect(), &case.stop_tokens);
+        match state.map_err(|e| candle_core::Error::Msg(e.to_string()))? {
+            State::Growing => {}
+            State::Done | State::Broken => break,
+        }
+    }
+    Ok(search
+        .finish(answers)
+        .into_iter()
+        .map(|ended| (ended.tokens, ended.score))
+        .collect())
+}
