@@ -7,6 +7,7 @@ mod doctor;
 mod faults;
 mod hearing;
 mod hub_server;
+mod passes;
 mod plugins;
 mod pull;
 mod runs;

@@ -64,9 +64,12 @@ pub struct Config {
     pub out: Option<PathBuf>,
     pub fail_on_error: Option<Scalar>,
     pub time_limit: Option<Scalar>,
+    pub predict_only: bool,
     pub skip_hearing_test: bool,
     pub demo: bool,
     pub offline: bool,
+    /// What a run's own file says of what the run was made with.
+    pub resolved: Option<Value>,
     #[serde(flatten)]
     unknown: BTreeMap<String, toml::Value>,
     #[serde(skip)]
@@ -91,12 +94,13 @@ const KEYS: &[&str] = &[
     "out",
     "fail-on-error",
     "time-limit",
+    "predict-only",
     "skip-hearing-test",
     "demo",
     "offline",
 ];
 /// What a run's own file has beside the flags: said for people, and not read.
-const PASSED_OVER: &[&str] = &["host_version", "resolved"];
+const PASSED_OVER: &[&str] = &["host_version"];
 
 impl Config {
     pub fn read(path: &Path) -> Result<Config> {

@@ -8,6 +8,7 @@ mod ls;
 mod parity;
 mod plugins;
 mod pull;
+mod rescore;
 mod run;
 mod score;
 
@@ -65,7 +66,7 @@ pub struct Common {
 enum Command {
     /// Run models on tasks
     Run(Box<run::RunArgs>),
-    /// Judge a finished run without its model, or score a file of answers
+    /// Score or judge a finished run without its model, or score a file of answers
     Score(score::ScoreArgs),
     /// List models, tasks, judges or runs
     Ls(ls::LsArgs),

@@ -77,6 +77,9 @@ pub struct RunArgs {
     /// Try samples again that failed in an earlier run
     #[arg(long)]
     retry_errors: bool,
+    /// Record the answers and leave the scoring to a later command: `host score RUN`, or this one without the flag
+    #[arg(long)]
+    predict_only: bool,
     /// Don't test on the first samples whether silence in place of the clips changes anything
     #[arg(long)]
     skip_hearing_test: bool,
@@ -244,6 +247,7 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
         retry_errors: args.retry_errors,
         quiet: !common.shows_progress(),
         demo: catalog.demo,
+        predict_only: args.predict_only || config.predict_only,
         hearing_test: !(args.skip_hearing_test || config.skip_hearing_test),
         until: time_limit.transpose()?.map(|limit| Instant::now() + limit),
         stop,
@@ -390,6 +394,7 @@ fn judge(outcome: &mut Outcome, judges: &[(String, JudgeClient, Resolved)], role
             name,
             judge: client,
             identity: &resolved.identity,
+            scores: &outcome.scores,
             roles,
         };
         let judged = judging.run(&run, &outcome.places, &|| ())?;
@@ -427,7 +432,7 @@ fn repeat(model: &Model, task: &Task, settled: &Settled) -> Value {
         "limit": options.limit_text, "sample-id": options.sample_ids, "seed": options.seed, "batch-size": options.batch_size,
         "workers": settled.workers, "role": settled.roles,
         "ears": settled.ears, "ears-prompt": settled.ears_prompt,
-        "skip-hearing-test": !options.hearing_test, "demo": options.demo,
+        "predict-only": options.predict_only, "skip-hearing-test": !options.hearing_test, "demo": options.demo,
         "model-settings": given(&settled.model_flags, &model.resolved),
         "task-settings": given(&settled.task_flags, &task.resolved),
         "judge-settings": judge_settings,

@@ -1,10 +1,14 @@
-//! `host score`: rules on a finished run, without its model; with `--task`, on answers that any tool produced.
+//! `host score`: rules on a finished run, without its model: by judges, or by its task; with `--task`, on answers that
+//! any tool produced.
 
 use super::answers::AnswerArgs;
+use super::rescore::{TaskArgs, rescore};
 use super::{Common, Flags, names, note, print, stop_on_signals};
 use crate::failure::{Exit, Failure, Result};
 use crate::run::directory::{RunDirectory, for_each_place, read_if_there};
+use crate::run::record::hash_json;
 use crate::run::results::{self, Summary};
+use crate::run::scores::Scores;
 use crate::run::verdicts::{Judged, Judging};
 use plugin_api::{Kind, Metric};
 use serde_json::{Value, json};
@@ -13,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
+  host score runs/qwen3-arc-1a2b3c4d
   host score runs/qwen3-arc-1a2b3c4d --judge rules
   host score runs/qwen3-arc-1a2b3c4d --judge rules -J rule=number -J tolerance=0.01
   host score --task finqa --predictions preds.json --gold test.json --json --rows")]
@@ -20,10 +25,10 @@ pub struct ScoreArgs {
     /// A run directory
     #[arg(value_name = "RUN", required_unless_present = "task")]
     run: Option<PathBuf>,
-    /// Judges, separated by commas
-    #[arg(long, short = 'j', value_name = "NAMES", required_unless_present = "task")]
+    /// Judges, separated by commas; without one the run's task scores the answers
+    #[arg(long, short = 'j', value_name = "NAMES")]
     judge: Vec<String>,
-    /// A model that judges may ask: the role they ask for, and the model that plays it
+    /// A model that judges or the task may ask: the role they ask for, and the model that plays it
     #[arg(long, value_name = "ROLE=MODEL")]
     role: Vec<String>,
     /// A setting of the judges
@@ -31,6 +36,8 @@ pub struct ScoreArgs {
     judge_settings: Vec<String>,
     #[command(flatten)]
     answers: AnswerArgs,
+    #[command(flatten)]
+    scorer: TaskArgs,
 }
 
 pub fn score(args: ScoreArgs, common: &Common) -> Result<Exit> {
@@ -58,13 +65,17 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
             places.insert(doc_id, offset);
         })?;
         let places: Vec<u64> = places.into_values().collect();
+        let roles = super::run::cast(&args.role, &Flags::default(), catalog, &stop)?;
+        if args.judge.is_empty() {
+            return rescore(&run, &places, &args.scorer, catalog, &roles, common);
+        }
         let results = read_if_there(&folder.join("results.json")).and_then(|text| serde_json::from_str(&text).ok());
         let mut results: Value = results.unwrap_or_else(|| json!({}));
         let mut summary = summary_of(&results);
         let flags = Flags::parse("-J", &args.judge_settings)?;
         let judges = names(catalog.registry, Kind::Judge, &args.judge)?;
         flags.check_names(Kind::Judge, &judges)?;
-        let roles = super::run::cast(&args.role, &Flags::default(), catalog, &stop)?;
+        let scores = Scores::open(&run, &hash_json(&results["host"]["identity"]["task"]))?;
         let mut whole = Vec::new();
         for name in &judges {
             let resolved = catalog.resolve(Kind::Judge, name, &flags.of(name))?;
@@ -72,6 +83,7 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
                 name,
                 judge: &resolved.judge()?,
                 identity: &resolved.identity,
+                scores: &scores,
                 roles: &roles,
             };
             let judged = judging.run(&run, &places, &|| ())?;

@@ -1,17 +1,17 @@
 //! The end of a run: what its records come to, and the files that say so.
 
-use super::directory::{RecordReader, RunDirectory, for_each_place};
+use super::directory::{RunDirectory, for_each_place};
 use super::ears::Ears;
 use super::hearing_test::HearingTest;
 use super::record::Input;
 use super::results::{self, Setting, Summary};
+use super::scores::{ScoredReader, Scores};
 use super::tally::Tally;
 use super::{Model, Options, Outcome, Task, report};
 use crate::failure::{Failure, Result};
 use plugin_api::client::{Pages, TaskClient};
-use plugin_api::{Code, Metric, Row};
+use plugin_api::{Code, Metric, Row, TaskCard};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -20,7 +20,7 @@ use std::time::Instant;
 struct RowPages<'a> {
     places: &'a [u64],
     next: AtomicUsize,
-    reader: Mutex<RecordReader>,
+    reader: Mutex<ScoredReader<'a>>,
 }
 
 impl Pages for RowPages<'_> {
@@ -33,7 +33,7 @@ impl Pages for RowPages<'_> {
                 break;
             };
             let record = reader.read_at(*place).map_err(|failure| failure.error)?;
-            if record.error.is_none() {
+            if record.error.is_none() && !record.pending {
                 rows.push(Row {
                     sample: record.sample(),
                     score: record.score(),
@@ -45,18 +45,49 @@ impl Pages for RowPages<'_> {
     }
 }
 
-/// A task's own sums over the records at these places, when it has some.
-pub fn own_metrics(task: &TaskClient, samples: &Path, places: &[u64]) -> Result<Option<Vec<Metric>>> {
-    let pages = RowPages {
-        places,
-        next: AtomicUsize::new(0),
-        reader: Mutex::new(RecordReader::open(samples)?),
-    };
-    match task.metrics(&pages) {
-        Ok(metrics) => Ok(Some(metrics)),
-        Err(error) if error.code == Code::UNSUPPORTED => Ok(None),
-        Err(error) => Err(Failure::from(error.context("the task can't sum up"))),
+/// A scorer, and the scores that it gave later than the records.
+pub struct View<'a> {
+    pub client: &'a TaskClient,
+    pub card: &'a TaskCard,
+    pub scores: &'a Scores,
+}
+
+impl View<'_> {
+    /// What these records come to as the task sums up, or else as the host does.
+    pub fn summary(&self, run: &RunDirectory, tally: &Tally, places: &[u64]) -> Result<Summary> {
+        let scored = tally.finished > tally.failed + tally.pending;
+        let own = if scored { self.own_metrics(run, places)? } else { None };
+        let mut metrics = results::metrics(self.card, tally, own);
+        metrics.retain(|metric| metric.count > 0 || !metric.value.is_nan());
+        Ok(Summary {
+            task: self.card.name.clone(),
+            version: self.card.version.clone(),
+            filter: self.card.filter.clone().unwrap_or_else(|| "none".to_owned()),
+            shots: self.card.shots,
+            metrics,
+            ..Summary::default()
+        })
     }
+
+    /// A task's own sums over the records at these places, when it has some.
+    fn own_metrics(&self, run: &RunDirectory, places: &[u64]) -> Result<Option<Vec<Metric>>> {
+        let pages = RowPages {
+            places,
+            next: AtomicUsize::new(0),
+            reader: Mutex::new(self.scores.reader(&run.samples())?),
+        };
+        match self.client.metrics(&pages) {
+            Ok(metrics) => Ok(Some(metrics)),
+            Err(error) if error.code == Code::UNSUPPORTED => Ok(None),
+            Err(error) => Err(Failure::from(error.context("the task can't sum up"))),
+        }
+    }
+}
+
+/// Why a run's numbers should not be trusted.
+pub fn suspicions(tally: &Tally, hearing: Option<&HearingTest>) -> Vec<String> {
+    let deaf = hearing.and_then(HearingTest::suspicion);
+    tally.suspicions().into_iter().chain(deaf).collect()
 }
 
 #[allow(clippy::too_many_arguments)] // the end of one function, cut off for its length
@@ -68,33 +99,24 @@ pub fn finish(
     selection: &[usize],
     identity: Value,
     mut tally: Tally,
+    scores: Scores,
     hearing: Option<HearingTest>,
     cut_short: Option<Failure>,
     began: Instant,
 ) -> Result<Outcome> {
     let places = selected_places(run, selection)?;
-    let own = if tally.finished > tally.failed {
-        own_metrics(&task.client, &run.samples(), &places)?
-    } else {
-        None
+    let view = View {
+        client: &task.client,
+        card: &task.card,
+        scores: &scores,
     };
-    let mut summary = Summary {
+    let ears = options.ears.as_deref().map(Ears::name);
+    let summary = Summary {
         model: model.name.clone(),
-        task: task.card.name.clone(),
-        version: task.card.version.clone(),
-        filter: task.card.filter.clone().unwrap_or_else(|| "none".to_owned()),
-        shots: task.card.shots,
-        metrics: results::metrics(&task.card, &tally, own),
-        suspicions: tally
-            .suspicions()
-            .into_iter()
-            .chain(hearing.as_ref().and_then(HearingTest::suspicion))
-            .collect(),
-        marks: marks(&tally, options, selection.len()),
+        suspicions: suspicions(&tally, hearing.as_ref()),
+        marks: marks(&tally, options.demo, ears, selection.len()),
+        ..view.summary(run, &tally, &places)?
     };
-    summary
-        .metrics
-        .retain(|metric| metric.count > 0 || !metric.value.is_nan());
     let setting = Setting {
         card: &task.card,
         identity: &identity,
@@ -124,11 +146,12 @@ pub fn finish(
         failed: tally.failed,
         selected: selection.len(),
         places,
+        scores,
         cut_short,
     })
 }
 
-fn pretty(value: &Value) -> String {
+pub fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
@@ -147,12 +170,13 @@ fn selected_places(run: &RunDirectory, selection: &[usize]) -> Result<Vec<u64>> 
     Ok(places)
 }
 
-fn marks(tally: &Tally, options: &Options, selected: usize) -> Vec<String> {
+/// What belongs beside a run's numbers and is no fault of them.
+pub fn marks(tally: &Tally, demo: bool, ears: Option<&str>, selected: usize) -> Vec<String> {
     let mut marks = Vec::new();
-    if options.demo {
+    if demo {
         marks.push("DEMO: tiny random weights and hand-made samples; the numbers mean nothing".to_owned());
     }
-    let ears = options.ears.as_deref().map_or("another model", Ears::name);
+    let ears = ears.unwrap_or("another model");
     for (input, what) in [
         (Input::Blind, "blind: a notice"),
         (Input::Words, "words: the data set's own words"),
@@ -186,6 +210,9 @@ fn marks(tally: &Tally, options: &Options, selected: usize) -> Vec<String> {
             "{} replies could not be scored and are left out",
             tally.unscored
         ));
+    }
+    if tally.pending > 0 {
+        marks.push(format!("{} answers are not scored yet", tally.pending));
     }
     if tally.finished < selected as u64 {
         marks.push(format!("incomplete: {} of {selected} samples are done", tally.finished));

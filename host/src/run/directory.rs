@@ -3,6 +3,7 @@
 use super::record::Record;
 use crate::failure::{Doing, Exit, Failure, Result};
 use rustix::fs::{FlockOperation, flock};
+use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,6 +22,8 @@ pub struct RunDirectory {
 pub struct Place {
     pub offset: u64,
     pub failed: bool,
+    /// Nobody has scored it yet.
+    pub pending: bool,
 }
 
 impl RunDirectory {
@@ -65,30 +68,9 @@ impl RunDirectory {
     /// Records by key: the last of a key counts. A torn last line, from a process that was killed as it wrote, is cut off.
     pub fn known(&self) -> Result<HashMap<String, Place>> {
         let path = self.samples();
-        let failed = || format!("cannot read the records in `{}`", path.display());
         let mut known = HashMap::new();
-        if !path.exists() {
-            return Ok(known);
-        }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .or_fail(Exit::Missing, failed)?;
-        let mut reader = BufReader::with_capacity(1 << 20, &file);
-        let (mut offset, mut number, mut line) = (0u64, 0u64, Vec::new());
-        loop {
-            line.clear();
-            let length = reader.read_until(b'\n', &mut line).or_fail(Exit::Missing, failed)? as u64;
-            if length == 0 {
-                break;
-            }
-            number += 1;
-            if line.last() != Some(&b'\n') {
-                file.set_len(offset).or_fail(Exit::Missing, failed)?;
-                break;
-            }
-            let brief: Brief = serde_json::from_slice(&line).map_err(|why| {
+        for_each_line(&path, |number, offset, line| {
+            let brief: Brief = serde_json::from_slice(line).map_err(|why| {
                 Failure::missing(format!("line {number} of `{}` is no record", path.display()))
                     .cause(why)
                     .help("repair the line, or begin anew with `--fresh`, which keeps this run under another name")
@@ -98,10 +80,11 @@ impl RunDirectory {
                 Place {
                     offset,
                     failed: brief.error.is_some(),
+                    pending: brief.pending,
                 },
             );
-            offset += length;
-        }
+            Ok(())
+        })?;
         Ok(known)
     }
 
@@ -117,6 +100,8 @@ impl RunDirectory {
 #[derive(serde::Deserialize)]
 struct Brief {
     key: String,
+    #[serde(default)]
+    pending: bool,
     #[serde(default)]
     error: Option<serde::de::IgnoredAny>,
 }
@@ -162,24 +147,50 @@ pub fn for_each_place(samples: &Path, mut tell: impl FnMut(u64, u64)) -> Result<
     Ok(())
 }
 
-/// Reads the records at these places, in the order given, one at a time.
-pub struct RecordReader {
+/// Tells the number and the place of every line of a file, if it is there. A torn last line, from a process that was
+/// killed as it wrote, is cut off.
+pub fn for_each_line(path: &Path, mut tell: impl FnMut(u64, u64, &[u8]) -> Result<()>) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let failed = || format!("cannot read `{}`", path.display());
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let file = file.or_fail(Exit::Missing, failed)?;
+    let mut reader = BufReader::with_capacity(1 << 20, &file);
+    let (mut offset, mut number, mut line) = (0u64, 0u64, Vec::new());
+    loop {
+        line.clear();
+        let length = reader.read_until(b'\n', &mut line).or_fail(Exit::Missing, failed)? as u64;
+        if length == 0 {
+            return Ok(());
+        }
+        if line.last() != Some(&b'\n') {
+            return file.set_len(offset).or_fail(Exit::Missing, failed);
+        }
+        number += 1;
+        tell(number, offset, &line)?;
+        offset += length;
+    }
+}
+
+/// Reads lines where they lie, one at a time.
+pub struct LineReader {
     reader: BufReader<File>,
     path: PathBuf,
     at: u64,
 }
 
-impl RecordReader {
-    pub fn open(path: &Path) -> Result<RecordReader> {
+impl LineReader {
+    pub fn open(path: &Path) -> Result<LineReader> {
         let file = File::open(path).or_fail(Exit::Missing, || format!("cannot read `{}`", path.display()))?;
-        Ok(RecordReader {
+        Ok(LineReader {
             reader: BufReader::with_capacity(1 << 18, file),
             path: path.to_owned(),
             at: 0,
         })
     }
 
-    pub fn read_at(&mut self, offset: u64) -> Result<Record> {
+    pub fn read_at<T: DeserializeOwned>(&mut self, offset: u64) -> Result<T> {
         let failed = || format!("cannot read `{}`", self.path.display());
         let distance = i64::try_from(offset).unwrap_or(0) - i64::try_from(self.at).unwrap_or(0);
         self.reader.seek_relative(distance).or_fail(Exit::Missing, failed)?;
@@ -289,9 +300,10 @@ mod tests {
             appender.append(&record(key)).unwrap();
         }
         let known = run.known().unwrap();
-        let mut reader = RecordReader::open(&run.samples()).unwrap();
+        let mut reader = LineReader::open(&run.samples()).unwrap();
         for key in ["c", "a", "b"] {
-            assert_eq!(reader.read_at(known[key].offset).unwrap().key, key);
+            let record: Record = reader.read_at(known[key].offset).unwrap();
+            assert_eq!(record.key, key);
         }
     }
 }

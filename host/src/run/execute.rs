@@ -1,7 +1,7 @@
 //! The threads of a run and what flows between them.
 
 use super::conclude::finish;
-use super::directory::{Place, RecordReader, RunDirectory, read_if_there};
+use super::directory::{Place, RunDirectory, read_if_there};
 use super::ears::Ears;
 use super::hearing_test::{self, HearingTest};
 use super::input::Inputs;
@@ -9,15 +9,17 @@ use super::prepare::{Prepared, Preparing};
 use super::progress::Progress;
 use super::queue::{Finished, Queue};
 use super::record::hash_json;
+use super::scores::{ScoredReader, Scores, Scoring};
 use super::seats::{Seated, seat_all};
 use super::select::select;
 use super::stages::{Line, prepare_all, score_all};
 use super::tally::Tally;
 use super::{Model, Options, Outcome, Task};
 use crate::audio::Clips;
+use crate::catalog::Resolved;
 use crate::failure::{Exit, Failure, Result};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
-use plugin_api::{Code, Error};
+use plugin_api::{Code, Error, TaskCard};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,7 +37,7 @@ const CLIP_CACHE: usize = 512 << 20;
 pub fn execute(model: &Model, task: &Task, options: &Options) -> Result<Outcome> {
     let selection = select(&task.client, &task.name, options.limit, &options.sample_ids)?;
     let ears = ears_in_use(model, task, options)?;
-    let mut identity = json!({ "model": model.resolved.identity, "task": task_identity(task), "seed": options.seed });
+    let mut identity = json!({ "model": model.resolved.identity, "task": task_identity(&task.resolved, &task.card), "seed": options.seed });
     if let Some(ears) = ears {
         identity["ears"] = ears.identity();
     }
@@ -45,6 +47,23 @@ pub fn execute(model: &Model, task: &Task, options: &Options) -> Result<Outcome>
     crate::log::to_file(&run.path.join("log.jsonl"))?;
     write_run_toml(&run, &identity, options)?;
     let known = run.known()?;
+    let scoring = Scoring {
+        task: &task.client,
+        scorer: &hash_json(&identity["task"]),
+        version: &task.card.version,
+        own: true,
+        fresh: false,
+        roles: &options.roles,
+    };
+    let waiting = match options.predict_only {
+        true => Vec::new(),
+        false => known
+            .values()
+            .filter(|place| place.pending)
+            .map(|place| place.offset)
+            .collect(),
+    };
+    let scores = scoring.run(&run, &waiting)?;
     let began = Instant::now();
     let clips = Clips::new(CLIP_CACHE);
     let preparing = Preparing {
@@ -59,11 +78,11 @@ pub fn execute(model: &Model, task: &Task, options: &Options) -> Result<Outcome>
         seed: options.seed,
     };
     let hearing = hearing(&run, model, task, &preparing, &selection, &known, options)?;
-    let mut session = Session::new(&run, model, task, options, selection.len())?;
+    let mut session = Session::new(&run, model, task, options, &scores, selection.len())?;
     session.work(&selection, &known, &preparing)?;
     let Session { tally, cut_short, .. } = session;
     finish(
-        model, task, options, &run, &selection, identity, tally, hearing, cut_short, began,
+        model, task, options, &run, &selection, identity, tally, scores, hearing, cut_short, began,
     )
 }
 
@@ -111,12 +130,12 @@ fn hearing(
 }
 
 /// A task's identity goes by its version and not by its plugin's bytes: rebuilding it changes no score.
-fn task_identity(task: &Task) -> Value {
-    let mut identity = task.resolved.identity.clone();
+pub fn task_identity(resolved: &Resolved, card: &TaskCard) -> Value {
+    let mut identity = resolved.identity.clone();
     if let Some(map) = identity.as_object_mut() {
         map.remove("plugin_sha256");
         map.remove("plugin_version");
-        map.insert("version".to_owned(), json!(task.card.version));
+        map.insert("version".to_owned(), json!(card.version));
     }
     identity
 }
@@ -130,6 +149,12 @@ fn write_run_toml(run: &RunDirectory, identity: &Value, options: &Options) -> Re
     let text = toml::to_string_pretty(&without_nulls(repeat)).unwrap_or_default();
     let head = "# Everything that this run was made with. `host run --config run.toml` repeats it.\n";
     run.write_file("run.toml", format!("{head}{text}").as_bytes())
+}
+
+/// A part of a run's identity as it reads in `run.toml`.
+pub fn as_run_toml_has_it(value: &Value) -> Value {
+    let text = toml::to_string(&without_nulls(value.clone())).unwrap_or_default();
+    toml::from_str(&text).unwrap_or_default()
 }
 
 /// TOML has no null.
@@ -152,6 +177,7 @@ struct Session<'a> {
     model: &'a Model,
     task: &'a Task,
     options: &'a Options,
+    scores: &'a Scores,
     progress: Option<Progress>,
     /// When the running score was last shown.
     said: Option<Instant>,
@@ -167,6 +193,7 @@ impl<'a> Session<'a> {
         model: &'a Model,
         task: &'a Task,
         options: &'a Options,
+        scores: &'a Scores,
         expected: usize,
     ) -> Result<Self> {
         let name = format!("{} on {}", model.name, task.name);
@@ -178,6 +205,7 @@ impl<'a> Session<'a> {
             model,
             task,
             options,
+            scores,
             progress,
             said: None,
             tally: Tally::default(),
@@ -222,7 +250,8 @@ impl<'a> Session<'a> {
             }
             drop(feed);
             for _ in 0..2 {
-                let (finished, lines, client, over) = (finished.clone(), lines.clone(), &task.client, &over);
+                let (finished, lines, over) = (finished.clone(), lines.clone(), &over);
+                let client = (!options.predict_only).then_some(&task.client);
                 scope.spawn(move || score_all(client, &finished, &lines, &options.roles, over, (started, began)));
             }
             drop((finished, lines));
@@ -245,7 +274,7 @@ impl<'a> Session<'a> {
         stop: &AtomicBool,
     ) -> Result<()> {
         let mut appender = self.run.appender()?;
-        let mut reader: Option<RecordReader> = None;
+        let mut reader: Option<ScoredReader> = None;
         let mut queue = Some(queue);
         let mut stopped_since: Option<Instant> = None;
         let mut glanced = Instant::now();
@@ -259,7 +288,7 @@ impl<'a> Session<'a> {
                 Ok(Line::Known(offset)) => {
                     let reader = match &mut reader {
                         Some(reader) => reader,
-                        None => reader.insert(RecordReader::open(&self.run.samples())?),
+                        None => reader.insert(self.scores.reader(&self.run.samples())?),
                     };
                     self.tally.add(&reader.read_at(offset)?);
                     self.show(false);

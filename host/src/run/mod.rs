@@ -16,8 +16,10 @@ pub mod progress;
 mod queue;
 pub mod record;
 mod report;
+pub mod rescore;
 pub mod results;
 pub mod roles;
+pub mod scores;
 mod seats;
 pub mod select;
 mod stages;
@@ -25,7 +27,7 @@ pub mod statistics;
 pub mod tally;
 pub mod verdicts;
 
-pub use execute::execute;
+pub use execute::{as_run_toml_has_it, execute, task_identity};
 
 use crate::catalog::Resolved;
 use crate::failure::Failure;
@@ -55,6 +57,8 @@ pub struct Options {
     pub retry_errors: bool,
     pub quiet: bool,
     pub demo: bool,
+    /// Leaves the scoring to a later command.
+    pub predict_only: bool,
     /// Whether a model that says it hears is put to the test.
     pub hearing_test: bool,
     /// The time after which nothing more is begun.
@@ -101,6 +105,8 @@ pub struct Outcome {
     pub selected: usize,
     /// Where the records of this selection lie in the run's `samples.jsonl`.
     pub places: Vec<u64>,
+    /// Scores that came later than their records.
+    pub scores: scores::Scores,
     /// Why the run is not whole, when it is not.
     pub cut_short: Option<Failure>,
 }

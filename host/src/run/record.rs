@@ -70,6 +70,9 @@ pub struct Record {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub audio: Vec<Heard>,
     pub status: Status,
+    /// True as long as nobody has scored the answer; the status says `unscored` until then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pending: bool,
     pub metrics: BTreeMap<String, Value>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub details: Map<String, Value>,
@@ -143,6 +146,17 @@ impl Record {
                 .map(|option| json!([[option.loglik, option.greedy]]))
                 .collect(),
         };
+        self.ttft_ms = reply.timing.first_token_ms;
+        self.prompt_tokens = reply.usage.prompt_tokens;
+        self.generated_tokens = reply.usage.generated_tokens;
+        self.flags.clone_from(&reply.flags);
+        self.reply = Some(reply);
+        self.unfilter();
+    }
+
+    /// Takes the answer as the model gave it for the answer as it was understood.
+    pub fn unfilter(&mut self) {
+        let Some(reply) = &self.reply else { return };
         self.filtered_resps = match reply.options.is_empty() {
             true => json!([reply.text]),
             false => reply
@@ -151,11 +165,12 @@ impl Record {
                 .map(|option| json!([option.loglik, option.greedy]))
                 .collect(),
         };
-        self.ttft_ms = reply.timing.first_token_ms;
-        self.prompt_tokens = reply.usage.prompt_tokens;
-        self.generated_tokens = reply.usage.generated_tokens;
-        self.flags.clone_from(&reply.flags);
-        self.reply = Some(reply);
+    }
+
+    /// Leaves the scoring to somebody else.
+    pub fn unscored_yet(&mut self) {
+        self.pending = true;
+        self.status = Status::Unscored;
     }
 
     /// Fills in what the task said of the reply.

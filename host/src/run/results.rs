@@ -136,9 +136,9 @@ pub fn results(summary: &Summary, tally: &Tally, setting: &Setting) -> Value {
             "hearing_test": setting.hearing,
             "counts": {
                 "finished": tally.finished, "answered": answered, "failed": tally.failed,
-                "no_answer": tally.no_answer, "unscored": tally.unscored,
+                "no_answer": tally.no_answer, "unscored": tally.unscored, "pending": tally.pending,
             },
-            "coverage": if tally.finished == 0 { Value::Null } else {
+            "coverage": if tally.finished == 0 || tally.pending > 0 { Value::Null } else {
                 json!((answered - tally.no_answer.min(answered)) as f64 / tally.finished as f64)
             },
             "errors": tally.errors.iter().map(|(code, (count, example))| (code.clone(), json!({ "count": count, "example": example }))).collect::<Map<_, _>>(),

@@ -77,9 +77,10 @@ fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Scores what is finished, on the task's side of the boundary, and completes the records.
+/// Scores what is finished, on the task's side of the boundary, and completes the records. Without a task the scoring is
+/// left to a later command.
 pub fn score_all(
-    task: &TaskClient,
+    task: Option<&TaskClient>,
     finished: &Receiver<Finished>,
     lines: &Sender<Line>,
     roles: &Roles,
@@ -103,13 +104,14 @@ pub fn score_all(
         stamp(&mut record, session);
         record.latency_ms = milliseconds(latency);
         let scored = outcome.and_then(|reply| {
-            let score = task.score(&sample, &reply, roles);
+            let score = task.map(|task| task.score(&sample, &reply, roles)).transpose();
             note_oddities(&mut record, reply);
             score
         });
         record.ttft_ms = first_token.map(milliseconds).or(record.ttft_ms);
         match scored {
-            Ok(score) => record.of_score(score),
+            Ok(Some(score)) => record.of_score(score),
+            Ok(None) => record.unscored_yet(),
             Err(error) => record.error = Some(RecordedError::from(&error)),
         }
         if lines.send(Line::New(Box::new(record))).is_err() {

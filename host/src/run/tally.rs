@@ -12,6 +12,8 @@ pub struct Tally {
     pub failed: u64,
     pub no_answer: u64,
     pub unscored: u64,
+    /// Answers that nobody has scored yet.
+    pub pending: u64,
     pub prompt_tokens: u64,
     pub generated_tokens: u64,
     pub inputs: BTreeMap<Input, u64>,
@@ -69,7 +71,9 @@ impl Tally {
         for flag in &record.flags {
             *self.flags.entry(flag.clone()).or_default() += 1;
         }
+        self.pending += u64::from(record.pending);
         match record.status {
+            _ if record.pending => {}
             Status::NoAnswer => self.no_answer += 1,
             Status::Unscored => self.unscored += 1,
             _ => {}

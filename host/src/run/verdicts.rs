@@ -1,10 +1,11 @@
 //! Judging a run: verdicts lie beside the records in `verdicts.jsonl`, so that a run can be judged later, again, and by
 //! several judges, without the model.
 
-use super::directory::{RecordReader, RunDirectory};
+use super::directory::{RunDirectory, for_each_line};
 use super::prepare::recorded_prompt;
 use super::record::{Record, hash_json};
 use super::roles::Roles;
+use super::scores::{Scores, for_each_record};
 use super::statistics::Mean;
 use crate::failure::{Doing, Exit, Result};
 use plugin_api::client::JudgeClient;
@@ -12,9 +13,8 @@ use plugin_api::{Callbacks, Case, Error, Metric, Ruling, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One line of `verdicts.jsonl`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -44,6 +44,8 @@ pub struct Judging<'a> {
     pub name: &'a str,
     pub judge: &'a JudgeClient,
     pub identity: &'a Value,
+    /// Scores that came later than the records.
+    pub scores: &'a Scores,
     /// Models that the judge may ask, and the command's wish to stop.
     pub roles: &'a Roles,
 }
@@ -63,57 +65,41 @@ impl Judging<'_> {
             .or_fail(Exit::Missing, failed)?;
         let file = Mutex::new(file);
         let judged = Mutex::new((Mean::default(), Judged::default()));
-        let next = AtomicUsize::new(0);
         let threads = card.batch.clamp(1, 32) as usize;
-        let work = || -> Result<()> {
-            let mut reader = RecordReader::open(&run.samples())?;
-            while let Some(place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if self.roles.stop_asked() {
-                    break;
+        let stop = || self.roles.stop_asked();
+        for_each_record(&run.samples(), self.scores, places, threads, stop, |record| {
+            tick();
+            if record.error.is_some() {
+                return Ok(());
+            }
+            let (verdict, error) = match known.get(&record.key) {
+                Some(verdict) => (verdict.clone(), None),
+                None => {
+                    let (verdict, error) = self.rule(&record);
+                    let line = Line {
+                        key: record.key.clone(),
+                        judge: self.name.to_owned(),
+                        judge_hash: hash.clone(),
+                        verdict: verdict.clone(),
+                        error: error.as_ref().map(Into::into),
+                    };
+                    let mut bytes = serde_json::to_vec(&line).or_fail(Exit::Missing, failed)?;
+                    bytes.push(b'\n');
+                    let mut file = file.lock().unwrap_or_else(|poison| poison.into_inner());
+                    file.write_all(&bytes).or_fail(Exit::Missing, failed)?;
+                    (verdict, error)
                 }
-                let record = reader.read_at(*place)?;
-                tick();
-                if record.error.is_some() {
-                    continue;
+            };
+            let mut judged = judged.lock().unwrap_or_else(|poison| poison.into_inner());
+            judged.1.failed += u64::from(error.is_some());
+            judged.1.dollars += verdict.cost.dollars;
+            match (verdict.ruling, verdict.value) {
+                (Ruling::Right | Ruling::Wrong | Ruling::Tie, Some(value)) => {
+                    judged.0.add(value, record.cluster.as_deref())
                 }
-                let (verdict, error) = match known.get(&record.key) {
-                    Some(verdict) => (verdict.clone(), None),
-                    None => {
-                        let (verdict, error) = self.rule(&record);
-                        let line = Line {
-                            key: record.key.clone(),
-                            judge: self.name.to_owned(),
-                            judge_hash: hash.clone(),
-                            verdict: verdict.clone(),
-                            error: error.as_ref().map(Into::into),
-                        };
-                        let mut bytes = serde_json::to_vec(&line).or_fail(Exit::Missing, failed)?;
-                        bytes.push(b'\n');
-                        let mut file = file.lock().unwrap_or_else(|poison| poison.into_inner());
-                        file.write_all(&bytes).or_fail(Exit::Missing, failed)?;
-                        (verdict, error)
-                    }
-                };
-                let mut judged = judged.lock().unwrap_or_else(|poison| poison.into_inner());
-                judged.1.failed += u64::from(error.is_some());
-                judged.1.dollars += verdict.cost.dollars;
-                match (verdict.ruling, verdict.value) {
-                    (Ruling::Right | Ruling::Wrong | Ruling::Tie, Some(value)) => {
-                        judged.0.add(value, record.cluster.as_deref())
-                    }
-                    _ => judged.1.unscored += 1,
-                }
+                _ => judged.1.unscored += 1,
             }
             Ok(())
-        };
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            let joined = workers.into_iter().map(|worker| {
-                worker
-                    .join()
-                    .unwrap_or_else(|_| Err(Error::msg("a judging thread panicked").into()))
-            });
-            joined.collect::<Result<Vec<()>>>()
         })?;
         let (mean, mut judged) = judged.into_inner().unwrap_or_else(|poison| poison.into_inner());
         judged.metric = super::results::metric_of(self.name, "judge", None, mean.estimate());
@@ -125,7 +111,7 @@ impl Judging<'_> {
             sample: record.sample(),
             prompt: recorded_prompt(&record.arguments),
             reply: record.reply.clone().unwrap_or_default(),
-            score: Some(record.score()),
+            score: (!record.pending).then(|| record.score()),
             other: None,
         };
         match self.judge.judge(&case, self.roles) {
@@ -139,25 +125,14 @@ impl Judging<'_> {
 /// Verdicts of this judge by record. Those that failed are asked for again, and a torn last line is passed over.
 fn known_verdicts(path: &std::path::Path, hash: &str) -> Result<HashMap<String, Verdict>> {
     let mut known = HashMap::new();
-    let Ok(file) = std::fs::OpenOptions::new().read(true).write(true).open(path) else {
-        return Ok(known);
-    };
-    let failed = || format!("cannot read `{}`", path.display());
-    let mut reader = BufReader::new(&file);
-    let (mut line, mut whole) = (Vec::new(), 0);
-    while reader.read_until(b'\n', &mut line).or_fail(Exit::Missing, failed)? > 0 {
-        if line.last() != Some(&b'\n') {
-            file.set_len(whole).or_fail(Exit::Missing, failed)?;
-            break;
-        }
-        whole += line.len() as u64;
-        if let Ok(read) = serde_json::from_slice::<Line>(&line)
+    for_each_line(path, |_, _, line| {
+        if let Ok(read) = serde_json::from_slice::<Line>(line)
             && read.judge_hash == hash
             && read.error.is_none()
         {
             known.insert(read.key, read.verdict);
         }
-        line.clear();
-    }
+        Ok(())
+    })?;
     Ok(known)
 }

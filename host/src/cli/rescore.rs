@@ -1,0 +1,83 @@
+//! `host score RUN` without a judge: the run's own task scores its answers, again or for the first time.
+
+use super::config::Config;
+use super::{Common, Flags, note, print};
+use crate::catalog::Catalog;
+use crate::failure::{Exit, Failure, Result};
+use crate::registry::Registry;
+use crate::run::directory::RunDirectory;
+use crate::run::rescore::Rescoring;
+use crate::run::roles::Roles;
+use crate::run::{as_run_toml_has_it, results, task_identity};
+use plugin_api::Kind;
+use serde_json::{Value, json};
+
+/// How the task is made, where not as the run had it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TaskArgs {
+    /// A setting of the run's task, where it is to score otherwise than the run says
+    #[arg(short = 'T', value_name = "KEY=VALUE", conflicts_with_all = ["judge", "task"])]
+    task_settings: Vec<String>,
+    /// Score again what this very scorer has scored before
+    #[arg(long, conflicts_with_all = ["judge", "task"])]
+    fresh: bool,
+}
+
+/// Scores a run's answers by its task.
+pub(super) fn rescore(
+    run: &RunDirectory,
+    places: &[u64],
+    args: &TaskArgs,
+    catalog: &Catalog,
+    roles: &Roles,
+    common: &Common,
+) -> Result<Exit> {
+    let config = Config::read(&run.path.join("run.toml"))?;
+    let names = config.task.clone().map(super::config::Names::list).unwrap_or_default();
+    let [name] = names.as_slice() else {
+        return Err(Failure::missing("the run's `run.toml` names no task"));
+    };
+    let demo = Catalog {
+        demo: config.demo,
+        ..*catalog
+    };
+    known(catalog.registry, name)?;
+    let flags = Flags::parse("-T", &args.task_settings)?.over(config.given(&config.task_settings));
+    flags.check_names(Kind::Task, std::slice::from_ref(name))?;
+    let resolved = demo.resolve(Kind::Task, name, &flags.of(name))?;
+    let client = resolved.task()?;
+    let card = client.card()?;
+    let identity = config.resolved.clone().unwrap_or_default();
+    let task = task_identity(&resolved, &card);
+    let rescoring = Rescoring {
+        own: identity["task"] == as_run_toml_has_it(&task),
+        run,
+        places,
+        client: &client,
+        card: &card,
+        task,
+        identity,
+        roles,
+        fresh: args.fresh,
+        demo: config.demo,
+    };
+    let (summary, results) = rescoring.run()?;
+    match common.json {
+        true => {
+            let whole: Value = json!({ "results": results });
+            print(&(serde_json::to_string_pretty(&whole).unwrap_or_default() + "\n"));
+        }
+        false => print(&results::table(&[summary], results::FEW_GROUPS)),
+    }
+    if !common.quiet && common.shows_progress() {
+        note(&format!("results: {}", run.path.join("results.json").display()));
+    }
+    Ok(Exit::Ok)
+}
+
+/// A task that has left the registry since the run is told as such.
+fn known(registry: &Registry, name: &str) -> Result<()> {
+    let spec = registry.adapter(Kind::Task, name);
+    spec.map(drop)
+        .map_err(|failure| failure.context(format!("the run's task `{name}` is needed to score it")))
+}
