@@ -22,6 +22,7 @@ mod error;
 mod lesson;
 mod python_json;
 mod reader;
+mod sentencepiece;
 mod stream;
 mod template;
 mod tokenizer;

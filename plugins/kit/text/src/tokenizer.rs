@@ -1,6 +1,6 @@
-//! `tokenizer.json`, read with the `tokenizers` crate.
+//! `tokenizer.json`, read with the `tokenizers` crate; where there is none, `tokenizer.model`.
 
-use crate::{Error, Result};
+use crate::{Error, Result, sentencepiece};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -13,12 +13,29 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     pub fn from_folder(folder: &Path) -> Result<Tokenizer> {
-        let path = folder.join("tokenizer.json");
-        let bytes = std::fs::read(&path).map_err(|source| Error::Read {
+        let (path, own) = (folder.join("tokenizer.json"), folder.join("tokenizer.model"));
+        if !path.is_file() && own.is_file() {
+            return Tokenizer::from_sentencepiece(folder, own);
+        }
+        let bytes = read(&path)?;
+        Tokenizer::from_json(&bytes, path)
+    }
+
+    fn from_sentencepiece(folder: &Path, path: PathBuf) -> Result<Tokenizer> {
+        let bytes = read(&path)?;
+        // The file does not say whether a text begins with a token of its own; Llama's classes put one there.
+        let config = std::fs::read(folder.join("tokenizer_config.json")).unwrap_or_default();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+        let with_first = config["add_bos_token"].as_bool().unwrap_or(true);
+        let json = sentencepiece::tokenizer_json(&bytes, with_first).map_err(|reason| Error::Malformed {
             path: path.clone(),
-            source,
+            reason,
         })?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| Error::Malformed {
+        Tokenizer::from_json(json.to_string().as_bytes(), path)
+    }
+
+    fn from_json(bytes: &[u8], path: PathBuf) -> Result<Tokenizer> {
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::Malformed {
             path: path.clone(),
             reason: e.to_string(),
         })?;
@@ -114,4 +131,11 @@ impl Tokenizer {
     pub fn id(&self, piece: &str) -> Option<u32> {
         self.inner.token_to_id(piece)
     }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
