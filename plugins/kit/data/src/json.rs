@@ -1,4 +1,4 @@
-//! A JSON file: a list of rows, an object that holds one, or an object whose every field is a row.
+//! A JSON file: a list of rows, an object whose every field is a row, or an object that holds one of these.
 
 use crate::bytes::{MOST_TEXT, read_text};
 use crate::lines::{Lines, json_reason};
@@ -29,7 +29,7 @@ pub(crate) fn open(path: &Path, packed: bool) -> Result<Box<dyn Source>> {
     };
     let items = match python::parse(&text) {
         Ok(Value::Array(items)) => items,
-        Ok(Value::Object(fields)) if !fields.is_empty() && fields.values().all(Value::is_object) => named(fields),
+        Ok(Value::Object(fields)) if is_named_rows(&fields) => named(fields),
         Ok(Value::Object(fields)) => list_in(fields, path)?,
         Ok(_) => {
             let message = format!("`{}` holds a single value, expected a list of rows", path.display());
@@ -45,6 +45,10 @@ pub(crate) fn open(path: &Path, packed: bool) -> Result<Box<dyn Source>> {
         path: Arc::new(path.to_owned()),
         items,
     }))
+}
+
+fn is_named_rows(fields: &Map<String, Value>) -> bool {
+    !fields.is_empty() && fields.values().all(Value::is_object)
 }
 
 /// The rows of an object of rows, in its order. Each keeps its name as `key`, unless it has such a field of its own.
@@ -74,6 +78,13 @@ fn list_in(mut fields: Map<String, Value>, path: &Path) -> Result<Vec<Value>> {
         ([only], _) => only.as_str(),
         (_, Some(usual)) => usual,
         ([], None) => {
+            let mut objects = fields
+                .values()
+                .filter_map(Value::as_object)
+                .filter(|object| is_named_rows(object));
+            if let (Some(rows), None) = (objects.next(), objects.next()) {
+                return Ok(named(rows.clone()));
+            }
             let message = format!("`{}` holds an object without a list of rows", path.display());
             return Err(Error::new(Code::DATA, message).help("store the rows as a list of objects"));
         }

@@ -193,6 +193,11 @@ mod tests {
         );
         check(
             "x.json",
+            "{\"type\": \"t\", \"results\": {\"b/1\": {\"a\": 1}}, \"none\": {}}",
+            &[r#"{"a":1,"key":"b/1"}"#],
+        );
+        check(
+            "x.json",
             "{\"a\": 1}",
             &["`x.json` holds an object without a list of rows"],
         );

@@ -11,6 +11,7 @@ pub mod official; // the judge's words
 pub mod question; // one question
 pub mod reading; // our own rule
 
+mod files; // the authors' files
 mod judging; // what a judge is asked
 mod samples; // which questions and clips
 mod summary; // what many scores come to
@@ -19,7 +20,8 @@ use judging::Judged;
 use official::Verdict;
 use plugin_api::{
     Call, Case, Code, Cost, Error, Judge, JudgeCard, Lesson, Message, Metric, Part, Prompt, Reply, Result, Rows,
-    Sample, Sampling, Score, Settings, Status, Task, TaskCard, Turn, export_plugin, register_judge, register_task,
+    Sample, Sampling, Score, Settings, Status, Task, TaskCard, Turn, export_plugin, register_files, register_judge,
+    register_task,
 };
 use question::{Question, Track, letter};
 use samples::Samples;
@@ -44,6 +46,11 @@ register_judge!(
     "sakura",
     "SAKURA's official protocol: does the response choose the right option?",
     |_settings| Ok(Official)
+);
+register_files!(
+    "sakura",
+    "the authors' results files and their judge's words",
+    |_settings| Ok(files::Results)
 );
 export_plugin!();
 

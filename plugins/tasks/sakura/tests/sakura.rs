@@ -3,10 +3,10 @@
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use plugin_api::client::{JudgeClient, Pages, TaskClient};
+use plugin_api::client::{FilesClient, JudgeClient, Pages, TaskClient};
 use plugin_api::{
-    Callbacks, Case, Code, Error, Kind, Message, Metric, Parcel, Part, Prompt, Reply, Result, Row, Ruling, Silent,
-    Status, Want, make,
+    Callbacks, Case, Code, Error, FileAnswers, FileScores, Kind, Message, Metric, Parcel, Part, Prompt, Reply, Result,
+    Row, Ruling, Silent, Status, Want, make, make_files,
 };
 use sakura as _; // linked in, so that its task and its judge are there
 use serde_json::{Value, json};
@@ -216,7 +216,7 @@ fn what_is_off_is_named() {
     let check = |files: &[(&str, &str)], settings: Value, expected: &str| {
         let (_folder, task) = over(files, settings);
         let error = match task {
-            Ok(task) => task.sample(0).err().expect(expected),
+            Ok(task) => task.sample(0).expect_err(expected),
             Err(error) => error,
         };
         assert!(error.to_string().contains(expected), "{error}");
@@ -470,4 +470,93 @@ fn a_lesson_is_the_question_and_its_letter_with_reasons_where_there_are_some() {
         task.score(&sample, &Reply::text("(a)"), &Silent).unwrap().status,
         Status::Unscored
     );
+}
+
+fn files() -> FilesClient {
+    FilesClient(Arc::from(make_files("sakura", &Default::default()).unwrap()))
+}
+
+fn scored(kind: &str, name: &str, text: &str) -> Result<FileScores> {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join(name);
+    fs::write(&file, text).unwrap();
+    files().score(&FileAnswers {
+        kind: kind.to_owned(),
+        file,
+        rows: true,
+        ..FileAnswers::default()
+    })
+}
+
+#[test]
+fn a_judges_words_are_scored_and_invalid_ones_count() {
+    let lines = r#"{"key": "a", "judge_reply": "Explanation: x\nJudgement: correct"}
+        {"key": 7, "judge_reply": "Explanation: x\nJudgement: incorrect"}
+        {"judge_reply": "Judgement: correct"}
+        {"key": "d", "judge_reply": null}"#;
+    let scores = scored("judge_replies", "r.jsonl", lines).unwrap();
+    assert_eq!((scores.n, scores.gold_total), (4, None));
+    let metrics = json!({"accuracy": 0.25, "correct": 1, "incorrect": 1, "invalid": 2});
+    assert_eq!(Value::Object(scores.metrics), metrics);
+    let verdict = |key: &str, verdict: &str| json!({"key": key, "verdict": verdict});
+    let rows = [("a", "correct"), ("7", "incorrect"), ("3", "invalid"), ("d", "invalid")];
+    assert_eq!(scores.rows, rows.map(|(key, word)| verdict(key, word)));
+    let error = scored("judge_replies", "r.jsonl", r#"{"key": "a"}"#).unwrap_err();
+    assert!(error.message.ends_with("field `judge_reply` is missing"), "{error}");
+    assert!(
+        scored("judge_replies", "r.jsonl", "")
+            .unwrap_err()
+            .message
+            .ends_with("holds no rows")
+    );
+}
+
+#[test]
+fn a_run_is_written_as_the_authors_results_and_read_back() {
+    let task = task(json!({"data": DEMO, "judge": true})).unwrap();
+    let all = (0..task.count().unwrap()).map(|index| {
+        let sample = task.sample(index).unwrap();
+        let text = if index % 4 == 0 {
+            "none"
+        } else {
+            sample.target.as_str().unwrap()
+        };
+        let reply = Reply::text(text);
+        let score = task
+            .score(&sample, &reply, &says("Explanation: x\nJudgement: correct"))
+            .unwrap();
+        Row {
+            sample,
+            score,
+            reply: Some(reply),
+        }
+    });
+    let texts = Mutex::new(std::collections::BTreeMap::<String, String>::new());
+    let write = |file: &str, text: &str| {
+        texts.lock().unwrap().entry(file.to_owned()).or_default().push_str(text);
+        true
+    };
+    files()
+        .export("sakura", &All(Mutex::new(all.collect())), &write)
+        .unwrap();
+    let texts = texts.into_inner().unwrap();
+    assert_eq!(texts.len(), 16);
+    let animal: Value = serde_json::from_str(&texts["animal_single.json"]).unwrap();
+    assert_eq!(
+        (&animal["attribute"], &animal["type"]),
+        (&json!("Animal"), &json!("single"))
+    );
+    let result = &animal["results"]["data/Animal/audio/demo_crow.wav"];
+    assert_eq!(
+        (&result["response"], &result["label"]),
+        (&json!("(a) crow"), &json!("(a) crow"))
+    );
+    let scores = scored("predictions", "animal_single.json", &texts["animal_single.json"]).unwrap();
+    assert_eq!(Value::Object(scores.metrics), json!({"rule_acc": 0.5}));
+    assert_eq!(
+        scores.rows[0],
+        json!({"key": "data/Animal/audio/demo_dog.wav", "correct": false, "chosen": null})
+    );
+    let judged = scored("judge_replies", "j.jsonl", &texts["animal_single_judge_replies.jsonl"]).unwrap();
+    assert_eq!(judged.metrics["accuracy"], json!(1.0));
 }
