@@ -7,6 +7,7 @@ mod doctor;
 mod faults;
 mod hearing;
 mod hub_server;
+mod pairs;
 mod passes;
 mod plugins;
 mod pull;
