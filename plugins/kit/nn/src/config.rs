@@ -25,7 +25,8 @@ pub fn read_config<T: DeserializeOwned>(folder: &Path, known: &[&str]) -> Result
     })
 }
 
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+/// Reads a JSON file of a checkpoint.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
         path: path.to_owned(),
         source,

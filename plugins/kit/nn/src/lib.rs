@@ -47,7 +47,7 @@ mod step;
 mod weights;
 
 pub use cache::KvCache;
-pub use config::{read_config, within};
+pub use config::{read_config, read_json, within};
 pub use decoder::{Decoder, Input};
 pub use error::{Error, Result};
 pub use generate::{Defaults, EarlyStop, Generator, Limits};

@@ -18,9 +18,24 @@ pub struct Chat {
     /// What stands before the first token of an empty context.
     first_token: Option<u32>,
     thinking: Option<bool>,
+    /// How a text is cut that is no single piece.
+    pieces: Option<Pieces>,
     /// Tokens from here on have no row in the model's table.
     rows: Option<u32>,
     folder: PathBuf,
+}
+
+/// For models that cut a text apart at every clip, and each piece into tokens by itself.
+///
+/// It shows where a tokenizer puts something in front of whatever it is given, as SentencePiece does a blank.
+#[derive(Debug, Clone)]
+pub struct Pieces {
+    /// What stands in the text for a clip.
+    pub mark: String,
+    /// The token in its place.
+    pub clip: u32,
+    /// The token that every text begins with.
+    pub first: u32,
 }
 
 /// The tokens of a context and of each of its continuations.
@@ -50,6 +65,7 @@ impl Chat {
             template,
             first_token,
             thinking: None,
+            pieces: None,
             rows: None,
             folder: folder.to_owned(),
         })
@@ -58,6 +74,17 @@ impl Chat {
     /// What holds when a prompt leaves [`Prompt::thinking`] open; `None` is the template's own default.
     pub fn with_thinking(mut self, thinking: Option<bool>) -> Chat {
         self.thinking = thinking;
+        self
+    }
+
+    /// For a model whose prompts are known and whose checkpoint has no template.
+    pub fn with_template(mut self, template: ChatTemplate) -> Chat {
+        self.template = Some(template);
+        self
+    }
+
+    pub fn with_pieces(mut self, pieces: Pieces) -> Chat {
+        self.pieces = Some(pieces);
         self
     }
 
@@ -114,7 +141,7 @@ impl Chat {
             let mut tokens = whole.split_off(context_ids.len().min(whole.len()));
             if tokens.is_empty() {
                 // The option melted into the context's last token; by itself it has tokens again.
-                tokens = self.cut(false, &option).map_err(Error::told)?;
+                tokens = self.known(self.tokenizer.encode(&option)).map_err(Error::told)?;
             }
             cut_options.push(tokens);
         }
@@ -183,10 +210,25 @@ impl Chat {
     }
 
     fn cut(&self, plain: bool, text: &str) -> crate::Result<Vec<u32>> {
-        let tokens = match plain {
-            true => self.tokenizer.encode_bare(text),
-            false => self.tokenizer.encode(text),
-        }?;
+        self.known(match (&self.pieces, plain) {
+            (Some(pieces), _) => self.cut_pieces(pieces, text),
+            (None, true) => self.tokenizer.encode_bare(text),
+            (None, false) => self.tokenizer.encode(text),
+        })
+    }
+
+    fn cut_pieces(&self, pieces: &Pieces, text: &str) -> crate::Result<Vec<u32>> {
+        let mut tokens = vec![pieces.first];
+        for (number, piece) in text.split(&pieces.mark).enumerate() {
+            tokens.extend((number > 0).then_some(pieces.clip));
+            tokens.extend(self.tokenizer.encode(piece)?);
+        }
+        Ok(tokens)
+    }
+
+    /// The same tokens, if the model has a row for each.
+    fn known(&self, tokens: crate::Result<Vec<u32>>) -> crate::Result<Vec<u32>> {
+        let tokens = tokens?;
         match tokens
             .iter()
             .find(|&&token| self.rows.is_some_and(|rows| token >= rows))

@@ -27,7 +27,7 @@ mod stream;
 mod template;
 mod tokenizer;
 
-pub use chat::{Chat, Choices};
+pub use chat::{Chat, Choices, Pieces};
 pub use error::{Error, Result};
 pub use reader::{Answer, Reader, Reading};
 pub use stream::Detokenizer;

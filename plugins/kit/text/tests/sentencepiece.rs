@@ -1,8 +1,9 @@
 //! `tokenizer.model` cuts text as SentencePiece does; `golden/sentencepiece.py` recorded it.
 
+use plugin_api::{Message, Prompt};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use text::Tokenizer;
+use text::{Chat, ChatTemplate, Pieces, Tokenizer};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
@@ -90,4 +91,47 @@ fn a_spoilt_file_is_refused_with_the_reason() {
         std::fs::write(&path, &whole[..length]).unwrap();
         let _ = Tokenizer::from_folder(folder.path()); // whatever it says, it says it without a panic
     }
+}
+
+#[test]
+fn pieces_around_a_clip_are_cut_each_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(
+        golden("bpe").join("tokenizer.model"),
+        folder.path().join("tokenizer.model"),
+    )
+    .unwrap();
+    let template = "{% for m in messages %}{{ m.content }}{% endfor %}".to_owned();
+    let chat = Chat::from_folder(folder.path())
+        .unwrap()
+        .with_template(ChatTemplate::new(template, Default::default()).unwrap())
+        .with_pieces(Pieces {
+            mark: "<Clip>".to_owned(),
+            clip: 9,
+            first: 1,
+        });
+    let cut = |text: &str| chat.tokenizer().encode(text).unwrap();
+    let whole = |text: &str, plain: bool| {
+        let mut prompt = Prompt::new([Message::user(text)]);
+        prompt.plain = plain;
+        chat.encode(&prompt).unwrap().ids
+    };
+    for plain in [true, false] {
+        assert_eq!(whole("a b", plain), [vec![1], cut("a b")].concat());
+        assert_eq!(
+            whole("a<Clip>b", plain),
+            [vec![1], cut("a"), vec![9], cut("b")].concat()
+        );
+        assert_ne!(whole("a<Clip>b", plain), [vec![1], cut("ab")].concat());
+        assert_eq!(whole("<Clip>", plain), [1, 9]);
+        assert_eq!(whole("", plain), [1]);
+    }
+    let choices = chat
+        .encode_choices(&Prompt::new([Message::user("a<Clip>b")]), &[" c".to_owned()])
+        .unwrap();
+    assert_eq!(choices.context, whole("a<Clip>b", false));
+    assert_eq!(
+        [choices.context, choices.options[0].clone()].concat(),
+        whole("a<Clip>b c", false)
+    );
 }
