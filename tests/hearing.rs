@@ -2,6 +2,8 @@
 
 use crate::support::{Bench, clip_file};
 use serde_json::{Value, json};
+use std::io::Write;
+use std::path::Path;
 
 /// A bench with a folder of clips: one sound under two names, one of which the data set has words for, and another.
 fn bench() -> Bench {
@@ -41,7 +43,7 @@ fn ears_hear_each_clip_once_and_their_words_stand_in() {
         assert_eq!(ears["model"], "scribe");
         assert_eq!(ears["hash"].as_str().map(str::len), Some(64));
         assert_eq!(record["reply"]["text"], format!("the clip: {words}"));
-        assert_eq!(record["audio"][0]["rate"], 8000);
+        assert_eq!(record["audio"][0]["rate"], 2000);
         numbers.push(words.split(' ').nth(2).unwrap().to_owned());
     }
     assert_eq!(numbers[0], numbers[1], "the same sound under two names is heard once");
@@ -163,4 +165,86 @@ fn the_test_for_hearing_costs_a_run_nothing_that_is_recorded() {
     // A model that reads words alone has nothing to be tested.
     tested.check("run --model stuck --task clips -T folder=clips", 0, &[]);
     assert_eq!(results(&tested, "stuck-clips")["host"]["hearing_test"], Value::Null);
+}
+
+/// A wav file: 1 is PCM, 3 is floating point. The length stands in the header; `data` may be shorter, and the file sparse.
+fn write_wav(path: &Path, kind: u16, channels: u16, rate: u32, bits: u16, length: u32, data: &[u8]) {
+    let frame = channels * bits / 8;
+    let mut bytes = b"RIFF".to_vec();
+    bytes.extend((36 + length).to_le_bytes());
+    bytes.extend(b"WAVEfmt \x10\0\0\0");
+    bytes.extend([kind.to_le_bytes(), channels.to_le_bytes()].concat());
+    bytes.extend([rate.to_le_bytes(), (rate * u32::from(frame)).to_le_bytes()].concat());
+    bytes.extend([frame.to_le_bytes(), bits.to_le_bytes()].concat());
+    bytes.extend(b"data");
+    bytes.extend(length.to_le_bytes());
+    bytes.extend(data);
+    let file = std::fs::File::create(path).unwrap();
+    (&file).write_all(&bytes).unwrap();
+    file.set_len(44 + u64::from(length)).unwrap();
+}
+
+#[test]
+fn clips_that_are_no_clips_cost_their_samples_and_nothing_else() {
+    let bench = Bench::new();
+    let clips = bench.path("clips");
+    std::fs::create_dir(&clips).unwrap();
+    let at = |name: &str| clips.join(name);
+    std::fs::write(at("0-nothing.wav"), "").unwrap();
+    write_wav(&at("1-no-frames.wav"), 1, 1, 16_000, 16, 0, &[]);
+    let numbers = [0.5f32, f32::NAN, -0.5, f32::INFINITY].map(f32::to_le_bytes).concat();
+    write_wav(&at("2-not-a-number.wav"), 3, 1, 16_000, 32, 16, &numbers);
+    let stereo: Vec<u8> = (0..192_000u32)
+        .flat_map(|n| (((n % 97) * 300) as i16).to_le_bytes())
+        .collect();
+    write_wav(&at("3-wide.wav"), 1, 2, 192_000, 16, stereo.len() as u32, &stereo);
+    // Two hours at a rate so low that the file is small; most of it was never written.
+    write_wav(
+        &at("4-two-hours.wav"),
+        1,
+        1,
+        1_000,
+        16,
+        2 * 7_200_000,
+        &stereo[..20_000],
+    );
+    write_wav(&at("5-longer.wav"), 1, 1, 1_000, 16, 2 * 7_201_000, &stereo[..20_000]);
+    std::fs::write(at("6-text.wav"), "this is no sound").unwrap();
+    std::os::unix::fs::symlink(at("nowhere.wav"), at("7-missing.wav")).unwrap();
+    std::fs::copy(clip_file("sweep.flac"), at("8-sound.flac")).unwrap();
+
+    bench.check(
+        "run --model scribe --task clips -T folder=clips",
+        1,
+        &["samples of scribe on clips failed"],
+    );
+    let records = bench.records("scribe-clips");
+    for (number, outcome) in [
+        (0, Err("0-nothing.wav`: it holds no samples")),
+        (1, Err("1-no-frames.wav`: it holds no samples")),
+        (2, Err("2-not-a-number.wav`: frame 1 is not a finite number")),
+        (3, Ok(0.5)),
+        (4, Ok(7200.0)),
+        (5, Err("5-longer.wav`: it is longer than 7200 s")),
+        (6, Err("6-text.wav`: expected wav, flac, mp3, ogg, m4a, aac or aiff")),
+        (7, Err("7-missing.wav`: it cannot be read")),
+        (8, Ok(0.3)),
+    ] {
+        let record = &records[&number];
+        match outcome {
+            Ok(seconds) => {
+                assert_eq!(record["error"], Value::Null, "{record}");
+                assert_eq!(record["audio"][0]["seconds"], seconds, "{record}");
+                assert!(record["reply"]["text"].as_str().unwrap().contains("lasts"), "{record}");
+            }
+            Err(words) => {
+                let message = record["error"]["message"].as_str().unwrap_or_default();
+                assert!(message.contains(words), "{record}");
+            }
+        }
+    }
+    assert_eq!(
+        results(&bench, "scribe-clips")["host"]["hearing_test"]["finding"],
+        "heard"
+    );
 }
