@@ -4,6 +4,7 @@ mod boundary;
 mod building;
 mod conformance;
 mod doctor;
+mod exchange;
 mod faults;
 mod hearing;
 mod hub_server;

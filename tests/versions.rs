@@ -296,4 +296,7 @@ fn what_an_older_plugin_lacks_is_unsupported_or_the_default() {
     );
     let reply = ModelClient(model.adapter).reply(&Prompt::new([Message::user("on ")]), &Silent);
     assert_eq!(reply.expect("a reply").text, "on on ");
+    let failure = plugin.files("old-task").err().expect("1.0 had no files");
+    let help = failure.error.help.unwrap_or_default();
+    assert!(help.contains("speaks plugin-api 1.0.0; files came with 1.2"), "{help}");
 }

@@ -4,6 +4,7 @@ mod answers;
 mod bench;
 mod config;
 mod doctor;
+mod export;
 mod ls;
 mod parity;
 mod plugins;
@@ -68,6 +69,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Score or judge a finished run without its model, or score a file of answers
     Score(score::ScoreArgs),
+    /// Write a run in the formats that others read
+    Export(export::ExportArgs),
     /// List models, tasks, judges or runs
     Ls(ls::LsArgs),
     /// Fetch the weights or data of a model or task, or of a hub id
@@ -168,6 +171,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         }
         Command::Run(args) => run::run(*args, common),
         Command::Score(args) => score::score(args, common),
+        Command::Export(args) => export::export(&args, common),
         Command::Ls(args) => ls::ls(args, common),
         Command::Pull(args) => pull::pull(args, common),
         Command::Plugins(command) => plugins::run(&command, common),

@@ -10,7 +10,7 @@ use crate::run::record::hash_json;
 use crate::run::results::{self, Summary};
 use crate::run::scores::Scores;
 use crate::run::verdicts::{Judged, Judging};
-use plugin_api::{Kind, Metric};
+use plugin_api::Kind;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
         }
         let results = read_if_there(&folder.join("results.json")).and_then(|text| serde_json::from_str(&text).ok());
         let mut results: Value = results.unwrap_or_else(|| json!({}));
-        let mut summary = summary_of(&results);
+        let mut summary = results::summary_of(&results);
         let flags = Flags::parse("-J", &args.judge_settings)?;
         let judges = names(catalog.registry, Kind::Judge, &args.judge)?;
         flags.check_names(Kind::Judge, &judges)?;
@@ -112,53 +112,6 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
         }
         Ok(Exit::Ok)
     })
-}
-
-/// What is known of a run from its `results.json`, to print beside what is new.
-fn summary_of(results: &Value) -> Summary {
-    let task = results["versions"]
-        .as_object()
-        .and_then(|map| map.keys().next().cloned())
-        .unwrap_or_default();
-    let texts = |value: &Value| -> Vec<String> {
-        value
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|text| text.as_str().map(str::to_owned))
-            .collect()
-    };
-    let mut summary = Summary {
-        model: results["model_name"].as_str().unwrap_or_default().to_owned(),
-        version: results["versions"][&task].as_str().unwrap_or_default().to_owned(),
-        shots: results["n-shot"][&task]
-            .as_u64()
-            .and_then(|n| u32::try_from(n).ok())
-            .unwrap_or(0),
-        suspicions: texts(&results["host"]["suspect"]),
-        marks: texts(&results["host"]["marks"]),
-        ..Summary::default()
-    };
-    for (key, value) in results["results"][&task].as_object().into_iter().flatten() {
-        let Some((name, filter)) = key.split_once(',') else {
-            continue;
-        };
-        let side = |suffix: &str| &results["results"][&task][format!("{name}_{suffix},{filter}")];
-        if ["_stderr", "_ci95", "_n"].iter().any(|suffix| name.ends_with(suffix)) || filter == "judge" {
-            continue;
-        }
-        summary.metrics.push(Metric {
-            name: name.to_owned(),
-            filter: filter.to_owned(),
-            value: value.as_f64().unwrap_or(f64::NAN),
-            stderr: side("stderr").as_f64(),
-            interval: serde_json::from_value(side("ci95").clone()).ok(),
-            count: side("n").as_u64().unwrap_or(0),
-            group: None,
-        });
-    }
-    summary.task = task;
-    summary
 }
 
 /// Puts a judge's rulings beside the other metrics.

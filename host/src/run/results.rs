@@ -182,6 +182,61 @@ pub fn timing(tally: &mut Tally, inference_seconds: f64, peaks: &Value) -> Value
     Value::Object(timing)
 }
 
+/// What is known of a run from its `results.json`, for those who print it again.
+pub fn summary_of(results: &Value) -> Summary {
+    let task = results["versions"]
+        .as_object()
+        .and_then(|map| map.keys().next().cloned())
+        .unwrap_or_default();
+    let texts = |value: &Value| -> Vec<String> {
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|text| text.as_str().map(str::to_owned))
+            .collect()
+    };
+    let mut summary = Summary {
+        model: results["model_name"].as_str().unwrap_or_default().to_owned(),
+        version: results["versions"][&task].as_str().unwrap_or_default().to_owned(),
+        shots: results["n-shot"][&task]
+            .as_u64()
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(0),
+        suspicions: texts(&results["host"]["suspect"]),
+        marks: texts(&results["host"]["marks"]),
+        ..Summary::default()
+    };
+    metrics_in(&results["results"][&task], None, &mut summary.metrics);
+    for (group, numbers) in results["breakdown"][&task].as_object().into_iter().flatten() {
+        metrics_in(numbers, Some(group), &mut summary.metrics);
+    }
+    summary.task = task;
+    summary
+}
+
+/// The metrics that [`results`] wrote as keys of this object; a judge's are told of by itself.
+fn metrics_in(numbers: &Value, group: Option<&String>, metrics: &mut Vec<Metric>) {
+    for (key, value) in numbers.as_object().into_iter().flatten() {
+        let Some((name, filter)) = key.split_once(',') else {
+            continue;
+        };
+        let side = |suffix: &str| &numbers[format!("{name}_{suffix},{filter}")];
+        if ["_stderr", "_ci95", "_n"].iter().any(|suffix| name.ends_with(suffix)) || filter == "judge" {
+            continue;
+        }
+        metrics.push(Metric {
+            name: name.to_owned(),
+            filter: filter.to_owned(),
+            value: value.as_f64().unwrap_or(f64::NAN),
+            stderr: side("stderr").as_f64(),
+            interval: serde_json::from_value(side("ci95").clone()).ok(),
+            count: side("n").as_u64().unwrap_or(0),
+            group: group.cloned(),
+        });
+    }
+}
+
 fn unix_seconds() -> f64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0.0, |time| time.as_secs_f64())

@@ -4,12 +4,15 @@ use arc as _; // its registration comes along only when the crate is named
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use plugin_api::client::TaskClient;
-use plugin_api::{Code, Error, Kind, Message, OptionScore, Part, Prompt, Reply, Result, Silent, Status, Want, make};
+use plugin_api::client::{FilesClient, Pages, TaskClient};
+use plugin_api::{
+    Code, Error, FileAnswers, FileScores, Kind, Message, OptionScore, Part, Prompt, Reply, Result, Row, Settings,
+    Silent, Status, Want, make, make_files,
+};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo");
@@ -507,4 +510,141 @@ fn a_template_replaces_the_built_in_words() {
     let (_rows, usual) = over(&[FLAT], json!({}));
     let hash = |task: &TaskClient| task.card().unwrap().other["template_hash"].clone();
     assert_ne!(hash(&own), hash(&usual));
+}
+
+/// What comes of a file of log-likelihoods, against the rows above.
+fn of_file(lines: &[&str]) -> Result<FileScores> {
+    let nested = NESTED.replace("q1", "q3");
+    let rows = folder(&[
+        ("ll.jsonl", lines),
+        ("a.jsonl", &[FLAT, DIGITS]),
+        ("b.jsonl", &[FLAT, &nested]),
+    ]);
+    let answers = FileAnswers {
+        file: rows.path().join("ll.jsonl"),
+        gold: vec![rows.path().join("a.jsonl"), rows.path().join("b.jsonl")],
+        rows: true,
+        ..FileAnswers::default()
+    };
+    files().score(&answers).map_err(|mut error| {
+        error.message = error.message.replace(&format!("{}/", rows.path().display()), "");
+        error
+    })
+}
+
+fn files() -> FilesClient {
+    FilesClient(Arc::from(make_files("arc", &Settings::default()).unwrap()))
+}
+
+#[test]
+fn log_likelihoods_of_others_are_scored_as_harnesses_do() {
+    let check = |likelihoods: &str, acc: f64, acc_norm: f64| {
+        let scores = of_file(&[&format!(r#"{{"id": "q1", "loglikelihoods": {likelihoods}}}"#)]).unwrap();
+        assert_eq!(
+            scores.rows,
+            [json!({"id": "q1", "acc": acc, "acc_norm": acc_norm})],
+            "{likelihoods}"
+        );
+        assert_eq!((scores.n, scores.gold_total), (1, Some(3)));
+    };
+    // The options are `ice`, `the Sun` and `a rock`; the second is right.
+    check("[-3, -1, -2]", 1.0, 1.0);
+    check("[-3.5, -4, -9]", 0.0, 1.0);
+    check("[-1, -1, -1]", 0.0, 1.0); // the first among equals; by character the longest
+    check("[-3, -7, -6]", 0.0, 0.0);
+    check("[-1, NaN, -2]", 1.0, 1.0); // the largest of all
+    check("[NaN, NaN, -2]", 0.0, 0.0);
+    check("[-1, null, -2]", 1.0, 1.0);
+    check("[-Infinity, -1e400, -Infinity]", 0.0, 0.0);
+    check("[-Infinity, -1e300, -1e308]", 1.0, 1.0);
+}
+
+#[test]
+fn likelihood_files_are_counted_whole_or_refused_with_the_line() {
+    let lines = [
+        r#"{"id": "q3", "loglikelihoods": [-1, -2, -3]}"#,
+        r#"{"id": "q2", "loglikelihoods": [-1, -2]}"#,
+        r#"{"id": "q3", "loglikelihoods": [-2, -1, -3]}"#,
+    ];
+    let scores = of_file(&lines).unwrap();
+    let ids: Vec<_> = scores.rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
+    assert_eq!(
+        (ids, &scores.metrics["acc"]),
+        (vec!["q3", "q2", "q3"], &json!(2.0 / 3.0))
+    );
+    assert_eq!((&scores.other["not_predicted"], scores.notes.len()), (&json!(1), 2));
+    let check = |line: &str, words: &str| {
+        let error = of_file(&[lines[0], line]).unwrap_err();
+        assert!(
+            error.message.contains(words) && error.message.contains("line 2 of `ll.jsonl`"),
+            "{line}: {error}"
+        );
+    };
+    check("{", "is no JSON");
+    check(
+        r#"{"id": "q9", "loglikelihoods": []}"#,
+        "field `id` is `q9`, which the data doesn't have",
+    );
+    check(
+        r#"{"id": "q2", "loglikelihoods": [-1]}"#,
+        "has 1 numbers, but the question has 2 options",
+    );
+    check(
+        r#"{"id": "q2", "loglikelihoods": [-1, "x"]}"#,
+        "field `loglikelihoods.1` is the text `x`, expected a number",
+    );
+    check(r#"{"id": "q2"}"#, "field `loglikelihoods` is missing");
+    check(r#"{"loglikelihoods": [-1, -2]}"#, "field `id` is missing");
+    assert!(of_file(&[]).unwrap_err().message.contains("holds no log-likelihoods"));
+}
+
+/// A host that hands out all rows at once.
+struct OnePage(Mutex<Vec<Row>>);
+
+impl Pages for OnePage {
+    fn page(&self) -> Result<Vec<Row>> {
+        Ok(std::mem::take(&mut *self.0.lock().unwrap()))
+    }
+}
+
+#[test]
+fn a_run_comes_to_what_its_likelihood_file_does() {
+    let export = |mode: &str| {
+        let (_folder, task) = over(&[FLAT, DIGITS], json!({"mode": mode}));
+        let rows = [scored(&[-9.0, f64::NAN, -1.25]), scored(&[-2.5, -0.1])]
+            .into_iter()
+            .enumerate();
+        let rows = rows.map(|(index, reply)| {
+            let sample = task.sample(index).unwrap();
+            let score = task.score(&sample, &reply, &Silent).unwrap();
+            Row {
+                sample,
+                score,
+                reply: Some(reply),
+            }
+        });
+        let (rows, text) = (rows.collect(), Mutex::new(String::new()));
+        let write = |_file: &str, piece: &str| {
+            text.lock().unwrap().push_str(piece);
+            true
+        };
+        let written = files().export("arc", &OnePage(Mutex::new(rows)), &write);
+        written.map(|()| text.into_inner().unwrap())
+    };
+    let text = export("loglikelihood").unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            r#"{"id":"q1","loglikelihoods":[-9.0,"NaN",-1.25]}"#,
+            r#"{"id":"q2","loglikelihoods":[-2.5,-0.1]}"#,
+        ]
+    );
+    assert_eq!(of_file(&lines).unwrap().metrics["acc"], json!(0.5));
+    assert!(
+        export("letter")
+            .unwrap_err()
+            .message
+            .contains("no log-likelihoods of option texts")
+    );
 }

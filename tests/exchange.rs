@@ -1,0 +1,166 @@
+//! Files that others made, and files that others read: `host score --task`, `host export`.
+
+use crate::support::Bench;
+use serde_json::{Value, json};
+use std::fs;
+
+const ANSWERS: &str = "number-1 1\nnumber-2 3\nnumber-2 2\nnumber-x 1\n";
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    fs::write(bench.path("answers.txt"), ANSWERS).unwrap();
+    bench
+}
+
+#[test]
+fn answers_of_others_are_scored_in_the_order_of_their_file() {
+    let bench = bench();
+    for task in ["count", "count-apart"] {
+        let arguments = format!("score --task {task} --predictions answers.txt --json --rows");
+        let report: Value = serde_json::from_str(&bench.check(&arguments, 0, &["note: numbers are taken"])).unwrap();
+        assert_eq!(
+            report,
+            json!({
+                "task": task, "n": 4, "gold_total": null, "metrics": { "accuracy": 0.5, "all": { "right": 2 } },
+                "notes": ["numbers are taken as they are"],
+                "rows": [
+                    { "id": "number-1", "correct": true }, { "id": "number-2", "correct": false },
+                    { "id": "number-2", "correct": true }, { "id": "number-x", "correct": false },
+                ],
+            })
+        );
+    }
+    let keys = |arguments: &str| -> Vec<String> {
+        let report: Value = serde_json::from_str(&bench.check(arguments, 0, &[])).unwrap();
+        report.as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(
+        keys("score --task count --predictions answers.txt --json"),
+        ["task", "n", "gold_total", "metrics", "notes"]
+    );
+    let table = bench.check(
+        "score -t count --answers predictions=answers.txt --rows",
+        0,
+        &["|n", "all right"],
+    );
+    assert!(
+        table.contains("|accuracy |0.5000|") && table.ends_with("{\"id\":\"number-x\",\"correct\":false}\n"),
+        "{table}"
+    );
+}
+
+#[test]
+fn what_can_not_be_scored_is_said() {
+    let bench = bench();
+    fs::write(bench.path("odd.txt"), "number-1 1\nnumber-2\n").unwrap();
+    for (arguments, exit, words) in [
+        ("--predictions odd.txt", 3, "line 2 of `odd.txt` has no answer"),
+        ("--predictions none.txt", 3, "cannot read `none.txt`"),
+        ("--predictions answers.txt --gold answers.txt", 2, "leave `--gold` out"),
+        ("--judge-replies answers.txt", 2, "name its files with `--gold FILE`"),
+        (
+            "--loglikelihoods answers.txt",
+            2,
+            "it reads `--predictions FILE`: lines of an id and an answer",
+        ),
+        ("--answers answers.txt", 2, "is no `KIND=FILE`"),
+        ("", 2, "no answers to task `count` are given"),
+        (
+            "--predictions answers.txt --judge-replies answers.txt",
+            2,
+            "scored one by one",
+        ),
+        ("runs/x --predictions answers.txt", 2, "cannot be used with"),
+    ] {
+        bench.check(&format!("score --task count {arguments}"), exit, &[words]);
+    }
+    bench.check(
+        "score --task clips --predictions answers.txt",
+        3,
+        &["no files of task `clips`", "it has files of `count`"],
+    );
+    bench.check(
+        "score --task cuont --predictions answers.txt",
+        3,
+        &["did you mean `count`?"],
+    );
+    bench.check("score --predictions answers.txt", 2, &["--task"]);
+}
+
+#[test]
+fn a_run_is_written_for_others_and_comes_to_the_same() {
+    let bench = bench();
+    bench.check(
+        "run --model echo --task count -T n=20 -T broken=3 --fail-on-error 1",
+        0,
+        &[],
+    );
+    let run = bench.directory("echo-count");
+    let run = run.display();
+    bench.check(
+        &format!("export {run} --format count --out out"),
+        0,
+        &["note: 1 samples failed", "out/answers.txt"],
+    );
+    let text = fs::read_to_string(bench.path("out/answers.txt")).unwrap();
+    assert_eq!((text.lines().count(), text.lines().nth(3)), (19, Some("number-4 4")));
+    bench.check(
+        "score --task count --predictions out/answers.txt",
+        0,
+        &["|accuracy |1.0000|"],
+    );
+
+    let files = |format: &str| -> Vec<String> {
+        let said = bench.check(&format!("export {run} --format {format} --json"), 0, &[]);
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let files = said["files"].as_array().unwrap().iter();
+        files
+            .map(|file| fs::read_to_string(file.as_str().unwrap()).unwrap())
+            .collect()
+    };
+    let lm_eval = files("lm-eval");
+    let results: Value = serde_json::from_str(&lm_eval[0]).unwrap();
+    assert_eq!(
+        (&results["results"]["count"]["acc,none"], results.get("host")),
+        (&json!(1.0), None)
+    );
+    let sample: Value = serde_json::from_str(lm_eval[1].lines().nth(2).unwrap()).unwrap();
+    assert_eq!(
+        (&sample["doc_id"], &sample["acc"], &sample["resps"]),
+        (&json!(2), &json!(1.0), &json!([["2"]]))
+    );
+    assert_eq!(lm_eval[1].lines().count(), 19);
+    let sheet = files("csv").remove(0);
+    assert!(sheet.starts_with("doc_id,sample_id,status,"), "{sheet}");
+    assert!(
+        sheet.contains("\r\n3,#3,failed,") && sheet.contains(",1.0,even,"),
+        "{sheet}"
+    );
+    assert!(files("markdown")[0].contains("| - parity=even"));
+}
+
+#[test]
+fn what_can_not_be_written_leaves_nothing_behind() {
+    let bench = bench();
+    bench.check("run --model echo --task count -T n=2", 0, &[]);
+    let run = bench.directory("echo-count");
+    let run = run.display();
+    bench.check(
+        &format!("export {run} --format xml"),
+        2,
+        &["no format `xml`", "count: answers.txt", "csv"],
+    );
+    bench.check(
+        &format!("export {run} --format stray --out out"),
+        4,
+        &["`../answers.txt` is no name of a file"],
+    );
+    assert_eq!(fs::read_to_string(bench.path("answers.txt")).unwrap(), ANSWERS);
+    assert_eq!(fs::read_dir(bench.path("out")).unwrap().count(), 0);
+    bench.check(&format!("export {run}x --format csv"), 3, &["is no run directory"]);
+    bench.check(
+        &format!("export {run} --format csv --out answers.txt"),
+        3,
+        &["cannot write `answers.txt`"],
+    );
+}
