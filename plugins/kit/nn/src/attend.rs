@@ -26,6 +26,25 @@ pub(crate) fn attend(q: &Tensor, keys: &Tensor, values: &Tensor, rule: Rule) -> 
     attend_in_blocks(q, keys, values, rule, BLOCK)
 }
 
+/// Queries over all keys, before and behind them alike; each (tokens, heads * size) in and out. Without positions, as
+/// in encoders, and scaled by the head size.
+pub(crate) fn attend_to_all(q: &Tensor, keys: &Tensor, values: &Tensor, heads: usize) -> candle_core::Result<Tensor> {
+    let (tokens, width) = q.dims2()?;
+    let size = width / heads;
+    let split = |x: &Tensor| x.reshape((tokens, heads, size))?.transpose(0, 1)?.contiguous();
+    let q = (split(q)? * (1.0 / (size as f64).sqrt()))?;
+    let (keys, values) = (split(keys)?.transpose(1, 2)?, split(values)?);
+    let block = (BLOCK / (heads * tokens).max(1)).clamp(1, tokens.max(1));
+    let mut blocks = Vec::with_capacity(tokens.div_ceil(block));
+    for start in (0..tokens).step_by(block) {
+        let count = block.min(tokens - start);
+        let scores = q.narrow(1, start, count)?.matmul(&keys)?;
+        let out = softmax(&scores)?.matmul(&values)?; // (heads, count, size)
+        blocks.push(out.transpose(0, 1)?.reshape((count, width))?);
+    }
+    Tensor::cat(&blocks, 0)
+}
+
 fn attend_in_blocks(
     q: &Tensor,
     keys: &Tensor,

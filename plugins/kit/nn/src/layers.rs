@@ -167,7 +167,7 @@ impl Activation {
         match self {
             Activation::Silu => x.silu(),
             Activation::GeluTanh => x.gelu(),
-            Activation::GeluErf => x.gelu_erf(),
+            Activation::GeluErf => crate::gelu::gelu(x),
         }
     }
 }

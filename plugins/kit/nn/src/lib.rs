@@ -30,7 +30,9 @@ mod attend;
 mod cache;
 mod config;
 mod decoder;
+pub mod encoder;
 mod error;
+mod gelu;
 mod generate;
 mod kernel;
 mod layers;
@@ -48,7 +50,7 @@ mod weights;
 
 pub use cache::KvCache;
 pub use config::{read_config, read_json, within};
-pub use decoder::{Decoder, Input};
+pub use decoder::{Decoder, Heard, Input};
 pub use error::{Error, Result};
 pub use generate::{Defaults, EarlyStop, Generator, Limits};
 pub use layers::{Activation, Embedding, Heads, LayerNorm, Mlp, Qkv, RmsNorm, softcap};

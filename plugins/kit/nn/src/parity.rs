@@ -2,14 +2,16 @@
 //!
 //! A `golden` folder holds `golden.safetensors`, with tensors named `case.key`, and `cases.json`. Each case has the
 //! prompt's `input_ids`, its `attention_mask` (padding on any side), its `logits`, the `greedy` tokens that follow
-//! and the `greedy_logits` each of them was chosen by. A file `beams.json` beside them holds searches.
+//! and the `greedy_logits` each of them was chosen by. A case that hears names its wav files under `audio`, and has the
+//! `input_features` of each and the `audio_embeddings` of all. A file `beams.json` beside them holds searches.
 
 mod beams;
+mod talks;
 
 use crate::generate::{Generator, Pick, Sampler, greedy_knobs};
-use crate::{Decoder, Error, KvCache, Past, Result, Segment, Step};
+use crate::{Decoder, Error, Heard, Input, KvCache, Past, Result, Segment, Step};
 use candle_core::{DType, Device, Tensor};
-use plugin_api::{Message, Prompt, Role};
+use plugin_api::{Clip, Prompt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -17,12 +19,14 @@ use std::path::{Path, PathBuf};
 
 /// How far a logit may be from the recorded one.
 const TOLERANCE: f64 = 1e-3;
+/// The same of a log-mel feature.
+const FEATURE_TOLERANCE: f64 = 1e-4;
 
 /// What came of one comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
     pub case: String,
-    /// `prompt`, `logits`, `greedy`, `greedy_penalised` or `beams`.
+    /// `prompt`, `features`, `audio_embeddings`, `logits`, `greedy`, `greedy_penalised` or `beams`.
     pub what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_abs_diff: Option<f64>,
@@ -42,17 +46,16 @@ struct Case {
     /// One conversation, or what only cases that are not compared have, such as pictures among the words.
     messages: Option<Value>,
     prompt: Option<String>,
+    /// Where `messages` holds several conversations.
+    prompts: Option<Vec<String>>,
+    /// Files beside this one, in the order in which the conversations hear them.
+    #[serde(default)]
+    audio: Vec<String>,
     prompt_without_thinking: Option<String>,
     /// Gap between the two best logits over the greedy steps; where it is below the tolerance either token is right.
     #[serde(default)]
     smallest_margin: f64,
     repetition_penalty: Option<f32>,
-}
-
-#[derive(Deserialize)]
-struct Turn {
-    role: Role,
-    content: String,
 }
 
 /// What [`plugin_api::Model::trace`] answers to `{"golden": FOLDER}`.
@@ -90,8 +93,10 @@ pub fn replay<D: Decoder>(generator: &Generator<D>, folder: &Path) -> Result<Vec
         if golden.get("pixel_values").is_some() {
             continue;
         }
-        compare_prompt(generator, case, &golden, &mut findings)?;
-        compare_logits(generator.decoder(), case, &golden, &mut findings)?;
+        let inputs = compare_prompts(generator, case, &golden, folder, &mut findings)?;
+        if let Some(inputs) = inputs {
+            compare_logits(generator.decoder(), case, &golden, inputs, &mut findings)?;
+        }
     }
     let searches = folder.join("beams.json");
     if searches.is_file() {
@@ -145,26 +150,45 @@ impl Golden<'_> {
     }
 }
 
-fn compare_prompt<D: Decoder>(
+/// What goes in for each row, if it is what went into the reference.
+fn compare_prompts<D: Decoder>(
     generator: &Generator<D>,
     case: &Case,
     golden: &Golden,
+    folder: &Path,
     findings: &mut Vec<Finding>,
-) -> Result<()> {
-    let (Some(messages), Some(text)) = (&case.messages, &case.prompt) else {
-        return Ok(());
+) -> Result<Option<Vec<Input>>> {
+    let recorded = golden.prompts()?;
+    let as_text = || Some(recorded.iter().cloned().map(Input::text).collect());
+    let (talks, texts) = match (&case.messages, &case.prompt, &case.prompts) {
+        (Some(talk), Some(text), _) => (vec![talk.clone()], vec![text.clone()]),
+        (Some(Value::Array(talks)), None, Some(texts)) => (talks.clone(), texts.clone()),
+        _ => return Ok(as_text()),
     };
-    let turns: Vec<Turn> =
-        serde::Deserialize::deserialize(messages).map_err(|e| golden.malformed(&format!("`messages`: {e}")))?;
-    let messages = turns.iter().map(|turn| Message::text(turn.role, turn.content.clone()));
-    let mut prompt = Prompt::new(messages);
-    let ids = &golden.prompts()?[0];
-    let mut ok = generator
-        .tokens(&prompt)
-        .is_ok_and(|tokens| tokens.text == *text && tokens.ids == *ids);
-    if let Some(text) = &case.prompt_without_thinking {
-        prompt.thinking = Some(false);
-        ok &= generator.tokens(&prompt).is_ok_and(|tokens| tokens.text == *text);
+    let wav = |name: &String| {
+        // A file beside the recording: a stranger's list names its neighbours and nothing else.
+        match Path::new(name).file_name() == Some(name.as_ref()) {
+            true => talks::read_wav(&folder.join(name)),
+            false => Err(golden.malformed(&format!("`audio` names `{name}`, which lies elsewhere"))),
+        }
+    };
+    let clips = case.audio.iter().map(wav).collect::<Result<Vec<Clip>>>()?;
+    let mut prompts = talks::prompts(talks, clips).map_err(|reason| golden.malformed(&reason))?;
+    if prompts.len() != recorded.len() || texts.len() != recorded.len() {
+        return Err(golden.malformed("it has not as many conversations as rows"));
+    }
+    let mut ok = true;
+    let mut inputs = Vec::with_capacity(prompts.len());
+    for ((prompt, text), ids) in prompts.iter_mut().zip(&texts).zip(&recorded) {
+        let rendered = generator.chat().encode(prompt);
+        ok &= rendered.as_ref().is_ok_and(|tokens| tokens.text == *text);
+        let input = rendered.and_then(|tokens| generator.decoder().input(prompt, tokens.ids));
+        ok &= input.as_ref().is_ok_and(|input| input.tokens == *ids);
+        inputs.extend(input);
+        if let Some(text) = &case.prompt_without_thinking {
+            prompt.thinking = Some(false);
+            ok &= generator.tokens(prompt).is_ok_and(|tokens| tokens.text == *text);
+        }
     }
     findings.push(Finding {
         case: case.name.clone(),
@@ -173,11 +197,70 @@ fn compare_prompt<D: Decoder>(
         tokens_equal: Some(ok),
         ok,
     });
+    if !case.audio.is_empty() {
+        compare_sound(generator.decoder(), case, golden, &prompts, findings)?;
+        // A prompt that differs where the clips stand cannot be compared any further.
+        return Ok(ok.then_some(inputs));
+    }
+    Ok(as_text())
+}
+
+fn compare_sound<D: Decoder>(
+    decoder: &D,
+    case: &Case,
+    golden: &Golden,
+    prompts: &[Prompt],
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let clips: Vec<&Clip> = prompts.iter().flat_map(|prompt| &prompt.clips).collect();
+    let Heard { features, clips, .. } = decoder.hear(&clips).unwrap_or_default();
+    let mut found = |what, tolerance: f64, diff: f64| {
+        findings.push(Finding {
+            case: case.name.clone(),
+            what,
+            max_abs_diff: Some(diff),
+            tokens_equal: None,
+            ok: diff <= tolerance,
+        });
+    };
+    if let Some(expected) = golden.get("input_features") {
+        let (pieces, bins, frames) = expected.dims3()?;
+        let mut diff = if pieces == features.len() { 0f64 } else { f64::INFINITY };
+        for (piece, mel) in features.iter().enumerate().take(pieces) {
+            let rows = mel.rows(frames);
+            diff = diff.max(match rows.len() == frames * bins {
+                true => {
+                    let rows = Tensor::from_vec(rows, (frames, bins), &Device::Cpu)?;
+                    difference(&rows, &expected.get(piece)?.t()?)?
+                }
+                false => f64::INFINITY,
+            });
+        }
+        found("features", FEATURE_TOLERANCE, diff);
+    }
+    if let Some(expected) = golden.get("audio_embeddings") {
+        let diff = match clips.iter().map(|clip| clip.dims()[0]).sum::<usize>() == expected.dim(0)? {
+            true => difference(&plain(&Tensor::cat(&clips, 0)?)?, expected)?,
+            false => f64::INFINITY,
+        };
+        found("audio_embeddings", TOLERANCE, diff);
+    }
     Ok(())
 }
 
-fn compare_logits<D: Decoder>(decoder: &D, case: &Case, golden: &Golden, findings: &mut Vec<Finding>) -> Result<()> {
-    let (prompts, kept) = (golden.prompts()?, golden.kept()?);
+/// As recordings are: fp32, in memory.
+fn plain(tensor: &Tensor) -> candle_core::Result<Tensor> {
+    tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu)
+}
+
+fn compare_logits<D: Decoder>(
+    decoder: &D,
+    case: &Case,
+    golden: &Golden,
+    prompts: Vec<Input>,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let kept = golden.kept()?;
     let mut found = |what, diff: f64, tokens_equal: Option<bool>| {
         let equal = tokens_equal.unwrap_or(true) || case.smallest_margin <= TOLERANCE;
         let ok = diff <= TOLERANCE && equal;
@@ -191,7 +274,7 @@ fn compare_logits<D: Decoder>(decoder: &D, case: &Case, golden: &Golden, finding
     };
 
     let greedy = rows(golden.need("greedy")?)?;
-    if greedy.len() != prompts.len() || prompts.iter().any(Vec::is_empty) {
+    if greedy.len() != prompts.len() || prompts.iter().any(|prompt| prompt.tokens.is_empty()) {
         return Err(golden.malformed("a prompt is empty, or has no row in `greedy`"));
     }
 
@@ -218,7 +301,7 @@ fn compare_logits<D: Decoder>(decoder: &D, case: &Case, golden: &Golden, finding
             diff = diff.max(difference(logits, &expected.get(row)?.get(step)?)?);
             equal &= logits.argmax(0)?.to_scalar::<u32>()? == greedy[row][step];
         }
-        let next: Vec<Vec<u32>> = greedy.iter().map(|row| vec![row[step]]).collect();
+        let next: Vec<Input> = greedy.iter().map(|row| Input::text(vec![row[step]])).collect();
         last = forward(decoder, &next, &mut caches)?
             .iter()
             .map(last_row)
@@ -243,41 +326,42 @@ fn compare_logits<D: Decoder>(decoder: &D, case: &Case, golden: &Golden, finding
 }
 
 /// Logits (tokens, vocabulary) of each row's new tokens, which join its cache.
-fn forward<D: Decoder>(decoder: &D, rows: &[Vec<u32>], caches: &mut [KvCache]) -> Result<Vec<Tensor>> {
-    let segment = |(place, row): (usize, &Vec<u32>)| Segment {
-        tokens: row.len(),
+fn forward<D: Decoder>(decoder: &D, rows: &[Input], caches: &mut [KvCache]) -> Result<Vec<Tensor>> {
+    let segment = |(place, row): (usize, &Input)| Segment {
+        tokens: row.tokens.len(),
         past: Past::Row(place),
     };
     let mut step = Step::new(
         rows.iter().enumerate().map(segment).collect(),
         caches.iter_mut().collect(),
     )?;
-    let x = decoder.embed(&Tensor::new(rows.concat(), decoder.device())?)?;
-    let logits = decoder
-        .logits(&decoder.forward(&x, &mut step)?)?
-        .to_dtype(DType::F32)?
-        .to_device(&Device::Cpu)?;
+    let embedded = |row: &Input| match &row.embedded {
+        Some(vectors) => Ok(vectors.clone()),
+        None => decoder.embed(&Tensor::new(row.tokens.as_slice(), decoder.device())?),
+    };
+    let x = Tensor::cat(&rows.iter().map(embedded).collect::<candle_core::Result<Vec<_>>>()?, 0)?;
+    let logits = plain(&decoder.logits(&decoder.forward(&x, &mut step)?)?)?;
     step.finish();
     let mut start = 0;
     let mut split = Vec::with_capacity(rows.len());
     for row in rows {
-        split.push(logits.narrow(0, start, row.len())?);
-        start += row.len();
+        split.push(logits.narrow(0, start, row.tokens.len())?);
+        start += row.tokens.len();
     }
     Ok(split)
 }
 
-fn penalised<D: Decoder>(decoder: &D, prompt: &[u32], penalty: f32, steps: usize) -> Result<Vec<u32>> {
-    let mut sampler = Sampler::new(greedy_knobs(penalty), 0, prompt);
+fn penalised<D: Decoder>(decoder: &D, prompt: &Input, penalty: f32, steps: usize) -> Result<Vec<u32>> {
+    let mut sampler = Sampler::new(greedy_knobs(penalty), 0, &prompt.tokens);
     let mut caches = [KvCache::default()];
-    let (mut next, mut tokens) = (prompt.to_vec(), Vec::new());
+    let (mut next, mut tokens) = (prompt.clone(), Vec::new());
     for _ in 0..steps {
         let logits = forward(decoder, &[next], &mut caches)?;
         match sampler.pick(&mut last_row(&logits[0])?.to_vec1::<f32>()?) {
             Pick::Token(token) => tokens.push(token),
             Pick::Broken => break,
         }
-        next = tokens[tokens.len() - 1..].to_vec();
+        next = Input::text(tokens[tokens.len() - 1..].to_vec());
     }
     Ok(tokens)
 }

@@ -50,7 +50,7 @@ impl<'c> Ticket<'c> {
             read: None,
             first_token: None,
             usage,
-            flags: Vec::new(),
+            flags: input.flags.clone(),
             answers,
             finished: Vec::new(),
         }

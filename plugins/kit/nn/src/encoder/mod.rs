@@ -1,0 +1,247 @@
+//! The audio encoder that Whisper brought: two convolutions, positions, and layers in which every step sees all others.
+//!
+//! Models differ in what they cut a clip into, in where positions come from and in what follows the layers; the rest
+//! is here once. As everywhere in this crate there is no padding: blocks of any lengths lie one behind the other, and
+//! each attends to itself alone. A reference that pads and masks computes the same numbers, since the weight of what is
+//! masked is zero; what its convolutions see of the padding is in the features of a [`Block`].
+
+mod convolution;
+
+use crate::attend::attend_to_all;
+use crate::gelu::gelu;
+use crate::{LayerNorm, Linear, Result, Weights};
+use audio::LogMel;
+use candle_core::{DType, Device, Tensor};
+use convolution::Convolution;
+
+/// Steps computed at a time, so that many blocks need no more memory than a few.
+const AT_ONCE: usize = 4096;
+
+/// The floor of the deviation in all its norms.
+pub const EPS: f64 = 1e-5;
+
+/// What an encoder's layers are like.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncoderConfig {
+    /// Mel bins of a frame.
+    pub bins: usize,
+    pub width: usize,
+    pub layers: usize,
+    pub heads: usize,
+    /// Width between the two halves of the feed-forward.
+    pub inner: usize,
+    /// The most steps in a block.
+    pub positions: usize,
+    /// Whether the table of positions is in the checkpoint; it is computed otherwise.
+    pub stored_positions: bool,
+}
+
+/// Frames that see each other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Block {
+    rows: Vec<f32>, // (frames, bins)
+    frames: usize,
+    steps: usize,
+}
+
+impl Block {
+    /// The sound of a clip without its padding, of which the last steps see the beginning.
+    pub fn heard(mel: &LogMel) -> Block {
+        Block::first(mel, steps(mel.heard()))
+    }
+
+    /// A clip with all its padding.
+    pub fn padded(mel: &LogMel) -> Block {
+        Block::first(mel, steps(mel.frames()))
+    }
+
+    fn first(mel: &LogMel, steps: usize) -> Block {
+        // The last step looks at the two frames under it and one on either side.
+        let rows = mel.rows(2 * steps + 1);
+        Block {
+            frames: rows.len() / mel.bins().max(1),
+            rows,
+            steps,
+        }
+    }
+
+    /// Frames (count, bins), with nothing behind them.
+    pub fn alone(rows: Vec<f32>, bins: usize) -> Block {
+        let frames = rows.len() / bins.max(1);
+        Block {
+            rows,
+            frames,
+            steps: steps(frames),
+        }
+    }
+
+    /// Steps that come out.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+}
+
+/// Steps that so many frames become: the second convolution takes every other one.
+pub fn steps(frames: usize) -> usize {
+    frames.div_ceil(2)
+}
+
+/// The mean of each two steps that follow each other within a block; an odd last step is left out.
+pub fn pool_pairs(x: &Tensor, blocks: &[usize]) -> candle_core::Result<Tensor> {
+    let width = x.dim(1)?;
+    let mut pooled = Vec::with_capacity(blocks.len());
+    let mut start = 0;
+    for &steps in blocks {
+        if steps >= 2 {
+            let pairs = x.narrow(0, start, steps / 2 * 2)?.reshape((steps / 2, 2, width))?;
+            pooled.push(pairs.mean(1)?);
+        }
+        start += steps;
+    }
+    match pooled.is_empty() {
+        true => Tensor::zeros((0, width), x.dtype(), x.device()),
+        false => Tensor::cat(&pooled, 0),
+    }
+}
+
+pub struct Encoder {
+    conv1: Convolution,
+    conv2: Convolution,
+    embed_positions: Tensor, // (positions, width)
+    layers: Vec<Layer>,
+    config: EncoderConfig,
+    dtype: DType,
+    device: Device,
+}
+
+struct Layer {
+    self_attn_layer_norm: LayerNorm,
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    out_proj: Linear,
+    final_layer_norm: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    heads: usize,
+}
+
+impl Encoder {
+    pub fn load(config: &EncoderConfig, weights: &Weights) -> Result<Encoder> {
+        let width = config.width;
+        let embed_positions = match config.stored_positions {
+            true => weights
+                .at("embed_positions")
+                .get("weight", &[config.positions, width])?,
+            false => sinusoids(config.positions, width, weights.device())?.to_dtype(weights.dtype())?,
+        };
+        Ok(Encoder {
+            conv1: Convolution::load(&weights.at("conv1"), config.bins, width)?,
+            conv2: Convolution::load(&weights.at("conv2"), width, width)?,
+            embed_positions,
+            layers: (0..config.layers)
+                .map(|index| Layer::load(config, &weights.at("layers").at(index)))
+                .collect::<Result<_>>()?,
+            config: config.clone(),
+            dtype: weights.dtype(),
+            device: weights.device().clone(),
+        })
+    }
+
+    pub fn config(&self) -> &EncoderConfig {
+        &self.config
+    }
+
+    /// Blocks to the steps of all of them, (steps, width), as they leave the last layer.
+    pub fn forward(&self, blocks: &[Block]) -> candle_core::Result<Tensor> {
+        if let Some(block) = blocks.iter().find(|block| block.steps > self.config.positions) {
+            let (steps, most) = (block.steps, self.config.positions);
+            candle_core::bail!("a block of {steps} steps, the encoder has positions for {most}");
+        }
+        let mut done = Vec::new();
+        let mut rest = blocks;
+        while !rest.is_empty() {
+            let mut steps = 0;
+            let fits = |block: &&Block| {
+                steps += block.steps;
+                steps <= AT_ONCE
+            };
+            let count = rest.iter().take_while(fits).count().max(1);
+            let (now, later) = rest.split_at(count);
+            done.push(self.layers(now)?);
+            rest = later;
+        }
+        match done.is_empty() {
+            true => Tensor::zeros((0, self.config.width), self.dtype, &self.device),
+            false => Tensor::cat(&done, 0),
+        }
+    }
+
+    fn layers(&self, blocks: &[Block]) -> candle_core::Result<Tensor> {
+        let windows = convolution::windows_of_frames(blocks, self.config.bins, &self.device)?.to_dtype(self.dtype)?;
+        let x = gelu(&self.conv1.forward(&windows)?)?;
+        let windows = convolution::windows_of_pairs(&x, blocks)?;
+        let x = gelu(&self.conv2.forward(&windows)?)?;
+        let positions = blocks
+            .iter()
+            .map(|block| self.embed_positions.narrow(0, 0, block.steps))
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        let mut x = (x + Tensor::cat(&positions, 0)?)?;
+        for layer in &self.layers {
+            x = layer.forward(&x, blocks)?;
+        }
+        Ok(x)
+    }
+}
+
+impl Layer {
+    fn load(config: &EncoderConfig, weights: &Weights) -> Result<Layer> {
+        let (width, inner) = (config.width, config.inner);
+        let attention = weights.at("self_attn");
+        let square = |name: &str, bias| Linear::load(&attention.at(name), width, width, bias);
+        Ok(Layer {
+            self_attn_layer_norm: LayerNorm::load(&weights.at("self_attn_layer_norm"), width, EPS)?,
+            q_proj: square("q_proj", true)?,
+            k_proj: square("k_proj", false)?,
+            v_proj: square("v_proj", true)?,
+            out_proj: square("out_proj", true)?,
+            final_layer_norm: LayerNorm::load(&weights.at("final_layer_norm"), width, EPS)?,
+            fc1: Linear::load(&weights.at("fc1"), width, inner, true)?,
+            fc2: Linear::load(&weights.at("fc2"), inner, width, true)?,
+            heads: config.heads,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, blocks: &[Block]) -> candle_core::Result<Tensor> {
+        let h = self.self_attn_layer_norm.forward(x)?;
+        let (q, k, v) = (
+            self.q_proj.forward(&h)?,
+            self.k_proj.forward(&h)?,
+            self.v_proj.forward(&h)?,
+        );
+        let mut heard = Vec::with_capacity(blocks.len());
+        let mut start = 0;
+        for block in blocks {
+            let own = |x: &Tensor| x.narrow(0, start, block.steps);
+            heard.push(attend_to_all(&own(&q)?, &own(&k)?, &own(&v)?, self.heads)?);
+            start += block.steps;
+        }
+        let x = (x + self.out_proj.forward(&Tensor::cat(&heard, 0)?)?)?;
+        let h = self.final_layer_norm.forward(&x)?;
+        &x + self.fc2.forward(&gelu(&self.fc1.forward(&h)?)?)?
+    }
+}
+
+/// Sines, then cosines, of positions at wavelengths that grow from one turn a radian to one in ten thousand.
+fn sinusoids(positions: usize, width: usize, device: &Device) -> candle_core::Result<Tensor> {
+    let half = width / 2;
+    let slower = 10_000f64.ln() / (half.max(2) - 1) as f64;
+    let mut values = Vec::with_capacity(positions * width);
+    for position in 0..positions {
+        // In fp32 step by step, as the tables that models were trained with.
+        let angle = |n: usize| position as f32 * (-(slower as f32) * n as f32).exp();
+        values.extend((0..half).map(|n| angle(n).sin()));
+        values.extend((0..half).map(|n| angle(n).cos()));
+    }
+    Tensor::from_vec(values, (positions, half * 2), device)
+}
