@@ -24,6 +24,13 @@ pub fn checked(clip: &Clip, which: usize) -> Result<&[f32]> {
     }
 }
 
+/// The error for a clip that becomes no token.
+pub fn too_short(which: usize, samples: usize) -> Error {
+    let seconds = samples as f64 / RATE as f64;
+    let message = format!("clip {which} is too short to be heard: {seconds:.4} s");
+    Error::new(Code::CLIP, message).help("it has to last longer than 0.02 s")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -65,7 +65,8 @@ impl LogMel {
 pub struct MelExtractor {
     window: Vec<f32>,
     filters: Vec<Filter>,
-    transform: Arc<dyn RealToComplex<f32>>,
+    // In fp64, or far below the loudest tone of a frame rounding alone would be off by 5e-5, and the reference is by as much.
+    transform: Arc<dyn RealToComplex<f64>>,
 }
 
 impl MelExtractor {
@@ -118,10 +119,10 @@ impl MelExtractor {
 }
 
 struct Scratch {
-    seen: Vec<f32>,
-    spectrum: Vec<Complex<f32>>,
+    seen: Vec<f64>,
+    spectrum: Vec<Complex<f64>>,
     power: Vec<f32>,
-    inner: Vec<Complex<f32>>,
+    inner: Vec<Complex<f64>>,
 }
 
 impl Scratch {
@@ -142,19 +143,21 @@ impl Scratch {
         {
             let seen = &samples[start..start + WINDOW];
             for ((place, &sample), &weight) in self.seen.iter_mut().zip(seen).zip(&extractor.window) {
-                *place = sample * weight;
+                *place = f64::from(sample * weight);
             }
         } else {
             let last = padded as isize - 1;
             for (n, (place, &weight)) in self.seen.iter_mut().zip(&extractor.window).enumerate() {
                 let at = (start + n as isize).abs();
                 let mirrored = if at > last { 2 * last - at } else { at };
-                *place = samples.get(mirrored as usize).map_or(0.0, |sample| sample * weight);
+                *place = samples
+                    .get(mirrored as usize)
+                    .map_or(0.0, |sample| f64::from(sample * weight));
             }
         }
         self.transform(extractor);
         for (power, value) in self.power.iter_mut().zip(&self.spectrum) {
-            *power = value.norm_sqr();
+            *power = value.norm_sqr() as f32;
         }
         for (value, filter) in row.iter_mut().zip(&extractor.filters) {
             let passed = &self.power[filter.first..];

@@ -20,6 +20,8 @@ pub struct Chat {
     thinking: Option<bool>,
     /// How a text is cut that is no single piece.
     pieces: Option<Pieces>,
+    /// What a clip is called in a prompt without a template.
+    pub(crate) clip_words: Option<String>,
     /// Tokens from here on have no row in the model's table.
     rows: Option<u32>,
     folder: PathBuf,
@@ -66,6 +68,7 @@ impl Chat {
             first_token,
             thinking: None,
             pieces: None,
+            clip_words: None,
             rows: None,
             folder: folder.to_owned(),
         })
@@ -85,6 +88,12 @@ impl Chat {
 
     pub fn with_pieces(mut self, pieces: Pieces) -> Chat {
         self.pieces = Some(pieces);
+        self
+    }
+
+    /// What stands for a clip in a prompt without a template; the template says it elsewhere.
+    pub fn with_clip_words(mut self, words: &str) -> Chat {
+        self.clip_words = Some(words.to_owned());
         self
     }
 
@@ -176,7 +185,7 @@ impl Chat {
     pub(crate) fn render(&self, prompt: &Prompt) -> Result<Rendered> {
         if prompt.plain {
             return Ok(Rendered {
-                text: plain_text(&prompt.messages)?,
+                text: plain_text(&prompt.messages, self.clip_words.as_deref())?,
                 open: true,
             });
         }
@@ -241,12 +250,26 @@ impl Chat {
     }
 }
 
-/// The texts of all messages, one behind the other.
-pub(crate) fn plain_text(messages: &[Message]) -> Result<String> {
-    messages
-        .iter()
-        .map(|message| Ok(content(message)?.as_str().unwrap_or_default().to_owned()))
-        .collect()
+/// The texts of all messages, one behind the other, with these words for a clip.
+pub(crate) fn plain_text(messages: &[Message], clip_words: Option<&str>) -> Result<String> {
+    let mut text = String::new();
+    for part in messages.iter().flat_map(|message| &message.parts) {
+        match (part, clip_words) {
+            (Part::Text { text: words }, _) => text.push_str(words),
+            (Part::Clip { .. }, Some(words)) => text.push_str(words),
+            (Part::Clip { .. }, None) => {
+                return Err(plugin_api::Error::unsupported(
+                    "a prompt without a chat template has no place for a clip with this model",
+                ));
+            }
+            _ => return Err(unknown_part()),
+        }
+    }
+    Ok(text)
+}
+
+fn unknown_part() -> plugin_api::Error {
+    plugin_api::Error::unsupported("a message has a part of a kind that this model does not know")
 }
 
 /// A message in the shape that chat templates read.
@@ -282,11 +305,7 @@ fn content(message: &Message) -> Result<Value> {
         parts.push(match part {
             Part::Text { text } => json!({ "type": "text", "text": text }),
             Part::Clip { clip, .. } => json!({ "type": "audio", "audio": clip }),
-            _ => {
-                return Err(plugin_api::Error::unsupported(
-                    "a message has a part of a kind that this model does not know",
-                ));
-            }
+            _ => return Err(unknown_part()),
         });
     }
     match parts.iter().all(|part| part["type"] == "text") {

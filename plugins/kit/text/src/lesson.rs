@@ -19,7 +19,7 @@ impl Chat {
         }
         let json = messages.iter().map(to_json).collect::<Result<Vec<Value>>>()?;
         let text = match lesson.plain {
-            true => plain_text(&messages)?,
+            true => plain_text(&messages, self.clip_words.as_deref())?,
             false => self
                 .template()
                 .and_then(|t| t.render(&json, false, &extra))

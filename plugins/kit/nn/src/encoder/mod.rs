@@ -5,6 +5,7 @@
 //! each attends to itself alone. A reference that pads and masks computes the same numbers, since the weight of what is
 //! masked is zero; what its convolutions see of the padding is in the features of a [`Block`].
 
+mod config;
 mod convolution;
 
 use crate::attend::attend_to_all;
@@ -12,6 +13,7 @@ use crate::gelu::gelu;
 use crate::{LayerNorm, Linear, Result, Weights};
 use audio::LogMel;
 use candle_core::{DType, Device, Tensor};
+pub use config::{EncoderConfig, EncoderFields};
 use convolution::Convolution;
 
 /// Steps computed at a time, so that many blocks need no more memory than a few.
@@ -19,22 +21,6 @@ const AT_ONCE: usize = 4096;
 
 /// The floor of the deviation in all its norms.
 pub const EPS: f64 = 1e-5;
-
-/// What an encoder's layers are like.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EncoderConfig {
-    /// Mel bins of a frame.
-    pub bins: usize,
-    pub width: usize,
-    pub layers: usize,
-    pub heads: usize,
-    /// Width between the two halves of the feed-forward.
-    pub inner: usize,
-    /// The most steps in a block.
-    pub positions: usize,
-    /// Whether the table of positions is in the checkpoint; it is computed otherwise.
-    pub stored_positions: bool,
-}
 
 /// Frames that see each other.
 #[derive(Debug, Clone, PartialEq)]

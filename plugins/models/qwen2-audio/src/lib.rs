@@ -1,0 +1,101 @@
+//! Qwen2-Audio: Whisper's encoder, every two of its steps averaged, a projection, and Qwen2's language model.
+//!
+//! A clip longer than the encoder's thirty seconds is cut there, as the reference does; the reply then says so in a
+//! flag. `golden/README.md` says how the recorded checkpoints were made.
+
+pub mod architecture; // the layers, in the order a clip meets them
+pub mod config; // config.json as published
+
+use candle_core::{DType, Device};
+use config::Config;
+use nn::{Defaults, Generator, Limits, Weights};
+use plugin_api::{
+    Call, Jobs, Lesson, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Settings,
+    export_plugin, register_model,
+};
+use serde_json::Value;
+use text::Chat;
+
+register_model!("qwen2-audio", "Qwen2-Audio: hears clips of up to 30 seconds", Qwen2Audio::load, {
+    weights: weights required, "folder or hub id of a checkpoint: Qwen2-Audio";
+    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
+    max_batch: integer = 8, "answers worked on at a time";
+    step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
+    max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
+});
+export_plugin!();
+
+/// How a clip is spelled in a prompt without a chat template, as the base model wants it.
+const CLIP: &str = "<|audio_bos|><|AUDIO|><|audio_eos|>";
+
+struct Qwen2Audio {
+    generator: Generator<architecture::Decoder>,
+    card: ModelCard,
+}
+
+impl Qwen2Audio {
+    fn load(settings: &Settings) -> Result<Qwen2Audio> {
+        let folder = settings.path("weights")?;
+        let limits = Limits {
+            rows: settings.or("max_batch", 8)?,
+            step_tokens: settings.or("step_tokens", 1024)?,
+            max_tokens: settings.or("max_tokens", 1024)?,
+        };
+        let bf16 = settings.or("dtype", "auto".to_owned())? == "bf16";
+        let dtype = if bf16 { DType::BF16 } else { DType::F32 };
+
+        let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
+        let chat = Chat::from_folder(&folder)
+            .map_err(text::Error::told)?
+            .with_clip_words(CLIP);
+        chat.tokenizer()
+            .check_rows(config.text.vocab_size)
+            .map_err(text::Error::told)?;
+        let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
+        let weights = Weights::open(&folder, dtype, &Device::Cpu).map_err(nn::Error::told)?;
+        let decoder = architecture::Decoder::load(&config, &weights).map_err(nn::Error::told)?;
+
+        let card = ModelCard {
+            context: u32::try_from(config.text.max_position_embeddings).ok(),
+            thinks: chat.thinks(),
+            batch: limits.rows as u32,
+            parameters: Some(weights.loaded_values()),
+            precision: Some(if bf16 { "bf16" } else { "fp32" }.to_owned()),
+            device: Some("cpu".to_owned()),
+            longest_clip: Some(config.audio.samples() as f64 / audio::RATE as f64),
+            ..ModelCard::audio("qwen2-audio", audio::RATE as u32).with_choices()
+        };
+        let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes());
+        Ok(Qwen2Audio { generator, card })
+    }
+}
+
+impl Model for Qwen2Audio {
+    fn card(&self) -> ModelCard {
+        self.card.clone()
+    }
+
+    fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
+        self.generator.reply(prompt, call)
+    }
+
+    fn serve(&mut self, jobs: &mut Jobs) -> Result<()> {
+        self.generator.serve(jobs)
+    }
+
+    fn tokens(&mut self, prompt: &Prompt) -> Result<PromptTokens> {
+        self.generator.tokens(prompt)
+    }
+
+    fn lesson_tokens(&mut self, lesson: &Lesson) -> Result<LessonTokens> {
+        self.generator.lesson_tokens(lesson)
+    }
+
+    fn memory(&self) -> Memory {
+        self.generator.memory()
+    }
+
+    fn trace(&mut self, request: &Value) -> Result<Value> {
+        nn::parity::trace(&self.generator, request)
+    }
+}
