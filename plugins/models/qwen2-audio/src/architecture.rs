@@ -29,13 +29,15 @@ struct Tower {
 impl Decoder {
     pub fn load(config: &Config, weights: &Weights) -> nn::Result<Decoder> {
         let (audio, hidden) = (&config.audio, config.text.hidden_size);
-        let tower = weights.at("audio_tower");
+        // The language model alone is quantised: it is the bulk, and what the encoder loses nobody has measured.
+        let plain = weights.quantised(None);
+        let tower = plain.at("audio_tower");
         Ok(Decoder {
             tower: Tower {
                 mel: MelExtractor::new(audio.bins),
                 encoder: Encoder::load(audio, &tower)?,
                 layer_norm: LayerNorm::load(&tower.at("layer_norm"), audio.width, EPS)?,
-                projector: Linear::load(&weights.at("multi_modal_projector.linear"), audio.width, hidden, true)?,
+                projector: Linear::load(&plain.at("multi_modal_projector.linear"), audio.width, hidden, true)?,
                 window: audio.samples(),
             },
             language_model: llama::Decoder::load(&config.text, &weights.at("language_model"))?,

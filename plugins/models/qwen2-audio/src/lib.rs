@@ -6,9 +6,9 @@
 pub mod architecture; // the layers, in the order a clip meets them
 pub mod config; // config.json as published
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 use config::Config;
-use nn::{Defaults, Generator, Limits, Weights};
+use nn::{Defaults, Generator, Limits, Precision, Weights};
 use plugin_api::{
     Call, Jobs, Lesson, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Settings,
     export_plugin, register_model,
@@ -19,6 +19,7 @@ use text::Chat;
 register_model!("qwen2-audio", "Qwen2-Audio: hears clips of up to 30 seconds", Qwen2Audio::load, {
     weights: weights required, "folder or hub id of a checkpoint: Qwen2-Audio";
     dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
+    quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 then, and the audio encoder stays as it is";
     max_batch: integer = 8, "answers worked on at a time";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
@@ -41,8 +42,7 @@ impl Qwen2Audio {
             step_tokens: settings.or("step_tokens", 1024)?,
             max_tokens: settings.or("max_tokens", 1024)?,
         };
-        let bf16 = settings.or("dtype", "auto".to_owned())? == "bf16";
-        let dtype = if bf16 { DType::BF16 } else { DType::F32 };
+        let precision = Precision::from_settings(settings)?;
 
         let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
         let chat = Chat::from_folder(&folder)
@@ -52,7 +52,8 @@ impl Qwen2Audio {
             .check_rows(config.text.vocab_size)
             .map_err(text::Error::told)?;
         let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
-        let weights = Weights::open(&folder, dtype, &Device::Cpu).map_err(nn::Error::told)?;
+        let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
+        let weights = weights.quantised(precision.quant);
         let decoder = architecture::Decoder::load(&config, &weights).map_err(nn::Error::told)?;
 
         let card = ModelCard {
@@ -60,7 +61,7 @@ impl Qwen2Audio {
             thinks: chat.thinks(),
             batch: limits.rows as u32,
             parameters: Some(weights.loaded_values()),
-            precision: Some(if bf16 { "bf16" } else { "fp32" }.to_owned()),
+            precision: Some(weights.precision()),
             device: Some("cpu".to_owned()),
             longest_clip: Some(config.audio.samples() as f64 / audio::RATE as f64),
             ..ModelCard::audio("qwen2-audio", audio::RATE as u32).with_choices()

@@ -1,7 +1,7 @@
 //! Convolutions over three frames, as products of matrices.
 
 use super::Block;
-use crate::{Linear, Result, Weights};
+use crate::{Linear, Matrix, Result, Weights};
 use candle_core::{Device, Tensor};
 
 /// Frames that one output looks at.
@@ -22,7 +22,7 @@ impl Convolution {
             .contiguous()?
             .reshape((outputs, SEEN * inputs))?;
         Ok(Convolution {
-            product: Linear::over(weight, weights.path("")),
+            product: Linear::over(Matrix::dense(weight)?, weights.path("")),
             bias: weights.get("bias", &[outputs])?,
         })
     }
