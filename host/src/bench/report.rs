@@ -149,7 +149,7 @@ fn growth(runs: &[Run]) -> Option<f64> {
     Some((long.host_bytes as f64 - short.host_bytes as f64) / more as f64)
 }
 
-fn machine() -> Value {
+pub(super) fn machine() -> Value {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = processor
@@ -161,7 +161,7 @@ fn machine() -> Value {
 }
 
 /// Figures without the machine they were taken on mean little, and those of a busy one less.
-fn machine_line() -> String {
+pub(super) fn machine_line() -> String {
     let machine = machine();
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
     format!(
@@ -173,7 +173,7 @@ fn machine_line() -> String {
 }
 
 /// A time with three digits and its unit.
-fn time(time: Duration) -> String {
+pub(super) fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     let (value, unit) = match seconds {
         s if s < 1e-3 => (s * 1e6, "µs"),
@@ -188,7 +188,7 @@ fn time(time: Duration) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
-fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     match bytes {
         b if b < 1 << 20 => format!("{} KB", b.div_ceil(1 << 10)),
         b => format!("{:.1} MB", b as f64 / f64::from(1 << 20)).replace(".0 ", " "),

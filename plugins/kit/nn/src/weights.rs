@@ -38,6 +38,8 @@ struct Store {
     folder: PathBuf,
     files: Vec<(PathBuf, Source)>,
     places: HashMap<String, usize>,
+    /// There are no files: every tensor is there, and random.
+    random: bool,
     loaded_bytes: AtomicU64,
     loaded_values: AtomicU64,
     /// How many matrices were handed out stored as what.
@@ -71,6 +73,16 @@ impl Weights {
         Weights::over(pickle.path(), files, dtype, device)
     }
 
+    /// Weights that nobody trained, of whatever shape is asked for, for measuring speed: small random numbers, the same
+    /// each time, and ones where a layer asks for a vector.
+    pub fn random(dtype: DType, device: &Device) -> Result<Weights> {
+        let mut weights = Weights::over(Path::new("random weights"), Files::default(), dtype, device)?;
+        if let Some(store) = Arc::get_mut(&mut weights.store) {
+            store.random = true;
+        }
+        Ok(weights)
+    }
+
     /// The tensors of one safetensors file.
     pub fn of_file(path: &Path, dtype: DType, device: &Device) -> Result<Weights> {
         Weights::over(path, open_single(path.to_owned())?, dtype, device)
@@ -81,6 +93,7 @@ impl Weights {
             folder: folder.to_owned(),
             files,
             places,
+            random: false,
             loaded_bytes: AtomicU64::new(0),
             loaded_values: AtomicU64::new(0),
             matrices: Mutex::default(),
@@ -155,6 +168,9 @@ impl Weights {
 
     fn read(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.path(name);
+        if self.store.random {
+            return Ok(random(&tensor, shape)?.to_device(&self.device)?.to_dtype(self.dtype)?);
+        }
         let Some(&place) = self.store.places.get(&tensor) else {
             return Err(Error::MissingTensor {
                 folder: self.store.folder.clone(),
@@ -257,6 +273,28 @@ impl Weights {
     pub fn loaded_values(&self) -> u64 {
         self.store.loaded_values.load(Ordering::Relaxed)
     }
+}
+
+/// Ones for a vector, else numbers around 0 with a deviation of 0.02, which depend on the name and the shape alone.
+fn random(name: &str, shape: &[usize]) -> candle_core::Result<Tensor> {
+    if shape.len() < 2 {
+        return Tensor::ones(shape, DType::F32, &Device::Cpu);
+    }
+    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    const DEVIATION: f32 = 0.02;
+    let value = |place: usize| {
+        // The mixing function of splitmix64.
+        let mut bits = (seed ^ place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let unit = ((bits ^ (bits >> 31)) >> 40) as f32 / (1u32 << 24) as f32;
+        (unit - 0.5) * 12f32.sqrt() * DEVIATION
+    };
+    let count = shape.iter().product();
+    let values: Vec<f32> = (0..count).into_par_iter().with_min_len(1 << 16).map(value).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
 /// One file of weights.

@@ -74,6 +74,24 @@ impl Chat {
         })
     }
 
+    /// Bytes as tokens, and a template that says what each turn says: for a model that has no checkpoint.
+    pub fn of_bytes() -> crate::Result<Chat> {
+        let source = "{% for message in messages %}{{ message.content }}{% endfor %}".to_owned();
+        let folder = PathBuf::from("bytes");
+        let template = ChatTemplate::new(source, Map::new()).map_err(|reason| Error::Malformed {
+            path: folder.clone(),
+            reason,
+        })?;
+        Ok(Chat {
+            tokenizer: Arc::new(Tokenizer::of_bytes()?),
+            template: Some(template),
+            first_token: Some(0),
+            thinking: None,
+            rows: None,
+            folder,
+        })
+    }
+
     /// What holds when a prompt leaves [`Prompt::thinking`] open; `None` is the template's own default.
     pub fn with_thinking(mut self, thinking: Option<bool>) -> Chat {
         self.thinking = thinking;

@@ -1,8 +1,10 @@
 //! `tokenizer.json`, read with the `tokenizers` crate; where there is none, `tokenizer.model`.
 
 use crate::{Error, Result, sentencepiece};
-use std::collections::HashSet;
+use serde_json::json;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 /// A checkpoint's tokenizer.
 pub struct Tokenizer {
@@ -32,6 +34,27 @@ impl Tokenizer {
             reason,
         })?;
         Tokenizer::from_json(json.to_string().as_bytes(), path)
+    }
+
+    /// One token for each byte, and one for each blank with a letter behind it, as most tokenizers have.
+    pub fn of_bytes() -> Result<Tokenizer> {
+        let bytes: BTreeSet<char> = ByteLevel::alphabet().into_iter().collect();
+        let blank = 'Ġ'; // what byte-level vocabularies write for it
+        let pairs = || ('A'..='Z').chain('a'..='z');
+        let words = bytes
+            .into_iter()
+            .map(String::from)
+            .chain(pairs().map(|letter| format!("{blank}{letter}")));
+        let vocabulary: serde_json::Map<String, serde_json::Value> =
+            words.enumerate().map(|(id, word)| (word, id.into())).collect();
+        let merges: Vec<String> = pairs().map(|letter| format!("{blank} {letter}")).collect();
+        let file = json!({
+            "version": "1.0",
+            "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false },
+            "decoder": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false },
+            "model": { "type": "BPE", "vocab": vocabulary, "merges": merges },
+        });
+        Tokenizer::from_json(file.to_string().as_bytes(), "bytes".into())
     }
 
     fn from_json(bytes: &[u8], path: PathBuf) -> Result<Tokenizer> {

@@ -219,3 +219,16 @@ fn a_part_or_role_of_a_newer_version_is_refused() {
     let prompt = Prompt::new([Message::text(Role::Unknown, "x")]);
     assert_eq!(chat().encode(&prompt).unwrap_err().code, Code::UNSUPPORTED);
 }
+
+#[test]
+fn bytes_are_tokens_where_there_is_no_checkpoint() {
+    let chat = Chat::of_bytes().unwrap();
+    let tokens = |text: &str| chat.encode(&Prompt::plain(text)).unwrap().ids;
+    assert_eq!(tokens("abcd efgh").len(), 8, "a blank goes with the letter behind it");
+    assert_eq!(tokens("é").len(), 2);
+    for text in ["abcd efgh", "é\n\t, 🦀 Q"] {
+        assert_eq!(chat.tokenizer().decode(&tokens(text)).unwrap(), text);
+    }
+    assert!(chat.tokenizer().check_rows(308).is_ok());
+    assert!(chat.tokenizer().check_rows(307).is_err());
+}

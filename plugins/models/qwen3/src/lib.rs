@@ -23,6 +23,13 @@ register_model!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's 
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
     thinking: flag, "whether to reason first where a prompt does not say; the chat template decides if left out";
 });
+register_model!("qwen3-random", "Random weights of a known shape, one token a byte: for measuring speed", Qwen3::random, {
+    shape: text ["nano", "qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b"] required, "the published model whose shape it has";
+    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU";
+    quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
+    max_batch: integer = 8, "answers worked on at a time";
+    step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
+});
 export_plugin!();
 
 struct Qwen3 {
@@ -33,11 +40,6 @@ struct Qwen3 {
 impl Qwen3 {
     fn load(settings: &Settings) -> Result<Qwen3> {
         let folder = settings.path("weights")?;
-        let limits = Limits {
-            rows: settings.or("max_batch", 8)?,
-            step_tokens: settings.or("step_tokens", 1024)?,
-            max_tokens: settings.or("max_tokens", 1024)?,
-        };
         let precision = Precision::from_settings(settings)?;
 
         let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
@@ -50,7 +52,26 @@ impl Qwen3 {
         let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
         let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
         let weights = weights.quantised(precision.quant);
-        let decoder = Decoder::load(&config, &weights).map_err(nn::Error::told)?;
+        Qwen3::over(settings, &config, chat, defaults, &weights)
+    }
+
+    /// What has no checkpoint: a published shape, and weights that nobody trained.
+    fn random(settings: &Settings) -> Result<Qwen3> {
+        let config = Config::of_shape(&settings.need::<String>("shape")?).map_err(nn::Error::told)?;
+        let chat = Chat::of_bytes().map_err(text::Error::told)?;
+        let precision = Precision::from_settings(settings)?;
+        let weights = Weights::random(precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
+        let weights = weights.quantised(precision.quant);
+        Qwen3::over(settings, &config, chat, Defaults::default(), &weights)
+    }
+
+    fn over(settings: &Settings, config: &Config, chat: Chat, defaults: Defaults, weights: &Weights) -> Result<Qwen3> {
+        let limits = Limits {
+            rows: settings.or("max_batch", 8)?,
+            step_tokens: settings.or("step_tokens", 1024)?,
+            max_tokens: settings.or("max_tokens", 1024)?,
+        };
+        let decoder = Decoder::load(config, weights).map_err(nn::Error::told)?;
 
         let card = ModelCard {
             context: u32::try_from(config.max_position_embeddings).ok(),

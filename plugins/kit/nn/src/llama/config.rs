@@ -68,7 +68,42 @@ pub struct TextConfig {
     rope: RopeConfig,
 }
 
+/// Published shapes, by the names that the setting `shape` has for them; the first is for tests.
+const SHAPES: [(&str, [usize; 6], bool); 5] = [
+    // hidden, inner, layers, heads, key heads, head size; whether the head is tied
+    ("nano", [64, 128, 2, 4, 2, 16], true),
+    ("qwen3-0.6b", [1024, 3072, 28, 16, 8, 128], true),
+    ("qwen3-1.7b", [2048, 6144, 28, 16, 8, 128], true),
+    ("qwen3-4b", [2560, 9728, 36, 32, 8, 128], true),
+    ("qwen3-8b", [4096, 12_288, 36, 32, 8, 128], false),
+];
+
 impl Config {
+    /// A Qwen3 by the name of its shape, for weights that nobody trained.
+    pub fn of_shape(name: &str) -> Result<Config> {
+        let Some((_, sizes, tied)) = SHAPES.iter().find(|(known, ..)| *known == name) else {
+            return Err(Error::Config {
+                what: "setting `shape`".to_owned(),
+                got: format!("`{name}`"),
+                expected: SHAPES.map(|(known, ..)| known).join(", "),
+            });
+        };
+        let [hidden, inner, layers, heads, key_heads, head] = sizes;
+        let published = serde_json::json!({
+            "model_type": "qwen3", "vocab_size": if name == "nano" { 512 } else { 151_936 }, "hidden_size": hidden,
+            "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads,
+            "num_key_value_heads": key_heads, "head_dim": head, "max_position_embeddings": 40_960,
+            "tie_word_embeddings": tied, "rope_theta": 1_000_000,
+        });
+        let malformed = |e: serde_json::Error| Error::Malformed {
+            path: name.into(),
+            reason: e.to_string(),
+        };
+        serde_json::from_value::<TextConfig>(published)
+            .map_err(malformed)?
+            .settle()
+    }
+
     /// Of a folder that holds a text model.
     pub fn from_folder(folder: &Path) -> Result<Config> {
         read_config::<TextConfig>(folder, &["qwen3", "qwen2", "llama"])?.settle()
