@@ -87,6 +87,8 @@ impl Chat {
             template: Some(template),
             first_token: Some(0),
             thinking: None,
+            pieces: None,
+            clip_words: None,
             rows: None,
             folder,
         })
