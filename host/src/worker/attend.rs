@@ -3,7 +3,10 @@
 
 use super::frame::{self, Head};
 use super::link::{End, Event, Shared};
+use super::telling::{TAKEN_AT_ONCE, job_of};
 use plugin_api::{Callbacks, Code, Error, Parcel, Result};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -35,6 +38,7 @@ impl Attendant<'_> {
     ) -> Result<Parcel> {
         let mut last_glance = Instant::now();
         let mut cancelled = false;
+        let mut told = 0;
         loop {
             match events.recv_timeout(GLANCE) {
                 Ok(Event::Frame(Head::Done { failed, .. }, parcel)) => {
@@ -44,15 +48,40 @@ impl Attendant<'_> {
                     let go_on = self.guarded(false, |host| host.emit(&what, parcel));
                     self.shared.answer(id, go_on, Ok(Parcel::default()));
                 }
+                Ok(Event::Frame(Head::Tell { what, .. }, parcel)) => {
+                    told += 1;
+                    if told % TAKEN_AT_ONCE == 0 {
+                        let count = TAKEN_AT_ONCE;
+                        self.say(&Head::Taken { call: self.call, count });
+                    }
+                    let token = (what == "token").then(|| parcel.json.clone());
+                    if !self.guarded(false, |host| host.emit(&what, parcel)) {
+                        let call = self.call;
+                        self.say(&match token {
+                            Some(note) => Head::Refused {
+                                call,
+                                job: job_of(&note),
+                            },
+                            None => Head::Cancel { call },
+                        });
+                    }
+                }
+                // A job that is there needs no thread that waits for it.
+                Ok(Event::Frame(Head::Ask { id, what, .. }, parcel)) if what == "job" => {
+                    let answer = self.ask(&what, with_wait(&parcel, Some(0)));
+                    if is_later(&answer) && !wants_no_wait(&parcel) {
+                        scope.spawn(move || {
+                            let answer = self.ask(&what, with_wait(&parcel, None));
+                            self.shared.answer(id, true, answer);
+                        });
+                    } else {
+                        self.shared.answer(id, true, answer);
+                    }
+                }
                 // An answer may take long (another model's reply), and other threads of the plugin may talk to us
                 // meanwhile.
                 Ok(Event::Frame(Head::Ask { id, what, .. }, parcel)) => {
-                    scope.spawn(move || {
-                        let failed = || Err(Error::msg(format!("the host panicked while it was asked for `{what}`")));
-                        let input = with_short_wait(&what, parcel);
-                        let answer = self.guarded(None, |host| Some(host.ask(&what, input)));
-                        self.shared.answer(id, true, answer.unwrap_or_else(failed));
-                    });
+                    scope.spawn(move || self.shared.answer(id, true, self.ask(&what, parcel)));
                 }
                 Ok(Event::Frame(..)) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Event::Over(end)) => return Err(self.shared.error(&end, self.method)),
@@ -74,9 +103,7 @@ impl Attendant<'_> {
     fn glance(&self, cancelled: &mut bool) {
         if !*cancelled && self.guarded(true, |host| host.stop_asked()) {
             *cancelled = true;
-            if let Ok(bytes) = frame::encode(&Head::Cancel { call: self.call }, &Parcel::default()) {
-                self.shared.send(&bytes);
-            }
+            self.say(&Head::Cancel { call: self.call });
         }
         if let Some((until, time)) = self.deadline
             && Instant::now() >= until
@@ -89,6 +116,18 @@ impl Attendant<'_> {
         }
     }
 
+    fn say(&self, head: &Head) {
+        if let Ok(bytes) = frame::encode(head, &Parcel::default()) {
+            self.shared.send(&bytes);
+        }
+    }
+
+    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
+        let failed = || Err(Error::msg(format!("the host panicked while it was asked for `{what}`")));
+        let answer = self.guarded(None, |host| Some(host.ask(what, input)));
+        answer.unwrap_or_else(failed)
+    }
+
     /// A panic of the host's own code becomes this call's error, as it does for a plugin in this process.
     fn guarded<T>(&self, otherwise: T, work: impl FnOnce(&dyn Callbacks) -> T) -> T {
         catch_unwind(AssertUnwindSafe(|| work(self.host))).unwrap_or_else(|payload| {
@@ -99,14 +138,40 @@ impl Attendant<'_> {
     }
 }
 
-/// Shortens the time that a request for the next job may wait. To hear "later" early is always allowed.
-fn with_short_wait(what: &str, mut parcel: Parcel) -> Parcel {
-    if what == "job"
-        && let Ok(mut request) = parcel.read::<serde_json::Map<String, serde_json::Value>>()
-        && request.get("wait_ms").and_then(|ms| ms.as_u64()) > Some(LONGEST_WAIT_MS)
-    {
-        request.insert("wait_ms".to_owned(), LONGEST_WAIT_MS.into());
-        parcel.json = serde_json::Value::Object(request).to_string();
+/// How long a request for the next job would wait.
+fn wait_of(request: &Parcel) -> u64 {
+    #[derive(Deserialize)]
+    struct Request {
+        #[serde(default)]
+        wait_ms: u64,
     }
-    parcel
+    request.read::<Request>().map_or(0, |request| request.wait_ms)
+}
+
+fn wants_no_wait(request: &Parcel) -> bool {
+    wait_of(request) == 0
+}
+
+/// A request for the next job that waits so long, or as long as it wants and may. To hear "later" early is always allowed.
+fn with_wait(request: &Parcel, wait_ms: Option<u64>) -> Parcel {
+    let wait_ms = wait_ms.unwrap_or_else(|| wait_of(request).min(LONGEST_WAIT_MS));
+    let mut request: serde_json::Map<String, serde_json::Value> = request.read().unwrap_or_default();
+    request.insert("wait_ms".to_owned(), wait_ms.into());
+    Parcel {
+        json: serde_json::Value::Object(request).to_string(),
+        ..Parcel::default()
+    }
+}
+
+/// True for the answer that there is no job at this moment.
+fn is_later(answer: &Result<Parcel>) -> bool {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        end: bool,
+        #[serde(default)]
+        job: Option<IgnoredAny>,
+    }
+    let read = answer.as_ref().ok().and_then(|answer| answer.read::<Answer>().ok());
+    read.is_some_and(|answer| !answer.end && answer.job.is_none())
 }

@@ -4,6 +4,7 @@
 //! any time.
 
 use super::frame::{self, Failed, Head, MAKING, PROTOCOL, Start};
+use super::telling::{TOLD, Telling};
 use crate::plugin::{InProcess, Instance, Renewing, load, set_log_sink};
 use plugin_api::{Adapter, Callbacks, Code, Error, LogNote, Parcel, Result};
 use rustix::process::{Resource, Rlimit, Signal, getpgrp, getpid, kill_current_process_group, kill_process, setrlimit};
@@ -11,7 +12,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -62,8 +63,8 @@ struct Worker {
     plugin: Arc<File>,
     writer: Mutex<UnixStream>,
     adapter: Mutex<Option<Arc<Renewing>>>,
-    /// The calls at work, and whether each should stop.
-    calls: Mutex<HashMap<u64, Arc<AtomicBool>>>,
+    /// The calls at work.
+    calls: Mutex<HashMap<u64, Arc<Telling>>>,
     /// Threads of the plugin that wait for an answer of the host.
     waiting: Mutex<HashMap<u64, Sender<Answer>>>,
     next: AtomicU64,
@@ -141,18 +142,29 @@ impl Worker {
                 }));
             }
             Head::Call { call, method } => {
-                let stop = Arc::new(AtomicBool::new(false));
-                locked(&self.calls).insert(call, stop.clone());
+                let telling = Arc::new(Telling::default());
+                locked(&self.calls).insert(call, telling.clone());
                 let worker = self.clone();
                 threads.run(Box::new(move || {
-                    let outcome = worker.call(call, &method, parcel, stop);
+                    let outcome = worker.call(call, &method, parcel, telling.clone());
                     locked(&worker.calls).remove(&call);
+                    telling.end();
                     worker.done(call, outcome)
                 }));
             }
             Head::Cancel { call } => {
-                if let Some(stop) = locked(&self.calls).get(&call) {
-                    stop.store(true, Ordering::Release);
+                if let Some(telling) = locked(&self.calls).get(&call) {
+                    telling.stop.store(true, Ordering::Release);
+                }
+            }
+            Head::Taken { call, count } => {
+                if let Some(telling) = locked(&self.calls).get(&call) {
+                    telling.taken(count);
+                }
+            }
+            Head::Refused { call, job } => {
+                if let Some(telling) = locked(&self.calls).get(&call) {
+                    telling.refuse(job);
                 }
             }
             Head::Answer { id, go_on, failed } => {
@@ -201,13 +213,13 @@ impl Worker {
         Ok(())
     }
 
-    fn call(&self, call: u64, method: &str, input: Parcel, stop: Arc<AtomicBool>) -> Result<Parcel> {
+    fn call(&self, call: u64, method: &str, input: Parcel, telling: Arc<Telling>) -> Result<Parcel> {
         let adapter = locked(&self.adapter).clone();
         let adapter = adapter.ok_or_else(|| Error::msg("the worker was called before it had made its adapter"))?;
         let host = Host {
             worker: self,
             call,
-            stop,
+            telling,
         };
         adapter.call(method, input, &host)
     }
@@ -217,7 +229,7 @@ impl Worker {
 struct Host<'a> {
     worker: &'a Worker,
     call: u64,
-    stop: Arc<AtomicBool>,
+    telling: Arc<Telling>,
 }
 
 impl Host<'_> {
@@ -254,13 +266,23 @@ impl Callbacks for Host<'_> {
             self.worker.send(&Head::Log { level, message }, &Parcel::default());
             return true;
         }
-        let what = what.to_owned();
         let call = self.call;
-        self.exchange(|id| Head::Emit { call, id, what }, &note).0
+        if !TOLD.contains(&what) {
+            let what = what.to_owned();
+            return self.exchange(|id| Head::Emit { call, id, what }, &note).0;
+        }
+        if what == "token" && self.telling.has_refused(&note) {
+            return false;
+        }
+        let what = what.to_owned();
+        self.telling.wait_for_room() && {
+            self.worker.send(&Head::Tell { call, what }, &note);
+            !self.stop_asked()
+        }
     }
 
     fn stop_asked(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
+        self.telling.stop.load(Ordering::Acquire)
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 
 /// Changes when the two sides of one program could no longer talk; they are of one build, so this is a safeguard.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 
 /// The largest frame: some hours of sound.
 const MOST_BYTES: u64 = 1 << 31;
@@ -33,6 +33,10 @@ pub(super) enum Head {
         go_on: bool,
         failed: Option<Failed>,
     },
+    /// To the worker: so many of a call's `Tell`s were taken.
+    Taken { call: u64, count: u64 },
+    /// To the worker: no more pieces of this job's answer are wanted.
+    Refused { call: u64, job: Option<u64> },
     /// To the worker: drop the adapter and leave.
     Leave,
     /// To the host: what came of a call.
@@ -41,6 +45,9 @@ pub(super) enum Head {
     Ask { call: u64, id: u64, what: String },
     /// To the host, during a call: [`plugin_api::Callbacks::emit`].
     Emit { call: u64, id: u64, what: String },
+    /// To the host, during a call: [`plugin_api::Callbacks::emit`] of what nobody waits for, since an answer that is only
+    /// "go on" is not worth a round trip. A host that wants no more of it says so later, by `Refused` or `Cancel`.
+    Tell { call: u64, what: String },
     /// To the host: a message for its log. Nobody waits for it.
     Log { level: Level, message: String },
 }

@@ -335,6 +335,7 @@ impl Shared {
         let (call, id) = match &head {
             Head::Log { level, message } => return log(&self.plugin, *level, message),
             Head::Done { call, .. } => (*call, None),
+            Head::Tell { call, .. } => (*call, None),
             Head::Ask { call, id, .. } | Head::Emit { call, id, .. } => (*call, Some(*id)),
             _ => return,
         };

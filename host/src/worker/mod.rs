@@ -9,6 +9,7 @@ mod child;
 mod death;
 mod frame;
 mod link;
+mod telling;
 
 pub(crate) use link::{Link, Recipe};
 
