@@ -2,6 +2,7 @@
 
 use crate::RATE;
 use plugin_api::{Clip, Code, Error, Result};
+use std::ops::RangeInclusive;
 
 /// The samples of a clip that can be heard: one channel at the models' rate, and numbers throughout.
 ///
@@ -24,11 +25,41 @@ pub fn checked(clip: &Clip, which: usize) -> Result<&[f32]> {
     }
 }
 
-/// The error for a clip that becomes no token.
-pub fn too_short(which: usize, samples: usize) -> Error {
-    let seconds = samples as f64 / RATE as f64;
-    let message = format!("clip {which} is too short to be heard: {seconds:.4} s");
-    Error::new(Code::CLIP, message).help("it has to last longer than 0.02 s")
+/// What can be heard of some clips.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sounds<'a> {
+    pub each: Vec<&'a [f32]>,
+    /// Of all together.
+    pub seconds: f64,
+    /// What replies say of it in their flags.
+    pub flags: Vec<String>,
+}
+
+/// The flag of a reply that was made on the beginning of a clip alone.
+const CUT: &str = "cut-clip";
+
+/// The samples of clips that are [`checked`], for a model that hears `range` samples of each: a longer one is cut there,
+/// as the reference does, and a shorter one is refused, since nothing of it would reach the model.
+pub fn sounds<'a>(clips: &[&'a Clip], range: RangeInclusive<usize>) -> Result<Sounds<'a>> {
+    let (least, most) = range.into_inner();
+    let (mut each, mut flags) = (Vec::with_capacity(clips.len()), Vec::new());
+    for (number, clip) in clips.iter().enumerate() {
+        let samples = checked(clip, number + 1)?;
+        if samples.len() < least {
+            let (got, needed) = (samples.len(), least);
+            let message = format!(
+                "clip {} is too short to be heard: {got} samples, expected {needed}",
+                number + 1
+            );
+            return Err(Error::new(Code::CLIP, message));
+        }
+        if samples.len() > most {
+            flags = vec![CUT.to_owned()];
+        }
+        each.push(&samples[..samples.len().min(most)]);
+    }
+    let seconds = each.iter().map(|samples| samples.len()).sum::<usize>() as f64 / RATE as f64;
+    Ok(Sounds { each, seconds, flags })
 }
 
 #[cfg(test)]
@@ -57,5 +88,23 @@ mod tests {
             "clip 2 has 1 channels at 44100 Hz, expected one at 16000 Hz",
         );
         assert_eq!(checked(&Clip::new(16_000, vec![0.5]), 1).unwrap(), [0.5]);
+    }
+
+    #[test]
+    fn a_model_hears_so_much_and_no_more() {
+        let clip = |count| Clip::new(16_000, vec![0.5; count]);
+        let (short, long) = (clip(800), clip(2400));
+        let heard = sounds(&[&short, &long], 800..=1600).unwrap();
+        assert_eq!(
+            heard.each.iter().map(|samples| samples.len()).collect::<Vec<_>>(),
+            [800, 1600]
+        );
+        assert_eq!((heard.seconds, heard.flags), (0.15, vec!["cut-clip".to_owned()]));
+        assert!(sounds(&[&short], 800..=800).unwrap().flags.is_empty());
+        let error = sounds(&[&long, &short], 801..=1600).unwrap_err();
+        assert_eq!(
+            error.message,
+            "clip 2 is too short to be heard: 800 samples, expected 801"
+        );
     }
 }

@@ -17,6 +17,6 @@ mod fbank;
 mod filters;
 mod log_mel;
 
-pub use check::{checked, too_short};
+pub use check::{Sounds, checked, sounds};
 pub use fbank::Fbank;
 pub use log_mel::{HOP, LogMel, MelExtractor, RATE, frames};

@@ -8,6 +8,7 @@ pub mod config; // config.json as published
 
 use candle_core::Device;
 use config::Config;
+use nn::llama::Hearing;
 use nn::{Defaults, Generator, Limits, Precision, Weights};
 use plugin_api::{
     Call, Jobs, Lesson, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Settings,
@@ -30,7 +31,7 @@ export_plugin!();
 const CLIP: &str = "<|audio_bos|><|AUDIO|><|audio_eos|>";
 
 struct Qwen2Audio {
-    generator: Generator<architecture::Decoder>,
+    generator: Generator<Hearing<architecture::Tower>>,
     card: ModelCard,
 }
 
@@ -54,7 +55,7 @@ impl Qwen2Audio {
         let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
         let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
         let weights = weights.quantised(precision.quant);
-        let decoder = architecture::Decoder::load(&config, &weights).map_err(nn::Error::told)?;
+        let decoder = architecture::load(&config, &weights).map_err(nn::Error::told)?;
 
         let card = ModelCard {
             context: u32::try_from(config.text.max_position_embeddings).ok(),

@@ -67,6 +67,9 @@ impl Block {
     }
 }
 
+/// The fewest samples that become a token where steps are pooled in pairs.
+pub const LEAST_SAMPLES: usize = 2 * audio::HOP + 1;
+
 /// Steps that so many frames become: the second convolution takes every other one.
 pub fn steps(frames: usize) -> usize {
     frames.div_ceil(2)

@@ -4,10 +4,12 @@
 //! hears have the very same language model. What the three differ in is settled by [`Config`].
 
 mod config;
+mod hearing;
 
 use crate::{Attention, Embedding, Heads, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights};
 use candle_core::{DType, Device, Tensor};
 pub use config::{Config, TextConfig};
+pub use hearing::{Ears, Hearing};
 
 pub struct Decoder {
     embed_tokens: Embedding,

@@ -1,0 +1,50 @@
+//! The language model with ears in front.
+
+use super::Decoder;
+use crate::{Heard, Step};
+use candle_core::{Device, Tensor};
+use plugin_api::{Clip, Result};
+
+/// From sound to vectors among words.
+pub trait Ears: Send {
+    /// What takes the clips' place, for these clips in the order of the prompt.
+    fn hear(&self, clips: &[&Clip]) -> Result<Heard>;
+}
+
+/// A model that hears: what its ears make of a clip goes in where the clip's placeholder stands.
+pub struct Hearing<E> {
+    pub ears: E,
+    pub language_model: Decoder,
+    /// The token that a chat template writes for a clip.
+    pub placeholder: u32,
+}
+
+impl<E: Ears> crate::Decoder for Hearing<E> {
+    fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
+        self.language_model.embed(ids)
+    }
+
+    fn forward(&self, x: &Tensor, step: &mut Step) -> candle_core::Result<Tensor> {
+        self.language_model.forward(x, step)
+    }
+
+    fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
+        self.language_model.logits(hidden)
+    }
+
+    fn device(&self) -> &Device {
+        self.language_model.device()
+    }
+
+    fn context(&self) -> usize {
+        self.language_model.context()
+    }
+
+    fn placeholder(&self) -> Option<u32> {
+        Some(self.placeholder)
+    }
+
+    fn hear(&self, clips: &[&Clip]) -> Result<Heard> {
+        self.ears.hear(clips)
+    }
+}

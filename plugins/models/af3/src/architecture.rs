@@ -1,0 +1,75 @@
+//! From sound to vectors among words, in the order a clip meets the layers.
+
+use crate::config::Config;
+use audio::{LogMel, MelExtractor};
+use candle_core::Tensor;
+use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs};
+use nn::llama::{self, Ears, Hearing};
+use nn::{Activation, Heard, LayerNorm, Linear, Weights};
+use plugin_api::{Clip, Result};
+
+pub fn load(config: &Config, weights: &Weights) -> nn::Result<Hearing<Tower>> {
+    // The language model alone is quantised: it is the bulk, and what the encoder would lose nobody has measured.
+    let plain = weights.quantised(None);
+    Ok(Hearing {
+        ears: Tower::load(config, &plain)?,
+        language_model: llama::Decoder::load(&config.text, &weights.at("language_model"))?,
+        placeholder: config.audio_token,
+    })
+}
+
+pub struct Tower {
+    mel: MelExtractor,
+    encoder: Encoder,
+    layer_norm: LayerNorm,
+    linear_1: Linear,
+    activation: Activation,
+    linear_2: Linear,
+    /// Samples that the encoder hears at a time, and how many times at most.
+    window: usize,
+    windows: usize,
+}
+
+impl Tower {
+    fn load(config: &Config, weights: &Weights) -> nn::Result<Tower> {
+        let (audio, hidden, bias) = (&config.audio, config.text.hidden_size, config.projector_bias);
+        let (tower, projector) = (weights.at("audio_tower"), weights.at("multi_modal_projector"));
+        Ok(Tower {
+            mel: MelExtractor::new(audio.bins),
+            encoder: Encoder::load(audio, &tower)?,
+            layer_norm: LayerNorm::load(&tower.at("layer_norm"), audio.width, EPS)?,
+            linear_1: Linear::load(&projector.at("linear_1"), audio.width, hidden, bias)?,
+            activation: config.projector_activation,
+            linear_2: Linear::load(&projector.at("linear_2"), hidden, hidden, bias)?,
+            window: audio.samples(),
+            windows: config.windows,
+        })
+    }
+
+    /// Windows to the vectors of all of them. Each is heard by itself, and its last odd step is lost.
+    fn forward(&self, mels: &[LogMel]) -> candle_core::Result<Tensor> {
+        let blocks: Vec<Block> = mels.iter().map(Block::heard).collect();
+        let steps: Vec<usize> = blocks.iter().map(Block::steps).collect();
+        let x = pool_pairs(&self.encoder.forward(&blocks)?, &steps)?; // (tokens, width)
+        let x = self.linear_1.forward(&self.layer_norm.forward(&x)?)?;
+        self.linear_2.forward(&self.activation.forward(&x)?) // (tokens, hidden)
+    }
+}
+
+impl Ears for Tower {
+    fn hear(&self, clips: &[&Clip]) -> Result<Heard> {
+        let sounds = audio::sounds(clips, LEAST_SAMPLES..=self.window * self.windows)?;
+        let mut heard = Heard {
+            seconds: sounds.seconds,
+            flags: sounds.flags,
+            ..Heard::default()
+        };
+        for samples in sounds.each {
+            let windows = samples.chunks(self.window);
+            let mels: Vec<LogMel> = windows.map(|window| self.mel.log_mel(window, self.window)).collect();
+            heard.clips.push(self.forward(&mels)?);
+            heard.features.extend(mels);
+        }
+        Ok(heard)
+    }
+}
