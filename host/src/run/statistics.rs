@@ -103,7 +103,13 @@ impl Mean {
                 let clusters = self.clusters.len() as f64 + self.loose.2 as f64;
                 wilson(mean, if independent { n } else { clusters })
             } else {
-                (mean - Z * stderr, mean + Z * stderr)
+                let (low, high) = (mean - Z * stderr, mean + Z * stderr);
+                // Of shares of right answers none is below nothing or above all.
+                if self.graded {
+                    (low, high)
+                } else {
+                    (low.max(0.0), high.min(1.0))
+                }
             }
         });
         Estimate {
@@ -239,6 +245,17 @@ mod tests {
         }
         let high = |mean: &Mean| mean.estimate().interval.unwrap().1;
         assert!(high(&clustered) > high(&independent) && high(&independent) > 0.3);
+    }
+
+    #[test]
+    fn a_share_has_no_interval_beyond_nothing_and_all() {
+        let (mut few, mut graded) = (Mean::default(), Mean::default());
+        for (cluster, value) in [("a", 1.0), ("a", 1.0), ("b", 0.0), ("c", 0.0)] {
+            few.add(value, Some(cluster));
+            graded.add(value * 2.0, Some(cluster));
+        }
+        assert_eq!(few.estimate().interval, Some((0.0, 1.0)));
+        assert!(graded.estimate().interval.unwrap().0 < 0.0);
     }
 
     #[test]

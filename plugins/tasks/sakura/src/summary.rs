@@ -14,6 +14,9 @@ pub(crate) const JUDGE: &str = "judge_acc";
 /// The share of judges' words that hold no judgement. They count as wrong.
 pub(crate) const INVALID: &str = "judge_invalid";
 
+/// How answers are read before the judge's scores: by the judge itself.
+const OFFICIAL: &str = "protocol";
+
 /// The groups that are told of each score.
 const GROUPS: [&str; 5] = ["track", "hop", "set", "label", "gender"];
 
@@ -157,6 +160,9 @@ impl Summary {
             }
         }
         metrics.extend(of_groups);
+        for metric in metrics.iter_mut().filter(|metric| !metric.name.starts_with(RULE)) {
+            metric.filter = OFFICIAL.to_owned();
+        }
         metrics
     }
 }
