@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Each DIR is a checkpoint folder with a `golden` folder in it: `cases.json` and `golden.safetensors`.
+    after_help = "Each DIR is a checkpoint folder with a `golden` folder in it: `cases.json` and `golden.safetensors`;
+or a single file of weights with that folder beside it.
 Parity computes in fp32 whatever the checkpoint's type. Exit 0 only if every comparison is within its tolerance, else 1.
 
 Example:
@@ -42,9 +43,13 @@ pub fn parity(args: ParityArgs, common: &Common) -> Result<Exit> {
         ]);
         let mut all_ok = true;
         for folder in &args.folders {
-            let golden = std::path::absolute(folder.join("golden")).unwrap_or_else(|_| folder.join("golden"));
+            let home = match folder.parent() {
+                Some(parent) if folder.is_file() => parent.to_owned(),
+                _ => folder.clone(),
+            };
+            let golden = std::path::absolute(home.join("golden")).unwrap_or_else(|_| home.join("golden"));
             if !golden.is_dir() {
-                let failure = Failure::missing(format!("`{}` has no `golden` folder", folder.display()));
+                let failure = Failure::missing(format!("`{}` has no `golden` folder", home.display()));
                 return Err(
                     failure.help("a reference implementation records one; the model's own folder has the script")
                 );

@@ -5,12 +5,18 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::Path;
 
-/// Reads a checkpoint's `config.json`, if it is of one of the architectures that the caller knows.
+/// Reads a checkpoint's `config.json`, or what a GGUF file says instead, if it is of one of the architectures that the caller knows.
 ///
 /// `known` are values of `model_type`, such as `qwen3`.
 pub fn read_config<T: DeserializeOwned>(folder: &Path, known: &[&str]) -> Result<T> {
-    let path = folder.join("config.json");
-    let config: Value = read_json(&path)?;
+    let (path, config) = match crate::from_gguf::config(folder)? {
+        Some(config) => (folder.to_owned(), config),
+        None => {
+            let path = folder.join("config.json");
+            let config: Value = read_json(&path)?;
+            (path, config)
+        }
+    };
     let got = config["model_type"].as_str().unwrap_or("none named");
     if !known.contains(&got) {
         return Err(Error::Architecture {

@@ -58,6 +58,11 @@ impl Rope {
         })
     }
 
+    /// By how much each pair of channels turns from one position to the next.
+    pub(crate) fn frequencies(&self) -> &[f32] {
+        &self.frequencies
+    }
+
     pub(crate) fn is(&self, other: &Rope) -> bool {
         Arc::ptr_eq(&self.frequencies, &other.frequencies)
     }

@@ -1,11 +1,12 @@
-//! Checkpoint folders: one file, or several with an index; safetensors, or what PyTorch pickled.
+//! Checkpoint folders: one file, or several with an index; safetensors, what PyTorch pickled, or GGUF.
 //!
 //! Files are memory-mapped (pickled ones are read tensor by tensor) and each tensor is converted once, when a layer
 //! asks for it, so loading needs little more memory than the weights themselves.
 
+use crate::from_gguf;
 use crate::pickle::{Pickle, Tensors};
 use crate::{Error, Matrix, Result};
-use candle_core::quantized::GgmlDType;
+use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::safetensors::{Load, MmapedSafetensors};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -49,6 +50,10 @@ struct Store {
 impl Weights {
     /// Opens the weights of a checkpoint folder; tensors are converted to `dtype` on `device` as they are asked for.
     pub fn open(folder: &Path, dtype: DType, device: &Device) -> Result<Weights> {
+        if let Some(path) = gguf::find(folder)? {
+            let file = Source::Gguf(from_gguf::Tensors::open(&path)?);
+            return Weights::over(folder, one_file(path, file), dtype, device);
+        }
         let is_file = |name: &&str| folder.join(name).is_file();
         let found = SINGLE.iter().zip(&INDEX).find_map(|(single, index)| {
             let single = Some(*single).filter(is_file).map(|name| open_single(folder.join(name)));
@@ -144,7 +149,10 @@ impl Weights {
     fn matrix_as(&self, name: &str, outputs: usize, inputs: usize, quant: Option<GgmlDType>) -> Result<Matrix> {
         let shape = [outputs, inputs];
         let matrix = match quant {
-            None => Matrix::dense(self.read(name, &shape)?)?,
+            None => match self.blocks(name, &shape)? {
+                Some(blocks) => Matrix::quantised(blocks)?,
+                None => Matrix::dense(self.read(name, &shape)?)?,
+            },
             Some(quant) => {
                 let exact = Weights {
                     dtype: DType::F32,
@@ -166,11 +174,9 @@ impl Weights {
         self.store.loaded_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn read(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+    /// The file with a tensor of this shape, and the tensor's full name.
+    fn find(&self, name: &str, shape: &[usize]) -> Result<(String, &PathBuf, &Source)> {
         let tensor = self.path(name);
-        if self.store.random {
-            return Ok(random(&tensor, shape)?.to_device(&self.device)?.to_dtype(self.dtype)?);
-        }
         let Some(&place) = self.store.places.get(&tensor) else {
             return Err(Error::MissingTensor {
                 folder: self.store.folder.clone(),
@@ -178,11 +184,11 @@ impl Weights {
             });
         };
         let (file, content) = &self.store.files[place];
-        let malformed = |reason: String| Error::Malformed {
+        let found = content.shape(&tensor).map_err(|reason| Error::Malformed {
             path: file.clone(),
             reason,
-        };
-        let (stored_as, got) = content.shape(&tensor).map_err(malformed)?;
+        });
+        let (unknown, got) = found?;
         if got != shape {
             return Err(Error::Shape {
                 file: file.clone(),
@@ -191,14 +197,47 @@ impl Weights {
                 got,
             });
         }
-        if !matches!(stored_as, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            return Err(Error::StoredAs {
-                file: file.clone(),
-                tensor,
-                got: format!("{stored_as:?}"),
-            });
+        if let Some(got) = unknown {
+            let file = file.clone();
+            return Err(Error::StoredAs { file, tensor, got });
         }
-        Ok(content.read(&tensor, |view| self.convert(view)).map_err(malformed)??)
+        Ok((tensor, file, content))
+    }
+
+    fn read(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        if self.store.random {
+            let values = random(&self.path(name), shape)?;
+            return Ok(values.to_device(&self.device)?.to_dtype(self.dtype)?);
+        }
+        let (tensor, file, content) = self.find(name, shape)?;
+        let read = match content {
+            Source::Gguf(tensors) => {
+                let values = tensors.values(&tensor)?;
+                let values = values.ok_or_else(|| "it lost a tensor".to_owned());
+                values.map(|values| values.to_device(&self.device)?.to_dtype(self.dtype))
+            }
+            Source::Mapped(file) => file
+                .get(&tensor)
+                .map(|view| self.convert(&view))
+                .map_err(|e| plain_reason(&e)),
+            Source::Pickled(tensors) => tensors.read(&tensor, |view| self.convert(view)),
+        };
+        let malformed = |reason| Error::Malformed {
+            path: file.clone(),
+            reason,
+        };
+        Ok(read.map_err(malformed)??)
+    }
+
+    /// A matrix's blocks as they lie in the file, if it is stored in such.
+    fn blocks(&self, name: &str, shape: &[usize]) -> Result<Option<QTensor>> {
+        if self.store.random {
+            return Ok(None);
+        }
+        match self.find(name, shape)? {
+            (tensor, _, Source::Gguf(tensors)) => tensors.blocks(&tensor, &self.device),
+            _ => Ok(None),
+        }
     }
 
     fn convert(&self, view: &TensorView) -> candle_core::Result<Tensor> {
@@ -301,6 +340,7 @@ fn random(name: &str, shape: &[usize]) -> candle_core::Result<Tensor> {
 enum Source {
     Mapped(MmapedSafetensors),
     Pickled(Tensors),
+    Gguf(from_gguf::Tensors),
 }
 
 impl Source {
@@ -315,6 +355,7 @@ impl Source {
         match self {
             Source::Mapped(file) => file.tensors().into_iter().map(|(name, _)| name).collect(),
             Source::Pickled(tensors) => tensors.names().cloned().collect(),
+            Source::Gguf(tensors) => tensors.names().cloned().collect(),
         }
     }
 
@@ -322,27 +363,28 @@ impl Source {
         match self {
             Source::Mapped(file) => file.get(name).is_ok(),
             Source::Pickled(tensors) => tensors.has(name),
+            Source::Gguf(tensors) => tensors.shape(name).is_some(),
         }
     }
 
-    fn shape(&self, name: &str) -> std::result::Result<(Dtype, Vec<usize>), String> {
-        match self {
+    /// A tensor's shape, and what it is stored as if that is nothing known.
+    fn shape(&self, name: &str) -> std::result::Result<(Option<String>, Vec<usize>), String> {
+        let (dtype, shape) = match self {
             Source::Mapped(file) => {
                 let view = file.get(name).map_err(|e| plain_reason(&e))?;
-                Ok((view.dtype(), view.shape().to_vec()))
+                (view.dtype(), view.shape().to_vec())
             }
             Source::Pickled(tensors) => {
                 let (dtype, shape) = tensors.shape(name).ok_or("it lost a tensor")?;
-                Ok((dtype, shape.to_vec()))
+                (dtype, shape.to_vec())
             }
-        }
-    }
-
-    fn read<T>(&self, name: &str, take: impl FnOnce(&TensorView) -> T) -> std::result::Result<T, String> {
-        match self {
-            Source::Mapped(file) => Ok(take(&file.get(name).map_err(|e| plain_reason(&e))?)),
-            Source::Pickled(tensors) => tensors.read(name, take),
-        }
+            Source::Gguf(tensors) => {
+                let shape = tensors.shape(name).ok_or("it lost a tensor")?;
+                return Ok((tensors.unknown_kind(name), shape.to_vec()));
+            }
+        };
+        let known = matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        Ok(((!known).then(|| format!("{dtype:?}")), shape))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::reader::{Reader, Reading};
 use crate::template::{self, ChatTemplate};
-use crate::{Error, Tokenizer};
+use crate::{Error, Tokenizer, from_gguf};
 use plugin_api::{Message, Part, Prompt, PromptTokens, Result, Role, Sampling};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -54,11 +54,29 @@ pub(crate) struct Rendered {
 }
 
 impl Chat {
-    /// Reads `tokenizer.json` and the chat template of a checkpoint folder.
+    /// Reads `tokenizer.json` and the chat template of a checkpoint folder, or what a GGUF file has of them where
+    /// no `tokenizer.json` lies beside it.
     pub fn from_folder(folder: &Path) -> crate::Result<Chat> {
-        let tokenizer = Tokenizer::from_folder(folder)?;
-        let template = ChatTemplate::from_folder(folder)?;
-        let specials = template::special_tokens_of(folder)?;
+        let (folder, file) = from_gguf::beside(folder)?;
+        let (mut specials, mut template) = (
+            template::special_tokens_of(&folder)?,
+            ChatTemplate::from_folder(&folder)?,
+        );
+        let tokenizer = match &file {
+            Some(file) if !folder.join("tokenizer.json").is_file() => {
+                let json = from_gguf::tokenizer(file)?.to_string();
+                Tokenizer::from_json(json.as_bytes(), file.path().to_owned())?
+            }
+            _ => Tokenizer::from_folder(&folder)?,
+        };
+        if let Some(file) = &file {
+            for (name, token) in from_gguf::special_tokens(file) {
+                specials.entry(name).or_insert(token);
+            }
+            if let (None, Some(source)) = (&template, from_gguf::template(file)) {
+                template = Some(ChatTemplate::of(file.path().to_owned(), source, specials.clone())?);
+            }
+        }
         let first_token = ["bos_token", "eos_token"]
             .iter()
             .find_map(|name| tokenizer.id(specials.get(*name)?.as_str()?));
@@ -70,7 +88,7 @@ impl Chat {
             pieces: None,
             clip_words: None,
             rows: None,
-            folder: folder.to_owned(),
+            folder,
         })
     }
 

@@ -19,6 +19,7 @@
 mod chat;
 mod clock;
 mod error;
+mod from_gguf;
 mod lesson;
 mod python_json;
 mod reader;

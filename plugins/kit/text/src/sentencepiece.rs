@@ -8,23 +8,24 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// Far beyond any published model's; they keep a spoilt file from asking for much work.
-const MOST_PIECES: usize = 2_000_000;
-const LONGEST_PIECE: usize = 512;
+pub(crate) const MOST_PIECES: usize = 2_000_000;
+pub(crate) const LONGEST_PIECE: usize = 512;
 
-/// What a piece is, as the file numbers it.
-const UNKNOWN: u64 = 2;
-const CONTROL: u64 = 3;
-const USER_DEFINED: u64 = 4;
-const BYTE: u64 = 6;
+/// What a piece is, as the file numbers it; GGUF files have taken the numbers over.
+pub(crate) const UNKNOWN: u64 = 2;
+pub(crate) const CONTROL: u64 = 3;
+pub(crate) const USER_DEFINED: u64 = 4;
+pub(crate) const UNUSED: u64 = 5;
+pub(crate) const BYTE: u64 = 6;
 
 /// What a model is, as the file numbers it.
 const UNIGRAM: u64 = 1;
 const BPE: u64 = 2;
 
-struct Piece {
-    text: String,
-    score: f32,
-    kind: u64,
+pub(crate) struct Piece {
+    pub text: String,
+    pub score: f32,
+    pub kind: u64,
 }
 
 struct Model {
@@ -81,7 +82,7 @@ pub(crate) fn tokenizer_json(file: &[u8], with_first: bool) -> Result<Value, Str
         ] },
         "model": match model.kind {
             BPE => json!({ "type": "BPE", "unk_token": unknown.1.text, "fuse_unk": true,
-                "byte_fallback": model.byte_fallback, "vocab": vocabulary, "merges": model.merges(&vocabulary) }),
+                "byte_fallback": model.byte_fallback, "vocab": vocabulary, "merges": merges(&model.pieces, &vocabulary) }),
             _ => json!({ "type": "Unigram", "unk_id": unknown.0, "byte_fallback": model.byte_fallback,
                 "vocab": model.pieces.iter().map(|piece| json!([piece.text, piece.score])).collect::<Vec<_>>() }),
         },
@@ -139,24 +140,6 @@ impl Model {
         }
     }
 
-    /// Every way to build a piece from two, first those of the pieces that were made first.
-    fn merges(&self, vocabulary: &HashMap<&str, usize>) -> Vec<[&str; 2]> {
-        let mut merges = Vec::new();
-        let normal = |id: &usize| !matches!(self.pieces[*id].kind, UNKNOWN | CONTROL | BYTE);
-        let known = |part: &str| vocabulary.get(part).copied().filter(normal);
-        for piece in self.pieces.iter().enumerate().filter(|(id, _)| normal(id)) {
-            let (id, Piece { text, score, .. }) = piece;
-            for (cut, _) in text.char_indices().skip(1) {
-                let (left, right) = text.split_at(cut);
-                if let (Some(left_id), Some(right_id)) = (known(left), known(right)) {
-                    merges.push((-score, id, left_id, right_id, [left, right]));
-                }
-            }
-        }
-        merges.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2, a.3).cmp(&(b.1, b.2, b.3))));
-        merges.into_iter().map(|(.., pair)| pair).collect()
-    }
-
     fn normalizer(&self) -> Value {
         let mut steps = Vec::new();
         if !self.charsmap.is_empty() {
@@ -172,6 +155,23 @@ impl Model {
         steps.push(json!({ "type": "Replace", "pattern": { "String": " " }, "content": "▁" }));
         json!({ "type": "Sequence", "normalizers": steps })
     }
+}
+
+/// Every way to build a piece from two, first those of the pieces that were made first.
+pub(crate) fn merges<'a>(pieces: &'a [Piece], vocabulary: &HashMap<&str, usize>) -> Vec<[&'a str; 2]> {
+    let mut merges = Vec::new();
+    let normal = |id: &usize| !matches!(pieces[*id].kind, UNKNOWN | CONTROL | UNUSED | BYTE);
+    let known = |part: &str| vocabulary.get(part).copied().filter(normal);
+    for (id, Piece { text, score, .. }) in pieces.iter().enumerate().filter(|(id, _)| normal(id)) {
+        for (cut, _) in text.char_indices().skip(1) {
+            let (left, right) = text.split_at(cut);
+            if let (Some(left_id), Some(right_id)) = (known(left), known(right)) {
+                merges.push((-score, id, left_id, right_id, [left, right]));
+            }
+        }
+    }
+    merges.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2, a.3).cmp(&(b.1, b.2, b.3))));
+    merges.into_iter().map(|(.., pair)| pair).collect()
 }
 
 impl Piece {

@@ -8,7 +8,7 @@ use crate::{Error, Result, python_json};
 use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, ErrorKind, syntax::SyntaxConfig};
 use serde_json::{Map, Value as Json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Instructions one rendering may take; the published templates need a few hundred a message.
 const FUEL: u64 = 5_000_000;
@@ -44,9 +44,12 @@ impl ChatTemplate {
             }
         };
         let Some(source) = source else { return Ok(None) };
-        ChatTemplate::new(source, special_tokens_of(folder)?)
-            .map(Some)
-            .map_err(|reason| Error::Malformed { path, reason })
+        ChatTemplate::of(path, source, special_tokens_of(folder)?).map(Some)
+    }
+
+    /// A template that stands in this file.
+    pub(crate) fn of(path: PathBuf, source: String, special_tokens: Map<String, Json>) -> Result<ChatTemplate> {
+        ChatTemplate::new(source, special_tokens).map_err(|reason| Error::Malformed { path, reason })
     }
 
     /// Compiles a template; the error is the engine's, with the line it stumbled over.

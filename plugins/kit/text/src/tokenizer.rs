@@ -1,4 +1,4 @@
-//! `tokenizer.json`, read with the `tokenizers` crate; where there is none, `tokenizer.model`.
+//! `tokenizer.json`, read with the `tokenizers` crate; where there is none, `tokenizer.model` or what a GGUF file has.
 
 use crate::{Error, Result, sentencepiece};
 use serde_json::json;
@@ -57,7 +57,8 @@ impl Tokenizer {
         Tokenizer::from_json(file.to_string().as_bytes(), "bytes".into())
     }
 
-    fn from_json(bytes: &[u8], path: PathBuf) -> Result<Tokenizer> {
+    /// What a file has in the layout of `tokenizer.json`.
+    pub(crate) fn from_json(bytes: &[u8], path: PathBuf) -> Result<Tokenizer> {
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::Malformed {
             path: path.clone(),
             reason: e.to_string(),

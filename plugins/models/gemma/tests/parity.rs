@@ -5,7 +5,7 @@ extern crate gemma as _; // or its registration would not be linked in
 
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::json;
-use plugin_api::{Kind, Settings, make};
+use plugin_api::{Kind, Prompt, Settings, make};
 use std::path::{Path, PathBuf};
 
 /// fp32 is held to the tolerance that counts; rounding differs between machines far below it.
@@ -13,11 +13,16 @@ const CLOSE: f64 = 1e-4;
 
 #[track_caller]
 fn check(folder: &Path) {
+    check_weights(folder, &folder.join("golden"));
+}
+
+#[track_caller]
+fn check_weights(folder: &Path, golden: &Path) {
     let mut settings = Settings::default();
     settings.0.insert("weights".into(), json!(folder));
     settings.0.insert("dtype".into(), json!("fp32"));
     let model = ModelClient(make(Kind::Model, "gemma", &settings).unwrap().into());
-    let report = model.trace(&json!({ "golden": folder.join("golden") })).unwrap();
+    let report = model.trace(&json!({ "golden": golden })).unwrap();
     let cases = report["cases"].as_array().unwrap();
     assert!(!cases.is_empty());
     for case in cases {
@@ -44,6 +49,30 @@ fn recorded_checkpoints_are_reproduced() {
         .collect();
     assert_eq!(checkpoints.len(), 2);
     checkpoints.into_iter().for_each(|folder| check(folder));
+}
+
+/// Made of those folders by nn's `golden/make_gguf.py`: config, names, tokenizer and template are all the file's own.
+#[test]
+fn a_gguf_file_is_the_checkpoint_that_it_was_made_of() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    check_weights(&golden.join("gguf/text.gguf"), &golden.join("text/golden"));
+    let open = |weights: PathBuf| {
+        let mut settings = Settings::default();
+        settings.0.insert("weights".into(), json!(weights));
+        ModelClient(make(Kind::Model, "gemma", &settings).unwrap().into())
+    };
+    let (folder, file) = (open(golden.join("text")), open(golden.join("gguf/text.gguf")));
+    for text in [
+        "",
+        "  two  blanks ",
+        "a1b22 \n\n\tx",
+        "naïve 🦀 e\u{301}",
+        "<bos><start_of_turn>user\nHi<end_of_turn>",
+        "▁x",
+    ] {
+        let ids = |model: &ModelClient| model.tokens(&Prompt::plain(text)).unwrap().ids;
+        assert_eq!(ids(&file), ids(&folder), "{text:?}");
+    }
 }
 
 #[test]

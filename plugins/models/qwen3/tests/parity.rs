@@ -13,11 +13,16 @@ const CLOSE: f64 = 1e-4;
 
 #[track_caller]
 fn check(folder: &Path) {
+    check_weights(folder, &folder.join("golden"));
+}
+
+#[track_caller]
+fn check_weights(folder: &Path, golden: &Path) {
     let mut settings = Settings::default();
     settings.0.insert("weights".into(), json!(folder));
     settings.0.insert("dtype".into(), json!("fp32"));
     let model = ModelClient(make(Kind::Model, "qwen3", &settings).unwrap().into());
-    let report = model.trace(&json!({ "golden": folder.join("golden") })).unwrap();
+    let report = model.trace(&json!({ "golden": golden })).unwrap();
     let cases = report["cases"].as_array().unwrap();
     assert!(!cases.is_empty());
     for case in cases {
@@ -44,6 +49,18 @@ fn recorded_checkpoints_are_reproduced() {
         .collect();
     assert_eq!(checkpoints.len(), 4);
     checkpoints.into_iter().for_each(|folder| check(folder));
+}
+
+/// Made of those folders by nn's `golden/make_gguf.py`: config, names, tokenizer and template are all the file's own.
+#[test]
+fn a_gguf_file_is_the_checkpoint_that_it_was_made_of() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    for name in ["tied", "qwen2", "llama"] {
+        check_weights(
+            &golden.join("gguf").join(name).with_extension("gguf"),
+            &golden.join(name).join("golden"),
+        );
+    }
 }
 
 #[test]

@@ -37,14 +37,23 @@ pub enum EarlyStop {
 }
 
 impl Defaults {
-    /// Reads `generation_config.json`, and `config.json` for the stop tokens of a checkpoint that has none there.
+    /// Reads `generation_config.json`, and `config.json` or a GGUF file for the stop tokens of a
+    /// checkpoint that has none there.
     pub fn from_folder(folder: &Path) -> Result<Defaults> {
-        let mut defaults = match read(&folder.join("generation_config.json")) {
+        let stop_tokens = crate::from_gguf::stop_tokens(folder)?;
+        let beside = match &stop_tokens {
+            Some(_) if folder.is_file() => folder.parent().unwrap_or(folder),
+            _ => folder,
+        };
+        let mut defaults = match read(&beside.join("generation_config.json")) {
             Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Defaults::default(),
             other => other?,
         };
         if defaults.stop_tokens.is_empty() {
-            defaults.stop_tokens = read(&folder.join("config.json"))?.stop_tokens;
+            defaults.stop_tokens = match stop_tokens {
+                Some(stop_tokens) => stop_tokens,
+                None => read(&folder.join("config.json"))?.stop_tokens,
+            };
         }
         Ok(defaults)
     }

@@ -1,0 +1,220 @@
+//! A tokenizer and a chat template out of a GGUF file, as the `tokenizer.json` that its maker had.
+//!
+//! Such a file keeps the vocabulary, and of the rest only a name. What stands behind the names is spelt out here; a name
+//! that isn't known is an error, since a text cut in another way than the model has learnt still gives an answer.
+
+use crate::sentencepiece::{CONTROL, LONGEST_PIECE, MOST_PIECES, Piece, UNKNOWN, UNUSED, USER_DEFINED, merges};
+use crate::{Error, Result};
+use gguf::{Gguf, Value};
+use serde_json::{Map, Value as Json, json};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// How text is cut before pairs are merged, by the names in `tokenizer.ggml.pre`: digits alone, or up to three together.
+const CUTS: [(&str, &str, &str, bool); 4] = [
+    ("qwen2", r"\p{N}", "NFC", false),
+    ("deepseek-r1-qwen", r"\p{N}", "NFC", false),
+    ("llama-bpe", r"\p{N}{1,3}", "", true),
+    ("llama3", r"\p{N}{1,3}", "", true),
+];
+
+/// The file that a checkpoint is, if it is one, and the folder where other files of it may lie.
+pub(crate) fn beside(weights: &Path) -> Result<(PathBuf, Option<Gguf>)> {
+    let Some(file) = gguf::find(weights)? else {
+        return Ok((weights.to_owned(), None));
+    };
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    Ok((folder, Some(Gguf::open(&file)?)))
+}
+
+pub(crate) fn template(file: &Gguf) -> Option<String> {
+    file.get("tokenizer.chat_template")?.text().map(str::to_owned)
+}
+
+/// `bos_token` and its like.
+pub(crate) fn special_tokens(file: &Gguf) -> Map<String, Json> {
+    let tokens = file
+        .get("tokenizer.ggml.tokens")
+        .and_then(Value::texts)
+        .unwrap_or_default();
+    let named = [
+        ("bos_token", "bos"),
+        ("eos_token", "eos"),
+        ("unk_token", "unknown"),
+        ("pad_token", "padding"),
+    ];
+    let token = |name| {
+        let id = file.get(&format!("tokenizer.ggml.{name}_token_id"))?.count()?;
+        Some(Json::from(tokens.get(usize::try_from(id).ok()?)?.as_str()))
+    };
+    named
+        .into_iter()
+        .filter_map(|(name, key)| Some((name.to_owned(), token(key)?)))
+        .collect()
+}
+
+/// What `tokenizer.json` would hold.
+pub(crate) fn tokenizer(file: &Gguf) -> Result<Json> {
+    let malformed = |reason: String| Error::Malformed {
+        path: file.path().to_owned(),
+        reason,
+    };
+    let vocabulary = Vocabulary::read(file).map_err(malformed)?;
+    let model = file.get("tokenizer.ggml.model").and_then(Value::text).unwrap_or("none");
+    match model {
+        "gpt2" => vocabulary.byte_pairs(file),
+        "llama" => vocabulary.sentence_pieces(file),
+        other => Err(format!(
+            "its tokenizer is of the kind `{other}`, known here: gpt2, llama"
+        )),
+    }
+    .map_err(malformed)
+}
+
+struct Vocabulary<'a> {
+    tokens: &'a [String],
+    kinds: Vec<u64>,
+}
+
+impl<'a> Vocabulary<'a> {
+    fn read(file: &'a Gguf) -> std::result::Result<Vocabulary<'a>, String> {
+        let tokens = file.get("tokenizer.ggml.tokens").and_then(Value::texts);
+        let tokens = tokens.ok_or("it has no `tokenizer.ggml.tokens`")?;
+        let kinds = match file.get("tokenizer.ggml.token_type").and_then(Value::numbers) {
+            Some(kinds) if kinds.len() == tokens.len() => kinds.iter().map(|&kind| kind as u64).collect(),
+            Some(kinds) => {
+                return Err(format!(
+                    "it has {} tokens, but the kinds of {}",
+                    tokens.len(),
+                    kinds.len()
+                ));
+            }
+            None => vec![1; tokens.len()],
+        };
+        Ok(Vocabulary { tokens, kinds })
+    }
+
+    fn each(&self) -> impl Iterator<Item = (u32, &'a str, u64)> {
+        let numbered = (0u32..).zip(self.tokens).zip(&self.kinds);
+        numbered.map(|((id, token), &kind)| (id, token.as_str(), kind))
+    }
+
+    /// Tokens that are found in a text before anything else is.
+    fn added(&self) -> Vec<Json> {
+        let added = self
+            .each()
+            .filter(|(.., kind)| matches!(*kind, UNKNOWN | CONTROL | USER_DEFINED));
+        added
+            .map(|(id, token, kind)| {
+                json!({ "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                        "normalized": false, "special": kind != USER_DEFINED })
+            })
+            .collect()
+    }
+
+    fn byte_pairs(&self, file: &Gguf) -> std::result::Result<Json, String> {
+        let name = file
+            .get("tokenizer.ggml.pre")
+            .and_then(Value::text)
+            .unwrap_or("default");
+        let Some((_, digits, normal, whole)) = CUTS.iter().find(|(known, ..)| *known == name) else {
+            let known: Vec<&str> = CUTS.iter().map(|(known, ..)| *known).collect();
+            return Err(format!(
+                "its tokenizer cuts text in the way `{name}`, known here: {}",
+                known.join(", ")
+            ));
+        };
+        let merges = file.get("tokenizer.ggml.merges").and_then(Value::texts);
+        let merges = merges.ok_or("it has no `tokenizer.ggml.merges`")?;
+        let normalizer = (!normal.is_empty()).then(|| json!({ "type": normal }));
+        let words = self
+            .each()
+            .filter(|(.., kind)| !matches!(*kind, CONTROL | USER_DEFINED | UNUSED));
+        let vocabulary: Map<String, Json> = words.map(|(id, token, _)| (token.to_owned(), id.into())).collect();
+        let pattern = format!(
+            "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{{L}}\\p{{N}}]?\\p{{L}}+|{digits}\
+             | ?[^\\s\\p{{L}}\\p{{N}}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+        );
+        Ok(json!({
+            "version": "1.0", "added_tokens": self.added(), "normalizer": normalizer,
+            "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
+                { "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false },
+                { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false }] },
+            "post_processor": self.first_token(file, false),
+            "decoder": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false },
+            "model": { "type": "BPE", "ignore_merges": whole, "vocab": vocabulary, "merges": merges },
+        }))
+    }
+
+    /// Pieces with scores are merged in the order of the score of what comes of it, as they are in the original.
+    fn sentence_pieces(&self, file: &Gguf) -> std::result::Result<Json, String> {
+        let scores = file.get("tokenizer.ggml.scores").and_then(Value::numbers);
+        let scores = scores.filter(|scores| scores.len() == self.tokens.len());
+        let scores = scores.ok_or("it has no `tokenizer.ggml.scores`, or not one for each token")?;
+        if self.tokens.len() > MOST_PIECES || self.tokens.iter().any(|token| token.len() > LONGEST_PIECE) {
+            return Err(format!(
+                "it has more than {MOST_PIECES} tokens, or one of more than {LONGEST_PIECE} bytes"
+            ));
+        }
+        let pieces: Vec<Piece> = self
+            .each()
+            .zip(scores)
+            .map(|((_, text, kind), &score)| Piece {
+                text: text.to_owned(),
+                score: score as f32,
+                kind,
+            })
+            .collect();
+        let ids: HashMap<&str, usize> = self.each().map(|(id, token, _)| (token, id as usize)).collect();
+        let merges = merges(&pieces, &ids);
+        let words = self.each().filter(|(.., kind)| *kind != UNUSED);
+        let vocabulary: Map<String, Json> = words.map(|(id, token, _)| (token.to_owned(), id.into())).collect();
+        let prefixed = file
+            .get("tokenizer.ggml.add_space_prefix")
+            .and_then(Value::flag)
+            .unwrap_or(true);
+        let space = json!({ "type": "Replace", "pattern": { "String": " " }, "content": "▁" });
+        let mut normalizers = vec![space];
+        let mut decoders = vec![
+            json!({ "type": "Replace", "pattern": { "String": "▁" }, "content": " " }),
+            json!({ "type": "ByteFallback" }),
+            json!({ "type": "Fuse" }),
+        ];
+        if prefixed {
+            normalizers.insert(0, json!({ "type": "Prepend", "prepend": "▁" }));
+            decoders.push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
+        }
+        let unknown = self
+            .each()
+            .find(|(.., kind)| *kind == UNKNOWN)
+            .map(|(_, token, _)| token);
+        Ok(json!({
+            "version": "1.0", "added_tokens": self.added(),
+            "normalizer": { "type": "Sequence", "normalizers": normalizers },
+            "post_processor": self.first_token(file, true),
+            "decoder": { "type": "Sequence", "decoders": decoders },
+            "model": { "type": "BPE", "unk_token": unknown, "fuse_unk": true, "byte_fallback": true,
+                       "vocab": vocabulary, "merges": merges },
+        }))
+    }
+
+    /// What puts the token that begins a text in front of a bare one.
+    fn first_token(&self, file: &Gguf, usual: bool) -> Json {
+        let wanted = file.get("tokenizer.ggml.add_bos_token").and_then(Value::flag);
+        let id = file.get("tokenizer.ggml.bos_token_id").and_then(Value::count);
+        let token = id.and_then(|id| Some((id, self.tokens.get(usize::try_from(id).ok()?)?)));
+        match token.filter(|_| wanted.unwrap_or(usual)) {
+            None => Json::Null,
+            Some((id, token)) => {
+                let first = json!({ "SpecialToken": { "id": token, "type_id": 0 } });
+                let text = |id, number| json!({ "Sequence": { "id": id, "type_id": number } });
+                json!({ "type": "TemplateProcessing", "single": [first, text("A", 0)],
+                        "pair": [first, text("A", 0), text("B", 1)],
+                        "special_tokens": { token: { "id": token, "ids": [id], "tokens": [token] } } })
+            }
+        }
+    }
+}
