@@ -116,14 +116,17 @@ fn scores(gold: &HashMap<String, Known>, predictions: &Rows, wanted: bool) -> Re
         return Err(Error::new(Code::DATA, "there are no predictions"));
     }
     let mut last: HashMap<String, bool> = HashMap::new();
-    let (mut hidden, mut twice) = (0_u64, 0_u64);
+    let (mut hidden, mut twice, mut unknown) = (0_u64, 0_u64, 0_usize);
     let mut rows = Vec::new();
     for row in predictions.iter() {
         let row = row?;
         let id = question::id(&row)?;
         let Some(known) = gold.get(&id) else {
-            let error = row.wrong("task_id", format!("is `{id}`, which the data doesn't have"));
-            return Err(error.help("are predictions and data of the same split?"));
+            unknown += 1;
+            if wanted {
+                rows.push(json!({ "task_id": id, "correct": null }));
+            }
+            continue;
         };
         let answer = answer(&row);
         let verdict = known
@@ -137,6 +140,10 @@ fn scores(gold: &HashMap<String, Known>, predictions: &Rows, wanted: bool) -> Re
             Some(right) => twice += u64::from(last.insert(id, right).is_some()),
             None => hidden += 1,
         }
+    }
+    if unknown == predictions.len() {
+        let error = Error::new(Code::DATA, "none of the predictions is for a task of the data");
+        return Err(error.help("are predictions and data of the same split?"));
     }
     let mut all = Share::default();
     let mut levels: HashMap<&str, Share> = HashMap::new();
@@ -156,7 +163,7 @@ fn scores(gold: &HashMap<String, Known>, predictions: &Rows, wanted: bool) -> Re
         scores = scores.metric(format!("level_{name}"), level(name));
     }
     let not_predicted = all.all - last.len() as u64;
-    scores = scores.count("not_predicted", not_predicted);
+    scores = scores.count("not_predicted", not_predicted).count("unknown", unknown);
     scores.gold_total = Some(gold.len() as u64);
     scores.rows = rows;
     let mut note = |count: u64, words: &str| {

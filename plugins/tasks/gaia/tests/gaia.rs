@@ -428,13 +428,18 @@ fn submissions_are_scored_over_all_tasks_and_by_level() {
     );
     let twice = "{\"task_id\": \"a\", \"model_answer\": \"17\"}\n{\"task_id\": \"a\", \"model_answer\": \"18\"}\n";
     assert_eq!(scored(twice, &gold).unwrap().metrics["accuracy"], json!(0.0));
-    let unknown = scored("{\"task_id\": \"z\"}", &gold).unwrap_err();
-    assert!(
-        unknown
-            .message
-            .ends_with("field `task_id` is `z`, which the data doesn't have"),
-        "{unknown}"
+    let some_unknown = scored(
+        "{\"task_id\": \"z\"}\n{\"task_id\": \"a\", \"model_answer\": \"17\"}",
+        &gold,
+    )
+    .unwrap();
+    assert_eq!(
+        (some_unknown.other["unknown"].as_u64(), &some_unknown.rows[0]),
+        (Some(1), &row("z", Value::Null))
     );
+    let unknown = scored("{\"task_id\": \"z\"}", &gold).unwrap_err();
+    assert_eq!(unknown.message, "none of the predictions is for a task of the data");
+    assert_eq!(scored("{\"model_answer\": \"1\"}", &gold).unwrap_err().code, Code::DATA);
 }
 
 /// What is written by an export of these rows.

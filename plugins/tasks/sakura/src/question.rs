@@ -228,9 +228,14 @@ pub fn options(instruction: &str) -> (&str, Vec<&str>) {
         });
         found.min()
     };
-    let mut starts = std::iter::successors(mark(0, 0), |last| mark(last + 1, 0));
-    let first = |start: &usize| mark(*start, 1).is_some();
-    let Some(start) = starts.by_ref().filter(first).last() else {
+    let last = |text: &str, index: usize| {
+        let letters = [letter(index), letter(index).to_ascii_uppercase()];
+        letters
+            .iter()
+            .filter_map(|letter| text.rfind(&format!("({letter})")))
+            .max()
+    };
+    let Some(start) = last(instruction, 1).and_then(|second| last(&instruction[..second], 0)) else {
         return (instruction, Vec::new());
     };
     let marks: Vec<usize> =

@@ -90,10 +90,16 @@ fn named(text: &str, options: &[String]) -> Vec<usize> {
     texts.sort_by_key(|(index, option)| (std::cmp::Reverse(option.len()), *index));
     let mut rest = text;
     for (index, option) in texts.iter().filter(|(_, option)| !option.is_empty()) {
-        while let Some(at) = find_words(&rest, option) {
+        let mut without = String::with_capacity(rest.len());
+        let mut read = 0;
+        while let Some(at) = find_words(&rest, option, read) {
             found[*index] = true;
-            rest.replace_range(at..at + option.len(), " \u{0} ");
+            without.push_str(&rest[read..at]);
+            without.push_str(" \u{0} ");
+            read = at + option.len();
         }
+        without.push_str(&rest[read..]);
+        rest = without;
     }
     (0..options.len()).filter(|index| found[*index]).collect()
 }
@@ -115,10 +121,10 @@ fn starts_with_letter(text: &str, letter: char) -> bool {
         || closed.starts_with(" - ")
 }
 
-/// Where words stand in a text, not as part of longer ones.
-fn find_words(text: &str, words: &str) -> Option<usize> {
+/// Where words stand in a text from some place on, not as part of longer ones.
+fn find_words(text: &str, words: &str, from: usize) -> Option<usize> {
     let joined = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
-    let mut at = 0;
+    let mut at = from;
     loop {
         let start = at + text.get(at..)?.find(words)?;
         let end = start + words.len();
