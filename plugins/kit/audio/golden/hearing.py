@@ -43,7 +43,7 @@ class Family:
     template: str
     template_file: str
     model: str
-    processor: str
+    processor: object  # a class of transformers by name, or one of the caller's
     clip: str  # the mark that stands for a clip
     files: dict = field(default_factory=dict)
     penalty: float = 1.1
@@ -86,8 +86,9 @@ def make_checkpoint(folder: Path, family: Family, seed: int, seconds: int, rows:
     write(folder / family.template_file, template)
     frontend = {"chunk_length": seconds, "feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 128,
                 "hop_length": 160, "n_fft": 400, "n_samples": seconds * RATE, "nb_max_frames": seconds * 100,
-                "padding_side": "right", "padding_value": 0.0, "processor_class": family.processor,
-                "return_attention_mask": True, "sampling_rate": RATE}
+                "padding_side": "right", "padding_value": 0.0, "return_attention_mask": True, "sampling_rate": RATE}
+    if isinstance(family.processor, str):
+        frontend["processor_class"] = family.processor
     write(folder / "preprocessor_config.json", frontend)
     for name, data in family.files.items():
         write(folder / name, data | {"feature_extractor": frontend})
@@ -135,7 +136,8 @@ def record(folder: Path, family: Family, model, clips: dict[str, float], cases: 
     sounds = {name: make_clip(golden / f"{name}.wav", seconds, n) for n, (name, seconds) in enumerate(clips.items())}
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.padding_side, tokenizer.chat_template = "left", family.template
-    processor = getattr(transformers, family.processor).from_pretrained(folder)
+    processor = (getattr(transformers, family.processor).from_pretrained(folder) if isinstance(family.processor, str)
+                 else family.processor(folder))
     tensors, facts = {}, []
     for name, (talks, hears, keep_features) in cases.items():
         prompts = [tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True) for talk in talks]

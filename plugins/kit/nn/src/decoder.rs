@@ -43,23 +43,7 @@ pub trait Decoder: Send {
 
     /// What goes into the model for a prompt whose text has these tokens.
     fn input(&self, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
-        let clips = clips(prompt)?;
-        match self.placeholder() {
-            Some(placeholder) if !clips.is_empty() => {
-                let places = tokens.iter().filter(|&&token| token == placeholder).count();
-                if places != clips.len() {
-                    let message = format!(
-                        "the prompt has {} clips, its text as the chat template renders it has {places} places for one",
-                        clips.len()
-                    );
-                    return Err(Error::new(Code::DATA, message)
-                        .help("some models take one clip a message, and words must not spell the place of a clip"));
-                }
-                let heard = self.hear(&clips)?;
-                Ok(Input::with_clips(self, &tokens, placeholder, heard)?)
-            }
-            _ => Ok(Input::text(tokens)),
-        }
+        Input::of(self, prompt, tokens)
     }
 }
 
@@ -116,6 +100,25 @@ impl Input {
             tokens,
             ..Input::default()
         }
+    }
+
+    /// A prompt's tokens, and what the decoder hears in the places of its clips.
+    pub fn of<D: Decoder + ?Sized>(decoder: &D, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
+        let clips = clips(prompt)?;
+        let Some(placeholder) = decoder.placeholder().filter(|_| !clips.is_empty()) else {
+            return Ok(Input::text(tokens));
+        };
+        let places = tokens.iter().filter(|&&token| token == placeholder).count();
+        if places != clips.len() {
+            let message = format!(
+                "the prompt has {} clips, its text as the chat template renders it has {places} places for one",
+                clips.len()
+            );
+            return Err(Error::new(Code::DATA, message)
+                .help("some models take one clip a message, and words must not spell the place of a clip"));
+        }
+        let heard = decoder.hear(&clips)?;
+        Ok(Input::with_clips(decoder, &tokens, placeholder, heard)?)
     }
 
     /// Tokens in which each placeholder gives way to a clip: as a token to as many of them, as a vector to what was heard.

@@ -20,6 +20,8 @@ pub struct Chat {
     thinking: Option<bool>,
     /// How a text is cut that is no single piece.
     pieces: Option<Pieces>,
+    /// What stands before a conversation that has no system text.
+    system: Option<String>,
     /// What a clip is called in a prompt without a template.
     pub(crate) clip_words: Option<String>,
     /// Tokens from here on have no row in the model's table.
@@ -86,6 +88,7 @@ impl Chat {
             first_token,
             thinking: None,
             pieces: None,
+            system: None,
             clip_words: None,
             rows: None,
             folder,
@@ -106,6 +109,7 @@ impl Chat {
             first_token: Some(0),
             thinking: None,
             pieces: None,
+            system: None,
             clip_words: None,
             rows: None,
             folder,
@@ -126,6 +130,12 @@ impl Chat {
 
     pub fn with_pieces(mut self, pieces: Pieces) -> Chat {
         self.pieces = Some(pieces);
+        self
+    }
+
+    /// What stands before a conversation that brings no system text; `None` is the template's own default.
+    pub fn with_system(mut self, system: Option<String>) -> Chat {
+        self.system = system;
         self
     }
 
@@ -227,7 +237,11 @@ impl Chat {
                 open: true,
             });
         }
-        let messages = prompt.messages.iter().map(to_json).collect::<Result<Vec<_>>>()?;
+        let mut messages = prompt.messages.iter().map(to_json).collect::<Result<Vec<_>>>()?;
+        let spoken = |message: &Message| message.role == Role::System;
+        if let Some(system) = self.system.as_ref().filter(|_| !prompt.messages.iter().any(spoken)) {
+            messages.insert(0, json!({ "role": "system", "content": system }));
+        }
         let mut extra = Map::new();
         if let Some(thinking) = prompt.thinking.or(self.thinking) {
             extra.insert("enable_thinking".into(), thinking.into());

@@ -1,14 +1,19 @@
 //! The language model with ears in front.
 
 use super::Decoder;
-use crate::{Heard, Step};
+use crate::{Heard, Input, Step};
 use candle_core::{Device, Tensor};
-use plugin_api::{Clip, Result};
+use plugin_api::{Clip, Prompt, Result};
 
 /// From sound to vectors among words.
 pub trait Ears: Send {
     /// What takes the clips' place, for these clips in the order of the prompt.
     fn hear(&self, clips: &[&Clip]) -> Result<Heard>;
+
+    /// Refuses the tokens of a prompt that has a place for what the model cannot take.
+    fn check(&self, _tokens: &[u32]) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A model that hears: what its ears make of a clip goes in where the clip's placeholder stands.
@@ -46,5 +51,10 @@ impl<E: Ears> crate::Decoder for Hearing<E> {
 
     fn hear(&self, clips: &[&Clip]) -> Result<Heard> {
         self.ears.hear(clips)
+    }
+
+    fn input(&self, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
+        self.ears.check(&tokens)?;
+        Input::of(self, prompt, tokens)
     }
 }

@@ -1,0 +1,98 @@
+//! The thinker's part of `config.json` as published, with the defaults of the reference's classes.
+
+use nn::encoder::{EncoderConfig, EncoderFields};
+use nn::llama::TextConfig;
+use nn::{Error, Result, read_config, within};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// A checkpoint's shape, with nothing left open.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub audio: EncoderConfig,
+    pub text: nn::llama::Config,
+    /// Frames that the encoder hears at a time.
+    pub block: usize,
+    /// The token that stands for sound.
+    pub audio_token: u32,
+    /// Those that stand for what is not read here.
+    pub image_token: u32,
+    pub video_token: u32,
+    /// What ends an answer where `generation_config.json` does not say.
+    pub stop_token: u32,
+}
+
+#[derive(Deserialize)]
+struct Thinker {
+    #[serde(default)]
+    audio_config: Value,
+    #[serde(default)]
+    text_config: Value,
+    audio_token_index: Option<u32>,
+    image_token_index: Option<u32>,
+    video_token_index: Option<u32>,
+    eos_token_id: Option<u32>,
+}
+
+impl Config {
+    /// Of a checkpoint with all parts of the model, or with the thinker alone.
+    pub fn from_folder(folder: &Path) -> Result<Config> {
+        let config: Value = read_config(folder, &["qwen2_5_omni", "qwen2_5_omni_thinker"])?;
+        let malformed = |e: serde_json::Error| Error::Malformed {
+            path: folder.join("config.json"),
+            reason: e.to_string(),
+        };
+        let thinker = match config.get("thinker_config") {
+            Some(thinker) => thinker.clone(),
+            None => config,
+        };
+        let thinker: Thinker = serde_json::from_value(thinker).map_err(malformed)?;
+        let half = thinker.audio_config["n_window"].as_u64().unwrap_or(100);
+        let audio = match thinker.audio_config {
+            Value::Null => EncoderFields::default(),
+            fields => serde_json::from_value(fields).map_err(malformed)?,
+        };
+        let audio = EncoderConfig {
+            stored_positions: false,
+            ..audio.settle()?
+        };
+        let half = within(
+            "n_window",
+            usize::try_from(half).unwrap_or(usize::MAX),
+            1..=audio.positions,
+        )?;
+        let text: TextConfig = serde_json::from_value(plain_text(thinker.text_config)).map_err(malformed)?;
+        Ok(Config {
+            block: 2 * half,
+            audio,
+            text: text.settle()?,
+            audio_token: thinker.audio_token_index.unwrap_or(151_646),
+            image_token: thinker.image_token_index.unwrap_or(151_655),
+            video_token: thinker.video_token_index.unwrap_or(151_656),
+            stop_token: thinker.eos_token_id.unwrap_or(151_645),
+        })
+    }
+}
+
+/// The fields of Qwen2 that this class is. Its rope has three axes, for time, height and width; with sound and words
+/// alone they are equal, and the rope is the ordinary one.
+fn plain_text(published: Value) -> Value {
+    let mut text = json!({
+        "vocab_size": 152_064, "hidden_size": 3584, "intermediate_size": 18_944, "num_hidden_layers": 28,
+        "num_attention_heads": 28, "num_key_value_heads": 4, "rope_theta": 1e6,
+    });
+    if let (Some(text), Value::Object(published)) = (text.as_object_mut(), published) {
+        text.extend(published);
+        text.insert("model_type".to_owned(), "qwen2".into());
+        for name in ["rope_scaling", "rope_parameters"] {
+            let axes = text.get_mut(name).and_then(Value::as_object_mut);
+            if let Some(axes) = axes.filter(|axes| axes.contains_key("mrope_section")) {
+                axes.retain(|field, _| field == "rope_theta");
+            }
+        }
+    } else {
+        text["model_type"] = "qwen2".into();
+    }
+    text
+}

@@ -1,0 +1,109 @@
+//! Qwen2.5-Omni's thinker: Whisper's encoder over blocks of two seconds, a projection, and Qwen2.5's language model.
+//!
+//! It hears and reads. What the checkpoint holds for seeing and for speaking stays unread, and a prompt with a place for
+//! an image or a video is refused. Without a system text the chat template's own stands; to answer as it does when it
+//! speaks, the publisher wants another one, which the setting `system` can be.
+
+pub mod architecture; // the layers, in the order a clip meets them
+pub mod config; // config.json as published
+
+use candle_core::Device;
+use config::Config;
+use nn::llama::Hearing;
+use nn::{Defaults, Generator, Limits, Precision, Weights};
+use plugin_api::{
+    Call, Jobs, Lesson, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Settings,
+    export_plugin, register_model,
+};
+use serde_json::Value;
+use text::Chat;
+
+register_model!("qwen2.5-omni", "Qwen2.5-Omni, the thinker: hears clips of up to five minutes", Qwen25Omni::load, {
+    weights: weights required, "folder or hub id of a checkpoint: Qwen2.5-Omni";
+    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
+    quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 then, and the audio encoder stays as it is";
+    system: text, "what stands before a conversation that has no system text; the chat template decides if left out";
+    max_batch: integer = 8, "answers worked on at a time";
+    step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
+    max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
+});
+export_plugin!();
+
+/// How a clip is spelled in a prompt without a chat template.
+const CLIP: &str = "<|audio_bos|><|AUDIO|><|audio_eos|>";
+
+struct Qwen25Omni {
+    generator: Generator<Hearing<architecture::Tower>>,
+    card: ModelCard,
+}
+
+impl Qwen25Omni {
+    fn load(settings: &Settings) -> Result<Qwen25Omni> {
+        let folder = settings.path("weights")?;
+        let limits = Limits {
+            rows: settings.or("max_batch", 8)?,
+            step_tokens: settings.or("step_tokens", 1024)?,
+            max_tokens: settings.or("max_tokens", 1024)?,
+        };
+        let precision = Precision::from_settings(settings)?;
+
+        let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
+        let chat = Chat::from_folder(&folder)
+            .map_err(text::Error::told)?
+            .with_clip_words(CLIP)
+            .with_system(settings.get("system")?);
+        chat.tokenizer()
+            .check_rows(config.text.vocab_size)
+            .map_err(text::Error::told)?;
+        let mut defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
+        if defaults.stop_tokens.is_empty() {
+            defaults.stop_tokens.push(config.stop_token);
+        }
+        let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
+        let weights = weights.quantised(precision.quant);
+        let decoder = architecture::load(&config, &weights).map_err(nn::Error::told)?;
+
+        let card = ModelCard {
+            context: u32::try_from(config.text.max_position_embeddings).ok(),
+            thinks: chat.thinks(),
+            batch: limits.rows as u32,
+            parameters: Some(weights.loaded_values()),
+            precision: Some(weights.precision()),
+            device: Some("cpu".to_owned()),
+            longest_clip: Some((architecture::LONGEST / audio::RATE) as f64),
+            ..ModelCard::audio("qwen2.5-omni", audio::RATE as u32).with_choices()
+        };
+        let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes());
+        Ok(Qwen25Omni { generator, card })
+    }
+}
+
+impl Model for Qwen25Omni {
+    fn card(&self) -> ModelCard {
+        self.card.clone()
+    }
+
+    fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
+        self.generator.reply(prompt, call)
+    }
+
+    fn serve(&mut self, jobs: &mut Jobs) -> Result<()> {
+        self.generator.serve(jobs)
+    }
+
+    fn tokens(&mut self, prompt: &Prompt) -> Result<PromptTokens> {
+        self.generator.tokens(prompt)
+    }
+
+    fn lesson_tokens(&mut self, lesson: &Lesson) -> Result<LessonTokens> {
+        self.generator.lesson_tokens(lesson)
+    }
+
+    fn memory(&self) -> Memory {
+        self.generator.memory()
+    }
+
+    fn trace(&mut self, request: &Value) -> Result<Value> {
+        nn::parity::trace(&self.generator, request)
+    }
+}
