@@ -164,3 +164,105 @@ fn what_can_not_be_written_leaves_nothing_behind() {
         &["cannot write `answers.txt`"],
     );
 }
+
+#[test]
+fn samples_become_rows_to_train_on() {
+    let bench = bench();
+    let lines = |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
+    let rows = bench.check("data prepare --task count --limit 8-11 -T n=12", 0, &["note: 3 rows"]);
+    let row = |number: u32| json!({ "user_text": "Number?", "assistant_text": number.to_string() });
+    assert_eq!(lines(&rows), [row(8), row(9), row(10)]);
+    bench.check(
+        "data prepare --task count -T broken=3 --out rows.jsonl",
+        1,
+        &["1 of 10 samples could not be used", "note: 9 rows"],
+    );
+    assert_eq!(fs::read_to_string(bench.path("rows.jsonl")).unwrap().lines().count(), 9);
+    bench.check("data prepare --task clips", 3, &["needs the setting `folder`"]);
+    bench.check("data prepare", 2, &["no task is given", "`count`"]);
+    bench.check("data noisy-gold --task count", 2, &["no setting `inputs`"]);
+
+    let arguments = "data tokenize --task count -T n=12 --model echo --out tokens.jsonl --json";
+    let summary: Value = serde_json::from_str(&bench.check(arguments, 0, &["one token each"])).unwrap();
+    assert_eq!(
+        (&summary["rows"], &summary["letters_in_pieces"]),
+        (&json!(12), &json!([]))
+    );
+    let rows = lines(&fs::read_to_string(bench.path("tokens.jsonl")).unwrap());
+    let ids: Vec<u8> = rows[11]["input_ids"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|id| id.as_u64().unwrap() as u8)
+        .collect();
+    assert_eq!(ids, b"Number?11");
+    assert_eq!(
+        rows[11]["labels"],
+        json!([-100, -100, -100, -100, -100, -100, -100, 49, 49])
+    );
+    assert_eq!(rows[11]["attention_mask"], json!([1, 1, 1, 1, 1, 1, 1, 1, 1]));
+    bench.check(
+        "data tokenize --task count --model stuck",
+        3,
+        &["can't show a lesson's tokens"],
+    );
+}
+
+#[test]
+fn data_are_counted_split_and_converted() {
+    let bench = bench();
+    let stats: Value =
+        serde_json::from_str(&bench.check("data stats --task count -T n=5 -T broken=1 --json", 0, &[])).unwrap();
+    assert_eq!(
+        (&stats["samples"], &stats["unreadable"], &stats["groups"]),
+        (&json!(4), &json!(1), &json!({ "parity": { "even": 3, "odd": 1 } }))
+    );
+    bench.check("data stats --task count -T n=5", 0, &["|parity |even|  3| 60.0%|"]);
+    let out = bench.check("data split --task count -T n=5 --by parity --out parts", 0, &[]);
+    assert_eq!(out, "parts/parity_even.jsonl\t3\nparts/parity_odd.jsonl\t2\n");
+    assert_eq!(
+        fs::read_to_string(bench.path("parts/parity_even.jsonl")).unwrap(),
+        "0\n2\n4\n"
+    );
+    bench.check(
+        "data split --task count --fraction 0.3 --out drawn",
+        0,
+        &["drawn.jsonl\t3", "rest.jsonl\t7"],
+    );
+    bench.check(
+        "data split --task count --by size --out x",
+        2,
+        &["counted under `size`", "there are `parity`"],
+    );
+    bench.check(
+        "data split --task count --fraction 2 --out x",
+        2,
+        &["no share between 0 and 1"],
+    );
+    bench.check("data split --task count --out x", 2, &["--by"]);
+    bench.check(
+        "data split --task count -T broken=1 --by parity --out x",
+        4,
+        &["sample 1 is broken"],
+    );
+    assert!(!bench.path("x").exists());
+    bench.check(
+        "data convert --task count answers.txt --out loud",
+        0,
+        &["loud/loud.txt"],
+    );
+    assert_eq!(
+        fs::read_to_string(bench.path("loud/loud.txt")).unwrap(),
+        ANSWERS.to_uppercase()
+    );
+    bench.check(
+        "data convert --task count --to lod answers.txt --out loud",
+        2,
+        &["did you mean `loud`?"],
+    );
+    bench.check(
+        "data convert --task clips answers.txt --out loud",
+        3,
+        &["no files of task `clips`"],
+    );
+}

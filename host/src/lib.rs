@@ -8,6 +8,7 @@ pub mod bench;
 pub mod catalog;
 pub mod cli;
 pub mod conformance;
+pub mod data;
 pub mod export;
 pub mod failure;
 mod fingerprint;

@@ -3,6 +3,7 @@
 mod answers;
 mod bench;
 mod config;
+mod data;
 mod doctor;
 mod export;
 mod ls;
@@ -69,6 +70,9 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Score or judge a finished run without its model, or score a file of answers
     Score(score::ScoreArgs),
+    /// Prepare, tokenize, count, split or convert a task's data
+    #[command(subcommand)]
+    Data(data::Command),
     /// Write a run in the formats that others read
     Export(export::ExportArgs),
     /// List models, tasks, judges or runs
@@ -171,6 +175,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         }
         Command::Run(args) => run::run(*args, common),
         Command::Score(args) => score::score(args, common),
+        Command::Data(command) => data::run(&command, common),
         Command::Export(args) => export::export(&args, common),
         Command::Ls(args) => ls::ls(args, common),
         Command::Pull(args) => pull::pull(args, common),

@@ -10,7 +10,8 @@ impl Chat {
     /// The tokens of a lesson, and which of them are learnt.
     ///
     /// What is learnt of a message is what the model would have to say itself: everything behind the header that a
-    /// prompt supplies, up to and with the token that ends the turn.
+    /// prompt supplies, up to and with the token that ends the turn. The empty block that a template puts in place of
+    /// reasoning is a prompt's, when the message has none.
     pub fn encode_lesson(&self, lesson: &Lesson) -> Result<LessonTokens> {
         let messages: Vec<Message> = lesson.turns.iter().map(|turn| turn.message.clone()).collect();
         let mut extra = Map::new();
@@ -44,17 +45,21 @@ impl Chat {
             };
             let end = from + at + words.len();
             if turn.learn {
-                let header = match lesson.plain {
-                    true => None,
-                    false => self
-                        .template()
-                        .and_then(|t| t.render(&json[..index], true, &extra))
-                        .ok(),
+                let header = |extra: &Map<String, Value>| -> Option<usize> {
+                    let header = self.template().ok()?.render(&json[..index], true, extra).ok()?;
+                    (text.starts_with(&header) && header.len() <= from + at).then_some(header.len())
                 };
+                // Words without reasoning answer a prompt that has it switched off, whose empty block is the prompt's.
+                let off = turn.message.thinking.is_none() && self.thinks() && !lesson.plain;
+                let header_off = || {
+                    let mut extra = extra.clone();
+                    extra.insert("enable_thinking".into(), false.into());
+                    header(&extra)
+                };
+                let supplied = off.then(header_off).flatten();
+                let supplied = supplied.or_else(|| (!lesson.plain).then(|| header(&extra)).flatten());
                 // Where history is rendered differently from a prompt's end, the words themselves are the safe choice.
-                let start = header
-                    .filter(|h| text.starts_with(h.as_str()) && h.len() <= from + at)
-                    .map_or(from + at, |h| h.len());
+                let start = supplied.unwrap_or(from + at);
                 learnt.push(start..end);
             }
             from = end;

@@ -194,11 +194,10 @@ fn what_is_learnt_is_what_the_model_would_have_to_say() {
         assert_eq!(learnt, expected);
     };
     let (user, assistant) = (Role::User, Role::Assistant);
-    let blank = "<think>ĊĊ</think>ĊĊ";
     check(
         &[(user, "Hi", false), (assistant, "Yes", true)],
         false,
-        &[&format!("{blank}Yes<|im_end|>")],
+        &["Yes<|im_end|>"],
     );
     check(
         &[
@@ -208,7 +207,7 @@ fn what_is_learnt_is_what_the_model_would_have_to_say() {
             (assistant, "Two", true),
         ],
         false,
-        &["One<|im_end|>", &format!("{blank}Two<|im_end|>")],
+        &["One<|im_end|>", "Two<|im_end|>"],
     );
     check(&[(user, "2+2=", false), (assistant, "4", true)], true, &["4"]);
     check(&[(user, "Hi", false), (assistant, "Yes", false)], false, &[]);

@@ -39,7 +39,7 @@ use plugin_api::{
     register_files, register_task,
 };
 use prompt::Target;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use template::Template;
 
@@ -169,12 +169,18 @@ impl Task for FinQa {
         Ok(scoring::score(&example_of(sample)?, self.target.1, reply))
     }
 
+    fn prepared(&self, sample: &Sample) -> Result<Value> {
+        let example = example_of(sample)?;
+        let target = self.said(&example)?;
+        Ok(json!({
+            "id": example.id, "question": example.question.trim(), "context": context::context(&example, self.inputs.1)?,
+            "prompt": self.asked(&example)?, "target": target,
+        }))
+    }
+
     fn lesson(&self, sample: &Sample) -> Result<Lesson> {
         let example = example_of(sample)?;
-        let Some(said) = prompt::said(&example, self.target.1) else {
-            let message = format!("sample `{}` has no {} to learn", example.id, self.target.0);
-            return Err(Error::new(Code::DATA, message).help("the private test is published without answers"));
-        };
+        let said = self.said(&example)?;
         let turn = |message, learn| Turn { message, learn };
         Ok(Lesson {
             turns: vec![
@@ -188,6 +194,14 @@ impl Task for FinQa {
 }
 
 impl FinQa {
+    /// What is learnt of an example.
+    fn said(&self, example: &Example) -> Result<String> {
+        prompt::said(example, self.target.1).ok_or_else(|| {
+            let message = format!("sample `{}` has no {} to learn", example.id, self.target.0);
+            Error::new(Code::DATA, message).help("the private test is published without answers")
+        })
+    }
+
     fn asked(&self, example: &Example) -> Result<String> {
         let context = context::context(example, self.inputs.1)?;
         self.template.render(json!({
