@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use template::Template;
 
-/// The figures of a trace, the main one first.
-pub(crate) const METRICS: [&str; 4] = ["exact_acc", "normalised_acc", "names_acc", "calls_acc"];
+/// The figures of a trace, the main one first: a turn is right when its calls are, however they are written, and its final
+/// answer where the trace has one. The others speak of the calls alone, of which saying nothing has none.
+pub(crate) const METRICS: [&str; 5] = ["turn_acc", "exact_acc", "normalised_acc", "names_acc", "calls_acc"];
 /// The judge's figure, when there is one.
 pub(crate) const JUDGED: &str = "judge_acc";
 /// The share of replies whose calls are JSON by the letter, and of those that call no tool that there isn't.
@@ -206,7 +207,11 @@ impl Traces {
             normalised,
             share,
         } = agreement;
-        let values = [flag(exact), flag(normalised), flag(names), share];
+        let truth = official::final_answer(&gold.text).filter(|_| gold_calls.calls.is_empty());
+        let answered = truth
+            .map(|truth| official::final_answer(&reply.text).is_some_and(|answer| official::is_right(answer, truth)));
+        let turn = normalised && answered != Some(false);
+        let values = [flag(turn), flag(exact), flag(normalised), flag(names), share];
         let mut score = METRICS
             .iter()
             .zip(values)
@@ -222,8 +227,7 @@ impl Traces {
                 score = score.with_detail("unknown_tools", json!(unknown));
             }
         }
-        if let Some(truth) = official::final_answer(&gold.text).filter(|_| gold_calls.calls.is_empty()) {
-            let right = official::final_answer(&reply.text).is_some_and(|answer| official::is_right(answer, truth));
+        if let Some(right) = answered {
             score = score.and(ANSWER, flag(right));
         }
         let shown = |calls: &Calls| Value::from(calls.calls.iter().map(ToolCall::to_json).collect::<Vec<_>>());

@@ -244,7 +244,7 @@ fn calls_are_compared_with_those_of_the_trace() {
     check(
         0,
         &call("calculator", json!({"expression": "37*54"})),
-        json!({"exact_acc": 0.0, "normalised_acc": 1.0, "names_acc": 1.0}),
+        json!({"turn_acc": 1.0, "exact_acc": 0.0, "normalised_acc": 1.0, "names_acc": 1.0}),
     );
     check(
         0,
@@ -261,7 +261,16 @@ fn calls_are_compared_with_those_of_the_trace() {
         "It is 1998.",
         json!({"exact_acc": 0.0, "known_tools": null, "answer_acc": null}),
     );
-    check(3, "FINAL ANSWER: Dog.", json!({"exact_acc": 1.0, "answer_acc": 1.0}));
+    check(
+        3,
+        "FINAL ANSWER: Dog.",
+        json!({"turn_acc": 1.0, "exact_acc": 1.0, "answer_acc": 1.0}),
+    );
+    check(
+        3,
+        "I don't know.",
+        json!({"turn_acc": 0.0, "exact_acc": 1.0, "answer_acc": 0.0}),
+    );
     let both = call("lookup", json!({"key": "north"})) + &call("lookup", json!({"key": "South"}));
     check(4, &both, json!({"exact_acc": 0.0, "normalised_acc": 1.0}));
     check(

@@ -24,7 +24,7 @@ use plugin_api::{
     register_task,
 };
 use question::{Question, Track, letter};
-use samples::Samples;
+use samples::{Samples, missing_clip};
 use serde_json::json;
 use summary::{INVALID, JUDGE, RULE, Summary};
 use template::{CLIP, Template, unmarked};
@@ -98,7 +98,17 @@ impl Sakura {
         })
     }
 
-    fn message(&self, question: &Question) -> Result<Message> {
+    /// The message about a sample. Without its clip there is nothing to ask.
+    fn message(&self, sample: &Sample, question: &Question) -> Result<Message> {
+        if sample.clips.is_empty() {
+            let file = sample.doc["file"]
+                .as_str()
+                .map_or(String::new(), |file| format!(" `{file}`"));
+            return Err(missing_clip(format!(
+                "the clip{file} of sample `{}` is not there",
+                sample.id
+            )));
+        }
         let open = self.form == Form::Open || question.options.is_empty();
         let inline = self.form == Form::Inline;
         let shown = (0..question.options.len()).filter_map(|index| question.option(index));
@@ -188,11 +198,13 @@ impl Task for Sakura {
             doc,
             target: found.question.truth.into(),
             choices: found.question.options,
-            clips: vec![found.sound],
+            clips: found.sound.into_iter().collect(),
             cluster: Some(found.clip),
             blobs: found.row.blobs.clone(),
             ..Sample::default()
         };
+        let there = if sample.clips.is_empty() { "missing" } else { "clip" };
+        sample.groups.insert("audio".to_owned(), there.to_owned());
         let mut group = |name: &str, member: Option<&str>| {
             if let Some(member) = member.map(str::trim).filter(|member| !member.is_empty()) {
                 sample.groups.insert(name.to_owned(), member.to_owned());
@@ -213,7 +225,7 @@ impl Task for Sakura {
     }
 
     fn prompt(&self, sample: &Sample) -> Result<Prompt> {
-        let message = self.message(&question_of(sample)?)?;
+        let message = self.message(sample, &question_of(sample)?)?;
         Ok(Prompt {
             thinking: Some(self.thinking),
             ..Prompt::new([message]).sample(Sampling::greedy(self.max_tokens))
@@ -277,7 +289,7 @@ impl Task for Sakura {
         Ok(Lesson {
             id: sample.id.clone(),
             turns: vec![
-                turn(self.message(&question)?, false),
+                turn(self.message(sample, &question)?, false),
                 turn(Message::assistant(said), true),
             ],
             ..Lesson::default()

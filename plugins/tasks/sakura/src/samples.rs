@@ -40,7 +40,8 @@ pub(crate) struct Found {
     pub question: Question,
     /// The clip's file name, its track before it: what the questions about one clip share.
     pub clip: String,
-    pub sound: ClipSource,
+    /// None when it is missing.
+    pub sound: Option<ClipSource>,
 }
 
 impl Samples {
@@ -105,19 +106,17 @@ impl Samples {
 
     /// An error that counts the clips that are not there.
     fn all_there(&self) -> Result<()> {
-        let errors = (0..self.len()).filter_map(|index| self.get(index).err());
-        let mut missing = errors.filter(|error| error.code == Code::MISSING);
+        let mut missing = (0..self.len())
+            .filter_map(|index| self.get(index).ok())
+            .filter(|found| found.sound.is_none());
         let Some(first) = missing.next() else { return Ok(()) };
         let message = format!(
-            "the clips of {} of {} questions are missing",
+            "the clips of {} of {} questions are missing, the first is that of {}",
             1 + missing.count(),
-            self.len()
+            self.len(),
+            first.row.place
         );
-        let error = Error::new(Code::MISSING, message).cause(first.message);
-        Err(match first.help {
-            Some(help) => error.help(help),
-            None => error,
-        })
+        Err(missing_clip(message))
     }
 
     pub fn len(&self) -> usize {
@@ -141,7 +140,7 @@ impl Samples {
         let file = name.map(|name| name.rsplit('/').next().unwrap_or(name).to_owned());
         let clip = file.unwrap_or_else(|| format!("row-{}", place + 1));
         Ok(Found {
-            sound: sound(&row, name, track, &source.roots)?,
+            sound: sound(&row, name, track, &source.roots),
             clip: match track {
                 Some(track) => format!("{}/{clip}", track.word()),
                 None => clip,
@@ -155,19 +154,16 @@ impl Samples {
 }
 
 /// The clip inside the row, or the file that the row names.
-fn sound(row: &Row, name: Option<&str>, track: Option<Track>, roots: &[PathBuf]) -> Result<ClipSource> {
+fn sound(row: &Row, name: Option<&str>, track: Option<Track>, roots: &[PathBuf]) -> Option<ClipSource> {
     let blob = row.at("audio.bytes.blob").or_else(|| row.at("audio.blob"));
     let blob = blob.and_then(|blob| usize::try_from(blob.as_u64()?).ok());
     if blob.is_some_and(|blob| blob < row.blobs.len()) {
-        return Ok(ClipSource {
+        return Some(ClipSource {
             blob,
             ..ClipSource::default()
         });
     }
-    let name = match name {
-        Some(name) => name,
-        None => row.text("file")?, // is an error, which says what the row has
-    };
+    let name = name?;
     let places: Vec<PathBuf> = roots
         .iter()
         .flat_map(|root| folders(track).into_iter().map(move |folder| root.join(folder)))
@@ -175,13 +171,12 @@ fn sound(row: &Row, name: Option<&str>, track: Option<Track>, roots: &[PathBuf])
     // Manifests of the repository name clips from its root; alone, the file's name must do.
     let bare = name.rsplit('/').next().unwrap_or(name);
     let found = data::sound_beside(&places, name).or_else(|| data::sound_beside(&places, bare));
-    found.map(ClipSource::file).ok_or_else(|| {
-        let folder = roots
-            .last()
-            .map_or(String::new(), |root| format!(" under `{}`", root.display()));
-        let message = format!("{}: its clip `{name}` is not there{folder}", row.place);
-        Error::new(Code::MISSING, message).help("name the folder that holds the clips with `-T data_root=PATH`")
-    })
+    found.map(ClipSource::file)
+}
+
+/// An error of a clip that is not there.
+pub(crate) fn missing_clip(message: String) -> Error {
+    Error::new(Code::MISSING, message).help("name the folder that clips are named from with `-T data_root=PATH`")
 }
 
 /// What a file or folder holds: a manifest, the tracks in their layouts, or one track that only its rows name.

@@ -147,8 +147,7 @@ fn a_sample_says_what_it_counts_under() {
         (json!("(b) Kassel"), vec!["Busan".to_owned(), "Kassel".to_owned()])
     );
     assert_eq!(sample.cluster.as_deref(), Some("language/x.wav"));
-    let groups =
-        json!({"track": "language", "hop": "multi", "set": "language-multi", "label": "German", "gender": "female"});
+    let groups = json!({"audio": "clip", "track": "language", "hop": "multi", "set": "language-multi", "label": "German", "gender": "female"});
     assert_eq!(serde_json::to_value(&sample.groups).unwrap(), groups);
     assert_eq!(
         sample.clips[0].path,
@@ -216,18 +215,25 @@ fn what_is_off_is_named() {
     let check = |files: &[(&str, &str)], settings: Value, expected: &str| {
         let (_folder, task) = over(files, settings);
         let error = match task {
-            Ok(task) => task.sample(0).expect_err(expected),
+            Ok(task) => task
+                .sample(0)
+                .and_then(|sample| task.prompt(&sample))
+                .expect_err(expected),
             Err(error) => error,
         };
         assert!(error.to_string().contains(expected), "{error}");
     };
     let table = format!("{HEAD}{ROWS}");
     let csv = [("data/Language/metadata.csv", table.as_str())];
-    check(&csv, json!({}), "its clip `x.wav` is not there under");
+    check(
+        &csv,
+        json!({}),
+        "the clip `x.wav` of sample `language/x.wav-single` is not there",
+    );
     check(
         &csv,
         json!({"strict_audio_missing": true}),
-        "the clips of 4 of 4 questions are missing",
+        "the clips of 4 of 4 questions are missing, the first is that of line 2 of",
     );
     check(&csv, json!({"data_root": "none"}), "setting `data_root`");
     check(&[("a.txt", "")], json!({}), "holds no file for");
@@ -255,7 +261,7 @@ fn what_is_off_is_named() {
     check(
         &[("in/m.jsonl", outside), ("y.wav", "")],
         json!({"data": "in/m.jsonl"}),
-        "its clip `../x.wav` is not there",
+        "the clip `../x.wav` of sample `x.wav` is not there",
     );
 }
 
