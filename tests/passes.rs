@@ -102,3 +102,18 @@ fn another_scorer_writes_new_results_and_the_old_ones_stay() {
     bench.check(&format!("{score} -T genrous=true"), 2, &["did you mean `generous`?"]);
     bench.check(&format!("{score} --judge agree --fresh"), 2, &["--fresh"]);
 }
+
+#[test]
+fn scorers_are_timed_on_what_tasks_hold() {
+    let bench = Bench::new();
+    let figures: Value = serde_json::from_str(&bench.check("bench score --task count -T n=5 --json", 0, &[])).unwrap();
+    let scorer = &figures["scorers"][0];
+    assert_eq!((&scorer["task"], &scorer["samples"]), (&json!("count"), &json!(5)));
+    assert!(
+        scorer["per_second"].as_f64().is_some_and(|rate| rate > 100.0),
+        "{figures}"
+    );
+    assert_eq!(scorer["summed_per_second"], Value::Null, "the host sums this task up");
+    bench.check("bench score --task count -T n=0", 3, &["task `count` has no sample"]);
+    bench.check("bench score --task conut", 3, &["did you mean `count`?"]);
+}

@@ -1,8 +1,8 @@
 //! `host bench`.
 
-use super::{Common, Flags, note, print, stop_on_signals};
+use super::{Common, Flags, names, note, print, stop_on_signals};
 use crate::bench::model::{Process, Work, measure, timed};
-use crate::bench::{self, Plan};
+use crate::bench::{self, Plan, score};
 use crate::catalog::Catalog;
 use crate::failure::{Doing, Exit, Failure, Result};
 use crate::registry::Given;
@@ -28,6 +28,18 @@ enum What {
         #[arg(long, value_name = "N", default_value_t = 100_000)]
         samples: usize,
     },
+    /// How many replies a second each task scores; on its demo unless its settings say otherwise
+    #[command(after_help = "Examples:
+  host bench score
+  host bench score --task finqa -T data=/data/finqa --json")]
+    Score {
+        /// Tasks by their registry names, separated by commas, or `all`
+        #[arg(long, short = 't', value_name = "NAMES", default_value = "all")]
+        task: Vec<String>,
+        /// A setting of the tasks
+        #[arg(short = 'T', value_name = "KEY=VALUE")]
+        task_settings: Vec<String>,
+    },
     /// How fast a model reads prompts, writes answers and scores options
     #[command(after_help = "Examples:
   host bench model --shape qwen3-0.6b -M dtype=bf16        # random weights, no checkpoint needed
@@ -48,12 +60,35 @@ enum What {
 pub fn bench(args: BenchArgs, common: &Common) -> Result<Exit> {
     match args.what {
         What::Boundary { plugin, samples } => boundary(plugin, samples, common),
+        What::Score { task, task_settings } => of_scorers(&task, &task_settings, common),
         What::Model {
             model,
             shape,
             model_settings,
         } => of_model(model, shape, &model_settings, common),
     }
+}
+
+fn of_scorers(tasks: &[String], settings: &[String], common: &Common) -> Result<Exit> {
+    let stop = stop_on_signals();
+    common.with_catalog(true, &stop, |catalog| {
+        let flags = Flags::parse("-T", settings)?;
+        let tasks = names(catalog.registry, Kind::Task, tasks)?;
+        flags.check_names(Kind::Task, &tasks)?;
+        let mut scorers = Vec::new();
+        for name in &tasks {
+            if common.shows_progress() {
+                note(&format!("measuring: {name}"));
+            }
+            let task = catalog.resolve(Kind::Task, name, &flags.of(name))?.task()?;
+            scorers.push(score::scorer(name, &task)?);
+        }
+        match common.json {
+            true => print(&(serde_json::to_string_pretty(&score::score_as_json(&scorers)).unwrap_or_default() + "\n")),
+            false => print(&score::score_table(&scorers)),
+        }
+        Ok(Exit::Ok)
+    })
 }
 
 fn of_model(model: Option<String>, shape: Option<String>, settings: &[String], common: &Common) -> Result<Exit> {
