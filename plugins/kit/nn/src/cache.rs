@@ -40,6 +40,30 @@ impl KvCache {
             .sum()
     }
 
+    /// Bytes of so many tokens.
+    pub(crate) fn bytes_of(&self, tokens: usize) -> usize {
+        let of_one = |t: &Tensor| t.dims()[0] * t.dims()[2] * t.dtype().size_in_bytes();
+        let layers = self.layers.iter().flatten();
+        layers.map(|b| (of_one(&b.keys) + of_one(&b.values)) * tokens).sum()
+    }
+
+    /// A copy of the first tokens alone, that grows on its own.
+    pub(crate) fn first(&self, tokens: usize) -> candle_core::Result<KvCache> {
+        let tokens = tokens.min(self.length);
+        let copy = |t: &Tensor| t.narrow(1, 0, tokens)?.contiguous()?.copy();
+        let layer = |buffers: &Option<Buffers>| match buffers {
+            Some(b) => Ok(Some(Buffers {
+                keys: copy(&b.keys)?,
+                values: copy(&b.values)?,
+            })),
+            None => Ok::<_, candle_core::Error>(None),
+        };
+        Ok(KvCache {
+            layers: self.layers.iter().map(layer).collect::<candle_core::Result<_>>()?,
+            length: tokens,
+        })
+    }
+
     /// A copy that grows on its own: several answers to one prompt.
     pub fn fork(&self) -> candle_core::Result<KvCache> {
         let copy = |buffers: &Option<Buffers>| match buffers {

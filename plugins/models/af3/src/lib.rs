@@ -24,6 +24,7 @@ register_model!("af3", "Audio Flamingo 3: hears a clip of up to ten minutes", Au
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 then, and the audio encoder stays as it is";
     max_batch: integer = 8, "answers worked on at a time";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
+    prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
 });
 export_plugin!();
@@ -39,11 +40,7 @@ struct AudioFlamingo3 {
 impl AudioFlamingo3 {
     fn load(settings: &Settings) -> Result<AudioFlamingo3> {
         let folder = settings.path("weights")?;
-        let limits = Limits {
-            rows: settings.or("max_batch", 8)?,
-            step_tokens: settings.or("step_tokens", 1024)?,
-            max_tokens: settings.or("max_tokens", 1024)?,
-        };
+        let limits = Limits::from_settings(settings)?;
         let precision = Precision::from_settings(settings)?;
 
         let config = Config::from_folder(&folder).map_err(nn::Error::told)?;

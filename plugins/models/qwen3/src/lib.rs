@@ -20,6 +20,7 @@ register_model!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's 
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
     max_batch: integer = 8, "answers worked on at a time";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
+    prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
     thinking: flag, "whether to reason first where a prompt does not say; the chat template decides if left out";
 });
@@ -66,11 +67,7 @@ impl Qwen3 {
     }
 
     fn over(settings: &Settings, config: &Config, chat: Chat, defaults: Defaults, weights: &Weights) -> Result<Qwen3> {
-        let limits = Limits {
-            rows: settings.or("max_batch", 8)?,
-            step_tokens: settings.or("step_tokens", 1024)?,
-            max_tokens: settings.or("max_tokens", 1024)?,
-        };
+        let limits = Limits::from_settings(settings)?;
         let decoder = Decoder::load(config, weights).map_err(nn::Error::told)?;
 
         let card = ModelCard {

@@ -3,8 +3,10 @@
 use candle_core::{DType, Device, Tensor};
 use nn::llama::{Config, Decoder};
 use nn::{Decoder as _, KvCache, Past, Segment, Step, Weights};
-use plugin_api::serde_json::json;
-use plugin_api::{Prompt, Silent};
+use plugin_api::client::ModelClient;
+use plugin_api::serde_json::{Value, json};
+use plugin_api::{Call, Jobs, Kind, Model, ModelCard, Prompt, Reply, Sampling, Settings, Silent, make, register_model};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod common;
 
@@ -235,66 +237,184 @@ fn every_weight_learns_on_the_training_path() {
     }
 }
 
-/// A model that takes its prompts as vectors, as those that hear do.
-struct Hearing(Decoder);
+/// A model that takes its prompts as vectors, as those that hear do, or as tokens, and counts what it reads.
+struct Watched {
+    decoder: Decoder,
+    hears: bool,
+    read: AtomicUsize,
+    most_tokens: usize,
+}
 
-impl nn::Decoder for Hearing {
+impl nn::Decoder for Watched {
     fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
-        self.0.embed(ids)
+        self.decoder.embed(ids)
     }
 
     fn forward(&self, x: &Tensor, step: &mut Step) -> candle_core::Result<Tensor> {
-        self.0.forward(x, step)
+        if step.tokens() > self.most_tokens {
+            candle_core::bail!("CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\"");
+        }
+        self.read.fetch_add(step.tokens(), Ordering::Relaxed);
+        self.decoder.forward(x, step)
     }
 
     fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
-        self.0.logits(hidden)
+        self.decoder.logits(hidden)
     }
 
     fn device(&self) -> &Device {
-        self.0.device()
+        self.decoder.device()
     }
 
     fn context(&self) -> usize {
-        self.0.context()
+        self.decoder.context()
     }
 
     fn input(&self, _prompt: &Prompt, tokens: Vec<u32>) -> plugin_api::Result<nn::Input> {
-        let embedded = self.0.embed(&Tensor::new(&tokens[..], &Device::Cpu)?)?;
+        let embedded = self.decoder.embed(&Tensor::new(&tokens[..], &Device::Cpu)?)?;
         Ok(nn::Input {
-            embedded: Some(embedded),
+            embedded: self.hears.then_some(embedded),
             ..nn::Input::text(tokens)
         })
     }
 }
 
-#[test]
-fn a_prompt_of_vectors_is_answered_as_its_tokens_are() {
+struct Served(nn::Generator<Watched>);
+
+impl Model for Served {
+    fn card(&self) -> ModelCard {
+        ModelCard::text("watched").with_choices()
+    }
+
+    fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> plugin_api::Result<Reply> {
+        self.0.reply(prompt, call)
+    }
+
+    fn serve(&mut self, jobs: &mut Jobs) -> plugin_api::Result<()> {
+        self.0.serve(jobs)
+    }
+
+    /// How many tokens went through the layers.
+    fn trace(&mut self, _request: &Value) -> plugin_api::Result<Value> {
+        Ok(self.0.decoder().read.load(Ordering::Relaxed).into())
+    }
+}
+
+fn watch(settings: &Settings) -> plugin_api::Result<Served> {
     let folder = common::golden("tied");
+    let decoder = Watched {
+        decoder: decoder("tied"),
+        hears: settings.or("hears", false)?,
+        read: AtomicUsize::new(0),
+        most_tokens: settings.or("most_tokens", usize::MAX)?,
+    };
     let chat = text::Chat::from_folder(&folder).unwrap();
     let defaults = nn::Defaults::from_folder(&folder).unwrap();
-    let limits = nn::Limits {
-        step_tokens: 5, // the prompt is read in pieces
-        ..nn::Limits::default()
-    };
-    let mut hearing = nn::Generator::new(Hearing(decoder("tied")), chat, defaults, limits, 0);
+    let limits = nn::Limits::from_settings(settings)?;
+    Ok(Served(nn::Generator::new(decoder, chat, defaults, limits, 0)))
+}
+
+register_model!("watched", "the checkpoint `tied`, watched", watch, {
+    hears: flag, "prompts go in as vectors";
+    most_tokens: integer, "a pass with more is out of memory";
+    max_batch: integer, "";
+    step_tokens: integer, "";
+    prefix_mb: integer, "";
+});
+
+fn watched(settings: Value) -> ModelClient {
+    let settings = plugin_api::serde_json::from_value(settings).unwrap();
+    ModelClient(make(Kind::Model, "watched", &settings).unwrap().into())
+}
+
+#[test]
+fn a_prompt_of_vectors_is_answered_as_its_tokens_are() {
+    let hearing = watched(json!({ "hears": true, "step_tokens": 5 })); // the prompt is read in pieces
     let tokens = common::model(json!({}));
     for (beams, n_best, temperature) in [(None, None, 0.0), (Some(3), Some(2), 0.0), (None, Some(3), 1.0)] {
         let prompt = common::ask(
             "Which is heavier?",
-            plugin_api::Sampling {
+            Sampling {
                 beams,
                 n_best,
                 temperature: Some(temperature),
-                ..plugin_api::Sampling::greedy(9)
+                ..Sampling::greedy(9)
             },
         );
-        let heard = hearing
-            .reply(&prompt, &mut plugin_api::Call::new(&plugin_api::Silent))
-            .unwrap();
+        let heard = hearing.reply(&prompt, &Silent).unwrap();
         let read = tokens.reply(&prompt, &Silent).unwrap();
         assert_eq!(heard.text, read.text);
-        let texts = |reply: &plugin_api::Reply| reply.alternatives.iter().map(|a| a.text.clone()).collect::<Vec<_>>();
+        let texts = |reply: &Reply| reply.alternatives.iter().map(|a| a.text.clone()).collect::<Vec<_>>();
         assert_eq!(texts(&heard), texts(&read));
     }
+}
+
+fn examples() -> String {
+    "Q: Which conducts?\nA: Copper\n\nQ: Which floats?\nA: Wood\n\n".repeat(3)
+}
+
+/// Questions behind the same examples, as text to go on with, to search for and to choose from; and two of another kind.
+fn few_shot() -> Vec<Prompt> {
+    let examples = examples();
+    let behind = |question: &str| Prompt::plain(format!("{examples}Q: {question}\nA:"));
+    let searched = Sampling {
+        beams: Some(2),
+        ..Sampling::greedy(5)
+    };
+    let drawn = Sampling {
+        temperature: Some(1.0),
+        seed: Some(4),
+        n_best: Some(2),
+        ..Sampling::greedy(7)
+    };
+    vec![
+        behind("Which is a planet?").sample(Sampling::greedy(6)),
+        behind("Which melts first?").choose([" Ice", " Iron and steel"]),
+        behind("Which?").sample(searched),
+        Prompt::plain("Something else altogether, and long enough to be worth keeping").choose([" a", " b"]),
+        behind("Which melts last?").choose([" Ice", " Iron and steel"]),
+        behind("").sample(drawn),
+        Prompt::plain("Q: Which").sample(Sampling::greedy(4)),
+        behind("Which is a planet?").sample(Sampling::greedy(6)), // the same again
+        behind("Which is a moon?").choose([" Io", " Mars"]),
+    ]
+}
+
+#[test]
+fn what_prompts_begin_with_alike_is_read_once() {
+    let essence = |settings: Value| {
+        let model = watched(settings);
+        let replies = common::Host::new(few_shot()).serve(&model);
+        let told = replies.into_iter().map(|reply| {
+            let reply = reply.unwrap();
+            let scores: Vec<String> = reply.options.iter().map(|o| format!("{:.4}", o.loglik)).collect();
+            let others: Vec<String> = reply.alternatives.into_iter().map(|a| a.text).collect();
+            (reply.text, others, scores, reply.usage)
+        });
+        (
+            told.collect::<Vec<_>>(),
+            model.trace(&json!({})).unwrap().as_u64().unwrap(),
+        )
+    };
+    let (expected, all) = essence(json!({ "prefix_mb": 0, "max_batch": 1 }));
+    // What the examples end with may be cut in another way in front of a question.
+    let shared = common::model(json!({}))
+        .tokens(&Prompt::plain(examples()))
+        .unwrap()
+        .ids
+        .len() as u64
+        - 2;
+    for (rows, step_tokens) in [(1, 1024), (8, 1024), (3, 20), (8, 1)] {
+        let settings = json!({ "max_batch": rows, "step_tokens": step_tokens });
+        let (got, read) = essence(settings);
+        assert_eq!(got, expected, "{rows} rows, {step_tokens} tokens a pass");
+        // Seven prompts share it; one prompt alone at a time has been read before it is seen to be shared.
+        let saved = if rows == 1 { 5 } else { 6 };
+        assert!(
+            read <= all - saved * shared,
+            "{read} of {all} tokens, {shared} are shared"
+        );
+    }
+    // Too little room for it: read anew each time, and nothing else changes.
+    assert_eq!(essence(json!({ "prefix_mb": 0 })), (expected, all));
 }

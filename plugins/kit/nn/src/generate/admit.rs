@@ -93,14 +93,14 @@ impl<D: Decoder> Generator<D> {
             };
             return Ok((
                 ticket,
-                Work::Search(Search::new(job, Lane::new(input), reader, breadth)),
+                Work::Search(Search::new(job, Lane::new(input, prompt.lora.clone()), reader, breadth)),
             ));
         }
         let row = Row {
             job,
             which: 0,
             sampler: Sampler::new(knobs, 0, &input.tokens),
-            lane: Lane::new(input),
+            lane: Lane::new(input, prompt.lora.clone()),
             reader,
             room,
             thinking_budget: sampling.thinking_budget.map(|budget| budget as usize),
@@ -161,7 +161,7 @@ impl<D: Decoder> Generator<D> {
         }
         let choice = Choice {
             job,
-            context,
+            context: Lane::new(context, prompt.lora.clone()),
             options: choices.options,
             bytes: options.iter().map(String::len).collect(),
         };

@@ -1,17 +1,19 @@
 //! Choices: how likely each of several continuations is.
 
+use super::lane::Lane;
 use super::sampler::argmax;
-use crate::{Input, Past, Segment};
+use crate::{Past, Segment};
 use plugin_api::{OptionScore, Reply};
 
 /// One context and the options that could follow it.
 ///
-/// In a pass, the context is one segment and each option another one behind it, so the context is computed once.
+/// In a pass, the context, or what has not been read of it, is one segment and each option another one behind it. So
+/// the context is computed once.
 /// An option's last token is not fed: nothing is asked of what would follow it. Options of one token therefore cost
 /// nothing but the lookup in the context's last logits.
 pub(crate) struct Choice {
     pub job: u64,
-    pub context: Input,
+    pub context: Lane,
     pub options: Vec<Vec<u32>>,
     pub bytes: Vec<usize>,
 }
@@ -32,15 +34,15 @@ pub(crate) struct Likelihood {
 impl Choice {
     /// Tokens that go into the pass.
     pub fn tokens(&self) -> usize {
-        self.context.tokens.len() + self.options.iter().map(|option| option.len() - 1).sum::<usize>()
+        self.context.waiting() + self.options.iter().map(|option| option.len() - 1).sum::<usize>()
     }
 
-    /// Segments behind those that are there, with the ids of the options' tokens.
-    pub fn plan(&self, segments: &mut Vec<Segment>) -> Vec<u32> {
+    /// Segments behind those that are there, with the ids of the options' tokens. `past` is what the context follows.
+    pub fn plan(&self, segments: &mut Vec<Segment>, past: Past) -> Vec<u32> {
         let context = segments.len();
         segments.push(Segment {
-            tokens: self.context.tokens.len(),
-            past: Past::Nothing,
+            tokens: self.context.waiting(),
+            past,
         });
         let mut ids = Vec::new();
         for option in &self.options {
@@ -61,9 +63,9 @@ impl Choice {
         1 + self.options.iter().map(|option| option.len() - 1).sum::<usize>()
     }
 
-    /// What is wanted of the logits, when the context begins at this position of the pass.
+    /// What is wanted of the logits, when the rest of the context begins at this position of the pass.
     pub fn wanted(&self, start: usize) -> Vec<Wanted> {
-        let last = start + self.context.tokens.len() - 1;
+        let last = start + self.context.waiting() - 1;
         let first_tokens = self.options.iter().map(|option| option[0]).collect();
         let mut wanted = vec![Wanted {
             position: last,

@@ -5,6 +5,7 @@ use super::admit::Work;
 use super::choice::{Choice, Likelihood};
 use super::lane::Lane;
 use super::pass::{Found, pass};
+use super::prefixes::{Prefixes, Reading};
 use super::row::{NAN_LOGITS, Row, Ticket};
 use super::search::{Search, State};
 use crate::Decoder;
@@ -18,14 +19,17 @@ pub(super) struct Desk<'g, 'c, D> {
     rows: Vec<Row>,
     searches: Vec<Search>,
     choices: VecDeque<Choice>,
+    prefixes: Prefixes,
     done: Vec<(u64, Result<Reply>)>,
     peak_bytes: u64,
 }
 
 /// What goes through the model together.
 struct Plan {
-    /// How many tokens of each lane, in the order of [`Desk::lanes`].
+    /// How many tokens of each lane, in the order of [`lanes`].
     lanes: Vec<usize>,
+    /// How many tokens of the first choice's context, if only a beginning is read of it.
+    ahead: usize,
     choices: Vec<Choice>,
 }
 
@@ -37,6 +41,7 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
             rows: Vec::new(),
             searches: Vec::new(),
             choices: VecDeque::new(),
+            prefixes: Prefixes::new(generator.limits.prefix_bytes),
             done: Vec::new(),
             peak_bytes: generator.weight_bytes,
         }
@@ -52,9 +57,18 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         match work {
             Work::Row(row) if row.room == 0 => self.finish(*row, Finish::Length),
             Work::Search(search) if search.room() == 0 => self.conclude(search),
-            Work::Row(row) => self.rows.push(*row),
-            Work::Search(search) => self.searches.push(search),
-            Work::Choice(choice) => self.choices.push_back(choice),
+            Work::Row(row) => {
+                self.prefixes.note(&row.lane);
+                self.rows.push(*row);
+            }
+            Work::Search(search) => {
+                search.beams.iter().for_each(|beam| self.prefixes.note(&beam.lane));
+                self.searches.push(search);
+            }
+            Work::Choice(choice) => {
+                self.prefixes.note(&choice.context);
+                self.choices.push_back(choice);
+            }
         }
     }
 
@@ -62,7 +76,9 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         let waiting: usize = self.choices.iter().map(Choice::tokens).sum();
         let searched: usize = self.searches.iter().map(Search::rows).sum();
         let limits = self.generator.limits;
-        self.rows.len() + searched < limits.rows && waiting < limits.step_tokens
+        // As many choices as rows in any case: of long contexts, much may be shared.
+        let choices = self.choices.len() < limits.rows || waiting < limits.step_tokens;
+        self.rows.len() + searched < limits.rows && choices
     }
 
     pub fn is_idle(&self) -> bool {
@@ -80,18 +96,30 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
     /// One pass over as much as fits, if there is anything.
     pub fn advance(&mut self) {
         self.drop_stopped();
-        let plan = self.plan();
-        if plan.lanes.iter().all(|&tokens| tokens == 0) && plan.choices.is_empty() {
+        let mut plan = match self.begin().and_then(|()| self.plan()) {
+            Ok(plan) => plan,
+            Err(error) => return self.fail_all(error.into()),
+        };
+        let mut jobs: Vec<u64> = self
+            .lane_jobs()
+            .zip(&plan.lanes)
+            .filter(|(_, tokens)| **tokens > 0)
+            .map(|(job, _)| job)
+            .collect();
+        jobs.extend(plan.choices.iter().map(|choice| choice.job));
+        let mut all: Vec<(&mut Lane, usize)> = lanes(&mut self.rows, &mut self.searches).zip(plan.lanes).collect();
+        if let (Some(choice), 1..) = (self.choices.front_mut(), plan.ahead) {
+            jobs.push(choice.job);
+            all.push((&mut choice.context, plan.ahead));
+        }
+        if jobs.is_empty() {
             return;
         }
-        let jobs = self.lane_jobs();
-        let planned = jobs.into_iter().zip(&plan.lanes).filter(|(_, tokens)| **tokens > 0);
-        let mut jobs: Vec<u64> = planned.map(|(job, _)| job).collect();
-        jobs.extend(plan.choices.iter().map(|choice| choice.job));
-        let mut lanes: Vec<(&mut Lane, usize)> = lanes(&mut self.rows, &mut self.searches).zip(plan.lanes).collect();
-        match pass(&self.generator.decoder, &mut lanes, &plan.choices) {
-            Ok(found) => self.take(found, plan.choices),
-            Err(error) => {
+        let found = pass(&self.generator.decoder, &mut all, &mut plan.choices);
+        let kept = all.iter_mut().try_for_each(|(lane, _)| self.prefixes.keep(lane));
+        match (found, kept) {
+            (Ok(found), Ok(())) => self.take(found, plan.choices),
+            (Err(error), _) | (_, Err(error)) => {
                 let error = Error::from(error);
                 for job in jobs {
                     self.fail(job, error.clone());
@@ -121,13 +149,32 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         }
     }
 
-    /// The job of each lane, in the order of [`lanes`].
-    fn lane_jobs(&self) -> Vec<u64> {
-        let searched = self.searches.iter().flat_map(|it| it.beams.iter().map(|_| it.job));
-        self.rows.iter().map(|row| row.job).chain(searched).collect()
+    fn fail_all(&mut self, error: Error) {
+        for job in self.tickets.keys().copied().collect::<Vec<_>>() {
+            self.fail(job, error.clone());
+        }
     }
 
-    fn plan(&mut self) -> Plan {
+    /// The job of each lane, in the order of [`lanes`].
+    fn lane_jobs(&self) -> impl Iterator<Item = u64> {
+        let searched = self.searches.iter().flat_map(|it| it.beams.iter().map(|_| it.job));
+        self.rows.iter().map(|row| row.job).chain(searched)
+    }
+
+    /// Lets prompts begin where others have begun already.
+    fn begin(&mut self) -> candle_core::Result<()> {
+        let mut reading: Vec<Reading> = lanes(&mut self.rows, &mut self.searches)
+            .filter_map(|lane| Reading::of(lane))
+            .collect();
+        for lane in lanes(&mut self.rows, &mut self.searches) {
+            let new = lane.keep_at.is_none();
+            lane.waits = !self.prefixes.begin(lane, &reading)?;
+            reading.extend(Reading::of(lane).filter(|_| new));
+        }
+        Ok(())
+    }
+
+    fn plan(&mut self) -> candle_core::Result<Plan> {
         let mut budget = self.generator.limits.step_tokens;
         // Answers in progress go first, each with one token; prompts share what is left. Beams go on together or not
         // at all, since it takes all their logits to choose among them.
@@ -144,18 +191,30 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         let mut nothing = true;
         for reading in [false, true] {
             for (group, tokens) in groups.iter().zip(&mut tokens) {
-                if group.iter().any(|lane| lane.is_reading()) != reading || (budget == 0 && !nothing) {
+                let (is_reading, waits) = group
+                    .first()
+                    .map_or((false, true), |lane| (lane.is_reading(), lane.waits));
+                if is_reading != reading || waits || (budget == 0 && !nothing) {
                     continue;
                 }
                 for (lane, tokens) in group.iter().zip(tokens) {
-                    *tokens = lane.waiting().min(budget.max(1));
+                    *tokens = lane.next().min(budget.max(1));
                     budget = budget.saturating_sub(*tokens);
                 }
                 nothing = false;
             }
         }
-        let mut choices = Vec::new();
-        while let Some(choice) = self.choices.front() {
+        let reading: Vec<Reading> = groups.iter().flatten().filter_map(|lane| Reading::of(lane)).collect();
+        let (mut ahead, mut choices) = (0, Vec::new());
+        while let Some(choice) = self.choices.front_mut() {
+            if !self.prefixes.begin(&mut choice.context, &reading)? {
+                break;
+            }
+            if choice.context.keep_at.is_some() {
+                // Those behind it may be able to begin where this one stops.
+                ahead = choice.context.next().min(budget.max(usize::from(nothing)));
+                break;
+            }
             if choice.tokens() > budget && !nothing {
                 break;
             }
@@ -163,10 +222,11 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
             nothing = false;
             choices.extend(self.choices.pop_front());
         }
-        Plan {
+        Ok(Plan {
             lanes: tokens.concat(),
+            ahead,
             choices,
-        }
+        })
     }
 
     fn take(&mut self, found: Found, choices: Vec<Choice>) {
@@ -174,6 +234,7 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         for (choice, found) in choices.iter().zip(&found.choices) {
             self.finish_choice(choice, found);
         }
+        // Of a choice that is read ahead, nothing is asked yet; it stands last.
         let mut logits = found.lanes.into_iter();
         for row in std::mem::take(&mut self.rows) {
             match logits.next().flatten() {
@@ -286,7 +347,8 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
             .iter()
             .flat_map(|it| it.beams.iter().map(|beam| &beam.lane));
         let cached: usize = rows.chain(searched).map(|lane| lane.cache.bytes()).sum();
-        self.generator.weight_bytes + cached as u64
+        let contexts: usize = self.choices.iter().map(|choice| choice.context.cache.bytes()).sum();
+        self.generator.weight_bytes + (cached + contexts + self.prefixes.bytes()) as u64
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::pass::Feed;
 use crate::{Input, KvCache};
+use plugin_api::LoraUse;
 use std::sync::Arc;
 
 /// A prompt, what has been said to it, and how much of both the cache has.
@@ -13,12 +14,18 @@ pub(crate) struct Lane {
     pub input: Arc<Input>,
     pub spoken: Vec<u32>,
     pub cache: KvCache,
+    pub lora: LoraUse,
+    /// How many tokens others share, whose cache is to be kept when it has come so far.
+    pub keep_at: Option<usize>,
+    /// It is not read yet, since another lane is reading what it can begin with.
+    pub waits: bool,
 }
 
 impl Lane {
-    pub fn new(input: Input) -> Lane {
+    pub fn new(input: Input, lora: LoraUse) -> Lane {
         Lane {
             input: Arc::new(input),
+            lora,
             ..Lane::default()
         }
     }
@@ -26,6 +33,14 @@ impl Lane {
     /// Tokens that are not in the cache yet.
     pub fn waiting(&self) -> usize {
         self.input.tokens.len() + self.spoken.len() - self.cache.len()
+    }
+
+    /// Tokens that may go into the next pass: a beginning that is to be kept is read by itself.
+    pub fn next(&self) -> usize {
+        match self.keep_at {
+            Some(tokens) => tokens - self.cache.len(),
+            None => self.waiting(),
+        }
     }
 
     /// Whether more than the last token is missing.
@@ -39,6 +54,9 @@ impl Lane {
             input: self.input.clone(),
             spoken: self.spoken.clone(),
             cache: self.cache.fork()?,
+            lora: self.lora.clone(),
+            keep_at: None,
+            waits: false,
         })
     }
 

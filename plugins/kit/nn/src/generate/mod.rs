@@ -10,6 +10,7 @@ mod defaults;
 mod desk;
 mod lane;
 mod pass;
+mod prefixes;
 mod random;
 mod row;
 mod sampler;
@@ -21,7 +22,7 @@ use crate::Decoder;
 use desk::Desk;
 pub(crate) use lane::Lane;
 pub(crate) use pass::pass;
-use plugin_api::{Call, Jobs, Lesson, LessonTokens, Memory, Prompt, PromptTokens, Pulled, Reply, Result};
+use plugin_api::{Call, Jobs, Lesson, LessonTokens, Memory, Prompt, PromptTokens, Pulled, Reply, Result, Settings};
 pub(crate) use sampler::{Pick, Sampler, greedy_knobs};
 pub(crate) use search::{Breadth, Search, State};
 use std::time::Duration;
@@ -36,6 +37,22 @@ pub struct Limits {
     pub step_tokens: usize,
     /// The length of an answer when neither prompt nor checkpoint sets one.
     pub max_tokens: u32,
+    /// What the caches of beginnings that several prompts share may take; 0 reads every prompt by itself.
+    pub prefix_bytes: usize,
+}
+
+impl Limits {
+    /// The settings `max_batch`, `step_tokens`, `max_tokens` and `prefix_mb`.
+    pub fn from_settings(settings: &Settings) -> Result<Limits> {
+        let standard = Limits::default();
+        let prefix_mb = settings.or("prefix_mb", standard.prefix_bytes >> 20)?;
+        Ok(Limits {
+            rows: settings.or("max_batch", standard.rows)?,
+            step_tokens: settings.or("step_tokens", standard.step_tokens)?,
+            max_tokens: settings.or("max_tokens", standard.max_tokens)?,
+            prefix_bytes: prefix_mb.saturating_mul(1 << 20),
+        })
+    }
 }
 
 impl Default for Limits {
@@ -44,6 +61,7 @@ impl Default for Limits {
             rows: 8,
             step_tokens: 1024,
             max_tokens: 1024,
+            prefix_bytes: 1 << 30,
         }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Found {
 pub(crate) fn pass<D: Decoder>(
     decoder: &D,
     lanes: &mut [(&mut Lane, usize)],
-    choices: &[Choice],
+    choices: &mut [Choice],
 ) -> candle_core::Result<Found> {
     let (mut segments, mut feed) = (Vec::new(), Feed::default());
     let mut wanted = Vec::new();
@@ -37,10 +37,17 @@ pub(crate) fn pass<D: Decoder>(
         }
     }
     let raw = wanted.len();
-    for choice in choices {
+    let mut rows = segments.len();
+    for choice in choices.iter() {
         wanted.extend(choice.wanted(feed.count));
-        feed.input(&choice.context, 0, choice.context.tokens.len())?;
-        feed.ids(&choice.plan(&mut segments));
+        choice.context.feed(&mut feed, choice.context.waiting())?;
+        // A context that goes in whole is kept for no longer than its options.
+        let past = match choice.context.cache.is_empty() {
+            true => Past::Nothing,
+            false => Past::Row(rows),
+        };
+        rows += usize::from(past != Past::Nothing);
+        feed.ids(&choice.plan(&mut segments, past));
     }
 
     let ends: Vec<bool> = lanes
@@ -48,7 +55,10 @@ pub(crate) fn pass<D: Decoder>(
         .map(|(lane, tokens)| *tokens > 0 && *tokens == lane.waiting())
         .collect();
     let moving = lanes.iter_mut().filter(|(_, tokens)| *tokens > 0);
-    let mut step = Step::new(segments, moving.map(|(lane, _)| &mut lane.cache).collect())?;
+    let contexts = choices.iter_mut().map(|choice| &mut choice.context.cache);
+    let caches = moving.map(|(lane, _)| &mut lane.cache);
+    let caches = caches.chain(contexts.filter(|cache| !cache.is_empty()));
+    let mut step = Step::new(segments, caches.collect())?;
     let hidden = decoder.forward(&feed.embedded(decoder)?, &mut step)?;
     let (logits, found) = look(decoder, &hidden, &wanted, raw)?;
     step.finish();

@@ -3,7 +3,7 @@
 use super::{Finding, TOLERANCE};
 use crate::generate::{Breadth, EarlyStop, Generator, Lane, Search, State, pass};
 use crate::{Decoder, Error, Input, Result};
-use plugin_api::{Prompt, Sampling};
+use plugin_api::{LoraUse, Prompt, Sampling};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -86,14 +86,19 @@ fn search<D: Decoder>(
         room: case.max_new_tokens.min(generator.decoder().context() - prompt.len()),
     };
     let reader = generator.chat().reader(&Prompt::plain(""), "", &Sampling::default());
-    let mut search = Search::new(0, Lane::new(Input::text(prompt.to_vec())), reader, breadth);
+    let mut search = Search::new(
+        0,
+        Lane::new(Input::text(prompt.to_vec()), LoraUse::AsLoaded),
+        reader,
+        breadth,
+    );
     loop {
         let lanes = search
             .beams
             .iter_mut()
             .map(|beam| (beam.lane.waiting(), &mut beam.lane));
         let mut lanes: Vec<_> = lanes.map(|(waiting, lane)| (lane, waiting)).collect();
-        let found = pass(generator.decoder(), &mut lanes, &[])?;
+        let found = pass(generator.decoder(), &mut lanes, &mut [])?;
         let state = search.advance(found.lanes.into_iter().flatten().collect(), &case.stop_tokens);
         match state.map_err(|e| candle_core::Error::Msg(e.to_string()))? {
             State::Growing => {}
