@@ -75,6 +75,7 @@ pub fn execute(model: &Model, task: &Task, options: &Options) -> Result<Outcome>
         },
         identity: &identity_hash,
         plugin_hash: Some(model.resolved.plugin.sha256()),
+        template_hash: task.card.other.get("template_hash").and_then(Value::as_str),
         seed: options.seed,
     };
     let hearing = hearing(&run, model, task, &preparing, &selection, &known, options)?;

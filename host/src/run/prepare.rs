@@ -23,6 +23,8 @@ pub struct Preparing<'a> {
     /// The hash of everything that is the same for all samples: settings, plugins, weights, task version.
     pub identity: &'a str,
     pub plugin_hash: Option<&'a str>,
+    /// Which words the task puts around its samples, when it says so.
+    pub template_hash: Option<&'a str>,
     pub seed: u64,
 }
 
@@ -33,6 +35,7 @@ impl Preparing<'_> {
         let record = &mut prepared.record;
         record.doc_id = index as u64;
         record.plugin_hash = self.plugin_hash.map(str::to_owned);
+        record.template_hash = self.template_hash.map(str::to_owned);
         // A sample that can't be read has no content to be known by; its place stands in.
         record.key = hash_json(&json!([self.identity, "unreadable", index]));
         record.sample_id = format!("#{index}");

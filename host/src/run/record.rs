@@ -66,6 +66,9 @@ pub struct Record {
     pub target_hash: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin_hash: Option<String>,
+    /// The words around the sample, by the hash that the task gives of their template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_hash: Option<String>,
     pub input: Input,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub audio: Vec<Heard>,

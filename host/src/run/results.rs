@@ -115,6 +115,7 @@ pub fn results(summary: &Summary, tally: &Tally, setting: &Setting) -> Value {
         "configs": { task: {
             "task": task, "num_fewshot": summary.shots, "metadata": { "version": summary.version },
             "split": setting.card.split, "settings": setting.identity["task"]["settings"],
+            "card": setting.card.other,
         } },
         "versions": { task: summary.version },
         "n-shot": { task: summary.shots },
