@@ -4,7 +4,10 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use plugin_api::client::{FilesClient, Pages, TaskClient};
-use plugin_api::{Code, Kind, Message, Metric, Part, Reply, Result, Role, Row, Silent, Status, make};
+use plugin_api::{
+    Code, FileAnswers, Kind, Message, Metric, Part, Reply, Result, Role, Row, Settings, Silent, Status, make,
+    make_files,
+};
 use serde_json::{Value, json};
 use slurp as _; // its registration comes along only when the crate is named
 use std::io::Write;

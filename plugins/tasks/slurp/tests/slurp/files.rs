@@ -3,7 +3,7 @@
 use super::ROW;
 use plugin_api::client::FilesClient;
 use plugin_api::{Code, FileAnswers, Result, Settings, make_files};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::fs;
 use std::sync::Arc;
 use tempfile::TempDir;
