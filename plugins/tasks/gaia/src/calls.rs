@@ -118,6 +118,14 @@ impl ToolCall {
     pub fn to_text(&self) -> String {
         format!("{OPEN}{}{CLOSE}", self.to_json())
     }
+
+    /// An item of a list of calls as text: one that is no call stays what it is.
+    pub(crate) fn text_of(item: &Value) -> String {
+        match ToolCall::of(item) {
+            Some(call) => call.to_text(),
+            None => format!("{OPEN}{}{CLOSE}", item.get("function").unwrap_or(item)),
+        }
+    }
 }
 
 /// How calls agree with those that were expected.

@@ -1,7 +1,8 @@
 //! A conversation with tool calls, in either of the two styles that people keep them in: calls as text within
 //! `<tool_call>`, or in `tool_calls` as chat interfaces have them.
 
-use crate::calls::Calls;
+use crate::calls::{Calls, ToolCall};
+use crate::official::FINAL_ANSWER;
 use data::Row;
 use plugin_api::{Message, Part, Result, Role};
 use serde_json::{Value, json};
@@ -79,7 +80,7 @@ impl Said {
         if !self.text.is_empty() || self.list.is_empty() {
             lines.push(self.text.clone());
         }
-        lines.extend(self.beside.calls.iter().map(|call| call.to_text()));
+        lines.extend(self.list.iter().map(ToolCall::text_of));
         lines.join("\n")
     }
 
@@ -87,6 +88,12 @@ impl Said {
     pub fn to_json(&self) -> Value {
         json!({ "role": self.role, "content": self.as_text() })
     }
+}
+
+/// Whether a conversation gives its answers in the form that the benchmark asks for.
+pub(crate) fn marks_answers(said: &[Said]) -> bool {
+    said.iter()
+        .any(|one| one.role == Role::Assistant && one.text.contains(FINAL_ANSWER))
 }
 
 /// How a conversation is given to a model.
@@ -155,6 +162,10 @@ mod tests {
         );
         assert_eq!((said[1].calls().names(), said[4].calls().names().len()), (vec!["a"], 0));
         assert_eq!(said[4].to_json(), json!({"role": "assistant", "content": "Done."}));
+        let odd = json!([{"function": {"name": "a", "arguments": "nope"}}, 3]);
+        let said = read(json!([{"role": "assistant", "tool_calls": odd}])).unwrap();
+        let kept = "<tool_call>{\"name\":\"a\",\"arguments\":\"nope\"}</tool_call>\n<tool_call>3</tool_call>";
+        assert_eq!((said[0].as_text().as_str(), said[0].calls().broken), (kept, 2));
         let text = r#"<tool_call>{"name": "b", "arguments": {}}</tool_call>"#;
         let said = read(json!([{"role": "assistant", "content": text}])).unwrap();
         assert_eq!((said[0].calls().names(), said[0].as_text().as_str()), (vec!["b"], text));

@@ -1,7 +1,7 @@
 //! The leaderboard's submission file: those of others are scored, and runs are written as such; and traces, rewritten from
 //! the styles that people keep them in to the one that models are trained on.
 
-use crate::conversation::messages;
+use crate::conversation::{marks_answers, messages};
 use crate::{catalogue, official, question};
 use data::{Row, Rows};
 use plugin_api::{
@@ -207,8 +207,12 @@ fn converted(row: &Row, template: &Template) -> Result<Value> {
         if let Some(odd) = tools.iter().position(|tool| catalogue::name(tool).is_none()) {
             return Err(row.wrong(&format!("tools.{odd}"), "has no name"));
         }
-        let text = template.render(json!({ "tools": tools }))?;
-        lines.insert(0, json!({ "role": "system", "content": text.trim() }));
+        let marks = marks_answers(&said);
+        // Where there is nothing to say of tools and answers, nothing is said.
+        if marks || !tools.is_empty() {
+            let text = template.render(json!({ "tools": tools, "final": marks }))?;
+            lines.insert(0, json!({ "role": "system", "content": text.trim() }));
+        }
     }
     Ok(json!({ "id": row.word("id")?, "messages": lines }))
 }

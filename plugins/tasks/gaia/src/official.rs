@@ -38,10 +38,13 @@ pub fn is_right(answer: &str, truth: &str) -> bool {
 ///
 /// Letter by letter, as the prompt asks for it: a harness that reads it kindly gives other figures than the leaderboard.
 pub fn final_answer(reply: &str) -> Option<&str> {
-    let (_, rest) = reply.rsplit_once("FINAL ANSWER:")?;
+    let (_, rest) = reply.rsplit_once(FINAL_ANSWER)?;
     let answer = rest.split('\n').next().unwrap_or_default().trim();
     (!answer.is_empty()).then_some(answer)
 }
+
+/// What stands before an answer.
+pub const FINAL_ANSWER: &str = "FINAL ANSWER:";
 
 const SEPARATORS: [char; 2] = [',', ';'];
 

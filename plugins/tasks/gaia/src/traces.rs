@@ -2,7 +2,7 @@
 
 use crate::calls::{Agreement, Calls, ToolCall, agreement, same_written};
 use crate::catalogue;
-use crate::conversation::{Said, Style, as_messages, messages};
+use crate::conversation::{Said, Style, as_messages, marks_answers, messages};
 use crate::official;
 use data::{Place, Row, Rows};
 use plugin_api::{
@@ -131,6 +131,7 @@ impl Traces {
             "turn": number,
             "messages": messages[..gold.0],
             "gold": messages[gold.0..end],
+            "final": marks_answers(&said),
             "tools": row.at("tools").filter(|tools| tools.as_array().is_some_and(|tools| !tools.is_empty())),
         });
         Ok(sample)
@@ -143,7 +144,7 @@ impl Traces {
         let tools = self.tools_of(sample);
         let mut messages = as_messages(&said, self.style);
         if said.iter().all(|one| one.role != Role::System) && self.style == Style::Words {
-            let text = template.render(json!({ "tools": tools }))?;
+            let text = template.render(json!({ "tools": tools, "final": sample.doc["final"] }))?;
             messages.insert(0, Message::system(text.trim()));
         }
         Ok((
