@@ -118,8 +118,14 @@ impl Catalog<'_> {
                 .into_iter()
                 .map(|(folder, identity)| (folder.display().to_string().into(), identity))
                 .unzip();
-            // One place stands as it is, several as a list.
-            let one = |mut list: Vec<Value>| if list.len() == 1 { list.remove(0) } else { list.into() };
+            // One place stands as it is, several as a list, or by their names where they have some.
+            let names = settings.0.get(&option).and_then(Value::as_object);
+            let names: Option<Vec<String>> = names.map(|named| named.keys().cloned().collect());
+            let one = |mut list: Vec<Value>| match &names {
+                Some(names) => Value::Object(names.iter().cloned().zip(list).collect()),
+                None if list.len() == 1 => list.remove(0),
+                None => list.into(),
+            };
             settings.0.insert(option.clone(), one(folders));
             identities.insert(option, one(found));
         }

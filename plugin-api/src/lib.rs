@@ -68,7 +68,7 @@ pub use prompt::{LoraUse, Message, Part, Prompt, Role, Sampling, Want};
 pub use register::{make, AdapterNote, FilesNote, NoteRecord, NOTE_SECTION};
 pub use reply::{Alternative, Finish, Memory, OptionScore, Reply, Timing, Usage};
 pub use sample::{ClipSource, Metric, Row, Sample, Score, Status};
-pub use settings::{OptionSpec, OptionType, Settings};
+pub use settings::{named_folders, OptionSpec, OptionType, Settings};
 pub use task::Task;
 pub use verdict::{Case, Cost, Ruling, Verdict};
 

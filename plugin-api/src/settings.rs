@@ -25,6 +25,9 @@ pub enum OptionType {
     /// A data set: a file or folder, or a data set's hub id that the host turns into a folder. Where a user names several,
     /// separated by commas, the setting is a list.
     Data,
+    /// Folders by names: `PATH`, `NAME=PATH,…`, or a table. Each may be a model's hub id. A plugin reads them with
+    /// [`Settings::folders`]. Since 1.2.
+    Folders,
     /// A type that this version doesn't know; its values are not checked.
     #[serde(other)]
     Unknown,
@@ -41,6 +44,7 @@ impl OptionType {
             OptionType::Path => "path",
             OptionType::Weights => "weights",
             OptionType::Data => "data",
+            OptionType::Folders => "folders",
             OptionType::Unknown => "unknown",
         }
     }
@@ -120,9 +124,126 @@ impl Settings {
         self.need(name)
     }
 
+    /// The setting as folders with their names, in the order given; none when it was not given. Since 1.2.
+    ///
+    /// ```
+    /// use plugin_api::Settings;
+    ///
+    /// let settings: Settings = serde_json::from_str(r#"{"lora": "brief=/loras/a,/loras/polite"}"#).unwrap();
+    /// let folders = settings.folders("lora").unwrap();
+    /// assert_eq!(folders[0], ("brief".to_owned(), "/loras/a".into()));
+    /// assert_eq!(folders[1], ("polite".to_owned(), "/loras/polite".into()));
+    /// ```
+    pub fn folders(&self, name: &str) -> Result<Vec<(String, PathBuf)>> {
+        let named = match self.0.get(name) {
+            None | Some(Value::Null) => return Ok(Vec::new()),
+            Some(value) => named_folders(value),
+        };
+        let folders =
+            named.map_err(|why| Error::new(Code::SETTINGS, format!("setting `{name}` can't be used")).cause(why))?;
+        Ok(folders
+            .into_iter()
+            .map(|(name, folder)| (name, folder.into()))
+            .collect())
+    }
+
     /// All settings as an author's own struct.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_value(Value::Object(self.0.clone()))
             .map_err(|why| Error::new(Code::SETTINGS, format!("settings can't be used: {why}")))
+    }
+}
+
+/// What a value of the type [`OptionType::Folders`] names: the folders or hub ids as they are given, with their names. For
+/// hosts; plugins use [`Settings::folders`].
+///
+/// One without a name is called by the last part of its own. A folder whose path holds a comma needs a table. Since 1.2.
+pub fn named_folders(value: &Value) -> std::result::Result<Vec<(String, String)>, String> {
+    let mut named: Vec<(String, String)> = Vec::new();
+    let mut add = |name: &str, folder: &str| {
+        let (name, folder) = (name.trim(), folder.trim());
+        if name.is_empty() || folder.is_empty() {
+            return Err(format!("`{name}={folder}` lacks a name or a folder"));
+        }
+        if name == "none" || named.iter().any(|(known, _)| known == name) {
+            return Err(format!("the name `{name}` is taken"));
+        }
+        named.push((name.to_owned(), folder.to_owned()));
+        Ok(())
+    };
+    match value {
+        Value::String(text) => {
+            for piece in text.split(',').filter(|piece| !piece.trim().is_empty()) {
+                match piece.split_once('=').filter(|(name, _)| !name.contains('/')) {
+                    Some((name, folder)) => add(name, folder)?,
+                    None => add(own_name(piece), piece)?,
+                }
+            }
+        }
+        Value::Object(table) => {
+            for (name, folder) in table {
+                let folder = folder
+                    .as_str()
+                    .ok_or_else(|| format!("`{name}` is {folder}, expected a folder"))?;
+                add(name, folder)?;
+            }
+        }
+        other => return Err(format!("expected `PATH`, `NAME=PATH,…` or a table, got {other}")),
+    }
+    Ok(named)
+}
+
+/// The last part of a path, or of a hub id without its revision.
+fn own_name(text: &str) -> &str {
+    let text = text.trim().trim_end_matches('/');
+    let last = text.rsplit('/').next().unwrap_or(text);
+    match text.starts_with(['.', '/', '~']) {
+        true => last,
+        false => last.split('@').next().unwrap_or(last),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(value: Value, expected: &[(&str, &str)]) {
+        let named = named_folders(&value).unwrap();
+        let named: Vec<_> = named
+            .iter()
+            .map(|(name, folder)| (name.as_str(), folder.as_str()))
+            .collect();
+        assert_eq!(named, expected, "{value}");
+    }
+
+    #[track_caller]
+    fn check_refused(value: Value, says: &str) {
+        let why = named_folders(&value).unwrap_err();
+        assert!(why.contains(says), "{why}");
+    }
+
+    #[test]
+    fn folders_have_names() {
+        check(json!("/a/b/"), &[("b", "/a/b/")]);
+        check(json!("x=/a/b"), &[("x", "/a/b")]);
+        check(json!("x=a, y = /b/c ,./d"), &[("x", "a"), ("y", "/b/c"), ("d", "./d")]);
+        check(json!("org/name@main"), &[("name", "org/name@main")]);
+        check(json!("/a/step=100"), &[("step=100", "/a/step=100")]);
+        check(json!("x=/a/step=100"), &[("x", "/a/step=100")]);
+        check(json!({ "x": "/a,b", "y": "c" }), &[("x", "/a,b"), ("y", "c")]);
+        check(json!(""), &[]);
+    }
+
+    #[test]
+    fn names_are_given_once_and_none_is_none() {
+        check_refused(json!("x=a,x=b"), "`x` is taken");
+        check_refused(json!("a/b,c/b"), "`b` is taken");
+        check_refused(json!("none=a"), "`none` is taken");
+        check_refused(json!("=a"), "lacks a name");
+        check_refused(json!("x="), "lacks a name or a folder");
+        check_refused(json!({ "x": 7 }), "`x` is 7");
+        check_refused(json!(["a"]), "expected `PATH`");
     }
 }

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     after_help = "Each DIR is a checkpoint folder with a `golden` folder in it: `cases.json` and `golden.safetensors`;
-or a single file of weights with that folder beside it.
+or a single file of weights with that folder beside it. Where a folder `lora` with these lies beside `golden`, the LoRA
+in there is read and compared as well.
 Parity computes in fp32 whatever the checkpoint's type. Exit 0 only if every comparison is within its tolerance, else 1.
 
 Example:
@@ -27,6 +28,15 @@ pub struct ParityArgs {
     /// Checkpoint folders
     #[arg(value_name = "DIR", required = true)]
     folders: Vec<PathBuf>,
+}
+
+/// What a folder's own LoRA is called here.
+const RECORDED: &str = "recorded";
+
+/// A folder `lora` beside `golden`, if something was recorded with it.
+fn recorded_lora(golden: &Path) -> Option<PathBuf> {
+    let lora = golden.with_file_name("lora");
+    lora.join("golden.safetensors").is_file().then_some(lora)
 }
 
 pub fn parity(args: ParityArgs, common: &Common) -> Result<Exit> {
@@ -70,15 +80,20 @@ pub fn parity(args: ParityArgs, common: &Common) -> Result<Exit> {
                 given.insert("dtype".to_owned(), set("fp32".into()));
             }
             let (client, _made) = catalog.resolve(Kind::Model, &args.model, &given)?.model()?;
-            let answer = client
-                .trace(&json!({ "golden": golden }))
-                .map_err(|error| match error.code {
+            let trace = |request: Value| {
+                let answer = client.trace(&request).map_err(|error| match error.code {
                     Code::UNSUPPORTED => {
                         Failure::refused(format!("model `{}` can't replay recorded cases", args.model)).cause(error)
                     }
                     _ => Failure::from(error),
                 })?;
-            let findings = answer["cases"].as_array().cloned().unwrap_or_default();
+                Ok::<_, Failure>(answer["cases"].as_array().cloned().unwrap_or_default())
+            };
+            let mut findings = trace(json!({ "golden": golden }))?;
+            if let Some(lora) = recorded_lora(&golden) {
+                client.add_lora(RECORDED, &lora)?;
+                findings.extend(trace(json!({ "golden": lora, "lora": RECORDED }))?);
+            }
             if findings.is_empty() {
                 return Err(Failure::missing(format!(
                     "`{}` holds no case that this model compares",

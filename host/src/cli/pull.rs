@@ -51,7 +51,7 @@ pub fn pull(args: PullArgs, common: &Common) -> Result<Exit> {
             for name in names(catalog.registry, kind, given)? {
                 let resolved = catalog.resolve(kind, &name, &flags.of(&name))?;
                 for option in &resolved.note.options {
-                    let (OptionType::Weights | OptionType::Data) = option.kind else {
+                    let (OptionType::Weights | OptionType::Data | OptionType::Folders) = option.kind else {
                         continue;
                     };
                     match resolved.settings.0.get(&option.name) {
@@ -62,6 +62,12 @@ pub fn pull(args: PullArgs, common: &Common) -> Result<Exit> {
                             let folders = folders.iter().filter_map(Value::as_str).enumerate();
                             got.extend(
                                 folders.map(|(at, folder)| (format!("{name}.{}.{at}", option.name), folder.to_owned())),
+                            );
+                        }
+                        Some(Value::Object(folders)) => {
+                            let folders = folders.iter().filter_map(|(of, folder)| Some((of, folder.as_str()?)));
+                            got.extend(
+                                folders.map(|(of, folder)| (format!("{name}.{}.{of}", option.name), folder.to_owned())),
                             );
                         }
                         _ => {}

@@ -2,7 +2,7 @@
 
 use super::{Given, nearest_hint};
 use crate::failure::{Failure, Result};
-use plugin_api::{AdapterNote, OptionSpec, OptionType, Settings};
+use plugin_api::{AdapterNote, OptionSpec, OptionType, Settings, named_folders};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -85,6 +85,14 @@ impl Checked {
                     Err(several) => several.into(),
                 }
             }
+            (Value::Object(folders), OptionType::Folders) => {
+                let name_of = |text: &Value| source(text.as_str().unwrap_or_default(), base, OptionType::Weights);
+                let sources: Vec<Source> = folders.values().map(name_of).collect();
+                let shown = sources.iter().map(|source| source.to_string().into());
+                let named = folders.keys().cloned().zip(shown).collect();
+                self.sources.insert(option.name.clone(), (option.kind, sources));
+                Value::Object(named)
+            }
             _ => value,
         };
         self.settings.0.insert(option.name.clone(), value);
@@ -152,6 +160,10 @@ fn typed(option: &OptionSpec, value: &Value) -> std::result::Result<Value, Strin
             "false" | "no" | "off" | "0" => false.into(),
             _ => return Err(expected()),
         },
+        (OptionType::Folders, value) => {
+            let named = named_folders(value)?.into_iter();
+            Value::Object(named.map(|(name, folder)| (name, folder.into())).collect())
+        }
         (OptionType::Text | OptionType::Path | OptionType::Weights | OptionType::Data, Value::String(_)) => {
             value.clone()
         }
@@ -175,6 +187,7 @@ fn article(kind: OptionType) -> &'static str {
         OptionType::Flag => "true or false",
         OptionType::Path => "a path",
         OptionType::Weights | OptionType::Data => "a path or a hub id",
+        OptionType::Folders => "paths or hub ids by name",
         OptionType::Text | OptionType::Unknown => "text",
     }
 }
@@ -208,6 +221,7 @@ mod tests {
             {"name": "warm", "type": "flag", "help": "warm up"},
             {"name": "share", "type": "number", "help": "a share"},
             {"name": "weights", "type": "weights", "required": true, "help": "a checkpoint"},
+            {"name": "lora", "type": "folders", "help": "LoRAs by name"},
             {"name": "data", "type": "data", "help": "a data set"},
         ]}))
         .unwrap()
@@ -249,6 +263,12 @@ mod tests {
         check_value("dtype", "fp32", json!("fp32"));
         check_value("weights", "/models/x", json!("/models/x"));
         check_value("weights", "./x", json!("/base/x"));
+        check_value("lora", "./x", json!({"x": "/base/x"}));
+        check_value(
+            "lora",
+            "a=./x, b=/y,org/z",
+            json!({"a": "/base/x", "b": "/y", "z": "org/z"}),
+        );
     }
 
     #[test]
@@ -270,6 +290,14 @@ mod tests {
         check_value("data", "org/a,", json!("org/a"));
         check_value("data", ",", json!("/base/,"));
         check_value("weights", "./a,b", json!("/base/a,b"));
+    }
+
+    #[test]
+    fn named_folders_are_sources_each() {
+        let table = json!({"a": "./x", "b": "org/name@main"});
+        let checked = check(&given("lora", table), &note()).unwrap();
+        let sources = [Source::Local("/base/x".into()), Source::Hub("org/name@main".to_owned())];
+        assert_eq!(checked.sources["lora"], (OptionType::Folders, sources.to_vec()));
     }
 
     #[test]
@@ -298,5 +326,7 @@ mod tests {
         check_refused("warm", json!("perhaps"), &["true or false"]);
         check_refused("weights", json!(7), &["a path or a hub id"]);
         check_refused("share", json!("NaN"), &["a number"]);
+        check_refused("lora", json!("a=/x,a=/y"), &["the name `a` is taken"]);
+        check_refused("lora", json!(7), &["NAME=PATH"]);
     }
 }

@@ -1,6 +1,6 @@
 //! What a language model is to the generator, and how a prompt goes into it.
 
-use crate::Step;
+use crate::{LoraSet, Step};
 use audio::LogMel;
 use candle_core::{Device, Tensor};
 use plugin_api::{Clip, Code, Error, Part, Prompt, Result};
@@ -92,6 +92,8 @@ pub struct Input {
     pub clip_seconds: f64,
     /// What the reply says of the prompt.
     pub flags: Vec<String>,
+    /// The LoRAs that it goes through; the generator knows.
+    pub loras: LoraSet,
 }
 
 impl Input {

@@ -37,6 +37,18 @@ pub enum Error {
         got: String,
         expected: String,
     },
+    #[error("tensor `{tensor}` of the LoRA in `{file}` {why}")]
+    LoraTensor { file: PathBuf, tensor: String, why: String },
+    #[error("the LoRA in `{file}` changes nothing: in every layer one factor is all zeros")]
+    LoraIdle { file: PathBuf },
+    #[error("`{path}` sets `{setting}` to {got}, which is not known here")]
+    LoraSetting {
+        path: PathBuf,
+        setting: String,
+        got: String,
+    },
+    #[error("a LoRA can't be called `{name}`: names are not empty, and no two are the same")]
+    LoraName { name: String },
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
@@ -64,6 +76,16 @@ impl Error {
                 (Code::UNSUPPORTED, "choose the model plugin that reads this checkpoint")
             }
             Error::Config { .. } => (Code::DATA, "take config.json from the original checkpoint"),
+            Error::LoraTensor { .. } => (
+                Code::DATA,
+                "is it a LoRA for another model? `base_model_name_or_path` in its adapter_config.json names its own",
+            ),
+            Error::LoraIdle { .. } => (Code::DATA, "give the folder that its training wrote at its end"),
+            Error::LoraSetting { .. } => (
+                Code::UNSUPPORTED,
+                "train without it, or merge the LoRA into its base with PEFT and give the merged checkpoint as `weights`",
+            ),
+            Error::LoraName { .. } => (Code::SETTINGS, "name each as `NAME=FOLDER`"),
             Error::Tensor(_) => (Code::OTHER, ""),
         };
         let told = plugin_api::Error::from(self).code(code);

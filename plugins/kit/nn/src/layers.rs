@@ -3,14 +3,16 @@
 //! Fused kernels of candle drop gradients without a word. So each layer here takes them only where nothing is to be
 //! learnt: a tensor that tracks its operations, or a weight that does, goes the longer, differentiable way.
 
-use crate::{Linear, Matrix, Result, Weights};
-use candle_core::{D, DType, Tensor};
+use crate::{Linear, Loras, Matrix, Result, Weights};
+use candle_core::{D, DType, Device, Tensor};
 
 /// A table of token vectors.
 pub struct Embedding {
     table: Matrix, // (vocabulary, hidden)
     dtype: DType,
     name: String,
+    loras: Loras,
+    device: Device,
 }
 
 impl Embedding {
@@ -19,6 +21,8 @@ impl Embedding {
             table: weights.table("weight", rows, hidden)?,
             dtype: weights.dtype(),
             name: weights.path(""),
+            loras: weights.loras().clone(),
+            device: weights.device().clone(),
         })
     }
 
@@ -29,7 +33,8 @@ impl Embedding {
 
     /// The output layer of a model whose head is tied to this table.
     pub fn tied_head(&self) -> Linear {
-        Linear::over(self.table.clone(), self.name.clone())
+        let site = self.loras.tied_head(&self.table, &self.device);
+        Linear::over(self.table.clone(), self.name.clone()).with_lora(site)
     }
 }
 

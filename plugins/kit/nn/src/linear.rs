@@ -1,7 +1,9 @@
 //! Matrix products with weights: the one entry point, whatever the weights are stored as.
 
+use crate::lora::Site;
 use crate::{Matrix, Result, Weights};
 use candle_core::Tensor;
+use std::sync::Arc;
 
 /// `x W^T + b` over the last dimension.
 ///
@@ -10,15 +12,19 @@ use candle_core::Tensor;
 pub struct Linear {
     weight: Matrix,
     bias: Option<Tensor>,
+    /// Where LoRAs join in.
+    lora: Option<Arc<Site>>,
     name: String,
 }
 
 impl Linear {
     /// Reads `weight` (out, in), and `bias` (out) if it has one.
     pub fn load(weights: &Weights, inputs: usize, outputs: usize, bias: bool) -> Result<Linear> {
+        let weight = weights.matrix("weight", outputs, inputs)?;
         Ok(Linear {
-            weight: weights.matrix("weight", outputs, inputs)?,
             bias: bias.then(|| weights.get("bias", &[outputs])).transpose()?,
+            lora: Some(weights.lora_site("", &weight)),
+            weight,
             name: weights.path(""),
         })
     }
@@ -28,15 +34,25 @@ impl Linear {
         Linear {
             weight,
             bias: None,
+            lora: None,
             name: name.into(),
         }
+    }
+
+    pub(crate) fn with_lora(mut self, site: Arc<Site>) -> Linear {
+        self.lora = Some(site);
+        self
     }
 
     /// (…, in) to (…, out).
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let y = self.weight.product(x)?;
-        match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
+        let y = match &self.bias {
+            Some(bias) => y.broadcast_add(bias)?,
+            None => y,
+        };
+        match &self.lora {
+            Some(site) => site.add_to(y, x),
             None => Ok(y),
         }
     }

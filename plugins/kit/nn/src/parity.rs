@@ -2,16 +2,17 @@
 //!
 //! A `golden` folder holds `golden.safetensors`, with tensors named `case.key`, and `cases.json`. Each case has the
 //! prompt's `input_ids`, its `attention_mask` (padding on any side), its `logits`, the `greedy` tokens that follow
-//! and the `greedy_logits` each of them was chosen by. A case that hears names its wav files under `audio`, and has the
-//! `input_features` of each and the `audio_embeddings` of all. A file `beams.json` beside them holds searches.
+//! and the `greedy_logits` each of them was chosen by; recordings of LoRAs may leave the greedy part out. A case that
+//! hears names its wav files under `audio`, and has the `input_features` of each and the `audio_embeddings` of all. A
+//! file `beams.json` beside them holds searches.
 
 mod beams;
 mod talks;
 
 use crate::generate::{Generator, Pick, Sampler, greedy_knobs};
-use crate::{Decoder, Error, Heard, Input, KvCache, Past, Result, Segment, Step};
+use crate::{Decoder, Error, Heard, Input, KvCache, LoraPlan, LoraSet, Past, Result, Segment, Step};
 use candle_core::{DType, Device, Tensor};
-use plugin_api::{Clip, Prompt};
+use plugin_api::{Clip, LoraUse, Prompt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -56,21 +57,31 @@ struct Case {
     #[serde(default)]
     smallest_margin: f64,
     repetition_penalty: Option<f32>,
+    /// Texts that stand as they are, one a row.
+    #[serde(default)]
+    texts: Vec<String>,
 }
 
-/// What [`plugin_api::Model::trace`] answers to `{"golden": FOLDER}`.
+/// What [`plugin_api::Model::trace`] answers to `{"golden": FOLDER}`, or to `{"golden": FOLDER, "lora": NAME}` for what
+/// was recorded with a LoRA.
 pub fn trace<D: Decoder>(generator: &Generator<D>, request: &Value) -> plugin_api::Result<Value> {
     let Some(folder) = request["golden"].as_str() else {
         return Err(plugin_api::Error::unsupported(
             "the only trace known here is `{\"golden\": FOLDER}`",
         ));
     };
-    let findings = replay(generator, Path::new(folder)).map_err(Error::told)?;
+    let used = match request["lora"].as_str() {
+        Some(name) => LoraUse::Only(vec![name.to_owned()]),
+        None => LoraUse::Off,
+    };
+    let loras = generator.loras().choose(&used)?;
+    let findings = replay(generator, Path::new(folder), &loras).map_err(Error::told)?;
     Ok(serde_json::json!({ "ok": findings.iter().all(|finding| finding.ok), "cases": findings }))
 }
 
 /// Replays all cases of a `golden` folder.
-pub fn replay<D: Decoder>(generator: &Generator<D>, folder: &Path) -> Result<Vec<Finding>> {
+pub fn replay<D: Decoder>(generator: &Generator<D>, folder: &Path, loras: &LoraSet) -> Result<Vec<Finding>> {
+    let _entered = generator.loras().enter(LoraPlan::all(loras));
     let recorded: Recorded = crate::config::read_json(&folder.join("cases.json"))?;
     let path = folder.join("golden.safetensors");
     let bytes = std::fs::read(&path).map_err(|source| Error::Read {
@@ -89,8 +100,8 @@ pub fn replay<D: Decoder>(generator: &Generator<D>, folder: &Path) -> Result<Vec
             case: &case.name,
             path: &path,
         };
-        // No decoder here sees, so there is nothing to compare.
-        if golden.get("pixel_values").is_some() {
+        // No decoder here sees; and what was recorded of training has no prompt.
+        if golden.get("pixel_values").is_some() || golden.get("input_ids").is_none() {
             continue;
         }
         let inputs = compare_prompts(generator, case, &golden, folder, &mut findings)?;
@@ -100,7 +111,7 @@ pub fn replay<D: Decoder>(generator: &Generator<D>, folder: &Path) -> Result<Vec
     }
     let searches = folder.join("beams.json");
     if searches.is_file() {
-        findings.extend(beams::replay(generator, &searches)?);
+        findings.extend(beams::replay(generator, &searches, loras)?);
     }
     Ok(findings)
 }
@@ -159,6 +170,14 @@ fn compare_prompts<D: Decoder>(
     findings: &mut Vec<Finding>,
 ) -> Result<Option<Vec<Input>>> {
     let recorded = golden.prompts()?;
+    if !case.texts.is_empty() {
+        let same = |(text, ids): (&String, &Vec<u32>)| {
+            let tokens = generator.tokens(&Prompt::plain(text.clone()));
+            tokens.is_ok_and(|tokens| tokens.ids == *ids)
+        };
+        let ok = recorded.len() == case.texts.len() && case.texts.iter().zip(&recorded).all(same);
+        findings.push(prompt_finding(case, ok));
+    }
     let as_text = || Some(recorded.iter().cloned().map(Input::text).collect());
     let (talks, texts) = match (&case.messages, &case.prompt, &case.prompts) {
         (Some(talk), Some(text), _) => (vec![talk.clone()], vec![text.clone()]),
@@ -190,19 +209,23 @@ fn compare_prompts<D: Decoder>(
             ok &= generator.tokens(prompt).is_ok_and(|tokens| tokens.text == *text);
         }
     }
-    findings.push(Finding {
-        case: case.name.clone(),
-        what: "prompt",
-        max_abs_diff: None,
-        tokens_equal: Some(ok),
-        ok,
-    });
+    findings.push(prompt_finding(case, ok));
     if !case.audio.is_empty() {
         compare_sound(generator.decoder(), case, golden, &prompts, findings)?;
         // A prompt that differs where the clips stand cannot be compared any further.
         return Ok(ok.then_some(inputs));
     }
     Ok(as_text())
+}
+
+fn prompt_finding(case: &Case, ok: bool) -> Finding {
+    Finding {
+        case: case.name.clone(),
+        what: "prompt",
+        max_abs_diff: None,
+        tokens_equal: Some(ok),
+        ok,
+    }
 }
 
 fn compare_sound<D: Decoder>(
@@ -273,8 +296,9 @@ fn compare_logits<D: Decoder>(
         });
     };
 
-    let greedy = rows(golden.need("greedy")?)?;
-    if greedy.len() != prompts.len() || prompts.iter().any(|prompt| prompt.tokens.is_empty()) {
+    let greedy = golden.get("greedy").map(rows).transpose()?;
+    let rows_differ = greedy.as_ref().is_some_and(|greedy| greedy.len() != prompts.len());
+    if rows_differ || prompts.iter().any(|prompt| prompt.tokens.is_empty()) {
         return Err(golden.malformed("a prompt is empty, or has no row in `greedy`"));
     }
 
@@ -292,6 +316,9 @@ fn compare_logits<D: Decoder>(
     }
     found("logits", diff, None);
 
+    let Some(greedy) = greedy else {
+        return Ok(());
+    };
     // Token by token. The recorded token goes in whatever was found likeliest, so one flip is counted once.
     let expected = golden.need("greedy_logits")?;
     let mut last: Vec<Tensor> = logits.iter().map(last_row).collect::<Result<_>>()?;

@@ -4,8 +4,9 @@
 //! asks for it, so loading needs little more memory than the weights themselves.
 
 use crate::from_gguf;
+use crate::lora::Site;
 use crate::pickle::{Pickle, Tensors};
-use crate::{Error, Matrix, Result};
+use crate::{Error, Loras, Matrix, Result};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::safetensors::{Load, MmapedSafetensors};
 use candle_core::{DType, Device, Tensor};
@@ -33,6 +34,7 @@ pub struct Weights {
     dtype: DType,
     quant: Option<GgmlDType>,
     device: Device,
+    loras: Loras,
 }
 
 struct Store {
@@ -109,6 +111,7 @@ impl Weights {
             dtype,
             quant: None,
             device: device.clone(),
+            loras: Loras::default(),
         })
     }
 
@@ -262,6 +265,23 @@ impl Weights {
 
     pub fn has(&self, name: &str) -> bool {
         self.store.places.contains_key(&self.path(name))
+    }
+
+    /// The full names of all tensors, whatever this point.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.store.places.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// The LoRAs of the layers that are loaded from here.
+    pub fn loras(&self) -> &Loras {
+        &self.loras
+    }
+
+    /// The layer at this point, or below it, as LoRAs know it.
+    pub(crate) fn lora_site(&self, name: &str, base: &Matrix) -> Arc<Site> {
+        self.loras.site(&self.path(name), base, &self.device)
     }
 
     /// The full name of a tensor below this point.

@@ -12,12 +12,14 @@ use plugin_api::{
     export_plugin, register_model,
 };
 use serde_json::Value;
+use std::path::Path;
 use text::Chat;
 
 register_model!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's architecture", Qwen3::load, {
     weights: weights required, "folder, GGUF file or hub id of a checkpoint: Qwen3, Qwen2, Qwen2.5 or Llama's architecture";
     dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
+    lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
     max_batch: integer = 8, "answers worked on at a time";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
     prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
@@ -79,14 +81,19 @@ impl Qwen3 {
             device: Some("cpu".to_owned()),
             ..ModelCard::text("qwen3").with_choices()
         };
-        let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes());
+        let loras = weights.loras();
+        loras.read_all(settings)?;
+        let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes()).with_loras(loras);
         Ok(Qwen3 { generator, card })
     }
 }
 
 impl Model for Qwen3 {
     fn card(&self) -> ModelCard {
-        self.card.clone()
+        ModelCard {
+            loras: self.generator.loras().names(),
+            ..self.card.clone()
+        }
     }
 
     fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
@@ -103,6 +110,10 @@ impl Model for Qwen3 {
 
     fn lesson_tokens(&mut self, lesson: &Lesson) -> Result<LessonTokens> {
         self.generator.lesson_tokens(lesson)
+    }
+
+    fn add_lora(&mut self, name: &str, folder: &Path) -> Result<()> {
+        self.generator.add_lora(name, folder)
     }
 
     fn memory(&self) -> Memory {

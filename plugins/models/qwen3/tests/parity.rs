@@ -22,9 +22,16 @@ fn check_weights(folder: &Path, golden: &Path) {
     settings.0.insert("weights".into(), json!(folder));
     settings.0.insert("dtype".into(), json!("fp32"));
     let model = ModelClient(make(Kind::Model, "qwen3", &settings).unwrap().into());
-    let report = model.trace(&json!({ "golden": golden })).unwrap();
-    let cases = report["cases"].as_array().unwrap();
+    let trace = |request| model.trace(&request).unwrap()["cases"].as_array().unwrap().clone();
+    let mut cases = trace(json!({ "golden": golden }));
     assert!(!cases.is_empty());
+    let lora = folder.join("lora");
+    if lora.is_dir() {
+        model.add_lora("recorded", &lora).unwrap();
+        let more = trace(json!({ "golden": lora, "lora": "recorded" }));
+        assert!(more.iter().any(|case| case["what"] == "logits"));
+        cases.extend(more);
+    }
     for case in cases {
         assert_eq!(case["ok"], true, "{}: {case}", folder.display());
         assert!(

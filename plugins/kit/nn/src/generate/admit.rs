@@ -21,13 +21,6 @@ pub(super) enum Work {
 
 impl<D: Decoder> Generator<D> {
     pub(super) fn prepare<'c>(&self, job: u64, prompt: &Prompt, call: Call<'c>) -> Result<(Ticket<'c>, Work)> {
-        if let plugin_api::LoraUse::Only(names) = &prompt.lora
-            && let Some(name) = names.first()
-        {
-            return Err(Error::unsupported(format!(
-                "no LoRA `{name}` is loaded: this model holds none"
-            )));
-        }
         self.decoder.check(prompt)?;
         match &prompt.want {
             Want::Text { sampling } => self.prepare_text(job, prompt, sampling, call),
@@ -70,7 +63,7 @@ impl<D: Decoder> Generator<D> {
             _ => {}
         }
         let encoded = chat.encode(prompt)?;
-        let mut input = decoder.input(prompt, encoded.ids)?;
+        let mut input = self.input(prompt, encoded.ids)?;
         let wanted = sampling
             .max_tokens
             .or(defaults.max_new_tokens)
@@ -93,14 +86,14 @@ impl<D: Decoder> Generator<D> {
             };
             return Ok((
                 ticket,
-                Work::Search(Search::new(job, Lane::new(input, prompt.lora.clone()), reader, breadth)),
+                Work::Search(Search::new(job, Lane::new(input), reader, breadth)),
             ));
         }
         let row = Row {
             job,
             which: 0,
             sampler: Sampler::new(knobs, 0, &input.tokens),
-            lane: Lane::new(input, prompt.lora.clone()),
+            lane: Lane::new(input),
             reader,
             room,
             thinking_budget: sampling.thinking_budget.map(|budget| budget as usize),
@@ -151,7 +144,7 @@ impl<D: Decoder> Generator<D> {
             ));
         }
         let choices = self.chat.encode_choices(prompt, options)?;
-        let mut context = self.decoder.input(prompt, choices.context)?;
+        let mut context = self.input(prompt, choices.context)?;
         let longest = choices.options.iter().map(Vec::len).max().unwrap_or(0);
         let most = (self.decoder.context() + 1).saturating_sub(longest);
         let truncated = fit(&mut context, most, most + 1, prompt.truncate)?;
@@ -161,7 +154,7 @@ impl<D: Decoder> Generator<D> {
         }
         let choice = Choice {
             job,
-            context: Lane::new(context, prompt.lora.clone()),
+            context: Lane::new(context),
             options: choices.options,
             bytes: options.iter().map(String::len).collect(),
         };

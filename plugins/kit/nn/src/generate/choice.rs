@@ -2,7 +2,7 @@
 
 use super::lane::Lane;
 use super::sampler::argmax;
-use crate::{Past, Segment};
+use crate::{LoraSet, Past, Segment};
 use plugin_api::{OptionScore, Reply};
 
 /// One context and the options that could follow it.
@@ -22,6 +22,8 @@ pub(crate) struct Choice {
 pub(crate) struct Wanted {
     pub position: usize,
     pub tokens: Vec<u32>,
+    /// What the head goes through here.
+    pub loras: LoraSet,
 }
 
 /// The log-probability of a token, and whether no other was likelier.
@@ -70,6 +72,7 @@ impl Choice {
         let mut wanted = vec![Wanted {
             position: last,
             tokens: first_tokens,
+            loras: self.context.input.loras.clone(),
         }];
         let mut position = last + 1;
         for option in &self.options {
@@ -77,6 +80,7 @@ impl Choice {
                 wanted.push(Wanted {
                     position,
                     tokens: vec![token],
+                    loras: self.context.input.loras.clone(),
                 });
                 position += 1;
             }

@@ -115,7 +115,12 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         if jobs.is_empty() {
             return;
         }
-        let found = pass(&self.generator.decoder, &mut all, &mut plan.choices);
+        let found = pass(
+            &self.generator.decoder,
+            &self.generator.loras,
+            &mut all,
+            &mut plan.choices,
+        );
         let kept = all.iter_mut().try_for_each(|(lane, _)| self.prefixes.keep(lane));
         match (found, kept) {
             (Ok(found), Ok(())) => self.take(found, plan.choices),

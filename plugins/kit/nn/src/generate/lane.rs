@@ -2,7 +2,6 @@
 
 use super::pass::Feed;
 use crate::{Input, KvCache};
-use plugin_api::LoraUse;
 use std::sync::Arc;
 
 /// A prompt, what has been said to it, and how much of both the cache has.
@@ -14,7 +13,6 @@ pub(crate) struct Lane {
     pub input: Arc<Input>,
     pub spoken: Vec<u32>,
     pub cache: KvCache,
-    pub lora: LoraUse,
     /// How many tokens others share, whose cache is to be kept when it has come so far.
     pub keep_at: Option<usize>,
     /// It is not read yet, since another lane is reading what it can begin with.
@@ -22,10 +20,9 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub fn new(input: Input, lora: LoraUse) -> Lane {
+    pub fn new(input: Input) -> Lane {
         Lane {
             input: Arc::new(input),
-            lora,
             ..Lane::default()
         }
     }
@@ -54,7 +51,6 @@ impl Lane {
             input: self.input.clone(),
             spoken: self.spoken.clone(),
             cache: self.cache.fork()?,
-            lora: self.lora.clone(),
             keep_at: None,
             waits: false,
         })
@@ -76,7 +72,8 @@ impl Lane {
         if start < prompt {
             feed.input(&self.input, start, end.min(prompt) - start)?;
         }
-        feed.ids(&self.spoken[start.max(prompt) - prompt..end.max(prompt) - prompt]);
+        let spoken = &self.spoken[start.max(prompt) - prompt..end.max(prompt) - prompt];
+        feed.ids(spoken, &self.input.loras);
         Ok(())
     }
 }

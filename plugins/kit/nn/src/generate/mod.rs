@@ -18,13 +18,14 @@ mod search;
 
 pub use defaults::{Defaults, EarlyStop};
 
-use crate::Decoder;
+use crate::{Decoder, Input, LoraPlan, Loras};
 use desk::Desk;
 pub(crate) use lane::Lane;
 pub(crate) use pass::pass;
 use plugin_api::{Call, Jobs, Lesson, LessonTokens, Memory, Prompt, PromptTokens, Pulled, Reply, Result, Settings};
 pub(crate) use sampler::{Pick, Sampler, greedy_knobs};
 pub(crate) use search::{Breadth, Search, State};
+use std::path::Path;
 use std::time::Duration;
 use text::Chat;
 
@@ -72,6 +73,9 @@ pub struct Generator<D> {
     chat: Chat,
     defaults: Defaults,
     limits: Limits,
+    loras: Loras,
+    lora_bytes: u64,
+    /// Those of the LoRAs included.
     weight_bytes: u64,
     peak_bytes: u64,
 }
@@ -89,9 +93,25 @@ impl<D: Decoder> Generator<D> {
             chat,
             defaults,
             limits,
+            loras: Loras::default(),
+            lora_bytes: 0,
             weight_bytes,
             peak_bytes: weight_bytes,
         }
+    }
+
+    /// The same, with the LoRAs of the decoder's layers: [`crate::Weights::loras`] of the weights that it was loaded from.
+    pub fn with_loras(mut self, loras: &Loras) -> Generator<D> {
+        self.loras = loras.clone();
+        self.weigh_loras();
+        self
+    }
+
+    /// Reads a LoRA that prompts may choose by this name.
+    pub fn add_lora(&mut self, name: &str, folder: &Path) -> Result<()> {
+        self.loras.read(name, folder, false).map_err(crate::Error::told)?;
+        self.weigh_loras();
+        Ok(())
     }
 
     /// Answers one prompt.
@@ -142,11 +162,20 @@ impl<D: Decoder> Generator<D> {
     pub fn tokens(&self, prompt: &Prompt) -> Result<PromptTokens> {
         self.decoder.check(prompt)?;
         let encoded = self.chat.encode(prompt)?;
-        let input = self.decoder.input(prompt, encoded.ids)?;
+        let input = self.input(prompt, encoded.ids)?;
         Ok(PromptTokens {
             text: encoded.text,
             ids: input.tokens,
         })
+    }
+
+    /// What goes into the model for a prompt with these tokens, and the LoRAs it goes through. Sound does so already
+    /// on its way to becoming vectors.
+    fn input(&self, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
+        let loras = self.loras.choose(&prompt.lora)?;
+        let _entered = self.loras.enter(LoraPlan::all(&loras));
+        let input = self.decoder.input(prompt, tokens)?;
+        Ok(Input { loras, ..input })
     }
 
     /// The tokens that a lesson becomes, and which of them are learnt.
@@ -157,6 +186,17 @@ impl<D: Decoder> Generator<D> {
     /// The memory held in weights and, at most so far, in caches.
     pub fn memory(&self) -> Memory {
         self.account(self.weight_bytes, self.peak_bytes)
+    }
+
+    fn weigh_loras(&mut self) {
+        let bytes = self.loras.bytes();
+        self.weight_bytes = self.weight_bytes - self.lora_bytes + bytes;
+        self.lora_bytes = bytes;
+        self.note_peak(self.weight_bytes);
+    }
+
+    pub fn loras(&self) -> &Loras {
+        &self.loras
     }
 
     pub fn decoder(&self) -> &D {

@@ -2,7 +2,7 @@
 
 use super::choice::{Choice, Likelihood, Wanted, likelihoods};
 use super::lane::Lane;
-use crate::{Decoder, Input, Past, Segment, Step};
+use crate::{Decoder, Input, LoraPlan, LoraSet, Loras, Past, Segment, Step};
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
@@ -22,6 +22,7 @@ pub(crate) struct Found {
 /// Nothing has changed if it fails: what is written into a cache counts only when all layers have it.
 pub(crate) fn pass<D: Decoder>(
     decoder: &D,
+    loras: &Loras,
     lanes: &mut [(&mut Lane, usize)],
     choices: &mut [Choice],
 ) -> candle_core::Result<Found> {
@@ -32,8 +33,11 @@ pub(crate) fn pass<D: Decoder>(
         segments.push(Segment { tokens: *tokens, past });
         lane.feed(&mut feed, *tokens)?;
         if *tokens == lane.waiting() {
-            let (position, tokens) = (feed.count - 1, Vec::new());
-            wanted.push(Wanted { position, tokens });
+            wanted.push(Wanted {
+                position: feed.count - 1,
+                tokens: Vec::new(),
+                loras: lane.input.loras.clone(),
+            });
         }
     }
     let raw = wanted.len();
@@ -47,7 +51,7 @@ pub(crate) fn pass<D: Decoder>(
             false => Past::Row(rows),
         };
         rows += usize::from(past != Past::Nothing);
-        feed.ids(&choice.plan(&mut segments, past));
+        feed.ids(&choice.plan(&mut segments, past), &choice.context.input.loras);
     }
 
     let ends: Vec<bool> = lanes
@@ -59,8 +63,10 @@ pub(crate) fn pass<D: Decoder>(
     let caches = moving.map(|(lane, _)| &mut lane.cache);
     let caches = caches.chain(contexts.filter(|cache| !cache.is_empty()));
     let mut step = Step::new(segments, caches.collect())?;
+    let entered = loras.enter(LoraPlan::of_runs(&feed.loras, decoder.device())?);
     let hidden = decoder.forward(&feed.embedded(decoder)?, &mut step)?;
-    let (logits, found) = look(decoder, &hidden, &wanted, raw)?;
+    drop(entered);
+    let (logits, found) = look(decoder, loras, &hidden, &wanted, raw)?;
     step.finish();
 
     let (mut logits, mut found) = (logits.into_iter(), found.into_iter());
@@ -76,12 +82,20 @@ pub(crate) fn pass<D: Decoder>(
 /// The logits at the wanted positions: as they are for the first `raw`, as likelihoods for the rest.
 type Looked = (Vec<Vec<f32>>, Vec<Vec<Likelihood>>);
 
-fn look<D: Decoder>(decoder: &D, hidden: &Tensor, wanted: &[Wanted], raw: usize) -> candle_core::Result<Looked> {
+fn look<D: Decoder>(
+    decoder: &D,
+    loras: &Loras,
+    hidden: &Tensor,
+    wanted: &[Wanted],
+    raw: usize,
+) -> candle_core::Result<Looked> {
     let mut all = Vec::with_capacity(raw);
     let mut found = Vec::with_capacity(wanted.len() - raw);
     for (block, asks) in wanted.chunks(HEAD_BLOCK).enumerate() {
         let positions: Vec<u32> = asks.iter().map(|ask| ask.position as u32).collect();
         let chosen = hidden.index_select(&Tensor::new(positions, hidden.device())?, 0)?;
+        let runs: Vec<(LoraSet, usize)> = asks.iter().map(|ask| (ask.loras.clone(), 1)).collect();
+        let _entered = loras.enter(LoraPlan::of_runs(&runs, hidden.device())?);
         let logits = decoder.logits(&chosen)?.to_dtype(DType::F32)?;
         let vocabulary = logits.dim(1)?;
         let values = logits.flatten_all()?.to_vec1::<f32>()?;
@@ -99,6 +113,8 @@ fn look<D: Decoder>(decoder: &D, hidden: &Tensor, wanted: &[Wanted], raw: usize)
 pub(crate) struct Feed {
     pieces: Vec<Piece>,
     pub count: usize,
+    /// The LoRAs that so many tokens go through.
+    loras: Vec<(LoraSet, usize)>,
 }
 
 enum Piece {
@@ -107,8 +123,8 @@ enum Piece {
 }
 
 impl Feed {
-    pub fn ids(&mut self, ids: &[u32]) {
-        self.count += ids.len();
+    pub fn ids(&mut self, ids: &[u32], loras: &LoraSet) {
+        self.take(ids.len(), loras);
         match self.pieces.last_mut() {
             Some(Piece::Ids(last)) => last.extend_from_slice(ids),
             _ => self.pieces.push(Piece::Ids(ids.to_vec())),
@@ -117,13 +133,18 @@ impl Feed {
 
     pub fn input(&mut self, input: &Input, start: usize, tokens: usize) -> candle_core::Result<()> {
         match &input.embedded {
-            None => self.ids(&input.tokens[start..start + tokens]),
+            None => self.ids(&input.tokens[start..start + tokens], &input.loras),
             Some(vectors) => {
-                self.count += tokens;
+                self.take(tokens, &input.loras);
                 self.pieces.push(Piece::Vectors(vectors.narrow(0, start, tokens)?));
             }
         }
         Ok(())
+    }
+
+    fn take(&mut self, tokens: usize, loras: &LoraSet) {
+        self.count += tokens;
+        self.loras.push((loras.clone(), tokens));
     }
 
     fn embedded<D: Decoder>(self, decoder: &D) -> candle_core::Result<Tensor> {

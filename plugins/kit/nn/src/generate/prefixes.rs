@@ -4,8 +4,7 @@
 //! beginning's cache, whatever it is that they share.
 
 use super::lane::Lane;
-use crate::{Input, KvCache};
-use plugin_api::LoraUse;
+use crate::{Input, KvCache, LoraSet};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ const RECENT: usize = 32;
 #[derive(Default)]
 pub(super) struct Prefixes {
     kept: Vec<Kept>,
-    recent: VecDeque<(Arc<Input>, LoraUse)>,
+    recent: VecDeque<Arc<Input>>,
     /// Bytes that the caches may take; with none, each prompt is read by itself.
     most_bytes: usize,
     clock: u64,
@@ -26,7 +25,7 @@ pub(super) struct Prefixes {
 
 struct Kept {
     tokens: Vec<u32>,
-    lora: LoraUse,
+    loras: LoraSet,
     cache: KvCache,
     used: u64,
 }
@@ -47,7 +46,7 @@ impl Prefixes {
     pub fn note(&mut self, lane: &Lane) {
         if self.most_bytes > 0 && lane.input.embedded.is_none() {
             self.recent.truncate(RECENT - 1);
-            self.recent.push_front((lane.input.clone(), lane.lora.clone()));
+            self.recent.push_front(lane.input.clone());
         }
     }
 
@@ -58,23 +57,23 @@ impl Prefixes {
         }
         // The last token is always read: what follows it is asked of the model.
         let most = lane.input.tokens.len().saturating_sub(1);
-        let shared = |tokens: &[u32], lora: &LoraUse| match *lora == lane.lora {
+        let shared = |tokens: &[u32], loras: &LoraSet| match *loras == lane.input.loras {
             true => common(&lane.input.tokens, tokens).min(most),
             false => 0,
         };
         let kept = self
             .kept
             .iter()
-            .map(|kept| shared(&kept.tokens, &kept.lora))
+            .map(|kept| shared(&kept.tokens, &kept.loras))
             .enumerate();
         let (best, known) = kept.max_by_key(|(_, shared)| *shared).unwrap_or((0, 0));
-        let soon = |other: &&Reading| shared(&other.input.tokens[..other.keep_at], &other.lora) >= known + WORTH;
+        let soon = |other: &&Reading| shared(&other.input.tokens[..other.keep_at], &other.input.loras) >= known + WORTH;
         if others.iter().any(|other| soon(&other)) {
             return Ok(false);
         }
-        let alike = self.recent.iter().filter(|(other, _)| !Arc::ptr_eq(other, &lane.input));
+        let alike = self.recent.iter().filter(|other| !Arc::ptr_eq(other, &lane.input));
         let alike = alike
-            .map(|(other, lora)| shared(&other.tokens, lora))
+            .map(|other| shared(&other.tokens, &other.loras))
             .max()
             .unwrap_or(0);
         if alike >= known + WORTH {
@@ -101,7 +100,7 @@ impl Prefixes {
         // Beginnings of this one are no longer needed: it serves wherever they do.
         let tokens = &lane.input.tokens[..tokens];
         self.kept
-            .retain(|kept| kept.lora != lane.lora || !tokens.starts_with(&kept.tokens));
+            .retain(|kept| kept.loras != lane.input.loras || !tokens.starts_with(&kept.tokens));
         while self.bytes() + bytes > self.most_bytes {
             let oldest = self.kept.iter().enumerate().min_by_key(|(_, kept)| kept.used);
             match oldest.map(|(number, _)| number) {
@@ -112,7 +111,7 @@ impl Prefixes {
         self.clock += 1;
         self.kept.push(Kept {
             tokens: tokens.to_vec(),
-            lora: lane.lora.clone(),
+            loras: lane.input.loras.clone(),
             cache: lane.cache.first(tokens.len())?,
             used: self.clock,
         });
@@ -123,7 +122,6 @@ impl Prefixes {
 /// A beginning that is being read, and will be kept.
 pub(super) struct Reading {
     input: Arc<Input>,
-    lora: LoraUse,
     keep_at: usize,
 }
 
@@ -132,7 +130,6 @@ impl Reading {
         let keep_at = lane.keep_at?;
         Some(Reading {
             input: lane.input.clone(),
-            lora: lane.lora.clone(),
             keep_at,
         })
     }

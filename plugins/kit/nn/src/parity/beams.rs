@@ -2,8 +2,8 @@
 
 use super::{Finding, TOLERANCE};
 use crate::generate::{Breadth, EarlyStop, Generator, Lane, Search, State, pass};
-use crate::{Decoder, Error, Input, Result};
-use plugin_api::{LoraUse, Prompt, Sampling};
+use crate::{Decoder, Error, Input, LoraSet, Result};
+use plugin_api::{Prompt, Sampling};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -33,7 +33,7 @@ struct Answer {
     score: f64,
 }
 
-pub(super) fn replay<D: Decoder>(generator: &Generator<D>, path: &Path) -> Result<Vec<Finding>> {
+pub(super) fn replay<D: Decoder>(generator: &Generator<D>, path: &Path, loras: &LoraSet) -> Result<Vec<Finding>> {
     let recorded: Recorded = crate::config::read_json(path)?;
     let mut findings = Vec::new();
     for case in &recorded.cases {
@@ -49,7 +49,11 @@ pub(super) fn replay<D: Decoder>(generator: &Generator<D>, path: &Path) -> Resul
             if prompt.is_empty() || prompt.len() >= generator.decoder().context() {
                 return Err(malformed("a prompt is empty or longer than the model's context"));
             }
-            let found = search(generator, case, prompt, expected.len())?;
+            let input = Input {
+                loras: loras.clone(),
+                ..Input::text(prompt.clone())
+            };
+            let found = search(generator, case, input, expected.len())?;
             equal &= found.len() == expected.len();
             for (found, expected) in found.iter().zip(expected) {
                 equal &= found.0 == expected.tokens;
@@ -71,7 +75,7 @@ pub(super) fn replay<D: Decoder>(generator: &Generator<D>, path: &Path) -> Resul
 fn search<D: Decoder>(
     generator: &Generator<D>,
     case: &Case,
-    prompt: &[u32],
+    prompt: Input,
     answers: usize,
 ) -> Result<Vec<(Vec<u32>, f32)>> {
     let breadth = Breadth {
@@ -83,22 +87,19 @@ fn search<D: Decoder>(
             EarlyStop::No
         },
         repetition_penalty: case.repetition_penalty,
-        room: case.max_new_tokens.min(generator.decoder().context() - prompt.len()),
+        room: case
+            .max_new_tokens
+            .min(generator.decoder().context() - prompt.tokens.len()),
     };
     let reader = generator.chat().reader(&Prompt::plain(""), "", &Sampling::default());
-    let mut search = Search::new(
-        0,
-        Lane::new(Input::text(prompt.to_vec()), LoraUse::AsLoaded),
-        reader,
-        breadth,
-    );
+    let mut search = Search::new(0, Lane::new(prompt), reader, breadth);
     loop {
         let lanes = search
             .beams
             .iter_mut()
             .map(|beam| (beam.lane.waiting(), &mut beam.lane));
         let mut lanes: Vec<_> = lanes.map(|(waiting, lane)| (lane, waiting)).collect();
-        let found = pass(generator.decoder(), &mut lanes, &mut [])?;
+        let found = pass(generator.decoder(), generator.loras(), &mut lanes, &mut [])?;
         let state = search.advance(found.lanes.into_iter().flatten().collect(), &case.stop_tokens);
         match state.map_err(|e| candle_core::Error::Msg(e.to_string()))? {
             State::Growing => {}
