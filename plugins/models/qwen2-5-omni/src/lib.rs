@@ -26,6 +26,7 @@ register_model!("qwen2.5-omni", "Qwen2.5-Omni, the thinker: hears clips of up to
     max_batch: integer = 8, "answers worked on at a time";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
+    prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
 });
 export_plugin!();
 
@@ -40,11 +41,7 @@ struct Qwen25Omni {
 impl Qwen25Omni {
     fn load(settings: &Settings) -> Result<Qwen25Omni> {
         let folder = settings.path("weights")?;
-        let limits = Limits {
-            rows: settings.or("max_batch", 8)?,
-            step_tokens: settings.or("step_tokens", 1024)?,
-            max_tokens: settings.or("max_tokens", 1024)?,
-        };
+        let limits = Limits::from_settings(settings)?;
         let precision = Precision::from_settings(settings)?;
 
         let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
