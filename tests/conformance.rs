@@ -120,6 +120,25 @@ fn every_vice_of_a_judge_is_found() {
 }
 
 #[test]
+fn files_that_take_every_word_for_a_format_are_found() {
+    let report = checked(&plugin_file("fixture-echo"), &[("folder", ".")]);
+    let of_files = |check: &&host::conformance::Check| check.of == "files of task `count`";
+    let failed = report
+        .checks
+        .iter()
+        .filter(of_files)
+        .filter(|check| check.verdict == Verdict::Failed);
+    let failed: Vec<_> = failed.map(|check| check.name.as_str()).collect();
+    assert_eq!(
+        failed,
+        ["a format that they don't know is an error"],
+        "{}",
+        report.render()
+    );
+    assert_eq!(report.checks.iter().filter(of_files).count(), 5, "{}", report.render());
+}
+
+#[test]
 fn a_mood_is_found_wherever_it_shows() {
     let report = checked(&plugin_file("fixture-unruly"), &[("vice", "is moody")]);
     let failed = |name: &str| {

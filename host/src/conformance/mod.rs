@@ -5,6 +5,7 @@
 //! only into workers: what is checked may well be broken, and a check that dies says less than one that reports a death.
 
 mod common;
+mod files;
 mod judge;
 mod load;
 mod model;
@@ -61,6 +62,9 @@ pub fn check(path: &Path, given: &BTreeMap<String, Given>) -> Result<Report> {
     for note in &note.adapters {
         let settings = all_settings.remove(&load::title(note)).unwrap_or_default();
         check_adapter(&mut report, &plugin, note, settings);
+    }
+    for note in &note.files {
+        files::check(&mut report, &plugin, &note.task);
     }
     Ok(report)
 }

@@ -2,6 +2,7 @@
 
 use plugin_api::client::{ModelClient, TaskClient};
 use plugin_api::{Code, Error, Lesson, Message, Part, Result, Role, Sample, Turn};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// The row of a sample: as the task makes it, or else its lesson's words.
@@ -95,8 +96,15 @@ fn message(turn: &Turn) -> Value {
 /// What is not learnt, to those who compute a loss.
 const IGNORED: i64 = -100;
 
+#[derive(Serialize)]
+struct TokenRow<'a> {
+    input_ids: &'a [u32],
+    labels: Vec<i64>,
+    attention_mask: Vec<u8>,
+}
+
 /// The tokens of a lesson, as trainers read them; everything but what is learnt is masked.
-pub fn tokens(model: &ModelClient, lesson: &Lesson) -> Result<(usize, Value)> {
+pub fn tokens(model: &ModelClient, lesson: &Lesson) -> Result<(usize, String)> {
     let tokens = model.lesson_tokens(lesson)?;
     if tokens.ids.len() != tokens.learn.len() {
         let (ids, marks) = (tokens.ids.len(), tokens.learn.len());
@@ -110,8 +118,12 @@ pub fn tokens(model: &ModelClient, lesson: &Lesson) -> Result<(usize, Value)> {
         .map(|(id, learn)| if *learn { i64::from(*id) } else { IGNORED })
         .collect();
     let mask = vec![1; tokens.ids.len()];
-    let row = json!({ "input_ids": tokens.ids, "labels": labels, "attention_mask": mask });
-    Ok((tokens.ids.len(), row))
+    let row = TokenRow {
+        input_ids: &tokens.ids,
+        labels,
+        attention_mask: mask,
+    };
+    Ok((tokens.ids.len(), serde_json::to_string(&row)?))
 }
 
 #[cfg(test)]

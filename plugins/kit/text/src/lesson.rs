@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::chat::{Chat, plain_text, to_json};
-use plugin_api::{Lesson, LessonTokens, Message, Result};
+use plugin_api::{Lesson, LessonTokens, Message, Result, Role, Turn};
 use serde_json::{Map, Value};
 use std::ops::Range;
 
@@ -31,6 +31,11 @@ impl Chat {
         for (index, turn) in lesson.turns.iter().enumerate() {
             let words = turn.message.joined_text();
             let words = if lesson.plain { words.as_str() } else { words.trim() };
+            if let Some(range) = self.after_opening(&text, from, turn, words, lesson.plain) {
+                from = range.end;
+                learnt.push(range);
+                continue;
+            }
             let Some(at) = text[from..].find(words) else {
                 // A template may drop a message; that is a mistake only if it should be learnt.
                 if turn.learn {
@@ -45,26 +50,41 @@ impl Chat {
             };
             let end = from + at + words.len();
             if turn.learn {
-                let header = |extra: &Map<String, Value>| -> Option<usize> {
-                    let header = self.template().ok()?.render(&json[..index], true, extra).ok()?;
-                    (text.starts_with(&header) && header.len() <= from + at).then_some(header.len())
+                let header = match lesson.plain {
+                    true => None,
+                    false => self
+                        .template()
+                        .and_then(|t| t.render(&json[..index], true, &extra))
+                        .ok(),
                 };
-                // Words without reasoning answer a prompt that has it switched off, whose empty block is the prompt's.
-                let off = turn.message.thinking.is_none() && self.thinks() && !lesson.plain;
-                let header_off = || {
-                    let mut extra = extra.clone();
-                    extra.insert("enable_thinking".into(), false.into());
-                    header(&extra)
-                };
-                let supplied = off.then(header_off).flatten();
-                let supplied = supplied.or_else(|| (!lesson.plain).then(|| header(&extra)).flatten());
                 // Where history is rendered differently from a prompt's end, the words themselves are the safe choice.
-                let start = supplied.unwrap_or(from + at);
+                let start = header
+                    .filter(|h| text.starts_with(h.as_str()) && h.len() <= from + at)
+                    .map_or(from + at, |h| h.len());
                 learnt.push(start..end);
             }
             from = end;
         }
         self.mark(&text, lesson.plain, &learnt)
+    }
+
+    /// Where the words of an answer stand that come right after the beginning which a prompt supplies.
+    ///
+    /// It is how most answers are found: no second rendering is needed, and an answer of a letter or two is not mistaken
+    /// for one in the template's own words.
+    fn after_opening(&self, text: &str, from: usize, turn: &Turn, words: &str, plain: bool) -> Option<Range<usize>> {
+        if plain || !turn.learn || turn.message.role != Role::Assistant || words.is_empty() {
+            return None;
+        }
+        let openings = self.template().ok()?.openings().iter();
+        let found = openings.filter_map(|opening| {
+            let at = from + text[from..].find(opening.as_str())?;
+            let start = at + opening.len();
+            text[start..].starts_with(words).then_some((at, start))
+        });
+        // The first answer there is, and of two openings of it the longer one.
+        let (_, start) = found.min_by_key(|(at, start)| (*at, usize::MAX - start))?;
+        Some(start..start + words.len())
     }
 
     fn mark(&self, text: &str, plain: bool, learnt: &[Range<usize>]) -> Result<LessonTokens> {

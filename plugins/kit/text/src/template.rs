@@ -9,6 +9,7 @@ use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, ErrorKind, syntax::SyntaxConfig};
 use serde_json::{Map, Value as Json};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Instructions one rendering may take; the published templates need a few hundred a message.
 const FUEL: u64 = 5_000_000;
@@ -19,6 +20,7 @@ pub struct ChatTemplate {
     engine: Environment<'static>,
     special_tokens: Map<String, Json>,
     thinks: bool,
+    openings: OnceLock<Vec<String>>,
 }
 
 impl ChatTemplate {
@@ -68,12 +70,31 @@ impl ChatTemplate {
             engine,
             special_tokens,
             thinks,
+            openings: OnceLock::new(),
         })
     }
 
     /// Whether the template knows of a reasoning part, `<think>…</think>`.
     pub fn thinks(&self) -> bool {
         self.thinks
+    }
+
+    /// What the template writes for the beginning of an answer: with reasoning switched off, and as it is by default.
+    pub fn openings(&self) -> &[String] {
+        self.openings.get_or_init(|| {
+            let asked = [serde_json::json!({ "role": "user", "content": "x" })];
+            let opening = |extra: &Map<String, Json>| -> Option<String> {
+                let closed = self.render(&asked, false, extra).ok()?;
+                let open = self.render(&asked, true, extra).ok()?;
+                open.strip_prefix(&closed)
+                    .filter(|end| !end.is_empty())
+                    .map(str::to_owned)
+            };
+            let off = Map::from_iter([("enable_thinking".to_owned(), false.into())]);
+            let mut openings: Vec<String> = [&off, &Map::new()].into_iter().filter_map(opening).collect();
+            openings.dedup();
+            openings
+        })
     }
 
     /// Renders messages, each an object with `role` and `content`, as the reference would.

@@ -209,6 +209,14 @@ fn what_is_learnt_is_what_the_model_would_have_to_say() {
         false,
         &["One<|im_end|>", "Two<|im_end|>"],
     );
+    // Letters of the template itself are no answer.
+    for word in ["a", "i", "k", "t"] {
+        check(
+            &[(user, "Hi", false), (assistant, word, true)],
+            false,
+            &[&format!("{word}<|im_end|>")],
+        );
+    }
     check(&[(user, "2+2=", false), (assistant, "4", true)], true, &["4"]);
     check(&[(user, "Hi", false), (assistant, "Yes", false)], false, &[]);
 }
