@@ -42,6 +42,7 @@ pub mod llama;
 mod lora;
 mod matrix;
 mod one_query;
+mod packed;
 pub mod parity;
 mod pickle;
 mod precision;

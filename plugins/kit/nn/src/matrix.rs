@@ -4,6 +4,7 @@
 //! path the same product has a gradient: candle's own quantised product drops it without a word.
 
 use crate::kernel;
+use crate::packed::{self, Packed};
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -22,11 +23,22 @@ pub struct Matrix {
 #[derive(Clone)]
 enum Form {
     Dense(Tensor),
+    Packed(Arc<Packed>),
     Quantised(Arc<QTensor>),
 }
 
 impl Matrix {
-    /// Values as they are.
+    /// Values in whatever order is the fastest here.
+    pub fn new(weight: Tensor) -> Result<Matrix> {
+        if !packed::suits(&weight) {
+            return Matrix::dense(weight);
+        }
+        Ok(Matrix {
+            form: Form::Packed(Arc::new(Packed::new(&weight)?)),
+        })
+    }
+
+    /// Values as they are. Those that are to be learnt stay so.
     pub fn dense(weight: Tensor) -> Result<Matrix> {
         weight.dims2()?;
         Ok(Matrix {
@@ -39,7 +51,9 @@ impl Matrix {
         blocks.shape().dims2()?;
         // Files also say of plain types that they are quantised.
         let form = match blocks.dtype() {
-            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => Form::Dense(blocks.dequantize(&blocks.device())?),
+            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => {
+                return Matrix::new(blocks.dequantize(&blocks.device())?);
+            }
             _ => Form::Quantised(Arc::new(blocks)),
         };
         Ok(Matrix { form })
@@ -53,7 +67,7 @@ impl Matrix {
         let (outputs, inputs) = weight.dims2()?;
         let fits = |dtype: &GgmlDType| inputs.is_multiple_of(dtype.block_size());
         let Some(dtype) = [wanted, GgmlDType::Q8_0].into_iter().find(fits) else {
-            return Matrix::dense(weight.to_device(device)?.to_dtype(otherwise)?);
+            return Matrix::new(weight.to_device(device)?.to_dtype(otherwise)?);
         };
         let rows = (TASK / inputs.max(1)).max(1);
         let blocks: Vec<Vec<u8>> = (0..outputs)
@@ -71,6 +85,7 @@ impl Matrix {
     /// Outputs and inputs.
     pub fn dims(&self) -> (usize, usize) {
         let shape = match &self.form {
+            Form::Packed(weight) => return weight.dims(),
             Form::Dense(weight) => weight.shape(),
             Form::Quantised(blocks) => blocks.shape(),
         };
@@ -86,6 +101,10 @@ impl Matrix {
         let y = match &self.form {
             Form::Dense(weight) if kernel::suits(&x, weight, rows) => kernel::few_rows(&x, weight)?,
             Form::Dense(weight) => x.matmul(&weight.t()?)?,
+            Form::Packed(weight) => {
+                let wide = x.to_dtype(DType::F32)?.contiguous()?;
+                wide.apply_op1(packed::Product(weight.clone()))?.to_dtype(x.dtype())?
+            }
             Form::Quantised(blocks) => x.contiguous()?.apply_op1(Product(blocks.clone()))?,
         };
         if let Some(last) = dims.last_mut() {
@@ -98,6 +117,7 @@ impl Matrix {
     pub fn rows(&self, ids: &Tensor, dtype: DType) -> Result<Tensor> {
         match &self.form {
             Form::Dense(weight) => weight.index_select(ids, 0)?.to_dtype(dtype),
+            Form::Packed(weight) => weight.rows(&ids.to_vec1()?)?.to_dtype(dtype),
             Form::Quantised(blocks) => blocks.embedding(ids)?.to_dtype(dtype),
         }
     }
@@ -106,6 +126,7 @@ impl Matrix {
     pub fn values(&self) -> Result<Tensor> {
         match &self.form {
             Form::Dense(weight) => Ok(weight.clone()),
+            Form::Packed(weight) => weight.values(),
             Form::Quantised(blocks) => blocks.dequantize(&blocks.device()),
         }
     }
@@ -114,6 +135,7 @@ impl Matrix {
     pub fn stored_as(&self) -> &'static str {
         match &self.form {
             Form::Dense(weight) => crate::precision::dense_name(weight.dtype()),
+            Form::Packed(weight) => crate::precision::dense_name(weight.dtype()),
             Form::Quantised(blocks) => crate::precision::block_name(blocks.dtype()),
         }
     }
@@ -122,6 +144,7 @@ impl Matrix {
     pub fn bytes(&self) -> usize {
         match &self.form {
             Form::Dense(weight) => weight.elem_count() * weight.dtype().size_in_bytes(),
+            Form::Packed(weight) => weight.bytes(),
             Form::Quantised(blocks) => blocks.storage_size_in_bytes(),
         }
     }
@@ -221,6 +244,7 @@ mod tests {
         for matrix in [
             quantised(&random((5, 64)), GgmlDType::Q8_0),
             Matrix::dense(random((5, 64))).unwrap(),
+            Matrix::new(random((5, 64))).unwrap(),
         ] {
             let expected = matrix.values().unwrap().index_select(&ids, 0).unwrap();
             let got = matrix.rows(&ids, DType::F32).unwrap();
@@ -229,16 +253,22 @@ mod tests {
     }
 
     #[test]
-    fn a_gradient_goes_through_quantised_weights() {
-        for dtype in [GgmlDType::Q8_0, GgmlDType::Q4K] {
-            let matrix = quantised(&random((24, 256)), dtype);
+    fn a_gradient_goes_through_whatever_weights_are_stored_as() {
+        let narrow = random((24, 256)).to_dtype(DType::BF16).unwrap();
+        for matrix in [
+            quantised(&random((24, 256)), GgmlDType::Q8_0),
+            quantised(&random((24, 256)), GgmlDType::Q4K),
+            Matrix::new(random((24, 256))).unwrap(),
+            Matrix::new(narrow).unwrap(),
+            Matrix::dense(random((24, 256))).unwrap(),
+        ] {
             let x = Var::from_tensor(&random((3, 256))).unwrap();
             let pull = random((3, 24));
             let loss = |y: Tensor| (y * &pull).unwrap().sum_all().unwrap();
             let gradient = |y: Tensor| loss(y).backward().unwrap().get(&x).unwrap().clone();
             let got = gradient(matrix.product(&x).unwrap());
             let expected = gradient(x.matmul(&matrix.values().unwrap().t().unwrap()).unwrap());
-            assert!(off(&got, &expected) < 1e-5);
+            assert!(off(&got, &expected) < 1e-5, "{}", matrix.stored_as());
         }
     }
 }

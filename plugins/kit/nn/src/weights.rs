@@ -31,7 +31,10 @@ const INDEX: [&str; 2] = ["model.safetensors.index.json", "pytorch_model.bin.ind
 pub struct Weights {
     store: Arc<Store>,
     prefix: String,
+    /// What is computed in.
     dtype: DType,
+    /// What matrices are stored as, when they are not quantised.
+    matrices: DType,
     quant: Option<GgmlDType>,
     device: Device,
     loras: Loras,
@@ -50,7 +53,8 @@ struct Store {
 }
 
 impl Weights {
-    /// Opens the weights of a checkpoint folder; tensors are converted to `dtype` on `device` as they are asked for.
+    /// Opens the weights of a checkpoint folder; tensors are converted as they are asked for, to `dtype` on
+    /// `device`; on a CPU, only matrices are stored as bf16 and all is computed in fp32.
     pub fn open(folder: &Path, dtype: DType, device: &Device) -> Result<Weights> {
         if let Some(path) = gguf::find(folder)? {
             let file = Source::Gguf(from_gguf::Tensors::open(&path)?);
@@ -108,7 +112,10 @@ impl Weights {
         Ok(Weights {
             store: Arc::new(store),
             prefix: String::new(),
-            dtype,
+            // Processors multiply bf16 and add up in fp32. To round every sum to bf16 again costs them time and the
+            // answer digits, where it saves a GPU both; so there, bf16 is what matrices are stored as.
+            dtype: if device.is_cpu() { DType::F32 } else { dtype },
+            matrices: dtype,
             quant: None,
             device: device.clone(),
             loras: Loras::default(),
@@ -154,7 +161,13 @@ impl Weights {
         let matrix = match quant {
             None => match self.blocks(name, &shape)? {
                 Some(blocks) => Matrix::quantised(blocks)?,
-                None => Matrix::dense(self.read(name, &shape)?)?,
+                None => {
+                    let stored = Weights {
+                        dtype: self.matrices,
+                        ..self.clone()
+                    };
+                    Matrix::new(stored.read(name, &shape)?)?
+                }
             },
             Some(quant) => {
                 let exact = Weights {
@@ -162,7 +175,7 @@ impl Weights {
                     device: Device::Cpu,
                     ..self.clone()
                 };
-                Matrix::quantise(&exact.read(name, &shape)?, quant, self.dtype, &self.device)?
+                Matrix::quantise(&exact.read(name, &shape)?, quant, self.matrices, &self.device)?
             }
         };
         self.note(outputs * inputs, matrix.bytes());
@@ -293,7 +306,7 @@ impl Weights {
         }
     }
 
-    /// The type that tensors are converted to.
+    /// The type that is computed in: of all tensors but the matrices of linear layers, which may be stored in another.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -319,7 +332,7 @@ impl Weights {
         let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
         counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         match counts.split_first() {
-            None => crate::precision::dense_name(self.dtype).to_owned(),
+            None => crate::precision::dense_name(self.matrices).to_owned(),
             Some(((most, _), [])) => (*most).to_owned(),
             Some(((most, _), others)) => {
                 let others: Vec<String> = others.iter().map(|(name, count)| format!("{count} {name}")).collect();

@@ -244,7 +244,8 @@ fn a_lora_adds_its_product_to_its_layers() {
     {
         assert!((got - expected).abs() < 1e-6, "{got} is not {expected}");
     }
-    let without: Vec<Vec<f32>> = x.matmul(&tensor(&[3, 2], 1.0).t().unwrap()).unwrap().to_vec2().unwrap();
+    let base = crate::Matrix::new(tensor(&[3, 2], 1.0)).unwrap();
+    let without: Vec<Vec<f32>> = base.product(&x).unwrap().to_vec2().unwrap();
     assert_eq!(bench.forward(&x, &LoraUse::Off), without);
     // Outside of a pass nothing is chosen.
     assert_eq!(bench.q_proj.forward(&x).unwrap().to_vec2::<f32>().unwrap(), without);

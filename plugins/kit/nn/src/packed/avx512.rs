@@ -1,0 +1,117 @@
+//! The tile with AVX-512.
+#![allow(unsafe_code)] // the processor's own instructions, on lines and words that `tile` counts beforehand
+
+use super::{Kind, Line, MOST_ROWS, PANEL};
+
+pub fn has_f32() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+pub fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return has_f32() && std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Adds to `tile` (rows, 32) what some groups of a panel and of x make.
+pub fn tile(kind: Kind, words: &[u32], lines: &[Line], tile: &mut [[f32; PANEL]]) {
+    let (groups, rows) = (lines.len() / 2, tile.len());
+    assert!(
+        rows <= MOST_ROWS && words.len() == groups * rows,
+        "words that don't fit the tile"
+    );
+    #[cfg(target_arch = "x86_64")]
+    {
+        let (words, lines) = (words.as_ptr(), lines.as_ptr());
+        macro_rules! with_rows {
+            ($($count:literal)*) => {
+                match (kind, rows) {
+                    $(
+                        // SAFETY: this kernel is chosen only where the processor has it; `words` has a word for each
+                        // row and group, `lines` two lines for each group, as checked above, and `tile` so many rows.
+                        (Kind::F32, $count) => unsafe { x86::f32_tile::<$count>(groups, words, lines, tile) },
+                        // SAFETY: the same.
+                        (Kind::Bf16, $count) => unsafe { x86::bf16_tile::<$count>(groups, words, lines, tile) },
+                    )*
+                    _ => {}
+                }
+            };
+        }
+        with_rows!(1 2 3 4 5 6 7 8 9 10 11 12);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    super::portable::tile(kind, words, lines, tile);
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Line, PANEL};
+    use std::arch::x86_64::*;
+
+    /// Lines that are asked for ahead of their use: memory answers in the time that some dozen of them take.
+    const AHEAD: usize = 32;
+
+    macro_rules! tile {
+        ($name:ident, $features:literal, $sum:expr) => {
+            /// # Safety
+            /// The processor has the features. `words` points to `groups * COUNT` words, `lines` to `groups * 2` lines.
+            #[target_feature(enable = $features)]
+            pub unsafe fn $name<const COUNT: usize>(
+                groups: usize,
+                words: *const u32,
+                lines: *const Line,
+                tile: &mut [[f32; PANEL]],
+            ) {
+                let mut sums = [[_mm512_setzero_ps(); 2]; COUNT];
+                for group in 0..groups {
+                    // SAFETY: `group` is below `groups`, so both lines and the words of all rows are there.
+                    // What is asked for ahead need not be.
+                    let (low, high, words) = unsafe {
+                        let line = lines.add(2 * group);
+                        _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(AHEAD).cast());
+                        _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(AHEAD + 1).cast());
+                        (
+                            _mm512_load_si512(line.cast()),
+                            _mm512_load_si512(line.add(1).cast()),
+                            std::slice::from_raw_parts(words.add(group * COUNT), COUNT),
+                        )
+                    };
+                    for row in 0..COUNT {
+                        let x = _mm512_set1_epi32(words[row] as i32);
+                        sums[row][0] = $sum(sums[row][0], low, x);
+                        sums[row][1] = $sum(sums[row][1], high, x);
+                    }
+                }
+                for (tile, sums) in tile.iter_mut().zip(sums) {
+                    // SAFETY: a row of the tile has room for two registers.
+                    unsafe {
+                        _mm512_storeu_ps(tile.as_mut_ptr(), sums[0]);
+                        _mm512_storeu_ps(tile.as_mut_ptr().add(16), sums[1]);
+                    }
+                }
+            }
+        };
+    }
+
+    tile!(f32_tile, "avx512f", |sum, weights, x| _mm512_fmadd_ps(
+        _mm512_castsi512_ps(weights),
+        _mm512_castsi512_ps(x),
+        sum
+    ));
+    // SAFETY: all three are plain bits, read as pairs of bf16.
+    tile!(
+        bf16_tile,
+        "avx512f,avx512bf16",
+        |sum, weights: __m512i, x: __m512i| unsafe {
+            _mm512_dpbf16_ps(
+                sum,
+                std::mem::transmute::<__m512i, __m512bh>(weights),
+                std::mem::transmute::<__m512i, __m512bh>(x),
+            )
+        }
+    );
+}

@@ -1,0 +1,376 @@
+//! Weights packed once for the product that every layer makes, fp32 or bf16.
+//!
+//! Thirty-two outputs lie together as a panel, and of them one input (fp32) or two (bf16) as a group: what one step of
+//! the product reads stands in one place. So the same memory serves a long prompt, whose rows share each panel while it
+//! is in the cache, and a single row, which reads all weights once and in their order. Nothing else keeps them.
+//!
+//! Rows of x are rounded to bf16 where the weights are, on every machine: products are exact then and sums are fp32, so
+//! kernels differ by the order of a sum. Which kernel it is, the processor decides when the program runs.
+
+mod avx512;
+mod portable;
+mod stripes;
+
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
+use half::bf16;
+use rayon::prelude::*;
+use std::sync::{Arc, OnceLock};
+use stripes::{Stripe, for_each_stripe};
+
+/// Outputs of a panel: two of the widest registers.
+const PANEL: usize = 32;
+const LANES: usize = 16;
+/// Rows that the widest kernel keeps in registers.
+const MOST_ROWS: usize = 12;
+/// Groups that are worked through at a time: of a panel as much as leaves room in the second cache, of x in the first.
+const GROUPS: usize = 512;
+
+/// As wide and as aligned as a cache line. Words are an fp32 or two bf16, the first of them lower.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u32; LANES]);
+
+/// What the values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    F32,
+    Bf16,
+}
+
+impl Kind {
+    /// Inputs in a word.
+    fn inputs(self) -> usize {
+        match self {
+            Kind::F32 => 1,
+            Kind::Bf16 => 2,
+        }
+    }
+}
+
+/// How the innermost loops are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    Portable,
+    Avx512,
+}
+
+impl Kernel {
+    /// The best for these values that the processor has.
+    fn best(kind: Kind) -> Kernel {
+        static HAS: OnceLock<[bool; 2]> = OnceLock::new();
+        let has = HAS.get_or_init(|| [avx512::has_f32(), avx512::has_bf16()]);
+        match has[usize::from(kind == Kind::Bf16)] {
+            true => Kernel::Avx512,
+            false => Kernel::Portable,
+        }
+    }
+
+    fn rows(self) -> usize {
+        match self {
+            Kernel::Portable => portable::ROWS,
+            Kernel::Avx512 => MOST_ROWS,
+        }
+    }
+}
+
+/// Weights (out, in) in panels.
+pub(crate) struct Packed {
+    kind: Kind,
+    outputs: usize,
+    inputs: usize,
+    /// Two lines a group, panel by panel; what is beyond the last output or input is zero.
+    lines: Vec<Line>,
+}
+
+/// Whether packed weights are faster than candle's product of these.
+pub(crate) fn suits(weight: &Tensor) -> bool {
+    let kind = match weight.dtype() {
+        DType::BF16 => return weight.device().is_cpu(),
+        DType::F32 => Kind::F32,
+        _ => return false,
+    };
+    weight.device().is_cpu() && Kernel::best(kind) != Kernel::Portable && !weight.track_op()
+}
+
+impl Packed {
+    /// From values in main memory, fp32 or bf16.
+    pub fn new(weight: &Tensor) -> Result<Packed> {
+        let (outputs, inputs) = weight.dims2()?;
+        let weight = weight.contiguous()?;
+        let (storage, layout) = weight.storage_and_layout();
+        let candle_core::Storage::Cpu(storage) = &*storage else {
+            candle_core::bail!("weights are packed in main memory")
+        };
+        let start = layout.start_offset();
+        let range = start..start + outputs * inputs;
+        match storage {
+            CpuStorage::F32(values) => Ok(Packed::pack(Kind::F32, outputs, inputs, |at| {
+                values[range.start + at].to_bits()
+            })),
+            CpuStorage::BF16(values) => {
+                let values = &values[range];
+                Ok(Packed::pack(Kind::Bf16, outputs, inputs, |at| {
+                    u32::from(values[at].to_bits())
+                }))
+            }
+            _ => candle_core::bail!("only fp32 and bf16 are packed, not {:?}", weight.dtype()),
+        }
+    }
+
+    fn pack(kind: Kind, outputs: usize, inputs: usize, bits: impl Fn(usize) -> u32 + Sync) -> Packed {
+        let groups = inputs.div_ceil(kind.inputs());
+        let mut lines = vec![Line([0; LANES]); outputs.div_ceil(PANEL) * groups * 2];
+        lines
+            .par_chunks_mut((groups * 2).max(1))
+            .enumerate()
+            .for_each(|(panel, lines)| {
+                for (row, output) in (panel * PANEL..outputs.min((panel + 1) * PANEL)).enumerate() {
+                    for group in 0..groups {
+                        let word = &mut lines[2 * group + row / LANES].0[row % LANES];
+                        let first = group * kind.inputs();
+                        for (place, input) in (first..inputs.min(first + kind.inputs())).enumerate() {
+                            *word |= bits(output * inputs + input) << (16 * place);
+                        }
+                    }
+                }
+            });
+        Packed {
+            kind,
+            outputs,
+            inputs,
+            lines,
+        }
+    }
+
+    pub fn dims(&self) -> (usize, usize) {
+        (self.outputs, self.inputs)
+    }
+
+    pub fn dtype(&self) -> DType {
+        match self.kind {
+            Kind::F32 => DType::F32,
+            Kind::Bf16 => DType::BF16,
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        std::mem::size_of_val(self.lines.as_slice())
+    }
+
+    fn groups(&self) -> usize {
+        self.inputs.div_ceil(self.kind.inputs())
+    }
+
+    /// The weights of some outputs, one behind the other, as fp32.
+    pub fn rows(&self, outputs: &[u32]) -> Result<Tensor> {
+        if let Some(beyond) = outputs.iter().find(|&&output| output as usize >= self.outputs) {
+            candle_core::bail!("row {beyond} of a table of {}", self.outputs)
+        }
+        let groups = self.groups();
+        let mut values = vec![0f32; outputs.len() * self.inputs];
+        let rows = values.par_chunks_mut(self.inputs.max(1)).zip(outputs);
+        rows.for_each(|(values, &output)| {
+            let (panel, row) = (output as usize / PANEL, output as usize % PANEL);
+            let lines = &self.lines[panel * groups * 2..(panel + 1) * groups * 2];
+            for (values, lines) in values.chunks_mut(self.kind.inputs()).zip(lines.chunks_exact(2)) {
+                let word = lines[row / LANES].0[row % LANES];
+                match self.kind {
+                    Kind::F32 => values[0] = f32::from_bits(word),
+                    Kind::Bf16 => {
+                        for (place, value) in values.iter_mut().enumerate() {
+                            *value = f32::from_bits(word >> (16 * place) << 16);
+                        }
+                    }
+                }
+            }
+        });
+        Tensor::from_vec(values, (outputs.len(), self.inputs), &Device::Cpu)
+    }
+
+    /// All weights, as fp32.
+    pub fn values(&self) -> Result<Tensor> {
+        self.rows(&(0..self.outputs as u32).collect::<Vec<_>>())
+    }
+
+    /// x (rows, in) to (rows, out), one row behind the other.
+    fn product(&self, x: &[f32], kernel: Kernel) -> Vec<f32> {
+        let rows = x.len() / self.inputs.max(1);
+        let x = Rows::new(x, self.inputs, self.kind, kernel.rows());
+        let mut y = vec![0f32; rows * self.outputs];
+        let panels = self.outputs.div_ceil(PANEL);
+        // Enough tasks that no core waits long for another's last one.
+        let together = (panels / (4 * rayon::current_num_threads())).clamp(1, 4);
+        for_each_stripe(&mut y, self.outputs, together * PANEL, |stripe| {
+            self.fill(stripe, &x, kernel)
+        });
+        y
+    }
+
+    fn fill(&self, mut stripe: Stripe, x: &Rows, kernel: Kernel) {
+        let groups = self.groups();
+        for first in (0..groups).step_by(GROUPS) {
+            let some = first..groups.min(first + GROUPS);
+            for (block, row) in (0..x.rows).step_by(x.block).enumerate() {
+                let count = x.block.min(x.rows - row);
+                let words = x.words(block, &some);
+                for column in stripe.columns().step_by(PANEL) {
+                    let panel = column / PANEL;
+                    let lines = &self.lines[2 * (panel * groups + some.start)..2 * (panel * groups + some.end)];
+                    let mut tile = [[0f32; PANEL]; MOST_ROWS];
+                    let tile = &mut tile[..count];
+                    match kernel {
+                        Kernel::Portable => portable::tile(self.kind, words, lines, tile),
+                        Kernel::Avx512 => avx512::tile(self.kind, words, lines, tile),
+                    }
+                    for (below, tile) in tile.iter().enumerate() {
+                        let values = stripe.values(row + below, column, PANEL);
+                        values.iter_mut().zip(tile).for_each(|(value, add)| *value += add);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Rows of x, in blocks that a kernel takes at a time: of each group, the words of all rows.
+struct Rows {
+    words: Vec<u32>,
+    rows: usize,
+    block: usize,
+    groups: usize,
+}
+
+impl Rows {
+    fn new(x: &[f32], inputs: usize, kind: Kind, block: usize) -> Rows {
+        let (rows, groups) = (x.len() / inputs.max(1), inputs.div_ceil(kind.inputs()));
+        let mut words = vec![0u32; rows * groups];
+        let blocks = words
+            .par_chunks_mut((block * groups).max(1))
+            .zip(x.par_chunks((block * inputs).max(1)));
+        blocks.for_each(|(words, x)| {
+            let rows = x.len() / inputs;
+            for (row, x) in x.chunks_exact(inputs).enumerate() {
+                let places = words[row..].iter_mut().step_by(rows);
+                match kind {
+                    Kind::F32 => places.zip(x).for_each(|(word, x)| *word = x.to_bits()),
+                    Kind::Bf16 => places.zip(x.chunks(2)).for_each(|(word, pair)| {
+                        let bits = |x: Option<&f32>| x.map_or(0, |&x| u32::from(bf16::from_f32(x).to_bits()));
+                        *word = bits(pair.first()) | bits(pair.get(1)) << 16;
+                    }),
+                }
+            }
+        });
+        Rows {
+            words,
+            rows,
+            block,
+            groups,
+        }
+    }
+
+    /// Of a block, the words of these groups.
+    fn words(&self, block: usize, groups: &std::ops::Range<usize>) -> &[u32] {
+        let first = block * self.block;
+        let rows = self.block.min(self.rows - first);
+        let start = first * self.groups;
+        &self.words[start + groups.start * rows..start + groups.end * rows]
+    }
+}
+
+/// The product as an operation of candle's, with a gradient.
+pub(crate) struct Product(pub Arc<Packed>);
+
+impl CustomOp1 for Product {
+    fn name(&self) -> &'static str {
+        "packed-product"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (rows, _) = layout.shape().dims2()?;
+        let (CpuStorage::F32(x), Some((start, end))) = (x, layout.contiguous_offsets()) else {
+            candle_core::bail!("what goes into a packed product is fp32 and contiguous")
+        };
+        let y = self.0.product(&x[start..end], Kernel::best(self.0.kind));
+        Ok((CpuStorage::F32(y), (rows, self.0.outputs).into()))
+    }
+
+    /// Through the weights as they are stored; they themselves are not learnt.
+    fn bwd(&self, _x: &Tensor, _y: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(gradient.matmul(&self.0.values()?)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(shape: (usize, usize)) -> Tensor {
+        Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()
+    }
+
+    /// Every kernel that this machine has, against a product in fp64 of the values as they are stored.
+    #[track_caller]
+    fn check(rows: usize, inputs: usize, outputs: usize, dtype: DType) {
+        let weight = random((outputs, inputs)).to_dtype(dtype).unwrap();
+        let x = random((rows, inputs));
+        let packed = Packed::new(&weight).unwrap();
+        let wide = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
+        let rounded = x.to_dtype(dtype).unwrap();
+        let expected = wide(&rounded).matmul(&wide(&weight).t().unwrap()).unwrap();
+        let expected = expected.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        let flat = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for kernel in [Kernel::Portable, Kernel::best(packed.kind)] {
+            let got = packed.product(&flat, kernel);
+            assert_eq!(got.len(), expected.len());
+            // What rounding the partial sums costs; both dtypes are added up in fp32.
+            let bound = 2e-6 * inputs as f64 + 1e-6;
+            for (place, (&got, &expected)) in got.iter().zip(&expected).enumerate() {
+                let apart = (f64::from(got) - expected).abs();
+                assert!(
+                    apart <= bound,
+                    "{kernel:?} {dtype:?} {rows} x {inputs} x {outputs}: value {place} is off by {apart}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn all_kernels_make_the_product() {
+        for dtype in [DType::F32, DType::BF16] {
+            for rows in [1, 2, 3, 8, 11, 12, 13, 40] {
+                check(rows, 64, 96, dtype);
+                check(rows, 33, 50, dtype);
+            }
+            check(2, 1, 1, dtype);
+            check(3, 2 * GROUPS + 5, 33, dtype);
+            check(15, 4 * GROUPS + 7, 70, dtype);
+        }
+    }
+
+    #[test]
+    fn values_come_back_as_they_were() {
+        for dtype in [DType::F32, DType::BF16] {
+            let weight = random((70, 37)).to_dtype(dtype).unwrap();
+            let packed = Packed::new(&weight).unwrap();
+            let expected = weight.to_dtype(DType::F32).unwrap().to_vec2::<f32>().unwrap();
+            assert_eq!(packed.values().unwrap().to_vec2::<f32>().unwrap(), expected);
+            let some = packed.rows(&[69, 0, 33]).unwrap().to_vec2::<f32>().unwrap();
+            assert_eq!(some, [69, 0, 33].map(|row| expected[row].clone()));
+            assert!(packed.rows(&[70]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_feel_the_others() {
+        for dtype in [DType::F32, DType::BF16] {
+            let packed = Packed::new(&random((90, 100)).to_dtype(dtype).unwrap()).unwrap();
+            let x = random((29, 100)).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for kernel in [Kernel::Portable, Kernel::best(packed.kind)] {
+                let together = packed.product(&x, kernel);
+                for (row, together) in together.chunks(90).enumerate() {
+                    assert_eq!(packed.product(&x[row * 100..(row + 1) * 100], kernel), together);
+                }
+            }
+        }
+    }
+}
