@@ -49,6 +49,8 @@ pub enum Error {
     },
     #[error("a LoRA can't be called `{name}`: names are not empty, and no two are the same")]
     LoraName { name: String },
+    #[error("the weights in `{what}` would take {need}")]
+    Memory { what: PathBuf, need: String },
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
@@ -86,6 +88,11 @@ impl Error {
                 "train without it, or merge the LoRA into its base with PEFT and give the merged checkpoint as `weights`",
             ),
             Error::LoraName { .. } => (Code::SETTINGS, "name each as `NAME=FOLDER`"),
+            Error::Memory { .. } => (
+                Code::MEMORY,
+                "take less with `-M quant=q4_k`, `-M quant=q8_0` or `-M dtype=bf16`, take a smaller model, or free memory: \
+                 a limit of the registry's `memory` or of a control group counts",
+            ),
             Error::Tensor(_) => (Code::OTHER, ""),
         };
         let told = plugin_api::Error::from(self).code(code);

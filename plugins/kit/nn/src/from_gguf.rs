@@ -228,6 +228,11 @@ impl Tensors {
         self.places.get(name).map(|(place, _)| place.shape.as_slice())
     }
 
+    /// The blocks that a tensor is stored in, if it is stored in such.
+    pub fn block_type(&self, name: &str) -> Option<GgmlDType> {
+        block_type(self.places.get(name)?.0.kind)
+    }
+
     /// What a tensor is stored as, if that is a kind that is not known.
     pub fn unknown_kind(&self, name: &str) -> Option<String> {
         let kind = self.places.get(name)?.0.kind;

@@ -41,6 +41,7 @@ mod linear;
 pub mod llama;
 mod lora;
 mod matrix;
+pub mod memory;
 mod one_query;
 mod packed;
 pub mod parity;

@@ -6,7 +6,7 @@
 use crate::from_gguf;
 use crate::lora::Site;
 use crate::pickle::{Pickle, Tensors};
-use crate::{Error, Loras, Matrix, Result};
+use crate::{Error, Loras, Matrix, Result, memory};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::safetensors::{Load, MmapedSafetensors};
 use candle_core::{DType, Device, Tensor};
@@ -126,6 +126,51 @@ impl Weights {
     /// memory than what comes of it.
     pub fn quantised(&self, quant: Option<GgmlDType>) -> Weights {
         Weights { quant, ..self.clone() }
+    }
+
+    /// Refuses weights that this machine has no memory for, with the caches of one answer of `cache_bytes`. Those whose
+    /// names begin like one of `left_out` will not be asked for.
+    pub fn fitting(self, left_out: &[&str], cache_bytes: u64) -> Result<Weights> {
+        if self.device.is_cpu() {
+            let (bytes, stored_as) = self.estimate(left_out);
+            memory::check(&self.store.folder, bytes, stored_as, cache_bytes)?;
+        }
+        Ok(self)
+    }
+
+    /// The bytes that these weights will take, and what most of them will be stored as.
+    pub fn estimate(&self, left_out: &[&str]) -> (u64, &'static str) {
+        let wide = self.dtype.size_in_bytes() as u64;
+        let kept = |name: &&String| !left_out.iter().any(|start| name.starts_with(start));
+        let mut stored = BTreeMap::new();
+        for (name, &place) in self.store.places.iter().filter(|(name, _)| kept(name)) {
+            let source = &self.store.files[place].1;
+            let Ok((_, shape)) = source.shape(name) else {
+                continue;
+            };
+            let values: u64 = shape.iter().map(|&size| size as u64).product();
+            let blocks = match (self.quant.filter(|_| shape.len() == 2), source) {
+                (Some(quant), _) => {
+                    let table = name.ends_with("embed_tokens.weight"); // by what `table` is asked for
+                    let quant = if table { GgmlDType::Q8_0 } else { quant };
+                    let columns = shape.last().copied().unwrap_or(0);
+                    let fits = |quant: &GgmlDType| columns.is_multiple_of(quant.block_size());
+                    [quant, GgmlDType::Q8_0].into_iter().find(fits)
+                }
+                (None, Source::Gguf(tensors)) if shape.len() == 2 => tensors.block_type(name),
+                _ => None,
+            };
+            let (bytes, name) = match blocks {
+                Some(block) => (
+                    values / block.block_size() as u64 * block.type_size() as u64,
+                    crate::precision::block_name(block),
+                ),
+                None => (values * wide, crate::precision::dense_name(self.dtype)),
+            };
+            *stored.entry(name).or_insert(0) += bytes;
+        }
+        let most = stored.iter().max_by_key(|(_, bytes)| **bytes).map(|(name, _)| *name);
+        (stored.values().sum(), most.unwrap_or("nothing"))
     }
 
     /// The same weights, below `name`: `weights.at("model.layers.0")`.

@@ -2,6 +2,7 @@
 //!
 //! Multimodal checkpoints keep the text model's part under `text_config`, and leave out much of it.
 
+use candle_core::DType;
 use nn::{Activation, Error, Result, RopeConfig, read_config, within};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -131,6 +132,12 @@ impl Config {
         }
         Activation::from_name(&self.hidden_activation)?;
         Ok(())
+    }
+
+    /// Bytes of the cache of so many tokens.
+    pub fn cache_bytes(&self, dtype: DType, tokens: usize) -> u64 {
+        let values = 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim;
+        (values * dtype.size_in_bytes()) as u64 * tokens as u64
     }
 
     /// The window of a layer; a global layer has none.

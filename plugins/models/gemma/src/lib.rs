@@ -24,12 +24,20 @@ register_model!("gemma", "Gemma 3 text models, and the text towers of its multim
     dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
     lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
-    max_batch: integer = 8, "answers worked on at a time";
+    max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
     prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
 });
 export_plugin!();
+
+/// What of a multimodal checkpoint is never asked for.
+const PICTURES: [&str; 4] = [
+    "vision_tower.",
+    "multi_modal_projector.",
+    "model.vision_tower.",
+    "model.multi_modal_projector.",
+];
 
 struct Gemma {
     generator: Generator<architecture::Decoder>,
@@ -49,7 +57,9 @@ impl Gemma {
             .map_err(text::Error::told)?;
         let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
         let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
-        let weights = weights.quantised(precision.quant);
+        let cache = config.cache_bytes(precision.dtype, Limits::PLANNED_TOKENS);
+        let weights = weights.quantised(precision.quant).fitting(&PICTURES, cache);
+        let weights = weights.map_err(nn::Error::told)?;
         let decoder = architecture::Decoder::load(&config, &weights).map_err(nn::Error::told)?;
 
         let card = ModelCard {

@@ -23,7 +23,7 @@ register_model!("qwen2.5-omni", "Qwen2.5-Omni, the thinker: hears clips of up to
     dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 then, and the audio encoder stays as it is";
     system: text, "what stands before a conversation that has no system text; the chat template decides if left out";
-    max_batch: integer = 8, "answers worked on at a time";
+    max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
     prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
@@ -57,7 +57,11 @@ impl Qwen25Omni {
             defaults.stop_tokens.push(config.stop_token);
         }
         let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
-        let weights = weights.quantised(precision.quant);
+        let cache = config.text.cache_bytes(precision.dtype, Limits::PLANNED_TOKENS);
+        let weights = weights
+            .quantised(precision.quant)
+            .fitting(&["talker.", "token2wav.", "thinker.visual."], cache);
+        let weights = weights.map_err(nn::Error::told)?;
         let decoder = architecture::load(&config, &weights).map_err(nn::Error::told)?;
 
         let card = ModelCard {

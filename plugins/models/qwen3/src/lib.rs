@@ -20,7 +20,7 @@ register_model!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's 
     dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
     lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
-    max_batch: integer = 8, "answers worked on at a time";
+    max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
     prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
@@ -30,7 +30,7 @@ register_model!("qwen3-random", "Random weights of a known shape, one token a by
     shape: text ["nano", "qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b"] required, "the published model whose shape it has";
     dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
-    max_batch: integer = 8, "answers worked on at a time";
+    max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
 });
 export_plugin!();
@@ -54,7 +54,11 @@ impl Qwen3 {
             .map_err(text::Error::told)?;
         let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
         let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
-        let weights = weights.quantised(precision.quant);
+        // Some files store the head although it is tied: it is passed over.
+        let left_out: &[&str] = if config.tie_word_embeddings { &["lm_head."] } else { &[] };
+        let cache = config.cache_bytes(precision.dtype, Limits::PLANNED_TOKENS);
+        let weights = weights.quantised(precision.quant).fitting(left_out, cache);
+        let weights = weights.map_err(nn::Error::told)?;
         Qwen3::over(settings, &config, chat, defaults, &weights)
     }
 

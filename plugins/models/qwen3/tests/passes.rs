@@ -1,11 +1,15 @@
 //! One pass or many: the logits are the same, however tokens are put together.
 
+use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
 use nn::llama::{Config, Decoder};
 use nn::{Decoder as _, KvCache, Past, Segment, Step, Weights};
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::{Value, json};
-use plugin_api::{Call, Jobs, Kind, Model, ModelCard, Prompt, Reply, Sampling, Settings, Silent, make, register_model};
+use plugin_api::{
+    Call, Code, Jobs, Kind, Model, ModelCard, Prompt, Reply, Sampling, Settings, Silent, Usage, make, register_model,
+};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod common;
@@ -242,6 +246,8 @@ struct Watched {
     decoder: Decoder,
     hears: bool,
     read: AtomicUsize,
+    /// From this number of tokens on, a pass with more than `most_tokens` is out of memory.
+    fails_at: usize,
     most_tokens: usize,
 }
 
@@ -251,7 +257,7 @@ impl nn::Decoder for Watched {
     }
 
     fn forward(&self, x: &Tensor, step: &mut Step) -> candle_core::Result<Tensor> {
-        if step.tokens() > self.most_tokens {
+        if step.tokens() > self.most_tokens && self.read.load(Ordering::Relaxed) >= self.fails_at {
             candle_core::bail!("CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\"");
         }
         self.read.fetch_add(step.tokens(), Ordering::Relaxed);
@@ -306,20 +312,26 @@ fn watch(settings: &Settings) -> plugin_api::Result<Served> {
         decoder: decoder("tied"),
         hears: settings.or("hears", false)?,
         read: AtomicUsize::new(0),
+        fails_at: settings.or("fails_at", 0)?,
         most_tokens: settings.or("most_tokens", usize::MAX)?,
     };
     let chat = text::Chat::from_folder(&folder).unwrap();
     let defaults = nn::Defaults::from_folder(&folder).unwrap();
-    let limits = nn::Limits::from_settings(settings)?;
+    let limits = nn::Limits {
+        cache_bytes: settings.or("cache_bytes", usize::MAX)?,
+        ..nn::Limits::from_settings(settings)?
+    };
     Ok(Served(nn::Generator::new(decoder, chat, defaults, limits, 0)))
 }
 
 register_model!("watched", "the checkpoint `tied`, watched", watch, {
     hears: flag, "prompts go in as vectors";
+    fails_at: integer, "";
     most_tokens: integer, "a pass with more is out of memory";
     max_batch: integer, "";
     step_tokens: integer, "";
     prefix_mb: integer, "";
+    cache_bytes: integer, "";
 });
 
 fn watched(settings: Value) -> ModelClient {
@@ -380,23 +392,33 @@ fn few_shot() -> Vec<Prompt> {
     ]
 }
 
+/// What must not depend on how much is done at a time: texts and counts; log-likelihoods; and how many tokens were read.
+type Essence = (Vec<(String, Vec<String>, Usage)>, Vec<f64>, u64);
+
+fn essence(settings: Value) -> Essence {
+    let model = watched(settings);
+    let (mut texts, mut scores) = (Vec::new(), Vec::new());
+    for reply in common::Host::new(few_shot()).serve(&model) {
+        let reply = reply.unwrap();
+        let others = reply.alternatives.into_iter().map(|a| a.text).collect();
+        texts.push((reply.text, others, reply.usage));
+        scores.extend(reply.options.iter().map(|option| option.loglik));
+    }
+    (texts, scores, model.trace(&json!({})).unwrap().as_u64().unwrap())
+}
+
+#[track_caller]
+fn same(got: &Essence, expected: &Essence, when: &str) {
+    assert_eq!(got.0, expected.0, "{when}");
+    let apart = got.1.iter().zip(&expected.1).map(|(a, b)| (a - b).abs());
+    let apart = apart.fold(0.0, f64::max);
+    assert!(apart < 1e-3, "{when}: log-likelihoods are {apart} apart");
+}
+
 #[test]
 fn what_prompts_begin_with_alike_is_read_once() {
-    let essence = |settings: Value| {
-        let model = watched(settings);
-        let replies = common::Host::new(few_shot()).serve(&model);
-        let told = replies.into_iter().map(|reply| {
-            let reply = reply.unwrap();
-            let scores: Vec<String> = reply.options.iter().map(|o| format!("{:.4}", o.loglik)).collect();
-            let others: Vec<String> = reply.alternatives.into_iter().map(|a| a.text).collect();
-            (reply.text, others, scores, reply.usage)
-        });
-        (
-            told.collect::<Vec<_>>(),
-            model.trace(&json!({})).unwrap().as_u64().unwrap(),
-        )
-    };
-    let (expected, all) = essence(json!({ "prefix_mb": 0, "max_batch": 1 }));
+    let expected = essence(json!({ "prefix_mb": 0, "max_batch": 1 }));
+    let all = expected.2;
     // What the examples end with may be cut in another way in front of a question.
     let shared = common::model(json!({}))
         .tokens(&Prompt::plain(examples()))
@@ -406,8 +428,9 @@ fn what_prompts_begin_with_alike_is_read_once() {
         - 2;
     for (rows, step_tokens) in [(1, 1024), (8, 1024), (3, 20), (8, 1)] {
         let settings = json!({ "max_batch": rows, "step_tokens": step_tokens });
-        let (got, read) = essence(settings);
-        assert_eq!(got, expected, "{rows} rows, {step_tokens} tokens a pass");
+        let got = essence(settings);
+        same(&got, &expected, &format!("{rows} rows, {step_tokens} tokens a pass"));
+        let read = got.2;
         // Seven prompts share it; one prompt alone at a time has been read before it is seen to be shared.
         let saved = if rows == 1 { 5 } else { 6 };
         assert!(
@@ -416,5 +439,73 @@ fn what_prompts_begin_with_alike_is_read_once() {
         );
     }
     // Too little room for it: read anew each time, and nothing else changes.
-    assert_eq!(essence(json!({ "prefix_mb": 0 })), (expected, all));
+    let got = essence(json!({ "prefix_mb": 0 }));
+    same(&got, &expected, "without room");
+    assert_eq!(got.2, all);
+}
+
+#[test]
+fn when_memory_runs_out_less_is_done_at_a_time() {
+    let expected = essence(json!({}));
+    for most_tokens in [100, 40, 17] {
+        let got = essence(json!({ "most_tokens": most_tokens }));
+        same(&got, &expected, &format!("at most {most_tokens} tokens a pass"));
+    }
+    // In the middle of answers, too: of twenty at a time, some lose their caches and are read again later.
+    let prompts = || (3..23).map(|tokens| common::ask("Go", Sampling::greedy(tokens)));
+    let answers = |settings: Value| {
+        let model = watched(settings);
+        let replies = common::Host::new(prompts()).serve(&model);
+        let texts: Vec<_> = replies.into_iter().map(|reply| reply.unwrap().text).collect();
+        (texts, model.trace(&json!({})).unwrap().as_u64().unwrap())
+    };
+    let (expected, read) = answers(json!({}));
+    let (got, read_again) = answers(json!({ "fails_at": 400, "most_tokens": 16 }));
+    assert_eq!(got, expected);
+    assert!(read_again > read + 100, "{read_again} {read}");
+    // One answer alone that does not fit is an error, and the model goes on.
+    let model = watched(json!({ "most_tokens": 1, "step_tokens": 1024 }));
+    let error = model
+        .reply(&common::ask("Go", Sampling::greedy(3)), &Silent)
+        .unwrap_err();
+    assert_eq!(error.code, Code::MEMORY, "{error}");
+}
+
+#[test]
+fn answers_begin_when_their_caches_fit_and_shorter_prompts_first() {
+    let order = |cache_bytes: usize| {
+        let model = watched(json!({ "cache_bytes": cache_bytes }));
+        model.reply(&common::ask("Go", Sampling::greedy(1)), &Silent).unwrap(); // what a token takes is known
+        let prompts = [(30, "a long prompt"), (2, "short"), (9, "of a middle size")];
+        let host =
+            common::Host::new(prompts.map(|(tokens, text)| common::ask(&text.repeat(2), Sampling::greedy(tokens))));
+        model.serve(&host).unwrap();
+        host.order.into_inner().unwrap()
+    };
+    assert_eq!(order(usize::MAX >> 1), [1, 2, 0]); // by the length of the answers
+    assert_eq!(order(1), [1, 0, 2]); // one after the other, by the length of the prompts
+}
+
+#[test]
+fn what_weights_will_take_is_known_before_they_are_read() {
+    let check = |weights: PathBuf, dtype, quant, stored_as: &str| {
+        let opened = Weights::open(&weights, dtype, &Device::Cpu).unwrap().quantised(quant);
+        let (expected, said) = opened.estimate(&[]);
+        Decoder::load(&Config::from_folder(&weights).unwrap(), &opened).unwrap();
+        assert_eq!(
+            (opened.loaded_bytes(), said),
+            (expected, stored_as),
+            "{}",
+            weights.display()
+        );
+    };
+    for name in ["tied", "sharded", "llama", "gguf/llama.gguf"] {
+        check(common::golden(name), DType::F32, None, "fp32");
+        check(common::golden(name), DType::BF16, None, "bf16");
+        check(common::golden(name), DType::F32, Some(GgmlDType::Q8_0), "q8_0");
+    }
+    let opened = Weights::open(&common::golden("tied"), DType::F32, &Device::Cpu).unwrap();
+    assert!(opened.clone().fitting(&[], 1 << 20).is_ok());
+    let told = opened.fitting(&[], 1 << 60).err().unwrap().to_string();
+    assert!(told.contains("would take 140 kB as fp32"), "{told}");
 }

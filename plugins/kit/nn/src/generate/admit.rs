@@ -19,6 +19,25 @@ pub(super) enum Work {
     Choice(Choice),
 }
 
+impl Work {
+    pub fn job(&self) -> u64 {
+        match self {
+            Work::Row(row) => row.job,
+            Work::Search(search) => search.job,
+            Work::Choice(choice) => choice.job,
+        }
+    }
+
+    /// Its text, of which nothing has been read yet.
+    pub fn lane(&self) -> &Lane {
+        match self {
+            Work::Row(row) => &row.lane,
+            Work::Search(search) => &search.beams[0].lane,
+            Work::Choice(choice) => &choice.context,
+        }
+    }
+}
+
 impl<D: Decoder> Generator<D> {
     pub(super) fn prepare<'c>(&self, job: u64, prompt: &Prompt, call: Call<'c>) -> Result<(Ticket<'c>, Work)> {
         self.decoder.check(prompt)?;

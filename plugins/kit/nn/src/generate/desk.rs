@@ -9,19 +9,39 @@ use super::prefixes::{Prefixes, Reading};
 use super::row::{NAN_LOGITS, Row, Ticket};
 use super::search::{Search, State};
 use crate::Decoder;
-use plugin_api::{Call, Error, Finish, Prompt, Reply, Result};
+use plugin_api::{Call, Code, Error, Finish, Level, Prompt, Reply, Result};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
+
+/// Answers worked on at a time before it is known what a token takes in a cache.
+const UNMEASURED: usize = 8;
+/// Passes are not made smaller than this when memory runs out.
+const SMALLEST_STEP: usize = 16;
 
 pub(super) struct Desk<'g, 'c, D> {
     generator: &'g Generator<D>,
     tickets: BTreeMap<u64, Ticket<'c>>,
+    /// What has come since the last pass, and what has not been begun, shorter prompts first among those that came together.
+    arrived: Vec<Work>,
+    waiting: VecDeque<Work>,
     rows: Vec<Row>,
     searches: Vec<Search>,
     choices: VecDeque<Choice>,
     prefixes: Prefixes,
     done: Vec<(u64, Result<Reply>)>,
-    peak_bytes: u64,
+    learnt: Learnt,
+    /// Set once memory ran out: the rest wait, without caches.
+    most_rows: usize,
+}
+
+/// What the work has shown, for the next time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Learnt {
+    pub peak_bytes: u64,
+    /// Bytes of one token in a cache.
+    pub token_bytes: usize,
+    pub rows: usize,
+    pub step_tokens: usize,
 }
 
 /// What goes through the model together.
@@ -38,12 +58,20 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         Desk {
             generator,
             tickets: BTreeMap::new(),
+            arrived: Vec::new(),
+            waiting: VecDeque::new(),
             rows: Vec::new(),
             searches: Vec::new(),
             choices: VecDeque::new(),
             prefixes: Prefixes::new(generator.limits.prefix_bytes),
             done: Vec::new(),
-            peak_bytes: generator.weight_bytes,
+            learnt: Learnt {
+                peak_bytes: generator.weight_bytes,
+                token_bytes: generator.token_bytes,
+                rows: generator.limits.rows,
+                step_tokens: generator.limits.step_tokens,
+            },
+            most_rows: usize::MAX,
         }
     }
 
@@ -57,28 +85,19 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         match work {
             Work::Row(row) if row.room == 0 => self.finish(*row, Finish::Length),
             Work::Search(search) if search.room() == 0 => self.conclude(search),
-            Work::Row(row) => {
-                self.prefixes.note(&row.lane);
-                self.rows.push(*row);
-            }
-            Work::Search(search) => {
-                search.beams.iter().for_each(|beam| self.prefixes.note(&beam.lane));
-                self.searches.push(search);
-            }
-            Work::Choice(choice) => {
-                self.prefixes.note(&choice.context);
-                self.choices.push_back(choice);
+            work => {
+                self.prefixes.note(work.lane());
+                self.arrived.push(work);
             }
         }
     }
 
     pub fn has_room(&self) -> bool {
-        let waiting: usize = self.choices.iter().map(Choice::tokens).sum();
-        let searched: usize = self.searches.iter().map(Search::rows).sum();
-        let limits = self.generator.limits;
+        let scored: usize = self.choices.iter().map(Choice::tokens).sum();
+        let begun = self.rows.len() + self.searches.iter().map(Search::rows).sum::<usize>();
         // As many choices as rows in any case: of long contexts, much may be shared.
-        let choices = self.choices.len() < limits.rows || waiting < limits.step_tokens;
-        self.rows.len() + searched < limits.rows && choices
+        let choices = self.choices.len() < self.learnt.rows || scored < self.learnt.step_tokens;
+        begun + self.waiting.len() + self.arrived.len() < self.learnt.rows && choices
     }
 
     pub fn is_idle(&self) -> bool {
@@ -89,13 +108,14 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         std::mem::take(&mut self.done)
     }
 
-    pub fn peak_bytes(&self) -> u64 {
-        self.peak_bytes
+    pub fn learnt(&self) -> Learnt {
+        self.learnt
     }
 
     /// One pass over as much as fits, if there is anything.
     pub fn advance(&mut self) {
         self.drop_stopped();
+        self.start();
         let mut plan = match self.begin().and_then(|()| self.plan()) {
             Ok(plan) => plan,
             Err(error) => return self.fail_all(error.into()),
@@ -124,6 +144,14 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         let kept = all.iter_mut().try_for_each(|(lane, _)| self.prefixes.keep(lane));
         match (found, kept) {
             (Ok(found), Ok(())) => self.take(found, plan.choices),
+            (Err(error), _) | (_, Err(error)) if is_out_of_memory(&error) => {
+                let single = jobs.len() == 1 && self.learnt.step_tokens <= SMALLEST_STEP;
+                self.choices.extend(plan.choices);
+                match single {
+                    true => self.fail(jobs[0], Error::from(error).code(Code::MEMORY)),
+                    false => self.shrink(jobs.len()),
+                }
+            }
             (Err(error), _) | (_, Err(error)) => {
                 let error = Error::from(error);
                 for job in jobs {
@@ -131,6 +159,83 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
                 }
             }
         }
+    }
+
+    /// Begins what there is room for.
+    fn start(&mut self) {
+        let mut arrived = std::mem::take(&mut self.arrived);
+        arrived.sort_by_key(|work| work.lane().waiting());
+        for work in arrived {
+            match work {
+                Work::Choice(choice) => self.choices.push_back(choice),
+                other => self.waiting.push_back(other),
+            }
+        }
+        while let Some(next) = self.waiting.front() {
+            let rows = |work: &Work| match work {
+                Work::Row(row) => self.answers(row),
+                Work::Search(search) => search.rows(),
+                Work::Choice(_) => 0,
+            };
+            let begun: usize = self.rows.iter().map(|row| self.answers(row)).sum();
+            let begun = begun + self.searches.iter().map(Search::rows).sum::<usize>();
+            let most = match self.learnt.token_bytes {
+                0 => self.learnt.rows.min(UNMEASURED),
+                _ => self.learnt.rows,
+            };
+            // In full, since an answer may become as long as it is allowed to.
+            let of_rows = self.rows.iter().map(|row| row.tokens() * self.answers(row));
+            let of_searches = self.searches.iter().map(|search| search.tokens() * search.rows());
+            let own = match next {
+                Work::Row(row) => row.tokens() * self.answers(row),
+                Work::Search(search) => search.tokens() * search.rows(),
+                Work::Choice(_) => 0,
+            };
+            let tokens = of_rows.chain(of_searches).sum::<usize>() + own;
+            let fits = tokens.saturating_mul(self.learnt.token_bytes) <= self.generator.limits.cache_bytes;
+            if begun > 0 && (begun + rows(next) > most || !fits) {
+                break;
+            }
+            match self.waiting.pop_front() {
+                Some(Work::Row(row)) => self.rows.push(*row),
+                Some(Work::Search(search)) => self.searches.push(search),
+                Some(Work::Choice(choice)) => self.choices.push_back(choice),
+                None => {}
+            }
+        }
+    }
+
+    /// How many rows a row is or will become.
+    fn answers(&self, row: &Row) -> usize {
+        match row.lane.spoken.is_empty() {
+            true => self.tickets.get(&row.job).map_or(1, |ticket| ticket.answers),
+            false => 1,
+        }
+    }
+
+    /// Goes on with half as much, after a pass of so many jobs for which memory did not suffice.
+    fn shrink(&mut self, jobs: usize) {
+        self.prefixes.clear();
+        self.most_rows = (jobs / 2).clamp(1, self.most_rows);
+        self.learnt.rows = self.learnt.rows.min(self.most_rows);
+        self.learnt.step_tokens = (self.learnt.step_tokens / 2).max(SMALLEST_STEP);
+        self.choices.iter_mut().for_each(|choice| choice.context.forget());
+        let mut rows = 0;
+        for row in &mut self.rows {
+            rows += 1;
+            if rows > self.most_rows {
+                row.lane.forget();
+            }
+        }
+        for search in &mut self.searches {
+            rows += search.beams.len();
+            if rows > self.most_rows {
+                search.beams.iter_mut().for_each(|beam| beam.lane.forget());
+            }
+        }
+        let (rows, tokens) = (self.most_rows, self.learnt.step_tokens);
+        let told = format!("out of memory: going on with at most {rows} answers and {tokens} tokens at a time");
+        plugin_api::log(Level::Warning, &told);
     }
 
     /// Ends the jobs whose host or deadline says so.
@@ -149,6 +254,8 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         self.rows.retain(|row| row.job != job);
         self.searches.retain(|search| search.job != job);
         self.choices.retain(|choice| choice.job != job);
+        self.waiting.retain(|work| work.job() != job);
+        self.arrived.retain(|work| work.job() != job);
         if self.tickets.remove(&job).is_some() {
             self.done.push((job, Err(error)));
         }
@@ -180,7 +287,7 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
     }
 
     fn plan(&mut self) -> candle_core::Result<Plan> {
-        let mut budget = self.generator.limits.step_tokens;
+        let mut budget = self.learnt.step_tokens;
         // Answers in progress go first, each with one token; prompts share what is left. Beams go on together or not
         // at all, since it takes all their logits to choose among them.
         let rows = self
@@ -193,17 +300,27 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
             .map(|it| it.beams.iter().map(|beam| &beam.lane).collect());
         let groups: Vec<Vec<&Lane>> = rows.chain(searched).collect();
         let mut tokens: Vec<Vec<usize>> = groups.iter().map(|group| vec![0; group.len()]).collect();
+        let mut rows = 0;
+        let parked: Vec<bool> = groups
+            .iter()
+            .map(|group| {
+                rows += group.len();
+                rows > self.most_rows.max(group.len())
+            })
+            .collect();
         let mut nothing = true;
         for reading in [false, true] {
-            for (group, tokens) in groups.iter().zip(&mut tokens) {
+            for ((group, tokens), parked) in groups.iter().zip(&mut tokens).zip(&parked) {
                 let (is_reading, waits) = group
                     .first()
                     .map_or((false, true), |lane| (lane.is_reading(), lane.waits));
-                if is_reading != reading || waits || (budget == 0 && !nothing) {
+                if is_reading != reading || waits || *parked || (budget == 0 && !nothing) {
                     continue;
                 }
+                // Beams that are read again stop in front of their last tokens, to take these together.
+                let all_but_last = group.len() > 1 && group.iter().any(|lane| lane.waiting() > 1);
                 for (lane, tokens) in group.iter().zip(tokens) {
-                    *tokens = lane.next().min(budget.max(1));
+                    *tokens = (lane.next() - usize::from(all_but_last)).min(budget.max(1));
                     budget = budget.saturating_sub(*tokens);
                 }
                 nothing = false;
@@ -215,9 +332,14 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
             if !self.prefixes.begin(&mut choice.context, &reading)? {
                 break;
             }
-            if choice.context.keep_at.is_some() {
-                // Those behind it may be able to begin where this one stops.
-                ahead = choice.context.next().min(budget.max(usize::from(nothing)));
+            // Those behind it may be able to begin where this one stops; and what no pass can hold is read in pieces.
+            let rest = match choice.context.keep_at {
+                None if choice.tokens() <= self.learnt.step_tokens => 0,
+                None => choice.context.waiting() - 1,
+                Some(_) => choice.context.next(),
+            };
+            if rest > 0 {
+                ahead = rest.min(budget.max(usize::from(nothing)));
                 break;
             }
             if choice.tokens() > budget && !nothing {
@@ -235,7 +357,11 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
     }
 
     fn take(&mut self, found: Found, choices: Vec<Choice>) {
-        self.peak_bytes = self.peak_bytes.max(self.bytes());
+        self.learnt.peak_bytes = self.learnt.peak_bytes.max(self.bytes());
+        let measured = lanes(&mut self.rows, &mut self.searches)
+            .map(|lane| lane.cache.bytes_of(1))
+            .max();
+        self.learnt.token_bytes = self.learnt.token_bytes.max(measured.unwrap_or(0));
         for (choice, found) in choices.iter().zip(&found.choices) {
             self.finish_choice(choice, found);
         }
@@ -338,7 +464,7 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
     }
 
     fn complete(&mut self, job: u64, reply: Reply) {
-        let memory = self.generator.account(self.bytes(), self.peak_bytes);
+        let memory = self.generator.account(self.bytes(), self.learnt.peak_bytes);
         if let Some(ticket) = self.tickets.remove(&job) {
             self.done.push((job, Ok(ticket.complete(reply, memory))));
         }
@@ -355,6 +481,12 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         let contexts: usize = self.choices.iter().map(|choice| choice.context.cache.bytes()).sum();
         self.generator.weight_bytes + (cached + contexts + self.prefixes.bytes()) as u64
     }
+}
+
+/// Whether a backend says so. Main memory that runs out ends the process, and is seen to before.
+fn is_out_of_memory(error: &candle_core::Error) -> bool {
+    let told = error.to_string().to_lowercase().replace('_', " ");
+    told.contains("out of memory") || told.contains("memory allocation")
 }
 
 /// Every text in progress: rows first, then the beams of each search.

@@ -45,6 +45,11 @@ impl Lane {
         self.spoken.is_empty() || self.waiting() > 1
     }
 
+    /// Gives its cache back; the text will be read again.
+    pub fn forget(&mut self) {
+        (self.cache, self.keep_at) = (KvCache::default(), None);
+    }
+
     /// The same text once more, to go on in another way.
     pub fn fork(&self) -> candle_core::Result<Lane> {
         Ok(Lane {

@@ -18,8 +18,8 @@ mod search;
 
 pub use defaults::{Defaults, EarlyStop};
 
-use crate::{Decoder, Input, LoraPlan, Loras};
-use desk::Desk;
+use crate::{Decoder, Input, LoraPlan, Loras, memory};
+use desk::{Desk, Learnt};
 pub(crate) use lane::Lane;
 pub(crate) use pass::pass;
 use plugin_api::{Call, Jobs, Lesson, LessonTokens, Memory, Prompt, PromptTokens, Pulled, Reply, Result, Settings};
@@ -40,9 +40,14 @@ pub struct Limits {
     pub max_tokens: u32,
     /// What the caches of beginnings that several prompts share may take; 0 reads every prompt by itself.
     pub prefix_bytes: usize,
+    /// What the caches of answers in progress may come to; an answer alone is worked on whatever it takes.
+    pub cache_bytes: usize,
 }
 
 impl Limits {
+    /// Tokens of the answer whose cache must fit in front of anything else: prompt and answer of a common task.
+    pub const PLANNED_TOKENS: usize = 2048;
+
     /// The settings `max_batch`, `step_tokens`, `max_tokens` and `prefix_mb`.
     pub fn from_settings(settings: &Settings) -> Result<Limits> {
         let standard = Limits::default();
@@ -52,6 +57,7 @@ impl Limits {
             step_tokens: settings.or("step_tokens", standard.step_tokens)?,
             max_tokens: settings.or("max_tokens", standard.max_tokens)?,
             prefix_bytes: prefix_mb.saturating_mul(1 << 20),
+            ..standard
         })
     }
 }
@@ -59,10 +65,11 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            rows: 8,
+            rows: 32,
             step_tokens: 1024,
             max_tokens: 1024,
             prefix_bytes: 1 << 30,
+            cache_bytes: usize::MAX,
         }
     }
 }
@@ -78,14 +85,23 @@ pub struct Generator<D> {
     /// Those of the LoRAs included.
     weight_bytes: u64,
     peak_bytes: u64,
+    /// Bytes of one token in a cache; 0 until there was one.
+    token_bytes: usize,
 }
 
 impl<D: Decoder> Generator<D> {
     /// `weight_bytes` is what the weights hold, for the account of memory.
     pub fn new(decoder: D, chat: Chat, defaults: Defaults, limits: Limits, weight_bytes: u64) -> Generator<D> {
+        // Half of what is left: buffers double as they grow, and passes need some memory, too.
+        let left = match decoder.device().is_cpu() {
+            true => memory::available().map(|bytes| usize::try_from(bytes / 2).unwrap_or(usize::MAX)),
+            false => None,
+        };
         let limits = Limits {
             rows: limits.rows.max(1),
             step_tokens: limits.step_tokens.max(1),
+            cache_bytes: limits.cache_bytes.min(left.unwrap_or(usize::MAX)),
+            prefix_bytes: limits.prefix_bytes.min(left.unwrap_or(usize::MAX) / 4),
             ..limits
         };
         Generator {
@@ -97,6 +113,7 @@ impl<D: Decoder> Generator<D> {
             lora_bytes: 0,
             weight_bytes,
             peak_bytes: weight_bytes,
+            token_bytes: 0,
         }
     }
 
@@ -120,8 +137,8 @@ impl<D: Decoder> Generator<D> {
         desk.admit(0, prompt, *call);
         loop {
             if let Some((_, reply)) = desk.take_done().pop() {
-                let peak = desk.peak_bytes();
-                self.note_peak(peak);
+                let learnt = desk.learnt();
+                self.note(learnt);
                 return reply;
             }
             desk.advance();
@@ -151,8 +168,8 @@ impl<D: Decoder> Generator<D> {
                 more &= jobs.done(id, reply);
             }
             if !more && desk.is_idle() {
-                let peak = desk.peak_bytes();
-                self.note_peak(peak);
+                let learnt = desk.learnt();
+                self.note(learnt);
                 return Ok(());
             }
         }
@@ -192,7 +209,7 @@ impl<D: Decoder> Generator<D> {
         let bytes = self.loras.bytes();
         self.weight_bytes = self.weight_bytes - self.lora_bytes + bytes;
         self.lora_bytes = bytes;
-        self.note_peak(self.weight_bytes);
+        self.peak_bytes = self.peak_bytes.max(self.weight_bytes);
     }
 
     pub fn loras(&self) -> &Loras {
@@ -225,7 +242,9 @@ impl<D: Decoder> Generator<D> {
         }
     }
 
-    fn note_peak(&mut self, bytes: u64) {
-        self.peak_bytes = self.peak_bytes.max(bytes);
+    fn note(&mut self, learnt: Learnt) {
+        self.peak_bytes = self.peak_bytes.max(learnt.peak_bytes);
+        self.token_bytes = learnt.token_bytes;
+        (self.limits.rows, self.limits.step_tokens) = (learnt.rows, learnt.step_tokens);
     }
 }

@@ -38,6 +38,10 @@ impl Prefixes {
         }
     }
 
+    pub fn clear(&mut self) {
+        self.kept.clear();
+    }
+
     pub fn bytes(&self) -> usize {
         self.kept.iter().map(|kept| kept.cache.bytes()).sum()
     }

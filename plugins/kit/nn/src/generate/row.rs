@@ -135,6 +135,11 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// Tokens that it may come to, prompt and answer.
+    pub fn tokens(&self) -> usize {
+        self.lane.input.tokens.len() + self.room
+    }
+
     /// Another answer to the same prompt, before its first token.
     pub fn sibling(&self, which: usize) -> candle_core::Result<Row> {
         Ok(Row {

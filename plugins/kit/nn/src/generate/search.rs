@@ -86,6 +86,12 @@ impl Search {
         self.breadth.beams
     }
 
+    /// Tokens that a beam may come to, prompt and answer.
+    pub fn tokens(&self) -> usize {
+        let prompt = self.beams.first().map_or(0, |beam| beam.lane.input.tokens.len());
+        prompt + self.breadth.room
+    }
+
     /// Tokens that an answer may have.
     pub fn room(&self) -> usize {
         self.breadth.room

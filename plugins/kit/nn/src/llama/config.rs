@@ -3,6 +3,7 @@
 //! Three classes share this file. What they differ in is settled here, so that the layers never ask which it is.
 
 use crate::{Activation, Error, Result, RopeConfig, RopeScaling, read_config, within};
+use candle_core::DType;
 use serde::Deserialize;
 use std::path::Path;
 
@@ -107,6 +108,12 @@ impl Config {
     /// Of a folder that holds a text model.
     pub fn from_folder(folder: &Path) -> Result<Config> {
         read_config::<TextConfig>(folder, &["qwen3", "qwen2", "llama"])?.settle()
+    }
+
+    /// Bytes of the cache of so many tokens.
+    pub fn cache_bytes(&self, dtype: DType, tokens: usize) -> u64 {
+        let values = 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim;
+        (values * dtype.size_in_bytes()) as u64 * tokens as u64
     }
 
     /// The window of a layer: the last layers have one in checkpoints that use it.
