@@ -105,6 +105,15 @@ struct TokenRow<'a> {
 
 /// The tokens of a lesson, as trainers read them; everything but what is learnt is masked.
 pub fn tokens(model: &ModelClient, lesson: &Lesson) -> Result<(usize, String)> {
+    let mut parts = lesson.turns.iter().flat_map(|turn| &turn.message.parts);
+    if parts.any(|part| matches!(part, Part::Clip { .. })) {
+        // Their tokens stand for sound, which no such row holds.
+        let error = Error::unsupported(format!(
+            "lesson `{}` has a clip, whose tokens mean nothing without it",
+            lesson.id
+        ));
+        return Err(error.help("choose an input of the task that is words alone, or `host data prepare`"));
+    }
     let tokens = model.lesson_tokens(lesson)?;
     if tokens.ids.len() != tokens.learn.len() {
         let (ids, marks) = (tokens.ids.len(), tokens.learn.len());
