@@ -18,7 +18,7 @@ fn files(end: &str) -> Vec<PathBuf> {
         }
     }
     let (root, mut found) = (repository(), Vec::new());
-    for folder in ["host", "plugin-api", "plugins", "tests", "examples"] {
+    for folder in ["host", "plugin-api", "plugins", "tests", "examples", "fuzz"] {
         walk(&root.join(folder), end, &mut found);
     }
     found.sort();
