@@ -44,10 +44,14 @@ pub fn ls(args: LsArgs, common: &Common) -> Result<Exit> {
     let mut listed = Vec::new();
     for name in registry.names(kind) {
         let spec = registry.adapter(kind, &name)?;
-        listed.push((spec, note_of(&registry, spec, &mut notes)?));
+        let note = note_of(&registry, spec, &mut notes)?;
+        listed.push((spec, note, files_of(spec, notes.get(&spec.plugin))));
     }
     if common.json {
-        let all: Vec<Value> = listed.iter().map(|(spec, note)| as_json(spec, note)).collect();
+        let all: Vec<Value> = listed
+            .iter()
+            .map(|(spec, note, files)| as_json(spec, note, files.as_deref()))
+            .collect();
         print(&(serde_json::to_string_pretty(&all).unwrap_or_default() + "\n"));
         return Ok(Exit::Ok);
     }
@@ -57,7 +61,7 @@ pub fn ls(args: LsArgs, common: &Common) -> Result<Exit> {
         ("Demo", Align::Left),
         ("What it is", Align::Left),
     ]);
-    for (spec, note) in &listed {
+    for (spec, note, _) in &listed {
         let about = match note {
             Ok(note) => note.about.clone(),
             Err(why) => format!("unusable: {why}"),
@@ -73,8 +77,8 @@ pub fn ls(args: LsArgs, common: &Common) -> Result<Exit> {
         print(&table.render());
         return Ok(Exit::Ok);
     }
-    for (spec, note) in &listed {
-        print(&verbose(spec, note));
+    for (spec, note, files) in &listed {
+        print(&verbose(spec, note, files.as_deref()));
     }
     Ok(Exit::Ok)
 }
@@ -99,16 +103,22 @@ fn note_of(
     })
 }
 
-fn as_json(spec: &AdapterSpec, note: &NoteOrWhy) -> Value {
+/// Which files of a task its plugin reads and writes.
+fn files_of(spec: &AdapterSpec, note: Option<&std::result::Result<Note, String>>) -> Option<String> {
+    let files = note?.as_ref().ok()?.task_files(&spec.adapter).ok()?;
+    (spec.kind == Kind::Task).then(|| files.about.clone())
+}
+
+fn as_json(spec: &AdapterSpec, note: &NoteOrWhy, files: Option<&str>) -> Value {
     let settings: BTreeMap<&String, &Value> = spec.settings.iter().map(|(name, given)| (name, &given.value)).collect();
     json!({
         "name": spec.name, "kind": spec.kind, "plugin": spec.plugin, "adapter": spec.adapter, "settings": settings,
         "demo": spec.demo.is_some(), "about": note.as_ref().ok().map(|note| &note.about),
-        "options": note.as_ref().ok().map(|note| &note.options), "error": note.as_ref().err(),
+        "options": note.as_ref().ok().map(|note| &note.options), "error": note.as_ref().err(), "files": files,
     })
 }
 
-fn verbose(spec: &AdapterSpec, note: &NoteOrWhy) -> String {
+fn verbose(spec: &AdapterSpec, note: &NoteOrWhy, files: Option<&str>) -> String {
     let mut text = format!("{}\n", spec.name);
     match note {
         Err(why) => text += &format!("  unusable: {why}\n"),
@@ -121,6 +131,9 @@ fn verbose(spec: &AdapterSpec, note: &NoteOrWhy) -> String {
                 text += &format!("  {}\n", describe(option));
             }
         }
+    }
+    if let Some(files) = files {
+        text += &format!("  files: {files}; see `host score --task` and `host export`\n");
     }
     for (name, given) in &spec.settings {
         text += &format!("  set: {name} = {} ({})\n", given.value, given.place);
