@@ -75,7 +75,10 @@ impl Matrix {
             .step_by(rows)
             .map(|start| {
                 let part = weight.narrow(0, start, rows.min(outputs - start))?;
-                Ok(QTensor::quantize(&part.contiguous()?, dtype)?.data()?.into_owned())
+                // Values of its own: candle quantises all that a tensor's storage holds, whatever part of it the tensor is.
+                let part = part.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+                let part = Tensor::from_vec(part, (outputs.min(start + rows) - start, inputs), &Device::Cpu)?;
+                Ok(QTensor::quantize(&part, dtype)?.data()?.into_owned())
             })
             .collect::<Result<_>>()?;
         let storage = QStorage::from_data(Cow::Owned(blocks.concat()), device, dtype)?;
@@ -216,6 +219,9 @@ mod tests {
         check(GgmlDType::Q6K, 512, "q6_k", 0.02, 0.03);
         check(GgmlDType::Q4K, 512, "q4_k", 0.09, 0.1);
         check(GgmlDType::Q5K, 256, "q5_k", 0.05, 0.06);
+        // So many that several tasks quantise them.
+        check(GgmlDType::Q8_0, 2560, "q8_0", 0.006, 0.01);
+        check(GgmlDType::Q4K, 2560, "q4_k", 0.09, 0.1);
     }
 
     #[test]
