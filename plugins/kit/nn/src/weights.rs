@@ -140,7 +140,6 @@ impl Weights {
 
     /// The bytes that these weights will take, and what most of them will be stored as.
     pub fn estimate(&self, left_out: &[&str]) -> (u64, &'static str) {
-        let wide = self.dtype.size_in_bytes() as u64;
         let kept = |name: &&String| !left_out.iter().any(|start| name.starts_with(start));
         let mut stored = BTreeMap::new();
         for (name, &place) in self.store.places.iter().filter(|(name, _)| kept(name)) {
@@ -165,7 +164,11 @@ impl Weights {
                     values / block.block_size() as u64 * block.type_size() as u64,
                     crate::precision::block_name(block),
                 ),
-                None => (values * wide, crate::precision::dense_name(self.dtype)),
+                None => {
+                    let dtype = if shape.len() == 2 { self.matrices } else { self.dtype };
+                    let bytes = values * dtype.size_in_bytes() as u64;
+                    (bytes, crate::precision::dense_name(dtype))
+                }
             };
             *stored.entry(name).or_insert(0) += bytes;
         }

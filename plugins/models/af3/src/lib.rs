@@ -52,7 +52,7 @@ impl AudioFlamingo3 {
             .map_err(text::Error::told)?;
         let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
         let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
-        let cache = config.text.cache_bytes(precision.dtype, Limits::PLANNED_TOKENS);
+        let cache = config.text.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
         let weights = weights.quantised(precision.quant).fitting(&[], cache);
         let weights = weights.map_err(nn::Error::told)?;
         let decoder = architecture::load(&config, &weights).map_err(nn::Error::told)?;

@@ -57,7 +57,7 @@ impl Qwen25Omni {
             defaults.stop_tokens.push(config.stop_token);
         }
         let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
-        let cache = config.text.cache_bytes(precision.dtype, Limits::PLANNED_TOKENS);
+        let cache = config.text.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
         let weights = weights
             .quantised(precision.quant)
             .fitting(&["talker.", "token2wav.", "thinker.visual."], cache);

@@ -56,7 +56,7 @@ impl Qwen3 {
         let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
         // Some files store the head although it is tied: it is passed over.
         let left_out: &[&str] = if config.tie_word_embeddings { &["lm_head."] } else { &[] };
-        let cache = config.cache_bytes(precision.dtype, Limits::PLANNED_TOKENS);
+        let cache = config.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
         let weights = weights.quantised(precision.quant).fitting(left_out, cache);
         let weights = weights.map_err(nn::Error::told)?;
         Qwen3::over(settings, &config, chat, defaults, &weights)
