@@ -5,6 +5,8 @@ use std::path::PathBuf;
 pub enum Error {
     #[error("cannot read `{path}`")]
     Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot write `{path}`")]
+    Write { path: PathBuf, source: std::io::Error },
     #[error("`{folder}` holds no weights (looked for model.safetensors, pytorch_model.bin, and the index of several)")]
     NoWeights { folder: PathBuf },
     #[error("`{path}` is malformed: {reason}")]
@@ -93,7 +95,7 @@ impl Error {
                 "take less with `-M quant=q4_k`, `-M quant=q8_0` or `-M dtype=bf16`, take a smaller model, or free memory: \
                  a limit of the registry's `memory` or of a control group counts",
             ),
-            Error::Tensor(_) => (Code::OTHER, ""),
+            Error::Tensor(_) | Error::Write { .. } => (Code::OTHER, ""),
         };
         let told = plugin_api::Error::from(self).code(code);
         if help.is_empty() { told } else { told.help(help) }

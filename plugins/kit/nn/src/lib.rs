@@ -51,6 +51,7 @@ mod rope;
 mod rope_config;
 mod step;
 mod weights;
+mod writer;
 
 pub use cache::KvCache;
 pub use config::{read_config, read_json, within};
@@ -67,3 +68,4 @@ pub use rope::Rope;
 pub use rope_config::{Llama3, RopeConfig, RopeScaling, Yarn};
 pub use step::{Attention, Past, Segment, Step};
 pub use weights::Weights;
+pub use writer::{Copied, write_weights};

@@ -37,11 +37,6 @@ pub struct Finding {
 }
 
 #[derive(Deserialize)]
-struct Recorded {
-    cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
 struct Case {
     name: String,
     /// One conversation, or what only cases that are not compared have, such as pictures among the words.
@@ -70,33 +65,86 @@ pub fn trace<D: Decoder>(generator: &Generator<D>, request: &Value) -> plugin_ap
             "the only trace known here is `{\"golden\": FOLDER}`",
         ));
     };
-    let used = match request["lora"].as_str() {
+    let recording = Recording::open(Path::new(folder)).map_err(Error::told)?;
+    Ok(report(&replay(generator, &recording, request["lora"].as_str())?))
+}
+
+/// The answer to a trace.
+pub fn report(findings: &[Finding]) -> Value {
+    serde_json::json!({ "ok": findings.iter().all(|finding| finding.ok), "cases": findings })
+}
+
+/// What a `golden` folder holds. A model whose reference records other things puts them in these terms first.
+pub struct Recording {
+    pub folder: PathBuf,
+    pub cases: Vec<Value>,
+    /// By `case.key`.
+    pub tensors: HashMap<String, Tensor>,
+}
+
+impl Recording {
+    pub fn open(folder: &Path) -> Result<Recording> {
+        #[derive(Deserialize)]
+        struct Recorded {
+            cases: Vec<Value>,
+        }
+        let recorded: Recorded = crate::config::read_json(&folder.join("cases.json"))?;
+        let path = folder.join("golden.safetensors");
+        let bytes = std::fs::read(&path).map_err(|source| Error::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let malformed = |e: candle_core::Error| Error::Malformed {
+            path: path.clone(),
+            reason: e.to_string(),
+        };
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(malformed)?;
+        Ok(Recording {
+            folder: folder.to_owned(),
+            cases: recorded.cases,
+            tensors,
+        })
+    }
+
+    /// The clip in a wav file of the folder.
+    pub fn clip(&self, name: &str) -> Result<Clip> {
+        // A stranger's list names its neighbours and nothing else.
+        match Path::new(name).file_name() == Some(name.as_ref()) {
+            true => talks::read_wav(&self.folder.join(name)),
+            false => Err(self.malformed(format!("`audio` names `{name}`, which lies elsewhere"))),
+        }
+    }
+
+    pub fn malformed(&self, reason: String) -> Error {
+        Error::Malformed {
+            path: self.folder.join("cases.json"),
+            reason,
+        }
+    }
+}
+
+/// Replays all cases of a recording, with the LoRA of this name.
+pub fn replay<D: Decoder>(
+    generator: &Generator<D>,
+    recording: &Recording,
+    lora: Option<&str>,
+) -> plugin_api::Result<Vec<Finding>> {
+    let used = match lora {
         Some(name) => LoraUse::Only(vec![name.to_owned()]),
         None => LoraUse::Off,
     };
     let loras = generator.loras().choose(&used)?;
-    let findings = replay(generator, Path::new(folder), &loras).map_err(Error::told)?;
-    Ok(serde_json::json!({ "ok": findings.iter().all(|finding| finding.ok), "cases": findings }))
+    replay_with(generator, recording, &loras).map_err(Error::told)
 }
 
-/// Replays all cases of a `golden` folder.
-pub fn replay<D: Decoder>(generator: &Generator<D>, folder: &Path, loras: &LoraSet) -> Result<Vec<Finding>> {
+fn replay_with<D: Decoder>(generator: &Generator<D>, recording: &Recording, loras: &LoraSet) -> Result<Vec<Finding>> {
     let _entered = generator.loras().enter(LoraPlan::all(loras));
-    let recorded: Recorded = crate::config::read_json(&folder.join("cases.json"))?;
-    let path = folder.join("golden.safetensors");
-    let bytes = std::fs::read(&path).map_err(|source| Error::Read {
-        path: path.clone(),
-        source,
-    })?;
-    let malformed = |e: candle_core::Error| Error::Malformed {
-        path: path.clone(),
-        reason: e.to_string(),
-    };
-    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(malformed)?;
+    let (folder, path) = (&recording.folder, recording.folder.join("golden.safetensors"));
     let mut findings = Vec::new();
-    for case in &recorded.cases {
+    for case in &recording.cases {
+        let case: Case = Deserialize::deserialize(case).map_err(|e| recording.malformed(e.to_string()))?;
         let golden = Golden {
-            tensors: &tensors,
+            tensors: &recording.tensors,
             case: &case.name,
             path: &path,
         };
@@ -104,9 +152,9 @@ pub fn replay<D: Decoder>(generator: &Generator<D>, folder: &Path, loras: &LoraS
         if golden.get("pixel_values").is_some() || golden.get("input_ids").is_none() {
             continue;
         }
-        let inputs = compare_prompts(generator, case, &golden, folder, &mut findings)?;
+        let inputs = compare_prompts(generator, &case, &golden, recording, &mut findings)?;
         if let Some(inputs) = inputs {
-            compare_logits(generator.decoder(), case, &golden, inputs, &mut findings)?;
+            compare_logits(generator.decoder(), &case, &golden, inputs, &mut findings)?;
         }
     }
     let searches = folder.join("beams.json");
@@ -166,7 +214,7 @@ fn compare_prompts<D: Decoder>(
     generator: &Generator<D>,
     case: &Case,
     golden: &Golden,
-    folder: &Path,
+    recording: &Recording,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<Vec<Input>>> {
     let recorded = golden.prompts()?;
@@ -184,14 +232,11 @@ fn compare_prompts<D: Decoder>(
         (Some(Value::Array(talks)), None, Some(texts)) => (talks.clone(), texts.clone()),
         _ => return Ok(as_text()),
     };
-    let wav = |name: &String| {
-        // A file beside the recording: a stranger's list names its neighbours and nothing else.
-        match Path::new(name).file_name() == Some(name.as_ref()) {
-            true => talks::read_wav(&folder.join(name)),
-            false => Err(golden.malformed(&format!("`audio` names `{name}`, which lies elsewhere"))),
-        }
-    };
-    let clips = case.audio.iter().map(wav).collect::<Result<Vec<Clip>>>()?;
+    let clips = case
+        .audio
+        .iter()
+        .map(|name| recording.clip(name))
+        .collect::<Result<Vec<Clip>>>()?;
     let mut prompts = talks::prompts(talks, clips).map_err(|reason| golden.malformed(&reason))?;
     if prompts.len() != recorded.len() || texts.len() != recorded.len() {
         return Err(golden.malformed("it has not as many conversations as rows"));
@@ -398,7 +443,7 @@ fn last_row(logits: &Tensor) -> Result<Tensor> {
 }
 
 /// The largest absolute difference; infinite where one of the two is no number.
-fn difference(got: &Tensor, expected: &Tensor) -> Result<f64> {
+pub fn difference(got: &Tensor, expected: &Tensor) -> Result<f64> {
     let apart = (got - expected)?.abs()?.flatten_all()?.to_vec1::<f32>()?;
     let worst = |worst: f64, x: f32| {
         if x.is_nan() {

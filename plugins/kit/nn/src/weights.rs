@@ -324,6 +324,36 @@ impl Weights {
         Tensor::from_vec(values, view.shape(), &self.device)
     }
 
+    /// What a tensor is stored as, and its shape.
+    pub fn stored(&self, name: &str) -> Result<(Dtype, Vec<usize>)> {
+        self.at_place(name, |tensor, content| match content {
+            Source::Pickled(tensors) => {
+                let (dtype, shape) = tensors.shape(tensor).ok_or("it lost a tensor")?;
+                Ok((dtype, shape.to_vec()))
+            }
+            other => other.view(tensor, |view| (view.dtype(), view.shape().to_vec())),
+        })
+    }
+
+    /// Gives the bytes of a tensor as they are stored.
+    pub fn with_stored<T>(&self, name: &str, take: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        self.at_place(name, |tensor, content| content.view(tensor, |view| take(view.data())))
+    }
+
+    fn at_place<T>(&self, name: &str, take: impl FnOnce(&str, &Source) -> std::result::Result<T, String>) -> Result<T> {
+        let tensor = self.path(name);
+        let Some((file, content)) = self.store.places.get(&tensor).map(|&place| &self.store.files[place]) else {
+            return Err(Error::MissingTensor {
+                folder: self.store.folder.clone(),
+                tensor,
+            });
+        };
+        take(&tensor, content).map_err(|reason| Error::Malformed {
+            path: file.clone(),
+            reason,
+        })
+    }
+
     pub fn has(&self, name: &str) -> bool {
         self.store.places.contains_key(&self.path(name))
     }
@@ -445,6 +475,15 @@ impl Source {
             Source::Mapped(file) => file.get(name).is_ok(),
             Source::Pickled(tensors) => tensors.has(name),
             Source::Gguf(tensors) => tensors.shape(name).is_some(),
+        }
+    }
+
+    /// Gives a tensor as it is stored.
+    fn view<T>(&self, name: &str, take: impl FnOnce(&TensorView) -> T) -> std::result::Result<T, String> {
+        match self {
+            Source::Mapped(file) => file.get(name).map(|view| take(&view)).map_err(|e| plain_reason(&e)),
+            Source::Pickled(tensors) => tensors.read(name, take),
+            Source::Gguf(_) => Err(format!("`{name}` is stored in blocks of its own kind")),
         }
     }
 

@@ -1,0 +1,62 @@
+//! Tensors of one checkpoint into a file of another, as they are stored.
+
+use crate::{Error, Result, Weights};
+use serde_json::{Map, json};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// A tensor to be copied: what it is called there, and where it lies here.
+pub struct Copied<'w> {
+    pub name: String,
+    pub weights: &'w Weights,
+    /// Its name below `weights`.
+    pub tensor: String,
+}
+
+/// Writes a safetensors file, one tensor after the other, so that it takes no more memory than the largest of them.
+///
+/// The file has its name only once it is whole. `told` hears what share is done, and says whether to go on.
+pub fn write_weights(path: &Path, copied: &[Copied], mut told: impl FnMut(f64) -> bool) -> Result<u64> {
+    let mut header = Map::new();
+    header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
+    let mut end = 0u64;
+    for Copied { name, weights, tensor } in copied {
+        let (dtype, shape) = weights.stored(tensor)?;
+        let start = end;
+        let bits = shape.iter().map(|&size| size as u64).product::<u64>() * dtype.bitsize() as u64;
+        end += bits / 8;
+        let entry = json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] });
+        if header.insert(name.clone(), entry).is_some() {
+            return Err(Error::Malformed {
+                path: path.to_owned(),
+                reason: format!("it would have two tensors `{name}`"),
+            });
+        }
+    }
+    let mut header = serde_json::Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+
+    let part = path.with_extension("safetensors.part");
+    let failed = |source| Error::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(&part).map_err(failed)?);
+    file.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
+    file.write_all(&header).map_err(failed)?;
+    let mut done = 0u64;
+    for Copied { weights, tensor, .. } in copied {
+        let written = weights.with_stored(tensor, |bytes| file.write_all(bytes).map(|()| bytes.len()))?;
+        done += written.map_err(failed)? as u64;
+        if !told(done as f64 / end.max(1) as f64) {
+            drop(file);
+            let _ = std::fs::remove_file(&part);
+            return Err(failed(std::io::Error::from(std::io::ErrorKind::Interrupted)));
+        }
+    }
+    let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
+    file.sync_all().map_err(failed)?;
+    std::fs::rename(&part, path).map_err(failed)?;
+    Ok(end)
+}
