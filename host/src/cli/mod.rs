@@ -3,6 +3,7 @@
 mod answers;
 mod bench;
 mod config;
+mod convert;
 mod data;
 mod doctor;
 mod export;
@@ -84,6 +85,8 @@ enum Command {
     Plugins(plugins::Command),
     /// Compare a model with what a reference implementation recorded of it
     Parity(parity::ParityArgs),
+    /// Write a model's weights as one folder that loads faster
+    Convert(convert::ConvertArgs),
     /// Say what is missing on this machine
     Doctor(doctor::DoctorArgs),
     /// Measure what plugins cost on this machine
@@ -180,6 +183,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Ls(args) => ls::ls(args, common),
         Command::Pull(args) => pull::pull(args, common),
         Command::Plugins(command) => plugins::run(&command, common),
+        Command::Convert(args) => convert::convert(&args, common),
         Command::Parity(args) => parity::parity(args, common),
         Command::Doctor(args) => doctor::doctor(args, common),
         Command::Bench(args) => bench::bench(args, common),

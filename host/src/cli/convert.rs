@@ -1,0 +1,84 @@
+//! `host convert`.
+
+use super::{Common, Flags, print, stop_on_signals};
+use crate::failure::{Exit, Failure, Result};
+use crate::registry::Given;
+use plugin_api::{Callbacks, Code, Kind, Parcel};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "For models that are published in several parts or in files that load slowly.
+
+Example:
+  host convert salmonn --out converted -M weights=downloads
+  host run --model salmonn -M weights=converted --task sakura"
+)]
+pub struct ConvertArgs {
+    /// The model, by its registry name
+    #[arg(value_name = "MODEL")]
+    model: String,
+    /// A setting of the model, such as where its parts are
+    #[arg(short = 'M', value_name = "KEY=VALUE")]
+    model_settings: Vec<String>,
+    /// The folder that receives the files; new or empty
+    #[arg(long, short = 'o', value_name = "DIR")]
+    out: PathBuf,
+}
+
+pub fn convert(args: &ConvertArgs, common: &Common) -> Result<Exit> {
+    let stop = stop_on_signals();
+    let host = UntilStopped(stop.clone());
+    common.with_catalog(false, &stop, |catalog| {
+        let mut given = Flags::parse("-M", &args.model_settings)?.of(&args.model);
+        let note = catalog.plugin_note(catalog.registry.adapter(Kind::Model, &args.model)?)?;
+        let base = std::env::current_dir().unwrap_or_default();
+        // Weights that are only copied need not be read into memory first, where a model can do without.
+        if note.options.iter().any(|option| option.name == "load") && !given.contains_key("load") {
+            let place = "convert".to_owned();
+            let value = Value::Bool(false);
+            given.insert("load".to_owned(), Given { value, base, place });
+        }
+        let (client, _made) = catalog.resolve(Kind::Model, &args.model, &given)?.model()?;
+        let out = std::path::absolute(&args.out).unwrap_or_else(|_| args.out.clone());
+        let answer = client
+            .work("convert", &json!({ "out": out }), &host)
+            .map_err(|error| match error.code {
+                Code::UNSUPPORTED => {
+                    Failure::refused(format!("model `{}` has nothing to convert", args.model)).cause(error)
+                }
+                _ => Failure::from(error),
+            })?;
+        match common.json {
+            true => print(&format!("{answer}\n")),
+            false => {
+                let files = answer["files"].as_array().into_iter().flatten();
+                let lines = files.filter_map(Value::as_str).map(|file| format!("{file}\n"));
+                print(&lines.collect::<String>());
+            }
+        }
+        Ok(Exit::Ok)
+    })
+}
+
+/// A host that only says when to stop.
+struct UntilStopped(Arc<AtomicBool>);
+
+impl Callbacks for UntilStopped {
+    fn ask(&self, what: &str, _input: Parcel) -> plugin_api::Result<Parcel> {
+        Err(plugin_api::Error::unsupported(format!(
+            "`host convert` doesn't answer `{what}`"
+        )))
+    }
+
+    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+        !self.stop_asked()
+    }
+
+    fn stop_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
