@@ -1,0 +1,111 @@
+//! The parts in the order a clip meets them: two encoders, the Q-Former, the language model.
+
+use crate::beats::Beats;
+use crate::connector::Connector;
+use crate::files::Files;
+use audio::{LogMel, MelExtractor, RATE};
+use candle_core::Tensor;
+use nn::encoder::{Block, EPS, Encoder};
+use nn::llama::{self, Ears, Hearing};
+use nn::{Heard, LayerNorm, Result, Weights};
+use plugin_api::Clip;
+
+/// What stands in the tokens of a prompt for sound; the model itself has no token for it, so that of the unknown.
+pub const PLACEHOLDER: u32 = 0;
+/// A shorter clip is padded with silence.
+const SHORTEST: usize = RATE;
+
+pub fn load(files: &Files) -> Result<Hearing<TwoEars>> {
+    Ok(Hearing {
+        ears: TwoEars::load(files)?,
+        language_model: llama::Decoder::load(&files.vicuna, &files.vicuna_weights)?,
+        placeholder: PLACEHOLDER,
+    })
+}
+
+/// One for speech, one for all other sound, and what makes one list of vectors of both.
+pub struct TwoEars {
+    mel: MelExtractor,
+    whisper: Encoder,
+    whisper_norm: LayerNorm,
+    beats: Beats,
+    connector: Connector,
+}
+
+/// What comes of a clip on its way.
+pub struct Stages {
+    pub mel: LogMel,
+    pub fbank: Vec<f32>, // (frames, 128)
+    pub speech: Tensor,  // (steps, width)
+    pub sound: Tensor,   // (steps, width)
+    pub tokens: Tensor,  // (tokens, hidden)
+}
+
+impl TwoEars {
+    fn load(files: &Files) -> Result<TwoEars> {
+        let whisper = encoder_in(&files.whisper_weights);
+        let (speech, hidden) = (files.whisper.width, files.vicuna.hidden_size);
+        Ok(TwoEars {
+            mel: MelExtractor::new(files.whisper.bins),
+            whisper: Encoder::load(&files.whisper, &whisper)?,
+            whisper_norm: LayerNorm::load(&whisper.at("layer_norm"), speech, EPS)?,
+            beats: Beats::load(&files.beats, &files.beats_weights)?,
+            connector: Connector::load(
+                &files.connector,
+                &files.trained,
+                speech,
+                files.beats.encoder_embed_dim,
+                hidden,
+            )?,
+        })
+    }
+
+    /// Samples of a clip that are heard.
+    pub fn window(&self) -> usize {
+        self.whisper.config().samples()
+    }
+
+    /// Samples to the vectors that stand for them, and what comes between.
+    pub fn stages(&self, samples: &[f32]) -> candle_core::Result<Stages> {
+        let samples = &samples[..samples.len().min(self.window())];
+        let mel = self.mel.log_mel(samples, self.window());
+        let mut padded = samples.to_vec();
+        padded.resize(samples.len().max(SHORTEST), 0.0);
+        let fbank = self.beats.features(&padded);
+        let speech = self.whisper.forward(&[Block::padded(&mel)])?;
+        let speech = self.whisper_norm.forward(&speech)?;
+        let sound = self.beats.forward(&fbank)?;
+        let tokens = self.connector.forward(&speech, &sound)?;
+        Ok(Stages {
+            mel,
+            fbank,
+            speech,
+            sound,
+            tokens,
+        })
+    }
+}
+
+/// Whisper's encoder, in a checkpoint of the whole model or of less of it.
+pub fn encoder_in(weights: &Weights) -> Weights {
+    let places = ["model.encoder", "encoder"];
+    let found = places.into_iter().find(|place| weights.at(place).has("conv1.weight"));
+    weights.at(found.unwrap_or(places[0]))
+}
+
+impl Ears for TwoEars {
+    fn hear(&self, clips: &[&Clip]) -> plugin_api::Result<Heard> {
+        let sounds = audio::sounds(clips, 1..=self.window())?;
+        let mut heard = Heard {
+            seconds: sounds.seconds,
+            flags: sounds.flags,
+            ..Heard::default()
+        };
+        for samples in sounds.each {
+            let stages = self.stages(samples)?;
+            heard.features.push(stages.mel);
+            heard.clips.push(stages.tokens);
+        }
+        Ok(heard)
+    }
+}

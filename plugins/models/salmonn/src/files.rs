@@ -1,0 +1,260 @@
+//! The four downloads that the model is made of, or the one folder that `convert` makes of them.
+
+use crate::config::{BeatsConfig, ConnectorConfig, Published};
+use candle_core::{DType, Device};
+use nn::encoder::{EncoderConfig, EncoderFields};
+use nn::llama::{self, TextConfig};
+use nn::{Error, Limits, Pickle, Precision, Result, Weights};
+use plugin_api::{Code, Settings};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use std::path::{Component, Path, PathBuf};
+
+/// What names the parts of a folder as they were downloaded.
+const NAMES: &str = "salmonn_config.json";
+/// What describes a folder that `convert` made, besides the weights.
+const CONVERTED: &str = "config.json";
+
+/// The settings that name the four downloads, and the fields of [`NAMES`] that do.
+const DOWNLOADS: [&str; 4] = ["whisper", "beats", "vicuna", "salmonn"];
+
+/// All parts, opened.
+pub struct Files {
+    pub published: Published,
+    pub connector: ConnectorConfig,
+    pub whisper: EncoderConfig,
+    pub beats: BeatsConfig,
+    pub vicuna: llama::Config,
+    /// The encoders and what was trained between them and the language model, in fp32.
+    pub whisper_weights: Weights,
+    pub beats_weights: Weights,
+    pub trained: Weights,
+    /// The language model, in whatever the settings say.
+    pub vicuna_weights: Weights,
+    /// Where the tokenizer and the generation settings lie.
+    pub words: PathBuf,
+    /// The descriptions as they were found, for `convert`.
+    pub described: Value,
+}
+
+impl Files {
+    pub fn open(settings: &Settings, precision: &Precision) -> plugin_api::Result<Files> {
+        let folder: Option<PathBuf> = settings.get("weights")?;
+        let given = |name: &str| settings.get::<PathBuf>(name);
+        if let Some(folder) = &folder
+            && is_converted(folder)
+        {
+            if let Some(name) = DOWNLOADS.into_iter().find(|name| matches!(given(name), Ok(Some(_)))) {
+                let message = format!("`{}` holds all parts, and `{name}` is given besides", folder.display());
+                return Err(plugin_api::Error::new(Code::SETTINGS, message).help("give one or the other"));
+            }
+            return converted(folder, precision).map_err(Error::told);
+        }
+        let published: Published = match &folder {
+            Some(folder) => nn::read_json(&folder.join(NAMES)).map_err(Error::told)?,
+            None => Published::default(),
+        };
+        let mut parts = Vec::with_capacity(DOWNLOADS.len());
+        for name in DOWNLOADS {
+            let named = match name {
+                "whisper" => &published.whisper_path,
+                "beats" => &published.beats_path,
+                "vicuna" => &published.llama_path,
+                _ => &published.ckpt,
+            };
+            parts.push(match (given(name)?, &folder) {
+                (Some(path), _) => path,
+                (None, Some(folder)) => beside(folder, named).map_err(Error::told)?,
+                (None, None) => {
+                    let message = format!("setting `{name}` is missing: the model is made of four downloads");
+                    return Err(plugin_api::Error::new(Code::SETTINGS, message).help(
+                        "give `whisper`, `beats`, `vicuna` and `salmonn`, or as `weights` a folder whose salmonn_config.json names them",
+                    ));
+                }
+            });
+        }
+        let [whisper, beats, vicuna, salmonn] = [&parts[0], &parts[1], &parts[2], &parts[3]];
+        downloads(published, whisper, beats, vicuna, salmonn, precision).map_err(Error::told)
+    }
+
+    /// Refuses parts that this machine has no memory for, with the caches of one answer.
+    pub fn fitting(&self, precision: &Precision) -> Result<()> {
+        let unused = ["vicuna.", "model.decoder.", "decoder.", "proj_out."];
+        let mut besides = self.whisper_weights.estimate(&unused).0;
+        if self.beats_weights.path("").is_empty() {
+            besides += self.beats_weights.estimate(&["predictor."]).0 + self.trained.estimate(&[]).0;
+        }
+        let cache = self.vicuna.cache_bytes(precision.dtype, Limits::PLANNED_TOKENS);
+        let vicuna = self.vicuna_weights.clone();
+        vicuna.fitting(&["whisper.", "beats.", "salmonn."], cache + besides)?;
+        Ok(())
+    }
+
+    /// Bytes and values of all tensors that were handed out.
+    pub fn loaded(&self) -> (u64, u64) {
+        let all = [
+            &self.whisper_weights,
+            &self.beats_weights,
+            &self.trained,
+            &self.vicuna_weights,
+        ];
+        let sum = |of: fn(&Weights) -> u64| all.iter().map(|weights| of(weights)).sum();
+        (sum(Weights::loaded_bytes), sum(Weights::loaded_values))
+    }
+}
+
+fn is_converted(folder: &Path) -> bool {
+    folder.join(CONVERTED).is_file() && !folder.join(NAMES).is_file()
+}
+
+fn downloads(
+    published: Published,
+    whisper: &Path,
+    beats: &Path,
+    vicuna: &Path,
+    salmonn: &Path,
+    precision: &Precision,
+) -> Result<Files> {
+    let whisper_config: Value = nn::read_json(&whisper.join("config.json"))?;
+    let vicuna_config: Value = nn::read_json(&vicuna.join("config.json"))?;
+    let (beats_config, beats_weights) = open_beats(&one_file(beats)?)?;
+    let described = json!({
+        "model_type": "salmonn",
+        "salmonn": published,
+        "whisper": whisper_config,
+        "beats": beats_config,
+        "vicuna": vicuna_config,
+    });
+    let open = |folder: &Path, dtype| Weights::open(folder, dtype, &Device::Cpu);
+    settle(
+        described,
+        open(whisper, DType::F32)?,
+        beats_weights,
+        open_file(&one_file(salmonn)?)?,
+        open(vicuna, precision.dtype)?.quantised(precision.quant),
+        vicuna.to_owned(),
+    )
+}
+
+fn converted(folder: &Path, precision: &Precision) -> Result<Files> {
+    let path = folder.join(CONVERTED);
+    let described: Value = nn::read_json(&path)?;
+    let kind = described["model_type"].as_str().unwrap_or("none named");
+    if kind != "salmonn" {
+        return Err(Error::Architecture {
+            path,
+            got: kind.to_owned(),
+            known: "salmonn".to_owned(),
+        });
+    }
+    let weights = Weights::open(folder, DType::F32, &Device::Cpu)?;
+    let vicuna = Weights::open(folder, precision.dtype, &Device::Cpu)?.quantised(precision.quant);
+    settle(
+        described,
+        weights.at("whisper"),
+        weights.at("beats"),
+        weights.at("salmonn"),
+        vicuna.at("vicuna"),
+        folder.to_owned(),
+    )
+}
+
+fn settle(
+    described: Value,
+    whisper_weights: Weights,
+    beats_weights: Weights,
+    trained: Weights,
+    vicuna_weights: Weights,
+    words: PathBuf,
+) -> Result<Files> {
+    let published: Published = part(&described, "salmonn")?;
+    // Whisper's own class has 80 bins where the encoders that came of it have 128.
+    let mut whisper: Map<String, Value> = part(&described, "whisper")?;
+    whisper.entry("num_mel_bins").or_insert(80.into());
+    let whisper: EncoderFields = of_value("whisper", whisper.into())?;
+    let beats: BeatsConfig = part(&described, "beats")?;
+    let vicuna: TextConfig = part(&described, "vicuna")?;
+    Ok(Files {
+        connector: published.connector()?,
+        whisper: whisper.settle()?,
+        beats: beats.checked()?,
+        vicuna: vicuna.settle()?,
+        published,
+        whisper_weights,
+        beats_weights,
+        trained,
+        vicuna_weights,
+        words,
+        described,
+    })
+}
+
+fn part<T: DeserializeOwned>(described: &Value, name: &str) -> Result<T> {
+    of_value(name, described[name].clone())
+}
+
+fn of_value<T: DeserializeOwned>(name: &str, value: Value) -> Result<T> {
+    serde_json::from_value(value).map_err(|e| Error::Config {
+        what: format!("the description of `{name}`"),
+        got: e.to_string(),
+        expected: "the fields of the original".to_owned(),
+    })
+}
+
+/// A part that a folder's description names: it may name what lies in the folder and nothing else.
+fn beside(folder: &Path, name: &str) -> Result<PathBuf> {
+    let plain = |part: Component| matches!(part, Component::Normal(_) | Component::CurDir);
+    match Path::new(name).components().all(plain) {
+        true => Ok(folder.join(name)),
+        false => Err(Error::Malformed {
+            path: folder.join(NAMES),
+            reason: format!("it names `{name}`, which lies outside the folder"),
+        }),
+    }
+}
+
+/// A file, or the one file of weights in a folder, such as a hub's.
+fn one_file(path: &Path) -> Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let entries = std::fs::read_dir(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let of_weights = |path: &PathBuf| {
+        let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default();
+        ["pt", "pth", "bin", "safetensors"].contains(&end)
+    };
+    let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(of_weights).collect();
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        count => Err(Error::Malformed {
+            path: path.to_owned(),
+            reason: format!("it holds {count} files of weights, expected one: name the file"),
+        }),
+    }
+}
+
+/// BEATs keeps its settings beside its tensors; converted to safetensors, in a file of the same name and `_config.json`.
+fn open_beats(path: &Path) -> Result<(Map<String, Value>, Weights)> {
+    if !is_safetensors(path) {
+        let pickle = Pickle::open(path)?;
+        let weights = Weights::of_pickle(&pickle, Some("model"), DType::F32, &Device::Cpu)?;
+        return Ok((pickle.settings("cfg")?, weights));
+    }
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let config = nn::read_json(&path.with_file_name(format!("{name}_config.json")))?;
+    Ok((config, Weights::of_file(path, DType::F32, &Device::Cpu)?))
+}
+
+fn open_file(path: &Path) -> Result<Weights> {
+    match is_safetensors(path) {
+        true => Weights::of_file(path, DType::F32, &Device::Cpu),
+        false => Weights::of_pickle(&Pickle::open(path)?, Some("model"), DType::F32, &Device::Cpu),
+    }
+}
+
+fn is_safetensors(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "safetensors")
+}

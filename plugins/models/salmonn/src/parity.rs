@@ -1,0 +1,151 @@
+//! Replays what the reference recorded of all four parts together, stage by stage.
+//!
+//! Its recordings name the stages in their own words; put into those of the kit, the kit compares prompts, features,
+//! vectors, logits and answers. What is left for here are the stages between, and the search with beams.
+
+use crate::architecture::{PLACEHOLDER, TwoEars};
+use crate::lora;
+use candle_core::{D, DType, Device, Tensor};
+use nn::llama::Hearing;
+use nn::parity::{Finding, Recording, difference, replay, report};
+use nn::{Error, Generator, Result};
+use plugin_api::{Call, Message, Part, Prompt, Sampling, Silent};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// How far a feature may be from the recorded one, and what an encoder makes of them.
+const FEATURES: f64 = 1e-4;
+const STEPS: f64 = 1e-3;
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    audio: Vec<String>,
+    ask: String,
+    before_ids: Vec<u32>,
+    after_ids: Vec<u32>,
+    bos: u32,
+}
+
+pub fn trace(generator: &mut Generator<Hearing<TwoEars>>, request: &Value) -> plugin_api::Result<Value> {
+    let Some(folder) = request["golden"].as_str() else {
+        return nn::parity::trace(generator, request);
+    };
+    let mut recording = Recording::open(Path::new(folder)).map_err(Error::told)?;
+    let mut findings = Vec::new();
+    for index in 0..recording.cases.len() {
+        let case = Case::deserialize(&recording.cases[index]).map_err(|e| recording.malformed(e.to_string()).told())?;
+        findings.extend(stages(&generator.decoder().ears, &recording, &case).map_err(Error::told)?);
+        findings.extend(searched(generator, &recording, &case)?);
+        translate(&mut recording, index, &case).map_err(Error::told)?;
+    }
+    findings.extend(replay(generator, &recording, Some(lora::NAME))?);
+    Ok(report(&findings))
+}
+
+/// What lies between the kit's stages: filter banks, and what each encoder makes of the clip.
+fn stages(ears: &TwoEars, recording: &Recording, case: &Case) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let clip = recording.clip(case.audio.first().map_or("", String::as_str))?;
+    let stages = ears.stages(clip.samples())?;
+    let bins = 128;
+    let fbank = Tensor::from_slice(&stages.fbank, (stages.fbank.len() / bins, bins), &Device::Cpu)?;
+    let all = [
+        ("fbank", &fbank, FEATURES),
+        ("whisper", &stages.speech, STEPS),
+        ("beats", &stages.sound, STEPS),
+    ];
+    for (what, got, tolerance) in all {
+        let Some(expected) = recording.tensors.get(&format!("{}.{what}", case.name)) else {
+            continue;
+        };
+        let expected = expected.squeeze(0)?;
+        let diff = match got.dims() == expected.dims() {
+            true => difference(got, &expected)?,
+            false => f64::INFINITY,
+        };
+        findings.push(Finding {
+            case: case.name.clone(),
+            what,
+            max_abs_diff: Some(diff),
+            tokens_equal: None,
+            ok: diff <= tolerance,
+        });
+    }
+    Ok(findings)
+}
+
+/// The recorded search, as a prompt would have it done.
+fn searched(
+    generator: &mut Generator<Hearing<TwoEars>>,
+    recording: &Recording,
+    case: &Case,
+) -> plugin_api::Result<Option<Finding>> {
+    let Some(expected) = recording.tensors.get(&format!("{}.beam4", case.name)) else {
+        return Ok(None);
+    };
+    let tokens = |tensor: &Tensor| tensor.flatten_all()?.to_dtype(DType::U32)?.to_vec1::<u32>();
+    let expected = tokens(expected)?;
+    let mut prompt = Prompt::new([Message {
+        parts: vec![Part::clip(0), Part::text(case.ask.clone())],
+        ..Message::default()
+    }])
+    .sample(Sampling {
+        beams: Some(4),
+        max_tokens: Some(expected.len() as u32),
+        ..Sampling::default()
+    });
+    prompt.clips = vec![
+        recording
+            .clip(case.audio.first().map_or("", String::as_str))
+            .map_err(Error::told)?,
+    ];
+    let reply = generator.reply(&prompt, &mut Call::new(&Silent))?;
+    let end = expected.iter().position(|&token| token == 2); // what follows the end is padding
+    // Read as a reply is, token by token: bytes that are no text have no one spelling.
+    let mut reader = generator.chat().reader(&prompt, "", &Sampling::default());
+    for &token in &expected[..end.unwrap_or(expected.len())] {
+        reader.push(token).map_err(text::Error::told)?;
+    }
+    let (_, answer) = reader.finish().map_err(text::Error::told)?;
+    let equal = reply.text == answer.text;
+    Ok(Some(Finding {
+        case: case.name.clone(),
+        what: "beams",
+        max_abs_diff: None,
+        tokens_equal: Some(equal),
+        ok: equal,
+    }))
+}
+
+/// The case in the kit's words.
+fn translate(recording: &mut Recording, index: usize, case: &Case) -> Result<()> {
+    recording.cases[index]["messages"] = json!([
+        { "role": "user", "content": [{ "type": "audio" }, { "type": "text", "text": case.ask }] }
+    ]);
+    let renamed = [
+        ("spectrogram", "input_features"),
+        ("audio_embeddings", "audio_embeddings"),
+    ];
+    let mut heard = 0;
+    for (theirs, ours) in renamed {
+        if let Some(tensor) = recording.tensors.remove(&format!("{}.{theirs}", case.name)) {
+            let tensor = match theirs {
+                "audio_embeddings" => {
+                    heard = tensor.dim(D::Minus2)?;
+                    tensor.squeeze(0)?
+                }
+                _ => tensor,
+            };
+            recording.tensors.insert(format!("{}.{ours}", case.name), tensor);
+        }
+    }
+    let first = [vec![case.bos], case.before_ids.clone()].concat();
+    let ids = [first, vec![PLACEHOLDER; heard], case.after_ids.clone()].concat();
+    let ids = Tensor::new(ids, &Device::Cpu)?.unsqueeze(0)?;
+    let mask = ids.ones_like()?;
+    recording.tensors.insert(format!("{}.attention_mask", case.name), mask);
+    recording.tensors.insert(format!("{}.input_ids", case.name), ids);
+    Ok(())
+}
