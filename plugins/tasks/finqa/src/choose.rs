@@ -65,6 +65,12 @@ fn agreed(given: Option<&'static [&'static str]>, file: &Path) -> Result<Option<
     }
 }
 
+/// The rows of a file, or of a folder's train part.
+pub(crate) fn train(path: &Path) -> Result<Rows> {
+    let split = SPLITS[2];
+    Rows::open_all(data::find(path, Part { subset: None, split })?)
+}
+
 /// An error that lists what a setting may be.
 pub(crate) fn unknown(setting: &str, given: &str, known: &[&str]) -> Error {
     let known: Vec<_> = known.iter().map(|word| format!("`{word}`")).collect();

@@ -30,6 +30,7 @@ pub mod official; // the official scorer
 mod prompt; // what is asked
 mod reading; // programs and values out of free text
 mod scoring; // what a reply is worth
+mod shots; // worked examples
 
 use context::{Inputs, Noise};
 use data::{Place, Row, Rows};
@@ -40,6 +41,7 @@ use plugin_api::{
 };
 use prompt::Target;
 use serde_json::{Value, json};
+use shots::Shots;
 use std::collections::BTreeMap;
 use template::Template;
 
@@ -51,6 +53,8 @@ register_task!("finqa", "FinQA: programs, numbers or answers from a page of a fi
     noisy_text_distractors: integer, "sentences beside those needed, with inputs noisy_gold; 3 when it is not given";
     noisy_table_distractors: integer, "table rows beside those needed, with inputs noisy_gold; 3 when it is not given";
     noisy_context_seed: integer, "draws them for each example apart, with inputs noisy_gold; 0 when it is not given";
+    shots: integer = 0, "worked examples before each question, from the train part";
+    shots_data: path, "a file or folder to take them from, when the train part is not beside the data";
     template: path, "a Jinja file to ask with, in place of the built-in one";
     thinking: flag = false, "lets the model reason first";
     max_tokens: integer, "the longest answer; when it is not given 256, with thinking 8192";
@@ -66,6 +70,7 @@ struct FinQa {
     target: (&'static str, Target),
     inputs: (&'static str, Inputs),
     template: Template,
+    shots: Shots,
     thinking: bool,
     max_tokens: u32,
 }
@@ -107,15 +112,20 @@ impl FinQa {
         let thinking = settings.or("thinking", false)?;
         let max_tokens = settings.or("max_tokens", if thinking { 8192 } else { 256 })?;
         let (rows, split) = choose::rows(settings)?;
-        Ok(FinQa {
+        let mut task = FinQa {
             rows,
             split,
             target,
             inputs,
             template: Template::load(settings, include_str!("prompt.jinja"))?,
+            shots: Shots::default(),
             thinking,
             max_tokens,
-        })
+        };
+        // Worked examples are asked and answered as the task's own are.
+        let words = |example: &Example| Ok((task.asked(example)?, task.said(example)?));
+        task.shots = Shots::load(settings, words)?;
+        Ok(task)
     }
 }
 
@@ -132,6 +142,7 @@ impl Task for FinQa {
         let mut card = TaskCard::new("finqa", "1").with_metrics(scoring::metrics(self.target.1).iter().copied());
         card.split.clone_from(&self.split);
         card.filter = Some(self.target.0.to_owned());
+        card.shots = self.shots.count as u32;
         card.other.insert("target".to_owned(), json!(self.target.0));
         card.other.insert("inputs".to_owned(), json!(self.inputs.0));
         let hash = json!(self.template.hash);
@@ -161,8 +172,10 @@ impl Task for FinQa {
     }
 
     fn prompt(&self, sample: &Sample) -> Result<Prompt> {
-        let asked = self.asked(&example_of(sample)?)?;
-        Ok(prompt::prompt(asked, self.thinking, self.max_tokens))
+        let example = example_of(sample)?;
+        let mut messages = self.shots.before(&example)?;
+        messages.push(Message::user(self.asked(&example)?));
+        Ok(prompt::prompt(messages, self.thinking, self.max_tokens))
     }
 
     fn score(&self, sample: &Sample, reply: &Reply) -> Result<Score> {

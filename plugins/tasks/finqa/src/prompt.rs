@@ -12,10 +12,10 @@ pub(crate) enum Target {
     Answer,
 }
 
-pub(crate) fn prompt(asked: String, thinking: bool, max_tokens: u32) -> Prompt {
+pub(crate) fn prompt(messages: Vec<Message>, thinking: bool, max_tokens: u32) -> Prompt {
     Prompt {
         thinking: Some(thinking),
-        ..Prompt::new([Message::user(asked)]).sample(Sampling::greedy(max_tokens))
+        ..Prompt::new(messages).sample(Sampling::greedy(max_tokens))
     }
 }
 

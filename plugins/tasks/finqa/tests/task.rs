@@ -603,3 +603,41 @@ fn a_run_comes_to_what_its_prediction_file_does() {
     let error = export(json!({"target": "answer"})).unwrap_err();
     assert!(error.message.contains("has no program"), "{error}");
 }
+
+#[test]
+fn worked_examples_are_of_other_pages() {
+    let task = demo(json!({"shots": 1}));
+    let prompt = task.prompt(&task.sample(0).unwrap()).unwrap();
+    let train: Vec<Value> = serde_json::from_slice(&fs::read(format!("{DEMO}/train.json")).unwrap()).unwrap();
+    assert_eq!((prompt.messages.len(), task.card().unwrap().shots), (3, 1));
+    assert!(
+        prompt.messages[0]
+            .joined_text()
+            .contains(train[0]["qa"]["question"].as_str().unwrap())
+    );
+    assert_eq!(
+        prompt.messages[1].joined_text(),
+        train[0]["qa"]["program"].as_str().unwrap()
+    );
+    assert_eq!(prompt.messages[2].joined_text(), asked(&demo(json!({})), 0));
+    // The row's own page and another one, in one file.
+    let (mut twin, mut other) = (row(), row());
+    twin["id"] = json!("ACME/2020/page_3.pdf-1");
+    other["id"] = json!("OTHER/2020/page_1.pdf-1");
+    other["qa"]["question"] = json!("and the other?");
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("shots.json");
+    fs::write(&path, json!([twin, other]).to_string()).unwrap();
+    let (_rows, task) = over(&[row()], json!({"shots": 1, "shots_data": path}));
+    let prompt = task.prompt(&task.sample(0).unwrap()).unwrap();
+    assert!(prompt.messages[0].joined_text().contains("and the other?"));
+    let (_rows, task) = over(&[row()], json!({"shots": 2, "shots_data": path}));
+    let error = task.prompt(&task.sample(0).unwrap()).unwrap_err();
+    assert!(error.message.contains("there are 1 worked examples besides"), "{error}");
+    check_refused(json!({"data": DEMO, "shots": 9}), "but there are");
+    check_refused(json!({"data": DEMO, "shots": 999}), "expected at most 64");
+    check_refused(
+        json!({"data": DEMO, "shots": 1, "shots_data": "/no/such"}),
+        "cannot find worked examples",
+    );
+}
