@@ -51,6 +51,8 @@ pub enum Error {
     },
     #[error("a LoRA can't be called `{name}`: names are not empty, and no two are the same")]
     LoraName { name: String },
+    #[error("`{folder}` holds several GGUF files: {names}")]
+    SeveralFiles { folder: PathBuf, names: String },
     #[error("the weights in `{what}` would take {need}")]
     Memory { what: PathBuf, need: String },
     #[error(transparent)]
@@ -90,6 +92,7 @@ impl Error {
                 "train without it, or merge the LoRA into its base with PEFT and give the merged checkpoint as `weights`",
             ),
             Error::LoraName { .. } => (Code::SETTINGS, "name each as `NAME=FOLDER`"),
+            Error::SeveralFiles { .. } => (Code::SETTINGS, "give one of them as `weights`"),
             Error::Memory { .. } => (
                 Code::MEMORY,
                 "take less with `-M quant=q4_k`, `-M quant=q8_0` or `-M dtype=bf16`, take a smaller model, or free memory: \

@@ -33,11 +33,7 @@ impl From<gguf::Error> for Error {
         match error {
             gguf::Error::Read { path, source } => Error::Read { path, source },
             gguf::Error::Malformed { path, reason } => Error::Malformed { path, reason },
-            several => Error::Config {
-                what: "`weights`".to_owned(),
-                got: several.to_string(),
-                expected: "one of them".to_owned(),
-            },
+            gguf::Error::Several { folder, names } => Error::SeveralFiles { folder, names },
         }
     }
 }

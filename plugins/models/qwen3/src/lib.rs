@@ -25,6 +25,7 @@ register_model!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's 
     prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
     thinking: flag, "whether to reason first where a prompt does not say; the chat template decides if left out";
+    last_thought: text = "Considering the limited time by the user, I have to give the solution based on the thinking directly now.", "what the model is made to think last when a budget for reasoning is used up";
 });
 register_model!("qwen3-random", "Random weights of a known shape, one token a byte: for measuring speed", Qwen3::random, {
     shape: text ["nano", "qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b"] required, "the published model whose shape it has";
@@ -87,7 +88,9 @@ impl Qwen3 {
         };
         let loras = weights.loras();
         loras.read_all(settings)?;
-        let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes()).with_loras(loras);
+        let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes())
+            .with_last_thought(settings.get::<String>("last_thought")?.as_deref())
+            .with_loras(loras);
         Ok(Qwen3 { generator, card })
     }
 }

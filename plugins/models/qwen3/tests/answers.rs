@@ -353,11 +353,12 @@ fn reasoning_that_has_used_up_its_budget_is_ended() {
         let sampling = Sampling {
             thinking_budget: budget,
             repetition_penalty: Some(2.0), // or it would say one token for ever
-            ..Sampling::greedy(20)
+            ..Sampling::greedy(if budget.is_some() { 60 } else { 20 })
         };
         Prompt::new([Message::user("Hm"), Message::assistant("<think>")]).sample(sampling)
     };
-    let model = model(json!({}));
+    let open = |words: &str| model(json!({ "last_thought": words }));
+    let model = open("");
     let endless = model.reply(&prompt(None), &Silent).unwrap();
     assert_eq!((endless.text.as_str(), endless.usage.thinking_tokens), ("", 20));
     let ended = model.reply(&prompt(Some(4)), &Silent).unwrap();
@@ -368,6 +369,9 @@ fn reasoning_that_has_used_up_its_budget_is_ended() {
         "{:?}",
         ended.usage
     );
+    let told = open("That will do.").reply(&prompt(Some(4)), &Silent).unwrap();
+    assert_eq!(told.thinking.unwrap(), format!("{}\n\nThat will do.", begin.trim_end()));
+    assert!(!told.text.is_empty());
 }
 
 #[test]

@@ -445,6 +445,15 @@ fn what_prompts_begin_with_alike_is_read_once() {
 }
 
 #[test]
+fn letters_are_chosen_from_the_logits_of_one_pass_over_the_prompt() {
+    let model = watched(json!({}));
+    let prompt = common::ask("Which conducts? A: wood, B: copper", Sampling::greedy(1)).choose(["A", "B", "C", "D"]);
+    let reply = model.reply(&prompt, &Silent).unwrap();
+    assert!(reply.options.iter().all(|option| option.tokens == 1));
+    assert_eq!(model.trace(&json!({})).unwrap(), json!(reply.usage.prompt_tokens));
+}
+
+#[test]
 fn when_memory_runs_out_less_is_done_at_a_time() {
     let expected = essence(json!({}));
     for most_tokens in [100, 40, 17] {

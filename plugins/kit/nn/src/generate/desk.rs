@@ -400,8 +400,10 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         let Some(ticket) = self.tickets.get_mut(&row.job) else {
             return;
         };
-        let Generator { chat, defaults, .. } = self.generator;
-        match row.take(&mut logits, ticket, chat.tokenizer(), &defaults.stop_tokens) {
+        let Generator {
+            chat, defaults, enough, ..
+        } = self.generator;
+        match row.take(&mut logits, ticket, chat.tokenizer(), &defaults.stop_tokens, enough) {
             Ok(None) => self.rows.push(row),
             Ok(Some(finish)) => self.finish(row, finish),
             Err(error) => self.fail(row.job, error),

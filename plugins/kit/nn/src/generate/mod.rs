@@ -80,6 +80,8 @@ pub struct Generator<D> {
     chat: Chat,
     defaults: Defaults,
     limits: Limits,
+    /// What ends a reasoning that has used up its budget.
+    enough: String,
     loras: Loras,
     lora_bytes: u64,
     /// Those of the LoRAs included.
@@ -109,6 +111,7 @@ impl<D: Decoder> Generator<D> {
             chat,
             defaults,
             limits,
+            enough: "\n</think>\n\n".to_owned(),
             loras: Loras::default(),
             lora_bytes: 0,
             weight_bytes,
@@ -121,6 +124,15 @@ impl<D: Decoder> Generator<D> {
     pub fn with_loras(mut self, loras: &Loras) -> Generator<D> {
         self.loras = loras.clone();
         self.weigh_loras();
+        self
+    }
+
+    /// The same, with words that the model seems to say before its reasoning is closed when a budget for it is used up.
+    /// Some models have learnt to answer behind such words.
+    pub fn with_last_thought(mut self, words: Option<&str>) -> Generator<D> {
+        if let Some(words) = words.filter(|words| !words.is_empty()) {
+            self.enough = format!("\n\n{words}\n</think>\n\n");
+        }
         self
     }
 

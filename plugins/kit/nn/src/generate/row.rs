@@ -13,8 +13,6 @@ use text::{Answer, Reader, Tokenizer};
 pub(super) const NAN_LOGITS: &str = "nan-logits";
 /// The flag of a reply to a prompt that lost its beginning.
 pub(super) const TRUNCATED: &str = "truncated-prompt";
-/// What ends a reasoning that has used up its budget.
-const ENOUGH: &str = "\n</think>\n\n";
 
 /// A job that is being answered, by one row or several.
 pub(super) struct Ticket<'c> {
@@ -152,13 +150,15 @@ impl Row {
         })
     }
 
-    /// Takes the logits behind the last token. Some when the answer is finished.
+    /// Takes the logits behind the last token. Some when the answer is finished. Reasoning that has used up its budget
+    /// is ended with the words `enough`.
     pub fn take(
         &mut self,
         logits: &mut [f32],
         ticket: &mut Ticket,
         tokenizer: &Tokenizer,
         stop: &[u32],
+        enough: &str,
     ) -> Result<Option<Finish>> {
         ticket.read.get_or_insert_with(Instant::now);
         let log_sum = (ticket.answers > 1).then(|| log_sum(logits));
@@ -195,7 +195,7 @@ impl Row {
         }
         if self.reader.is_thinking() && self.thinking_budget.is_some_and(|budget| generated >= budget) {
             self.thinking_budget = None;
-            self.forced.extend(tokenizer.encode(ENOUGH)?);
+            self.forced.extend(tokenizer.encode(enough)?);
         }
         Ok(None)
     }
