@@ -11,8 +11,8 @@ use crate::run::roles::Roles;
 use crate::run::select::{Limit, select};
 use crate::run::verdicts::Judging;
 use crate::run::{Instance, Model, Options, Outcome, Task, execute, results};
-use plugin_api::Kind;
 use plugin_api::client::{JudgeClient, TaskClient};
+use plugin_api::{Kind, LoraUse};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,6 +53,9 @@ pub struct RunArgs {
     /// A setting of the judges
     #[arg(short = 'J', value_name = "KEY=VALUE")]
     judge_settings: Vec<String>,
+    /// Which of the LoRAs that the setting `lora` gave the models answer, separated by commas, or `none` [default: all]
+    #[arg(long, value_name = "NAMES|none")]
+    lora: Vec<String>,
     /// Only the first N samples, a share of them (0.1), or a range of indexes (10-20, its end left out)
     #[arg(long, value_name = "N|SHARE|A-B")]
     limit: Option<String>,
@@ -240,6 +243,7 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
         limit,
         limit_text,
         sample_ids,
+        lora: loras(&list(args.lora, config.lora.clone())),
         seed: args.seed.or(config.seed).unwrap_or(0),
         batch_size: batch_size.transpose()?,
         out: args.out.or(config.out.clone()).unwrap_or_else(|| PathBuf::from("runs")),
@@ -322,6 +326,7 @@ fn run_all(settled: &Settled, catalog: &Catalog, common: &Common) -> Result<Exit
     let mut outcomes = Vec::new();
     'all: for resolved in models {
         let model = load(resolved, settled)?;
+        check_loras(&settled.options.lora, &model)?;
         for task in &tasks {
             let options = Options {
                 roles: roles.clone(),
@@ -345,6 +350,36 @@ fn run_all(settled: &Settled, catalog: &Catalog, common: &Common) -> Result<Exit
     }
     show(&outcomes, settled.groups, common);
     conclude(&outcomes, settled)
+}
+
+/// What `--lora` chooses.
+fn loras(texts: &[String]) -> LoraUse {
+    let names = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+    let names: Vec<String> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    match names.as_slice() {
+        [] => LoraUse::AsLoaded,
+        [none] if none == "none" => LoraUse::Off,
+        _ => LoraUse::Only(names),
+    }
+}
+
+/// An error when `--lora` names one that a model does not hold: better now than once a sample.
+fn check_loras(wanted: &LoraUse, model: &Model) -> Result<()> {
+    let LoraUse::Only(names) = wanted else {
+        return Ok(());
+    };
+    let held = || model.card.loras.iter().map(String::as_str);
+    match names.iter().find(|name| !held().any(|known| known == name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!("`--lora {name}`: model `{}` holds no LoRA of this name", model.name);
+            let hint = match held().next() {
+                Some(_) => crate::registry::nearest_hint(name, held()),
+                None => format!("give it one with `-M lora={name}=FOLDER`"),
+            };
+            Err(Failure::usage(message).help(hint))
+        }
+    }
 }
 
 /// Loads the models that tasks and judges may ask.
@@ -431,6 +466,11 @@ fn repeat(model: &Model, task: &Task, settled: &Settled) -> Value {
         "model": model.name, "task": task.name, "judge": if judges.is_empty() { Value::Null } else { json!(judges) },
         "limit": options.limit_text, "sample-id": options.sample_ids, "seed": options.seed, "batch-size": options.batch_size,
         "workers": settled.workers, "role": settled.roles,
+        "lora": match &options.lora {
+            LoraUse::AsLoaded => Value::Null,
+            LoraUse::Off => json!("none"),
+            LoraUse::Only(names) => json!(names),
+        },
         "ears": settled.ears, "ears-prompt": settled.ears_prompt,
         "predict-only": options.predict_only, "skip-hearing-test": !options.hearing_test, "demo": options.demo,
         "model-settings": given(&settled.model_flags, &model.resolved),

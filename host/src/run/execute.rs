@@ -19,7 +19,7 @@ use crate::audio::Clips;
 use crate::catalog::Resolved;
 use crate::failure::{Exit, Failure, Result};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
-use plugin_api::{Code, Error, TaskCard};
+use plugin_api::{Code, Error, LoraUse, TaskCard};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,6 +40,9 @@ pub fn execute(model: &Model, task: &Task, options: &Options) -> Result<Outcome>
     let mut identity = json!({ "model": model.resolved.identity, "task": task_identity(&task.resolved, &task.card), "seed": options.seed });
     if let Some(ears) = ears {
         identity["ears"] = ears.identity();
+    }
+    if options.lora != LoraUse::AsLoaded {
+        identity["lora"] = json!(options.lora);
     }
     let identity_hash = hash_json(&identity);
     let name = format!("{}-{}-{}", model.name, task.name, &identity_hash[..8]);
@@ -77,6 +80,7 @@ pub fn execute(model: &Model, task: &Task, options: &Options) -> Result<Outcome>
         plugin_hash: Some(model.resolved.plugin.sha256()),
         template_hash: task.card.other.get("template_hash").and_then(Value::as_str),
         seed: options.seed,
+        lora: &options.lora,
     };
     let hearing = hearing(&run, model, task, &preparing, &selection, &known, options)?;
     let mut session = Session::new(&run, model, task, options, &scores, selection.len())?;

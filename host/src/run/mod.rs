@@ -33,7 +33,7 @@ use crate::catalog::Resolved;
 use crate::failure::Failure;
 use crate::plugin::WorkerControl;
 use plugin_api::client::{ModelClient, TaskClient};
-use plugin_api::{ModelCard, TaskCard};
+use plugin_api::{LoraUse, ModelCard, TaskCard};
 use results::Summary;
 use select::Limit;
 use serde_json::Value;
@@ -50,6 +50,8 @@ pub struct Options {
     pub sample_ids: Vec<String>,
     /// Where random draws start. There is always one, or a run that was cut short would not equal one that was not.
     pub seed: u64,
+    /// Which of the LoRAs that the model holds answer.
+    pub lora: LoraUse,
     /// Prompts at work at once; none leaves it to the model.
     pub batch_size: Option<usize>,
     pub out: PathBuf,

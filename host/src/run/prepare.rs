@@ -5,7 +5,7 @@
 use super::input::Inputs;
 use super::record::{Record, hash_all, hash_json};
 use plugin_api::client::TaskClient;
-use plugin_api::{Prompt, Result, Sample};
+use plugin_api::{LoraUse, Prompt, Result, Sample};
 use serde_json::{Value, json};
 
 /// A sample with its prompt, ready for the model, and the record that is being filled.
@@ -26,6 +26,8 @@ pub struct Preparing<'a> {
     /// Which words the task puts around its samples, when it says so.
     pub template_hash: Option<&'a str>,
     pub seed: u64,
+    /// Which LoRAs answer, where the task does not say.
+    pub lora: &'a LoraUse,
 }
 
 impl Preparing<'_> {
@@ -45,6 +47,9 @@ impl Preparing<'_> {
             let sources = serde_json::to_value(&prepared.sample.clips).unwrap_or_default();
             record.key = hash_json(&json!([self.identity, record.sample_id, record.doc_hash, sources]));
             prepared.prompt = self.task.prompt(&prepared.sample)?;
+            if prepared.prompt.lora == LoraUse::AsLoaded {
+                prepared.prompt.lora = self.lora.clone();
+            }
             self.seed_prompt(&mut prepared.prompt, &record.key);
             record.arguments = serde_json::to_value(&prepared.prompt)?;
             // Its words, and where its clips come from.

@@ -16,12 +16,14 @@ use plugin_api::{
     export_plugin, register_model,
 };
 use serde_json::Value;
+use std::path::Path;
 use text::Chat;
 
 register_model!("af3", "Audio Flamingo 3: hears a clip of up to ten minutes", AudioFlamingo3::load, {
     weights: weights required, "folder or hub id of a checkpoint: Audio Flamingo 3, as audio-flamingo-3-hf";
     dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 then, and the audio encoder stays as it is";
+    lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
     max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
     prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
@@ -68,14 +70,19 @@ impl AudioFlamingo3 {
             most_clips: Some(1),
             ..ModelCard::audio("af3", audio::RATE as u32).with_choices()
         };
-        let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes());
+        let loras = weights.loras();
+        loras.read_all(settings)?;
+        let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes()).with_loras(loras);
         Ok(AudioFlamingo3 { generator, card })
     }
 }
 
 impl Model for AudioFlamingo3 {
     fn card(&self) -> ModelCard {
-        self.card.clone()
+        ModelCard {
+            loras: self.generator.loras().names(),
+            ..self.card.clone()
+        }
     }
 
     fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
@@ -92,6 +99,10 @@ impl Model for AudioFlamingo3 {
 
     fn lesson_tokens(&mut self, lesson: &Lesson) -> Result<LessonTokens> {
         self.generator.lesson_tokens(lesson)
+    }
+
+    fn add_lora(&mut self, name: &str, folder: &Path) -> Result<()> {
+        self.generator.add_lora(name, folder)
     }
 
     fn memory(&self) -> Memory {

@@ -16,6 +16,7 @@ use plugin_api::{
     export_plugin, register_model,
 };
 use serde_json::Value;
+use std::path::Path;
 use text::Chat;
 
 register_model!("qwen2.5-omni", "Qwen2.5-Omni, the thinker: hears clips of up to five minutes", Qwen25Omni::load, {
@@ -23,10 +24,11 @@ register_model!("qwen2.5-omni", "Qwen2.5-Omni, the thinker: hears clips of up to
     dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 then, and the audio encoder stays as it is";
     system: text, "what stands before a conversation that has no system text; the chat template decides if left out";
+    lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
     max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
-    max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
     prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
+    max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
 });
 export_plugin!();
 
@@ -74,14 +76,19 @@ impl Qwen25Omni {
             longest_clip: Some((architecture::LONGEST / audio::RATE) as f64),
             ..ModelCard::audio("qwen2.5-omni", audio::RATE as u32).with_choices()
         };
-        let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes());
+        let loras = weights.loras();
+        loras.read_all(settings)?;
+        let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes()).with_loras(loras);
         Ok(Qwen25Omni { generator, card })
     }
 }
 
 impl Model for Qwen25Omni {
     fn card(&self) -> ModelCard {
-        self.card.clone()
+        ModelCard {
+            loras: self.generator.loras().names(),
+            ..self.card.clone()
+        }
     }
 
     fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
@@ -98,6 +105,10 @@ impl Model for Qwen25Omni {
 
     fn lesson_tokens(&mut self, lesson: &Lesson) -> Result<LessonTokens> {
         self.generator.lesson_tokens(lesson)
+    }
+
+    fn add_lora(&mut self, name: &str, folder: &Path) -> Result<()> {
+        self.generator.add_lora(name, folder)
     }
 
     fn memory(&self) -> Memory {
