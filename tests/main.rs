@@ -8,6 +8,7 @@ mod exchange;
 mod faults;
 mod hearing;
 mod hub_server;
+mod loras;
 mod pairs;
 mod passes;
 mod plugins;

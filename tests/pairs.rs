@@ -66,7 +66,7 @@ fn build_what_is_stale(files: &[String]) {
 }
 
 /// A registry laid over the repository's: the plugins as this test's own build made them, and the fixtures.
-fn registry(folder: &Path) -> PathBuf {
+pub fn registry(folder: &Path) -> PathBuf {
     let repositorys = std::fs::read_to_string(repository().join("registry.toml")).expect("a registry");
     let repositorys: toml::Table = repositorys.parse().expect("a registry");
     let mut text = String::new();

@@ -8,6 +8,7 @@ mod data;
 mod doctor;
 mod export;
 mod ls;
+mod merge;
 mod parity;
 mod plugins;
 mod pull;
@@ -87,6 +88,8 @@ enum Command {
     Parity(parity::ParityArgs),
     /// Write a model's weights as one folder that loads faster
     Convert(convert::ConvertArgs),
+    /// Make a LoRA part of its base, and write the checkpoint
+    Merge(merge::MergeArgs),
     /// Say what is missing on this machine
     Doctor(doctor::DoctorArgs),
     /// Measure what plugins cost on this machine
@@ -185,6 +188,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Plugins(command) => plugins::run(&command, common),
         Command::Convert(args) => convert::convert(&args, common),
         Command::Parity(args) => parity::parity(args, common),
+        Command::Merge(args) => merge::merge(args, common),
         Command::Doctor(args) => doctor::doctor(args, common),
         Command::Bench(args) => bench::bench(args, common),
     }

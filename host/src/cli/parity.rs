@@ -4,8 +4,9 @@ use super::{Common, Flags, note, print, stop_on_signals};
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::Given;
 use crate::table::{Align, Table};
-use plugin_api::{Code, Kind};
+use plugin_api::{AdapterNote, Code, Kind, OptionSpec};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -28,6 +29,19 @@ pub struct ParityArgs {
     /// Checkpoint folders
     #[arg(value_name = "DIR", required = true)]
     folders: Vec<PathBuf>,
+}
+
+/// Lets a model that can compute in fp32 do so, unless a flag says otherwise.
+pub(super) fn in_fp32(note: &AdapterNote, given: &mut BTreeMap<String, Given>, place: &str) {
+    let can = |option: &OptionSpec| option.name == "dtype" && option.allowed.contains(&json!("fp32"));
+    if note.options.iter().any(can) && !given.contains_key("dtype") {
+        let fp32 = Given {
+            value: "fp32".into(),
+            base: PathBuf::new(),
+            place: place.to_owned(),
+        };
+        given.insert("dtype".to_owned(), fp32);
+    }
 }
 
 /// What a folder's own LoRA is called here.
@@ -74,11 +88,7 @@ pub fn parity(args: ParityArgs, common: &Common) -> Result<Exit> {
                 place: "parity".to_owned(),
             };
             given.insert("weights".to_owned(), set(absolute(folder).display().to_string().into()));
-            let computes_in_fp32 =
-                |option: &plugin_api::OptionSpec| option.name == "dtype" && option.allowed.contains(&json!("fp32"));
-            if note.options.iter().any(computes_in_fp32) && !given.contains_key("dtype") {
-                given.insert("dtype".to_owned(), set("fp32".into()));
-            }
+            in_fp32(&note, &mut given, "parity");
             let (client, _made) = catalog.resolve(Kind::Model, &args.model, &given)?.model()?;
             let trace = |request: Value| {
                 let answer = client.trace(&request).map_err(|error| match error.code {

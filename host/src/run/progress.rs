@@ -17,6 +17,18 @@ impl Progress {
         Progress(bar)
     }
 
+    /// A bar over work that tells what share of it is done.
+    pub fn share(name: &str, quiet: bool) -> Progress {
+        let bar = bar(1000, quiet);
+        bar.set_style(style("{prefix} {bar:24} {percent}% ETA {eta}"));
+        bar.set_prefix(name.to_owned());
+        Progress(bar)
+    }
+
+    pub fn reach(&self, share: f64) {
+        self.0.set_position((share.clamp(0.0, 1.0) * 1000.0) as u64);
+    }
+
     /// Samples that are done already.
     pub fn skip(&self) {
         self.0.set_position(self.0.position() + 1);

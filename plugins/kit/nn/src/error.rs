@@ -55,6 +55,12 @@ pub enum Error {
     SeveralFiles { folder: PathBuf, names: String },
     #[error("the weights in `{what}` would take {need}")]
     Memory { what: PathBuf, need: String },
+    #[error("`{folder}` holds no safetensors files, and a LoRA is merged into no others")]
+    NoSafetensors { folder: PathBuf },
+    #[error(
+        "the LoRA changes the head of `{folder}`, which is tied to the table of tokens and has no weights of its own"
+    )]
+    TiedHead { folder: PathBuf },
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
@@ -98,7 +104,16 @@ impl Error {
                 "take less with `-M quant=q4_k`, `-M quant=q8_0` or `-M dtype=bf16`, take a smaller model, or free memory: \
                  a limit of the registry's `memory` or of a control group counts",
             ),
-            Error::Tensor(_) | Error::Write { .. } => (Code::OTHER, ""),
+            Error::NoSafetensors { .. } => (
+                Code::UNSUPPORTED,
+                "give the checkpoint in the Hugging Face layout as `weights`",
+            ),
+            Error::TiedHead { .. } => (
+                Code::UNSUPPORTED,
+                "use the LoRA unmerged: merged, it would change how tokens are read as well",
+            ),
+            Error::Write { .. } => (Code::OTHER, "is there room, and the right to write?"),
+            Error::Tensor(_) => (Code::OTHER, ""),
         };
         let told = plugin_api::Error::from(self).code(code);
         if help.is_empty() { told } else { told.help(help) }

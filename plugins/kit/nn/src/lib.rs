@@ -42,6 +42,7 @@ pub mod llama;
 mod lora;
 mod matrix;
 pub mod memory;
+pub mod merge;
 mod one_query;
 mod packed;
 pub mod parity;

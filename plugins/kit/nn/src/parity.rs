@@ -164,6 +164,35 @@ fn replay_with<D: Decoder>(generator: &Generator<D>, recording: &Recording, lora
     Ok(findings)
 }
 
+/// Records what the model answers, as [`replay`] reads it: the logits of whole prompts.
+pub(crate) fn record<D: Decoder>(
+    generator: &Generator<D>,
+    loras: &LoraSet,
+    prompts: Vec<Vec<u32>>,
+    folder: &Path,
+) -> Result<()> {
+    let _entered = generator.loras().enter(LoraPlan::all(loras));
+    let (mut tensors, mut cases) = (HashMap::new(), Vec::new());
+    for (number, prompt) in prompts.into_iter().filter(|prompt| !prompt.is_empty()).enumerate() {
+        let name = format!("prompt{number}");
+        let ids = Tensor::new(prompt.as_slice(), &Device::Cpu)?.unsqueeze(0)?;
+        let logits = forward(generator.decoder(), &[Input::text(prompt)], &mut [KvCache::default()])?;
+        tensors.insert(format!("{name}.attention_mask"), ids.ones_like()?);
+        tensors.insert(format!("{name}.input_ids"), ids);
+        tensors.insert(format!("{name}.logits"), logits[0].unsqueeze(0)?);
+        cases.push(serde_json::json!({ "name": name }));
+    }
+    let write = |name: &str, bytes: &dyn Fn(&Path) -> std::io::Result<()>| {
+        let path = folder.join(name);
+        bytes(&path).map_err(|source| Error::Write { path, source })
+    };
+    let cases = serde_json::json!({ "cases": cases }).to_string();
+    write("cases.json", &|path| std::fs::write(path, &cases))?;
+    write("golden.safetensors", &|path| {
+        candle_core::safetensors::save(&tensors, path).map_err(std::io::Error::other)
+    })
+}
+
 struct Golden<'a> {
     tensors: &'a HashMap<String, Tensor>,
     case: &'a str,

@@ -118,7 +118,7 @@ impl Weights {
             matrices: dtype,
             quant: None,
             device: device.clone(),
-            loras: Loras::default(),
+            loras: Loras::of(folder),
         })
     }
 
@@ -509,6 +509,27 @@ impl Source {
 }
 
 type Files = (Vec<(PathBuf, Source)>, HashMap<String, usize>);
+
+/// The safetensors files of a checkpoint folder, for whoever needs their tensors as they are.
+pub(crate) fn mapped(folder: &Path) -> Result<Vec<(PathBuf, MmapedSafetensors)>> {
+    let (single, index) = (folder.join(SINGLE[0]), folder.join(INDEX[0]));
+    let (files, _) = match (single.is_file(), index.is_file()) {
+        (true, _) => open_single(single)?,
+        (false, true) => open_sharded(folder, &index)?,
+        (false, false) => (Vec::new(), HashMap::new()),
+    };
+    let mapped = files.into_iter().filter_map(|(path, source)| match source {
+        Source::Mapped(file) => Some((path, file)),
+        Source::Pickled(_) | Source::Gguf(_) => None,
+    });
+    let mapped: Vec<_> = mapped.collect();
+    match mapped.is_empty() {
+        true => Err(Error::NoSafetensors {
+            folder: folder.to_owned(),
+        }),
+        false => Ok(mapped),
+    }
+}
 
 fn one_file(path: PathBuf, file: Source) -> Files {
     let places = file.names().into_iter().map(|name| (name, 0)).collect();

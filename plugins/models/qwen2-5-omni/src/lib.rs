@@ -115,6 +115,10 @@ impl Model for Qwen25Omni {
         self.generator.memory()
     }
 
+    fn work(&mut self, verb: &str, request: &Value, call: &mut Call) -> Result<Value> {
+        nn::merge::work(&self.generator, verb, request, call)
+    }
+
     fn trace(&mut self, request: &Value) -> Result<Value> {
         nn::parity::trace(&self.generator, request)
     }

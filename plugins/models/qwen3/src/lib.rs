@@ -127,6 +127,10 @@ impl Model for Qwen3 {
         self.generator.memory()
     }
 
+    fn work(&mut self, verb: &str, request: &Value, call: &mut Call) -> Result<Value> {
+        nn::merge::work(&self.generator, verb, request, call)
+    }
+
     fn trace(&mut self, request: &Value) -> Result<Value> {
         nn::parity::trace(&self.generator, request)
     }

@@ -41,6 +41,8 @@ pub struct Loras {
 
 #[derive(Default)]
 struct Shelf {
+    /// Where the checkpoint lies.
+    folder: PathBuf,
     sites: RwLock<BTreeMap<String, Arc<Site>>>,
     /// A LoRA's number is its place here.
     known: RwLock<Vec<Known>>,
@@ -57,7 +59,6 @@ pub(crate) struct Site {
     /// Its full name in the checkpoint.
     pub name: String,
     /// Its weights are the table's.
-    #[allow(dead_code)] // TEMP
     pub tied: bool,
     pub inputs: usize,
     pub outputs: usize,
@@ -74,6 +75,19 @@ struct Branch {
 }
 
 impl Loras {
+    /// Those of the checkpoint in this folder: none yet.
+    pub(crate) fn of(folder: &Path) -> Loras {
+        let shelf = Shelf {
+            folder: folder.to_owned(),
+            ..Shelf::default()
+        };
+        Loras { shelf: Arc::new(shelf) }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.shelf.folder
+    }
+
     /// The layer of this name, which is known from now on.
     pub(crate) fn site(&self, name: &str, base: &Matrix, device: &Device) -> Arc<Site> {
         self.place(name, false, base, device)
@@ -197,7 +211,6 @@ impl Loras {
         self.shelf.current.enter(plan)
     }
 
-    #[allow(dead_code)] // TEMP
     /// The layers that these LoRAs change, and the factors of each.
     pub(crate) fn changes(&self, of: &LoraSet) -> Vec<(Arc<Site>, Vec<Factors>)> {
         let factors = |site: &Site| -> Vec<Factors> {

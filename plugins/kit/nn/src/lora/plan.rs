@@ -14,7 +14,6 @@ impl LoraSet {
         self.0.is_empty()
     }
 
-    #[allow(dead_code)] // TEMP
     pub(super) fn has(&self, lora: usize) -> bool {
         self.0.contains(&lora)
     }
