@@ -140,6 +140,22 @@ fn a_run_is_written_for_others_and_comes_to_the_same() {
 }
 
 #[test]
+fn a_task_in_a_worker_writes_as_any_other() {
+    let bench = bench();
+    bench.check("run --model echo --task count-apart -T n=600", 0, &[]);
+    let run = bench.directory("echo-count-apart");
+    bench.check(&format!("export {} --format count --out out", run.display()), 0, &[]);
+    let text = fs::read_to_string(bench.path("out/answers.txt")).unwrap();
+    let numbers: Vec<String> = (0..600).map(|number| format!("number-{number} {number}")).collect();
+    assert_eq!(text.lines().collect::<Vec<_>>(), numbers);
+    bench.check(
+        "data convert --task count-apart answers.txt --out loud",
+        0,
+        &["loud/loud.txt"],
+    );
+}
+
+#[test]
 fn what_can_not_be_written_leaves_nothing_behind() {
     let bench = bench();
     bench.check("run --model echo --task count -T n=2", 0, &[]);
