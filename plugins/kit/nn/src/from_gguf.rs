@@ -277,7 +277,9 @@ impl Tensors {
         let bytes = self.file.bytes(place)?;
         let rows = place.shape.first().copied().unwrap_or(0);
         match undo {
-            Undo::Halves(heads) if heads > 0 && rows.is_multiple_of(2 * heads) && bytes.len().is_multiple_of(rows) => {
+            Undo::Halves(heads)
+                if heads > 0 && rows > 0 && rows.is_multiple_of(2 * heads) && bytes.len().is_multiple_of(rows) =>
+            {
                 let (half, length) = (rows / heads / 2, bytes.len() / rows);
                 let mut sorted = Vec::with_capacity(bytes.len());
                 for row in 0..rows {

@@ -11,7 +11,11 @@ fn golden(name: &str) -> PathBuf {
 
 #[track_caller]
 fn check(name: &str) {
-    let tokenizer = Tokenizer::from_folder(&golden(name)).unwrap();
+    check_tokenizer(&Tokenizer::from_folder(&golden(name)).unwrap(), name);
+}
+
+#[track_caller]
+fn check_tokenizer(tokenizer: &Tokenizer, name: &str) {
     let recorded: Value = serde_json::from_slice(&std::fs::read(golden("ids.json")).unwrap()).unwrap();
     for case in recorded[name].as_array().unwrap() {
         let text = case["text"].as_str().unwrap();
@@ -27,6 +31,16 @@ fn check(name: &str) {
 #[test]
 fn byte_pairs_are_merged_as_in_llama() {
     check("bpe");
+}
+
+#[test]
+fn the_same_pieces_in_a_gguf_file_cut_text_alike() {
+    // Made by `golden/gguf.py`; it brings its chat template along.
+    let chat = Chat::from_folder(&golden("bpe.gguf")).unwrap();
+    check_tokenizer(chat.tokenizer(), "bpe");
+    assert_eq!(chat.tokenizer().encode_bare("a").unwrap()[0], 1);
+    let prompt = Prompt::new([Message::user("a")]);
+    assert_eq!(chat.encode(&prompt).unwrap().text, "a</s>");
 }
 
 #[test]

@@ -74,6 +74,9 @@ impl Default for Limits {
     }
 }
 
+/// Prompts that are taken between two passes.
+const TAKEN: usize = 8;
+
 /// A decoder with its tokenizer and its publisher's settings: all that a text model's plugin needs to answer.
 pub struct Generator<D> {
     decoder: D,
@@ -162,14 +165,19 @@ impl<D: Decoder> Generator<D> {
         let mut desk = Desk::new(self);
         let mut more = true;
         loop {
-            while more && desk.has_room() {
+            // Clips are heard when a prompt is taken, and answers in progress don't wait for many.
+            let mut taken = 0;
+            while more && taken < TAKEN && desk.has_room() {
                 let wait = if desk.is_idle() {
                     Duration::from_secs(3600)
                 } else {
                     Duration::ZERO
                 };
                 match jobs.poll(wait) {
-                    Pulled::Job(job) => desk.admit(job.id, &job.prompt, jobs.call(&job)),
+                    Pulled::Job(job) => {
+                        taken += 1;
+                        desk.admit(job.id, &job.prompt, jobs.call(&job));
+                    }
                     Pulled::Later if desk.is_idle() => {}
                     Pulled::Later => break,
                     Pulled::End => more = false,
