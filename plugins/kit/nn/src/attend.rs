@@ -1,8 +1,10 @@
 //! Attention: the one place where masks, grouped heads and windows are dealt with.
 
+use crate::exponential::Softmax;
 use crate::layers::{softcap, softmax};
 use crate::one_query;
 use candle_core::{CpuStorage, D, DType, Device, InplaceOp1, Layout, Tensor};
+use pulp::Arch;
 use rayon::prelude::*;
 
 /// The most scores computed at a time. A long prompt's queries go through in blocks, or its scores, which grow with
@@ -162,6 +164,7 @@ impl InplaceOp1 for Sight {
         let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
             candle_core::bail!("scores must be contiguous and of f32");
         };
+        let arch = Arch::new();
         values[start..end]
             .par_chunks_exact_mut(columns)
             .enumerate()
@@ -170,10 +173,7 @@ impl InplaceOp1 for Sight {
                 scores[..*sight.start()].fill(0.0);
                 scores[sight.end() + 1..].fill(0.0);
                 let scores = &mut scores[sight];
-                let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                scores.iter_mut().for_each(|score| *score = (*score - largest).exp());
-                let sum: f32 = scores.iter().sum();
-                scores.iter_mut().for_each(|score| *score /= sum);
+                arch.dispatch(Softmax(scores));
             });
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! Fused kernels of candle drop gradients without a word. So each layer here takes them only where nothing is to be
 //! learnt: a tensor that tracks its operations, or a weight that does, goes the longer, differentiable way.
 
-use crate::{Linear, Loras, Matrix, Result, Weights};
+use crate::{Linear, Loras, Matrix, Result, Weights, exponential};
 use candle_core::{D, DType, Device, Tensor};
 
 /// A table of token vectors.
@@ -196,8 +196,11 @@ impl Mlp {
     }
 
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let gate = self.activation.forward(&self.gate_proj.forward(x)?)?;
-        self.down_proj.forward(&(gate * self.up_proj.forward(x)?)?)
+        let (gate, up) = (self.gate_proj.forward(x)?, self.up_proj.forward(x)?);
+        if self.activation == Activation::Silu && exponential::suits(&gate, &up) {
+            return self.down_proj.forward(&exponential::silu_times(&gate, &up)?);
+        }
+        self.down_proj.forward(&(self.activation.forward(&gate)? * up)?)
     }
 }
 

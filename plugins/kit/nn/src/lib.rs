@@ -32,6 +32,7 @@ mod config;
 mod decoder;
 pub mod encoder;
 mod error;
+mod exponential;
 mod from_gguf;
 mod gelu;
 mod generate;

@@ -4,7 +4,7 @@
 //! path the same product has a gradient: candle's own quantised product drops it without a word.
 
 use crate::kernel;
-use crate::packed::{self, Packed};
+use crate::packed::{self, Blocks, Multiplies, Packed};
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -23,7 +23,7 @@ pub struct Matrix {
 #[derive(Clone)]
 enum Form {
     Dense(Tensor),
-    Packed(Arc<Packed>),
+    Packed(Arc<dyn Multiplies>),
     Quantised(Arc<QTensor>),
 }
 
@@ -54,6 +54,7 @@ impl Matrix {
             GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => {
                 return Matrix::new(blocks.dequantize(&blocks.device())?);
             }
+            _ if packed::suits_blocks(&blocks) => Form::Packed(Arc::new(Blocks::new(&blocks)?)),
             _ => Form::Quantised(Arc::new(blocks)),
         };
         Ok(Matrix { form })
@@ -138,7 +139,7 @@ impl Matrix {
     pub fn stored_as(&self) -> &'static str {
         match &self.form {
             Form::Dense(weight) => crate::precision::dense_name(weight.dtype()),
-            Form::Packed(weight) => crate::precision::dense_name(weight.dtype()),
+            Form::Packed(weight) => weight.stored_as(),
             Form::Quantised(blocks) => crate::precision::block_name(blocks.dtype()),
         }
     }

@@ -4,6 +4,7 @@
 //! would copy them into packed panels first, for two rows of queries.
 
 use crate::attend::Rule;
+use crate::exponential::softmax;
 use crate::kernel::{Stored, cut, dot};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use pulp::{Arch, NullaryFnOnce};
@@ -114,12 +115,7 @@ impl<T: Stored> NullaryFnOnce for Head<'_, T> {
             }
         }
         for weights in weights.chunks_exact_mut(count) {
-            let largest = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            weights
-                .iter_mut()
-                .for_each(|weight| *weight = (*weight - largest).exp());
-            let sum: f32 = weights.iter().sum();
-            weights.iter_mut().for_each(|weight| *weight /= sum);
+            softmax(weights);
         }
         let mut sums = vec![0f32; shared * size];
         for (token, value) in self.values.chunks_exact(size).enumerate() {

@@ -8,8 +8,12 @@
 //! kernels differ by the order of a sum. Which kernel it is, the processor decides when the program runs.
 
 mod avx512;
+mod blocks;
 mod portable;
 mod stripes;
+mod vnni;
+
+pub(crate) use blocks::{Blocks, suits as suits_blocks};
 
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 use half::bf16;
@@ -24,6 +28,27 @@ const LANES: usize = 16;
 const MOST_ROWS: usize = 12;
 /// Groups that are worked through at a time: of a panel as much as leaves room in the second cache, of x in the first.
 const GROUPS: usize = 512;
+
+/// Weights (out, in) in an order of their own, whose product is made here.
+pub(crate) trait Multiplies: Send + Sync {
+    fn dims(&self) -> (usize, usize);
+
+    /// In the words of settings.
+    fn stored_as(&self) -> &'static str;
+
+    fn bytes(&self) -> usize;
+
+    /// The weights of some outputs, one behind the other, as fp32.
+    fn rows(&self, outputs: &[u32]) -> Result<Tensor>;
+
+    /// x (rows, in) to (rows, out), one row behind the other.
+    fn product(&self, x: &[f32]) -> Vec<f32>;
+
+    /// All weights, as fp32.
+    fn values(&self) -> Result<Tensor> {
+        self.rows(&(0..self.dims().0 as u32).collect::<Vec<_>>())
+    }
+}
 
 /// As wide and as aligned as a cache line. Words are an fp32 or two bf16, the first of them lower.
 #[derive(Clone, Copy)]
@@ -142,58 +167,12 @@ impl Packed {
         }
     }
 
-    pub fn dims(&self) -> (usize, usize) {
-        (self.outputs, self.inputs)
-    }
-
-    pub fn dtype(&self) -> DType {
-        match self.kind {
-            Kind::F32 => DType::F32,
-            Kind::Bf16 => DType::BF16,
-        }
-    }
-
-    pub fn bytes(&self) -> usize {
-        std::mem::size_of_val(self.lines.as_slice())
-    }
-
     fn groups(&self) -> usize {
         self.inputs.div_ceil(self.kind.inputs())
     }
 
-    /// The weights of some outputs, one behind the other, as fp32.
-    pub fn rows(&self, outputs: &[u32]) -> Result<Tensor> {
-        if let Some(beyond) = outputs.iter().find(|&&output| output as usize >= self.outputs) {
-            candle_core::bail!("row {beyond} of a table of {}", self.outputs)
-        }
-        let groups = self.groups();
-        let mut values = vec![0f32; outputs.len() * self.inputs];
-        let rows = values.par_chunks_mut(self.inputs.max(1)).zip(outputs);
-        rows.for_each(|(values, &output)| {
-            let (panel, row) = (output as usize / PANEL, output as usize % PANEL);
-            let lines = &self.lines[panel * groups * 2..(panel + 1) * groups * 2];
-            for (values, lines) in values.chunks_mut(self.kind.inputs()).zip(lines.chunks_exact(2)) {
-                let word = lines[row / LANES].0[row % LANES];
-                match self.kind {
-                    Kind::F32 => values[0] = f32::from_bits(word),
-                    Kind::Bf16 => {
-                        for (place, value) in values.iter_mut().enumerate() {
-                            *value = f32::from_bits(word >> (16 * place) << 16);
-                        }
-                    }
-                }
-            }
-        });
-        Tensor::from_vec(values, (outputs.len(), self.inputs), &Device::Cpu)
-    }
-
-    /// All weights, as fp32.
-    pub fn values(&self) -> Result<Tensor> {
-        self.rows(&(0..self.outputs as u32).collect::<Vec<_>>())
-    }
-
     /// x (rows, in) to (rows, out), one row behind the other.
-    fn product(&self, x: &[f32], kernel: Kernel) -> Vec<f32> {
+    fn product_by(&self, kernel: Kernel, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs.max(1);
         let x = Rows::new(x, self.inputs, self.kind, kernel.rows());
         let mut y = vec![0f32; rows * self.outputs];
@@ -229,6 +208,52 @@ impl Packed {
                 }
             }
         }
+    }
+}
+
+impl Multiplies for Packed {
+    fn dims(&self) -> (usize, usize) {
+        (self.outputs, self.inputs)
+    }
+
+    fn stored_as(&self) -> &'static str {
+        match self.kind {
+            Kind::F32 => "fp32",
+            Kind::Bf16 => "bf16",
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        std::mem::size_of_val(self.lines.as_slice())
+    }
+
+    fn rows(&self, outputs: &[u32]) -> Result<Tensor> {
+        if let Some(beyond) = outputs.iter().find(|&&output| output as usize >= self.outputs) {
+            candle_core::bail!("row {beyond} of a table of {}", self.outputs)
+        }
+        let groups = self.groups();
+        let mut values = vec![0f32; outputs.len() * self.inputs];
+        let rows = values.par_chunks_mut(self.inputs.max(1)).zip(outputs);
+        rows.for_each(|(values, &output)| {
+            let (panel, row) = (output as usize / PANEL, output as usize % PANEL);
+            let lines = &self.lines[panel * groups * 2..(panel + 1) * groups * 2];
+            for (values, lines) in values.chunks_mut(self.kind.inputs()).zip(lines.chunks_exact(2)) {
+                let word = lines[row / LANES].0[row % LANES];
+                match self.kind {
+                    Kind::F32 => values[0] = f32::from_bits(word),
+                    Kind::Bf16 => {
+                        for (place, value) in values.iter_mut().enumerate() {
+                            *value = f32::from_bits(word >> (16 * place) << 16);
+                        }
+                    }
+                }
+            }
+        });
+        Tensor::from_vec(values, (outputs.len(), self.inputs), &Device::Cpu)
+    }
+
+    fn product(&self, x: &[f32]) -> Vec<f32> {
+        self.product_by(Kernel::best(self.kind), x)
     }
 }
 
@@ -278,7 +303,7 @@ impl Rows {
 }
 
 /// The product as an operation of candle's, with a gradient.
-pub(crate) struct Product(pub Arc<Packed>);
+pub(crate) struct Product(pub Arc<dyn Multiplies>);
 
 impl CustomOp1 for Product {
     fn name(&self) -> &'static str {
@@ -290,8 +315,8 @@ impl CustomOp1 for Product {
         let (CpuStorage::F32(x), Some((start, end))) = (x, layout.contiguous_offsets()) else {
             candle_core::bail!("what goes into a packed product is fp32 and contiguous")
         };
-        let y = self.0.product(&x[start..end], Kernel::best(self.0.kind));
-        Ok((CpuStorage::F32(y), (rows, self.0.outputs).into()))
+        let y = self.0.product(&x[start..end]);
+        Ok((CpuStorage::F32(y), (rows, self.0.dims().0).into()))
     }
 
     /// Through the weights as they are stored; they themselves are not learnt.
@@ -320,7 +345,7 @@ mod tests {
         let expected = expected.flatten_all().unwrap().to_vec1::<f64>().unwrap();
         let flat = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         for kernel in [Kernel::Portable, Kernel::best(packed.kind)] {
-            let got = packed.product(&flat, kernel);
+            let got = packed.product_by(kernel, &flat);
             assert_eq!(got.len(), expected.len());
             // What rounding the partial sums costs; both dtypes are added up in fp32.
             let bound = 2e-6 * inputs as f64 + 1e-6;
@@ -366,9 +391,9 @@ mod tests {
             let packed = Packed::new(&random((90, 100)).to_dtype(dtype).unwrap()).unwrap();
             let x = random((29, 100)).flatten_all().unwrap().to_vec1::<f32>().unwrap();
             for kernel in [Kernel::Portable, Kernel::best(packed.kind)] {
-                let together = packed.product(&x, kernel);
+                let together = packed.product_by(kernel, &x);
                 for (row, together) in together.chunks(90).enumerate() {
-                    assert_eq!(packed.product(&x[row * 100..(row + 1) * 100], kernel), together);
+                    assert_eq!(packed.product_by(kernel, &x[row * 100..(row + 1) * 100]), together);
                 }
             }
         }
