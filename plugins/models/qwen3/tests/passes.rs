@@ -501,8 +501,8 @@ fn what_weights_will_take_is_known_before_they_are_read() {
         let opened = Weights::open(&weights, dtype, &Device::Cpu).unwrap().quantised(quant);
         let (expected, said) = opened.estimate(&[]);
         Decoder::load(&Config::from_folder(&weights).unwrap(), &opened).unwrap();
-        // Packed matrices are filled up to whole panels, which counts for something in ones as small as these.
-        let (loaded, most) = (opened.loaded_bytes(), expected + expected / 8);
+        // Packed matrices are filled up to whole panels, and rows to whole units, which may double ones as small as these.
+        let (loaded, most) = (opened.loaded_bytes(), 2 * expected);
         assert!(
             (expected..most).contains(&loaded),
             "{}: {loaded} {expected}",

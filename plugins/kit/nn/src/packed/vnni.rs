@@ -1,5 +1,6 @@
 //! The tile of whole numbers, with AVX-512's product of four bytes.
 #![allow(unsafe_code)] // the processor's own instructions, on lines and words that `tile` counts beforehand
+#![allow(clippy::needless_range_loop)] // rows of several arrays at once
 
 use super::blocks::{BLOCK, Kind, MOST_ROWS, Some8};
 use super::{LANES, Line};
