@@ -154,14 +154,14 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// By the name that `hidden_act` has in configs.
-    pub fn from_name(name: &str) -> Result<Activation> {
+    /// By the name that it has in configs, in a field that not all of them call the same.
+    pub fn from_config(field: &str, name: &str) -> Result<Activation> {
         match name {
             "silu" | "swish" => Ok(Activation::Silu),
             "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
             "gelu" => Ok(Activation::GeluErf),
             got => Err(crate::Error::Config {
-                what: "`hidden_act` in config.json".to_owned(),
+                what: format!("`{field}` in config.json"),
                 got: format!("`{got}`"),
                 expected: "silu, gelu or gelu_pytorch_tanh".to_owned(),
             }),

@@ -51,7 +51,10 @@ impl Config {
             text: published.text_config.settle()?,
             audio_token: published.audio_token_id.unwrap_or(151_669),
             projector_bias: published.projector_bias.unwrap_or(true),
-            projector_activation: Activation::from_name(published.projector_hidden_act.as_deref().unwrap_or("gelu"))?,
+            projector_activation: Activation::from_config(
+                "projector_hidden_act",
+                published.projector_hidden_act.as_deref().unwrap_or("gelu"),
+            )?,
             windows: within("max_audio_len, in windows of the encoder,", windows, 1..=10_000)?,
             audio,
         })

@@ -120,7 +120,7 @@ impl Layer {
         };
         let own = weights.at("self_attn");
         let norm = |name| RmsNorm::load_from_one(&weights.at(name), hidden, eps);
-        let activation = Activation::from_name(&config.hidden_activation)?;
+        let activation = Activation::from_config("hidden_activation", &config.hidden_activation)?;
         Ok(Layer {
             input_norm: norm("input_layernorm")?,
             qkv: Qkv::load(&own, hidden, heads, config.attention_bias)?,

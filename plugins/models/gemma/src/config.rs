@@ -130,7 +130,7 @@ impl Config {
                 expected: "false".to_owned(),
             });
         }
-        Activation::from_name(&self.hidden_activation)?;
+        Activation::from_config("hidden_activation", &self.hidden_activation)?;
         Ok(())
     }
 

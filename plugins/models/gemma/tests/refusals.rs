@@ -51,6 +51,10 @@ fn a_config_that_cannot_be_is_refused() {
     );
     check(|c| c["rope_scaling"] = json!({ "rope_type": "spiral" }), "spiral");
     check(|c| c["vocab_size"] = json!(300), "300 rows");
+    check(
+        |c| c["hidden_activation"] = json!("relu"),
+        "`hidden_activation` in config.json is `relu`, expected silu, gelu or gelu_pytorch_tanh",
+    );
     // A multimodal config whose text part is missing.
     check(|c| *c = json!({ "model_type": "gemma3" }), "malformed");
 }

@@ -226,6 +226,13 @@ def record(folder: Path, tokenizer: Tokenizer, model: PreTrainedModel, template:
     write(folder / "cases.json", {"cases": cases})
 
 
+def demo_qwen2() -> None:
+    """The demo of Qwen2.5, whose class and template are others than Qwen3's."""
+    make_checkpoint(HERE.parent / "demo-qwen2.5", seed=16, dtype=torch.bfloat16, rows=384, template=SYSTEM + PLAIN,
+                    without=("attention_bias", "head_dim"), architectures=["Qwen2ForCausalLM"], model_type="qwen2",
+                    hidden_size=64, intermediate_size=128)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -263,7 +270,8 @@ def main() -> None:
     record(folder / "golden", *parts, PLAIN, TALKS[1:])
     make_checkpoint(HERE.parent / "demo", seed=13, dtype=torch.bfloat16, rows=512, hidden_size=64,
                     intermediate_size=128, head_dim=32)
-    for path in [*HERE.rglob("*.safetensors"), *(HERE.parent / "demo").glob("*.safetensors")]:
+    demo_qwen2()
+    for path in HERE.parent.rglob("*.safetensors"):
         path.chmod(0o644)  # the writer makes them its owner's alone
 
 

@@ -84,7 +84,7 @@ impl Qwen3 {
             parameters: Some(weights.loaded_values()),
             precision: Some(weights.precision()),
             device: Some("cpu".to_owned()),
-            ..ModelCard::text("qwen3").with_choices()
+            ..ModelCard::text(config.class).with_choices()
         };
         let loras = weights.loras();
         loras.read_all(settings)?;

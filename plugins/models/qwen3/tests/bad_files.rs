@@ -2,9 +2,11 @@
 
 mod common;
 
+use candle_core::{DType, Device, Tensor};
 use common::{copy, edit, open};
 use plugin_api::serde_json::json;
 use plugin_api::{Code, Error};
+use std::collections::HashMap;
 use std::path::Path;
 
 #[track_caller]
@@ -75,6 +77,36 @@ fn a_shape_or_a_key_that_is_not_there() {
         },
         Code::DATA,
         "`DIR` has no tensor `lm_head.weight`",
+    );
+}
+
+/// Changes the tensors of a file of weights.
+fn rewrite(path: &Path, change: impl FnOnce(&mut HashMap<String, Tensor>)) {
+    let mut tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+    change(&mut tensors);
+    candle_core::safetensors::save(&tensors, path).unwrap();
+}
+
+#[test]
+fn tensors_of_another_shape_or_type_and_tensors_that_are_gone() {
+    let (file, name) = ("model.safetensors", "model.layers.1.self_attn.k_proj.weight");
+    let becomes =
+        |tensor: Tensor| move |dir: &Path| rewrite(&dir.join(file), |all| drop(all.insert(name.into(), tensor)));
+    let zeros = |rows: usize, dtype| Tensor::zeros((rows, 32), dtype, &Device::Cpu).unwrap();
+    let at = format!("tensor `{name}` in `DIR/{file}`");
+    let shape = format!("{at} has shape [31, 32], expected [32, 32]");
+    check("tied", becomes(zeros(31, DType::F32)), Code::DATA, &shape);
+    let stored = format!("{at} is stored as I64, expected F32, F16 or BF16");
+    check("tied", becomes(zeros(32, DType::I64)), Code::UNSUPPORTED, &stored);
+    let gone = |dir: &Path| rewrite(&dir.join(file), |all| drop(all.remove(name)));
+    check("tied", gone, Code::DATA, &format!("`DIR` has no tensor `{name}`"));
+    let shard = "model-00002-of-00003.safetensors";
+    let malformed = format!("`DIR/{shard}` is malformed: ");
+    check(
+        "sharded",
+        |dir| truncate(&dir.join(shard), 3_000),
+        Code::DATA,
+        &malformed,
     );
 }
 

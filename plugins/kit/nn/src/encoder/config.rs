@@ -60,7 +60,7 @@ impl EncoderFields {
         within("audio d_model modulo encoder_attention_heads", width % heads, 0..=0)?;
         within("audio d_model modulo 2", width % 2, 0..=0)?;
         let activation = self.activation_function.as_deref().unwrap_or("gelu");
-        if Activation::from_name(activation)? != Activation::GeluErf {
+        if Activation::from_config("activation_function", activation)? != Activation::GeluErf {
             return Err(Error::Config {
                 what: "audio `activation_function` in config.json".to_owned(),
                 got: format!("`{activation}`"),

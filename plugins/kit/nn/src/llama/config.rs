@@ -10,6 +10,8 @@ use std::path::Path;
 /// A checkpoint's shape, with nothing left open.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// `qwen3`, `qwen2` or `llama`.
+    pub class: &'static str,
     pub vocab_size: usize,
     pub hidden_size: usize,
     pub intermediate_size: usize,
@@ -157,6 +159,11 @@ impl TextConfig {
             });
         }
         Ok(Config {
+            class: match class {
+                Class::Qwen3 => "qwen3",
+                Class::Qwen2 => "qwen2",
+                Class::Llama => "llama",
+            },
             vocab_size: size("vocab_size", self.vocab_size, by_class(151_936, 32_000), 4_000_000)?,
             hidden_size,
             intermediate_size: size(
@@ -172,7 +179,7 @@ impl TextConfig {
             max_position_embeddings: within("max_position_embeddings", context, 2..=1 << 30)?,
             rms_norm_eps: self.rms_norm_eps.unwrap_or(1e-6),
             tie_word_embeddings: self.tie_word_embeddings,
-            activation: Activation::from_name(self.hidden_act.as_deref().unwrap_or("silu"))?,
+            activation: Activation::from_config("hidden_act", self.hidden_act.as_deref().unwrap_or("silu"))?,
             qkv_bias: class == Class::Qwen2 || self.attention_bias,
             o_bias: class != Class::Qwen2 && self.attention_bias,
             head_norms: class == Class::Qwen3,
