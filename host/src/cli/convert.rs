@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "For models that are published in several parts or in files that load slowly.
+    after_help = "For models that are published in several parts: one folder of safetensors, without what no part uses.
 
 Example:
   host convert salmonn --out converted -M weights=downloads

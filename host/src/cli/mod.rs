@@ -86,7 +86,7 @@ enum Command {
     Plugins(plugins::Command),
     /// Compare a model with what a reference implementation recorded of it
     Parity(parity::ParityArgs),
-    /// Write a model's weights as one folder that loads faster
+    /// Write the parts of a model's weights as one folder
     Convert(convert::ConvertArgs),
     /// Make a LoRA part of its base, and write the checkpoint
     Merge(merge::MergeArgs),
