@@ -25,8 +25,8 @@ fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// A file of these bytes, named as what they look like. One a process: the next bytes take its place.
-fn file_of(bytes: &[u8]) -> PathBuf {
+/// A file of these bytes. One a process and a kind: the next bytes take its place.
+pub fn file_of(bytes: &[u8], end: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         let base = Path::new("/dev/shm");
@@ -39,6 +39,13 @@ fn file_of(bytes: &[u8]) -> PathBuf {
         std::fs::create_dir_all(&folder).expect("a folder to write in");
         folder
     });
+    let path = folder.join(format!("rows.{end}"));
+    std::fs::write(&path, bytes).expect("a file is written");
+    path
+}
+
+/// A file of rows, named as what the bytes look like.
+fn rows_of(bytes: &[u8]) -> PathBuf {
     let end = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'P') => "parquet",
         Some(b'[') => "json",
@@ -46,9 +53,53 @@ fn file_of(bytes: &[u8]) -> PathBuf {
         Some(0x1f) => "jsonl.gz",
         _ => "csv",
     };
-    let path = folder.join(format!("rows.{end}"));
-    std::fs::write(&path, bytes).expect("a file is written");
-    path
+    file_of(bytes, end)
+}
+
+/// An archive whose files lie in it as they are.
+pub fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut archive, mut listing) = (Vec::new(), Vec::new());
+    for (name, bytes) in files {
+        let place = archive.len() as u32;
+        let mut about = vec![20, 0, 0, 0, 0, 0, 0, 0, 0, 0]; // version, flags, method, time, date
+        about.extend(crc32(bytes).to_le_bytes());
+        about.extend([(bytes.len() as u32).to_le_bytes(); 2].concat());
+        about.extend([(name.len() as u16).to_le_bytes(), [0; 2]].concat());
+        archive.extend([b"PK\x03\x04".as_slice(), &about, name.as_bytes(), bytes].concat());
+        listing.extend(
+            [
+                b"PK\x01\x02\x14\0".as_slice(),
+                &about,
+                &[0; 10],
+                &place.to_le_bytes(),
+                name.as_bytes(),
+            ]
+            .concat(),
+        );
+    }
+    let (count, start) = ((files.len() as u16).to_le_bytes(), (archive.len() as u32).to_le_bytes());
+    let length = (listing.len() as u32).to_le_bytes();
+    archive.extend(listing);
+    archive.extend(
+        [
+            b"PK\x05\x06\0\0\0\0".as_slice(),
+            &count,
+            &count,
+            &length,
+            &start,
+            &[0; 2],
+        ]
+        .concat(),
+    );
+    archive
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg())
+        })
+    })
 }
 
 impl Subject {
@@ -69,7 +120,7 @@ impl Subject {
     }
 
     fn data(&self, bytes: &[u8]) {
-        let path = file_of(bytes);
+        let path = rows_of(bytes);
         for more in self.demos {
             let Ok(task) = self.make(more, &path) else { continue };
             let count = task.count().expect("a count");
@@ -104,7 +155,7 @@ impl Subject {
             let files = make_files(self.task, &Settings::default()).expect("the task reads files");
             FilesClient(Arc::from(files))
         });
-        let file = file_of(bytes);
+        let file = rows_of(bytes);
         for kind in files.card().expect("a card").scores {
             let gold = kind.needs_gold.then(|| repository().join(self.gold));
             let _ = files.score(&FileAnswers {
