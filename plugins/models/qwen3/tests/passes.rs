@@ -472,7 +472,14 @@ fn when_memory_runs_out_less_is_done_at_a_time() {
     let (got, read_again) = answers(json!({ "fails_at": 400, "most_tokens": 16 }));
     assert_eq!(got, expected);
     assert!(read_again > read + 100, "{read_again} {read}");
-    // One answer alone that does not fit is an error, and the model goes on.
+    // What does not fit however little is done at a time is an error, one after the other.
+    let replies = common::Host::new(few_shot()).serve(&watched(json!({ "most_tokens": 0 })));
+    assert_eq!(replies.len(), few_shot().len());
+    assert!(
+        replies
+            .iter()
+            .all(|reply| reply.as_ref().unwrap_err().code == Code::MEMORY)
+    );
     let model = watched(json!({ "most_tokens": 1, "step_tokens": 1024 }));
     let error = model
         .reply(&common::ask("Go", Sampling::greedy(3)), &Silent)

@@ -116,10 +116,8 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
     pub fn advance(&mut self) {
         self.drop_stopped();
         self.start();
-        let mut plan = match self.begin().and_then(|()| self.plan()) {
-            Ok(plan) => plan,
-            Err(error) => return self.fail_all(error.into()),
-        };
+        self.begin();
+        let mut plan = self.plan();
         let mut jobs: Vec<u64> = self
             .lane_jobs()
             .zip(&plan.lanes)
@@ -141,18 +139,22 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
             &mut all,
             &mut plan.choices,
         );
-        let kept = all.iter_mut().try_for_each(|(lane, _)| self.prefixes.keep(lane));
-        match (found, kept) {
-            (Ok(found), Ok(())) => self.take(found, plan.choices),
-            (Err(error), _) | (_, Err(error)) if is_out_of_memory(&error) => {
-                let single = jobs.len() == 1 && self.learnt.step_tokens <= SMALLEST_STEP;
+        match found {
+            Ok(found) => {
+                // A beginning for which there is no memory is not kept, and nothing else is lost.
+                all.iter_mut().for_each(|(lane, _)| drop(self.prefixes.keep(lane)));
+                self.take(found, plan.choices);
+            }
+            Err(error) if is_out_of_memory(&error) => {
+                // Where nothing can be made smaller any more, one of them is too large.
+                let least = self.learnt.step_tokens <= SMALLEST_STEP && (jobs.len() == 1 || self.most_rows == 1);
                 self.choices.extend(plan.choices);
-                match single {
-                    true => self.fail(jobs[0], Error::from(error).code(Code::MEMORY)),
-                    false => self.shrink(jobs.len()),
+                match jobs.last().filter(|_| least) {
+                    Some(&job) => self.fail(job, Error::from(error).code(Code::MEMORY)),
+                    None => self.shrink(jobs.len()),
                 }
             }
-            (Err(error), _) | (_, Err(error)) => {
+            Err(error) => {
                 let error = Error::from(error);
                 for job in jobs {
                     self.fail(job, error.clone());
@@ -261,12 +263,6 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         }
     }
 
-    fn fail_all(&mut self, error: Error) {
-        for job in self.tickets.keys().copied().collect::<Vec<_>>() {
-            self.fail(job, error.clone());
-        }
-    }
-
     /// The job of each lane, in the order of [`lanes`].
     fn lane_jobs(&self) -> impl Iterator<Item = u64> {
         let searched = self.searches.iter().flat_map(|it| it.beams.iter().map(|_| it.job));
@@ -274,19 +270,18 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
     }
 
     /// Lets prompts begin where others have begun already.
-    fn begin(&mut self) -> candle_core::Result<()> {
+    fn begin(&mut self) {
         let mut reading: Vec<Reading> = lanes(&mut self.rows, &mut self.searches)
             .filter_map(|lane| Reading::of(lane))
             .collect();
         for lane in lanes(&mut self.rows, &mut self.searches) {
             let new = lane.keep_at.is_none();
-            lane.waits = !self.prefixes.begin(lane, &reading)?;
+            lane.waits = !self.prefixes.begin(lane, &reading);
             reading.extend(Reading::of(lane).filter(|_| new));
         }
-        Ok(())
     }
 
-    fn plan(&mut self) -> candle_core::Result<Plan> {
+    fn plan(&mut self) -> Plan {
         let mut budget = self.learnt.step_tokens;
         // Answers in progress go first, each with one token; prompts share what is left. Beams go on together or not
         // at all, since it takes all their logits to choose among them.
@@ -329,7 +324,7 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         let reading: Vec<Reading> = groups.iter().flatten().filter_map(|lane| Reading::of(lane)).collect();
         let (mut ahead, mut choices) = (0, Vec::new());
         while let Some(choice) = self.choices.front_mut() {
-            if !self.prefixes.begin(&mut choice.context, &reading)? {
+            if !self.prefixes.begin(&mut choice.context, &reading) {
                 break;
             }
             // Those behind it may be able to begin where this one stops; and what no pass can hold is read in pieces.
@@ -349,11 +344,11 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
             nothing = false;
             choices.extend(self.choices.pop_front());
         }
-        Ok(Plan {
+        Plan {
             lanes: tokens.concat(),
             ahead,
             choices,
-        })
+        }
     }
 
     fn take(&mut self, found: Found, choices: Vec<Choice>) {

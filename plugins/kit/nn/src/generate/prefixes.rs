@@ -55,9 +55,9 @@ impl Prefixes {
     }
 
     /// Prepares a lane of which nothing has been read. False if it should wait for what one of `others` is reading.
-    pub fn begin(&mut self, lane: &mut Lane, others: &[Reading]) -> candle_core::Result<bool> {
+    pub fn begin(&mut self, lane: &mut Lane, others: &[Reading]) -> bool {
         if self.most_bytes == 0 || lane.input.embedded.is_some() || !lane.cache.is_empty() || lane.keep_at.is_some() {
-            return Ok(true);
+            return true;
         }
         // The last token is always read: what follows it is asked of the model.
         let most = lane.input.tokens.len().saturating_sub(1);
@@ -73,7 +73,7 @@ impl Prefixes {
         let (best, known) = kept.max_by_key(|(_, shared)| *shared).unwrap_or((0, 0));
         let soon = |other: &&Reading| shared(&other.input.tokens[..other.keep_at], &other.input.loras) >= known + WORTH;
         if others.iter().any(|other| soon(&other)) {
-            return Ok(false);
+            return false;
         }
         let alike = self.recent.iter().filter(|other| !Arc::ptr_eq(other, &lane.input));
         let alike = alike
@@ -86,9 +86,10 @@ impl Prefixes {
         if known >= WORTH {
             self.clock += 1;
             self.kept[best].used = self.clock;
-            lane.cache = self.kept[best].cache.first(known)?;
+            // Where there is no memory for a copy, it is read.
+            lane.cache = self.kept[best].cache.first(known).unwrap_or_default();
         }
-        Ok(true)
+        true
     }
 
     /// Takes a copy of a lane's cache if it has come to the beginning that is to be kept.
