@@ -62,7 +62,7 @@ pub use files::{make_files, FileAnswers, FileKind, FileScores, FilesCard, Output
 pub use judge::Judge;
 pub use lesson::{LearnEvent, Learnt, Lesson, LessonTokens, Plan, PromptTokens, Turn};
 pub use log::{log, Level, LogNote};
-pub use model::Model;
+pub use model::{LessonCutter, Model};
 pub use parcel::{Clip, Parcel};
 pub use prompt::{LoraUse, Message, Part, Prompt, Role, Sampling, Want};
 pub use register::{make, AdapterNote, FilesNote, NoteRecord, NOTE_SECTION};

@@ -7,7 +7,7 @@ use crate::{Error, Learnt, Lesson, LessonTokens, Memory, ModelCard, Plan, Prompt
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A model: it answers prompts.
 ///
@@ -60,6 +60,12 @@ pub trait Model: Send {
         Err(unsupported("show a lesson's tokens"))
     }
 
+    /// The same by something that needs no model, so that many lessons are cut at once. Since 1.2; asked for once, when the
+    /// model is made. Without it lessons are cut one by one.
+    fn lesson_cutter(&self) -> Option<LessonCutter> {
+        None
+    }
+
     /// Learns, inside the plugin, since that is where its tensors are.
     fn learn(&mut self, _plan: &Plan, _lessons: &mut Lessons) -> Result<Learnt> {
         Err(unsupported("learn"))
@@ -107,13 +113,31 @@ pub(crate) struct WorkRequest {
     pub request: Value,
 }
 
+/// What [`Model::lesson_cutter`] gives.
+pub type LessonCutter = Arc<dyn Fn(&Lesson) -> Result<LessonTokens> + Send + Sync>;
+
 /// The methods of a model by their names on the wire.
-pub(crate) struct ModelAdapter(pub Mutex<Box<dyn Model>>);
+pub(crate) struct ModelAdapter {
+    model: Mutex<Box<dyn Model>>,
+    cutter: Option<LessonCutter>,
+}
+
+impl ModelAdapter {
+    pub fn new(model: Box<dyn Model>) -> Self {
+        ModelAdapter {
+            cutter: model.lesson_cutter(),
+            model: Mutex::new(model),
+        }
+    }
+}
 
 impl Adapter for ModelAdapter {
     fn call(&self, method: &str, input: Parcel, host: &dyn Callbacks) -> Result<Parcel> {
+        if let ("lesson_tokens", Some(cut)) = (method, &self.cutter) {
+            return Parcel::of(&cut(&Lesson::unpack(input)?)?);
+        }
         // A panic poisons the whole adapter one layer further out, so the lock's own poison says nothing new.
-        let mut model = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         match method {
             "card" => Parcel::of(&model.card()),
             "reply" => {

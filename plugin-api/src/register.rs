@@ -10,7 +10,6 @@ use crate::settings::{without_nulls, OptionSpec};
 use crate::task::TaskAdapter;
 use crate::{Code, Error, Judge, Kind, Model, Result, Settings, Task};
 use serde::{Deserialize, Serialize};
-use std::sync::Mutex;
 
 /// The ELF section that holds the note.
 pub const NOTE_SECTION: &str = "host_plugin";
@@ -135,7 +134,7 @@ fn with_defaults(settings: &Settings, note: &AdapterNote) -> Result<Settings> {
 
 #[doc(hidden)]
 pub fn model<M: Model + 'static>(model: M) -> Box<dyn Adapter> {
-    Box::new(ModelAdapter(Mutex::new(Box::new(model))))
+    Box::new(ModelAdapter::new(Box::new(model)))
 }
 
 #[doc(hidden)]

@@ -8,8 +8,8 @@ use candle_core::Device;
 use nn::llama::{Config, Decoder};
 use nn::{Defaults, Generator, Limits, Precision, Weights};
 use plugin_api::{
-    Call, Jobs, Lesson, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Settings,
-    export_plugin, register_model,
+    Call, Jobs, Lesson, LessonCutter, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result,
+    Settings, export_plugin, register_model,
 };
 use serde_json::Value;
 use std::path::Path;
@@ -117,6 +117,10 @@ impl Model for Qwen3 {
 
     fn lesson_tokens(&mut self, lesson: &Lesson) -> Result<LessonTokens> {
         self.generator.lesson_tokens(lesson)
+    }
+
+    fn lesson_cutter(&self) -> Option<LessonCutter> {
+        Some(self.generator.lesson_cutter())
     }
 
     fn add_lora(&mut self, name: &str, folder: &Path) -> Result<()> {

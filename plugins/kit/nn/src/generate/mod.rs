@@ -22,10 +22,13 @@ use crate::{Decoder, Input, LoraPlan, Loras, memory};
 use desk::{Desk, Learnt};
 pub(crate) use lane::Lane;
 pub(crate) use pass::pass;
-use plugin_api::{Call, Jobs, Lesson, LessonTokens, Memory, Prompt, PromptTokens, Pulled, Reply, Result, Settings};
+use plugin_api::{
+    Call, Jobs, Lesson, LessonCutter, LessonTokens, Memory, Prompt, PromptTokens, Pulled, Reply, Result, Settings,
+};
 pub(crate) use sampler::{Pick, Sampler, greedy_knobs};
 pub(crate) use search::{Breadth, Search, State};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use text::Chat;
 
@@ -80,7 +83,7 @@ const TAKEN: usize = 8;
 /// A decoder with its tokenizer and its publisher's settings: all that a text model's plugin needs to answer.
 pub struct Generator<D> {
     decoder: D,
-    chat: Chat,
+    chat: Arc<Chat>,
     defaults: Defaults,
     limits: Limits,
     /// What ends a reasoning that has used up its budget.
@@ -111,7 +114,7 @@ impl<D: Decoder> Generator<D> {
         };
         Generator {
             decoder,
-            chat,
+            chat: Arc::new(chat),
             defaults,
             limits,
             enough: "\n</think>\n\n".to_owned(),
@@ -218,6 +221,12 @@ impl<D: Decoder> Generator<D> {
     /// The tokens that a lesson becomes, and which of them are learnt.
     pub fn lesson_tokens(&self, lesson: &Lesson) -> Result<LessonTokens> {
         self.chat.encode_lesson(lesson)
+    }
+
+    /// The same without the model, for many lessons at once.
+    pub fn lesson_cutter(&self) -> LessonCutter {
+        let chat = self.chat.clone();
+        Arc::new(move |lesson| chat.encode_lesson(lesson))
     }
 
     /// The memory held in weights and, at most so far, in caches.
