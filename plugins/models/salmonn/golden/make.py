@@ -86,7 +86,7 @@ def make_whisper(folder: Path, seed: int):
 def make_vicuna(folder: Path, seed: int, model_proto: bytes, pieces: int):
     write(folder / "config.json", {
         "architectures": ["LlamaForCausalLM"], "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu",
-        "hidden_size": HIDDEN, "intermediate_size": 64, "max_position_embeddings": 2048, "model_type": "llama",
+        "hidden_size": HIDDEN, "intermediate_size": 64, "max_position_embeddings": 8192, "model_type": "llama",
         "num_attention_heads": 4, "num_hidden_layers": 2, "pad_token_id": 0, "rms_norm_eps": 1e-06,
         "tie_word_embeddings": False, "torch_dtype": "float16", "vocab_size": pieces})
     write(folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 2, "do_sample": True,
