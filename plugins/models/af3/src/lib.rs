@@ -21,7 +21,7 @@ use text::Chat;
 
 register_model!("af3", "Audio Flamingo 3: hears a clip of up to ten minutes", AudioFlamingo3::load, {
     weights: weights required, "folder or hub id of a checkpoint: Audio Flamingo 3, as audio-flamingo-3-hf";
-    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
+    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32, which is exact; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 then, and the audio encoder stays as it is";
     lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
     max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";

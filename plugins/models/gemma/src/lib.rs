@@ -21,7 +21,7 @@ use text::Chat;
 
 register_model!("gemma", "Gemma 3 text models, and the text towers of its multimodal ones", Gemma::load, {
     weights: weights required, "folder, GGUF file or hub id of a Gemma 3 checkpoint";
-    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
+    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32, which is exact; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
     lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
     max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";

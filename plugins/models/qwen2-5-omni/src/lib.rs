@@ -21,7 +21,7 @@ use text::Chat;
 
 register_model!("qwen2.5-omni", "Qwen2.5-Omni, the thinker: hears clips of up to five minutes", Qwen25Omni::load, {
     weights: weights required, "folder or hub id of a checkpoint: Qwen2.5-Omni";
-    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU: exact, and faster for long prompts, where bf16 takes half the memory";
+    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32, which is exact; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 then, and the audio encoder stays as it is";
     system: text, "what stands before a conversation that has no system text; the chat template decides if left out";
     lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
