@@ -5,7 +5,9 @@ extern crate qwen2_audio as _; // or its registration would not be linked in
 
 use plugin_api::client::{Given, ModelClient, Serving};
 use plugin_api::serde_json::json;
-use plugin_api::{Clip, Code, Error, Kind, Message, Part, Prompt, Reply, Result, Sampling, Settings, Silent, make};
+use plugin_api::{
+    Clip, Code, Error, Kind, LoraUse, Message, Part, Prompt, Reply, Result, Sampling, Settings, Silent, make,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -199,4 +201,33 @@ fn a_bad_clip_spoils_its_own_sample_alone() {
         } = reply.unwrap_err();
         assert_eq!((got, said.as_str()), (code, message));
     }
+}
+
+#[test]
+fn a_lora_is_found_under_the_names_of_every_version() {
+    use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+    let model = open(&golden());
+    let prompt = || about(vec![tone(0.5, 0.1)]);
+    let base = scores(&model, prompt());
+    let mut with = Vec::new();
+    for (number, path) in ["model.language_model", "language_model.model"].iter().enumerate() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = json!({ "peft_type": "LORA", "r": 2, "lora_alpha": 16, "target_modules": format!("{path}.layers.0.mlp.up_proj") });
+        std::fs::write(folder.path().join("adapter_config.json"), settings.to_string()).unwrap();
+        let (a, b) = (vec![0.3f32; 2 * 32], vec![0.2f32; 48 * 2]);
+        let bytes = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
+        let (a, b) = (bytes(&a), bytes(&b));
+        let name = |half: &str| format!("base_model.model.{path}.layers.0.mlp.up_proj.lora_{half}.weight");
+        let tensors = [
+            (name("A"), TensorView::new(Dtype::F32, vec![2, 32], &a).unwrap()),
+            (name("B"), TensorView::new(Dtype::F32, vec![48, 2], &b).unwrap()),
+        ];
+        serialize_to_file(tensors, None, &folder.path().join("adapter_model.safetensors")).unwrap();
+        model.add_lora(&format!("lora{number}"), folder.path()).unwrap();
+        let mut prompt = prompt();
+        prompt.lora = LoraUse::Only(vec![format!("lora{number}")]);
+        with.push(scores(&model, prompt));
+    }
+    assert_eq!(with[0], with[1]);
+    assert!((with[0][0] - base[0]).abs() > 1e-3, "{with:?} {base:?}");
 }
