@@ -220,7 +220,7 @@ impl Bench {
         self.median(|| {
             let prompt = || {
                 self.prompt_of(sizes, self.work.choice_prompt)
-                    .choose([" A", " B", " C", " D"])
+                    .choose(["A", "B", "C", "D"])
             };
             let prompts = (0..self.work.choices).map(|_| prompt()).collect();
             let (replies, rate) = timed(self.process, || self.serve(prompts))?;
