@@ -4,7 +4,7 @@
 use audio::{MelExtractor, RATE};
 use std::time::Instant;
 
-#[allow(clippy::print_stdout)]
+#[allow(clippy::print_stdout)] // an example's output is what it is for
 fn main() {
     let sound: Vec<f32> = (0..30 * RATE)
         .map(|n| (n as f32 * 0.05).sin() * (n as f32 * 0.0007).cos())

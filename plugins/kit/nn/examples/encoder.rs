@@ -7,7 +7,7 @@ use nn::Weights;
 use nn::encoder::{Block, Encoder, EncoderConfig};
 use std::time::Instant;
 
-#[allow(clippy::print_stdout)]
+#[allow(clippy::print_stdout)] // an example's output is what it is for
 fn main() -> Result<(), nn::Error> {
     let config = EncoderConfig {
         bins: 128,

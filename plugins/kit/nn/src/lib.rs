@@ -59,7 +59,7 @@ pub use cache::KvCache;
 pub use config::{read_config, read_json, within};
 pub use decoder::{Decoder, Heard, Input};
 pub use error::{Error, Result};
-pub use generate::{Defaults, EarlyStop, Generator, Limits};
+pub use generate::{Defaults, EarlyStop, Generator, GeneratorModel, Limits};
 pub use layers::{Activation, Embedding, Heads, LayerNorm, Mlp, Qkv, RmsNorm, softcap};
 pub use linear::Linear;
 pub use lora::{Entered, Factors, LoraPlan, LoraSet, Loras};

@@ -10,16 +10,11 @@ pub mod config; // config.json as published
 use candle_core::Device;
 use config::Config;
 use nn::llama::Hearing;
-use nn::{Defaults, Generator, Limits, Precision, Weights};
-use plugin_api::{
-    Call, Jobs, Lesson, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Settings,
-    export_plugin, register_model,
-};
-use serde_json::Value;
-use std::path::Path;
+use nn::{Defaults, Generator, GeneratorModel, Limits, Precision, Weights};
+use plugin_api::{ModelCard, Result, Settings, export_plugin, register_model};
 use text::Chat;
 
-register_model!("af3", "Audio Flamingo 3: hears a clip of up to ten minutes", AudioFlamingo3::load, {
+register_model!("af3", "Audio Flamingo 3: hears a clip of up to ten minutes", load, {
     weights: weights required, "folder or hub id of a checkpoint: Audio Flamingo 3, as audio-flamingo-3-hf";
     dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32, which is exact; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 then, and the audio encoder stays as it is";
@@ -34,86 +29,38 @@ export_plugin!();
 /// How a clip is spelled in a prompt without a chat template.
 const CLIP: &str = "<sound>";
 
-struct AudioFlamingo3 {
-    generator: Generator<Hearing<architecture::Tower>>,
-    card: ModelCard,
-}
+fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Tower>>> {
+    let folder = settings.path("weights")?;
+    let limits = Limits::from_settings(settings)?;
+    let precision = Precision::from_settings(settings)?;
 
-impl AudioFlamingo3 {
-    fn load(settings: &Settings) -> Result<AudioFlamingo3> {
-        let folder = settings.path("weights")?;
-        let limits = Limits::from_settings(settings)?;
-        let precision = Precision::from_settings(settings)?;
+    let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
+    let chat = Chat::from_folder(&folder)
+        .map_err(text::Error::told)?
+        .with_clip_words(CLIP);
+    chat.tokenizer()
+        .check_rows(config.text.vocab_size)
+        .map_err(text::Error::told)?;
+    let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
+    let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
+    let cache = config.text.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
+    let weights = weights.quantised(precision.quant).fitting(&[], cache);
+    let weights = weights.map_err(nn::Error::told)?;
+    let decoder = architecture::load(&config, &weights).map_err(nn::Error::told)?;
 
-        let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
-        let chat = Chat::from_folder(&folder)
-            .map_err(text::Error::told)?
-            .with_clip_words(CLIP);
-        chat.tokenizer()
-            .check_rows(config.text.vocab_size)
-            .map_err(text::Error::told)?;
-        let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
-        let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
-        let cache = config.text.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
-        let weights = weights.quantised(precision.quant).fitting(&[], cache);
-        let weights = weights.map_err(nn::Error::told)?;
-        let decoder = architecture::load(&config, &weights).map_err(nn::Error::told)?;
-
-        let card = ModelCard {
-            context: u32::try_from(config.text.max_position_embeddings).ok(),
-            thinks: chat.thinks(),
-            batch: limits.rows as u32,
-            parameters: Some(weights.loaded_values()),
-            precision: Some(weights.precision()),
-            device: Some("cpu".to_owned()),
-            longest_clip: Some((config.audio.samples() * config.windows) as f64 / audio::RATE as f64),
-            most_clips: Some(1),
-            ..ModelCard::audio("af3", audio::RATE as u32).with_choices()
-        };
-        let loras = weights.loras();
-        loras.read_all(settings)?;
-        let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes()).with_loras(loras);
-        Ok(AudioFlamingo3 { generator, card })
-    }
-}
-
-impl Model for AudioFlamingo3 {
-    fn card(&self) -> ModelCard {
-        ModelCard {
-            loras: self.generator.loras().names(),
-            ..self.card.clone()
-        }
-    }
-
-    fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
-        self.generator.reply(prompt, call)
-    }
-
-    fn serve(&mut self, jobs: &mut Jobs) -> Result<()> {
-        self.generator.serve(jobs)
-    }
-
-    fn tokens(&mut self, prompt: &Prompt) -> Result<PromptTokens> {
-        self.generator.tokens(prompt)
-    }
-
-    fn lesson_tokens(&mut self, lesson: &Lesson) -> Result<LessonTokens> {
-        self.generator.lesson_tokens(lesson)
-    }
-
-    fn add_lora(&mut self, name: &str, folder: &Path) -> Result<()> {
-        self.generator.add_lora(name, folder)
-    }
-
-    fn memory(&self) -> Memory {
-        self.generator.memory()
-    }
-
-    fn work(&mut self, verb: &str, request: &Value, call: &mut Call) -> Result<Value> {
-        nn::merge::work(&self.generator, verb, request, call)
-    }
-
-    fn trace(&mut self, request: &Value) -> Result<Value> {
-        nn::parity::trace(&self.generator, request)
-    }
+    let card = ModelCard {
+        context: u32::try_from(config.text.max_position_embeddings).ok(),
+        thinks: chat.thinks(),
+        batch: limits.rows as u32,
+        parameters: Some(weights.loaded_values()),
+        precision: Some(weights.precision()),
+        device: Some("cpu".to_owned()),
+        longest_clip: Some((config.audio.samples() * config.windows) as f64 / audio::RATE as f64),
+        most_clips: Some(1),
+        ..ModelCard::audio("af3", audio::RATE as u32).with_choices()
+    };
+    let loras = weights.loras();
+    loras.read_all(settings)?;
+    let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes()).with_loras(loras);
+    Ok(GeneratorModel::new(generator, card))
 }

@@ -10,16 +10,11 @@ pub mod config; // config.json as published
 
 use candle_core::Device;
 use config::Config;
-use nn::{Defaults, Generator, Limits, Precision, Weights};
-use plugin_api::{
-    Call, Jobs, Lesson, LessonCutter, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result,
-    Settings, export_plugin, register_model,
-};
-use serde_json::Value;
-use std::path::Path;
+use nn::{Defaults, Generator, GeneratorModel, Limits, Precision, Weights};
+use plugin_api::{ModelCard, Result, Settings, export_plugin, register_model};
 use text::Chat;
 
-register_model!("gemma", "Gemma 3 text models, and the text towers of its multimodal ones", Gemma::load, {
+register_model!("gemma", "Gemma 3 text models, and the text towers of its multimodal ones", load, {
     weights: weights required, "folder, GGUF file or hub id of a Gemma 3 checkpoint";
     dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32, which is exact; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
@@ -39,86 +34,34 @@ const PICTURES: [&str; 4] = [
     "model.multi_modal_projector.",
 ];
 
-struct Gemma {
-    generator: Generator<architecture::Decoder>,
-    card: ModelCard,
-}
+fn load(settings: &Settings) -> Result<GeneratorModel<architecture::Decoder>> {
+    let folder = settings.path("weights")?;
+    let limits = Limits::from_settings(settings)?;
+    let precision = Precision::from_settings(settings)?;
 
-impl Gemma {
-    fn load(settings: &Settings) -> Result<Gemma> {
-        let folder = settings.path("weights")?;
-        let limits = Limits::from_settings(settings)?;
-        let precision = Precision::from_settings(settings)?;
+    let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
+    // The text models share their tokenizer with the multimodal ones, whose table has a row for pictures besides.
+    let chat = Chat::from_folder(&folder)
+        .and_then(|chat| chat.with_rows(config.vocab_size))
+        .map_err(text::Error::told)?;
+    let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
+    let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
+    let cache = config.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
+    let weights = weights.quantised(precision.quant).fitting(&PICTURES, cache);
+    let weights = weights.map_err(nn::Error::told)?;
+    let decoder = architecture::Decoder::load(&config, &weights).map_err(nn::Error::told)?;
 
-        let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
-        // The text models share their tokenizer with the multimodal ones, whose table has a row for pictures besides.
-        let chat = Chat::from_folder(&folder)
-            .and_then(|chat| chat.with_rows(config.vocab_size))
-            .map_err(text::Error::told)?;
-        let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
-        let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
-        let cache = config.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
-        let weights = weights.quantised(precision.quant).fitting(&PICTURES, cache);
-        let weights = weights.map_err(nn::Error::told)?;
-        let decoder = architecture::Decoder::load(&config, &weights).map_err(nn::Error::told)?;
-
-        let card = ModelCard {
-            context: u32::try_from(config.max_position_embeddings).ok(),
-            thinks: chat.thinks(),
-            batch: limits.rows as u32,
-            parameters: Some(weights.loaded_values()),
-            precision: Some(weights.precision()),
-            device: Some("cpu".to_owned()),
-            ..ModelCard::text("gemma").with_choices()
-        };
-        let loras = weights.loras();
-        loras.read_all(settings)?;
-        let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes()).with_loras(loras);
-        Ok(Gemma { generator, card })
-    }
-}
-
-impl Model for Gemma {
-    fn card(&self) -> ModelCard {
-        ModelCard {
-            loras: self.generator.loras().names(),
-            ..self.card.clone()
-        }
-    }
-
-    fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
-        self.generator.reply(prompt, call)
-    }
-
-    fn serve(&mut self, jobs: &mut Jobs) -> Result<()> {
-        self.generator.serve(jobs)
-    }
-
-    fn tokens(&mut self, prompt: &Prompt) -> Result<PromptTokens> {
-        self.generator.tokens(prompt)
-    }
-
-    fn lesson_tokens(&mut self, lesson: &Lesson) -> Result<LessonTokens> {
-        self.generator.lesson_tokens(lesson)
-    }
-
-    fn lesson_cutter(&self) -> Option<LessonCutter> {
-        Some(self.generator.lesson_cutter())
-    }
-
-    fn add_lora(&mut self, name: &str, folder: &Path) -> Result<()> {
-        self.generator.add_lora(name, folder)
-    }
-
-    fn memory(&self) -> Memory {
-        self.generator.memory()
-    }
-
-    fn work(&mut self, verb: &str, request: &Value, call: &mut Call) -> Result<Value> {
-        nn::merge::work(&self.generator, verb, request, call)
-    }
-
-    fn trace(&mut self, request: &Value) -> Result<Value> {
-        nn::parity::trace(&self.generator, request)
-    }
+    let card = ModelCard {
+        context: u32::try_from(config.max_position_embeddings).ok(),
+        thinks: chat.thinks(),
+        batch: limits.rows as u32,
+        parameters: Some(weights.loaded_values()),
+        precision: Some(weights.precision()),
+        device: Some("cpu".to_owned()),
+        ..ModelCard::text("gemma").with_choices()
+    };
+    let loras = weights.loras();
+    loras.read_all(settings)?;
+    let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes()).with_loras(loras);
+    Ok(GeneratorModel::new(generator, card))
 }

@@ -6,16 +6,11 @@
 
 use candle_core::Device;
 use nn::llama::{Config, Decoder};
-use nn::{Defaults, Generator, Limits, Precision, Weights};
-use plugin_api::{
-    Call, Jobs, Lesson, LessonCutter, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result,
-    Settings, export_plugin, register_model,
-};
-use serde_json::Value;
-use std::path::Path;
+use nn::{Defaults, Generator, GeneratorModel, Limits, Precision, Weights};
+use plugin_api::{ModelCard, Result, Settings, export_plugin, register_model};
 use text::Chat;
 
-register_model!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's architecture", Qwen3::load, {
+register_model!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's architecture", load, {
     weights: weights required, "folder, GGUF file or hub id of a checkpoint: Qwen3, Qwen2, Qwen2.5 or Llama's architecture";
     dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32, which is exact; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
@@ -27,7 +22,7 @@ register_model!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's 
     thinking: flag, "whether to reason first where a prompt does not say; the chat template decides if left out";
     last_thought: text = "Considering the limited time by the user, I have to give the solution based on the thinking directly now.", "what the model is made to think last when a budget for reasoning is used up";
 });
-register_model!("qwen3-random", "Random weights of a known shape, one token a byte: for measuring speed", Qwen3::random, {
+register_model!("qwen3-random", "Random weights of a known shape, one token a byte: for measuring speed", random, {
     shape: text ["nano", "qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b"] required, "the published model whose shape it has";
     dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
@@ -36,106 +31,60 @@ register_model!("qwen3-random", "Random weights of a known shape, one token a by
 });
 export_plugin!();
 
-struct Qwen3 {
-    generator: Generator<Decoder>,
-    card: ModelCard,
+fn load(settings: &Settings) -> Result<GeneratorModel<Decoder>> {
+    let folder = settings.path("weights")?;
+    let precision = Precision::from_settings(settings)?;
+
+    let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
+    let chat = Chat::from_folder(&folder)
+        .map_err(text::Error::told)?
+        .with_thinking(settings.get("thinking")?);
+    chat.tokenizer()
+        .check_rows(config.vocab_size)
+        .map_err(text::Error::told)?;
+    let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
+    let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
+    // Some files store the head although it is tied: it is passed over.
+    let left_out: &[&str] = if config.tie_word_embeddings { &["lm_head."] } else { &[] };
+    let cache = config.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
+    let weights = weights.quantised(precision.quant).fitting(left_out, cache);
+    let weights = weights.map_err(nn::Error::told)?;
+    over(settings, &config, chat, defaults, &weights)
 }
 
-impl Qwen3 {
-    fn load(settings: &Settings) -> Result<Qwen3> {
-        let folder = settings.path("weights")?;
-        let precision = Precision::from_settings(settings)?;
-
-        let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
-        let chat = Chat::from_folder(&folder)
-            .map_err(text::Error::told)?
-            .with_thinking(settings.get("thinking")?);
-        chat.tokenizer()
-            .check_rows(config.vocab_size)
-            .map_err(text::Error::told)?;
-        let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
-        let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
-        // Some files store the head although it is tied: it is passed over.
-        let left_out: &[&str] = if config.tie_word_embeddings { &["lm_head."] } else { &[] };
-        let cache = config.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
-        let weights = weights.quantised(precision.quant).fitting(left_out, cache);
-        let weights = weights.map_err(nn::Error::told)?;
-        Qwen3::over(settings, &config, chat, defaults, &weights)
-    }
-
-    /// What has no checkpoint: a published shape, and weights that nobody trained.
-    fn random(settings: &Settings) -> Result<Qwen3> {
-        let config = Config::of_shape(&settings.need::<String>("shape")?).map_err(nn::Error::told)?;
-        let chat = Chat::of_bytes().map_err(text::Error::told)?;
-        let precision = Precision::from_settings(settings)?;
-        let weights = Weights::random(precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
-        let weights = weights.quantised(precision.quant);
-        Qwen3::over(settings, &config, chat, Defaults::default(), &weights)
-    }
-
-    fn over(settings: &Settings, config: &Config, chat: Chat, defaults: Defaults, weights: &Weights) -> Result<Qwen3> {
-        let limits = Limits::from_settings(settings)?;
-        let decoder = Decoder::load(config, weights).map_err(nn::Error::told)?;
-
-        let card = ModelCard {
-            context: u32::try_from(config.max_position_embeddings).ok(),
-            thinks: chat.thinks(),
-            batch: limits.rows as u32,
-            parameters: Some(weights.loaded_values()),
-            precision: Some(weights.precision()),
-            device: Some("cpu".to_owned()),
-            ..ModelCard::text(config.class).with_choices()
-        };
-        let loras = weights.loras();
-        loras.read_all(settings)?;
-        let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes())
-            .with_last_thought(settings.get::<String>("last_thought")?.as_deref())
-            .with_loras(loras);
-        Ok(Qwen3 { generator, card })
-    }
+/// What has no checkpoint: a published shape, and weights that nobody trained.
+fn random(settings: &Settings) -> Result<GeneratorModel<Decoder>> {
+    let config = Config::of_shape(&settings.need::<String>("shape")?).map_err(nn::Error::told)?;
+    let chat = Chat::of_bytes().map_err(text::Error::told)?;
+    let precision = Precision::from_settings(settings)?;
+    let weights = Weights::random(precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
+    let weights = weights.quantised(precision.quant);
+    over(settings, &config, chat, Defaults::default(), &weights)
 }
 
-impl Model for Qwen3 {
-    fn card(&self) -> ModelCard {
-        ModelCard {
-            loras: self.generator.loras().names(),
-            ..self.card.clone()
-        }
-    }
+fn over(
+    settings: &Settings,
+    config: &Config,
+    chat: Chat,
+    defaults: Defaults,
+    weights: &Weights,
+) -> Result<GeneratorModel<Decoder>> {
+    let limits = Limits::from_settings(settings)?;
+    let decoder = Decoder::load(config, weights).map_err(nn::Error::told)?;
 
-    fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
-        self.generator.reply(prompt, call)
-    }
-
-    fn serve(&mut self, jobs: &mut Jobs) -> Result<()> {
-        self.generator.serve(jobs)
-    }
-
-    fn tokens(&mut self, prompt: &Prompt) -> Result<PromptTokens> {
-        self.generator.tokens(prompt)
-    }
-
-    fn lesson_tokens(&mut self, lesson: &Lesson) -> Result<LessonTokens> {
-        self.generator.lesson_tokens(lesson)
-    }
-
-    fn lesson_cutter(&self) -> Option<LessonCutter> {
-        Some(self.generator.lesson_cutter())
-    }
-
-    fn add_lora(&mut self, name: &str, folder: &Path) -> Result<()> {
-        self.generator.add_lora(name, folder)
-    }
-
-    fn memory(&self) -> Memory {
-        self.generator.memory()
-    }
-
-    fn work(&mut self, verb: &str, request: &Value, call: &mut Call) -> Result<Value> {
-        nn::merge::work(&self.generator, verb, request, call)
-    }
-
-    fn trace(&mut self, request: &Value) -> Result<Value> {
-        nn::parity::trace(&self.generator, request)
-    }
+    let card = ModelCard {
+        context: u32::try_from(config.max_position_embeddings).ok(),
+        thinks: chat.thinks(),
+        batch: limits.rows as u32,
+        parameters: Some(weights.loaded_values()),
+        precision: Some(weights.precision()),
+        device: Some("cpu".to_owned()),
+        ..ModelCard::text(config.class).with_choices()
+    };
+    let loras = weights.loras();
+    loras.read_all(settings)?;
+    let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes())
+        .with_last_thought(settings.get::<String>("last_thought")?.as_deref())
+        .with_loras(loras);
+    Ok(GeneratorModel::new(generator, card))
 }

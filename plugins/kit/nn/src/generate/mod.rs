@@ -9,6 +9,7 @@ mod choice;
 mod defaults;
 mod desk;
 mod lane;
+mod model;
 mod pass;
 mod prefixes;
 mod random;
@@ -17,6 +18,7 @@ mod sampler;
 mod search;
 
 pub use defaults::{Defaults, EarlyStop};
+pub use model::GeneratorModel;
 
 use crate::{Decoder, Input, LoraPlan, Loras, memory};
 use desk::{Desk, Learnt};
