@@ -1,7 +1,8 @@
 //! The tile with AVX-512.
 #![allow(unsafe_code)] // the processor's own instructions, on lines and words that `tile` counts beforehand
 
-use super::{Kind, Line, MOST_ROWS, PANEL};
+use super::rows::{SomeRows, Words};
+use super::{Line, MOST_ROWS, PANEL};
 
 pub fn has_f32() -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -17,25 +18,27 @@ pub fn has_bf16() -> bool {
     false
 }
 
-/// Adds to `tile` (rows, 32) what some groups of a panel and of x make.
-pub fn tile(kind: Kind, words: &[u32], lines: &[Line], tile: &mut [[f32; PANEL]]) {
-    let (groups, rows) = (lines.len() / 2, tile.len());
-    assert!(
-        rows <= MOST_ROWS && words.len() == groups * rows,
-        "words that don't fit the tile"
-    );
+/// Makes `tile` (rows, 32) of some groups of a panel and as many words of x.
+pub fn tile(x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
+    let (groups, rows, stride) = (lines.len() / 2, tile.len(), x.stride);
+    let enough = rows == 0 || x.words.len() >= (rows - 1) * stride + groups;
+    assert!(rows <= MOST_ROWS && enough, "words that don't fit the tile");
     #[cfg(target_arch = "x86_64")]
     {
-        let (words, lines) = (words.as_ptr(), lines.as_ptr());
+        let lines = lines.as_ptr();
         macro_rules! with_rows {
             ($($count:literal)*) => {
-                match (kind, rows) {
+                match (x.words, rows) {
                     $(
-                        // SAFETY: this kernel is chosen only where the processor has it; `words` has a word for each
-                        // row and group, `lines` two lines for each group, as checked above, and `tile` so many rows.
-                        (Kind::F32, $count) => unsafe { x86::f32_tile::<$count>(groups, words, lines, tile) },
+                        // SAFETY: this kernel is chosen only where the processor has it; there are a word for each row
+                        // and group and two lines for each group, as checked above, and `tile` has so many rows.
+                        (Words::F32(words), $count) => unsafe {
+                            x86::f32_tile::<$count>(groups, words.as_ptr().cast(), stride, lines, tile)
+                        },
                         // SAFETY: the same.
-                        (Kind::Bf16, $count) => unsafe { x86::bf16_tile::<$count>(groups, words, lines, tile) },
+                        (Words::Bf16(words), $count) => unsafe {
+                            x86::bf16_tile::<$count>(groups, words.as_ptr(), stride, lines, tile)
+                        },
                     )*
                     _ => {}
                 }
@@ -44,7 +47,7 @@ pub fn tile(kind: Kind, words: &[u32], lines: &[Line], tile: &mut [[f32; PANEL]]
         with_rows!(1 2 3 4 5 6 7 8 9 10 11 12);
     }
     #[cfg(not(target_arch = "x86_64"))]
-    super::portable::tile(kind, words, lines, tile);
+    super::portable::tile(x, lines, tile);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -58,11 +61,12 @@ mod x86 {
     macro_rules! tile {
         ($name:ident, $features:literal, $sum:expr) => {
             /// # Safety
-            /// The processor has the features. `words` points to `groups * COUNT` words, `lines` to `groups * 2` lines.
+            /// The processor has the features. Each row has `groups` words, `stride` from the last row's, and `lines` are two for each.
             #[target_feature(enable = $features)]
             pub unsafe fn $name<const COUNT: usize>(
                 groups: usize,
                 words: *const u32,
+                stride: usize,
                 lines: *const Line,
                 tile: &mut [[f32; PANEL]],
             ) {
@@ -70,18 +74,18 @@ mod x86 {
                 for group in 0..groups {
                     // SAFETY: `group` is below `groups`, so both lines and the words of all rows are there.
                     // What is asked for ahead need not be.
-                    let (low, high, words) = unsafe {
+                    let (low, high) = unsafe {
                         let line = lines.add(2 * group);
                         _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(AHEAD).cast());
                         _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(AHEAD + 1).cast());
                         (
                             _mm512_load_si512(line.cast()),
                             _mm512_load_si512(line.add(1).cast()),
-                            std::slice::from_raw_parts(words.add(group * COUNT), COUNT),
                         )
                     };
                     for row in 0..COUNT {
-                        let x = _mm512_set1_epi32(words[row] as i32);
+                        // SAFETY: the same.
+                        let x = _mm512_set1_epi32(unsafe { *words.add(row * stride + group) } as i32);
                         sums[row][0] = $sum(sums[row][0], low, x);
                         sums[row][1] = $sum(sums[row][1], high, x);
                     }

@@ -6,7 +6,7 @@
 //!
 //! Only for processors that have the instruction; elsewhere candle multiplies the blocks as they are.
 
-use super::stripes::{Stripe, for_each_stripe};
+use super::stripes::{Stripe, by_stripes};
 use super::{LANES, Line, Multiplies, vnni};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Result, Tensor};
@@ -226,11 +226,9 @@ impl Multiplies for Blocks {
 
     fn product(&self, x: &[f32]) -> Vec<f32> {
         let x = Rounded::new(x, self.inputs, self.units * self.kind.inputs() / BLOCK);
-        let mut y = vec![0f32; x.rows * self.outputs];
         let panels = self.outputs.div_ceil(LANES);
         let together = (panels / (4 * rayon::current_num_threads())).clamp(1, 8);
-        for_each_stripe(&mut y, self.outputs, together * LANES, |stripe| self.fill(stripe, &x));
-        y
+        by_stripes(x.rows, self.outputs, together * LANES, |stripe| self.fill(stripe, &x))
     }
 }
 

@@ -10,16 +10,17 @@
 mod avx512;
 mod blocks;
 mod portable;
+mod rows;
 mod stripes;
 mod vnni;
 
 pub(crate) use blocks::{Blocks, suits as suits_blocks};
 
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
-use half::bf16;
 use rayon::prelude::*;
+use rows::{Rows, SomeRows};
 use std::sync::{Arc, OnceLock};
-use stripes::{Stripe, for_each_stripe};
+use stripes::{Stripe, by_stripes};
 
 /// Outputs of a panel: two of the widest registers.
 const PANEL: usize = 32;
@@ -94,6 +95,14 @@ impl Kernel {
         match self {
             Kernel::Portable => portable::ROWS,
             Kernel::Avx512 => MOST_ROWS,
+        }
+    }
+
+    /// Makes `tile` (rows, 32) of a panel, or some groups of it, and as many words of some rows.
+    fn tile(self, x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
+        match self {
+            Kernel::Portable => portable::tile(x, lines, tile),
+            Kernel::Avx512 => avx512::tile(x, lines, tile),
         }
     }
 }
@@ -174,33 +183,27 @@ impl Packed {
     /// x (rows, in) to (rows, out), one row behind the other.
     fn product_by(&self, kernel: Kernel, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs.max(1);
-        let x = Rows::new(x, self.inputs, self.kind, kernel.rows());
-        let mut y = vec![0f32; rows * self.outputs];
+        let x = Rows::new(x, self.inputs, self.kind);
         let panels = self.outputs.div_ceil(PANEL);
         // Enough tasks that no core waits long for another's last one.
         let together = (panels / (4 * rayon::current_num_threads())).clamp(1, 4);
-        for_each_stripe(&mut y, self.outputs, together * PANEL, |stripe| {
+        by_stripes(rows, self.outputs, together * PANEL, |stripe| {
             self.fill(stripe, &x, kernel)
-        });
-        y
+        })
     }
 
     fn fill(&self, mut stripe: Stripe, x: &Rows, kernel: Kernel) {
         let groups = self.groups();
         for first in (0..groups).step_by(GROUPS) {
             let some = first..groups.min(first + GROUPS);
-            for (block, row) in (0..x.rows).step_by(x.block).enumerate() {
-                let count = x.block.min(x.rows - row);
-                let words = x.words(block, &some);
+            for row in (0..x.count()).step_by(kernel.rows()) {
+                let x = x.some(row, kernel.rows(), first);
                 for column in stripe.columns().step_by(PANEL) {
                     let panel = column / PANEL;
                     let lines = &self.lines[2 * (panel * groups + some.start)..2 * (panel * groups + some.end)];
                     let mut tile = [[0f32; PANEL]; MOST_ROWS];
-                    let tile = &mut tile[..count];
-                    match kernel {
-                        Kernel::Portable => portable::tile(self.kind, words, lines, tile),
-                        Kernel::Avx512 => avx512::tile(self.kind, words, lines, tile),
-                    }
+                    let tile = &mut tile[..x.count];
+                    kernel.tile(x, lines, tile);
                     for (below, tile) in tile.iter().enumerate() {
                         let values = stripe.values(row + below, column, PANEL);
                         values.iter_mut().zip(tile).for_each(|(value, add)| *value += add);
@@ -254,51 +257,6 @@ impl Multiplies for Packed {
 
     fn product(&self, x: &[f32]) -> Vec<f32> {
         self.product_by(Kernel::best(self.kind), x)
-    }
-}
-
-/// Rows of x, in blocks that a kernel takes at a time: of each group, the words of all rows.
-struct Rows {
-    words: Vec<u32>,
-    rows: usize,
-    block: usize,
-    groups: usize,
-}
-
-impl Rows {
-    fn new(x: &[f32], inputs: usize, kind: Kind, block: usize) -> Rows {
-        let (rows, groups) = (x.len() / inputs.max(1), inputs.div_ceil(kind.inputs()));
-        let mut words = vec![0u32; rows * groups];
-        let blocks = words
-            .par_chunks_mut((block * groups).max(1))
-            .zip(x.par_chunks((block * inputs).max(1)));
-        blocks.for_each(|(words, x)| {
-            let rows = x.len() / inputs;
-            for (row, x) in x.chunks_exact(inputs).enumerate() {
-                let places = words[row..].iter_mut().step_by(rows);
-                match kind {
-                    Kind::F32 => places.zip(x).for_each(|(word, x)| *word = x.to_bits()),
-                    Kind::Bf16 => places.zip(x.chunks(2)).for_each(|(word, pair)| {
-                        let bits = |x: Option<&f32>| x.map_or(0, |&x| u32::from(bf16::from_f32(x).to_bits()));
-                        *word = bits(pair.first()) | bits(pair.get(1)) << 16;
-                    }),
-                }
-            }
-        });
-        Rows {
-            words,
-            rows,
-            block,
-            groups,
-        }
-    }
-
-    /// Of a block, the words of these groups.
-    fn words(&self, block: usize, groups: &std::ops::Range<usize>) -> &[u32] {
-        let first = block * self.block;
-        let rows = self.block.min(self.rows - first);
-        let start = first * self.groups;
-        &self.words[start + groups.start * rows..start + groups.end * rows]
     }
 }
 

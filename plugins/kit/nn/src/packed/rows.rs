@@ -1,0 +1,146 @@
+//! Rows of x as kernels read them: in the weights' type, each row whole.
+
+use super::stripes::by_rows;
+use super::{Kind, LANES};
+use pulp::{Arch, NullaryFnOnce};
+
+/// All rows of x.
+pub(super) struct Rows {
+    values: Values,
+    count: usize,
+    /// Words from one row to the next. An odd number of cache lines, so that rows that are read side by side don't push
+    /// each other out of the nearest cache, whose places repeat every few kilobytes. What is beyond the inputs is zero.
+    stride: usize,
+}
+
+enum Values {
+    F32(Vec<f32>),
+    /// Two in a word, the first of them lower.
+    Bf16(Vec<u32>),
+}
+
+/// Some consecutive rows of x, and some of their words.
+#[derive(Clone, Copy)]
+pub(super) struct SomeRows<'a> {
+    pub words: Words<'a>,
+    pub count: usize,
+    pub stride: usize,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Words<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [u32]),
+}
+
+impl Rows {
+    pub fn new(x: &[f32], inputs: usize, kind: Kind) -> Rows {
+        let count = x.len() / inputs.max(1);
+        let stride = (inputs.div_ceil(kind.inputs()).div_ceil(LANES) | 1) * LANES;
+        let row = |number: usize| &x[number * inputs..(number + 1) * inputs];
+        let values = match kind {
+            Kind::F32 => Values::F32(by_rows(count, stride, |number, words: &mut [f32]| {
+                words[..inputs].copy_from_slice(row(number));
+            })),
+            Kind::Bf16 => {
+                let arch = Arch::new();
+                Values::Bf16(by_rows(count, stride, |number, words| {
+                    arch.dispatch(Round { x: row(number), words });
+                }))
+            }
+        };
+        Rows { values, count, stride }
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// At most so many rows from this one on, and their words from `start` on.
+    pub fn some(&self, first: usize, most: usize, start: usize) -> SomeRows<'_> {
+        let from = first * self.stride + start;
+        SomeRows {
+            words: match &self.values {
+                Values::F32(values) => Words::F32(&values[from..]),
+                Values::Bf16(values) => Words::Bf16(&values[from..]),
+            },
+            count: most.min(self.count - first),
+            stride: self.stride,
+        }
+    }
+}
+
+impl Words<'_> {
+    pub fn len(&self) -> usize {
+        match self {
+            Words::F32(words) => words.len(),
+            Words::Bf16(words) => words.len(),
+        }
+    }
+}
+
+/// Rounds a row to bf16.
+struct Round<'a> {
+    x: &'a [f32],
+    words: &'a mut [u32],
+}
+
+impl NullaryFnOnce for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let (pairs, rest) = self.x.as_chunks::<2>();
+        for (word, [low, high]) in self.words.iter_mut().zip(pairs) {
+            *word = bf16_bits(*low) | bf16_bits(*high) << 16;
+        }
+        if let ([last], Some(word)) = (rest, self.words.get_mut(pairs.len())) {
+            *word = bf16_bits(*last);
+        }
+    }
+}
+
+/// To the nearest, ties to the even one. Without branches, so that compilers take many at a time.
+#[inline(always)]
+fn bf16_bits(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    let none = bits >> 16 | 0x40; // stays none, which rounding up could make infinity
+    if bits & 0x7fff_ffff > 0x7f80_0000 {
+        none
+    } else {
+        nearest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16;
+
+    #[test]
+    fn rounding_is_the_library_s() {
+        let some = (0..1 << 16).map(|n: u32| f32::from_bits(n.wrapping_mul(0x9e37_79b9)));
+        let ties = (0..1 << 12).map(|n: u32| f32::from_bits(n << 20 | 0x8000));
+        for x in some.chain(ties).chain([0.0, -0.0, f32::NAN, f32::INFINITY, f32::MAX]) {
+            let expected = bf16::from_f32(x);
+            let got = bf16::from_bits(bf16_bits(x) as u16);
+            assert!(
+                got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan(),
+                "{x}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_beyond_a_row_is_zero() {
+        let rows = Rows::new(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3, Kind::Bf16);
+        let some = rows.some(1, 9, 1);
+        assert_eq!((some.count, some.stride % (2 * LANES)), (1, LANES));
+        let Words::Bf16(words) = some.words else {
+            panic!("other words than asked for")
+        };
+        assert_eq!(words[0], u32::from(bf16::from_f32(6.0).to_bits()));
+        assert!(words[1..].iter().all(|word| *word == 0));
+    }
+}
