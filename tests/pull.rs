@@ -67,6 +67,24 @@ fn behave(request: &Request) -> Reply {
     Reply::status(404)
 }
 
+/// A hub whose `org/several` holds one model twice as GGUF.
+fn behave_with_gguf(request: &Request) -> Reply {
+    let names = ["config.json", "m-Q4_K_M.gguf", "m-Q8_0.gguf"];
+    if request.path == "/api/models/org/several/revision/v1?blobs=true" {
+        let sibling = |name: &&str| {
+            json!({ "rfilename": name, "size": name.len(), "blobId": null,
+            "lfs": { "sha256": hex(&Sha256::digest(name)), "size": name.len() } })
+        };
+        let siblings: Vec<Value> = names.iter().map(sibling).collect();
+        return Reply::ok(json!({ "sha": COMMIT, "siblings": siblings }).to_string());
+    }
+    let file = request.path.strip_prefix(&format!("/org/several/resolve/{COMMIT}/"));
+    match file.filter(|file| names.contains(file)) {
+        Some(file) => Reply::part_of(file.as_bytes(), request),
+        None => behave(request),
+    }
+}
+
 /// A folder to work in, with a cache and a registry of its own.
 struct Bench {
     folder: TempDir,
@@ -302,6 +320,37 @@ fn offline_the_command_that_would_help_is_told() {
         0,
         &["|count"],
     );
+}
+
+#[test]
+fn one_gguf_file_of_several_is_fetched_and_given_to_the_model() {
+    let (bench, server) = (Bench::new(), Server::start(behave_with_gguf));
+    let run = "run --model echo --task count --dry-run -T data=org/numbers -M weights=org/several@v1";
+    let words = [
+        "`weights` of model `echo` can't be had",
+        "it holds several GGUF files: `m-Q4_K_M.gguf`, `m-Q8_0.gguf`",
+        "hint: say which, by its name or by what it is stored as: `org/several:Q4_K_M`",
+    ];
+    bench.check(&server.address(), run, 3, &words);
+    let words = ["no GGUF file of it is `Q5_0`: it holds `m-Q4_K_M.gguf`, `m-Q8_0.gguf`"];
+    bench.check(&server.address(), &format!("{run}:Q5_0"), 3, &words);
+
+    let file = bench.snapshot("models--org--several").join("m-Q8_0.gguf");
+    let out = bench.check(&server.address(), "pull org/several@v1:q8_0 --json", 0, &[]);
+    let got: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(got["org/several@v1:q8_0"].as_str(), file.to_str(), "{out}");
+    assert!(server.requests_for("m-Q4_K_M.gguf").is_empty() && server.requests_for("config.json").is_empty());
+    // Whichever way it is said, it is the same file of the same commit, and needs no server.
+    bench.check(&server.address(), "pull --data org/numbers", 0, &[]);
+    let identity = |weights: &str| {
+        let run = format!("run --model echo --task count --dry-run --offline -T data=org/numbers -M weights={weights}");
+        let out = bench.check(NOBODY, &run, 0, &[]);
+        let plans: Value = serde_json::from_str(&out).expect("JSON");
+        plans["dry_run"][0]["model"]["sources"]["weights"].clone()
+    };
+    let expected = json!({ "hub": "org/several", "commit": COMMIT, "file": "m-Q8_0.gguf" });
+    assert_eq!(identity("org/several@v1:Q8_0"), expected);
+    assert_eq!(identity("org/several/m-Q8_0.gguf@v1"), expected);
 }
 
 #[test]

@@ -21,7 +21,6 @@ const WEIGHT_FILES: &[&str] = &[
     "*.txt",
     "*.model",
     "*.gguf",
-    "!*/*.gguf",
     "!onnx/*",
     "!openvino/*",
 ];
@@ -107,10 +106,11 @@ impl Catalog<'_> {
                         let snapshot = self
                             .snapshot(of, &id)
                             .map_err(|failure| failure.context(format!("{} can't be had", place())))?;
-                        (
-                            snapshot.folder,
-                            json!({ "hub": id.split('@').next(), "commit": snapshot.commit }),
-                        )
+                        let mut identity = json!({ "hub": snapshot.name, "commit": snapshot.commit });
+                        if let Some(file) = snapshot.gguf() {
+                            identity["file"] = file.into();
+                        }
+                        (snapshot.place(), identity)
                     }
                 });
             }

@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 #[command(after_help = "Examples:
   host pull --model qwen3
   host pull Qwen/Qwen3-0.6B@main
+  host pull Qwen/Qwen3-0.6B-GGUF:Q8_0
   host pull --data allenai/ai2_arc
 
 HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_TOKEN are honoured; an interrupted pull goes on where it stopped.")]
 pub struct PullArgs {
-    /// Hub ids of models, `org/name` or `org/name@revision`
+    /// Hub ids of models, `org/name` or `org/name@revision`, and one GGUF file of several as `org/name:Q8_0`
     #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// Hub ids of data sets
@@ -40,7 +41,7 @@ pub fn pull(args: PullArgs, common: &Common) -> Result<Exit> {
         let mut got = BTreeMap::new();
         for (ids, of) in [(&args.ids, OptionType::Weights), (&args.data, OptionType::Data)] {
             for id in ids {
-                got.insert(id.clone(), catalog.snapshot(of, id)?.folder.display().to_string());
+                got.insert(id.clone(), catalog.snapshot(of, id)?.place().display().to_string());
             }
         }
         for (kind, given, flag, texts) in [

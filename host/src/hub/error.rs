@@ -21,7 +21,9 @@ pub struct HubError {
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum HubFault {
-    #[error("expected the hub id of a model or data set as `org/name` or `org/name@revision`, got `{text}`")]
+    #[error(
+        "expected the hub id of a model or data set as `org/name`, `org/name@revision` or `org/name:GGUF`, got `{text}`"
+    )]
     NotAnId { text: String },
     #[error("expected {expected} in `{variable}`")]
     Setting {
@@ -47,6 +49,10 @@ pub enum HubFault {
     NoRevision { revision: String, nearest: Option<String> },
     #[error("no file of it matches `{pattern}`")]
     NoFile { pattern: String, nearest: Option<String> },
+    #[error("no GGUF file of it is `{choice}`: it holds {}", in_ticks(known))]
+    NoGguf { choice: String, known: Vec<String> },
+    #[error("it holds several GGUF files: {}", in_ticks(known))]
+    SeveralGguf { known: Vec<String> },
     #[error("`{file}` arrived with {what} {got}, expected {expected}")]
     Corrupt {
         file: String,
@@ -66,6 +72,13 @@ pub enum HubFault {
     Disk { path: PathBuf, why: String },
     #[error("stopped; the same command goes on from here")]
     Stopped,
+}
+
+fn in_ticks(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        _ => format!("`{}`", names.join("`, `")),
+    }
 }
 
 /// What the hub's own error header says, if anything, as the end of a message.
@@ -113,6 +126,13 @@ impl HubError {
             | HubFault::NoFile {
                 nearest: Some(nearest), ..
             } => Some(format!("the nearest name is `{nearest}`")),
+            HubFault::SeveralGguf { known } | HubFault::NoGguf { known, .. } if !known.is_empty() => {
+                let label = super::gguf::label(&known[0]);
+                Some(format!(
+                    "say which, by its name or by what it is stored as: `{}:{label}`",
+                    id.name()
+                ))
+            }
             HubFault::Corrupt { .. } => {
                 Some("pull again; if it happens again, the server or a proxy is at fault".to_owned())
             }

@@ -1,8 +1,9 @@
-//! The names of things on the hub: `org/name@revision`.
+//! The names of things on the hub: `org/name@revision`, and one file of several: `org/name:Q8_0`.
 
 use std::fmt;
 
 use super::error::HubFault;
+use super::listing::is_safe;
 
 /// What a repository holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,34 +44,56 @@ pub struct HubId {
     kind: Kind,
     name: String,
     revision: Option<String>,
+    file: Option<String>,
 }
 
 impl HubId {
     /// Reads `org/name`, `org/name@revision`, or either with `models/` or `datasets/` in front, which is
-    /// stronger than `kind`.
+    /// stronger than `kind`. Of a model's GGUF files one may be named: `org/name:Q8_0`, `org/name@revision:Q8_0`,
+    /// `org/name/file.gguf`.
     pub fn parse(text: &str, kind: Kind) -> Result<Self, HubFault> {
         let (kind, rest) = match text.split_once('/') {
             Some(("models", rest)) if rest.contains('/') => (Kind::Model, rest),
             Some(("datasets", rest)) if rest.contains('/') => (Kind::Dataset, rest),
             _ => (kind, text),
         };
-        let (name, revision) = match rest.split_once('@') {
-            Some((name, revision)) => (name, Some(revision)),
-            None => (rest, None),
-        };
-        let id = HubId {
-            kind,
-            name: name.to_owned(),
-            revision: revision.map(str::to_owned),
+        let wrong = || HubFault::NotAnId { text: text.to_owned() };
+        let (name, mut marks) = rest.split_at(rest.find(['@', ':']).unwrap_or(rest.len()));
+        let (mut revision, mut file) = (None, None);
+        while let Some(mark) = marks.chars().next() {
+            let word = &marks[1..];
+            // No revision holds a colon; a file's name holds none either, but may hold what marks a revision.
+            let end = match mark {
+                '@' => word.find(':').unwrap_or(word.len()),
+                _ => word.find('@').unwrap_or(word.len()),
+            };
+            let place = if mark == '@' { &mut revision } else { &mut file };
+            if place.replace(&word[..end]).is_some() {
+                return Err(wrong());
+            }
+            marks = &word[end..];
+        }
+        let (name, inner) = match name.match_indices('/').nth(1) {
+            Some((slash, _)) if name.ends_with(".gguf") => (&name[..slash], Some(&name[slash + 1..])),
+            _ => (name, None),
         };
         let sound = match name.split_once('/') {
             Some((org, name)) => is_name(org) && is_name(name),
             None => false,
         };
-        if sound && revision.is_none_or(is_revision) {
-            Ok(id)
-        } else {
-            Err(HubFault::NotAnId { text: text.to_owned() })
+        let file = match (inner, file) {
+            (Some(_), Some(_)) => return Err(wrong()),
+            (inner, file) => inner.or(file),
+        };
+        let sound_file = file.is_none_or(|file| kind == Kind::Model && is_safe(file));
+        match sound && sound_file && revision.is_none_or(is_revision) {
+            true => Ok(HubId {
+                kind,
+                name: name.to_owned(),
+                revision: revision.map(str::to_owned),
+                file: file.map(str::to_owned),
+            }),
+            false => Err(wrong()),
         }
     }
 
@@ -88,6 +111,11 @@ impl HubId {
         self.revision.as_deref().unwrap_or("main")
     }
 
+    /// Which of the model's GGUF files is wanted: what it is stored as, or its name.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
+
     /// Whether the revision is a commit, which never changes, and not a branch or a tag.
     pub fn is_pinned(&self) -> bool {
         is_commit(self.revision())
@@ -100,8 +128,11 @@ impl fmt::Display for HubId {
             f.write_str("datasets/")?;
         }
         f.write_str(&self.name)?;
-        match &self.revision {
-            Some(revision) => write!(f, "@{revision}"),
+        if let Some(revision) = &self.revision {
+            write!(f, "@{revision}")?;
+        }
+        match &self.file {
+            Some(file) => write!(f, ":{file}"),
             None => Ok(()),
         }
     }

@@ -198,37 +198,57 @@ pub(super) fn link(repo: &Repo, commit: &str, name: &str, hash: &str) -> Result<
         .map_err(on_disk(&path))
 }
 
-/// The snapshot of a revision, if every file that the patterns choose is there.
+/// The snapshot of the revision that `id` names, if every file that the patterns choose is there.
 ///
 /// Where this program or a newer Python pulled the commit, its tree says which files that is. Where an
 /// older Python did, nothing says it, and what is there counts as whole unless shards that an index names are missing or, when there
 /// is a network to ask instead (`lenient` is false), a download lies unfinished.
-pub(super) fn cached(repo: &Repo, revision: &str, patterns: &Patterns, lenient: bool) -> Option<Snapshot> {
-    let commit = if is_commit(revision) {
-        revision.to_owned()
-    } else {
-        let commit = fs::read_to_string(repo.reference(revision)).ok()?.trim().to_owned();
-        is_commit(&commit).then_some(commit)?
+///
+/// An error is what no pull would mend: the patterns choose nothing of the commit, or too much.
+pub(super) fn cached(
+    repo: &Repo,
+    id: &HubId,
+    patterns: &Patterns,
+    lenient: bool,
+) -> Result<Option<Snapshot>, HubFault> {
+    let Some(commit) = commit_of(repo, id.revision()) else {
+        return Ok(None);
     };
     let folder = repo.snapshot(&commit);
-    let files: Vec<String> = match read_listing(repo, &commit) {
+    let (files, whole): (Vec<String>, bool) = match read_listing(repo, &commit) {
         Some(listing) => {
-            let chosen = listing.choose(patterns).ok()?;
+            let chosen = listing.choose(patterns)?;
             let whole = chosen.iter().all(|file| {
                 fs::metadata(folder.join(&file.name))
                     .is_ok_and(|found| found.is_file() && file.size.is_none_or(|size| size == found.len()))
             });
-            whole.then(|| chosen.into_iter().map(|file| file.name).collect())?
+            (chosen.into_iter().map(|file| file.name).collect(), whole)
         }
         None => {
             let there = files_below(&folder);
-            let whole = (lenient || !has_partial_blobs(repo))
-                && patterns.exact_names().all(|name| there.contains(name))
-                && shards_are_there(&folder, &there);
-            whole.then(|| there.into_iter().filter(|name| patterns.choose(name)).collect())?
+            let names: Vec<&str> = there.iter().map(String::as_str).collect();
+            let Ok(files) = patterns.of(&names) else {
+                return Ok(None);
+            };
+            let whole = (lenient || !has_partial_blobs(repo)) && shards_are_there(&folder, &there);
+            (files.into_iter().map(str::to_owned).collect(), whole)
         }
     };
-    (!files.is_empty()).then_some(Snapshot { folder, commit, files })
+    let name = id.name().to_owned();
+    Ok(whole.then_some(Snapshot {
+        name,
+        folder,
+        commit,
+        files,
+    }))
+}
+
+fn commit_of(repo: &Repo, revision: &str) -> Option<String> {
+    if is_commit(revision) {
+        return Some(revision.to_owned());
+    }
+    let commit = fs::read_to_string(repo.reference(revision)).ok()?.trim().to_owned();
+    is_commit(&commit).then_some(commit)
 }
 
 fn has_partial_blobs(repo: &Repo) -> bool {

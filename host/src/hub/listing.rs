@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::client::{Client, percent_encoded};
 use super::error::HubFault;
+use super::gguf;
 use super::id::{HubId, is_commit, is_hex};
 
 /// The files of one commit, as the hub lists them.
@@ -106,32 +107,12 @@ impl Listing {
         })
     }
 
-    /// The files that the patterns choose. A name written in full that is not there is an error; a
-    /// pattern with `*` may match nothing, as long as some other matches something.
+    /// The files that the patterns choose.
     pub fn choose(&self, patterns: &Patterns) -> Result<Vec<RemoteFile>, HubFault> {
-        for name in patterns.exact_names() {
-            if !self.files.iter().any(|file| file.name == name) {
-                return Err(self.no_file(name));
-            }
-        }
-        let chosen: Vec<RemoteFile> = self
-            .files
-            .iter()
-            .filter(|file| patterns.choose(&file.name))
-            .cloned()
-            .collect();
-        if chosen.is_empty() {
-            return Err(self.no_file(&patterns.wanted.join(" ")));
-        }
-        Ok(chosen)
-    }
-
-    fn no_file(&self, pattern: &str) -> HubFault {
-        let names = self.files.iter().map(|file| file.name.as_str());
-        HubFault::NoFile {
-            pattern: pattern.to_owned(),
-            nearest: nearest(pattern, names),
-        }
+        let names: Vec<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
+        let chosen = patterns.of(&names)?;
+        let is_chosen = |file: &&RemoteFile| chosen.contains(&file.name.as_str());
+        Ok(self.files.iter().filter(is_chosen).cloned().collect())
     }
 }
 
@@ -200,6 +181,8 @@ pub(super) fn is_hash(text: &str) -> bool {
 pub(super) struct Patterns {
     wanted: Vec<String>,
     unwanted: Vec<String>,
+    /// One GGUF file and nothing else, whatever the patterns.
+    gguf: Option<String>,
 }
 
 impl Patterns {
@@ -212,6 +195,38 @@ impl Patterns {
         Patterns {
             wanted: wanted.into_iter().map(str::to_owned).collect(),
             unwanted: unwanted.into_iter().map(|pattern| pattern[1..].to_owned()).collect(),
+            gguf: None,
+        }
+    }
+
+    pub fn with_gguf(self, file: Option<&str>) -> Self {
+        Patterns {
+            gguf: file.map(str::to_owned),
+            ..self
+        }
+    }
+
+    /// Those of these names that are wanted. A name written in full that is not there is an error; a pattern with `*` may
+    /// match nothing, as long as some other matches something. Where `*.gguf` is among the patterns, one format of
+    /// weights is taken.
+    pub fn of<'a>(&self, names: &[&'a str]) -> Result<Vec<&'a str>, HubFault> {
+        let no_file = |pattern: &str| HubFault::NoFile {
+            pattern: pattern.to_owned(),
+            nearest: nearest(pattern, names.iter().copied()),
+        };
+        if let Some(choice) = &self.gguf {
+            return gguf::named(names, choice);
+        }
+        if let Some(missing) = self.exact_names().find(|name| !names.contains(name)) {
+            return Err(no_file(missing));
+        }
+        let mut chosen: Vec<&str> = names.iter().copied().filter(|name| self.choose(name)).collect();
+        if self.wanted.iter().any(|pattern| pattern == "*.gguf") {
+            chosen = gguf::settle(chosen)?;
+        }
+        match chosen.is_empty() {
+            true => Err(no_file(&self.wanted.join(" "))),
+            false => Ok(chosen),
         }
     }
 
@@ -220,7 +235,7 @@ impl Patterns {
         matches(&self.wanted) && !matches(&self.unwanted)
     }
 
-    pub fn exact_names(&self) -> impl Iterator<Item = &str> {
+    fn exact_names(&self) -> impl Iterator<Item = &str> {
         self.wanted
             .iter()
             .map(String::as_str)

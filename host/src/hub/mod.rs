@@ -17,6 +17,7 @@
 mod client;
 mod download;
 mod error;
+mod gguf;
 mod id;
 mod layout;
 mod listing;
@@ -46,10 +47,31 @@ pub struct Hub {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     pub folder: PathBuf,
+    /// `org/name`.
+    pub name: String,
     /// The commit that the revision names; records pin the weights and data by it.
     pub commit: String,
     /// The files that the patterns choose, relative to `folder`, sorted.
     pub files: Vec<String>,
+}
+
+impl Snapshot {
+    /// The GGUF file that was chosen, the first where it is split.
+    pub fn gguf(&self) -> Option<&str> {
+        let first = self.files.first()?;
+        self.files
+            .iter()
+            .all(|file| file.ends_with(".gguf"))
+            .then_some(first.as_str())
+    }
+
+    /// What was asked for as a path: a GGUF file, which brings all with it, else the folder.
+    pub fn place(&self) -> PathBuf {
+        match self.gguf() {
+            Some(file) => self.folder.join(file),
+            None => self.folder.clone(),
+        }
+    }
 }
 
 /// How far a pull is. Files that were there already count as done.
@@ -96,8 +118,13 @@ impl Hub {
 
     /// The files that the patterns choose, if they are all in the cache. Never touches the network.
     pub fn cached(&self, id: &HubId, patterns: &[&str]) -> Option<Snapshot> {
+        self.look_up(id, patterns).ok().flatten()
+    }
+
+    fn look_up(&self, id: &HubId, patterns: &[&str]) -> Result<Option<Snapshot>, HubFault> {
         let repo = Repo::new(&self.settings.cache, id);
-        layout::cached(&repo, id.revision(), &Patterns::new(patterns), self.settings.offline)
+        let patterns = Patterns::new(patterns).with_gguf(id.file());
+        layout::cached(&repo, id, &patterns, self.settings.offline)
     }
 
     /// Asks the hub which commit the revision names, and fetches what of it is missing.
@@ -120,9 +147,8 @@ impl Hub {
         };
         if self.settings.offline {
             let cache = self.settings.cache.clone();
-            return self
-                .cached(id, patterns)
-                .ok_or_else(|| fail(HubFault::Offline { cache }));
+            let found = self.look_up(id, patterns).map_err(fail)?;
+            return found.ok_or_else(|| fail(HubFault::Offline { cache }));
         }
         if id.is_pinned()
             && let Some(snapshot) = self.cached(id, patterns)
@@ -130,8 +156,8 @@ impl Hub {
             return Ok(snapshot);
         }
         let repo = Repo::new(&self.settings.cache, id);
-        self.pull_missing(id, &repo, &Patterns::new(patterns), progress, stop)
-            .map_err(fail)
+        let patterns = Patterns::new(patterns).with_gguf(id.file());
+        self.pull_missing(id, &repo, &patterns, progress, stop).map_err(fail)
     }
 
     fn pull_missing(
@@ -149,6 +175,7 @@ impl Hub {
         // Last, so that a branch never points to a commit of which nothing is there yet.
         layout::write_ref(repo, id.revision(), &listing.commit)?;
         Ok(Snapshot {
+            name: id.name().to_owned(),
             folder: repo.snapshot(&listing.commit),
             files: wanted.iter().map(|file| file.name.clone()).collect(),
             commit: listing.commit,

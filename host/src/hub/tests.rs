@@ -3,6 +3,7 @@
 
 mod access;
 mod cache;
+mod gguf;
 mod pull;
 // The end-to-end tests pull from it too.
 #[path = "../../../tests/hub_server.rs"]

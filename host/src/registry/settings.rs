@@ -126,8 +126,11 @@ fn source(text: &str, base: &Path, kind: OptionType) -> Source {
     }
     let path = base.join(text);
     let plainly_a_path = kind == OptionType::Path || text.starts_with(['.', '/']) || path.exists();
-    let (id, _) = text.split_once('@').unwrap_or((text, ""));
-    let hub_like = id.split('/').count() == 2 && id.split('/').all(|part| !part.is_empty());
+    let id = text.split(['@', ':']).next().unwrap_or(text);
+    let parts: Vec<&str> = id.split('/').collect();
+    // A file inside a repository, unless it looks like one in a folder of downloads.
+    let is_file = parts.len() > 2 && id.ends_with(".gguf") && !["models", "datasets"].contains(&parts[0]);
+    let hub_like = (parts.len() == 2 || is_file) && parts.iter().all(|part| !part.is_empty());
     if plainly_a_path || !hub_like {
         return Source::Local(std::path::absolute(&path).unwrap_or(path));
     }
@@ -278,6 +281,17 @@ mod tests {
             checked.sources["weights"].1,
             [Source::Hub("Qwen/Qwen3-0.6B@main".to_owned())]
         );
+        for (text, hub) in [
+            ("org/name:Q8_0", true),
+            ("org/name@main:Q8_0", true),
+            ("org/name/file.gguf", true),
+            ("models/name/file.gguf", false),
+            ("org/name/file", false),
+        ] {
+            let checked = check(&given("weights", text.into()), &note()).unwrap();
+            let is_hub = checked.sources["weights"].1 == [Source::Hub(text.to_owned())];
+            assert_eq!(is_hub, hub, "{text}");
+        }
     }
 
     #[test]

@@ -37,6 +37,27 @@ fn an_id_is_a_name_and_a_revision() {
     assert!(!HubId::parse("org/name@main", Kind::Model).unwrap().is_pinned());
 }
 
+#[track_caller]
+fn check_file(text: &str, revision: &str, file: &str) {
+    let id = HubId::parse(text, Kind::Model).unwrap();
+    assert_eq!(
+        (id.name(), id.revision(), id.file()),
+        ("org/name", revision, Some(file)),
+        "{text}"
+    );
+    assert_eq!(HubId::parse(&id.to_string(), Kind::Model).unwrap(), id, "{text}");
+}
+
+#[test]
+fn an_id_may_name_one_file_of_several() {
+    check_file("org/name:Q8_0", "main", "Q8_0");
+    check_file("org/name@v1:Q8_0", "v1", "Q8_0");
+    check_file("org/name:Q8_0@v1", "v1", "Q8_0");
+    check_file("org/name/a.gguf", "main", "a.gguf");
+    check_file("org/name/sub/a.gguf@v1", "v1", "sub/a.gguf");
+    check_file("models/org/name/a.gguf", "main", "a.gguf");
+}
+
 #[test]
 fn what_is_no_id_is_refused() {
     for text in [
@@ -58,6 +79,13 @@ fn what_is_no_id_is_refused() {
         "org/name@a//b",
         "org/name@.hidden",
         "org/name@a b",
+        "org/name:",
+        "org/name:a:b",
+        "org/name@a@b",
+        "org/name:../x",
+        "org/name/x.gguf:Q8_0",
+        "org/name/../x.gguf",
+        "datasets/org/name:Q8_0",
         "https://host/org/name",
         "/home/user/model",
         "C:\\model",
