@@ -7,7 +7,7 @@
 //! Only for processors that have the instruction; elsewhere candle multiplies the blocks as they are.
 
 use super::stripes::{Stripe, by_stripes};
-use super::{LANES, Line, Multiplies, vnni};
+use super::{Kernel, LANES, Line, Multiplies, vnni};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Result, Tensor};
 use half::f16;
@@ -57,7 +57,7 @@ pub(crate) struct Blocks {
 pub(crate) fn suits(blocks: &QTensor) -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     let known = matches!(blocks.dtype(), GgmlDType::Q8_0 | GgmlDType::Q4K);
-    known && blocks.device().is_cpu() && *HAS.get_or_init(vnni::has)
+    known && blocks.device().is_cpu() && *HAS.get_or_init(|| Kernel::most() > Kernel::Portable && vnni::has())
 }
 
 impl Line {

@@ -7,6 +7,7 @@
 //! Rows of x are rounded to bf16 where the weights are, on every machine: products are exact then and sums are fp32, so
 //! kernels differ by the order of a sum. Which kernel it is, the processor decides when the program runs.
 
+mod amx;
 mod avx512;
 mod blocks;
 mod portable;
@@ -73,21 +74,43 @@ impl Kind {
     }
 }
 
-/// How the innermost loops are run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the innermost loops are run; each asks more of a processor than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Kernel {
     Portable,
     Avx512,
+    /// Only of bf16.
+    Amx,
 }
 
 impl Kernel {
     /// The best for these values that the processor has.
     fn best(kind: Kind) -> Kernel {
-        static HAS: OnceLock<[bool; 2]> = OnceLock::new();
-        let has = HAS.get_or_init(|| [avx512::has_f32(), avx512::has_bf16()]);
-        match has[usize::from(kind == Kind::Bf16)] {
-            true => Kernel::Avx512,
-            false => Kernel::Portable,
+        static BEST: OnceLock<[Kernel; 2]> = OnceLock::new();
+        let best = BEST.get_or_init(|| [Kind::F32, Kind::Bf16].map(|kind| Kernel::choose(kind, Kernel::most())));
+        best[usize::from(kind == Kind::Bf16)]
+    }
+
+    fn choose(kind: Kind, most: Kernel) -> Kernel {
+        let has = |kernel: &Kernel| match (kernel, kind) {
+            (Kernel::Portable, _) => true,
+            (Kernel::Avx512, Kind::F32) => avx512::has_f32(),
+            (Kernel::Avx512, Kind::Bf16) => avx512::has_bf16(),
+            (Kernel::Amx, _) => kind == Kind::Bf16 && amx::usable(),
+        };
+        let known = [Kernel::Amx, Kernel::Avx512].into_iter();
+        known
+            .filter(|kernel| *kernel <= most)
+            .find(has)
+            .unwrap_or(Kernel::Portable)
+    }
+
+    /// The most that a user lets the processor do: to compare, or to get around what it does wrong.
+    fn most() -> Kernel {
+        match std::env::var("HOST_KERNELS").as_deref() {
+            Ok("portable") => Kernel::Portable,
+            Ok("avx512") => Kernel::Avx512,
+            _ => Kernel::Amx,
         }
     }
 
@@ -95,6 +118,14 @@ impl Kernel {
         match self {
             Kernel::Portable => portable::ROWS,
             Kernel::Avx512 => MOST_ROWS,
+            Kernel::Amx => amx::FEW,
+        }
+    }
+
+    fn groups(self) -> usize {
+        match self {
+            Kernel::Portable | Kernel::Avx512 => GROUPS,
+            Kernel::Amx => usize::MAX, // so few rows need no cache, and their sums no other order than that of many
         }
     }
 
@@ -103,6 +134,7 @@ impl Kernel {
         match self {
             Kernel::Portable => portable::tile(x, lines, tile),
             Kernel::Avx512 => avx512::tile(x, lines, tile),
+            Kernel::Amx => amx::few_rows(x, lines, tile),
         }
     }
 }
@@ -192,15 +224,23 @@ impl Packed {
         })
     }
 
+    /// Two lines for each group.
+    fn panel(&self, number: usize) -> &[Line] {
+        let lines = 2 * self.groups();
+        &self.lines[number * lines..(number + 1) * lines]
+    }
+
     fn fill(&self, mut stripe: Stripe, x: &Rows, kernel: Kernel) {
+        if kernel == Kernel::Amx && x.count() > amx::FEW {
+            return amx::fill(self, x, &mut stripe);
+        }
         let groups = self.groups();
-        for first in (0..groups).step_by(GROUPS) {
-            let some = first..groups.min(first + GROUPS);
+        for first in (0..groups).step_by(kernel.groups()) {
+            let some = first..groups.min(first.saturating_add(kernel.groups()));
             for row in (0..x.count()).step_by(kernel.rows()) {
                 let x = x.some(row, kernel.rows(), first);
                 for column in stripe.columns().step_by(PANEL) {
-                    let panel = column / PANEL;
-                    let lines = &self.lines[2 * (panel * groups + some.start)..2 * (panel * groups + some.end)];
+                    let lines = &self.panel(column / PANEL)[2 * some.start..2 * some.end];
                     let mut tile = [[0f32; PANEL]; MOST_ROWS];
                     let tile = &mut tile[..x.count];
                     kernel.tile(x, lines, tile);
@@ -234,13 +274,12 @@ impl Multiplies for Packed {
         if let Some(beyond) = outputs.iter().find(|&&output| output as usize >= self.outputs) {
             candle_core::bail!("row {beyond} of a table of {}", self.outputs)
         }
-        let groups = self.groups();
         let mut values = vec![0f32; outputs.len() * self.inputs];
         let rows = values.par_chunks_mut(self.inputs.max(1)).zip(outputs);
         rows.for_each(|(values, &output)| {
             let (panel, row) = (output as usize / PANEL, output as usize % PANEL);
-            let lines = &self.lines[panel * groups * 2..(panel + 1) * groups * 2];
-            for (values, lines) in values.chunks_mut(self.kind.inputs()).zip(lines.chunks_exact(2)) {
+            let lines = self.panel(panel).chunks_exact(2);
+            for (values, lines) in values.chunks_mut(self.kind.inputs()).zip(lines) {
                 let word = lines[row / LANES].0[row % LANES];
                 match self.kind {
                     Kind::F32 => values[0] = f32::from_bits(word),
@@ -291,7 +330,17 @@ mod tests {
         Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()
     }
 
-    /// Every kernel that this machine has, against a product in fp64 of the values as they are stored.
+    /// Every kernel that this machine has, and that of tiles, if need be by emulation.
+    fn kernels(kind: Kind) -> Vec<Kernel> {
+        let mut kernels = vec![Kernel::Portable, Kernel::best(kind)];
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if kind == Kind::Bf16 && amx::tests::ready() {
+            kernels.push(Kernel::Amx);
+        }
+        kernels
+    }
+
+    /// All kernels, against a product in fp64 of the values as they are stored.
     #[track_caller]
     fn check(rows: usize, inputs: usize, outputs: usize, dtype: DType) {
         let weight = random((outputs, inputs)).to_dtype(dtype).unwrap();
@@ -302,7 +351,7 @@ mod tests {
         let expected = wide(&rounded).matmul(&wide(&weight).t().unwrap()).unwrap();
         let expected = expected.flatten_all().unwrap().to_vec1::<f64>().unwrap();
         let flat = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        for kernel in [Kernel::Portable, Kernel::best(packed.kind)] {
+        for kernel in kernels(packed.kind) {
             let got = packed.product_by(kernel, &flat);
             assert_eq!(got.len(), expected.len());
             // What rounding the partial sums costs; both dtypes are added up in fp32.
@@ -347,8 +396,8 @@ mod tests {
     fn a_row_does_not_feel_the_others() {
         for dtype in [DType::F32, DType::BF16] {
             let packed = Packed::new(&random((90, 100)).to_dtype(dtype).unwrap()).unwrap();
-            let x = random((29, 100)).flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            for kernel in [Kernel::Portable, Kernel::best(packed.kind)] {
+            let x = random((53, 100)).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for kernel in kernels(packed.kind) {
                 let together = packed.product_by(kernel, &x);
                 for (row, together) in together.chunks(90).enumerate() {
                     assert_eq!(packed.product_by(kernel, &x[row * 100..(row + 1) * 100]), together);

@@ -121,6 +121,61 @@ impl Stripe<'_> {
     }
 }
 
+/// A rectangle of a matrix, which nobody else can reach while this is.
+pub struct Corner<'a> {
+    start: *mut f32,
+    stride: usize,
+    rows: usize,
+    columns: usize,
+    borrowed: PhantomData<&'a mut [f32]>,
+}
+
+impl<'a> Stripe<'a> {
+    /// Some rows of some of the stripe's columns.
+    pub fn corner(&mut self, row: usize, rows: usize, column: usize, columns: usize) -> Corner<'_> {
+        let fits = row + rows <= self.rows && column >= self.columns.start && column + columns <= self.columns.end;
+        assert!(rows > 0 && columns > 0 && fits, "a corner beyond its stripe");
+        Corner {
+            start: self.matrix.wrapping_add(row * self.all + column),
+            stride: self.all,
+            rows,
+            columns,
+            borrowed: PhantomData,
+        }
+    }
+}
+
+impl<'a> Corner<'a> {
+    /// All of a matrix of its own.
+    pub fn of<const COLUMNS: usize>(matrix: &'a mut [[f32; COLUMNS]]) -> Corner<'a> {
+        Corner {
+            start: matrix.as_mut_ptr().cast(),
+            stride: COLUMNS,
+            rows: matrix.len(),
+            columns: COLUMNS,
+            borrowed: PhantomData,
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Values from the first of a row to that of the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// To be read and written through as far as rows and columns go.
+    pub fn start(&mut self) -> *mut f32 {
+        self.start
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
