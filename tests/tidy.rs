@@ -72,6 +72,34 @@ fn unsafe_code_stands_where_the_map_says_and_nowhere_else() {
     );
 }
 
+#[test]
+fn kernels_for_processors_leave_other_devices_a_way() {
+    let models =
+        |path: &&PathBuf| path.starts_with("plugins") && path.components().any(|part| part.as_os_str() == "src");
+    let mut found = 0;
+    for path in files(".rs").iter().filter(models) {
+        let code = text(path);
+        let code = code.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        if ["impl CustomOp", "impl InplaceOp"]
+            .iter()
+            .any(|operation| code.contains(operation))
+        {
+            found += 1;
+            assert!(
+                code.contains("own_kernels(") || code.contains("fn cuda_fwd"),
+                "{} has an operation and never asks whether it may take over",
+                path.display()
+            );
+        }
+        assert!(
+            !(path.starts_with("plugins/models") && code.contains("Device::Cpu") && !path.ends_with("parity.rs")),
+            "{} puts something into main memory, where its model may not be",
+            path.display()
+        );
+    }
+    assert!(found > 4, "operations are called something else: {found}");
+}
+
 /// The dependencies that a crate's manifest names, without those of its tests.
 fn dependencies(manifest: &Path) -> BTreeSet<String> {
     let table: toml::Table = text(manifest).parse().expect("a manifest");

@@ -1,5 +1,6 @@
 //! Attention: the one place where masks, grouped heads and windows are dealt with.
 
+use crate::device::own_kernels;
 use crate::exponential::Softmax;
 use crate::layers::{softcap, softmax};
 use crate::one_query;
@@ -10,6 +11,12 @@ use rayon::prelude::*;
 /// The most scores computed at a time. A long prompt's queries go through in blocks, or its scores, which grow with
 /// the square of its length, would outgrow the model. So many still lie in a core's own cache.
 const BLOCK: usize = 1 << 20;
+/// The same where each product has a start to wait for, as on a GPU: few large blocks.
+const LARGE_BLOCK: usize = 1 << 26;
+
+fn block(device: &Device) -> usize {
+    if own_kernels(device) { BLOCK } else { LARGE_BLOCK }
+}
 
 /// How one kind of layer attends.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +32,7 @@ pub(crate) struct Rule {
 /// Returns (new, heads * size). Keys and values are not repeated for the queries that share them: those queries are
 /// put side by side as rows of one product.
 pub(crate) fn attend(q: &Tensor, keys: &Tensor, values: &Tensor, rule: Rule) -> candle_core::Result<Tensor> {
-    attend_in_blocks(q, keys, values, rule, BLOCK)
+    attend_in_blocks(q, keys, values, rule, block(q.device()))
 }
 
 /// Queries over all keys, before and behind them alike; each (tokens, heads * size) in and out. Without positions, as
@@ -36,7 +43,7 @@ pub(crate) fn attend_to_all(q: &Tensor, keys: &Tensor, values: &Tensor, heads: u
     let split = |x: &Tensor| x.reshape((tokens, heads, size))?.transpose(0, 1)?.contiguous();
     let q = (split(q)? * (1.0 / (size as f64).sqrt()))?;
     let (keys, values) = (split(keys)?.transpose(1, 2)?, split(values)?);
-    let block = (BLOCK / (heads * tokens).max(1)).clamp(1, tokens.max(1));
+    let block = (block(q.device()) / (heads * tokens).max(1)).clamp(1, tokens.max(1));
     let mut blocks = Vec::with_capacity(tokens.div_ceil(block));
     for start in (0..tokens).step_by(block) {
         let count = block.min(tokens - start);
@@ -118,7 +125,7 @@ fn weigh(
     let Some(sight) = sight else {
         return softmax(&scores)?.matmul(&values);
     };
-    if scores.device().is_cpu() && scores.dtype() == DType::F32 && !scores.track_op() {
+    if own_kernels(scores.device()) && scores.dtype() == DType::F32 && !scores.track_op() {
         // The scores were made a few lines above and nobody else holds them.
         scores.inplace_op1(&sight)?;
         return scores.matmul(&values);
@@ -144,13 +151,19 @@ impl Sight {
         self.window.map_or(0, |window| (last + 1).saturating_sub(window))..=last
     }
 
-    /// Zero where a query may look and minus infinity elsewhere.
+    /// Zero where a query may look and minus infinity elsewhere. Made where it is used, since it is large.
     fn mask(&self, columns: usize, device: &Device) -> candle_core::Result<Tensor> {
-        let mut values = vec![f32::NEG_INFINITY; self.queries * columns];
-        for (query, row) in values.chunks_mut(columns).enumerate() {
-            row[self.of(query)].fill(0.0);
+        let all = |end: fn(&Sight, usize) -> usize| {
+            let ends: Vec<u32> = (0..self.queries).map(|query| end(self, query) as u32).collect();
+            Tensor::from_vec(ends, (self.queries, 1), device)
+        };
+        let column = Tensor::arange(0, columns as u32, device)?.unsqueeze(0)?;
+        let mut seen = column.broadcast_le(&all(|sight, query| *sight.of(query).end())?)?;
+        if self.window.is_some() {
+            seen = (seen * column.broadcast_ge(&all(|sight, query| *sight.of(query).start())?)?)?;
         }
-        Tensor::from_vec(values, (self.queries, columns), device)
+        let everywhere = |value: f32| Tensor::new(value, device)?.broadcast_as(seen.shape());
+        seen.where_cond(&everywhere(0.0)?, &everywhere(f32::NEG_INFINITY)?)
     }
 }
 
@@ -182,6 +195,7 @@ impl InplaceOp1 for Sight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::elsewhere;
 
     /// Attention as it is defined, one number at a time.
     #[allow(clippy::needless_range_loop)] // indices are how the definition is written
@@ -233,6 +247,8 @@ mod tests {
         let learning = candle_core::Var::from_tensor(&q).unwrap();
         for (q, k) in [(&q, &k), (&q, &room), (learning.as_tensor(), &k)] {
             compare(q, k, &v, rule, most_scores);
+            let _elsewhere = elsewhere();
+            compare(q, k, &v, rule, most_scores);
         }
     }
 
@@ -265,6 +281,17 @@ mod tests {
             check(5, 7, Some(4), Some(2.0), most_scores);
             check(1, 7, Some(4), Some(2.0), most_scores);
         }
+    }
+
+    #[test]
+    fn an_encoders_steps_see_all_others_either_way() {
+        let random = || Tensor::randn(0f32, 1.0, (40, 48), &Device::Cpu).unwrap();
+        let (q, k, v) = (random(), random(), random());
+        let attended = || attend_to_all(&q, &k, &v, 6).unwrap();
+        let here = attended();
+        let _elsewhere = elsewhere();
+        let apart = (attended() - here).unwrap().abs().unwrap().max_all().unwrap();
+        assert!(apart.to_scalar::<f32>().unwrap() < 1e-5);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The library's own works on one number at a time, and a long prompt has some hundred million of them. This one is a
 //! polynomial that compilers turn into whatever registers there are, off by two units in the last place at most.
 
+use crate::device::own_kernels;
 use crate::kernel::cut;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 use pulp::{Arch, NullaryFnOnce};
@@ -84,7 +85,7 @@ pub(crate) fn silu_times(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 
 /// Whether nothing is to be learnt of these and they are numbers that the loops here know.
 pub(crate) fn suits(gate: &Tensor, up: &Tensor) -> bool {
-    gate.device().is_cpu() && [gate, up].iter().all(|x| x.dtype() == DType::F32 && !x.track_op())
+    own_kernels(gate.device()) && [gate, up].iter().all(|x| x.dtype() == DType::F32 && !x.track_op())
 }
 
 struct SiluTimes;
@@ -165,6 +166,7 @@ mod tests {
         let random = || Tensor::randn(0f32, 4.0, (7, 2500), &Device::Cpu).unwrap();
         let (gate, up) = (random(), random());
         assert!(suits(&gate, &up));
+        assert!(!suits(&gate.to_dtype(DType::BF16).unwrap(), &up));
         let expected = (gate.silu().unwrap() * &up).unwrap();
         let got = silu_times(&gate, &up).unwrap();
         let apart = (got - expected).unwrap().abs().unwrap().max_all().unwrap();

@@ -2,6 +2,7 @@
 //!
 //! candle's own goes through fp64 one value after the other, which in an audio encoder takes as long as a matrix product.
 
+use crate::device::own_kernels;
 use crate::kernel::cut;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 use pulp::{Arch, NullaryFnOnce};
@@ -12,7 +13,7 @@ use std::f32::consts::FRAC_1_SQRT_2;
 const TASK: usize = 1 << 14;
 
 pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
-    let plain = x.dtype() == DType::F32 && x.device().is_cpu() && !x.track_op();
+    let plain = x.dtype() == DType::F32 && own_kernels(x.device()) && !x.track_op();
     match plain {
         true => x.contiguous()?.apply_op1_no_bwd(&Gelu),
         false => x.gelu_erf(),
@@ -92,6 +93,10 @@ mod tests {
         let apart = (gelu(&x).unwrap().to_dtype(DType::F64).unwrap() - exact).unwrap();
         let worst = apart.abs().unwrap().max(0).unwrap().to_scalar::<f64>().unwrap();
         assert!(worst < 2e-6, "{worst}"); // of values up to 8
+        let here = gelu(&x).unwrap();
+        let _elsewhere = crate::device::elsewhere();
+        let apart = (gelu(&x).unwrap() - here).unwrap().abs().unwrap().max(0).unwrap();
+        assert!(apart.to_scalar::<f32>().unwrap() < 2e-6);
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod attend;
 mod cache;
 mod config;
 mod decoder;
+pub mod device;
 pub mod encoder;
 mod error;
 mod exponential;

@@ -104,12 +104,24 @@ impl Matrix {
         let x = x.reshape((rows, inputs))?;
         let y = match &self.form {
             Form::Dense(weight) if kernel::suits(&x, weight, rows) => kernel::few_rows(&x, weight)?,
-            Form::Dense(weight) => x.matmul(&weight.t()?)?,
+            Form::Dense(weight) if weight.dtype() == x.dtype() => x.matmul(&weight.t()?)?,
+            Form::Dense(weight) => {
+                let stored = x.to_dtype(weight.dtype())?;
+                stored.matmul(&weight.t()?)?.to_dtype(x.dtype())?
+            }
             Form::Packed(weight) => {
                 let wide = x.to_dtype(DType::F32)?.contiguous()?;
                 wide.apply_op1(packed::Product(weight.clone()))?.to_dtype(x.dtype())?
             }
-            Form::Quantised(blocks) => x.contiguous()?.apply_op1(Product(blocks.clone()))?,
+            Form::Quantised(blocks) => {
+                // candle's product knows bf16 on a GPU alone.
+                let known = match x.device().is_cpu() {
+                    true => x.to_dtype(DType::F32)?,
+                    false => x.clone(),
+                };
+                let y = known.contiguous()?.apply_op1(Product(blocks.clone()))?;
+                y.to_dtype(x.dtype())?
+            }
         };
         if let Some(last) = dims.last_mut() {
             *last = outputs;
@@ -180,6 +192,7 @@ impl CustomOp1 for Product {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::elsewhere;
     use candle_core::Var;
 
     fn quantised(weight: &Tensor, dtype: GgmlDType) -> Matrix {
@@ -209,6 +222,13 @@ mod tests {
     /// Weights and products against fp32, as shares of what is there; both are root mean squares.
     #[track_caller]
     fn check(dtype: GgmlDType, inputs: usize, stored_as: &str, weights: f32, products: f32) {
+        check_here(dtype, inputs, stored_as, weights, products);
+        let _elsewhere = elsewhere();
+        check_here(dtype, inputs, stored_as, weights, products);
+    }
+
+    #[track_caller]
+    fn check_here(dtype: GgmlDType, inputs: usize, stored_as: &str, weights: f32, products: f32) {
         let weight = random((130, inputs));
         let matrix = quantised(&weight, dtype);
         assert_eq!(matrix.stored_as(), stored_as);
@@ -254,6 +274,26 @@ mod tests {
             cube.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
             flat.to_vec1::<f32>().unwrap()
         );
+    }
+
+    /// On a GPU all is computed in bf16, and what is stored otherwise joins in.
+    #[test]
+    fn products_take_and_give_the_type_that_is_computed_in() {
+        let _elsewhere = elsewhere();
+        let (weight, x) = (random((24, 256)), random((3, 256)));
+        let exact = x.matmul(&weight.t().unwrap()).unwrap();
+        let narrow = |t: &Tensor| t.to_dtype(DType::BF16).unwrap();
+        for matrix in [
+            Matrix::new(narrow(&weight)).unwrap(),
+            Matrix::new(weight.clone()).unwrap(),
+            quantised(&weight, GgmlDType::Q8_0),
+            quantised(&weight, GgmlDType::Q6K),
+        ] {
+            let got = matrix.product(&narrow(&x)).unwrap();
+            assert_eq!(got.dtype(), DType::BF16);
+            let apart = off(&got.to_dtype(DType::F32).unwrap(), &exact);
+            assert!(apart < 0.03, "{}: off by {apart}", matrix.stored_as());
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What memory this process may still take, and whether a model will fit into it.
 
-use crate::{Error, Result};
+use crate::{Error, Result, device};
+use candle_core::Device;
 use std::path::Path;
 
 /// Bytes that may still be taken: what the machine has free, what its control group and its limits allow. None where
@@ -12,19 +13,39 @@ pub fn available() -> Option<u64> {
     [machine, group(), space].into_iter().flatten().min()
 }
 
+/// The same of the memory that a device computes in.
+pub fn available_on(device: &Device) -> Option<u64> {
+    match device.is_cpu() {
+        true => available(),
+        false => device::free_bytes(device),
+    }
+}
+
 /// Refuses to load what would not fit: better to hear it at once than to be killed in the middle.
 ///
 /// `weights` are the bytes that the weights of `what` will take as `stored_as`, `caches` those of one answer.
-pub(crate) fn check(what: &Path, weights: u64, stored_as: &str, caches: u64) -> Result<()> {
-    check_against(what, weights, stored_as, caches, available())
+pub(crate) fn check(what: &Path, weights: u64, stored_as: &str, caches: u64, device: &Device) -> Result<()> {
+    let place = if device.is_cpu() {
+        String::new()
+    } else {
+        format!(" on {}", device::name(device))
+    };
+    check_against(what, weights, stored_as, caches, available_on(device), &place)
 }
 
-fn check_against(what: &Path, weights: u64, stored_as: &str, caches: u64, available: Option<u64>) -> Result<()> {
+fn check_against(
+    what: &Path,
+    weights: u64,
+    stored_as: &str,
+    caches: u64,
+    available: Option<u64>,
+    place: &str,
+) -> Result<()> {
     match available {
         Some(available) if weights.saturating_add(caches) > available => Err(Error::Memory {
             what: what.to_owned(),
             need: format!(
-                "{} as {stored_as} and the caches of one answer {}, but {} are free",
+                "{} as {stored_as} and the caches of one answer {}, but {} are free{place}",
                 in_words(weights),
                 in_words(caches),
                 in_words(available)
@@ -99,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_told_with_its_numbers() {
-        let check = |available| check_against(Path::new("/m"), 15_300_000_000, "fp32", 480_000_000, available);
+        let check = |available| check_against(Path::new("/m"), 15_300_000_000, "fp32", 480_000_000, available, "");
         assert!(check(None).is_ok() && check(Some(15_780_000_000)).is_ok());
         let told = check(Some(12_049_000_000)).unwrap_err().told();
         assert_eq!(

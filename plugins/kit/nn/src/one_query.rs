@@ -4,6 +4,7 @@
 //! would copy them into packed panels first, for two rows of queries.
 
 use crate::attend::Rule;
+use crate::device::own_kernels;
 use crate::exponential::softmax;
 use crate::kernel::{Stored, cut, dot};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
@@ -13,7 +14,7 @@ use rayon::prelude::*;
 /// Whether [`attend`] can do it. A training path goes the way that has gradients.
 pub(crate) fn suits(q: &Tensor, keys: &Tensor, values: &Tensor) -> bool {
     let all = [q, keys, values];
-    q.device().is_cpu()
+    own_kernels(q.device())
         && matches!(q.dtype(), candle_core::DType::F32 | candle_core::DType::BF16 | candle_core::DType::F16)
         && all.iter().all(|tensor| !tensor.track_op() && tensor.dtype() == q.dtype())
         // Along a head's tokens the values must be dense; heads may lie apart, as they do in a cache with room.

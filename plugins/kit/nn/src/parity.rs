@@ -473,7 +473,7 @@ fn last_row(logits: &Tensor) -> Result<Tensor> {
 
 /// The largest absolute difference; infinite where one of the two is no number.
 pub fn difference(got: &Tensor, expected: &Tensor) -> Result<f64> {
-    let apart = (got - expected)?.abs()?.flatten_all()?.to_vec1::<f32>()?;
+    let apart = (&plain(got)? - expected)?.abs()?.flatten_all()?.to_vec1::<f32>()?;
     let worst = |worst: f64, x: f32| {
         if x.is_nan() {
             f64::INFINITY

@@ -1,7 +1,8 @@
 //! What weights are stored as and computed in, by the names that settings have for it.
 
-use candle_core::DType;
+use crate::device;
 use candle_core::quantized::GgmlDType;
+use candle_core::{DType, Device};
 use plugin_api::{Code, Error, Result, Settings};
 
 /// The settings `dtype` and `quant` of a model, settled.
@@ -21,10 +22,22 @@ const QUANTS: [(&str, GgmlDType); 3] = [
 ];
 
 impl Precision {
-    pub fn from_settings(settings: &Settings) -> Result<Precision> {
+    /// Left to itself, a model computes in fp32 on a processor. On a GPU it is bf16, which the checkpoints are stored in, and
+    /// fp32 on one that has none: the range of fp16 is too small for what models do that were trained in bf16.
+    pub fn from_settings(settings: &Settings, device: &Device) -> Result<Precision> {
         let named = |name: &str, default: &str| settings.or(name, default.to_owned());
         let dtype = match named("dtype", "auto")?.as_str() {
-            "bf16" => DType::BF16,
+            "bf16" if device::has_bf16(device) => DType::BF16,
+            "bf16" => {
+                let message = format!(
+                    "setting `dtype` is `bf16`, which {} does not compute in",
+                    device::name(device)
+                );
+                return Err(Error::new(Code::SETTINGS, message).help(
+                    "take `-M dtype=fp32`, and `-M quant=q8_0` for less memory, or a GPU of compute capability 8.0",
+                ));
+            }
+            "auto" if !device.is_cpu() && device::has_bf16(device) => DType::BF16,
             _ => DType::F32,
         };
         let quant = match named("quant", "none")?.as_str() {
@@ -77,7 +90,7 @@ mod tests {
 
     fn settle(dtype: &str, quant: &str) -> Result<Precision> {
         let settings = serde_json::json!({ "dtype": dtype, "quant": quant });
-        Precision::from_settings(&serde_json::from_value(settings).unwrap())
+        Precision::from_settings(&serde_json::from_value(settings).unwrap(), &Device::Cpu)
     }
 
     #[track_caller]

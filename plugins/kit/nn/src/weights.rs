@@ -3,6 +3,7 @@
 //! Files are memory-mapped (pickled ones are read tensor by tensor) and each tensor is converted once, when a layer
 //! asks for it, so loading needs little more memory than the weights themselves.
 
+use crate::device::own_kernels;
 use crate::from_gguf;
 use crate::lora::Site;
 use crate::pickle::{Pickle, Tensors};
@@ -114,7 +115,7 @@ impl Weights {
             prefix: String::new(),
             // Processors multiply bf16 and add up in fp32. To round every sum to bf16 again costs them time and the
             // answer digits, where it saves a GPU both; so there, bf16 is what matrices are stored as.
-            dtype: if device.is_cpu() { DType::F32 } else { dtype },
+            dtype: if own_kernels(device) { DType::F32 } else { dtype },
             matrices: dtype,
             quant: None,
             device: device.clone(),
@@ -131,10 +132,8 @@ impl Weights {
     /// Refuses weights that this machine has no memory for, with the caches of one answer of `cache_bytes`. Those whose
     /// names begin like one of `left_out` will not be asked for.
     pub fn fitting(self, left_out: &[&str], cache_bytes: u64) -> Result<Weights> {
-        if self.device.is_cpu() {
-            let (bytes, stored_as) = self.estimate(left_out);
-            memory::check(&self.store.folder, bytes, stored_as, cache_bytes)?;
-        }
+        let (bytes, stored_as) = self.estimate(left_out);
+        memory::check(&self.store.folder, bytes, stored_as, cache_bytes, &self.device)?;
         Ok(self)
     }
 

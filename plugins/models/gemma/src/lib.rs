@@ -8,15 +8,15 @@
 pub mod architecture; // the layers, in the order a token meets them
 pub mod config; // config.json as published
 
-use candle_core::Device;
 use config::Config;
-use nn::{Defaults, Generator, GeneratorModel, Limits, Precision, Weights};
+use nn::{Defaults, Generator, GeneratorModel, Limits, Precision, Weights, device};
 use plugin_api::{ModelCard, Result, Settings, export_plugin, register_model};
 use text::Chat;
 
 register_model!("gemma", "Gemma 3 text models, and the text towers of its multimodal ones", load, {
     weights: weights required, "folder, GGUF file or hub id of a Gemma 3 checkpoint";
-    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32, which is exact; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
+    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU, which is exact, and bf16 on a GPU that has it; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
+    device: text = "auto", "where to compute: cpu, cuda, or cuda:1 for the second GPU; auto is a GPU if this build has the feature cuda and finds one";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
     lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
     max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
@@ -37,7 +37,8 @@ const PICTURES: [&str; 4] = [
 fn load(settings: &Settings) -> Result<GeneratorModel<architecture::Decoder>> {
     let folder = settings.path("weights")?;
     let limits = Limits::from_settings(settings)?;
-    let precision = Precision::from_settings(settings)?;
+    let device = device::from_settings(settings)?;
+    let precision = Precision::from_settings(settings, &device)?;
 
     let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
     // The text models share their tokenizer with the multimodal ones, whose table has a row for pictures besides.
@@ -45,7 +46,7 @@ fn load(settings: &Settings) -> Result<GeneratorModel<architecture::Decoder>> {
         .and_then(|chat| chat.with_rows(config.vocab_size))
         .map_err(text::Error::told)?;
     let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
-    let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
+    let weights = Weights::open(&folder, precision.dtype, &device).map_err(nn::Error::told)?;
     let cache = config.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
     let weights = weights.quantised(precision.quant).fitting(&PICTURES, cache);
     let weights = weights.map_err(nn::Error::told)?;
@@ -57,7 +58,7 @@ fn load(settings: &Settings) -> Result<GeneratorModel<architecture::Decoder>> {
         batch: limits.rows as u32,
         parameters: Some(weights.loaded_values()),
         precision: Some(weights.precision()),
-        device: Some("cpu".to_owned()),
+        device: Some(device::name(weights.device())),
         ..ModelCard::text("gemma").with_choices()
     };
     let loras = weights.loras();

@@ -4,9 +4,16 @@
 extern crate gemma as _; // or its registration would not be linked in
 
 use plugin_api::client::ModelClient;
-use plugin_api::serde_json::json;
+use plugin_api::serde_json::{Value, json};
 use plugin_api::{Kind, Prompt, Settings, make};
 use std::path::{Path, PathBuf};
+
+fn open(weights: &Path, dtype: &str) -> ModelClient {
+    let mut settings = Settings::default();
+    settings.0.insert("weights".into(), json!(weights));
+    settings.0.insert("dtype".into(), json!(dtype));
+    ModelClient(make(Kind::Model, "gemma", &settings).unwrap().into())
+}
 
 /// fp32 is held to the tolerance that counts; rounding differs between machines far below it.
 const CLOSE: f64 = 1e-4;
@@ -18,10 +25,7 @@ fn check(folder: &Path) {
 
 #[track_caller]
 fn check_weights(folder: &Path, golden: &Path) {
-    let mut settings = Settings::default();
-    settings.0.insert("weights".into(), json!(folder));
-    settings.0.insert("dtype".into(), json!("fp32"));
-    let model = ModelClient(make(Kind::Model, "gemma", &settings).unwrap().into());
+    let model = open(folder, "fp32");
     let trace = |request| model.trace(&request).unwrap()["cases"].as_array().unwrap().clone();
     let mut cases = trace(json!({ "golden": golden }));
     assert!(!cases.is_empty());
@@ -43,19 +47,53 @@ fn check_weights(folder: &Path, golden: &Path) {
     }
 }
 
-#[test]
-fn recorded_checkpoints_are_reproduced() {
+fn recorded() -> Vec<PathBuf> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     let folders: Vec<PathBuf> = std::fs::read_dir(golden)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
-    let checkpoints: Vec<_> = folders
+    let checkpoints = folders
+        .into_iter()
+        .filter(|folder| folder.join("config.json").is_file());
+    checkpoints.collect()
+}
+
+#[test]
+fn recorded_checkpoints_are_reproduced() {
+    assert_eq!(recorded().len(), 2);
+    recorded().iter().for_each(|folder| check(folder));
+}
+
+/// Not that the numbers are near, which rounding decides: that all which is computed in bf16 fits together.
+#[track_caller]
+fn check_narrow(folder: &Path) {
+    let report = open(folder, "bf16")
+        .trace(&json!({ "golden": folder.join("golden") }))
+        .unwrap();
+    let cases = report["cases"].as_array().unwrap();
+    let apart = |case: &Value| case["max_abs_diff"].as_f64();
+    let logits: Vec<f64> = cases
         .iter()
-        .filter(|folder| folder.join("config.json").is_file())
+        .filter(|case| case["what"] == "logits")
+        .filter_map(apart)
         .collect();
-    assert_eq!(checkpoints.len(), 2);
-    checkpoints.into_iter().for_each(|folder| check(folder));
+    assert!(!logits.is_empty());
+    // Of logits that reach 12.
+    assert!(
+        logits.iter().all(|apart| *apart < 1.0),
+        "{}: {logits:?}",
+        folder.display()
+    );
+}
+
+#[test]
+fn the_way_of_a_gpu_leads_to_the_same() {
+    let _elsewhere = nn::device::elsewhere();
+    for folder in recorded() {
+        check(&folder);
+        check_narrow(&folder);
+    }
 }
 
 /// Made of those folders by nn's `golden/make_gguf.py`: config, names, tokenizer and template are all the file's own.
@@ -63,12 +101,8 @@ fn recorded_checkpoints_are_reproduced() {
 fn a_gguf_file_is_the_checkpoint_that_it_was_made_of() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     check_weights(&golden.join("gguf/text.gguf"), &golden.join("text/golden"));
-    let open = |weights: PathBuf| {
-        let mut settings = Settings::default();
-        settings.0.insert("weights".into(), json!(weights));
-        ModelClient(make(Kind::Model, "gemma", &settings).unwrap().into())
-    };
-    let (folder, file) = (open(golden.join("text")), open(golden.join("gguf/text.gguf")));
+    let open = |weights: &str| open(&golden.join(weights), "auto");
+    let (folder, file) = (open("text"), open("gguf/text.gguf"));
     for text in [
         "",
         "  two  blanks ",

@@ -7,16 +7,16 @@
 pub mod architecture; // the layers, in the order a clip meets them
 pub mod config; // config.json as published
 
-use candle_core::Device;
 use config::Config;
 use nn::llama::Hearing;
-use nn::{Defaults, Generator, GeneratorModel, Limits, Precision, Weights};
+use nn::{Defaults, Generator, GeneratorModel, Limits, Precision, Weights, device};
 use plugin_api::{ModelCard, Result, Settings, export_plugin, register_model};
 use text::Chat;
 
 register_model!("qwen2.5-omni", "Qwen2.5-Omni, the thinker: hears clips of up to five minutes", load, {
     weights: weights required, "folder or hub id of a checkpoint: Qwen2.5-Omni";
-    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32, which is exact; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
+    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU, which is exact, and bf16 on a GPU that has it; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
+    device: text = "auto", "where to compute: cpu, cuda, or cuda:1 for the second GPU; auto is a GPU if this build has the feature cuda and finds one";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 then, and the audio encoder stays as it is";
     system: text, "what stands before a conversation that has no system text; the chat template decides if left out";
     lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
@@ -33,7 +33,8 @@ const CLIP: &str = "<|audio_bos|><|AUDIO|><|audio_eos|>";
 fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Tower>>> {
     let folder = settings.path("weights")?;
     let limits = Limits::from_settings(settings)?;
-    let precision = Precision::from_settings(settings)?;
+    let device = device::from_settings(settings)?;
+    let precision = Precision::from_settings(settings, &device)?;
 
     let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
     let chat = Chat::from_folder(&folder)
@@ -47,7 +48,7 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Towe
     if defaults.stop_tokens.is_empty() {
         defaults.stop_tokens.push(config.stop_token);
     }
-    let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
+    let weights = Weights::open(&folder, precision.dtype, &device).map_err(nn::Error::told)?;
     let cache = config.text.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
     let weights = weights
         .quantised(precision.quant)
@@ -61,7 +62,7 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Towe
         batch: limits.rows as u32,
         parameters: Some(weights.loaded_values()),
         precision: Some(weights.precision()),
-        device: Some("cpu".to_owned()),
+        device: Some(device::name(weights.device())),
         longest_clip: Some((architecture::LONGEST / audio::RATE) as f64),
         ..ModelCard::audio("qwen2.5-omni", audio::RATE as u32).with_choices()
     };

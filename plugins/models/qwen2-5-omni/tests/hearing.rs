@@ -4,7 +4,7 @@
 extern crate qwen2_5_omni as _; // or its registration would not be linked in
 
 use plugin_api::client::ModelClient;
-use plugin_api::serde_json::json;
+use plugin_api::serde_json::{Value, json};
 use plugin_api::{Clip, Code, Kind, Message, Part, Prompt, Sampling, Settings, Silent, make};
 use std::path::{Path, PathBuf};
 
@@ -13,8 +13,13 @@ fn golden() -> PathBuf {
 }
 
 fn open(folder: &Path) -> ModelClient {
+    open_in(folder, "auto")
+}
+
+fn open_in(folder: &Path, dtype: &str) -> ModelClient {
     let mut settings = Settings::default();
     settings.0.insert("weights".into(), json!(folder));
+    settings.0.insert("dtype".into(), json!(dtype));
     ModelClient(make(Kind::Model, "qwen2.5-omni", &settings).unwrap().into())
 }
 
@@ -39,6 +44,19 @@ fn what_the_reference_recorded_is_reproduced() {
         .split(':')
         .filter(|folder| !folder.is_empty())
         .for_each(|folder| check(Path::new(folder)));
+}
+
+/// What goes another way on a GPU, gone on a processor: equal in fp32; and in bf16 all that is computed fits together.
+#[test]
+fn the_way_of_a_gpu_leads_to_the_same() {
+    let _elsewhere = nn::device::elsewhere();
+    check(&golden());
+    let narrow = open_in(&golden(), "bf16").trace(&json!({ "golden": golden().join("golden") }));
+    let report = narrow.unwrap();
+    let mut cases = report["cases"].as_array().unwrap().iter();
+    // Of logits that reach 12.
+    let near = |case: &Value| case["what"] != "logits" || case["max_abs_diff"].as_f64().unwrap() < 1.0;
+    assert!(cases.all(near), "{report}");
 }
 
 fn tone(seconds: f64, pitch: f32) -> Clip {

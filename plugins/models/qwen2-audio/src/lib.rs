@@ -6,16 +6,16 @@
 pub mod architecture; // the layers, in the order a clip meets them
 pub mod config; // config.json as published
 
-use candle_core::Device;
 use config::Config;
 use nn::llama::Hearing;
-use nn::{Defaults, Generator, GeneratorModel, Limits, Precision, Weights};
+use nn::{Defaults, Generator, GeneratorModel, Limits, Precision, Weights, device};
 use plugin_api::{ModelCard, Result, Settings, export_plugin, register_model};
 use text::Chat;
 
 register_model!("qwen2-audio", "Qwen2-Audio: hears clips of up to 30 seconds", load, {
     weights: weights required, "folder or hub id of a checkpoint: Qwen2-Audio";
-    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32, which is exact; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
+    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU, which is exact, and bf16 on a GPU that has it; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
+    device: text = "auto", "where to compute: cpu, cuda, or cuda:1 for the second GPU; auto is a GPU if this build has the feature cuda and finds one";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 then, and the audio encoder stays as it is";
     lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
     max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
@@ -31,7 +31,8 @@ const CLIP: &str = "<|audio_bos|><|AUDIO|><|audio_eos|>";
 fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Tower>>> {
     let folder = settings.path("weights")?;
     let limits = Limits::from_settings(settings)?;
-    let precision = Precision::from_settings(settings)?;
+    let device = device::from_settings(settings)?;
+    let precision = Precision::from_settings(settings, &device)?;
 
     let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
     let chat = Chat::from_folder(&folder)
@@ -41,7 +42,7 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Towe
         .check_rows(config.text.vocab_size)
         .map_err(text::Error::told)?;
     let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
-    let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
+    let weights = Weights::open(&folder, precision.dtype, &device).map_err(nn::Error::told)?;
     let cache = config.text.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
     let weights = weights.quantised(precision.quant).fitting(&[], cache);
     let weights = weights.map_err(nn::Error::told)?;
@@ -53,7 +54,7 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Towe
         batch: limits.rows as u32,
         parameters: Some(weights.loaded_values()),
         precision: Some(weights.precision()),
-        device: Some("cpu".to_owned()),
+        device: Some(device::name(weights.device())),
         longest_clip: Some(config.audio.samples() as f64 / audio::RATE as f64),
         ..ModelCard::audio("qwen2-audio", audio::RATE as u32).with_choices()
     };

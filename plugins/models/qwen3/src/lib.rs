@@ -4,15 +4,15 @@
 //! RoPE, Qwen2 has biases on the projections in front of attention, Llama has neither. So they share a plugin, too:
 //! three would be the same layers three times. `golden/make.py` names the transformers version that the recorded logits come from.
 
-use candle_core::Device;
 use nn::llama::{Config, Decoder};
-use nn::{Defaults, Generator, GeneratorModel, Limits, Precision, Weights};
+use nn::{Defaults, Generator, GeneratorModel, Limits, Precision, Weights, device};
 use plugin_api::{ModelCard, Result, Settings, export_plugin, register_model};
 use text::Chat;
 
 register_model!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's architecture", load, {
     weights: weights required, "folder, GGUF file or hub id of a checkpoint: Qwen3, Qwen2, Qwen2.5 or Llama's architecture";
-    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32, which is exact; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
+    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU, which is exact, and bf16 on a GPU that has it; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
+    device: text = "auto", "where to compute: cpu, cuda, or cuda:1 for the second GPU; auto is a GPU if this build has the feature cuda and finds one";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
     lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
     max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
@@ -24,7 +24,8 @@ register_model!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's 
 });
 register_model!("qwen3-random", "Random weights of a known shape, one token a byte: for measuring speed", random, {
     shape: text ["nano", "qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b"] required, "the published model whose shape it has";
-    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU";
+    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU, and bf16 on a GPU that has it";
+    device: text = "auto", "where to compute: cpu, cuda, or cuda:1 for the second GPU; auto is a GPU if this build has the feature cuda and finds one";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
     max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
@@ -33,7 +34,8 @@ export_plugin!();
 
 fn load(settings: &Settings) -> Result<GeneratorModel<Decoder>> {
     let folder = settings.path("weights")?;
-    let precision = Precision::from_settings(settings)?;
+    let device = device::from_settings(settings)?;
+    let precision = Precision::from_settings(settings, &device)?;
 
     let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
     let chat = Chat::from_folder(&folder)
@@ -43,7 +45,7 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Decoder>> {
         .check_rows(config.vocab_size)
         .map_err(text::Error::told)?;
     let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
-    let weights = Weights::open(&folder, precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
+    let weights = Weights::open(&folder, precision.dtype, &device).map_err(nn::Error::told)?;
     // Some files store the head although it is tied: it is passed over.
     let left_out: &[&str] = if config.tie_word_embeddings { &["lm_head."] } else { &[] };
     let cache = config.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
@@ -56,8 +58,9 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Decoder>> {
 fn random(settings: &Settings) -> Result<GeneratorModel<Decoder>> {
     let config = Config::of_shape(&settings.need::<String>("shape")?).map_err(nn::Error::told)?;
     let chat = Chat::of_bytes().map_err(text::Error::told)?;
-    let precision = Precision::from_settings(settings)?;
-    let weights = Weights::random(precision.dtype, &Device::Cpu).map_err(nn::Error::told)?;
+    let device = device::from_settings(settings)?;
+    let precision = Precision::from_settings(settings, &device)?;
+    let weights = Weights::random(precision.dtype, &device).map_err(nn::Error::told)?;
     let weights = weights.quantised(precision.quant);
     over(settings, &config, chat, Defaults::default(), &weights)
 }
@@ -78,7 +81,7 @@ fn over(
         batch: limits.rows as u32,
         parameters: Some(weights.loaded_values()),
         precision: Some(weights.precision()),
-        device: Some("cpu".to_owned()),
+        device: Some(device::name(weights.device())),
         ..ModelCard::text(config.class).with_choices()
     };
     let loras = weights.loras();

@@ -3,6 +3,7 @@
 use crate::config::BeatsConfig;
 use audio::Fbank;
 use candle_core::{D, Device, Tensor};
+use nn::device::own_kernels;
 use nn::{Activation, LayerNorm, Linear, Matrix, Result, Weights};
 use rayon::prelude::*;
 
@@ -80,6 +81,10 @@ impl Beats {
         let x = (&x + self.pos_conv.forward(&x)?)?;
         let mut x = self.encoder_norm.forward(&x)?;
         let biases = self.biases.up_to(x.dim(0)?);
+        let biases = match own_kernels(&self.device) {
+            true => Biases::OfDistances(biases),
+            false => Biases::OfPairs(biases_of_pairs(&biases, &self.device)?),
+        };
         for layer in &self.layers {
             x = layer.forward(&x, &biases)?;
         }
@@ -129,13 +134,11 @@ impl PositionConv {
                 .collect::<candle_core::Result<_>>()?;
             Tensor::cat(&seen, 1)?.matmul(kernel)
         };
-        let groups: Vec<Tensor> = self
-            .kernels
-            .par_iter()
-            .enumerate()
-            .map(of_group)
-            .collect::<candle_core::Result<_>>()?;
-        Tensor::cat(&groups, 1)?.broadcast_add(&self.bias)?.gelu_erf()
+        let groups: candle_core::Result<Vec<Tensor>> = match own_kernels(x.device()) {
+            true => self.kernels.par_iter().enumerate().map(of_group).collect(),
+            false => self.kernels.iter().enumerate().map(of_group).collect(),
+        };
+        Tensor::cat(&groups?, 1)?.broadcast_add(&self.bias)?.gelu_erf()
     }
 }
 
@@ -181,6 +184,24 @@ impl DistanceBiases {
     }
 }
 
+/// What [`DistanceBiases`] come to in a clip.
+enum Biases {
+    /// By head and distance, for the loops here.
+    OfDistances(Vec<Vec<f32>>),
+    /// For each two steps, (heads, steps, steps): where loops over numbers are out of reach.
+    OfPairs(Tensor),
+}
+
+/// Of each two steps, by those of all distances.
+fn biases_of_pairs(of_distances: &[Vec<f32>], device: &Device) -> candle_core::Result<Tensor> {
+    let (heads, distances) = (of_distances.len(), of_distances.first().map_or(0, Vec::len));
+    let steps = distances.div_ceil(2);
+    let table = Tensor::from_vec(of_distances.concat(), (heads, distances), device)?;
+    let from = (0..steps).flat_map(|step| (0..steps).map(move |other| (steps - 1 - step + other) as u32));
+    let places = Tensor::from_iter(from, device)?;
+    table.index_select(&places, 1)?.reshape((heads, steps, steps))
+}
+
 struct Layer {
     attention: Attention,
     self_attn_layer_norm: LayerNorm,
@@ -208,7 +229,7 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: &Tensor, biases: &[Vec<f32>]) -> candle_core::Result<Tensor> {
+    fn forward(&self, x: &Tensor, biases: &Biases) -> candle_core::Result<Tensor> {
         let x = ((x * self.keep)? + self.attention.forward(x, biases)?)?;
         let x = self.self_attn_layer_norm.forward(&x)?;
         let h = Activation::GeluErf.forward(&self.fc1.forward(&x)?)?;
@@ -245,28 +266,51 @@ impl Attention {
         })
     }
 
-    fn forward(&self, x: &Tensor, biases: &[Vec<f32>]) -> candle_core::Result<Tensor> {
+    fn forward(&self, x: &Tensor, biases: &Biases) -> candle_core::Result<Tensor> {
         let steps = x.dim(0)?;
         let split = |y: Tensor| y.reshape((steps, self.heads, self.size));
         let q = split(self.q_proj.forward(x)?)?;
-        let measures = self.measures(&q)?.t()?.to_vec2::<f32>()?; // (heads, steps)
+        let measures = self.measures(&q)?.t()?; // (heads, steps)
         let q = (q / (self.size as f64).sqrt())?;
         let (k, v) = (split(self.k_proj.forward(x)?)?, split(self.v_proj.forward(x)?)?);
+        let heard = match biases {
+            Biases::OfDistances(biases) => self.head_by_head(&q, &k, &v, &measures.to_vec2()?, biases)?,
+            Biases::OfPairs(biases) => {
+                let apart = |y: &Tensor| y.transpose(0, 1)?.contiguous(); // (heads, steps, size)
+                let scores = apart(&q)?.matmul(&apart(&k)?.t()?)?;
+                let scores = (scores + biases.broadcast_mul(&measures.unsqueeze(2)?)?)?;
+                let mixed = candle_nn::ops::softmax_last_dim(&scores)?.matmul(&apart(&v)?)?;
+                mixed.transpose(0, 1)?.flatten_from(1)?
+            }
+        };
+        self.out_proj.forward(&heard)
+    }
+
+    /// Attention (steps, width), its scores weighed where they lie.
+    fn head_by_head(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        measures: &[Vec<f32>],
+        biases: &[Vec<f32>],
+    ) -> candle_core::Result<Tensor> {
+        let steps = q.dim(0)?;
         let of_head = |head: usize| {
             let own = |y: &Tensor| y.narrow(1, head, 1)?.squeeze(1)?.contiguous();
-            let scores = own(&q)?.matmul(&own(&k)?.t()?)?;
+            let scores = own(q)?.matmul(&own(k)?.t()?)?;
             let mut scores = scores.flatten_all()?.to_vec1::<f32>()?;
             let rows = scores.par_chunks_mut(steps).zip(&measures[head]).enumerate();
             rows.for_each(|(step, (row, measure))| {
                 weigh(row, *measure, &biases[head][steps - 1 - step..]);
             });
-            Tensor::from_vec(scores, (steps, steps), x.device())?.matmul(&own(&v)?)
+            Tensor::from_vec(scores, (steps, steps), q.device())?.matmul(&own(v)?)
         };
         let heads: Vec<Tensor> = (0..self.heads)
             .into_par_iter()
             .map(of_head)
             .collect::<candle_core::Result<_>>()?;
-        self.out_proj.forward(&Tensor::cat(&heads, 1)?)
+        Tensor::cat(&heads, 1)
     }
 
     /// How much each query of each head takes of the bias: (steps, heads).

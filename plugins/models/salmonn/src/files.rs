@@ -38,7 +38,7 @@ pub struct Files {
 }
 
 impl Files {
-    pub fn open(settings: &Settings, precision: &Precision) -> plugin_api::Result<Files> {
+    pub fn open(settings: &Settings, precision: &Precision, device: &Device) -> plugin_api::Result<Files> {
         let folder: Option<PathBuf> = settings.get("weights")?;
         let given = |name: &str| settings.get::<PathBuf>(name);
         if let Some(folder) = &folder
@@ -48,33 +48,29 @@ impl Files {
                 let message = format!("`{}` holds all parts, and `{name}` is given besides", folder.display());
                 return Err(plugin_api::Error::new(Code::SETTINGS, message).help("give one or the other"));
             }
-            return converted(folder, precision).map_err(Error::told);
+            return converted(folder, precision, device).map_err(Error::told);
         }
         let published: Published = match &folder {
             Some(folder) => nn::read_json(&folder.join(NAMES)).map_err(Error::told)?,
             None => Published::default(),
         };
-        let mut parts = Vec::with_capacity(DOWNLOADS.len());
-        for name in DOWNLOADS {
-            let named = match name {
-                "whisper" => &published.whisper_path,
-                "beats" => &published.beats_path,
-                "vicuna" => &published.llama_path,
-                _ => &published.ckpt,
-            };
-            parts.push(match (given(name)?, &folder) {
-                (Some(path), _) => path,
-                (None, Some(folder)) => beside(folder, named).map_err(Error::told)?,
-                (None, None) => {
-                    let message = format!("setting `{name}` is missing: the model is made of four downloads");
-                    return Err(plugin_api::Error::new(Code::SETTINGS, message).help(
-                        "give `whisper`, `beats`, `vicuna` and `salmonn`, or as `weights` a folder whose salmonn_config.json names them",
-                    ));
-                }
-            });
-        }
-        let [whisper, beats, vicuna, salmonn] = [&parts[0], &parts[1], &parts[2], &parts[3]];
-        downloads(published, whisper, beats, vicuna, salmonn, precision).map_err(Error::told)
+        let part = |name: &str, named: &str| match (given(name)?, &folder) {
+            (Some(path), _) => Ok(path),
+            (None, Some(folder)) => beside(folder, named).map_err(Error::told),
+            (None, None) => {
+                let message = format!("setting `{name}` is missing: the model is made of four downloads");
+                Err(plugin_api::Error::new(Code::SETTINGS, message).help(
+                    "give `whisper`, `beats`, `vicuna` and `salmonn`, or as `weights` a folder whose salmonn_config.json names them",
+                ))
+            }
+        };
+        let parts = [
+            part("whisper", &published.whisper_path)?,
+            part("beats", &published.beats_path)?,
+            part("vicuna", &published.llama_path)?,
+            part("salmonn", &published.ckpt)?,
+        ];
+        downloads(published, parts, precision, device).map_err(Error::told)
     }
 
     /// Refuses parts that this machine has no memory for, with the caches of one answer.
@@ -107,17 +103,12 @@ fn is_converted(folder: &Path) -> bool {
     folder.join(CONVERTED).is_file() && !folder.join(NAMES).is_file()
 }
 
-fn downloads(
-    published: Published,
-    whisper: &Path,
-    beats: &Path,
-    vicuna: &Path,
-    salmonn: &Path,
-    precision: &Precision,
-) -> Result<Files> {
+/// Of parts in the order of [`DOWNLOADS`].
+fn downloads(published: Published, parts: [PathBuf; 4], precision: &Precision, device: &Device) -> Result<Files> {
+    let [whisper, beats, vicuna, salmonn] = &parts;
     let whisper_config: Value = nn::read_json(&whisper.join("config.json"))?;
     let vicuna_config: Value = nn::read_json(&vicuna.join("config.json"))?;
-    let (beats_config, beats_weights) = open_beats(&one_file(beats)?)?;
+    let (beats_config, beats_weights) = open_beats(&one_file(beats)?, device)?;
     let described = json!({
         "model_type": "salmonn",
         "salmonn": published,
@@ -125,18 +116,18 @@ fn downloads(
         "beats": beats_config,
         "vicuna": vicuna_config,
     });
-    let open = |folder: &Path, dtype| Weights::open(folder, dtype, &Device::Cpu);
+    let open = |folder: &Path, dtype| Weights::open(folder, dtype, device);
     settle(
         described,
         open(whisper, DType::F32)?,
         beats_weights,
-        open_file(&one_file(salmonn)?)?,
+        open_file(&one_file(salmonn)?, device)?,
         open(vicuna, precision.dtype)?.quantised(precision.quant),
         vicuna.to_owned(),
     )
 }
 
-fn converted(folder: &Path, precision: &Precision) -> Result<Files> {
+fn converted(folder: &Path, precision: &Precision, device: &Device) -> Result<Files> {
     let path = folder.join(CONVERTED);
     let described: Value = nn::read_json(&path)?;
     let kind = described["model_type"].as_str().unwrap_or("none named");
@@ -147,8 +138,8 @@ fn converted(folder: &Path, precision: &Precision) -> Result<Files> {
             known: "salmonn".to_owned(),
         });
     }
-    let weights = Weights::open(folder, DType::F32, &Device::Cpu)?;
-    let vicuna = Weights::open(folder, precision.dtype, &Device::Cpu)?.quantised(precision.quant);
+    let weights = Weights::open(folder, DType::F32, device)?;
+    let vicuna = Weights::open(folder, precision.dtype, device)?.quantised(precision.quant);
     settle(
         described,
         weights.at("whisper"),
@@ -237,21 +228,21 @@ fn one_file(path: &Path) -> Result<PathBuf> {
 }
 
 /// BEATs keeps its settings beside its tensors; converted to safetensors, in a file of the same name and `_config.json`.
-fn open_beats(path: &Path) -> Result<(Map<String, Value>, Weights)> {
+fn open_beats(path: &Path, device: &Device) -> Result<(Map<String, Value>, Weights)> {
     if !is_safetensors(path) {
         let pickle = Pickle::open(path)?;
-        let weights = Weights::of_pickle(&pickle, Some("model"), DType::F32, &Device::Cpu)?;
+        let weights = Weights::of_pickle(&pickle, Some("model"), DType::F32, device)?;
         return Ok((pickle.settings("cfg")?, weights));
     }
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let config = nn::read_json(&path.with_file_name(format!("{name}_config.json")))?;
-    Ok((config, Weights::of_file(path, DType::F32, &Device::Cpu)?))
+    Ok((config, Weights::of_file(path, DType::F32, device)?))
 }
 
-fn open_file(path: &Path) -> Result<Weights> {
+fn open_file(path: &Path, device: &Device) -> Result<Weights> {
     match is_safetensors(path) {
-        true => Weights::of_file(path, DType::F32, &Device::Cpu),
-        false => Weights::of_pickle(&Pickle::open(path)?, Some("model"), DType::F32, &Device::Cpu),
+        true => Weights::of_file(path, DType::F32, device),
+        false => Weights::of_pickle(&Pickle::open(path)?, Some("model"), DType::F32, device),
     }
 }
 

@@ -16,7 +16,7 @@ mod parity; // what a reference recorded, replayed
 use architecture::{PLACEHOLDER, TwoEars};
 use files::Files;
 use nn::llama::Hearing;
-use nn::{Defaults, Generator, Limits, Precision};
+use nn::{Defaults, Generator, Limits, Precision, device};
 use plugin_api::{
     Call, Code, Error, Jobs, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Settings, export_plugin,
     register_model,
@@ -30,7 +30,8 @@ register_model!("salmonn", "SALMONN: hears speech and all other sound, clips of 
     beats: path, "file of BEATs, the fine-tuned BEATs_iter3+ (AS2M) for the published weights";
     vicuna: weights, "folder or hub id of the language model, Vicuna 13B v1.1 or 7B v1.5 for the published weights";
     salmonn: path, "file of what was trained between them, such as salmonn_v1.pth";
-    dtype: text ["auto", "fp32", "bf16"] = "auto", "type for the language model to compute in, the encoders keep fp32; auto is fp32 on a CPU";
+    dtype: text ["auto", "fp32", "bf16"] = "auto", "type for the language model to compute in, the encoders keep fp32; auto is fp32 on a CPU, and bf16 on a GPU that has it";
+    device: text = "auto", "where to compute: cpu, cuda, or cuda:1 for the second GPU; auto is a GPU if this build has the feature cuda and finds one";
     quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 in any case";
     max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
@@ -57,8 +58,9 @@ struct Salmonn {
 
 impl Salmonn {
     fn load(settings: &Settings) -> Result<Salmonn> {
-        let precision = Precision::from_settings(settings)?;
-        let files = Files::open(settings, &precision)?;
+        let device = device::from_settings(settings)?;
+        let precision = Precision::from_settings(settings, &device)?;
+        let files = Files::open(settings, &precision, &device)?;
         let limits = Limits {
             max_tokens: settings.or("max_tokens", 200)?,
             ..Limits::from_settings(settings)?
@@ -66,7 +68,7 @@ impl Salmonn {
         let card = ModelCard {
             context: u32::try_from(files.vicuna.max_position_embeddings).ok(),
             batch: limits.rows as u32,
-            device: Some("cpu".to_owned()),
+            device: Some(device::name(&device)),
             longest_clip: Some(files.whisper.samples() as f64 / audio::RATE as f64),
             ..ModelCard::audio("salmonn", audio::RATE as u32).with_choices()
         };

@@ -55,6 +55,21 @@ fn what_the_reference_recorded_is_reproduced() {
         .for_each(|folder| check(Path::new(folder)));
 }
 
+/// What goes another way on a GPU, gone on a processor: equal in fp32; and in bf16 all that is computed fits together.
+#[test]
+fn the_way_of_a_gpu_leads_to_the_same() {
+    let _elsewhere = nn::device::elsewhere();
+    check(&golden());
+    let narrow = try_open(json!({ "weights": golden(), "dtype": "bf16" }))
+        .unwrap()
+        .trace(&json!({ "golden": golden().join("golden") }));
+    let report = narrow.unwrap();
+    let mut cases = report["cases"].as_array().unwrap().iter();
+    // Of logits that reach 12.
+    let near = |case: &Value| case["what"] != "logits" || case["max_abs_diff"].as_f64().unwrap() < 1.0;
+    assert!(cases.all(near), "{report}");
+}
+
 fn tone(seconds: f64, pitch: f32) -> Clip {
     let count = (seconds * 16_000.0) as usize;
     Clip::new(16_000, (0..count).map(|n| 0.5 * (n as f32 * pitch).sin()).collect())

@@ -20,7 +20,7 @@ mod search;
 pub use defaults::{Defaults, EarlyStop};
 pub use model::GeneratorModel;
 
-use crate::{Decoder, Input, LoraPlan, Loras, memory};
+use crate::{Decoder, Input, LoraPlan, Loras, device, memory};
 use desk::{Desk, Learnt};
 pub(crate) use lane::Lane;
 pub(crate) use pass::pass;
@@ -103,10 +103,9 @@ impl<D: Decoder> Generator<D> {
     /// `weight_bytes` is what the weights hold, for the account of memory.
     pub fn new(decoder: D, chat: Chat, defaults: Defaults, limits: Limits, weight_bytes: u64) -> Generator<D> {
         // Half of what is left: buffers double as they grow, and passes need some memory, too.
-        let left = match decoder.device().is_cpu() {
-            true => memory::available().map(|bytes| usize::try_from(bytes / 2).unwrap_or(usize::MAX)),
-            false => None,
-        };
+        device::settle(decoder.device());
+        let left = memory::available_on(decoder.device());
+        let left = left.map(|bytes| usize::try_from(bytes / 2).unwrap_or(usize::MAX));
         let limits = Limits {
             rows: limits.rows.max(1),
             step_tokens: limits.step_tokens.max(1),
@@ -147,6 +146,7 @@ impl<D: Decoder> Generator<D> {
     /// Reads a LoRA that prompts may choose by this name.
     pub fn add_lora(&mut self, name: &str, folder: &Path) -> Result<()> {
         self.loras.read(name, folder, false).map_err(crate::Error::told)?;
+        device::settle(self.decoder.device());
         self.weigh_loras();
         Ok(())
     }
@@ -274,6 +274,7 @@ impl<D: Decoder> Generator<D> {
     }
 
     fn note(&mut self, learnt: Learnt) {
+        device::settle(self.decoder.device());
         self.peak_bytes = self.peak_bytes.max(learnt.peak_bytes);
         self.token_bytes = learnt.token_bytes;
         (self.limits.rows, self.limits.step_tokens) = (learnt.rows, learnt.step_tokens);

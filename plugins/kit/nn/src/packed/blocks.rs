@@ -8,6 +8,7 @@
 
 use super::stripes::{Stripe, by_stripes};
 use super::{Kernel, LANES, Line, Multiplies, vnni};
+use crate::device::own_kernels;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Result, Tensor};
 use half::f16;
@@ -57,7 +58,7 @@ pub(crate) struct Blocks {
 pub(crate) fn suits(blocks: &QTensor) -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     let known = matches!(blocks.dtype(), GgmlDType::Q8_0 | GgmlDType::Q4K);
-    known && blocks.device().is_cpu() && *HAS.get_or_init(|| Kernel::most() > Kernel::Portable && vnni::has())
+    known && own_kernels(&blocks.device()) && *HAS.get_or_init(|| Kernel::most() > Kernel::Portable && vnni::has())
 }
 
 impl Line {

@@ -17,6 +17,7 @@ mod vnni;
 
 pub(crate) use blocks::{Blocks, suits as suits_blocks};
 
+use crate::device::own_kernels;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 use rows::{Rows, SomeRows};
@@ -151,11 +152,11 @@ pub(crate) struct Packed {
 /// Whether packed weights are faster than candle's product of these.
 pub(crate) fn suits(weight: &Tensor) -> bool {
     let kind = match weight.dtype() {
-        DType::BF16 => return weight.device().is_cpu(),
+        DType::BF16 => return own_kernels(weight.device()),
         DType::F32 => Kind::F32,
         _ => return false,
     };
-    weight.device().is_cpu() && Kernel::best(kind) != Kernel::Portable && !weight.track_op()
+    own_kernels(weight.device()) && Kernel::best(kind) != Kernel::Portable && !weight.track_op()
 }
 
 impl Packed {
