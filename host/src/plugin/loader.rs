@@ -43,7 +43,11 @@ fn open(name: &str, copy: &Arc<File>) -> Result<Plugin> {
     // SAFETY: the constructors of an admitted plugin run here; see the head of this file.
     let library = unsafe { Library::open(Some(&path), RTLD_LAZY | RTLD_LOCAL) };
     // The path of the copy says nothing to anybody.
-    let library = ManuallyDrop::new(library.map_err(|why| refused(why.to_string().replace(&path, "the file")))?);
+    let library = ManuallyDrop::new(library.map_err(|why| {
+        let why = why.to_string().replace(&path, "the file");
+        let help = missing_library(&why).map(way_to);
+        help.into_iter().fold(refused(why), Failure::help)
+    })?);
     // SAFETY: under this name `abi_stable` keeps a static header. Its first bytes are a magic text that `upgrade`
     // checks, and the library is never closed, so the reference is good for ever.
     let header = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL) }.map(|symbol| *symbol);
@@ -62,4 +66,41 @@ fn open(name: &str, copy: &Arc<File>) -> Result<Plugin> {
             failure.help("rebuild it with a released `plugin-api` of the same major version")
         }
     })
+}
+
+/// The library that the linker looked for in vain, by its own words.
+fn missing_library(why: &str) -> Option<&str> {
+    let (before, _) = why.split_once(": cannot open shared object file")?;
+    before.rsplit(' ').next().filter(|name| name.contains(".so"))
+}
+
+/// Where a library comes from that this machine lacks.
+fn way_to(library: &str) -> String {
+    let nvidia = ["libcuda.", "libcudart.", "libcublas", "libcurand.", "libnvrtc."];
+    match nvidia.iter().any(|start| library.starts_with(start)) {
+        true => format!(
+            "it is built for NVIDIA GPUs, and `{library}` comes with their driver or with CUDA: is its folder in \
+             LD_LIBRARY_PATH? For a machine without a GPU, build the plugin without `--features cuda`"
+        ),
+        false => format!("install what brings `{library}`, or put its folder into LD_LIBRARY_PATH"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_is_missing_is_named_with_its_origin() {
+        let linker = |library: &str| format!("{library}: cannot open shared object file: No such file or directory");
+        let check = |why: String, expected: &str| {
+            let help = missing_library(&why).map(way_to).unwrap();
+            assert!(help.contains(expected), "{help}");
+        };
+        check(linker("libcuda.so.1"), "`libcuda.so.1` comes with their driver");
+        check(linker("libcublasLt.so.13"), "without `--features cuda`");
+        check(linker("libfoo.so.2"), "install what brings `libfoo.so.2`");
+        assert_eq!(missing_library("undefined symbol: foo"), None);
+        assert_eq!(missing_library("the file: file too short"), None);
+    }
 }
