@@ -186,11 +186,11 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    pub fn load(weights: &Weights, hidden: usize, inner: usize, activation: Activation) -> Result<Mlp> {
+    pub fn load(weights: &Weights, hidden: usize, inner: usize, activation: Activation, bias: bool) -> Result<Mlp> {
         Ok(Mlp {
-            gate_proj: Linear::load(&weights.at("gate_proj"), hidden, inner, false)?,
-            up_proj: Linear::load(&weights.at("up_proj"), hidden, inner, false)?,
-            down_proj: Linear::load(&weights.at("down_proj"), inner, hidden, false)?,
+            gate_proj: Linear::load(&weights.at("gate_proj"), hidden, inner, bias)?,
+            up_proj: Linear::load(&weights.at("up_proj"), hidden, inner, bias)?,
+            down_proj: Linear::load(&weights.at("down_proj"), inner, hidden, bias)?,
             activation,
         })
     }

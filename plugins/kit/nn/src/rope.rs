@@ -102,7 +102,7 @@ mod tests {
         for case in recorded {
             let config: RopeConfig = serde_json::from_value(case["config"].clone()).unwrap();
             let head_size = case["head_size"].as_u64().unwrap() as usize;
-            let rope = Rope::new(head_size, config.theta(f64::NAN), config.scaling().unwrap());
+            let rope = Rope::new(head_size, config.theta(f64::NAN), config.scaling(131_072).unwrap());
             let close = |got: f32, expected: &Value| {
                 let expected = expected.as_f64().unwrap();
                 let off = (f64::from(got) / expected - 1.0).abs();

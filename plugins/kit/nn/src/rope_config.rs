@@ -63,11 +63,13 @@ pub struct RopeConfig {
     rope_parameters: Option<RopeFields>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 struct RopeFields {
     rope_theta: Option<f64>,
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// Older files call it so; those that newer code read and wrote again have both.
+    #[serde(rename = "type")]
+    older_type: Option<String>,
     factor: Option<f64>,
     original_max_position_embeddings: Option<f64>,
     beta_fast: Option<f64>,
@@ -83,21 +85,31 @@ struct RopeFields {
 impl RopeConfig {
     /// The base, or `default` where the config leaves it to its class.
     pub fn theta(&self, default: f64) -> f64 {
-        let newer = self.rope_parameters.as_ref().and_then(|fields| fields.rope_theta);
-        newer.or(self.rope_theta).unwrap_or(default)
+        let inside = self.fields().and_then(|fields| fields.rope_theta);
+        inside.or(self.rope_theta).unwrap_or(default)
     }
 
-    pub fn scaling(&self) -> Result<RopeScaling> {
-        match self.rope_parameters.as_ref().or(self.rope_scaling.as_ref()) {
-            Some(fields) => fields.scaling(),
+    /// For a model of so many positions: the trained length of a config that names none, as in the reference.
+    pub fn scaling(&self, positions: usize) -> Result<RopeScaling> {
+        match self.fields() {
+            Some(fields) => fields.scaling(positions as f64),
             None => Ok(RopeScaling::Default),
         }
+    }
+
+    /// Of a file with both spellings the reference takes the older one, unless it is empty.
+    fn fields(&self) -> Option<&RopeFields> {
+        let older = self.rope_scaling.as_ref();
+        older
+            .filter(|fields| **fields != RopeFields::default())
+            .or(self.rope_parameters.as_ref())
     }
 }
 
 impl RopeFields {
-    fn scaling(&self) -> Result<RopeScaling> {
-        let kind = self.rope_type.as_deref().unwrap_or("default");
+    fn scaling(&self, positions: f64) -> Result<RopeScaling> {
+        let kind = self.rope_type.as_ref().or(self.older_type.as_ref());
+        let kind = kind.map_or("default", String::as_str);
         let above = |least: f64, what: &str, value: Option<f64>| match value {
             Some(value) if value.is_finite() && value > least => Ok(value),
             got => Err(Error::Config {
@@ -108,20 +120,25 @@ impl RopeFields {
         };
         let factor = || above(0.0, "factor", self.factor);
         let trained_length = || {
-            let length = self.original_max_position_embeddings;
-            above(0.0, "original_max_position_embeddings", length)
+            let length = self.original_max_position_embeddings.unwrap_or(positions);
+            above(0.0, "original_max_position_embeddings", Some(length))
+        };
+        // Yarn's is what the trained length has grown by where a config leaves it open.
+        let grown = || match self.factor {
+            None => Ok(positions / trained_length()?),
+            given => above(0.0, "factor", given),
         };
         Ok(match kind {
             "default" => RopeScaling::Default,
             "linear" => RopeScaling::Linear(factor()?),
             "yarn" => RopeScaling::Yarn(Yarn {
-                factor: factor()?,
+                factor: grown()?,
                 trained_length: trained_length()?,
                 fast_turns: above(0.0, "beta_fast", self.beta_fast.or(Some(32.0)))?,
                 slow_turns: above(0.0, "beta_slow", self.beta_slow.or(Some(1.0)))?,
                 whole_pairs: self.truncate.unwrap_or(true),
                 attention_factor: match self.attention_factor {
-                    None => self.yarn_attention_factor(factor()?),
+                    None => self.yarn_attention_factor(grown()?),
                     given => above(0.0, "attention_factor", given)?,
                 },
             }),
@@ -162,7 +179,7 @@ mod tests {
     #[track_caller]
     fn refused(scaling: Value, message: &str) {
         let config: RopeConfig = serde_json::from_value(json!({ "rope_scaling": scaling })).unwrap();
-        assert_eq!(config.scaling().unwrap_err().to_string(), message);
+        assert_eq!(config.scaling(8192).unwrap_err().to_string(), message);
     }
 
     #[test]
@@ -176,8 +193,8 @@ mod tests {
             "`factor` of the linear rope scaling is 0, expected a number above 0",
         );
         refused(
-            json!({ "type": "yarn", "factor": 4 }),
-            "`original_max_position_embeddings` of the yarn rope scaling is missing, expected a number above 0",
+            json!({ "type": "yarn", "factor": 4, "original_max_position_embeddings": 0 }),
+            "`original_max_position_embeddings` of the yarn rope scaling is 0, expected a number above 0",
         );
         let llama = json!({ "rope_type": "llama3", "factor": 8, "original_max_position_embeddings": 8192,
             "low_freq_factor": 4, "high_freq_factor": 4 });
@@ -187,12 +204,33 @@ mod tests {
         );
     }
 
+    #[track_caller]
+    fn read(config: Value, theta: f64, scaling: RopeScaling) {
+        let config: RopeConfig = serde_json::from_value(config).unwrap();
+        assert_eq!((config.theta(1.0), config.scaling(256).unwrap()), (theta, scaling));
+    }
+
     #[test]
-    fn the_newer_spelling_wins() {
-        let both = json!({ "rope_theta": 1e4, "rope_scaling": { "type": "linear", "factor": 2 },
-            "rope_parameters": { "rope_theta": 1e6, "rope_type": "linear", "factor": 8 } });
-        let config: RopeConfig = serde_json::from_value(both).unwrap();
-        assert_eq!(config.theta(1.0), 1e6);
-        assert_eq!(config.scaling().unwrap(), RopeScaling::Linear(8.0));
+    fn the_older_spelling_wins() {
+        let newer = json!({ "rope_theta": 1e6, "rope_type": "linear", "factor": 8 });
+        let both = |older: Value| json!({ "rope_theta": 1e4, "rope_scaling": older, "rope_parameters": newer });
+        read(both(Value::Null), 1e6, RopeScaling::Linear(8.0));
+        read(both(json!({})), 1e6, RopeScaling::Linear(8.0));
+        let older = json!({ "type": "linear", "rope_type": "linear", "factor": 2 });
+        read(both(older), 1e4, RopeScaling::Linear(2.0));
+    }
+
+    #[test]
+    fn yarn_goes_by_the_context_where_a_config_leaves_its_numbers_open() {
+        let numbers = |fields: Value| {
+            let config: RopeConfig = serde_json::from_value(json!({ "rope_parameters": fields })).unwrap();
+            match config.scaling(256).unwrap() {
+                RopeScaling::Yarn(yarn) => (yarn.factor, yarn.trained_length),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(numbers(json!({ "rope_type": "yarn", "factor": 2 })), (2.0, 256.0));
+        let open = json!({ "type": "yarn", "factor": null, "original_max_position_embeddings": 64 });
+        assert_eq!(numbers(open), (4.0, 64.0));
     }
 }

@@ -40,15 +40,25 @@ impl Decoder {
         let model = weights.at(PREFIXES.iter().find(holds_text).unwrap_or(&PREFIXES[0]));
         let embed_tokens = Embedding::load(&model.at("embed_tokens"), config.vocab_size, hidden)?;
         let (global, local) = &config.ropes;
-        let global = Rope::new(config.head_dim, global.theta(Config::GLOBAL_THETA), global.scaling()?);
-        let local = Rope::new(config.head_dim, local.theta(Config::LOCAL_THETA), local.scaling()?);
+        let context = config.max_position_embeddings;
+        let global = Rope::new(
+            config.head_dim,
+            global.theta(Config::GLOBAL_THETA),
+            global.scaling(context)?,
+        );
+        let local = Rope::new(
+            config.head_dim,
+            local.theta(Config::LOCAL_THETA),
+            local.scaling(context)?,
+        );
         let layer = |index| {
             let rope = if config.is_local(index) { &local } else { &global };
             let attention = Attention {
                 rope: rope.clone(),
                 scale: config.query_pre_attn_scalar.powf(-0.5),
                 window: config.window(index),
-                softcap: config.attn_logit_softcapping,
+                // The reference reads `attn_logit_softcapping`, which no published file sets, and applies no cap.
+                softcap: None,
             };
             Layer::load(config, attention, &model.at("layers").at(index))
         };
@@ -71,7 +81,7 @@ impl Decoder {
             norm: RmsNorm::load_from_one(&model.at("norm"), hidden, eps)?,
             lm_head,
             softcap: config.final_logit_softcapping,
-            context: config.max_position_embeddings,
+            context,
             dtype: weights.dtype(),
             device: weights.device().clone(),
         })
@@ -129,7 +139,7 @@ impl Layer {
             o_proj: Linear::load(&own.at("o_proj"), heads.queries * head, hidden, config.attention_bias)?,
             post_attention_norm: norm("post_attention_layernorm")?,
             pre_feedforward_norm: norm("pre_feedforward_layernorm")?,
-            mlp: Mlp::load(&weights.at("mlp"), hidden, config.intermediate_size, activation)?,
+            mlp: Mlp::load(&weights.at("mlp"), hidden, config.intermediate_size, activation, false)?,
             post_feedforward_norm: norm("post_feedforward_layernorm")?,
             attention,
         })

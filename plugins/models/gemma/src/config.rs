@@ -25,8 +25,6 @@ pub struct Config {
     pub hidden_activation: String,
     /// Queries are divided by its root, whatever the head size.
     pub query_pre_attn_scalar: f64,
-    /// No published file sets it; the reference reads it and applies no cap.
-    pub attn_logit_softcapping: Option<f64>,
     pub final_logit_softcapping: Option<f64>,
     sliding_window: Option<usize>,
     /// Every so many-th layer is global, where `layer_types` doesn't say.
@@ -55,7 +53,6 @@ impl Default for Config {
             attention_bias: false,
             hidden_activation: "gelu_pytorch_tanh".to_owned(),
             query_pre_attn_scalar: 256.0,
-            attn_logit_softcapping: None,
             final_logit_softcapping: None,
             sliding_window: Some(4096),
             sliding_window_pattern: 6,
@@ -114,11 +111,16 @@ impl Config {
         within("head_dim modulo 2", self.head_dim % 2, 0..=0)?;
         within("sliding_window_pattern", self.sliding_window_pattern, 1..=1024)?;
         within("sliding_window", self.sliding_window.unwrap_or(1), 1..=1 << 30)?;
-        let caps = [self.attn_logit_softcapping, self.final_logit_softcapping];
-        let mut numbers = caps.into_iter().flatten().chain([self.query_pre_attn_scalar]);
-        if let Some(got) = numbers.find(|number| !(number.is_finite() && *number > 0.0)) {
+        let numbers = [
+            ("final_logit_softcapping", self.final_logit_softcapping.unwrap_or(1.0)),
+            ("query_pre_attn_scalar", self.query_pre_attn_scalar),
+        ];
+        if let Some((what, got)) = numbers
+            .iter()
+            .find(|(_, number)| !(number.is_finite() && *number > 0.0))
+        {
             return Err(Error::Config {
-                what: "a soft cap or `query_pre_attn_scalar` in config.json".to_owned(),
+                what: format!("`{what}` in config.json"),
                 got: got.to_string(),
                 expected: "a number above 0".to_owned(),
             });
@@ -153,11 +155,12 @@ impl Config {
     }
 }
 
-/// The rope of one kind of layer: newer files have a table by kind, older ones a field for each number.
+/// The rope of one kind of layer: newer files have a table by kind, older ones a field for each number. Of a file with
+/// both, the older scaling wins and the newer base, as in the reference.
 fn rope(config: &Value, kind: &str, theta: &str, scaling: &str) -> serde_json::Result<RopeConfig> {
-    let fields = match &config["rope_parameters"][kind] {
-        Value::Null => json!({ "rope_theta": config[theta], "rope_scaling": config[scaling] }),
-        fields => json!({ "rope_parameters": fields }),
-    };
-    RopeConfig::deserialize(fields)
+    let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
+    let mut newer = fields(&config["rope_parameters"][kind]);
+    newer.extend(fields(&config[scaling]));
+    newer.entry("rope_theta").or_insert_with(|| config[theta].clone());
+    RopeConfig::deserialize(json!({ "rope_parameters": newer }))
 }

@@ -27,6 +27,8 @@ pub struct Config {
     pub qkv_bias: bool,
     /// Whether the projection behind attention has one.
     pub o_bias: bool,
+    /// Whether the feed-forward has them.
+    pub mlp_bias: bool,
     /// Whether queries and keys are normalised per head.
     pub head_norms: bool,
     pub rope_theta: f64,
@@ -151,13 +153,6 @@ impl TextConfig {
         within("head_dim", head_dim, 2..=4096)?;
         within("head_dim modulo 2", head_dim % 2, 0..=0)?;
         let context = self.max_position_embeddings.unwrap_or(by_class(32_768, 2048));
-        if self.mlp_bias {
-            return Err(Error::Config {
-                what: "`mlp_bias` in config.json".to_owned(),
-                got: "true".to_owned(),
-                expected: "false: a feed-forward with biases is not known here".to_owned(),
-            });
-        }
         Ok(Config {
             class: match class {
                 Class::Qwen3 => "qwen3",
@@ -182,9 +177,10 @@ impl TextConfig {
             activation: Activation::from_config("hidden_act", self.hidden_act.as_deref().unwrap_or("silu"))?,
             qkv_bias: class == Class::Qwen2 || self.attention_bias,
             o_bias: class != Class::Qwen2 && self.attention_bias,
+            mlp_bias: class == Class::Llama && self.mlp_bias,
             head_norms: class == Class::Qwen3,
             rope_theta: self.rope.theta(10_000.0),
-            rope_scaling: self.rope.scaling()?,
+            rope_scaling: self.rope.scaling(context)?,
             windows: (0..layers).map(|layer| self.window(layer)).collect(),
         })
     }

@@ -112,7 +112,13 @@ impl Layer {
             head_norms: config.head_norms.then(head_norms).transpose()?,
             o_proj: Linear::load(&attention.at("o_proj"), heads.queries * head, hidden, config.o_bias)?,
             post_attention_norm: RmsNorm::load(&weights.at("post_attention_layernorm"), hidden, eps)?,
-            mlp: Mlp::load(&weights.at("mlp"), hidden, config.intermediate_size, config.activation)?,
+            mlp: Mlp::load(
+                &weights.at("mlp"),
+                hidden,
+                config.intermediate_size,
+                config.activation,
+                config.mlp_bias,
+            )?,
             attention: Attention {
                 window: config.window(index),
                 ..Attention::plain(rope.clone(), head)
