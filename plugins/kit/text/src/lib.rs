@@ -21,6 +21,7 @@ mod clock;
 mod error;
 mod from_gguf;
 mod lesson;
+mod methods;
 mod python_json;
 mod reader;
 mod sentencepiece;

@@ -30,7 +30,16 @@ fn write_value(out: &mut String, value: &Value, style: &Style, depth: usize) {
             }
             write_items(out, items, ['{', '}'], style, depth);
         }
+        Value::Number(number) => out.push_str(&exponent(number.to_string())),
         plain => out.push_str(&plain.to_string()),
+    }
+}
+
+/// An exponent has a sign and two digits at least.
+fn exponent(number: String) -> String {
+    match number.split_once("e-") {
+        Some((digits, power)) if power.len() == 1 => format!("{digits}e-0{power}"),
+        _ => number,
     }
 }
 
@@ -108,6 +117,11 @@ mod tests {
             json!({"a": [1, 2.5, "é<"], "b": {}}),
             Style::default(),
             r#"{"a": [1, 2.5, "é<"], "b": {}}"#,
+        );
+        check(
+            json!([1.0, 1e16, 1e-7, 2.5e-12, 0.1]),
+            Style::default(),
+            "[1.0, 1e+16, 1e-07, 2.5e-12, 0.1]",
         );
         check(
             json!(["é🙂"]),

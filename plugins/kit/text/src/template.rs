@@ -4,10 +4,11 @@
 //! its arguments, with bounded fuel, so that an endless loop becomes an error.
 
 use crate::clock::{self, strftime};
-use crate::{Error, Result, python_json};
+use crate::{Error, Result, methods, python_json};
 use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, ErrorKind, syntax::SyntaxConfig};
 use serde_json::{Map, Value as Json};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -61,11 +62,13 @@ impl ChatTemplate {
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         engine.set_syntax(syntax.map_err(|e| e.to_string())?);
         engine.set_fuel(Some(FUEL));
-        engine.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        engine.set_unknown_method_callback(methods::call);
         engine.add_function("raise_exception", raise_exception);
         engine.add_function("strftime_now", |format: String| strftime(&format, clock::now()));
         engine.add_filter("tojson", to_json);
-        engine.add_template_owned(NAME, source).map_err(explain)?;
+        engine
+            .add_template_owned(NAME, without_marks(&source))
+            .map_err(explain)?;
         Ok(ChatTemplate {
             engine,
             special_tokens,
@@ -111,7 +114,14 @@ impl ChatTemplate {
             let template = self.engine.get_template(NAME)?;
             template.render(Value::from(Serde(context)))
         };
-        render().map_err(|error| Error::Render { reason: explain(error) })
+        // The engine has panicked over a stranger's template (`''[::-1]`); that costs the prompt, and no more.
+        let rendered = catch_unwind(AssertUnwindSafe(render)).unwrap_or_else(|_| {
+            Err(minijinja::Error::new(
+                ErrorKind::InvalidOperation,
+                "the template engine gave up on it",
+            ))
+        });
+        rendered.map_err(|error| Error::Render { reason: explain(error) })
     }
 
     /// Renders messages whose last one is the beginning of the answer, left open at its end.
@@ -143,6 +153,24 @@ impl ChatTemplate {
         text.truncate(end);
         Ok(text)
     }
+}
+
+/// The tags that mark what a model said, for training, as plain conditions: the engine has no such tags.
+fn without_marks(source: &str) -> String {
+    let (mut kept, mut rest) = (String::with_capacity(source.len()), source);
+    while let Some((before, tag)) = rest.split_once("{%")
+        && let Some((inside, after)) = tag.split_once("%}")
+    {
+        let word = inside.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
+        let plain = match word {
+            "generation" => inside.replace(word, "if true"),
+            "endgeneration" => inside.replace(word, "endif"),
+            _ => inside.to_owned(),
+        };
+        kept.extend([before, "{%", &plain, "%}"]);
+        rest = after;
+    }
+    kept + rest
 }
 
 fn raise_exception(message: String) -> std::result::Result<Value, minijinja::Error> {

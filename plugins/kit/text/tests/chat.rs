@@ -73,6 +73,39 @@ fn templates_do_what_the_reference_does() {
 }
 
 #[test]
+fn texts_have_the_methods_of_python() {
+    let methods = |expression: &str, expected: &str| renders(&format!("{{{{ {expression} | tojson }}}}"), expected);
+    methods("'a-b-c'.split('-', maxsplit=1)", r#"["a", "b-c"]"#);
+    methods("'a-b-c'.split('-', 1)", r#"["a", "b-c"]"#);
+    methods("' a  b '.split()", r#"["a", "b"]"#);
+    methods("'a-b-c'.rsplit('-', 1)", r#"["a-b", "c"]"#);
+    methods("'-a'.rsplit('-')", r#"["", "a"]"#);
+    methods("' a  b c '.rsplit(maxsplit=1)", r#"[" a  b", "c"]"#);
+    methods("' a  b '.rsplit()", r#"["a", "b"]"#);
+    methods("'<think>é'.removeprefix('<think>')", r#""é""#);
+    methods("'aba'.removesuffix('b')", r#""aba""#);
+    methods("'a=b=c'.partition('=')", r#"["a", "=", "b=c"]"#);
+    methods("'abc'.rpartition('=')", r#"["", "", "abc"]"#);
+    methods("messages[0].copy()", r#"{"role": "user", "content": " Hi "}"#);
+}
+
+#[test]
+fn marks_for_training_leave_no_trace() {
+    renders(
+        "a\n{% generation %}\n{{ bos_token }}\n{%- endgeneration -%}\n b",
+        "a\n<s>b",
+    );
+}
+
+#[test]
+fn a_template_that_breaks_the_engine_is_an_error() {
+    renders(
+        "{{ ''[::-1] }}",
+        "the chat template cannot render these messages: the template engine gave up on it",
+    );
+}
+
+#[test]
 fn a_template_that_refuses_or_never_ends_is_an_error() {
     let cannot = "the chat template cannot render these messages: ";
     renders(
