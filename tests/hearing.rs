@@ -208,7 +208,7 @@ fn clips_that_are_no_clips_cost_their_samples_and_nothing_else() {
         2 * 7_200_000,
         &stereo[..20_000],
     );
-    write_wav(&at("5-longer.wav"), 1, 1, 1_000, 16, 2 * 7_201_000, &stereo[..20_000]);
+    write_wav(&at("5-an-hour.wav"), 1, 1, 1_000, 16, 2 * 3_600_000, &stereo[..20_000]);
     std::fs::write(at("6-text.wav"), "this is no sound").unwrap();
     std::os::unix::fs::symlink(at("nowhere.wav"), at("7-missing.wav")).unwrap();
     std::fs::copy(clip_file("sweep.flac"), at("8-sound.flac")).unwrap();
@@ -224,8 +224,8 @@ fn clips_that_are_no_clips_cost_their_samples_and_nothing_else() {
         (1, Err("1-no-frames.wav`: it holds no samples")),
         (2, Err("2-not-a-number.wav`: frame 1 is not a finite number")),
         (3, Ok(0.5)),
-        (4, Ok(7200.0)),
-        (5, Err("5-longer.wav`: it is longer than 7200 s")),
+        (4, Err("4-two-hours.wav`: it is longer than 3600 s")),
+        (5, Ok(3600.0)),
         (6, Err("6-text.wav`: expected wav, flac, mp3, ogg, m4a, aac or aiff")),
         (7, Err("7-missing.wav`: it cannot be read")),
         (8, Ok(0.3)),
@@ -238,6 +238,7 @@ fn clips_that_are_no_clips_cost_their_samples_and_nothing_else() {
                 assert!(record["reply"]["text"].as_str().unwrap().contains("lasts"), "{record}");
             }
             Err(words) => {
+                assert_eq!(record["status"], "failed", "{record}");
                 let message = record["error"]["message"].as_str().unwrap_or_default();
                 assert!(message.contains(words), "{record}");
             }

@@ -14,6 +14,9 @@ use super::error::AudioFault;
 use super::open::{Opened, open};
 use super::{Source, Wanted};
 
+/// The highest rate at which a clip may be as long as the limit allows; of more frames a second it may have as many.
+const FULL_RATE: u32 = 48_000;
+
 #[derive(Debug)]
 pub(super) struct Mono {
     pub rate: u32,
@@ -75,15 +78,13 @@ fn read(
             return Err(outside(promised));
         }
         if promised.min(kept.to) - kept.from > kept.limit as u64 {
-            return Err(AudioFault::TooLong {
-                limit: wanted.max_seconds,
-            });
+            return Err(kept.too_long(rate));
         }
     }
     if clip.seekable && kept.from > 0 {
         seek(&mut clip, &mut kept)?;
     }
-    let lost_packets = decode_packets(&mut clip, &mut kept, wanted)?;
+    let lost_packets = decode_packets(&mut clip, &mut kept)?;
 
     let mut warnings = Vec::new();
     if let Some(expected) = clip.promised
@@ -142,9 +143,16 @@ impl Kept {
             from: origin.saturating_add(frames(wanted.start.unwrap_or(0.0))),
             to,
             at: 0,
-            limit: frames(wanted.max_seconds) as usize,
+            limit: (wanted.max_seconds * f64::from(clip.rate.min(FULL_RATE))).round() as usize,
             samples: Vec::new(),
             channels: 0,
+        }
+    }
+
+    fn too_long(&self, rate: u32) -> AudioFault {
+        let limit = self.limit as f64 / f64::from(rate);
+        AudioFault::TooLong {
+            limit: (limit * 10.0).round() / 10.0,
         }
     }
 
@@ -182,10 +190,7 @@ fn seek(clip: &mut Opened<'_>, kept: &mut Kept) -> Result<(), AudioFault> {
 }
 
 /// Decodes to the end of the wanted part or of the clip, and returns how many packets were damaged.
-fn decode_packets(clip: &mut Opened<'_>, kept: &mut Kept, wanted: &Wanted) -> Result<u64, AudioFault> {
-    let too_long = AudioFault::TooLong {
-        limit: wanted.max_seconds,
-    };
+fn decode_packets(clip: &mut Opened<'_>, kept: &mut Kept) -> Result<u64, AudioFault> {
     let (mut sound, mut lost) = (0_u64, 0_u64);
     let mut interleaved = Vec::new();
     while kept.at < kept.to {
@@ -231,7 +236,7 @@ fn decode_packets(clip: &mut Opened<'_>, kept: &mut Kept, wanted: &Wanted) -> Re
             Err(error) => return Err(AudioFault::Damaged(error.to_string())),
         };
         if !fits {
-            return Err(too_long);
+            return Err(kept.too_long(clip.rate));
         }
     }
     // Bytes that are no audio at all can look like the start of an mp3 here and there.

@@ -71,7 +71,8 @@ pub struct Wanted {
     /// times in many data sets are rounded up.
     pub end: Option<f64>,
     /// A clip or slice longer than this is refused, so that a small hostile file cannot fill the
-    /// memory (flac holds hours of silence in a few kilobytes).
+    /// memory (flac holds hours of silence in a few kilobytes). At a rate above 48 kHz the limit is
+    /// as many frames as that rate has in this time.
     pub max_seconds: f64,
 }
 
@@ -81,7 +82,7 @@ impl Default for Wanted {
             rate: None,
             start: None,
             end: None,
-            max_seconds: 2.0 * 3600.0,
+            max_seconds: 3600.0,
         }
     }
 }

@@ -9,6 +9,7 @@ mod wav;
 use std::f64::consts::PI;
 use std::path::PathBuf;
 
+use self::wav::Wav;
 use super::{AudioFault, Source, Wanted, decode};
 
 fn fixture(name: &str) -> PathBuf {
@@ -157,6 +158,32 @@ fn a_clip_past_the_limit_is_refused_and_a_short_slice_of_it_is_not() {
         };
         assert!(decode(Source::File(&fixture(name)), &slice).is_ok(), "{name}");
     }
+}
+
+#[test]
+fn at_a_high_rate_the_limit_is_as_many_frames_as_at_an_ordinary_one() {
+    let wanted = Wanted {
+        max_seconds: 2.0,
+        ..Wanted::default()
+    };
+    let of = |frames: usize| {
+        let wav = Wav {
+            rate: 192_000,
+            ..Wav::pcm16(&vec![100; frames])
+        };
+        decode(
+            Source::Bytes {
+                name: "high.wav",
+                bytes: &wav.bytes(),
+            },
+            &wanted,
+        )
+    };
+    assert!(of(96_000).is_ok());
+    assert_eq!(
+        of(96_001).unwrap_err().to_string(),
+        "cannot use clip `high.wav`: it is longer than 0.5 s"
+    );
 }
 
 /// The hash goes into records that outlive this version of the code.

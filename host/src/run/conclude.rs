@@ -186,6 +186,16 @@ pub fn marks(tally: &Tally, demo: bool, ears: Option<&str>, selected: usize) -> 
             marks.push(format!("input: {what} stood in for the clips of {count} samples"));
         }
     }
+    if let (count @ 1.., example) = &tally.damaged {
+        marks.push(format!(
+            "the clips of {count} samples are damaged and were heard as far as they go, e.g. {example}"
+        ));
+    }
+    if let Some(count) = tally.flags.get("cut-clip") {
+        marks.push(format!(
+            "the clips of {count} samples are longer than the model hears; it heard their beginning"
+        ));
+    }
     if tally.failed > 0 {
         let example = tally
             .errors
@@ -239,4 +249,36 @@ fn peaks(model: &Model, cut_short: bool) -> Value {
         model.instances[0].client.memory().ok()
     };
     json!({ "host": host, "workers": workers, "device": device.map(|memory| memory.device_peak_bytes).filter(|bytes| *bytes > 0) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::{Heard, Record};
+    use super::*;
+
+    #[test]
+    fn a_clip_that_was_not_heard_whole_is_told_beside_the_numbers() {
+        let clip = |warnings: &[&str]| Heard {
+            seconds: 60.0,
+            rate: 16_000,
+            sha256: String::new(),
+            warnings: warnings.iter().map(ToString::to_string).collect(),
+            ears: None,
+        };
+        let mut tally = Tally::default();
+        tally.add(&Record {
+            sample_id: "a".to_owned(),
+            audio: vec![clip(&[]), clip(&["its header promises 9 frames, it holds 5"])],
+            ..Record::default()
+        });
+        tally.add(&Record {
+            audio: vec![clip(&[])],
+            flags: vec!["cut-clip".to_owned()],
+            ..Record::default()
+        });
+        let damaged = "the clips of 1 samples are damaged and were heard as far as they go, \
+                       e.g. a: its header promises 9 frames, it holds 5";
+        let cut = "the clips of 1 samples are longer than the model hears; it heard their beginning";
+        assert_eq!(marks(&tally, false, None, 2), [damaged, cut]);
+    }
 }

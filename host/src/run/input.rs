@@ -102,6 +102,7 @@ fn heard(decoded: &Decoded) -> Heard {
         seconds: decoded.seconds,
         rate: decoded.rate,
         sha256: decoded.sha256.clone(),
+        warnings: decoded.warnings.clone(),
         ears: None,
     }
 }

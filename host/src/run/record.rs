@@ -29,6 +29,9 @@ pub struct Heard {
     pub seconds: f64,
     pub rate: u32,
     pub sha256: String,
+    /// What was wrong with its file without making it unusable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Set when it was not the run's model that heard it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ears: Option<Retold>,
@@ -41,6 +44,45 @@ pub struct Retold {
     /// Of the model's weights, settings and plugin, and of what it was asked.
     pub hash: String,
     pub words: String,
+}
+
+/// What came of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    #[default]
+    Scored,
+    /// Its reply names no answer: counted as wrong, and counted apart.
+    NoAnswer,
+    /// Its reply could not be judged, or was not yet.
+    Unscored,
+    /// It has no score, and the record's error says why.
+    Failed,
+    /// A state that this version doesn't know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl From<Status> for Standing {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Scored => Standing::Scored,
+            Status::NoAnswer => Standing::NoAnswer,
+            Status::Unscored => Standing::Unscored,
+            Status::Unknown => Standing::Unknown,
+        }
+    }
+}
+
+impl From<Standing> for Status {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Scored => Status::Scored,
+            Standing::NoAnswer => Status::NoAnswer,
+            Standing::Unscored | Standing::Failed => Status::Unscored,
+            Standing::Unknown => Status::Unknown,
+        }
+    }
 }
 
 /// One finished sample. Field names that lm-eval has mean here what they mean there.
@@ -72,7 +114,7 @@ pub struct Record {
     pub input: Input,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub audio: Vec<Heard>,
-    pub status: Status,
+    pub status: Standing,
     /// True as long as nobody has scored the answer; the status says `unscored` until then.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub pending: bool,
@@ -170,10 +212,16 @@ impl Record {
         };
     }
 
+    /// Notes why there is no score.
+    pub fn failed(&mut self, error: &Error) {
+        self.status = Standing::Failed;
+        self.error = Some(RecordedError::from(error));
+    }
+
     /// Leaves the scoring to somebody else.
     pub fn unscored_yet(&mut self) {
         self.pending = true;
-        self.status = Status::Unscored;
+        self.status = Standing::Unscored;
     }
 
     /// Fills in what the task said of the reply.
@@ -181,7 +229,7 @@ impl Record {
         if let Some(answer) = score.answer {
             self.filtered_resps = json!([answer]);
         }
-        self.status = score.status;
+        self.status = score.status.into();
         self.metrics = score
             .values
             .into_iter()
@@ -212,7 +260,7 @@ impl Record {
                 .map(|(name, value)| (name.clone(), value.as_f64().unwrap_or(f64::NAN)))
                 .collect(),
             answer: self.answer(),
-            status: self.status,
+            status: self.status.into(),
             details: self.details.clone(),
         }
     }

@@ -4,7 +4,7 @@
 //! gave it: settings, data and version. The last line of a record and a scorer counts, and none is ever lost.
 
 use super::directory::{LineReader, RunDirectory, for_each_line};
-use super::record::{Record, RecordedError};
+use super::record::{Record, RecordedError, Standing};
 use super::roles::Roles;
 use crate::failure::{Doing, Exit, Result};
 use plugin_api::client::TaskClient;
@@ -45,7 +45,10 @@ impl Line {
         if let Some(answer) = self.answer {
             record.filtered_resps = serde_json::json!([answer]);
         }
-        record.status = self.status;
+        record.status = match self.error {
+            Some(_) => Standing::Failed,
+            None => self.status.into(),
+        };
         record.metrics = self.metrics;
         record.details = self.details;
         record.error = self.error;
@@ -201,11 +204,11 @@ impl Scoring<'_> {
         };
         match self.task.score(&record.sample(), reply, self.roles) {
             Ok(score) => {
-                let answer = score.answer.clone();
+                let (answer, status) = (score.answer.clone(), score.status);
                 let mut scored = Record::default();
                 scored.of_score(score);
                 line = Line {
-                    status: scored.status,
+                    status,
                     metrics: scored.metrics,
                     details: scored.details,
                     answer,
@@ -239,7 +242,7 @@ mod tests {
             ..Line::default()
         };
         line.lay_over(&mut later);
-        assert_eq!(later.status, Status::NoAnswer);
+        assert_eq!(later.status, Standing::NoAnswer);
         assert_eq!(later.filtered_resps, serde_json::json!(["It is B."]));
         assert!(later.details.is_empty() && !later.pending);
         assert_eq!((later.reply, later.resps), (record.reply, record.resps));

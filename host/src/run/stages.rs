@@ -3,7 +3,7 @@
 use super::directory::Place;
 use super::prepare::{Prepared, Preparing};
 use super::queue::Finished;
-use super::record::{Record, RecordedError};
+use super::record::Record;
 use super::roles::Roles;
 use super::tally::repeats_itself;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
@@ -59,7 +59,7 @@ pub fn prepare_all(
             Err(error) if error.code == Code::CANCELLED => return,
             Err(error) => {
                 let mut record = prepared.record;
-                record.error = Some(RecordedError::from(&error));
+                record.failed(&error);
                 stamp(&mut record, session);
                 let _ = lines.send(Line::New(Box::new(record)));
             }
@@ -112,7 +112,7 @@ pub fn score_all(
         match scored {
             Ok(Some(score)) => record.of_score(score),
             Ok(None) => record.unscored_yet(),
-            Err(error) => record.error = Some(RecordedError::from(&error)),
+            Err(error) => record.failed(&error),
         }
         if lines.send(Line::New(Box::new(record))).is_err() {
             return;

@@ -1,8 +1,7 @@
 //! What many records come to: means, counts, times, and the signs that something is wrong with them.
 
-use super::record::{Input, Record};
+use super::record::{Input, Record, Standing};
 use super::statistics::{Estimate, Latency, Mean};
-use plugin_api::Status;
 use std::collections::BTreeMap;
 
 /// Everything that results and the table are made of. Adding a record keeps none of its text.
@@ -18,7 +17,9 @@ pub struct Tally {
     pub generated_tokens: u64,
     pub inputs: BTreeMap<Input, u64>,
     pub errors: BTreeMap<String, (u64, String)>,
-    flags: BTreeMap<String, u64>,
+    pub flags: BTreeMap<String, u64>,
+    /// Samples with a damaged clip, and what was wrong with the first.
+    pub damaged: (u64, String),
     means: BTreeMap<(String, Option<String>), Mean>,
     latencies: Vec<f64>,
     first_tokens: Vec<f64>,
@@ -54,7 +55,6 @@ impl Tally {
         self.finished += 1;
         let last = self.sessions.entry(record.session).or_default();
         *last = last.max(record.at_ms);
-        *self.inputs.entry(record.input).or_default() += 1;
         if let Some(error) = &record.error {
             self.failed += 1;
             let (count, example) = self.errors.entry(error.code.clone()).or_default();
@@ -63,6 +63,13 @@ impl Tally {
                 *example = format!("{}: {}", record.sample_id, error.message);
             }
             return;
+        }
+        *self.inputs.entry(record.input).or_default() += 1;
+        if let Some(warning) = record.audio.iter().find_map(|clip| clip.warnings.first()) {
+            self.damaged.0 += 1;
+            if self.damaged.1.is_empty() {
+                self.damaged.1 = format!("{}: {warning}", record.sample_id);
+            }
         }
         self.latencies.push(record.latency_ms);
         self.first_tokens.extend(record.ttft_ms);
@@ -74,14 +81,14 @@ impl Tally {
         self.pending += u64::from(record.pending);
         match record.status {
             _ if record.pending => {}
-            Status::NoAnswer => self.no_answer += 1,
-            Status::Unscored => self.unscored += 1,
+            Standing::NoAnswer => self.no_answer += 1,
+            Standing::Unscored => self.unscored += 1,
             _ => {}
         }
         if let Some(answer) = settled_answer(record) {
             self.sameness.add(&answer, &record.target.to_string());
         }
-        if record.status == Status::Unscored {
+        if record.status == Standing::Unscored {
             return;
         }
         for (name, value) in &record.metrics {
@@ -227,12 +234,10 @@ mod tests {
     #[test]
     fn errors_count_apart_and_give_no_numbers() {
         let mut failed = record("A", "A", true);
-        failed.error = Some(super::super::record::RecordedError {
-            code: "clip".to_owned(),
-            ..Default::default()
-        });
+        failed.failed(&plugin_api::Error::new(plugin_api::Code::CLIP, "it holds no samples"));
         let tally = tally([failed, record("A", "B", false)]);
         assert_eq!((tally.finished, tally.failed), (2, 1));
+        assert_eq!(tally.inputs.values().sum::<u64>(), 1);
         let estimate = tally.estimate("acc").unwrap();
         assert_eq!((estimate.value, estimate.count), (0.0, 1));
     }
