@@ -1,12 +1,12 @@
 //! Attention: the one place where masks, grouped heads and windows are dealt with.
+//!
+//! Here it is put together of candle's operations, which every device has and which have gradients. On a CPU, where
+//! nothing is to be learnt, [`attention`] does all texts at once.
 
-use crate::device::own_kernels;
-use crate::exponential::Softmax;
+use crate::by_row;
 use crate::layers::{softcap, softmax};
-use crate::one_query;
-use candle_core::{CpuStorage, D, DType, Device, InplaceOp1, Layout, Tensor};
-use pulp::Arch;
-use rayon::prelude::*;
+use crate::packed::attention::{self, Text};
+use candle_core::{D, Device, Tensor};
 
 /// The most scores computed at a time. A long prompt's queries go through in blocks, or its scores, which grow with
 /// the square of its length, would outgrow the model. So many still lie in a core's own cache.
@@ -25,6 +25,8 @@ pub(crate) struct Rule {
     /// A token sees itself and so many minus one before it.
     pub window: Option<usize>,
     pub softcap: Option<f64>,
+    /// It sees those behind it, too.
+    pub ahead: bool,
 }
 
 /// Queries (new, heads, size) over keys and values (key heads, all, size), of which the queries' own are the last.
@@ -40,6 +42,20 @@ pub(crate) fn attend(q: &Tensor, keys: &Tensor, values: &Tensor, rule: Rule) -> 
 pub(crate) fn attend_to_all(q: &Tensor, keys: &Tensor, values: &Tensor, heads: usize) -> candle_core::Result<Tensor> {
     let (tokens, width) = q.dims2()?;
     let size = width / heads;
+    if by_row::suits(&[q, keys, values]) {
+        let split = |x: &Tensor| x.contiguous()?.reshape((tokens, heads, size));
+        let rule = Rule {
+            scale: 1.0 / (size as f64).sqrt(),
+            window: None,
+            softcap: None,
+            ahead: true,
+        };
+        let text = Text {
+            tokens,
+            seen: vec![(split(keys)?, split(values)?)],
+        };
+        return attention::attend(&split(q)?, &[text], rule);
+    }
     let split = |x: &Tensor| x.reshape((tokens, heads, size))?.transpose(0, 1)?.contiguous();
     let q = (split(q)? * (1.0 / (size as f64).sqrt()))?;
     let (keys, values) = (split(keys)?.transpose(1, 2)?, split(values)?);
@@ -67,11 +83,7 @@ fn attend_in_blocks(
     let before = all - new;
     if new == 1 {
         let first = rule.window.map_or(0, |window| all.saturating_sub(window));
-        let q = q.reshape((key_heads, shared, size))?;
-        if one_query::suits(&q, keys, values) {
-            return one_query::attend(&q, keys, values, first, rule)?.reshape((1, heads * size));
-        }
-        let q = (q * rule.scale)?;
+        let q = (q.reshape((key_heads, shared, size))? * rule.scale)?;
         let out = weigh(&q, keys, values, first..all, rule, None)?;
         return out.reshape((1, heads * size));
     }
@@ -125,11 +137,6 @@ fn weigh(
     let Some(sight) = sight else {
         return softmax(&scores)?.matmul(&values);
     };
-    if own_kernels(scores.device()) && scores.dtype() == DType::F32 && !scores.track_op() {
-        // The scores were made a few lines above and nobody else holds them.
-        scores.inplace_op1(&sight)?;
-        return scores.matmul(&values);
-    }
     let (key_heads, rows, columns) = scores.dims3()?;
     let mask = sight.mask(columns, q.device())?.to_dtype(scores.dtype())?;
     let apart = scores.reshape((key_heads, rows / sight.queries, sight.queries, columns))?;
@@ -137,7 +144,7 @@ fn weigh(
     softmax(&masked)?.matmul(&values)
 }
 
-/// What each of some consecutive queries may look at. As an operation, the softmax over that.
+/// What each of some consecutive queries may look at.
 struct Sight {
     queries: usize,
     /// The column of the first query's own key.
@@ -167,35 +174,10 @@ impl Sight {
     }
 }
 
-impl InplaceOp1 for Sight {
-    fn name(&self) -> &'static str {
-        "softmax-over-what-is-seen"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        let columns = layout.dims().last().copied().unwrap_or(1);
-        let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
-            candle_core::bail!("scores must be contiguous and of f32");
-        };
-        let arch = Arch::new();
-        values[start..end]
-            .par_chunks_exact_mut(columns)
-            .enumerate()
-            .for_each(|(row, scores)| {
-                let sight = self.of(row % self.queries);
-                scores[..*sight.start()].fill(0.0);
-                scores[sight.end() + 1..].fill(0.0);
-                let scores = &mut scores[sight];
-                arch.dispatch(Softmax(scores));
-            });
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::elsewhere;
+    use candle_core::DType;
 
     /// Attention as it is defined, one number at a time.
     #[allow(clippy::needless_range_loop)] // indices are how the definition is written
@@ -212,6 +194,7 @@ mod tests {
                 let shared = head * k.len() / heads;
                 let place = all - new + token;
                 let first = rule.window.map_or(0, |window| (place + 1).saturating_sub(window));
+                let last = if rule.ahead { all - 1 } else { place };
                 let score = |key: usize| {
                     let dot: f64 = (0..size)
                         .map(|i| f64::from(q[token][head][i] * k[shared][key][i]))
@@ -219,7 +202,7 @@ mod tests {
                     rule.softcap
                         .map_or(dot * rule.scale, |cap| cap * (dot * rule.scale / cap).tanh())
                 };
-                let weights: Vec<f64> = (first..=place).map(|key| score(key).exp()).collect();
+                let weights: Vec<f64> = (first..=last).map(|key| score(key).exp()).collect();
                 let sum: f64 = weights.iter().sum();
                 for i in 0..size {
                     let value = |(n, weight): (usize, &f64)| weight / sum * f64::from(v[shared][first + n][i]);
@@ -238,6 +221,7 @@ mod tests {
             scale: 0.3,
             window,
             softcap,
+            ahead: false,
         };
         // Keys as they lie in a cache with room behind them, and queries that learn, which go the general way.
         let room = Tensor::cat(&[&k, &random((2, 3, 8))], 1)
@@ -246,23 +230,74 @@ mod tests {
             .unwrap();
         let learning = candle_core::Var::from_tensor(&q).unwrap();
         for (q, k) in [(&q, &k), (&q, &room), (learning.as_tensor(), &k)] {
-            compare(q, k, &v, rule, most_scores);
-            let _elsewhere = elsewhere();
-            compare(q, k, &v, rule, most_scores);
+            let got = attend_in_blocks(q, k, &v, rule, most_scores).unwrap();
+            compare(&got, &plainly(q, k, &v, rule));
         }
     }
 
+    /// All texts of a pass at once: queries of `new` tokens each, and what they see in pieces that lie in any way.
     #[track_caller]
-    fn compare(q: &Tensor, k: &Tensor, v: &Tensor, rule: Rule, most_scores: usize) {
-        let got = attend_in_blocks(q, k, v, rule, most_scores).unwrap();
-        let new = q.dims()[0];
-        assert_eq!(got.dims(), [new, 48]);
+    fn check_together(texts: &[(usize, &[usize])], heads: usize, size: usize, rule: Rule) {
+        let random = |shape: (usize, usize, usize)| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+        let (mut queries, mut all, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+        for &(new, pieces) in texts {
+            let q = random((new, heads, size));
+            let piece = |(number, &tokens): (usize, &usize)| match number % 2 {
+                0 => random((2, tokens + 3, size))
+                    .narrow(1, 1, tokens)
+                    .unwrap()
+                    .transpose(0, 1)
+                    .unwrap(),
+                _ => random((tokens, 2, size)),
+            };
+            let make = || pieces.iter().enumerate().map(piece).collect::<Vec<_>>();
+            let (keys, values) = (make(), make());
+            let joined = |pieces: &[Tensor]| Tensor::cat(pieces, 0).unwrap().transpose(0, 1).unwrap();
+            expected.extend(plainly(&q, &joined(&keys), &joined(&values), rule));
+            queries.push(q);
+            all.push(Text {
+                tokens: new,
+                seen: keys.into_iter().zip(values).collect(),
+            });
+        }
+        let q = Tensor::cat(&queries, 0).unwrap();
+        compare(&attention::attend(&q, &all, rule).unwrap(), &expected);
+    }
+
+    #[track_caller]
+    fn compare(got: &Tensor, expected: &[f32]) {
         let got = got.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        for (place, (got, expected)) in got.iter().zip(plainly(q, k, v, rule)).enumerate() {
+        assert_eq!(got.len(), expected.len());
+        for (place, (got, expected)) in got.iter().zip(expected).enumerate() {
             assert!(
                 (got - expected).abs() < 1e-5,
                 "value {place}: {got}, expected {expected}"
             );
+        }
+    }
+
+    #[test]
+    fn texts_together_are_what_the_definition_says() {
+        for (window, softcap, ahead) in [
+            (None, None, false),
+            (Some(3), None, false),
+            (Some(70), Some(2.0), false),
+            (None, None, true),
+        ] {
+            let rule = Rule {
+                scale: 0.3,
+                window,
+                softcap,
+                ahead,
+            };
+            for (heads, size) in [(2, 8), (4, 40), (6, 64)] {
+                check_together(&[(1, &[1])], heads, size, rule);
+                check_together(&[(1, &[40]), (2, &[30, 2]), (1, &[5])], heads, size, rule);
+                check_together(&[(10, &[10]), (45, &[20, 70]), (3, &[3])], heads, size, rule);
+            }
+            // More keys than are laid out at a time.
+            check_together(&[(30, &[600, 500])], 4, 8, rule);
+            check_together(&[(700, &[700]), (20, &[1030])], 2, 16, rule);
         }
     }
 
@@ -307,6 +342,7 @@ mod tests {
                 scale: 1.0,
                 window: None,
                 softcap: None,
+                ahead: false,
             },
         )
         .unwrap();

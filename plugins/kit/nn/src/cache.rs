@@ -1,9 +1,13 @@
 //! Keys and values of the tokens that a conversation has so far.
 
-use candle_core::Tensor;
+use crate::by_row;
+use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
+use rayon::prelude::*;
 
 /// What a row's first buffers hold, in tokens; they double from there.
 const SMALLEST: usize = 64;
+/// Values of a head that are worth a task.
+const TASK: usize = 1 << 12;
 
 /// The cache of one row, for all layers.
 ///
@@ -102,7 +106,7 @@ impl KvCache {
         Ok(())
     }
 
-    /// Adds keys and values (heads, new, head size) behind the row's tokens and returns all that the layer has now.
+    /// Adds keys and values (new, heads, head size) behind the row's tokens and returns all that the layer has now.
     ///
     /// The row counts as longer only after [`KvCache::advance`], when all layers have the new tokens.
     pub(crate) fn append(
@@ -114,7 +118,7 @@ impl KvCache {
         if self.layers.len() <= layer {
             self.layers.resize_with(layer + 1, || None);
         }
-        let (heads, new, size) = keys.dims3()?;
+        let (new, heads, size) = keys.dims3()?;
         let total = self.length + new;
         let slot = &mut self.layers[layer];
         let room = slot.as_ref().map_or(0, |b| b.keys.dims()[1]);
@@ -136,12 +140,55 @@ impl KvCache {
         let Some(buffers) = slot else {
             candle_core::bail!("a cache without buffers")
         };
-        buffers.keys.slice_set(keys, 1, self.length)?;
-        buffers.values.slice_set(values, 1, self.length)?;
-        Ok((buffers.keys.narrow(1, 0, total)?, buffers.values.narrow(1, 0, total)?))
+        let put = |buffer: &Tensor, new: &Tensor| match by_row::suits(&[buffer, new]) {
+            true => buffer.inplace_op2(new, &Put { at: self.length }),
+            false => buffer.slice_set(&new.transpose(0, 1)?.contiguous()?, 1, self.length),
+        };
+        put(&buffers.keys, keys)?;
+        put(&buffers.values, values)?;
+        let all = |buffer: &Tensor| buffer.narrow(1, 0, total)?.transpose(0, 1);
+        Ok((all(&buffers.keys)?, all(&buffers.values)?))
     }
 
     pub(crate) fn advance(&mut self, new: usize) {
         self.length += new;
+    }
+}
+
+/// Writes tokens (new, heads, head size) into a buffer (heads, room, head size), behind as many as it has.
+struct Put {
+    at: usize,
+}
+
+impl InplaceOp2 for Put {
+    fn name(&self) -> &'static str {
+        "put-tokens"
+    }
+
+    fn cpu_fwd(
+        &self,
+        buffer: &mut CpuStorage,
+        to: &Layout,
+        new: &CpuStorage,
+        from: &Layout,
+    ) -> candle_core::Result<()> {
+        let ((_, room, size), (tokens, _, _)) = (to.shape().dims3()?, from.shape().dims3()?);
+        let (CpuStorage::F32(buffer), CpuStorage::F32(new)) = (buffer, new) else {
+            candle_core::bail!("put-tokens knows fp32 alone")
+        };
+        let (Some((start, end)), &[token, head, 1]) = (to.contiguous_offsets(), from.stride()) else {
+            candle_core::bail!("put-tokens needs a buffer without gaps, and heads that are dense")
+        };
+        let new = &new[from.start_offset()..];
+        let heads = buffer[start..end].par_chunks_exact_mut(room * size).enumerate();
+        // A single token's is no work for several cores.
+        let together = if tokens * size < TASK { usize::MAX } else { 1 };
+        heads.with_min_len(together).for_each(|(number, buffer)| {
+            let places = buffer[self.at * size..].chunks_exact_mut(size).take(tokens);
+            for (place, to) in places.enumerate() {
+                to.copy_from_slice(&new[place * token + number * head..][..size]);
+            }
+        });
+        Ok(())
     }
 }

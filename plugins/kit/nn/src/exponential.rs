@@ -3,11 +3,11 @@
 //! The library's own works on one number at a time, and a long prompt has some hundred million of them. This one is a
 //! polynomial that compilers turn into whatever registers there are, off by two units in the last place at most.
 
-use crate::device::own_kernels;
+use crate::by_row;
 use crate::kernel::cut;
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
+use crate::packed::by_parts;
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use pulp::{Arch, NullaryFnOnce};
-use rayon::prelude::*;
 
 /// Partial sums; a multiple of what any vector register holds.
 const LANES: usize = 16;
@@ -66,18 +66,6 @@ pub(crate) fn softmax(scores: &mut [f32]) {
     scores.iter_mut().for_each(|score| *score *= share);
 }
 
-/// A row's softmax, compiled for the registers that the processor has.
-pub(crate) struct Softmax<'a>(pub &'a mut [f32]);
-
-impl NullaryFnOnce for Softmax<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        softmax(self.0);
-    }
-}
-
 /// `silu(gate) * up`, where [`suits`] says so.
 pub(crate) fn silu_times(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gate.contiguous()?.apply_op2_no_bwd(&up.contiguous()?, &SiluTimes)
@@ -85,7 +73,7 @@ pub(crate) fn silu_times(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 
 /// Whether nothing is to be learnt of these and they are numbers that the loops here know.
 pub(crate) fn suits(gate: &Tensor, up: &Tensor) -> bool {
-    own_kernels(gate.device()) && [gate, up].iter().all(|x| x.dtype() == DType::F32 && !x.track_op())
+    by_row::suits(&[gate, up])
 }
 
 struct SiluTimes;
@@ -100,12 +88,12 @@ impl CustomOp2 for SiluTimes {
             candle_core::bail!("silu-times knows fp32 alone");
         };
         let (gate, up) = (cut(gate, gl)?, cut(up, ul)?);
-        let mut out = vec![0f32; gate.len()];
         let arch = Arch::new();
-        let tasks = out
-            .par_chunks_mut(TASK)
-            .zip(gate.par_chunks(TASK).zip(up.par_chunks(TASK)));
-        tasks.for_each(|(out, (gate, up))| arch.dispatch(Gate { out, gate, up }));
+        let out = by_parts(gate.len(), 1, TASK, |first, out: &mut [f32]| {
+            let part = first..first + out.len();
+            let (gate, up) = (&gate[part.clone()], &up[part]);
+            arch.dispatch(Gate { out, gate, up });
+        });
         Ok((CpuStorage::F32(out), gl.shape().clone()))
     }
 }

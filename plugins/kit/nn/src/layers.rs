@@ -3,7 +3,7 @@
 //! Fused kernels of candle drop gradients without a word. So each layer here takes them only where nothing is to be
 //! learnt: a tensor that tracks its operations, or a weight that does, goes the longer, differentiable way.
 
-use crate::{Linear, Loras, Matrix, Result, Weights, exponential};
+use crate::{Linear, Loras, Matrix, Result, Weights, by_row, exponential};
 use candle_core::{D, DType, Device, Tensor};
 
 /// A table of token vectors.
@@ -72,7 +72,18 @@ impl RmsNorm {
         if x.track_op() || self.weight.track_op() {
             return candle_nn::ops::rms_norm_slow(x, &self.weight, self.eps as f32);
         }
+        if by_row::suits(&[x, &self.weight]) {
+            return by_row::rms_norm(x, &self.weight, self.eps as f32);
+        }
         candle_nn::ops::rms_norm(&x.contiguous()?, &self.weight, self.eps as f32)
+    }
+}
+
+/// What a layer makes of x, added to it.
+pub fn residual(x: &Tensor, y: &Tensor) -> candle_core::Result<Tensor> {
+    match by_row::suits(&[x, y]) {
+        true => by_row::sum(x, y),
+        false => x + y,
     }
 }
 

@@ -27,6 +27,7 @@
 //! ```
 
 mod attend;
+mod by_row;
 mod cache;
 mod config;
 mod decoder;
@@ -45,7 +46,6 @@ mod lora;
 mod matrix;
 pub mod memory;
 pub mod merge;
-mod one_query;
 mod packed;
 pub mod parity;
 mod pickle;
@@ -61,7 +61,7 @@ pub use config::{read_config, read_json, within};
 pub use decoder::{Decoder, Heard, Input};
 pub use error::{Error, Result};
 pub use generate::{Defaults, EarlyStop, Generator, GeneratorModel, Limits};
-pub use layers::{Activation, Embedding, Heads, LayerNorm, Mlp, Qkv, RmsNorm, softcap};
+pub use layers::{Activation, Embedding, Heads, LayerNorm, Mlp, Qkv, RmsNorm, residual, softcap};
 pub use linear::Linear;
 pub use lora::{Entered, Factors, LoraPlan, LoraSet, Loras};
 pub use matrix::Matrix;

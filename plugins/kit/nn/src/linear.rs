@@ -1,7 +1,7 @@
 //! Matrix products with weights: the one entry point, whatever the weights are stored as.
 
 use crate::lora::Site;
-use crate::{Matrix, Result, Weights};
+use crate::{Matrix, Result, Weights, by_row};
 use candle_core::Tensor;
 use std::sync::Arc;
 
@@ -48,6 +48,7 @@ impl Linear {
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let y = self.weight.product(x)?;
         let y = match &self.bias {
+            Some(bias) if by_row::suits(&[&y, bias]) => by_row::sum(&y, bias)?,
             Some(bias) => y.broadcast_add(bias)?,
             None => y,
         };

@@ -1,5 +1,6 @@
 //! Rotary position embedding, the variant that turns the first half of a head against the second.
 
+use crate::by_row;
 use crate::rope_config::RopeScaling;
 use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
@@ -84,6 +85,9 @@ impl Angles {
             let first = (halves[0].broadcast_mul(&cos)? - halves[1].broadcast_mul(&sin)?)?;
             let second = (halves[1].broadcast_mul(&cos)? + halves[0].broadcast_mul(&sin)?)?;
             return Tensor::cat(&[first, second], 2);
+        }
+        if by_row::suits(&[x, &self.cos, &self.sin]) {
+            return by_row::turn(x, &self.cos, &self.sin);
         }
         candle_nn::rotary_emb::rope_thd(&x.contiguous()?.unsqueeze(0)?, &self.cos, &self.sin)?.squeeze(0)
     }

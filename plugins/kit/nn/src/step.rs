@@ -1,7 +1,9 @@
 //! One pass through a model, over whatever tokens are at hand.
 
 use crate::attend::{Rule, attend};
+use crate::by_row;
 use crate::cache::KvCache;
+use crate::packed::attention::{self, Text};
 use crate::rope::{Angles, Rope};
 use candle_core::{DType, Device, Tensor};
 
@@ -146,37 +148,57 @@ impl<'a> Step<'a> {
             scale: attention.scale,
             window: attention.window,
             softcap: attention.softcap,
+            ahead: false,
         };
-        // Only what later segments look back on is kept: many options on a long context would fill the memory.
-        let mut seen: Vec<Option<(Tensor, Tensor)>> = vec![None; self.segments.len()];
-        let looked_at = |index| self.segments.iter().any(|segment| segment.past == Past::Segment(index));
+        if by_row::suits(&[q, k, v]) {
+            let texts = self.texts(k, v)?;
+            return attention::attend(q, &texts, rule);
+        }
         let mut outputs = Vec::with_capacity(self.segments.len());
         let mut start = 0;
-        for (index, segment) in self.segments.iter().enumerate() {
-            let q = q.narrow(0, start, segment.tokens)?;
-            let own = |x: &Tensor| x.narrow(0, start, segment.tokens)?.transpose(0, 1)?.contiguous();
-            let (k, v) = (own(k)?, own(v)?);
-            let (keys, values) = match segment.past {
-                Past::Nothing => (k, v),
-                Past::Row(row) => self.rows[row].append(self.layer, &k, &v)?,
-                Past::Segment(earlier) => {
-                    let Some((keys, values)) = &seen[earlier] else {
-                        candle_core::bail!("segment {index} looks back on one that was not kept")
-                    };
-                    (Tensor::cat(&[keys, &k], 1)?, Tensor::cat(&[values, &v], 1)?)
+        for text in self.texts(k, v)? {
+            // All that the text sees in one piece, (heads, tokens, size).
+            let joined = |of: fn(&(Tensor, Tensor)) -> &Tensor| {
+                let pieces: Vec<_> = text
+                    .seen
+                    .iter()
+                    .map(|piece| of(piece).transpose(0, 1))
+                    .collect::<candle_core::Result<_>>()?;
+                match &pieces[..] {
+                    [piece] => Ok(piece.clone()),
+                    _ => Tensor::cat(&pieces, 1),
                 }
             };
-            outputs.push(attend(&q, &keys, &values, rule)?);
-            if looked_at(index) {
-                seen[index] = Some((keys, values));
-            }
-            start += segment.tokens;
+            let (keys, values) = (joined(|piece| &piece.0)?, joined(|piece| &piece.1)?);
+            outputs.push(attend(&q.narrow(0, start, text.tokens)?, &keys, &values, rule)?);
+            start += text.tokens;
         }
         if outputs.len() == 1 {
             Ok(outputs.remove(0))
         } else {
             Tensor::cat(&outputs, 0)
         }
+    }
+
+    /// What each segment's tokens see, once those that a row keeps are in its cache.
+    fn texts(&mut self, k: &Tensor, v: &Tensor) -> candle_core::Result<Vec<Text>> {
+        let mut texts: Vec<Text> = Vec::with_capacity(self.segments.len());
+        let mut start = 0;
+        for segment in &self.segments {
+            let own = |x: &Tensor| x.narrow(0, start, segment.tokens);
+            let (k, v) = (own(k)?, own(v)?);
+            let seen = match segment.past {
+                Past::Nothing => vec![(k, v)],
+                Past::Row(row) => vec![self.rows[row].append(self.layer, &k, &v)?],
+                Past::Segment(earlier) => [&texts[earlier].seen[..], &[(k, v)]].concat(),
+            };
+            start += segment.tokens;
+            texts.push(Text {
+                tokens: segment.tokens,
+                seen,
+            });
+        }
+        Ok(texts)
     }
 
     /// The pass is complete: the rows have their new tokens.

@@ -2,7 +2,9 @@
 
 use crate::config::Config;
 use candle_core::{DType, Device, Tensor};
-use nn::{Activation, Attention, Embedding, Heads, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights, softcap};
+use nn::{
+    Activation, Attention, Embedding, Heads, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights, residual, softcap,
+};
 
 /// Where the text model stands: in text checkpoints, in multimodal ones as published, and as newer code saves those.
 const PREFIXES: [&str; 3] = ["model", "language_model.model", "model.language_model"];
@@ -151,8 +153,8 @@ impl Layer {
         let q = step.rope(&self.q_norm.forward(&q)?)?;
         let k = step.rope(&self.k_norm.forward(&k)?)?;
         let h = self.o_proj.forward(&step.attend(&q, &k, &v)?)?;
-        let x = (x + self.post_attention_norm.forward(&h)?)?;
+        let x = residual(x, &self.post_attention_norm.forward(&h)?)?;
         let h = self.mlp.forward(&self.pre_feedforward_norm.forward(&x)?)?;
-        x + self.post_feedforward_norm.forward(&h)?
+        residual(&x, &self.post_feedforward_norm.forward(&h)?)
     }
 }

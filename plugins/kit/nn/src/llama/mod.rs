@@ -6,7 +6,7 @@
 mod config;
 mod hearing;
 
-use crate::{Attention, Embedding, Heads, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights};
+use crate::{Attention, Embedding, Heads, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights, residual};
 use candle_core::{DType, Device, Tensor};
 pub use config::{Config, TextConfig};
 pub use hearing::{Ears, Hearing};
@@ -133,8 +133,8 @@ impl Layer {
             (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
         }
         let (q, k) = (step.rope(&q)?, step.rope(&k)?);
-        let x = (x + self.o_proj.forward(&step.attend(&q, &k, &v)?)?)?;
+        let x = residual(x, &self.o_proj.forward(&step.attend(&q, &k, &v)?)?)?;
         let h = self.post_attention_norm.forward(&x)?;
-        &x + self.mlp.forward(&h)?
+        residual(&x, &self.mlp.forward(&h)?)
     }
 }

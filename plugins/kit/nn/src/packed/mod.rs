@@ -8,6 +8,7 @@
 //! kernels differ by the order of a sum. Which kernel it is, the processor decides when the program runs.
 
 mod amx;
+pub(crate) mod attention;
 mod avx512;
 mod blocks;
 mod portable;
@@ -23,6 +24,7 @@ use rayon::prelude::*;
 use rows::{Rows, SomeRows};
 use std::sync::{Arc, OnceLock};
 use stripes::{Stripe, by_stripes};
+pub(crate) use stripes::{by_parts, by_rows};
 
 /// Outputs of a panel: two of the widest registers.
 const PANEL: usize = 32;

@@ -1,4 +1,4 @@
-//! Matrices that many threads write at once: each has rows or a stripe of columns to itself.
+//! Matrices that many threads write at once: each has rows, a stripe of columns or some rows of one to itself.
 //!
 //! Rows lie one behind the other, so a stripe is no slice, and the library's iterators cannot hand it out. Nor do they
 //! make a matrix whose memory is first touched by the threads that fill it: clearing a long prompt's matrices on one
@@ -52,11 +52,11 @@ fn cleared<T: Zero>(part: &mut [MaybeUninit<T>]) -> &mut [T] {
     }
 }
 
-/// Some columns of a matrix, which nobody else can reach while this is.
+/// Some columns of a matrix, or of some of its rows, which nobody else can reach while this is.
 pub struct Stripe<'a> {
     matrix: *mut f32,
-    rows: usize,
     all: usize,
+    rows: Range<usize>,
     columns: Range<usize>,
     borrowed: PhantomData<&'a mut [f32]>,
 }
@@ -72,29 +72,52 @@ unsafe impl Sync for Shared {}
 
 /// A matrix, by stripes of so many columns in parallel. `work` finds zeros in its stripe.
 pub fn by_stripes(rows: usize, columns: usize, width: usize, work: impl Fn(Stripe) + Sync) -> Vec<f32> {
+    by_fields(&[rows], columns, width, 1, |_, stripe| work(stripe))
+}
+
+/// The same, where stripes end after so many rows: `work` also gets the number of the entry of `parts`, which count the
+/// rows of each. `together` fields are the least that a task is made of.
+pub fn by_fields(
+    parts: &[usize],
+    columns: usize,
+    width: usize,
+    together: usize,
+    work: impl Fn(usize, Stripe) + Sync,
+) -> Vec<f32> {
+    let mut rows = 0;
+    let starts: Vec<usize> = parts
+        .iter()
+        .map(|part| {
+            rows += part;
+            rows - part
+        })
+        .collect();
     let mut values = Vec::with_capacity(rows * columns);
     let matrix = Shared(values.as_mut_ptr());
-    (0..columns.div_ceil(width)).into_par_iter().for_each(|number| {
+    let across = columns.div_ceil(width);
+    let fields = (0..parts.len() * across).into_par_iter().with_min_len(together.max(1));
+    fields.for_each(|field| {
         let shared = matrix;
+        let (part, number) = (field / across, field % across);
         let mut stripe = Stripe {
             matrix: { shared }.0,
-            rows,
             all: columns,
+            rows: starts[part]..starts[part] + parts[part],
             columns: number * width..columns.min((number + 1) * width),
             borrowed: PhantomData,
         };
         stripe.clear();
-        work(stripe);
+        work(part, stripe);
     });
-    // SAFETY: so many values have room, and each lies in one of the stripes, all of which were cleared.
+    // SAFETY: so many values have room, and each lies in one of the fields, all of which were cleared.
     unsafe { values.set_len(rows * columns) };
     values
 }
 
 impl Stripe<'_> {
     fn clear(&mut self) {
-        for row in 0..self.rows {
-            // SAFETY: row and columns are inside the matrix, and these columns are no other stripe's.
+        for row in self.rows.clone() {
+            // SAFETY: row and columns are inside the matrix, and no other stripe's.
             unsafe {
                 self.matrix
                     .add(row * self.all + self.columns.start)
@@ -107,16 +130,20 @@ impl Stripe<'_> {
         self.columns.clone()
     }
 
+    pub fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
     /// The values of a row from one of the stripe's columns on, as many as it has of those asked for.
     pub fn values(&mut self, row: usize, column: usize, most: usize) -> &mut [f32] {
         assert!(
-            row < self.rows && self.columns.contains(&column),
+            self.rows.contains(&row) && self.columns.contains(&column),
             "a value beyond its stripe"
         );
         let count = most.min(self.columns.end - column);
         // SAFETY: row and columns are inside the matrix, as just checked, and were cleared before anybody had the stripe;
-        // the matrix is there as long as `by_stripes` runs; these columns are no other stripe's, and `self` lends them
-        // once at a time.
+        // the matrix is there as long as `by_fields` runs; these values are no other stripe's, and `self` lends them once
+        // at a time.
         unsafe { std::slice::from_raw_parts_mut(self.matrix.add(row * self.all + column), count) }
     }
 }
@@ -133,7 +160,8 @@ pub struct Corner<'a> {
 impl<'a> Stripe<'a> {
     /// Some rows of some of the stripe's columns.
     pub fn corner(&mut self, row: usize, rows: usize, column: usize, columns: usize) -> Corner<'_> {
-        let fits = row + rows <= self.rows && column >= self.columns.start && column + columns <= self.columns.end;
+        let inside = row >= self.rows.start && row + rows <= self.rows.end;
+        let fits = inside && column >= self.columns.start && column + columns <= self.columns.end;
         assert!(rows > 0 && columns > 0 && fits, "a corner beyond its stripe");
         Corner {
             start: self.matrix.wrapping_add(row * self.all + column),
@@ -192,6 +220,18 @@ mod tests {
             }
         });
         assert_eq!(matrix, (0..30).map(|value| value as f32).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn fields_are_all_of_the_matrix_too() {
+        let matrix = by_fields(&[2, 0, 3], 7, 3, 2, |part, mut field| {
+            for row in field.rows() {
+                let first = field.columns().start;
+                field.values(row, first, 7).fill((10 * part + row) as f32);
+            }
+        });
+        let expected = [0, 1, 22, 23, 24].map(|value| [value as f32; 7]);
+        assert_eq!(matrix, expected.concat());
     }
 
     #[test]

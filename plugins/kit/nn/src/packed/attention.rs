@@ -1,0 +1,506 @@
+//! Attention on the CPU: all texts of a pass and all heads at once.
+//!
+//! Scores and weighted values are products of the same tiles as those with weights. A head's keys and values are laid
+//! out for them some hundred at a time, shared by all queries that look at them, and shares are put together as the
+//! blocks of keys come: so no matrix of scores is ever written, and what queries cannot see is not computed.
+//! A single new token looks at each key once: its are read where they lie.
+
+use super::stripes::{Stripe, by_fields};
+use super::{Kernel, Kind, LANES, Line, MOST_ROWS, PANEL};
+use crate::attend::Rule;
+use crate::by_row::Held;
+use crate::exponential::{exp, softmax};
+use crate::kernel::dot;
+use crate::packed::rows::{SomeRows, Words};
+use candle_core::{Result, Tensor};
+use pulp::{Arch, NullaryFnOnce};
+use std::ops::Range;
+
+/// Keys that are laid out at a time: with their values, what leaves room in the second cache. Blocks begin at multiples
+/// of it, so that what a token sees is added up in the same order however its text was cut.
+const KEYS: usize = 512;
+/// Words from one row of scores to the next: an odd number of cache lines.
+const STRIDE: usize = KEYS + LANES;
+/// Rows of queries for which it isn't worth laying out keys.
+const FEW: usize = 8;
+/// Products of two numbers that are worth a task.
+const TASK: usize = 1 << 18;
+
+/// The new tokens of one text, and all that its last one sees.
+pub(crate) struct Text {
+    pub tokens: usize,
+    /// Keys and values, each (tokens, key heads, size), in as many pieces as they lie in. The new tokens' own are the
+    /// last of them.
+    pub seen: Vec<(Tensor, Tensor)>,
+}
+
+/// Queries (tokens of all texts, heads, size) to (tokens, heads * size).
+pub(crate) fn attend(q: &Tensor, texts: &[Text], rule: Rule) -> Result<Tensor> {
+    let (tokens, heads, size) = q.dims3()?;
+    let held = Held::of(q);
+    let q = View::of(&held)?;
+    let guards: Vec<Vec<_>> = texts
+        .iter()
+        .map(|text| {
+            let pieces = text.seen.iter();
+            pieces
+                .map(|(keys, values)| (Held::of(keys), Held::of(values)))
+                .collect()
+        })
+        .collect();
+    let mut start = 0;
+    let mut key_heads = 1;
+    let mut jobs = Vec::with_capacity(texts.len());
+    for (text, guards) in texts.iter().zip(&guards) {
+        let mut pieces = Vec::with_capacity(guards.len());
+        let mut before = 0;
+        for (keys, values) in guards {
+            let (count, heads, _) = keys.layout.shape().dims3()?;
+            key_heads = heads;
+            let tokens = before..before + count;
+            before += count;
+            pieces.push(Piece {
+                tokens,
+                keys: View::of(keys)?,
+                values: View::of(values)?,
+            });
+        }
+        if before < text.tokens {
+            candle_core::bail!("{} tokens are to be among the {before} that they see", text.tokens)
+        }
+        jobs.push(Job {
+            start,
+            first: before - text.tokens,
+            tokens: text.tokens,
+            pieces,
+        });
+        start += text.tokens;
+    }
+    if start != tokens || !heads.is_multiple_of(key_heads) {
+        candle_core::bail!("{tokens} queries of {heads} heads, for {start} tokens of {key_heads} heads")
+    }
+    let shared = heads / key_heads;
+    let work: usize = jobs
+        .iter()
+        .map(|job| job.tokens * (job.first + job.tokens) * heads * size)
+        .sum();
+    // Long texts go to several cores even if they have few heads.
+    let enough = jobs.len() * key_heads >= 4 * rayon::current_num_threads();
+    let most = if enough { usize::MAX } else { KEYS / 4 };
+    let parts: Vec<Part> = jobs.iter().flat_map(|job| job.parts(most)).collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.tokens.len()).collect();
+    let fields = parts.len() * key_heads;
+    let together = (TASK * fields).div_ceil(work.max(1));
+    let layer = Layer { q, shared, size, rule };
+    let out = by_fields(&lengths, heads * size, shared * size, together, |part, stripe| {
+        let head = stripe.columns().start / (shared * size);
+        layer.fill(&parts[part], head, stripe);
+    });
+    Tensor::from_vec(out, (tokens, heads * size), &candle_core::Device::Cpu)
+}
+
+/// (tokens, heads, size), of which only the last lie together.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    values: &'a [f32],
+    token: usize,
+    head: usize,
+}
+
+impl<'a> View<'a> {
+    fn of(held: &'a Held) -> Result<View<'a>> {
+        let [token, head, 1] = *held.layout.stride() else {
+            candle_core::bail!("attention needs (tokens, heads, size), where heads have no gaps")
+        };
+        Ok(View {
+            values: held.rest()?,
+            token,
+            head,
+        })
+    }
+
+    fn row(&self, token: usize, head: usize, size: usize) -> &'a [f32] {
+        &self.values[token * self.token + head * self.head..][..size]
+    }
+}
+
+/// Consecutive tokens of a text.
+struct Piece<'a> {
+    tokens: Range<usize>,
+    keys: View<'a>,
+    values: View<'a>,
+}
+
+/// A text, whose queries begin at `start` among all and are those of its tokens from `first` on.
+struct Job<'a> {
+    start: usize,
+    first: usize,
+    tokens: usize,
+    pieces: Vec<Piece<'a>>,
+}
+
+/// Some of a text's new tokens.
+struct Part<'a> {
+    job: &'a Job<'a>,
+    tokens: Range<usize>,
+}
+
+impl Part<'_> {
+    /// The place in the text of one of the tokens.
+    fn token(&self, number: usize) -> usize {
+        self.job.first + self.tokens.start + number
+    }
+}
+
+impl Job<'_> {
+    fn parts(&self, most: usize) -> impl Iterator<Item = Part<'_>> {
+        let parts = (0..self.tokens).step_by(most.min(self.tokens.max(1)));
+        parts.map(move |start| Part {
+            job: self,
+            tokens: start..self.tokens.min(start.saturating_add(most)),
+        })
+    }
+
+    /// The tokens of a range, with the piece that each lies in and its place there.
+    fn each(&self, range: Range<usize>, mut take: impl FnMut(usize, &Piece, usize)) {
+        for piece in &self.pieces {
+            let (start, end) = (range.start.max(piece.tokens.start), range.end.min(piece.tokens.end));
+            for token in start..end {
+                take(token - range.start, piece, token - piece.tokens.start);
+            }
+        }
+    }
+}
+
+/// What is the same for all texts.
+struct Layer<'a> {
+    q: View<'a>,
+    /// Queries of a key's head.
+    shared: usize,
+    size: usize,
+    rule: Rule,
+}
+
+impl Layer<'_> {
+    /// What a token of the text sees.
+    fn sight(&self, job: &Job, token: usize) -> Range<usize> {
+        let first = self.rule.window.map_or(0, |window| (token + 1).saturating_sub(window));
+        let end = if self.rule.ahead {
+            job.first + job.tokens
+        } else {
+            token + 1
+        };
+        first..end
+    }
+
+    /// What some rows of queries see, from the first to the last.
+    fn seen(&self, part: &Part, rows: Range<usize>) -> Range<usize> {
+        let sight = |row| self.sight(part.job, part.token(row / self.shared));
+        sight(rows.start).start..sight(rows.end - 1).end
+    }
+
+    fn fill(&self, part: &Part, head: usize, stripe: Stripe) {
+        match part.tokens.len() * self.shared <= FEW {
+            true => self.few(part, head, stripe),
+            false => self.many(part, head, stripe),
+        }
+    }
+
+    /// Rows are the queries that share a key, token by token.
+    fn query(&self, part: &Part, head: usize, row: usize) -> &[f32] {
+        let token = part.job.start + part.tokens.start + row / self.shared;
+        self.q.row(token, head * self.shared + row % self.shared, self.size)
+    }
+
+    fn few(&self, part: &Part, head: usize, mut stripe: Stripe) {
+        let (job, size) = (part.job, self.size);
+        let arch = Arch::new();
+        let rows = part.tokens.len() * self.shared;
+        let all = self.seen(part, 0..rows);
+        let mut sums = vec![0f32; rows * size];
+        let queries: Vec<Query> = (0..rows)
+            .map(|row| Query {
+                q: self.query(part, head, row),
+                sight: self.sight(job, part.token(row / self.shared)),
+            })
+            .collect();
+        arch.dispatch(Few {
+            layer: self,
+            job,
+            head,
+            all,
+            queries: &queries,
+            sums: &mut sums,
+        });
+        let (first, column) = (stripe.rows().start, stripe.columns().start);
+        for (row, sums) in sums.chunks_exact(size).enumerate() {
+            let column = column + row % self.shared * size;
+            stripe
+                .values(first + row / self.shared, column, size)
+                .copy_from_slice(sums);
+        }
+    }
+
+    fn many(&self, part: &Part, head: usize, mut stripe: Stripe) {
+        let (job, size, shared) = (part.job, self.size, self.shared);
+        let (kernel, arch) = (Kernel::best(Kind::F32), Arch::new());
+        let (first_row, first_column) = (stripe.rows().start, stripe.columns().start);
+        let rows = part.tokens.len() * shared;
+        let seen = self.seen(part, 0..rows);
+        // Of each row, the largest score so far and the sum of all exponentials above it.
+        let mut states = vec![(f32::NEG_INFINITY, 0f32); rows];
+        let q_stride = (size.div_ceil(LANES) | 1) * LANES;
+        let mut q = vec![0f32; MOST_ROWS * q_stride];
+        let mut scores = vec![0f32; MOST_ROWS * STRIDE];
+        let blocks = seen.start / KEYS * KEYS..seen.end;
+        let mut laid_out = LaidOut::new(size, KEYS.min(blocks.len()));
+        for block in blocks.step_by(KEYS) {
+            let block = block..seen.end.min(block + KEYS);
+            laid_out.take(job, head, block.clone());
+            for row in (0..rows).step_by(kernel.rows()) {
+                let count = kernel.rows().min(rows - row);
+                let some = within(&self.seen(part, row..row + count), &block);
+                if some.is_empty() {
+                    continue;
+                }
+                for below in 0..count {
+                    let scaled = self.query(part, head, row + below).iter();
+                    let to = &mut q[below * q_stride..][..size];
+                    to.iter_mut()
+                        .zip(scaled)
+                        .for_each(|(to, q)| *to = q * self.rule.scale as f32);
+                }
+                let panels = some.start / PANEL..some.end.div_ceil(PANEL);
+                let x = SomeRows {
+                    words: Words::F32(&q),
+                    count,
+                    stride: q_stride,
+                };
+                for panel in panels.clone() {
+                    let mut tile = [[0f32; PANEL]; MOST_ROWS];
+                    kernel.tile(x, laid_out.keys(panel), &mut tile[..count]);
+                    for (below, tile) in tile[..count].iter().enumerate() {
+                        scores[below * STRIDE + panel * PANEL..][..PANEL].copy_from_slice(tile);
+                    }
+                }
+                let columns = panels.start * PANEL..some.end;
+                for below in 0..count {
+                    let seen = within(&self.sight(job, part.token((row + below) / shared)), &block);
+                    let scores = &mut scores[below * STRIDE..][..columns.end];
+                    let less = arch.dispatch(Shares {
+                        scores: &mut scores[columns.start..],
+                        seen: seen.start.saturating_sub(columns.start)..seen.end.saturating_sub(columns.start),
+                        softcap: self.rule.softcap.map(|cap| cap as f32),
+                        state: &mut states[row + below],
+                    });
+                    if less != 1.0 {
+                        let column = first_column + (row + below) % shared * size;
+                        let out = stripe.values(first_row + (row + below) / shared, column, size);
+                        out.iter_mut().for_each(|out| *out *= less);
+                    }
+                }
+                let x = SomeRows {
+                    words: Words::F32(&scores[columns.start..]),
+                    count,
+                    stride: STRIDE,
+                };
+                for panel in 0..size.div_ceil(PANEL) {
+                    let mut tile = [[0f32; PANEL]; MOST_ROWS];
+                    kernel.tile(x, laid_out.values(panel, columns.clone()), &mut tile[..count]);
+                    for (below, tile) in tile[..count].iter().enumerate() {
+                        let row = row + below;
+                        let column = first_column + row % shared * size + panel * PANEL;
+                        let width = PANEL.min(size - panel * PANEL);
+                        let out = stripe.values(first_row + row / shared, column, width);
+                        out.iter_mut().zip(tile).for_each(|(out, add)| *out += add);
+                    }
+                }
+            }
+        }
+        for (row, (_, sum)) in states.iter().enumerate() {
+            let out = stripe.values(first_row + row / shared, first_column + row % shared * size, size);
+            let share = 1.0 / sum;
+            out.iter_mut().for_each(|out| *out *= share);
+        }
+    }
+}
+
+/// What of a range lies in a block, counted from the block's start.
+fn within(range: &Range<usize>, block: &Range<usize>) -> Range<usize> {
+    let start = range.start.max(block.start) - block.start;
+    start..range.end.min(block.end).saturating_sub(block.start)
+}
+
+/// A head's keys and values of a block, as panels.
+struct LaidOut {
+    size: usize,
+    /// The most keys.
+    room: usize,
+    /// Of 32 keys, a group for each of their numbers.
+    keys: Vec<Line>,
+    /// Of 32 numbers, a group for each value.
+    values: Vec<Line>,
+}
+
+impl LaidOut {
+    fn new(size: usize, room: usize) -> LaidOut {
+        let lines = |count| vec![Line([0; LANES]); count];
+        LaidOut {
+            size,
+            room,
+            // What is beyond the last number of a value stays zero; beyond the last key, nobody looks.
+            keys: lines(room.div_ceil(PANEL) * size * 2),
+            values: lines(size.div_ceil(PANEL) * room * 2),
+        }
+    }
+
+    fn take(&mut self, job: &Job, head: usize, block: Range<usize>) {
+        let size = self.size;
+        let room = self.room;
+        job.each(block, |place, piece, token| {
+            let (panel, lane) = (place / PANEL, place % PANEL);
+            let groups = self.keys[panel * size * 2..(panel + 1) * size * 2].chunks_exact_mut(2);
+            for (group, key) in groups.zip(piece.keys.row(token, head, size)) {
+                group[lane / LANES].0[lane % LANES] = key.to_bits();
+            }
+            let numbers = piece.values.row(token, head, size).chunks(LANES).enumerate();
+            for (number, values) in numbers {
+                let line = &mut self.values[(number / 2 * room + place) * 2 + number % 2];
+                line.0
+                    .iter_mut()
+                    .zip(values)
+                    .for_each(|(word, value)| *word = value.to_bits());
+            }
+        });
+    }
+
+    fn keys(&self, panel: usize) -> &[Line] {
+        &self.keys[panel * self.size * 2..(panel + 1) * self.size * 2]
+    }
+
+    fn values(&self, panel: usize, keys: Range<usize>) -> &[Line] {
+        &self.values[(panel * self.room + keys.start) * 2..(panel * self.room + keys.end) * 2]
+    }
+}
+
+/// Turns a row's scores into exponentials below the largest so far. Gives what those before are to be multiplied by.
+struct Shares<'a> {
+    scores: &'a mut [f32],
+    /// The others become zero.
+    seen: Range<usize>,
+    softcap: Option<f32>,
+    state: &'a mut (f32, f32),
+}
+
+impl NullaryFnOnce for Shares<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn call(self) -> f32 {
+        let Shares {
+            scores,
+            seen,
+            softcap,
+            state,
+        } = self;
+        let start = seen.start.min(scores.len());
+        let end = seen.end.min(scores.len()).max(start);
+        scores[..start].fill(0.0);
+        scores[end..].fill(0.0);
+        let scores = &mut scores[start..end];
+        if scores.is_empty() {
+            return 1.0;
+        }
+        if let Some(cap) = softcap {
+            scores.iter_mut().for_each(|score| *score = (*score / cap).tanh() * cap);
+        }
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        let (lines, rest) = scores.as_chunks::<LANES>();
+        for line in lines {
+            for lane in 0..LANES {
+                largest[lane] = if line[lane] > largest[lane] {
+                    line[lane]
+                } else {
+                    largest[lane]
+                };
+            }
+        }
+        let largest = largest.iter().chain(rest).copied().fold(state.0, f32::max);
+        let mut sums = [0f32; LANES];
+        let (lines, rest) = scores.as_chunks_mut::<LANES>();
+        for line in lines {
+            for lane in 0..LANES {
+                line[lane] = exp(line[lane] - largest);
+                sums[lane] += line[lane];
+            }
+        }
+        let mut sum: f32 = sums.iter().sum();
+        for score in rest {
+            *score = exp(*score - largest);
+            sum += *score;
+        }
+        let less = if largest > state.0 { exp(state.0 - largest) } else { 1.0 };
+        *state = (largest, state.1 * less + sum);
+        less
+    }
+}
+
+/// A few queries, which look at each key where it lies.
+struct Few<'a> {
+    layer: &'a Layer<'a>,
+    job: &'a Job<'a>,
+    head: usize,
+    /// What the queries see, all together.
+    all: Range<usize>,
+    queries: &'a [Query<'a>],
+    sums: &'a mut [f32],
+}
+
+struct Query<'a> {
+    q: &'a [f32],
+    sight: Range<usize>,
+}
+
+impl NullaryFnOnce for Few<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Few {
+            job,
+            head,
+            all,
+            queries,
+            ..
+        } = self;
+        let (rule, size) = (self.layer.rule, self.layer.size);
+        let mut shares = vec![0f32; queries.len() * all.len()];
+        for piece in &job.pieces {
+            for token in all.start.max(piece.tokens.start)..all.end.min(piece.tokens.end) {
+                let key = piece.keys.row(token - piece.tokens.start, head, size);
+                let places = shares[token - all.start..].iter_mut().step_by(all.len());
+                for (place, query) in places.zip(queries).filter(|(_, query)| query.sight.contains(&token)) {
+                    let score = dot(key, query.q) * rule.scale as f32;
+                    *place = match rule.softcap {
+                        Some(cap) => (score / cap as f32).tanh() * cap as f32,
+                        None => score,
+                    };
+                }
+            }
+        }
+        for (shares, query) in shares.chunks_exact_mut(all.len()).zip(queries) {
+            softmax(&mut shares[query.sight.start - all.start..query.sight.end - all.start]);
+        }
+        for piece in &job.pieces {
+            for token in all.start.max(piece.tokens.start)..all.end.min(piece.tokens.end) {
+                let value = piece.values.row(token - piece.tokens.start, head, size);
+                let shares = shares[token - all.start..].iter().step_by(all.len());
+                for (sums, share) in self.sums.chunks_exact_mut(size).zip(shares) {
+                    for (sum, value) in sums.iter_mut().zip(value) {
+                        *sum += share * value;
+                    }
+                }
+            }
+        }
+    }
+}
