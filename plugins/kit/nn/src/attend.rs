@@ -4,6 +4,7 @@
 //! nothing is to be learnt, [`attention`] does all texts at once.
 
 use crate::by_row;
+use crate::device::own_kernels;
 use crate::layers::{softcap, softmax};
 use crate::packed::attention::{self, Text};
 use candle_core::{D, Device, Tensor};
@@ -177,6 +178,7 @@ impl Sight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::elsewhere;
     use candle_core::DType;
 
     /// Attention as it is defined, one number at a time.

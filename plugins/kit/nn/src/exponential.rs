@@ -118,7 +118,7 @@ impl NullaryFnOnce for Gate<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     #[test]
     fn it_is_the_exponential() {
