@@ -11,7 +11,7 @@ const LONGEST: u64 = 256 << 20;
 const MOST_NUMBERS: u64 = 1 << 24;
 const ALIGNMENT: u64 = 32;
 
-type Header = (BTreeMap<String, Value>, BTreeMap<String, Place>);
+pub(crate) type Header = (BTreeMap<String, Value>, BTreeMap<String, Place>);
 type Result<T> = std::result::Result<T, String>;
 
 pub(crate) fn read(file: impl Read, length: u64) -> Result<Header> {
@@ -181,6 +181,7 @@ impl<R: Read> Bytes<R> {
             shape,
             start,
             length,
+            part: 0,
         })
     }
 }

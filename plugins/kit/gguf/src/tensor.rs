@@ -34,4 +34,6 @@ pub struct Place {
     pub start: u64,
     /// 0 for a kind that is not known.
     pub length: u64,
+    /// Which of the files it is in, where a model is split.
+    pub(crate) part: usize,
 }

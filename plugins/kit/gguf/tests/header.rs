@@ -80,7 +80,52 @@ fn a_file_is_read() {
     assert_eq!(file.get("eps").and_then(Value::text), None);
     let tensor = file.tensor("t").unwrap();
     assert_eq!((tensor.kind, tensor.shape.as_slice()), (Kind(8), &[2, 32][..]));
-    assert_eq!(file.bytes(tensor).unwrap(), (0..68u8).collect::<Vec<_>>());
+    assert_eq!(
+        file.bytes(tensor, 0..tensor.length).unwrap(),
+        (0..68u8).collect::<Vec<_>>()
+    );
+}
+
+/// One part of a split model, which holds a tensor of this name.
+fn part(number: u32, parts: u32, tensor: &str) -> Bytes {
+    let words = Bytes::begin(1, 2)
+        .text("split.no")
+        .u32(4)
+        .u32(number)
+        .text("split.count")
+        .u32(4)
+        .u32(parts);
+    let mut all = words.text(tensor).u32(1).u64(2).u32(0).u64(0);
+    all.0.resize(all.0.len().next_multiple_of(32), 0);
+    all.u32(number).u32(7)
+}
+
+#[test]
+fn parts_of_a_model_are_read_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |number: u32| folder.path().join(format!("m-{number:05}-of-00002.gguf"));
+    let write = |number: u32, part: &Bytes| std::fs::write(path(number), &part.0).unwrap();
+    let refused = |number: u32| Gguf::open(&path(number)).unwrap_err().to_string();
+
+    write(1, &part(0, 2, "a"));
+    assert!(refused(1).contains("the first of 2 parts, and `m-00002-of-00002.gguf` is not beside it"));
+    write(2, &part(1, 2, "b"));
+    assert_eq!(find(folder.path()).unwrap(), Some(path(1)));
+    let file = Gguf::open(&path(1)).unwrap();
+    for (name, number) in [("a", 0u8), ("b", 1)] {
+        let bytes = file.bytes(file.tensor(name).unwrap(), 0..8).unwrap();
+        assert_eq!(bytes, [number, 0, 0, 0, 7, 0, 0, 0], "{name}");
+    }
+    assert!(refused(2).contains("it is part 2 of 2 of a model; give the first"));
+
+    write(2, &part(1, 2, "a"));
+    assert!(refused(1).contains("tensor `a` is in another part, too"));
+    write(2, &part(2, 3, "b"));
+    assert!(refused(1).contains("it is not part 2 of 2, as its name says"));
+    write(2, &Bytes(b"GGUF".to_vec()));
+    assert!(refused(1).contains("m-00002-of-00002.gguf` is malformed"));
+    write(1, &part(0, u32::MAX, "a"));
+    assert!(refused(1).contains("one of 4294967295 parts, expected at most 1000"));
 }
 
 #[test]

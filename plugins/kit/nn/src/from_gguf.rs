@@ -10,6 +10,7 @@ use gguf::{Gguf, Kind, Place, Value};
 use serde_json::{Map, Value as Json, json};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 
 /// The tensors of a file, by the names that the model's own checkpoint has for them.
@@ -158,7 +159,7 @@ fn scaling(file: &Gguf) -> std::result::Result<Option<Json>, String> {
 ///
 /// The lengths that it was made of are found by trying those in use, so that it is computed here as everywhere else.
 fn llama3(file: &Gguf, place: &Place) -> std::result::Result<Json, String> {
-    let bytes = file.bytes(place).map_err(|e| e.to_string())?;
+    let bytes = file.bytes(place, 0..place.length).map_err(|e| e.to_string())?;
     let (values, _) = bytes.as_chunks::<4>();
     let factors: Vec<f64> = values.iter().map(|four| f32::from_le_bytes(*four).into()).collect();
     let size = 2 * factors.len();
@@ -236,61 +237,80 @@ impl Tensors {
         (!known).then(|| format!("GGUF's type {}", kind.0))
     }
 
-    /// Blocks as they lie in the file, if the tensor is stored in such.
-    pub fn blocks(&self, name: &str, device: &Device) -> Result<Option<QTensor>> {
-        let Some((place, undo)) = self.places.get(name) else {
-            return Ok(None);
-        };
-        let Some(dtype) = block_type(place.kind).filter(|_| *undo != Undo::One) else {
-            return Ok(None);
-        };
-        let storage = QStorage::from_data(Cow::Owned(self.bytes(place, *undo)?), device, dtype)?;
-        Ok(Some(QTensor::new(storage, place.shape.as_slice())?))
-    }
-
     /// All values in main memory.
     pub fn values(&self, name: &str) -> Result<Option<Tensor>> {
         let Some((place, undo)) = self.places.get(name) else {
             return Ok(None);
         };
-        let plain = match place.kind.0 {
-            0 => Some(DType::F32),
-            1 => Some(DType::F16),
-            30 => Some(DType::BF16),
-            _ => None,
+        let rows = place.shape.first().copied().unwrap_or(1);
+        let bytes = match undo {
+            Undo::Halves(_) => self.rows(name, 0..rows)?,
+            _ => self.file.bytes(place, 0..place.length)?,
         };
-        let values = match (plain, block_type(place.kind)) {
-            (Some(dtype), _) => Tensor::from_raw_buffer(&self.bytes(place, *undo)?, dtype, &place.shape, &Device::Cpu)?,
-            (None, Some(dtype)) => {
-                let storage = QStorage::from_data(Cow::Owned(self.bytes(place, *undo)?), &Device::Cpu, dtype)?;
-                QTensor::new(storage, place.shape.as_slice())?.dequantize(&Device::Cpu)?
-            }
-            (None, None) => return Ok(None),
-        };
+        let values = decoded(place.kind, bytes, &place.shape)?;
         match undo {
             Undo::One => Ok(Some((values.to_dtype(DType::F32)? - 1.0)?)),
             _ => Ok(Some(values)),
         }
     }
 
-    fn bytes(&self, place: &Place, undo: Undo) -> Result<Vec<u8>> {
-        let bytes = self.file.bytes(place)?;
-        let rows = place.shape.first().copied().unwrap_or(0);
+    /// Some rows of a matrix as fp32.
+    pub fn row_values(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>> {
+        let (place, _) = self.place(name)?;
+        let inputs = place.shape.get(1).copied().unwrap_or(1);
+        let values = decoded(place.kind, self.rows(name, rows.clone())?, &[rows.len(), inputs])?;
+        Ok(values.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    }
+
+    /// The bytes of some rows as they lie in the file, but in their own order.
+    pub fn rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<u8>> {
+        let (place, undo) = self.place(name)?;
+        let all = place.shape.first().copied().unwrap_or(1).max(1);
+        let length = place.length as usize / all;
+        if length * all != place.length as usize {
+            let said = format!("rows of `{name}` are no whole number of bytes");
+            return Err(candle_core::Error::Msg(said).into());
+        }
+        let bytes = |start: usize, end: usize| {
+            let place_of = |row: usize| (row * length) as u64;
+            self.file.bytes(place, place_of(start)..place_of(end))
+        };
         match undo {
-            Undo::Halves(heads)
-                if heads > 0 && rows > 0 && rows.is_multiple_of(2 * heads) && bytes.len().is_multiple_of(rows) =>
-            {
-                let (half, length) = (rows / heads / 2, bytes.len() / rows);
-                let mut sorted = Vec::with_capacity(bytes.len());
-                for row in 0..rows {
+            Undo::Halves(heads) if *heads > 0 && all.is_multiple_of(2 * heads) => {
+                let half = all / heads / 2;
+                let mut sorted = Vec::with_capacity(rows.len() * length);
+                for row in rows {
                     let (head, within) = (row / (2 * half), row % (2 * half));
                     let from = head * 2 * half + (within % half) * 2 + within / half;
-                    sorted.extend_from_slice(&bytes[from * length..(from + 1) * length]);
+                    sorted.extend_from_slice(&bytes(from, from + 1)?);
                 }
                 Ok(sorted)
             }
-            _ => Ok(bytes),
+            _ => Ok(bytes(rows.start, rows.end)?),
         }
+    }
+
+    fn place(&self, name: &str) -> Result<&(Place, Undo)> {
+        let lost = || candle_core::Error::Msg(format!("the file has no `{name}`"));
+        Ok(self.places.get(name).ok_or_else(lost)?)
+    }
+}
+
+/// Values out of bytes of a kind that is known.
+fn decoded(kind: Kind, bytes: Vec<u8>, shape: &[usize]) -> Result<Tensor> {
+    let plain = match kind.0 {
+        0 => Some(DType::F32),
+        1 => Some(DType::F16),
+        30 => Some(DType::BF16),
+        _ => None,
+    };
+    match (plain, block_type(kind)) {
+        (Some(dtype), _) => Ok(Tensor::from_raw_buffer(&bytes, dtype, shape, &Device::Cpu)?),
+        (None, Some(dtype)) => {
+            let storage = QStorage::from_data(Cow::Owned(bytes), &Device::Cpu, dtype)?;
+            Ok(QTensor::new(storage, shape)?.dequantize(&Device::Cpu)?)
+        }
+        (None, None) => Err(candle_core::Error::Msg(format!("values of GGUF's type {} are not read", kind.0)).into()),
     }
 }
 

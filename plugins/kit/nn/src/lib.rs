@@ -43,6 +43,7 @@ mod layers;
 mod linear;
 pub mod llama;
 mod lora;
+mod mapped;
 mod matrix;
 pub mod memory;
 pub mod merge;

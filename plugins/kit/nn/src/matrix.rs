@@ -9,10 +9,14 @@ use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Values that one task quantises, about; a whole number of rows.
 const TASK: usize = 1 << 18;
+
+/// Gives some rows of a matrix, one behind the other.
+type RowsOf<'a, T> = dyn Fn(Range<usize>) -> crate::Result<Vec<T>> + Sync + 'a;
 
 /// Weights (out, in), as checkpoints have them. Copies share them.
 #[derive(Clone)]
@@ -46,44 +50,101 @@ impl Matrix {
         })
     }
 
-    /// Blocks as a file has them.
-    pub fn quantised(blocks: QTensor) -> Result<Matrix> {
-        blocks.shape().dims2()?;
-        // Files also say of plain types that they are quantised.
-        let form = match blocks.dtype() {
-            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => {
-                return Matrix::new(blocks.dequantize(&blocks.device())?);
+    /// Whether values of this type are packed, so that [`Matrix::of_rows`] makes something of them.
+    pub(crate) fn packs(dtype: DType, device: &Device) -> bool {
+        packed::suits_type(dtype, device)
+    }
+
+    /// Values that are asked for some rows at a time, packed as this type.
+    pub(crate) fn of_rows(dtype: DType, dims: (usize, usize), rows: &RowsOf<f32>) -> crate::Result<Matrix> {
+        let packed = Packed::from_rows(dtype, dims, rows)?;
+        Ok(Matrix {
+            form: Form::Packed(Arc::new(packed)),
+        })
+    }
+
+    /// Blocks as a file has them, asked for some rows at a time.
+    pub(crate) fn of_blocks(
+        dtype: GgmlDType,
+        dims: (usize, usize),
+        rows: &RowsOf<u8>,
+        device: &Device,
+    ) -> crate::Result<Matrix> {
+        let form = match packed::suits_blocks(dtype, device) {
+            true => Form::Packed(Arc::new(Blocks::new(dtype, dims, rows)?)),
+            false => {
+                let storage = QStorage::from_data(Cow::Owned(rows(0..dims.0)?), device, dtype)?;
+                Form::Quantised(Arc::new(QTensor::new(storage, dims)?))
             }
-            _ if packed::suits_blocks(&blocks) => Form::Packed(Arc::new(Blocks::new(&blocks)?)),
-            _ => Form::Quantised(Arc::new(blocks)),
         };
         Ok(Matrix { form })
     }
 
-    /// Values in main memory, quantised to blocks of this type on `device`.
+    /// Blocks at hand.
+    pub fn quantised(blocks: QTensor) -> crate::Result<Matrix> {
+        let dims = blocks.shape().dims2()?;
+        match blocks.dtype() {
+            // Plain types are also said to be quantised.
+            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => Ok(Matrix::new(blocks.dequantize(&blocks.device())?)?),
+            dtype if packed::suits_blocks(dtype, &blocks.device()) => {
+                let bytes = blocks.data()?;
+                let of_row = bytes.len() / dims.0.max(1);
+                let rows = |rows: Range<usize>| Ok(bytes[rows.start * of_row..rows.end * of_row].to_vec());
+                Matrix::of_blocks(dtype, dims, &rows, &Device::Cpu)
+            }
+            _ => Ok(Matrix {
+                form: Form::Quantised(Arc::new(blocks)),
+            }),
+        }
+    }
+
+    /// Values in main memory, quantised to blocks of this type on `device`; see [`Matrix::quantise_rows`].
+    pub fn quantise(weight: &Tensor, wanted: GgmlDType, otherwise: DType, device: &Device) -> crate::Result<Matrix> {
+        let rows = |rows: Range<usize>| {
+            let part = weight.narrow(0, rows.start, rows.len())?.to_dtype(DType::F32)?;
+            Ok(part.flatten_all()?.to_vec1::<f32>()?)
+        };
+        Matrix::quantise_rows(weight.dims2()?, &rows, wanted, otherwise, device)
+    }
+
+    /// Values that are asked for some rows at a time, quantised to blocks of this type on `device`. At no time are more
+    /// than a few rows wider than what comes of them.
     ///
     /// Rows whose length is no multiple of the type's block are stored as q8_0, whose blocks are the smallest, and as
     /// plain values of the type `otherwise` where even those don't fit.
-    pub fn quantise(weight: &Tensor, wanted: GgmlDType, otherwise: DType, device: &Device) -> Result<Matrix> {
-        let (outputs, inputs) = weight.dims2()?;
+    pub(crate) fn quantise_rows(
+        (outputs, inputs): (usize, usize),
+        rows: &RowsOf<f32>,
+        wanted: GgmlDType,
+        otherwise: DType,
+        device: &Device,
+    ) -> crate::Result<Matrix> {
         let fits = |dtype: &GgmlDType| inputs.is_multiple_of(dtype.block_size());
         let Some(dtype) = [wanted, GgmlDType::Q8_0].into_iter().find(fits) else {
-            return Matrix::new(weight.to_device(device)?.to_dtype(otherwise)?);
+            let values = Tensor::from_vec(rows(0..outputs)?, (outputs, inputs), &Device::Cpu)?;
+            return Ok(Matrix::new(values.to_device(device)?.to_dtype(otherwise)?)?);
         };
-        let rows = (TASK / inputs.max(1)).max(1);
-        let blocks: Vec<Vec<u8>> = (0..outputs)
-            .into_par_iter()
-            .step_by(rows)
-            .map(|start| {
-                let part = weight.narrow(0, start, rows.min(outputs - start))?;
-                // Values of its own: candle quantises all that a tensor's storage holds, whatever part of it the tensor is.
-                let part = part.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-                let part = Tensor::from_vec(part, (outputs.min(start + rows) - start, inputs), &Device::Cpu)?;
-                Ok(QTensor::quantize(&part, dtype)?.data()?.into_owned())
-            })
-            .collect::<Result<_>>()?;
-        let storage = QStorage::from_data(Cow::Owned(blocks.concat()), device, dtype)?;
-        Matrix::quantised(QTensor::new(storage, (outputs, inputs))?)
+        let blocks = |some: Range<usize>| {
+            let values = Tensor::from_vec(rows(some.clone())?, (some.len(), inputs), &Device::Cpu)?;
+            Ok(QTensor::quantize(&values, dtype)?.data()?.into_owned())
+        };
+        if packed::suits_blocks(dtype, device) {
+            return Matrix::of_blocks(dtype, (outputs, inputs), &blocks, device);
+        }
+        // All at once is what is wanted then: made on all cores, in place.
+        let of_row = inputs / dtype.block_size() * dtype.type_size();
+        let some = (TASK / inputs.max(1)).max(1);
+        let mut bytes = vec![0; outputs * of_row];
+        let parts = bytes.par_chunks_mut((some * of_row).max(1)).enumerate();
+        parts.try_for_each(|(number, bytes)| {
+            let first = number * some;
+            bytes.copy_from_slice(&blocks(first..outputs.min(first + some))?);
+            Ok::<_, crate::Error>(())
+        })?;
+        let storage = QStorage::from_data(Cow::Owned(bytes), device, dtype)?;
+        Ok(Matrix {
+            form: Form::Quantised(Arc::new(QTensor::new(storage, (outputs, inputs))?)),
+        })
     }
 
     /// Outputs and inputs.
@@ -251,9 +312,30 @@ mod tests {
         check(GgmlDType::Q6K, 512, "q6_k", 0.02, 0.03);
         check(GgmlDType::Q4K, 512, "q4_k", 0.09, 0.1);
         check(GgmlDType::Q5K, 256, "q5_k", 0.05, 0.06);
+        check(GgmlDType::Q5_1, 512, "q5_1", 0.05, 0.06);
+        check(GgmlDType::Q5_0, 512, "q5_0", 0.05, 0.06);
+        check(GgmlDType::Q4_1, 512, "q4_1", 0.1, 0.11);
+        check(GgmlDType::Q4_0, 512, "q4_0", 0.1, 0.11);
         // So many that several tasks quantise them.
         check(GgmlDType::Q8_0, 2560, "q8_0", 0.006, 0.01);
         check(GgmlDType::Q4K, 2560, "q4_k", 0.09, 0.1);
+    }
+
+    /// The same blocks by whatever is chosen here and by candle's product, which rounds what they are multiplied with in
+    /// its own way.
+    #[test]
+    fn packed_blocks_are_multiplied_as_candle_does() {
+        use GgmlDType::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+        for dtype in [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, Q6K] {
+            let blocks = QTensor::quantize(&random((70, 512)), dtype).unwrap();
+            let x = random((9, 512));
+            let theirs = x.apply_op1(Product(Arc::new(QTensor::quantize(&random((70, 512)), dtype).unwrap())));
+            let apart = off(
+                &Matrix::quantised(blocks).unwrap().product(&x).unwrap(),
+                &theirs.unwrap(),
+            );
+            assert!(apart < 0.011, "{dtype:?}: off by {apart}");
+        }
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! has the type that the base is published in, whatever the model computes in, and a large base needs no second copy.
 
 use crate::lora::Site;
+use crate::mapped::Mapped;
 use crate::{Decoder, Error, Factors, Generator, Result, parity, weights};
-use candle_core::safetensors::{Load, MmapedSafetensors};
+use candle_core::safetensors::Load;
 use candle_core::{DType, Device};
 use half::{bf16, f16};
 use plugin_api::{Call, Code, LoraUse, Message, Prompt};
@@ -72,7 +73,7 @@ fn probes() -> [Prompt; 4] {
     ]
 }
 
-type Files = Vec<(PathBuf, MmapedSafetensors)>;
+type Files = Vec<(PathBuf, Mapped)>;
 type Changes = HashMap<String, Vec<Factors>>;
 
 /// The changes by the tensors that they go into, all of which must be there.
@@ -85,7 +86,7 @@ fn by_tensor(changes: Vec<(Arc<Site>, Vec<Factors>)>, files: &Files, base: &Path
                 folder: base.to_owned(),
             });
         }
-        if !files.iter().any(|(_, file)| file.get(&tensor).is_ok()) {
+        if !files.iter().any(|(_, file)| file.has(&tensor)) {
             return Err(Error::MissingTensor {
                 folder: base.to_owned(),
                 tensor,
@@ -107,9 +108,7 @@ fn write_files(files: &Files, changes: &Changes, out: &Path, call: &Call) -> plu
     for (path, file) in files {
         let target = out.join(path.file_name().unwrap_or_default());
         let failed = |why: std::io::Error| unwritable(&target, &why);
-        let mut tensors = file.tensors();
-        // In the order in which they lie in the base's file.
-        tensors.sort_by_key(|(_, view)| view.data().as_ptr() as usize);
+        let tensors = file.tensors();
         let mut writer = BufWriter::new(fs::File::create(&target).map_err(failed)?);
         writer.write_all(&header(&tensors)?).map_err(failed)?;
         for (name, view) in &tensors {
@@ -121,6 +120,7 @@ fn write_files(files: &Files, changes: &Changes, out: &Path, call: &Call) -> plu
                     writer.write_all(&merged).map_err(failed)?;
                 }
             }
+            file.done_with(view.data());
             written += view.data().len();
             call.progress(written as f64 / total.max(1) as f64, name);
         }

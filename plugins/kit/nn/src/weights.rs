@@ -1,21 +1,24 @@
 //! Checkpoint folders: one file, or several with an index; safetensors, what PyTorch pickled, or GGUF.
 //!
 //! Files are memory-mapped (pickled ones are read tensor by tensor) and each tensor is converted once, when a layer
-//! asks for it, so loading needs little more memory than the weights themselves.
+//! asks for it; a matrix some rows at a time, and what was read is given back. So loading needs little more memory than
+//! what comes of the weights, whatever they are converted to.
 
 use crate::device::own_kernels;
 use crate::from_gguf;
 use crate::lora::Site;
+use crate::mapped::Mapped;
 use crate::pickle::{Pickle, Tensors};
 use crate::{Error, Loras, Matrix, Result, memory};
-use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::safetensors::{Load, MmapedSafetensors};
+use candle_core::quantized::GgmlDType;
+use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -204,26 +207,24 @@ impl Weights {
     }
 
     fn matrix_as(&self, name: &str, outputs: usize, inputs: usize, quant: Option<GgmlDType>) -> Result<Matrix> {
-        let shape = [outputs, inputs];
+        let dims = (outputs, inputs);
         let matrix = match quant {
-            None => match self.blocks(name, &shape)? {
-                Some(blocks) => Matrix::quantised(blocks)?,
+            None => match self.as_stored(name, dims)? {
+                Some(matrix) => matrix,
+                None if Matrix::packs(self.matrices, &self.device) => {
+                    self.with_rows(name, dims, |rows| Matrix::of_rows(self.matrices, dims, rows))?
+                }
                 None => {
                     let stored = Weights {
                         dtype: self.matrices,
                         ..self.clone()
                     };
-                    Matrix::new(stored.read(name, &shape)?)?
+                    Matrix::new(stored.read(name, &[outputs, inputs])?)?
                 }
             },
-            Some(quant) => {
-                let exact = Weights {
-                    dtype: DType::F32,
-                    device: Device::Cpu,
-                    ..self.clone()
-                };
-                Matrix::quantise(&exact.read(name, &shape)?, quant, self.matrices, &self.device)?
-            }
+            Some(quant) => self.with_rows(name, dims, |rows| {
+                Matrix::quantise_rows(dims, rows, quant, self.matrices, &self.device)
+            })?,
         };
         self.note(outputs * inputs, matrix.bytes());
         if let Ok(mut matrices) = self.store.matrices.lock() {
@@ -269,7 +270,10 @@ impl Weights {
 
     fn read(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         if self.store.random {
-            let values = random(&self.path(name), shape)?;
+            let values = match shape.len() {
+                0 | 1 => Tensor::ones(shape, DType::F32, &Device::Cpu)?,
+                _ => Tensor::from_vec(random(&self.path(name), 0..shape.iter().product()), shape, &Device::Cpu)?,
+            };
             return Ok(values.to_device(&self.device)?.to_dtype(self.dtype)?);
         }
         let (tensor, file, content) = self.find(name, shape)?;
@@ -279,10 +283,11 @@ impl Weights {
                 let values = values.ok_or_else(|| "it lost a tensor".to_owned());
                 values.map(|values| values.to_device(&self.device)?.to_dtype(self.dtype))
             }
-            Source::Mapped(file) => file
-                .get(&tensor)
-                .map(|view| self.convert(&view))
-                .map_err(|e| plain_reason(&e)),
+            Source::Mapped(file) => file.get(&tensor).map(|view| {
+                let converted = self.convert(&view);
+                file.done_with(view.data());
+                converted
+            }),
             Source::Pickled(tensors) => tensors.read(&tensor, |view| self.convert(view)),
         };
         let malformed = |reason| Error::Malformed {
@@ -292,14 +297,52 @@ impl Weights {
         Ok(read.map_err(malformed)??)
     }
 
-    /// A matrix's blocks as they lie in the file, if it is stored in such.
-    fn blocks(&self, name: &str, shape: &[usize]) -> Result<Option<QTensor>> {
+    /// A matrix of the blocks that lie in the file, if it is stored in such.
+    fn as_stored(&self, name: &str, dims: (usize, usize)) -> Result<Option<Matrix>> {
         if self.store.random {
             return Ok(None);
         }
-        match self.find(name, shape)? {
-            (tensor, _, Source::Gguf(tensors)) => tensors.blocks(&tensor, &self.device),
-            _ => Ok(None),
+        let (tensor, _, Source::Gguf(tensors)) = self.find(name, &[dims.0, dims.1])? else {
+            return Ok(None);
+        };
+        let Some(dtype) = tensors.block_type(&tensor) else {
+            return Ok(None);
+        };
+        Matrix::of_blocks(dtype, dims, &|rows| tensors.rows(&tensor, rows), &self.device).map(Some)
+    }
+
+    /// Gives what reads rows of a matrix as fp32, where they lie and only when they are asked for.
+    fn with_rows<T>(
+        &self,
+        name: &str,
+        (outputs, inputs): (usize, usize),
+        take: impl FnOnce(&(dyn Fn(Range<usize>) -> Result<Vec<f32>> + Sync)) -> Result<T>,
+    ) -> Result<T> {
+        if self.store.random {
+            let tensor = self.path(name);
+            return take(&|rows| Ok(random(&tensor, rows.start * inputs..rows.end * inputs)));
+        }
+        let (tensor, path, content) = self.find(name, &[outputs, inputs])?;
+        let malformed = |reason| Error::Malformed {
+            path: path.clone(),
+            reason,
+        };
+        match content {
+            Source::Gguf(tensors) => take(&|rows| tensors.row_values(&tensor, rows)),
+            Source::Mapped(file) => {
+                let view = file.get(&tensor).map_err(malformed)?;
+                take(&|rows| {
+                    let bytes = rows_of(&view, rows)?;
+                    let values = widened(view.dtype(), bytes)?;
+                    file.done_with(bytes);
+                    Ok(values)
+                })
+            }
+            Source::Pickled(tensors) => tensors
+                .read(&tensor, |view| {
+                    take(&|rows| widened(view.dtype(), rows_of(view, rows)?))
+                })
+                .map_err(malformed)?,
         }
     }
 
@@ -424,11 +467,33 @@ impl Weights {
     }
 }
 
-/// Ones for a vector, else numbers around 0 with a deviation of 0.02, which depend on the name and the shape alone.
-fn random(name: &str, shape: &[usize]) -> candle_core::Result<Tensor> {
-    if shape.len() < 2 {
-        return Tensor::ones(shape, DType::F32, &Device::Cpu);
-    }
+/// The bytes of some rows of a matrix.
+fn rows_of<'a>(view: &TensorView<'a>, rows: Range<usize>) -> Result<&'a [u8]> {
+    let all = view.shape().first().copied().unwrap_or(0).max(1);
+    let of_row = view.data().len() / all;
+    let bytes = view.data().get(rows.start * of_row..rows.end * of_row);
+    bytes.ok_or_else(|| candle_core::Error::Msg(format!("rows {rows:?} of {all}")).into())
+}
+
+fn widened(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
+    let (pairs, _) = bytes.as_chunks::<2>();
+    let (fours, _) = bytes.as_chunks::<4>();
+    Ok(match dtype {
+        Dtype::F32 => fours.iter().map(|four| f32::from_le_bytes(*four)).collect(),
+        Dtype::BF16 => pairs
+            .iter()
+            .map(|two| half::bf16::from_le_bytes(*two).to_f32())
+            .collect(),
+        Dtype::F16 => pairs
+            .iter()
+            .map(|two| half::f16::from_le_bytes(*two).to_f32())
+            .collect(),
+        other => return Err(candle_core::Error::Msg(format!("values of {other:?} are not read")).into()),
+    })
+}
+
+/// Some of the numbers of a tensor without end, around 0 with a deviation of 0.02, which depend on the name alone.
+fn random(name: &str, places: Range<usize>) -> Vec<f32> {
     let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     });
@@ -441,14 +506,12 @@ fn random(name: &str, shape: &[usize]) -> candle_core::Result<Tensor> {
         let unit = ((bits ^ (bits >> 31)) >> 40) as f32 / (1u32 << 24) as f32;
         (unit - 0.5) * 12f32.sqrt() * DEVIATION
     };
-    let count = shape.iter().product();
-    let values: Vec<f32> = (0..count).into_par_iter().with_min_len(1 << 16).map(value).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu)
+    places.into_par_iter().with_min_len(1 << 16).map(value).collect()
 }
 
 /// One file of weights.
 enum Source {
-    Mapped(MmapedSafetensors),
+    Mapped(Mapped),
     Pickled(Tensors),
     Gguf(from_gguf::Tensors),
 }
@@ -456,14 +519,14 @@ enum Source {
 impl Source {
     fn open(path: &Path) -> Result<Source> {
         match path.extension().is_some_and(|end| end == "safetensors") {
-            true => map(path).map(Source::Mapped),
+            true => Mapped::open(path).map(Source::Mapped),
             false => Ok(Source::Pickled(Pickle::open(path)?.tensors(None)?)),
         }
     }
 
     fn names(&self) -> Vec<String> {
         match self {
-            Source::Mapped(file) => file.tensors().into_iter().map(|(name, _)| name).collect(),
+            Source::Mapped(file) => file.names(),
             Source::Pickled(tensors) => tensors.names().cloned().collect(),
             Source::Gguf(tensors) => tensors.names().cloned().collect(),
         }
@@ -471,7 +534,7 @@ impl Source {
 
     fn has(&self, name: &str) -> bool {
         match self {
-            Source::Mapped(file) => file.get(name).is_ok(),
+            Source::Mapped(file) => file.has(name),
             Source::Pickled(tensors) => tensors.has(name),
             Source::Gguf(tensors) => tensors.shape(name).is_some(),
         }
@@ -480,7 +543,7 @@ impl Source {
     /// Gives a tensor as it is stored.
     fn view<T>(&self, name: &str, take: impl FnOnce(&TensorView) -> T) -> std::result::Result<T, String> {
         match self {
-            Source::Mapped(file) => file.get(name).map(|view| take(&view)).map_err(|e| plain_reason(&e)),
+            Source::Mapped(file) => file.get(name).map(|view| take(&view)),
             Source::Pickled(tensors) => tensors.read(name, take),
             Source::Gguf(_) => Err(format!("`{name}` is stored in blocks of its own kind")),
         }
@@ -490,7 +553,7 @@ impl Source {
     fn shape(&self, name: &str) -> std::result::Result<(Option<String>, Vec<usize>), String> {
         let (dtype, shape) = match self {
             Source::Mapped(file) => {
-                let view = file.get(name).map_err(|e| plain_reason(&e))?;
+                let view = file.get(name)?;
                 (view.dtype(), view.shape().to_vec())
             }
             Source::Pickled(tensors) => {
@@ -510,7 +573,7 @@ impl Source {
 type Files = (Vec<(PathBuf, Source)>, HashMap<String, usize>);
 
 /// The safetensors files of a checkpoint folder, for whoever needs their tensors as they are.
-pub(crate) fn mapped(folder: &Path) -> Result<Vec<(PathBuf, MmapedSafetensors)>> {
+pub(crate) fn mapped(folder: &Path) -> Result<Vec<(PathBuf, Mapped)>> {
     let (single, index) = (folder.join(SINGLE[0]), folder.join(INDEX[0]));
     let (files, _) = match (single.is_file(), index.is_file()) {
         (true, _) => open_single(single)?,
@@ -581,30 +644,4 @@ fn open_sharded(folder: &Path, index: &Path) -> Result<Files> {
         places.insert(tensor, number);
     }
     Ok((files, places))
-}
-
-/// Maps a file and checks its header, whose offsets must lie inside the file.
-#[allow(unsafe_code)] // the only way to map a file; see the comment below
-fn map(path: &Path) -> Result<MmapedSafetensors> {
-    std::fs::File::open(path).map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    // SAFETY: a mapped file must not be changed while it is mapped. Nothing here writes to checkpoints, and
-    // whoever overwrites one in place under a running program would spoil any reader of it.
-    let file = unsafe { MmapedSafetensors::new(path) };
-    file.map_err(|e| Error::Malformed {
-        path: path.to_owned(),
-        reason: plain_reason(&e),
-    })
-}
-
-/// candle puts the path in front and may add a backtrace; the reason is the safetensors error inside.
-fn plain_reason(error: &candle_core::Error) -> String {
-    match error {
-        candle_core::Error::WithPath { inner, .. } | candle_core::Error::WithBacktrace { inner, .. } => {
-            plain_reason(inner)
-        }
-        other => other.to_string(),
-    }
 }

@@ -1,50 +1,24 @@
-//! Quantised weights, packed for products of whole numbers: q8_0 and q4_k.
+//! Quantised weights, packed for products of whole numbers, whatever blocks a file has them in.
 //!
-//! Sixteen outputs lie together as a panel, and of them the four inputs that one instruction takes. Rows of x are
-//! rounded to eight bits by the thirty-two, each with a scale of its own, so nothing is ever widened but sums: exactly
-//! what the blocks say, multiplied in whole numbers and added up in fp32.
+//! [`layout`](super::layout) says how they lie. Rows of x are rounded to eight bits by the thirty-two, each with a scale of
+//! its own, so nothing is ever widened but sums: exactly what the blocks say, multiplied in whole numbers and added up in
+//! fp32.
 //!
 //! Only for processors that have the instruction; elsewhere candle multiplies the blocks as they are.
 
+use super::layout::{BLOCK, Kind, put, take};
 use super::stripes::{Stripe, by_stripes};
 use super::{Kernel, LANES, Line, Multiplies, vnni};
 use crate::device::own_kernels;
-use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{Device, Result, Tensor};
-use half::f16;
+use crate::Result;
+use candle_core::quantized::GgmlDType;
+use candle_core::{Device, Tensor};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Inputs that share a scale of x.
-pub(super) const BLOCK: usize = 32;
 /// Rows that a tile has at most.
 pub(super) const MOST_ROWS: usize = 8;
-
-/// What the weights are, and how a unit of them lies in lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// 64 inputs: a line of scales (fp16, 16 for each block), then eight lines a block, each value 128 above its own.
-    Q8_0,
-    /// 256 inputs: a line of scales and one of minima's scales (fp16, 16 each), four lines with the 6-bit scales and
-    /// minima (bytes, 16 each) of two blocks, then four lines a block, whose upper halves are four steps on.
-    Q4K,
-}
-
-impl Kind {
-    pub fn inputs(self) -> usize {
-        match self {
-            Kind::Q8_0 => 64,
-            Kind::Q4K => 256,
-        }
-    }
-
-    pub fn lines(self) -> usize {
-        match self {
-            Kind::Q8_0 => 17,
-            Kind::Q4K => 37,
-        }
-    }
-}
 
 pub(crate) struct Blocks {
     kind: Kind,
@@ -54,112 +28,45 @@ pub(crate) struct Blocks {
     lines: Vec<Line>,
 }
 
-/// Whether blocks of this type are multiplied here.
-pub(crate) fn suits(blocks: &QTensor) -> bool {
+/// Whether blocks of this type are multiplied here, on this device.
+pub(crate) fn suits(dtype: GgmlDType, device: &Device) -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
-    let known = matches!(blocks.dtype(), GgmlDType::Q8_0 | GgmlDType::Q4K);
-    known && own_kernels(&blocks.device()) && *HAS.get_or_init(|| Kernel::most() > Kernel::Portable && vnni::has())
-}
-
-impl Line {
-    fn set_byte(&mut self, place: usize, byte: u8) {
-        let shift = 8 * (place % 4);
-        self.0[place / 4] = self.0[place / 4] & !(0xff << shift) | u32::from(byte) << shift;
-    }
-
-    fn byte(&self, place: usize) -> u8 {
-        (self.0[place / 4] >> (8 * (place % 4))) as u8
-    }
-
-    fn set_half(&mut self, place: usize, bytes: [u8; 2]) {
-        self.set_byte(2 * place, bytes[0]);
-        self.set_byte(2 * place + 1, bytes[1]);
-    }
-
-    fn half(&self, place: usize) -> f32 {
-        f16::from_le_bytes([self.byte(2 * place), self.byte(2 * place + 1)]).to_f32()
-    }
-}
-
-/// The bytes of a unit of one output, put into its lines. `lane` is the output's place in the panel.
-fn put(kind: Kind, lines: &mut [Line], lane: usize, bytes: &[u8]) {
-    match kind {
-        Kind::Q8_0 => {
-            for (block, bytes) in bytes.chunks_exact(34).enumerate() {
-                lines[0].set_half(block * LANES + lane, [bytes[0], bytes[1]]);
-                for (input, byte) in bytes[2..].iter().enumerate() {
-                    lines[1 + 8 * block + input / 4].set_byte(4 * lane + input % 4, byte ^ 0x80);
-                }
-            }
-        }
-        Kind::Q4K => {
-            lines[0].set_half(lane, [bytes[0], bytes[1]]);
-            lines[0].set_half(LANES + lane, [bytes[2], bytes[3]]);
-            let packed = &bytes[4..16];
-            for block in 0..8 {
-                // Six bits each: of the last four blocks, the upper two lie above those of the first four.
-                let (scale, min) = match block {
-                    0..4 => (packed[block] & 63, packed[block + 4] & 63),
-                    _ => (
-                        packed[block + 4] & 15 | packed[block - 4] >> 6 << 4,
-                        packed[block + 4] >> 4 | packed[block] >> 6 << 4,
-                    ),
-                };
-                let line = &mut lines[1 + block / 2];
-                line.set_byte(32 * (block % 2) + lane, scale);
-                line.set_byte(32 * (block % 2) + LANES + lane, min);
-                let nibble = |input: usize| bytes[16 + block / 2 * 32 + input] >> (4 * (block % 2)) & 15;
-                for input in 0..BLOCK / 2 {
-                    let both = nibble(input) | nibble(input + BLOCK / 2) << 4;
-                    lines[5 + 4 * block + input / 4].set_byte(4 * lane + input % 4, both);
-                }
-            }
-        }
-    }
-}
-
-/// The values of a unit of one output.
-fn take(kind: Kind, lines: &[Line], lane: usize, values: &mut [f32]) {
-    for (input, value) in values.iter_mut().enumerate() {
-        let (block, input) = (input / BLOCK, input % BLOCK);
-        *value = match kind {
-            Kind::Q8_0 => {
-                let byte = lines[1 + 8 * block + input / 4].byte(4 * lane + input % 4);
-                lines[0].half(block * LANES + lane) * (f32::from(byte) - 128.0)
-            }
-            Kind::Q4K => {
-                let half = BLOCK / 2;
-                let both = lines[5 + 4 * block + input % half / 4].byte(4 * lane + input % 4);
-                let nibble = if input < half { both & 15 } else { both >> 4 };
-                let line = &lines[1 + block / 2];
-                let part = |place| f32::from(line.byte(32 * (block % 2) + place + lane));
-                lines[0].half(lane) * part(0) * f32::from(nibble) - lines[0].half(LANES + lane) * part(LANES)
-            }
-        };
-    }
+    let has = || *HAS.get_or_init(|| Kernel::most() > Kernel::Portable && vnni::has());
+    own_kernels(device) && Kind::of(dtype).is_some() && has()
 }
 
 impl Blocks {
-    pub fn new(blocks: &QTensor) -> Result<Blocks> {
-        let (outputs, inputs) = blocks.shape().dims2()?;
-        let (kind, size) = match blocks.dtype() {
-            GgmlDType::Q8_0 => (Kind::Q8_0, 34 * 2),
-            GgmlDType::Q4K => (Kind::Q4K, 144),
-            other => candle_core::bail!("blocks of {other:?} are not packed"),
+    /// Of rows of blocks as files have them, asked for some at a time: so nothing needs to hold all of them.
+    pub fn new<B: AsRef<[u8]>>(
+        dtype: GgmlDType,
+        (outputs, inputs): (usize, usize),
+        rows: impl Fn(Range<usize>) -> Result<B> + Sync,
+    ) -> Result<Blocks> {
+        let Some(kind) = Kind::of(dtype).filter(|_| inputs.is_multiple_of(dtype.block_size())) else {
+            return Err(
+                candle_core::Error::Msg(format!("rows of {inputs} in blocks of {dtype:?} are not packed")).into(),
+            );
         };
-        let units = inputs.div_ceil(kind.inputs());
-        let bytes = blocks.data()?;
-        let of_row = bytes.len() / outputs.max(1);
-        let mut lines = vec![Line([0; LANES]); outputs.div_ceil(LANES) * units * kind.lines()];
-        let panels = lines.par_chunks_mut((units * kind.lines()).max(1)).enumerate();
-        panels.for_each(|(panel, lines)| {
-            for output in panel * LANES..outputs.min((panel + 1) * LANES) {
-                let row = &bytes[output * of_row..(output + 1) * of_row];
-                for (lines, bytes) in lines.chunks_exact_mut(kind.lines()).zip(row.chunks(size)) {
-                    put(kind, lines, output % LANES, bytes);
+        let (size, of_unit) = (kind.form().lines(), kind.form().bytes());
+        let units = inputs.div_ceil(kind.form().inputs());
+        let of_row = inputs / dtype.block_size() * dtype.type_size();
+        let mut lines = vec![Line([0; LANES]); outputs.div_ceil(LANES) * units * size];
+        let panels = lines.par_chunks_mut((units * size).max(1)).enumerate();
+        panels.try_for_each(|(panel, lines)| {
+            let outputs = panel * LANES..outputs.min((panel + 1) * LANES);
+            let bytes = rows(outputs.clone())?;
+            let bytes = bytes.as_ref();
+            if bytes.len() != outputs.len() * of_row {
+                let said = format!("{} bytes of blocks for {} rows of {inputs}", bytes.len(), outputs.len());
+                return Err(candle_core::Error::Msg(said).into());
+            }
+            for (lane, row) in bytes.chunks_exact(of_row.max(1)).enumerate() {
+                for (lines, bytes) in lines.chunks_exact_mut(size).zip(row.chunks(of_unit)) {
+                    put(kind, lines, lane, bytes);
                 }
             }
-        });
+            Ok::<_, crate::Error>(())
+        })?;
         Ok(Blocks {
             kind,
             outputs,
@@ -170,7 +77,7 @@ impl Blocks {
     }
 
     fn of_panel(&self, panel: usize) -> &[Line] {
-        let size = self.units * self.kind.lines();
+        let size = self.units * self.kind.form().lines();
         &self.lines[panel * size..(panel + 1) * size]
     }
 
@@ -200,25 +107,24 @@ impl Multiplies for Blocks {
     }
 
     fn stored_as(&self) -> &'static str {
-        match self.kind {
-            Kind::Q8_0 => "q8_0",
-            Kind::Q4K => "q4_k",
-        }
+        crate::precision::block_name(self.kind.dtype())
     }
 
     fn bytes(&self) -> usize {
         std::mem::size_of_val(self.lines.as_slice())
     }
 
-    fn rows(&self, outputs: &[u32]) -> Result<Tensor> {
+    fn rows(&self, outputs: &[u32]) -> candle_core::Result<Tensor> {
         if let Some(beyond) = outputs.iter().find(|&&output| output as usize >= self.outputs) {
             candle_core::bail!("row {beyond} of a table of {}", self.outputs)
         }
         let mut values = vec![0f32; outputs.len() * self.inputs];
         let rows = values.par_chunks_mut(self.inputs.max(1)).zip(outputs);
         rows.for_each(|(values, &output)| {
-            let lines = self.of_panel(output as usize / LANES).chunks_exact(self.kind.lines());
-            for (values, lines) in values.chunks_mut(self.kind.inputs()).zip(lines) {
+            let lines = self
+                .of_panel(output as usize / LANES)
+                .chunks_exact(self.kind.form().lines());
+            for (values, lines) in values.chunks_mut(self.kind.form().inputs()).zip(lines) {
                 take(self.kind, lines, output as usize % LANES, values);
             }
         });
@@ -226,7 +132,7 @@ impl Multiplies for Blocks {
     }
 
     fn product(&self, x: &[f32]) -> Vec<f32> {
-        let x = Rounded::new(x, self.inputs, self.units * self.kind.inputs() / BLOCK);
+        let x = Rounded::new(x, self.inputs, self.units * self.kind.form().blocks);
         let panels = self.outputs.div_ceil(LANES);
         let together = (panels / (4 * rayon::current_num_threads())).clamp(1, 8);
         by_stripes(x.rows, self.outputs, together * LANES, |stripe| self.fill(stripe, &x))
@@ -234,13 +140,15 @@ impl Multiplies for Blocks {
 }
 
 /// Rows of x in eight bits. They lie in blocks of rows that a tile takes, and there, of each block of inputs, the words
-/// of four numbers row by row; beside them a scale for each block and row, and the sum of its numbers.
+/// of four numbers row by row; beside them a scale for each block and row, the sum of its numbers, and that of their first
+/// half.
 struct Rounded {
     rows: usize,
     blocks: usize,
     words: Vec<u32>,
     scales: Vec<f32>,
     sums: Vec<i32>,
+    firsts: Vec<i32>,
 }
 
 /// What a tile reads of x.
@@ -248,6 +156,7 @@ pub(super) struct Some8<'a> {
     pub words: &'a [u32],
     pub scales: &'a [f32],
     pub sums: &'a [i32],
+    pub firsts: &'a [i32],
 }
 
 impl Rounded {
@@ -260,14 +169,16 @@ impl Rounded {
             words: vec![0; rows * words_of_row],
             scales: vec![0.0; rows * blocks],
             sums: vec![0; rows * blocks],
+            firsts: vec![0; rows * blocks],
         };
         let parts = rounded
             .words
             .par_chunks_mut((MOST_ROWS * words_of_row).max(1))
             .zip(rounded.scales.par_chunks_mut((MOST_ROWS * blocks).max(1)))
             .zip(rounded.sums.par_chunks_mut((MOST_ROWS * blocks).max(1)))
+            .zip(rounded.firsts.par_chunks_mut((MOST_ROWS * blocks).max(1)))
             .zip(x.par_chunks((MOST_ROWS * inputs).max(1)));
-        parts.for_each(|(((words, scales), sums), x)| {
+        parts.for_each(|((((words, scales), sums), firsts), x)| {
             let rows = x.len() / inputs;
             for (row, x) in x.chunks_exact(inputs).enumerate() {
                 for (block, x) in x.chunks(BLOCK).enumerate() {
@@ -288,7 +199,9 @@ impl Rounded {
                         words[(block * BLOCK / 4 + four) * rows + row] = u32::from_le_bytes(numbers.map(|n| n as u8));
                     }
                     scales[block * rows + row] = if broken { f32::NAN } else { scale };
-                    sums[block * rows + row] = numbers.iter().map(|&number| i32::from(number)).sum();
+                    let sum = |numbers: &[i8]| numbers.iter().map(|&number| i32::from(number)).sum();
+                    sums[block * rows + row] = sum(&numbers);
+                    firsts[block * rows + row] = sum(&numbers[..BLOCK / 2]);
                 }
             }
         });
@@ -301,6 +214,7 @@ impl Rounded {
             words: &self.words[first * words..(first + rows) * words],
             scales: &self.scales[first * blocks..(first + rows) * blocks],
             sums: &self.sums[first * blocks..(first + rows) * blocks],
+            firsts: &self.firsts[first * blocks..(first + rows) * blocks],
         }
     }
 }
@@ -308,6 +222,8 @@ impl Rounded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::DType;
+    use candle_core::quantized::{QStorage, QTensor};
 
     fn random(shape: (usize, usize)) -> Tensor {
         Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()
@@ -326,18 +242,24 @@ mod tests {
             .collect()
     }
 
+    /// What `Matrix` makes of blocks at hand, if they are packed on this machine; else candle's product is used.
+    fn packed(blocks: &QTensor) -> Option<Blocks> {
+        let dims = blocks.shape().dims2().unwrap();
+        let bytes = blocks.data().unwrap();
+        let of_row = bytes.len() / dims.0;
+        let rows = |rows: Range<usize>| Ok(&bytes[rows.start * of_row..rows.end * of_row]);
+        suits(blocks.dtype(), &Device::Cpu).then(|| Blocks::new(blocks.dtype(), dims, rows).unwrap())
+    }
+
     /// The values are the blocks' own, and products those of them with what x is rounded to.
     #[track_caller]
     fn check(dtype: GgmlDType, rows: usize, inputs: usize, outputs: usize) {
         let blocks = QTensor::quantize(&random((outputs, inputs)), dtype).unwrap();
-        if !suits(&blocks) {
-            return; // candle's own product is used, and tested by `Matrix`
-        }
-        let packed = Blocks::new(&blocks).unwrap();
+        let Some(packed) = packed(&blocks) else { return };
         let weight = blocks.dequantize(&Device::Cpu).unwrap();
         let all: Vec<u32> = (0..outputs as u32).collect();
         let apart = (packed.rows(&all).unwrap() - &weight).unwrap().abs().unwrap();
-        assert!(apart.max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-6);
+        assert!(apart.max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-6, "{dtype:?}");
 
         let x = random((rows, inputs)).flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let got = packed.product(&x);
@@ -354,25 +276,90 @@ mod tests {
         }
     }
 
+    const SMALL: [GgmlDType; 5] = [
+        GgmlDType::Q4_0,
+        GgmlDType::Q4_1,
+        GgmlDType::Q5_0,
+        GgmlDType::Q5_1,
+        GgmlDType::Q8_0,
+    ];
+    const LARGE: [GgmlDType; 3] = [GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K];
+
     #[test]
     fn the_product_is_what_the_blocks_say() {
         for rows in [1, 2, 3, 4, 5, 6, 7, 8, 9, 21] {
-            check(GgmlDType::Q8_0, rows, 128, 40);
-            check(GgmlDType::Q4K, rows, 256, 40);
+            SMALL.into_iter().for_each(|dtype| check(dtype, rows, 128, 40));
+            LARGE.into_iter().for_each(|dtype| check(dtype, rows, 256, 40));
         }
-        check(GgmlDType::Q8_0, 2, 32, 1);
-        check(GgmlDType::Q8_0, 3, 96, 16);
-        check(GgmlDType::Q4K, 3, 1024, 33);
+        for dtype in SMALL {
+            check(dtype, 2, 32, 1);
+            check(dtype, 3, 96, 16);
+        }
+        LARGE.into_iter().for_each(|dtype| check(dtype, 3, 1024, 33));
+    }
+
+    /// The largest codes and scales that there are: nothing overflows on the way.
+    #[test]
+    fn bytes_of_any_kind_are_what_candle_says_of_them() {
+        let mut state = 1u32;
+        let mut byte = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        for dtype in SMALL.into_iter().chain(LARGE) {
+            let blocks = 20 * 512 / dtype.block_size();
+            let mut bytes: Vec<u8> = (0..blocks * dtype.type_size()).map(|_| byte()).collect();
+            // Whatever of a block are fp16 are small numbers; all else may be anything.
+            for block in bytes.chunks_exact_mut(dtype.type_size()) {
+                let halves: &[usize] = match dtype {
+                    GgmlDType::Q6K => &[208],
+                    GgmlDType::Q4_0 | GgmlDType::Q5_0 | GgmlDType::Q8_0 => &[0],
+                    _ => &[0, 2],
+                };
+                halves
+                    .iter()
+                    .for_each(|&at| block[at + 1] = block[at + 1] & 0x83 | 0x10);
+            }
+            let storage = QStorage::from_data(bytes.into(), &Device::Cpu, dtype).unwrap();
+            let blocks = QTensor::new(storage, (20, 512)).unwrap();
+            let Some(packed) = packed(&blocks) else { continue };
+            let weight = blocks.dequantize(&Device::Cpu).unwrap();
+            assert_eq!(
+                packed.values().unwrap().to_vec2::<f32>().unwrap(),
+                weight.to_vec2::<f32>().unwrap(),
+                "{dtype:?}"
+            );
+            let x: Vec<f32> = (0..3 * 512).map(|at| if at % 3 == 0 { -1.0 } else { 1.0 }).collect();
+            let exact = Tensor::from_vec(rounded(&x, 512), (3, 512), &Device::Cpu).unwrap();
+            let expected = exact
+                .matmul(&weight.to_dtype(DType::F64).unwrap().t().unwrap())
+                .unwrap();
+            let got = Tensor::from_vec(packed.product(&x), (3, 20), &Device::Cpu).unwrap();
+            let apart = (got.to_dtype(DType::F64).unwrap() - &expected).unwrap().abs().unwrap();
+            let most = |t: &Tensor| t.abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+            assert!(
+                most(&apart) <= 1e-5 * most(&expected),
+                "{dtype:?}: off by {}",
+                most(&apart)
+            );
+        }
     }
 
     #[test]
     fn rows_of_zeros_and_of_no_numbers_are_told_apart() {
         let blocks = QTensor::quantize(&random((20, 64)), GgmlDType::Q8_0).unwrap();
-        if suits(&blocks) {
+        if let Some(packed) = packed(&blocks) {
             let mut x = vec![0f32; 128];
             x[64] = f32::NAN;
-            let y = Blocks::new(&blocks).unwrap().product(&x);
+            let y = packed.product(&x);
             assert!(y[..20].iter().all(|y| *y == 0.0) && y[20..].iter().all(|y| y.is_nan()));
         }
+    }
+
+    #[test]
+    fn rows_that_cannot_be_read_are_an_error() {
+        let broken = |_| Err::<Vec<u8>, _>(candle_core::Error::Msg("cut".to_owned()).into());
+        assert!(Blocks::new(GgmlDType::Q8_0, (40, 64), broken).is_err());
+        assert!(Blocks::new(GgmlDType::Q4K, (40, 64), |_| Ok(Vec::new())).is_err());
     }
 }

@@ -11,6 +11,7 @@ mod amx;
 pub(crate) mod attention;
 mod avx512;
 mod blocks;
+mod layout;
 mod portable;
 mod rows;
 mod stripes;
@@ -20,8 +21,10 @@ pub(crate) use blocks::{Blocks, suits as suits_blocks};
 
 use crate::device::own_kernels;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
+use half::bf16;
 use rayon::prelude::*;
 use rows::{Rows, SomeRows};
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use stripes::{Stripe, by_stripes};
 pub(crate) use stripes::{by_parts, by_rows};
@@ -153,12 +156,18 @@ pub(crate) struct Packed {
 
 /// Whether packed weights are faster than candle's product of these.
 pub(crate) fn suits(weight: &Tensor) -> bool {
-    let kind = match weight.dtype() {
-        DType::BF16 => return own_kernels(weight.device()),
-        DType::F32 => Kind::F32,
-        _ => return false,
+    let fixed = weight.dtype() == DType::BF16 || !weight.track_op();
+    suits_type(weight.dtype(), weight.device()) && fixed
+}
+
+/// The same of weights of this type which are not to be learnt.
+pub(crate) fn suits_type(dtype: DType, device: &Device) -> bool {
+    let known = match dtype {
+        DType::BF16 => true,
+        DType::F32 => Kernel::best(Kind::F32) != Kernel::Portable,
+        _ => false,
     };
-    own_kernels(weight.device()) && Kernel::best(kind) != Kernel::Portable && !weight.track_op()
+    known && own_kernels(device)
 }
 
 impl Packed {
@@ -186,29 +195,53 @@ impl Packed {
         }
     }
 
+    /// From fp32 values that are asked for some rows at a time, so that nothing needs to hold all of them; packed as fp32
+    /// or bf16.
+    pub fn from_rows(
+        dtype: DType,
+        (outputs, inputs): (usize, usize),
+        rows: &(dyn Fn(Range<usize>) -> crate::Result<Vec<f32>> + Sync),
+    ) -> crate::Result<Packed> {
+        let kind = if dtype == DType::BF16 { Kind::Bf16 } else { Kind::F32 };
+        Packed::by_panel(kind, outputs, inputs, |some, lines| {
+            put(lines, kind, inputs, &rows(some)?);
+            Ok(())
+        })
+    }
+
     fn pack(kind: Kind, outputs: usize, inputs: usize, bits: impl Fn(usize) -> u32 + Sync) -> Packed {
+        let value = |at| match kind {
+            Kind::F32 => f32::from_bits(bits(at)),
+            Kind::Bf16 => f32::from_bits(bits(at) << 16),
+        };
+        let packed = Packed::by_panel(kind, outputs, inputs, |some, lines| {
+            let values: Vec<f32> = (some.start * inputs..some.end * inputs).map(value).collect();
+            put(lines, kind, inputs, &values);
+            Ok::<_, std::convert::Infallible>(())
+        });
+        match packed {
+            Ok(packed) => packed,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Asks for each panel by the outputs that it holds.
+    fn by_panel<E: Send>(
+        kind: Kind,
+        outputs: usize,
+        inputs: usize,
+        panel: impl Fn(Range<usize>, &mut [Line]) -> std::result::Result<(), E> + Sync,
+    ) -> std::result::Result<Packed, E> {
         let groups = inputs.div_ceil(kind.inputs());
         let mut lines = vec![Line([0; LANES]); outputs.div_ceil(PANEL) * groups * 2];
-        lines
-            .par_chunks_mut((groups * 2).max(1))
-            .enumerate()
-            .for_each(|(panel, lines)| {
-                for (row, output) in (panel * PANEL..outputs.min((panel + 1) * PANEL)).enumerate() {
-                    for group in 0..groups {
-                        let word = &mut lines[2 * group + row / LANES].0[row % LANES];
-                        let first = group * kind.inputs();
-                        for (place, input) in (first..inputs.min(first + kind.inputs())).enumerate() {
-                            *word |= bits(output * inputs + input) << (16 * place);
-                        }
-                    }
-                }
-            });
-        Packed {
+        let panels = lines.par_chunks_mut((groups * 2).max(1)).enumerate();
+        panels.try_for_each(|(number, lines)| panel(number * PANEL..outputs.min((number + 1) * PANEL), lines))?;
+        Ok(Packed {
             kind,
             outputs,
             inputs,
             lines,
-        }
+        })
     }
 
     fn groups(&self) -> usize {
@@ -253,6 +286,23 @@ impl Packed {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Rows of a panel, put into its lines.
+fn put(lines: &mut [Line], kind: Kind, inputs: usize, values: &[f32]) {
+    for (row, values) in values.chunks_exact(inputs.max(1)).enumerate() {
+        let words = lines[row / LANES..]
+            .iter_mut()
+            .step_by(2)
+            .map(|line| &mut line.0[row % LANES]);
+        match kind {
+            Kind::F32 => words.zip(values).for_each(|(word, value)| *word = value.to_bits()),
+            Kind::Bf16 => words.zip(values.chunks(2)).for_each(|(word, pair)| {
+                let bits = |value: Option<&f32>| value.map_or(0, |&value| u32::from(bf16::from_f32(value).to_bits()));
+                *word = bits(pair.first()) | bits(pair.get(1)) << 16;
+            }),
         }
     }
 }

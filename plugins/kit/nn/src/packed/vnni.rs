@@ -2,7 +2,8 @@
 #![allow(unsafe_code)] // the processor's own instructions, on lines and words that `tile` counts beforehand
 #![allow(clippy::needless_range_loop)] // rows of several arrays at once
 
-use super::blocks::{BLOCK, Kind, MOST_ROWS, Some8};
+use super::blocks::{MOST_ROWS, Some8};
+use super::layout::{BLOCK, Kind};
 use super::{LANES, Line};
 
 pub fn has() -> bool {
@@ -14,51 +15,71 @@ pub fn has() -> bool {
 
 /// Makes `tile` (rows, 16) of a panel and some rows of x.
 pub fn tile(kind: Kind, lines: &[Line], x: &Some8, tile: &mut [[f32; LANES]]) {
-    let (units, rows) = (lines.len() / kind.lines(), tile.len());
-    let blocks = units * kind.inputs() / BLOCK;
-    let counts = [x.words.len() / (BLOCK / 4), x.scales.len(), x.sums.len()];
+    let form = kind.form();
+    let (units, rows) = (lines.len() / form.lines(), tile.len());
+    let blocks = units * form.blocks;
+    let counts = [
+        x.words.len() / (BLOCK / 4),
+        x.scales.len(),
+        x.sums.len(),
+        x.firsts.len(),
+    ];
     assert!(
-        has() && rows <= MOST_ROWS && counts == [blocks * rows; 3],
+        has() && rows <= MOST_ROWS && counts == [blocks * rows; 4],
         "words that don't fit the tile"
     );
     #[cfg(target_arch = "x86_64")]
     {
         macro_rules! with_rows {
-            ($($count:literal)*) => {
+            ($($kind:ident)*; $counts:tt) => { $(with_rows!(@ $kind $counts);)* };
+            (@ $kind:ident [$($count:literal)*]) => {
                 match (kind, rows) {
                     $(
                         // SAFETY: the processor has the instructions, and all lines, words, scales and sums that so
                         // many units and rows take are there, as just checked.
-                        (Kind::Q8_0, $count) => unsafe { x86::q8_0::<$count>(units, lines, x, tile) },
-                        // SAFETY: the same.
-                        (Kind::Q4K, $count) => unsafe { x86::q4_k::<$count>(units, lines, x, tile) },
+                        (Kind::$kind, $count) => unsafe {
+                            x86::halves::<{ Kind::$kind as usize }, $count>(units, lines, x, tile)
+                        },
                     )*
                     _ => {}
                 }
             };
         }
-        with_rows!(1 2 3 4 5 6 7 8);
+        macro_rules! with_bytes {
+            ($($count:literal)*) => {
+                match (kind, rows) {
+                    // SAFETY: the same.
+                    $((Kind::Q8_0, $count) => unsafe { x86::bytes::<$count>(units, lines, x, tile) },)*
+                    _ => {}
+                }
+            };
+        }
+        with_bytes!(1 2 3 4 5 6 7 8);
+        with_rows!(Q4_0 Q4_1 Q5_0 Q5_1 Q4K Q5K Q6K; [1 2 3 4 5 6 7 8]);
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{BLOCK, Kind, LANES, Line, Some8};
+    use crate::packed::layout::Scales;
     use std::arch::x86_64::*;
 
     /// Lines that are asked for ahead of their use.
     const AHEAD: usize = 34;
 
+    /// Codes that are bytes: q8_0.
+    ///
     /// # Safety
     /// The processor has the features; there are `lines` and `x` for so many units and COUNT rows.
     #[target_feature(enable = "avx512f,avx512vnni")]
-    pub unsafe fn q8_0<const COUNT: usize>(units: usize, lines: &[Line], x: &Some8, tile: &mut [[f32; LANES]]) {
+    pub unsafe fn bytes<const COUNT: usize>(units: usize, lines: &[Line], x: &Some8, tile: &mut [[f32; LANES]]) {
         let mut totals = [_mm512_setzero_ps(); COUNT];
         for unit in 0..units {
             // SAFETY: each unit has its lines, two blocks with words, scales and sums of all rows, and what is asked for
             // ahead need not be there.
             unsafe {
-                let first = lines.as_ptr().add(unit * Kind::Q8_0.lines());
+                let first = lines.as_ptr().add(unit * Kind::Q8_0.form().lines());
                 for block in 0..2 {
                     let at = 2 * unit + block;
                     let scales = _mm512_cvtph_ps(_mm256_load_si256(first.cast::<__m256i>().add(block)));
@@ -91,46 +112,123 @@ mod x86 {
         }
     }
 
+    /// Codes whose lower four bits lie in halves of bytes: all but q8_0. `KIND` is which, so that each is compiled by itself.
+    ///
     /// # Safety
     /// The processor has the features; there are `lines` and `x` for so many units and COUNT rows.
     #[target_feature(enable = "avx512f,avx512vnni")]
-    pub unsafe fn q4_k<const COUNT: usize>(units: usize, lines: &[Line], x: &Some8, tile: &mut [[f32; LANES]]) {
+    pub unsafe fn halves<const KIND: usize, const COUNT: usize>(
+        units: usize,
+        lines: &[Line],
+        x: &Some8,
+        tile: &mut [[f32; LANES]],
+    ) {
+        let form = const { Kind::ALL[KIND].form() };
         let mut totals = [_mm512_setzero_ps(); COUNT];
         let low = _mm512_set1_epi32(0x0f0f_0f0f);
+        let (fifth, both_upper) = (_mm512_set1_epi32(0x1010_1010), _mm512_set1_epi32(0x3030_3030));
         for unit in 0..units {
-            // SAFETY: each unit has its lines, eight blocks with words, scales and sums of all rows, and what is asked
-            // for ahead need not be there.
+            // SAFETY: each unit has its lines, its blocks with words, scales and sums of all rows, and what is asked for
+            // ahead need not be there.
             unsafe {
-                let first = lines.as_ptr().add(unit * Kind::Q4K.lines());
-                let scale_of_scales = _mm512_cvtph_ps(_mm256_load_si256(first.cast()));
-                let scale_of_mins = _mm512_cvtph_ps(_mm256_load_si256(first.cast::<__m256i>().add(1)));
-                for block in 0..8 {
-                    let at = 8 * unit + block;
-                    let parts = first.add(1).cast::<__m128i>().add(2 * block);
-                    let wide = |bytes| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-                    let scales = _mm512_mul_ps(wide(_mm_load_si128(parts)), scale_of_scales);
-                    let mins = _mm512_mul_ps(wide(_mm_load_si128(parts.add(1))), scale_of_mins);
+                let first = lines.as_ptr().add(unit * form.lines());
+                let halves = |place: usize| _mm512_cvtph_ps(_mm256_load_si256(first.cast::<__m256i>().add(place)));
+                let of_unit = [halves(0), halves(1)];
+                for block in 0..form.blocks {
+                    let at = form.blocks * unit + block;
                     let words = x.words.as_ptr().add(at * BLOCK / 4 * COUNT);
-                    let mut sums = [_mm512_setzero_si512(); COUNT];
+                    let own = first.add(form.head + form.of_block() * block);
+                    // Of the first half of the inputs, and of the second: a chain of sums each.
+                    let mut sums = [[_mm512_setzero_si512(); 2]; COUNT];
+                    for row in 0..COUNT {
+                        // Codes lie above what they stand for: what that adds to the sum is taken off beforehand.
+                        let all = *x.sums.as_ptr().add(at * COUNT + row);
+                        match form.scales {
+                            Scales::Centred(zero) => sums[row][0] = _mm512_set1_epi32(-i32::from(zero) * all),
+                            Scales::Halved => {
+                                let begin = *x.firsts.as_ptr().add(at * COUNT + row);
+                                sums[row] = [_mm512_set1_epi32(-32 * begin), _mm512_set1_epi32(-32 * (all - begin))];
+                            }
+                            Scales::Raised | Scales::Stepped => {}
+                        }
+                    }
                     for step in 0..4 {
-                        let line = first.add(5 + 4 * block + step);
+                        let line = own.add(step);
                         _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(AHEAD).cast());
                         let both = _mm512_load_si512(line.cast());
-                        let lower = _mm512_and_si512(both, low);
-                        let upper = _mm512_and_si512(_mm512_srli_epi32::<4>(both), low);
+                        let mut lower = _mm512_and_si512(both, low);
+                        let mut upper = _mm512_and_si512(_mm512_srli_epi32::<4>(both), low);
+                        // Further bits are moved to where they belong; 0xea is "the first and the second, or the third".
+                        let shift = |line, by: usize| _mm512_sll_epi32(line, _mm_cvtsi32_si128(by as i32));
+                        let back = |line, by: usize| _mm512_srl_epi32(line, _mm_cvtsi32_si128(by as i32));
+                        if form.bits == 5 {
+                            let bits = _mm512_load_si512(own.add(4).cast());
+                            lower = _mm512_ternarylogic_epi32::<0xea>(shift(bits, 4 - step), fifth, lower);
+                            upper = _mm512_ternarylogic_epi32::<0xea>(back(bits, step), fifth, upper);
+                        }
+                        if form.bits == 6 {
+                            let bits = _mm512_load_si512(own.add(4 + step / 2).cast());
+                            let (here, there) = match step % 2 {
+                                0 => (shift(bits, 4), shift(bits, 2)),
+                                _ => (bits, back(bits, 2)),
+                            };
+                            lower = _mm512_ternarylogic_epi32::<0xea>(here, both_upper, lower);
+                            upper = _mm512_ternarylogic_epi32::<0xea>(there, both_upper, upper);
+                        }
                         for row in 0..COUNT {
                             let four = _mm512_set1_epi32(*words.add(step * COUNT + row) as i32);
                             let later = _mm512_set1_epi32(*words.add((step + 4) * COUNT + row) as i32);
-                            sums[row] = _mm512_dpbusd_epi32(sums[row], lower, four);
-                            sums[row] = _mm512_dpbusd_epi32(sums[row], upper, later);
+                            sums[row][0] = _mm512_dpbusd_epi32(sums[row][0], lower, four);
+                            sums[row][1] = _mm512_dpbusd_epi32(sums[row][1], upper, later);
                         }
                     }
-                    for row in 0..COUNT {
-                        let scale = *x.scales.as_ptr().add(at * COUNT + row);
-                        let all = *x.sums.as_ptr().add(at * COUNT + row) as f32 * scale;
-                        let sum = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[row]), _mm512_set1_ps(scale));
-                        totals[row] = _mm512_fmadd_ps(sum, scales, totals[row]);
-                        totals[row] = _mm512_fnmadd_ps(_mm512_set1_ps(all), mins, totals[row]);
+                    if form.bits > 4 {
+                        _mm_prefetch::<_MM_HINT_T0>(own.add(4).wrapping_add(AHEAD).cast());
+                    }
+                    if form.bits > 5 {
+                        _mm_prefetch::<_MM_HINT_T0>(own.add(5).wrapping_add(AHEAD).cast());
+                    }
+                    let pair = first.add(1).cast::<__m128i>().add(2 * block);
+                    match form.scales {
+                        Scales::Halved => {
+                            let wide = |bytes| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+                            let scales = [
+                                _mm512_mul_ps(wide(_mm_load_si128(pair)), of_unit[0]),
+                                _mm512_mul_ps(wide(_mm_load_si128(pair.add(1))), of_unit[0]),
+                            ];
+                            for row in 0..COUNT {
+                                let scale = _mm512_set1_ps(*x.scales.as_ptr().add(at * COUNT + row));
+                                let sum = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[row][0]), scales[0]);
+                                let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[row][1]), scales[1], sum);
+                                totals[row] = _mm512_fmadd_ps(sum, scale, totals[row]);
+                            }
+                        }
+                        _ => {
+                            // What a code is worth, and what is added to each: nothing, or something below zero.
+                            let (scales, added) = match form.scales {
+                                Scales::Stepped => {
+                                    let wide = |bytes| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+                                    let least = _mm512_mul_ps(wide(_mm_load_si128(pair.add(1))), of_unit[1]);
+                                    let none = _mm512_setzero_ps();
+                                    (
+                                        _mm512_mul_ps(wide(_mm_load_si128(pair)), of_unit[0]),
+                                        _mm512_sub_ps(none, least),
+                                    )
+                                }
+                                Scales::Raised => (halves(block), halves(2 + block)),
+                                _ => (halves(block), _mm512_setzero_ps()),
+                            };
+                            for row in 0..COUNT {
+                                let scale = *x.scales.as_ptr().add(at * COUNT + row);
+                                let sum = _mm512_cvtepi32_ps(_mm512_add_epi32(sums[row][0], sums[row][1]));
+                                let sum = _mm512_mul_ps(sum, _mm512_set1_ps(scale));
+                                totals[row] = _mm512_fmadd_ps(sum, scales, totals[row]);
+                                if matches!(form.scales, Scales::Stepped | Scales::Raised) {
+                                    let all = *x.sums.as_ptr().add(at * COUNT + row) as f32 * scale;
+                                    totals[row] = _mm512_fmadd_ps(_mm512_set1_ps(all), added, totals[row]);
+                                }
+                            }
+                        }
                     }
                 }
             }

@@ -1,0 +1,97 @@
+//! A safetensors file, mapped into memory.
+#![allow(unsafe_code)] // the only way to map a file, and to give its pages back; see the comments below
+
+use crate::{Error, Result};
+use memmap2::{Mmap, UncheckedAdvice};
+use safetensors::tensor::{Metadata, TensorView};
+use safetensors::{SafeTensorError, SafeTensors};
+use std::path::Path;
+
+/// Pages are read when a tensor's bytes are; [`Mapped::done_with`] gives them back, so that what was packed into another
+/// order is not in memory twice.
+pub(crate) struct Mapped {
+    map: Mmap,
+    metadata: Metadata,
+    /// Where tensors begin, from which the header counts.
+    start: usize,
+}
+
+impl Mapped {
+    /// Maps a file and checks its header, whose offsets must lie inside the file.
+    pub fn open(path: &Path) -> Result<Mapped> {
+        let read = |source| Error::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let file = std::fs::File::open(path).map_err(read)?;
+        // SAFETY: a mapped file must not be changed while it is mapped. Nothing here writes to checkpoints, and
+        // whoever overwrites one in place under a running program would spoil any reader of it.
+        let map = unsafe { Mmap::map(&file) }.map_err(read)?;
+        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|why| Error::Malformed {
+            path: path.to_owned(),
+            reason: reason(&why, &map),
+        })?;
+        Ok(Mapped {
+            start: header + 8, // after the header's own length
+            map,
+            metadata,
+        })
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.metadata.tensors().into_keys().collect()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.metadata.info(name).is_some()
+    }
+
+    /// A tensor as it is stored.
+    pub fn get(&self, name: &str) -> std::result::Result<TensorView<'_>, String> {
+        let info = self.metadata.info(name).ok_or("it lost a tensor")?;
+        let (start, end) = info.data_offsets;
+        let bytes = self.map.get(self.start + start..self.start + end);
+        let bytes = bytes.ok_or_else(|| format!("`{name}` lies beyond the end of the file"))?;
+        TensorView::new(info.dtype, info.shape.clone(), bytes).map_err(|why| why.to_string())
+    }
+
+    /// All tensors, in the order in which they lie in the file.
+    pub fn tensors(&self) -> Vec<(String, TensorView<'_>)> {
+        let names = self.metadata.offset_keys().into_iter();
+        names
+            .filter_map(|name| self.get(&name).ok().map(|view| (name, view)))
+            .collect()
+    }
+
+    /// These bytes, which are of this file, are not needed any longer. They can be read again all the same.
+    pub fn done_with(&self, bytes: &[u8]) {
+        let Some(start) = (bytes.as_ptr() as usize).checked_sub(self.map.as_ptr() as usize) else {
+            return;
+        };
+        if start + bytes.len() <= self.map.len() {
+            // SAFETY: the mapping is of a file and is never written to, so what is dropped is read from there again.
+            // That it fails where a kernel doesn't know it only costs memory.
+            let _ = unsafe {
+                self.map
+                    .unchecked_advise_range(UncheckedAdvice::DontNeed, start, bytes.len())
+            };
+        }
+    }
+}
+
+/// What is wrong, with the numbers where a length is.
+fn reason(why: &SafeTensorError, bytes: &[u8]) -> String {
+    let length = bytes.len();
+    let header = bytes.first_chunk::<8>().map(|first| u64::from_le_bytes(*first));
+    match (why, header) {
+        (SafeTensorError::HeaderTooSmall, _) | (_, None) => format!("it is no safetensors file: it has {length} bytes"),
+        (SafeTensorError::HeaderTooLarge | SafeTensorError::InvalidHeaderLength, Some(header)) => {
+            format!("its header would be {header} bytes long, and the whole file is {length}")
+        }
+        (SafeTensorError::MetadataIncompleteBuffer, _) => {
+            format!("its tensors don't end where the file does, after {length} bytes")
+        }
+        (SafeTensorError::TensorInvalidInfo, _) => "a tensor's type and shape don't fit its place".to_owned(),
+        (other, _) => other.to_string(),
+    }
+}
