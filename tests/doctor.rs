@@ -60,7 +60,7 @@ impl Machine {
 
     #[track_caller]
     fn found(&self, about: &str) -> Value {
-        let output = self.run("doctor --json");
+        let output = self.run("doctor --memory --json");
         let all: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         let findings = all["findings"].as_array().expect("a list");
         let found = findings.iter().find(|found| found["about"] == about);
@@ -135,6 +135,45 @@ fn each_thing_that_is_missing_is_told_with_the_way_out() {
             "{about}"
         );
     }
+}
+
+#[test]
+fn the_memory_of_models_whose_weights_are_here_is_told() {
+    let machine = Machine::new(
+        "[plugins.echo]\npath = ECHO\n\
+         [models.light]\nplugin = \"echo\"\nadapter = \"echo\"\nsettings = { weights = \"voice\", room = 1000 }\n\
+         [models.heavy]\nplugin = \"echo\"\nadapter = \"echo\"\nsettings = { weights = \"voice\", room = 3 }\n\
+         [models.silent]\nplugin = \"echo\"\nadapter = \"echo\"\nsettings = { weights = \"empty\" }\n",
+    );
+    for (folder, file) in [("voice", "voice.txt"), ("empty", "other.txt")] {
+        std::fs::create_dir(machine.path(folder)).expect("a folder");
+        std::fs::write(machine.path(folder).join(file), "well: ").expect("a file");
+    }
+    machine.check(
+        "model light, memory",
+        "ok",
+        "weights 6 bytes as words; 1000 bytes are free",
+        "",
+    );
+    machine.check(
+        "model heavy, memory",
+        "warning",
+        "weights 6 bytes as words; 3 bytes are free",
+        "does not fit",
+    );
+    machine.check(
+        "model silent, memory",
+        "missing",
+        "the memory of model `echo` can't be foretold",
+        "",
+    );
+    // Without being asked to, nothing runs a plugin's code.
+    let text = String::from_utf8(machine.run("doctor").stdout).expect("text");
+    assert!(
+        text.contains("model light") && !text.contains("memory  weights"),
+        "{text}"
+    );
+    assert!(!text.contains("model light, memory"), "{text}");
 }
 
 #[test]

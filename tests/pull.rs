@@ -346,7 +346,11 @@ fn one_gguf_file_of_several_is_fetched_and_given_to_the_model() {
         let run = format!("run --model echo --task count --dry-run --offline -T data=org/numbers -M weights={weights}");
         let out = bench.check(NOBODY, &run, 0, &[]);
         let plans: Value = serde_json::from_str(&out).expect("JSON");
-        plans["dry_run"][0]["model"]["sources"]["weights"].clone()
+        let plan = &plans["dry_run"][0];
+        // What it would take is said before anything is loaded.
+        assert_eq!(plan["memory"]["weights_bytes"], "m-Q8_0.gguf".len(), "{plan}");
+        assert_eq!(plan["memory"]["fits"], true, "{plan}");
+        plan["model"]["sources"]["weights"].clone()
     };
     let expected = json!({ "hub": "org/several", "commit": COMMIT, "file": "m-Q8_0.gguf" });
     assert_eq!(identity("org/several@v1:Q8_0"), expected);

@@ -337,6 +337,7 @@ extern "C" fn make(kind: RStr<'_>, name: RStr<'_>, settings: RStr<'_>) -> RResul
         let adapter = match (kind.as_str(), Kind::from_word(kind.as_str())) {
             (_, Some(kind)) => crate::register::make(kind, name.as_str(), &settings)?,
             (crate::files::WORD, _) => crate::files::make_files(name.as_str(), &settings)?,
+            (crate::estimate::WORD, _) => crate::estimate::make_estimate(name.as_str(), &settings)?,
             _ => return Err(Error::unsupported(format!("this plugin knows no kind `{kind}`"))),
         };
         let guarded = Guarded {
@@ -438,7 +439,8 @@ impl Plugin {
         self.make_by_word(kind.word(), name, settings)
     }
 
-    /// Makes what this word calls: that of a [`Kind`], or [`crate::loading::FILES`] for a task's files. Since 1.2.
+    /// Makes what this word calls: that of a [`Kind`], [`crate::loading::FILES`] for a task's files, or
+    /// [`crate::loading::ESTIMATE`] for what a model would take. Since 1.2.
     pub fn make_by_word(self, word: &str, name: &str, settings: &Settings) -> Result<Arc<dyn Adapter>> {
         let settings = Parcel::of(settings)?.json;
         let made = self.0.make()(RStr::from_str(word), RStr::from_str(name), RStr::from_str(&settings));

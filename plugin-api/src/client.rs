@@ -10,8 +10,9 @@ use crate::model::{LoraRequest, WorkRequest};
 use crate::parcel::{Packed, Parcel};
 use crate::task::{IndexRequest, ScoreRequest};
 use crate::{
-    Case, Code, Error, FileAnswers, FileScores, FilesCard, JudgeCard, LearnEvent, Learnt, Lesson, LessonTokens, Memory,
-    Metric, ModelCard, Plan, Prompt, PromptTokens, Reply, Result, Row, Sample, Score, Silent, TaskCard, Verdict,
+    Case, Code, Error, Estimate, FileAnswers, FileScores, FilesCard, JudgeCard, LearnEvent, Learnt, Lesson,
+    LessonTokens, Memory, Metric, ModelCard, Plan, Prompt, PromptTokens, Reply, Result, Row, Sample, Score, Silent,
+    TaskCard, Verdict,
 };
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -281,6 +282,17 @@ impl TaskClient {
     /// [`crate::Task::prepared`]
     pub fn prepared(&self, sample: &Sample) -> Result<Value> {
         self.0.call("prepared", Parcel::of(sample)?, &Silent)?.read()
+    }
+}
+
+/// What says how much memory a model would take, called by a host.
+#[derive(Clone)]
+pub struct EstimateClient(pub Arc<dyn Adapter>);
+
+impl EstimateClient {
+    /// [`crate::register_estimate!`]
+    pub fn estimate(&self) -> Result<Estimate> {
+        self.0.call("estimate", Parcel::default(), &Silent)?.read()
     }
 }
 

@@ -40,6 +40,7 @@ mod card;
 /// The host's side: typed calls to adapters.
 pub mod client;
 mod error;
+mod estimate;
 mod files;
 mod judge;
 mod lesson;
@@ -58,6 +59,7 @@ pub use adapter::Adapter;
 pub use call::{Call, Callbacks, Job, Jobs, Lessons, Pulled, Rows, Silent};
 pub use card::{JudgeCard, Kind, MetricCard, ModelCard, Reads, TaskCard};
 pub use error::{Code, Context, Error, Result};
+pub use estimate::{make_estimate, Estimate};
 pub use files::{make_files, FileAnswers, FileKind, FileScores, FilesCard, Output, TaskFiles};
 pub use judge::Judge;
 pub use lesson::{LearnEvent, Learnt, Lesson, LessonTokens, Plan, PromptTokens, Turn};
@@ -65,7 +67,7 @@ pub use log::{log, Level, LogNote};
 pub use model::{LessonCutter, Model};
 pub use parcel::{Clip, Parcel};
 pub use prompt::{LoraUse, Message, Part, Prompt, Role, Sampling, Want};
-pub use register::{make, AdapterNote, FilesNote, NoteRecord, NOTE_SECTION};
+pub use register::{make, AdapterNote, EstimateNote, FilesNote, NoteRecord, NOTE_SECTION};
 pub use reply::{Alternative, Finish, Memory, OptionScore, Reply, Timing, Usage};
 pub use sample::{ClipSource, Metric, Row, Sample, Score, Status};
 pub use settings::{named_folders, OptionSpec, OptionType, Settings};
@@ -84,6 +86,7 @@ pub const RUSTC: &str = env!("PLUGIN_API_RUSTC");
 /// What a host needs to open a library: the header's type, its symbol, and the check.
 pub mod loading {
     pub use crate::abi::{AbiHeaderRef, Plugin, Refusal, PANIC_ON_PURPOSE, ROOT_SYMBOL};
+    pub use crate::estimate::WORD as ESTIMATE;
     pub use crate::files::WORD as FILES;
 }
 
@@ -91,6 +94,7 @@ pub mod loading {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::abi::{lib_header, LibHeader};
+    pub use crate::estimate::EstimateRegistration;
     pub use crate::files::FilesRegistration;
     pub use crate::register::{judge, model, note_bytes, note_len, option_types, task, Registration};
     pub use inventory;

@@ -37,6 +37,8 @@ pub enum NoteRecord {
     Adapter(AdapterNote),
     /// What [`crate::register_files!`] says of a task's files. Since 1.2.
     Files(FilesNote),
+    /// What [`crate::register_estimate!`] says of a model. Since 1.2.
+    Estimate(EstimateNote),
     /// A record that this version doesn't know.
     #[serde(other)]
     Unknown,
@@ -64,6 +66,14 @@ pub struct FilesNote {
     pub task: String,
     /// What they are, in a line.
     pub about: String,
+}
+
+/// What [`crate::register_estimate!`] says of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EstimateNote {
+    /// The model's name.
+    pub model: String,
 }
 
 /// Makes an adapter from settings.
@@ -94,6 +104,16 @@ pub fn registrations() -> Vec<&'static Registration> {
 ///
 /// The settings are checked as the host checks them: one that is not declared is an error, defaults are filled in.
 pub fn make(kind: Kind, name: &str, settings: &Settings) -> Result<Box<dyn Adapter>> {
+    let (found, settings) = find(kind, name, settings)?;
+    (found.make)(&settings)
+}
+
+/// The settings that one of this library's adapters would be made with.
+pub(crate) fn settled(kind: Kind, name: &str, settings: &Settings) -> Result<Settings> {
+    find(kind, name, settings).map(|(_, settings)| settings)
+}
+
+fn find(kind: Kind, name: &str, settings: &Settings) -> Result<(&'static Registration, Settings)> {
     let all = registrations();
     let Some(found) = all.iter().find(|it| it.kind == kind && it.name == name) else {
         let names: Vec<_> = all.iter().map(|it| format!("{} `{}`", it.kind, it.name)).collect();
@@ -102,7 +122,7 @@ pub fn make(kind: Kind, name: &str, settings: &Settings) -> Result<Box<dyn Adapt
     };
     let note: AdapterNote = serde_json::from_str(found.note)
         .map_err(|why| Error::new(Code::ENVELOPE, format!("the note of {kind} `{name}` is broken: {why}")))?;
-    (found.make)(&with_defaults(settings, &note)?)
+    Ok((found, with_defaults(settings, &note)?))
 }
 
 /// Fills in what was not given and refuses what was not declared.

@@ -1,9 +1,9 @@
 //! `host doctor`: what is missing on this machine, and the command that gets it.
 //!
 //! It runs no plugin's code, touches no network and writes nothing: what it says is read from files and from the kernel,
-//! so that it can be asked before anything is trusted.
+//! so that it can be asked before anything is trusted. Only `--memory` asks plugins, of models whose weights are here.
 
-use super::{Common, print};
+use super::{Common, memory, print};
 use crate::catalog::Catalog;
 use crate::failure::{Exit, Failure, Result};
 use crate::hub;
@@ -23,7 +23,11 @@ mod machine;
 Each line says `ok`, `warning` or `missing`. The exit code is 0 when every plugin of the registry can be used and
 everything that `--demo` needs is there, else 3. Weights and data that a run would fetch, keys that aren't set and a
 machine without a GPU are told, but leave the exit code at 0.")]
-pub struct DoctorArgs {}
+pub struct DoctorArgs {
+    /// Also say what memory the models would take whose weights are on this machine; this runs their plugins' code
+    #[arg(long)]
+    memory: bool,
+}
 
 /// How one thing stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +96,7 @@ impl Finding {
     }
 }
 
-pub fn doctor(_args: DoctorArgs, common: &Common) -> Result<Exit> {
+pub fn doctor(args: DoctorArgs, common: &Common) -> Result<Exit> {
     let registry = common.registry()?;
     let mut findings = layers(&registry);
     let mut notes = BTreeMap::new();
@@ -117,7 +121,12 @@ pub fn doctor(_args: DoctorArgs, common: &Common) -> Result<Exit> {
     for spec in registry.adapters.values() {
         // Without its plugin nothing is known of an adapter, and that was said already.
         if let Some(note) = notes.get(&spec.plugin) {
-            findings.extend(adapter(&registry, spec, note));
+            let found = adapter(&registry, spec, note);
+            let usable = found.first().is_some_and(|found| found.state == State::Ok);
+            findings.extend(found);
+            if args.memory && usable && spec.kind == Kind::Model {
+                findings.extend(weight(&registry, spec));
+            }
         }
     }
     findings.extend(hub_cache());
@@ -159,6 +168,32 @@ fn adapter(registry: &Registry, spec: &AdapterSpec, note: &Note) -> Vec<Finding>
         });
     }
     findings
+}
+
+/// What a model would take, if its plugin says so.
+fn weight(registry: &Registry, spec: &AdapterSpec) -> Option<Finding> {
+    let about = format!("{} {}, memory", spec.kind, spec.name);
+    let stop = AtomicBool::new(false);
+    let catalog = Catalog {
+        registry,
+        offline: true,
+        demo: false,
+        show: &|_, _| (),
+        stop: &stop,
+    };
+    let resolved = catalog.resolve(Kind::Model, &spec.name, &BTreeMap::new());
+    Some(match resolved.and_then(|model| memory::estimate(&model)) {
+        Ok(None) => return None,
+        Ok(Some(estimate)) => {
+            let state = if estimate.fits() { State::Ok } else { State::Warning };
+            let found = Finding::new(state, about, memory::in_a_line(&estimate));
+            match estimate.fits() {
+                true => found,
+                false => found.hint("it does not fit: store it in less, or take a smaller one"),
+            }
+        }
+        Err(failure) => Finding::of_failure(about, &failure),
+    })
 }
 
 /// What its settings name, when all of it is on this machine.

@@ -8,6 +8,7 @@ mod data;
 mod doctor;
 mod export;
 mod ls;
+mod memory;
 mod merge;
 mod parity;
 mod plugins;

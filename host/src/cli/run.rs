@@ -1,7 +1,7 @@
 //! `host run`.
 
 use super::config::Config;
-use super::{Common, Flags, names, note, print, stop_on_signals};
+use super::{Common, Flags, memory, names, note, print, stop_on_signals};
 use crate::catalog::{Catalog, Resolved};
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::values;
@@ -515,19 +515,30 @@ fn conclude(outcomes: &[Outcome], settled: &Settled) -> Result<Exit> {
 
 fn dry_run(settled: &Settled, models: &[Resolved], tasks: &[Task], common: &Common) -> Result<Exit> {
     let mut plans = Vec::new();
+    let estimates = models.iter().map(memory::estimate).collect::<Result<Vec<_>>>()?;
     for task in tasks {
         let options = &settled.options;
         let selection = select(&task.client, &task.name, options.limit, &options.sample_ids)?;
         let first = first_prompt(&task.client, &selection);
-        for model in models {
+        for (model, estimate) in models.iter().zip(&estimates) {
             plans.push(json!({
                 "model": model.identity, "task": task.resolved.identity, "version": task.card.version,
                 "samples": task.client.count()?, "selected": selection.len(), "first": first,
+                "memory": estimate.as_ref().map(memory::as_json),
             }));
         }
     }
     print(&(serde_json::to_string_pretty(&json!({ "dry_run": plans })).unwrap_or_default() + "\n"));
     if !common.quiet {
+        for (model, estimate) in models.iter().zip(&estimates) {
+            let Some(estimate) = estimate else { continue };
+            let fits = if estimate.fits() { "" } else { ": it does not fit" };
+            note(&format!(
+                "memory of `{}`: {}{fits}",
+                model.spec.name,
+                memory::in_a_line(estimate)
+            ));
+        }
         note("nothing was run: no model was loaded");
     }
     Ok(Exit::Ok)

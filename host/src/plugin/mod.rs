@@ -19,9 +19,9 @@ pub(crate) use renew::{InProcess, Instance, Renewing};
 use crate::failure::{Doing, Exit, Failure, Result};
 use crate::registry::spec::{Isolation, PluginSpec};
 use crate::worker::{Link, Recipe};
-use plugin_api::client::FilesClient;
-use plugin_api::loading::{FILES, Plugin};
-use plugin_api::{Adapter, AdapterNote, Error, Kind, Settings};
+use plugin_api::client::{EstimateClient, FilesClient};
+use plugin_api::loading::{ESTIMATE, FILES, Plugin};
+use plugin_api::{Adapter, AdapterNote, Error, Estimate, Kind, Settings};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -143,6 +143,17 @@ impl OpenPlugin {
         self.note.task_files(task)?;
         let made = self.make_by_word(FILES, task, &Settings::default())?;
         Ok(FilesClient(made.adapter))
+    }
+
+    /// What one of its models would take if it were made with these settings; none where the plugin doesn't say.
+    pub fn estimate(&self, model: &str, settings: &Settings) -> Result<Option<Estimate>> {
+        if !self.note.estimates(model) {
+            return Ok(None);
+        }
+        let made = self.make_by_word(ESTIMATE, model, settings)?;
+        let estimate = EstimateClient(made.adapter).estimate();
+        let of = |error: Error| error.context(format!("the memory of model `{model}` can't be foretold"));
+        Ok(Some(estimate.map_err(|error| Failure::from(of(error)))?))
     }
 
     fn make_by_word(&self, kind: &'static str, name: &str, settings: &Settings) -> Result<OpenAdapter> {

@@ -4,7 +4,7 @@
 
 use super::elf::{self, Look};
 use crate::failure::{Doing, Exit, Failure, Result};
-use plugin_api::{AdapterNote, FilesNote, Kind, NoteRecord};
+use plugin_api::{AdapterNote, EstimateNote, FilesNote, Kind, NoteRecord};
 use semver::{Version, VersionReq};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -33,6 +33,8 @@ pub struct Note {
     pub adapters: Vec<AdapterNote>,
     /// The tasks whose files it knows, sorted by name.
     pub files: Vec<FilesNote>,
+    /// The models whose memory can be foretold.
+    pub estimates: Vec<EstimateNote>,
 }
 
 impl Note {
@@ -59,7 +61,7 @@ impl Note {
     }
 
     fn parse(bytes: &[u8]) -> std::result::Result<Note, String> {
-        let (mut plugin, mut adapters, mut files) = (None, Vec::new(), Vec::new());
+        let (mut plugin, mut adapters, mut files, mut estimates) = (None, Vec::new(), Vec::new(), Vec::new());
         // The linker may pad records with zeros.
         let lines = bytes
             .split(|&byte| byte == b'\n' || byte == 0)
@@ -83,6 +85,7 @@ impl Note {
                         debug,
                         adapters: Vec::new(),
                         files: Vec::new(),
+                        estimates: Vec::new(),
                     };
                     if let Some(other) = plugin.replace(note) {
                         return Err(format!("two plugins are linked into it, `{}` is one", other.name));
@@ -90,6 +93,7 @@ impl Note {
                 }
                 Ok(NoteRecord::Adapter(adapter)) => adapters.push(adapter),
                 Ok(NoteRecord::Files(note)) => files.push(note),
+                Ok(NoteRecord::Estimate(note)) => estimates.push(note),
                 Ok(NoteRecord::Unknown) => {}
                 Err(why) => return Err(format!("`{}` is no record: {why}", shortened(line))),
             }
@@ -108,6 +112,7 @@ impl Note {
         }
         note.adapters = adapters;
         note.files = files;
+        note.estimates = estimates;
         Ok(note)
     }
 
@@ -141,6 +146,11 @@ impl Note {
                 _ => format!("it has files of {}", names.join(", ")),
             })
         })
+    }
+
+    /// Whether the memory of a model can be foretold.
+    pub fn estimates(&self, model: &str) -> bool {
+        self.estimates.iter().any(|note| note.model == model)
     }
 
     /// Refuses a plugin that speaks another major version of `plugin-api` than this host.

@@ -113,7 +113,8 @@ fn signal_name(signal: i32) -> &'static str {
     }
 }
 
-fn in_words(bytes: u64) -> String {
+/// Bytes as people say them.
+pub(crate) fn in_words(bytes: u64) -> String {
     match bytes {
         0..10_000_000 => format!("{bytes} bytes"),
         10_000_000..10_000_000_000 => format!("{} MB", bytes / 1_000_000),

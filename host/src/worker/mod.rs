@@ -11,6 +11,7 @@ mod frame;
 mod link;
 mod telling;
 
+pub(crate) use death::in_words;
 pub(crate) use link::{Link, Recipe};
 
 use std::path::PathBuf;

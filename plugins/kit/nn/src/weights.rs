@@ -9,10 +9,11 @@ use crate::from_gguf;
 use crate::lora::Site;
 use crate::mapped::Mapped;
 use crate::pickle::{Pickle, Tensors};
-use crate::{Error, Loras, Matrix, Result, memory};
+use crate::{Error, Limits, Loras, Matrix, Precision, Result, device, memory};
 use candle_core::quantized::GgmlDType;
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
+use plugin_api::Settings;
 use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -81,6 +82,14 @@ impl Weights {
         Weights::over(folder, files?, dtype, device)
     }
 
+    /// Those that the settings `weights`, `device`, `dtype` and `quant` name, opened: nothing of them is read yet.
+    pub fn from_settings(settings: &Settings) -> plugin_api::Result<Weights> {
+        let device = device::from_settings(settings)?;
+        let precision = Precision::from_settings(settings, &device)?;
+        let weights = Weights::open(&settings.path("weights")?, precision.dtype, &device).map_err(Error::told)?;
+        Ok(weights.quantised(precision.quant))
+    }
+
     /// The tensors of one file that PyTorch saved: those of its dictionary, or of the dictionary's entry `key`.
     pub fn of_pickle(pickle: &Pickle, key: Option<&str>, dtype: DType, device: &Device) -> Result<Weights> {
         let source = Source::Pickled(pickle.tensors(key)?);
@@ -138,6 +147,20 @@ impl Weights {
         let (bytes, stored_as) = self.estimate(left_out);
         memory::check(&self.store.folder, bytes, stored_as, cache_bytes, &self.device)?;
         Ok(self)
+    }
+
+    /// What a model of these weights will take, without loading it: as [`Weights::fitting`] would check it.
+    pub fn foretold(&self, left_out: &[&str], cache_bytes: u64, limits: &Limits) -> plugin_api::Estimate {
+        let (weights_bytes, stored_as) = self.estimate(left_out);
+        plugin_api::Estimate {
+            weights_bytes,
+            stored_as: stored_as.to_owned(),
+            answer_bytes: cache_bytes,
+            planned_tokens: Limits::PLANNED_TOKENS as u32,
+            batch: limits.rows as u32,
+            device: device::name(&self.device),
+            available_bytes: memory::available_on(&self.device),
+        }
     }
 
     /// The bytes that these weights will take, and what most of them will be stored as.

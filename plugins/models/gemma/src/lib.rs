@@ -9,8 +9,8 @@ pub mod architecture; // the layers, in the order a token meets them
 pub mod config; // config.json as published
 
 use config::Config;
-use nn::{Defaults, Generator, GeneratorModel, Limits, Precision, Weights, device};
-use plugin_api::{ModelCard, Result, Settings, export_plugin, register_model};
+use nn::{Defaults, Generator, GeneratorModel, Limits, Weights, device};
+use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate, register_model};
 use text::Chat;
 
 register_model!("gemma", "Gemma 3 text models, and the text towers of its multimodal ones", load, {
@@ -24,6 +24,7 @@ register_model!("gemma", "Gemma 3 text models, and the text towers of its multim
     prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
 });
+register_estimate!("gemma", estimate);
 export_plugin!();
 
 /// What of a multimodal checkpoint is never asked for.
@@ -37,19 +38,13 @@ const PICTURES: [&str; 4] = [
 fn load(settings: &Settings) -> Result<GeneratorModel<architecture::Decoder>> {
     let folder = settings.path("weights")?;
     let limits = Limits::from_settings(settings)?;
-    let device = device::from_settings(settings)?;
-    let precision = Precision::from_settings(settings, &device)?;
-
-    let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
+    let (config, weights, cache) = open(settings)?;
     // The text models share their tokenizer with the multimodal ones, whose table has a row for pictures besides.
     let chat = Chat::from_folder(&folder)
         .and_then(|chat| chat.with_rows(config.vocab_size))
         .map_err(text::Error::told)?;
     let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
-    let weights = Weights::open(&folder, precision.dtype, &device).map_err(nn::Error::told)?;
-    let cache = config.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
-    let weights = weights.quantised(precision.quant).fitting(&PICTURES, cache);
-    let weights = weights.map_err(nn::Error::told)?;
+    let weights = weights.fitting(&PICTURES, cache).map_err(nn::Error::told)?;
     let decoder = architecture::Decoder::load(&config, &weights).map_err(nn::Error::told)?;
 
     let card = ModelCard {
@@ -65,4 +60,17 @@ fn load(settings: &Settings) -> Result<GeneratorModel<architecture::Decoder>> {
     loras.read_all(settings)?;
     let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes()).with_loras(loras);
     Ok(GeneratorModel::new(generator, card))
+}
+
+/// What the settings name: nothing of the weights is read yet. Last, what the cache of one answer takes.
+fn open(settings: &Settings) -> Result<(Config, Weights, u64)> {
+    let config = Config::from_folder(&settings.path("weights")?).map_err(nn::Error::told)?;
+    let weights = Weights::from_settings(settings)?;
+    let cache = config.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
+    Ok((config, weights, cache))
+}
+
+fn estimate(settings: &Settings) -> Result<Estimate> {
+    let (_, weights, cache) = open(settings)?;
+    Ok(weights.foretold(&PICTURES, cache, &Limits::from_settings(settings)?))
 }

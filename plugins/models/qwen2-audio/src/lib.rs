@@ -8,8 +8,8 @@ pub mod config; // config.json as published
 
 use config::Config;
 use nn::llama::Hearing;
-use nn::{Defaults, Generator, GeneratorModel, Limits, Precision, Weights, device};
-use plugin_api::{ModelCard, Result, Settings, export_plugin, register_model};
+use nn::{Defaults, Generator, GeneratorModel, Limits, Weights, device};
+use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate, register_model};
 use text::Chat;
 
 register_model!("qwen2-audio", "Qwen2-Audio: hears clips of up to 30 seconds", load, {
@@ -23,6 +23,7 @@ register_model!("qwen2-audio", "Qwen2-Audio: hears clips of up to 30 seconds", l
     prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
 });
+register_estimate!("qwen2-audio", estimate);
 export_plugin!();
 
 /// How a clip is spelled in a prompt without a chat template, as the base model wants it.
@@ -31,10 +32,7 @@ const CLIP: &str = "<|audio_bos|><|AUDIO|><|audio_eos|>";
 fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Tower>>> {
     let folder = settings.path("weights")?;
     let limits = Limits::from_settings(settings)?;
-    let device = device::from_settings(settings)?;
-    let precision = Precision::from_settings(settings, &device)?;
-
-    let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
+    let (config, weights, cache) = open(settings)?;
     let chat = Chat::from_folder(&folder)
         .map_err(text::Error::told)?
         .with_clip_words(CLIP);
@@ -42,10 +40,7 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Towe
         .check_rows(config.text.vocab_size)
         .map_err(text::Error::told)?;
     let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
-    let weights = Weights::open(&folder, precision.dtype, &device).map_err(nn::Error::told)?;
-    let cache = config.text.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
-    let weights = weights.quantised(precision.quant).fitting(&[], cache);
-    let weights = weights.map_err(nn::Error::told)?;
+    let weights = weights.fitting(&[], cache).map_err(nn::Error::told)?;
     let decoder = architecture::load(&config, &weights).map_err(nn::Error::told)?;
 
     let card = ModelCard {
@@ -62,4 +57,17 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Towe
     loras.read_all(settings)?;
     let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes()).with_loras(loras);
     Ok(GeneratorModel::new(generator, card))
+}
+
+/// What the settings name: nothing of the weights is read yet. Last, what the cache of one answer takes.
+fn open(settings: &Settings) -> Result<(Config, Weights, u64)> {
+    let config = Config::from_folder(&settings.path("weights")?).map_err(nn::Error::told)?;
+    let weights = Weights::from_settings(settings)?;
+    let cache = config.text.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
+    Ok((config, weights, cache))
+}
+
+fn estimate(settings: &Settings) -> Result<Estimate> {
+    let (_, weights, cache) = open(settings)?;
+    Ok(weights.foretold(&[], cache, &Limits::from_settings(settings)?))
 }

@@ -6,7 +6,7 @@
 
 use nn::llama::{Config, Decoder};
 use nn::{Defaults, Generator, GeneratorModel, Limits, Precision, Weights, device};
-use plugin_api::{ModelCard, Result, Settings, export_plugin, register_model};
+use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate, register_model};
 use text::Chat;
 
 register_model!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's architecture", load, {
@@ -30,14 +30,12 @@ register_model!("qwen3-random", "Random weights of a known shape, one token a by
     max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
     step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
 });
+register_estimate!("qwen3", estimate);
 export_plugin!();
 
 fn load(settings: &Settings) -> Result<GeneratorModel<Decoder>> {
     let folder = settings.path("weights")?;
-    let device = device::from_settings(settings)?;
-    let precision = Precision::from_settings(settings, &device)?;
-
-    let config = Config::from_folder(&folder).map_err(nn::Error::told)?;
+    let (config, weights, cache) = open(settings)?;
     let chat = Chat::from_folder(&folder)
         .map_err(text::Error::told)?
         .with_thinking(settings.get("thinking")?);
@@ -45,13 +43,26 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Decoder>> {
         .check_rows(config.vocab_size)
         .map_err(text::Error::told)?;
     let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
-    let weights = Weights::open(&folder, precision.dtype, &device).map_err(nn::Error::told)?;
-    // Some files store the head although it is tied: it is passed over.
-    let left_out: &[&str] = if config.tie_word_embeddings { &["lm_head."] } else { &[] };
-    let cache = config.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
-    let weights = weights.quantised(precision.quant).fitting(left_out, cache);
-    let weights = weights.map_err(nn::Error::told)?;
+    let weights = weights.fitting(left_out(&config), cache).map_err(nn::Error::told)?;
     over(settings, &config, chat, defaults, &weights)
+}
+
+/// Some files store the head although it is tied: it is passed over.
+fn left_out(config: &Config) -> &'static [&'static str] {
+    if config.tie_word_embeddings { &["lm_head."] } else { &[] }
+}
+
+/// What the settings name: nothing of the weights is read yet. Last, what the cache of one answer takes.
+fn open(settings: &Settings) -> Result<(Config, Weights, u64)> {
+    let config = Config::from_folder(&settings.path("weights")?).map_err(nn::Error::told)?;
+    let weights = Weights::from_settings(settings)?;
+    let cache = config.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
+    Ok((config, weights, cache))
+}
+
+fn estimate(settings: &Settings) -> Result<Estimate> {
+    let (config, weights, cache) = open(settings)?;
+    Ok(weights.foretold(left_out(&config), cache, &Limits::from_settings(settings)?))
 }
 
 /// What has no checkpoint: a published shape, and weights that nobody trained.

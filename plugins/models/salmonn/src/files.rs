@@ -5,7 +5,7 @@ use candle_core::{DType, Device};
 use nn::encoder::{EncoderConfig, EncoderFields};
 use nn::llama::{self, TextConfig};
 use nn::{Error, Limits, Pickle, Precision, Result, Weights};
-use plugin_api::{Code, Settings};
+use plugin_api::{Code, Estimate, Settings};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::path::{Component, Path, PathBuf};
@@ -17,6 +17,9 @@ const CONVERTED: &str = "config.json";
 
 /// The settings that name the four downloads, and the fields of [`NAMES`] that do.
 const DOWNLOADS: [&str; 4] = ["whisper", "beats", "vicuna", "salmonn"];
+
+/// Parts of one folder that are not the language model.
+const OTHERS: [&str; 3] = ["whisper.", "beats.", "salmonn."];
 
 /// All parts, opened.
 pub struct Files {
@@ -75,15 +78,32 @@ impl Files {
 
     /// Refuses parts that this machine has no memory for, with the caches of one answer.
     pub fn fitting(&self, precision: &Precision) -> Result<()> {
+        let (besides, cache) = self.besides(precision);
+        self.vicuna_weights.clone().fitting(&OTHERS, cache + besides)?;
+        Ok(())
+    }
+
+    /// What all of it will take.
+    pub fn foretold(&self, precision: &Precision, limits: &Limits) -> Estimate {
+        let (besides, cache) = self.besides(precision);
+        let vicuna = self.vicuna_weights.foretold(&OTHERS, cache, limits);
+        Estimate {
+            weights_bytes: vicuna.weights_bytes + besides,
+            ..vicuna
+        }
+    }
+
+    /// What the parts take that are not the language model, and the caches of one answer.
+    fn besides(&self, precision: &Precision) -> (u64, u64) {
         let unused = ["vicuna.", "model.decoder.", "decoder.", "proj_out."];
         let mut besides = self.whisper_weights.estimate(&unused).0;
         if self.beats_weights.path("").is_empty() {
             besides += self.beats_weights.estimate(&["predictor."]).0 + self.trained.estimate(&[]).0;
         }
-        let cache = self.vicuna.cache_bytes(precision.dtype, Limits::PLANNED_TOKENS);
-        let vicuna = self.vicuna_weights.clone();
-        vicuna.fitting(&["whisper.", "beats.", "salmonn."], cache + besides)?;
-        Ok(())
+        (
+            besides,
+            self.vicuna.cache_bytes(precision.dtype, Limits::PLANNED_TOKENS),
+        )
     }
 
     /// Bytes and values of all tensors that were handed out.

@@ -18,8 +18,8 @@ use files::Files;
 use nn::llama::Hearing;
 use nn::{Defaults, Generator, Limits, Precision, device};
 use plugin_api::{
-    Call, Code, Error, Jobs, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Settings, export_plugin,
-    register_model,
+    Call, Code, Error, Estimate, Jobs, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Settings,
+    export_plugin, register_estimate, register_model,
 };
 use serde_json::{Map, Value};
 use text::{Chat, ChatTemplate, Pieces};
@@ -40,6 +40,7 @@ register_model!("salmonn", "SALMONN: hears speech and all other sound, clips of 
     load: flag = true, "whether to read the weights at once, or when they are first asked for; `host convert` asks for none";
     beams: integer = 4, "beams of the search for an answer where the prompt sets none; as published";
 });
+register_estimate!("salmonn", Salmonn::estimate);
 export_plugin!();
 
 /// How a clip stands in a prompt, and where in that the sound goes.
@@ -61,10 +62,7 @@ impl Salmonn {
         let device = device::from_settings(settings)?;
         let precision = Precision::from_settings(settings, &device)?;
         let files = Files::open(settings, &precision, &device)?;
-        let limits = Limits {
-            max_tokens: settings.or("max_tokens", 200)?,
-            ..Limits::from_settings(settings)?
-        };
+        let limits = limits(settings)?;
         let card = ModelCard {
             context: u32::try_from(files.vicuna.max_position_embeddings).ok(),
             batch: limits.rows as u32,
@@ -84,6 +82,13 @@ impl Salmonn {
             model.generator()?;
         }
         Ok(model)
+    }
+
+    fn estimate(settings: &Settings) -> Result<Estimate> {
+        let device = device::from_settings(settings)?;
+        let precision = Precision::from_settings(settings, &device)?;
+        let files = Files::open(settings, &precision, &device)?;
+        Ok(files.foretold(&precision, &limits(settings)?))
     }
 
     fn generator(&mut self) -> Result<&mut Generator<Hearing<TwoEars>>> {
@@ -113,6 +118,13 @@ impl Salmonn {
         self.card.precision = Some(files.vicuna_weights.precision());
         Ok(Generator::new(decoder, chat, defaults, self.limits, bytes).with_loras(loras))
     }
+}
+
+fn limits(settings: &Settings) -> Result<Limits> {
+    Ok(Limits {
+        max_tokens: settings.or("max_tokens", 200)?,
+        ..Limits::from_settings(settings)?
+    })
 }
 
 /// The tokenizer of the language model with the prompts of this one, and the token that ends an answer.

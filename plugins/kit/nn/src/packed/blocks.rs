@@ -9,8 +9,8 @@
 use super::layout::{BLOCK, Kind, put, take};
 use super::stripes::{Stripe, by_stripes};
 use super::{Kernel, LANES, Line, Multiplies, vnni};
-use crate::device::own_kernels;
 use crate::Result;
+use crate::device::own_kernels;
 use candle_core::quantized::GgmlDType;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
