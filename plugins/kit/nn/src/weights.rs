@@ -354,12 +354,15 @@ impl Weights {
             Source::Gguf(tensors) => take(&|rows| tensors.row_values(&tensor, rows)),
             Source::Mapped(file) => {
                 let view = file.get(&tensor).map_err(malformed)?;
-                take(&|rows| {
+                let taken = take(&|rows| {
                     let bytes = rows_of(&view, rows)?;
                     let values = widened(view.dtype(), bytes)?;
                     file.done_with(bytes);
                     Ok(values)
-                })
+                });
+                // The kernel maps neighbours of a page that is asked for, given back or not.
+                file.done_with(view.data());
+                taken
             }
             Source::Pickled(tensors) => tensors
                 .read(&tensor, |view| {
