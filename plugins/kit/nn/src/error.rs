@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What can go wrong between a checkpoint folder and an answer.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +27,13 @@ pub enum Error {
         expected: Vec<usize>,
         got: Vec<usize>,
     },
-    #[error("tensor `{tensor}` in `{file}` is stored as {got}, expected F32, F16 or BF16")]
-    StoredAs { file: PathBuf, tensor: String, got: String },
+    #[error("tensor `{tensor}` in `{file}` is stored as {got}, expected {expected}")]
+    StoredAs {
+        file: PathBuf,
+        tensor: String,
+        got: String,
+        expected: &'static str,
+    },
     #[error("`{path}` is of the architecture `{got}`, known here: {known}")]
     Architecture { path: PathBuf, got: String, known: String },
     #[error("rope scaling `{got}` is not known, known here: default, linear, yarn, llama3")]
@@ -68,6 +73,18 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// The same about a GGUF file, which says itself what else config.json does.
+    pub fn about(self, weights: &Path) -> Error {
+        match (self, gguf::find(weights)) {
+            (Error::Config { what, got, expected }, Ok(Some(file))) => Error::Config {
+                what: what.replace("config.json", &format!("`{}`", file.display())),
+                got,
+                expected,
+            },
+            (other, _) => other,
+        }
+    }
+
     /// The error as it crosses the boundary, with the way out where there is one.
     pub fn told(self) -> plugin_api::Error {
         use plugin_api::Code;
@@ -87,7 +104,10 @@ impl Error {
             Error::Architecture { .. } | Error::RopeScaling { .. } => {
                 (Code::UNSUPPORTED, "choose the model plugin that reads this checkpoint")
             }
-            Error::Config { .. } => (Code::DATA, "take config.json from the original checkpoint"),
+            Error::Config { .. } => (
+                Code::DATA,
+                "take config.json, or the GGUF file, from the original checkpoint",
+            ),
             Error::LoraTensor { .. } => (
                 Code::DATA,
                 "is it a LoRA for another model? `base_model_name_or_path` in its adapter_config.json names its own",

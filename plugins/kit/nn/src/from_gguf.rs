@@ -19,6 +19,25 @@ pub(crate) struct Tensors {
     places: HashMap<String, (Place, Undo)>,
 }
 
+/// Types that are read.
+pub(crate) const KNOWN: &str = "f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0 or q2_k to q6_k";
+
+/// Types that are not, by the numbers that files have for them.
+const UNKNOWN: [(u32, &str); 12] = [
+    (16, "iq2_xxs"),
+    (17, "iq2_xs"),
+    (18, "iq3_xxs"),
+    (19, "iq1_s"),
+    (20, "iq4_nl"),
+    (21, "iq3_s"),
+    (22, "iq2_s"),
+    (23, "iq4_xs"),
+    (29, "iq1_m"),
+    (34, "tq1_0"),
+    (35, "tq2_0"),
+    (39, "mxfp4"),
+];
+
 /// What was done to a tensor when the file was made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Undo {
@@ -234,7 +253,10 @@ impl Tensors {
     pub fn unknown_kind(&self, name: &str) -> Option<String> {
         let kind = self.places.get(name)?.0.kind;
         let known = matches!(kind.0, 0 | 1 | 30) || block_type(kind).is_some();
-        (!known).then(|| format!("GGUF's type {}", kind.0))
+        (!known).then(|| match UNKNOWN.iter().find(|(number, _)| *number == kind.0) {
+            Some((_, name)) => (*name).to_owned(),
+            None => format!("GGUF's type {}", kind.0),
+        })
     }
 
     /// All values in main memory.

@@ -4,7 +4,7 @@
 use crate::{Error, Result};
 use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::tensor::{Metadata, TensorView};
-use safetensors::{SafeTensorError, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use std::path::Path;
 
 /// Pages are read when a tensor's bytes are; [`Mapped::done_with`] gives them back, so that what was packed into another
@@ -88,10 +88,56 @@ fn reason(why: &SafeTensorError, bytes: &[u8]) -> String {
         (SafeTensorError::HeaderTooLarge | SafeTensorError::InvalidHeaderLength, Some(header)) => {
             format!("its header would be {header} bytes long, and the whole file is {length}")
         }
-        (SafeTensorError::MetadataIncompleteBuffer, _) => {
-            format!("its tensors don't end where the file does, after {length} bytes")
+        (SafeTensorError::MetadataIncompleteBuffer, Some(header)) => {
+            let data = entries(bytes).into_iter().map(|(_, entry)| entry.data_offsets.1).max();
+            let expected = data.unwrap_or(0).saturating_add(header).saturating_add(8);
+            format!("by its header it is {expected} bytes long, but it has {length}")
         }
-        (SafeTensorError::TensorInvalidInfo, _) => "a tensor's type and shape don't fit its place".to_owned(),
+        (SafeTensorError::TensorInvalidInfo | SafeTensorError::ValidationOverflow, _) => {
+            let wrong = entries(bytes).into_iter().find(|(_, entry)| !entry.fits());
+            match wrong {
+                Some((
+                    name,
+                    Entry {
+                        dtype,
+                        shape,
+                        data_offsets: (start, end),
+                    },
+                )) => format!(
+                    "tensor `{name}` is of type {dtype:?} and shape {shape:?}, which does not fit its {} bytes",
+                    end.saturating_sub(start)
+                ),
+                None => why.to_string(),
+            }
+        }
         (other, _) => other.to_string(),
     }
+}
+
+/// What a header says of a tensor, whether that can be or not.
+#[derive(serde::Deserialize)]
+struct Entry {
+    dtype: Dtype,
+    shape: Vec<u64>,
+    data_offsets: (u64, u64),
+}
+
+impl Entry {
+    fn fits(&self) -> bool {
+        let values = self.shape.iter().try_fold(1u64, |all, size| all.checked_mul(*size));
+        let bits = values.and_then(|values| values.checked_mul(self.dtype.bitsize() as u64));
+        bits.is_some_and(|bits| self.data_offsets.1.checked_sub(self.data_offsets.0) == Some(bits / 8))
+    }
+}
+
+/// The entries of a header that could be read, in its order.
+fn entries(bytes: &[u8]) -> Vec<(String, Entry)> {
+    let header = bytes.first_chunk::<8>().map(|first| u64::from_le_bytes(*first));
+    let end = header.and_then(|header| usize::try_from(header).ok()?.checked_add(8));
+    let text = end.and_then(|end| bytes.get(8..end)).unwrap_or_default();
+    let all: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(text).unwrap_or_default();
+    let entries = all.into_iter();
+    entries
+        .filter_map(|(name, entry)| Some((name, serde_json::from_value(entry).ok()?)))
+        .collect()
 }

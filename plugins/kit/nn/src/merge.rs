@@ -171,6 +171,7 @@ fn merged(file: &Path, name: &str, view: &TensorView, factors: &[Factors]) -> Re
                 file: file.to_owned(),
                 tensor: name.to_owned(),
                 got: format!("{other:?}"),
+                expected: weights::KNOWN,
             });
         }
     })

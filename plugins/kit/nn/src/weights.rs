@@ -24,6 +24,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+/// Types of tensors that are read out of anything but GGUF files.
+pub(crate) const KNOWN: &str = "F32, F16 or BF16";
+
 /// Where a folder's weights may be, the first found counting: files, and the indices of several.
 const SINGLE: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 const INDEX: [&str; 2] = ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
@@ -285,8 +288,17 @@ impl Weights {
             });
         }
         if let Some(got) = unknown {
+            let expected = match content {
+                Source::Gguf(_) => from_gguf::KNOWN,
+                _ => KNOWN,
+            };
             let file = file.clone();
-            return Err(Error::StoredAs { file, tensor, got });
+            return Err(Error::StoredAs {
+                file,
+                tensor,
+                got,
+                expected,
+            });
         }
         Ok((tensor, file, content))
     }

@@ -88,7 +88,7 @@ impl Config {
             path: folder.join("config.json"),
             reason: e.to_string(),
         })?;
-        config.check()?;
+        config.check().map_err(|error| error.about(folder))?;
         Ok(config)
     }
 

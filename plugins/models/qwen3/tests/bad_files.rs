@@ -36,7 +36,9 @@ fn truncate(path: &Path, bytes: u64) {
 fn spoilt_weights() {
     let file = "model.safetensors";
     let malformed = "`DIR/model.safetensors` is malformed: ";
-    check("tied", |dir| truncate(&dir.join(file), 100_000), Code::DATA, malformed);
+    let length = std::fs::metadata(common::golden("tied").join(file)).unwrap().len();
+    let cut = format!("{malformed}by its header it is {length} bytes long, but it has 100000");
+    check("tied", |dir| truncate(&dir.join(file), 100_000), Code::DATA, &cut);
     check("tied", |dir| truncate(&dir.join(file), 5), Code::DATA, malformed);
     check("tied", |dir| truncate(&dir.join(file), 0), Code::DATA, malformed);
     check(
@@ -52,6 +54,100 @@ fn spoilt_weights() {
         Code::MISSING,
         gone,
     );
+}
+
+/// Changes what a safetensors header says of a tensor.
+fn restate(path: &Path, name: &str, field: &str, value: plugin_api::serde_json::Value) {
+    let bytes = std::fs::read(path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: plugin_api::serde_json::Value = plugin_api::serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    header[name][field] = value;
+    let text = header.to_string();
+    let whole = [
+        &(text.len() as u64).to_le_bytes(),
+        text.as_bytes(),
+        &bytes[8 + length..],
+    ]
+    .concat();
+    std::fs::write(path, whole).unwrap();
+}
+
+#[test]
+fn a_header_that_contradicts_itself() {
+    let (file, name) = ("model.safetensors", "model.layers.1.self_attn.k_proj.weight");
+    let says = |field, value| move |dir: &Path| restate(&dir.join(file), name, field, value);
+    let tensor = format!("`DIR/{file}` is malformed: tensor `{name}` is of type F32 and shape ");
+    let unfit = format!("{tensor}[31, 32], which does not fit its 4096 bytes");
+    check("tied", says("shape", json!([31, 32])), Code::DATA, &unfit);
+    let huge = format!("{tensor}[4611686018427387904, 8], which does not fit its 4096 bytes");
+    check("tied", says("shape", json!([1u64 << 62, 8])), Code::DATA, &huge);
+    let shape = format!("tensor `{name}` in `DIR/{file}` has shape [16, 64], expected [32, 32]");
+    check("tied", says("shape", json!([16, 64])), Code::DATA, &shape);
+    let stored = format!("tensor `{name}` in `DIR/{file}` is stored as I32, expected F32, F16 or BF16");
+    check("tied", says("dtype", json!("I32")), Code::UNSUPPORTED, &stored);
+}
+
+/// The checkpoint `tied` as a GGUF file in which these bytes, at their first place or behind it, are others.
+#[track_caller]
+fn check_gguf(at: &str, behind: usize, bytes: &[u8], code: Code, message: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let mut file = std::fs::read(common::golden("gguf/tied.gguf")).unwrap();
+    let place = file
+        .windows(at.len())
+        .position(|window| window == at.as_bytes())
+        .unwrap();
+    let place = if behind == 0 { place } else { place + at.len() + behind };
+    file[place..place + bytes.len()].copy_from_slice(bytes);
+    std::fs::write(&path, file).unwrap();
+    let error: Error = open(&path, json!({})).err().expect("the file is spoilt");
+    let told = error.to_string().replace(path.to_str().unwrap(), "FILE");
+    assert!(told.starts_with(message), "{told}");
+    assert_eq!(error.code, code, "{told}");
+}
+
+#[test]
+fn spoilt_gguf_files() {
+    let malformed = "`FILE` is malformed: ";
+    let many = (1u32 << 31).to_le_bytes();
+    check_gguf(
+        "qwen3.block_count",
+        4,
+        &many,
+        Code::DATA,
+        "`num_hidden_layers` in `FILE` is 2147483648, expected 1 to 1024",
+    );
+    check_gguf(
+        "general.architecture",
+        12,
+        b"mamba",
+        Code::UNSUPPORTED,
+        "`FILE` is of the architecture `mamba`, known here: ",
+    );
+    check_gguf(
+        "tokenizer.ggml.tokens",
+        0,
+        b"x",
+        Code::DATA,
+        &format!("{malformed}it has no `tokenizer.ggml.tokens`"),
+    );
+    check_gguf(
+        "tokenizer.ggml.model",
+        0,
+        b"x",
+        Code::DATA,
+        &format!("{malformed}its tokenizer is of the kind `none`"),
+    );
+    let key = "blk.1.attn_k.weight";
+    let gone = "`FILE` has no tensor `model.layers.1.self_attn.k_proj.weight`";
+    check_gguf(key, 0, b"x", Code::DATA, gone);
+    // Behind a tensor's name: dimensions, sizes, type, place.
+    let huge = format!("{malformed}tensor `{key}`: it has more values than can be counted");
+    check_gguf(key, 4, &(1u64 << 61).to_le_bytes(), Code::DATA, &huge);
+    let stored = "tensor `model.layers.1.self_attn.k_proj.weight` in `FILE` is stored as iq4_nl, expected f32, f16,";
+    check_gguf(key, 20, &20u32.to_le_bytes(), Code::UNSUPPORTED, stored);
+    let beyond = format!("{malformed}tensor `{key}` lies beyond the end of the file");
+    check_gguf(key, 24, &(1u64 << 63).to_le_bytes(), Code::DATA, &beyond);
 }
 
 #[test]
@@ -181,8 +277,8 @@ fn a_config_that_asks_for_something_else() {
         Code::DATA,
         "`DIR/config.json` is malformed: ",
     );
-    let biases = "`mlp_bias` in config.json is true, expected false: a feed-forward with biases is not known here";
-    check("tied", config("mlp_bias", json!(true)), Code::DATA, biases);
+    let biases = "`DIR` has no tensor `model.layers.0.mlp.gate_proj.bias`";
+    check("llama", config("mlp_bias", json!(true)), Code::DATA, biases);
     let huge = "`vocab_size` in config.json is 999999999999, expected 1 to 4000000";
     check(
         "tied",

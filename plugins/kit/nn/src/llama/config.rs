@@ -111,7 +111,8 @@ impl Config {
 
     /// Of a folder that holds a text model.
     pub fn from_folder(folder: &Path) -> Result<Config> {
-        read_config::<TextConfig>(folder, &["qwen3", "qwen2", "llama"])?.settle()
+        let config: TextConfig = read_config(folder, &["qwen3", "qwen2", "llama"])?;
+        config.settle().map_err(|error| error.about(folder))
     }
 
     /// Bytes of the cache of so many tokens.
