@@ -8,11 +8,12 @@
 
 use super::layout::{BLOCK, Kind, put, take};
 use super::stripes::{Stripe, by_stripes};
-use super::{Kernel, LANES, Line, Multiplies, vnni};
+use super::{Kernel, LANES, Line, Multiplies, amx, vnni};
 use crate::Result;
 use crate::device::own_kernels;
 use candle_core::quantized::GgmlDType;
 use candle_core::{Device, Tensor};
+use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -81,6 +82,31 @@ impl Blocks {
         &self.lines[panel * size..(panel + 1) * size]
     }
 
+    /// The best that the processor has: AVX-512 at least, as [`suits`] says.
+    fn best() -> Kernel {
+        static BEST: OnceLock<Kernel> = OnceLock::new();
+        let tiles = || Kernel::most() == Kernel::Amx && amx::usable();
+        *BEST.get_or_init(|| if tiles() { Kernel::Amx } else { Kernel::Avx512 })
+    }
+
+    /// The same by whatever kernel, to the last bit.
+    pub(super) fn product_by(&self, kernel: Kernel, x: &[f32]) -> Vec<f32> {
+        let rows = x.len() / self.inputs.max(1);
+        let tiles = kernel == Kernel::Amx && rows > MOST_ROWS;
+        let blocks = self.units * self.kind.form().blocks;
+        let x = match tiles {
+            // An odd number of cache lines, so that rows read side by side don't push each other out of the nearest cache.
+            true => Rounded::new(x, self.inputs, 2 * (blocks.div_ceil(2) | 1), 1),
+            false => Rounded::new(x, self.inputs, blocks, MOST_ROWS),
+        };
+        let panels = self.outputs.div_ceil(LANES);
+        let together = (panels / (4 * rayon::current_num_threads())).clamp(1, 8);
+        by_stripes(rows, self.outputs, together * LANES, |mut stripe| match tiles {
+            true => amx::fill_quantised(self.kind, &|panel| self.of_panel(panel), x.whole(), rows, &mut stripe),
+            false => self.fill(stripe, &x),
+        })
+    }
+
     fn fill(&self, mut stripe: Stripe, x: &Rounded) {
         for first in (0..x.rows).step_by(MOST_ROWS) {
             let rows = MOST_ROWS.min(x.rows - first);
@@ -132,14 +158,11 @@ impl Multiplies for Blocks {
     }
 
     fn product(&self, x: &[f32]) -> Vec<f32> {
-        let x = Rounded::new(x, self.inputs, self.units * self.kind.form().blocks);
-        let panels = self.outputs.div_ceil(LANES);
-        let together = (panels / (4 * rayon::current_num_threads())).clamp(1, 8);
-        by_stripes(x.rows, self.outputs, together * LANES, |stripe| self.fill(stripe, &x))
+        self.product_by(Blocks::best(), x)
     }
 }
 
-/// Rows of x in eight bits. They lie in blocks of rows that a tile takes, and there, of each block of inputs, the words
+/// Rows of x in eight bits. They lie in blocks of rows that a kernel takes, and there, of each block of inputs, the words
 /// of four numbers row by row; beside them a scale for each block and row, the sum of its numbers, and that of their first
 /// half.
 struct Rounded {
@@ -160,7 +183,7 @@ pub(super) struct Some8<'a> {
 }
 
 impl Rounded {
-    fn new(x: &[f32], inputs: usize, blocks: usize) -> Rounded {
+    fn new(x: &[f32], inputs: usize, blocks: usize, together: usize) -> Rounded {
         let rows = x.len() / inputs.max(1);
         let words_of_row = blocks * BLOCK / 4;
         let mut rounded = Rounded {
@@ -173,32 +196,24 @@ impl Rounded {
         };
         let parts = rounded
             .words
-            .par_chunks_mut((MOST_ROWS * words_of_row).max(1))
-            .zip(rounded.scales.par_chunks_mut((MOST_ROWS * blocks).max(1)))
-            .zip(rounded.sums.par_chunks_mut((MOST_ROWS * blocks).max(1)))
-            .zip(rounded.firsts.par_chunks_mut((MOST_ROWS * blocks).max(1)))
-            .zip(x.par_chunks((MOST_ROWS * inputs).max(1)));
+            .par_chunks_mut((together * words_of_row).max(1))
+            .zip(rounded.scales.par_chunks_mut((together * blocks).max(1)))
+            .zip(rounded.sums.par_chunks_mut((together * blocks).max(1)))
+            .zip(rounded.firsts.par_chunks_mut((together * blocks).max(1)))
+            .zip(x.par_chunks((together * inputs).max(1)));
+        let arch = Arch::new();
         parts.for_each(|((((words, scales), sums), firsts), x)| {
             let rows = x.len() / inputs;
             for (row, x) in x.chunks_exact(inputs).enumerate() {
                 for (block, x) in x.chunks(BLOCK).enumerate() {
-                    let largest = x
-                        .iter()
-                        .fold(0f32, |most, x| if x.abs() > most { x.abs() } else { most });
-                    // A number that is none has to be seen in what comes of it.
-                    let broken = x.iter().any(|x| x.is_nan());
-                    let scale = largest / 127.0;
-                    let up = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-                    let mut numbers = [0i8; BLOCK];
-                    numbers
-                        .iter_mut()
-                        .zip(x)
-                        .for_each(|(number, x)| *number = (x * up).round() as i8);
+                    let mut padded = [0f32; BLOCK];
+                    padded[..x.len()].copy_from_slice(x);
+                    let (numbers, scale) = arch.dispatch(Round(&padded));
                     let (fours, _) = numbers.as_chunks::<4>();
                     for (four, numbers) in fours.iter().enumerate() {
                         words[(block * BLOCK / 4 + four) * rows + row] = u32::from_le_bytes(numbers.map(|n| n as u8));
                     }
-                    scales[block * rows + row] = if broken { f32::NAN } else { scale };
+                    scales[block * rows + row] = scale;
                     let sum = |numbers: &[i8]| numbers.iter().map(|&number| i32::from(number)).sum();
                     sums[block * rows + row] = sum(&numbers);
                     firsts[block * rows + row] = sum(&numbers[..BLOCK / 2]);
@@ -206,6 +221,16 @@ impl Rounded {
             }
         });
         rounded
+    }
+
+    /// Rows that were taken one by one.
+    fn whole(&self) -> amx::X<'_> {
+        amx::X {
+            words: &self.words,
+            scales: &self.scales,
+            sums: &self.sums,
+            blocks: self.blocks,
+        }
     }
 
     fn block(&self, first: usize, rows: usize) -> Some8<'_> {
@@ -217,6 +242,44 @@ impl Rounded {
             firsts: &self.firsts[first * blocks..(first + rows) * blocks],
         }
     }
+}
+
+/// Rounds a block to eight bits and a scale.
+struct Round<'a>(&'a [f32; BLOCK]);
+
+impl NullaryFnOnce for Round<'_> {
+    type Output = ([i8; BLOCK], f32);
+
+    #[inline(always)]
+    fn call(self) -> Self::Output {
+        // As bits, since compilers take many whole numbers at a time, and so that the largest is none where one is: a
+        // number that is none has to be seen in what comes of it.
+        let largest = self.0.iter().fold(0, |most: u32, x| most.max(x.abs().to_bits()));
+        let scale = f32::from_bits(largest) / 127.0;
+        let up = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        // With so much added, a number's lowest bits are the nearest whole one, ties to the even one.
+        const WHOLE: f32 = 1.5 * (1 << 23) as f32;
+        let mut words = [0u32; BLOCK];
+        words
+            .iter_mut()
+            .zip(self.0)
+            .for_each(|(word, x)| *word = (x * up + WHOLE).to_bits());
+        (words.map(|word| word as i8), scale)
+    }
+}
+
+/// Whether tiles make what AVX-512 makes, of one small product.
+pub(super) fn tiles_agree() -> bool {
+    let (rows, inputs, outputs) = (2 * MOST_ROWS + 3, 4 * BLOCK, LANES + 3);
+    let of_row = inputs / BLOCK * 34;
+    // A scale of fp16, which is below 2 here, and 32 values.
+    let byte = |at: usize| if at % 34 == 1 { 0x3a } else { (at * at % 251) as u8 };
+    let weight = Blocks::new(GgmlDType::Q8_0, (outputs, inputs), |some| {
+        let bytes = some.start * of_row..some.end * of_row;
+        Ok(bytes.map(byte).collect::<Vec<u8>>())
+    });
+    let x: Vec<f32> = (0..rows * inputs).map(|at| (at * at % 97) as f32 - 48.0).collect();
+    weight.is_ok_and(|weight| weight.product_by(Kernel::Amx, &x) == weight.product_by(Kernel::Avx512, &x))
 }
 
 #[cfg(test)]
@@ -234,7 +297,7 @@ mod tests {
             let scale = x.iter().fold(0f32, |most, x| most.max(x.abs())) / 127.0;
             let numbers = x
                 .iter()
-                .map(move |x| f64::from((x * (1.0 / scale)).round()) * f64::from(scale));
+                .map(move |x| f64::from((x * (1.0 / scale)).round_ties_even()) * f64::from(scale));
             numbers.collect::<Vec<_>>()
         };
         x.chunks(inputs)

@@ -113,9 +113,13 @@ impl Kernel {
 
     /// The most that a user lets the processor do: to compare, or to get around what it does wrong.
     fn most() -> Kernel {
-        match std::env::var("HOST_KERNELS").as_deref() {
-            Ok("portable") => Kernel::Portable,
-            Ok("avx512") => Kernel::Avx512,
+        Kernel::named(std::env::var("HOST_KERNELS").as_deref().unwrap_or_default())
+    }
+
+    fn named(name: &str) -> Kernel {
+        match name {
+            "portable" => Kernel::Portable,
+            "avx512" => Kernel::Avx512,
             _ => Kernel::Amx,
         }
     }
@@ -429,6 +433,18 @@ mod tests {
             check(2, 1, 1, dtype);
             check(3, 2 * GROUPS + 5, 33, dtype);
             check(15, 4 * GROUPS + 7, 70, dtype);
+        }
+    }
+
+    #[test]
+    fn a_user_can_ask_for_less_than_the_processor_has() {
+        for kind in [Kind::F32, Kind::Bf16] {
+            assert_eq!(Kernel::choose(kind, Kernel::named("portable")), Kernel::Portable);
+            assert!(Kernel::choose(kind, Kernel::named("avx512")) <= Kernel::Avx512);
+            assert_eq!(
+                Kernel::choose(kind, Kernel::named("")),
+                Kernel::choose(kind, Kernel::Amx)
+            );
         }
     }
 

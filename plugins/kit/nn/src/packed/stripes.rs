@@ -148,49 +148,42 @@ impl Stripe<'_> {
     }
 }
 
-/// A rectangle of a matrix, which nobody else can reach while this is.
-pub struct Corner<'a> {
+/// Some rows of so many columns of a matrix, which nobody else can reach while this is.
+pub struct Corner<'a, const COLUMNS: usize> {
     start: *mut f32,
     stride: usize,
     rows: usize,
-    columns: usize,
     borrowed: PhantomData<&'a mut [f32]>,
 }
 
-impl<'a> Stripe<'a> {
+impl Stripe<'_> {
     /// Some rows of some of the stripe's columns.
-    pub fn corner(&mut self, row: usize, rows: usize, column: usize, columns: usize) -> Corner<'_> {
+    pub fn corner<const COLUMNS: usize>(&mut self, row: usize, rows: usize, column: usize) -> Corner<'_, COLUMNS> {
         let inside = row >= self.rows.start && row + rows <= self.rows.end;
-        let fits = inside && column >= self.columns.start && column + columns <= self.columns.end;
-        assert!(rows > 0 && columns > 0 && fits, "a corner beyond its stripe");
+        let fits = inside && column >= self.columns.start && column + COLUMNS <= self.columns.end;
+        assert!(rows > 0 && fits, "a corner beyond its stripe");
         Corner {
             start: self.matrix.wrapping_add(row * self.all + column),
             stride: self.all,
             rows,
-            columns,
             borrowed: PhantomData,
         }
     }
 }
 
-impl<'a> Corner<'a> {
+impl<'a, const COLUMNS: usize> Corner<'a, COLUMNS> {
     /// All of a matrix of its own.
-    pub fn of<const COLUMNS: usize>(matrix: &'a mut [[f32; COLUMNS]]) -> Corner<'a> {
+    pub fn of(matrix: &'a mut [[f32; COLUMNS]]) -> Corner<'a, COLUMNS> {
         Corner {
             start: matrix.as_mut_ptr().cast(),
             stride: COLUMNS,
             rows: matrix.len(),
-            columns: COLUMNS,
             borrowed: PhantomData,
         }
     }
 
     pub fn rows(&self) -> usize {
         self.rows
-    }
-
-    pub fn columns(&self) -> usize {
-        self.columns
     }
 
     /// Values from the first of a row to that of the next.

@@ -1,9 +1,12 @@
 //! AMX by emulation, or by the processor where it has it.
 
 use super::emulator::{self, Instruction, Memory, Registers, State, decode};
-use super::tiles::{Shapes, Tiles, allowed, load};
+use super::tiles::{Shapes, allowed, load};
 use super::*;
-use crate::packed::avx512;
+use crate::packed::{Blocks, Kind, avx512, suits_blocks};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Tensor};
+use half::bf16;
 
 /// Whether tiles can be tried here: those of the processor, else emulated ones.
 pub fn ready() -> bool {
@@ -208,15 +211,14 @@ fn random(count: usize, seed: u64) -> Vec<f32> {
 
 fn weights(outputs: usize, inputs: usize) -> Packed {
     let values = random(outputs * inputs, 7);
-    Packed::pack(Kind::Bf16, outputs, inputs, |at| {
-        u32::from(bf16::from_f32(values[at]).to_bits())
-    })
+    let rows = |some: Range<usize>| Ok(values[some.start * inputs..some.end * inputs].to_vec());
+    Packed::from_rows(DType::BF16, (outputs, inputs), &rows).unwrap()
 }
 
 #[test]
 fn the_first_product_is_tried() {
     if ready() {
-        assert!(agrees());
+        assert!(agree());
     }
 }
 
@@ -237,6 +239,31 @@ fn a_row_does_not_feel_what_multiplies_it() {
                     together,
                     "{few} x {inputs} x {outputs}"
                 );
+            }
+        }
+    }
+}
+
+/// By the bound that the head of the module states.
+#[test]
+fn sums_are_as_near_as_their_order_lets_them_be() {
+    if !ready() {
+        return;
+    }
+    for (rows, inputs, outputs) in [(1, 640, 32), (20, 2000, 32)] {
+        let values = random(outputs * inputs, 7);
+        let x = random(rows * inputs, 17);
+        let got = weights(outputs, inputs).product_by(Kernel::Amx, &x);
+        let narrow = |x: &f32| bf16::from_f32(*x).to_f64();
+        for (row, x) in x.chunks(inputs).enumerate() {
+            for (output, weight) in values.chunks(inputs).enumerate() {
+                let products = x.iter().zip(weight).map(|(x, w)| narrow(x) * narrow(w));
+                let (sum, sizes) = products.fold((0.0, 0.0), |(sum, sizes), product| {
+                    (sum + product, sizes + product.abs())
+                });
+                let apart = (f64::from(got[row * outputs + output]) - sum).abs();
+                let bound = (16.0 + (inputs as f64 / 32.0).ceil()) * (-24f64).exp2() * sizes;
+                assert!(apart <= bound, "{row} {output}: {apart}, at most {bound}");
             }
         }
     }
@@ -275,7 +302,7 @@ fn each_thread_has_tiles_of_its_own() {
             let expected = expected(&x);
             scope.spawn(move || {
                 let wide = Rows::new(&x, 64, Kind::Bf16);
-                let tiles = Tiles::new(rows);
+                let tiles = Floats::new(rows);
                 for _ in 0..20 {
                     let mut y = vec![[0f32; PANEL]; rows];
                     for step in 0..2 {
@@ -307,4 +334,48 @@ fn tiles_that_were_another_s_do_not_matter() {
         weight.product_by(Kernel::Amx, &x)
     });
     assert_eq!(apart, here);
+}
+
+/// A model's quantised weights by tiles are what they are by AVX-512, to the last bit.
+#[track_caller]
+fn check_blocks(dtype: GgmlDType, rows: usize, inputs: usize, outputs: usize) {
+    if !ready() || !suits_blocks(dtype, &Device::Cpu) {
+        return;
+    }
+    let values = Tensor::from_vec(random(outputs * inputs, 11), (outputs, inputs), &Device::Cpu).unwrap();
+    let blocks = QTensor::quantize(&values, dtype).unwrap();
+    let bytes = blocks.data().unwrap();
+    let of_row = bytes.len() / outputs;
+    let some = |some: Range<usize>| Ok(&bytes[some.start * of_row..some.end * of_row]);
+    let weight = Blocks::new(dtype, (outputs, inputs), some).unwrap();
+    let x = random(rows * inputs, 13);
+    let [tiles, plain] = [Kernel::Amx, Kernel::Avx512].map(|kernel| weight.product_by(kernel, &x));
+    for (place, (tiles, plain)) in tiles.iter().zip(&plain).enumerate() {
+        assert_eq!(
+            tiles.to_bits(),
+            plain.to_bits(),
+            "{dtype:?} {rows} x {inputs} x {outputs}: value {place} is {tiles}, not {plain}"
+        );
+    }
+}
+
+#[test]
+fn quantised_weights_are_the_same_by_tiles() {
+    let small = [
+        GgmlDType::Q4_0,
+        GgmlDType::Q4_1,
+        GgmlDType::Q5_0,
+        GgmlDType::Q5_1,
+        GgmlDType::Q8_0,
+    ];
+    for dtype in small {
+        check_blocks(dtype, 9, 64, 16);
+        check_blocks(dtype, 35, 32 * 11, 50); // units and chunks that end early, rows and outputs left over
+        check_blocks(dtype, 64, 512, 32);
+    }
+    for dtype in [GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K] {
+        check_blocks(dtype, 9, 256, 16);
+        check_blocks(dtype, 35, 768, 50);
+        check_blocks(dtype, 64, 512, 32);
+    }
 }

@@ -1,19 +1,12 @@
-//! The processor's tiles: whether they may be used, how they are set up, and the product of a block of rows.
+//! The processor's tiles: whether they may be used, and how they are set up.
 //!
 //! A thread has its tiles set up only while a [`Tiles`] lives: nobody else's use of them can be disturbed, nor ours, and
 //! a thread that has none in use is switched faster.
-#![allow(unsafe_code)] // the processor's own instructions, on lines and values that are counted beforehand
+#![allow(unsafe_code)] // the processor's own instructions, and a question to the operating system
 
-use super::{BLOCK, ROWS};
-use crate::packed::rows::{SomeRows, Words};
-use crate::packed::stripes::Corner;
-use crate::packed::{LANES, Line, PANEL};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use std::arch::{asm, x86_64};
 use std::marker::PhantomData;
-
-/// Bytes by which weights are asked for ahead of their use: two steps, about what memory takes to answer.
-const AHEAD: usize = 2 * 2048;
 
 /// Whether the processor has tiles and products of bf16 and of bytes, and the operating system keeps them for this process.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -86,55 +79,17 @@ impl Shapes {
     }
 }
 
-/// This thread's tiles, set up for blocks of so many rows of x. A thread has at most one of these at a time.
+/// This thread's tiles, set up. A thread has at most one of these at a time.
 pub struct Tiles {
-    rows: usize,
     /// They are this thread's.
     stays: PhantomData<*mut ()>,
 }
 
 impl Tiles {
-    /// Sums are tiles 0 to 3, x (sixteen rows, and those below) 4 and 5, and weights (sixteen outputs, and the next) 6
-    /// and 7. Only where [`allowed`] said yes.
-    pub fn new(rows: usize) -> Tiles {
-        assert!((1..=BLOCK).contains(&rows), "a block of {rows} rows");
-        let (above, below) = (rows.min(ROWS), rows.saturating_sub(ROWS));
-        let shape = |rows: usize| if rows == 0 { (0, 0) } else { (rows, 64) };
-        let (above, below) = (shape(above), shape(below));
-        load(&Shapes::new([
-            above,
-            above,
-            below,
-            below,
-            above,
-            below,
-            (16, 64),
-            (16, 64),
-        ]));
-        Tiles {
-            rows,
-            stays: PhantomData,
-        }
-    }
-
-    /// Adds the product of some steps of x and as many of a panel to `y`, or begins it with it.
-    pub fn multiply(&self, x: SomeRows, panel: &[Line], y: Corner, begin: bool) {
-        let Words::Bf16(words) = x.words else {
-            panic!("tiles of something else than bf16")
-        };
-        let steps = panel.len() / PANEL;
-        let enough = words.len() >= (self.rows - 1) * x.stride + steps * LANES;
-        assert!(
-            steps > 0 && panel.len() == steps * PANEL && x.count == self.rows && enough,
-            "lines that make no whole steps, or words that don't fit them"
-        );
-        assert!(
-            y.rows() == self.rows && y.columns() == PANEL,
-            "a product beside its place"
-        );
-        // SAFETY: the tiles are set up for so many rows, which `y` has, and `x` with a line for each step; of the panel
-        // there are two tiles for each. This thread alone has what `y` stands for.
-        unsafe { multiply(words.as_ptr(), x.stride, panel, y, begin, self.rows > ROWS) }
+    /// Rows and bytes a row of each tile. Only where [`allowed`] said yes.
+    pub fn new(shapes: [(usize, usize); 8]) -> Tiles {
+        load(&Shapes::new(shapes));
+        Tiles { stays: PhantomData }
     }
 }
 
@@ -157,103 +112,4 @@ pub fn load(shapes: &Shapes) {
     }
     #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
     let _ = shapes;
-}
-
-/// # Safety
-/// This thread's tiles are set up for blocks of so many rows as `y` and x have; `below` says whether these are more than
-/// 16. Of x there is a line in each row for each step of the panel.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-unsafe fn multiply(x: *const u32, stride: usize, panel: &[Line], mut y: Corner, begin: bool, below: bool) {
-    let of_y = y.stride() * size_of::<f32>();
-    macro_rules! run {
-        ([$($line:literal),*] $($operand:tt)*) => {
-            // The tiles are no registers that the compiler knows how to use: between these instructions they stay.
-            asm!(
-                $($line,)*
-                // The weights of a coming step.
-                ".irp line, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
-                "prefetcht0 [{panel} + {AHEAD} + 64 * \\line]",
-                ".endr",
-                "add {panel}, 2048",
-                "add {x}, 64",
-                "dec {steps}",
-                "jnz 3b",
-                "tilestored [{y} + {of_y}], tmm0",
-                "tilestored [{y} + {of_y} + 64], tmm1",
-                x = inout(reg) x => _,
-                panel = inout(reg) panel.as_ptr() => _,
-                steps = inout(reg) panel.len() / PANEL => _,
-                y = in(reg) y.start(),
-                begin = in(reg) usize::from(begin),
-                of_x = in(reg) stride * size_of::<u32>(),
-                of_panel = in(reg) 2 * size_of::<Line>(),
-                of_y = in(reg) of_y,
-                AHEAD = const AHEAD,
-                $($operand)*
-                options(nostack)
-            )
-        };
-    }
-    if !below {
-        // SAFETY: the caller's; what is asked for ahead need not be there.
-        return unsafe {
-            run!([
-                "test {begin}, {begin}",
-                "jnz 2f",
-                "tileloadd tmm0, [{y} + {of_y}]",
-                "tileloadd tmm1, [{y} + {of_y} + 64]",
-                "jmp 3f",
-                "2:",
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "3:",
-                "tileloadd tmm4, [{x} + {of_x}]",
-                "tileloadd tmm6, [{panel} + {of_panel}]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{panel} + {of_panel} + 64]",
-                "tdpbf16ps tmm1, tmm4, tmm7"
-            ])
-        };
-    }
-    let x_below = x.wrapping_add(ROWS * stride);
-    let y_below = y.start().wrapping_add(ROWS * y.stride());
-    // SAFETY: the same.
-    unsafe {
-        run!([
-            "test {begin}, {begin}",
-            "jnz 2f",
-            "tileloadd tmm0, [{y} + {of_y}]",
-            "tileloadd tmm1, [{y} + {of_y} + 64]",
-            "tileloadd tmm2, [{y_below} + {of_y}]",
-            "tileloadd tmm3, [{y_below} + {of_y} + 64]",
-            "jmp 3f",
-            "2:",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "3:",
-            "tileloadd tmm4, [{x} + {of_x}]",
-            "tileloadd tmm6, [{panel} + {of_panel}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{panel} + {of_panel} + 64]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{x_below} + {of_x}]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {x_below}, 64"
-        ] x_below = inout(reg) x_below => _, y_below = in(reg) y_below,);
-        asm!(
-            "tilestored [{y} + {of_y}], tmm2",
-            "tilestored [{y} + {of_y} + 64], tmm3",
-            y = in(reg) y_below,
-            of_y = in(reg) of_y,
-            options(nostack)
-        );
-    }
-}
-
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-unsafe fn multiply(_: *const u32, _: usize, _: &[Line], _: Corner, _: bool, _: bool) {
-    unreachable!("no tiles are allowed here")
 }
