@@ -42,6 +42,7 @@ impl Machine {
             command.env_remove(name);
         }
         command.env_remove("HF_TOKEN").env("GEMINI_API_KEY", KEY);
+        command.env("HOST_KERNELS", "avx513");
         command
             .env("HF_HOME", self.path("hf"))
             .env("XDG_CONFIG_HOME", self.path("config"));
@@ -129,7 +130,13 @@ fn each_thing_that_is_missing_is_told_with_the_way_out() {
     machine.check("judge nobody", "missing", "holds no judge `nobody`", "it holds");
     machine.check("key HF_TOKEN", "warning", "not set", "");
     machine.check("key GEMINI_API_KEY", "ok", "set", "");
-    for about in ["registry", "cache", "memory", "processor", "gpu", "open files"] {
+    machine.check(
+        "processor",
+        "warning",
+        "HOST_KERNELS allows `avx513`, which says nothing",
+        "portable, avx512 or amx",
+    );
+    for about in ["registry", "cache", "memory", "gpu", "open files"] {
         assert!(
             !machine.found(about)["says"].as_str().unwrap_or_default().is_empty(),
             "{about}"

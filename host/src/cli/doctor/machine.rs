@@ -70,13 +70,15 @@ fn memory() -> Finding {
 
 /// The instructions that matrix products are fast with.
 fn processor() -> Finding {
-    const WANTED: [&str; 8] = [
+    const WANTED: [&str; 10] = [
         "avx2",
         "fma",
         "f16c",
         "avx512f",
         "avx512_bf16",
+        "avx512_vnni",
         "amx_bf16",
+        "amx_int8",
         "asimd",
         "bf16",
     ];
@@ -94,7 +96,15 @@ fn processor() -> Finding {
     } else {
         has.join(" ")
     };
-    let says = format!("{cores} {plural}, instructions for tensors: {shown}");
+    let mut says = format!("{cores} {plural}, instructions for tensors: {shown}");
+    let allowed = std::env::var("HOST_KERNELS").unwrap_or_default();
+    if !allowed.is_empty() {
+        says += &format!("; HOST_KERNELS allows `{allowed}`");
+    }
+    if !["", "portable", "avx512", "amx"].contains(&allowed.as_str()) {
+        let found = Finding::new(State::Warning, "processor", format!("{says}, which says nothing"));
+        return found.hint("HOST_KERNELS is the most that products with weights may use: portable, avx512 or amx");
+    }
     let found = Finding::new(if fast { State::Ok } else { State::Warning }, "processor", says);
     if fast {
         found

@@ -232,6 +232,9 @@ mod x86 {
     use super::{Form, LANES, Line, Scales, Sums, Unpacked, WORDS, X};
     use std::arch::x86_64::*;
 
+    /// Lines that are asked for ahead of their use.
+    const AHEAD: usize = 34;
+
     /// # Safety
     /// The processor has the feature. There are lines for so many units, and there is room for their blocks.
     #[target_feature(enable = "avx512f")]
@@ -250,9 +253,12 @@ mod x86 {
         let back = |line, by: usize| _mm512_srl_epi32(line, _mm_cvtsi32_si128(by as i32));
         let shift = |line, by: usize| _mm512_sll_epi32(line, _mm_cvtsi32_si128(by as i32));
         for unit in 0..units {
-            // SAFETY: each unit has its lines, and each of its blocks a place.
+            // SAFETY: each unit has its lines, and each of its blocks a place; what is asked for ahead need not be there.
             unsafe {
                 let first = lines.add(unit * form.lines());
+                for line in 0..form.lines() {
+                    _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(AHEAD + line).cast());
+                }
                 let halves = |place: usize| _mm512_cvtph_ps(_mm256_load_si256(first.cast::<__m256i>().add(place)));
                 for block in 0..form.blocks {
                     let place = unit * form.blocks + block;

@@ -33,26 +33,30 @@ fn fill_blocks<'a>(
     rows: usize,
     stripe: &mut Stripe,
 ) {
-    let form = kind.form();
+    let (form, columns) = (kind.form(), stripe.columns());
     let mut tiles = Bytes::new(rows, form);
     let units = panel(0).len() / form.lines();
     let mut unpacked = Unpacked::empty();
-    // So many inputs of all rows stay in the second cache, while panel after panel is multiplied with them.
     let some = SOME / form.blocks;
-    for first in (0..units).step_by(some) {
-        for column in stripe.columns().step_by(LANES) {
-            let units = first..units.min(first + some);
-            unpacked.fill(
-                form,
-                &panel(column / LANES)[units.start * form.lines()..units.end * form.lines()],
-            );
-            for block in blocks.clone() {
-                let row = block * BLOCK;
-                let x = x.from(row, first * form.blocks);
-                with_corner(stripe, (row, rows, column), |y| {
-                    tiles.multiply(form, x, &unpacked, y, first == 0);
-                });
-            }
+    let mut multiply = |first: usize, column: usize| {
+        let units = first..units.min(first + some);
+        unpacked.fill(
+            form,
+            &panel(column / LANES)[units.start * form.lines()..units.end * form.lines()],
+        );
+        for block in blocks.clone() {
+            let row = block * BLOCK;
+            let x = x.from(row, first * form.blocks);
+            with_corner(stripe, (row, rows, column), |y| {
+                tiles.multiply(form, x, &unpacked, y, first == 0);
+            });
         }
+    };
+    // Weights that are needed once are read in their order. Else so many inputs of all rows stay in the second cache, while
+    // panel after panel is multiplied with them.
+    let (firsts, columns) = ((0..units).step_by(some), columns.step_by(LANES));
+    match blocks.len() {
+        1 => columns.for_each(|column| firsts.clone().for_each(|first| multiply(first, column))),
+        _ => firsts.for_each(|first| columns.clone().for_each(|column| multiply(first, column))),
     }
 }
