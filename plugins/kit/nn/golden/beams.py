@@ -35,8 +35,16 @@ def search(model, rows: list[list[int]], stop: list[int], beams: int, answers: i
     # The pad token fills up behind a stop token, and is told from an answer's own tokens by where it stands.
     found = model.generate(
         ids, attention_mask=mask, do_sample=False, num_beams=beams, num_return_sequences=answers, pad_token_id=0,
-        eos_token_id=stop or None, max_new_tokens=LONGEST, output_scores=True, return_dict_in_generate=True, **settings)
+        eos_token_id=stop or None, max_new_tokens=LONGEST, output_scores=True,
+        output_logits=True, return_dict_in_generate=True, **settings)
     replies = []
+    if beams == 1:  # the likeliest token each time: the library keeps neither places nor a sum
+        steps = torch.stack(found.logits, 1).log_softmax(-1)
+        for sequence, likely in zip(found.sequences[:, width:].tolist(), steps):
+            length = next((n for n, token in enumerate(sequence, 1) if token in stop), len(sequence))
+            total = sum(float(likely[n, token]) for n, token in enumerate(sequence[:length]))
+            replies.append({"tokens": sequence[:length], "score": total / length})
+        return [[reply] for reply in replies]
     for sequence, indices, score in zip(found.sequences[:, width:], found.beam_indices, found.sequences_scores):
         length = int((indices >= 0).sum())
         replies.append({"tokens": sequence[:length].tolist(), "score": float(score)})
@@ -61,9 +69,12 @@ def record(folder: Path) -> None:
         free = search(model, rows, [], 3, 3)
         stop = sorted({free[0][0]["tokens"][6], free[-1][1]["tokens"][9], free[0][2]["tokens"][3]})
         for beams, penalty, extra in [(2, 1.0, {}), (3, 0.6, {}), (4, 2.0, {}), (4, 1.0, {"repetition_penalty": 1.3}),
-                                      (3, 0.6, {"early_stopping": True}), (2, 0.0, {})]:
+                                      (3, 0.6, {"early_stopping": True}), (2, 0.0, {}),
+                                      (3, 1.0, {"min_new_tokens": 4}), (1, 1.0, {"min_new_tokens": 2}),
+                                      (1, 1.0, {"min_new_tokens": 8})]:
             settings = {"length_penalty": penalty, **extra}
-            answers = search(model, rows, stop, beams, beams, **settings)
+            given = settings if beams > 1 else extra
+            answers = search(model, rows, stop, beams, beams, **given)
             told = ", ".join(f"{key} {value}" for key, value in settings.items())
             cases.append({"name": f"{name}: {beams} beams, {told}", "beams": beams, "repetition_penalty": 1.0,
                           "max_new_tokens": LONGEST, "stop_tokens": stop, "prompts": rows, "answers": answers, **settings})

@@ -5,7 +5,7 @@ mod common;
 use candle_core::Device;
 use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
 use common::{Host, ask, copy, edit, golden, model, open};
-use plugin_api::serde_json::json;
+use plugin_api::serde_json::{Value, json};
 use plugin_api::{Code, Finish, LoraUse, Message, Part, Prompt, Reply, Role, Sampling, Silent};
 use std::time::Duration;
 
@@ -228,6 +228,48 @@ fn several_answers_are_ranked_and_the_first_is_the_one_drawn_alone() {
     assert!(reply.alternatives.iter().any(|a| a.text == one.text));
     assert!(reply.alternatives.iter().any(|a| a.text != one.text));
     assert_eq!(reply.usage.generated_tokens, 24);
+}
+
+/// What transformers says where an answer may not end before its eighth token, out of nn's `golden/beams.py`.
+#[test]
+fn an_answer_is_as_long_as_its_publisher_wants_at_least() {
+    let read = |file: &str| -> Value {
+        plugin_api::serde_json::from_slice(&std::fs::read(golden("tied").join("golden").join(file)).unwrap()).unwrap()
+    };
+    let (talks, searches) = (read("cases.json"), read("beams.json"));
+    let of = |all: &Value, name: &str| {
+        all["cases"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|case| case["name"] == name)
+            .cloned()
+    };
+    let recorded = of(&searches, "talk1: 1 beams, length_penalty 1.0, min_new_tokens 8").unwrap();
+    let messages = of(&talks, "talk1").unwrap()["messages"].as_array().unwrap().clone();
+    let messages = messages.iter().map(|it| match it["role"] == "system" {
+        true => Message::system(it["content"].as_str().unwrap()),
+        false => Message::user(it["content"].as_str().unwrap()),
+    });
+    let prompt = Prompt::new(messages.collect::<Vec<_>>()).sample(Sampling::greedy(14));
+    let check = |published: Value, tokens: &[u32]| {
+        let folder = copy("tied");
+        std::fs::write(folder.path().join("generation_config.json"), published.to_string()).unwrap();
+        let reply = open(folder.path(), json!({})).unwrap().reply(&prompt, &Silent).unwrap();
+        let words = text::Tokenizer::from_folder(folder.path())
+            .unwrap()
+            .decode(tokens)
+            .unwrap();
+        assert_eq!((reply.text, reply.usage.generated_tokens), (words, 14));
+    };
+    let expected: Vec<u32> = plugin_api::serde_json::from_value(recorded["answers"][0][0]["tokens"].clone()).unwrap();
+    let stop = &recorded["stop_tokens"];
+    check(json!({ "eos_token_id": stop, "min_new_tokens": 8 }), &expected);
+    check(json!({ "eos_token_id": stop, "min_length": 90 + 8 }), &expected); // of 90 tokens is the prompt
+    check(
+        json!({ "eos_token_id": stop, "min_length": 200, "min_new_tokens": 8 }),
+        &expected,
+    );
 }
 
 #[test]

@@ -94,6 +94,7 @@ impl<D: Decoder> Generator<D> {
             ticket.flags.push(TRUNCATED.to_owned());
         }
         let room = wanted.min(context - input.tokens.len());
+        let least = defaults.least(input.tokens.len());
         let reader = chat.reader(prompt, &encoded.text, sampling);
         if beams > 1 {
             let breadth = Breadth {
@@ -102,6 +103,7 @@ impl<D: Decoder> Generator<D> {
                 early_stop: defaults.early_stopping,
                 repetition_penalty: knobs.repetition_penalty,
                 room,
+                least,
             };
             return Ok((
                 ticket,
@@ -115,6 +117,7 @@ impl<D: Decoder> Generator<D> {
             lane: Lane::new(input),
             reader,
             room,
+            least,
             thinking_budget: sampling.thinking_budget.map(|budget| budget as usize),
             forced: VecDeque::new(),
             log_probability: 0.0,

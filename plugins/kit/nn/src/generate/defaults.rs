@@ -16,6 +16,9 @@ pub struct Defaults {
     pub min_p: Option<f32>,
     pub repetition_penalty: Option<f32>,
     pub max_new_tokens: Option<u32>,
+    /// Tokens that an answer has at least, or prompt and answer together; the first counts where both are there.
+    pub min_new_tokens: Option<u32>,
+    pub min_length: Option<u32>,
     pub num_beams: Option<u32>,
     pub length_penalty: Option<f32>,
     #[serde(deserialize_with = "early_stop")]
@@ -56,6 +59,15 @@ impl Defaults {
             };
         }
         Ok(defaults)
+    }
+
+    /// The tokens that an answer to a prompt of so many must have before one may end it.
+    pub fn least(&self, prompt: usize) -> usize {
+        match (self.min_new_tokens, self.min_length) {
+            (Some(tokens), _) => tokens as usize,
+            (None, Some(tokens)) => (tokens as usize).saturating_sub(prompt),
+            (None, None) => 0,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One answer in progress.
 
 use super::lane::Lane;
-use super::sampler::{Pick, Sampler, log_sum};
+use super::sampler::{Pick, Sampler, ban, log_sum};
 use super::search::Ended;
 use crate::Input;
 use plugin_api::{Alternative, Call, Finish, Memory, Reply, Result, Timing, Usage};
@@ -124,8 +124,9 @@ pub(super) struct Row {
     pub lane: Lane,
     pub sampler: Sampler,
     pub reader: Reader,
-    /// At most so many tokens.
+    /// At most so many tokens, and at least so many before one ends it.
     pub room: usize,
+    pub least: usize,
     pub thinking_budget: Option<usize>,
     /// Tokens that are said whatever the model would say.
     pub forced: VecDeque<u32>,
@@ -161,6 +162,9 @@ impl Row {
         enough: &str,
     ) -> Result<Option<Finish>> {
         ticket.read.get_or_insert_with(Instant::now);
+        if self.lane.spoken.len() < self.least {
+            ban(logits, stop);
+        }
         let log_sum = (ticket.answers > 1).then(|| log_sum(logits));
         let forced = self.forced.pop_front();
         let token = match (forced, forced.is_none().then(|| self.sampler.pick(logits))) {

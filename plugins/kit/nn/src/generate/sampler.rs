@@ -215,6 +215,15 @@ pub(crate) fn penalise(logits: &mut [f32], seen: &HashSet<u32>, penalty: f32) {
     }
 }
 
+/// Makes these tokens impossible.
+pub(crate) fn ban(logits: &mut [f32], tokens: &[u32]) {
+    for &token in tokens {
+        if let Some(logit) = logits.get_mut(token as usize) {
+            *logit = f32::NEG_INFINITY;
+        }
+    }
+}
+
 /// The first of the largest; none if there is a NaN, or nothing finite.
 pub(crate) fn argmax(logits: &[f32]) -> Option<usize> {
     let mut best = None;

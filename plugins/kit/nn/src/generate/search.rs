@@ -1,12 +1,12 @@
 //! Beam search: the likeliest answers as a whole, rather than the likeliest token each time.
 //!
 //! It does what transformers' does, to the token: the repetition penalty falls on log-probabilities, which are not
-//! made to add up to one again; ended answers compete by `sum / tokens ^ length_penalty`, the stop token counted; and
+//! made to add up to one again, nor are they where a token may not end an answer yet; ended answers compete by `sum / tokens ^ length_penalty`, the stop token counted; and
 //! the search is over when no beam, were it to end now, would beat the worst of as many ended answers as there are beams.
 
 use super::defaults::EarlyStop;
 use super::lane::Lane;
-use super::sampler::{argmax, log_sum, penalise};
+use super::sampler::{argmax, ban, log_sum, penalise};
 use plugin_api::{Finish, Result};
 use std::collections::HashSet;
 use text::Reader;
@@ -18,8 +18,9 @@ pub(crate) struct Breadth {
     pub length_penalty: f32,
     pub early_stop: EarlyStop,
     pub repetition_penalty: f32,
-    /// At most so many tokens.
+    /// At most so many tokens, and at least so many before one ends it.
     pub room: usize,
+    pub least: usize,
 }
 
 /// The search for the answers to one prompt.
@@ -101,7 +102,7 @@ impl Search {
     pub fn advance(&mut self, logits: Vec<Vec<f32>>, stop: &[u32]) -> Result<State> {
         // So many that, should all stop tokens of all beams be among them, enough are left to go on with.
         let kept = (1 + stop.len()).max(2) * self.breadth.beams;
-        let Some(candidates) = self.candidates(logits, kept) else {
+        let Some(candidates) = self.candidates(logits, stop, kept) else {
             return Ok(State::Broken);
         };
         let mut growing: Vec<(Candidate, Reader)> = Vec::new();
@@ -158,7 +159,7 @@ impl Search {
     }
 
     /// The likeliest continuations of all beams, likeliest first. None if logits are no numbers.
-    fn candidates(&self, logits: Vec<Vec<f32>>, kept: usize) -> Option<Vec<Candidate>> {
+    fn candidates(&self, logits: Vec<Vec<f32>>, stop: &[u32], kept: usize) -> Option<Vec<Candidate>> {
         let mut candidates = Vec::new();
         for (index, (beam, mut logits)) in self.beams.iter().zip(logits).enumerate() {
             argmax(&logits)?;
@@ -170,6 +171,9 @@ impl Search {
             if penalty != 1.0 {
                 let seen: HashSet<u32> = beam.lane.spoken.iter().chain(&self.prompt).copied().collect();
                 penalise(&mut logits, &seen, penalty);
+            }
+            if beam.lane.spoken.len() < self.breadth.least {
+                ban(&mut logits, stop);
             }
             let mut tokens: Vec<u32> = (0..logits.len() as u32).collect();
             let better = |&a: &u32, &b: &u32| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b));

@@ -21,6 +21,8 @@ struct Case {
     early_stopping: bool,
     repetition_penalty: f32,
     max_new_tokens: usize,
+    #[serde(default)]
+    min_new_tokens: usize,
     stop_tokens: Vec<u32>,
     prompts: Vec<Vec<u32>>,
     /// For each prompt, its answers, best first.
@@ -90,6 +92,7 @@ fn search<D: Decoder>(
         room: case
             .max_new_tokens
             .min(generator.decoder().context() - prompt.tokens.len()),
+        least: case.min_new_tokens,
     };
     let reader = generator.chat().reader(&Prompt::plain(""), "", &Sampling::default());
     let mut search = Search::new(0, Lane::new(prompt), reader, breadth);
