@@ -29,6 +29,7 @@
 mod attend;
 mod by_row;
 mod cache;
+mod checkpoint;
 mod config;
 mod decoder;
 pub mod device;
@@ -58,10 +59,11 @@ mod weights;
 mod writer;
 
 pub use cache::KvCache;
+pub use checkpoint::Checkpoint;
 pub use config::{read_config, read_json, within};
 pub use decoder::{Decoder, Heard, Input};
 pub use error::{Error, Result};
-pub use generate::{Defaults, EarlyStop, Generator, GeneratorModel, Limits};
+pub use generate::{Defaults, EarlyStop, Generator, GeneratorModel, Limits, Particulars};
 pub use layers::{Activation, Embedding, Heads, LayerNorm, Mlp, Qkv, RmsNorm, residual, softcap};
 pub use linear::Linear;
 pub use lora::{Entered, Factors, LoraPlan, LoraSet, Loras};

@@ -273,14 +273,15 @@ fn compare_prompts<D: Decoder>(
     let mut ok = true;
     let mut inputs = Vec::with_capacity(prompts.len());
     for ((prompt, text), ids) in prompts.iter_mut().zip(&texts).zip(&recorded) {
-        let rendered = generator.chat().encode(prompt);
+        let rendered = generator.chat().encode_as_it_is(prompt);
         ok &= rendered.as_ref().is_ok_and(|tokens| tokens.text == *text);
         let input = rendered.and_then(|tokens| generator.decoder().input(prompt, tokens.ids));
         ok &= input.as_ref().is_ok_and(|input| input.tokens == *ids);
         inputs.extend(input);
         if let Some(text) = &case.prompt_without_thinking {
             prompt.thinking = Some(false);
-            ok &= generator.tokens(prompt).is_ok_and(|tokens| tokens.text == *text);
+            let rendered = generator.chat().encode_as_it_is(prompt);
+            ok &= rendered.is_ok_and(|tokens| tokens.text == *text);
         }
     }
     findings.push(prompt_finding(case, ok));

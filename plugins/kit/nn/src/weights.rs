@@ -6,14 +6,14 @@
 
 use crate::device::own_kernels;
 use crate::from_gguf;
-use crate::lora::Site;
+use crate::lora::{Site, plain_name};
 use crate::mapped::Mapped;
 use crate::pickle::{Pickle, Tensors};
 use crate::{Error, Limits, Loras, Matrix, Precision, Result, device, memory};
 use candle_core::quantized::GgmlDType;
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
-use plugin_api::Settings;
+use plugin_api::{Level, Settings};
 use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -50,7 +50,7 @@ pub struct Weights {
 
 struct Store {
     folder: PathBuf,
-    files: Vec<(PathBuf, Source)>,
+    files: Vec<(PathBuf, Arc<Source>)>,
     places: HashMap<String, usize>,
     /// There are no files: every tensor is there, and random.
     random: bool,
@@ -58,6 +58,20 @@ struct Store {
     loaded_values: AtomicU64,
     /// How many matrices were handed out stored as what.
     matrices: Mutex<BTreeMap<&'static str, usize>>,
+}
+
+impl Store {
+    fn of(folder: &Path, files: Vec<(PathBuf, Arc<Source>)>, places: HashMap<String, usize>) -> Store {
+        Store {
+            folder: folder.to_owned(),
+            files,
+            places,
+            random: false,
+            loaded_bytes: AtomicU64::new(0),
+            loaded_values: AtomicU64::new(0),
+            matrices: Mutex::default(),
+        }
+    }
 }
 
 impl Weights {
@@ -115,16 +129,32 @@ impl Weights {
         Weights::over(path, open_single(path.to_owned())?, dtype, device)
     }
 
+    /// The same weights, of which nothing was read yet, where the tensors of a file that PyTorch saved count instead of
+    /// those of the same names. As the reference does it passes over what is called like none of these, and logs that.
+    ///
+    /// Names may differ in what is wrapped around the language model, as they do for LoRAs.
+    pub fn changed_by(&self, changes: &Path) -> Result<Weights> {
+        let mut tensors = Pickle::open(changes)?.tensors(None)?;
+        let known: HashMap<&str, &String> = self.store.places.keys().map(|name| (plain_name(name), name)).collect();
+        let strangers = tensors.rename(|name| known.get(plain_name(name)).map(|name| (*name).clone()));
+        if let Some(first) = strangers.first() {
+            let (file, count) = (changes.display(), strangers.len());
+            let told =
+                format!("of `{file}`, {count} tensors have no place in this model and are left out, such as `{first}`");
+            plugin_api::log(Level::Warning, &told);
+        }
+        let (mut files, mut places) = (self.store.files.clone(), self.store.places.clone());
+        places.extend(tensors.names().map(|name| (name.clone(), files.len())));
+        files.push((changes.to_owned(), Arc::new(Source::Pickled(tensors))));
+        Ok(Weights {
+            store: Arc::new(Store::of(&self.store.folder, files, places)),
+            ..self.clone()
+        })
+    }
+
     fn over(folder: &Path, (files, places): Files, dtype: DType, device: &Device) -> Result<Weights> {
-        let store = Store {
-            folder: folder.to_owned(),
-            files,
-            places,
-            random: false,
-            loaded_bytes: AtomicU64::new(0),
-            loaded_values: AtomicU64::new(0),
-            matrices: Mutex::default(),
-        };
+        let files = files.into_iter().map(|(path, file)| (path, Arc::new(file))).collect();
+        let store = Store::of(folder, files, places);
         Ok(Weights {
             store: Arc::new(store),
             prefix: String::new(),
@@ -171,7 +201,7 @@ impl Weights {
         let kept = |name: &&String| !left_out.iter().any(|start| name.starts_with(start));
         let mut stored = BTreeMap::new();
         for (name, &place) in self.store.places.iter().filter(|(name, _)| kept(name)) {
-            let source = &self.store.files[place].1;
+            let source = &*self.store.files[place].1;
             let Ok((_, shape)) = source.shape(name) else {
                 continue;
             };
@@ -288,7 +318,7 @@ impl Weights {
             });
         }
         if let Some(got) = unknown {
-            let expected = match content {
+            let expected = match &**content {
                 Source::Gguf(_) => from_gguf::KNOWN,
                 _ => KNOWN,
             };
@@ -476,6 +506,15 @@ impl Weights {
     /// Bytes of all tensors handed out so far, by any clone of these weights.
     pub fn loaded_bytes(&self) -> u64 {
         self.store.loaded_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes and values of all tensors that these have handed out; what several of them share counts once.
+    pub fn loaded(all: &[&Weights]) -> (u64, u64) {
+        let shared = |n: usize| all[..n].iter().any(|other| Arc::ptr_eq(&other.store, &all[n].store));
+        let each = (0..all.len()).filter(|&n| !shared(n)).map(|n| all[n]);
+        each.fold((0, 0), |(bytes, values), one| {
+            (bytes + one.loaded_bytes(), values + one.loaded_values())
+        })
     }
 
     /// What the matrices handed out so far are stored as, in words: `q4_k`, or `q4_k (of 197 matrices 1 q8_0)`.

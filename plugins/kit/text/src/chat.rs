@@ -8,25 +8,34 @@ use crate::template::{self, ChatTemplate};
 use crate::{Error, Tokenizer, from_gguf};
 use plugin_api::{Message, Part, Prompt, PromptTokens, Result, Role, Sampling};
 use serde_json::{Map, Value, json};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A checkpoint's tokenizer and chat template, and whether it reasons when a prompt doesn't say.
+/// A checkpoint's tokenizer and chat template, and what its settings add to prompts.
 pub struct Chat {
     pub(crate) tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
     /// What stands before the first token of an empty context.
     first_token: Option<u32>,
-    thinking: Option<bool>,
+    manner: Manner,
     /// How a text is cut that is no single piece.
     pieces: Option<Pieces>,
-    /// What stands before a conversation that has no system text.
-    system: Option<String>,
     /// What a clip is called in a prompt without a template.
     pub(crate) clip_words: Option<String>,
     /// Tokens from here on have no row in the model's table.
     rows: Option<u32>,
     folder: PathBuf,
+}
+
+/// What is added to what a prompt says, where it leaves that open.
+#[derive(Debug, Clone, Default)]
+struct Manner {
+    thinking: Option<bool>,
+    /// What stands before a conversation that has no system text.
+    system: Option<String>,
+    /// What the last question ends with when it is to be thought about.
+    thinking_words: Option<String>,
 }
 
 /// For models that cut a text apart at every clip, and each piece into tokens by itself.
@@ -86,9 +95,8 @@ impl Chat {
             tokenizer: Arc::new(tokenizer),
             template,
             first_token,
-            thinking: None,
+            manner: Manner::default(),
             pieces: None,
-            system: None,
             clip_words: None,
             rows: None,
             folder,
@@ -107,9 +115,8 @@ impl Chat {
             tokenizer: Arc::new(Tokenizer::of_bytes()?),
             template: Some(template),
             first_token: Some(0),
-            thinking: None,
+            manner: Manner::default(),
             pieces: None,
-            system: None,
             clip_words: None,
             rows: None,
             folder,
@@ -118,7 +125,13 @@ impl Chat {
 
     /// What holds when a prompt leaves [`Prompt::thinking`] open; `None` is the template's own default.
     pub fn with_thinking(mut self, thinking: Option<bool>) -> Chat {
-        self.thinking = thinking;
+        self.manner.thinking = thinking;
+        self
+    }
+
+    /// For a model that is asked to reason in so many words, on a line of their own behind the last question.
+    pub fn with_thinking_words(mut self, words: &str) -> Chat {
+        self.manner.thinking_words = Some(words.to_owned());
         self
     }
 
@@ -133,9 +146,9 @@ impl Chat {
         self
     }
 
-    /// What stands before a conversation that brings no system text; `None` is the template's own default.
+    /// What stands before a conversation that brings no system text; `None`, or nothing, is the template's own default.
     pub fn with_system(mut self, system: Option<String>) -> Chat {
-        self.system = system;
+        self.manner.system = system.filter(|system| !system.is_empty());
         self
     }
 
@@ -165,7 +178,16 @@ impl Chat {
 
     /// The text of a prompt and its tokens.
     pub fn encode(&self, prompt: &Prompt) -> Result<PromptTokens> {
-        let rendered = self.render(prompt)?;
+        self.encode_in(&self.manner, prompt)
+    }
+
+    /// The same with nothing added to what the prompt says, as references render what they record.
+    pub fn encode_as_it_is(&self, prompt: &Prompt) -> Result<PromptTokens> {
+        self.encode_in(&Manner::default(), prompt)
+    }
+
+    fn encode_in(&self, manner: &Manner, prompt: &Prompt) -> Result<PromptTokens> {
+        let rendered = self.render(manner, prompt)?;
         let mut ids = self.cut(prompt.plain, &rendered.text).map_err(Error::told)?;
         if ids.is_empty() {
             ids.push(self.first_token()?);
@@ -181,7 +203,7 @@ impl Chat {
     /// Context and option are cut together and split at the context's own length, and blanks at the end of what the
     /// author wrote belong to the option, as lm-eval does. A template's tail is no author's text: it stays as it is.
     pub fn encode_choices(&self, prompt: &Prompt, options: &[String]) -> Result<Choices> {
-        let rendered = self.render(prompt)?;
+        let rendered = self.render(&self.manner, prompt)?;
         let kept = if rendered.open {
             rendered.text.trim_end().len()
         } else {
@@ -230,20 +252,17 @@ impl Chat {
         )
     }
 
-    pub(crate) fn render(&self, prompt: &Prompt) -> Result<Rendered> {
+    fn render(&self, manner: &Manner, prompt: &Prompt) -> Result<Rendered> {
         if prompt.plain {
             return Ok(Rendered {
                 text: plain_text(&prompt.messages, self.clip_words.as_deref())?,
                 open: true,
             });
         }
-        let mut messages = prompt.messages.iter().map(to_json).collect::<Result<Vec<_>>>()?;
-        let spoken = |message: &Message| message.role == Role::System;
-        if let Some(system) = self.system.as_ref().filter(|_| !prompt.messages.iter().any(spoken)) {
-            messages.insert(0, json!({ "role": "system", "content": system }));
-        }
+        let thinking = prompt.thinking.or(manner.thinking);
+        let messages = manner.messages(&prompt.messages, thinking)?;
         let mut extra = Map::new();
-        if let Some(thinking) = prompt.thinking.or(self.thinking) {
+        if let Some(thinking) = thinking {
             extra.insert("enable_thinking".into(), thinking.into());
         }
         if !prompt.tools.is_empty() {
@@ -264,6 +283,11 @@ impl Chat {
         })
     }
 
+    /// The messages of a lesson as chat templates read them.
+    pub(crate) fn lesson_messages(&self, messages: &[Message]) -> Result<Vec<Value>> {
+        self.manner.messages(messages, self.manner.thinking)
+    }
+
     pub(crate) fn template(&self) -> crate::Result<&ChatTemplate> {
         self.template.as_ref().ok_or_else(|| Error::NoTemplate {
             folder: self.folder.clone(),
@@ -272,17 +296,26 @@ impl Chat {
 
     fn cut(&self, plain: bool, text: &str) -> crate::Result<Vec<u32>> {
         self.known(match (&self.pieces, plain) {
-            (Some(pieces), _) => self.cut_pieces(pieces, text),
+            (Some(_), _) => Ok(self.places(text, plain)?.into_iter().map(|(token, _)| token).collect()),
             (None, true) => self.tokenizer.encode_bare(text),
             (None, false) => self.tokenizer.encode(text),
         })
     }
 
-    fn cut_pieces(&self, pieces: &Pieces, text: &str) -> crate::Result<Vec<u32>> {
-        let mut tokens = vec![pieces.first];
+    /// The tokens of a text with the bytes of it that each stands for.
+    pub(crate) fn places(&self, text: &str, plain: bool) -> crate::Result<Vec<(u32, Range<usize>)>> {
+        let Some(pieces) = &self.pieces else {
+            return self.tokenizer.encode_with_places(text, plain);
+        };
+        let (mut tokens, mut start) = (vec![(pieces.first, 0..0)], 0);
         for (number, piece) in text.split(&pieces.mark).enumerate() {
-            tokens.extend((number > 0).then_some(pieces.clip));
-            tokens.extend(self.tokenizer.encode(piece)?);
+            tokens.extend((number > 0).then(|| (pieces.clip, start - pieces.mark.len()..start)));
+            let cut = self.tokenizer.encode_with_places(piece, false)?;
+            tokens.extend(
+                cut.into_iter()
+                    .map(|(token, at)| (token, start + at.start..start + at.end)),
+            );
+            start += piece.len() + pieces.mark.len();
         }
         Ok(tokens)
     }
@@ -299,6 +332,25 @@ impl Chat {
             }),
             None => Ok(tokens),
         }
+    }
+}
+
+impl Manner {
+    /// Messages as chat templates read them, with what is added to them.
+    fn messages(&self, messages: &[Message], thinking: Option<bool>) -> Result<Vec<Value>> {
+        let mut json = messages.iter().map(to_json).collect::<Result<Vec<_>>>()?;
+        let asked = messages.iter().rposition(|message| message.role == Role::User);
+        if let (Some(true), Some(words), Some(asked)) = (thinking, &self.thinking_words, asked) {
+            let mut question = messages[asked].clone();
+            let line = if question.joined_text().is_empty() { "" } else { "\n" };
+            question.parts.push(Part::text(format!("{line}{words}")));
+            json[asked] = to_json(&question)?;
+        }
+        let spoken = |message: &Message| message.role == Role::System;
+        if let Some(system) = self.system.as_ref().filter(|_| !messages.iter().any(spoken)) {
+            json.insert(0, json!({ "role": "system", "content": system }));
+        }
+        Ok(json)
     }
 }
 
@@ -325,7 +377,7 @@ fn unknown_part() -> plugin_api::Error {
 }
 
 /// A message in the shape that chat templates read.
-pub(crate) fn to_json(message: &Message) -> Result<Value> {
+fn to_json(message: &Message) -> Result<Value> {
     let role = match message.role {
         Role::System => "system",
         Role::User => "user",

@@ -1,9 +1,9 @@
 //! The tokens of a conversation in which some messages are learnt.
 
 use crate::Error;
-use crate::chat::{Chat, plain_text, to_json};
+use crate::chat::{Chat, plain_text};
 use plugin_api::{Lesson, LessonTokens, Message, Result, Role, Turn};
-use serde_json::{Map, Value};
+use serde_json::Map;
 use std::ops::Range;
 
 impl Chat {
@@ -18,7 +18,8 @@ impl Chat {
         if !lesson.tools.is_empty() {
             extra.insert("tools".into(), lesson.tools.clone().into());
         }
-        let json = messages.iter().map(to_json).collect::<Result<Vec<Value>>>()?;
+        let json = self.lesson_messages(&messages)?;
+        let added = json.len() - messages.len();
         let text = match lesson.plain {
             true => plain_text(&messages, self.clip_words.as_deref())?,
             false => self
@@ -54,7 +55,7 @@ impl Chat {
                     true => None,
                     false => self
                         .template()
-                        .and_then(|t| t.render(&json[..index], true, &extra))
+                        .and_then(|t| t.render(&json[..added + index], true, &extra))
                         .ok(),
                 };
                 // Where history is rendered differently from a prompt's end, the words themselves are the safe choice.
@@ -88,7 +89,7 @@ impl Chat {
     }
 
     fn mark(&self, text: &str, plain: bool, learnt: &[Range<usize>]) -> Result<LessonTokens> {
-        let tokens = self.tokenizer.encode_with_places(text, plain).map_err(Error::told)?;
+        let tokens = self.places(text, plain).map_err(Error::told)?;
         let inside = |place: &Range<usize>| {
             learnt
                 .iter()

@@ -1,28 +1,20 @@
 //! Qwen2.5-Omni's thinker: Whisper's encoder over blocks of two seconds, a projection, and Qwen2.5's language model.
 //!
 //! It hears and reads. What the checkpoint holds for seeing and for speaking stays unread, and a prompt with a place for
-//! an image or a video is refused. Without a system text the chat template's own stands; to answer as it does when it
-//! speaks, the publisher wants another one, which the setting `system` can be.
+//! an image or a video is refused. Where a conversation brings no system text, the one stands before it that its publisher
+//! gives in every example, and not the chat template's shorter one.
 
 pub mod architecture; // the layers, in the order a clip meets them
 pub mod config; // config.json as published
 
 use config::Config;
 use nn::llama::Hearing;
-use nn::{Defaults, Generator, GeneratorModel, Limits, Weights, device};
-use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate, register_model};
-use text::Chat;
+use nn::{Checkpoint, GeneratorModel, register_generator};
+use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 
-register_model!("qwen2.5-omni", "Qwen2.5-Omni, the thinker: hears clips of up to five minutes", load, {
+register_generator!("qwen2.5-omni", "Qwen2.5-Omni, the thinker: hears clips of up to five minutes", load, {
     weights: weights required, "folder or hub id of a checkpoint: Qwen2.5-Omni";
-    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU, which is exact, and bf16 on a GPU that has it; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
-    device: text = "auto", "where to compute: cpu, cuda, or cuda:1 for the second GPU; auto is a GPU if this build has the feature cuda and finds one";
-    quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 then, and the audio encoder stays as it is";
-    system: text, "what stands before a conversation that has no system text; the chat template decides if left out";
-    lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
-    max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
-    step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
-    prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
+    system: text, "what stands before a conversation that has no system text: if left out, the publisher's `You are Qwen, a virtual human …`; if empty, the chat template's own";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
 });
 register_estimate!("qwen2.5-omni", estimate);
@@ -31,52 +23,34 @@ export_plugin!();
 /// How a clip is spelled in a prompt without a chat template.
 const CLIP: &str = "<|audio_bos|><|AUDIO|><|audio_eos|>";
 
-/// What speaks and what sees.
+/// What its publisher has in front of conversations.
+const SYSTEM: &str = "You are Qwen, a virtual human developed by the Qwen Team, Alibaba Group, capable of perceiving \
+                      auditory and visual inputs, as well as generating text and speech.";
+
+/// What of a checkpoint is never asked for: what sees, and what speaks.
 const UNUSED: [&str; 3] = ["talker.", "token2wav.", "thinker.visual."];
 
 fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Tower>>> {
-    let folder = settings.path("weights")?;
-    let limits = Limits::from_settings(settings)?;
-    let (config, weights, cache) = open(settings)?;
-    let chat = Chat::from_folder(&folder)
-        .map_err(text::Error::told)?
+    let mut checkpoint = Checkpoint::open(settings)?;
+    let config = checkpoint.read(Config::from_folder)?;
+    let chat = checkpoint
+        .chat(config.text.vocab_size)?
         .with_clip_words(CLIP)
-        .with_system(settings.get("system")?);
-    chat.tokenizer()
-        .check_rows(config.text.vocab_size)
-        .map_err(text::Error::told)?;
-    let mut defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
-    if defaults.stop_tokens.is_empty() {
-        defaults.stop_tokens.push(config.stop_token);
+        .with_system(Some(settings.or("system", SYSTEM.to_owned())?));
+    if checkpoint.defaults.stop_tokens.is_empty() {
+        checkpoint.defaults.stop_tokens.push(config.stop_token);
     }
-    let weights = weights.fitting(&UNUSED, cache).map_err(nn::Error::told)?;
-    let decoder = architecture::load(&config, &weights).map_err(nn::Error::told)?;
-
+    let weights = checkpoint.weights(&UNUSED, |dtype, tokens| config.text.cache_bytes(dtype, tokens))?;
+    let decoder = checkpoint.read(|_| architecture::load(&config, &weights))?;
     let card = ModelCard {
-        context: u32::try_from(config.text.max_position_embeddings).ok(),
-        thinks: chat.thinks(),
-        batch: limits.rows as u32,
-        parameters: Some(weights.loaded_values()),
-        precision: Some(weights.precision()),
-        device: Some(device::name(weights.device())),
         longest_clip: Some((architecture::LONGEST / audio::RATE) as f64),
-        ..ModelCard::audio("qwen2.5-omni", audio::RATE as u32).with_choices()
+        ..ModelCard::audio("qwen2.5-omni", audio::RATE as u32)
     };
-    let loras = weights.loras();
-    loras.read_all(settings)?;
-    let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes()).with_loras(loras);
-    Ok(GeneratorModel::new(generator, card))
-}
-
-/// What the settings name: nothing of the weights is read yet. Last, what the cache of one answer takes.
-fn open(settings: &Settings) -> Result<(Config, Weights, u64)> {
-    let config = Config::from_folder(&settings.path("weights")?).map_err(nn::Error::told)?;
-    let weights = Weights::from_settings(settings)?;
-    let cache = config.text.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
-    Ok((config, weights, cache))
+    checkpoint.model(decoder, chat, &weights, card)
 }
 
 fn estimate(settings: &Settings) -> Result<Estimate> {
-    let (_, weights, cache) = open(settings)?;
-    Ok(weights.foretold(&UNUSED, cache, &Limits::from_settings(settings)?))
+    let checkpoint = Checkpoint::open(settings)?;
+    let text = checkpoint.read(Config::from_folder)?.text;
+    checkpoint.estimate(&UNUSED, |dtype, tokens| text.cache_bytes(dtype, tokens))
 }

@@ -5,82 +5,37 @@ extern crate qwen2_5_omni as _; // or its registration would not be linked in
 
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::{Value, json};
-use plugin_api::{Clip, Code, Kind, Message, Part, Prompt, Sampling, Settings, Silent, make};
+use plugin_api::{Code, Lesson, Message, Prompt, Silent, Turn};
 use std::path::{Path, PathBuf};
+use testkit::hearing::{self, about, tone};
+use testkit::parity;
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/hears")
 }
 
-fn open(folder: &Path) -> ModelClient {
-    open_in(folder, "auto")
-}
-
-fn open_in(folder: &Path, dtype: &str) -> ModelClient {
-    let mut settings = Settings::default();
-    settings.0.insert("weights".into(), json!(folder));
-    settings.0.insert("dtype".into(), json!(dtype));
-    ModelClient(make(Kind::Model, "qwen2.5-omni", &settings).unwrap().into())
-}
-
-#[track_caller]
-fn check(folder: &Path) {
-    let report = open(folder).trace(&json!({ "golden": folder.join("golden") })).unwrap();
-    let cases = report["cases"].as_array().unwrap();
-    for what in ["prompt", "features", "audio_embeddings", "logits", "greedy"] {
-        assert!(cases.iter().any(|case| case["what"] == what), "no {what}");
-    }
-    for case in cases {
-        assert_eq!(case["ok"], true, "{}: {case}", folder.display());
-        assert_ne!(case["tokens_equal"], false, "{}: {case}", folder.display());
-    }
+fn open(settings: Value) -> ModelClient {
+    testkit::open("qwen2.5-omni", &golden(), settings).unwrap()
 }
 
 #[test]
 fn what_the_reference_recorded_is_reproduced() {
-    check(&golden());
-    let given = std::env::var("QWEN2_5_OMNI_GOLDEN").unwrap_or_default();
-    given
-        .split(':')
-        .filter(|folder| !folder.is_empty())
-        .for_each(|folder| check(Path::new(folder)));
+    for folder in [golden()].into_iter().chain(parity::given("QWEN2_5_OMNI_GOLDEN")) {
+        hearing::check("qwen2.5-omni", &folder, &["features"]);
+    }
 }
 
 /// What goes another way on a GPU, gone on a processor: equal in fp32; and in bf16 all that is computed fits together.
 #[test]
 fn the_way_of_a_gpu_leads_to_the_same() {
     let _elsewhere = nn::device::elsewhere();
-    check(&golden());
-    let narrow = open_in(&golden(), "bf16").trace(&json!({ "golden": golden().join("golden") }));
-    let report = narrow.unwrap();
-    let mut cases = report["cases"].as_array().unwrap().iter();
-    // Of logits that reach 12.
-    let near = |case: &Value| case["what"] != "logits" || case["max_abs_diff"].as_f64().unwrap() < 1.0;
-    assert!(cases.all(near), "{report}");
-}
-
-fn tone(seconds: f64, pitch: f32) -> Clip {
-    let count = (seconds * 16_000.0) as usize;
-    Clip::new(16_000, (0..count).map(|n| 0.5 * (n as f32 * pitch).sin()).collect())
-}
-
-/// A question with these clips in front.
-fn about(clips: Vec<Clip>) -> Prompt {
-    let mut parts: Vec<Part> = (0..clips.len()).map(Part::clip).collect();
-    parts.push(Part::text("What is it?"));
-    let message = Message {
-        parts,
-        ..Message::user("")
-    };
-    Prompt {
-        clips,
-        ..Prompt::new([message]).sample(Sampling::greedy(6))
-    }
+    hearing::check("qwen2.5-omni", &golden(), &["features"]);
+    parity::check_narrow("qwen2.5-omni", &golden());
 }
 
 #[test]
 fn a_reply_says_what_was_heard() {
-    let model = open(&golden());
+    let model = open(json!({}));
     // Every two steps of 20 ms are one token, over the whole clip: 1.01 s are 51 steps in two blocks.
     let reply = model
         .reply(&about(vec![tone(1.01, 0.1), tone(0.05, 0.1)]), &Silent)
@@ -91,7 +46,7 @@ fn a_reply_says_what_was_heard() {
 
 #[test]
 fn a_place_for_what_it_cannot_see_is_refused() {
-    let model = open(&golden());
+    let model = open(json!({}));
     for (words, what) in [("<|IMAGE|>", "images"), ("<|VIDEO|>", "videos")] {
         let prompt = Prompt::new([Message::user(format!("Look: {words}"))]);
         let error = model.reply(&prompt, &Silent).unwrap_err();
@@ -101,16 +56,50 @@ fn a_place_for_what_it_cannot_see_is_refused() {
 }
 
 #[test]
-fn a_system_text_can_be_set() {
-    let mut settings = Settings::default();
-    settings.0.insert("weights".into(), json!(golden()));
-    settings
-        .0
-        .insert("system".into(), json!("You are Qwen, a virtual human."));
-    let model = ModelClient(make(Kind::Model, "qwen2.5-omni", &settings).unwrap().into());
-    let text = |messages: Vec<Message>| model.tokens(&Prompt::new(messages)).unwrap().text;
-    let begins = "<|im_start|>system\nYou are Qwen, a virtual human.<|im_end|>\n<|im_start|>user\nHi<|im_end|>";
-    assert!(text(vec![Message::user("Hi")]).starts_with(begins));
-    let own = text(vec![Message::system("Be brief."), Message::user("Hi")]);
+fn a_batch_of_clips_of_any_length_equals_its_single_answers() {
+    let lengths = [vec![0.05], vec![0.9, 0.3], vec![], vec![2.3]];
+    let clips = lengths.map(|lengths| lengths.into_iter().map(|length| tone(length, 0.07)).collect());
+    hearing::check_batch(&open(json!({})), clips.map(about).to_vec());
+}
+
+#[test]
+fn a_bad_clip_spoils_its_own_sample_alone() {
+    hearing::check_bad_clips(&open(json!({})), "<|AUDIO|>", vec![]);
+}
+
+#[test]
+fn a_conversation_without_a_system_text_has_the_publishers() {
+    let text = |settings: Value, messages: Vec<Message>| open(settings).tokens(&Prompt::new(messages)).unwrap().text;
+    let check = |settings: Value, system: &str| {
+        let begins = format!("<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\nHi<|im_end|>");
+        let text = text(settings, vec![Message::user("Hi")]);
+        assert!(text.starts_with(&begins), "{text}");
+    };
+    let published = "You are Qwen, a virtual human developed by the Qwen Team, Alibaba Group, capable of perceiving \
+                     auditory and visual inputs, as well as generating text and speech.";
+    check(json!({}), published);
+    check(
+        json!({ "system": "You are a speech recognition model." }),
+        "You are a speech recognition model.",
+    );
+    check(json!({ "system": "" }), "You are a helpful assistant."); // as the template says
+    let own = text(json!({}), vec![Message::system("Be brief."), Message::user("Hi")]);
     assert!(own.starts_with("<|im_start|>system\nBe brief.<|im_end|>"), "{own}");
+}
+
+#[test]
+fn a_lesson_is_taught_as_it_will_be_asked() {
+    let model = open(json!({}));
+    let turn = |message: Message, learn: bool| Turn { message, learn };
+    let lesson = Lesson {
+        turns: vec![turn(Message::user("Hi"), false), turn(Message::assistant("Yes"), true)],
+        ..Lesson::default()
+    };
+    let (taught, asked) = (
+        model.lesson_tokens(&lesson).unwrap(),
+        model.tokens(&Prompt::new([Message::user("Hi")])).unwrap(),
+    );
+    assert_eq!(taught.ids[..asked.ids.len()], asked.ids);
+    let learnt = taught.learn.iter().position(|&learn| learn);
+    assert_eq!(learnt, Some(asked.ids.len()));
 }

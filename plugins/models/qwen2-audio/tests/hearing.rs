@@ -3,105 +3,44 @@
 
 extern crate qwen2_audio as _; // or its registration would not be linked in
 
-use plugin_api::client::{Given, ModelClient, Serving};
-use plugin_api::serde_json::{Value, json};
-use plugin_api::{
-    Clip, Code, Error, Kind, LoraUse, Message, Part, Prompt, Reply, Result, Sampling, Settings, Silent, make,
-};
-use std::collections::BTreeMap;
+use plugin_api::client::ModelClient;
+use plugin_api::serde_json::json;
+use plugin_api::{Clip, Code, LoraUse, Prompt, Silent};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::time::Duration;
+use testkit::hearing::{self, about, scores, tone};
+use testkit::parity;
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/hears")
 }
 
-fn open(folder: &Path) -> ModelClient {
-    open_in(folder, "auto")
-}
-
-fn open_in(folder: &Path, dtype: &str) -> ModelClient {
-    let mut settings = Settings::default();
-    settings.0.insert("weights".into(), json!(folder));
-    settings.0.insert("dtype".into(), json!(dtype));
-    ModelClient(make(Kind::Model, "qwen2-audio", &settings).unwrap().into())
-}
-
-#[track_caller]
-fn check(folder: &Path) {
-    let report = open(folder).trace(&json!({ "golden": folder.join("golden") })).unwrap();
-    let cases = report["cases"].as_array().unwrap();
-    for what in ["prompt", "features", "audio_embeddings", "logits", "greedy"] {
-        assert!(cases.iter().any(|case| case["what"] == what), "no {what}");
-    }
-    for case in cases {
-        assert_eq!(case["ok"], true, "{}: {case}", folder.display());
-        assert_ne!(case["tokens_equal"], false, "{}: {case}", folder.display());
-    }
+fn open() -> ModelClient {
+    testkit::open("qwen2-audio", &golden(), json!({})).unwrap()
 }
 
 #[test]
 fn what_the_reference_recorded_is_reproduced() {
-    check(&golden());
-    let given = std::env::var("QWEN2_AUDIO_GOLDEN").unwrap_or_default();
-    given
-        .split(':')
-        .filter(|folder| !folder.is_empty())
-        .for_each(|folder| check(Path::new(folder)));
+    for folder in [golden()].into_iter().chain(parity::given("QWEN2_AUDIO_GOLDEN")) {
+        hearing::check("qwen2-audio", &folder, &["features"]);
+    }
 }
 
 /// What goes another way on a GPU, gone on a processor: equal in fp32; and in bf16 all that is computed fits together.
 #[test]
 fn the_way_of_a_gpu_leads_to_the_same() {
     let _elsewhere = nn::device::elsewhere();
-    check(&golden());
-    let narrow = open_in(&golden(), "bf16").trace(&json!({ "golden": golden().join("golden") }));
-    let report = narrow.unwrap();
-    let mut cases = report["cases"].as_array().unwrap().iter();
-    // Of logits that reach 12.
-    let near = |case: &Value| case["what"] != "logits" || case["max_abs_diff"].as_f64().unwrap() < 1.0;
-    assert!(cases.all(near), "{report}");
-}
-
-fn tone(seconds: f64, pitch: f32) -> Clip {
-    let count = (seconds * 16_000.0) as usize;
-    Clip::new(16_000, (0..count).map(|n| 0.5 * (n as f32 * pitch).sin()).collect())
-}
-
-/// A question with these clips in front.
-fn about(clips: Vec<Clip>) -> Prompt {
-    let mut parts: Vec<Part> = (0..clips.len()).map(Part::clip).collect();
-    parts.push(Part::text("What is it?"));
-    let message = Message {
-        parts,
-        ..Message::user("")
-    };
-    Prompt {
-        clips,
-        ..Prompt::new([message]).sample(Sampling::greedy(6))
-    }
-}
-
-fn scores(model: &ModelClient, prompt: Prompt) -> Vec<f64> {
-    let reply = model.reply(&prompt.choose(["A", "B"]), &Silent).unwrap();
-    reply.options.iter().map(|option| option.loglik).collect()
+    hearing::check("qwen2-audio", &golden(), &["features"]);
+    parity::check_narrow("qwen2-audio", &golden());
 }
 
 #[test]
 fn sound_reaches_the_answer() {
-    let model = open(&golden());
-    let heard = scores(&model, about(vec![tone(0.5, 0.1)]));
-    assert_eq!(heard, scores(&model, about(vec![tone(0.5, 0.1)])));
-    for other in [tone(0.5, 0.2), Clip::new(16_000, vec![0.0; 8000])] {
-        let apart = (heard[0] - scores(&model, about(vec![other]))[0]).abs();
-        assert!(apart > 1e-3, "{apart}");
-    }
+    hearing::check_sound_counts(&open());
 }
 
 #[test]
 fn a_reply_says_what_was_heard() {
-    let model = open(&golden());
+    let model = open();
     let reply = |clips| model.reply(&about(clips), &Silent).unwrap();
     // Every two steps of 20 ms are one token.
     let two = reply(vec![tone(0.5, 0.1), tone(0.25, 0.2)]);
@@ -115,7 +54,7 @@ fn a_reply_says_what_was_heard() {
 
 #[test]
 fn a_prompt_without_a_template_spells_its_clip() {
-    let model = open(&golden());
+    let model = open();
     let prompt = Prompt {
         plain: true,
         ..about(vec![tone(0.5, 0.1)])
@@ -126,105 +65,28 @@ fn a_prompt_without_a_template_spells_its_clip() {
     assert_eq!(audio, 12);
 }
 
-/// All of them at once.
-struct Batch {
-    waiting: Mutex<Vec<Prompt>>,
-    replies: Mutex<BTreeMap<u64, Result<Reply>>>,
-}
-
-impl Serving for Batch {
-    fn give(&self, _wait: Duration) -> Given {
-        let mut waiting = self.waiting.lock().unwrap();
-        match waiting.pop() {
-            Some(prompt) => Given::Job {
-                id: waiting.len() as u64,
-                prompt: Box::new(prompt),
-                deadline: None,
-            },
-            None => Given::End,
-        }
-    }
-
-    fn take(&self, job: u64, reply: Result<Reply>) -> bool {
-        self.replies.lock().unwrap().insert(job, reply).is_none()
-    }
-
-    fn token(&self, _job: Option<u64>, _text: &str) -> bool {
-        true
-    }
-}
-
-fn serve(model: &ModelClient, prompts: Vec<Prompt>) -> Vec<Result<Reply>> {
-    let batch = Batch {
-        waiting: Mutex::new(prompts),
-        replies: Mutex::default(),
-    };
-    model.serve(&batch).unwrap();
-    batch.replies.into_inner().unwrap().into_values().collect()
-}
-
 #[test]
 fn a_batch_of_clips_of_any_length_equals_its_single_answers() {
-    let model = open(&golden());
-    let prompts: Vec<Prompt> = [vec![0.05], vec![0.9, 0.3], vec![], vec![0.4], vec![1.3]]
-        .into_iter()
-        .map(|lengths: Vec<f64>| about(lengths.into_iter().map(|length| tone(length, 0.07)).collect()))
-        .collect();
-    let together = serve(&model, prompts.clone());
-    for (prompt, reply) in prompts.iter().zip(together) {
-        let (alone, reply) = (model.reply(prompt, &Silent).unwrap(), reply.unwrap());
-        assert_eq!((reply.text, reply.usage), (alone.text, alone.usage));
-    }
+    let lengths = [vec![0.05], vec![0.9, 0.3], vec![], vec![0.4], vec![1.3]];
+    let clips = lengths.map(|lengths| lengths.into_iter().map(|length| tone(length, 0.07)).collect());
+    hearing::check_batch(&open(), clips.map(about).to_vec());
 }
 
 #[test]
 fn a_bad_clip_spoils_its_own_sample_alone() {
-    let model = open(&golden());
-    let mut spoilt = tone(0.5, 0.1).samples().to_vec();
-    spoilt[100] = f32::NAN;
-    let mut two_places = about(vec![tone(0.5, 0.1)]);
-    two_places.messages[0].parts.push(Part::text("<|AUDIO|>"));
-    let mut unknown = about(vec![]);
-    unknown.messages[0].parts.push(Part::clip(3));
-    let bad = [
-        (about(vec![Clip::new(16_000, vec![])]), Code::CLIP, "clip 1 is empty"),
-        (
-            about(vec![tone(0.5, 0.1), Clip::new(16_000, spoilt)]),
-            Code::CLIP,
-            "clip 2 is damaged: sample 100 is NaN",
-        ),
-        (
-            about(vec![tone(0.01, 0.1)]),
-            Code::CLIP,
-            "clip 1 is too short to be heard: 160 samples, expected 321",
-        ),
-        (
-            two_places,
-            Code::DATA,
-            "the prompt has 1 clips, its text as the chat template renders it has 2 places for one",
-        ),
-        (unknown, Code::DATA, "the prompt names clip 3, but brings 0"),
+    let short = "clip 1 is too short to be heard: 160 samples, expected 321";
+    let second = vec![tone(0.5, 0.1), Clip::new(16_000, vec![f32::INFINITY])];
+    let bad = vec![
+        (about(vec![tone(0.01, 0.1)]), Code::CLIP, short),
+        (about(second), Code::CLIP, "clip 2 is damaged: sample 0 is inf"),
     ];
-    let good = about(vec![tone(0.5, 0.1)]);
-    let mut prompts: Vec<Prompt> = bad.iter().map(|(prompt, ..)| prompt.clone()).collect();
-    prompts.push(good.clone());
-    let mut replies = serve(&model, prompts);
-    let last = replies.pop().unwrap().unwrap();
-    assert_eq!(last.text, model.reply(&good, &Silent).unwrap().text);
-    for ((_, code, message), reply) in bad.into_iter().zip(replies) {
-        let Error {
-            code: got,
-            message: said,
-            ..
-        } = reply.unwrap_err();
-        assert_eq!((got, said.as_str()), (code, message));
-    }
+    hearing::check_bad_clips(&open(), "<|AUDIO|>", bad);
 }
 
 #[test]
 fn a_lora_is_found_under_the_names_of_every_version() {
     use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
-    let model = open(&golden());
+    let model = open();
     let prompt = || about(vec![tone(0.5, 0.1)]);
     let base = scores(&model, prompt());
     let mut with = Vec::new();

@@ -106,16 +106,14 @@ impl Files {
         )
     }
 
-    /// Bytes and values of all tensors that were handed out.
-    pub fn loaded(&self) -> (u64, u64) {
-        let all = [
+    /// All weights, the language model's first.
+    pub fn weights(&self) -> [&Weights; 4] {
+        [
+            &self.vicuna_weights,
             &self.whisper_weights,
             &self.beats_weights,
             &self.trained,
-            &self.vicuna_weights,
-        ];
-        let sum = |of: fn(&Weights) -> u64| all.iter().map(|weights| of(weights)).sum();
-        (sum(Weights::loaded_bytes), sum(Weights::loaded_values))
+        ]
     }
 }
 

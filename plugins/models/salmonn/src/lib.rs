@@ -16,31 +16,22 @@ mod parity; // what a reference recorded, replayed
 use architecture::{PLACEHOLDER, TwoEars};
 use files::Files;
 use nn::llama::Hearing;
-use nn::{Defaults, Generator, Limits, Precision, device};
-use plugin_api::{
-    Call, Code, Error, Estimate, Jobs, Memory, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Settings,
-    export_plugin, register_estimate, register_model,
-};
+use nn::{Checkpoint, Defaults, Generator, GeneratorModel, Limits, Particulars, Precision, device, register_generator};
+use plugin_api::{Call, Code, Error, Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 use serde_json::{Map, Value};
 use text::{Chat, ChatTemplate, Pieces};
 
-register_model!("salmonn", "SALMONN: hears speech and all other sound, clips of up to 30 seconds", Salmonn::load, {
+register_generator!("salmonn", "SALMONN: hears speech and all other sound, clips of up to 30 seconds", load, {
     weights: weights, "folder that holds all parts: with a salmonn_config.json that names them, or made by `host convert salmonn`";
     whisper: weights, "folder or hub id of the Whisper model whose encoder is used, openai/whisper-large-v2 for the published weights";
     beats: path, "file of BEATs, the fine-tuned BEATs_iter3+ (AS2M) for the published weights";
     vicuna: weights, "folder or hub id of the language model, Vicuna 13B v1.1 or 7B v1.5 for the published weights";
     salmonn: path, "file of what was trained between them, such as salmonn_v1.pth";
-    dtype: text ["auto", "fp32", "bf16"] = "auto", "type for the language model to compute in, the encoders keep fp32; auto is fp32 on a CPU, and bf16 on a GPU that has it";
-    device: text = "auto", "where to compute: cpu, cuda, or cuda:1 for the second GPU; auto is a GPU if this build has the feature cuda and finds one";
-    quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 in any case";
-    max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
-    step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
-    prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
     max_tokens: integer = 200, "longest answer where the prompt sets none; as published";
-    load: flag = true, "whether to read the weights at once, or when they are first asked for; `host convert` asks for none";
     beams: integer = 4, "beams of the search for an answer where the prompt sets none; as published";
+    load: flag = true, "whether to read the weights at once, or when they are first asked for; `host convert` asks for none";
 });
-register_estimate!("salmonn", Salmonn::estimate);
+register_estimate!("salmonn", estimate);
 export_plugin!();
 
 /// How a clip stands in a prompt, and where in that the sound goes.
@@ -48,83 +39,65 @@ const CLIP: &str = "<Speech><SpeechHere></Speech> ";
 const MARK: &str = "<SpeechHere>";
 const TEMPLATE: &str = include_str!("chat.jinja");
 
+/// The published length of an answer, and the beams of the search for it.
+const MAX_TOKENS: u32 = 200;
+const BEAMS: u32 = 4;
+
 struct Salmonn {
+    settings: Settings,
     files: Files,
-    precision: Precision,
-    limits: Limits,
-    beams: u32,
-    generator: Option<Generator<Hearing<TwoEars>>>,
-    card: ModelCard,
 }
 
-impl Salmonn {
-    fn load(settings: &Settings) -> Result<Salmonn> {
-        let device = device::from_settings(settings)?;
-        let precision = Precision::from_settings(settings, &device)?;
-        let files = Files::open(settings, &precision, &device)?;
-        let limits = limits(settings)?;
-        let card = ModelCard {
-            context: u32::try_from(files.vicuna.max_position_embeddings).ok(),
-            batch: limits.rows as u32,
-            device: Some(device::name(&device)),
-            longest_clip: Some(files.whisper.samples() as f64 / audio::RATE as f64),
-            ..ModelCard::audio("salmonn", audio::RATE as u32).with_choices()
-        };
-        let mut model = Salmonn {
-            files,
-            precision,
-            limits,
-            beams: settings.or("beams", 4)?,
-            generator: None,
-            card,
-        };
-        if settings.or("load", true)? {
-            model.generator()?;
-        }
-        Ok(model)
+fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<TwoEars>>> {
+    let device = device::from_settings(settings)?;
+    let files = Files::open(settings, &Precision::from_settings(settings, &device)?, &device)?;
+    let card = ModelCard {
+        longest_clip: Some(files.whisper.samples() as f64 / audio::RATE as f64),
+        ..ModelCard::audio("salmonn", audio::RATE as u32)
+    };
+    let settings = settings.clone();
+    let at_once = settings.or("load", true)?;
+    let mut model = GeneratorModel::unread(Salmonn { settings, files }, card);
+    if at_once {
+        model.read()?;
     }
+    Ok(model)
+}
 
-    fn estimate(settings: &Settings) -> Result<Estimate> {
-        let device = device::from_settings(settings)?;
-        let precision = Precision::from_settings(settings, &device)?;
-        let files = Files::open(settings, &precision, &device)?;
-        Ok(files.foretold(&precision, &limits(settings)?))
-    }
+fn estimate(settings: &Settings) -> Result<Estimate> {
+    let device = device::from_settings(settings)?;
+    let precision = Precision::from_settings(settings, &device)?;
+    let files = Files::open(settings, &precision, &device)?;
+    Ok(files.foretold(&precision, &Limits::from_settings(settings)?))
+}
 
-    fn generator(&mut self) -> Result<&mut Generator<Hearing<TwoEars>>> {
-        let generator = match self.generator.take() {
-            Some(generator) => generator,
-            None => self.make()?,
-        };
-        Ok(self.generator.insert(generator))
-    }
-
-    fn make(&mut self) -> Result<Generator<Hearing<TwoEars>>> {
-        let files = &self.files;
-        files.fitting(&self.precision).map_err(nn::Error::told)?;
+impl Particulars<Hearing<TwoEars>> for Salmonn {
+    fn read(&mut self, card: &mut ModelCard) -> Result<Generator<Hearing<TwoEars>>> {
+        let Salmonn { settings, files } = self;
         let (chat, end) = chat(files)?;
-        // What the publisher of the language model wants of its own answers counts for nothing here.
+        // What the publisher of the language model wants of its own answers counts for nothing here. The published code
+        // also asks for a `min_length` of 1, which never binds: the library counts a token in front of every answer.
         let defaults = Defaults {
-            num_beams: Some(self.beams),
+            num_beams: Some(settings.or("beams", BEAMS)?),
             stop_tokens: vec![end],
             ..Defaults::default()
         };
-        let decoder = architecture::load(files).map_err(nn::Error::told)?;
-        let loras = files.vicuna_weights.loras();
-        let own = lora::factors(files).map_err(nn::Error::told)?;
-        loras.add(lora::NAME, own, true).map_err(nn::Error::told)?;
-        let (bytes, values) = files.loaded();
-        self.card.parameters = Some(values);
-        self.card.precision = Some(files.vicuna_weights.precision());
-        Ok(Generator::new(decoder, chat, defaults, self.limits, bytes).with_loras(loras))
+        let mut checkpoint = Checkpoint::of(settings, files.words.clone(), defaults)?;
+        checkpoint.limits.max_tokens = settings.or("max_tokens", MAX_TOKENS)?;
+        checkpoint.read(|_| files.fitting(&checkpoint.precision))?;
+        let decoder = checkpoint.read(|_| architecture::load(files))?;
+        let own = checkpoint.read(|_| lora::factors(files))?;
+        checkpoint.read(|_| files.vicuna_weights.loras().add(lora::NAME, own, true))?;
+        checkpoint.generator(decoder, chat, &files.weights(), card)
     }
-}
 
-fn limits(settings: &Settings) -> Result<Limits> {
-    Ok(Limits {
-        max_tokens: settings.or("max_tokens", 200)?,
-        ..Limits::from_settings(settings)?
-    })
+    fn trace(&self, generator: &mut Generator<Hearing<TwoEars>>, request: &Value) -> Result<Value> {
+        parity::trace(generator, request)
+    }
+
+    fn work(&mut self, verb: &str, request: &Value, call: &mut Call) -> Option<Result<Value>> {
+        (verb == "convert").then(|| convert::convert(&self.files, request, call))
+    }
 }
 
 /// The tokenizer of the language model with the prompts of this one, and the token that ends an answer.
@@ -162,37 +135,4 @@ fn chat(files: &Files) -> Result<(Chat, u32)> {
         first,
     };
     Ok((chat.with_template(template).with_pieces(pieces), end))
-}
-
-impl Model for Salmonn {
-    fn card(&self) -> ModelCard {
-        self.card.clone()
-    }
-
-    fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
-        self.generator()?.reply(prompt, call)
-    }
-
-    fn serve(&mut self, jobs: &mut Jobs) -> Result<()> {
-        self.generator()?.serve(jobs)
-    }
-
-    fn tokens(&mut self, prompt: &Prompt) -> Result<PromptTokens> {
-        self.generator()?.tokens(prompt)
-    }
-
-    fn memory(&self) -> Memory {
-        self.generator.as_ref().map(Generator::memory).unwrap_or_default()
-    }
-
-    fn trace(&mut self, request: &Value) -> Result<Value> {
-        parity::trace(self.generator()?, request)
-    }
-
-    fn work(&mut self, verb: &str, request: &Value, call: &mut Call) -> Result<Value> {
-        match verb {
-            "convert" => convert::convert(&self.files, request, call),
-            _ => Err(Error::unsupported(format!("this model can't do `{verb}`"))),
-        }
-    }
 }

@@ -4,7 +4,7 @@ extern crate salmonn as _; // or its registration would not be linked in
 
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::{Value, json};
-use plugin_api::{Clip, Kind, Message, Part, Prompt, Result, Settings, Silent, make};
+use plugin_api::{Clip, Message, Part, Prompt, Result, Silent};
 use std::path::{Path, PathBuf};
 
 fn golden() -> PathBuf {
@@ -12,8 +12,7 @@ fn golden() -> PathBuf {
 }
 
 fn open(settings: Value) -> Result<ModelClient> {
-    let settings = Settings(settings.as_object().unwrap().clone());
-    Ok(ModelClient(make(Kind::Model, "salmonn", &settings)?.into()))
+    testkit::make_model("salmonn", &settings)
 }
 
 fn scores(model: &ModelClient) -> Vec<f64> {

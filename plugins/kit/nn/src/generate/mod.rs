@@ -18,7 +18,7 @@ mod sampler;
 mod search;
 
 pub use defaults::{Defaults, EarlyStop};
-pub use model::GeneratorModel;
+pub use model::{GeneratorModel, Particulars};
 
 use crate::{Decoder, Input, LoraPlan, Loras, device, memory};
 use desk::{Desk, Learnt};

@@ -283,8 +283,15 @@ impl std::fmt::Debug for Site {
 /// A layer's name without what is wrapped around the language model, which versions and files differ in:
 /// `language_model.model.layers.0.…`, `base_model.model.model.language_model.layers.0.…` and `model.layers.0.…` are
 /// the same layer.
-fn plain_name(name: &str) -> &str {
-    const WRAPPINGS: [&str; 4] = ["base_model", "model", "language_model", "thinker"];
+pub(crate) fn plain_name(name: &str) -> &str {
+    const WRAPPINGS: [&str; 6] = [
+        "base_model",
+        "model",
+        "language_model",
+        "thinker",
+        "llama_model",
+        "vicuna",
+    ];
     let mut name = name;
     while let Some((first, rest)) = name.split_once('.') {
         if !WRAPPINGS.contains(&first) {

@@ -112,8 +112,12 @@ pub(super) fn layers(folder: &Path, sites: &BTreeMap<String, Arc<Site>>) -> Resu
         found.push((site.clone(), Factors { a, b, scale }));
     }
 
-    // A layer that the settings name and the file lacks: half a download, or another training's settings.
-    for (name, wrapping) in sites.keys().flat_map(|name| wrappings.iter().map(move |it| (name, it))) {
+    // A layer that the settings name and the file lacks: half a download, or another training's settings. Of ears that
+    // nothing in the file is for, the training knew nothing: some wrap the language model alone.
+    let speaks = |name: &str| name.starts_with("layers.") || name == "lm_head";
+    let hears = seen.iter().any(|name| !speaks(name));
+    let expected = sites.keys().filter(|name| hears || speaks(name));
+    for (name, wrapping) in expected.flat_map(|name| wrappings.iter().map(move |it| (name, it))) {
         let module = format!("{wrapping}{name}");
         if config.is_for(&module) && !seen.contains(name.as_str()) {
             let tensor = format!("{WRAPPED}{module}.lora_A.weight");

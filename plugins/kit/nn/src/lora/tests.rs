@@ -301,6 +301,27 @@ fn files_may_keep_the_name_of_training_and_the_part_that_sees() {
 }
 
 #[test]
+fn ears_that_nothing_in_the_file_is_for_are_left_alone_and_half_of_them_is_a_fault() {
+    let bench = Bench::new("model.layers");
+    let ears = Matrix::new(tensor(&[3, 2], 7.0)).unwrap();
+    for layer in 0..2 {
+        let name = format!("audio_tower.layers.{layer}.self_attn.q_proj");
+        bench.weights.loras().site(&name, &ears, &Device::Cpu);
+    }
+    bench.read(&config(json!({})), whole(TEXT)).unwrap();
+    let mut half = whole(TEXT);
+    for (factor, rows) in [("A", 2), ("B", 3)] {
+        let name = format!("base_model.model.model.audio_tower.layers.0.self_attn.q_proj.lora_{factor}.weight");
+        half.insert(name, tensor(&[rows, 2], 8.0));
+    }
+    let error = bench.read(&config(json!({})), half).unwrap_err().to_string();
+    assert!(
+        error.contains("audio_tower.layers.1.self_attn.q_proj.lora_A.weight"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_type_of_half_the_width_is_widened() {
     for dtype in [DType::F16, DType::BF16] {
         let bench = Bench::new("model.layers");

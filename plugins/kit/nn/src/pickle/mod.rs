@@ -239,6 +239,20 @@ impl Pickle {
 }
 
 impl Tensors {
+    /// Gives every tensor another name, or none at all; what has none is gone, and named.
+    pub fn rename(&mut self, name: impl Fn(&str) -> Option<String>) -> Vec<String> {
+        let mut tensors: Vec<_> = std::mem::take(&mut self.tensors).into_iter().collect();
+        tensors.sort_by(|(one, _), (other, _)| one.cmp(other)); // should two become one, always the same counts
+        let mut strangers = Vec::new();
+        for (old, stored) in tensors {
+            match name(&old) {
+                Some(new) => drop(self.tensors.insert(new, stored)),
+                None => strangers.push(old),
+            }
+        }
+        strangers
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &String> {
         self.tensors.keys()
     }

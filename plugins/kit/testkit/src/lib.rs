@@ -1,0 +1,52 @@
+//! Models asked as a host asks them, for the tests of plugins, which depend on it for nothing else.
+//!
+//! The decision a newcomer would question: these functions panic instead of returning errors. Each is a piece of a
+//! test, and says in its panic what was expected.
+
+pub mod hearing;
+mod host;
+pub mod parity;
+
+pub use host::Host;
+
+use plugin_api::client::ModelClient;
+use plugin_api::serde_json::{Value, from_slice, json};
+use plugin_api::{Kind, Message, Prompt, Result, Sampling, Settings, make};
+use std::path::Path;
+use tempfile::TempDir;
+
+/// The model of this name, of the plugin that the test is linked with.
+pub fn make_model(adapter: &str, settings: &Value) -> Result<ModelClient> {
+    let settings = settings.as_object().cloned().unwrap_or_default();
+    Ok(ModelClient(make(Kind::Model, adapter, &Settings(settings))?.into()))
+}
+
+/// A checkpoint as such a model; `settings` beside `weights`.
+pub fn open(adapter: &str, weights: &Path, mut settings: Value) -> Result<ModelClient> {
+    settings["weights"] = json!(weights);
+    make_model(adapter, &settings)
+}
+
+pub fn ask(text: &str, sampling: Sampling) -> Prompt {
+    Prompt::new([Message::user(text)]).sample(sampling)
+}
+
+/// A copy of a checkpoint's files that may be spoilt.
+pub fn copy(checkpoint: &Path) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for entry in std::fs::read_dir(checkpoint).expect("a checkpoint") {
+        let path = entry.expect("an entry").path();
+        if let (true, Some(name)) = (path.is_file(), path.file_name()) {
+            std::fs::copy(&path, folder.path().join(name)).expect("a copy");
+        }
+    }
+    folder
+}
+
+/// Changes a JSON file in place.
+pub fn edit(folder: &Path, file: &str, change: impl FnOnce(&mut Value)) {
+    let path = folder.join(file);
+    let mut value = from_slice(&std::fs::read(&path).expect("the file")).expect("JSON");
+    change(&mut value);
+    std::fs::write(path, value.to_string()).expect("the file again");
+}
