@@ -21,6 +21,7 @@ const WEIGHT_FILES: &[&str] = &[
     "*.txt",
     "*.model",
     "*.gguf",
+    "*non_lora_trainables.bin", // what a training beside a LoRA changed
     "!onnx/*",
     "!openvino/*",
 ];

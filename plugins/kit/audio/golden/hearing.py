@@ -129,9 +129,10 @@ def make_clip(path: Path, seconds: float, seed: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def record(folder: Path, family: Family, model, clips: dict[str, float], cases: dict[str, tuple], heard) -> None:
+def record(folder: Path, family: Family, model, clips: dict[str, float], cases: dict[str, tuple], heard,
+           golden: Path | None = None) -> None:
     """Each case is its conversations, the clips that they hear, and whether to keep the features, which are large."""
-    golden = folder / "golden"
+    golden = golden or folder / "golden"
     golden.mkdir()
     sounds = {name: make_clip(golden / f"{name}.wav", seconds, n) for n, (name, seconds) in enumerate(clips.items())}
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""Makes this folder's checkpoint with what transformers records of it, and the demo checkpoint beside it: python make.py"""
+"""Makes this folder's checkpoint with what transformers and, of its think variant, peft record of it, and the demo
+checkpoint beside it: pip install peft==0.21.2; python make.py"""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,7 +10,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[2] / "kit/audio/golden"))
 
 import torch  # noqa: E402
-from hearing import Family, make_checkpoint, record, talk  # noqa: E402
+from hearing import Family, make_checkpoint, record, talk, write  # noqa: E402
+from peft import LoraConfig, get_peft_model  # noqa: E402
 
 # Written for these checkpoints. As in the published one, the clip of a turn stands in front of its words.
 TEMPLATE = """\
@@ -56,6 +59,49 @@ def heard(model, inputs: dict) -> torch.Tensor:
     return model.get_audio_features(inputs["input_features"], inputs["input_features_mask"]).pooler_output
 
 
+# What the publisher wants a question to end with that is to be thought about.
+WORDS = "\nPlease think and reason about the input audio before you respond."
+
+
+def think(folder: Path, model) -> None:
+    """The folder `think` as published: a LoRA, and weights that take the place of the checkpoint's own."""
+    out = folder / "think"
+    random = torch.Generator().manual_seed(33)
+
+    def noise(value: torch.Tensor, scale: float) -> torch.Tensor:
+        return (scale * torch.randn(value.shape, generator=random)).bfloat16()
+
+    # By the names of the published file; the library's own have another beginning.
+    own = dict(model.named_parameters())
+    changes = {name: own[f"model.{name}"].bfloat16() + noise(own[f"model.{name}"], 0.2)
+               for name in ["audio_tower.layer_norm.weight", "multi_modal_projector.linear_1.weight",
+                            "multi_modal_projector.linear_2.bias"]}
+    with torch.no_grad():
+        for name, value in changes.items():
+            own[f"model.{name}"].copy_(value)
+    settings = LoraConfig(r=4, lora_alpha=8, target_modules=r"^(?!.*audio).*\.(q_proj|v_proj|down_proj)$")
+    model = get_peft_model(model, settings).eval()
+    with torch.no_grad():
+        for name, value in sorted(model.named_parameters()):
+            if "lora_" in name:
+                value.copy_(noise(value, value.shape[1] ** -0.5))
+    model.save_pretrained(out)
+    (out / "README.md").unlink(missing_ok=True)
+    config = json.loads((out / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = folder.name  # no path of this machine
+    write(out / "adapter_config.json", config)
+    # The reference passes over what the model has no place for.
+    torch.save(changes | {"sound_mm_projector.layers.0.bias": torch.zeros(4)}, out / "non_lora_trainables.bin")
+    record(folder, FAMILY, model, {"clip": 0.5, "short": 0.04}, {
+        "think": ([talk(None, "What is it?" + WORDS)], ["clip"], False),
+        "words": ([talk("Hello!" + WORDS)], [], False),
+        "batch": ([talk(None, "Hm?" + WORDS), talk(None, "A dog?" + WORDS)], ["short", "clip"], False),
+    }, heard, out / "golden")
+    for path in out.iterdir():
+        if path.is_file():
+            path.chmod(0o644)
+
+
 def main() -> None:
     folder = HERE / "hears"
     model = make_checkpoint(folder, FAMILY, seed=31, seconds=1)
@@ -67,6 +113,7 @@ def main() -> None:
         "words": ([talk("Hello!")], [], False),
         "batch": ([again, talk(None, "Hm?")], ["clip", "short"], False),
     }, heard)
+    think(folder, model)
     make_checkpoint(HERE.parent / "demo", FAMILY, seed=32, seconds=30, rows=400)
 
 

@@ -6,22 +6,16 @@
 
 pub mod architecture; // the layers, in the order a clip meets them
 pub mod config; // config.json as published
+mod think; // what the folder `think` changes
 
 use config::Config;
 use nn::llama::Hearing;
-use nn::{Defaults, Generator, GeneratorModel, Limits, Weights, device};
-use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate, register_model};
-use text::Chat;
+use nn::{Checkpoint, GeneratorModel, register_generator};
+use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 
-register_model!("af3", "Audio Flamingo 3: hears a clip of up to ten minutes", load, {
+register_generator!("af3", "Audio Flamingo 3: hears a clip of up to ten minutes", load, {
     weights: weights required, "folder or hub id of a checkpoint: Audio Flamingo 3, as audio-flamingo-3-hf";
-    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU, which is exact, and bf16 on a GPU that has it; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
-    device: text = "auto", "where to compute: cpu, cuda, or cuda:1 for the second GPU; auto is a GPU if this build has the feature cuda and finds one";
-    quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 then, and the audio encoder stays as it is";
-    lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
-    max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
-    step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
-    prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
+    thinking: flag = false, "whether to be the variant that reasons first, which lies in the checkpoint's folder `think`";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
 });
 register_estimate!("af3", estimate);
@@ -31,45 +25,31 @@ export_plugin!();
 const CLIP: &str = "<sound>";
 
 fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Tower>>> {
-    let folder = settings.path("weights")?;
-    let limits = Limits::from_settings(settings)?;
-    let (config, weights, cache) = open(settings)?;
-    let chat = Chat::from_folder(&folder)
-        .map_err(text::Error::told)?
-        .with_clip_words(CLIP);
-    chat.tokenizer()
-        .check_rows(config.text.vocab_size)
-        .map_err(text::Error::told)?;
-    let defaults = Defaults::from_folder(&folder).map_err(nn::Error::told)?;
-    let weights = weights.fitting(&[], cache).map_err(nn::Error::told)?;
-    let decoder = architecture::load(&config, &weights).map_err(nn::Error::told)?;
-
+    let checkpoint = Checkpoint::open(settings)?;
+    let config = checkpoint.read(Config::from_folder)?;
+    let think = think::wanted(settings, &checkpoint.folder)?;
+    let chat = checkpoint.chat(config.text.vocab_size)?.with_clip_words(CLIP);
+    let chat = match &think {
+        Some(_) => chat.with_thinking_words(think::WORDS),
+        None => chat,
+    };
+    let changes = think.as_ref().map(|think| think.weights.as_path());
+    let cache = |dtype, tokens| config.text.cache_bytes(dtype, tokens);
+    let weights = checkpoint.weights_with(changes, &[], cache)?;
+    let decoder = checkpoint.read(|_| architecture::load(&config, &weights))?;
+    if let Some(think) = &think {
+        checkpoint.read(|_| weights.loras().read(think::NAME, &think.lora, true))?;
+    }
     let card = ModelCard {
-        context: u32::try_from(config.text.max_position_embeddings).ok(),
-        thinks: chat.thinks(),
-        batch: limits.rows as u32,
-        parameters: Some(weights.loaded_values()),
-        precision: Some(weights.precision()),
-        device: Some(device::name(weights.device())),
         longest_clip: Some((config.audio.samples() * config.windows) as f64 / audio::RATE as f64),
         most_clips: Some(1),
-        ..ModelCard::audio("af3", audio::RATE as u32).with_choices()
+        ..ModelCard::audio("af3", audio::RATE as u32)
     };
-    let loras = weights.loras();
-    loras.read_all(settings)?;
-    let generator = Generator::new(decoder, chat, defaults, limits, weights.loaded_bytes()).with_loras(loras);
-    Ok(GeneratorModel::new(generator, card))
-}
-
-/// What the settings name: nothing of the weights is read yet. Last, what the cache of one answer takes.
-fn open(settings: &Settings) -> Result<(Config, Weights, u64)> {
-    let config = Config::from_folder(&settings.path("weights")?).map_err(nn::Error::told)?;
-    let weights = Weights::from_settings(settings)?;
-    let cache = config.text.cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
-    Ok((config, weights, cache))
+    checkpoint.model(decoder, chat, &weights, card)
 }
 
 fn estimate(settings: &Settings) -> Result<Estimate> {
-    let (_, weights, cache) = open(settings)?;
-    Ok(weights.foretold(&[], cache, &Limits::from_settings(settings)?))
+    let checkpoint = Checkpoint::open(settings)?;
+    let text = checkpoint.read(Config::from_folder)?.text;
+    checkpoint.estimate(&[], |dtype, tokens| text.cache_bytes(dtype, tokens))
 }

@@ -5,82 +5,41 @@ extern crate af3 as _; // or its registration would not be linked in
 
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::{Value, json};
-use plugin_api::{Clip, Code, Kind, Message, Part, Prompt, Sampling, Settings, Silent, make};
+use plugin_api::{Clip, Code, LoraUse, Message, Prompt, Result, Silent};
 use std::path::{Path, PathBuf};
+use testkit::hearing::{self, about, scores, tone};
+use testkit::{copy, parity};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/hears")
 }
 
-fn open(folder: &Path) -> ModelClient {
-    open_in(folder, "auto")
+fn try_open(folder: &Path, settings: Value) -> Result<ModelClient> {
+    testkit::open("af3", folder, settings)
 }
 
-fn open_in(folder: &Path, dtype: &str) -> ModelClient {
-    let mut settings = Settings::default();
-    settings.0.insert("weights".into(), json!(folder));
-    settings.0.insert("dtype".into(), json!(dtype));
-    ModelClient(make(Kind::Model, "af3", &settings).unwrap().into())
-}
-
-#[track_caller]
-fn check(folder: &Path) {
-    let report = open(folder).trace(&json!({ "golden": folder.join("golden") })).unwrap();
-    let cases = report["cases"].as_array().unwrap();
-    for what in ["prompt", "features", "audio_embeddings", "logits", "greedy"] {
-        assert!(cases.iter().any(|case| case["what"] == what), "no {what}");
-    }
-    for case in cases {
-        assert_eq!(case["ok"], true, "{}: {case}", folder.display());
-        assert_ne!(case["tokens_equal"], false, "{}: {case}", folder.display());
-    }
+fn open() -> ModelClient {
+    try_open(&golden(), json!({})).unwrap()
 }
 
 #[test]
 fn what_the_reference_recorded_is_reproduced() {
-    check(&golden());
-    let given = std::env::var("AF3_GOLDEN").unwrap_or_default();
-    given
-        .split(':')
-        .filter(|folder| !folder.is_empty())
-        .for_each(|folder| check(Path::new(folder)));
+    for folder in [golden()].into_iter().chain(parity::given("AF3_GOLDEN")) {
+        hearing::check("af3", &folder, &["features"]);
+    }
 }
 
 /// What goes another way on a GPU, gone on a processor: equal in fp32; and in bf16 all that is computed fits together.
 #[test]
 fn the_way_of_a_gpu_leads_to_the_same() {
     let _elsewhere = nn::device::elsewhere();
-    check(&golden());
-    let narrow = open_in(&golden(), "bf16").trace(&json!({ "golden": golden().join("golden") }));
-    let report = narrow.unwrap();
-    let mut cases = report["cases"].as_array().unwrap().iter();
-    // Of logits that reach 12.
-    let near = |case: &Value| case["what"] != "logits" || case["max_abs_diff"].as_f64().unwrap() < 1.0;
-    assert!(cases.all(near), "{report}");
-}
-
-fn tone(seconds: f64, pitch: f32) -> Clip {
-    let count = (seconds * 16_000.0) as usize;
-    Clip::new(16_000, (0..count).map(|n| 0.5 * (n as f32 * pitch).sin()).collect())
-}
-
-/// A question with these clips in front.
-fn about(clips: Vec<Clip>) -> Prompt {
-    let mut parts: Vec<Part> = (0..clips.len()).map(Part::clip).collect();
-    parts.push(Part::text("What is it?"));
-    let message = Message {
-        parts,
-        ..Message::user("")
-    };
-    Prompt {
-        clips,
-        ..Prompt::new([message]).sample(Sampling::greedy(6))
-    }
+    hearing::check("af3", &golden(), &["features"]);
+    parity::check_narrow("af3", &golden());
 }
 
 #[test]
 fn a_reply_says_what_was_heard() {
-    let model = open(&golden());
+    let model = open();
     let reply = |clips| model.reply(&about(clips), &Silent).unwrap();
     // Every two steps of 20 ms are one token, in each window of a second here; 0.33 s of the third are 17 steps.
     let long = reply(vec![tone(2.33, 0.1)]);
@@ -91,41 +50,122 @@ fn a_reply_says_what_was_heard() {
 
 #[test]
 fn windows_are_heard_one_by_one() {
-    let model = open(&golden());
-    let scores = |clip| {
-        let reply = model.reply(&about(vec![clip]).choose(["A", "B"]), &Silent).unwrap();
-        reply.options[0].loglik
-    };
+    let model = open();
     let with = |last: f32| {
         let mut samples = tone(1.5, 0.1).samples().to_vec();
         samples.iter_mut().skip(23_000).for_each(|sample| *sample = last);
-        Clip::new(16_000, samples)
+        scores(&model, about(vec![Clip::new(16_000, samples)]))[0]
     };
-    let (one, other) = (scores(with(0.0)), scores(with(0.9)));
+    let (one, other) = (with(0.0), with(0.9));
     assert!((one - other).abs() > 1e-4, "{one} {other}");
 }
 
 #[test]
+fn a_batch_of_clips_of_any_length_equals_its_single_answers() {
+    let prompts = [0.05, 1.3, 0.4].map(|length| about(vec![tone(length, 0.07)]));
+    hearing::check_batch(&open(), [&prompts[..], &[about(vec![])]].concat());
+}
+
+#[test]
 fn a_clip_is_cut_at_the_published_limit() {
-    let folder = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(golden()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
-        }
-    }
+    let folder = copy(&golden());
     std::fs::write(folder.path().join("processor_config.json"), r#"{"max_audio_len": 2}"#).unwrap();
-    let model = open(folder.path());
+    let model = try_open(folder.path(), json!({})).unwrap();
     let reply = model.reply(&about(vec![tone(2.5, 0.1)]), &Silent).unwrap();
     assert_eq!((reply.usage.clip_tokens, reply.usage.clip_seconds), (50, 2.0));
     assert_eq!(reply.flags, ["cut-clip"]);
 }
 
 #[test]
-fn a_message_takes_one_clip() {
-    let error = open(&golden())
-        .reply(&about(vec![tone(0.5, 0.1), tone(0.5, 0.2)]), &Silent)
-        .unwrap_err();
-    let expected = "the prompt has 2 clips, its text as the chat template renders it has 1 places for one";
-    assert_eq!((error.code, error.message.as_str()), (Code::DATA, expected));
+fn a_bad_clip_spoils_its_own_sample_alone() {
+    let two = about(vec![tone(0.5, 0.1), tone(0.5, 0.2)]);
+    let one_place = "the prompt has 2 clips, its text as the chat template renders it has 1 places for one";
+    hearing::check_bad_clips(&open(), "<sound>", vec![(two, Code::DATA, one_place)]);
+}
+
+/// Its LoRA and the weights beside it, as peft and the reference apply them to the checkpoint.
+#[test]
+fn the_variant_that_thinks_is_reproduced() {
+    let model = try_open(&golden(), json!({ "thinking": true })).unwrap();
+    let recorded = golden().join("think/golden");
+    let what = ["prompt", "audio_embeddings", "logits", "greedy"];
+    parity::check(&model, &recorded, Some("think"), &what, 1e-3);
+    // The checkpoint by itself is another model, and so is the variant without its LoRA.
+    let all_right = |model: &ModelClient, lora: Option<&str>| {
+        let report = model.trace(&json!({ "golden": recorded, "lora": lora })).unwrap();
+        report["ok"] == true
+    };
+    assert!(!all_right(&model, None));
+    assert!(!all_right(&open(), None));
+}
+
+#[test]
+fn what_is_to_be_thought_about_is_asked_so() {
+    let text = |settings: Value, prompt: &Prompt| {
+        let model = try_open(&golden(), settings).unwrap();
+        model.tokens(prompt).unwrap().text
+    };
+    let asks = |text: &str, end: &str| {
+        assert!(
+            text.contains(&format!("{end}<|im_end|>\n<|im_start|>assistant")),
+            "{text}"
+        )
+    };
+    let words = "Please think and reason about the input audio before you respond.";
+    let thinks = json!({ "thinking": true });
+    let mut prompt = about(vec![tone(0.04, 0.1)]);
+    asks(&text(thinks.clone(), &prompt), &format!("<sound>What is it?\n{words}"));
+    asks(&text(json!({}), &prompt), "<sound>What is it?");
+    prompt.messages.push(Message::assistant("A dog."));
+    prompt.messages.push(Message::user("Sure?"));
+    asks(
+        &text(thinks.clone(), &prompt),
+        &format!("A dog.<|im_end|>\n<|im_start|>user\nSure?\n{words}"),
+    );
+    prompt.thinking = Some(false);
+    asks(&text(thinks.clone(), &prompt), "Sure?");
+    prompt.messages.truncate(1);
+    prompt.messages[0].parts.pop();
+    prompt.thinking = None;
+    asks(&text(thinks, &prompt), &format!("user\n<sound>{words}"));
+}
+
+#[test]
+fn prompts_use_the_variants_lora_unless_they_want_none() {
+    let model = try_open(&golden(), json!({ "thinking": true })).unwrap();
+    assert_eq!(model.card().unwrap().loras, ["think"]);
+    let with = |lora: LoraUse| {
+        let prompt = Prompt {
+            lora,
+            ..about(vec![tone(0.5, 0.1)])
+        };
+        scores(&model, prompt)
+    };
+    assert_eq!(with(LoraUse::AsLoaded), with(LoraUse::Only(vec!["think".to_owned()])));
+    assert_ne!(with(LoraUse::AsLoaded), with(LoraUse::Off));
+}
+
+#[test]
+fn a_variant_that_is_not_there_is_named() {
+    let check = |file: &str| {
+        let folder = copy(&golden());
+        let think = folder.path().join("think");
+        std::fs::create_dir(&think).unwrap();
+        for entry in std::fs::read_dir(golden().join("think")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() && !path.ends_with(file) {
+                std::fs::copy(&path, think.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        let error = try_open(folder.path(), json!({ "thinking": true })).err().unwrap();
+        let message = error.message.replace(folder.path().to_str().unwrap(), "DIR");
+        assert_eq!(
+            message,
+            format!("setting `thinking` is on, but there is no `DIR/think/{file}`")
+        );
+        assert!(error.help.unwrap().contains("folder `think`"));
+        assert_eq!(error.code, Code::MISSING);
+    };
+    check("adapter_config.json");
+    check("non_lora_trainables.bin");
 }
