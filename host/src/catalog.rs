@@ -21,6 +21,7 @@ const WEIGHT_FILES: &[&str] = &[
     "*.txt",
     "*.model",
     "*.gguf",
+    "pytorch_model*.bin",       // where there is nothing else
     "*non_lora_trainables.bin", // what a training beside a LoRA changed
     "!onnx/*",
     "!openvino/*",

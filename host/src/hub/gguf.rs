@@ -45,16 +45,18 @@ pub(super) fn named<'a>(names: &[&'a str], choice: &str) -> Result<Vec<&'a str>,
 }
 
 /// Of files that were asked for in all formats, those of one: safetensors where there are some at the top, else the only
-/// model in GGUF, whose file brings all with it.
+/// model in GGUF, whose file brings all with it, and what PyTorch pickled where there is nothing else.
 pub(super) fn settle(names: Vec<&str>) -> Result<Vec<&str>, HubFault> {
     let (ggufs, others): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(|name| name.ends_with(END));
     let models = models(&ggufs);
     let has_others = others
         .iter()
         .any(|name| name.ends_with(".safetensors") && !name.contains('/'));
-    match models.is_empty() || has_others {
-        true => Ok(others),
-        false => one(models),
+    let is_pickled = |name: &&str| name.starts_with("pytorch_model") && name.ends_with(".bin");
+    match (has_others, models.is_empty()) {
+        (true, _) => Ok(others.into_iter().filter(|name| !is_pickled(name)).collect()),
+        (false, true) => Ok(others),
+        (false, false) => one(models),
     }
 }
 
@@ -162,6 +164,20 @@ mod tests {
         assert_eq!(settle(vec![config, "mmproj.gguf"]).unwrap(), [config]);
         let both = vec!["a.gguf", "b.gguf", config, "model.safetensors"];
         assert_eq!(settle(both).unwrap(), [config, "model.safetensors"]);
+        let pickled = vec![
+            config,
+            "pytorch_model-00001-of-00002.bin",
+            "pytorch_model.bin.index.json",
+        ];
+        assert_eq!(settle(pickled.clone()).unwrap(), pickled);
+        let all = [&pickled[..], &["model.safetensors", "think/non_lora_trainables.bin"]].concat();
+        let kept = [
+            config,
+            "pytorch_model.bin.index.json",
+            "model.safetensors",
+            "think/non_lora_trainables.bin",
+        ];
+        assert_eq!(settle(all).unwrap(), kept);
         let fault = settle(vec!["a-Q4_0.gguf", "a-Q8_0.gguf", config]).unwrap_err();
         assert!(fault.to_string().contains("`a-Q4_0.gguf`, `a-Q8_0.gguf`"));
     }

@@ -119,32 +119,37 @@ impl Matrix {
         otherwise: DType,
         device: &Device,
     ) -> crate::Result<Matrix> {
-        let fits = |dtype: &GgmlDType| inputs.is_multiple_of(dtype.block_size());
-        let Some(dtype) = [wanted, GgmlDType::Q8_0].into_iter().find(fits) else {
+        let Some(dtype) = fitting(wanted, inputs) else {
             let values = Tensor::from_vec(rows(0..outputs)?, (outputs, inputs), &Device::Cpu)?;
             return Ok(Matrix::new(values.to_device(device)?.to_dtype(otherwise)?)?);
         };
-        let blocks = |some: Range<usize>| {
-            let values = Tensor::from_vec(rows(some.clone())?, (some.len(), inputs), &Device::Cpu)?;
-            Ok(QTensor::quantize(&values, dtype)?.data()?.into_owned())
-        };
+        let dims = (outputs, inputs);
         if packed::suits_blocks(dtype, device) {
-            return Matrix::of_blocks(dtype, (outputs, inputs), &blocks, device);
+            return Matrix::of_blocks(dtype, dims, &|some| blocks_of(some, inputs, rows, dtype), device);
         }
-        // All at once is what is wanted then: made on all cores, in place.
+        let bytes = Matrix::blocks(dims, rows, dtype)?;
+        let storage = QStorage::from_data(Cow::Owned(bytes), device, dtype)?;
+        Ok(Matrix {
+            form: Form::Quantised(Arc::new(QTensor::new(storage, dims)?)),
+        })
+    }
+
+    /// The blocks of values that are asked for some rows at a time: made on all cores, in place.
+    pub(crate) fn blocks(
+        (outputs, inputs): (usize, usize),
+        rows: &RowsOf<f32>,
+        dtype: GgmlDType,
+    ) -> crate::Result<Vec<u8>> {
         let of_row = inputs / dtype.block_size() * dtype.type_size();
         let some = (TASK / inputs.max(1)).max(1);
         let mut bytes = vec![0; outputs * of_row];
         let parts = bytes.par_chunks_mut((some * of_row).max(1)).enumerate();
         parts.try_for_each(|(number, bytes)| {
             let first = number * some;
-            bytes.copy_from_slice(&blocks(first..outputs.min(first + some))?);
+            bytes.copy_from_slice(&blocks_of(first..outputs.min(first + some), inputs, rows, dtype)?);
             Ok::<_, crate::Error>(())
         })?;
-        let storage = QStorage::from_data(Cow::Owned(bytes), device, dtype)?;
-        Ok(Matrix {
-            form: Form::Quantised(Arc::new(QTensor::new(storage, (outputs, inputs))?)),
-        })
+        Ok(bytes)
     }
 
     /// Outputs and inputs.
@@ -225,6 +230,17 @@ impl Matrix {
             Form::Quantised(blocks) => blocks.storage_size_in_bytes(),
         }
     }
+}
+
+fn blocks_of(some: Range<usize>, inputs: usize, rows: &RowsOf<f32>, dtype: GgmlDType) -> crate::Result<Vec<u8>> {
+    let values = Tensor::from_vec(rows(some.clone())?, (some.len(), inputs), &Device::Cpu)?;
+    Ok(QTensor::quantize(&values, dtype)?.data()?.into_owned())
+}
+
+/// What rows of so many inputs are stored as where this is wanted, if they can be stored in blocks at all.
+pub(crate) fn fitting(wanted: GgmlDType, inputs: usize) -> Option<GgmlDType> {
+    let fits = |dtype: &GgmlDType| inputs.is_multiple_of(dtype.block_size());
+    [wanted, GgmlDType::Q8_0].into_iter().find(fits)
 }
 
 /// candle's product with quantised weights, with the gradient that it lacks.

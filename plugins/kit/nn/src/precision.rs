@@ -15,7 +15,8 @@ pub struct Precision {
     pub quant: Option<GgmlDType>,
 }
 
-const QUANTS: [(&str, GgmlDType); 3] = [
+/// The settings' names for blocks.
+pub(crate) const QUANTS: [(&str, GgmlDType); 3] = [
     ("q8_0", GgmlDType::Q8_0),
     ("q6_k", GgmlDType::Q6K),
     ("q4_k", GgmlDType::Q4K),

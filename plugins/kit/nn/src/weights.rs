@@ -4,16 +4,19 @@
 //! asks for it; a matrix some rows at a time, and what was read is given back. So loading needs little more memory than
 //! what comes of the weights, whatever they are converted to.
 
+mod blocks;
+
 use crate::device::own_kernels;
 use crate::from_gguf;
 use crate::lora::{Site, plain_name};
 use crate::mapped::Mapped;
+use crate::matrix::fitting;
 use crate::pickle::{Pickle, Tensors};
-use crate::{Error, Limits, Loras, Matrix, Precision, Result, device, memory};
+use crate::{Error, Limits, Loras, Matrix, Result, device, memory};
 use candle_core::quantized::GgmlDType;
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
-use plugin_api::{Level, Settings};
+use plugin_api::Level;
 use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -97,14 +100,6 @@ impl Weights {
             });
         };
         Weights::over(folder, files?, dtype, device)
-    }
-
-    /// Those that the settings `weights`, `device`, `dtype` and `quant` name, opened: nothing of them is read yet.
-    pub fn from_settings(settings: &Settings) -> plugin_api::Result<Weights> {
-        let device = device::from_settings(settings)?;
-        let precision = Precision::from_settings(settings, &device)?;
-        let weights = Weights::open(&settings.path("weights")?, precision.dtype, &device).map_err(Error::told)?;
-        Ok(weights.quantised(precision.quant))
     }
 
     /// The tensors of one file that PyTorch saved: those of its dictionary, or of the dictionary's entry `key`.
@@ -206,6 +201,10 @@ impl Weights {
                 continue;
             };
             let values: u64 = shape.iter().map(|&size| size as u64).product();
+            if let Some(block) = blocks::kind(name) {
+                *stored.entry(crate::precision::block_name(block)).or_insert(0) += values; // which are bytes
+                continue;
+            }
             let blocks = match (self.quant.filter(|_| shape.len() == 2), source) {
                 (Some(quant), _) => {
                     let table = name.ends_with("embed_tokens.weight"); // by what `table` is asked for
@@ -278,9 +277,14 @@ impl Weights {
                     Matrix::new(stored.read(name, &[outputs, inputs])?)?
                 }
             },
-            Some(quant) => self.with_rows(name, dims, |rows| {
-                Matrix::quantise_rows(dims, rows, quant, self.matrices, &self.device)
-            })?,
+            Some(quant) => match self.in_blocks(name, dims)? {
+                Some(stored) if fitting(quant, inputs) == Some(stored.dtype) => {
+                    Matrix::of_blocks(stored.dtype, dims, &|rows| stored.rows(rows), &self.device)?
+                }
+                _ => self.with_rows(name, dims, |rows| {
+                    Matrix::quantise_rows(dims, rows, quant, self.matrices, &self.device)
+                })?,
+            },
         };
         self.note(outputs * inputs, matrix.bytes());
         if let Ok(mut matrices) = self.store.matrices.lock() {
@@ -367,6 +371,9 @@ impl Weights {
         if self.store.random {
             return Ok(None);
         }
+        if let Some(stored) = self.in_blocks(name, dims)? {
+            return Matrix::of_blocks(stored.dtype, dims, &|rows| stored.rows(rows), &self.device).map(Some);
+        }
         let (tensor, _, Source::Gguf(tensors)) = self.find(name, &[dims.0, dims.1])? else {
             return Ok(None);
         };
@@ -386,6 +393,9 @@ impl Weights {
         if self.store.random {
             let tensor = self.path(name);
             return take(&|rows| Ok(random(&tensor, rows.start * inputs..rows.end * inputs)));
+        }
+        if let Some(stored) = self.in_blocks(name, (outputs, inputs))? {
+            return take(&|rows| stored.values(rows));
         }
         let (tensor, path, content) = self.find(name, &[outputs, inputs])?;
         let malformed = |reason| Error::Malformed {

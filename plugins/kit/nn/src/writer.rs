@@ -1,6 +1,7 @@
-//! Tensors of one checkpoint into a file of another, as they are stored.
+//! Tensors of one checkpoint into a file of another, as they are stored, or quantised where their weights are to be.
 
 use crate::{Error, Result, Weights};
+use safetensors::Dtype;
 use serde_json::{Map, json};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -22,7 +23,13 @@ pub fn write_weights(path: &Path, copied: &[Copied], mut told: impl FnMut(f64) -
     header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
     let mut end = 0u64;
     for Copied { name, weights, tensor } in copied {
-        let (dtype, shape) = weights.stored(tensor)?;
+        let (name, dtype, shape) = match weights.to_blocks(tensor)? {
+            Some((stored, shape, _)) => (renamed(name, tensor, &stored), Dtype::U8, shape.to_vec()),
+            None => {
+                let (dtype, shape) = weights.stored(tensor)?;
+                (name.clone(), dtype, shape)
+            }
+        };
         let start = end;
         let bits = shape.iter().map(|&size| size as u64).product::<u64>() * dtype.bitsize() as u64;
         end += bits / 8;
@@ -47,7 +54,11 @@ pub fn write_weights(path: &Path, copied: &[Copied], mut told: impl FnMut(f64) -
     file.write_all(&header).map_err(failed)?;
     let mut done = 0u64;
     for Copied { weights, tensor, .. } in copied {
-        let written = weights.with_stored(tensor, |bytes| file.write_all(bytes).map(|()| bytes.len()))?;
+        let mut write = |bytes: &[u8]| file.write_all(bytes).map(|()| bytes.len());
+        let written = match weights.to_blocks(tensor)? {
+            Some((_, _, dtype)) => write(&weights.blocks_of(tensor, dtype)?),
+            None => weights.with_stored(tensor, write)?,
+        };
         done += written.map_err(failed)? as u64;
         if !told(done as f64 / end.max(1) as f64) {
             drop(file);
@@ -59,4 +70,9 @@ pub fn write_weights(path: &Path, copied: &[Copied], mut told: impl FnMut(f64) -
     file.sync_all().map_err(failed)?;
     std::fs::rename(&part, path).map_err(failed)?;
     Ok(end)
+}
+
+/// The name that a tensor shall have, with the end that it has when it is stored in blocks.
+fn renamed(name: &str, tensor: &str, stored: &str) -> String {
+    format!("{name}{}", stored.strip_prefix(tensor).unwrap_or_default())
 }

@@ -30,7 +30,9 @@ pub fn check(model: &ModelClient, golden: &Path, lora: Option<&str>, what: &[&st
 pub fn check_narrow(adapter: &str, checkpoint: &Path) {
     const NEAR: f64 = 1.0; // of logits that reach 12
     let model = crate::open(adapter, checkpoint, json!({ "dtype": "bf16" })).expect("a model");
-    let report = model.trace(&json!({ "golden": checkpoint.join("golden") })).expect("a replay");
+    let report = model
+        .trace(&json!({ "golden": checkpoint.join("golden") }))
+        .expect("a replay");
     let cases = report["cases"].as_array().expect("cases");
     let logits = cases.iter().filter(|case| case["what"] == "logits");
     let apart: Vec<f64> = logits.filter_map(|case| case["max_abs_diff"].as_f64()).collect();

@@ -26,7 +26,11 @@ fn the_way_of_a_gpu_leads_to_the_same() {
         check_text("qwen3", &folder, &folder.join("golden"));
         check_narrow("qwen3", &folder);
     }
-    check_text("qwen3", &golden().join("gguf/qwen2.gguf"), &golden().join("qwen2/golden"));
+    check_text(
+        "qwen3",
+        &golden().join("gguf/qwen2.gguf"),
+        &golden().join("qwen2/golden"),
+    );
 }
 
 /// Made of those folders by nn's `golden/make_gguf.py`: config, names, tokenizer and template are all the file's own.

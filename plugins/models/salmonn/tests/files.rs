@@ -74,6 +74,35 @@ fn what_was_converted_answers_alike() {
 }
 
 #[test]
+fn what_was_converted_to_blocks_is_what_would_be_quantised_when_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("new");
+    let parts = open(json!({ "weights": golden(), "quant": "q8_0" })).unwrap();
+    let unread = open(json!({ "weights": golden(), "quant": "q8_0", "load": false })).unwrap();
+    unread.work("convert", &json!({ "out": out }), &Silent).unwrap();
+    let (expected, precision) = (scores(&parts), parts.card().unwrap().precision);
+    assert!(precision.as_ref().unwrap().starts_with("q8_0"), "{precision:?}");
+    assert_ne!(expected, scores(&open(json!({ "weights": golden() })).unwrap()));
+    // Rows of this length are stored in these blocks where larger ones are wanted, too.
+    for settings in [json!({}), json!({ "quant": "q8_0" }), json!({ "quant": "q4_k" })] {
+        let model = testkit::open("salmonn", &out, settings).unwrap();
+        assert_eq!(scores(&model), expected);
+        assert_eq!(model.card().unwrap().precision, precision);
+    }
+    // What the file says of its blocks must be so.
+    let file = out.join("model.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let name = bytes.windows(6).position(|end| end == b".q8_0\"").unwrap();
+    bytes[name..name + 6].copy_from_slice(b".q6_k\"");
+    std::fs::write(&file, bytes).unwrap();
+    let error = open(json!({ "weights": out })).err().unwrap().message;
+    assert!(
+        error.contains("model.safetensors` is malformed: tensor `vicuna."),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_parts_may_lie_anywhere() {
     let model = open(downloads(&golden())).err().map(|error| error.message);
     // Its Q-Former is smaller than the published one, and the four files alone do not say so.
