@@ -83,7 +83,11 @@ fn check_adapter(report: &mut Report, plugin: &OpenPlugin, note: &AdapterNote, s
         made.map(|made| made.adapter)
             .map_err(|failure| without_context(failure.error))
     };
+    let given = settings.clone();
     if let Some(subject) = common::make(report, note, settings, &make) {
+        if note.kind == Kind::Model && plugin.note().estimates(&note.name) {
+            foretell(report, plugin, note, &given);
+        }
         match note.kind {
             Kind::Model => model::check(report, &subject),
             Kind::Task => task::check(report, &subject),
@@ -91,6 +95,15 @@ fn check_adapter(report: &mut Report, plugin: &OpenPlugin, note: &AdapterNote, s
         }
         common::manners(report, &subject);
     }
+}
+
+/// A model that can be made must be able to say what it takes.
+fn foretell(report: &mut Report, plugin: &OpenPlugin, note: &AdapterNote, settings: &Settings) {
+    report.check(&load::title(note), "its memory is foretold", || {
+        let estimate = plugin.estimate(&note.name, settings).map_err(|failure| failure.error)?;
+        let bytes = estimate.map_or(0, |estimate| estimate.weights_bytes);
+        Ok(format!("{} of weights", crate::worker::in_words(bytes)))
+    });
 }
 
 /// The report says already which adapter of which plugin it speaks of.

@@ -227,8 +227,11 @@ pub(super) fn cached(
         None => {
             let there = files_below(&folder);
             let names: Vec<&str> = there.iter().map(String::as_str).collect();
-            let Ok(files) = patterns.of(&names) else {
-                return Ok(None);
+            let files = match patterns.of(&names) {
+                Ok(files) => files,
+                // Of what is there one is to be chosen, whatever else there may be elsewhere.
+                Err(fault @ HubFault::SeveralGguf { .. }) if lenient => return Err(fault),
+                Err(_) => return Ok(None),
             };
             let whole = (lenient || !has_partial_blobs(repo)) && shards_are_there(&folder, &there);
             (files.into_iter().map(str::to_owned).collect(), whole)

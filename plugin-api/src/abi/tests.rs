@@ -224,7 +224,7 @@ fn samples_cross_without_a_copy() {
 fn about_is_sorted_by_kind_and_name() {
     let notes: Vec<crate::AdapterNote> = serde_json::from_str(&plugin().about()).expect("a list of notes");
     let names: Vec<_> = notes.iter().map(|note| note.name.as_str()).collect();
-    assert_eq!(names, ["breaker", "drops-badly", "never"]);
+    assert_eq!(names, ["breaker", "drops-badly", "heavy", "never"]);
 }
 
 /// Hands out these prompts and keeps what is answered.

@@ -141,3 +141,30 @@ fn entries(bytes: &[u8]) -> Vec<(String, Entry)> {
         .filter_map(|(name, entry)| Some((name, serde_json::from_value(entry).ok()?)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use safetensors::tensor::serialize_to_file;
+
+    #[test]
+    fn what_was_given_back_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let bytes: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
+        let view = TensorView::new(Dtype::U32, vec![100, 1000], &bytes).unwrap();
+        serialize_to_file([("a", view)], None, &path).unwrap();
+
+        let file = Mapped::open(&path).unwrap();
+        let view = file.get("a").unwrap();
+        assert_eq!((file.names(), view.shape()), (vec!["a".to_owned()], &[100, 1000][..]));
+        for rows in [0..400, 12_345..300_001, 0..bytes.len()] {
+            assert!(view.data() == bytes);
+            file.done_with(&view.data()[rows]);
+        }
+        assert!(view.data() == bytes);
+        // Bytes of somebody else's are left alone.
+        file.done_with(&bytes);
+        assert!(file.get("b").is_err());
+    }
+}
