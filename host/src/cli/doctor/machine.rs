@@ -120,7 +120,10 @@ fn gpu() -> Finding {
     let library = library.into_iter().find(|path| path.exists());
     let shown = library.as_ref().map(|path| path.display().to_string());
     match (device, shown) {
-        (true, Some(path)) => Finding::new(State::Ok, "gpu", format!("/dev/nvidia0, {path}")),
+        (true, Some(path)) => {
+            let says = format!("/dev/nvidia0, {path}; for plugins that are built with `--features cuda`");
+            Finding::new(State::Ok, "gpu", says)
+        }
         (true, None) => Finding::new(State::Warning, "gpu", "/dev/nvidia0 is there, but no libcuda.so.1")
             .hint("install the driver's user part, or name its folder in LD_LIBRARY_PATH"),
         (false, Some(path)) => Finding::new(
