@@ -78,6 +78,7 @@ fn attend_in_blocks(
     rule: Rule,
     most_scores: usize,
 ) -> candle_core::Result<Tensor> {
+    let (keys, values) = (&dense(keys)?, &dense(values)?);
     let (new, heads, size) = q.dims3()?;
     let (key_heads, all, _) = keys.dims3()?;
     let shared = heads / key_heads;
@@ -117,6 +118,16 @@ fn attend_in_blocks(
         Ok(blocks.remove(0))
     } else {
         Tensor::cat(&blocks, 0)
+    }
+}
+
+/// Each head's rows one behind the other: products on a GPU refuse what lies otherwise. As they are in a cache they
+/// need no copy, whatever room is behind them.
+fn dense(x: &Tensor) -> candle_core::Result<Tensor> {
+    let (_, _, size) = x.dims3()?;
+    match x.stride()[1..] == [size, 1] {
+        true => Ok(x.clone()),
+        false => x.contiguous(),
     }
 }
 
@@ -318,6 +329,16 @@ mod tests {
             check(5, 7, Some(4), Some(2.0), most_scores);
             check(1, 7, Some(4), Some(2.0), most_scores);
         }
+    }
+
+    #[test]
+    fn heads_are_laid_out_as_a_gpu_takes_them() {
+        let by_token = Tensor::randn(0f32, 1.0, (7, 2, 8), &Device::Cpu).unwrap();
+        let by_head = by_token.transpose(0, 1).unwrap();
+        assert_eq!(dense(&by_head).unwrap().stride(), [56, 8, 1]);
+        let cached = Tensor::zeros((2, 64, 8), DType::F32, &Device::Cpu).unwrap();
+        let first = cached.narrow(1, 0, 7).unwrap();
+        assert_eq!(dense(&first).unwrap().stride(), [512, 8, 1]);
     }
 
     #[test]
