@@ -72,6 +72,9 @@ pub fn parity(args: ParityArgs, common: &Common) -> Result<Exit> {
                 _ => folder.clone(),
             };
             let golden = std::path::absolute(home.join("golden")).unwrap_or_else(|_| home.join("golden"));
+            if !folder.exists() {
+                return Err(Failure::missing(format!("`{}` is not there", folder.display())));
+            }
             if !golden.is_dir() {
                 let failure = Failure::missing(format!("`{}` has no `golden` folder", home.display()));
                 return Err(

@@ -54,6 +54,9 @@ pub fn strftime(format: &str, seconds: i64) -> String {
             Some('Y') => out.push_str(&format!("{year:04}")),
             Some('y') => out.push_str(&format!("{:02}", year.rem_euclid(100))),
             Some('m') => out.push_str(&format!("{month:02}")),
+            Some('e') => out.push_str(&format!("{day:2}")),
+            Some('j') => out.push_str(&format!("{:03}", days - first_day(year) + 1)),
+            Some('F') => out.push_str(&format!("{year:04}-{month:02}-{day:02}")),
             Some('d') => out.push_str(&format!("{day:02}")),
             Some('B') => out.push_str(month_name),
             Some('b') => out.push_str(&month_name[..3]),
@@ -70,6 +73,12 @@ pub fn strftime(format: &str, seconds: i64) -> String {
         }
     }
     out
+}
+
+/// The day number of a year's first day.
+fn first_day(year: i64) -> i64 {
+    let before = year - 1;
+    before * 365 + before.div_euclid(4) - before.div_euclid(100) + before.div_euclid(400) - 719_162
 }
 
 /// Year, month and day of a day number, by Howard Hinnant's `civil_from_days`.
@@ -105,5 +114,8 @@ mod tests {
         check(951_782_400, "%a %d %b %y", "Tue 29 Feb 00");
         check(1_735_689_599, "%Y-%m-%d %I:%M %p", "2024-12-31 11:59 PM");
         check(0, "100%% %q %", "100% %q %");
+        check(951_782_400, "%F %j %e", "2000-02-29 060 29");
+        check(1_735_689_599, "%j", "366");
+        check(0, "%j|%e", "001| 1");
     }
 }

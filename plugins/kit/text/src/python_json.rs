@@ -8,6 +8,22 @@ pub struct Style {
     pub indent: Option<usize>,
     pub ensure_ascii: bool,
     pub sort_keys: bool,
+    /// Between items, and between a key and its value.
+    pub separators: Option<(String, String)>,
+}
+
+impl Style {
+    fn between_items(&self) -> &str {
+        match (&self.separators, self.indent) {
+            (Some((item, _)), _) => item,
+            (None, Some(_)) => ",",
+            (None, None) => ", ",
+        }
+    }
+
+    fn behind_key(&self) -> &str {
+        self.separators.as_ref().map_or(": ", |(_, key)| key)
+    }
 }
 
 pub fn dumps(value: &Value, style: &Style) -> String {
@@ -53,15 +69,13 @@ fn write_items(
     out.push(open);
     let some = !items.is_empty();
     for (index, (key, value)) in items.into_iter().enumerate() {
-        match style.indent {
-            Some(_) if index > 0 => out.push(','),
-            None if index > 0 => out.push_str(", "),
-            _ => {}
+        if index > 0 {
+            out.push_str(style.between_items());
         }
         new_line(out, style, depth + 1);
         if let Some(key) = key {
             write_text(out, key, style.ensure_ascii);
-            out.push_str(": ");
+            out.push_str(style.behind_key());
         }
         write_value(out, value, style, depth + 1);
     }
@@ -138,6 +152,14 @@ mod tests {
                 ..Style::default()
             },
             r#"{"a": true, "b": null}"#,
+        );
+        check(
+            json!({"a": [1, 2], "b": 1}),
+            Style {
+                separators: Some((",".to_owned(), ":".to_owned())),
+                ..Style::default()
+            },
+            r#"{"a":[1,2],"b":1}"#,
         );
         check(
             json!({"a": [1], "b": []}),

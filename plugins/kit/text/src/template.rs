@@ -182,6 +182,7 @@ fn to_json(value: Value, options: Kwargs) -> std::result::Result<String, minijin
     let indent: Option<usize> = options.get("indent")?;
     let ensure_ascii: Option<bool> = options.get("ensure_ascii")?;
     let sort_keys: Option<bool> = options.get("sort_keys")?;
+    let separators: Option<Vec<String>> = options.get("separators")?;
     options.assert_all_used()?;
     let json: Json =
         serde_json::to_value(&value).map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string()))?;
@@ -189,6 +190,14 @@ fn to_json(value: Value, options: Kwargs) -> std::result::Result<String, minijin
         indent,
         ensure_ascii: ensure_ascii.unwrap_or(false),
         sort_keys: sort_keys.unwrap_or(false),
+        separators: match separators.as_deref() {
+            Some([item, key]) => Some((item.clone(), key.clone())),
+            None => None,
+            Some(_) => {
+                let what = "`separators` are two texts";
+                return Err(minijinja::Error::new(ErrorKind::InvalidOperation, what));
+            }
+        },
     };
     Ok(python_json::dumps(&json, &style))
 }
