@@ -86,7 +86,7 @@ pub struct RunArgs {
     /// Don't test on the first samples whether silence in place of the clips changes anything
     #[arg(long)]
     skip_hearing_test: bool,
-    /// Show what would be done, load no model
+    /// Show what would be done and what memory the models would take; load none
     #[arg(long)]
     dry_run: bool,
     /// Print every number by group, however many there are
