@@ -25,7 +25,7 @@ pub struct Chat {
     pub(crate) clip_words: Option<String>,
     /// Tokens from here on have no row in the model's table.
     rows: Option<u32>,
-    folder: PathBuf,
+    place: PathBuf,
 }
 
 /// What is added to what a prompt says, where it leaves that open.
@@ -99,7 +99,7 @@ impl Chat {
             pieces: None,
             clip_words: None,
             rows: None,
-            folder,
+            place: file.map_or(folder, |file| file.path().to_owned()),
         })
     }
 
@@ -119,7 +119,7 @@ impl Chat {
             pieces: None,
             clip_words: None,
             rows: None,
-            folder,
+            place: folder,
         })
     }
 
@@ -290,7 +290,7 @@ impl Chat {
 
     pub(crate) fn template(&self) -> crate::Result<&ChatTemplate> {
         self.template.as_ref().ok_or_else(|| Error::NoTemplate {
-            folder: self.folder.clone(),
+            place: self.place.clone(),
         })
     }
 

@@ -8,9 +8,10 @@ pub enum Error {
     #[error("`{path}` is malformed: {reason}")]
     Malformed { path: PathBuf, reason: String },
     #[error(
-        "`{folder}` has no chat template (looked in chat_template.jinja, chat_template.json and tokenizer_config.json)"
+        "`{place}` has no chat template (looked in {}chat_template.jinja, chat_template.json and tokenizer_config.json)",
+        if place.extension().is_some_and(|end| end == "gguf") { "its header, and beside it in " } else { "" }
     )]
-    NoTemplate { folder: PathBuf },
+    NoTemplate { place: PathBuf },
     #[error("the chat template cannot render these messages: {reason}")]
     Render { reason: String },
     #[error("cannot tokenise the text: {reason}")]

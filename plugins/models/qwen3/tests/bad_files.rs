@@ -176,6 +176,27 @@ fn a_shape_or_a_key_that_is_not_there() {
     );
 }
 
+#[test]
+fn a_gguf_file_without_a_template_says_so_of_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let mut file = std::fs::read(common::golden("gguf/tied.gguf")).unwrap();
+    let key = b"tokenizer.chat_template";
+    let place = file.windows(key.len()).position(|window| window == key).unwrap();
+    file[place] = b'x';
+    std::fs::write(&path, file).unwrap();
+    let asked = plugin_api::Prompt::new([plugin_api::Message::user("Hi")]);
+    let error = open(&path, json!({}))
+        .unwrap()
+        .reply(&asked, &plugin_api::Silent)
+        .unwrap_err();
+    let message = error.message.replace(path.to_str().unwrap(), "FILE");
+    assert!(
+        message.starts_with("`FILE` has no chat template (looked in its header, and beside it in"),
+        "{message}"
+    );
+}
+
 /// Changes the tensors of a file of weights.
 fn rewrite(path: &Path, change: impl FnOnce(&mut HashMap<String, Tensor>)) {
     let mut tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
