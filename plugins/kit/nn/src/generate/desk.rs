@@ -100,6 +100,18 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         begun + self.waiting.len() + self.arrived.len() < self.learnt.rows && choices
     }
 
+    /// Whether a pass over what has come would only score options behind words, and has room for more of that.
+    pub fn only_scores(&self) -> bool {
+        let scored = |work: &Work| match work {
+            Work::Choice(choice) if choice.context.input.embedded.is_none() => Some(choice.tokens()),
+            _ => None,
+        };
+        let arrived: Option<usize> = self.arrived.iter().map(scored).sum();
+        let waiting: usize = self.choices.iter().map(Choice::tokens).sum();
+        let alone = self.rows.is_empty() && self.searches.is_empty() && self.waiting.is_empty();
+        alone && arrived.is_some_and(|arrived| arrived + waiting < self.learnt.step_tokens)
+    }
+
     pub fn is_idle(&self) -> bool {
         self.tickets.is_empty()
     }

@@ -79,7 +79,7 @@ impl Default for Limits {
     }
 }
 
-/// Prompts that are taken between two passes.
+/// Prompts that are taken between two passes, unless all there is to do is to score options.
 const TAKEN: usize = 8;
 
 /// A decoder with its tokenizer and its publisher's settings: all that a text model's plugin needs to answer.
@@ -172,7 +172,7 @@ impl<D: Decoder> Generator<D> {
         loop {
             // Clips are heard when a prompt is taken, and answers in progress don't wait for many.
             let mut taken = 0;
-            while more && taken < TAKEN && desk.has_room() {
+            while more && (taken < TAKEN || desk.only_scores()) && desk.has_room() {
                 let wait = if desk.is_idle() {
                     Duration::from_secs(3600)
                 } else {
