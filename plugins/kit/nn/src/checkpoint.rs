@@ -16,7 +16,7 @@ macro_rules! register_generator {
     ($name:literal, $about:literal, $load:expr, { $($own:tt)* }) => {
         plugin_api::register_model!($name, $about, $load, {
             $($own)*
-            dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU, which is exact, and bf16 on a GPU that has it; on a CPU, bf16 is what matrices are stored as: half the memory, and faster";
+            dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU, which is exact, and bf16 on a GPU that has it; on a CPU, bf16 is what matrices are stored as: half the memory, and faster; fp32, asked for by name, unpacks the blocks of a GGUF file";
             device: text = "auto", "where to compute: cpu, cuda, or cuda:1 for the second GPU; auto is a GPU if this build has the feature cuda and finds one";
             quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table and a tied head are q8_0 then, and an encoder of sound stays as it is";
             lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
@@ -124,7 +124,7 @@ impl<'s> Checkpoint<'s> {
 
     fn unread(&self, folder: &Path) -> Result<Weights> {
         let weights = Weights::open(folder, self.precision.dtype, &self.device)?;
-        Ok(weights.quantised(self.precision.quant))
+        Ok(weights.quantised(self.precision.quant).unpacked(self.precision.unpack))
     }
 
     /// The model, with the LoRAs that settings name. `card` says what is particular to it.

@@ -13,6 +13,8 @@ pub struct Precision {
     /// What the matrices of linear layers are stored as instead. Norms stay as they are, and a table of tokens, whose
     /// rows are also a tied head's, is q8_0: the last layer is the one that feels coarse weights most.
     pub quant: Option<GgmlDType>,
+    /// Whether what a GGUF file stores in blocks is unpacked: fp32 was asked for by name, as where exactness is wanted.
+    pub unpack: bool,
 }
 
 /// The settings' names for blocks.
@@ -27,7 +29,8 @@ impl Precision {
     /// fp32 on one that has none: the range of fp16 is too small for what models do that were trained in bf16.
     pub fn from_settings(settings: &Settings, device: &Device) -> Result<Precision> {
         let named = |name: &str, default: &str| settings.or(name, default.to_owned());
-        let dtype = match named("dtype", "auto")?.as_str() {
+        let asked = named("dtype", "auto")?;
+        let dtype = match asked.as_str() {
             "bf16" if device::has_bf16(device) => DType::BF16,
             "bf16" => {
                 let message = format!(
@@ -52,7 +55,11 @@ impl Precision {
                 }
             },
         };
-        Ok(Precision { dtype, quant })
+        Ok(Precision {
+            dtype,
+            quant,
+            unpack: asked == "fp32",
+        })
     }
 }
 
@@ -98,6 +105,7 @@ mod tests {
     fn check(dtype: &str, quant: &str, expected: (DType, Option<GgmlDType>)) {
         let precision = settle(dtype, quant).unwrap();
         assert_eq!((precision.dtype, precision.quant), expected);
+        assert_eq!(precision.unpack, dtype == "fp32");
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct Weights {
     /// What matrices are stored as, when they are not quantised.
     matrices: DType,
     quant: Option<GgmlDType>,
+    /// Whether the blocks of a GGUF file become plain values.
+    unpack: bool,
     device: Device,
     loras: Loras,
 }
@@ -158,6 +160,7 @@ impl Weights {
             dtype: if own_kernels(device) { DType::F32 } else { dtype },
             matrices: dtype,
             quant: None,
+            unpack: false,
             device: device.clone(),
             loras: Loras::of(folder),
         })
@@ -167,6 +170,12 @@ impl Weights {
     /// memory than what comes of it.
     pub fn quantised(&self, quant: Option<GgmlDType>) -> Weights {
         Weights { quant, ..self.clone() }
+    }
+
+    /// The same weights, and whether the blocks of a GGUF file become plain values where [`Weights::quantised`] asks for
+    /// none: four to eight times the memory, and products that are exact.
+    pub fn unpacked(&self, unpack: bool) -> Weights {
+        Weights { unpack, ..self.clone() }
     }
 
     /// Refuses weights that this machine has no memory for, with the caches of one answer of `cache_bytes`. Those whose
@@ -213,7 +222,7 @@ impl Weights {
                     let fits = |quant: &GgmlDType| columns.is_multiple_of(quant.block_size());
                     [quant, GgmlDType::Q8_0].into_iter().find(fits)
                 }
-                (None, Source::Gguf(tensors)) if shape.len() == 2 => tensors.block_type(name),
+                (None, Source::Gguf(tensors)) if shape.len() == 2 && !self.unpack => tensors.block_type(name),
                 _ => None,
             };
             let (bytes, name) = match blocks {
@@ -377,6 +386,9 @@ impl Weights {
         let (tensor, _, Source::Gguf(tensors)) = self.find(name, &[dims.0, dims.1])? else {
             return Ok(None);
         };
+        if self.unpack {
+            return Ok(None);
+        }
         let Some(dtype) = tensors.block_type(&tensor) else {
             return Ok(None);
         };
