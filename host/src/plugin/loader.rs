@@ -10,6 +10,7 @@ use crate::failure::{Failure, Result};
 use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL};
 use plugin_api::loading::{AbiHeaderRef, Plugin, ROOT_SYMBOL, Refusal};
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::fs::File;
 use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
@@ -44,7 +45,9 @@ fn open(name: &str, copy: &Arc<File>) -> Result<Plugin> {
     let library = unsafe { Library::open(Some(&path), RTLD_LAZY | RTLD_LOCAL) };
     // The path of the copy says nothing to anybody.
     let library = ManuallyDrop::new(library.map_err(|why| {
-        let why = why.to_string().replace(&path, "the file");
+        // What the linker said stands behind an error that only says that it said something.
+        let told = why.source().map_or_else(|| why.to_string(), ToString::to_string);
+        let why = told.replace(&path, "the file");
         let help = missing_library(&why).map(way_to);
         help.into_iter().fold(refused(why), Failure::help)
     })?);
