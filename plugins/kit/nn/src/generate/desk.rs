@@ -112,8 +112,9 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         alone && arrived.is_some_and(|arrived| arrived + waiting < self.learnt.step_tokens)
     }
 
+    /// Whether there is nothing to work on and nothing to hand over: a host may give no more before it has what is done.
     pub fn is_idle(&self) -> bool {
-        self.tickets.is_empty()
+        self.tickets.is_empty() && self.done.is_empty()
     }
 
     pub fn take_done(&mut self) -> Vec<(u64, Result<Reply>)> {
