@@ -5,6 +5,7 @@ mod common;
 use candle_core::Device;
 use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
 use common::{Host, ask, copy, edit, golden, model, open};
+use plugin_api::client::{Given, Serving};
 use plugin_api::serde_json::{Value, json};
 use plugin_api::{Code, Finish, LoraUse, Message, Part, Prompt, Reply, Role, Sampling, Silent};
 use std::time::Duration;
@@ -486,6 +487,40 @@ fn one_bad_prompt_does_not_end_the_others() {
     let bad = Prompt::plain("x").choose(Vec::<String>::new());
     let replies = Host::new([ask("One", quiet()), bad, ask("Two", quiet())]).serve(&model(json!({})));
     assert!(replies[0].is_ok() && replies[1].is_err() && replies[2].is_ok());
+}
+
+/// Gives one prompt at a time, and the next when it has the answer.
+struct OneByOne(Host);
+
+impl Serving for OneByOne {
+    fn give(&self, wait: Duration) -> Given {
+        let answered = self.0.replies.lock().unwrap().len() as u64;
+        if *self.0.asked.lock().unwrap() > answered {
+            assert!(
+                wait.is_zero(),
+                "the model waits for a prompt before it hands over an answer"
+            );
+            return Given::Later;
+        }
+        self.0.give(wait)
+    }
+
+    fn take(&self, job: u64, reply: plugin_api::Result<Reply>) -> bool {
+        self.0.take(job, reply)
+    }
+
+    fn token(&self, job: Option<u64>, text: &str) -> bool {
+        self.0.token(job, text)
+    }
+}
+
+#[test]
+fn a_bad_prompt_is_answered_before_the_next_is_waited_for() {
+    let bad = Prompt::plain("x").choose(Vec::<String>::new());
+    let host = OneByOne(Host::new([bad, ask("Two", quiet())]));
+    model(json!({})).serve(&host).unwrap();
+    let replies = host.0.replies.lock().unwrap();
+    assert!(replies[&0].is_err() && replies[&1].is_ok());
 }
 
 #[test]
