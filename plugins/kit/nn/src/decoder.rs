@@ -4,6 +4,7 @@ use crate::{LoraSet, Step};
 use audio::LogMel;
 use candle_core::{Device, Tensor};
 use plugin_api::{Clip, Code, Error, Part, Prompt, Result};
+use std::ops::{Range, RangeInclusive};
 
 /// A stack of layers with an embedding in front and an output layer behind.
 ///
@@ -28,8 +29,14 @@ pub trait Decoder: Send {
         None
     }
 
-    /// What takes the clips' place, for these clips in the order of the prompt.
-    fn hear(&self, _clips: &[&Clip]) -> Result<Heard> {
+    /// What of these clips is heard, in pieces of which each is heard by itself. It costs next to nothing: how many tokens
+    /// a piece becomes follows from its length.
+    fn pieces(&self, _clips: &[&Clip]) -> Result<Pieces> {
+        Err(deaf())
+    }
+
+    /// The samples of some pieces, of whatever clips and prompts, to what takes their place.
+    fn hear(&self, _sounds: &[&[f32]]) -> Result<Vec<Heard>> {
         Err(deaf())
     }
 
@@ -41,7 +48,7 @@ pub trait Decoder: Send {
         }
     }
 
-    /// What goes into the model for a prompt whose text has these tokens.
+    /// What goes into the model for a prompt whose text has these tokens, its clips yet [to be heard](Input::hear).
     fn input(&self, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
         Input::of(self, prompt, tokens)
     }
@@ -68,17 +75,66 @@ pub(crate) fn clips(prompt: &Prompt) -> Result<Vec<&Clip>> {
         .collect()
 }
 
-/// What a model makes of clips.
-#[derive(Debug, Clone, Default)]
-pub struct Heard {
-    /// Features of each piece that the encoder takes by itself.
-    pub features: Vec<LogMel>,
-    /// For each clip, the vectors (tokens, hidden) that go in instead of its placeholder.
-    pub clips: Vec<Tensor>,
+/// A stretch of a clip that is heard by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Piece {
+    /// Which of the clips, and what of its samples.
+    pub clip: usize,
+    pub samples: Range<usize>,
+    /// Vectors that it becomes.
+    pub tokens: usize,
+}
+
+/// What a model will hear of some clips.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pieces {
+    /// Clip after clip, each from its beginning.
+    pub each: Vec<Piece>,
     /// Seconds heard, of all clips together.
     pub seconds: f64,
     /// What a reply should say of it.
     pub flags: Vec<String>,
+}
+
+impl Pieces {
+    /// Clips of at least and at most so many samples, cut into windows; `tokens` says what a piece of so many samples
+    /// becomes.
+    pub fn cut(
+        clips: &[&Clip],
+        samples: RangeInclusive<usize>,
+        window: usize,
+        tokens: impl Fn(usize) -> usize,
+    ) -> Result<Pieces> {
+        let sounds = audio::sounds(clips, samples)?;
+        let windows = |(clip, samples): (usize, &&[f32])| {
+            let all = samples.len();
+            let piece = move |start: usize| start..all.min(start + window);
+            (0..all)
+                .step_by(window.max(1))
+                .map(move |start| (clip, piece(start)))
+                .collect::<Vec<_>>()
+        };
+        let each = sounds.each.iter().enumerate().flat_map(windows);
+        Ok(Pieces {
+            each: each
+                .map(|(clip, samples)| Piece {
+                    clip,
+                    tokens: tokens(samples.len()),
+                    samples,
+                })
+                .collect(),
+            seconds: sounds.seconds,
+            flags: sounds.flags,
+        })
+    }
+}
+
+/// What a model makes of a piece of sound.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    pub features: LogMel,
+    /// (tokens, hidden), in the place of so many placeholders.
+    pub vectors: Tensor,
 }
 
 /// A prompt as it goes into a model.
@@ -88,6 +144,8 @@ pub struct Input {
     pub tokens: Vec<u32>,
     /// Vectors (tokens, hidden) that go in instead of the embedded tokens.
     pub embedded: Option<Tensor>,
+    /// What is to be heard before the vectors are known.
+    pub unheard: Option<Unheard>,
     pub clip_tokens: usize,
     pub clip_seconds: f64,
     /// What the reply says of the prompt.
@@ -104,7 +162,7 @@ impl Input {
         }
     }
 
-    /// A prompt's tokens, and what the decoder hears in the places of its clips.
+    /// A prompt's tokens, as many in the place of a clip as it will become, and the clips.
     pub fn of<D: Decoder + ?Sized>(decoder: &D, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
         let clips = clips(prompt)?;
         let Some(placeholder) = decoder.placeholder().filter(|_| !clips.is_empty()) else {
@@ -119,38 +177,108 @@ impl Input {
             return Err(Error::new(Code::DATA, message)
                 .help("some models take one clip a message, and words must not spell the place of a clip"));
         }
-        let heard = decoder.hear(&clips)?;
-        Ok(Input::with_clips(decoder, &tokens, placeholder, heard)?)
-    }
-
-    /// Tokens in which each placeholder gives way to a clip: as a token to as many of them, as a vector to what was heard.
-    pub fn with_clips<D: Decoder + ?Sized>(
-        decoder: &D,
-        tokens: &[u32],
-        placeholder: u32,
-        heard: Heard,
-    ) -> candle_core::Result<Input> {
-        let ids = Tensor::new(tokens, decoder.device())?;
-        let words = decoder.embed(&ids)?;
+        let pieces = decoder.pieces(&clips)?;
         let mut input = Input {
-            clip_seconds: heard.seconds,
-            flags: heard.flags,
+            clip_tokens: pieces.each.iter().map(|piece| piece.tokens).sum(),
+            clip_seconds: pieces.seconds,
+            flags: pieces.flags,
             ..Input::default()
         };
-        let (mut pieces, mut start) = (Vec::new(), 0);
-        let places = (0..tokens.len()).filter(|&place| tokens[place] == placeholder);
-        for (place, clip) in places.zip(&heard.clips) {
-            let count = clip.dim(0)?;
-            pieces.extend([words.narrow(0, start, place - start)?, clip.to_dtype(words.dtype())?]);
-            input.tokens.extend_from_slice(&tokens[start..place]);
-            input.tokens.extend(std::iter::repeat_n(placeholder, count));
-            input.clip_tokens += count;
-            start = place + 1;
+        let mut number = 0;
+        for token in tokens {
+            let mut count = 1;
+            if token == placeholder {
+                let own = pieces.each.iter().filter(|piece| piece.clip == number);
+                count = own.map(|piece| piece.tokens).sum();
+                number += 1;
+            }
+            input.tokens.extend(std::iter::repeat_n(token, count));
         }
-        pieces.push(words.narrow(0, start, tokens.len() - start)?);
-        input.tokens.extend_from_slice(&tokens[start..]);
-        pieces.retain(|piece| piece.elem_count() > 0);
-        input.embedded = Some(Tensor::cat(&pieces, 0)?);
+        input.unheard = Some(Unheard {
+            placeholder,
+            clips: clips.into_iter().cloned().collect(),
+            pieces: pieces.each,
+            vectors: Vec::new(),
+        });
         Ok(input)
+    }
+
+    /// Whether there is sound among the words.
+    pub fn has_clips(&self) -> bool {
+        self.embedded.is_some() || self.unheard.is_some()
+    }
+
+    /// The same with all its clips heard.
+    pub fn heard<D: Decoder + ?Sized>(mut self, decoder: &D) -> Result<Input> {
+        if let Some(unheard) = &self.unheard {
+            let heard = decoder.hear(&unheard.next(usize::MAX))?;
+            self.take(decoder, heard)?;
+        }
+        Ok(self)
+    }
+
+    /// Takes what the next pieces were heard as.
+    pub fn take<D: Decoder + ?Sized>(&mut self, decoder: &D, heard: Vec<Heard>) -> Result<()> {
+        let Some(unheard) = &mut self.unheard else {
+            return Ok(());
+        };
+        for Heard { vectors, .. } in heard {
+            let (got, piece) = (vectors.dim(0)?, unheard.pieces.get(unheard.vectors.len()));
+            let expected = piece.map_or(0, |piece| piece.tokens);
+            if got != expected {
+                let message = format!("a piece of a clip became {got} tokens, expected {expected}");
+                return Err(Error::new(Code::OTHER, message));
+            }
+            unheard.vectors.push(vectors);
+        }
+        if unheard.vectors.len() < unheard.pieces.len() {
+            return Ok(());
+        }
+        let words = decoder.embed(&Tensor::new(self.tokens.as_slice(), decoder.device())?)?;
+        let (mut rows, mut start, mut sounds) = (Vec::new(), 0, unheard.vectors.iter());
+        for run in self
+            .tokens
+            .chunk_by(|a, b| (*a == unheard.placeholder) == (*b == unheard.placeholder))
+        {
+            if run[0] != unheard.placeholder {
+                rows.push(words.narrow(0, start, run.len())?);
+            } else {
+                let mut left = run.len();
+                while left > 0
+                    && let Some(sound) = sounds.next()
+                {
+                    left -= sound.dim(0)?;
+                    rows.extend((sound.dim(0)? > 0).then(|| sound.to_dtype(words.dtype())).transpose()?);
+                }
+            }
+            start += run.len();
+        }
+        self.embedded = Some(Tensor::cat(&rows, 0)?);
+        self.unheard = None;
+        Ok(())
+    }
+}
+
+/// Clips of a prompt that are being heard, piece after piece.
+#[derive(Debug, Clone)]
+pub struct Unheard {
+    placeholder: u32,
+    clips: Vec<Clip>,
+    pieces: Vec<Piece>,
+    /// Of the pieces that were heard.
+    vectors: Vec<Tensor>,
+}
+
+impl Unheard {
+    /// The next pieces, of so many samples together, and at least one.
+    pub fn next(&self, samples: usize) -> Vec<&[f32]> {
+        let mut all = 0;
+        let rest = self.pieces.iter().skip(self.vectors.len()).enumerate();
+        rest.take_while(|(number, piece)| {
+            all += piece.samples.len();
+            *number == 0 || all <= samples
+        })
+        .map(|(_, piece)| &self.clips[piece.clip].samples()[piece.samples.clone()])
+        .collect()
     }
 }

@@ -10,9 +10,9 @@ mod beams;
 mod talks;
 
 use crate::generate::{Generator, Pick, Sampler, greedy_knobs};
-use crate::{Decoder, Error, Heard, Input, KvCache, LoraPlan, LoraSet, Past, Result, Segment, Step};
+use crate::{Decoder, Error, Heard, Input, KvCache, LoraPlan, LoraSet, Past, Piece, Result, Segment, Step};
 use candle_core::{DType, Device, Tensor};
-use plugin_api::{Clip, LoraUse, Prompt};
+use plugin_api::{Clip, Lesson, LoraUse, Message, Prompt, Role, Turn};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ const FEATURE_TOLERANCE: f64 = 1e-4;
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
     pub case: String,
-    /// `prompt`, `features`, `audio_embeddings`, `logits`, `greedy`, `greedy_penalised` or `beams`.
+    /// `prompt`, `lesson`, `features`, `audio_embeddings`, `logits`, `greedy`, `greedy_penalised` or `beams`.
     pub what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_abs_diff: Option<f64>,
@@ -275,7 +275,8 @@ fn compare_prompts<D: Decoder>(
     for ((prompt, text), ids) in prompts.iter_mut().zip(&texts).zip(&recorded) {
         let rendered = generator.chat().encode_as_it_is(prompt);
         ok &= rendered.as_ref().is_ok_and(|tokens| tokens.text == *text);
-        let input = rendered.and_then(|tokens| generator.decoder().input(prompt, tokens.ids));
+        let decoder = generator.decoder();
+        let input = rendered.and_then(|tokens| decoder.input(prompt, tokens.ids)?.heard(decoder));
         ok &= input.as_ref().is_ok_and(|input| input.tokens == *ids);
         inputs.extend(input);
         if let Some(text) = &case.prompt_without_thinking {
@@ -286,11 +287,40 @@ fn compare_prompts<D: Decoder>(
     }
     findings.push(prompt_finding(case, ok));
     if !case.audio.is_empty() {
+        let lessons = prompts.iter().zip(&recorded);
+        findings.push(Finding {
+            what: "lesson",
+            ..prompt_finding(
+                case,
+                lessons.into_iter().all(|(prompt, ids)| taught(generator, prompt, ids)),
+            )
+        });
         compare_sound(generator.decoder(), case, golden, &prompts, findings)?;
         // A prompt that differs where the clips stand cannot be compared any further.
         return Ok(ok.then_some(inputs));
     }
     Ok(as_text())
+}
+
+/// Whether a lesson with an answer to this prompt is the recorded prompt, not learnt, and then the answer. Clips are one
+/// token each in it: how many they become is up to whoever teaches.
+fn taught<D: Decoder>(generator: &Generator<D>, prompt: &Prompt, ids: &[u32]) -> bool {
+    let turn = |message: &Message| Turn {
+        message: message.clone(),
+        learn: message.role == Role::Assistant,
+    };
+    let answer = Message::text(Role::Assistant, "A word.");
+    let lesson = Lesson {
+        turns: prompt.messages.iter().chain([&answer]).map(turn).collect(),
+        ..Lesson::default()
+    };
+    let mut expected = ids.to_vec();
+    expected.dedup_by(|a, b| a == b && Some(*a) == generator.decoder().placeholder());
+    let cut = generator.lesson_cutter();
+    cut(&lesson).is_ok_and(|tokens| {
+        let (read, said) = tokens.learn.split_at(expected.len().min(tokens.learn.len()));
+        tokens.ids.starts_with(&expected) && said.first() == Some(&true) && read.last() == Some(&false)
+    })
 }
 
 fn prompt_finding(case: &Case, ok: bool) -> Finding {
@@ -311,7 +341,13 @@ fn compare_sound<D: Decoder>(
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
     let clips: Vec<&Clip> = prompts.iter().flat_map(|prompt| &prompt.clips).collect();
-    let Heard { features, clips, .. } = decoder.hear(&clips).unwrap_or_default();
+    let heard = || -> plugin_api::Result<Vec<Heard>> {
+        let pieces = decoder.pieces(&clips)?.each;
+        let sound = |piece: &Piece| clips.get(piece.clip)?.samples().get(piece.samples.clone());
+        decoder.hear(&pieces.iter().filter_map(sound).collect::<Vec<_>>())
+    };
+    let heard = heard().unwrap_or_default().into_iter();
+    let (features, vectors): (Vec<_>, Vec<_>) = heard.map(|it| (it.features, it.vectors)).unzip();
     let mut found = |what, tolerance: f64, diff: f64| {
         findings.push(Finding {
             case: case.name.clone(),
@@ -337,8 +373,8 @@ fn compare_sound<D: Decoder>(
         found("features", FEATURE_TOLERANCE, diff);
     }
     if let Some(expected) = golden.get("audio_embeddings") {
-        let diff = match clips.iter().map(|clip| clip.dims()[0]).sum::<usize>() == expected.dim(0)? {
-            true => difference(&plain(&Tensor::cat(&clips, 0)?)?, expected)?,
+        let diff = match vectors.iter().map(|vectors| vectors.dims()[0]).sum::<usize>() == expected.dim(0)? {
+            true => difference(&plain(&Tensor::cat(&vectors, 0)?)?, expected)?,
             false => f64::INFINITY,
         };
         found("audio_embeddings", TOLERANCE, diff);

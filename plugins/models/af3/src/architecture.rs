@@ -3,9 +3,9 @@
 use crate::config::Config;
 use audio::{LogMel, MelExtractor};
 use candle_core::Tensor;
-use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs};
+use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, steps_of};
 use nn::llama::{self, Ears, Hearing};
-use nn::{Activation, Heard, LayerNorm, Linear, Weights};
+use nn::{Activation, Heard, LayerNorm, Linear, Pieces, Weights};
 use plugin_api::{Clip, Result};
 
 pub fn load(config: &Config, weights: &Weights) -> nn::Result<Hearing<Tower>> {
@@ -46,30 +46,28 @@ impl Tower {
         })
     }
 
-    /// Windows to the vectors of all of them. Each is heard by itself, and its last odd step is lost.
-    fn forward(&self, mels: &[LogMel]) -> candle_core::Result<Tensor> {
+    /// Windows to the vectors of each, whose last odd step is lost.
+    fn forward(&self, mels: &[LogMel]) -> candle_core::Result<Vec<Tensor>> {
         let blocks: Vec<Block> = mels.iter().map(Block::heard).collect();
         let steps: Vec<usize> = blocks.iter().map(Block::steps).collect();
         let x = pool_pairs(&self.encoder.forward(&blocks)?, &steps)?; // (tokens, width)
         let x = self.linear_1.forward(&self.layer_norm.forward(&x)?)?;
-        self.linear_2.forward(&self.activation.forward(&x)?) // (tokens, hidden)
+        let x = self.linear_2.forward(&self.activation.forward(&x)?)?; // (tokens, hidden)
+        split_rows(&x, steps.into_iter().map(|steps| steps / 2))
     }
 }
 
 impl Ears for Tower {
-    fn hear(&self, clips: &[&Clip]) -> Result<Heard> {
-        let sounds = audio::sounds(clips, LEAST_SAMPLES..=self.window * self.windows)?;
-        let mut heard = Heard {
-            seconds: sounds.seconds,
-            flags: sounds.flags,
-            ..Heard::default()
-        };
-        for samples in sounds.each {
-            let windows = samples.chunks(self.window);
-            let mels: Vec<LogMel> = windows.map(|window| self.mel.log_mel(window, self.window)).collect();
-            heard.clips.push(self.forward(&mels)?);
-            heard.features.extend(mels);
-        }
-        Ok(heard)
+    fn pieces(&self, clips: &[&Clip]) -> Result<Pieces> {
+        let range = LEAST_SAMPLES..=self.window * self.windows;
+        Pieces::cut(clips, range, self.window, |samples| steps_of(samples) / 2)
+    }
+
+    fn hear(&self, sounds: &[&[f32]]) -> Result<Vec<Heard>> {
+        let mels = sounds.iter().map(|samples| self.mel.log_mel(samples, self.window));
+        let mels: Vec<LogMel> = mels.collect();
+        let vectors = self.forward(&mels)?;
+        let heard = mels.into_iter().zip(vectors);
+        Ok(heard.map(|(features, vectors)| Heard { features, vectors }).collect())
     }
 }

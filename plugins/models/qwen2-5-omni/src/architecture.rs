@@ -3,9 +3,9 @@
 use crate::config::Config;
 use audio::{LogMel, MelExtractor};
 use candle_core::Tensor;
-use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs};
+use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, steps};
 use nn::llama::{self, Ears, Hearing};
-use nn::{Heard, LayerNorm, Linear, Weights};
+use nn::{Heard, LayerNorm, Linear, Pieces, Weights};
 use plugin_api::{Clip, Error, Result};
 
 /// Samples of a clip that the reference's processor keeps: five minutes.
@@ -47,36 +47,41 @@ impl Tower {
         })
     }
 
-    /// One clip to its vectors. It is cut into blocks, whose convolutions, positions and attention know nothing of each
-    /// other; what follows runs over the whole clip.
-    fn forward(&self, mel: &LogMel) -> candle_core::Result<Tensor> {
-        let bins = mel.bins();
-        let rows = mel.rows(mel.heard());
-        let blocks: Vec<Block> = rows
-            .chunks(self.block * bins)
-            .map(|rows| Block::alone(rows.to_vec(), bins))
-            .collect();
-        let x = self.encoder.forward(&blocks)?;
-        let x = pool_pairs(&x, &[x.dim(0)?])?; // (tokens, width)
-        self.proj.forward(&self.ln_post.forward(&x)?) // (tokens, hidden)
+    /// Clips to the vectors of each. They are cut into blocks, whose convolutions, positions and attention know nothing of
+    /// each other; what follows runs over a whole clip.
+    fn forward(&self, mels: &[LogMel]) -> candle_core::Result<Vec<Tensor>> {
+        let (mut blocks, mut steps) = (Vec::new(), Vec::new());
+        for mel in mels {
+            let (rows, bins, before) = (mel.rows(mel.heard()), mel.bins(), blocks.len());
+            let pieces = rows.chunks(self.block * bins);
+            blocks.extend(pieces.map(|rows| Block::alone(rows.to_vec(), bins)));
+            steps.push(blocks[before..].iter().map(Block::steps).sum::<usize>());
+        }
+        let x = pool_pairs(&self.encoder.forward(&blocks)?, &steps)?; // (tokens, width)
+        let x = self.proj.forward(&self.ln_post.forward(&x)?)?; // (tokens, hidden)
+        split_rows(&x, steps.into_iter().map(|steps| steps / 2))
+    }
+
+    /// Vectors that so many samples become.
+    fn tokens(&self, samples: usize) -> usize {
+        let frames = audio::frames(samples);
+        let (whole, rest) = (frames / self.block, frames % self.block);
+        (whole * steps(self.block) + steps(rest)) / 2
     }
 }
 
 impl Ears for Tower {
-    fn hear(&self, clips: &[&Clip]) -> Result<Heard> {
-        let sounds = audio::sounds(clips, LEAST_SAMPLES..=LONGEST)?;
-        let features: Vec<LogMel> = sounds
-            .each
-            .iter()
-            .map(|samples| self.mel.log_mel(samples, LONGEST))
-            .collect();
-        let clips = features.iter().map(|mel| self.forward(mel));
-        Ok(Heard {
-            clips: clips.collect::<candle_core::Result<_>>()?,
-            features,
-            seconds: sounds.seconds,
-            flags: sounds.flags,
-        })
+    /// A clip is a piece as a whole: its loudest moment decides how its features are floored.
+    fn pieces(&self, clips: &[&Clip]) -> Result<Pieces> {
+        Pieces::cut(clips, LEAST_SAMPLES..=LONGEST, LONGEST, |samples| self.tokens(samples))
+    }
+
+    fn hear(&self, sounds: &[&[f32]]) -> Result<Vec<Heard>> {
+        let mels = sounds.iter().map(|samples| self.mel.log_mel(samples, LONGEST));
+        let mels: Vec<LogMel> = mels.collect();
+        let vectors = self.forward(&mels)?;
+        let heard = mels.into_iter().zip(vectors);
+        Ok(heard.map(|(features, vectors)| Heard { features, vectors }).collect())
     }
 
     fn check(&self, tokens: &[u32]) -> Result<()> {

@@ -3,9 +3,9 @@
 use crate::config::Config;
 use audio::{LogMel, MelExtractor};
 use candle_core::Tensor;
-use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs};
+use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, steps_of};
 use nn::llama::{self, Ears, Hearing};
-use nn::{Heard, LayerNorm, Linear, Weights};
+use nn::{Heard, LayerNorm, Linear, Pieces, Weights};
 use plugin_api::{Clip, Result};
 
 pub fn load(config: &Config, weights: &Weights) -> nn::Result<Hearing<Tower>> {
@@ -40,34 +40,28 @@ impl Tower {
         })
     }
 
-    /// All clips together to the vectors of each.
+    /// Clips to the vectors of each, all layers seeing all clips together.
     fn forward(&self, mels: &[LogMel]) -> candle_core::Result<Vec<Tensor>> {
         let blocks: Vec<Block> = mels.iter().map(Block::heard).collect();
         let steps: Vec<usize> = blocks.iter().map(Block::steps).collect();
         let x = pool_pairs(&self.encoder.forward(&blocks)?, &steps)?; // (tokens, width)
         let x = self.projector.forward(&self.layer_norm.forward(&x)?)?; // (tokens, hidden)
-        let mut start = 0;
-        let clip = |steps: usize| {
-            start += steps / 2;
-            x.narrow(0, start - steps / 2, steps / 2)
-        };
-        steps.into_iter().map(clip).collect()
+        split_rows(&x, steps.into_iter().map(|steps| steps / 2))
     }
 }
 
 impl Ears for Tower {
-    fn hear(&self, clips: &[&Clip]) -> Result<Heard> {
-        let sounds = audio::sounds(clips, LEAST_SAMPLES..=self.window)?;
-        let features: Vec<LogMel> = sounds
-            .each
-            .iter()
-            .map(|samples| self.mel.log_mel(samples, self.window))
-            .collect();
-        Ok(Heard {
-            clips: self.forward(&features)?,
-            features,
-            seconds: sounds.seconds,
-            flags: sounds.flags,
+    fn pieces(&self, clips: &[&Clip]) -> Result<Pieces> {
+        Pieces::cut(clips, LEAST_SAMPLES..=self.window, self.window, |samples| {
+            steps_of(samples) / 2
         })
+    }
+
+    fn hear(&self, sounds: &[&[f32]]) -> Result<Vec<Heard>> {
+        let mels = sounds.iter().map(|samples| self.mel.log_mel(samples, self.window));
+        let mels: Vec<LogMel> = mels.collect();
+        let vectors = self.forward(&mels)?;
+        let heard = mels.into_iter().zip(vectors);
+        Ok(heard.map(|(features, vectors)| Heard { features, vectors }).collect())
     }
 }

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use testkit::hearing::{self, about, scores, tone};
 use testkit::parity;
 
+mod together;
+
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/hears")
 }

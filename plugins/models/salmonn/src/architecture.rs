@@ -7,7 +7,7 @@ use audio::{LogMel, MelExtractor, RATE};
 use candle_core::Tensor;
 use nn::encoder::{Block, EPS, Encoder};
 use nn::llama::{self, Ears, Hearing};
-use nn::{Heard, LayerNorm, Result, Weights};
+use nn::{Heard, LayerNorm, Pieces, Result, Weights};
 use plugin_api::Clip;
 
 /// What stands in the tokens of a prompt for sound; the model itself has no token for it, so that of the unknown.
@@ -94,18 +94,20 @@ pub fn encoder_in(weights: &Weights) -> Weights {
 }
 
 impl Ears for TwoEars {
-    fn hear(&self, clips: &[&Clip]) -> plugin_api::Result<Heard> {
-        let sounds = audio::sounds(clips, 1..=self.window())?;
-        let mut heard = Heard {
-            seconds: sounds.seconds,
-            flags: sounds.flags,
-            ..Heard::default()
-        };
-        for samples in sounds.each {
+    fn pieces(&self, clips: &[&Clip]) -> plugin_api::Result<Pieces> {
+        let speech = self.whisper.config().positions;
+        let tokens = |samples: usize| self.connector.tokens(speech, self.beats.steps(samples.max(SHORTEST)));
+        Pieces::cut(clips, 1..=self.window(), self.window(), tokens)
+    }
+
+    fn hear(&self, sounds: &[&[f32]]) -> plugin_api::Result<Vec<Heard>> {
+        let heard = sounds.iter().map(|samples| {
             let stages = self.stages(samples)?;
-            heard.features.push(stages.mel);
-            heard.clips.push(stages.tokens);
-        }
-        Ok(heard)
+            Ok(Heard {
+                features: stages.mel,
+                vectors: stages.tokens,
+            })
+        });
+        heard.collect()
     }
 }

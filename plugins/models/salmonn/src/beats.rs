@@ -64,6 +64,11 @@ impl Beats {
         features
     }
 
+    /// Steps that so many samples become.
+    pub fn steps(&self, samples: usize) -> usize {
+        Fbank::frames(samples) / self.patch * (BINS / self.patch)
+    }
+
     /// Features to (steps, width): one step for each patch, all patches of a stretch of time together.
     pub fn forward(&self, features: &[f32]) -> candle_core::Result<Tensor> {
         let (patch, across) = (self.patch, BINS / self.patch);

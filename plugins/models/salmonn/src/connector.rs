@@ -43,6 +43,16 @@ impl Connector {
         })
     }
 
+    /// Vectors that so many steps of both encoders become.
+    pub fn tokens(&self, speech: usize, sound: usize) -> usize {
+        self.starts(speech.max(sound)).count() * self.queries.dims()[1]
+    }
+
+    /// Where windows begin.
+    fn starts(&self, steps: usize) -> impl Iterator<Item = usize> + use<> {
+        (0..steps + 1 - self.window.min(steps + 1)).step_by(self.stride)
+    }
+
     /// What the encoders heard, each (steps, width), to vectors (tokens, hidden) for the language model.
     pub fn forward(&self, speech: &Tensor, sound: &Tensor) -> candle_core::Result<Tensor> {
         let (speech, sound) = (self.ln_speech.forward(speech)?, self.ln_audio.forward(sound)?);
@@ -50,8 +60,8 @@ impl Connector {
         let steps = speech.dim(0)?.max(sound.dim(0)?);
         let fill = |x: Tensor| x.pad_with_zeros(0, 0, steps - x.dim(0)?);
         let both = Tensor::cat(&[fill(speech)?, fill(sound)?], 1)?;
-        let starts = (0..steps + 1 - self.window.min(steps + 1)).step_by(self.stride);
-        let windows: Vec<Tensor> = starts
+        let windows: Vec<Tensor> = self
+            .starts(steps)
             .map(|start| both.narrow(0, start, self.window))
             .collect::<candle_core::Result<_>>()?;
         let windows = Tensor::stack(&windows, 0)?; // (windows, steps of each, width)

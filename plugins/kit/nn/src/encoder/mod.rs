@@ -75,6 +75,11 @@ pub fn steps(frames: usize) -> usize {
     frames.div_ceil(2)
 }
 
+/// Steps that the sound of so many samples becomes, its padding left out.
+pub fn steps_of(samples: usize) -> usize {
+    steps(audio::frames(samples))
+}
+
 /// The mean of each two steps that follow each other within a block; an odd last step is left out.
 pub fn pool_pairs(x: &Tensor, blocks: &[usize]) -> candle_core::Result<Tensor> {
     let width = x.dim(1)?;
@@ -91,6 +96,16 @@ pub fn pool_pairs(x: &Tensor, blocks: &[usize]) -> candle_core::Result<Tensor> {
         true => Tensor::zeros((0, width), x.dtype(), x.device()),
         false => Tensor::cat(&pooled, 0),
     }
+}
+
+/// A tensor's rows as several, one behind the other, of so many each.
+pub fn split_rows(x: &Tensor, counts: impl Iterator<Item = usize>) -> candle_core::Result<Vec<Tensor>> {
+    let mut start = 0;
+    let part = |count: usize| {
+        start += count;
+        x.narrow(0, start - count, count)
+    };
+    counts.map(part).collect()
 }
 
 pub struct Encoder {
@@ -208,16 +223,20 @@ impl Layer {
             self.k_proj.forward(&h)?,
             self.v_proj.forward(&h)?,
         );
+        let x = (x + self.out_proj.forward(&self.attend(&q, &k, &v, blocks)?)?)?;
+        let h = self.final_layer_norm.forward(&x)?;
+        &x + self.fc2.forward(&gelu(&self.fc1.forward(&h)?)?)?
+    }
+
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, blocks: &[Block]) -> candle_core::Result<Tensor> {
         let mut heard = Vec::with_capacity(blocks.len());
         let mut start = 0;
         for block in blocks {
             let own = |x: &Tensor| x.narrow(0, start, block.steps);
-            heard.push(attend_to_all(&own(&q)?, &own(&k)?, &own(&v)?, self.heads)?);
+            heard.push(attend_to_all(&own(q)?, &own(k)?, &own(v)?, self.heads)?);
             start += block.steps;
         }
-        let x = (x + self.out_proj.forward(&Tensor::cat(&heard, 0)?)?)?;
-        let h = self.final_layer_norm.forward(&x)?;
-        &x + self.fc2.forward(&gelu(&self.fc1.forward(&h)?)?)?
+        Tensor::cat(&heard, 0)
     }
 }
 

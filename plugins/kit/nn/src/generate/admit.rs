@@ -190,7 +190,7 @@ fn fit(input: &mut Input, target: usize, limit: usize, may_cut: bool) -> Result<
     if tokens < limit {
         return Ok(false);
     }
-    if !may_cut || input.embedded.is_some() || target == 0 {
+    if !may_cut || input.has_clips() || target == 0 {
         let message = format!(
             "the prompt has {tokens} tokens, the model's context leaves room for {}",
             limit - 1

@@ -11,10 +11,13 @@ use super::search::{Search, State};
 use crate::Decoder;
 use plugin_api::{Call, Code, Error, Finish, Level, Prompt, Reply, Result};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Answers worked on at a time before it is known what a token takes in a cache.
 const UNMEASURED: usize = 8;
+/// Samples of sound heard together: of several short clips, or of two or three windows of a long one.
+const HEARD_AT_ONCE: usize = 80 * audio::RATE;
 /// Passes are not made smaller than this when memory runs out.
 const SMALLEST_STEP: usize = 16;
 
@@ -129,6 +132,7 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
     pub fn advance(&mut self) {
         self.drop_stopped();
         self.start();
+        self.hear();
         self.begin();
         let mut plan = self.plan();
         let mut jobs: Vec<u64> = self
@@ -282,6 +286,86 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         self.rows.iter().map(|row| row.job).chain(searched)
     }
 
+    /// Hears clips of prompts that have been begun: as many together as is bounded, but no more than a piece between two
+    /// passes while something else could go on.
+    fn hear(&mut self) {
+        let generator = self.generator;
+        let Desk {
+            rows,
+            searches,
+            choices,
+            ..
+        } = &*self;
+        let lanes = || {
+            let rows = rows.iter().map(|row| (row.job, &row.lane));
+            let searched = searches
+                .iter()
+                .flat_map(|it| it.beams.iter().map(|beam| (it.job, &beam.lane)));
+            rows.chain(searched)
+                .chain(choices.iter().map(|choice| (choice.job, &choice.context)))
+        };
+        let unheard = |lane: &Lane| lane.input.unheard.is_some();
+        let Some(loras) = lanes()
+            .map(|(_, lane)| lane)
+            .find(|lane| unheard(lane))
+            .map(|lane| &lane.input.loras)
+        else {
+            return;
+        };
+        let busy = lanes().any(|(_, lane)| !unheard(lane));
+        let mut left = if busy { 0 } else { HEARD_AT_ONCE };
+        let (mut jobs, mut sounds) = (Vec::new(), Vec::new());
+        for (job, lane) in lanes().filter(|(_, lane)| lane.input.loras == *loras) {
+            let Some(unheard) = &lane.input.unheard else { continue };
+            if left == 0 && !sounds.is_empty() {
+                break;
+            }
+            let next = unheard.next(left);
+            left = left.saturating_sub(next.iter().map(|sound| sound.len()).sum());
+            jobs.push((job, next.len()));
+            sounds.extend(next);
+        }
+        let mut heard = generator.hear(&sounds, loras);
+        if let (Err(_), Some(first), Some((_, count))) = (&heard, sounds.first(), jobs.first_mut())
+            && sounds.len() > 1
+        {
+            // Whose fault it is, and whether less goes where all is too much, shows when each is heard by itself.
+            heard = generator.hear(&[first], loras);
+            *count = 1;
+            jobs.truncate(1);
+        }
+        let mut heard = match heard {
+            Ok(heard) => heard.into_iter(),
+            Err(error) => {
+                return jobs
+                    .first()
+                    .into_iter()
+                    .for_each(|(job, _)| self.fail(*job, error.clone()));
+            }
+        };
+        for (job, count) in jobs {
+            let own = heard.by_ref().take(count).collect();
+            let taken = self
+                .lane_of(job)
+                .map(|lane| Arc::make_mut(&mut lane.input).take(&generator.decoder, own));
+            if let Some(Err(error)) = taken {
+                self.fail(job, error);
+            }
+        }
+    }
+
+    /// The text of a job that has not been read yet.
+    fn lane_of(&mut self, job: u64) -> Option<&mut Lane> {
+        let rows = self.rows.iter_mut().map(|row| (row.job, &mut row.lane));
+        let searched = self
+            .searches
+            .iter_mut()
+            .filter_map(|it| Some((it.job, &mut it.beams.first_mut()?.lane)));
+        let chosen = self.choices.iter_mut().map(|choice| (choice.job, &mut choice.context));
+        let mut all = rows.chain(searched).chain(chosen);
+        all.find(|(own, _)| *own == job).map(|(_, lane)| lane)
+    }
+
     /// Lets prompts begin where others have begun already.
     fn begin(&mut self) {
         let mut reading: Vec<Reading> = lanes(&mut self.rows, &mut self.searches)
@@ -289,7 +373,7 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
             .collect();
         for lane in lanes(&mut self.rows, &mut self.searches) {
             let new = lane.keep_at.is_none();
-            lane.waits = !self.prefixes.begin(lane, &reading);
+            lane.waits = lane.input.unheard.is_some() || !self.prefixes.begin(lane, &reading);
             reading.extend(Reading::of(lane).filter(|_| new));
         }
     }
@@ -337,7 +421,7 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
         let reading: Vec<Reading> = groups.iter().flatten().filter_map(|lane| Reading::of(lane)).collect();
         let (mut ahead, mut choices) = (0, Vec::new());
         while let Some(choice) = self.choices.front_mut() {
-            if !self.prefixes.begin(&mut choice.context, &reading) {
+            if choice.context.input.unheard.is_some() || !self.prefixes.begin(&mut choice.context, &reading) {
                 break;
             }
             // Those behind it may be able to begin where this one stops; and what no pass can hold is read in pieces.

@@ -20,7 +20,7 @@ mod search;
 pub use defaults::{Defaults, EarlyStop};
 pub use model::{GeneratorModel, Particulars};
 
-use crate::{Decoder, Input, LoraPlan, Loras, device, memory};
+use crate::{Decoder, Heard, Input, LoraPlan, LoraSet, Loras, device, memory};
 use desk::{Desk, Learnt};
 pub(crate) use lane::Lane;
 pub(crate) use pass::pass;
@@ -170,7 +170,6 @@ impl<D: Decoder> Generator<D> {
         let mut desk = Desk::new(self);
         let mut more = true;
         loop {
-            // Clips are heard when a prompt is taken, and answers in progress don't wait for many.
             let mut taken = 0;
             while more && (taken < TAKEN || desk.only_scores()) && desk.has_room() {
                 let wait = if desk.is_idle() {
@@ -211,13 +210,17 @@ impl<D: Decoder> Generator<D> {
         })
     }
 
-    /// What goes into the model for a prompt with these tokens, and the LoRAs it goes through. Sound does so already
-    /// on its way to becoming vectors.
+    /// What goes into the model for a prompt with these tokens, and the LoRAs it goes through.
     fn input(&self, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
         let loras = self.loras.choose(&prompt.lora)?;
-        let _entered = self.loras.enter(LoraPlan::all(&loras));
         let input = self.decoder.input(prompt, tokens)?;
         Ok(Input { loras, ..input })
+    }
+
+    /// Hears some pieces of sound. It goes through a prompt's LoRAs already on its way to becoming vectors.
+    fn hear(&self, sounds: &[&[f32]], loras: &LoraSet) -> Result<Vec<Heard>> {
+        let _entered = self.loras.enter(LoraPlan::all(loras));
+        self.decoder.hear(sounds)
     }
 
     /// The tokens that a lesson becomes, and which of them are learnt.

@@ -48,7 +48,7 @@ impl Prefixes {
 
     /// Remembers a prompt, for those that come to be compared with it.
     pub fn note(&mut self, lane: &Lane) {
-        if self.most_bytes > 0 && lane.input.embedded.is_none() {
+        if self.most_bytes > 0 && !lane.input.has_clips() {
             self.recent.truncate(RECENT - 1);
             self.recent.push_front(lane.input.clone());
         }
@@ -56,7 +56,7 @@ impl Prefixes {
 
     /// Prepares a lane of which nothing has been read. False if it should wait for what one of `others` is reading.
     pub fn begin(&mut self, lane: &mut Lane, others: &[Reading]) -> bool {
-        if self.most_bytes == 0 || lane.input.embedded.is_some() || !lane.cache.is_empty() || lane.keep_at.is_some() {
+        if self.most_bytes == 0 || lane.input.has_clips() || !lane.cache.is_empty() || lane.keep_at.is_some() {
             return true;
         }
         // The last token is always read: what follows it is asked of the model.

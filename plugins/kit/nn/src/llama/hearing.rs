@@ -1,14 +1,17 @@
 //! The language model with ears in front.
 
 use super::Decoder;
-use crate::{Heard, Input, Step};
+use crate::{Heard, Input, Pieces, Step};
 use candle_core::{Device, Tensor};
 use plugin_api::{Clip, Prompt, Result};
 
 /// From sound to vectors among words.
 pub trait Ears: Send {
-    /// What takes the clips' place, for these clips in the order of the prompt.
-    fn hear(&self, clips: &[&Clip]) -> Result<Heard>;
+    /// What of these clips is heard, in pieces of which each is heard by itself.
+    fn pieces(&self, clips: &[&Clip]) -> Result<Pieces>;
+
+    /// The samples of some pieces, of whatever clips and prompts, to what takes their place.
+    fn hear(&self, sounds: &[&[f32]]) -> Result<Vec<Heard>>;
 
     /// Refuses the tokens of a prompt that has a place for what the model cannot take.
     fn check(&self, _tokens: &[u32]) -> Result<()> {
@@ -49,8 +52,12 @@ impl<E: Ears> crate::Decoder for Hearing<E> {
         Some(self.placeholder)
     }
 
-    fn hear(&self, clips: &[&Clip]) -> Result<Heard> {
-        self.ears.hear(clips)
+    fn pieces(&self, clips: &[&Clip]) -> Result<Pieces> {
+        self.ears.pieces(clips)
+    }
+
+    fn hear(&self, sounds: &[&[f32]]) -> Result<Vec<Heard>> {
+        self.ears.hear(sounds)
     }
 
     fn input(&self, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
