@@ -12,6 +12,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// What stands for a clip among words of a model that has no checkpoint.
+const CLIP: &str = "<|AUDIO|>";
+
 /// A checkpoint's tokenizer and chat template, and what its settings add to prompts.
 pub struct Chat {
     pub(crate) tokenizer: Arc<Tokenizer>,
@@ -105,7 +108,10 @@ impl Chat {
 
     /// Bytes as tokens, and a template that says what each turn says: for a model that has no checkpoint.
     pub fn of_bytes() -> crate::Result<Chat> {
-        let source = "{% for message in messages %}{{ message.content }}{% endfor %}".to_owned();
+        let source = "{% for message in messages %}{% if message.content is string %}{{ message.content }}{% else %}\
+            {% for part in message.content %}{{ part.text if part.type == 'text' else CLIP }}{% endfor %}{% endif %}\
+            {% endfor %}"
+            .replace("CLIP", &format!("'{CLIP}'"));
         let folder = PathBuf::from("bytes");
         let template = ChatTemplate::new(source, Map::new()).map_err(|reason| Error::Malformed {
             path: folder.clone(),
@@ -121,6 +127,16 @@ impl Chat {
             rows: None,
             place: folder,
         })
+    }
+
+    /// The same for a model that hears: what it has for a clip is this token, which no byte becomes.
+    pub fn of_bytes_and_clips(token: u32) -> crate::Result<Chat> {
+        let pieces = Pieces {
+            mark: CLIP.to_owned(),
+            clip: token,
+            first: 0,
+        };
+        Ok(Chat::of_bytes()?.with_clip_words(CLIP).with_pieces(pieces))
     }
 
     /// What holds when a prompt leaves [`Prompt::thinking`] open; `None` is the template's own default.

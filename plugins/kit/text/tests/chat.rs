@@ -1,7 +1,7 @@
 //! Prompts to tokens: what a template may do, what stays of a begun answer, how options are cut.
 
 use plugin_api::serde_json::json;
-use plugin_api::{Code, Lesson, Message, Prompt, Role, Turn};
+use plugin_api::{Code, Lesson, Message, Part, Prompt, Role, Turn};
 use std::path::Path;
 use text::{Chat, ChatTemplate};
 
@@ -271,4 +271,21 @@ fn bytes_are_tokens_where_there_is_no_checkpoint() {
     }
     assert!(chat.tokenizer().check_rows(308).is_ok());
     assert!(chat.tokenizer().check_rows(307).is_err());
+}
+
+#[test]
+fn a_clip_is_one_token_among_bytes() {
+    let chat = Chat::of_bytes_and_clips(400).unwrap();
+    let mut message = Message::user("say");
+    message.parts.insert(0, Part::clip(0));
+    let tokens = |prompt: Prompt| chat.encode(&prompt).unwrap().ids;
+    let spoken = tokens(Prompt::new([message.clone()]));
+    assert_eq!(spoken[..2], [0, 400], "a text begins with a token of its own");
+    assert_eq!(chat.tokenizer().decode(&spoken[2..]).unwrap(), "say");
+    let plain = Prompt {
+        plain: true,
+        ..Prompt::new([message])
+    };
+    assert_eq!(tokens(plain), spoken);
+    assert_eq!(tokens(Prompt::new([Message::user("say")]))[1..], spoken[2..]);
 }

@@ -8,12 +8,20 @@ pub mod config; // config.json as published
 
 use config::Config;
 use nn::llama::Hearing;
-use nn::{Checkpoint, GeneratorModel, register_generator};
-use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
+use nn::{Checkpoint, Defaults, GeneratorModel, Weights, register_generator};
+use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate, register_model};
+use text::Chat;
 
 register_generator!("qwen2-audio", "Qwen2-Audio: hears clips of up to 30 seconds", load, {
     weights: weights required, "folder or hub id of a checkpoint: Qwen2-Audio";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
+});
+register_model!("qwen2-audio-random", "Random weights of Qwen2-Audio's shape, one token a byte: for measuring speed and memory", random, {
+    shape: text ["qwen2-audio-nano", "qwen2-audio-7b"] required, "the published model whose shape it has, or the smallest";
+    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU";
+    quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 then";
+    max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
+    step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
 });
 register_estimate!("qwen2-audio", estimate);
 export_plugin!();
@@ -26,12 +34,31 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Towe
     let config = checkpoint.read(Config::from_folder)?;
     let chat = checkpoint.chat(config.text.vocab_size)?.with_clip_words(CLIP);
     let weights = checkpoint.weights(&[], |dtype, tokens| config.text.cache_bytes(dtype, tokens))?;
-    let decoder = checkpoint.read(|_| architecture::load(&config, &weights))?;
+    over(checkpoint, &config, chat, &weights)
+}
+
+/// What has no checkpoint: a published shape, and weights that nobody trained.
+fn random(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Tower>>> {
+    let config = Config::of_shape(&settings.need::<String>("shape")?).map_err(nn::Error::told)?;
+    let chat = Chat::of_bytes_and_clips(config.audio_token).map_err(text::Error::told)?;
+    let checkpoint = Checkpoint::of(settings, "random weights".into(), Defaults::default())?;
+    let precision = checkpoint.precision;
+    let weights = Weights::random(precision.dtype, &checkpoint.device).map_err(nn::Error::told)?;
+    over(checkpoint, &config, chat, &weights.quantised(precision.quant))
+}
+
+fn over(
+    checkpoint: Checkpoint,
+    config: &Config,
+    chat: Chat,
+    weights: &Weights,
+) -> Result<GeneratorModel<Hearing<architecture::Tower>>> {
+    let decoder = architecture::load(config, weights).map_err(nn::Error::told)?;
     let card = ModelCard {
         longest_clip: Some(config.audio.samples() as f64 / audio::RATE as f64),
         ..ModelCard::audio("qwen2-audio", audio::RATE as u32)
     };
-    checkpoint.model(decoder, chat, &weights, card)
+    checkpoint.model(decoder, chat, weights, card)
 }
 
 fn estimate(settings: &Settings) -> Result<Estimate> {
