@@ -1,14 +1,14 @@
 //! `--ears`: a model that hears, in the place of those that don't.
 //!
 //! It is loaded when the first of them meets a task with clips, and hears each clip once for a whole command, however
-//! many samples and models share it. What it says is drawn greedily, so a run that was cut short goes on with the words
-//! that it began with.
+//! many samples and models share it, and several clips at a time. What it says is drawn greedily, so a run that was cut
+//! short goes on with the words that it began with.
 
+use super::listening::Listening;
 use super::record::{Retold, hash_json};
 use super::roles::Roles;
 use crate::audio::Decoded;
 use crate::catalog::Resolved;
-use plugin_api::client::ModelClient;
 use plugin_api::{Code, Error, Finish, Message, ModelCard, Part, Prompt, Result, Sampling};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -20,6 +20,8 @@ pub const PROMPT: &str =
     "Write down what is said in this recording, word for word. If nobody speaks, describe what is to be heard.";
 /// Enough for a few minutes of speech.
 const MOST_TOKENS: u32 = 512;
+/// Each waits in a thread of its own.
+const MOST_AT_ONCE: usize = 16;
 
 /// The model of `--ears`.
 pub struct Ears {
@@ -28,7 +30,7 @@ pub struct Ears {
     hash: String,
     /// Asks nobody; it carries the command's wish to stop.
     callbacks: Roles,
-    loaded: OnceLock<Result<(ModelClient, ModelCard)>>,
+    loaded: OnceLock<Result<(Listening, ModelCard)>>,
     /// By the hash of the clip. A clip that two threads want is heard by one, and the other waits.
     heard: Mutex<HashMap<String, Arc<OnceLock<Result<String>>>>>,
 }
@@ -71,16 +73,22 @@ impl Ears {
         Ok(self.model()?.1.sample_rate)
     }
 
-    fn model(&self) -> Result<&(ModelClient, ModelCard)> {
+    /// How many threads should want clips heard at a time, so that it works on several together.
+    pub fn at_once(&self) -> Result<usize> {
+        Ok((self.model()?.1.batch as usize).clamp(1, MOST_AT_ONCE))
+    }
+
+    fn model(&self) -> Result<&(Listening, ModelCard)> {
         let load = || {
-            let (client, _) = self.resolved.model().map_err(|failure| failure.error)?;
+            let (client, made) = self.resolved.model().map_err(|failure| failure.error)?;
             let card = client.card()?;
             if !card.hears() {
                 let message = format!("model `{}` can't hear, so it can't be the ears", self.name());
                 let help = "`--ears` takes a model that reads audio; `host ls models --verbose` says which do";
                 return Err(Error::unsupported(message).help(help));
             }
-            Ok((client, card))
+            let deadline = self.resolved.plugin.spec().deadline;
+            Ok((Listening::new(client, made.control, deadline), card))
         };
         self.loaded.get_or_init(load).as_ref().map_err(Clone::clone)
     }
@@ -108,7 +116,7 @@ impl Ears {
         };
         let mut prompt = Prompt::new([message]).sample(Sampling::greedy(MOST_TOKENS));
         prompt.clips.push(clip.clip.clone());
-        let reply = self.model()?.0.reply(&prompt, &self.callbacks)?;
+        let reply = self.model()?.0.ask(prompt, &self.callbacks)?;
         if reply.finish == Finish::Cancelled {
             return Err(Error::new(Code::CANCELLED, "stopped because the host asked for it"));
         }

@@ -234,8 +234,10 @@ impl<'a> Session<'a> {
         let cursor = AtomicUsize::new(0);
         let began = Instant::now();
         let started = self.started;
+        // Who waits for the ears needs no core, and they work on what several threads want together.
+        let heard_at_once = preparing.inputs.ears.map(Ears::at_once).transpose()?.unwrap_or(0);
         std::thread::scope(|scope| -> Result<()> {
-            for _ in 0..cores.min(4) {
+            for _ in 0..cores.min(4).max(heard_at_once) {
                 let (feed, lines) = (feed.clone(), lines.clone());
                 let (cursor, stop) = (&cursor, stop.as_ref());
                 let retry = options.retry_errors;

@@ -11,6 +11,7 @@ pub mod ears;
 mod execute;
 mod hearing_test;
 mod input;
+mod listening;
 pub mod prepare;
 pub mod progress;
 mod queue;
