@@ -48,7 +48,7 @@ impl Config {
                 "text_config": {
                     "model_type": "qwen2", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128,
                     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-                    "max_position_embeddings": 8192,
+                    "max_position_embeddings": 40_960,
                 },
                 "audio_token_index": 400,
             }),
