@@ -12,7 +12,7 @@ mod talks;
 use crate::generate::{Generator, Pick, Sampler, greedy_knobs};
 use crate::{Decoder, Error, Heard, Input, KvCache, LoraPlan, LoraSet, Past, Piece, Result, Segment, Step};
 use candle_core::{DType, Device, Tensor};
-use plugin_api::{Clip, Lesson, LoraUse, Message, Prompt, Role, Turn};
+use plugin_api::{Clip, Lesson, LoraUse, Message, Prompt, PromptTokens, Role, Turn};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -305,6 +305,12 @@ fn compare_prompts<D: Decoder>(
 /// Whether a lesson with an answer to this prompt is the recorded prompt, not learnt, and then the answer. Clips are one
 /// token each in it: how many they become is up to whoever teaches.
 fn taught<D: Decoder>(generator: &Generator<D>, prompt: &Prompt, ids: &[u32]) -> bool {
+    let (chat, ids_of) = (generator.chat(), |cut: plugin_api::Result<PromptTokens>| {
+        cut.ok().map(|cut| cut.ids)
+    });
+    if ids_of(chat.encode(prompt)) != ids_of(chat.encode_as_it_is(prompt)) {
+        return true; // settings add words of their own, which the reference was not given
+    }
     let turn = |message: &Message| Turn {
         message: message.clone(),
         learn: message.role == Role::Assistant,

@@ -10,7 +10,7 @@ use std::path::Path;
 #[track_caller]
 pub fn check(adapter: &str, checkpoint: &Path, besides: &[&str]) {
     let model = crate::open(adapter, checkpoint, json!({})).expect("a model");
-    let what = [&["prompt", "audio_embeddings", "logits", "greedy"], besides].concat();
+    let what = [&["prompt", "lesson", "audio_embeddings", "logits", "greedy"], besides].concat();
     parity::check(&model, &checkpoint.join("golden"), None, &what, 1e-3);
 }
 
