@@ -38,37 +38,58 @@ pub(crate) fn attend(q: &Tensor, keys: &Tensor, values: &Tensor, rule: Rule) -> 
     attend_in_blocks(q, keys, values, rule, block(q.device()))
 }
 
-/// Queries over all keys, before and behind them alike; each (tokens, heads * size) in and out. Without positions, as
-/// in encoders, and scaled by the head size.
-pub(crate) fn attend_to_all(q: &Tensor, keys: &Tensor, values: &Tensor, heads: usize) -> candle_core::Result<Tensor> {
+/// Queries over all keys of their text, before and behind them alike; each (tokens, heads * size) in and out, of texts
+/// of so many tokens one behind the other. Without positions, as in encoders, and scaled by the head size.
+pub(crate) fn attend_to_all(
+    q: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    heads: usize,
+    texts: &[usize],
+) -> candle_core::Result<Tensor> {
     let (tokens, width) = q.dims2()?;
     let size = width / heads;
+    let mut start = 0;
+    let places = texts.iter().map(|&tokens| {
+        start += tokens;
+        (start - tokens, tokens)
+    });
     if by_row::suits(&[q, keys, values]) {
         let split = |x: &Tensor| x.contiguous()?.reshape((tokens, heads, size));
+        let (q, keys, values) = (split(q)?, split(keys)?, split(values)?);
+        let text = |(start, tokens): (usize, usize)| {
+            let seen = (keys.narrow(0, start, tokens)?, values.narrow(0, start, tokens)?);
+            Ok::<_, candle_core::Error>(Text {
+                tokens,
+                seen: vec![seen],
+            })
+        };
+        let texts: Vec<Text> = places.map(text).collect::<candle_core::Result<_>>()?;
         let rule = Rule {
             scale: 1.0 / (size as f64).sqrt(),
             window: None,
             softcap: None,
             ahead: true,
         };
-        let text = Text {
-            tokens,
-            seen: vec![(split(keys)?, split(values)?)],
+        return attention::attend(&q, &texts, rule);
+    }
+    let mut outputs = Vec::with_capacity(texts.len());
+    for (start, tokens) in places {
+        let own = |x: &Tensor| {
+            let x = x.narrow(0, start, tokens)?.reshape((tokens, heads, size))?;
+            x.transpose(0, 1)?.contiguous()
         };
-        return attention::attend(&split(q)?, &[text], rule);
+        let q = (own(q)? * (1.0 / (size as f64).sqrt()))?;
+        let (keys, values) = (own(keys)?.transpose(1, 2)?, own(values)?);
+        let block = (block(q.device()) / (heads * tokens).max(1)).clamp(1, tokens.max(1));
+        for start in (0..tokens).step_by(block) {
+            let count = block.min(tokens - start);
+            let scores = q.narrow(1, start, count)?.matmul(&keys)?;
+            let out = softmax(&scores)?.matmul(&values)?; // (heads, count, size)
+            outputs.push(out.transpose(0, 1)?.reshape((count, width))?);
+        }
     }
-    let split = |x: &Tensor| x.reshape((tokens, heads, size))?.transpose(0, 1)?.contiguous();
-    let q = (split(q)? * (1.0 / (size as f64).sqrt()))?;
-    let (keys, values) = (split(keys)?.transpose(1, 2)?, split(values)?);
-    let block = (block(q.device()) / (heads * tokens).max(1)).clamp(1, tokens.max(1));
-    let mut blocks = Vec::with_capacity(tokens.div_ceil(block));
-    for start in (0..tokens).step_by(block) {
-        let count = block.min(tokens - start);
-        let scores = q.narrow(1, start, count)?.matmul(&keys)?;
-        let out = softmax(&scores)?.matmul(&values)?; // (heads, count, size)
-        blocks.push(out.transpose(0, 1)?.reshape((count, width))?);
-    }
-    Tensor::cat(&blocks, 0)
+    Tensor::cat(&outputs, 0)
 }
 
 fn attend_in_blocks(
@@ -345,7 +366,7 @@ mod tests {
     fn an_encoders_steps_see_all_others_either_way() {
         let random = || Tensor::randn(0f32, 1.0, (40, 48), &Device::Cpu).unwrap();
         let (q, k, v) = (random(), random(), random());
-        let attended = || attend_to_all(&q, &k, &v, 6).unwrap();
+        let attended = || attend_to_all(&q, &k, &v, 6, &[3, 30, 7]).unwrap();
         let here = attended();
         let _elsewhere = elsewhere();
         let apart = (attended() - here).unwrap().abs().unwrap().max_all().unwrap();

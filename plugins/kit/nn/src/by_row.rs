@@ -94,6 +94,62 @@ impl NullaryFnOnce for Norm<'_> {
     }
 }
 
+/// Over the last dimension: the mean taken away, division by the deviation, then a weight and a bias for each channel.
+pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let (values, weight, bias) = (Held::of(&x), Held::of(weight), Held::of(bias));
+    let (values, weight, bias) = (values.all()?, weight.all()?, bias.all()?);
+    let size = weight.len();
+    let arch = Arch::new();
+    let out = by_rows(values.len() / size.max(1), size, |row, out: &mut [f32]| {
+        arch.dispatch(Centred {
+            x: &values[row * size..(row + 1) * size],
+            weight,
+            bias,
+            eps,
+            out,
+        });
+    });
+    Tensor::from_vec(out, x.shape(), &Device::Cpu)
+}
+
+struct Centred<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    eps: f32,
+    out: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Centred<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let (lines, rest) = self.x.as_chunks::<LANES>();
+        let mut sums = [0f32; LANES];
+        for line in lines {
+            for lane in 0..LANES {
+                sums[lane] += line[lane];
+            }
+        }
+        let count = self.x.len() as f32;
+        let mean = (sums.iter().sum::<f32>() + rest.iter().sum::<f32>()) / count;
+        let mut squares = [0f32; LANES];
+        for line in lines {
+            for lane in 0..LANES {
+                squares[lane] += (line[lane] - mean) * (line[lane] - mean);
+            }
+        }
+        let of_rest = rest.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>();
+        let scale = 1.0 / ((squares.iter().sum::<f32>() + of_rest) / count + self.eps).sqrt();
+        let channels = self.weight.iter().zip(self.bias);
+        for ((out, x), (weight, bias)) in self.out.iter_mut().zip(self.x).zip(channels) {
+            *out = (x - mean) * scale * weight + bias;
+        }
+    }
+}
+
 /// `x + y`, where `y` has the shape of `x` or of its last dimension.
 pub(crate) fn sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let (x, y) = (x.contiguous()?, y.contiguous()?);
@@ -199,6 +255,9 @@ mod tests {
                 .narrow(0, shape[0], shape[0])
                 .unwrap();
             check(&rms_norm(&apart, &weight, 1e-6).unwrap(), &expected);
+            let bias = random(&shape[shape.len() - 1..]);
+            let expected = candle_nn::ops::layer_norm_slow(&x, &weight, &bias, 1e-5).unwrap();
+            check(&layer_norm(&x, &weight, &bias, 1e-5).unwrap(), &expected);
         }
     }
 

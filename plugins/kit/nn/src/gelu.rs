@@ -2,43 +2,28 @@
 //!
 //! candle's own goes through fp64 one value after the other, which in an audio encoder takes as long as a matrix product.
 
-use crate::device::own_kernels;
-use crate::kernel::cut;
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
+use crate::by_row::{self, Held};
+use crate::packed::by_parts;
+use candle_core::{Device, Result, Tensor};
 use pulp::{Arch, NullaryFnOnce};
-use rayon::prelude::*;
 use std::f32::consts::FRAC_1_SQRT_2;
 
 /// Values that one task computes.
 const TASK: usize = 1 << 14;
 
 pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
-    let plain = x.dtype() == DType::F32 && own_kernels(x.device()) && !x.track_op();
-    match plain {
-        true => x.contiguous()?.apply_op1_no_bwd(&Gelu),
-        false => x.gelu_erf(),
+    if !by_row::suits(&[x]) {
+        return x.gelu_erf();
     }
-}
-
-struct Gelu;
-
-impl CustomOp1 for Gelu {
-    fn name(&self) -> &'static str {
-        "gelu"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let CpuStorage::F32(x) = x else {
-            candle_core::bail!("gelu is for f32 here");
-        };
-        let x = cut(x, layout)?;
-        let arch = Arch::new();
-        let mut y = vec![0f32; x.len()];
-        y.par_chunks_mut(TASK)
-            .zip(x.par_chunks(TASK))
-            .for_each(|(y, x)| arch.dispatch(Task { y, x }));
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
-    }
+    let x = x.contiguous()?;
+    let held = Held::of(&x);
+    let values = held.all()?;
+    let arch = Arch::new();
+    let y = by_parts(values.len(), 1, TASK, |first, y: &mut [f32]| {
+        let x = &values[first..first + y.len()];
+        arch.dispatch(Task { y, x });
+    });
+    Tensor::from_vec(y, x.shape(), &Device::Cpu)
 }
 
 struct Task<'a> {
@@ -83,7 +68,7 @@ fn erf(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use candle_core::DType;
 
     #[test]
     fn it_is_what_the_definition_says() {

@@ -113,6 +113,9 @@ impl LayerNorm {
         if x.track_op() || weight.track_op() {
             return candle_nn::ops::layer_norm_slow(x, weight, bias, eps);
         }
+        if by_row::suits(&[x, weight, bias]) {
+            return by_row::layer_norm(x, weight, bias, eps);
+        }
         candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, eps)
     }
 }

@@ -39,6 +39,11 @@ impl Linear {
         }
     }
 
+    pub(crate) fn with_bias(mut self, bias: Tensor) -> Linear {
+        self.bias = Some(bias);
+        self
+    }
+
     pub(crate) fn with_lora(mut self, site: Arc<Site>) -> Linear {
         self.lora = Some(site);
         self

@@ -8,10 +8,7 @@ use candle_core::{Device, Tensor};
 const SEEN: usize = 3;
 
 /// A convolution whose windows are laid out as rows, so that it is the same product as any other layer's.
-pub(super) struct Convolution {
-    product: Linear,
-    bias: Tensor,
-}
+pub(super) struct Convolution(Linear);
 
 impl Convolution {
     /// Checkpoints have (out, in, 3); rows here are three frames of `inputs` channels each.
@@ -21,15 +18,13 @@ impl Convolution {
             .transpose(1, 2)?
             .contiguous()?
             .reshape((outputs, SEEN * inputs))?;
-        Ok(Convolution {
-            product: Linear::over(Matrix::dense(weight)?, weights.path("")),
-            bias: weights.get("bias", &[outputs])?,
-        })
+        let product = Linear::over(Matrix::new(weight)?, weights.path(""));
+        Ok(Convolution(product.with_bias(weights.get("bias", &[outputs])?)))
     }
 
     /// Windows (count, 3 * in) to (count, out).
     pub fn forward(&self, windows: &Tensor) -> candle_core::Result<Tensor> {
-        self.product.forward(windows)?.broadcast_add(&self.bias)
+        self.0.forward(windows)
     }
 }
 

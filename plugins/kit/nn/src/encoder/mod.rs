@@ -10,14 +10,15 @@ mod convolution;
 
 use crate::attend::attend_to_all;
 use crate::gelu::gelu;
+use crate::layers::residual;
 use crate::{LayerNorm, Linear, Result, Weights};
 use audio::LogMel;
 use candle_core::{DType, Device, Tensor};
 pub use config::{EncoderConfig, EncoderFields};
 use convolution::Convolution;
 
-/// Steps computed at a time, so that many blocks need no more memory than a few.
-const AT_ONCE: usize = 4096;
+/// Steps computed at a time: many short blocks together, but of long ones no more than a processor's caches hold.
+const AT_ONCE: usize = 1536;
 
 /// The floor of the deviation in all its norms.
 pub const EPS: f64 = 1e-5;
@@ -190,7 +191,7 @@ impl Encoder {
             .iter()
             .map(|block| self.embed_positions.narrow(0, 0, block.steps))
             .collect::<candle_core::Result<Vec<_>>>()?;
-        let mut x = (x + Tensor::cat(&positions, 0)?)?;
+        let mut x = residual(&x, &Tensor::cat(&positions, 0)?)?;
         for layer in &self.layers {
             x = layer.forward(&x, blocks)?;
         }
@@ -223,20 +224,11 @@ impl Layer {
             self.k_proj.forward(&h)?,
             self.v_proj.forward(&h)?,
         );
-        let x = (x + self.out_proj.forward(&self.attend(&q, &k, &v, blocks)?)?)?;
+        let blocks: Vec<usize> = blocks.iter().map(Block::steps).collect();
+        let heard = attend_to_all(&q, &k, &v, self.heads, &blocks)?;
+        let x = residual(x, &self.out_proj.forward(&heard)?)?;
         let h = self.final_layer_norm.forward(&x)?;
-        &x + self.fc2.forward(&gelu(&self.fc1.forward(&h)?)?)?
-    }
-
-    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, blocks: &[Block]) -> candle_core::Result<Tensor> {
-        let mut heard = Vec::with_capacity(blocks.len());
-        let mut start = 0;
-        for block in blocks {
-            let own = |x: &Tensor| x.narrow(0, start, block.steps);
-            heard.push(attend_to_all(&own(q)?, &own(k)?, &own(v)?, self.heads)?);
-            start += block.steps;
-        }
-        Tensor::cat(&heard, 0)
+        residual(&x, &self.fc2.forward(&gelu(&self.fc1.forward(&h)?)?)?)
     }
 }
 
