@@ -134,7 +134,7 @@ fn each_thing_that_is_missing_is_told_with_the_way_out() {
         "processor",
         "warning",
         "HOST_KERNELS allows `avx513`, which says nothing",
-        "portable, avx512 or amx",
+        "portable, avx2, avx512 or amx",
     );
     for about in ["registry", "cache", "memory", "gpu", "open files"] {
         assert!(

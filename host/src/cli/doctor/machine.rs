@@ -101,9 +101,10 @@ fn processor() -> Finding {
     if !allowed.is_empty() {
         says += &format!("; HOST_KERNELS allows `{allowed}`");
     }
-    if !["", "portable", "avx512", "amx"].contains(&allowed.as_str()) {
+    if !["", "portable", "avx2", "avx512", "amx"].contains(&allowed.as_str()) {
         let found = Finding::new(State::Warning, "processor", format!("{says}, which says nothing"));
-        return found.hint("HOST_KERNELS is the most that products with weights may use: portable, avx512 or amx");
+        return found
+            .hint("HOST_KERNELS is the most that products with weights may use: portable, avx2, avx512 or amx");
     }
     let found = Finding::new(if fast { State::Ok } else { State::Warning }, "processor", says);
     if fast {

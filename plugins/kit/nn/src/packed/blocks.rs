@@ -32,7 +32,7 @@ pub(crate) struct Blocks {
 /// Whether blocks of this type are multiplied here, on this device.
 pub(crate) fn suits(dtype: GgmlDType, device: &Device) -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
-    let has = || *HAS.get_or_init(|| Kernel::most() > Kernel::Portable && vnni::has());
+    let has = || *HAS.get_or_init(|| Kernel::most() >= Kernel::Avx512 && vnni::has());
     own_kernels(device) && Kind::of(dtype).is_some() && has()
 }
 

@@ -9,6 +9,7 @@
 
 mod amx;
 pub(crate) mod attention;
+mod avx2;
 mod avx512;
 mod blocks;
 mod layout;
@@ -84,6 +85,7 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Kernel {
     Portable,
+    Avx2,
     Avx512,
     /// Only of bf16.
     Amx,
@@ -100,11 +102,12 @@ impl Kernel {
     fn choose(kind: Kind, most: Kernel) -> Kernel {
         let has = |kernel: &Kernel| match (kernel, kind) {
             (Kernel::Portable, _) => true,
+            (Kernel::Avx2, _) => avx2::has(),
             (Kernel::Avx512, Kind::F32) => avx512::has_f32(),
             (Kernel::Avx512, Kind::Bf16) => avx512::has_bf16(),
             (Kernel::Amx, _) => kind == Kind::Bf16 && amx::usable(),
         };
-        let known = [Kernel::Amx, Kernel::Avx512].into_iter();
+        let known = [Kernel::Amx, Kernel::Avx512, Kernel::Avx2].into_iter();
         known
             .filter(|kernel| *kernel <= most)
             .find(has)
@@ -119,6 +122,7 @@ impl Kernel {
     fn named(name: &str) -> Kernel {
         match name {
             "portable" => Kernel::Portable,
+            "avx2" => Kernel::Avx2,
             "avx512" => Kernel::Avx512,
             _ => Kernel::Amx,
         }
@@ -127,6 +131,7 @@ impl Kernel {
     fn rows(self) -> usize {
         match self {
             Kernel::Portable => portable::ROWS,
+            Kernel::Avx2 => avx2::ROWS,
             Kernel::Avx512 => MOST_ROWS,
             Kernel::Amx => amx::FEW,
         }
@@ -134,7 +139,7 @@ impl Kernel {
 
     fn groups(self) -> usize {
         match self {
-            Kernel::Portable | Kernel::Avx512 => GROUPS,
+            Kernel::Portable | Kernel::Avx2 | Kernel::Avx512 => GROUPS,
             Kernel::Amx => usize::MAX, // so few rows need no cache, and their sums no other order than that of many
         }
     }
@@ -143,6 +148,7 @@ impl Kernel {
     fn tile(self, x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
         match self {
             Kernel::Portable => portable::tile(x, lines, tile),
+            Kernel::Avx2 => avx2::tile(x, lines, tile),
             Kernel::Avx512 => avx512::tile(x, lines, tile),
             Kernel::Amx => amx::few_rows(x, lines, tile),
         }
@@ -389,9 +395,11 @@ mod tests {
 
     /// Every kernel that this machine has, and that of tiles, if need be by emulation.
     fn kernels(kind: Kind) -> Vec<Kernel> {
-        let mut kernels = vec![Kernel::Portable, Kernel::best(kind)];
+        let known = [Kernel::Portable, Kernel::Avx2, Kernel::Avx512, Kernel::Amx];
+        let mut kernels: Vec<Kernel> = known.map(|most| Kernel::choose(kind, most)).into();
+        kernels.dedup();
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        if kind == Kind::Bf16 && amx::tests::ready() {
+        if kind == Kind::Bf16 && !kernels.contains(&Kernel::Amx) && amx::tests::ready() {
             kernels.push(Kernel::Amx);
         }
         kernels
