@@ -9,7 +9,7 @@ use std::ops::{Range, RangeInclusive};
 /// A stack of layers with an embedding in front and an output layer behind.
 ///
 /// A model that hears also has a [`Decoder::placeholder`] and says what it [hears](Decoder::hear).
-pub trait Decoder: Send {
+pub trait Decoder: Send + Sync {
     /// Token ids (tokens) to vectors (tokens, hidden).
     fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor>;
 

@@ -67,6 +67,15 @@ pub fn own_kernels(device: &Device) -> bool {
     device.is_cpu() && !ELSEWHERE.get()
 }
 
+/// Does some work on one of the threads that share this crate's kernels, if these take over on this device. A thread of
+/// another kind goes to sleep in front of each of hundreds of products, and is woken behind it.
+pub(crate) fn among_workers<T: Send>(device: &Device, work: impl FnOnce() -> T + Send) -> T {
+    match own_kernels(device) {
+        true => rayon::scope(|_| work()),
+        false => work(),
+    }
+}
+
 thread_local! {
     static ELSEWHERE: Cell<bool> = const { Cell::new(false) };
 }

@@ -2,6 +2,7 @@
 
 use super::choice::{Choice, Likelihood, Wanted, likelihoods};
 use super::lane::Lane;
+use crate::device::among_workers;
 use crate::{Decoder, Input, LoraPlan, LoraSet, Loras, Past, Segment, Step};
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
@@ -63,10 +64,12 @@ pub(crate) fn pass<D: Decoder>(
     let caches = moving.map(|(lane, _)| &mut lane.cache);
     let caches = caches.chain(contexts.filter(|cache| !cache.is_empty()));
     let mut step = Step::new(segments, caches.collect())?;
-    let entered = loras.enter(LoraPlan::of_runs(&feed.loras, decoder.device())?);
-    let hidden = decoder.forward(&feed.embedded(decoder)?, &mut step)?;
-    drop(entered);
-    let (logits, found) = look(decoder, loras, &hidden, &wanted, raw)?;
+    let (logits, found) = among_workers(decoder.device(), || {
+        let entered = loras.enter(LoraPlan::of_runs(&feed.loras, decoder.device())?);
+        let hidden = decoder.forward(&feed.embedded(decoder)?, &mut step)?;
+        drop(entered);
+        look(decoder, loras, &hidden, &wanted, raw)
+    })?;
     step.finish();
 
     let (mut logits, mut found) = (logits.into_iter(), found.into_iter());

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use plugin_api::{Clip, Prompt, Result};
 
 /// From sound to vectors among words.
-pub trait Ears: Send {
+pub trait Ears: Send + Sync {
     /// What of these clips is heard, in pieces of which each is heard by itself.
     fn pieces(&self, clips: &[&Clip]) -> Result<Pieces>;
 
