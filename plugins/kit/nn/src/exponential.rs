@@ -37,6 +37,15 @@ pub(crate) fn exp(x: f32) -> f32 {
 /// Turns scores into shares of one. To be inlined into what is compiled for the registers at hand.
 #[inline(always)]
 pub(crate) fn softmax(scores: &mut [f32]) {
+    let (_, sum) = exponentials(scores, f32::NEG_INFINITY);
+    let share = 1.0 / sum;
+    scores.iter_mut().for_each(|score| *score *= share);
+}
+
+/// Turns scores into exponentials of what they are above the largest, or above `least` if that is more. Says which it was,
+/// and the sum. To be inlined, too.
+#[inline(always)]
+pub(crate) fn exponentials(scores: &mut [f32], least: f32) -> (f32, f32) {
     let mut largest = [f32::NEG_INFINITY; LANES];
     let (lines, rest) = scores.as_chunks::<LANES>();
     for line in lines {
@@ -48,7 +57,7 @@ pub(crate) fn softmax(scores: &mut [f32]) {
             };
         }
     }
-    let largest = largest.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    let largest = largest.iter().chain(rest).copied().fold(least, f32::max);
     let mut sums = [0f32; LANES];
     let (lines, rest) = scores.as_chunks_mut::<LANES>();
     for line in lines {
@@ -57,13 +66,12 @@ pub(crate) fn softmax(scores: &mut [f32]) {
             sums[lane] += line[lane];
         }
     }
-    let mut sum = 0.0;
+    let mut sum: f32 = sums.iter().sum();
     for score in rest {
         *score = exp(*score - largest);
         sum += *score;
     }
-    let share = 1.0 / (sum + sums.iter().sum::<f32>());
-    scores.iter_mut().for_each(|score| *score *= share);
+    (largest, sum)
 }
 
 /// `silu(gate) * up`, where [`suits`] says so.

@@ -9,7 +9,7 @@ use super::stripes::{Stripe, by_fields};
 use super::{Kernel, Kind, LANES, Line, MOST_ROWS, PANEL};
 use crate::attend::Rule;
 use crate::by_row::Held;
-use crate::exponential::{exp, softmax};
+use crate::exponential::{exp, exponentials, softmax};
 use crate::kernel::dot;
 use crate::packed::rows::{SomeRows, Words};
 use candle_core::{Result, Tensor};
@@ -414,31 +414,7 @@ impl NullaryFnOnce for Shares<'_> {
         if let Some(cap) = softcap {
             scores.iter_mut().for_each(|score| *score = (*score / cap).tanh() * cap);
         }
-        let mut largest = [f32::NEG_INFINITY; LANES];
-        let (lines, rest) = scores.as_chunks::<LANES>();
-        for line in lines {
-            for lane in 0..LANES {
-                largest[lane] = if line[lane] > largest[lane] {
-                    line[lane]
-                } else {
-                    largest[lane]
-                };
-            }
-        }
-        let largest = largest.iter().chain(rest).copied().fold(state.0, f32::max);
-        let mut sums = [0f32; LANES];
-        let (lines, rest) = scores.as_chunks_mut::<LANES>();
-        for line in lines {
-            for lane in 0..LANES {
-                line[lane] = exp(line[lane] - largest);
-                sums[lane] += line[lane];
-            }
-        }
-        let mut sum: f32 = sums.iter().sum();
-        for score in rest {
-            *score = exp(*score - largest);
-            sum += *score;
-        }
+        let (largest, sum) = exponentials(scores, state.0);
         let less = if largest > state.0 { exp(state.0 - largest) } else { 1.0 };
         *state = (largest, state.1 * less + sum);
         less
