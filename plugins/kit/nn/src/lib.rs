@@ -52,6 +52,7 @@ mod packed;
 pub mod parity;
 mod pickle;
 mod precision;
+mod quantise;
 mod rope;
 mod rope_config;
 mod step;

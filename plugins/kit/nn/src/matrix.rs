@@ -5,6 +5,7 @@
 
 use crate::kernel;
 use crate::packed::{self, Blocks, Multiplies, Packed};
+use crate::quantise::quantise;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -125,7 +126,7 @@ impl Matrix {
         };
         let dims = (outputs, inputs);
         if packed::suits_blocks(dtype, device) {
-            return Matrix::of_blocks(dtype, dims, &|some| blocks_of(some, inputs, rows, dtype), device);
+            return Matrix::of_blocks(dtype, dims, &|some| blocks_of(some, rows, dtype), device);
         }
         let bytes = Matrix::blocks(dims, rows, dtype)?;
         let storage = QStorage::from_data(Cow::Owned(bytes), device, dtype)?;
@@ -146,7 +147,7 @@ impl Matrix {
         let parts = bytes.par_chunks_mut((some * of_row).max(1)).enumerate();
         parts.try_for_each(|(number, bytes)| {
             let first = number * some;
-            bytes.copy_from_slice(&blocks_of(first..outputs.min(first + some), inputs, rows, dtype)?);
+            bytes.copy_from_slice(&blocks_of(first..outputs.min(first + some), rows, dtype)?);
             Ok::<_, crate::Error>(())
         })?;
         Ok(bytes)
@@ -232,9 +233,8 @@ impl Matrix {
     }
 }
 
-fn blocks_of(some: Range<usize>, inputs: usize, rows: &RowsOf<f32>, dtype: GgmlDType) -> crate::Result<Vec<u8>> {
-    let values = Tensor::from_vec(rows(some.clone())?, (some.len(), inputs), &Device::Cpu)?;
-    Ok(QTensor::quantize(&values, dtype)?.data()?.into_owned())
+fn blocks_of(some: Range<usize>, rows: &RowsOf<f32>, dtype: GgmlDType) -> crate::Result<Vec<u8>> {
+    Ok(quantise(&rows(some)?, dtype)?)
 }
 
 /// What rows of so many inputs are stored as where this is wanted, if they can be stored in blocks at all.
