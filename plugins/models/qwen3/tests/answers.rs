@@ -229,6 +229,19 @@ fn several_answers_are_ranked_and_the_first_is_the_one_drawn_alone() {
     assert!(reply.alternatives.iter().any(|a| a.text == one.text));
     assert!(reply.alternatives.iter().any(|a| a.text != one.text));
     assert_eq!(reply.usage.generated_tokens, 24);
+    // A score is a log-probability also of what a penalty made of the logits, here one that makes repetition likelier.
+    let repeating = Sampling {
+        n_best: Some(4),
+        repetition_penalty: Some(0.2),
+        temperature: Some(1.0),
+        ..Sampling::greedy(6)
+    };
+    let reply = model.reply(&ask("Say", repeating), &Silent).unwrap();
+    assert!(
+        reply.alternatives.iter().all(|a| a.score.unwrap() <= 0.0),
+        "{:?}",
+        reply.alternatives
+    );
 }
 
 /// What transformers says where an answer may not end before its eighth token, out of nn's `golden/beams.py`.

@@ -165,24 +165,28 @@ impl Row {
         if self.lane.spoken.len() < self.least {
             ban(logits, stop);
         }
-        let log_sum = (ticket.answers > 1).then(|| log_sum(logits));
         let forced = self.forced.pop_front();
-        let token = match (forced, forced.is_none().then(|| self.sampler.pick(logits))) {
-            (Some(token), _) | (None, Some(Pick::Token(token))) => token,
-            (None, _) => {
-                ticket.flags.push(NAN_LOGITS.to_owned());
-                return Ok(Some(Finish::Stop));
+        let token = match forced {
+            Some(token) => {
+                self.sampler.follow(token, logits);
+                token
             }
+            None => match self.sampler.pick(logits) {
+                Pick::Token(token) => token,
+                Pick::Broken => {
+                    ticket.flags.push(NAN_LOGITS.to_owned());
+                    return Ok(Some(Finish::Stop));
+                }
+            },
         };
         ticket.first_token.get_or_insert_with(Instant::now);
         self.lane.spoken.push(token);
         let generated = self.lane.spoken.len();
         ticket.usage.generated_tokens += 1;
-        if let Some(log_sum) = log_sum {
+        if ticket.answers > 1 {
             // Of the penalised logits, where there is a penalty: it is by them that the answer was chosen.
-            self.log_probability += logits
-                .get(token as usize)
-                .map_or(0.0, |&logit| f64::from(logit) - log_sum);
+            let logit = logits.get(token as usize).copied().map(f64::from);
+            self.log_probability += logit.map_or(0.0, |logit| logit - log_sum(logits));
         }
         if forced.is_none() && stop.contains(&token) {
             return Ok(Some(Finish::Stop));

@@ -1,6 +1,7 @@
 //! Which token comes next.
 //!
-//! The filters follow the reference's order: top-k first, then top-p of what its shares, made to add up to one, hold.
+//! It does what transformers' does: penalty, temperature, top-k, top-p, min-p, each of what the one before
+//! left. Its hidden default is another matter: where neither publisher nor user says a top-k, it takes 50, and this none.
 
 use super::Defaults;
 use super::random::Random;
@@ -13,7 +14,8 @@ pub(crate) struct Knobs {
     /// 0 is greedy.
     pub temperature: f32,
     pub top_k: usize,
-    pub top_p: f32,
+    /// As it was written: the reference computes with the decimal, not with the fp32 that is nearest to it.
+    pub top_p: f64,
     pub min_p: f32,
     pub repetition_penalty: f32,
     pub seed: u64,
@@ -29,7 +31,7 @@ impl Knobs {
         let knobs = Knobs {
             temperature: asked.temperature.unwrap_or(published),
             top_k: asked.top_k.or(defaults.top_k).unwrap_or(0) as usize,
-            top_p: asked.top_p.or(defaults.top_p).unwrap_or(1.0),
+            top_p: decimal(asked.top_p.or(defaults.top_p).unwrap_or(1.0)),
             min_p: asked.min_p.or(defaults.min_p).unwrap_or(0.0),
             repetition_penalty: asked.repetition_penalty.or(defaults.repetition_penalty).unwrap_or(1.0),
             seed: asked.seed.unwrap_or(0),
@@ -50,7 +52,7 @@ impl Knobs {
         )?;
         check(
             "top_p",
-            knobs.top_p,
+            knobs.top_p as f32,
             (0.0..=1.0).contains(&knobs.top_p),
             "a number from 0 to 1",
         )?;
@@ -69,6 +71,11 @@ impl Knobs {
         )?;
         Ok(knobs)
     }
+}
+
+/// The shortest decimal that this is the fp32 of.
+fn decimal(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
 }
 
 /// The likeliest token each time, with this repetition penalty.
@@ -123,8 +130,7 @@ impl Sampler {
     }
 
     pub fn pick(&mut self, logits: &mut [f32]) -> Pick {
-        let penalty = self.knobs.repetition_penalty;
-        penalise(logits, &self.seen, penalty);
+        penalise(logits, &self.seen, self.knobs.repetition_penalty);
         let Some(best) = argmax(logits) else {
             return Pick::Broken;
         };
@@ -132,36 +138,33 @@ impl Sampler {
             0.0 => best as u32,
             _ => self.draw(logits, best),
         };
-        if penalty != 1.0 {
-            self.seen.insert(token);
-        }
+        self.note(token);
         Pick::Token(token)
     }
 
+    /// Takes a token that nobody chose. Logits are penalised all the same, since answers are scored by them.
+    pub fn follow(&mut self, token: u32, logits: &mut [f32]) {
+        penalise(logits, &self.seen, self.knobs.repetition_penalty);
+        self.note(token);
+    }
+
+    fn note(&mut self, token: u32) {
+        if self.knobs.repetition_penalty != 1.0 {
+            self.seen.insert(token);
+        }
+    }
+
     fn draw(&mut self, logits: &[f32], best: usize) -> u32 {
-        let temperature = self.knobs.temperature;
-        let top = logits[best];
-        let weight = |index: usize| ((logits[index] - top) / temperature).exp();
-        let k = match self.knobs.top_k {
-            0 => logits.len(),
-            k => k.min(logits.len()),
-        };
-        let mut kept = if k == logits.len() && self.knobs.top_p >= 1.0 {
-            (0..logits.len()).collect()
-        } else {
-            nucleus(logits, k, self.knobs.top_p, &weight)
-        };
-        // The best token's weight is one, so min-p compares weights as they are.
-        kept.retain(|&index| index == best || weight(index) >= self.knobs.min_p.max(f32::MIN_POSITIVE));
+        let left = candidates(&self.knobs, logits, best);
         // Summed in double width, since a vocabulary has more small shares than fp32 can add up.
-        let total: f64 = kept.iter().map(|&index| f64::from(weight(index))).sum();
-        let mut left = self.random.share() * total;
-        let drawn = kept.iter().find(|&&index| {
-            left -= f64::from(weight(index));
-            left < 0.0
+        let total: f64 = left.iter().map(|&(_, weight)| f64::from(weight)).sum();
+        let mut rest = self.random.share() * total;
+        let drawn = left.iter().find(|(_, weight)| {
+            rest -= f64::from(*weight);
+            rest < 0.0
         });
         // Rounding may leave the last of them with a trace of the sum: then it is the one.
-        drawn.or(kept.last()).map_or(best, |&index| index) as u32
+        drawn.or(left.last()).map_or(best, |&(token, _)| token) as u32
     }
 }
 
@@ -170,35 +173,65 @@ fn random(knobs: &Knobs, which: u64) -> Random {
     Random::new(knobs.seed ^ which.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-/// The `k` best tokens, and of these the fewest, best first, that hold `top_p` of their probability.
-fn nucleus(logits: &[f32], k: usize, top_p: f32, weight: &dyn Fn(usize) -> f32) -> Vec<usize> {
-    let better = |&a: &usize, &b: &usize| logits[b].total_cmp(&logits[a]).then(a.cmp(&b));
-    let mut indices: Vec<usize> = (0..logits.len()).collect();
-    let cut = |indices: &mut [usize], count: usize| {
-        if count < indices.len() {
-            indices.select_nth_unstable_by(count - 1, better);
-        }
+/// The tokens that the filters leave of these logits, `best` being the likeliest, and how likely each is beside it.
+fn candidates(knobs: &Knobs, logits: &[f32], best: usize) -> Vec<(usize, f32)> {
+    // What is added makes one of both zeros, which are a tie.
+    let scores: Vec<f32> = logits.iter().map(|logit| logit / knobs.temperature + 0.0).collect();
+    let top = scores[best];
+    if !top.is_finite() {
+        return vec![(best, 1.0)]; // at a temperature so low, all is as if it were none
+    }
+    let mut left: Vec<usize> = match knobs.top_k {
+        k if (1..scores.len()).contains(&k) => at_least(&scores, kth(&scores, k)),
+        _ => (0..scores.len()).collect(),
     };
-    cut(&mut indices, k);
-    indices.truncate(k);
-    let wanted = top_p * indices.iter().map(|&index| weight(index)).sum::<f32>();
+    if knobs.top_p < 1.0 {
+        nucleus(&mut left, &scores, top, knobs.top_p);
+    }
+    // The best token's weight is one, so min-p compares weights as they are.
+    let weighed = left.into_iter().map(|token| (token, (scores[token] - top).exp()));
+    weighed
+        .filter(|&(_, weight)| weight >= knobs.min_p.max(f32::MIN_POSITIVE))
+        .collect()
+}
+
+/// The `k`th of the scores, from the largest on.
+fn kth(scores: &[f32], k: usize) -> f32 {
+    let mut sorted = scores.to_vec();
+    *sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
+}
+
+/// All of those that are as good: a tie makes more than were asked for.
+fn at_least(scores: &[f32], least: f32) -> Vec<usize> {
+    let good = |token: &usize| scores[*token] >= least;
+    (0..scores.len()).filter(good).collect()
+}
+
+/// Leaves the likeliest tokens, as few as hold `top_p` of the probability of all that were left. Of a tie the first ones,
+/// as when the likeliest alone is wanted; in the reference it is any of them, since its sort is not stable.
+fn nucleus(left: &mut Vec<usize>, scores: &[f32], top: f32, top_p: f64) {
+    let better = |&a: &usize, &b: &usize| scores[b].total_cmp(&scores[a]).then(a.cmp(&b));
+    let weight = |token: usize| f64::from((scores[token] - top).exp());
+    let all: f64 = left.iter().map(|&token| weight(token)).sum();
+    let (least, mut rest) = ((1.0 - top_p) as f32, all);
     // Sorting a whole vocabulary for a handful of tokens would cost more than the rest, so take ever larger tops.
-    let mut count = 64.min(indices.len());
+    let (mut sorted, mut count) = (0, 64.min(left.len()));
     loop {
-        cut(&mut indices, count);
-        indices[..count].sort_unstable_by(better);
-        let mut sum = 0.0;
-        for (place, &index) in indices[..count].iter().enumerate() {
-            sum += weight(index);
-            if sum >= wanted {
-                indices.truncate(place + 1);
-                return indices;
+        if count < left.len() {
+            left[sorted..].select_nth_unstable_by(count - sorted - 1, better);
+        }
+        left[sorted..count].sort_unstable_by(better);
+        for place in sorted..count {
+            // A token goes if it and all that are worse hold no more than what may be left out.
+            if place > 0 && (rest / all) as f32 <= least {
+                return left.truncate(place);
             }
+            rest -= weight(left[place]);
         }
-        if count == indices.len() {
-            return indices;
+        if count == left.len() {
+            return;
         }
-        count = (count * 8).min(indices.len());
+        (sorted, count) = (count, (count * 8).min(left.len()));
     }
 }
 
@@ -248,119 +281,4 @@ pub(crate) fn log_sum(logits: &[f32]) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LOGITS: [f32; 6] = [0.0, 3.0, 1.0, 2.0, -1.0, 3.0];
-
-    fn sampling(change: impl FnOnce(&mut Sampling)) -> Sampling {
-        let mut sampling = Sampling {
-            temperature: Some(1.0),
-            ..Sampling::default()
-        };
-        change(&mut sampling);
-        sampling
-    }
-
-    /// Which tokens come up in many draws.
-    #[track_caller]
-    fn check(change: impl FnOnce(&mut Sampling), expected: &[u32]) {
-        let knobs = Knobs::settle(&sampling(change), &Defaults::default()).unwrap();
-        let mut sampler = Sampler::new(knobs, 0, &[]);
-        let mut drawn: Vec<u32> = (0..3000)
-            .map(|_| match sampler.pick(&mut LOGITS.clone()) {
-                Pick::Token(token) => token,
-                Pick::Broken => panic!("these logits are finite"),
-            })
-            .collect();
-        drawn.sort_unstable();
-        drawn.dedup();
-        assert_eq!(drawn, expected);
-    }
-
-    #[test]
-    fn filters_leave_what_they_should() {
-        check(|_| (), &[0, 1, 2, 3, 4, 5]);
-        check(|s| s.temperature = Some(0.0), &[1]); // the first of the largest
-        check(|s| s.top_k = Some(1), &[1]);
-        check(|s| s.top_k = Some(3), &[1, 3, 5]);
-        check(|s| s.top_p = Some(0.0), &[1]);
-        check(|s| s.top_p = Some(0.5), &[1, 5]);
-        check(|s| s.min_p = Some(0.3), &[1, 3, 5]);
-        // Shares are counted anew within the top-k: 0.42, 0.42, 0.16 reach 0.8 with two.
-        check(|s| (s.top_k, s.top_p) = (Some(3), Some(0.8)), &[1, 5]);
-    }
-
-    #[test]
-    fn tokens_come_up_as_often_as_they_are_probable() {
-        let knobs = Knobs::settle(&sampling(|s| s.seed = Some(5)), &Defaults::default()).unwrap();
-        let mut sampler = Sampler::new(knobs, 0, &[]);
-        let (draws, mut counts) = (60_000, [0usize; LOGITS.len()]);
-        for _ in 0..draws {
-            if let Pick::Token(token) = sampler.pick(&mut LOGITS.clone()) {
-                counts[token as usize] += 1;
-            }
-        }
-        for (token, count) in counts.into_iter().enumerate() {
-            let share = (f64::from(LOGITS[token]) - log_sum(&LOGITS)).exp();
-            let deviation = (share * (1.0 - share) / draws as f64).sqrt();
-            let got = count as f64 / draws as f64;
-            assert!(
-                (got - share).abs() < 4.0 * deviation,
-                "token {token}: {got}, expected {share}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_repeated_token_is_penalised_on_both_sides_of_zero() {
-        let knobs = Knobs {
-            repetition_penalty: 2.0,
-            ..Knobs::settle(&Sampling::greedy(1), &Defaults::default()).unwrap()
-        };
-        let mut sampler = Sampler::new(knobs.clone(), 0, &[1]);
-        assert_eq!(sampler.pick(&mut [0.0, 3.0, 2.0]), Pick::Token(2));
-        assert_eq!(sampler.pick(&mut [0.0, 3.0, 2.0]), Pick::Token(1)); // 2 was chosen, and is halved too
-        let mut sampler = Sampler::new(knobs, 0, &[1]);
-        assert_eq!(sampler.pick(&mut [-1.5, -1.0]), Pick::Token(0));
-    }
-
-    #[test]
-    fn the_seed_decides_and_answers_differ() {
-        let draw = |seed, which| {
-            let knobs = Knobs::settle(&sampling(|s| s.seed = Some(seed)), &Defaults::default()).unwrap();
-            let mut sampler = Sampler::new(knobs, which, &[]);
-            (0..20).map(|_| sampler.pick(&mut [0.0; 50])).collect::<Vec<_>>()
-        };
-        assert_eq!(draw(1, 0), draw(1, 0));
-        assert_ne!(draw(1, 0), draw(2, 0));
-        assert_ne!(draw(1, 0), draw(1, 1));
-    }
-
-    #[test]
-    fn broken_logits_are_noticed() {
-        assert_eq!(argmax(&[1.0, f32::NAN]), None);
-        assert_eq!(argmax(&[f32::NEG_INFINITY; 3]), None);
-        assert_eq!(argmax(&[1.0, f32::INFINITY]), None);
-        assert_eq!(argmax(&[f32::NEG_INFINITY, -5.0]), Some(1));
-    }
-
-    #[test]
-    fn impossible_settings_are_refused() {
-        let refused = |change: fn(&mut Sampling)| Knobs::settle(&sampling(change), &Defaults::default()).unwrap_err();
-        assert_eq!(
-            refused(|s| s.temperature = Some(-1.0)).message,
-            "sampling setting `temperature` is -1, expected 0 (greedy) or more"
-        );
-        assert_eq!(refused(|s| s.top_p = Some(1.5)).code, Code::SETTINGS);
-        assert_eq!(refused(|s| s.repetition_penalty = Some(0.0)).code, Code::SETTINGS);
-    }
-
-    #[test]
-    fn log_probabilities_sum_to_one() {
-        let sum: f64 = (0..LOGITS.len())
-            .map(|token| (f64::from(LOGITS[token]) - log_sum(&LOGITS)).exp())
-            .sum();
-        assert!((sum - 1.0).abs() < 1e-6, "{sum}");
-    }
-}
+mod tests;
