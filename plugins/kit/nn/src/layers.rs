@@ -151,10 +151,11 @@ impl Qkv {
     /// Queries, keys and values, each (tokens, heads, head size).
     pub fn heads(&self, x: &Tensor) -> candle_core::Result<(Tensor, Tensor, Tensor)> {
         let split = |y: Tensor, count| y.reshape((y.dim(0)?, count, self.heads.size));
+        let [q, k, v] = Linear::forward_all([&self.q_proj, &self.k_proj, &self.v_proj], x)?;
         Ok((
-            split(self.q_proj.forward(x)?, self.heads.queries)?,
-            split(self.k_proj.forward(x)?, self.heads.keys)?,
-            split(self.v_proj.forward(x)?, self.heads.keys)?,
+            split(q, self.heads.queries)?,
+            split(k, self.heads.keys)?,
+            split(v, self.heads.keys)?,
         ))
     }
 }
@@ -210,7 +211,7 @@ impl Mlp {
     }
 
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let (gate, up) = (self.gate_proj.forward(x)?, self.up_proj.forward(x)?);
+        let [gate, up] = Linear::forward_all([&self.gate_proj, &self.up_proj], x)?;
         if self.activation == Activation::Silu && exponential::suits(&gate, &up) {
             return self.down_proj.forward(&exponential::silu_times(&gate, &up)?);
         }

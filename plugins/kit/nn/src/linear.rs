@@ -51,7 +51,23 @@ impl Linear {
 
     /// (…, in) to (…, out).
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let y = self.weight.product(x)?;
+        self.joined(self.weight.product(x)?, x)
+    }
+
+    /// What each of several layers makes of the same x: together faster than one by one.
+    pub fn forward_all<const COUNT: usize>(
+        layers: [&Linear; COUNT],
+        x: &Tensor,
+    ) -> candle_core::Result<[Tensor; COUNT]> {
+        let made = Matrix::products(&layers.map(|layer| &layer.weight), x)?;
+        let all = made.into_iter().zip(layers).map(|(y, layer)| layer.joined(y, x));
+        let all: Vec<Tensor> = all.collect::<candle_core::Result<_>>()?;
+        all.try_into()
+            .map_err(|all: Vec<_>| candle_core::Error::Msg(format!("{} products of {COUNT} layers", all.len())))
+    }
+
+    /// With the bias, and with what LoRAs add.
+    fn joined(&self, y: Tensor, x: &Tensor) -> candle_core::Result<Tensor> {
         let y = match &self.bias {
             Some(bias) if by_row::suits(&[&y, bias]) => by_row::sum(&y, bias)?,
             Some(bias) => y.broadcast_add(bias)?,

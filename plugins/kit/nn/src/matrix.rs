@@ -3,6 +3,7 @@
 //! Layers hold a [`Matrix`] and never ask what it is. A quantised one is multiplied as it is stored, and on a training
 //! path the same product has a gradient: candle's own quantised product drops it without a word.
 
+use crate::by_row::{self, Held};
 use crate::kernel;
 use crate::packed::{self, Blocks, Multiplies, Packed};
 use crate::quantise::quantise;
@@ -196,6 +197,31 @@ impl Matrix {
         y.reshape(dims)
     }
 
+    /// The same by each of several matrices, which have as many inputs: together faster than one by one.
+    pub fn products(matrices: &[&Matrix], x: &Tensor) -> Result<Vec<Tensor>> {
+        let inputs = x.dims().last().copied().unwrap_or(0);
+        let packed: Vec<&dyn Multiplies> = matrices
+            .iter()
+            .filter_map(|matrix| match &matrix.form {
+                Form::Packed(weight) if weight.dims().1 == inputs => Some(&**weight),
+                _ => None,
+            })
+            .collect();
+        if packed.len() < matrices.len() || !by_row::suits(&[x]) {
+            return matrices.iter().map(|matrix| matrix.product(x)).collect();
+        }
+        let x = x.contiguous()?;
+        let made = packed::products(&packed, Held::of(&x).all()?);
+        let mut dims = x.dims().to_vec();
+        let tensor = |(y, weight): (Vec<f32>, &dyn Multiplies)| {
+            if let Some(last) = dims.last_mut() {
+                *last = weight.dims().0;
+            }
+            Tensor::from_vec(y, &dims[..], &Device::Cpu)
+        };
+        made.into_iter().zip(packed).map(tensor).collect()
+    }
+
     /// The rows of these numbers, as they are looked up in a table of tokens, in the given type.
     pub fn rows(&self, ids: &Tensor, dtype: DType) -> Result<Tensor> {
         match &self.form {
@@ -359,6 +385,30 @@ mod tests {
         check(GgmlDType::Q4K, 96, "q8_0", 0.006, 0.01);
         check(GgmlDType::Q4K, 40, "fp32", 0.0, 1e-6);
         check(GgmlDType::Q8_0, 31, "fp32", 0.0, 1e-6);
+    }
+
+    #[test]
+    fn products_made_together_are_those_of_each() {
+        let narrow = |shape| Matrix::new(random(shape).to_dtype(DType::BF16).unwrap()).unwrap();
+        let quantised = |shape, dtype| quantised(&random(shape), dtype);
+        let alike = [narrow((70, 256)), narrow((33, 256)), narrow((1, 256))];
+        let blocks = [GgmlDType::Q4K, GgmlDType::Q6K, GgmlDType::Q8_0].map(|dtype| quantised((50, 256), dtype));
+        let mixed = [
+            narrow((20, 256)),
+            Matrix::new(random((40, 256))).unwrap(),
+            quantised((7, 256), GgmlDType::Q8_0),
+        ];
+        for matrices in [alike, blocks, mixed] {
+            for shape in [(1, 256), (3, 256), (40, 256)] {
+                let x = random(shape).reshape((1, shape.0, 256)).unwrap();
+                let together = Matrix::products(&matrices.each_ref(), &x).unwrap();
+                for (matrix, together) in matrices.iter().zip(together) {
+                    let alone = matrix.product(&x).unwrap();
+                    assert_eq!(together.dims(), alone.dims());
+                    assert_eq!(together.to_vec3::<f32>().unwrap(), alone.to_vec3::<f32>().unwrap());
+                }
+            }
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ const STRIDE: usize = KEYS + LANES;
 /// Rows of queries for which it isn't worth laying out keys.
 const FEW: usize = 8;
 /// Products of two numbers that are worth a task.
-const TASK: usize = 1 << 18;
+const TASK: usize = 1 << 15;
 
 /// The new tokens of one text, and all that its last one sees.
 pub(crate) struct Text {

@@ -7,8 +7,9 @@
 //! Only for processors that have the instruction; elsewhere candle multiplies the blocks as they are.
 
 use super::layout::{BLOCK, Kind, put, take};
+use super::lines::Lines;
 use super::stripes::{Stripe, by_stripes};
-use super::{Kernel, LANES, Line, Multiplies, amx, vnni};
+use super::{Form, Kernel, LANES, Line, Multiplies, Read, Reads, amx, together, vnni};
 use crate::Result;
 use crate::device::own_kernels;
 use candle_core::quantized::GgmlDType;
@@ -26,7 +27,7 @@ pub(crate) struct Blocks {
     outputs: usize,
     inputs: usize,
     units: usize,
-    lines: Vec<Line>,
+    lines: Lines,
 }
 
 /// Whether blocks of this type are multiplied here, on this device.
@@ -51,7 +52,7 @@ impl Blocks {
         let (size, of_unit) = (kind.form().lines(), kind.form().bytes());
         let units = inputs.div_ceil(kind.form().inputs());
         let of_row = inputs / dtype.block_size() * dtype.type_size();
-        let mut lines = vec![Line([0; LANES]); outputs.div_ceil(LANES) * units * size];
+        let mut lines = Lines::zeroed(outputs.div_ceil(LANES) * units * size)?;
         let panels = lines.par_chunks_mut((units * size).max(1)).enumerate();
         panels.try_for_each(|(panel, lines)| {
             let outputs = panel * LANES..outputs.min((panel + 1) * LANES);
@@ -92,22 +93,35 @@ impl Blocks {
     /// The same by whatever kernel, to the last bit.
     pub(super) fn product_by(&self, kernel: Kernel, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs.max(1);
-        let tiles = kernel == Kernel::Amx && rows > MOST_ROWS;
-        let blocks = self.units * self.kind.form().blocks;
-        let x = match tiles {
-            // An odd number of cache lines, so that rows read side by side don't push each other out of the nearest cache.
-            true => Rounded::new(x, self.inputs, 2 * (blocks.div_ceil(2) | 1), 1),
-            false => Rounded::new(x, self.inputs, blocks, MOST_ROWS),
-        };
-        let panels = self.outputs.div_ceil(LANES);
-        let together = (panels / (4 * rayon::current_num_threads())).clamp(1, 8);
-        by_stripes(rows, self.outputs, together * LANES, |mut stripe| match tiles {
-            true => amx::fill_quantised(self.kind, &|panel| self.of_panel(panel), x.whole(), rows, &mut stripe),
-            false => self.fill(stripe, &x),
+        let x = self.rounded(kernel, x);
+        by_stripes(rows, self.outputs, self.width(rows), |stripe| {
+            self.fill_by(kernel, stripe, &x)
         })
     }
 
-    fn fill(&self, mut stripe: Stripe, x: &Rounded) {
+    /// Whether so many rows are made in tiles.
+    fn tiles(kernel: Kernel, rows: usize) -> bool {
+        kernel == Kernel::Amx && rows > MOST_ROWS
+    }
+
+    /// Blocks of all inputs.
+    fn blocks(&self) -> usize {
+        self.units * self.kind.form().blocks
+    }
+
+    fn rounded(&self, kernel: Kernel, x: &[f32]) -> Rounded {
+        match Blocks::tiles(kernel, x.len() / self.inputs.max(1)) {
+            // An odd number of cache lines, so that rows read side by side don't push each other out of the nearest cache.
+            true => Rounded::new(x, self.inputs, 2 * (self.blocks().div_ceil(2) | 1), 1),
+            false => Rounded::new(x, self.inputs, self.blocks(), MOST_ROWS),
+        }
+    }
+
+    fn fill_by(&self, kernel: Kernel, mut stripe: Stripe, x: &Rounded) {
+        if Blocks::tiles(kernel, x.rows) {
+            let of_panel = |panel| self.of_panel(panel);
+            return amx::fill_quantised(self.kind, &of_panel, x.whole(), x.rows, &mut stripe);
+        }
         for first in (0..x.rows).step_by(MOST_ROWS) {
             let rows = MOST_ROWS.min(x.rows - first);
             for column in stripe.columns().step_by(LANES) {
@@ -137,7 +151,7 @@ impl Multiplies for Blocks {
     }
 
     fn bytes(&self) -> usize {
-        std::mem::size_of_val(self.lines.as_slice())
+        std::mem::size_of_val(&*self.lines)
     }
 
     fn rows(&self, outputs: &[u32]) -> candle_core::Result<Tensor> {
@@ -157,15 +171,30 @@ impl Multiplies for Blocks {
         Tensor::from_vec(values, (outputs.len(), self.inputs), &Device::Cpu)
     }
 
-    fn product(&self, x: &[f32]) -> Vec<f32> {
-        self.product_by(Blocks::best(), x)
+    fn reads(&self) -> Reads {
+        Reads(Form::Bytes(self.blocks()))
+    }
+
+    fn read(&self, x: &[f32]) -> Read {
+        Read::Bytes(self.rounded(Blocks::best(), x))
+    }
+
+    fn width(&self, rows: usize) -> usize {
+        let panels = self.outputs.div_ceil(LANES);
+        LANES * together(panels, size_of_val(self.of_panel(0)), rows, 8)
+    }
+
+    fn fill(&self, stripe: Stripe, x: &Read) {
+        if let Read::Bytes(x) = x {
+            self.fill_by(Blocks::best(), stripe, x);
+        }
     }
 }
 
 /// Rows of x in eight bits. They lie in blocks of rows that a kernel takes, and there, of each block of inputs, the words
 /// of four numbers row by row; beside them a scale for each block and row, the sum of its numbers, and that of their first
 /// half.
-struct Rounded {
+pub(crate) struct Rounded {
     rows: usize,
     blocks: usize,
     words: Vec<u32>,
@@ -325,7 +354,7 @@ mod tests {
         assert!(apart.max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-6, "{dtype:?}");
 
         let x = random((rows, inputs)).flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let got = packed.product(&x);
+        let got = packed.product_by(Blocks::best(), &x);
         let (x, weight) = (rounded(&x, inputs), weight.to_vec2::<f32>().unwrap());
         for (row, x) in x.chunks(inputs).enumerate() {
             for (output, weight) in weight.iter().enumerate() {
@@ -397,7 +426,7 @@ mod tests {
             let expected = exact
                 .matmul(&weight.to_dtype(DType::F64).unwrap().t().unwrap())
                 .unwrap();
-            let got = Tensor::from_vec(packed.product(&x), (3, 20), &Device::Cpu).unwrap();
+            let got = Tensor::from_vec(packed.product_by(Blocks::best(), &x), (3, 20), &Device::Cpu).unwrap();
             let apart = (got.to_dtype(DType::F64).unwrap() - &expected).unwrap().abs().unwrap();
             let most = |t: &Tensor| t.abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
             assert!(
@@ -414,7 +443,7 @@ mod tests {
         if let Some(packed) = packed(&blocks) {
             let mut x = vec![0f32; 128];
             x[64] = f32::NAN;
-            let y = packed.product(&x);
+            let y = packed.product_by(Blocks::best(), &x);
             assert!(y[..20].iter().all(|y| *y == 0.0) && y[20..].iter().all(|y| y.is_nan()));
         }
     }

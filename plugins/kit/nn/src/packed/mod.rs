@@ -13,21 +13,24 @@ mod avx2;
 mod avx512;
 mod blocks;
 mod layout;
+mod lines;
 mod portable;
 mod rows;
 mod stripes;
 mod vnni;
 
+use blocks::Rounded;
 pub(crate) use blocks::{Blocks, suits as suits_blocks};
 
 use crate::device::own_kernels;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 use half::bf16;
+use lines::{Line, Lines};
 use rayon::prelude::*;
 use rows::{Rows, SomeRows};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
-use stripes::{Stripe, by_stripes};
+use stripes::{Stripe, by_matrices, by_stripes};
 pub(crate) use stripes::{by_parts, by_rows};
 
 /// Outputs of a panel: two of the widest registers.
@@ -50,8 +53,17 @@ pub(crate) trait Multiplies: Send + Sync {
     /// The weights of some outputs, one behind the other, as fp32.
     fn rows(&self, outputs: &[u32]) -> Result<Tensor>;
 
-    /// x (rows, in) to (rows, out), one row behind the other.
-    fn product(&self, x: &[f32]) -> Vec<f32>;
+    /// What kernels read of x. Weights that say the same can share it.
+    fn reads(&self) -> Reads;
+
+    /// x (rows, in), one row behind the other, as kernels read it.
+    fn read(&self, x: &[f32]) -> Read;
+
+    /// Outputs that are made at a time of so many rows.
+    fn width(&self, rows: usize) -> usize;
+
+    /// Makes the outputs of a stripe.
+    fn fill(&self, stripe: Stripe, x: &Read);
 
     /// All weights, as fp32.
     fn values(&self) -> Result<Tensor> {
@@ -59,10 +71,50 @@ pub(crate) trait Multiplies: Send + Sync {
     }
 }
 
-/// As wide and as aligned as a cache line. Words are an fp32 or two bf16, the first of them lower.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u32; LANES]);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reads(Form);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Words(Kind),
+    /// So many blocks of bytes.
+    Bytes(usize),
+}
+
+/// Rows of x as kernels read them.
+pub(crate) enum Read {
+    Words(Rows),
+    Bytes(Rounded),
+}
+
+/// x (rows, in) to (rows, out) by each of these weights, one row behind the other.
+///
+/// Together they take x once and keep all cores busy to their common end; that is a part of the time of one new token.
+pub(crate) fn products(weights: &[&dyn Multiplies], x: &[f32]) -> Vec<Vec<f32>> {
+    let asks = |weights: &&dyn Multiplies| (weights.dims().1, weights.reads());
+    let Some(first) = weights.first() else {
+        return Vec::new();
+    };
+    if weights.iter().any(|other| asks(other) != asks(first)) {
+        return weights.iter().flat_map(|one| products(&[*one], x)).collect();
+    }
+    let rows = x.len() / first.dims().1.max(1);
+    let x = first.read(x);
+    let matrices: Vec<(usize, usize)> = weights.iter().map(|one| (one.dims().0, one.width(rows))).collect();
+    by_matrices(rows, &matrices, |number, stripe| weights[number].fill(stripe, &x))
+}
+
+/// Panels that are worked through at a time, of so many bytes each: enough tasks that no core waits long for another's
+/// last one. A few rows are over soon; many share what is read, the more the wider a task is.
+fn together(panels: usize, bytes: usize, rows: usize, most: usize) -> usize {
+    /// What memory gives in some microseconds.
+    const BYTES: usize = 1 << 16;
+    let of_threads = panels / (4 * rayon::current_num_threads());
+    match rows <= MOST_ROWS {
+        true => of_threads.min(BYTES / bytes.max(1)).clamp(1, most),
+        false => of_threads.clamp(1, most),
+    }
+}
 
 /// What the values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +213,7 @@ pub(crate) struct Packed {
     outputs: usize,
     inputs: usize,
     /// Two lines a group, panel by panel; what is beyond the last output or input is zero.
-    lines: Vec<Line>,
+    lines: Lines,
 }
 
 /// Whether packed weights are faster than candle's product of these.
@@ -192,14 +244,12 @@ impl Packed {
         let start = layout.start_offset();
         let range = start..start + outputs * inputs;
         match storage {
-            CpuStorage::F32(values) => Ok(Packed::pack(Kind::F32, outputs, inputs, |at| {
-                values[range.start + at].to_bits()
-            })),
+            CpuStorage::F32(values) => {
+                Packed::pack(Kind::F32, outputs, inputs, |at| values[range.start + at].to_bits())
+            }
             CpuStorage::BF16(values) => {
                 let values = &values[range];
-                Ok(Packed::pack(Kind::Bf16, outputs, inputs, |at| {
-                    u32::from(values[at].to_bits())
-                }))
+                Packed::pack(Kind::Bf16, outputs, inputs, |at| u32::from(values[at].to_bits()))
             }
             _ => candle_core::bail!("only fp32 and bf16 are packed, not {:?}", weight.dtype()),
         }
@@ -219,31 +269,27 @@ impl Packed {
         })
     }
 
-    fn pack(kind: Kind, outputs: usize, inputs: usize, bits: impl Fn(usize) -> u32 + Sync) -> Packed {
+    fn pack(kind: Kind, outputs: usize, inputs: usize, bits: impl Fn(usize) -> u32 + Sync) -> Result<Packed> {
         let value = |at| match kind {
             Kind::F32 => f32::from_bits(bits(at)),
             Kind::Bf16 => f32::from_bits(bits(at) << 16),
         };
-        let packed = Packed::by_panel(kind, outputs, inputs, |some, lines| {
+        Packed::by_panel(kind, outputs, inputs, |some, lines| {
             let values: Vec<f32> = (some.start * inputs..some.end * inputs).map(value).collect();
             put(lines, kind, inputs, &values);
-            Ok::<_, std::convert::Infallible>(())
-        });
-        match packed {
-            Ok(packed) => packed,
-            Err(never) => match never {},
-        }
+            Ok(())
+        })
     }
 
     /// Asks for each panel by the outputs that it holds.
-    fn by_panel<E: Send>(
+    fn by_panel<E: Send + From<candle_core::Error>>(
         kind: Kind,
         outputs: usize,
         inputs: usize,
         panel: impl Fn(Range<usize>, &mut [Line]) -> std::result::Result<(), E> + Sync,
     ) -> std::result::Result<Packed, E> {
         let groups = inputs.div_ceil(kind.inputs());
-        let mut lines = vec![Line([0; LANES]); outputs.div_ceil(PANEL) * groups * 2];
+        let mut lines = Lines::zeroed(outputs.div_ceil(PANEL) * groups * 2)?;
         let panels = lines.par_chunks_mut((groups * 2).max(1)).enumerate();
         panels.try_for_each(|(number, lines)| panel(number * PANEL..outputs.min((number + 1) * PANEL), lines))?;
         Ok(Packed {
@@ -262,11 +308,8 @@ impl Packed {
     fn product_by(&self, kernel: Kernel, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs.max(1);
         let x = Rows::new(x, self.inputs, self.kind);
-        let panels = self.outputs.div_ceil(PANEL);
-        // Enough tasks that no core waits long for another's last one.
-        let together = (panels / (4 * rayon::current_num_threads())).clamp(1, 4);
-        by_stripes(rows, self.outputs, together * PANEL, |stripe| {
-            self.fill(stripe, &x, kernel)
+        by_stripes(rows, self.outputs, self.width(rows), |stripe| {
+            self.fill_by(kernel, stripe, &x)
         })
     }
 
@@ -276,23 +319,32 @@ impl Packed {
         &self.lines[number * lines..(number + 1) * lines]
     }
 
-    fn fill(&self, mut stripe: Stripe, x: &Rows, kernel: Kernel) {
+    fn fill_by(&self, kernel: Kernel, mut stripe: Stripe, x: &Rows) {
         if kernel == Kernel::Amx && x.count() > amx::FEW {
             return amx::fill(self, x, &mut stripe);
         }
         let groups = self.groups();
-        for first in (0..groups).step_by(kernel.groups()) {
-            let some = first..groups.min(first.saturating_add(kernel.groups()));
-            for row in (0..x.count()).step_by(kernel.rows()) {
-                let x = x.some(row, kernel.rows(), first);
-                for column in stripe.columns().step_by(PANEL) {
-                    let lines = &self.panel(column / PANEL)[2 * some.start..2 * some.end];
-                    let mut tile = [[0f32; PANEL]; MOST_ROWS];
-                    let tile = &mut tile[..x.count];
-                    kernel.tile(x, lines, tile);
-                    for (below, tile) in tile.iter().enumerate() {
-                        let values = stripe.values(row + below, column, PANEL);
-                        values.iter_mut().zip(tile).for_each(|(value, add)| *value += add);
+        // Where all rows go together nothing is read twice, and memory gives most to those who take it in order.
+        let wide = if x.count() > kernel.rows() {
+            stripe.columns().len()
+        } else {
+            PANEL
+        };
+        for start in stripe.columns().step_by(wide.max(1)) {
+            let columns = start..stripe.columns().end.min(start + wide);
+            for first in (0..groups).step_by(kernel.groups()) {
+                let some = first..groups.min(first.saturating_add(kernel.groups()));
+                for row in (0..x.count()).step_by(kernel.rows()) {
+                    let x = x.some(row, kernel.rows(), first);
+                    for column in columns.clone().step_by(PANEL) {
+                        let lines = &self.panel(column / PANEL)[2 * some.start..2 * some.end];
+                        let mut tile = [[0f32; PANEL]; MOST_ROWS];
+                        let tile = &mut tile[..x.count];
+                        kernel.tile(x, lines, tile);
+                        for (below, tile) in tile.iter().enumerate() {
+                            let values = stripe.values(row + below, column, PANEL);
+                            values.iter_mut().zip(tile).for_each(|(value, add)| *value += add);
+                        }
                     }
                 }
             }
@@ -330,7 +382,7 @@ impl Multiplies for Packed {
     }
 
     fn bytes(&self) -> usize {
-        std::mem::size_of_val(self.lines.as_slice())
+        std::mem::size_of_val(&*self.lines)
     }
 
     fn rows(&self, outputs: &[u32]) -> Result<Tensor> {
@@ -357,8 +409,23 @@ impl Multiplies for Packed {
         Tensor::from_vec(values, (outputs.len(), self.inputs), &Device::Cpu)
     }
 
-    fn product(&self, x: &[f32]) -> Vec<f32> {
-        self.product_by(Kernel::best(self.kind), x)
+    fn reads(&self) -> Reads {
+        Reads(Form::Words(self.kind))
+    }
+
+    fn read(&self, x: &[f32]) -> Read {
+        Read::Words(Rows::new(x, self.inputs, self.kind))
+    }
+
+    fn width(&self, rows: usize) -> usize {
+        let panels = self.outputs.div_ceil(PANEL);
+        PANEL * together(panels, size_of_val(self.panel(0)), rows, 4)
+    }
+
+    fn fill(&self, stripe: Stripe, x: &Read) {
+        if let Read::Words(x) = x {
+            self.fill_by(Kernel::best(self.kind), stripe, x);
+        }
     }
 }
 
@@ -375,7 +442,7 @@ impl CustomOp1 for Product {
         let (CpuStorage::F32(x), Some((start, end))) = (x, layout.contiguous_offsets()) else {
             candle_core::bail!("what goes into a packed product is fp32 and contiguous")
         };
-        let y = self.0.product(&x[start..end]);
+        let y = products(&[&*self.0], &x[start..end]).pop().unwrap_or_default();
         Ok((CpuStorage::F32(y), (rows, self.0.dims().0).into()))
     }
 

@@ -5,7 +5,7 @@ use super::{Kind, LANES};
 use pulp::{Arch, NullaryFnOnce};
 
 /// All rows of x.
-pub(super) struct Rows {
+pub(crate) struct Rows {
     values: Values,
     count: usize,
     /// Words from one row to the next. An odd number of cache lines, so that rows that are read side by side don't push
@@ -34,7 +34,7 @@ pub(super) enum Words<'a> {
 }
 
 impl Rows {
-    pub fn new(x: &[f32], inputs: usize, kind: Kind) -> Rows {
+    pub(super) fn new(x: &[f32], inputs: usize, kind: Kind) -> Rows {
         let count = x.len() / inputs.max(1);
         let stride = (inputs.div_ceil(kind.inputs()).div_ceil(LANES) | 1) * LANES;
         let row = |number: usize| &x[number * inputs..(number + 1) * inputs];
@@ -57,7 +57,7 @@ impl Rows {
     }
 
     /// At most so many rows from this one on, and their words from `start` on.
-    pub fn some(&self, first: usize, most: usize, start: usize) -> SomeRows<'_> {
+    pub(super) fn some(&self, first: usize, most: usize, start: usize) -> SomeRows<'_> {
         let from = first * self.stride + start;
         SomeRows {
             words: match &self.values {

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Values that one task fills, about.
 const TASK: usize = 1 << 14;
@@ -61,7 +62,7 @@ pub struct Stripe<'a> {
     borrowed: PhantomData<&'a mut [f32]>,
 }
 
-/// A pointer that may be seen by the threads of one `for_each`.
+/// A pointer that may be seen by all threads.
 #[derive(Clone, Copy)]
 struct Shared(*mut f32);
 
@@ -70,13 +71,74 @@ unsafe impl Send for Shared {}
 // SAFETY: the same.
 unsafe impl Sync for Shared {}
 
+/// Numbers below `count`, `together` at a time, on all threads. Each has a range of its own, since memory gives most to
+/// those who take it in order; whoever is through with it helps the next.
+///
+/// The library's iterators halve their work beforehand: a thread that comes late to its half keeps the other waiting,
+/// and the products of one new token are over before that is made up for.
+fn each(count: usize, together: usize, work: impl Fn(usize) + Sync) {
+    let together = together.clamp(1, count.max(1));
+    let tasks = count.div_ceil(together);
+    let threads = rayon::current_num_threads().min(tasks);
+    let ends = |thread: usize| thread * tasks / threads..(thread + 1) * tasks / threads;
+    let next: Vec<AtomicUsize> = (0..threads)
+        .map(|thread| AtomicUsize::new(ends(thread).start))
+        .collect();
+    let take = |own: usize| {
+        for thread in (0..threads).map(|further| (own + further) % threads) {
+            loop {
+                let task = next[thread].fetch_add(1, Ordering::Relaxed);
+                if task >= ends(thread).end {
+                    break;
+                }
+                (task * together..count.min((task + 1) * together)).for_each(&work);
+            }
+        }
+    };
+    if threads <= 1 {
+        return take(0);
+    }
+    let take = &take;
+    rayon::scope(|scope| {
+        (1..threads).for_each(|own| scope.spawn(move |_| take(own)));
+        take(0);
+    });
+}
+
 /// A matrix, by stripes of so many columns in parallel. `work` finds zeros in its stripe.
 pub fn by_stripes(rows: usize, columns: usize, width: usize, work: impl Fn(Stripe) + Sync) -> Vec<f32> {
     by_fields(&[rows], columns, width, 1, |_, stripe| work(stripe))
 }
 
-/// The same, where stripes end after so many rows: `work` also gets the number of the entry of `parts`, which count the
-/// rows of each. `together` fields are the least that a task is made of.
+/// Several matrices of so many rows, of which each has columns and the width of a stripe of its own. `work` also gets the
+/// number of the matrix.
+pub fn by_matrices(rows: usize, matrices: &[(usize, usize)], work: impl Fn(usize, Stripe) + Sync) -> Vec<Vec<f32>> {
+    let room = |(columns, _): &(usize, usize)| Vec::with_capacity(rows * columns);
+    let mut values: Vec<Vec<f32>> = matrices.iter().map(room).collect();
+    let starts: Vec<Shared> = values.iter_mut().map(|values| Shared(values.as_mut_ptr())).collect();
+    let across: Vec<usize> = matrices
+        .iter()
+        .map(|(columns, width)| columns.div_ceil(*width))
+        .collect();
+    each(across.iter().sum(), 1, |mut number| {
+        let mut matrix = 0;
+        while number >= across[matrix] {
+            number -= across[matrix];
+            matrix += 1;
+        }
+        let (all, width) = matrices[matrix];
+        let columns = number * width..all.min((number + 1) * width);
+        work(matrix, Stripe::cleared(starts[matrix], all, 0..rows, columns));
+    });
+    for (values, (columns, _)) in values.iter_mut().zip(matrices) {
+        // SAFETY: so many values have room, and each lies in one of the stripes, all of which were cleared.
+        unsafe { values.set_len(rows * columns) };
+    }
+    values
+}
+
+/// A matrix, by fields: stripes that end after so many rows. `work` also gets the number of the entry of `parts`, which
+/// count the rows of each. `together` fields are the least that a task is made of.
 pub fn by_fields(
     parts: &[usize],
     columns: usize,
@@ -95,19 +157,11 @@ pub fn by_fields(
     let mut values = Vec::with_capacity(rows * columns);
     let matrix = Shared(values.as_mut_ptr());
     let across = columns.div_ceil(width);
-    let fields = (0..parts.len() * across).into_par_iter().with_min_len(together.max(1));
-    fields.for_each(|field| {
-        let shared = matrix;
+    each(parts.len() * across, together, |field| {
         let (part, number) = (field / across, field % across);
-        let mut stripe = Stripe {
-            matrix: { shared }.0,
-            all: columns,
-            rows: starts[part]..starts[part] + parts[part],
-            columns: number * width..columns.min((number + 1) * width),
-            borrowed: PhantomData,
-        };
-        stripe.clear();
-        work(part, stripe);
+        let rows = starts[part]..starts[part] + parts[part];
+        let some = number * width..columns.min((number + 1) * width);
+        work(part, Stripe::cleared(matrix, columns, rows, some));
     });
     // SAFETY: so many values have room, and each lies in one of the fields, all of which were cleared.
     unsafe { values.set_len(rows * columns) };
@@ -115,14 +169,20 @@ pub fn by_fields(
 }
 
 impl Stripe<'_> {
-    fn clear(&mut self) {
-        for row in self.rows.clone() {
+    /// Of a matrix with room for so many columns and these rows: nobody else may have a stripe with one of its values.
+    fn cleared(matrix: Shared, all: usize, rows: Range<usize>, columns: Range<usize>) -> Self {
+        for row in rows.clone() {
             // SAFETY: row and columns are inside the matrix, and no other stripe's.
             unsafe {
-                self.matrix
-                    .add(row * self.all + self.columns.start)
-                    .write_bytes(0, self.columns.len());
+                matrix.0.add(row * all + columns.start).write_bytes(0, columns.len());
             }
+        }
+        Stripe {
+            matrix: matrix.0,
+            all,
+            rows,
+            columns,
+            borrowed: PhantomData,
         }
     }
 
@@ -142,7 +202,7 @@ impl Stripe<'_> {
         );
         let count = most.min(self.columns.end - column);
         // SAFETY: row and columns are inside the matrix, as just checked, and were cleared before anybody had the stripe;
-        // the matrix is there as long as `by_fields` runs; these values are no other stripe's, and `self` lends them once
+        // the matrix is there as long as the function runs that makes stripes; these values are no other stripe's, and `self` lends them once
         // at a time.
         unsafe { std::slice::from_raw_parts_mut(self.matrix.add(row * self.all + column), count) }
     }
@@ -213,6 +273,34 @@ mod tests {
             }
         });
         assert_eq!(matrix, (0..30).map(|value| value as f32).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn several_matrices_are_filled_at_once() {
+        let matrices = by_matrices(2, &[(5, 2), (0, 1), (3, 9)], |matrix, mut stripe| {
+            for row in 0..2 {
+                let columns = stripe.columns();
+                let values = stripe.values(row, columns.start, 9).iter_mut();
+                values
+                    .zip(columns)
+                    .for_each(|(value, column)| *value = (100 * matrix + 10 * row + column) as f32);
+            }
+        });
+        let floats = |values: &[i32]| values.iter().map(|&value| value as f32).collect::<Vec<_>>();
+        assert_eq!(matrices[0], floats(&[0, 1, 2, 3, 4, 10, 11, 12, 13, 14]));
+        assert_eq!(matrices[1], floats(&[]));
+        assert_eq!(matrices[2], floats(&[200, 201, 202, 210, 211, 212]));
+    }
+
+    #[test]
+    fn each_number_comes_once() {
+        for (count, together) in [(0, 1), (1, 0), (7, 3), (1000, 1), (5, usize::MAX)] {
+            let times: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+            each(count, together, |number| {
+                times[number].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(times.iter().all(|times| times.load(Ordering::Relaxed) == 1));
+        }
     }
 
     #[test]
