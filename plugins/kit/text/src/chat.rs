@@ -293,10 +293,14 @@ impl Chat {
             true => template.render_open(&messages, &extra),
             false => template.render(&messages, true, &extra),
         };
-        Ok(Rendered {
-            text: text.map_err(Error::told)?,
-            open,
-        })
+        let text = text.map_err(Error::told)?;
+        // Else a model would be asked nothing, and what it says to that would be scored.
+        let said = |message: &Message| !message.joined_text().trim().is_empty();
+        if text.trim().is_empty() && prompt.messages.iter().any(said) {
+            let reason = "it writes nothing at all for them".to_owned();
+            return Err(Error::Render { reason }.told());
+        }
+        Ok(Rendered { text, open })
     }
 
     /// The messages of a lesson as chat templates read them.

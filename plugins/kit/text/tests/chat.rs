@@ -168,6 +168,24 @@ fn a_begun_answer_stays_open() {
 }
 
 #[test]
+fn a_template_that_drops_all_that_is_said_is_an_error() {
+    let says = |source: &str, words: &str| {
+        let template = ChatTemplate::new(source.to_owned(), Default::default()).unwrap();
+        let prompt = Prompt::new([Message::user(words)]);
+        Chat::of_bytes()
+            .unwrap()
+            .with_template(template)
+            .encode(&prompt)
+            .map(|prompt| prompt.text)
+    };
+    let error = says("{% if false %}{{ messages }}{% endif %}", "Hi").unwrap_err();
+    let told = "the chat template cannot render these messages: it writes nothing at all for them";
+    assert_eq!(error.to_string(), told);
+    assert_eq!(says("{{ messages[0].content }}", "").unwrap(), "");
+    assert_eq!(says("{{ messages[0].content }}", "Hi").unwrap(), "Hi");
+}
+
+#[test]
 fn options_are_cut_together_with_their_context() {
     let check = |prompt: Prompt, option: &str, context: &str, rest: &str| {
         let chat = chat();
