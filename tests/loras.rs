@@ -211,7 +211,7 @@ fn what_cannot_be_merged_leaves_nothing_behind() {
     let base = bench.base.display();
     let lora = bench.lora.display();
     let missing = format!("merge --model qwen3 -M weights={base} --lora /nowhere --out merged");
-    bench.check(&missing, 3, &["/nowhere/adapter_config.json"]);
+    bench.check(&missing, 3, &["`/nowhere` holds no LoRA", "adapter_config.json"]);
     let demo = repository().join("plugins/models/qwen3/demo");
     let other = format!(
         "merge --model qwen3 -M weights={} --lora {lora} --out merged",
@@ -223,5 +223,17 @@ fn what_cannot_be_merged_leaves_nothing_behind() {
         4,
         &["can't merge"],
     );
+    // Far below what the base's type can tell apart: a copy of the base would be no merged checkpoint.
+    let faint = bench.path("faint");
+    fs::create_dir(&faint).unwrap();
+    let weights = "adapter_model.safetensors";
+    fs::copy(bench.lora.join(weights), faint.join(weights)).unwrap();
+    let config = fs::read_to_string(bench.lora.join("adapter_config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["lora_alpha"] = 1e-12.into();
+    config["alpha_pattern"] = Value::Null;
+    fs::write(faint.join("adapter_config.json"), config.to_string()).unwrap();
+    let merge = format!("merge --model qwen3 -M weights={base} --lora faint --out merged");
+    bench.check(&merge, 3, &["merged into", "changes nothing", "use it unmerged"]);
     assert!(!bench.path("merged").exists());
 }

@@ -36,6 +36,12 @@ pub enum Error {
     },
     #[error("`{path}` is of the architecture `{got}`, known here: {known}")]
     Architecture { path: PathBuf, got: String, known: String },
+    #[error("the weights beside `{path}` are quantised (`quant_method` is `{method}`), which is not read here")]
+    Quantised { path: PathBuf, method: String },
+    #[error("`{path}` is a file, expected a checkpoint's folder or a GGUF file")]
+    NoFolder { path: PathBuf },
+    #[error("tensor `{tensor}` in `{place}` has a value that is no finite number, which blocks can't store")]
+    NotFinite { place: PathBuf, tensor: String },
     #[error("rope scaling `{got}` is not known, known here: default, linear, yarn, llama3")]
     RopeScaling { got: String },
     #[error("{what} is {got}, expected {expected}")]
@@ -46,8 +52,12 @@ pub enum Error {
     },
     #[error("tensor `{tensor}` of the LoRA in `{file}` {why}")]
     LoraTensor { file: PathBuf, tensor: String, why: String },
-    #[error("the LoRA in `{file}` changes nothing: in every layer one factor is all zeros")]
+    #[error("the LoRA in `{file}` changes nothing: in every layer a factor or its scale is zero")]
     LoraIdle { file: PathBuf },
+    #[error("`{folder}` holds no LoRA (looked for {name})")]
+    NoLora { folder: PathBuf, name: &'static str },
+    #[error("merged into `{folder}`, the LoRA changes nothing: no value that is stored there is another")]
+    LoraRounded { folder: PathBuf },
     #[error("`{path}` sets `{setting}` to {got}, which is not known here")]
     LoraSetting {
         path: PathBuf,
@@ -101,6 +111,15 @@ impl Error {
                 "config.json and the weights must come from the same checkpoint",
             ),
             Error::StoredAs { .. } => (Code::UNSUPPORTED, "convert the checkpoint to one of these types"),
+            Error::Quantised { .. } => (
+                Code::UNSUPPORTED,
+                "take the checkpoint that it was made of, with `-M quant=q4_k` or `-M quant=q8_0`, or a GGUF file",
+            ),
+            Error::NoFolder { .. } => (Code::SETTINGS, "give the folder that it lies in, with its config.json"),
+            Error::NotFinite { .. } => (
+                Code::DATA,
+                "the file is damaged, or its training went wrong; without `quant` it is loaded as it is",
+            ),
             Error::Architecture { .. } | Error::RopeScaling { .. } => {
                 (Code::UNSUPPORTED, "choose the model plugin that reads this checkpoint")
             }
@@ -113,6 +132,14 @@ impl Error {
                 "is it a LoRA for another model? `base_model_name_or_path` in its adapter_config.json names its own",
             ),
             Error::LoraIdle { .. } => (Code::DATA, "give the folder that its training wrote at its end"),
+            Error::NoLora { .. } => (
+                Code::MISSING,
+                "give a folder as PEFT writes it, with adapter_config.json and adapter_model.safetensors",
+            ),
+            Error::LoraRounded { .. } => (
+                Code::DATA,
+                "its changes are smaller than what the base's type can tell apart: use it unmerged",
+            ),
             Error::LoraSetting { .. } => (
                 Code::UNSUPPORTED,
                 "train without it, or merge the LoRA into its base with PEFT and give the merged checkpoint as `weights`",

@@ -36,7 +36,6 @@ pub fn work<D: Decoder>(
         .map_err(|why| plugin_api::Error::new(Code::SETTINGS, format!("a request to merge can't be read: {why}")))?;
     let set = generator.loras().choose(&LoraUse::Only(request.loras.clone()))?;
     let changes = generator.loras().changes(&set);
-    let layers = changes.len();
     let base = generator.loras().folder();
     let files = weights::mapped(base).map_err(Error::told)?;
     let changes = by_tensor(changes, &files, base).map_err(Error::told)?;
@@ -46,7 +45,13 @@ pub fn work<D: Decoder>(
         parity::record(generator, &set, prompts, folder).map_err(Error::told)?;
     }
     let whole = Whole::begin(&request.out, request.force)?;
-    write_files(&files, &changes, &whole.part, call)?;
+    let layers = write_files(&files, &changes, &whole.part, call)?;
+    if layers == 0 {
+        return Err(Error::LoraRounded {
+            folder: base.to_owned(),
+        }
+        .told());
+    }
     copy_others(base, &whole.part).map_err(Error::told)?;
     whole.finish()?;
     Ok(json!({ "out": request.out, "layers": layers, "files": files.len() }))
@@ -97,14 +102,14 @@ fn by_tensor(changes: Vec<(Arc<Site>, Vec<Factors>)>, files: &Files, base: &Path
     Ok(by_tensor)
 }
 
-/// Writes the base's files, each under its own name.
-fn write_files(files: &Files, changes: &Changes, out: &Path, call: &Call) -> plugin_api::Result<()> {
+/// Writes the base's files, each under its own name, and counts the tensors that became others.
+fn write_files(files: &Files, changes: &Changes, out: &Path, call: &Call) -> plugin_api::Result<usize> {
     let total: usize = files
         .iter()
         .flat_map(|(_, file)| file.tensors())
         .map(|(_, view)| view.data().len())
         .sum();
-    let mut written = 0;
+    let (mut written, mut changed) = (0, 0);
     for (path, file) in files {
         let target = out.join(path.file_name().unwrap_or_default());
         let failed = |why: std::io::Error| unwritable(&target, &why);
@@ -117,6 +122,7 @@ fn write_files(files: &Files, changes: &Changes, out: &Path, call: &Call) -> plu
                 None => writer.write_all(view.data()).map_err(failed)?,
                 Some(factors) => {
                     let merged = merged(path, name, view, factors).map_err(Error::told)?;
+                    changed += usize::from(merged != view.data());
                     writer.write_all(&merged).map_err(failed)?;
                 }
             }
@@ -127,7 +133,7 @@ fn write_files(files: &Files, changes: &Changes, out: &Path, call: &Call) -> plu
         let file = writer.into_inner().map_err(|why| failed(why.into_error()))?;
         file.sync_all().map_err(failed)?;
     }
-    Ok(())
+    Ok(changed)
 }
 
 /// The head of a safetensors file: a length, names with types, shapes and places, and spaces up to a multiple of eight.

@@ -168,8 +168,25 @@ fn what_does_not_fit_is_refused_with_file_and_tensor() {
     check(
         |dir| std::fs::remove_file(dir.join(config)).unwrap(),
         Code::MISSING,
-        "cannot read `DIR/adapter_config.json`",
+        "`DIR` holds no LoRA (looked for adapter_config.json)",
     );
+    check(
+        |dir| std::fs::remove_file(dir.join(file)).unwrap(),
+        Code::MISSING,
+        "`DIR` holds no LoRA (looked for adapter_model.safetensors)",
+    );
+    let none =
+        "the LoRA in `DIR/adapter_model.safetensors` changes nothing: in every layer a factor or its scale is zero";
+    let scaled_away = |dir: &Path| {
+        edit(dir, config, |all| {
+            all["lora_alpha"] = json!(0);
+            all["alpha_pattern"] = json!({});
+        })
+    };
+    check(scaled_away, Code::DATA, none);
+    let huge = "`DIR/adapter_config.json` is malformed: the rank of `model.layers.0.mlp.down_proj` is 1000000000, \
+                expected 1 to 65536";
+    check(set("r", json!(1_000_000_000)), Code::DATA, huge);
 }
 
 #[test]
@@ -186,8 +203,5 @@ fn a_lora_for_another_model_is_refused() {
     check("sharded", "has shape [32, 3], expected [8, 3]");
     let model = common::open(&golden("tied"), json!({ "lora": "x=/nowhere/at/all" }));
     let error = model.err().expect("there is no such folder");
-    assert!(
-        error.to_string().contains("/nowhere/at/all/adapter_config.json"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("`/nowhere/at/all` holds no LoRA"), "{error}");
 }

@@ -104,7 +104,12 @@ impl Config {
         let fits = |rank: &usize| (1..=MOST_RANK).contains(rank);
         let rank = rank.and_then(|rank| usize::try_from(rank).ok()).filter(fits);
         let shown = || own.map_or(self.rank.to_string(), Value::to_string);
-        rank.ok_or_else(|| self.malformed(format!("the rank of `{module}` is {}, expected 1 or more", shown())))
+        rank.ok_or_else(|| {
+            self.malformed(format!(
+                "the rank of `{module}` is {}, expected 1 to {MOST_RANK}",
+                shown()
+            ))
+        })
     }
 
     /// What the product of a module's factors is multiplied by.

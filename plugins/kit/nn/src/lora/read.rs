@@ -29,12 +29,14 @@ struct Pair {
 /// A LoRA that does not fit is refused, whatever does not fit: a tensor that no layer takes would be an answer that
 /// nobody asked for.
 pub(super) fn layers(folder: &Path, sites: &BTreeMap<String, Arc<Site>>) -> Result<Vec<(Arc<Site>, Factors)>> {
-    let config = Config::read(&folder.join(SETTINGS))?;
-    let file = TENSORS
-        .map(|name| folder.join(name))
-        .into_iter()
-        .find(|file| file.is_file());
-    let file = file.unwrap_or_else(|| folder.join(TENSORS[0]));
+    let there = |name: &&'static str| folder.join(name).is_file();
+    let missing = |name| Error::NoLora {
+        folder: folder.to_owned(),
+        name,
+    };
+    let settings = Some(SETTINGS).filter(there).ok_or_else(|| missing(SETTINGS))?;
+    let tensors = TENSORS.into_iter().find(there).ok_or_else(|| missing(TENSORS[0]))?;
+    let (config, file) = (Config::read(&folder.join(settings))?, folder.join(tensors));
     let device = sites.values().next().map(|site| site.device.clone());
     let weights = Weights::of_file(&file, DType::F32, &device.unwrap_or(candle_core::Device::Cpu))?;
     let fault = |tensor: &str, why: String| Error::LoraTensor {
