@@ -345,6 +345,7 @@ fn samples_are_chosen_by_number_share_range_and_id() {
         &["has no sample `number-77`"],
     );
     bench.check("run --model echo --task count --limit none", 2, &["neither a number"]);
+    bench.check("run --model echo --task count --workers 0", 2, &["`--workers 0`"]);
 }
 
 #[test]

@@ -231,6 +231,12 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
             "`--batch-size {text}` is neither a number above 0 nor `auto`"
         ))),
     });
+    let workers = args.workers.or(config.workers).unwrap_or(1);
+    if workers == 0 {
+        return Err(Failure::usage(
+            "`--workers 0`: no copy of the model is left to do the work",
+        ));
+    }
     let time_limit = text(args.time_limit, &config.time_limit);
     let time_limit =
         time_limit.map(|text| values::duration(&text).map_err(|why| Failure::usage(format!("`--time-limit`: {why}"))));
@@ -271,7 +277,7 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
         judge_flags,
         fail_on_error: fail_on_error.unwrap_or(Tolerance::Count(0)),
         options,
-        workers: args.workers.or(config.workers).unwrap_or(1).max(1),
+        workers,
         dry_run: args.dry_run,
         roles,
         ears,

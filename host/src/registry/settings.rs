@@ -167,6 +167,9 @@ fn typed(option: &OptionSpec, value: &Value) -> std::result::Result<Value, Strin
             let named = named_folders(value)?.into_iter();
             Value::Object(named.map(|(name, folder)| (name, folder.into())).collect())
         }
+        (OptionType::Weights | OptionType::Data, Value::String(text)) if text.trim().is_empty() => {
+            return Err(expected());
+        }
         (OptionType::Text | OptionType::Path | OptionType::Weights | OptionType::Data, Value::String(_)) => {
             value.clone()
         }
@@ -339,6 +342,8 @@ mod tests {
         );
         check_refused("warm", json!("perhaps"), &["true or false"]);
         check_refused("weights", json!(7), &["a path or a hub id"]);
+        check_refused("weights", json!(" "), &["a path or a hub id"]);
+        check_refused("data", json!(""), &["a path or a hub id"]);
         check_refused("share", json!("NaN"), &["a number"]);
         check_refused("lora", json!("a=/x,a=/y"), &["the name `a` is taken"]);
         check_refused("lora", json!(7), &["NAME=PATH"]);

@@ -25,7 +25,8 @@ use desk::{Desk, Learnt};
 pub(crate) use lane::Lane;
 pub(crate) use pass::pass;
 use plugin_api::{
-    Call, Jobs, Lesson, LessonCutter, LessonTokens, Memory, Prompt, PromptTokens, Pulled, Reply, Result, Settings,
+    Call, Code, Error, Jobs, Lesson, LessonCutter, LessonTokens, Memory, Prompt, PromptTokens, Pulled, Reply, Result,
+    Settings,
 };
 pub(crate) use sampler::{Pick, Sampler, greedy_knobs};
 pub(crate) use search::{Breadth, Search, State};
@@ -56,6 +57,14 @@ impl Limits {
     /// The settings `max_batch`, `step_tokens`, `max_tokens` and `prefix_mb`.
     pub fn from_settings(settings: &Settings) -> Result<Limits> {
         let standard = Limits::default();
+        for name in ["max_batch", "step_tokens", "max_tokens"] {
+            if settings.get(name)? == Some(0) {
+                return Err(Error::new(
+                    Code::SETTINGS,
+                    format!("setting `{name}` is 0, expected 1 or more"),
+                ));
+            }
+        }
         let prefix_mb = settings.or("prefix_mb", standard.prefix_bytes >> 20)?;
         Ok(Limits {
             rows: settings.or("max_batch", standard.rows)?,
