@@ -43,6 +43,9 @@ impl<'s> Checkpoint<'s> {
     /// The one that the setting `weights` names.
     pub fn open(settings: &'s Settings) -> plugin_api::Result<Checkpoint<'s>> {
         let folder = settings.path("weights")?;
+        if folder.is_file() && !gguf::find(&folder).is_ok_and(|found| found.is_some()) {
+            return Err(crate::Error::NoFolder { path: folder }.told());
+        }
         let defaults = Defaults::from_folder(&folder).map_err(crate::Error::told)?;
         Checkpoint::of(settings, folder, defaults)
     }

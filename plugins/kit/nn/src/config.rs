@@ -17,6 +17,13 @@ pub fn read_config<T: DeserializeOwned>(folder: &Path, known: &[&str]) -> Result
             (path, config)
         }
     };
+    let quantised = [&config, &config["text_config"]].map(|part| &part["quantization_config"]);
+    if let Some(by) = quantised.into_iter().find(|by| by.is_object()) {
+        return Err(Error::Quantised {
+            path,
+            method: by["quant_method"].as_str().unwrap_or("none named").to_owned(),
+        });
+    }
     let got = config["model_type"].as_str().unwrap_or("none named");
     if !known.contains(&got) {
         return Err(Error::Architecture {
@@ -31,16 +38,21 @@ pub fn read_config<T: DeserializeOwned>(folder: &Path, known: &[&str]) -> Result
     })
 }
 
-/// Reads a JSON file of a checkpoint.
+/// Reads a JSON file of a checkpoint, which is an object.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
         path: path.to_owned(),
         source,
     })?;
-    serde_json::from_str(&text).map_err(|e| Error::Malformed {
+    let malformed = |reason: String| Error::Malformed {
         path: path.to_owned(),
-        reason: e.to_string(),
-    })
+        reason,
+    };
+    // Else the entries of a list would be taken for the fields of whatever is read.
+    if text.trim_start().starts_with('[') {
+        return Err(malformed("it is a list, expected an object".to_owned()));
+    }
+    serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))
 }
 
 /// Checks a number that a stranger's config gives before anything is allocated by it.
@@ -53,5 +65,17 @@ pub fn within(what: &str, got: usize, range: std::ops::RangeInclusive<usize>) ->
         what: format!("`{what}` in config.json"),
         got: got.to_string(),
         expected,
+    })
+}
+
+/// The same for a number that is divided by, or taken the root of.
+pub fn positive(what: &str, got: f64) -> Result<f64> {
+    if got.is_finite() && got > 0.0 {
+        return Ok(got);
+    }
+    Err(Error::Config {
+        what: format!("`{what}` in config.json"),
+        got: got.to_string(),
+        expected: "a number above 0".to_owned(),
     })
 }

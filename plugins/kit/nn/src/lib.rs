@@ -61,7 +61,7 @@ mod writer;
 
 pub use cache::KvCache;
 pub use checkpoint::Checkpoint;
-pub use config::{read_config, read_json, within};
+pub use config::{positive, read_config, read_json, within};
 pub use decoder::{Decoder, Heard, Input, Piece, Pieces, Unheard};
 pub use error::{Error, Result};
 pub use generate::{Defaults, EarlyStop, Generator, GeneratorModel, Limits, Particulars};

@@ -290,7 +290,7 @@ impl Weights {
                 Some(stored) if fitting(quant, inputs) == Some(stored.dtype) => {
                     Matrix::of_blocks(stored.dtype, dims, &|rows| stored.rows(rows), &self.device)?
                 }
-                _ => self.with_rows(name, dims, |rows| {
+                _ => self.with_finite_rows(name, dims, |rows| {
                     Matrix::quantise_rows(dims, rows, quant, self.matrices, &self.device)
                 })?,
             },
@@ -434,6 +434,34 @@ impl Weights {
                 })
                 .map_err(malformed)?,
         }
+    }
+
+    /// The same for values that become blocks. One that is no number would be lost in those, where otherwise
+    /// it shows in the logits.
+    fn with_finite_rows<T>(
+        &self,
+        name: &str,
+        dims: (usize, usize),
+        take: impl FnOnce(&(dyn Fn(Range<usize>) -> Result<Vec<f32>> + Sync)) -> Result<T>,
+    ) -> Result<T> {
+        self.with_rows(name, dims, |rows| {
+            take(&|some| {
+                let values = rows(some)?;
+                match values.iter().all(|value| value.is_finite()) {
+                    true => Ok(values),
+                    false => Err(Error::NotFinite {
+                        place: self.file_of(name),
+                        tensor: self.path(name),
+                    }),
+                }
+            })
+        })
+    }
+
+    /// Where a tensor lies, for a message.
+    fn file_of(&self, name: &str) -> PathBuf {
+        let place = self.store.places.get(&self.path(name));
+        place.map_or_else(|| self.store.folder.clone(), |&place| self.store.files[place].0.clone())
     }
 
     fn convert(&self, view: &TensorView) -> candle_core::Result<Tensor> {

@@ -3,7 +3,7 @@
 //! Multimodal checkpoints keep the text model's part under `text_config`, and leave out much of it.
 
 use candle_core::DType;
-use nn::{Activation, Error, Result, RopeConfig, read_config, within};
+use nn::{Activation, Error, Result, RopeConfig, positive, read_config, within};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -28,8 +28,10 @@ pub struct Config {
     pub final_logit_softcapping: Option<f64>,
     sliding_window: Option<usize>,
     /// Every so many-th layer is global, where `layer_types` doesn't say.
-    #[serde(alias = "_sliding_window_pattern")]
-    sliding_window_pattern: usize,
+    sliding_window_pattern: Option<usize>,
+    /// What newer files call it. Older ones that were saved again have both.
+    #[serde(rename = "_sliding_window_pattern")]
+    newer_pattern: Option<usize>,
     layer_types: Option<Vec<String>>,
     use_bidirectional_attention: Option<bool>,
     /// Of global layers and of local ones.
@@ -55,7 +57,8 @@ impl Default for Config {
             query_pre_attn_scalar: 256.0,
             final_logit_softcapping: None,
             sliding_window: Some(4096),
-            sliding_window_pattern: 6,
+            sliding_window_pattern: None,
+            newer_pattern: None,
             layer_types: None,
             use_bidirectional_attention: None,
             ropes: Default::default(),
@@ -109,22 +112,13 @@ impl Config {
         let shared = self.num_attention_heads % self.num_key_value_heads;
         within("num_attention_heads modulo num_key_value_heads", shared, 0..=0)?;
         within("head_dim modulo 2", self.head_dim % 2, 0..=0)?;
-        within("sliding_window_pattern", self.sliding_window_pattern, 1..=1024)?;
+        within("sliding_window_pattern", self.pattern(), 1..=1024)?;
         within("sliding_window", self.sliding_window.unwrap_or(1), 1..=1 << 30)?;
-        let numbers = [
-            ("final_logit_softcapping", self.final_logit_softcapping.unwrap_or(1.0)),
-            ("query_pre_attn_scalar", self.query_pre_attn_scalar),
-        ];
-        if let Some((what, got)) = numbers
-            .iter()
-            .find(|(_, number)| !(number.is_finite() && *number > 0.0))
-        {
-            return Err(Error::Config {
-                what: format!("`{what}` in config.json"),
-                got: got.to_string(),
-                expected: "a number above 0".to_owned(),
-            });
-        }
+        positive("final_logit_softcapping", self.final_logit_softcapping.unwrap_or(1.0))?;
+        positive("query_pre_attn_scalar", self.query_pre_attn_scalar)?;
+        positive("rms_norm_eps", self.rms_norm_eps)?;
+        positive("rope_theta", self.ropes.0.theta(Config::GLOBAL_THETA))?;
+        positive("rope_local_base_freq", self.ropes.1.theta(Config::LOCAL_THETA))?;
         if self.use_bidirectional_attention == Some(true) {
             return Err(Error::Config {
                 what: "`use_bidirectional_attention` in config.json".to_owned(),
@@ -147,10 +141,14 @@ impl Config {
         self.sliding_window.filter(|_| self.is_local(layer))
     }
 
+    fn pattern(&self) -> usize {
+        self.sliding_window_pattern.or(self.newer_pattern).unwrap_or(6)
+    }
+
     pub fn is_local(&self, layer: usize) -> bool {
         match &self.layer_types {
             Some(types) => types.get(layer).is_some_and(|kind| kind == "sliding_attention"),
-            None => !(layer + 1).is_multiple_of(self.sliding_window_pattern),
+            None => !(layer + 1).is_multiple_of(self.pattern()),
         }
     }
 }

@@ -55,6 +55,16 @@ fn a_config_that_cannot_be_is_refused() {
         |c| c["hidden_activation"] = json!("relu"),
         "`hidden_activation` in config.json is `relu`, expected silu, gelu or gelu_pytorch_tanh",
     );
+    check(|c| c["rope_local_base_freq"] = json!(0), "rope_local_base_freq");
+    check(|c| c["rms_norm_eps"] = json!(-1e-6), "rms_norm_eps");
+    // What an older checkpoint has once it is saved again: both names of one number, and the older counts.
+    check(
+        |c| {
+            c["_sliding_window_pattern"] = json!(6);
+            c["sliding_window_pattern"] = json!(2000);
+        },
+        "`sliding_window_pattern` in config.json is 2000",
+    );
     // A multimodal config whose text part is missing.
     check(|c| *c = json!({ "model_type": "gemma3" }), "malformed");
 }

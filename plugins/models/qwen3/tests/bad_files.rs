@@ -307,6 +307,15 @@ fn a_config_that_asks_for_something_else() {
         Code::DATA,
         huge,
     );
+    for (key, number) in [("rms_norm_eps", -1.0), ("rms_norm_eps", 0.0), ("rope_theta", -10_000.0)] {
+        let sign = format!("`{key}` in config.json is {number}, expected a number above 0");
+        check("tied", config(key, json!(number)), Code::DATA, &sign);
+    }
+    let window = "`sliding_window` in config.json is 0, expected 1 to 1073741824";
+    check("tied", config("sliding_window", json!(0)), Code::DATA, window);
+    let other = "the weights beside `DIR/config.json` are quantised (`quant_method` is `gptq`), which is not read here";
+    let method = json!({ "quant_method": "gptq", "bits": 4 });
+    check("tied", config("quantization_config", method), Code::UNSUPPORTED, other);
     let zero = "`num_key_value_heads` in config.json is 0, expected 1 to 4";
     check("tied", config("num_key_value_heads", json!(0)), Code::DATA, zero);
     check(
@@ -315,6 +324,68 @@ fn a_config_that_asks_for_something_else() {
         Code::MISSING,
         "cannot read `DIR/config.json`",
     );
+}
+
+#[test]
+fn a_list_in_place_of_an_object() {
+    for file in ["config.json", "generation_config.json"] {
+        let list = |dir: &Path| std::fs::write(dir.join(file), "[]").unwrap();
+        let told = format!("`DIR/{file}` is malformed: it is a list, expected an object");
+        check("tied", list, Code::DATA, &told);
+    }
+}
+
+#[test]
+fn a_file_in_place_of_a_folder() {
+    let file = common::golden("tied").join("model.safetensors");
+    let error: Error = open(&file, json!({})).err().expect("it is no folder");
+    let told = format!(
+        "`{}` is a file, expected a checkpoint's folder or a GGUF file",
+        file.display()
+    );
+    assert_eq!((error.to_string(), error.code), (told, Code::SETTINGS));
+}
+
+#[test]
+fn settings_of_nothing() {
+    for name in ["max_batch", "step_tokens", "max_tokens"] {
+        let error: Error = open(&common::golden("tied"), json!({ name: 0 }))
+            .err()
+            .expect("it is none");
+        assert_eq!(error.to_string(), format!("setting `{name}` is 0, expected 1 or more"));
+        assert_eq!(error.code, Code::SETTINGS);
+    }
+}
+
+/// Blocks have no place for what is no number: the layer would compute on as if nothing were wrong.
+#[test]
+fn values_that_are_no_numbers_do_not_become_blocks() {
+    let (file, name) = ("model.safetensors", "model.layers.1.self_attn.k_proj.weight");
+    for value in [f32::NAN, f32::INFINITY] {
+        let folder = copy("tied");
+        rewrite(&folder.path().join(file), |all| {
+            let mut values = all[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            values[700] = value;
+            all.insert(name.into(), Tensor::from_vec(values, (32, 32), &Device::Cpu).unwrap());
+        });
+        let error: Error = open(folder.path(), json!({ "quant": "q8_0" }))
+            .err()
+            .expect("no blocks");
+        let at = folder.path().join(file);
+        let told = format!(
+            "tensor `{name}` in `{}` has a value that is no finite number",
+            at.display()
+        );
+        assert!(error.to_string().starts_with(&told), "{error}");
+        assert_eq!(error.code, Code::DATA);
+        // As they are stored they show in the logits, which is told by whoever reads them.
+        let asked = plugin_api::Prompt::plain("Hi").choose(["a", "b"]);
+        let reply = open(folder.path(), json!({}))
+            .unwrap()
+            .reply(&asked, &plugin_api::Silent)
+            .unwrap();
+        assert!(reply.flags.iter().any(|flag| flag == "nan-logits"), "{:?}", reply.flags);
+    }
 }
 
 #[test]

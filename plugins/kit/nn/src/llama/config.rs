@@ -2,7 +2,7 @@
 //!
 //! Three classes share this file. What they differ in is settled here, so that the layers never ask which it is.
 
-use crate::{Activation, Error, Result, RopeConfig, RopeScaling, read_config, within};
+use crate::{Activation, Error, Result, RopeConfig, RopeScaling, positive, read_config, within};
 use candle_core::DType;
 use serde::Deserialize;
 use std::path::Path;
@@ -153,6 +153,7 @@ impl TextConfig {
         });
         within("head_dim", head_dim, 2..=4096)?;
         within("head_dim modulo 2", head_dim % 2, 0..=0)?;
+        within("sliding_window", self.sliding_window.unwrap_or(1), 1..=1 << 30)?;
         let context = self.max_position_embeddings.unwrap_or(by_class(32_768, 2048));
         Ok(Config {
             class: match class {
@@ -173,14 +174,14 @@ impl TextConfig {
             num_key_value_heads: key_heads,
             head_dim,
             max_position_embeddings: within("max_position_embeddings", context, 2..=1 << 30)?,
-            rms_norm_eps: self.rms_norm_eps.unwrap_or(1e-6),
+            rms_norm_eps: positive("rms_norm_eps", self.rms_norm_eps.unwrap_or(1e-6))?,
             tie_word_embeddings: self.tie_word_embeddings,
             activation: Activation::from_config("hidden_act", self.hidden_act.as_deref().unwrap_or("silu"))?,
             qkv_bias: class == Class::Qwen2 || self.attention_bias,
             o_bias: class != Class::Qwen2 && self.attention_bias,
             mlp_bias: class == Class::Llama && self.mlp_bias,
             head_norms: class == Class::Qwen3,
-            rope_theta: self.rope.theta(10_000.0),
+            rope_theta: positive("rope_theta", self.rope.theta(10_000.0))?,
             rope_scaling: self.rope.scaling(context)?,
             windows: (0..layers).map(|layer| self.window(layer)).collect(),
         })

@@ -108,6 +108,6 @@ impl Weights {
     pub(crate) fn blocks_of(&self, name: &str, dtype: GgmlDType) -> Result<Vec<u8>> {
         let (_, shape) = self.stored(name)?;
         let dims = (shape.first().copied().unwrap_or(0), shape.last().copied().unwrap_or(0));
-        self.with_rows(name, dims, |rows| Matrix::blocks(dims, rows, dtype))
+        self.with_finite_rows(name, dims, |rows| Matrix::blocks(dims, rows, dtype))
     }
 }
