@@ -232,7 +232,14 @@ fn sources(registry: &Registry, spec: &AdapterSpec, note: &AdapterNote, demo: bo
             }
         });
     }
-    Ok(if says.is_empty() {
+    let takes = note
+        .options
+        .iter()
+        .filter(|option| matches!(option.kind, OptionType::Weights | OptionType::Data));
+    let takes: Vec<String> = takes.map(|option| format!("`{}`", option.name)).collect();
+    Ok(if says.is_empty() && !takes.is_empty() {
+        format!("none given of {}", takes.join(", "))
+    } else if says.is_empty() {
         "needs nothing".to_owned()
     } else {
         says.join(", ")
