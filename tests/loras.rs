@@ -230,7 +230,7 @@ fn what_cannot_be_merged_leaves_nothing_behind() {
     fs::copy(bench.lora.join(weights), faint.join(weights)).unwrap();
     let config = fs::read_to_string(bench.lora.join("adapter_config.json")).unwrap();
     let mut config: Value = serde_json::from_str(&config).unwrap();
-    config["lora_alpha"] = 1e-12.into();
+    config["lora_alpha"] = 1e-30.into();
     config["alpha_pattern"] = Value::Null;
     fs::write(faint.join("adapter_config.json"), config.to_string()).unwrap();
     let merge = format!("merge --model qwen3 -M weights={base} --lora faint --out merged");
