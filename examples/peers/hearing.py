@@ -3,10 +3,12 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 OURS = os.environ.get("HEARING", os.path.join(HERE, "../../target/release/examples/hearing"))
 TIMES = int(os.environ.get("TIMES", "5"))
+PAUSE = 0.05  # threads that torch has kept spin on for a while after their work, which would take a core from the next
 LAYERS = sys.argv[1] if len(sys.argv) > 1 else "32"
 # what, type, seconds of a clip, clips
 WORK = [
@@ -46,6 +48,7 @@ for work in WORK:
     times = [[] for _ in peers]
     for _ in range(TIMES):
         for peer, found in zip(peers, times):
+            time.sleep(PAUSE)
             found.append(peer.once())
     for peer in peers:
         peer.end()

@@ -3,32 +3,32 @@
 //! Computed in fp64: the floor below which energies are cut is so low that the rounding of fp32 would be heard in the
 //! features of a silent clip.
 
-use crate::filters::Filter;
+use crate::columns::{BLOCK, Columns, WINDOW};
+use crate::filters::{Filter, pass};
+use crate::lanes::{LANES, Lanes};
+use crate::logarithm::ln;
+use crate::transform::Transform;
 use crate::{HOP, RATE};
+use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
-use realfft::{RealFftPlanner, RealToComplex};
+use std::array::from_fn;
 use std::f64::consts::TAU;
-use std::sync::Arc;
 
-/// Samples of a frame: 25 ms.
-const WINDOW: usize = 400;
 /// What a frame is filled up to with zeros, for the transform.
 const PADDED: usize = 512;
-/// Frequencies of its spectrum; the one at half the rate is left out.
-const SPECTRUM: usize = PADDED / 2;
+/// Frequencies of its spectrum; filters leave out the last one, at half the rate.
+const SPECTRUM: usize = PADDED / 2 + 1;
 /// The lowest frequency that a filter passes.
 const LOWEST: f32 = 20.0;
 const PRE_EMPHASIS: f64 = 0.97;
 /// Kaldi counts in 16-bit samples.
 const FULL_SCALE: f64 = 32_768.0;
-/// Frames worked on by one thread at a time.
-const BLOCK: usize = 64;
 
 /// Computes Kaldi's log filter banks with so many bins.
 pub struct Fbank {
-    window: Vec<f64>,
+    window: [f64; WINDOW],
     filters: Vec<Filter>,
-    transform: Arc<dyn RealToComplex<f64>>,
+    transform: Transform,
 }
 
 impl Fbank {
@@ -36,9 +36,9 @@ impl Fbank {
         // Povey's window: Hann's to the power of 0.85, so that it ends in zeros less softly.
         let hann = |n: usize| 0.5 - 0.5 * (TAU * n as f64 / (WINDOW - 1) as f64).cos();
         Fbank {
-            window: (0..WINDOW).map(|n| hann(n).powf(0.85)).collect(),
+            window: from_fn(|n| hann(n).powf(0.85)),
             filters: filters(bins),
-            transform: RealFftPlanner::new().plan_fft_forward(PADDED),
+            transform: Transform::new(PADDED),
         }
     }
 
@@ -53,47 +53,87 @@ impl Fbank {
     pub fn log_energies(&self, samples: &[f32]) -> Vec<f32> {
         let bins = self.filters.len();
         let mut values = vec![0.0f32; Fbank::frames(samples.len()) * bins];
-        values
-            .par_chunks_mut(BLOCK * bins)
-            .enumerate()
-            .for_each(|(block, rows)| {
-                let mut seen = self.transform.make_input_vec();
-                let mut spectrum = self.transform.make_output_vec();
-                let mut inner = self.transform.make_scratch_vec();
-                for (n, row) in rows.chunks_mut(bins).enumerate() {
-                    let start = (block * BLOCK + n) * HOP;
-                    self.shape(&samples[start..start + WINDOW], &mut seen);
-                    let done = self
-                        .transform
-                        .process_with_scratch(&mut seen, &mut spectrum, &mut inner);
-                    debug_assert!(
-                        done.is_ok(),
-                        "the buffers have the lengths that the transform asked for"
-                    );
-                    for (value, filter) in row.iter_mut().zip(&self.filters) {
-                        let passed = &spectrum[filter.first..];
-                        let weighed = passed.iter().zip(&filter.weights);
-                        let energy: f64 = weighed
-                            .map(|(power, &weight)| power.norm_sqr() * f64::from(weight))
-                            .sum();
-                        *value = energy.max(f64::from(f32::EPSILON)).ln() as f32;
-                    }
-                }
+        let blocks = values.par_chunks_mut(BLOCK * bins).enumerate();
+        let arch = Arch::new();
+        blocks.for_each_init(Scratch::new, |scratch, (block, rows)| {
+            arch.dispatch(Block {
+                fbank: self,
+                scratch,
+                samples: &samples[block * BLOCK * HOP..],
+                rows,
             });
+        });
         values
     }
+}
 
-    /// A frame as the transform sees it: without its mean, high frequencies raised, faded at both ends.
-    fn shape(&self, frame: &[f32], seen: &mut [f64]) {
-        let mean = frame.iter().map(|&sample| f64::from(sample) * FULL_SCALE).sum::<f64>() / WINDOW as f64;
-        let mut before = f64::from(frame[0]) * FULL_SCALE - mean;
-        seen.fill(0.0); // the transform leaves its work here
-        for ((place, &sample), weight) in seen.iter_mut().zip(frame).zip(&self.window) {
-            let sample = f64::from(sample) * FULL_SCALE - mean;
-            *place = (sample - PRE_EMPHASIS * before) * weight;
-            before = sample;
+/// What a thread works with.
+struct Scratch {
+    columns: Columns,
+    seen: [Lanes; PADDED],
+    powers: [[f32; LANES]; SPECTRUM],
+}
+
+impl Scratch {
+    fn new() -> Scratch {
+        Scratch {
+            columns: Columns::new(),
+            seen: [Lanes::default(); PADDED],
+            powers: [[0.0; LANES]; SPECTRUM],
         }
     }
+}
+
+/// The logarithms of the first frames' energies, as many as there are rows.
+struct Block<'a> {
+    fbank: &'a Fbank,
+    scratch: &'a mut Scratch,
+    samples: &'a [f32],
+    rows: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Fbank {
+            window,
+            filters,
+            transform,
+        } = self.fbank;
+        let Scratch { columns, seen, powers } = self.scratch;
+        let behind = |at: isize| self.samples.get(at as usize).copied().unwrap_or(0.0);
+        columns.fill(self.samples, 0, behind);
+        for (group, rows) in self.rows.chunks_mut(LANES * filters.len()).enumerate() {
+            columns.read(group * LANES, &[1.0; WINDOW], seen);
+            shape(window, seen);
+            transform.powers(seen, powers);
+            pass(filters, powers, rows);
+        }
+        for value in self.rows {
+            *value = ln(value.max(f32::EPSILON));
+        }
+    }
+}
+
+/// Frames as the transform sees them: without their mean, high frequencies raised, faded at both ends.
+#[inline(always)]
+fn shape(window: &[f64; WINDOW], seen: &mut [Lanes; PADDED]) {
+    let (frame, behind) = seen.split_at_mut(WINDOW);
+    let mut sum = Lanes::default();
+    for sample in frame.iter_mut() {
+        *sample = *sample * FULL_SCALE;
+        sum = sum + *sample;
+    }
+    let mean = sum * (1.0 / WINDOW as f64);
+    let mut before = frame[0] - mean;
+    for (place, weight) in frame.iter_mut().zip(window) {
+        let sample = *place - mean;
+        *place = (sample - before * PRE_EMPHASIS) * *weight;
+        before = sample;
+    }
+    behind.fill(Lanes::default()); // the transform leaves its work here
 }
 
 /// Triangles of height one between points that lie evenly on the mel scale. In fp32, as the weights were trained with.
@@ -110,7 +150,7 @@ fn filters(count: usize) -> Vec<Filter> {
                 .min((right - mel) / (right - centre))
                 .max(0.0)
         };
-        Filter::of((0..SPECTRUM).map(weight).collect())
+        Filter::of((0..SPECTRUM - 1).map(weight).collect())
     };
     (0..count).map(filter).collect()
 }

@@ -1,5 +1,7 @@
 //! Triangular filters on Slaney's mel scale, each of the same area.
 
+use crate::lanes::LANES;
+
 /// Where frequencies stop being linear on the scale, in Hz and in mels, and how many mels an e-fold takes above it.
 const LINEAR_HZ: f64 = 1000.0;
 const LINEAR_MELS: f64 = 15.0;
@@ -33,6 +35,22 @@ impl Filter {
         Filter {
             first,
             weights: all[first..end].to_vec(),
+        }
+    }
+}
+
+/// What each filter lets through of some frames' powers: rows of (frames, filters), at most as many as lie side by side.
+#[inline(always)]
+pub(crate) fn pass(filters: &[Filter], powers: &[[f32; LANES]], rows: &mut [f32]) {
+    for (place, filter) in filters.iter().enumerate() {
+        let mut energies = [0f32; LANES];
+        for (powers, weight) in powers[filter.first..].iter().zip(&filter.weights) {
+            for (energy, power) in energies.iter_mut().zip(powers) {
+                *energy += power * weight;
+            }
+        }
+        for (row, energy) in rows.chunks_exact_mut(filters.len()).zip(energies) {
+            row[place] = energy;
         }
     }
 }

@@ -1,26 +1,29 @@
 //! Log-mel features as Whisper computes them, and as the models built on its encoder want them.
 
-use crate::filters::{Filter, slaney};
+use crate::columns::{BLOCK, Columns, WINDOW};
+use crate::filters::{Filter, pass, slaney};
+
+use crate::lanes::{LANES, Lanes};
+use crate::logarithm::log10;
+use crate::transform::Transform;
+use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
-use realfft::num_complex::Complex;
-use realfft::{RealFftPlanner, RealToComplex};
+use std::array::from_fn;
+use std::borrow::Cow;
 use std::f32::consts::TAU;
-use std::sync::Arc;
 
 /// Samples a second.
 pub const RATE: usize = 16_000;
 /// Samples from one frame to the next.
 pub const HOP: usize = 160;
-/// Samples that a frame looks at, the middle one being its own.
-const WINDOW: usize = 400;
-/// Frequencies of its spectrum.
+/// Frequencies of a frame's spectrum.
 const SPECTRUM: usize = WINDOW / 2 + 1;
 /// The last frames that see a clip lie behind its end by less than half a window.
 const BEHIND: usize = 2;
 /// Energies below this count as this.
 const FLOOR: f32 = 1e-10;
-/// Frames worked on by one thread at a time.
-const BLOCK: usize = 64;
+/// Values whose logarithms are taken together.
+const LINE: usize = 16;
 
 /// Frames of so many samples that hold sound, the last of them perhaps in part.
 pub fn frames(samples: usize) -> usize {
@@ -52,21 +55,28 @@ impl LogMel {
         self.frames
     }
 
-    /// The first `count` frames, one behind the other: (count, bins). Frames behind the last are left out.
-    pub fn rows(&self, count: usize) -> Vec<f32> {
+    /// The first `count` frames, one behind the other: (count, bins). Frames behind the last are left out. Only where there
+    /// is padding among them are they copied.
+    pub fn rows(&self, count: usize) -> Cow<'_, [f32]> {
         let values = count.min(self.frames) * self.bins;
-        let mut rows = self.computed[..values.min(self.computed.len())].to_vec();
-        rows.resize(values, self.silence);
-        rows
+        match self.computed.get(..values) {
+            Some(rows) => Cow::Borrowed(rows),
+            None => {
+                let mut rows = Vec::with_capacity(values);
+                rows.extend_from_slice(&self.computed);
+                rows.resize(values, self.silence);
+                Cow::Owned(rows)
+            }
+        }
     }
 }
 
 /// Computes [`LogMel`]s with so many bins.
 pub struct MelExtractor {
-    window: Vec<f32>,
+    window: [f32; WINDOW],
     filters: Vec<Filter>,
     // In fp64, or far below the loudest tone of a frame rounding alone would be off by 5e-5, and the reference is by as much.
-    transform: Arc<dyn RealToComplex<f64>>,
+    transform: Transform,
 }
 
 impl MelExtractor {
@@ -75,9 +85,9 @@ impl MelExtractor {
         // In fp32 from the angle on, as the reference's: with a more exact window, features are nearly twice as far from its own.
         let hann = |n: usize| 0.5 - 0.5 * (n as f32 * (TAU / WINDOW as f32)).cos();
         MelExtractor {
-            window: (0..WINDOW).map(hann).collect(),
+            window: from_fn(hann),
             filters: slaney(bins, SPECTRUM, RATE),
-            transform: RealFftPlanner::new().plan_fft_forward(WINDOW),
+            transform: Transform::new(WINDOW),
         }
     }
 
@@ -92,17 +102,21 @@ impl MelExtractor {
         let all = padded / HOP;
         let computed = (frames(samples.len()) + BEHIND).min(all);
         let mut values = vec![0.0f32; computed * bins];
-        values.par_chunks_mut(BLOCK * bins).enumerate().for_each_init(
-            || Scratch::new(self),
-            |scratch, (block, rows)| {
-                for (n, row) in rows.chunks_mut(bins).enumerate() {
-                    scratch.frame(self, samples, padded, block * BLOCK + n, row);
-                }
-            },
-        );
-        let silent = FLOOR.log10();
-        let padding = if computed < all { silent } else { f32::NEG_INFINITY };
-        let largest = values.iter().copied().fold(padding, f32::max);
+        let arch = Arch::new();
+        let blocks = values.par_chunks_mut(BLOCK * bins).enumerate();
+        let each = blocks.map_init(Scratch::new, |scratch, (block, rows)| {
+            arch.dispatch(Block {
+                extractor: self,
+                scratch,
+                samples,
+                padded,
+                first: block * BLOCK,
+                rows,
+            })
+        });
+        let largest = each.reduce(|| f32::NEG_INFINITY, f32::max);
+        let silent = log10(FLOOR);
+        let largest = if computed < all { largest.max(silent) } else { largest };
         let settle = |value: f32| (value.max(largest - 8.0) + 4.0) / 4.0;
         values.par_chunks_mut(1 << 14).for_each(|values| {
             for value in values {
@@ -117,68 +131,77 @@ impl MelExtractor {
             silence: settle(silent),
         }
     }
+
+    /// The same of several clips, on all cores however short each of them is.
+    pub fn log_mels(&self, clips: &[&[f32]], padded: usize) -> Vec<LogMel> {
+        clips.par_iter().map(|samples| self.log_mel(samples, padded)).collect()
+    }
 }
 
+#[inline(always)]
+fn at_least(x: f32, least: f32) -> f32 {
+    if x > least { x } else { least }
+}
+
+/// What a thread works with.
 struct Scratch {
-    seen: Vec<f64>,
-    spectrum: Vec<Complex<f64>>,
-    power: Vec<f32>,
-    inner: Vec<Complex<f64>>,
+    columns: Columns,
+    seen: [Lanes; WINDOW],
+    powers: [[f32; LANES]; SPECTRUM],
 }
 
 impl Scratch {
-    fn new(extractor: &MelExtractor) -> Scratch {
+    fn new() -> Scratch {
         Scratch {
-            seen: extractor.transform.make_input_vec(),
-            spectrum: extractor.transform.make_output_vec(),
-            power: vec![0.0; SPECTRUM],
-            inner: extractor.transform.make_scratch_vec(),
+            columns: Columns::new(),
+            seen: [Lanes::default(); WINDOW],
+            powers: [[0.0; LANES]; SPECTRUM],
         }
     }
+}
 
-    /// The logarithms of one frame's energies.
-    fn frame(&mut self, extractor: &MelExtractor, samples: &[f32], padded: usize, frame: usize, row: &mut [f32]) {
-        let start = (frame * HOP) as isize - (WINDOW / 2) as isize;
-        if let Ok(start) = usize::try_from(start)
-            && start + WINDOW <= samples.len()
-        {
-            let seen = &samples[start..start + WINDOW];
-            for ((place, &sample), &weight) in self.seen.iter_mut().zip(seen).zip(&extractor.window) {
-                *place = f64::from(sample * weight);
-            }
-        } else {
-            let last = padded as isize - 1;
-            for (n, (place, &weight)) in self.seen.iter_mut().zip(&extractor.window).enumerate() {
-                let at = (start + n as isize).abs();
-                let mirrored = if at > last { 2 * last - at } else { at };
-                *place = samples
-                    .get(mirrored as usize)
-                    .map_or(0.0, |sample| f64::from(sample * weight));
-            }
-        }
-        self.transform(extractor);
-        for (power, value) in self.power.iter_mut().zip(&self.spectrum) {
-            *power = value.norm_sqr() as f32;
-        }
-        for (value, filter) in row.iter_mut().zip(&extractor.filters) {
-            let passed = &self.power[filter.first..];
-            let energy: f32 = passed
-                .iter()
-                .zip(&filter.weights)
-                .map(|(power, weight)| power * weight)
-                .sum();
-            *value = energy.max(FLOOR).log10();
-        }
-    }
+/// The logarithms of some frames' energies; the largest comes out.
+struct Block<'a> {
+    extractor: &'a MelExtractor,
+    scratch: &'a mut Scratch,
+    samples: &'a [f32],
+    padded: usize,
+    first: usize,
+    rows: &'a mut [f32],
+}
 
-    fn transform(&mut self, extractor: &MelExtractor) {
-        let Scratch {
-            seen, spectrum, inner, ..
-        } = self;
-        let done = extractor.transform.process_with_scratch(seen, spectrum, inner);
-        debug_assert!(
-            done.is_ok(),
-            "the buffers have the lengths that the transform asked for"
-        );
+impl NullaryFnOnce for Block<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn call(self) -> f32 {
+        let MelExtractor {
+            window,
+            filters,
+            transform,
+        } = self.extractor;
+        let Scratch { columns, seen, powers } = self.scratch;
+        let last = self.padded as isize - 1;
+        let mirrored = |at: isize| {
+            let at = at.abs();
+            let at = if at > last { 2 * last - at } else { at };
+            self.samples.get(at as usize).copied().unwrap_or(0.0)
+        };
+        let start = (self.first * HOP) as isize - (WINDOW / 2) as isize;
+        columns.fill(self.samples, start, mirrored);
+        for (group, rows) in self.rows.chunks_mut(LANES * filters.len()).enumerate() {
+            columns.read(group * LANES, window, seen);
+            transform.powers(seen, powers);
+            pass(filters, powers, rows);
+        }
+        let (lines, rest) = self.rows.as_chunks_mut::<LINE>();
+        let mut largest = [f32::NEG_INFINITY; LINE];
+        for values in lines.iter_mut().map(|line| &mut line[..]).chain([rest]) {
+            for (value, largest) in values.iter_mut().zip(&mut largest) {
+                *value = log10(at_least(*value, FLOOR));
+                *largest = at_least(*value, *largest);
+            }
+        }
+        largest.into_iter().fold(f32::NEG_INFINITY, f32::max)
     }
 }

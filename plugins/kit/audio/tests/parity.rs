@@ -1,6 +1,6 @@
 //! Features equal those that the reference recorded; `golden/make.py` made them.
 
-use audio::{Fbank, MelExtractor, RATE};
+use audio::{Fbank, HOP, LogMel, MelExtractor, RATE};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -58,6 +58,56 @@ fn a_clip_costs_what_it_is_long_and_padding_is_the_same_everywhere() {
     let long = MelExtractor::new(80).log_mel(&sound, 300 * RATE);
     assert_eq!(short.rows(3000), long.rows(3000));
     assert_eq!(long.rows(usize::MAX).len(), 30_000 * 80);
+}
+
+/// A clip as long as its padding has it computed; with one behind which there is none, where it ends makes no difference.
+#[test]
+fn silence_at_the_end_of_a_clip_is_padding() {
+    let (sound, extractor) = (sound(), MelExtractor::new(80));
+    for padded in [400, 401, 799, 1_600, 7_000] {
+        for samples in (0..padded.min(2_400)).step_by(41).chain([1, 159, 160, 161, padded - 1]) {
+            let mut filled = sound[..samples].to_vec();
+            filled.resize(padded, 0.0);
+            let (short, whole) = (
+                extractor.log_mel(&sound[..samples], padded),
+                extractor.log_mel(&filled, padded),
+            );
+            assert_eq!(short.rows(usize::MAX), whole.rows(usize::MAX), "{samples} of {padded}");
+            assert_eq!(short.frames(), padded / HOP);
+        }
+    }
+}
+
+/// Frames are worked on side by side, in blocks and on several threads; none of that is to be seen.
+#[test]
+fn a_frame_is_the_same_wherever_it_lies() {
+    let (sound, extractor) = (sound(), MelExtractor::new(128));
+    let rows = |samples: &[f32]| extractor.log_mel(samples, samples.len()).rows(usize::MAX).into_owned();
+    let all = rows(&sound);
+    let loudest = all.iter().copied().fold(f32::MIN, f32::max);
+    for steps in 1..=37 {
+        let later = rows(&sound[steps * HOP..]);
+        // The loudest frame is among them, or they would be floored elsewhere; the first ones see where the sound is mirrored.
+        assert_eq!(later.iter().copied().fold(f32::MIN, f32::max), loudest, "{steps}");
+        assert_eq!(later[2 * 128..], all[(steps + 2) * 128..], "{steps}");
+        let bank = Fbank::new(128);
+        assert_eq!(
+            bank.log_energies(&sound[steps * HOP..]),
+            bank.log_energies(&sound)[steps * 128..]
+        );
+    }
+    for threads in [1, 2, 3, 7] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert_eq!(pool.install(|| rows(&sound)), all, "{threads} threads");
+    }
+}
+
+#[test]
+fn several_clips_are_heard_as_each_alone() {
+    let (sound, extractor) = (sound(), MelExtractor::new(80));
+    let clips = [&sound[..800], &sound[..1], &sound[..], &[], &sound[9_000..9_399]];
+    let each: Vec<LogMel> = clips.iter().map(|clip| extractor.log_mel(clip, RATE)).collect();
+    assert_eq!(extractor.log_mels(&clips, RATE), each);
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn main() -> Result<()> {
         .map(|n| (n as f32 * 0.05).sin() * (n as f32 * 0.0007).cos())
         .collect();
     let extractor = MelExtractor::new(if what == "features80" { 80 } else { 128 });
-    let mels = || -> Vec<LogMel> { (0..clips).map(|_| extractor.log_mel(&sound, 30 * RATE)).collect() };
+    let mels = || -> Vec<LogMel> { extractor.log_mels(&vec![&sound[..]; clips], 30 * RATE) };
     let chunked = |mel: &LogMel| -> Vec<Block> {
         let rows = mel.rows(mel.heard());
         let pieces = rows.chunks(CHUNK * mel.bins());

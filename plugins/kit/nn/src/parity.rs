@@ -370,7 +370,7 @@ fn compare_sound<D: Decoder>(
             let rows = mel.rows(frames);
             diff = diff.max(match rows.len() == frames * bins {
                 true => {
-                    let rows = Tensor::from_vec(rows, (frames, bins), &Device::Cpu)?;
+                    let rows = Tensor::from_vec(rows.into_owned(), (frames, bins), &Device::Cpu)?;
                     difference(&rows, &expected.get(piece)?.t()?)?
                 }
                 false => f64::INFINITY,

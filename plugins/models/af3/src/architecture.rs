@@ -64,8 +64,7 @@ impl Ears for Tower {
     }
 
     fn hear(&self, sounds: &[&[f32]]) -> Result<Vec<Heard>> {
-        let mels = sounds.iter().map(|samples| self.mel.log_mel(samples, self.window));
-        let mels: Vec<LogMel> = mels.collect();
+        let mels = self.mel.log_mels(sounds, self.window);
         let vectors = self.forward(&mels)?;
         let heard = mels.into_iter().zip(vectors);
         Ok(heard.map(|(features, vectors)| Heard { features, vectors }).collect())

@@ -44,7 +44,7 @@ impl Block {
 
     fn first(mel: &LogMel, steps: usize) -> Block {
         // The last step looks at the two frames under it and one on either side.
-        let rows = mel.rows(2 * steps + 1);
+        let rows = mel.rows(2 * steps + 1).into_owned();
         Block {
             frames: rows.len() / mel.bins().max(1),
             rows,
