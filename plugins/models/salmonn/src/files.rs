@@ -12,6 +12,9 @@ use std::path::{Component, Path, PathBuf};
 
 /// What names the parts of a folder as they were downloaded.
 const NAMES: &str = "salmonn_config.json";
+/// How the parts are given.
+const NAMED: &str = "give `whisper`, `beats`, `vicuna` and `salmonn`, or as `weights` a folder whose salmonn_config.json \
+                     names them, or one that `host convert salmonn` made";
 /// What describes a folder that `convert` made, besides the weights.
 const CONVERTED: &str = "config.json";
 
@@ -54,6 +57,10 @@ impl Files {
             return converted(folder, precision, device).map_err(Error::told);
         }
         let published: Published = match &folder {
+            Some(folder) if !folder.join(NAMES).is_file() => {
+                let message = format!("`{}` has no {NAMES} that names the parts in it", folder.display());
+                return Err(plugin_api::Error::new(Code::MISSING, message).help(NAMED));
+            }
             Some(folder) => nn::read_json(&folder.join(NAMES)).map_err(Error::told)?,
             None => Published::default(),
         };
@@ -62,9 +69,7 @@ impl Files {
             (None, Some(folder)) => beside(folder, named).map_err(Error::told),
             (None, None) => {
                 let message = format!("setting `{name}` is missing: the model is made of four downloads");
-                Err(plugin_api::Error::new(Code::SETTINGS, message).help(
-                    "give `whisper`, `beats`, `vicuna` and `salmonn`, or as `weights` a folder whose salmonn_config.json names them",
-                ))
+                Err(plugin_api::Error::new(Code::SETTINGS, message).help(NAMED))
             }
         };
         let parts = [

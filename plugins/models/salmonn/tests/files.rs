@@ -132,6 +132,12 @@ fn what_is_missing_or_spoilt_is_named() {
         Path::new("/none"),
         "setting `whisper` is missing: the model is made of four downloads",
     );
+    let bare = tempfile::tempdir().unwrap();
+    refused(
+        json!({ "weights": bare.path() }),
+        bare.path(),
+        "`DIR` has no salmonn_config.json that names the parts in it",
+    );
     let spoil = |file: &str, change: &dyn Fn(Vec<u8>) -> Vec<u8>, why: &str| {
         let folder = copy();
         let path = folder.path().join(file);
