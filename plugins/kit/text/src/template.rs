@@ -1,7 +1,8 @@
 //! Chat templates: the Jinja that a checkpoint brings along.
 //!
 //! A template is code from a stranger. It runs in an engine that has no access to anything but
-//! its arguments, with bounded fuel, so that an endless loop becomes an error.
+//! its arguments, with bounded fuel, so that an endless loop becomes an error. Fuel counts steps and not memory: a text
+//! that doubles at each is stopped by nothing but the limit of a worker process.
 
 use crate::clock::{self, strftime};
 use crate::{Error, Result, methods, python_json};
