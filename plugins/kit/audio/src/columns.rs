@@ -41,9 +41,11 @@ impl Columns {
         for (ahead, (seen, weights)) in steps.enumerate() {
             let lanes = first + ahead..first + ahead + LANES;
             for ((seen, weight), columns) in seen.iter_mut().zip(weights).zip(&self.0) {
-                for (seen, sample) in seen.0.iter_mut().zip(&columns[lanes.clone()]) {
-                    *seen = f64::from(sample * weight);
+                let mut weighed = Lanes::default();
+                for (value, sample) in weighed.0.iter_mut().zip(&columns[lanes.clone()]) {
+                    *value = f64::from(sample * weight);
                 }
+                *seen = weighed;
             }
         }
     }

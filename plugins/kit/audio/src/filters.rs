@@ -1,6 +1,7 @@
 //! Triangular filters on Slaney's mel scale, each of the same area.
 
 use crate::lanes::LANES;
+use std::array::from_fn;
 
 /// Where frequencies stop being linear on the scale, in Hz and in mels, and how many mels an e-fold takes above it.
 const LINEAR_HZ: f64 = 1000.0;
@@ -42,6 +43,8 @@ impl Filter {
 /// What each filter lets through of some frames' powers: rows of (frames, filters), at most as many as lie side by side.
 #[inline(always)]
 pub(crate) fn pass(filters: &[Filter], powers: &[[f32; LANES]], rows: &mut [f32]) {
+    let mut rows = rows.chunks_exact_mut(filters.len());
+    let mut rows: [&mut [f32]; LANES] = from_fn(|_| rows.next().unwrap_or_default());
     for (place, filter) in filters.iter().enumerate() {
         let mut energies = [0f32; LANES];
         for (powers, weight) in powers[filter.first..].iter().zip(&filter.weights) {
@@ -49,8 +52,10 @@ pub(crate) fn pass(filters: &[Filter], powers: &[[f32; LANES]], rows: &mut [f32]
                 *energy += power * weight;
             }
         }
-        for (row, energy) in rows.chunks_exact_mut(filters.len()).zip(energies) {
-            row[place] = energy;
+        for (row, energy) in rows.iter_mut().zip(energies) {
+            if let Some(value) = row.get_mut(place) {
+                *value = energy;
+            }
         }
     }
 }

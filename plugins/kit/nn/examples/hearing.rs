@@ -1,4 +1,4 @@
-//! One piece of hearing, once for every line that comes in, and what it took; `examples/peers/hearing.py` starts this
+//! One piece of hearing, as often as each line that comes in says, and what it took in the mean; `examples/peers/hearing.py` starts this
 //! beside the same of transformers'.
 //!
 //!     cargo run --release -p nn --example hearing -- encoder bf16 30 1 32
@@ -79,10 +79,13 @@ fn main() -> Result<()> {
     work()?;
     println!("ready");
     for line in std::io::stdin().lock().lines() {
-        line?;
+        let times: u32 = line?.trim().parse()?;
         let (clock, before) = (Instant::now(), processor());
-        work()?;
-        println!("{} {}", clock.elapsed().as_secs_f64(), processor() - before);
+        for _ in 0..times {
+            work()?;
+        }
+        let (seconds, of_processor) = (clock.elapsed().as_secs_f64(), processor() - before);
+        println!("{} {}", seconds / f64::from(times), of_processor / f64::from(times));
     }
     Ok(())
 }
