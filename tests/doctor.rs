@@ -112,7 +112,7 @@ fn each_thing_that_is_missing_is_told_with_the_way_out() {
         "not the file that was pinned",
         "host plugins pin changed",
     );
-    machine.check("model echo", "ok", "needs nothing", "");
+    machine.check("model echo", "ok", "none given of `weights`", "");
     machine.check(
         "model fetched",
         "missing",
