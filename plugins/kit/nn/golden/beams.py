@@ -70,6 +70,8 @@ def record(folder: Path) -> None:
         stop = sorted({free[0][0]["tokens"][6], free[-1][1]["tokens"][9], free[0][2]["tokens"][3]})
         for beams, penalty, extra in [(2, 1.0, {}), (3, 0.6, {}), (4, 2.0, {}), (4, 1.0, {"repetition_penalty": 1.3}),
                                       (3, 0.6, {"early_stopping": True}), (2, 0.0, {}),
+                                      (4, 0.5, {"early_stopping": True}), (3, 2.0, {"early_stopping": "never"}),
+                                      (3, 1.0, {"early_stopping": "never"}), (3, -1.0, {"early_stopping": "never"}),
                                       (3, 1.0, {"min_new_tokens": 4}), (1, 1.0, {"min_new_tokens": 2}),
                                       (1, 1.0, {"min_new_tokens": 8})]:
             settings = {"length_penalty": penalty, **extra}

@@ -21,7 +21,6 @@ pub struct Defaults {
     pub min_length: Option<u32>,
     pub num_beams: Option<u32>,
     pub length_penalty: Option<f32>,
-    #[serde(deserialize_with = "early_stop")]
     pub early_stopping: EarlyStop,
     #[serde(rename = "eos_token_id", deserialize_with = "one_or_many")]
     pub stop_tokens: Vec<u32>,
@@ -37,6 +36,19 @@ pub enum EarlyStop {
     Yes,
     /// When the best beam could not become better than the worst of them, however long it grew.
     Never,
+}
+
+impl<'de> Deserialize<'de> for EarlyStop {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<EarlyStop, D::Error> {
+        match Value::deserialize(from)? {
+            Value::Null | Value::Bool(false) => Ok(EarlyStop::No),
+            Value::Bool(true) => Ok(EarlyStop::Yes),
+            Value::String(word) if word == "never" => Ok(EarlyStop::Never),
+            other => Err(serde::de::Error::custom(format!(
+                "`early_stopping` must be true, false or \"never\", not {other}"
+            ))),
+        }
+    }
 }
 
 impl Defaults {
@@ -73,17 +85,6 @@ impl Defaults {
 
 fn read(path: &Path) -> Result<Defaults> {
     crate::config::read_json(path)
-}
-
-fn early_stop<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<EarlyStop, D::Error> {
-    match Value::deserialize(from)? {
-        Value::Null | Value::Bool(false) => Ok(EarlyStop::No),
-        Value::Bool(true) => Ok(EarlyStop::Yes),
-        Value::String(word) if word == "never" => Ok(EarlyStop::Never),
-        other => Err(serde::de::Error::custom(format!(
-            "`early_stopping` must be true, false or \"never\", not {other}"
-        ))),
-    }
 }
 
 fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Vec<u32>, D::Error> {

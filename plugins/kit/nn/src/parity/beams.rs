@@ -18,7 +18,7 @@ struct Case {
     beams: usize,
     length_penalty: f32,
     #[serde(default)]
-    early_stopping: bool,
+    early_stopping: EarlyStop,
     repetition_penalty: f32,
     max_new_tokens: usize,
     #[serde(default)]
@@ -83,11 +83,7 @@ fn search<D: Decoder>(
     let breadth = Breadth {
         beams: case.beams,
         length_penalty: case.length_penalty,
-        early_stop: if case.early_stopping {
-            EarlyStop::Yes
-        } else {
-            EarlyStop::No
-        },
+        early_stop: case.early_stopping,
         repetition_penalty: case.repetition_penalty,
         room: case
             .max_new_tokens
