@@ -10,6 +10,7 @@ mod hearing;
 mod hub_server;
 mod loras;
 mod pairs;
+mod parity;
 mod passes;
 mod plugins;
 mod pull;

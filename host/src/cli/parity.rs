@@ -1,6 +1,7 @@
 //! `host parity`: is a model right? Replays what a reference implementation recorded, through the plugin's ordinary `.so`.
 
-use super::{Common, Flags, note, print, stop_on_signals};
+use super::{Common, Flags, complain, note, print, stop_on_signals};
+use crate::catalog::Catalog;
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::Given;
 use crate::table::{Align, Table};
@@ -14,7 +15,9 @@ use std::path::{Path, PathBuf};
     after_help = "Each DIR is a checkpoint folder with a `golden` folder in it: `cases.json` and `golden.safetensors`;
 or a single file of weights with that folder beside it. Where a folder `lora` with these lies beside `golden`, the LoRA
 in there is read and compared as well.
-Parity computes in fp32 whatever the checkpoint's type. Exit 0 only if every comparison is within its tolerance, else 1.
+Parity computes in fp32 whatever the checkpoint's type. A DIR that cannot be loaded or holds nothing to compare is a
+failed case with an `error`, and the others are compared all the same. Exit 0 only if every comparison is within its
+tolerance, else 1; if there was nothing to compare in any DIR, the code of what kept the first from it.
 
 Example:
   host parity --model qwen3 plugins/models/qwen3/golden/tied"
@@ -57,6 +60,8 @@ pub fn parity(args: ParityArgs, common: &Common) -> Result<Exit> {
     let stop = stop_on_signals();
     common.with_catalog(false, &stop, |catalog| {
         let flags = Flags::parse("-M", &args.model_settings)?;
+        let model = catalog.registry.adapter(Kind::Model, &args.model)?;
+        let model_note = catalog.plugin_note(model)?;
         let mut table = Table::new(&[
             ("Folder", Align::Left),
             ("Case", Align::Left),
@@ -65,91 +70,107 @@ pub fn parity(args: ParityArgs, common: &Common) -> Result<Exit> {
             ("Tokens equal", Align::Left),
             ("Ok", Align::Left),
         ]);
-        let mut all_ok = true;
+        let (mut compared, mut all_ok, mut unread) = (false, true, None);
         for folder in &args.folders {
-            let home = match folder.parent() {
-                Some(parent) if folder.is_file() => parent.to_owned(),
-                _ => folder.clone(),
+            let findings = match compare(catalog, &model_note, &args.model, &flags, folder) {
+                Ok(findings) => {
+                    compared = true;
+                    findings
+                }
+                Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
+                Err(failure) => {
+                    complain(&failure);
+                    unread.get_or_insert(failure.exit);
+                    vec![json!({
+                        "case": "all", "what": "load", "max_abs_diff": null, "tokens_equal": null, "ok": false,
+                        "error": failure.error,
+                    })]
+                }
             };
-            let golden = std::path::absolute(home.join("golden")).unwrap_or_else(|_| home.join("golden"));
-            if !folder.exists() {
-                return Err(Failure::missing(format!("`{}` is not there", folder.display())));
-            }
-            if !golden.is_dir() {
-                let failure = Failure::missing(format!("`{}` has no `golden` folder", home.display()));
-                return Err(
-                    failure.help("a reference implementation records one; the model's own folder has the script")
-                );
-            }
-            let registry = catalog.registry.adapter(Kind::Model, &args.model)?;
-            let note = catalog.plugin_note(registry)?;
-            let mut given = flags.of(&args.model);
-            let here = std::env::current_dir().unwrap_or_default();
-            let set = |value: Value| Given {
-                value,
-                base: here.clone(),
-                place: "parity".to_owned(),
-            };
-            given.insert("weights".to_owned(), set(absolute(folder).display().to_string().into()));
-            in_fp32(&note, &mut given, "parity");
-            let (client, _made) = catalog.resolve(Kind::Model, &args.model, &given)?.model()?;
-            let trace = |request: Value| {
-                let answer = client.trace(&request).map_err(|error| match error.code {
-                    Code::UNSUPPORTED => {
-                        Failure::refused(format!("model `{}` can't replay recorded cases", args.model)).cause(error)
-                    }
-                    _ => Failure::from(error),
-                })?;
-                Ok::<_, Failure>(answer["cases"].as_array().cloned().unwrap_or_default())
-            };
-            let mut findings = trace(json!({ "golden": golden }))?;
-            if let Some(lora) = recorded_lora(&golden) {
-                client.add_lora(RECORDED, &lora)?;
-                findings.extend(trace(json!({ "golden": lora, "lora": RECORDED }))?);
-            }
-            if findings.is_empty() {
-                return Err(Failure::missing(format!(
-                    "`{}` holds no case that this model compares",
-                    golden.display()
-                )));
-            }
             for finding in findings {
                 all_ok &= finding["ok"] == true;
                 if common.json {
                     let mut line = json!({ "folder": folder });
                     merge(&mut line, &finding);
                     print(&format!("{line}\n"));
-                    continue;
+                } else {
+                    table.row(row(folder, &finding));
                 }
-                let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
-                let yes = |key: &str| {
-                    finding[key]
-                        .as_bool()
-                        .map_or("", |yes| if yes { "yes" } else { "NO" })
-                        .to_owned()
-                };
-                let difference = finding["max_abs_diff"]
-                    .as_f64()
-                    .map(|value| format!("{value:.1e}"))
-                    .unwrap_or_default();
-                table.row([
-                    folder.display().to_string(),
-                    text("case"),
-                    text("what"),
-                    difference,
-                    yes("tokens_equal"),
-                    yes("ok"),
-                ]);
             }
         }
-        if !common.json {
+        if !common.json && compared {
             print(&table.render());
         }
-        if !all_ok {
-            note("not every comparison is within its tolerance");
-        }
-        Ok(if all_ok { Exit::Ok } else { Exit::Threshold })
+        Ok(match unread {
+            Some(exit) if !compared => exit,
+            _ if all_ok => Exit::Ok,
+            _ => {
+                note("not every comparison is within its tolerance");
+                Exit::Threshold
+            }
+        })
     })
+}
+
+/// Replays what was recorded of one folder.
+fn compare(catalog: &Catalog, note: &AdapterNote, model: &str, flags: &Flags, folder: &Path) -> Result<Vec<Value>> {
+    let home = match folder.parent() {
+        Some(parent) if folder.is_file() => parent,
+        _ => folder,
+    };
+    let golden = absolute(&home.join("golden"));
+    if !folder.exists() {
+        return Err(Failure::missing(format!("`{}` is not there", folder.display())));
+    }
+    if !golden.is_dir() {
+        let failure = Failure::missing(format!("`{}` has no `golden` folder", home.display()));
+        return Err(failure.help("a reference implementation records one; the model's own folder has the script"));
+    }
+    let mut given = flags.of(model);
+    let weights = Given {
+        value: absolute(folder).display().to_string().into(),
+        base: std::env::current_dir().unwrap_or_default(),
+        place: "parity".to_owned(),
+    };
+    given.insert("weights".to_owned(), weights);
+    in_fp32(note, &mut given, "parity");
+    let (client, _made) = catalog.resolve(Kind::Model, model, &given)?.model()?;
+    let trace = |request: Value| {
+        let answer = client.trace(&request).map_err(|error| match error.code {
+            Code::UNSUPPORTED => Failure::refused(format!("model `{model}` can't replay recorded cases")).cause(error),
+            _ => Failure::from(error),
+        })?;
+        Ok::<_, Failure>(answer["cases"].as_array().cloned().unwrap_or_default())
+    };
+    let mut findings = trace(json!({ "golden": golden }))?;
+    if let Some(lora) = recorded_lora(&golden) {
+        client.add_lora(RECORDED, &lora)?;
+        findings.extend(trace(json!({ "golden": lora, "lora": RECORDED }))?);
+    }
+    match findings.is_empty() {
+        false => Ok(findings),
+        true => Err(Failure::missing(format!(
+            "`{}` holds no case that this model compares",
+            golden.display()
+        ))),
+    }
+}
+
+fn row(folder: &Path, finding: &Value) -> [String; 6] {
+    let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+    let yes = |key: &str| {
+        let word = finding[key].as_bool().map(|yes| if yes { "yes" } else { "NO" });
+        word.unwrap_or_default().to_owned()
+    };
+    let difference = finding["max_abs_diff"].as_f64().map(|value| format!("{value:.1e}"));
+    [
+        folder.display().to_string(),
+        text("case"),
+        text("what"),
+        difference.unwrap_or_default(),
+        yes("tokens_equal"),
+        yes("ok"),
+    ]
 }
 
 fn absolute(path: &Path) -> PathBuf {
