@@ -4,7 +4,7 @@
 //! without words are lent by the fixtures, so that each of the four inputs occurs whatever the registry holds.
 
 use crate::building::{cargo, repository};
-use crate::support::{clip_file, host_program, plugin_file};
+use crate::support::{Bench, clip_file, host_program, plugin_file};
 use host::catalog::Catalog;
 use host::registry::Registry;
 use plugin_api::client::TaskClient;
@@ -249,4 +249,27 @@ fn every_model_runs_every_task_and_each_record_says_what_it_truly_got() {
     let deaf: Vec<&str> = models.iter().copied().filter(|model| !stock.models[*model]).collect();
     let inputs = check(&stock, folder, &registry, "cascades", &deaf, &tasks, true);
     assert_eq!(inputs, ["ears", "text"].map(str::to_owned).into());
+}
+
+#[test]
+fn every_model_takes_a_device_and_says_when_it_cannot_have_it() {
+    let bench = Bench::new();
+    let path = registry(&bench.path(""));
+    let models = Registry::load(&[path]).expect("a registry").names(Kind::Model);
+    let run = "run --registry pairs.toml --demo --task arc --limit 1";
+    for model in models.iter().filter(|model| *model != "echo") {
+        bench.check(
+            &format!("{run} --model {model} -M device=cuda"),
+            2,
+            &["built without CUDA", "--features cuda"],
+        );
+    }
+    for model in ["qwen3-random", "qwen2-audio-random"] {
+        bench.check(&format!("{run} --model {model} -M device=cpu"), 0, &[]);
+        bench.check(
+            &format!("{run} --model {model} -M device=gpu"),
+            2,
+            &["`device` is `gpu`"],
+        );
+    }
 }

@@ -8,20 +8,16 @@ pub mod config; // config.json as published
 
 use config::Config;
 use nn::llama::Hearing;
-use nn::{Checkpoint, Defaults, GeneratorModel, Weights, register_generator};
-use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate, register_model};
+use nn::{Checkpoint, Defaults, GeneratorModel, Weights, register_generator, register_random};
+use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 use text::Chat;
 
 register_generator!("qwen2-audio", "Qwen2-Audio: hears clips of up to 30 seconds", load, {
     weights: weights required, "folder or hub id of a checkpoint: Qwen2-Audio";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
 });
-register_model!("qwen2-audio-random", "Random weights of Qwen2-Audio's shape, one token a byte: for measuring speed and memory", random, {
+register_random!("qwen2-audio-random", "Random weights of Qwen2-Audio's shape, one token a byte: for measuring speed and memory", random, {
     shape: text ["qwen2-audio-nano", "qwen2-audio-7b"] required, "the published model whose shape it has, or the smallest";
-    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU";
-    quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table is q8_0 then";
-    max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
-    step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
 });
 register_estimate!("qwen2-audio", estimate);
 export_plugin!();

@@ -5,8 +5,8 @@
 //! three would be the same layers three times. `golden/make.py` names the transformers version that the recorded logits come from.
 
 use nn::llama::{Config, Decoder};
-use nn::{Checkpoint, Defaults, GeneratorModel, Weights, register_generator};
-use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate, register_model};
+use nn::{Checkpoint, Defaults, GeneratorModel, Weights, register_generator, register_random};
+use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 use text::Chat;
 
 register_generator!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's architecture", load, {
@@ -15,12 +15,8 @@ register_generator!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llam
     last_thought: text = "Considering the limited time by the user, I have to give the solution based on the thinking directly now.", "what the model is made to think last when a budget for reasoning is used up";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
 });
-register_model!("qwen3-random", "Random weights of a known shape, one token a byte: for measuring speed", random, {
+register_random!("qwen3-random", "Random weights of a known shape, one token a byte: for measuring speed", random, {
     shape: text ["nano", "qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b"] required, "the published model whose shape it has";
-    dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU";
-    quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what matrices are stored as; the token table and a tied head are q8_0 in any case";
-    max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
-    step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
 });
 register_estimate!("qwen3", estimate);
 export_plugin!();
