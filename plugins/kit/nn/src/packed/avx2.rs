@@ -1,5 +1,5 @@
 //! The tile with AVX2: bf16 is widened in registers, since nothing multiplies it as it is.
-#![allow(unsafe_code)] // the processor's own instructions, on lines and words that `tile` counts beforehand
+#![allow(unsafe_code)] // the processor's own instructions, on lines and words that are counted beforehand
 
 use super::rows::{SomeRows, Words};
 use super::{Line, PANEL};
@@ -16,9 +16,8 @@ pub fn has() -> bool {
 
 /// Makes `tile` (rows, 32) of some groups of a panel and as many words of x.
 pub fn tile(x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
-    let (groups, rows, stride) = (lines.len() / 2, tile.len(), x.stride);
-    let enough = rows == 0 || x.words.len() >= (rows - 1) * stride + groups;
-    assert!(rows <= ROWS && enough, "words that don't fit the tile");
+    let (rows, stride) = (tile.len(), x.stride);
+    let groups = x.groups(lines, rows, ROWS);
     #[cfg(target_arch = "x86_64")]
     {
         let lines = lines.as_ptr();
@@ -27,7 +26,7 @@ pub fn tile(x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
                 match (x.words, rows) {
                     $(
                         // SAFETY: this kernel is chosen only where the processor has it; there are a word for each row
-                        // and group and two lines for each group, as checked above, and `tile` has so many rows.
+                        // and group and two lines for each group, as `groups` made sure, and `tile` has so many rows.
                         (Words::F32(words), $count) => unsafe {
                             x86::f32_tile::<$count>(groups, words.as_ptr().cast(), stride, lines, tile)
                         },

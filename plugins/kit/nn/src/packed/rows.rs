@@ -1,7 +1,7 @@
 //! Rows of x as kernels read them: in the weights' type, each row whole.
 
 use super::stripes::by_rows;
-use super::{Kind, LANES};
+use super::{Kind, LANES, Line};
 use pulp::{Arch, NullaryFnOnce};
 
 /// All rows of x.
@@ -67,6 +67,18 @@ impl Rows {
             count: most.min(self.count - first),
             stride: self.stride,
         }
+    }
+}
+
+impl SomeRows<'_> {
+    /// Groups of these lines, for each of which so many rows, `most` at most, have a word. Kernels that count nothing
+    /// rely on it, and on two lines for each group.
+    #[inline]
+    pub fn groups(&self, lines: &[Line], rows: usize, most: usize) -> usize {
+        let groups = lines.len() / 2;
+        let enough = rows == 0 || self.words.len() >= (rows - 1) * self.stride + groups;
+        assert!(rows <= most && enough, "words that don't fit the tile");
+        groups
     }
 }
 
