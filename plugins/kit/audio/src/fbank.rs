@@ -1,7 +1,7 @@
 //! Log filter banks as Kaldi computes them, which BEATs was trained on.
 //!
-//! Computed in fp64: the floor below which energies are cut is so low that the rounding of fp32 would be heard in the
-//! features of a silent clip.
+//! Frames are transformed in fp64: the floor below which energies are cut is so low that the rounding of fp32 would be
+//! heard in the features of a silent clip.
 
 use crate::columns::{BLOCK, Columns, WINDOW};
 use crate::filters::{Filter, pass};

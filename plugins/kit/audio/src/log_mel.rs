@@ -2,7 +2,6 @@
 
 use crate::columns::{BLOCK, Columns, WINDOW};
 use crate::filters::{Filter, pass, slaney};
-
 use crate::lanes::{LANES, Lanes};
 use crate::logarithm::log10;
 use crate::transform::Transform;
@@ -138,6 +137,7 @@ impl MelExtractor {
     }
 }
 
+/// `f32::max` without its care for what is no number.
 #[inline(always)]
 fn at_least(x: f32, least: f32) -> f32 {
     if x > least { x } else { least }
