@@ -7,7 +7,7 @@ use crate::by_row;
 use crate::device::own_kernels;
 use crate::layers::{softcap, softmax};
 use crate::packed::attention::{self, Text};
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 
 /// The most scores computed at a time. A long prompt's queries go through in blocks, or its scores, which grow with
 /// the square of its length, would outgrow the model. So many still lie in a core's own cache.
@@ -28,6 +28,8 @@ pub(crate) struct Rule {
     pub softcap: Option<f64>,
     /// It sees those behind it, too.
     pub ahead: bool,
+    /// Numbers are rounded to bf16 before they are multiplied, where this crate's kernels do that.
+    pub bf16: bool,
 }
 
 /// Queries (new, heads, size) over keys and values (key heads, all, size), of which the queries' own are the last.
@@ -39,13 +41,15 @@ pub(crate) fn attend(q: &Tensor, keys: &Tensor, values: &Tensor, rule: Rule) -> 
 }
 
 /// Queries over all keys of their text, before and behind them alike; each (tokens, heads * size) in and out, of texts
-/// of so many tokens one behind the other. Without positions, as in encoders, and scaled by the head size.
+/// of so many tokens one behind the other. Without positions, as in encoders, and scaled by the head size. `products` is
+/// the type that numbers are rounded to before they are multiplied.
 pub(crate) fn attend_to_all(
     q: &Tensor,
     keys: &Tensor,
     values: &Tensor,
     heads: usize,
     texts: &[usize],
+    products: DType,
 ) -> candle_core::Result<Tensor> {
     let (tokens, width) = q.dims2()?;
     let size = width / heads;
@@ -70,6 +74,7 @@ pub(crate) fn attend_to_all(
             window: None,
             softcap: None,
             ahead: true,
+            bf16: products == DType::BF16,
         };
         return attention::attend(&q, &texts, rule);
     }
@@ -211,7 +216,6 @@ impl Sight {
 mod tests {
     use super::*;
     use crate::device::elsewhere;
-    use candle_core::DType;
 
     /// Attention as it is defined, one number at a time.
     #[allow(clippy::needless_range_loop)] // indices are how the definition is written
@@ -256,6 +260,7 @@ mod tests {
             window,
             softcap,
             ahead: false,
+            bf16: false,
         };
         // Keys as they lie in a cache with room behind them, and queries that learn, which go the general way.
         let room = Tensor::cat(&[&k, &random((2, 3, 8))], 1)
@@ -295,7 +300,25 @@ mod tests {
             });
         }
         let q = Tensor::cat(&queries, 0).unwrap();
-        compare(&attention::attend(&q, &all, rule).unwrap(), &expected);
+        let together = attention::attend(&q, &all, rule).unwrap();
+        if !rule.bf16 {
+            return compare(&together, &expected);
+        }
+        // Numbers here have a deviation of one; few queries of a text are not worth rounding.
+        let together = together.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let apart: Vec<f32> = together.iter().zip(&expected).map(|(got, at)| got - at).collect();
+        let largest = apart.iter().fold(0f32, |largest, apart| largest.max(apart.abs()));
+        let mean = (apart.iter().map(|apart| apart * apart).sum::<f32>() / apart.len() as f32).sqrt();
+        assert!(
+            largest < 0.02 && mean < 0.003,
+            "{texts:?}, {heads} heads of {size}: {largest}, {mean}"
+        );
+        let mut alone = Vec::new();
+        for (q, text) in queries.iter().zip(all) {
+            let text = attention::attend(q, &[text], rule).unwrap();
+            alone.extend(text.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        }
+        assert_eq!(alone, together, "texts feel each other");
     }
 
     #[track_caller]
@@ -307,6 +330,24 @@ mod tests {
                 (got - expected).abs() < 1e-5,
                 "value {place}: {got}, expected {expected}"
             );
+        }
+    }
+
+    #[test]
+    fn in_bf16_it_is_near_the_definition_by_a_bound() {
+        for (window, ahead) in [(None, true), (None, false), (Some(70), false)] {
+            for (heads, size) in [(2, 8), (6, 7), (4, 40), (2, 64)] {
+                let rule = Rule {
+                    scale: 1.0 / (size as f64).sqrt(),
+                    window,
+                    softcap: None,
+                    ahead,
+                    bf16: true,
+                };
+                check_together(&[(40, &[40]), (1, &[9]), (33, &[33]), (100, &[100])], heads, size, rule);
+                check_together(&[(45, &[20, 70]), (17, &[17])], heads, size, rule);
+                check_together(&[(530, &[530]), (513, &[513])], heads, size, rule);
+            }
         }
     }
 
@@ -323,6 +364,7 @@ mod tests {
                 window,
                 softcap,
                 ahead,
+                bf16: false,
             };
             for (heads, size) in [(2, 8), (4, 40), (6, 64)] {
                 check_together(&[(1, &[1])], heads, size, rule);
@@ -366,7 +408,7 @@ mod tests {
     fn an_encoders_steps_see_all_others_either_way() {
         let random = || Tensor::randn(0f32, 1.0, (40, 48), &Device::Cpu).unwrap();
         let (q, k, v) = (random(), random(), random());
-        let attended = || attend_to_all(&q, &k, &v, 6, &[3, 30, 7]).unwrap();
+        let attended = || attend_to_all(&q, &k, &v, 6, &[3, 30, 7], DType::F32).unwrap();
         let here = attended();
         let _elsewhere = elsewhere();
         let apart = (attended() - here).unwrap().abs().unwrap().max_all().unwrap();
@@ -387,6 +429,7 @@ mod tests {
                 window: None,
                 softcap: None,
                 ahead: false,
+                bf16: false,
             },
         )
         .unwrap();

@@ -37,9 +37,15 @@ impl NullaryFnOnce for Task<'_> {
     #[inline(always)]
     fn call(self) {
         for (y, &x) in self.y.iter_mut().zip(self.x) {
-            *y = 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2));
+            *y = gelu_of(x);
         }
     }
+}
+
+/// Of one value. To be inlined into what is compiled for the registers at hand.
+#[inline(always)]
+pub(crate) fn gelu_of(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))
 }
 
 /// Up to where erf is computed; behind it fp32 holds nothing but one.

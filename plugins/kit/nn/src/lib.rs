@@ -26,6 +26,7 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 
+mod after;
 mod attend;
 mod by_row;
 mod cache;

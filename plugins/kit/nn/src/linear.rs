@@ -1,5 +1,8 @@
 //! Matrix products with weights: the one entry point, whatever the weights are stored as.
 
+use crate::after::After;
+use crate::gelu::gelu;
+use crate::layers::residual;
 use crate::lora::Site;
 use crate::{Matrix, Result, Weights, by_row};
 use candle_core::Tensor;
@@ -59,9 +62,20 @@ impl Linear {
         layers: [&Linear; COUNT],
         x: &Tensor,
     ) -> candle_core::Result<[Tensor; COUNT]> {
-        let made = Matrix::products(&layers.map(|layer| &layer.weight), x)?;
-        let all = made.into_iter().zip(layers).map(|(y, layer)| layer.joined(y, x));
-        let all: Vec<Tensor> = all.collect::<candle_core::Result<_>>()?;
+        let whole = layers.map(|layer| (&layer.weight, layer.bias.as_ref()));
+        let plain = layers.iter().all(|layer| layer.is_plain());
+        let made = match plain {
+            true => Matrix::products_then(&whole, x, After::default())?,
+            false => None,
+        };
+        let all = match made {
+            Some(all) => all,
+            None => {
+                let made = Matrix::products(&layers.map(|layer| &layer.weight), x)?;
+                let all = made.into_iter().zip(layers).map(|(y, layer)| layer.joined(y, x));
+                all.collect::<candle_core::Result<_>>()?
+            }
+        };
         all.try_into()
             .map_err(|all: Vec<_>| candle_core::Error::Msg(format!("{} products of {COUNT} layers", all.len())))
     }
@@ -77,6 +91,27 @@ impl Linear {
             Some(site) => site.add_to(y, x),
             None => Ok(y),
         }
+    }
+
+    /// (rows, in) to (rows, out), and what follows.
+    pub(crate) fn forward_then(&self, x: &Tensor, after: After) -> candle_core::Result<Tensor> {
+        if self.is_plain() {
+            let made = Matrix::products_then(&[(&self.weight, self.bias.as_ref())], x, after)?;
+            if let Some(y) = made.and_then(|mut made| made.pop()) {
+                return Ok(y);
+            }
+        }
+        let y = self.forward(x)?;
+        let y = if after.gelu { gelu(&y)? } else { y };
+        match after.plus {
+            Some(plus) => residual(plus, &y),
+            None => Ok(y),
+        }
+    }
+
+    /// Whether no LoRA adds anything in this pass.
+    fn is_plain(&self) -> bool {
+        self.lora.as_ref().is_none_or(|site| site.is_idle())
     }
 
     /// The layer's full name in the checkpoint, by which adapters find it.

@@ -3,6 +3,7 @@
 //! Layers hold a [`Matrix`] and never ask what it is. A quantised one is multiplied as it is stored, and on a training
 //! path the same product has a gradient: candle's own quantised product drops it without a word.
 
+use crate::after::After;
 use crate::by_row::{self, Held};
 use crate::kernel;
 use crate::packed::{self, Blocks, Multiplies, Packed};
@@ -220,6 +221,33 @@ impl Matrix {
             Tensor::from_vec(y, &dims[..], &Device::Cpu)
         };
         made.into_iter().zip(packed).map(tensor).collect()
+    }
+
+    /// The products of rows (rows, in) by several matrices, each with its bias and with what follows, in the memory of
+    /// the product; nothing where there is no way to do that, as where something is to be learnt.
+    pub(crate) fn products_then(
+        matrices: &[(&Matrix, Option<&Tensor>)],
+        x: &Tensor,
+        after: After,
+    ) -> Result<Option<Vec<Tensor>>> {
+        let form = |(matrix, _): &(&Matrix, _)| match &matrix.form {
+            Form::Packed(weight) if x.dims().len() == 2 && x.dims()[1] == weight.dims().1 => Some(weight.clone()),
+            _ => None,
+        };
+        let known = by_row::suits(&[x]) && matrices.iter().all(|(_, bias)| after.suits(*bias));
+        let Some(packed) = matrices.iter().map(form).collect::<Option<Vec<_>>>().filter(|_| known) else {
+            return Ok(None);
+        };
+        let x = x.contiguous()?;
+        let weights: Vec<&dyn Multiplies> = packed.iter().map(|weight| &**weight).collect();
+        let made = packed::products(&weights, Held::of(&x).all()?);
+        let biases = matrices.iter().map(|(matrix, bias)| (matrix.dims().0, *bias));
+        let finish = |(y, (outputs, bias))| after.of(y, outputs, bias);
+        made.into_iter()
+            .zip(biases)
+            .map(finish)
+            .collect::<Result<_>>()
+            .map(Some)
     }
 
     /// The rows of these numbers, as they are looked up in a table of tokens, in the given type.

@@ -149,6 +149,8 @@ impl<'a> Step<'a> {
             window: attention.window,
             softcap: attention.softcap,
             ahead: false,
+            // What a token sees must not depend on whether it was read with others or written alone.
+            bf16: false,
         };
         if by_row::suits(&[q, k, v]) {
             let texts = self.texts(k, v)?;

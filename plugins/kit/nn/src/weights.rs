@@ -250,6 +250,11 @@ impl Weights {
         }
     }
 
+    /// What numbers are rounded to before they are multiplied, here as where there are no weights to multiply with.
+    pub(crate) fn products(&self) -> DType {
+        self.matrices
+    }
+
     /// A tensor of this shape.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let loaded = self.read(name, shape)?;

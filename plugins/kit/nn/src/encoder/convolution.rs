@@ -1,6 +1,7 @@
 //! Convolutions over three frames, as products of matrices.
 
 use super::Block;
+use crate::after::After;
 use crate::{Linear, Matrix, Result, Weights};
 use candle_core::{Device, Tensor};
 
@@ -18,13 +19,14 @@ impl Convolution {
             .transpose(1, 2)?
             .contiguous()?
             .reshape((outputs, SEEN * inputs))?;
-        let product = Linear::over(Matrix::new(weight)?, weights.path(""));
+        let matrix = Matrix::new(weight.to_dtype(weights.products())?)?;
+        let product = Linear::over(matrix, weights.path(""));
         Ok(Convolution(product.with_bias(weights.get("bias", &[outputs])?)))
     }
 
-    /// Windows (count, 3 * in) to (count, out).
-    pub fn forward(&self, windows: &Tensor) -> candle_core::Result<Tensor> {
-        self.0.forward(windows)
+    /// Windows (count, 3 * in) to (count, out), and what follows.
+    pub fn forward(&self, windows: &Tensor, after: After) -> candle_core::Result<Tensor> {
+        self.0.forward_then(windows, after)
     }
 }
 

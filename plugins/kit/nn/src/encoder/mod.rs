@@ -8,9 +8,8 @@
 mod config;
 mod convolution;
 
+use crate::after::After;
 use crate::attend::attend_to_all;
-use crate::gelu::gelu;
-use crate::layers::residual;
 use crate::{LayerNorm, Linear, Result, Weights};
 use audio::LogMel;
 use candle_core::{DType, Device, Tensor};
@@ -129,6 +128,7 @@ struct Layer {
     fc1: Linear,
     fc2: Linear,
     heads: usize,
+    products: DType,
 }
 
 impl Encoder {
@@ -184,14 +184,16 @@ impl Encoder {
 
     fn layers(&self, blocks: &[Block]) -> candle_core::Result<Tensor> {
         let windows = convolution::windows_of_frames(blocks, self.config.bins, &self.device)?.to_dtype(self.dtype)?;
-        let x = gelu(&self.conv1.forward(&windows)?)?;
+        let gelu = After { gelu: true, plus: None };
+        let x = self.conv1.forward(&windows, gelu)?;
         let windows = convolution::windows_of_pairs(&x, blocks)?;
-        let x = gelu(&self.conv2.forward(&windows)?)?;
         let positions = blocks
             .iter()
             .map(|block| self.embed_positions.narrow(0, 0, block.steps))
             .collect::<candle_core::Result<Vec<_>>>()?;
-        let mut x = residual(&x, &Tensor::cat(&positions, 0)?)?;
+        let positions = Tensor::cat(&positions, 0)?;
+        let plus = Some(&positions);
+        let mut x = self.conv2.forward(&windows, After { plus, ..gelu })?;
         for layer in &self.layers {
             x = layer.forward(&x, blocks)?;
         }
@@ -214,21 +216,23 @@ impl Layer {
             fc1: Linear::load(&weights.at("fc1"), width, inner, true)?,
             fc2: Linear::load(&weights.at("fc2"), inner, width, true)?,
             heads: config.heads,
+            products: weights.products(),
         })
     }
 
     fn forward(&self, x: &Tensor, blocks: &[Block]) -> candle_core::Result<Tensor> {
         let h = self.self_attn_layer_norm.forward(x)?;
-        let (q, k, v) = (
-            self.q_proj.forward(&h)?,
-            self.k_proj.forward(&h)?,
-            self.v_proj.forward(&h)?,
-        );
+        let [q, k, v] = Linear::forward_all([&self.q_proj, &self.k_proj, &self.v_proj], &h)?;
         let blocks: Vec<usize> = blocks.iter().map(Block::steps).collect();
-        let heard = attend_to_all(&q, &k, &v, self.heads, &blocks)?;
-        let x = residual(x, &self.out_proj.forward(&heard)?)?;
+        let heard = attend_to_all(&q, &k, &v, self.heads, &blocks, self.products)?;
+        let add = |layer: &Linear, h: &Tensor, x: &Tensor| {
+            let plus = Some(x);
+            layer.forward_then(h, After { gelu: false, plus })
+        };
+        let x = add(&self.out_proj, &heard, x)?;
         let h = self.final_layer_norm.forward(&x)?;
-        residual(&x, &self.fc2.forward(&gelu(&self.fc1.forward(&h)?)?)?)
+        let gelu = After { gelu: true, plus: None };
+        add(&self.fc2, &self.fc1.forward_then(&h, gelu)?, &x)
     }
 }
 
@@ -244,4 +248,59 @@ fn sinusoids(positions: usize, width: usize, device: &Device) -> candle_core::Re
         values.extend((0..half).map(|n| angle(n).cos()));
     }
     Tensor::from_vec(values, (positions, half * 2), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(dtype: DType, blocks: &[Block]) -> Vec<f32> {
+        let config = EncoderConfig {
+            bins: 16,
+            width: 96,
+            layers: 3,
+            heads: 6,
+            inner: 200,
+            positions: 60,
+            stored_positions: true,
+        };
+        let encoder = Encoder::load(&config, &Weights::random(dtype, &Device::Cpu).unwrap()).unwrap();
+        let steps = encoder.forward(blocks).unwrap();
+        steps.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    fn blocks() -> Vec<Block> {
+        let rows = |frames: usize| (0..frames * 16).map(|n| ((n * n) as f32 * 0.37).sin()).collect();
+        [113, 1, 40, 2].map(|frames| Block::alone(rows(frames), 16)).into()
+    }
+
+    #[test]
+    fn blocks_do_not_feel_each_other() {
+        for dtype in [DType::F32, DType::BF16] {
+            let together = heard(dtype, &blocks());
+            let alone: Vec<f32> = blocks().chunks(1).flat_map(|block| heard(dtype, block)).collect();
+            assert_eq!(together, alone, "{dtype:?}");
+        }
+    }
+
+    #[test]
+    fn bf16_is_near_fp32_by_a_bound() {
+        let (exact, rounded) = (heard(DType::F32, &blocks()), heard(DType::BF16, &blocks()));
+        let size = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x * x)).sum::<f64>().sqrt();
+        let apart = size(&mut exact.iter().zip(&rounded).map(|(a, b)| a - b)) / size(&mut exact.iter().copied());
+        assert!(apart < 0.005 && apart > 0.0, "{apart}");
+    }
+
+    /// Where kernels of this crate do not take over, steps are made by one operation after the other.
+    #[test]
+    fn it_is_the_same_in_many_steps() {
+        let here = heard(DType::F32, &blocks());
+        let _elsewhere = crate::device::elsewhere();
+        let apart = here
+            .iter()
+            .zip(heard(DType::F32, &blocks()))
+            .map(|(a, b)| (a - b).abs());
+        let largest = apart.fold(0f32, f32::max);
+        assert!(largest < 1e-4, "{largest}");
+    }
 }

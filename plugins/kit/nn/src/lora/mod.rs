@@ -236,6 +236,13 @@ impl Loras {
 }
 
 impl Site {
+    /// Whether the current pass adds nothing here.
+    pub fn is_idle(&self) -> bool {
+        let branches = read(&self.branches);
+        let used = |plan: &LoraPlan| branches.iter().any(|branch| plan.rows(branch.lora).is_some());
+        branches.is_empty() || !self.current.plan().is_some_and(|plan| used(&plan))
+    }
+
     /// Adds what the LoRAs of the current pass make of `x` (…, in) to `y` (…, out).
     pub fn add_to(&self, y: Tensor, x: &Tensor) -> candle_core::Result<Tensor> {
         let branches = read(&self.branches);

@@ -4,6 +4,9 @@
 //! out for them some hundred at a time, shared by all queries that look at them, and shares are put together as the
 //! blocks of keys come: so no matrix of scores is ever written, and what queries cannot see is not computed.
 //! A single new token looks at each key once: its are read where they lie.
+//!
+//! Where a rule says so, both products are those of bf16, as with weights that are stored so: queries, keys, values and
+//! exponentials are rounded to it, while sums, the largest scores and what exponentials are divided by stay fp32.
 
 use super::stripes::{Stripe, by_fields};
 use super::{Kernel, Kind, LANES, Line, MOST_ROWS, PANEL};
@@ -11,16 +14,21 @@ use crate::attend::Rule;
 use crate::by_row::Held;
 use crate::exponential::{exp, exponentials, softmax};
 use crate::kernel::dot;
-use crate::packed::rows::{SomeRows, Words};
+use crate::packed::rows::{Rows, SomeRows, Words, bf16_bits, round};
 use candle_core::{Result, Tensor};
 use pulp::{Arch, NullaryFnOnce};
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// Keys that are laid out at a time: with their values, what leaves room in the second cache. Blocks begin at multiples
 /// of it, so that what a token sees is added up in the same order however its text was cut.
 const KEYS: usize = 512;
-/// Words from one row of scores to the next: an odd number of cache lines.
+/// Words from one row of scores to the next, and from one of rounded exponentials: an odd number of cache lines.
 const STRIDE: usize = KEYS + LANES;
+const ROUNDED_STRIDE: usize = KEYS / 2 + LANES;
+/// Of some rows and a panel.
+type Tile = [[f32; PANEL]; MOST_ROWS];
+
 /// Rows of queries for which it isn't worth laying out keys.
 const FEW: usize = 8;
 /// Products of two numbers that are worth a task.
@@ -160,16 +168,6 @@ impl Job<'_> {
             tokens: start..self.tokens.min(start.saturating_add(most)),
         })
     }
-
-    /// The tokens of a range, with the piece that each lies in and its place there.
-    fn each(&self, range: Range<usize>, mut take: impl FnMut(usize, &Piece, usize)) {
-        for piece in &self.pieces {
-            let (start, end) = (range.start.max(piece.tokens.start), range.end.min(piece.tokens.end));
-            for token in start..end {
-                take(token - range.start, piece, token - piece.tokens.start);
-            }
-        }
-    }
 }
 
 /// What is the same for all texts.
@@ -243,20 +241,32 @@ impl Layer<'_> {
 
     fn many(&self, part: &Part, head: usize, mut stripe: Stripe) {
         let (job, size, shared) = (part.job, self.size, self.shared);
-        let (kernel, arch) = (Kernel::best(Kind::F32), Arch::new());
+        let kind = if self.rule.bf16 { Kind::Bf16 } else { Kind::F32 };
+        let (kernel, arch) = (kernel(kind), Arch::new());
         let (first_row, first_column) = (stripe.rows().start, stripe.columns().start);
         let rows = part.tokens.len() * shared;
         let seen = self.seen(part, 0..rows);
         // Of each row, the largest score so far and the sum of all exponentials above it.
         let mut states = vec![(f32::NEG_INFINITY, 0f32); rows];
-        let q_stride = (size.div_ceil(LANES) | 1) * LANES;
-        let mut q = vec![0f32; MOST_ROWS * q_stride];
-        let mut scores = vec![0f32; MOST_ROWS * STRIDE];
+        let mut q = Rows::room(MOST_ROWS, size, kind);
+        let mut scaled = vec![0f32; size];
+        let mut scores: Vec<Tile> = vec![[[0.0; PANEL]; MOST_ROWS]; KEYS / PANEL];
+        let mut shares = vec![0f32; MOST_ROWS * STRIDE];
+        let mut rounded = match kind {
+            Kind::F32 => Vec::new(),
+            Kind::Bf16 => vec![0u32; MOST_ROWS * ROUNDED_STRIDE],
+        };
         let blocks = seen.start / KEYS * KEYS..seen.end;
-        let mut laid_out = LaidOut::new(size, KEYS.min(blocks.len()));
+        let mut laid_out = LaidOut::new(kind, size, KEYS.min(blocks.len()));
         for block in blocks.step_by(KEYS) {
             let block = block..seen.end.min(block + KEYS);
-            laid_out.take(job, head, block.clone());
+            arch.dispatch(LayOut {
+                to: &mut laid_out,
+                job,
+                head,
+                size,
+                block: block.clone(),
+            });
             for row in (0..rows).step_by(kernel.rows()) {
                 let count = kernel.rows().min(rows - row);
                 let some = within(&self.seen(part, row..row + count), &block);
@@ -264,34 +274,34 @@ impl Layer<'_> {
                     continue;
                 }
                 for below in 0..count {
-                    let scaled = self.query(part, head, row + below).iter();
-                    let to = &mut q[below * q_stride..][..size];
-                    to.iter_mut()
-                        .zip(scaled)
+                    let query = self.query(part, head, row + below).iter();
+                    scaled
+                        .iter_mut()
+                        .zip(query)
                         .for_each(|(to, q)| *to = q * self.rule.scale as f32);
+                    q.put(below, &scaled);
                 }
                 let panels = some.start / PANEL..some.end.div_ceil(PANEL);
-                let x = SomeRows {
-                    words: Words::F32(&q),
-                    count,
-                    stride: q_stride,
-                };
                 for panel in panels.clone() {
-                    let mut tile = [[0f32; PANEL]; MOST_ROWS];
-                    kernel.tile(x, laid_out.keys(panel), &mut tile[..count]);
-                    for (below, tile) in tile[..count].iter().enumerate() {
-                        scores[below * STRIDE + panel * PANEL..][..PANEL].copy_from_slice(tile);
-                    }
+                    let x = q.some(0, count, 0);
+                    kernel.tile(x, laid_out.keys(panel), &mut scores[panel][..count]);
                 }
-                let columns = panels.start * PANEL..some.end;
+                // Of keys that are there, or of whole panels where two of them are a word.
+                let columns = match kind {
+                    Kind::F32 => panels.start * PANEL..some.end,
+                    Kind::Bf16 => panels.start * PANEL..panels.end * PANEL,
+                };
                 for below in 0..count {
                     let seen = within(&self.sight(job, part.token((row + below) / shared)), &block);
-                    let scores = &mut scores[below * STRIDE..][..columns.end];
+                    let rounded = rounded.chunks_exact_mut(ROUNDED_STRIDE).nth(below);
                     let less = arch.dispatch(Shares {
-                        scores: &mut scores[columns.start..],
+                        tiles: &scores[panels.clone()],
+                        row: below,
+                        shares: &mut shares[below * STRIDE..][..panels.len() * PANEL],
                         seen: seen.start.saturating_sub(columns.start)..seen.end.saturating_sub(columns.start),
                         softcap: self.rule.softcap.map(|cap| cap as f32),
                         state: &mut states[row + below],
+                        rounded,
                     });
                     if less != 1.0 {
                         let column = first_column + (row + below) % shared * size;
@@ -299,13 +309,13 @@ impl Layer<'_> {
                         out.iter_mut().for_each(|out| *out *= less);
                     }
                 }
-                let x = SomeRows {
-                    words: Words::F32(&scores[columns.start..]),
-                    count,
-                    stride: STRIDE,
+                let (words, stride) = match kind {
+                    Kind::F32 => (Words::F32(&shares), STRIDE),
+                    Kind::Bf16 => (Words::Bf16(&rounded), ROUNDED_STRIDE),
                 };
+                let x = SomeRows { words, count, stride };
+                let mut tile: Tile = [[0.0; PANEL]; MOST_ROWS];
                 for panel in 0..size.div_ceil(PANEL) {
-                    let mut tile = [[0f32; PANEL]; MOST_ROWS];
                     kernel.tile(x, laid_out.values(panel, columns.clone()), &mut tile[..count]);
                     for (below, tile) in tile[..count].iter().enumerate() {
                         let row = row + below;
@@ -331,65 +341,149 @@ fn within(range: &Range<usize>, block: &Range<usize>) -> Range<usize> {
     start..range.end.min(block.end).saturating_sub(block.start)
 }
 
+/// The best that the processor has, but for AMX, whose tiles are made for many more rows than come at a time here.
+fn kernel(kind: Kind) -> Kernel {
+    static BEST: OnceLock<[Kernel; 2]> = OnceLock::new();
+    let most = || match Kernel::most() {
+        Kernel::Amx => Kernel::Avx512,
+        most => most,
+    };
+    BEST.get_or_init(|| [Kind::F32, Kind::Bf16].map(|kind| Kernel::choose(kind, most())))
+        [usize::from(kind == Kind::Bf16)]
+}
+
 /// A head's keys and values of a block, as panels.
 struct LaidOut {
-    size: usize,
-    /// The most keys.
-    room: usize,
-    /// Of 32 keys, a group for each of their numbers.
+    kind: Kind,
+    /// Groups of a key's numbers.
+    of_key: usize,
+    /// Groups of the most keys.
+    of_value: usize,
+    /// Of one key.
+    words: Vec<u32>,
+    /// Of 32 keys, a group for each of their numbers, or for two.
     keys: Vec<Line>,
-    /// Of 32 numbers, a group for each value.
+    /// Of 32 numbers, a group for each value. In bf16, for two, which in 32 values are those that are sixteen apart: so
+    /// exponentials become words without a move from lane to lane.
     values: Vec<Line>,
 }
 
 impl LaidOut {
-    fn new(size: usize, room: usize) -> LaidOut {
+    fn new(kind: Kind, size: usize, room: usize) -> LaidOut {
         let lines = |count| vec![Line([0; LANES]); count];
+        let of_key = size.div_ceil(kind.inputs());
+        let of_value = match kind {
+            Kind::F32 => room,
+            Kind::Bf16 => room.div_ceil(PANEL) * LANES,
+        };
         LaidOut {
-            size,
-            room,
+            kind,
+            of_key,
+            of_value,
+            words: vec![0; of_key],
             // What is beyond the last number of a value stays zero; beyond the last key, nobody looks.
-            keys: lines(room.div_ceil(PANEL) * size * 2),
-            values: lines(size.div_ceil(PANEL) * room * 2),
+            keys: lines(room.div_ceil(PANEL) * of_key * 2),
+            values: lines(size.div_ceil(PANEL) * of_value * 2),
         }
     }
 
-    fn take(&mut self, job: &Job, head: usize, block: Range<usize>) {
-        let size = self.size;
-        let room = self.room;
-        job.each(block, |place, piece, token| {
-            let (panel, lane) = (place / PANEL, place % PANEL);
-            let groups = self.keys[panel * size * 2..(panel + 1) * size * 2].chunks_exact_mut(2);
-            for (group, key) in groups.zip(piece.keys.row(token, head, size)) {
-                group[lane / LANES].0[lane % LANES] = key.to_bits();
-            }
-            let numbers = piece.values.row(token, head, size).chunks(LANES).enumerate();
-            for (number, values) in numbers {
-                let line = &mut self.values[(number / 2 * room + place) * 2 + number % 2];
-                line.0
-                    .iter_mut()
-                    .zip(values)
-                    .for_each(|(word, value)| *word = value.to_bits());
-            }
-        });
-    }
-
     fn keys(&self, panel: usize) -> &[Line] {
-        &self.keys[panel * self.size * 2..(panel + 1) * self.size * 2]
+        &self.keys[panel * self.of_key * 2..(panel + 1) * self.of_key * 2]
     }
 
+    /// Of keys from one panel's first on.
     fn values(&self, panel: usize, keys: Range<usize>) -> &[Line] {
-        &self.values[(panel * self.room + keys.start) * 2..(panel * self.room + keys.end) * 2]
+        let place = |key: usize| (panel * self.of_value + key / self.kind.inputs()) * 2;
+        &self.values[place(keys.start)..place(keys.end)]
+    }
+
+    #[inline(always)]
+    fn put(&mut self, place: usize, key: &[f32], value: &[f32]) {
+        let (panel, half, lane) = (place / PANEL, place % PANEL / LANES, place % LANES);
+        match self.kind {
+            Kind::F32 => {
+                let words = self.words.iter_mut().zip(key);
+                words.for_each(|(word, x)| *word = x.to_bits());
+            }
+            Kind::Bf16 => round(key, &mut self.words),
+        }
+        let groups = &mut self.keys[panel * self.of_key * 2..(panel + 1) * self.of_key * 2];
+        for (group, word) in groups.chunks_exact_mut(2).zip(&self.words) {
+            group[half].0[lane] = *word;
+        }
+        let group = match self.kind {
+            Kind::F32 => place,
+            Kind::Bf16 => panel * LANES + lane,
+        };
+        let (whole, rest) = value.as_chunks::<LANES>();
+        let mut last = [0f32; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        let last = Some(&last).filter(|_| !rest.is_empty());
+        for (number, values) in whole.iter().chain(last).enumerate() {
+            let line = &mut self.values[(number / 2 * self.of_value + group) * 2 + number % 2].0;
+            match (self.kind, half) {
+                (Kind::F32, _) => *line = values.map(f32::to_bits),
+                // The other half is that of a later key, or of none.
+                (Kind::Bf16, 0) => *line = values.map(bf16_bits),
+                (Kind::Bf16, _) => (0..LANES).for_each(|lane| line[lane] |= bf16_bits(values[lane]) << 16),
+            }
+        }
+    }
+}
+
+/// Puts a block of keys and their values in place.
+struct LayOut<'a> {
+    to: &'a mut LaidOut,
+    job: &'a Job<'a>,
+    head: usize,
+    size: usize,
+    block: Range<usize>,
+}
+
+impl NullaryFnOnce for LayOut<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let LayOut {
+            to,
+            job,
+            head,
+            size,
+            block,
+        } = self;
+        if to.kind == Kind::Bf16 {
+            // Places that no key of this block has, in a panel that has some: their exponentials are zero, and what
+            // is there of the last block could be no number.
+            let last = block.len() / PANEL * LANES;
+            for panel in to.values.chunks_exact_mut(to.of_value * 2) {
+                let lines = panel.iter_mut().skip(last * 2).take(LANES * 2);
+                lines.for_each(|line| *line = Line([0; LANES]));
+            }
+        }
+        for piece in &job.pieces {
+            let (start, end) = (block.start.max(piece.tokens.start), block.end.min(piece.tokens.end));
+            for token in start..end {
+                let place = token - piece.tokens.start;
+                let (key, value) = (piece.keys.row(place, head, size), piece.values.row(place, head, size));
+                to.put(token - block.start, key, value);
+            }
+        }
     }
 }
 
 /// Turns a row's scores into exponentials below the largest so far. Gives what those before are to be multiplied by.
 struct Shares<'a> {
-    scores: &'a mut [f32],
+    /// Scores of some rows and panels of keys, and the number of this row.
+    tiles: &'a [Tile],
+    row: usize,
+    shares: &'a mut [f32],
     /// The others become zero.
     seen: Range<usize>,
     softcap: Option<f32>,
     state: &'a mut (f32, f32),
+    /// The same in bf16, where that is multiplied: of each 32, the first sixteen are the lower halves of words.
+    rounded: Option<&'a mut [u32]>,
 }
 
 impl NullaryFnOnce for Shares<'_> {
@@ -398,27 +492,49 @@ impl NullaryFnOnce for Shares<'_> {
     #[inline(always)]
     fn call(self) -> f32 {
         let Shares {
-            scores,
+            tiles,
+            row,
+            shares,
             seen,
             softcap,
             state,
+            rounded,
         } = self;
-        let start = seen.start.min(scores.len());
-        let end = seen.end.min(scores.len()).max(start);
-        scores[..start].fill(0.0);
-        scores[end..].fill(0.0);
-        let scores = &mut scores[start..end];
-        if scores.is_empty() {
-            return 1.0;
+        let (panels, _) = shares.as_chunks_mut::<PANEL>();
+        for (panel, tile) in panels.iter_mut().zip(tiles) {
+            *panel = tile[row];
         }
-        if let Some(cap) = softcap {
-            scores.iter_mut().for_each(|score| *score = (*score / cap).tanh() * cap);
+        let less = exponentials_of(shares, seen, softcap, state);
+        if let Some(rounded) = rounded {
+            let (panels, _) = shares.as_chunks::<PANEL>();
+            let (lines, _) = rounded.as_chunks_mut::<LANES>();
+            for (line, panel) in lines.iter_mut().zip(panels) {
+                for lane in 0..LANES {
+                    line[lane] = bf16_bits(panel[lane]) | bf16_bits(panel[LANES + lane]) << 16;
+                }
+            }
         }
-        let (largest, sum) = exponentials(scores, state.0);
-        let less = if largest > state.0 { exp(state.0 - largest) } else { 1.0 };
-        *state = (largest, state.1 * less + sum);
         less
     }
+}
+
+#[inline(always)]
+fn exponentials_of(scores: &mut [f32], seen: Range<usize>, softcap: Option<f32>, state: &mut (f32, f32)) -> f32 {
+    let start = seen.start.min(scores.len());
+    let end = seen.end.min(scores.len()).max(start);
+    scores[..start].fill(0.0);
+    scores[end..].fill(0.0);
+    let scores = &mut scores[start..end];
+    if scores.is_empty() {
+        return 1.0;
+    }
+    if let Some(cap) = softcap {
+        scores.iter_mut().for_each(|score| *score = (*score / cap).tanh() * cap);
+    }
+    let (largest, sum) = exponentials(scores, state.0);
+    let less = if largest > state.0 { exp(state.0 - largest) } else { 1.0 };
+    *state = (largest, state.1 * less + sum);
+    less
 }
 
 /// A few queries, which look at each key where it lies.

@@ -36,7 +36,7 @@ pub(super) enum Words<'a> {
 impl Rows {
     pub(super) fn new(x: &[f32], inputs: usize, kind: Kind) -> Rows {
         let count = x.len() / inputs.max(1);
-        let stride = (inputs.div_ceil(kind.inputs()).div_ceil(LANES) | 1) * LANES;
+        let stride = stride(inputs, kind);
         let row = |number: usize| &x[number * inputs..(number + 1) * inputs];
         let values = match kind {
             Kind::F32 => Values::F32(by_rows(count, stride, |number, words: &mut [f32]| {
@@ -50,6 +50,28 @@ impl Rows {
             }
         };
         Rows { values, count, stride }
+    }
+
+    /// Room for so many, all zero.
+    pub(super) fn room(count: usize, inputs: usize, kind: Kind) -> Rows {
+        let stride = stride(inputs, kind);
+        let values = match kind {
+            Kind::F32 => Values::F32(vec![0.0; count * stride]),
+            Kind::Bf16 => Values::Bf16(vec![0; count * stride]),
+        };
+        Rows { values, count, stride }
+    }
+
+    /// Makes this one of the rows.
+    pub fn put(&mut self, row: usize, x: &[f32]) {
+        let start = row * self.stride;
+        match &mut self.values {
+            Values::F32(values) => values[start..][..x.len()].copy_from_slice(x),
+            Values::Bf16(values) => Arch::new().dispatch(Round {
+                x,
+                words: &mut values[start..start + self.stride],
+            }),
+        }
     }
 
     pub fn count(&self) -> usize {
@@ -82,6 +104,10 @@ impl SomeRows<'_> {
     }
 }
 
+fn stride(inputs: usize, kind: Kind) -> usize {
+    (inputs.div_ceil(kind.inputs()).div_ceil(LANES) | 1) * LANES
+}
+
 impl Words<'_> {
     pub fn len(&self) -> usize {
         match self {
@@ -102,19 +128,25 @@ impl NullaryFnOnce for Round<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let (pairs, rest) = self.x.as_chunks::<2>();
-        for (word, [low, high]) in self.words.iter_mut().zip(pairs) {
-            *word = bf16_bits(*low) | bf16_bits(*high) << 16;
-        }
-        if let ([last], Some(word)) = (rest, self.words.get_mut(pairs.len())) {
-            *word = bf16_bits(*last);
-        }
+        round(self.x, self.words);
+    }
+}
+
+/// Two to a word. To be inlined into what is compiled for the registers at hand.
+#[inline(always)]
+pub(super) fn round(x: &[f32], words: &mut [u32]) {
+    let (pairs, rest) = x.as_chunks::<2>();
+    for (word, [low, high]) in words.iter_mut().zip(pairs) {
+        *word = bf16_bits(*low) | bf16_bits(*high) << 16;
+    }
+    if let ([last], Some(word)) = (rest, words.get_mut(pairs.len())) {
+        *word = bf16_bits(*last);
     }
 }
 
 /// To the nearest, ties to the even one. Without branches, so that compilers take many at a time.
 #[inline(always)]
-fn bf16_bits(x: f32) -> u32 {
+pub(super) fn bf16_bits(x: f32) -> u32 {
     let bits = x.to_bits();
     let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
     let none = bits >> 16 | 0x40; // stays none, which rounding up could make infinity
