@@ -40,6 +40,10 @@ const LANES: usize = 16;
 const MOST_ROWS: usize = 12;
 /// Groups that are worked through at a time: of a panel as much as leaves room in the second cache, of x in the first.
 const GROUPS: usize = 512;
+/// Panels of a stripe.
+const PANELS: usize = 4;
+/// Lines of a stripe's panels that stay in the second cache while all rows go by.
+const STAYING: usize = 1 << 13;
 
 /// Weights (out, in) in an order of their own, whose product is made here.
 pub(crate) trait Multiplies: Send + Sync {
@@ -323,28 +327,69 @@ impl Packed {
         if kernel == Kernel::Amx && x.count() > amx::FEW {
             return amx::fill(self, x, &mut stripe);
         }
+        match x.count() <= kernel.rows() {
+            true => self.fill_few(kernel, stripe, x),
+            false => self.fill_many(kernel, stripe, x),
+        }
+    }
+
+    /// Where all rows go together nothing is read twice, and memory gives most to those who take it in order.
+    fn fill_few(&self, kernel: Kernel, mut stripe: Stripe, x: &Rows) {
         let groups = self.groups();
-        // Where all rows go together nothing is read twice, and memory gives most to those who take it in order.
-        let wide = if x.count() > kernel.rows() {
-            stripe.columns().len()
-        } else {
-            PANEL
-        };
-        for start in stripe.columns().step_by(wide.max(1)) {
-            let columns = start..stripe.columns().end.min(start + wide);
+        for column in stripe.columns().step_by(PANEL) {
             for first in (0..groups).step_by(kernel.groups()) {
                 let some = first..groups.min(first.saturating_add(kernel.groups()));
+                let x = x.some(0, kernel.rows(), first);
+                let lines = &self.panel(column / PANEL)[2 * some.start..2 * some.end];
+                let mut tile = [[0f32; PANEL]; MOST_ROWS];
+                let tile = &mut tile[..x.count];
+                kernel.tile(x, lines, tile);
+                for (row, tile) in tile.iter().enumerate() {
+                    let values = stripe.values(row, column, PANEL);
+                    values.iter_mut().zip(tile).for_each(|(value, add)| *value += add);
+                }
+            }
+        }
+    }
+
+    /// Some rows at a time, whose sums stay in the nearest cache over as many inputs as the stripe's panels have in the
+    /// second one: so memory sees them once in most products.
+    fn fill_many(&self, kernel: Kernel, mut stripe: Stripe, x: &Rows) {
+        let groups = self.groups();
+        for column in stripe.columns().step_by(PANELS * PANEL) {
+            let width = (PANELS * PANEL).min(stripe.columns().end - column);
+            let panels = column / PANEL..(column + width).div_ceil(PANEL);
+            let span = kernel.groups().max(STAYING / (2 * panels.len()) / GROUPS * GROUPS);
+            for start in (0..groups).step_by(span) {
+                let span = start..groups.min(start.saturating_add(span));
                 for row in (0..x.count()).step_by(kernel.rows()) {
-                    let x = x.some(row, kernel.rows(), first);
-                    for column in columns.clone().step_by(PANEL) {
-                        let lines = &self.panel(column / PANEL)[2 * some.start..2 * some.end];
-                        let mut tile = [[0f32; PANEL]; MOST_ROWS];
-                        let tile = &mut tile[..x.count];
-                        kernel.tile(x, lines, tile);
-                        for (below, tile) in tile.iter().enumerate() {
-                            let values = stripe.values(row + below, column, PANEL);
-                            values.iter_mut().zip(tile).for_each(|(value, add)| *value += add);
+                    let count = kernel.rows().min(x.count() - row);
+                    let mut sums = [[[0f32; PANEL]; MOST_ROWS]; PANELS];
+                    if start > 0 {
+                        for below in 0..count {
+                            let values = stripe.values(row + below, column, width).chunks(PANEL);
+                            let sums = sums.iter_mut().map(|sums| &mut sums[below]);
+                            sums.zip(values)
+                                .for_each(|(sums, values)| sums[..values.len()].copy_from_slice(values));
                         }
+                    }
+                    for first in span.clone().step_by(kernel.groups()) {
+                        let some = first..span.end.min(first.saturating_add(kernel.groups()));
+                        let x = x.some(row, kernel.rows(), first);
+                        for (panel, sums) in panels.clone().zip(&mut sums) {
+                            let lines = &self.panel(panel)[2 * some.start..2 * some.end];
+                            let mut tile = [[0f32; PANEL]; MOST_ROWS];
+                            kernel.tile(x, lines, &mut tile[..count]);
+                            for (sums, tile) in sums.iter_mut().zip(&tile[..count]) {
+                                sums.iter_mut().zip(tile).for_each(|(sum, add)| *sum += add);
+                            }
+                        }
+                    }
+                    for below in 0..count {
+                        let values = stripe.values(row + below, column, width).chunks_mut(PANEL);
+                        let sums = sums.iter().map(|sums| &sums[below]);
+                        sums.zip(values)
+                            .for_each(|(sums, values)| values.copy_from_slice(&sums[..values.len()]));
                     }
                 }
             }
@@ -419,7 +464,7 @@ impl Multiplies for Packed {
 
     fn width(&self, rows: usize) -> usize {
         let panels = self.outputs.div_ceil(PANEL);
-        PANEL * together(panels, size_of_val(self.panel(0)), rows, 4)
+        PANEL * together(panels, size_of_val(self.panel(0)), rows, PANELS)
     }
 
     fn fill(&self, stripe: Stripe, x: &Read) {

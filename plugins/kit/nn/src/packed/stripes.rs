@@ -59,6 +59,11 @@ pub struct Stripe<'a> {
     all: usize,
     rows: Range<usize>,
     columns: Range<usize>,
+    /// Rows before this one are cleared. One after the other is, when it is first asked for, since all of them are more
+    /// than the second cache holds.
+    cleared: usize,
+    /// Values of all stripes that are done.
+    done: &'a AtomicUsize,
     borrowed: PhantomData<&'a mut [f32]>,
 }
 
@@ -116,6 +121,7 @@ pub fn by_matrices(rows: usize, matrices: &[(usize, usize)], work: impl Fn(usize
     let room = |(columns, _): &(usize, usize)| Vec::with_capacity(rows * columns);
     let mut values: Vec<Vec<f32>> = matrices.iter().map(room).collect();
     let starts: Vec<Shared> = values.iter_mut().map(|values| Shared(values.as_mut_ptr())).collect();
+    let done = AtomicUsize::new(0);
     let across: Vec<usize> = matrices
         .iter()
         .map(|(columns, width)| columns.div_ceil(*width))
@@ -128,10 +134,12 @@ pub fn by_matrices(rows: usize, matrices: &[(usize, usize)], work: impl Fn(usize
         }
         let (all, width) = matrices[matrix];
         let columns = number * width..all.min((number + 1) * width);
-        work(matrix, Stripe::cleared(starts[matrix], all, 0..rows, columns));
+        work(matrix, Stripe::of(starts[matrix], all, 0..rows, columns, &done));
     });
+    let count: usize = matrices.iter().map(|(columns, _)| rows * columns).sum();
+    assert_eq!(done.into_inner(), count, "a stripe was not given back");
     for (values, (columns, _)) in values.iter_mut().zip(matrices) {
-        // SAFETY: so many values have room, and each lies in one of the stripes, all of which were cleared.
+        // SAFETY: so many values have room, and each lies in one of the stripes, all of which were dropped and so cleared.
         unsafe { values.set_len(rows * columns) };
     }
     values
@@ -157,32 +165,42 @@ pub fn by_fields(
     let mut values = Vec::with_capacity(rows * columns);
     let matrix = Shared(values.as_mut_ptr());
     let across = columns.div_ceil(width);
+    let done = AtomicUsize::new(0);
     each(parts.len() * across, together, |field| {
         let (part, number) = (field / across, field % across);
         let rows = starts[part]..starts[part] + parts[part];
         let some = number * width..columns.min((number + 1) * width);
-        work(part, Stripe::cleared(matrix, columns, rows, some));
+        work(part, Stripe::of(matrix, columns, rows, some, &done));
     });
-    // SAFETY: so many values have room, and each lies in one of the fields, all of which were cleared.
+    assert_eq!(done.into_inner(), rows * columns, "a stripe was not given back");
+    // SAFETY: so many values have room, and each lies in one of the fields, all of which were dropped and so cleared.
     unsafe { values.set_len(rows * columns) };
     values
 }
 
-impl Stripe<'_> {
+impl<'a> Stripe<'a> {
     /// Of a matrix with room for so many columns and these rows: nobody else may have a stripe with one of its values.
-    fn cleared(matrix: Shared, all: usize, rows: Range<usize>, columns: Range<usize>) -> Self {
-        for row in rows.clone() {
-            // SAFETY: row and columns are inside the matrix, and no other stripe's.
-            unsafe {
-                matrix.0.add(row * all + columns.start).write_bytes(0, columns.len());
-            }
-        }
+    fn of(matrix: Shared, all: usize, rows: Range<usize>, columns: Range<usize>, done: &'a AtomicUsize) -> Stripe<'a> {
         Stripe {
             matrix: matrix.0,
             all,
+            cleared: rows.start,
             rows,
             columns,
+            done,
             borrowed: PhantomData,
+        }
+    }
+
+    /// All rows before this one.
+    fn clear(&mut self, end: usize) {
+        for row in std::mem::replace(&mut self.cleared, end)..end {
+            // SAFETY: row and columns are inside the matrix, and no other stripe's.
+            unsafe {
+                self.matrix
+                    .add(row * self.all + self.columns.start)
+                    .write_bytes(0, self.columns.len());
+            }
         }
     }
 
@@ -200,11 +218,24 @@ impl Stripe<'_> {
             self.rows.contains(&row) && self.columns.contains(&column),
             "a value beyond its stripe"
         );
+        if row >= self.cleared {
+            self.clear(row + 1);
+        }
         let count = most.min(self.columns.end - column);
-        // SAFETY: row and columns are inside the matrix, as just checked, and were cleared before anybody had the stripe;
-        // the matrix is there as long as the function runs that makes stripes; these values are no other stripe's, and `self` lends them once
-        // at a time.
+        // SAFETY: row and columns are inside the matrix, as just checked, and were cleared before anybody had them;
+        // the matrix is there as long as the function runs that makes stripes; these values are no other stripe's, and
+        // `self` lends them once at a time.
         unsafe { std::slice::from_raw_parts_mut(self.matrix.add(row * self.all + column), count) }
+    }
+}
+
+impl Drop for Stripe<'_> {
+    fn drop(&mut self) {
+        if self.cleared < self.rows.end {
+            self.clear(self.rows.end);
+        }
+        self.done
+            .fetch_add(self.rows.len() * self.columns.len(), Ordering::Relaxed);
     }
 }
 
@@ -222,6 +253,9 @@ impl Stripe<'_> {
         let inside = row >= self.rows.start && row + rows <= self.rows.end;
         let fits = inside && column >= self.columns.start && column + COLUMNS <= self.columns.end;
         assert!(rows > 0 && fits, "a corner beyond its stripe");
+        if row + rows > self.cleared {
+            self.clear(row + rows);
+        }
         Corner {
             start: self.matrix.wrapping_add(row * self.all + column),
             stride: self.all,
