@@ -163,7 +163,10 @@ fn the_filters_leave_what_the_reference_s_leave() {
         };
         let expected = match case.kept {
             Kept::Some(tokens) => sorted(&mut tokens.into_iter()),
-            Kept::All(_) => sorted(&mut (0..logits.len())),
+            Kept::All(word) => {
+                assert_eq!(word, "all", "{told}");
+                sorted(&mut (0..logits.len()))
+            }
         };
         assert_eq!(sorted(&mut left.iter().map(|&(token, _)| token)), expected, "{told}");
         let all: f64 = left.iter().map(|&(_, weight)| f64::from(weight)).sum();
