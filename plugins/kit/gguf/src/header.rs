@@ -163,12 +163,13 @@ impl<R: Read> Bytes<R> {
         let start = self.u64()?;
         let values = sizes.iter().try_fold(1u64, |all, size| all.checked_mul(*size));
         let values = values.ok_or("it has more values than can be counted")?;
+        let row = sizes.first().copied().unwrap_or(1); // a single value has no sizes
         let length = match kind.block() {
             None => 0,
-            Some((block, bytes)) if sizes.first().unwrap_or(&1).is_multiple_of(block) => (values / block)
+            Some((block, bytes)) if row.is_multiple_of(block) => (values / block)
                 .checked_mul(bytes)
                 .ok_or("it has more values than can be counted")?,
-            Some((block, _)) => return Err(format!("its rows of {} are not cut by blocks of {block}", sizes[0])),
+            Some((block, _)) => return Err(format!("its rows of {row} are not cut by blocks of {block}")),
         };
         sizes.reverse();
         let shape = sizes

@@ -196,6 +196,10 @@ fn tensors_that_cannot_be() {
         "tensor `t`: its rows of 33 are not cut by blocks of 32",
     );
     refused(
+        tensor(&[], 8, 0),
+        "tensor `t`: its rows of 1 are not cut by blocks of 32",
+    );
+    refused(
         tensor(&[1 << 40, 1 << 40], 0, 0),
         "tensor `t`: it has more values than can be counted",
     );
