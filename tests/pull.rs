@@ -188,6 +188,12 @@ fn models_and_data_sets_are_pulled_into_the_cache_that_python_uses() {
     assert_eq!(server.requests().len(), before);
 }
 
+#[test]
+fn a_model_with_nothing_to_convert_says_so_before_anything_is_fetched() {
+    let words = ["model `echo` has nothing to convert"];
+    Bench::new().check(NOBODY, "convert echo --out out -M weights=org/tiny", 4, &words);
+}
+
 /// Waits until a part of the weights is on disk.
 #[track_caller]
 fn wait_for_a_part(bench: &Bench, child: &mut Child) {

@@ -35,21 +35,24 @@ pub fn convert(args: &ConvertArgs, common: &Common) -> Result<Exit> {
     common.with_catalog(false, &stop, |catalog| {
         let mut given = Flags::parse("-M", &args.model_settings)?.of(&args.model);
         let note = catalog.plugin_note(catalog.registry.adapter(Kind::Model, &args.model)?)?;
-        let base = std::env::current_dir().unwrap_or_default();
-        // Weights that are only copied need not be read into memory first, where a model can do without.
-        if note.options.iter().any(|option| option.name == "load") && !given.contains_key("load") {
-            let place = "convert".to_owned();
-            let value = Value::Bool(false);
-            given.insert("load".to_owned(), Given { value, base, place });
+        let nothing = || Failure::refused(format!("model `{}` has nothing to convert", args.model));
+        // Weights that are only copied are not read into memory first. A model that knows no other way is none that
+        // converts, and its note says so before anything is fetched.
+        if note.options.iter().all(|option| option.name != "load") {
+            let hint = "only a model that is published in several parts needs it; this one is run as it is";
+            return Err(nothing().help(hint));
         }
+        given.entry("load".to_owned()).or_insert_with(|| Given {
+            value: Value::Bool(false),
+            base: std::env::current_dir().unwrap_or_default(),
+            place: "convert".to_owned(),
+        });
         let (client, _made) = catalog.resolve(Kind::Model, &args.model, &given)?.model()?;
         let out = std::path::absolute(&args.out).unwrap_or_else(|_| args.out.clone());
         let answer = client
             .work("convert", &json!({ "out": out }), &host)
             .map_err(|error| match error.code {
-                Code::UNSUPPORTED => {
-                    Failure::refused(format!("model `{}` has nothing to convert", args.model)).cause(error)
-                }
+                Code::UNSUPPORTED => nothing().cause(error),
                 _ => Failure::from(error),
             })?;
         match common.json {
