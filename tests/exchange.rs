@@ -176,7 +176,7 @@ fn what_can_not_be_written_leaves_nothing_behind() {
     bench.check(&format!("export {run}x --format csv"), 3, &["is no run directory"]);
     bench.check(
         &format!("export {run} --format csv --out answers.txt"),
-        3,
+        6,
         &["cannot write `answers.txt`"],
     );
 }

@@ -1,6 +1,7 @@
 //! `host run` from outside: the real program, real plugins, real files, and whatever people do to them.
 
 use crate::support::Bench;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -111,6 +112,61 @@ fn ctrl_c_ends_a_run_cleanly_and_it_goes_on_later() {
         bench.check(&arguments, 0, &["1.0000"]);
         assert_eq!(bench.records(model).len(), 60);
     }
+}
+
+#[test]
+fn a_run_that_can_not_be_written_keeps_what_is_finished_and_goes_on_later() {
+    for model in ["echo", "echo-apart"] {
+        let bench = Bench::new();
+        let arguments = format!("run --model {model} --task count -T n=60 -M delay_ms=20");
+        let child = bench.start_and_wait(&arguments, model);
+        // As a disk that fills: there is room for part of a line.
+        let samples = bench.directory(model).join("samples.jsonl");
+        let most = Some(samples.metadata().unwrap().len() + 100);
+        let limit = Rlimit {
+            current: most,
+            maximum: most,
+        };
+        prlimit(Some(Pid::from_child(&child)), Resource::Fsize, limit).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(6), "{words}");
+        for said in [
+            "cannot write",
+            "samples.jsonl",
+            "File too large",
+            "the same command goes on",
+        ] {
+            assert!(words.contains(said), "`{said}` is not in {words}");
+        }
+        assert!(bench.lines(model) < 60, "it was cut short");
+        bench.check(&arguments, 0, &["1.0000"]);
+        assert_eq!(bench.records(model).len(), 60);
+    }
+}
+
+#[test]
+fn results_that_can_not_be_written_are_no_success() {
+    let bench = Bench::new();
+    let arguments = "run --model echo --task count -T n=5";
+    bench.check(arguments, 0, &[]);
+    let (records, run) = (bench.records("echo-count"), bench.directory("echo-count"));
+    let full = run.join("results.json.partial");
+    std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+    bench.check(
+        arguments,
+        6,
+        &["results.json`", "No space left on device", "what is finished is kept"],
+    );
+    std::fs::remove_file(&full).unwrap();
+    bench.check(arguments, 0, &["1.0000"]);
+    assert_eq!(bench.records("echo-count"), records);
+
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = bench.command("ls models --json").stdout(full).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{words}");
+    assert!(words.contains("cannot write `standard output`"), "{words}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use plugin_api::{Code, Error};
 use std::fmt;
+use std::path::Path;
 
 /// What the process ends with. Scripts rely on these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,12 +14,14 @@ pub enum Exit {
     Threshold = 1,
     /// The command line or a configuration file is wrong.
     Usage = 2,
-    /// A plugin, data, weights or a key is missing; nothing was begun.
+    /// A plugin, data, weights or a key is missing, or can't be read.
     Missing = 3,
     /// A plugin was refused or failed its self-test.
     Refused = 4,
     /// A budget or a time limit is used up.
     Budget = 5,
+    /// A file can't be written, for the disk is full, say. What is finished is kept.
+    Unwritable = 6,
     /// Interrupted; the same command goes on from here.
     Interrupted = 130,
 }
@@ -52,6 +55,11 @@ impl Failure {
     /// Something that has to be there is missing.
     pub fn missing(message: impl Into<String>) -> Self {
         Failure::new(Exit::Missing, message)
+    }
+
+    /// A file or folder can't be written.
+    pub fn unwritable(path: &Path, why: impl fmt::Display) -> Self {
+        Failure::new(Exit::Unwritable, format!("cannot write `{}`", path.display())).cause(why)
     }
 
     /// A plugin is refused.

@@ -1,6 +1,6 @@
 //! The log of a run: `log.jsonl`, one JSON object a line. What plugins say goes there under their names.
 
-use crate::failure::{Doing, Exit, Result};
+use crate::failure::{Failure, Result};
 use plugin_api::Level;
 use serde_json::json;
 use std::fs::File;
@@ -13,7 +13,7 @@ static FILE: Mutex<Option<File>> = Mutex::new(None);
 /// Lets the log go to this file from now on, after what it holds already.
 pub fn to_file(path: &Path) -> Result<()> {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-    let file = file.or_fail(Exit::Missing, || format!("cannot write the log `{}`", path.display()))?;
+    let file = file.map_err(|why| Failure::unwritable(path, why))?;
     *FILE.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(file);
     Ok(())
 }

@@ -128,13 +128,10 @@ fn load(original: &PluginSpec, scratch: &Path) -> Result<Spread> {
     let mut times = Vec::new();
     for number in 1..=20 {
         let copy = scratch.join(format!("copy-{number}.so"));
-        let failed = || format!("cannot copy `{}` to `{}`", original.path.display(), copy.display());
-        std::fs::copy(&original.path, &copy).or_fail(Exit::Missing, failed)?;
-        let mut file = OpenOptions::new()
-            .append(true)
-            .open(&copy)
-            .or_fail(Exit::Missing, failed)?;
-        file.write_all(&vec![0; number]).or_fail(Exit::Missing, failed)?;
+        let copied = std::fs::copy(&original.path, &copy)
+            .and_then(|_| OpenOptions::new().append(true).open(&copy))
+            .and_then(|mut file| file.write_all(&vec![0; number]));
+        copied.map_err(|why| Failure::unwritable(&copy, why))?;
         let admitted = trust::admit(&spec(&copy, Isolation::InProcess))?;
         let before = Instant::now();
         plugin::load("echo", &admitted.sha256, &admitted.copy)?;

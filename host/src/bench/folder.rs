@@ -22,10 +22,7 @@ impl TempFolder {
                 Ok(()) => return Ok(TempFolder(path)),
                 // Left behind by a process that was killed, or somebody else's.
                 Err(why) if why.kind() == ErrorKind::AlreadyExists && number < MOST_TRIES => number += 1,
-                Err(why) => {
-                    let message = format!("cannot make the folder `{}`", path.display());
-                    return Err(Failure::missing(message).cause(why));
-                }
+                Err(why) => return Err(Failure::unwritable(&path, why)),
             }
         }
     }

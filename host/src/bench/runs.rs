@@ -82,15 +82,14 @@ pub fn listing(plan: &Plan) -> Result<Listing> {
 /// Runs the echo on so many samples.
 pub fn run(plan: &Plan, folder: &Path, samples: usize, isolation: Isolation) -> Result<Run> {
     let folder = folder.join(format!("{}-{samples}", isolation.word()));
-    let failed = || format!("cannot write into `{}`", folder.display());
-    std::fs::create_dir_all(&folder).or_fail(Exit::Missing, failed)?;
+    std::fs::create_dir_all(&folder).map_err(|why| Failure::unwritable(&folder, why))?;
     let registry = folder.join("registry.toml");
     let text = format!(
         "[plugins.echo]\npath = {}\nisolation = \"{}\"\n[models.echo]\nplugin = \"echo\"\n[tasks.count]\nplugin = \"echo\"\n",
         toml::Value::from(plan.plugin.display().to_string()),
         isolation.word()
     );
-    std::fs::write(&registry, text).or_fail(Exit::Missing, failed)?;
+    std::fs::write(&registry, text).map_err(|why| Failure::unwritable(&registry, why))?;
     let out = folder.join("runs");
     let mut command = host();
     command

@@ -3,7 +3,7 @@
 use super::parity::in_fp32;
 use super::{Common, Flags, note, print, stop_on_signals};
 use crate::catalog::Catalog;
-use crate::failure::{Doing, Exit, Failure, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::registry::Given;
 use crate::run::progress::Progress;
 use plugin_api::client::ModelClient;
@@ -168,7 +168,7 @@ struct Recorded(PathBuf);
 impl Recorded {
     fn new() -> Result<Recorded> {
         let folder = std::env::temp_dir().join(format!("host-merge-{}", std::process::id()));
-        std::fs::create_dir(&folder).or_fail(Exit::Missing, || format!("cannot make `{}`", folder.display()))?;
+        std::fs::create_dir(&folder).map_err(|why| Failure::unwritable(&folder, why))?;
         Ok(Recorded(folder))
     }
 }

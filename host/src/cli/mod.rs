@@ -24,11 +24,11 @@ use crate::run::progress::download_bar;
 use clap::{CommandFactory, Parser, Subcommand};
 use plugin_api::Kind;
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Runs any model on any task: each of them is a plugin, and none needs the host rebuilt.
 #[derive(Debug, Parser)]
@@ -48,7 +48,8 @@ const EXAMPLES: &str = "Examples:
   host plugins new mine --kind model                a plugin of your own
 
 Exit codes: 0 done, 1 finished but failed a threshold, 2 usage or configuration, 3 something is missing,
-4 a plugin was refused or failed, 5 a budget or time limit is used up, 130 interrupted (run it again to go on).";
+4 a plugin was refused or failed, 5 a budget or time limit is used up, 6 a file can't be written (a full disk, say),
+130 interrupted. After 5, 6 and 130 the same command goes on where it was cut short.";
 
 /// What every command understands.
 #[derive(Debug, Clone, clap::Args)]
@@ -118,6 +119,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if asked_for_help { Exit::Ok } else { Exit::Usage } as u8);
         }
     };
+    // Unless somebody listens, the kernel ends a process that writes past `ulimit -f`, in the middle of a line.
+    let listening = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+    debug_assert!(listening.is_ok());
     crate::plugin::set_log_sink(Box::new(crate::log::write));
     match dispatch(cli) {
         Ok(exit) => leave(exit),
@@ -131,8 +135,15 @@ pub fn main() -> ExitCode {
 /// Ends the process. Not by returning from `main`: a model that hangs in this process would be waited for.
 fn leave(exit: Exit) -> ExitCode {
     let _ = std::io::stdout().flush();
+    let exit = match (exit, UNPRINTED.load(Ordering::Relaxed)) {
+        (Exit::Ok | Exit::Threshold, true) => Exit::Unwritable,
+        (exit, _) => exit,
+    };
     std::process::exit(exit as i32)
 }
+
+/// Some of the results could not be printed.
+static UNPRINTED: AtomicBool = AtomicBool::new(false);
 
 /// Prints a failure for people.
 pub(crate) fn complain(failure: &Failure) {
@@ -150,10 +161,15 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Prints a result on standard output. A reader that went away is no failure.
+/// Prints a result on standard output. A reader that went away is no failure; a full disk is one, which is told once.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(why) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        && why.kind() != ErrorKind::BrokenPipe
+        && !UNPRINTED.swap(true, Ordering::Relaxed)
+    {
+        complain(&Failure::unwritable("standard output".as_ref(), why));
+    }
 }
 
 fn dispatch(cli: Cli) -> Result<Exit> {
@@ -166,17 +182,15 @@ fn dispatch(cli: Cli) -> Result<Exit> {
             Ok(Exit::Ok)
         }
         Command::Man { dir } => {
-            let failed = |why: std::io::Error| Failure::usage("the man page can't be made").cause(why);
             if let Some(dir) = dir {
-                std::fs::create_dir_all(&dir)
-                    .and_then(|()| clap_mangen::generate_to(Cli::command(), &dir))
-                    .map_err(failed)?;
-                return Ok(Exit::Ok);
+                let written = std::fs::create_dir_all(&dir);
+                let written = written.and_then(|()| clap_mangen::generate_to(Cli::command(), &dir));
+                return written.map(|()| Exit::Ok).map_err(|why| Failure::unwritable(&dir, why));
             }
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command())
                 .render(&mut page)
-                .map_err(failed)?;
+                .map_err(|why| Failure::usage("the man page can't be made").cause(why))?;
             print(&String::from_utf8_lossy(&page));
             Ok(Exit::Ok)
         }

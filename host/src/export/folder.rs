@@ -1,6 +1,5 @@
 //! Files in the making: each is written beside its name, and gets it when all are whole.
 
-use super::cannot_write;
 use crate::failure::{Failure, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,7 +21,7 @@ struct State {
 
 impl Folder {
     pub fn new(path: &Path) -> Result<Folder> {
-        std::fs::create_dir_all(path).map_err(|why| cannot_write(path, why))?;
+        std::fs::create_dir_all(path).map_err(|why| Failure::unwritable(path, why))?;
         Ok(Folder {
             path: path.to_owned(),
             state: Mutex::default(),
@@ -58,11 +57,11 @@ impl Folder {
         }
         let path = self.partial(name);
         if !state.files.contains_key(name) {
-            let file = File::create(&path).map_err(|why| cannot_write(&path, why))?;
+            let file = File::create(&path).map_err(|why| Failure::unwritable(&path, why))?;
             state.files.insert(name.to_owned(), BufWriter::new(file));
         }
         let file = state.files.get_mut(name).map(|file| file.write_all(text.as_bytes()));
-        file.unwrap_or(Ok(())).map_err(|why| cannot_write(&path, why))
+        file.unwrap_or(Ok(())).map_err(|why| Failure::unwritable(&path, why))
     }
 
     /// Why nothing more is taken, when that is so.
@@ -80,7 +79,7 @@ impl Folder {
         for (name, mut file) in files {
             let path = self.path.join(&name);
             let finished = file.flush().and_then(|()| std::fs::rename(self.partial(&name), &path));
-            finished.map_err(|why| cannot_write(&path, why))?;
+            finished.map_err(|why| Failure::unwritable(&path, why))?;
             done.push(path);
         }
         Ok(done)

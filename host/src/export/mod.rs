@@ -9,7 +9,7 @@ mod sheet;
 
 pub use folder::Folder;
 
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::run::directory::{RunDirectory, for_each_place, read_if_there};
 use crate::run::record::{Record, hash_json};
 use crate::run::scores::{ScoredReader, Scores};
@@ -162,9 +162,4 @@ impl Pages for Answered<'_> {
         }
         Ok(rows)
     }
-}
-
-/// An error of writing, which is the user's disk and not a plugin.
-fn cannot_write(path: &Path, why: impl std::fmt::Display) -> Failure {
-    Failure::new(Exit::Missing, format!("cannot write `{}`", path.display())).cause(why)
 }

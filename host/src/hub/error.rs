@@ -148,6 +148,7 @@ impl From<HubError> for Failure {
     fn from(error: HubError) -> Self {
         let exit = match &error.fault {
             HubFault::Stopped => Exit::Interrupted,
+            HubFault::Disk { .. } => Exit::Unwritable,
             _ => Exit::Missing,
         };
         let failure = Failure::new(exit, error.to_string());

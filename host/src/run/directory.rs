@@ -1,8 +1,8 @@
 //! A run on disk: one directory, one writer, lines that are whole or not there.
 
-use super::record::Record;
 use crate::failure::{Doing, Exit, Failure, Result};
 use rustix::fs::{FlockOperation, flock};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -35,17 +35,17 @@ impl RunDirectory {
                 .find(|aside| !aside.exists());
             if let Some(aside) = aside {
                 let failed = || format!("cannot move the former run `{}` aside", path.display());
-                std::fs::rename(path, aside).or_fail(Exit::Missing, failed)?;
+                std::fs::rename(path, aside).or_fail(Exit::Unwritable, failed)?;
             }
         }
         let failed = || format!("cannot make the run directory `{}`", path.display());
-        std::fs::create_dir_all(path).or_fail(Exit::Missing, failed)?;
+        std::fs::create_dir_all(path).or_fail(Exit::Unwritable, failed)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .open(path.join(".lock"));
-        let lock = lock.or_fail(Exit::Missing, failed)?;
+        let lock = lock.or_fail(Exit::Unwritable, failed)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
             Failure::usage(format!("another `host` is at work in `{}`", path.display()))
                 .help("wait for it, or give another place with `--out`")
@@ -90,10 +90,7 @@ impl RunDirectory {
 
     /// Opens the records for appending.
     pub fn appender(&self) -> Result<Appender> {
-        let path = self.samples();
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        let file = file.or_fail(Exit::Missing, || format!("cannot write `{}`", path.display()))?;
-        Ok(Appender { file, path })
+        Appender::open(&self.samples())
     }
 }
 
@@ -106,19 +103,35 @@ struct Brief {
     error: Option<serde::de::IgnoredAny>,
 }
 
-/// Writes records, each with one call of the kernel: a line is whole or not there, also after `kill -9`.
+/// Writes records and the like, each with one call of the kernel: a line is whole or not there, also after `kill -9`.
 #[derive(Debug)]
 pub struct Appender {
     file: File,
     path: PathBuf,
+    /// What failed. A full disk may have taken part of a line, which is cut off later as long as it stays the last.
+    failure: Option<Failure>,
 }
 
 impl Appender {
-    pub fn append(&mut self, record: &Record) -> Result<()> {
-        let failed = || format!("cannot write `{}`", self.path.display());
-        let mut line = serde_json::to_vec(record).or_fail(Exit::Missing, failed)?;
-        line.push(b'\n');
-        self.file.write_all(&line).or_fail(Exit::Missing, failed)
+    pub fn open(path: &Path) -> Result<Appender> {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        Ok(Appender {
+            file: file.map_err(|why| unwritable(path, why))?,
+            path: path.to_owned(),
+            failure: None,
+        })
+    }
+
+    pub fn append(&mut self, line: &impl Serialize) -> Result<()> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let mut bytes = serde_json::to_vec(line).map_err(|why| unwritable(&self.path, why))?;
+        bytes.push(b'\n');
+        self.file.write_all(&bytes).map_err(|why| {
+            let failure = unwritable(&self.path, why);
+            self.failure.insert(failure).clone()
+        })
     }
 
     /// Asks the disk to keep what was written, for the case that the machine itself goes down.
@@ -165,7 +178,7 @@ pub fn for_each_line(path: &Path, mut tell: impl FnMut(u64, u64, &[u8]) -> Resul
             return Ok(());
         }
         if line.last() != Some(&b'\n') {
-            return file.set_len(offset).or_fail(Exit::Missing, failed);
+            return file.set_len(offset).map_err(|why| unwritable(path, why));
         }
         number += 1;
         tell(number, offset, &line)?;
@@ -206,12 +219,17 @@ impl LineReader {
 
 /// Writes a file so that readers see the former one or the whole new one.
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
-    let failed = || format!("cannot write `{}`", path.display());
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     let partial = path.with_file_name(name);
-    std::fs::write(&partial, content).or_fail(Exit::Missing, failed)?;
-    std::fs::rename(&partial, path).or_fail(Exit::Missing, failed)
+    let written = std::fs::write(&partial, content).and_then(|()| std::fs::rename(&partial, path));
+    written.map_err(|why| unwritable(path, why))
+}
+
+/// A failure to write into a run, which ends it for now.
+pub fn unwritable(path: &Path, why: impl std::fmt::Display) -> Failure {
+    Failure::unwritable(path, why)
+        .help("what is finished is kept: make room there, and the same command goes on from here")
 }
 
 /// The text of a small file, or none when it isn't there.
@@ -224,6 +242,7 @@ pub fn read_if_there(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::record::Record;
 
     fn record(key: &str) -> Record {
         Record {

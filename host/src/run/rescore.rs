@@ -1,14 +1,14 @@
 //! A finished run scored by its task again: what its model said stays, what that is worth is written anew.
 
 use super::conclude::{View, marks, pretty, suspicions};
-use super::directory::{RunDirectory, read_if_there};
+use super::directory::{RunDirectory, read_if_there, unwritable};
 use super::record::hash_json;
 use super::report;
 use super::results::{self, Setting, Summary};
 use super::roles::Roles;
 use super::scores::Scoring;
 use super::tally::Tally;
-use crate::failure::{Doing, Exit, Failure, Result};
+use crate::failure::{Exit, Failure, Result};
 use plugin_api::client::TaskClient;
 use plugin_api::{Callbacks, TaskCard};
 use serde_json::Value;
@@ -114,7 +114,7 @@ impl Rescoring<'_> {
         match free.into_iter().find(|aside| !aside.exists()) {
             Some(aside) => std::fs::copy(&path, &aside)
                 .map(drop)
-                .or_fail(Exit::Missing, || format!("cannot keep `{}`", path.display())),
+                .map_err(|why| unwritable(&aside, why)),
             None => Ok(()),
         }
     }

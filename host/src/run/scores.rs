@@ -3,17 +3,15 @@
 //! A record is never rewritten, so they lie beside the records in `scores.jsonl`, each under the hash of the task that
 //! gave it: settings, data and version. The last line of a record and a scorer counts, and none is ever lost.
 
-use super::directory::{LineReader, RunDirectory, for_each_line};
+use super::directory::{Appender, LineReader, RunDirectory, for_each_line};
 use super::record::{Record, RecordedError, Standing};
 use super::roles::Roles;
-use crate::failure::{Doing, Exit, Result};
+use crate::failure::Result;
 use plugin_api::client::TaskClient;
 use plugin_api::{Callbacks, Error, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -167,9 +165,8 @@ impl Scoring<'_> {
         if places.is_empty() {
             return Ok(known);
         }
-        let failed = || format!("cannot write `{}`", known.path.display());
         // Opened by the first score there is to write.
-        let file: Mutex<Option<File>> = Mutex::default();
+        let file: Mutex<Option<Appender>> = Mutex::default();
         let threads = std::thread::available_parallelism().map_or(2, usize::from).min(4);
         let stop = || self.roles.stop_asked();
         for_each_record(&run.samples(), &Scores::default(), places, threads, stop, |record| {
@@ -178,17 +175,12 @@ impl Scoring<'_> {
                 return Ok(());
             }
             let Some(line) = self.score(&record) else { return Ok(()) };
-            let mut bytes = serde_json::to_vec(&line).or_fail(Exit::Missing, failed)?;
-            bytes.push(b'\n');
             let mut file = file.lock().unwrap_or_else(|poison| poison.into_inner());
             let file = match &mut *file {
                 Some(file) => file,
-                none => {
-                    let opened = OpenOptions::new().create(true).append(true).open(&known.path);
-                    none.insert(opened.or_fail(Exit::Missing, failed)?)
-                }
+                none => none.insert(Appender::open(&known.path)?),
             };
-            file.write_all(&bytes).or_fail(Exit::Missing, failed)
+            file.append(&line)
         })?;
         Scores::open(run, self.scorer)
     }

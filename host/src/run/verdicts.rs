@@ -1,19 +1,18 @@
 //! Judging a run: verdicts lie beside the records in `verdicts.jsonl`, so that a run can be judged later, again, and by
 //! several judges, without the model.
 
-use super::directory::{RunDirectory, for_each_line};
+use super::directory::{Appender, RunDirectory, for_each_line};
 use super::prepare::recorded_prompt;
 use super::record::{Record, hash_json};
 use super::roles::Roles;
 use super::scores::{Scores, for_each_record};
 use super::statistics::Mean;
-use crate::failure::{Doing, Exit, Result};
+use crate::failure::Result;
 use plugin_api::client::JudgeClient;
 use plugin_api::{Callbacks, Case, Error, Metric, Ruling, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::io::Write;
 use std::sync::Mutex;
 
 /// One line of `verdicts.jsonl`.
@@ -56,14 +55,8 @@ impl Judging<'_> {
         let card = self.judge.card()?;
         let hash = hash_json(&json!([self.identity, card.version]));
         let path = run.path.join("verdicts.jsonl");
-        let failed = || format!("cannot write `{}`", path.display());
         let known = known_verdicts(&path, &hash)?;
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .or_fail(Exit::Missing, failed)?;
-        let file = Mutex::new(file);
+        let file = Mutex::new(Appender::open(&path)?);
         let judged = Mutex::new((Mean::default(), Judged::default()));
         let threads = card.batch.clamp(1, 32) as usize;
         let stop = || self.roles.stop_asked();
@@ -83,10 +76,8 @@ impl Judging<'_> {
                         verdict: verdict.clone(),
                         error: error.as_ref().map(Into::into),
                     };
-                    let mut bytes = serde_json::to_vec(&line).or_fail(Exit::Missing, failed)?;
-                    bytes.push(b'\n');
                     let mut file = file.lock().unwrap_or_else(|poison| poison.into_inner());
-                    file.write_all(&bytes).or_fail(Exit::Missing, failed)?;
+                    file.append(&line)?;
                     (verdict, error)
                 }
             };

@@ -91,7 +91,6 @@ pub fn create(request: &Request) -> Result<PathBuf> {
     check_name(&request.name)?;
     let folder = request.out.clone().unwrap_or_else(|| PathBuf::from(&request.name));
     let folder = std::path::absolute(&folder).unwrap_or(folder);
-    let writing = |path: &Path| format!("cannot write `{}`", path.display());
     let occupied = match fs::read_dir(&folder) {
         Ok(mut entries) => entries.next().is_some(),
         Err(_) => folder.symlink_metadata().is_ok(),
@@ -104,13 +103,13 @@ pub fn create(request: &Request) -> Result<PathBuf> {
     for (name, text) in &files {
         let path = folder.join(name);
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).or_fail(Exit::Usage, || writing(parent))?;
+            fs::create_dir_all(parent).map_err(|why| Failure::unwritable(parent, why))?;
         }
-        fs::write(&path, text).or_fail(Exit::Usage, || writing(&path))?;
+        fs::write(&path, text).map_err(|why| Failure::unwritable(&path, why))?;
     }
     let script = folder.join("ci.sh");
     let runnable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&script, runnable).or_fail(Exit::Usage, || writing(&script))?;
+    fs::set_permissions(&script, runnable).map_err(|why| Failure::unwritable(&script, why))?;
     Ok(folder)
 }
 

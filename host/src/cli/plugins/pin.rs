@@ -53,8 +53,7 @@ fn with_pin(text: &str, name: &str, sha256: &str) -> std::result::Result<String,
 
 /// Writes beside and renames, so that no reader ever finds half a registry, and the file keeps its rights.
 fn replace(path: &Path, text: &str) -> Result<()> {
-    let writing = || format!("cannot write `{}`", path.display());
-    let path = path.canonicalize().or_fail(Exit::Usage, writing)?;
+    let path = path.canonicalize().map_err(|why| Failure::unwritable(path, why))?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
     let beside = path.with_file_name(name);
@@ -64,7 +63,7 @@ fn replace(path: &Path, text: &str) -> Result<()> {
         .and_then(|()| fs::rename(&beside, &path));
     written.map_err(|why| {
         let _ = fs::remove_file(&beside);
-        Failure::new(Exit::Usage, writing()).cause(why)
+        Failure::unwritable(&path, why)
     })
 }
 
