@@ -103,6 +103,18 @@ fn what_was_converted_to_blocks_is_what_would_be_quantised_when_it_is_read() {
 }
 
 #[test]
+fn settings_of_nothing_and_of_too_much() {
+    let error = |settings: Value| open(settings).err().map(|error| error.message);
+    for name in ["max_batch", "step_tokens", "max_tokens", "beams"] {
+        let told = Some(format!("setting `{name}` is 0, expected 1 or more"));
+        assert_eq!(error(json!({ "weights": golden(), name: 0 })), told);
+    }
+    let told = Some("setting `beams` is 257, expected at most 256".to_owned());
+    assert_eq!(error(json!({ "weights": golden(), "beams": 257 })), told);
+    assert_eq!(error(json!({ "weights": golden(), "beams": 256, "load": false })), None);
+}
+
+#[test]
 fn the_parts_may_lie_anywhere() {
     let model = open(downloads(&golden())).err().map(|error| error.message);
     // Its Q-Former is smaller than the published one, and the four files alone do not say so.

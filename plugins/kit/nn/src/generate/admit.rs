@@ -11,7 +11,7 @@ use plugin_api::{Call, Code, Error, Prompt, Result, Sampling, Want};
 use std::collections::VecDeque;
 
 /// More beams than anyone searches with; a bound, since each holds a cache.
-const MOST_BEAMS: u32 = 256;
+pub(super) const MOST_BEAMS: u32 = 256;
 
 pub(super) enum Work {
     Row(Box<Row>),

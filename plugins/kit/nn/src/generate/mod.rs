@@ -17,6 +17,7 @@ mod row;
 mod sampler;
 mod search;
 
+use admit::MOST_BEAMS;
 pub use defaults::{Defaults, EarlyStop};
 pub use model::{GeneratorModel, Particulars};
 
@@ -54,16 +55,21 @@ impl Limits {
     /// Tokens of the answer whose cache must fit in front of anything else: prompt and answer of a common task.
     pub const PLANNED_TOKENS: usize = 2048;
 
-    /// The settings `max_batch`, `step_tokens`, `max_tokens` and `prefix_mb`.
+    /// The settings `max_batch`, `step_tokens`, `max_tokens` and `prefix_mb`. One of `beams`, which some models have as a
+    /// default for prompts, is checked with them.
     pub fn from_settings(settings: &Settings) -> Result<Limits> {
         let standard = Limits::default();
-        for name in ["max_batch", "step_tokens", "max_tokens"] {
+        let refused = |name: &str, got: u32, expected: String| {
+            let message = format!("setting `{name}` is {got}, expected {expected}");
+            Err(Error::new(Code::SETTINGS, message))
+        };
+        for name in ["max_batch", "step_tokens", "max_tokens", "beams"] {
             if settings.get(name)? == Some(0) {
-                return Err(Error::new(
-                    Code::SETTINGS,
-                    format!("setting `{name}` is 0, expected 1 or more"),
-                ));
+                return refused(name, 0, "1 or more".to_owned());
             }
+        }
+        if let Some(beams) = settings.get("beams")?.filter(|beams| *beams > MOST_BEAMS) {
+            return refused("beams", beams, format!("at most {MOST_BEAMS}"));
         }
         let prefix_mb = settings.or("prefix_mb", standard.prefix_bytes >> 20)?;
         Ok(Limits {
