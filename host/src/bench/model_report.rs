@@ -1,7 +1,7 @@
 //! A model's figures as a table for people and as an object for machines.
 
 use super::model::{ModelFigures, Rate};
-use super::report::{bytes, machine, machine_line, time};
+use super::report::{bytes, count, machine, machine_line, time};
 use crate::table::{Align, Table};
 use serde_json::{Value, json};
 
@@ -33,9 +33,7 @@ pub fn model_table(figures: &ModelFigures) -> String {
     }
     let words = [card.precision.as_deref(), card.device.as_deref()];
     let words: Vec<&str> = words.into_iter().flatten().collect();
-    let parameters = card
-        .parameters
-        .map(|count| format!(", {:.0} M parameters", count as f64 / 1e6));
+    let parameters = card.parameters.map(|number| format!(", {} parameters", count(number)));
     text + &format!(
         "\n{}: {}{}\n{}\n",
         card.name,
@@ -101,7 +99,10 @@ mod tests {
             processor: Duration::from_secs(4),
         };
         let figures = ModelFigures {
-            card: ModelCard::text("some"),
+            card: ModelCard {
+                parameters: Some(68_736),
+                ..ModelCard::text("some")
+            },
             work: Work::default(),
             load: rate(1.0),
             read: rate(510.0),
@@ -130,6 +131,7 @@ mod tests {
             "250.00 ms",
             "peak memory 3 MB",
             "prompt of 510",
+            "68.7 K parameters",
         ] {
             assert!(table.contains(part), "{part} in {table}");
         }

@@ -175,17 +175,30 @@ pub(super) fn machine_line() -> String {
 /// A time with three digits and its unit.
 pub(super) fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
-    let (value, unit) = match seconds {
-        s if s < 1e-3 => (s * 1e6, "µs"),
-        s if s < 1.0 => (s * 1e3, "ms"),
-        s => (s, "s"),
-    };
+    match seconds {
+        s if s < 1e-3 => three_digits(s * 1e6, "µs"),
+        s if s < 1.0 => three_digits(s * 1e3, "ms"),
+        s => three_digits(s, "s"),
+    }
+}
+
+fn three_digits(value: f64, unit: &str) -> String {
     let decimals = match value {
-        v if v < 10.0 => 2,
-        v if v < 100.0 => 1,
+        v if v < 9.995 => 2,
+        v if v < 99.95 => 1,
         _ => 0,
     };
     format!("{value:.decimals$} {unit}")
+}
+
+/// A number of things, as people who speak of models say it.
+pub(super) fn count(count: u64) -> String {
+    match count as f64 {
+        n if n < 1e3 => count.to_string(),
+        n if n < 999_500.0 => three_digits(n / 1e3, "K"),
+        n if n < 999_500_000.0 => three_digits(n / 1e6, "M"),
+        n => three_digits(n / 1e9, "B"),
+    }
 }
 
 pub(super) fn bytes(bytes: u64) -> String {
@@ -209,9 +222,28 @@ mod tests {
     fn times_have_three_digits_and_the_unit_that_fits() {
         check(1_234, "1.23 µs");
         check(45_678, "45.7 µs");
+        check(99_960, "100 µs");
         check(456_789, "457 µs");
         check(1_234_567, "1.23 ms");
         check(12_345_678_900, "12.3 s");
+    }
+
+    #[test]
+    fn counts_have_three_digits_and_the_unit_that_fits() {
+        for (number, shown) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1.00 K"),
+            (68_736, "68.7 K"),
+            (999_499, "999 K"),
+            (999_500, "1.00 M"),
+            (596_049_920, "596 M"),
+            (999_500_000, "1.00 B"),
+            (8_190_735_360, "8.19 B"),
+            (72_706_203_648, "72.7 B"),
+        ] {
+            assert_eq!(count(number), shown);
+        }
     }
 
     fn figures() -> Figures {
