@@ -68,6 +68,8 @@ pub enum Error {
     LoraName { name: String },
     #[error("`{folder}` holds several GGUF files: {names}")]
     SeveralFiles { folder: PathBuf, names: String },
+    #[error("{what} has {got} tokens, the model's context leaves room for {room}")]
+    TooLong { what: String, got: usize, room: usize },
     #[error("the weights in `{what}` would take {need}")]
     Memory { what: PathBuf, need: String },
     #[error("`{folder}` holds no safetensors files, and a LoRA is merged into no others")]
@@ -150,6 +152,10 @@ impl Error {
                 Code::MEMORY,
                 "take less with `-M quant=q4_k`, `-M quant=q8_0` or `-M dtype=bf16`, take a smaller model, or free memory: \
                  a limit of the registry's `memory` or of a control group counts",
+            ),
+            Error::TooLong { .. } => (
+                Code::TOO_LONG,
+                "was it recorded of this checkpoint? `max_position_embeddings` in its config.json is the context",
             ),
             Error::NoSafetensors { .. } => (
                 Code::UNSUPPORTED,

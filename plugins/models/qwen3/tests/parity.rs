@@ -3,6 +3,8 @@
 
 extern crate qwen3 as _; // or its registration would not be linked in
 
+use plugin_api::Code;
+use plugin_api::serde_json::json;
 use std::path::{Path, PathBuf};
 use testkit::parity::{check_narrow, check_text, checkpoints, given};
 
@@ -31,6 +33,22 @@ fn the_way_of_a_gpu_leads_to_the_same() {
         &golden().join("gguf/qwen2.gguf"),
         &golden().join("qwen2/golden"),
     );
+}
+
+#[test]
+fn a_search_with_a_prompt_beyond_the_context_is_not_the_fault_of_its_file() {
+    let folder = testkit::copy(&golden().join("tied"));
+    testkit::edit(folder.path(), "config.json", |config| {
+        config["max_position_embeddings"] = 52.into()
+    });
+    let model = testkit::open("qwen3", folder.path(), json!({})).unwrap();
+    let recorded = json!({ "golden": golden().join("tied/golden") });
+    let error = model.trace(&recorded).unwrap_err();
+    assert_eq!(
+        error.message,
+        "the prompt of search `talk0: 2 beams, length_penalty 1.0` has 52 tokens, the model's context leaves room for 51"
+    );
+    assert_eq!(error.code, Code::TOO_LONG);
 }
 
 /// Made of those folders by nn's `golden/make_gguf.py`: config, names, tokenizer and template are all the file's own.

@@ -48,8 +48,16 @@ pub(super) fn replay<D: Decoder>(generator: &Generator<D>, path: &Path, loras: &
         }
         let (mut diff, mut equal) = (0f64, true);
         for (prompt, expected) in case.prompts.iter().zip(&case.answers) {
-            if prompt.is_empty() || prompt.len() >= generator.decoder().context() {
-                return Err(malformed("a prompt is empty or longer than the model's context"));
+            if prompt.is_empty() {
+                return Err(malformed("a prompt is empty"));
+            }
+            let context = generator.decoder().context();
+            if prompt.len() >= context {
+                return Err(Error::TooLong {
+                    what: format!("the prompt of search `{}`", case.name),
+                    got: prompt.len(),
+                    room: context.saturating_sub(1),
+                });
             }
             let input = Input {
                 loras: loras.clone(),
