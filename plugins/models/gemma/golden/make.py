@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[2] / "kit/nn/golden"))
+
+import recording  # noqa: E402
+import torch  # noqa: E402
+from recording import randomise, render, save_weights, state_of, write  # noqa: E402
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig  # noqa: E402
+
 STEPS = 8  # greedy tokens recorded for each case
 
 # What the merges are learnt from; a character that is not in here becomes the tokens of its bytes.
@@ -61,12 +65,6 @@ TALKS = [
 ]
 
 
-def write(path: Path, data) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = data if isinstance(data, str) else json.dumps(data, indent=1, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8")
-
-
 def make_tokenizer(folder: Path, rows: int) -> Tokenizer:
     """Byte-pair merges over characters, blanks written as U+2581, and bytes for characters that are not known."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
@@ -89,40 +87,11 @@ def make_tokenizer(folder: Path, rows: int) -> Tokenizer:
     return tokenizer
 
 
-def make_model(config: Gemma3TextConfig, seed: int, dtype: torch.dtype) -> Gemma3ForCausalLM:
-    """Random weights on which mistakes show: norms are not what they begin as, biases are not zero."""
-    model = Gemma3ForCausalLM._from_config(config, attn_implementation="eager", dtype=torch.float32)
-    random = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, value in sorted(model.named_parameters()):
-            noise = torch.randn(value.shape, generator=random)
-            if "norm" in name or value.ndim == 1:
-                value.copy_(0.2 * noise)
-            else:
-                value.copy_(noise * (0.05 if "embed" in name else 1.2 / value.shape[1] ** 0.5))
-            value.copy_(value.to(dtype))  # the recorded logits are those of the stored values
-    model.generation_config = GenerationConfig()
-    return model.eval()
-
-
-def save_weights(model: Gemma3ForCausalLM, folder: Path, dtype: torch.dtype, multimodal: bool) -> None:
-    state = {name: value.to(dtype).contiguous() for name, value in sorted(model.state_dict().items())}
-    if model.config.tie_word_embeddings:
-        del state["lm_head.weight"]
-    if not multimodal:
-        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-        return
-    # Two files, and beside the text tower what a reader of text passes over.
-    state = {f"language_model.{name}": value for name, value in state.items()}
-    state["multi_modal_projector.mm_soft_emb_norm.weight"] = torch.zeros(4, dtype=dtype)
-    state["vision_tower.vision_model.post_layernorm.weight"] = torch.ones(4, dtype=dtype)
-    files = {}
-    for number in range(2):
-        file = f"model-{number + 1:05}-of-00002.safetensors"
-        part = {name: state[name] for name in list(state)[number::2]}
-        save_file(part, folder / file, metadata={"format": "pt"})
-        files |= dict.fromkeys(part, file)
-    write(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": dict(sorted(files.items()))})
+def scaled(name: str, noise: torch.Tensor) -> torch.Tensor:
+    """Weights on which mistakes show: norms are not what they begin as, biases are not zero."""
+    if "norm" in name or noise.ndim == 1:
+        return 0.2 * noise
+    return noise * (0.05 if "embed" in name else 1.2 / noise.shape[1] ** 0.5)
 
 
 def make_checkpoint(folder: Path, seed: int, dtype: torch.dtype, multimodal: bool = False, rows: int = 320, **changes):
@@ -138,7 +107,9 @@ def make_checkpoint(folder: Path, seed: int, dtype: torch.dtype, multimodal: boo
         "query_pre_attn_scalar": 24, "rms_norm_eps": 1e-06, "rope_local_base_freq": 10000, "rope_scaling": None,
         "rope_theta": 1000000, "sliding_window": 8, "sliding_window_pattern": 3, "vocab_size": rows, **changes,
     }
-    model = make_model(Gemma3TextConfig(**{k: v for k, v in fields.items() if k != "model_type"}), seed, dtype)
+    config = Gemma3TextConfig(**{k: v for k, v in fields.items() if k != "model_type"})
+    model = Gemma3ForCausalLM._from_config(config, attn_implementation="eager", dtype=torch.float32)
+    state = state_of(randomise(model, seed, dtype, scaled), dtype)
     shared = {"eos_token_id": [eos, turn], "torch_dtype": str(dtype).removeprefix("torch.")}
     write(folder / "config.json", {
         "architectures": ["Gemma3ForConditionalGeneration"], "image_token_index": rows, "model_type": "gemma3",
@@ -150,45 +121,20 @@ def make_checkpoint(folder: Path, seed: int, dtype: torch.dtype, multimodal: boo
     write(folder / "tokenizer_config.json", {
         "add_bos_token": True, "bos_token": "<bos>", "chat_template": TEMPLATE, "eos_token": "<eos>",
         "pad_token": "<pad>", "tokenizer_class": "GemmaTokenizer", "unk_token": "<unk>"})
-    save_weights(model, folder, dtype, multimodal)
+    if multimodal:
+        # Two files, and beside the text tower what a reader of text passes over.
+        state = {f"language_model.{name}": value for name, value in state.items()}
+        state["multi_modal_projector.mm_soft_emb_norm.weight"] = torch.zeros(4, dtype=dtype)
+        state["vision_tower.vision_model.post_layernorm.weight"] = torch.ones(4, dtype=dtype)
+    save_weights(state, folder, 2 if multimodal else 1)
     return tokenizer, model
 
 
-def render(messages: list[dict]) -> str:
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    return render_jinja_template([messages], chat_template=TEMPLATE, add_generation_prompt=True,
-                                 bos_token="<bos>")[0][0]
-
-
-@torch.no_grad()
 def record(folder: Path, tokenizer: Tokenizer, model: Gemma3ForCausalLM) -> None:
-    """Every conversation by itself, and all of them as one batch padded on the left."""
-    tensors, cases = {}, []
+    def rendered(talk: list[dict]) -> dict[str, str]:
+        return {"prompt": render(TEMPLATE, talk, bos_token="<bos>")}
 
-    def run(name: str, rows: list[list[int]], **facts) -> None:
-        width = max(map(len, rows))
-        ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-        greedy = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=STEPS, pad_token_id=0)
-        whole = torch.cat([mask, torch.ones_like(greedy[:, width:])], dim=1)
-        positions = (whole.cumsum(-1) - 1).clamp(min=0)
-        logits = model(greedy, attention_mask=whole, position_ids=positions, use_cache=False).logits
-        chosen = logits[:, width - 1:-1]
-        assert torch.equal(chosen.argmax(-1), greedy[:, width:])
-        best = chosen.topk(2, dim=-1).values
-        tensors.update({f"{name}.input_ids": ids, f"{name}.attention_mask": mask,
-                        f"{name}.logits": logits[:, :width].clone(), f"{name}.greedy": greedy[:, width:].clone(),
-                        f"{name}.greedy_logits": chosen.clone()})
-        cases.append({"name": name, "smallest_margin": float((best[..., 0] - best[..., 1]).min()), **facts})
-
-    prompts = [render(talk) for talk in TALKS]
-    rows = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
-    for number, (talk, prompt, row) in enumerate(zip(TALKS, prompts, rows)):
-        run(f"talk{number}", [row], messages=talk, prompt=prompt)
-    run("batch", rows)
-    save_file(tensors, folder / "golden.safetensors")
-    write(folder / "cases.json", {"cases": cases})
+    recording.record(folder / "golden", tokenizer, model, TALKS, STEPS, rendered)
 
 
 def main() -> None:
@@ -197,15 +143,13 @@ def main() -> None:
     # As the small models are: one file, text alone.
     folder = HERE / "text"
     parts = make_checkpoint(folder, seed=21, dtype=torch.float32)
-    (folder / "golden").mkdir()
-    record(folder / "golden", *parts)
+    record(folder, *parts)
     # As the larger ones are, scaled positions included; besides, capped logits, which no published config asks for.
     # Capped attention scores are not in here: the reference reads that field and does not apply it.
     folder = HERE / "multimodal"
     parts = make_checkpoint(folder, seed=22, dtype=torch.bfloat16, multimodal=True, num_key_value_heads=2,
                             rope_scaling={"rope_type": "linear", "factor": 8.0}, final_logit_softcapping=2.0)
-    (folder / "golden").mkdir()
-    record(folder / "golden", *parts)
+    record(folder, *parts)
     make_checkpoint(HERE.parent / "demo", seed=23, dtype=torch.bfloat16, rows=448, hidden_size=64,
                     intermediate_size=128, head_dim=32, sliding_window=64)
     for path in [*HERE.rglob("*.safetensors"), *(HERE.parent / "demo").glob("*.safetensors")]:

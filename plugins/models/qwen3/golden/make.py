@@ -10,16 +10,19 @@ tensor names of the published ones. The same versions give the same bytes.
 
 from __future__ import annotations
 
-import json
 import shutil
+import sys
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[2] / "kit/nn/golden"))
+
+import recording  # noqa: E402
+import torch  # noqa: E402
+from recording import randomise, render, save_weights, state_of, write  # noqa: E402
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel  # noqa: E402
+
 STEPS = 12  # greedy tokens recorded for each case
 
 # What the byte-pair merges are learnt from; any text can be tokenized, since every byte is a token.
@@ -97,12 +100,6 @@ TALKS = [
 ]
 
 
-def write(path: Path, data) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = data if isinstance(data, str) else json.dumps(data, indent=1, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8")
-
-
 def make_tokenizer(folder: Path, rows: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -122,38 +119,13 @@ def make_tokenizer(folder: Path, rows: int) -> Tokenizer:
     return tokenizer
 
 
-def make_model(config: PreTrainedConfig, seed: int, dtype: torch.dtype) -> PreTrainedModel:
-    """Random weights on which mistakes show: norms are not one, biases are not zero."""
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
-    random = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, value in sorted(model.named_parameters()):
-            noise = torch.randn(value.shape, generator=random)
-            if "norm" in name:
-                value.copy_(1 + 0.2 * noise)
-            elif value.ndim == 1:
-                value.copy_(0.1 * noise)
-            else:
-                value.copy_(noise * (0.4 if "embed" in name else 1.2 / value.shape[1] ** 0.5))
-            value.copy_(value.to(dtype))  # the recorded logits are those of the stored values
-    model.generation_config = GenerationConfig()
-    return model.eval()
-
-
-def save_weights(model: PreTrainedModel, folder: Path, dtype: torch.dtype, shards: int) -> None:
-    state = {name: value.to(dtype).contiguous() for name, value in sorted(model.state_dict().items())}
-    if model.config.tie_word_embeddings:
-        del state["lm_head.weight"]
-    if shards == 1:
-        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-        return
-    files = {}
-    for number in range(shards):
-        file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
-        part = {name: state[name] for name in list(state)[number::shards]}
-        save_file(part, folder / file, metadata={"format": "pt"})
-        files |= dict.fromkeys(part, file)
-    write(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": dict(sorted(files.items()))})
+def scaled(name: str, noise: torch.Tensor) -> torch.Tensor:
+    """Weights on which mistakes show: norms are not one, biases are not zero."""
+    if "norm" in name:
+        return 1 + 0.2 * noise
+    if noise.ndim == 1:
+        return 0.1 * noise
+    return noise * (0.4 if "embed" in name else 1.2 / noise.shape[1] ** 0.5)
 
 
 def make_checkpoint(folder: Path, seed: int, dtype: torch.dtype, shards: int = 1, rows: int = 320,
@@ -178,52 +150,19 @@ def make_checkpoint(folder: Path, seed: int, dtype: torch.dtype, shards: int = 1
     write(folder / "tokenizer_config.json", {
         "bos_token": None, "chat_template": template, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
         "tokenizer_class": "Qwen2Tokenizer", "unk_token": None})
-    model = make_model(AutoConfig.from_pretrained(folder), seed, dtype)
-    save_weights(model, folder, dtype, shards)
+    config = AutoConfig.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
+    save_weights(state_of(randomise(model, seed, dtype, scaled), dtype), folder, shards)
     return tokenizer, model
 
 
-def render(template: str, messages: list[dict], **arguments) -> str:
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    return render_jinja_template([messages], chat_template=template, add_generation_prompt=True, **arguments)[0][0]
-
-
-@torch.no_grad()
 def record(folder: Path, tokenizer: Tokenizer, model: PreTrainedModel, template: str = TEMPLATE,
            talks: list[list[dict]] = TALKS) -> None:
-    """Every conversation by itself, and all of them as one batch padded on the left."""
-    tensors, cases = {}, []
+    def rendered(talk: list[dict]) -> dict[str, str]:
+        return {"prompt": render(template, talk),
+                "prompt_without_thinking": render(template, talk, enable_thinking=False)}
 
-    def run(name: str, rows: list[list[int]], **facts) -> None:
-        width = max(map(len, rows))
-        ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-        greedy = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=STEPS, pad_token_id=0)
-        whole = torch.cat([mask, torch.ones_like(greedy[:, width:])], dim=1)
-        positions = (whole.cumsum(-1) - 1).clamp(min=0)
-        logits = model(greedy, attention_mask=whole, position_ids=positions, use_cache=False).logits
-        chosen = logits[:, width - 1:-1]
-        assert torch.equal(chosen.argmax(-1), greedy[:, width:])
-        best = chosen.topk(2, dim=-1).values
-        tensors.update({f"{name}.input_ids": ids, f"{name}.attention_mask": mask,
-                        f"{name}.logits": logits[:, :width].clone(), f"{name}.greedy": greedy[:, width:].clone(),
-                        f"{name}.greedy_logits": chosen.clone()})
-        if len(rows) == 1:
-            again = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=STEPS, pad_token_id=0,
-                                   repetition_penalty=1.3)
-            tensors[f"{name}.greedy_penalised"] = again[:, width:].clone()
-            facts["repetition_penalty"] = 1.3
-        cases.append({"name": name, "smallest_margin": float((best[..., 0] - best[..., 1]).min()), **facts})
-
-    prompts = [render(template, talk) for talk in talks]
-    rows = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
-    for number, (talk, prompt, row) in enumerate(zip(talks, prompts, rows)):
-        run(f"talk{number}", [row], messages=talk, prompt=prompt,
-            prompt_without_thinking=render(template, talk, enable_thinking=False))
-    run("batch", rows)
-    save_file(tensors, folder / "golden.safetensors")
-    write(folder / "cases.json", {"cases": cases})
+    recording.record(folder / "golden", tokenizer, model, talks, STEPS, rendered, penalty=1.3)
 
 
 def demo_qwen2() -> None:
@@ -239,16 +178,14 @@ def main() -> None:
     # As the published small models are: one file, tied head.
     folder = HERE / "tied"
     parts = make_checkpoint(folder, seed=11, dtype=torch.float32)
-    (folder / "golden").mkdir()
-    record(folder / "golden", *parts)
+    record(folder, *parts)
     # Everything else that the architecture allows: several files in bf16, own head, biases, a window, scaled positions.
     folder = HERE / "sharded"
     parts = make_checkpoint(folder, seed=12, dtype=torch.bfloat16, shards=3, tie_word_embeddings=False,
                             attention_bias=True, num_hidden_layers=3, num_key_value_heads=1, head_dim=8,
                             use_sliding_window=True, sliding_window=9, max_window_layers=1,
                             rope_scaling={"rope_type": "linear", "factor": 2.0}, rope_theta=10000)
-    (folder / "golden").mkdir()
-    record(folder / "golden", *parts)
+    record(folder, *parts)
     # The other classes that the plugin reads, small, with what each leaves out of its config, and a scaling of their
     # own with a trained length that the conversations pass.
     folder = HERE / "qwen2"
@@ -257,8 +194,7 @@ def main() -> None:
                             without=("attention_bias", "head_dim"), architectures=["Qwen2ForCausalLM"],
                             model_type="qwen2", rope_theta=10000,
                             rope_scaling={"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32})
-    (folder / "golden").mkdir()
-    record(folder / "golden", *parts, template, TALKS[:2])
+    record(folder, *parts, template, TALKS[:2])
     folder = HERE / "llama"
     parts = make_checkpoint(folder, seed=15, dtype=torch.bfloat16, template=PLAIN,
                             without=("head_dim", "max_window_layers", "sliding_window", "use_sliding_window"),
@@ -266,8 +202,7 @@ def main() -> None:
                             rope_theta=10000, rope_scaling={
                                 "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                                 "original_max_position_embeddings": 64})
-    (folder / "golden").mkdir()
-    record(folder / "golden", *parts, PLAIN, TALKS[1:])
+    record(folder, *parts, PLAIN, TALKS[1:])
     make_checkpoint(HERE.parent / "demo", seed=13, dtype=torch.bfloat16, rows=512, hidden_size=64,
                     intermediate_size=128, head_dim=32)
     demo_qwen2()
