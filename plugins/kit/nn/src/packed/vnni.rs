@@ -60,13 +60,97 @@ pub fn tile(kind: Kind, lines: &[Line], x: &Some8, tile: &mut [[f32; LANES]]) {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(super) mod x86 {
     use super::{BLOCK, Kind, LANES, Line, Some8};
-    use crate::packed::layout::Scales;
+    use crate::packed::layout::{Form, Scales};
     use std::arch::x86_64::*;
 
     /// Lines that are asked for ahead of their use.
     const AHEAD: usize = 34;
+
+    /// What a block's codes stand for.
+    pub struct Worth {
+        /// Of the first half of the inputs and of the second; the same where a block has one scale.
+        pub scales: [__m512; 2],
+        /// What is added for each: nothing, or something below zero.
+        pub added: __m512,
+    }
+
+    /// Numbers of fp16 at some half of a line.
+    ///
+    /// # Safety
+    /// The processor has the feature; the half is there.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn of_halves(first: *const Line, place: usize) -> __m512 {
+        // SAFETY: the caller's.
+        unsafe { _mm512_cvtph_ps(_mm256_load_si256(first.cast::<__m256i>().add(place))) }
+    }
+
+    /// Of a block of a unit, whose lines begin at `first`; `of_unit` are the halves of the first of them.
+    ///
+    /// # Safety
+    /// The processor has the feature; the unit is there, and has the block.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn worth(form: Form, of_unit: [__m512; 2], first: *const Line, block: usize) -> Worth {
+        let none = _mm512_setzero_ps();
+        // SAFETY: the caller's.
+        unsafe {
+            let pair = first.add(1).cast::<__m128i>().add(2 * block);
+            let (one, two) = (|| _mm_load_si128(pair), || _mm_load_si128(pair.add(1)));
+            let plain = |bytes| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+            let signed = |bytes| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+            let (scales, added) = match form.scales {
+                Scales::Centred(_) => ([of_halves(first, block); 2], none),
+                Scales::Raised => ([of_halves(first, block); 2], of_halves(first, 2 + block)),
+                Scales::Stepped => {
+                    let least = _mm512_mul_ps(plain(two()), of_unit[1]);
+                    ([_mm512_mul_ps(plain(one()), of_unit[0]); 2], _mm512_sub_ps(none, least))
+                }
+                Scales::Halved => {
+                    let of_half = |bytes| _mm512_mul_ps(signed(bytes), of_unit[0]);
+                    ([of_half(one()), of_half(two())], none)
+                }
+            };
+            Worth { scales, added }
+        }
+    }
+
+    /// The codes in a line of a block that are of the first half of the inputs, and those of the second. `own` is where
+    /// the block's lines begin.
+    ///
+    /// # Safety
+    /// The processor has the feature; the block is there, of codes of less than eight bits, and has the step.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn codes(form: Form, own: *const Line, step: usize) -> [__m512i; 2] {
+        let low = _mm512_set1_epi32(0x0f0f_0f0f);
+        let (fifth, both_upper) = (_mm512_set1_epi32(0x1010_1010), _mm512_set1_epi32(0x3030_3030));
+        let shift = |line, by: usize| _mm512_sll_epi32(line, _mm_cvtsi32_si128(by as i32));
+        let back = |line, by: usize| _mm512_srl_epi32(line, _mm_cvtsi32_si128(by as i32));
+        // SAFETY: the caller's.
+        let line = |place: usize| unsafe { _mm512_load_si512(own.add(place).cast()) };
+        let both = line(step);
+        let mut lower = _mm512_and_si512(both, low);
+        let mut upper = _mm512_and_si512(_mm512_srli_epi32::<4>(both), low);
+        // Further bits are moved to where they belong; 0xea is "the first and the second, or the third".
+        if form.bits == 5 {
+            let bits = line(4);
+            lower = _mm512_ternarylogic_epi32::<0xea>(shift(bits, 4 - step), fifth, lower);
+            upper = _mm512_ternarylogic_epi32::<0xea>(back(bits, step), fifth, upper);
+        }
+        if form.bits == 6 {
+            let bits = line(4 + step / 2);
+            let (here, there) = match step % 2 {
+                0 => (shift(bits, 4), shift(bits, 2)),
+                _ => (bits, back(bits, 2)),
+            };
+            lower = _mm512_ternarylogic_epi32::<0xea>(here, both_upper, lower);
+            upper = _mm512_ternarylogic_epi32::<0xea>(there, both_upper, upper);
+        }
+        [lower, upper]
+    }
 
     /// Codes that are bytes: q8_0.
     ///
@@ -82,7 +166,7 @@ mod x86 {
                 let first = lines.as_ptr().add(unit * Kind::Q8_0.form().lines());
                 for block in 0..2 {
                     let at = 2 * unit + block;
-                    let scales = _mm512_cvtph_ps(_mm256_load_si256(first.cast::<__m256i>().add(block)));
+                    let scales = of_halves(first, block);
                     let words = x.words.as_ptr().add(at * BLOCK / 4 * COUNT);
                     let mut sums = [_mm512_setzero_si512(); COUNT];
                     for row in 0..COUNT {
@@ -125,15 +209,12 @@ mod x86 {
     ) {
         let form = const { Kind::ALL[KIND].form() };
         let mut totals = [_mm512_setzero_ps(); COUNT];
-        let low = _mm512_set1_epi32(0x0f0f_0f0f);
-        let (fifth, both_upper) = (_mm512_set1_epi32(0x1010_1010), _mm512_set1_epi32(0x3030_3030));
         for unit in 0..units {
             // SAFETY: each unit has its lines, its blocks with words, scales and sums of all rows, and what is asked for
             // ahead need not be there.
             unsafe {
                 let first = lines.as_ptr().add(unit * form.lines());
-                let halves = |place: usize| _mm512_cvtph_ps(_mm256_load_si256(first.cast::<__m256i>().add(place)));
-                let of_unit = [halves(0), halves(1)];
+                let of_unit = [of_halves(first, 0), of_halves(first, 1)];
                 for block in 0..form.blocks {
                     let at = form.blocks * unit + block;
                     let words = x.words.as_ptr().add(at * BLOCK / 4 * COUNT);
@@ -155,26 +236,7 @@ mod x86 {
                     for step in 0..4 {
                         let line = own.add(step);
                         _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(AHEAD).cast());
-                        let both = _mm512_load_si512(line.cast());
-                        let mut lower = _mm512_and_si512(both, low);
-                        let mut upper = _mm512_and_si512(_mm512_srli_epi32::<4>(both), low);
-                        // Further bits are moved to where they belong; 0xea is "the first and the second, or the third".
-                        let shift = |line, by: usize| _mm512_sll_epi32(line, _mm_cvtsi32_si128(by as i32));
-                        let back = |line, by: usize| _mm512_srl_epi32(line, _mm_cvtsi32_si128(by as i32));
-                        if form.bits == 5 {
-                            let bits = _mm512_load_si512(own.add(4).cast());
-                            lower = _mm512_ternarylogic_epi32::<0xea>(shift(bits, 4 - step), fifth, lower);
-                            upper = _mm512_ternarylogic_epi32::<0xea>(back(bits, step), fifth, upper);
-                        }
-                        if form.bits == 6 {
-                            let bits = _mm512_load_si512(own.add(4 + step / 2).cast());
-                            let (here, there) = match step % 2 {
-                                0 => (shift(bits, 4), shift(bits, 2)),
-                                _ => (bits, back(bits, 2)),
-                            };
-                            lower = _mm512_ternarylogic_epi32::<0xea>(here, both_upper, lower);
-                            upper = _mm512_ternarylogic_epi32::<0xea>(there, both_upper, upper);
-                        }
+                        let [lower, upper] = codes(form, own, step);
                         for row in 0..COUNT {
                             let four = _mm512_set1_epi32(*words.add(step * COUNT + row) as i32);
                             let later = _mm512_set1_epi32(*words.add((step + 4) * COUNT + row) as i32);
@@ -188,14 +250,9 @@ mod x86 {
                     if form.bits > 5 {
                         _mm_prefetch::<_MM_HINT_T0>(own.add(5).wrapping_add(AHEAD).cast());
                     }
-                    let pair = first.add(1).cast::<__m128i>().add(2 * block);
+                    let Worth { scales, added } = worth(form, of_unit, first, block);
                     match form.scales {
                         Scales::Halved => {
-                            let wide = |bytes| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
-                            let scales = [
-                                _mm512_mul_ps(wide(_mm_load_si128(pair)), of_unit[0]),
-                                _mm512_mul_ps(wide(_mm_load_si128(pair.add(1))), of_unit[0]),
-                            ];
                             for row in 0..COUNT {
                                 let scale = _mm512_set1_ps(*x.scales.as_ptr().add(at * COUNT + row));
                                 let sum = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[row][0]), scales[0]);
@@ -204,25 +261,11 @@ mod x86 {
                             }
                         }
                         _ => {
-                            // What a code is worth, and what is added to each: nothing, or something below zero.
-                            let (scales, added) = match form.scales {
-                                Scales::Stepped => {
-                                    let wide = |bytes| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-                                    let least = _mm512_mul_ps(wide(_mm_load_si128(pair.add(1))), of_unit[1]);
-                                    let none = _mm512_setzero_ps();
-                                    (
-                                        _mm512_mul_ps(wide(_mm_load_si128(pair)), of_unit[0]),
-                                        _mm512_sub_ps(none, least),
-                                    )
-                                }
-                                Scales::Raised => (halves(block), halves(2 + block)),
-                                _ => (halves(block), _mm512_setzero_ps()),
-                            };
                             for row in 0..COUNT {
                                 let scale = *x.scales.as_ptr().add(at * COUNT + row);
                                 let sum = _mm512_cvtepi32_ps(_mm512_add_epi32(sums[row][0], sums[row][1]));
                                 let sum = _mm512_mul_ps(sum, _mm512_set1_ps(scale));
-                                totals[row] = _mm512_fmadd_ps(sum, scales, totals[row]);
+                                totals[row] = _mm512_fmadd_ps(sum, scales[0], totals[row]);
                                 if matches!(form.scales, Scales::Stepped | Scales::Raised) {
                                     let all = *x.sums.as_ptr().add(at * COUNT + row) as f32 * scale;
                                     totals[row] = _mm512_fmadd_ps(_mm512_set1_ps(all), added, totals[row]);

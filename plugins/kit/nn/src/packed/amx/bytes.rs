@@ -230,6 +230,7 @@ impl Bytes {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{Form, LANES, Line, Scales, Sums, Unpacked, WORDS, X};
+    use crate::packed::vnni::x86::{Worth, codes, of_halves, worth};
     use std::arch::x86_64::*;
 
     /// Lines that are asked for ahead of their use.
@@ -239,8 +240,6 @@ mod x86 {
     /// The processor has the feature. There are lines for so many units, and there is room for their blocks.
     #[target_feature(enable = "avx512f")]
     pub unsafe fn unpack(form: Form, units: usize, lines: *const Line, unpacked: &mut Unpacked) {
-        let low = _mm512_set1_epi32(0x0f0f_0f0f);
-        let (fifth, both_upper) = (_mm512_set1_epi32(0x1010_1010), _mm512_set1_epi32(0x3030_3030));
         let sign = _mm512_set1_epi32(0x8080_8080_u32 as i32);
         let zero = match form.scales {
             Scales::Centred(zero) => zero,
@@ -250,8 +249,6 @@ mod x86 {
         let zeros = _mm512_set1_epi32(i32::from_le_bytes([zero; 4]));
         // Codes of at most six bits: above the sign there is nothing to borrow from, so words are as good as bytes.
         let centred = |codes| _mm512_xor_si512(_mm512_sub_epi32(_mm512_or_si512(codes, sign), zeros), sign);
-        let back = |line, by: usize| _mm512_srl_epi32(line, _mm_cvtsi32_si128(by as i32));
-        let shift = |line, by: usize| _mm512_sll_epi32(line, _mm_cvtsi32_si128(by as i32));
         for unit in 0..units {
             // SAFETY: each unit has its lines, and each of its blocks a place; what is asked for ahead need not be there.
             unsafe {
@@ -259,63 +256,27 @@ mod x86 {
                 for line in 0..form.lines() {
                     _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(AHEAD + line).cast());
                 }
-                let halves = |place: usize| _mm512_cvtph_ps(_mm256_load_si256(first.cast::<__m256i>().add(place)));
+                let of_unit = [of_halves(first, 0), of_halves(first, 1)];
                 for block in 0..form.blocks {
                     let place = unit * form.blocks + block;
                     let own = first.add(form.head + form.of_block() * block);
-                    let codes = unpacked.codes.as_mut_ptr().add(place * WORDS);
-                    let put = |step: usize, line| _mm512_store_si512(codes.add(step).cast(), line);
+                    let there = unpacked.codes.as_mut_ptr().add(place * WORDS);
+                    let put = |step: usize, line| _mm512_store_si512(there.add(step).cast(), line);
                     if form.bits == 8 {
                         for step in 0..WORDS {
                             put(step, _mm512_xor_si512(_mm512_load_si512(own.add(step).cast()), sign));
                         }
                     } else {
                         for step in 0..WORDS / 2 {
-                            let both = _mm512_load_si512(own.add(step).cast());
-                            let mut lower = _mm512_and_si512(both, low);
-                            let mut upper = _mm512_and_si512(_mm512_srli_epi32::<4>(both), low);
-                            // Further bits are moved to where they belong; 0xea is "the first and the second, or the third".
-                            if form.bits == 5 {
-                                let bits = _mm512_load_si512(own.add(4).cast());
-                                lower = _mm512_ternarylogic_epi32::<0xea>(shift(bits, 4 - step), fifth, lower);
-                                upper = _mm512_ternarylogic_epi32::<0xea>(back(bits, step), fifth, upper);
-                            }
-                            if form.bits == 6 {
-                                let bits = _mm512_load_si512(own.add(4 + step / 2).cast());
-                                let (here, there) = match step % 2 {
-                                    0 => (shift(bits, 4), shift(bits, 2)),
-                                    _ => (bits, back(bits, 2)),
-                                };
-                                lower = _mm512_ternarylogic_epi32::<0xea>(here, both_upper, lower);
-                                upper = _mm512_ternarylogic_epi32::<0xea>(there, both_upper, upper);
-                            }
+                            let [lower, upper] = codes(form, own, step);
                             put(step, centred(lower));
                             put(step + WORDS / 2, centred(upper));
                         }
                     }
-                    let pair = first.add(1).cast::<__m128i>().add(2 * block);
-                    let (one, two) = (|| _mm_load_si128(pair), || _mm_load_si128(pair.add(1)));
-                    let plain = |bytes| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-                    let signed = |bytes| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
-                    let none = _mm512_setzero_ps();
-                    let (scales, later, added) = match form.scales {
-                        Scales::Centred(_) => (halves(block), none, none),
-                        Scales::Raised => (halves(block), none, halves(2 + block)),
-                        Scales::Stepped => {
-                            let least = _mm512_mul_ps(plain(two()), halves(1));
-                            (_mm512_mul_ps(plain(one()), halves(0)), none, _mm512_sub_ps(none, least))
-                        }
-                        Scales::Halved => {
-                            let of_unit = halves(0);
-                            (
-                                _mm512_mul_ps(signed(one()), of_unit),
-                                _mm512_mul_ps(signed(two()), of_unit),
-                                none,
-                            )
-                        }
-                    };
-                    _mm512_storeu_ps(unpacked.scales[place][0].as_mut_ptr(), scales);
-                    _mm512_storeu_ps(unpacked.scales[place][1].as_mut_ptr(), later);
+                    let Worth { scales, added } = worth(form, of_unit, first, block);
+                    for (there, scales) in unpacked.scales[place].iter_mut().zip(scales) {
+                        _mm512_storeu_ps(there.as_mut_ptr(), scales);
+                    }
                     _mm512_storeu_ps(unpacked.added[place].as_mut_ptr(), added);
                 }
             }
@@ -350,11 +311,12 @@ mod x86 {
                     _mm512_cvtepi32_ps(_mm512_loadu_si512(sums.as_ptr().cast()))
                 };
                 for block in 0..panel.blocks {
-                    let [scales, later] = [0, 1].map(|half| _mm512_loadu_ps(panel.scales[block][half].as_ptr()));
+                    let [scales, later] = &panel.scales[block];
+                    let scales = _mm512_loadu_ps(scales.as_ptr());
                     let scale = *x.scales.get_unchecked(of_x + block);
                     if form.scales == Scales::Halved {
                         let sum = _mm512_mul_ps(number(2 * block), scales);
-                        let sum = _mm512_fmadd_ps(number(2 * block + 1), later, sum);
+                        let sum = _mm512_fmadd_ps(number(2 * block + 1), _mm512_loadu_ps(later.as_ptr()), sum);
                         total = _mm512_fmadd_ps(sum, _mm512_set1_ps(scale), total);
                         continue;
                     }
