@@ -1,4 +1,4 @@
-//! `host bench model`: how fast a model reads, answers and scores options here, asked through the boundary as a run would.
+//! `host bench model`: how fast a model reads, hears, answers and scores options here, asked through the boundary as a run would.
 //!
 //! Prompts are made of random words, no two alike, so that nothing computed for one serves another. How many words make
 //! how many tokens is asked of the model itself, and every figure is counted in the tokens that its replies report.
@@ -7,7 +7,7 @@
 use crate::failure::{Failure, Result};
 use crate::plugin::OpenAdapter;
 use plugin_api::client::{Given, ModelClient, Serving};
-use plugin_api::{ModelCard, Prompt, Reply, Sampling, Silent};
+use plugin_api::{Clip, ModelCard, Part, Prompt, Reply, Sampling, Silent};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ pub struct Work {
     /// Choices scored, and the tokens of each.
     pub choices: usize,
     pub choice_prompt: usize,
+    /// Seconds of the clip that is heard, if the model hears so long a one.
+    pub clip: f64,
     /// The median of so many times is told.
     pub times: usize,
 }
@@ -35,6 +37,7 @@ impl Default for Work {
             batch: 8,
             choices: 16,
             choice_prompt: 80,
+            clip: 30.0,
             times: 3,
         }
     }
@@ -43,7 +46,7 @@ impl Default for Work {
 /// Work done, and what it took.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Rate {
-    /// Tokens or prompts.
+    /// Tokens, prompts or seconds of sound.
     pub count: f64,
     pub wall: Duration,
     /// Of all the processor's cores together.
@@ -73,6 +76,8 @@ pub struct ModelFigures {
     pub write_batch: Rate,
     /// Prompts whose options were scored; none when the model scores no options.
     pub choose: Option<Rate>,
+    /// A clip heard and read, and the tokens that it became; none when the model doesn't hear.
+    pub hear: Option<(Rate, u32)>,
     /// The most memory that the model's process held.
     pub peak_bytes: Option<u64>,
 }
@@ -89,12 +94,19 @@ pub fn measure(made: &OpenAdapter, load: Rate, work: Work, say: &dyn Fn(&str)) -
     let sizes = bench.sizes()?;
     say("reading a prompt");
     let read = bench.read(&sizes)?;
+    let card = bench.client.card()?;
+    let hear = match card.hears() {
+        true => {
+            say("hearing a clip");
+            Some(bench.hear(&sizes, &card)?)
+        }
+        false => None,
+    };
     say("writing an answer");
     let write = bench.write(&sizes, 1, work.answer)?;
     say("writing several answers at once");
     let write_batch = bench.write(&sizes, work.batch, (work.answer / 2).max(2))?;
     say("scoring options");
-    let card = bench.client.card()?;
     let choose = card.scores_choices.then(|| bench.choose(&sizes)).transpose()?;
     Ok(ModelFigures {
         card,
@@ -104,6 +116,7 @@ pub fn measure(made: &OpenAdapter, load: Rate, work: Work, say: &dyn Fn(&str)) -
         write,
         write_batch,
         choose,
+        hear,
         peak_bytes: bench.process.peak_bytes(made),
     })
 }
@@ -173,7 +186,7 @@ impl Bench {
     }
 
     /// The middle one of several, after one that does not count.
-    fn median(&self, once: impl Fn() -> Result<Rate>) -> Result<Rate> {
+    fn median(&self, mut once: impl FnMut() -> Result<Rate>) -> Result<Rate> {
         once()?;
         let mut rates = (0..self.work.times.max(1))
             .map(|_| once())
@@ -189,6 +202,33 @@ impl Bench {
             let count = f64::from(reply.usage.prompt_tokens);
             Ok(Rate { count, ..rate })
         })
+    }
+
+    /// The seconds of a clip, less what the words around it cost, and the clip's tokens.
+    fn hear(&self, sizes: &Sizes, card: &ModelCard) -> Result<(Rate, u32)> {
+        let rate = card.sample_rate.unwrap_or(16_000);
+        let seconds = card.longest_clip.unwrap_or(f64::INFINITY).min(self.work.clip);
+        let count = (seconds * f64::from(rate)) as usize;
+        let ask = |clip: bool| {
+            let mut prompt = self.prompt_of(sizes, 32).sample(Sampling::greedy(1));
+            if clip && let Some(message) = prompt.messages.first_mut() {
+                let mut all = self.words.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                prompt.clips = vec![Clip::new(rate, all.noise(count))];
+                message.parts.insert(0, Part::clip(0));
+            }
+            timed(self.process, || self.ask(prompt))
+        };
+        let mut tokens = 0;
+        let rate = self.median(|| {
+            let ((_, without), (reply, with)) = (ask(false)?, ask(true)?);
+            tokens = reply.usage.clip_tokens;
+            Ok(Rate {
+                count: reply.usage.clip_seconds,
+                wall: with.wall.saturating_sub(without.wall),
+                processor: with.processor.saturating_sub(without.processor),
+            })
+        })?;
+        Ok((rate, tokens))
     }
 
     /// Answers of so many tokens, less what their first tokens cost.
@@ -273,10 +313,24 @@ impl Serving for Queue {
     }
 }
 
-/// Random words of four letters, the same on every machine.
+/// Random words of four letters and random sound, the same on every machine.
 struct Words(u64);
 
 impl Words {
+    fn noise(&mut self, samples: usize) -> Vec<f32> {
+        let mut sample = || {
+            self.next();
+            (self.0 >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+        };
+        (0..samples).map(|_| sample()).collect()
+    }
+
+    fn next(&mut self) {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+    }
+
     fn text(&mut self, words: usize) -> String {
         let mut text = String::with_capacity(5 * words);
         for word in 0..words {
@@ -284,9 +338,7 @@ impl Words {
                 text.push(' ');
             }
             for _ in 0..4 {
-                self.0 ^= self.0 << 13;
-                self.0 ^= self.0 >> 7;
-                self.0 ^= self.0 << 17;
+                self.next();
                 text.push(char::from(b'a' + (self.0 % 26) as u8));
             }
         }

@@ -81,6 +81,13 @@ fn rates(figures: &ModelFigures) -> Vec<(&'static str, String, &Rate)> {
         let what = format!("Prompts of {} tokens, four options scored", work.choice_prompt);
         rates.push(("choice_prompts", what, choose));
     }
+    if let Some((rate, tokens)) = &figures.hear {
+        let what = format!(
+            "Seconds of sound heard and read, of a clip of {:.0} ({tokens} tokens)",
+            rate.count
+        );
+        rates.push(("heard_seconds", what, rate));
+    }
     rates
 }
 
@@ -109,6 +116,7 @@ mod tests {
             write: rate(63.0),
             write_batch: rate(248.0),
             choose: Some(rate(16.0)),
+            hear: Some((rate(30.0), 750)),
             peak_bytes: Some(3 << 20),
         };
         let json = model_as_json(&figures);
@@ -118,6 +126,7 @@ mod tests {
             ("decode_batch_tokens_per_second", 124.0),
             ("choice_prompts_per_second", 8.0),
             ("choice_prompts_processor_ms", 250.0),
+            ("heard_seconds_per_second", 15.0),
             ("load_seconds", 2.0),
         ] {
             assert_eq!(json[key], expected, "{key}");
@@ -132,6 +141,7 @@ mod tests {
             "peak memory 3 MB",
             "prompt of 510",
             "68.7 K parameters",
+            "clip of 30 (750 tokens)",
         ] {
             assert!(table.contains(part), "{part} in {table}");
         }

@@ -195,13 +195,14 @@ impl Worker {
             return Err(Error::msg("the worker is of another version than the host").help("start the host again"));
         }
         if let Some(bytes) = start.memory {
-            // Address space and not use is what can be limited without rights. Drivers of graphics cards reserve far
-            // more of it than they use, so a model on such a card needs a generous limit or none.
+            // What can be written to is what can be limited without rights, used or not. A limit of all addresses would
+            // count files that are mapped to be read, too, which checkpoints are: the system takes their pages back.
+            // Drivers of graphics cards reserve much, so a model on such a card needs a generous limit or none.
             let limit = Rlimit {
                 current: Some(bytes),
                 maximum: Some(bytes),
             };
-            setrlimit(Resource::As, limit)?;
+            setrlimit(Resource::Data, limit)?;
         }
         let plugin = load(&start.plugin, &start.sha256, &self.plugin).map_err(|failure| failure.error)?;
         let what = format!("{} `{}` of plugin `{}`", start.kind, start.adapter, start.plugin);

@@ -61,7 +61,7 @@ impl Death {
                 match memory {
                     Some(limit) => {
                         help = Some(
-                            "give it more with `memory` in the registry; address space counts, not only what is used"
+                            "give it more with `memory` in the registry; all that is reserved counts, not only what is used"
                                 .to_owned(),
                         );
                         format!("ran out of the {} of memory that it may take", in_words(limit))

@@ -56,6 +56,7 @@ pub struct Checkpoint<'s> {
     pub limits: Limits,
     /// What its publisher wants of answers.
     pub defaults: Defaults,
+    plain: &'static [&'static str],
 }
 
 impl<'s> Checkpoint<'s> {
@@ -79,7 +80,13 @@ impl<'s> Checkpoint<'s> {
             device,
             limits: Limits::from_settings(settings)?,
             defaults,
+            plain: &[],
         })
+    }
+
+    /// The same, of which the weights whose names begin like one of `plain` are never quantised.
+    pub fn keeping(self, plain: &'static [&'static str]) -> Checkpoint<'s> {
+        Checkpoint { plain, ..self }
     }
 
     /// What a reader of one of its files makes of it.
@@ -146,7 +153,8 @@ impl<'s> Checkpoint<'s> {
 
     fn unread(&self, folder: &Path) -> Result<Weights> {
         let weights = Weights::open(folder, self.precision.dtype, &self.device)?;
-        Ok(weights.quantised(self.precision.quant).unpacked(self.precision.unpack))
+        let weights = weights.quantised(self.precision.quant).keeping(self.plain);
+        Ok(weights.unpacked(self.precision.unpack))
     }
 
     /// The model, with the LoRAs that settings name. `card` says what is particular to it.

@@ -9,8 +9,8 @@ use std::path::Path;
 pub fn available() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let machine = kilobytes(&read("/proc/meminfo"), "MemAvailable:");
-    let space = address_space(&read("/proc/self/limits"), &read("/proc/self/status"));
-    [machine, group(), space].into_iter().flatten().min()
+    let [space, data] = left(&read("/proc/self/limits"), &read("/proc/self/status"));
+    [machine, group(), space, data].into_iter().flatten().min()
 }
 
 /// The same of the memory that a device computes in.
@@ -89,11 +89,13 @@ fn group() -> Option<u64> {
     least
 }
 
-/// What of the address space that the process may use is left, if that is limited.
-fn address_space(limits: &str, status: &str) -> Option<u64> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
-    let limit: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(limit.saturating_sub(kilobytes(status, "VmSize:")?))
+/// What is left of the addresses that the process may have, and of those that it may write to, where they are limited.
+fn left(limits: &str, status: &str) -> [Option<u64>; 2] {
+    [("Max address space", "VmSize:"), ("Max data size", "VmData:")].map(|(limit, taken)| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(limit))?;
+        let limit: u64 = line.split_whitespace().next()?.parse().ok()?;
+        Some(limit.saturating_sub(kilobytes(status, taken)?))
+    })
 }
 
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
@@ -133,11 +135,14 @@ mod tests {
 
     #[test]
     fn limits_are_read() {
-        let limits = "Limit  Soft Limit  Hard Limit  Units\nMax address space         8000000   unlimited   bytes\n";
-        let status = "Name:\tx\nVmSize:\t    1000 kB\n";
-        assert_eq!(address_space(limits, status), Some(8_000_000 - 1_024_000));
+        let limits = "Limit  Soft Limit  Hard Limit  Units\nMax data size             unlimited  unlimited   bytes\n\
+                      Max address space         8000000   unlimited   bytes\n";
+        let status = "Name:\tx\nVmSize:\t    1000 kB\nVmData:\t     500 kB\n";
+        assert_eq!(left(limits, status), [Some(8_000_000 - 1_024_000), None]);
+        let data = limits.replace("Max data size             unlimited", "Max data size  600000");
+        assert_eq!(left(&data, status)[1], Some(600_000 - 512_000));
         let unlimited = limits.replace("8000000", "unlimited");
-        assert_eq!(address_space(&unlimited, status), None);
+        assert_eq!(left(&unlimited, status), [None, None]);
         assert_eq!(
             kilobytes("MemTotal: 9 kB\nMemAvailable:   12 kB\n", "MemAvailable:"),
             Some(12_288)

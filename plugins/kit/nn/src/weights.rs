@@ -5,6 +5,7 @@
 //! what comes of the weights, whatever they are converted to.
 
 mod blocks;
+mod memory;
 
 use crate::device::own_kernels;
 use crate::from_gguf;
@@ -12,7 +13,7 @@ use crate::lora::{Site, plain_name};
 use crate::mapped::Mapped;
 use crate::matrix::fitting;
 use crate::pickle::{Pickle, Tensors};
-use crate::{Error, Limits, Loras, Matrix, Result, device, memory};
+use crate::{Error, Loras, Matrix, Result};
 use candle_core::quantized::GgmlDType;
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
@@ -47,6 +48,8 @@ pub struct Weights {
     /// What matrices are stored as, when they are not quantised.
     matrices: DType,
     quant: Option<GgmlDType>,
+    /// How the names begin of tensors that are not quantised, whatever is asked for.
+    plain: &'static [&'static str],
     /// Whether the blocks of a GGUF file become plain values.
     unpack: bool,
     device: Device,
@@ -160,6 +163,7 @@ impl Weights {
             dtype: if own_kernels(device) { DType::F32 } else { dtype },
             matrices: dtype,
             quant: None,
+            plain: &[],
             unpack: false,
             device: device.clone(),
             loras: Loras::of(folder),
@@ -172,74 +176,21 @@ impl Weights {
         Weights { quant, ..self.clone() }
     }
 
+    /// The same weights, of which those whose full names begin like one of `plain` are never quantised.
+    pub fn keeping(&self, plain: &'static [&'static str]) -> Weights {
+        Weights { plain, ..self.clone() }
+    }
+
+    /// What a matrix of this full name is to be quantised as.
+    fn quant_of(&self, tensor: &str) -> Option<GgmlDType> {
+        let kept = self.plain.iter().any(|start| tensor.starts_with(start));
+        self.quant.filter(|_| !kept)
+    }
+
     /// The same weights, and whether the blocks of a GGUF file become plain values where [`Weights::quantised`] asks for
     /// none: four to eight times the memory, and products that are exact.
     pub fn unpacked(&self, unpack: bool) -> Weights {
         Weights { unpack, ..self.clone() }
-    }
-
-    /// Refuses weights that this machine has no memory for, with the caches of one answer of `cache_bytes`. Those whose
-    /// names begin like one of `left_out` will not be asked for.
-    pub fn fitting(self, left_out: &[&str], cache_bytes: u64) -> Result<Weights> {
-        let (bytes, stored_as) = self.estimate(left_out);
-        memory::check(&self.store.folder, bytes, stored_as, cache_bytes, &self.device)?;
-        Ok(self)
-    }
-
-    /// What a model of these weights will take, without loading it: as [`Weights::fitting`] would check it.
-    pub fn foretold(&self, left_out: &[&str], cache_bytes: u64, limits: &Limits) -> plugin_api::Estimate {
-        let (weights_bytes, stored_as) = self.estimate(left_out);
-        plugin_api::Estimate {
-            weights_bytes,
-            stored_as: stored_as.to_owned(),
-            answer_bytes: cache_bytes,
-            planned_tokens: Limits::PLANNED_TOKENS as u32,
-            batch: limits.rows as u32,
-            device: device::name(&self.device),
-            available_bytes: memory::available_on(&self.device),
-        }
-    }
-
-    /// The bytes that these weights will take, and what most of them will be stored as.
-    pub fn estimate(&self, left_out: &[&str]) -> (u64, &'static str) {
-        let kept = |name: &&String| !left_out.iter().any(|start| name.starts_with(start));
-        let mut stored = BTreeMap::new();
-        for (name, &place) in self.store.places.iter().filter(|(name, _)| kept(name)) {
-            let source = &*self.store.files[place].1;
-            let Ok((_, shape)) = source.shape(name) else {
-                continue;
-            };
-            let values: u64 = shape.iter().map(|&size| size as u64).product();
-            if let Some(block) = blocks::kind(name) {
-                *stored.entry(crate::precision::block_name(block)).or_insert(0) += values; // which are bytes
-                continue;
-            }
-            let blocks = match (self.quant.filter(|_| shape.len() == 2), source) {
-                (Some(quant), _) => {
-                    let table = name.ends_with("embed_tokens.weight"); // by what `table` is asked for
-                    let quant = if table { GgmlDType::Q8_0 } else { quant };
-                    let columns = shape.last().copied().unwrap_or(0);
-                    let fits = |quant: &GgmlDType| columns.is_multiple_of(quant.block_size());
-                    [quant, GgmlDType::Q8_0].into_iter().find(fits)
-                }
-                (None, Source::Gguf(tensors)) if shape.len() == 2 && !self.unpack => tensors.block_type(name),
-                _ => None,
-            };
-            let (bytes, name) = match blocks {
-                Some(block) => (
-                    values / block.block_size() as u64 * block.type_size() as u64,
-                    crate::precision::block_name(block),
-                ),
-                None => {
-                    let dtype = if shape.len() == 2 { self.matrices } else { self.dtype };
-                    let bytes = values * dtype.size_in_bytes() as u64;
-                    (bytes, crate::precision::dense_name(dtype))
-                }
-            };
-            *stored.entry(name).or_insert(0) += bytes;
-        }
-        let most = stored.iter().max_by_key(|(_, bytes)| **bytes).map(|(name, _)| *name);
-        (stored.values().sum(), most.unwrap_or("nothing"))
     }
 
     /// The same weights, below `name`: `weights.at("model.layers.0")`.
@@ -265,7 +216,7 @@ impl Weights {
 
     /// A matrix (outputs, inputs) to multiply with, quantised if these weights are to be.
     pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix> {
-        self.matrix_as(name, outputs, inputs, self.quant)
+        self.matrix_as(name, outputs, inputs, self.quant_of(&self.path(name)))
     }
 
     /// A table of token vectors (rows, hidden), which may also be the head of a model.

@@ -8,11 +8,13 @@ use nn::llama::{self, Ears, Hearing};
 use nn::{Activation, Heard, LayerNorm, Linear, Pieces, Weights};
 use plugin_api::{Clip, Result};
 
+/// What of a checkpoint is not the language model. That alone is quantised: it is the bulk, and what the encoder would
+/// lose nobody has measured.
+pub const EARS: [&str; 2] = ["audio_tower.", "multi_modal_projector."];
+
 pub fn load(config: &Config, weights: &Weights) -> nn::Result<Hearing<Tower>> {
-    // The language model alone is quantised: it is the bulk, and what the encoder would lose nobody has measured.
-    let plain = weights.quantised(None);
     Ok(Hearing {
-        ears: Tower::load(config, &plain)?,
+        ears: Tower::load(config, weights)?,
         language_model: llama::Decoder::load(&config.text, &weights.at("language_model"))?,
         placeholder: config.audio_token,
     })

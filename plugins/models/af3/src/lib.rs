@@ -25,7 +25,7 @@ export_plugin!();
 const CLIP: &str = "<sound>";
 
 fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Tower>>> {
-    let checkpoint = Checkpoint::open(settings)?;
+    let checkpoint = Checkpoint::open(settings)?.keeping(&architecture::EARS);
     let config = checkpoint.read(Config::from_folder)?;
     let think = think::wanted(settings, &checkpoint.folder)?;
     let chat = checkpoint.chat(config.text.vocab_size)?.with_clip_words(CLIP);
@@ -49,7 +49,7 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Towe
 }
 
 fn estimate(settings: &Settings) -> Result<Estimate> {
-    let checkpoint = Checkpoint::open(settings)?;
+    let checkpoint = Checkpoint::open(settings)?.keeping(&architecture::EARS);
     let text = checkpoint.read(Config::from_folder)?.text;
     checkpoint.estimate(&[], |dtype, tokens| text.cache_bytes(dtype, tokens))
 }

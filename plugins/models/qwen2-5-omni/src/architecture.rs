@@ -11,14 +11,17 @@ use plugin_api::{Clip, Error, Result};
 /// Samples of a clip that the reference's processor keeps: five minutes.
 pub const LONGEST: usize = 300 * audio::RATE;
 
+/// What of a checkpoint is not the language model. That alone is quantised: it is the bulk, and what the encoder would
+/// lose nobody has measured.
+pub const EARS: [&str; 2] = ["thinker.audio_tower.", "audio_tower."];
+
 pub fn load(config: &Config, weights: &Weights) -> nn::Result<Hearing<Tower>> {
     let thinker = match weights.has("thinker.model.embed_tokens.weight") {
         true => weights.at("thinker"), // beside the talker and its vocoder, which stay unread
         false => weights.clone(),
     };
     Ok(Hearing {
-        // The language model alone is quantised: it is the bulk, and what the encoder would lose nobody has measured.
-        ears: Tower::load(config, &thinker.quantised(None).at("audio_tower"))?,
+        ears: Tower::load(config, &thinker.at("audio_tower"))?,
         language_model: llama::Decoder::load(&config.text, &thinker)?,
         placeholder: config.audio_token,
     })

@@ -26,7 +26,7 @@ export_plugin!();
 const CLIP: &str = "<|audio_bos|><|AUDIO|><|audio_eos|>";
 
 fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Tower>>> {
-    let checkpoint = Checkpoint::open(settings)?;
+    let checkpoint = Checkpoint::open(settings)?.keeping(&architecture::EARS);
     let config = checkpoint.read(Config::from_folder)?;
     let chat = checkpoint.chat(config.text.vocab_size)?.with_clip_words(CLIP);
     let weights = checkpoint.weights(&[], |dtype, tokens| config.text.cache_bytes(dtype, tokens))?;
@@ -40,7 +40,8 @@ fn random(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::To
     let checkpoint = Checkpoint::of(settings, "random weights".into(), Defaults::default())?;
     let precision = checkpoint.precision;
     let weights = Weights::random(precision.dtype, &checkpoint.device).map_err(nn::Error::told)?;
-    over(checkpoint, &config, chat, &weights.quantised(precision.quant))
+    let weights = weights.quantised(precision.quant).keeping(&architecture::EARS);
+    over(checkpoint, &config, chat, &weights)
 }
 
 fn over(
@@ -58,7 +59,7 @@ fn over(
 }
 
 fn estimate(settings: &Settings) -> Result<Estimate> {
-    let checkpoint = Checkpoint::open(settings)?;
+    let checkpoint = Checkpoint::open(settings)?.keeping(&architecture::EARS);
     let text = checkpoint.read(Config::from_folder)?.text;
     checkpoint.estimate(&[], |dtype, tokens| text.cache_bytes(dtype, tokens))
 }

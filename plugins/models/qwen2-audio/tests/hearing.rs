@@ -12,6 +12,16 @@ use testkit::parity;
 
 mod together;
 
+/// At the smallest shape, whose rows are long enough for blocks: the language model's layers, table and head, and not
+/// the encoder's and the projection.
+#[test]
+fn the_language_model_alone_is_quantised() {
+    let settings = json!({ "shape": "qwen2-audio-nano", "quant": "q8_0" });
+    let model = testkit::make_model("qwen2-audio-random", &settings).unwrap();
+    let precision = model.card().unwrap().precision;
+    assert_eq!(precision.as_deref(), Some("q8_0 (of 29 matrices 13 fp32)"));
+}
+
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/hears")
 }

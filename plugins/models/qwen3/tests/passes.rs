@@ -523,6 +523,12 @@ fn what_weights_will_take_is_known_before_they_are_read() {
         check(common::golden(name), DType::F32, Some(GgmlDType::Q8_0), "q8_0");
     }
     let opened = Weights::open(&common::golden("tied"), DType::F32, &Device::Cpu).unwrap();
+    // What is kept from being quantised is counted so.
+    let quantised = opened.quantised(Some(GgmlDType::Q8_0));
+    let [all, one, none] =
+        [&[][..], &["model.layers.0."], &["model."]].map(|kept| quantised.keeping(kept).estimate(&[]).0);
+    assert!(all < one && one < none, "{all} {one} {none}");
+    assert_eq!(none, opened.estimate(&[]).0);
     assert!(opened.clone().fitting(&[], 1 << 20).is_ok());
     let told = opened.fitting(&[], 1 << 60).err().unwrap().to_string();
     assert!(told.contains("would take 140 kB as fp32"), "{told}");

@@ -78,6 +78,16 @@ impl Blocks {
         })
     }
 
+    /// The memory that a matrix will take: a little more than in a file, since scales have lines of their own and panels
+    /// are filled up.
+    pub fn room(dtype: GgmlDType, (outputs, inputs): (usize, usize)) -> u64 {
+        let lines = Kind::of(dtype).map_or(0, |kind| {
+            let form = kind.form();
+            outputs.div_ceil(LANES) * inputs.div_ceil(form.inputs()) * form.lines()
+        });
+        lines as u64 * size_of::<Line>() as u64
+    }
+
     fn of_panel(&self, panel: usize) -> &[Line] {
         let size = self.units * self.kind.form().lines();
         &self.lines[panel * size..(panel + 1) * size]

@@ -91,7 +91,9 @@ impl Weights {
     /// A matrix to be stored in blocks, as if they were wanted of these weights: what the tensor is called then, its
     /// shape there, and of what blocks it is. None of what no block fits, and of what is one already.
     pub(crate) fn to_blocks(&self, name: &str) -> Result<Option<(String, [usize; 2], GgmlDType)>> {
-        let Some(wanted) = self.quant else { return Ok(None) };
+        let Some(wanted) = self.quant_of(name) else {
+            return Ok(None);
+        };
         let (stored, shape) = self.stored(name)?;
         let ([outputs, inputs], Dtype::F32 | Dtype::F16 | Dtype::BF16) = (shape.as_slice(), stored) else {
             return Ok(None);
