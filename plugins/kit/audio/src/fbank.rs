@@ -3,11 +3,11 @@
 //! Frames are transformed in fp64: the floor below which energies are cut is so low that the rounding of fp32 would be
 //! heard in the features of a silent clip.
 
-use crate::columns::{BLOCK, Columns, WINDOW};
 use crate::filters::{Filter, pass};
 use crate::lanes::{LANES, Lanes};
 use crate::logarithm::ln;
 use crate::transform::Transform;
+use crate::windows::{BLOCK, WINDOW, read};
 use crate::{HOP, RATE};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
@@ -69,7 +69,6 @@ impl Fbank {
 
 /// What a thread works with.
 struct Scratch {
-    columns: Columns,
     seen: [Lanes; PADDED],
     powers: [[f32; LANES]; SPECTRUM],
 }
@@ -77,7 +76,6 @@ struct Scratch {
 impl Scratch {
     fn new() -> Scratch {
         Scratch {
-            columns: Columns::new(),
             seen: [Lanes::default(); PADDED],
             powers: [[0.0; LANES]; SPECTRUM],
         }
@@ -102,11 +100,11 @@ impl NullaryFnOnce for Block<'_> {
             filters,
             transform,
         } = self.fbank;
-        let Scratch { columns, seen, powers } = self.scratch;
+        let Scratch { seen, powers } = self.scratch;
         let behind = |at: isize| self.samples.get(at as usize).copied().unwrap_or(0.0);
-        columns.fill(self.samples, 0, behind);
         for (group, rows) in self.rows.chunks_mut(LANES * filters.len()).enumerate() {
-            columns.read(group * LANES, &[1.0; WINDOW], seen);
+            let start = (group * LANES * HOP) as isize;
+            read(self.samples, start, behind, &[1.0; WINDOW], seen);
             shape(window, seen);
             transform.powers(seen, powers);
             pass(filters, powers, rows);

@@ -13,13 +13,13 @@
 //! ```
 
 mod check;
-mod columns;
 mod fbank;
 mod filters;
 mod lanes;
 mod log_mel;
 mod logarithm;
 mod transform;
+mod windows;
 
 pub use check::{Sounds, checked, sounds};
 pub use fbank::Fbank;

@@ -1,10 +1,10 @@
 //! Log-mel features as Whisper computes them, and as the models built on its encoder want them.
 
-use crate::columns::{BLOCK, Columns, WINDOW};
 use crate::filters::{Filter, pass, slaney};
 use crate::lanes::{LANES, Lanes};
 use crate::logarithm::log10;
 use crate::transform::Transform;
+use crate::windows::{BLOCK, WINDOW, read};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 use std::array::from_fn;
@@ -21,6 +21,8 @@ const SPECTRUM: usize = WINDOW / 2 + 1;
 const BEHIND: usize = 2;
 /// Energies below this count as this.
 const FLOOR: f32 = 1e-10;
+/// Blocks that a thread takes at a time: few, so that none waits long for another's last ones.
+const TOGETHER: usize = 4;
 /// Values whose logarithms are taken together.
 const LINE: usize = 16;
 
@@ -102,7 +104,7 @@ impl MelExtractor {
         let computed = (frames(samples.len()) + BEHIND).min(all);
         let mut values = vec![0.0f32; computed * bins];
         let arch = Arch::new();
-        let blocks = values.par_chunks_mut(BLOCK * bins).enumerate();
+        let blocks = values.par_chunks_mut(BLOCK * bins).enumerate().with_max_len(TOGETHER);
         let each = blocks.map_init(Scratch::new, |scratch, (block, rows)| {
             arch.dispatch(Block {
                 extractor: self,
@@ -145,7 +147,6 @@ fn at_least(x: f32, least: f32) -> f32 {
 
 /// What a thread works with.
 struct Scratch {
-    columns: Columns,
     seen: [Lanes; WINDOW],
     powers: [[f32; LANES]; SPECTRUM],
 }
@@ -153,7 +154,6 @@ struct Scratch {
 impl Scratch {
     fn new() -> Scratch {
         Scratch {
-            columns: Columns::new(),
             seen: [Lanes::default(); WINDOW],
             powers: [[0.0; LANES]; SPECTRUM],
         }
@@ -180,28 +180,30 @@ impl NullaryFnOnce for Block<'_> {
             filters,
             transform,
         } = self.extractor;
-        let Scratch { columns, seen, powers } = self.scratch;
+        let Scratch { seen, powers } = self.scratch;
         let last = self.padded as isize - 1;
         let mirrored = |at: isize| {
             let at = at.abs();
             let at = if at > last { 2 * last - at } else { at };
             self.samples.get(at as usize).copied().unwrap_or(0.0)
         };
-        let start = (self.first * HOP) as isize - (WINDOW / 2) as isize;
-        columns.fill(self.samples, start, mirrored);
+        let start = |frame: usize| (frame * HOP) as isize - (WINDOW / 2) as isize;
         for (group, rows) in self.rows.chunks_mut(LANES * filters.len()).enumerate() {
-            columns.read(group * LANES, window, seen);
+            read(self.samples, start(self.first + group * LANES), mirrored, window, seen);
             transform.powers(seen, powers);
             pass(filters, powers, rows);
         }
         let (lines, rest) = self.rows.as_chunks_mut::<LINE>();
         let mut largest = [f32::NEG_INFINITY; LINE];
-        for values in lines.iter_mut().map(|line| &mut line[..]).chain([rest]) {
+        for values in lines {
             for (value, largest) in values.iter_mut().zip(&mut largest) {
                 *value = log10(at_least(*value, FLOOR));
                 *largest = at_least(*value, *largest);
             }
         }
-        largest.into_iter().fold(f32::NEG_INFINITY, f32::max)
+        for value in &mut *rest {
+            *value = log10(at_least(*value, FLOOR));
+        }
+        largest.iter().chain(&*rest).copied().fold(f32::NEG_INFINITY, f32::max)
     }
 }
