@@ -45,6 +45,7 @@ fn unsafe_code_stands_where_the_map_says_and_nowhere_else() {
         "plugins/kit/nn/src/packed/amx/tiles.rs",
         "plugins/kit/nn/src/packed/avx2.rs",
         "plugins/kit/nn/src/packed/avx512.rs",
+        "plugins/kit/nn/src/packed/stripe.rs",
         "plugins/kit/nn/src/packed/stripes.rs",
         "plugins/kit/nn/src/packed/vnni.rs",
     ];

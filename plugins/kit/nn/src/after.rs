@@ -1,16 +1,13 @@
 //! What follows a product before anybody else sees it: its bias, GELU, and what it is added to.
 //!
 //! Each of these on its own would write another matrix, and memory that is written for the first time takes longer than
-//! what is computed here. So all of it is done in the product's own, row by row on all cores.
+//! what is computed here. So all of it is done where the product is made, while its values are in the nearest cache.
 
 use crate::by_row::{Held, suits};
 use crate::gelu::gelu_of;
-use candle_core::{Device, Result, Tensor};
+use crate::packed::{Finish, Place};
+use candle_core::{Result, Tensor};
 use pulp::{Arch, NullaryFnOnce};
-use rayon::prelude::*;
-
-/// Values that one task takes.
-const TASK: usize = 1 << 14;
 
 /// What is to follow, in this order, besides the bias that a layer has.
 #[derive(Clone, Copy, Default)]
@@ -21,35 +18,53 @@ pub(crate) struct After<'a> {
 }
 
 impl After<'_> {
-    /// Whether this crate's loops may do it, with this bias in front.
-    pub fn suits(&self, bias: Option<&Tensor>) -> bool {
-        bias.into_iter().chain(self.plus).all(|x| suits(&[x]))
+    pub const GELU: After<'static> = After { gelu: true, plus: None };
+
+    pub fn adding(x: &Tensor) -> After<'_> {
+        let plus = Some(x);
+        After { gelu: false, plus }
     }
 
-    /// A product (rows, columns) and what follows it.
-    pub fn of(&self, mut y: Vec<f32>, columns: usize, bias: Option<&Tensor>) -> Result<Tensor> {
-        let plus = self.plus.map(Tensor::contiguous).transpose()?;
-        let (plus, bias) = (plus.as_ref().map(Held::of), bias.map(Held::of));
-        let plus = plus.as_ref().map(Held::all).transpose()?;
-        let bias = bias.as_ref().map(Held::all).transpose()?;
-        let rows = y.len() / columns.max(1);
-        if plus.is_some_and(|plus| plus.len() != y.len()) || bias.is_some_and(|bias| bias.len() != columns) {
-            candle_core::bail!("what is to be added to a product of {rows} x {columns} has another shape");
+    /// Whether this crate's loops may do it, with this bias in front.
+    pub fn suits(&self, bias: Option<&Tensor>) -> bool {
+        let lies = |x: &Tensor| suits(&[x]) && x.is_contiguous();
+        bias.into_iter().chain(self.plus).all(lies)
+    }
+
+    /// Lends `make` what follows products of so many rows, of which each has columns and perhaps a bias.
+    pub fn finishing<T>(
+        &self,
+        rows: usize,
+        products: &[(usize, Option<&Tensor>)],
+        make: impl FnOnce(Option<&Finish>) -> T,
+    ) -> Result<T> {
+        let biases: Vec<Option<Held>> = products.iter().map(|(_, bias)| bias.map(Held::of)).collect();
+        let biases: Vec<Option<&[f32]>> = biases.iter().map(values).collect::<Result<_>>()?;
+        let plus = self.plus.map(Held::of);
+        let plus = values(&plus)?;
+        for (&(columns, _), bias) in products.iter().zip(&biases) {
+            let fits = |values: Option<&[f32]>, count: usize| values.is_none_or(|values| values.len() == count);
+            if !fits(*bias, columns) || !fits(plus, rows * columns) {
+                candle_core::bail!("what is to be added to a product of {rows} x {columns} has another shape");
+            }
         }
-        if self.gelu || plus.is_some() || bias.is_some() {
-            let arch = Arch::new();
-            let together = (TASK / columns.max(1)).max(1) * columns.max(1);
-            y.par_chunks_mut(together).enumerate().for_each(|(number, y)| {
-                let plus = plus.map(|plus| &plus[number * together..][..y.len()]);
-                let gelu = self.gelu;
-                arch.dispatch(Task { y, bias, gelu, plus });
-            });
+        if !self.gelu && plus.is_none() && biases.iter().all(Option::is_none) {
+            return Ok(make(None));
         }
-        Tensor::from_vec(y, (rows, columns), &Device::Cpu)
+        let (arch, gelu) = (Arch::new(), self.gelu);
+        Ok(make(Some(&|Place { matrix, row, column }, y| {
+            let bias = biases[matrix].map(|bias| &bias[column..][..y.len()]);
+            let plus = plus.map(|plus| &plus[row * products[matrix].0 + column..][..y.len()]);
+            arch.dispatch(Task { y, bias, gelu, plus });
+        })))
     }
 }
 
-/// Some whole rows.
+fn values<'a>(held: &'a Option<Held>) -> Result<Option<&'a [f32]>> {
+    held.as_ref().map(Held::all).transpose()
+}
+
+/// Some columns of a row.
 struct Task<'a> {
     y: &'a mut [f32],
     bias: Option<&'a [f32]>,
@@ -64,9 +79,7 @@ impl NullaryFnOnce for Task<'_> {
     fn call(self) {
         let Task { y, bias, gelu, plus } = self;
         if let Some(bias) = bias {
-            for y in y.chunks_exact_mut(bias.len()) {
-                y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
-            }
+            y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
         }
         if gelu {
             y.iter_mut().for_each(|y| *y = gelu_of(*y));

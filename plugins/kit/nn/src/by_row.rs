@@ -5,7 +5,7 @@
 //! something is to be learnt, the layers put the same together of candle's operations.
 
 use crate::device::own_kernels;
-use crate::packed::{by_parts, by_rows};
+use crate::packed::{MakeRow, by_parts, by_rows};
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor};
 use pulp::{Arch, NullaryFnOnce};
 use std::ops::Deref;
@@ -96,21 +96,33 @@ impl NullaryFnOnce for Norm<'_> {
 
 /// Over the last dimension: the mean taken away, division by the deviation, then a weight and a bias for each channel.
 pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
+    let out = lend_layer_norm(x, weight, bias, eps, |rows, size, make| by_rows(rows, size, make))?;
+    Tensor::from_vec(out, x.shape(), &Device::Cpu)
+}
+
+/// Lends `take` the count of rows, their size, and what makes one of them.
+pub(crate) fn lend_layer_norm<T>(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f32,
+    take: impl FnOnce(usize, usize, &MakeRow) -> T,
+) -> Result<T> {
     let x = x.contiguous()?;
     let (values, weight, bias) = (Held::of(&x), Held::of(weight), Held::of(bias));
     let (values, weight, bias) = (values.all()?, weight.all()?, bias.all()?);
-    let size = weight.len();
+    let inputs = weight.len();
     let arch = Arch::new();
-    let out = by_rows(values.len() / size.max(1), size, |row, out: &mut [f32]| {
+    let make = |row: usize, out: &mut [f32]| {
         arch.dispatch(Centred {
-            x: &values[row * size..(row + 1) * size],
+            x: &values[row * inputs..(row + 1) * inputs],
             weight,
             bias,
             eps,
             out,
         });
-    });
-    Tensor::from_vec(out, x.shape(), &Device::Cpu)
+    };
+    Ok(take(values.len() / inputs.max(1), inputs, &make))
 }
 
 struct Centred<'a> {
@@ -148,6 +160,21 @@ impl NullaryFnOnce for Centred<'_> {
             *out = (x - mean) * scale * weight + bias;
         }
     }
+}
+
+/// Rows of a table (rows, size), by their numbers.
+pub(crate) fn select(table: &Tensor, numbers: &[u32]) -> Result<Tensor> {
+    let table = table.contiguous()?;
+    let (rows, size) = table.dims2()?;
+    if let Some(beyond) = numbers.iter().find(|&&number| number as usize >= rows) {
+        candle_core::bail!("row {beyond} of a table of {rows}")
+    }
+    let held = Held::of(&table);
+    let values = held.all()?;
+    let out = by_rows(numbers.len(), size, |row, out: &mut [f32]| {
+        out.copy_from_slice(&values[numbers[row] as usize * size..][..size]);
+    });
+    Tensor::from_vec(out, (numbers.len(), size), &Device::Cpu)
 }
 
 /// `x + y`, where `y` has the shape of `x` or of its last dimension.

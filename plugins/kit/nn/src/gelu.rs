@@ -67,7 +67,7 @@ fn erf(x: f32) -> f32 {
     const BELOW: [f32; 5] = [1.0, 5.143_18e-1, 1.167_852_1e-1, 1.473_043_2e-2, 1.006_597_4e-3];
     let x = x.clamp(-END, END);
     let square = x * x;
-    let at = |parts: &[f32]| parts.iter().rev().fold(0.0, |sum, part| sum * square + part);
+    let at = |parts: &[f32]| parts.iter().rev().fold(0.0f32, |sum, part| sum.mul_add(square, *part));
     x * at(&ABOVE) / at(&BELOW)
 }
 

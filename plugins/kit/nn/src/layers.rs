@@ -3,6 +3,8 @@
 //! Fused kernels of candle drop gradients without a word. So each layer here takes them only where nothing is to be
 //! learnt: a tensor that tracks its operations, or a weight that does, goes the longer, differentiable way.
 
+use crate::given::Given;
+use crate::packed::MakeRow;
 use crate::{Linear, Loras, Matrix, Result, Weights, by_row, exponential};
 use candle_core::{D, DType, Device, Tensor};
 
@@ -79,6 +81,14 @@ impl RmsNorm {
     }
 }
 
+/// Rows of a table (rows, size), by their numbers.
+pub(crate) fn select_rows(table: &Tensor, numbers: &[u32]) -> candle_core::Result<Tensor> {
+    match by_row::suits(&[table]) {
+        true => by_row::select(table, numbers),
+        false => table.index_select(&Tensor::new(numbers, table.device())?, 0),
+    }
+}
+
 /// What a layer makes of x, added to it.
 pub fn residual(x: &Tensor, y: &Tensor) -> candle_core::Result<Tensor> {
     match by_row::suits(&[x, y]) {
@@ -104,6 +114,11 @@ impl LayerNorm {
         })
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(weight: Tensor, bias: Tensor, eps: f64) -> LayerNorm {
+        LayerNorm { weight, bias, eps }
+    }
+
     /// Over the last dimension, whatever stands before it.
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         if x.dtype() != DType::F32 {
@@ -117,6 +132,19 @@ impl LayerNorm {
             return by_row::layer_norm(x, weight, bias, eps);
         }
         candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, eps)
+    }
+
+    /// Lends `take` the same of rows (rows, size), to be made where they are needed; nothing where this crate's loops may
+    /// not do that.
+    pub(crate) fn lend<T>(&self, x: &Tensor, take: impl FnOnce(Given) -> T) -> candle_core::Result<Option<T>> {
+        let (weight, bias) = (&self.weight, &self.bias);
+        match by_row::suits(&[x, weight, bias]) && x.dims().len() == 2 {
+            true => {
+                let given = |rows, inputs, make: &MakeRow| take(Given::Made { rows, inputs, make });
+                by_row::lend_layer_norm(x, weight, bias, self.eps as f32, given).map(Some)
+            }
+            false => Ok(None),
+        }
     }
 }
 

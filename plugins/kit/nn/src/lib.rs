@@ -40,6 +40,7 @@ mod exponential;
 mod from_gguf;
 mod gelu;
 mod generate;
+mod given;
 mod kernel;
 mod layers;
 mod linear;

@@ -2,7 +2,8 @@
 
 use crate::after::After;
 use crate::gelu::gelu;
-use crate::layers::residual;
+use crate::given::Given;
+use crate::layers::{LayerNorm, residual};
 use crate::lora::Site;
 use crate::{Matrix, Result, Weights, by_row};
 use candle_core::Tensor;
@@ -62,22 +63,37 @@ impl Linear {
         layers: [&Linear; COUNT],
         x: &Tensor,
     ) -> candle_core::Result<[Tensor; COUNT]> {
+        if let Some(all) = Linear::direct(layers, Given::Tensor(x))? {
+            return Ok(all);
+        }
+        let made = Matrix::products(&layers.map(|layer| &layer.weight), x)?;
+        let all = made.into_iter().zip(layers).map(|(y, layer)| layer.joined(y, x));
+        of_all(all.collect::<candle_core::Result<_>>()?)
+    }
+
+    /// The same of x behind a norm.
+    pub(crate) fn forward_all_normed<const COUNT: usize>(
+        layers: [&Linear; COUNT],
+        norm: &LayerNorm,
+        x: &Tensor,
+    ) -> candle_core::Result<[Tensor; COUNT]> {
+        match norm
+            .lend(x, |given| Linear::direct(layers, given))?
+            .transpose()?
+            .flatten()
+        {
+            Some(all) => Ok(all),
+            None => Linear::forward_all(layers, &norm.forward(x)?),
+        }
+    }
+
+    fn direct<const COUNT: usize>(layers: [&Linear; COUNT], x: Given) -> candle_core::Result<Option<[Tensor; COUNT]>> {
+        if !layers.iter().all(|layer| layer.is_plain()) {
+            return Ok(None);
+        }
         let whole = layers.map(|layer| (&layer.weight, layer.bias.as_ref()));
-        let plain = layers.iter().all(|layer| layer.is_plain());
-        let made = match plain {
-            true => Matrix::products_then(&whole, x, After::default())?,
-            false => None,
-        };
-        let all = match made {
-            Some(all) => all,
-            None => {
-                let made = Matrix::products(&layers.map(|layer| &layer.weight), x)?;
-                let all = made.into_iter().zip(layers).map(|(y, layer)| layer.joined(y, x));
-                all.collect::<candle_core::Result<_>>()?
-            }
-        };
-        all.try_into()
-            .map_err(|all: Vec<_>| candle_core::Error::Msg(format!("{} products of {COUNT} layers", all.len())))
+        let all = Matrix::products_then(&whole, x, After::default())?;
+        all.map(of_all).transpose()
     }
 
     /// With the bias, and with what LoRAs add.
@@ -95,11 +111,8 @@ impl Linear {
 
     /// (rows, in) to (rows, out), and what follows.
     pub(crate) fn forward_then(&self, x: &Tensor, after: After) -> candle_core::Result<Tensor> {
-        if self.is_plain() {
-            let made = Matrix::products_then(&[(&self.weight, self.bias.as_ref())], x, after)?;
-            if let Some(y) = made.and_then(|mut made| made.pop()) {
-                return Ok(y);
-            }
+        if let Some(y) = self.forward_given(Given::Tensor(x), after)? {
+            return Ok(y);
         }
         let y = self.forward(x)?;
         let y = if after.gelu { gelu(&y)? } else { y };
@@ -107,6 +120,33 @@ impl Linear {
             Some(plus) => residual(plus, &y),
             None => Ok(y),
         }
+    }
+
+    /// The same of rows that may be made where they are needed; nothing where there is no way to do that.
+    pub(crate) fn forward_given(&self, x: Given, after: After) -> candle_core::Result<Option<Tensor>> {
+        if !self.is_plain() {
+            return Ok(None);
+        }
+        let made = Matrix::products_then(&[(&self.weight, self.bias.as_ref())], x, after)?;
+        Ok(made.and_then(|mut made| made.pop()))
+    }
+
+    /// What two layers make of x behind a norm, one after the other, each with what follows.
+    pub(crate) fn forward_two_normed(
+        layers: [&Linear; 2],
+        norm: &LayerNorm,
+        x: &Tensor,
+        [between, after]: [After; 2],
+    ) -> candle_core::Result<Tensor> {
+        if layers.iter().all(|layer| layer.is_plain()) {
+            let whole = layers.map(|layer| (&layer.weight, layer.bias.as_ref()));
+            let direct = |given: Given| Matrix::two_products_then(whole, given, [between, after]);
+            if let Some(y) = norm.lend(x, direct)?.transpose()?.flatten() {
+                return Ok(y);
+            }
+        }
+        let h = layers[0].forward_then(&norm.forward(x)?, between)?;
+        layers[1].forward_then(&h, after)
     }
 
     /// Whether no LoRA adds anything in this pass.
@@ -121,5 +161,76 @@ impl Linear {
 
     pub fn weight(&self) -> &Matrix {
         &self.weight
+    }
+}
+
+fn of_all<const COUNT: usize>(all: Vec<Tensor>) -> candle_core::Result<[Tensor; COUNT]> {
+    let count = |all: Vec<_>| candle_core::Error::Msg(format!("{} products of {COUNT} layers", all.len()));
+    all.try_into().map_err(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::elsewhere;
+    use candle_core::quantized::GgmlDType;
+    use candle_core::{DType, Device};
+
+    fn random(shape: &[usize]) -> Tensor {
+        Tensor::randn(0f32, 0.3, shape, &Device::Cpu).unwrap()
+    }
+
+    fn layer(stored: &str, inputs: usize, outputs: usize) -> Linear {
+        let weight = random(&[outputs, inputs]);
+        let matrix = match stored {
+            "q8_0" => Matrix::quantise(&weight, GgmlDType::Q8_0, DType::F32, &Device::Cpu).unwrap(),
+            "bf16" => Matrix::new(weight.to_dtype(DType::BF16).unwrap()).unwrap(),
+            _ => Matrix::new(weight).unwrap(),
+        };
+        Linear::over(matrix, stored).with_bias(random(&[outputs]))
+    }
+
+    fn values(x: &Tensor) -> Vec<f32> {
+        x.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    /// Norm, product, bias, GELU, product, bias and sum in one go and one after the other.
+    #[track_caller]
+    fn check(stored: [&str; 2], rows: usize) {
+        let (wide, narrow) = (layer(stored[0], 96, 200), layer(stored[1], 200, 96));
+        let norm = LayerNorm::of(random(&[96]), random(&[96]), 1e-5);
+        let x = random(&[rows, 96]);
+        let after = [After::GELU, After::adding(&x)];
+        let at_once = Linear::forward_two_normed([&wide, &narrow], &norm, &x, after).unwrap();
+        let apart = wide.forward_then(&norm.forward(&x).unwrap(), After::GELU).unwrap();
+        let apart = narrow.forward_then(&apart, After::adding(&x)).unwrap();
+        assert_eq!(values(&at_once), values(&apart), "{stored:?}, {rows} rows");
+
+        let [one, other] = Linear::forward_all_normed([&wide, &wide], &norm, &x).unwrap();
+        let apart = wide.forward(&norm.forward(&x).unwrap()).unwrap();
+        assert_eq!(values(&one), values(&apart), "{stored:?}, {rows} rows");
+        assert_eq!(values(&one), values(&other));
+
+        let _elsewhere = elsewhere();
+        let slowly = Linear::forward_two_normed([&wide, &narrow], &norm, &x, after).unwrap();
+        let apart = (slowly - at_once).unwrap().abs().unwrap();
+        let apart = apart.max_all().unwrap().to_scalar::<f32>().unwrap();
+        let bound = if stored == ["fp32"; 2] { 1e-4 } else { 0.3 }; // elsewhere, blocks and bf16 are rounded in other ways
+        assert!(apart <= bound, "{stored:?}, {rows} rows: {apart}");
+    }
+
+    #[test]
+    fn layers_in_one_go_are_what_they_are_one_by_one() {
+        for rows in [1, 5, 13, 500] {
+            for stored in [
+                ["fp32", "fp32"],
+                ["bf16", "bf16"],
+                ["q8_0", "bf16"],
+                ["bf16", "q8_0"],
+                ["fp32", "bf16"],
+            ] {
+                check(stored, rows);
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::after::After;
 use crate::by_row::{self, Held};
+use crate::given::Given;
 use crate::kernel;
 use crate::packed::{self, Blocks, Multiplies, Packed};
 use crate::quantise::quantise;
@@ -212,7 +213,7 @@ impl Matrix {
             return matrices.iter().map(|matrix| matrix.product(x)).collect();
         }
         let x = x.contiguous()?;
-        let made = packed::products(&packed, Held::of(&x).all()?);
+        let made = packed::products(&packed, Held::of(&x).all()?, None);
         let mut dims = x.dims().to_vec();
         let tensor = |(y, weight): (Vec<f32>, &dyn Multiplies)| {
             if let Some(last) = dims.last_mut() {
@@ -227,27 +228,76 @@ impl Matrix {
     /// the product; nothing where there is no way to do that, as where something is to be learnt.
     pub(crate) fn products_then(
         matrices: &[(&Matrix, Option<&Tensor>)],
-        x: &Tensor,
+        x: Given,
         after: After,
     ) -> Result<Option<Vec<Tensor>>> {
-        let form = |(matrix, _): &(&Matrix, _)| match &matrix.form {
-            Form::Packed(weight) if x.dims().len() == 2 && x.dims()[1] == weight.dims().1 => Some(weight.clone()),
-            _ => None,
-        };
-        let known = by_row::suits(&[x]) && matrices.iter().all(|(_, bias)| after.suits(*bias));
-        let Some(packed) = matrices.iter().map(form).collect::<Option<Vec<_>>>().filter(|_| known) else {
+        let Some(weights) = Matrix::packed(matrices, x, after) else {
             return Ok(None);
         };
-        let x = x.contiguous()?;
-        let weights: Vec<&dyn Multiplies> = packed.iter().map(|weight| &**weight).collect();
-        let made = packed::products(&weights, Held::of(&x).all()?);
-        let biases = matrices.iter().map(|(matrix, bias)| (matrix.dims().0, *bias));
-        let finish = |(y, (outputs, bias))| after.of(y, outputs, bias);
+        let rows = x.rows();
+        let products: Vec<_> = matrices.iter().map(|(matrix, bias)| (matrix.dims().0, *bias)).collect();
+        let Some(read) = x.read(&weights)? else {
+            return Ok(None);
+        };
+        let made = after.finishing(rows, &products, |finish| {
+            packed::products_of_read(&weights, &read, rows, finish)
+        })?;
+        let tensor = |(y, (columns, _))| Tensor::from_vec(y, (rows, columns), &Device::Cpu);
         made.into_iter()
-            .zip(biases)
-            .map(finish)
+            .zip(products)
+            .map(tensor)
             .collect::<Result<_>>()
             .map(Some)
+    }
+
+    /// What two layers make of rows (rows, in) one after the other, as [`Matrix::products_then`] would, without the matrix
+    /// in between: of the first, the second's kernels are given what they read.
+    pub(crate) fn two_products_then(
+        [first, second]: [(&Matrix, Option<&Tensor>); 2],
+        x: Given,
+        [between, after]: [After; 2],
+    ) -> Result<Option<Tensor>> {
+        let (Some(one), Some(other)) = (Matrix::packed(&[first], x, between), second.0.as_packed()) else {
+            return Ok(None);
+        };
+        if !after.suits(second.1) || one[0].dims().0 != other.dims().1 {
+            return Ok(None);
+        }
+        let rows = x.rows();
+        let Some(read) = x.read(&one)? else {
+            return Ok(None);
+        };
+        let product = |(matrix, bias): (&Matrix, _)| [(matrix.dims().0, bias)];
+        let between = between.finishing(rows, &product(first), |finish| {
+            packed::product_to_read(one[0], &read, rows, finish, other.reads())
+        })?;
+        let Some(between) = between else {
+            return Ok(None);
+        };
+        let made = after.finishing(rows, &product(second), |finish| {
+            packed::products_of_read(&[other], &between, rows, finish)
+        })?;
+        let y = made.into_iter().next().unwrap_or_default();
+        Tensor::from_vec(y, (rows, other.dims().0), &Device::Cpu).map(Some)
+    }
+
+    fn as_packed(&self) -> Option<&dyn Multiplies> {
+        match &self.form {
+            Form::Packed(weight) => Some(&**weight),
+            _ => None,
+        }
+    }
+
+    /// The weights of all of these, if this crate's loops make their products of x and what follows.
+    fn packed<'a>(
+        matrices: &[(&'a Matrix, Option<&Tensor>)],
+        x: Given,
+        after: After,
+    ) -> Option<Vec<&'a dyn Multiplies>> {
+        let known = x.suits() && matrices.iter().all(|(_, bias)| after.suits(*bias));
+        let fits = |weight: &&dyn Multiplies| weight.dims().1 == x.inputs();
+        let packed = |(matrix, _): &(&'a Matrix, _)| matrix.as_packed().filter(fits);
+        matrices.iter().map(packed).collect::<Option<_>>().filter(|_| known)
     }
 
     /// The rows of these numbers, as they are looked up in a table of tokens, in the given type.

@@ -1,19 +1,49 @@
 //! Convolutions over three frames, as products of matrices.
+//!
+//! A window's three frames one behind the other are a row, so a convolution is the same product as any other layer's. Rows
+//! are made where the product reads them: all of them together would be three times what they are made of.
 
 use super::Block;
 use crate::after::After;
+use crate::by_row::{self, Held};
+use crate::given::Given;
 use crate::{Linear, Matrix, Result, Weights};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
+use std::ops::Range;
 
 /// Frames that one output looks at.
 const SEEN: usize = 3;
 
-/// A convolution whose windows are laid out as rows, so that it is the same product as any other layer's.
-pub(super) struct Convolution(Linear);
+pub(super) struct Convolution {
+    product: Linear,
+    inputs: usize,
+    /// Frames from one window to the next.
+    step: usize,
+}
+
+/// Frames of a block, among those of all.
+pub(super) struct Frames {
+    all: Range<usize>,
+    /// The first has its middle on the first frame. Beyond both ends of the block there are zeros.
+    windows: usize,
+}
+
+impl Frames {
+    /// Of blocks that lie one behind the other, by the frames and windows of each.
+    pub fn of(blocks: &[Block], counts: impl Fn(&Block) -> (usize, usize)) -> Vec<Frames> {
+        let mut end = 0;
+        let frames = blocks.iter().map(counts).map(|(frames, windows)| {
+            end += frames;
+            let all = end - frames..end;
+            Frames { all, windows }
+        });
+        frames.collect()
+    }
+}
 
 impl Convolution {
     /// Checkpoints have (out, in, 3); rows here are three frames of `inputs` channels each.
-    pub fn load(weights: &Weights, inputs: usize, outputs: usize) -> Result<Convolution> {
+    pub fn load(weights: &Weights, inputs: usize, outputs: usize, step: usize) -> Result<Convolution> {
         let weight = weights.get("weight", &[outputs, inputs, SEEN])?;
         let weight = weight
             .transpose(1, 2)?
@@ -21,53 +51,77 @@ impl Convolution {
             .reshape((outputs, SEEN * inputs))?;
         let matrix = Matrix::new(weight.to_dtype(weights.products())?)?;
         let product = Linear::over(matrix, weights.path(""));
-        Ok(Convolution(product.with_bias(weights.get("bias", &[outputs])?)))
+        Ok(Convolution {
+            product: product.with_bias(weights.get("bias", &[outputs])?),
+            inputs,
+            step,
+        })
     }
 
-    /// Windows (count, 3 * in) to (count, out), and what follows.
-    pub fn forward(&self, windows: &Tensor, after: After) -> candle_core::Result<Tensor> {
-        self.0.forward_then(windows, after)
-    }
-}
-
-/// Frames of the first convolution that the second one looks at.
-fn looked_at(block: &Block) -> usize {
-    block.frames.min(2 * block.steps)
-}
-
-/// For each frame of all blocks, itself between its neighbours; beyond a block's ends there are zeros.
-pub(super) fn windows_of_frames(blocks: &[Block], bins: usize, device: &Device) -> candle_core::Result<Tensor> {
-    let count: usize = blocks.iter().map(looked_at).sum();
-    let mut windows = Vec::with_capacity(count * SEEN * bins);
-    for block in blocks {
-        if block.rows.len() != block.frames * bins {
-            candle_core::bail!("frames of another width than the encoder's {bins} bins");
+    /// x (frames of all blocks, in) to (windows of all blocks, out), and what follows.
+    pub fn forward(&self, x: &Tensor, blocks: &[Frames], after: After) -> candle_core::Result<Tensor> {
+        let (frames, inputs) = x.dims2()?;
+        if inputs != self.inputs || blocks.iter().any(|block| block.all.end > frames) {
+            candle_core::bail!(
+                "{frames} frames of {inputs} channels, the encoder hears {}",
+                self.inputs
+            );
         }
-        let mut between = vec![0f32; bins];
-        between.extend_from_slice(&block.rows);
-        between.resize((block.frames + 2) * bins, 0.0);
-        for frame in 0..looked_at(block) {
-            windows.extend_from_slice(&between[frame * bins..][..SEEN * bins]);
+        if by_row::suits(&[x]) && x.is_contiguous() {
+            let held = Held::of(x);
+            let values = held.all()?;
+            let windows = self.windows(blocks);
+            let make = |row: usize, out: &mut [f32]| {
+                let (middle, block) = &windows[row];
+                for (out, frame) in out.chunks_exact_mut(inputs).zip(middle - 1..) {
+                    match block.contains(&frame) {
+                        true => out.copy_from_slice(&values[frame as usize * inputs..][..inputs]),
+                        false => out.fill(0.0),
+                    }
+                }
+            };
+            let given = Given::Made {
+                rows: windows.len(),
+                inputs: SEEN * inputs,
+                make: &make,
+            };
+            if let Some(y) = self.product.forward_given(given, after)? {
+                return Ok(y);
+            }
         }
+        self.product.forward_then(&self.laid_out(x, blocks)?, after)
     }
-    Tensor::from_vec(windows, (count, SEEN * bins), device)
-}
 
-/// The same of every other row, for outputs of the first convolution.
-pub(super) fn windows_of_pairs(x: &Tensor, blocks: &[Block]) -> candle_core::Result<Tensor> {
-    let width = x.dim(1)?;
-    let zeros = |count: usize| Tensor::zeros((count, width), x.dtype(), x.device());
-    let mut windows = Vec::with_capacity(blocks.len());
-    let mut start = 0;
-    for block in blocks {
-        let (steps, rows) = (block.steps, looked_at(block));
-        let between = [zeros(1)?, x.narrow(0, start, rows)?, zeros(2 * steps - rows)?];
-        let between = Tensor::cat(&between, 0)?; // (1 + 2 * steps, width)
-        // The window of step n is rows 2n to 2n + 2: a pair, and the second half of the pair that begins one later.
-        let pairs = between.narrow(0, 0, 2 * steps)?.reshape((steps, 2 * width))?;
-        let shifted = between.narrow(0, 1, 2 * steps)?.reshape((steps, 2 * width))?;
-        windows.push(Tensor::cat(&[pairs, shifted.narrow(1, width, width)?], 1)?);
-        start += rows;
+    /// The middle frame of each window, and the frames of its block.
+    fn windows(&self, blocks: &[Frames]) -> Vec<(isize, Range<isize>)> {
+        let of_block = |block: &Frames| {
+            let all = block.all.start as isize..block.all.end as isize;
+            let middles = (all.start..).step_by(self.step).take(block.windows);
+            middles.map(move |middle| (middle, all.clone()))
+        };
+        blocks.iter().flat_map(of_block).collect()
     }
-    Tensor::cat(&windows, 0)
+
+    /// All windows (windows, 3 * in), by operations of the library.
+    fn laid_out(&self, x: &Tensor, blocks: &[Frames]) -> candle_core::Result<Tensor> {
+        // Of a block, its frames between zeros; of these, those that the first, second or third place of a window looks at.
+        let zeros = |count: usize| Tensor::zeros((count, self.inputs), x.dtype(), x.device());
+        let all = blocks.iter().map(|block| {
+            let behind = (self.step * block.windows + SEEN).saturating_sub(block.all.len() + 1);
+            let between = [
+                zeros(1)?,
+                x.narrow(0, block.all.start, block.all.len())?,
+                zeros(behind)?,
+            ];
+            let between = Tensor::cat(&between, 0)?;
+            let place = |place: usize| {
+                let some = between.narrow(0, place, self.step * block.windows)?;
+                some.reshape((block.windows, self.step * self.inputs))?
+                    .narrow(1, 0, self.inputs)
+            };
+            let places = (0..SEEN).map(place).collect::<candle_core::Result<Vec<_>>>()?;
+            Tensor::cat(&places, 1)
+        });
+        Tensor::cat(&all.collect::<candle_core::Result<Vec<_>>>()?, 0)
+    }
 }

@@ -10,11 +10,12 @@ mod convolution;
 
 use crate::after::After;
 use crate::attend::attend_to_all;
+use crate::layers::select_rows;
 use crate::{LayerNorm, Linear, Result, Weights};
 use audio::LogMel;
 use candle_core::{DType, Device, Tensor};
 pub use config::{EncoderConfig, EncoderFields};
-use convolution::Convolution;
+use convolution::{Convolution, Frames};
 
 /// Steps computed at a time: many short blocks together, but of long ones no more than a processor's caches hold.
 const AT_ONCE: usize = 1536;
@@ -59,6 +60,11 @@ impl Block {
             frames,
             steps: steps(frames),
         }
+    }
+
+    /// Frames of the first convolution that the second one looks at.
+    fn looked_at(&self) -> usize {
+        self.frames.min(2 * self.steps)
     }
 
     /// Steps that come out.
@@ -141,8 +147,8 @@ impl Encoder {
             false => sinusoids(config.positions, width, weights.device())?.to_dtype(weights.dtype())?,
         };
         Ok(Encoder {
-            conv1: Convolution::load(&weights.at("conv1"), config.bins, width)?,
-            conv2: Convolution::load(&weights.at("conv2"), width, width)?,
+            conv1: Convolution::load(&weights.at("conv1"), config.bins, width, 1)?,
+            conv2: Convolution::load(&weights.at("conv2"), width, width, 2)?,
             embed_positions,
             layers: (0..config.layers)
                 .map(|index| Layer::load(config, &weights.at("layers").at(index)))
@@ -183,21 +189,32 @@ impl Encoder {
     }
 
     fn layers(&self, blocks: &[Block]) -> candle_core::Result<Tensor> {
-        let windows = convolution::windows_of_frames(blocks, self.config.bins, &self.device)?.to_dtype(self.dtype)?;
-        let gelu = After { gelu: true, plus: None };
-        let x = self.conv1.forward(&windows, gelu)?;
-        let windows = convolution::windows_of_pairs(&x, blocks)?;
-        let positions = blocks
-            .iter()
-            .map(|block| self.embed_positions.narrow(0, 0, block.steps))
-            .collect::<candle_core::Result<Vec<_>>>()?;
-        let positions = Tensor::cat(&positions, 0)?;
+        let heard = Frames::of(blocks, |block| (block.frames, block.looked_at()));
+        let x = self.conv1.forward(&self.frames(blocks)?, &heard, After::GELU)?;
+        let heard = Frames::of(blocks, |block| (block.looked_at(), block.steps));
+        let positions = self.positions(blocks)?;
         let plus = Some(&positions);
-        let mut x = self.conv2.forward(&windows, After { plus, ..gelu })?;
+        let mut x = self.conv2.forward(&x, &heard, After { plus, ..After::GELU })?;
         for layer in &self.layers {
             x = layer.forward(&x, blocks)?;
         }
         Ok(x)
+    }
+
+    /// The frames of all blocks, (frames, bins).
+    fn frames(&self, blocks: &[Block]) -> candle_core::Result<Tensor> {
+        let bins = self.config.bins;
+        if blocks.iter().any(|block| block.rows.len() != block.frames * bins) {
+            candle_core::bail!("frames of another width than the encoder's {bins} bins");
+        }
+        let rows = blocks.iter().map(|block| &block.rows[..]).collect::<Vec<_>>().concat();
+        Tensor::from_vec(rows, ((), bins), &self.device)?.to_dtype(self.dtype)
+    }
+
+    /// The position of each step in its block, (steps, width).
+    fn positions(&self, blocks: &[Block]) -> candle_core::Result<Tensor> {
+        let numbers: Vec<u32> = blocks.iter().flat_map(|block| 0..block.steps as u32).collect();
+        select_rows(&self.embed_positions, &numbers)
     }
 }
 
@@ -221,18 +238,13 @@ impl Layer {
     }
 
     fn forward(&self, x: &Tensor, blocks: &[Block]) -> candle_core::Result<Tensor> {
-        let h = self.self_attn_layer_norm.forward(x)?;
-        let [q, k, v] = Linear::forward_all([&self.q_proj, &self.k_proj, &self.v_proj], &h)?;
+        let qkv = [&self.q_proj, &self.k_proj, &self.v_proj];
+        let [q, k, v] = Linear::forward_all_normed(qkv, &self.self_attn_layer_norm, x)?;
         let blocks: Vec<usize> = blocks.iter().map(Block::steps).collect();
         let heard = attend_to_all(&q, &k, &v, self.heads, &blocks, self.products)?;
-        let add = |layer: &Linear, h: &Tensor, x: &Tensor| {
-            let plus = Some(x);
-            layer.forward_then(h, After { gelu: false, plus })
-        };
-        let x = add(&self.out_proj, &heard, x)?;
-        let h = self.final_layer_norm.forward(&x)?;
-        let gelu = After { gelu: true, plus: None };
-        add(&self.fc2, &self.fc1.forward_then(&h, gelu)?, &x)
+        let x = self.out_proj.forward_then(&heard, After::adding(x))?;
+        let after = [After::GELU, After::adding(&x)];
+        Linear::forward_two_normed([&self.fc1, &self.fc2], &self.final_layer_norm, &x, after)
     }
 }
 

@@ -8,7 +8,8 @@
 //! Where a rule says so, both products are those of bf16, as with weights that are stored so: queries, keys, values and
 //! exponentials are rounded to it, while sums, the largest scores and what exponentials are divided by stay fp32.
 
-use super::stripes::{Stripe, by_fields};
+use super::stripe::Stripe;
+use super::stripes::by_fields;
 use super::{Kernel, Kind, LANES, Line, MOST_ROWS, PANEL};
 use crate::attend::Rule;
 use crate::by_row::Held;

@@ -8,7 +8,8 @@
 
 use super::layout::{BLOCK, Kind, put, take};
 use super::lines::Lines;
-use super::stripes::{Stripe, by_stripes};
+use super::stripe::Stripe;
+use super::stripes::{Columns, by_stripes};
 use super::{Form, Kernel, LANES, Line, Multiplies, Read, Reads, amx, together, vnni};
 use crate::Result;
 use crate::device::own_kernels;
@@ -104,7 +105,7 @@ impl Blocks {
     pub(super) fn product_by(&self, kernel: Kernel, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs.max(1);
         let x = self.rounded(kernel, x);
-        by_stripes(rows, self.outputs, self.width(rows), |stripe| {
+        by_stripes(rows, Columns::new(self.outputs, self.width(rows), rows), |stripe| {
             self.fill_by(kernel, stripe, &x)
         })
     }
@@ -127,10 +128,10 @@ impl Blocks {
         }
     }
 
-    fn fill_by(&self, kernel: Kernel, mut stripe: Stripe, x: &Rounded) {
+    fn fill_by(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rounded) {
         if Blocks::tiles(kernel, x.rows) {
             let of_panel = |panel| self.of_panel(panel);
-            return amx::fill_quantised(self.kind, &of_panel, x.whole(), x.rows, &mut stripe);
+            return amx::fill_quantised(self.kind, &of_panel, x.whole(), x.rows, stripe);
         }
         for first in (0..x.rows).step_by(MOST_ROWS) {
             let rows = MOST_ROWS.min(x.rows - first);
@@ -194,7 +195,7 @@ impl Multiplies for Blocks {
         LANES * together(panels, size_of_val(self.of_panel(0)), rows, 8)
     }
 
-    fn fill(&self, stripe: Stripe, x: &Read) {
+    fn fill(&self, stripe: &mut Stripe, x: &Read) {
         if let Read::Bytes(x) = x {
             self.fill_by(Blocks::best(), stripe, x);
         }

@@ -16,6 +16,7 @@ mod layout;
 mod lines;
 mod portable;
 mod rows;
+mod stripe;
 mod stripes;
 mod vnni;
 
@@ -27,10 +28,13 @@ use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, T
 use half::bf16;
 use lines::{Line, Lines};
 use rayon::prelude::*;
+pub(crate) use rows::MakeRow;
 use rows::{Rows, SomeRows};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
-use stripes::{Stripe, by_matrices, by_stripes};
+use stripe::Stripe;
+pub(crate) use stripe::{Finish, Place};
+use stripes::{Columns, by_matrices, by_stripes};
 pub(crate) use stripes::{by_parts, by_rows};
 
 /// Outputs of a panel: two of the widest registers.
@@ -40,6 +44,9 @@ const LANES: usize = 16;
 const MOST_ROWS: usize = 12;
 /// Groups that are worked through at a time: of a panel as much as leaves room in the second cache, of x in the first.
 const GROUPS: usize = 512;
+/// Tasks of a core, and the fewest rows for which a stripe's weights are worth reading.
+const TASKS: usize = 16;
+const LEAST_ROWS: usize = 192;
 /// Panels of a stripe.
 const PANELS: usize = 4;
 /// Lines of a stripe's panels that stay in the second cache while all rows go by.
@@ -66,8 +73,13 @@ pub(crate) trait Multiplies: Send + Sync {
     /// Outputs that are made at a time of so many rows.
     fn width(&self, rows: usize) -> usize;
 
+    /// Rows that are made at a time of so many.
+    fn height(&self, rows: usize) -> usize {
+        rows
+    }
+
     /// Makes the outputs of a stripe.
-    fn fill(&self, stripe: Stripe, x: &Read);
+    fn fill(&self, stripe: &mut Stripe, x: &Read);
 
     /// All weights, as fp32.
     fn values(&self) -> Result<Tensor> {
@@ -91,21 +103,71 @@ pub(crate) enum Read {
     Bytes(Rounded),
 }
 
-/// x (rows, in) to (rows, out) by each of these weights, one row behind the other.
+/// x (rows, in) to (rows, out) by each of these weights, one row behind the other, and what follows.
 ///
 /// Together they take x once and keep all cores busy to their common end; that is a part of the time of one new token.
-pub(crate) fn products(weights: &[&dyn Multiplies], x: &[f32]) -> Vec<Vec<f32>> {
-    let asks = |weights: &&dyn Multiplies| (weights.dims().1, weights.reads());
+pub(crate) fn products(weights: &[&dyn Multiplies], x: &[f32], finish: Option<&Finish>) -> Vec<Vec<f32>> {
     let Some(first) = weights.first() else {
         return Vec::new();
     };
-    if weights.iter().any(|other| asks(other) != asks(first)) {
-        return weights.iter().flat_map(|one| products(&[*one], x)).collect();
+    let alone = |(matrix, one): (usize, &&dyn Multiplies)| {
+        let finish =
+            finish.map(|finish| move |place: Place, values: &mut [f32]| finish(Place { matrix, ..place }, values));
+        let finish = finish.as_ref().map(|finish| finish as &Finish);
+        products(&[*one], x, finish)
+    };
+    match shared(weights) {
+        Some(_) => products_of_read(weights, &first.read(x), x.len() / first.dims().1.max(1), finish),
+        None => weights.iter().enumerate().flat_map(alone).collect(),
     }
-    let rows = x.len() / first.dims().1.max(1);
-    let x = first.read(x);
-    let matrices: Vec<(usize, usize)> = weights.iter().map(|one| (one.dims().0, one.width(rows))).collect();
-    by_matrices(rows, &matrices, |number, stripe| weights[number].fill(stripe, &x))
+}
+
+/// What kernels read of x, if it is the same for all of these weights.
+pub(crate) fn shared(weights: &[&dyn Multiplies]) -> Option<Reads> {
+    let asks = |weights: &&dyn Multiplies| (weights.dims().1, weights.reads());
+    let first = weights.first()?;
+    weights
+        .iter()
+        .all(|other| asks(other) == asks(first))
+        .then(|| first.reads())
+}
+
+/// The same of rows that were made for them.
+pub(crate) fn products_of_read(
+    weights: &[&dyn Multiplies],
+    x: &Read,
+    rows: usize,
+    finish: Option<&Finish>,
+) -> Vec<Vec<f32>> {
+    let columns = |one: &&dyn Multiplies| Columns::new(one.dims().0, one.width(rows), one.height(rows));
+    let matrices: Vec<Columns> = weights.iter().map(columns).collect();
+    by_matrices(rows, &matrices, finish, |number, stripe| {
+        weights[number].fill(stripe, x)
+    })
+}
+
+/// Rows that are made one by one as kernels read them, if they read words.
+pub(crate) fn read_made(Reads(form): Reads, rows: usize, inputs: usize, make: &MakeRow) -> Option<Read> {
+    match form {
+        Form::Words(kind) => Some(Read::Words(Rows::made(kind, rows, inputs, make))),
+        Form::Bytes(_) => None,
+    }
+}
+
+/// A product and what follows as the kernels of the next one read it, if they read words.
+pub(crate) fn product_to_read(
+    weight: &dyn Multiplies,
+    x: &Read,
+    rows: usize,
+    finish: Option<&Finish>,
+    Reads(form): Reads,
+) -> Option<Read> {
+    let Form::Words(kind) = form else {
+        return None;
+    };
+    let columns = Columns::new(weight.dims().0, weight.width(rows), weight.height(rows));
+    let work = |stripe: &mut Stripe| weight.fill(stripe, x);
+    Some(Read::Words(Rows::of_product(kind, rows, columns, finish, work)))
 }
 
 /// Panels that are worked through at a time, of so many bytes each: enough tasks that no core waits long for another's
@@ -312,9 +374,18 @@ impl Packed {
     fn product_by(&self, kernel: Kernel, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs.max(1);
         let x = Rows::new(x, self.inputs, self.kind);
-        by_stripes(rows, self.outputs, self.width(rows), |stripe| {
-            self.fill_by(kernel, stripe, &x)
-        })
+        let columns = Columns::new(self.outputs, self.width(rows), self.height_by(kernel, rows));
+        by_stripes(rows, columns, |stripe| self.fill_by(kernel, stripe, &x))
+    }
+
+    /// A few tasks a core, or one waits long for another's last one.
+    fn height_by(&self, kernel: Kernel, rows: usize) -> usize {
+        if kernel == Kernel::Amx || rows <= kernel.rows() {
+            return rows;
+        }
+        let stripes = self.outputs.div_ceil(self.width(rows));
+        let parts = (TASKS * rayon::current_num_threads()).div_ceil(stripes);
+        rows.div_ceil(parts).max(LEAST_ROWS).next_multiple_of(kernel.rows())
     }
 
     /// Two lines for each group.
@@ -323,9 +394,9 @@ impl Packed {
         &self.lines[number * lines..(number + 1) * lines]
     }
 
-    fn fill_by(&self, kernel: Kernel, mut stripe: Stripe, x: &Rows) {
+    fn fill_by(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rows) {
         if kernel == Kernel::Amx && x.count() > amx::FEW {
-            return amx::fill(self, x, &mut stripe);
+            return amx::fill(self, x, stripe);
         }
         match x.count() <= kernel.rows() {
             true => self.fill_few(kernel, stripe, x),
@@ -334,7 +405,7 @@ impl Packed {
     }
 
     /// Where all rows go together nothing is read twice, and memory gives most to those who take it in order.
-    fn fill_few(&self, kernel: Kernel, mut stripe: Stripe, x: &Rows) {
+    fn fill_few(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rows) {
         let groups = self.groups();
         for column in stripe.columns().step_by(PANEL) {
             for first in (0..groups).step_by(kernel.groups()) {
@@ -354,16 +425,17 @@ impl Packed {
 
     /// Some rows at a time, whose sums stay in the nearest cache over as many inputs as the stripe's panels have in the
     /// second one: so memory sees them once in most products.
-    fn fill_many(&self, kernel: Kernel, mut stripe: Stripe, x: &Rows) {
+    fn fill_many(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rows) {
         let groups = self.groups();
+        let rows = stripe.rows();
         for column in stripe.columns().step_by(PANELS * PANEL) {
             let width = (PANELS * PANEL).min(stripe.columns().end - column);
             let panels = column / PANEL..(column + width).div_ceil(PANEL);
             let span = kernel.groups().max(STAYING / (2 * panels.len()) / GROUPS * GROUPS);
             for start in (0..groups).step_by(span) {
                 let span = start..groups.min(start.saturating_add(span));
-                for row in (0..x.count()).step_by(kernel.rows()) {
-                    let count = kernel.rows().min(x.count() - row);
+                for row in rows.clone().step_by(kernel.rows()) {
+                    let count = kernel.rows().min(rows.end - row);
                     let mut sums = [[[0f32; PANEL]; MOST_ROWS]; PANELS];
                     if start > 0 {
                         for below in 0..count {
@@ -378,6 +450,10 @@ impl Packed {
                         let x = x.some(row, kernel.rows(), first);
                         for (panel, sums) in panels.clone().zip(&mut sums) {
                             let lines = &self.panel(panel)[2 * some.start..2 * some.end];
+                            if first == 0 {
+                                kernel.tile(x, lines, &mut sums[..count]);
+                                continue;
+                            }
                             let mut tile = [[0f32; PANEL]; MOST_ROWS];
                             kernel.tile(x, lines, &mut tile[..count]);
                             for (sums, tile) in sums.iter_mut().zip(&tile[..count]) {
@@ -386,10 +462,15 @@ impl Packed {
                         }
                     }
                     for below in 0..count {
-                        let values = stripe.values(row + below, column, width).chunks_mut(PANEL);
-                        let sums = sums.iter().map(|sums| &sums[below]);
-                        sums.zip(values)
-                            .for_each(|(sums, values)| values.copy_from_slice(&sums[..values.len()]));
+                        let mut line = [0f32; PANELS * PANEL];
+                        let places = line.as_chunks_mut::<PANEL>().0.iter_mut().zip(&sums);
+                        places.for_each(|(place, sums)| *place = sums[below]);
+                        match span.end == groups && stripe.columns().len() == width {
+                            true => stripe.end(&mut line[..width]),
+                            false => stripe
+                                .values(row + below, column, width)
+                                .copy_from_slice(&line[..width]),
+                        }
                     }
                 }
             }
@@ -467,7 +548,11 @@ impl Multiplies for Packed {
         PANEL * together(panels, size_of_val(self.panel(0)), rows, PANELS)
     }
 
-    fn fill(&self, stripe: Stripe, x: &Read) {
+    fn height(&self, rows: usize) -> usize {
+        self.height_by(Kernel::best(self.kind), rows)
+    }
+
+    fn fill(&self, stripe: &mut Stripe, x: &Read) {
         if let Read::Words(x) = x {
             self.fill_by(Kernel::best(self.kind), stripe, x);
         }
@@ -487,7 +572,7 @@ impl CustomOp1 for Product {
         let (CpuStorage::F32(x), Some((start, end))) = (x, layout.contiguous_offsets()) else {
             candle_core::bail!("what goes into a packed product is fp32 and contiguous")
         };
-        let y = products(&[&*self.0], &x[start..end]).pop().unwrap_or_default();
+        let y = products(&[&*self.0], &x[start..end], None).pop().unwrap_or_default();
         Ok((CpuStorage::F32(y), (rows, self.0.dims().0).into()))
     }
 

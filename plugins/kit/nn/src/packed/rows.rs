@@ -1,8 +1,15 @@
 //! Rows of x as kernels read them: in the weights' type, each row whole.
 
-use super::stripes::by_rows;
+use super::stripe::{Finish, Stripe};
+use super::stripes::{Columns, by_matrices, by_parts, by_rows, rounded_by_stripes};
 use super::{Kind, LANES, Line};
 use pulp::{Arch, NullaryFnOnce};
+
+/// Words of rows that one task makes.
+const TOGETHER: usize = 1 << 13;
+
+/// Writes all of the row of a number.
+pub(crate) type MakeRow<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
 
 /// All rows of x.
 pub(crate) struct Rows {
@@ -50,6 +57,52 @@ impl Rows {
             }
         };
         Rows { values, count, stride }
+    }
+
+    /// Rows that `make` is asked for one by one, by their numbers.
+    pub(super) fn made(kind: Kind, count: usize, inputs: usize, make: &MakeRow) -> Rows {
+        let stride = stride(inputs, kind);
+        let values = match kind {
+            Kind::F32 => Values::F32(by_rows(count, stride, |number, row: &mut [f32]| {
+                make(number, &mut row[..inputs])
+            })),
+            Kind::Bf16 => {
+                let arch = Arch::new();
+                let together = (TOGETHER / stride).max(1);
+                Values::Bf16(by_parts(count, stride, together, |first, words| {
+                    let mut x = vec![0f32; inputs];
+                    for (below, words) in words.chunks_exact_mut(stride).enumerate() {
+                        make(first + below, &mut x);
+                        arch.dispatch(Round { x: &x, words });
+                    }
+                }))
+            }
+        };
+        Rows { values, count, stride }
+    }
+
+    /// What a product and what follows it make: these columns.
+    pub(super) fn of_product(
+        kind: Kind,
+        rows: usize,
+        columns: Columns,
+        finish: Option<&Finish>,
+        work: impl Fn(&mut Stripe) + Sync,
+    ) -> Rows {
+        let stride = stride(columns.count, kind);
+        let columns = Columns { stride, ..columns };
+        let values = match kind {
+            Kind::F32 => {
+                let mut made = by_matrices(rows, &[columns], finish, |_, stripe| work(stripe));
+                Values::F32(made.pop().unwrap_or_default())
+            }
+            Kind::Bf16 => Values::Bf16(rounded_by_stripes(rows, columns, finish, work)),
+        };
+        Rows {
+            values,
+            count: rows,
+            stride,
+        }
     }
 
     /// Room for so many, all zero.
@@ -118,9 +171,9 @@ impl Words<'_> {
 }
 
 /// Rounds a row to bf16.
-struct Round<'a> {
-    x: &'a [f32],
-    words: &'a mut [u32],
+pub(super) struct Round<'a> {
+    pub x: &'a [f32],
+    pub words: &'a mut [u32],
 }
 
 impl NullaryFnOnce for Round<'_> {
@@ -173,6 +226,21 @@ mod tests {
                 got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan(),
                 "{x}"
             );
+        }
+    }
+
+    #[test]
+    fn rows_made_one_by_one_are_those_of_a_matrix() {
+        let x: Vec<f32> = (0..700 * 33).map(|n| (n as f32 * 0.37).sin()).collect();
+        let make = |row: usize, out: &mut [f32]| out.copy_from_slice(&x[row * 33..][..33]);
+        for kind in [Kind::F32, Kind::Bf16] {
+            let (at_once, one_by_one) = (Rows::new(&x, 33, kind), Rows::made(kind, 700, 33, &make));
+            assert_eq!((at_once.count, at_once.stride), (one_by_one.count, one_by_one.stride));
+            match (at_once.values, one_by_one.values) {
+                (Values::F32(at_once), Values::F32(one_by_one)) => assert_eq!(at_once, one_by_one),
+                (Values::Bf16(at_once), Values::Bf16(one_by_one)) => assert_eq!(at_once, one_by_one),
+                _ => panic!("other words than asked for"),
+            }
         }
     }
 

@@ -5,10 +5,9 @@
 //! core, and in front of everything else, takes a tenth of the time of their product.
 #![allow(unsafe_code)] // memory that is cleared before anybody reads it; columns that no other thread has
 
+use super::stripe::{Field, Finish, Stripe};
 use rayon::prelude::*;
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Values that one task fills, about.
@@ -53,28 +52,20 @@ fn cleared<T: Zero>(part: &mut [MaybeUninit<T>]) -> &mut [T] {
     }
 }
 
-/// Some columns of a matrix, or of some of its rows, which nobody else can reach while this is.
-pub struct Stripe<'a> {
-    matrix: *mut f32,
-    all: usize,
-    rows: Range<usize>,
-    columns: Range<usize>,
-    /// Rows before this one are cleared. One after the other is, when it is first asked for, since all of them are more
-    /// than the second cache holds.
-    cleared: usize,
-    /// Values of all stripes that are done.
-    done: &'a AtomicUsize,
-    borrowed: PhantomData<&'a mut [f32]>,
-}
-
 /// A pointer that may be seen by all threads.
 #[derive(Clone, Copy)]
-struct Shared(*mut f32);
+struct Shared<T>(*mut T);
 
 // SAFETY: it is only ever used through stripes, and no two of these have a value in common.
-unsafe impl Send for Shared {}
+unsafe impl<T> Send for Shared<T> {}
 // SAFETY: the same.
-unsafe impl Sync for Shared {}
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    fn start(self) -> *mut T {
+        self.0
+    }
+}
 
 /// Numbers below `count`, `together` at a time, on all threads. Each has a range of its own, since memory gives most to
 /// those who take it in order; whoever is through with it helps the next.
@@ -110,39 +101,117 @@ fn each(count: usize, together: usize, work: impl Fn(usize) + Sync) {
     });
 }
 
-/// A matrix, by stripes of so many columns in parallel. `work` finds zeros in its stripe.
-pub fn by_stripes(rows: usize, columns: usize, width: usize, work: impl Fn(Stripe) + Sync) -> Vec<f32> {
-    by_fields(&[rows], columns, width, 1, |_, stripe| work(stripe))
+/// Columns of a matrix.
+#[derive(Clone, Copy)]
+pub struct Columns {
+    pub count: usize,
+    /// Of a stripe.
+    pub width: usize,
+    /// Rows of a stripe, at least one.
+    pub height: usize,
+    /// Values from one row to the next, or words of two: those behind the last column are zero.
+    pub stride: usize,
 }
 
-/// Several matrices of so many rows, of which each has columns and the width of a stripe of its own. `work` also gets the
-/// number of the matrix.
-pub fn by_matrices(rows: usize, matrices: &[(usize, usize)], work: impl Fn(usize, Stripe) + Sync) -> Vec<Vec<f32>> {
-    let room = |(columns, _): &(usize, usize)| Vec::with_capacity(rows * columns);
+impl Columns {
+    /// With nothing behind the last.
+    pub fn new(count: usize, width: usize, height: usize) -> Columns {
+        let stride = count;
+        Columns {
+            count,
+            width,
+            height,
+            stride,
+        }
+    }
+
+    fn stripes(&self, rows: usize) -> usize {
+        self.count.div_ceil(self.width) * rows.div_ceil(self.height.max(1))
+    }
+
+    /// A stripe of so many rows' matrix, of which so many values or words are a row. Those that read the same weights follow
+    /// each other.
+    fn field(&self, rows: usize, number: usize, of_row: usize) -> Field {
+        let height = self.height.max(1);
+        let parts = rows.div_ceil(height);
+        let (below, beside) = (number % parts * height, number / parts * self.width);
+        let columns = beside..self.count.min(beside + self.width);
+        Field {
+            rows: below..rows.min(below + height),
+            behind: if columns.end == self.count {
+                self.stride - of_row
+            } else {
+                0
+            },
+            columns,
+            stride: self.stride,
+        }
+    }
+}
+
+/// A matrix, by stripes in parallel. `work` finds zeros in its stripe.
+pub fn by_stripes(rows: usize, columns: Columns, work: impl Fn(&mut Stripe) + Sync) -> Vec<f32> {
+    let mut made = by_matrices(rows, &[columns], None, |_, stripe| work(stripe));
+    made.pop().unwrap_or_default()
+}
+
+/// Several matrices of so many rows. `work` also gets the number of the matrix, and `finish` what was made.
+pub fn by_matrices(
+    rows: usize,
+    matrices: &[Columns],
+    finish: Option<&Finish>,
+    work: impl Fn(usize, &mut Stripe) + Sync,
+) -> Vec<Vec<f32>> {
+    let room = |columns: &Columns| Vec::with_capacity(rows * columns.stride);
     let mut values: Vec<Vec<f32>> = matrices.iter().map(room).collect();
-    let starts: Vec<Shared> = values.iter_mut().map(|values| Shared(values.as_mut_ptr())).collect();
+    let starts: Vec<Shared<f32>> = values.iter_mut().map(|values| Shared(values.as_mut_ptr())).collect();
     let done = AtomicUsize::new(0);
-    let across: Vec<usize> = matrices
-        .iter()
-        .map(|(columns, width)| columns.div_ceil(*width))
-        .collect();
-    each(across.iter().sum(), 1, |mut number| {
+    let stripes: Vec<usize> = matrices.iter().map(|columns| columns.stripes(rows)).collect();
+    each(stripes.iter().sum(), 1, |mut number| {
         let mut matrix = 0;
-        while number >= across[matrix] {
-            number -= across[matrix];
+        while number >= stripes[matrix] {
+            number -= stripes[matrix];
             matrix += 1;
         }
-        let (all, width) = matrices[matrix];
-        let columns = number * width..all.min((number + 1) * width);
-        work(matrix, Stripe::of(starts[matrix], all, 0..rows, columns, &done));
+        let all = &matrices[matrix];
+        let field = all.field(rows, number, all.count);
+        // SAFETY: it is inside the matrix, whose fields have nothing in common and are handed out once.
+        let stripe = unsafe { Stripe::of(starts[matrix].start(), field, &done) };
+        work(matrix, &mut stripe.then(finish, matrix));
     });
-    let count: usize = matrices.iter().map(|(columns, _)| rows * columns).sum();
+    let count: usize = matrices.iter().map(|columns| rows * columns.count).sum();
     assert_eq!(done.into_inner(), count, "a stripe was not given back");
-    for (values, (columns, _)) in values.iter_mut().zip(matrices) {
-        // SAFETY: so many values have room, and each lies in one of the stripes, all of which were dropped and so cleared.
-        unsafe { values.set_len(rows * columns) };
+    for (values, columns) in values.iter_mut().zip(matrices) {
+        // SAFETY: so many values have room, and each lies in one of the stripes or behind the last of a row, all of which
+        // were dropped and so cleared.
+        unsafe { values.set_len(rows * columns.stride) };
     }
     values
+}
+
+/// A matrix of which only its values in bf16 are kept, two in a word.
+pub fn rounded_by_stripes(
+    rows: usize,
+    columns: Columns,
+    finish: Option<&Finish>,
+    work: impl Fn(&mut Stripe) + Sync,
+) -> Vec<u32> {
+    assert!(columns.width.is_multiple_of(2), "stripes that share words");
+    let mut words = Vec::with_capacity(rows * columns.stride);
+    let start = Shared(words.as_mut_ptr());
+    let done = AtomicUsize::new(0);
+    each(columns.stripes(rows), 1, |number| {
+        let field = columns.field(rows, number, columns.count.div_ceil(2));
+        // SAFETY: it is inside the matrix, whose fields have nothing in common and are handed out once, and all but the last
+        // ones of a row have an even number of columns.
+        let stripe = unsafe { Stripe::rounded(start.start(), field, &done) };
+        work(&mut stripe.then(finish, 0));
+    });
+    assert_eq!(done.into_inner(), rows * columns.count, "a stripe was not given back");
+    // SAFETY: so many words have room, and each was written by the end of a row of one of the stripes, all of which were
+    // dropped.
+    unsafe { words.set_len(rows * columns.stride) };
+    words
 }
 
 /// A matrix, by fields: stripes that end after so many rows. `work` also gets the number of the entry of `parts`, which
@@ -169,8 +238,14 @@ pub fn by_fields(
     each(parts.len() * across, together, |field| {
         let (part, number) = (field / across, field % across);
         let rows = starts[part]..starts[part] + parts[part];
-        let some = number * width..columns.min((number + 1) * width);
-        work(part, Stripe::of(matrix, columns, rows, some, &done));
+        let field = Field {
+            rows,
+            columns: number * width..columns.min((number + 1) * width),
+            stride: columns,
+            behind: 0,
+        };
+        // SAFETY: it is inside the matrix, whose fields have nothing in common and are handed out once.
+        work(part, unsafe { Stripe::of(matrix.start(), field, &done) });
     });
     assert_eq!(done.into_inner(), rows * columns, "a stripe was not given back");
     // SAFETY: so many values have room, and each lies in one of the fields, all of which were dropped and so cleared.
@@ -178,126 +253,14 @@ pub fn by_fields(
     values
 }
 
-impl<'a> Stripe<'a> {
-    /// Of a matrix with room for so many columns and these rows: nobody else may have a stripe with one of its values.
-    fn of(matrix: Shared, all: usize, rows: Range<usize>, columns: Range<usize>, done: &'a AtomicUsize) -> Stripe<'a> {
-        Stripe {
-            matrix: matrix.0,
-            all,
-            cleared: rows.start,
-            rows,
-            columns,
-            done,
-            borrowed: PhantomData,
-        }
-    }
-
-    /// All rows before this one.
-    fn clear(&mut self, end: usize) {
-        for row in std::mem::replace(&mut self.cleared, end)..end {
-            // SAFETY: row and columns are inside the matrix, and no other stripe's.
-            unsafe {
-                self.matrix
-                    .add(row * self.all + self.columns.start)
-                    .write_bytes(0, self.columns.len());
-            }
-        }
-    }
-
-    pub fn columns(&self) -> Range<usize> {
-        self.columns.clone()
-    }
-
-    pub fn rows(&self) -> Range<usize> {
-        self.rows.clone()
-    }
-
-    /// The values of a row from one of the stripe's columns on, as many as it has of those asked for.
-    pub fn values(&mut self, row: usize, column: usize, most: usize) -> &mut [f32] {
-        assert!(
-            self.rows.contains(&row) && self.columns.contains(&column),
-            "a value beyond its stripe"
-        );
-        if row >= self.cleared {
-            self.clear(row + 1);
-        }
-        let count = most.min(self.columns.end - column);
-        // SAFETY: row and columns are inside the matrix, as just checked, and were cleared before anybody had them;
-        // the matrix is there as long as the function runs that makes stripes; these values are no other stripe's, and
-        // `self` lends them once at a time.
-        unsafe { std::slice::from_raw_parts_mut(self.matrix.add(row * self.all + column), count) }
-    }
-}
-
-impl Drop for Stripe<'_> {
-    fn drop(&mut self) {
-        if self.cleared < self.rows.end {
-            self.clear(self.rows.end);
-        }
-        self.done
-            .fetch_add(self.rows.len() * self.columns.len(), Ordering::Relaxed);
-    }
-}
-
-/// Some rows of so many columns of a matrix, which nobody else can reach while this is.
-pub struct Corner<'a, const COLUMNS: usize> {
-    start: *mut f32,
-    stride: usize,
-    rows: usize,
-    borrowed: PhantomData<&'a mut [f32]>,
-}
-
-impl Stripe<'_> {
-    /// Some rows of some of the stripe's columns.
-    pub fn corner<const COLUMNS: usize>(&mut self, row: usize, rows: usize, column: usize) -> Corner<'_, COLUMNS> {
-        let inside = row >= self.rows.start && row + rows <= self.rows.end;
-        let fits = inside && column >= self.columns.start && column + COLUMNS <= self.columns.end;
-        assert!(rows > 0 && fits, "a corner beyond its stripe");
-        if row + rows > self.cleared {
-            self.clear(row + rows);
-        }
-        Corner {
-            start: self.matrix.wrapping_add(row * self.all + column),
-            stride: self.all,
-            rows,
-            borrowed: PhantomData,
-        }
-    }
-}
-
-impl<'a, const COLUMNS: usize> Corner<'a, COLUMNS> {
-    /// All of a matrix of its own.
-    pub fn of(matrix: &'a mut [[f32; COLUMNS]]) -> Corner<'a, COLUMNS> {
-        Corner {
-            start: matrix.as_mut_ptr().cast(),
-            stride: COLUMNS,
-            rows: matrix.len(),
-            borrowed: PhantomData,
-        }
-    }
-
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Values from the first of a row to that of the next.
-    pub fn stride(&self) -> usize {
-        self.stride
-    }
-
-    /// To be read and written through as far as rows and columns go.
-    pub fn start(&mut self) -> *mut f32 {
-        self.start
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::stripe::Place;
     use super::*;
 
     #[test]
     fn stripes_are_all_of_the_matrix_and_none_has_another_s() {
-        let matrix = by_stripes(3, 10, 4, |mut stripe| {
+        let matrix = by_stripes(3, Columns::new(10, 4, 3), |stripe| {
             for row in 0..3 {
                 for column in stripe.columns().step_by(3) {
                     let add = stripe.values(row, column, 3).iter_mut();
@@ -309,21 +272,81 @@ mod tests {
         assert_eq!(matrix, (0..30).map(|value| value as f32).collect::<Vec<_>>());
     }
 
+    /// Each value of a row by its matrix, row and column; some rows are ended, the others filled and left.
+    fn fill(matrix: usize, stripe: &mut Stripe) {
+        let (rows, columns) = (stripe.rows(), stripe.columns());
+        let value = |row: usize, column: usize| (100 * matrix + 10 * row + column) as f32;
+        for row in rows.clone() {
+            if row % 2 == rows.start % 2 && row < rows.start + 2 {
+                let mut values: Vec<f32> = columns.clone().map(|column| value(row, column)).collect();
+                stripe.end(&mut values);
+                continue;
+            }
+            let values = stripe.values(row, columns.start, 9).iter_mut();
+            values
+                .zip(columns.clone())
+                .for_each(|(to, column)| *to = value(row, column));
+        }
+    }
+
+    const WIDE: [Columns; 3] = [
+        Columns {
+            count: 5,
+            width: 2,
+            height: 2,
+            stride: 7,
+        },
+        Columns {
+            count: 0,
+            width: 1,
+            height: 1,
+            stride: 0,
+        },
+        Columns {
+            count: 3,
+            width: 9,
+            height: 100,
+            stride: 3,
+        },
+    ];
+
     #[test]
     fn several_matrices_are_filled_at_once() {
-        let matrices = by_matrices(2, &[(5, 2), (0, 1), (3, 9)], |matrix, mut stripe| {
-            for row in 0..2 {
-                let columns = stripe.columns();
-                let values = stripe.values(row, columns.start, 9).iter_mut();
-                values
-                    .zip(columns)
-                    .for_each(|(value, column)| *value = (100 * matrix + 10 * row + column) as f32);
-            }
-        });
+        let matrices = by_matrices(3, &WIDE, None, fill);
         let floats = |values: &[i32]| values.iter().map(|&value| value as f32).collect::<Vec<_>>();
-        assert_eq!(matrices[0], floats(&[0, 1, 2, 3, 4, 10, 11, 12, 13, 14]));
+        let wide = [
+            [0, 1, 2, 3, 4, 0, 0],
+            [10, 11, 12, 13, 14, 0, 0],
+            [20, 21, 22, 23, 24, 0, 0],
+        ];
+        assert_eq!(matrices[0], floats(&wide.concat()));
         assert_eq!(matrices[1], floats(&[]));
-        assert_eq!(matrices[2], floats(&[200, 201, 202, 210, 211, 212]));
+        assert_eq!(matrices[2], floats(&[200, 201, 202, 210, 211, 212, 220, 221, 222]));
+    }
+
+    #[test]
+    fn what_follows_gets_each_value_once_and_where_it_is() {
+        let finish = |place: Place, values: &mut [f32]| {
+            for (column, value) in (place.column..).zip(values) {
+                assert_eq!(*value, (100 * place.matrix + 10 * place.row + column) as f32);
+                *value = -*value - 1.0;
+            }
+        };
+        let plain = by_matrices(3, &WIDE, None, fill);
+        let finished = by_matrices(3, &WIDE, Some(&finish), fill);
+        for ((plain, finished), columns) in plain.iter().zip(&finished).zip(WIDE) {
+            for (at, (plain, finished)) in plain.iter().zip(finished).enumerate() {
+                let inside = at % columns.stride < columns.count;
+                assert_eq!(*finished, if inside { -plain - 1.0 } else { 0.0 });
+            }
+        }
+        let rounded = rounded_by_stripes(3, WIDE[0], Some(&finish), |stripe| fill(0, stripe));
+        let halves = rounded.iter().flat_map(|word| [word << 16, word & 0xffff_0000]);
+        let rows: Vec<f32> = halves.map(f32::from_bits).collect();
+        for (rounded, finished) in rows.chunks(14).zip(finished[0].chunks(7)) {
+            assert_eq!(rounded[..5], finished[..5]);
+            assert!(rounded[5..].iter().all(|beyond| *beyond == 0.0));
+        }
     }
 
     #[test]

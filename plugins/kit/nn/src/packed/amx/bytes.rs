@@ -4,7 +4,7 @@
 use super::tiles::Tiles;
 use super::{BLOCK, ROWS};
 use crate::packed::layout::{self, Form, Scales};
-use crate::packed::stripes::Corner;
+use crate::packed::stripe::Corner;
 use crate::packed::{LANES, Line};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use std::arch::asm;

@@ -4,7 +4,7 @@
 use super::tiles::Tiles;
 use super::{BLOCK, ROWS};
 use crate::packed::rows::{SomeRows, Words};
-use crate::packed::stripes::Corner;
+use crate::packed::stripe::Corner;
 use crate::packed::{LANES, Line, PANEL};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use std::arch::asm;

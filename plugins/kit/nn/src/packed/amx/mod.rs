@@ -34,7 +34,7 @@ pub use few::tile as few_rows;
 pub use quantised::fill as fill_quantised;
 
 use super::rows::Rows;
-use super::stripes::{Corner, Stripe};
+use super::stripe::{Corner, Stripe};
 use super::{Kernel, LANES, Line, PANEL, Packed};
 use candle_core::DType;
 use floats::Floats;

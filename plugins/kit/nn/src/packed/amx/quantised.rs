@@ -11,7 +11,7 @@ use super::bytes::{Bytes, SOME, Unpacked, X};
 use super::{BLOCK, LANES, with_corner};
 use crate::packed::Line;
 use crate::packed::layout::Kind;
-use crate::packed::stripes::Stripe;
+use crate::packed::stripe::Stripe;
 use std::ops::Range;
 
 /// Makes a stripe of the product. `panel` has the lines of sixteen outputs each.

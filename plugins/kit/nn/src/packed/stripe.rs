@@ -1,0 +1,306 @@
+//! A stripe of a matrix that many threads write at once: what one of them has to itself, and what becomes of it.
+//!
+//! A row of a stripe is final before the next ones are begun, where a product is made so. Whatever follows is done then,
+//! while its values are in the nearest cache; and where only bf16 is read later, they never leave it as anything else.
+#![allow(unsafe_code)] // memory that is cleared before anybody reads it; columns that no other thread has
+
+use super::rows::Round;
+use pulp::Arch;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What follows a product: it is given the final values of some columns of a row while they are in the nearest cache.
+pub type Finish<'a> = dyn Fn(Place, &mut [f32]) + Sync + 'a;
+
+/// Where some values of a row begin.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// Of those that are made together.
+    pub matrix: usize,
+    pub row: usize,
+    pub column: usize,
+}
+
+/// Some columns of a matrix, or of some of its rows, which nobody else can reach while this is.
+pub struct Stripe<'a> {
+    /// The first column of the first row; null where values are made `apart`, until any are asked for.
+    start: *mut f32,
+    /// Values from one row to the next.
+    all: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    /// Rows before this one are cleared. One after the other is, when it is first asked for, since all of them are more
+    /// than the second cache holds.
+    cleared: usize,
+    /// Rows before this one are final.
+    ended: usize,
+    then: Then<'a>,
+    /// Where values are made that are not kept as such.
+    apart: Vec<f32>,
+    /// Values of all stripes that are done.
+    done: &'a AtomicUsize,
+    borrowed: PhantomData<&'a mut [f32]>,
+}
+
+/// Where a stripe lies in its matrix.
+pub struct Field {
+    pub rows: Range<usize>,
+    pub columns: Range<usize>,
+    /// Values from one of the matrix' rows to the next, or words.
+    pub stride: usize,
+    /// Values behind the last column, or words, that become zero with it.
+    pub behind: usize,
+}
+
+/// What becomes of a stripe's rows when they are final.
+#[derive(Clone, Copy)]
+struct Then<'a> {
+    finish: Option<&'a Finish<'a>>,
+    /// The number of the matrix.
+    matrix: usize,
+    behind: usize,
+    /// Two values of bf16 in a word, instead of the values themselves.
+    words: Option<Words>,
+}
+
+/// A matrix of words.
+#[derive(Clone, Copy)]
+struct Words {
+    start: *mut u32,
+    stride: usize,
+}
+
+/// Words that are written at a time.
+const ROUNDED: usize = 64;
+
+impl Then<'_> {
+    fn finish(&self, row: usize, column: usize, values: &mut [f32]) {
+        if let Some(finish) = self.finish {
+            let matrix = self.matrix;
+            finish(Place { matrix, row, column }, values);
+        }
+    }
+
+    /// # Safety
+    /// The matrix has these values, an even number of columns before them, and what lies behind; they are nobody else's.
+    unsafe fn round(&self, words: Words, row: usize, column: usize, values: &[f32]) {
+        let start = words.start.wrapping_add(row * words.stride + column / 2);
+        let count = values.len().div_ceil(2);
+        for (number, values) in values.chunks(2 * ROUNDED).enumerate() {
+            let mut rounded = [0; ROUNDED];
+            Arch::new().dispatch(Round {
+                x: values,
+                words: &mut rounded,
+            });
+            // SAFETY: as promised.
+            unsafe {
+                let start = start.add(number * ROUNDED);
+                start.copy_from_nonoverlapping(rounded.as_ptr(), values.len().div_ceil(2));
+            }
+        }
+        // SAFETY: as promised.
+        unsafe { start.add(count).write_bytes(0, self.behind) };
+    }
+}
+
+impl<'a> Stripe<'a> {
+    /// Of the matrix that begins here. When the stripe is dropped, all of it is written and `done` has grown by its values.
+    ///
+    /// # Safety
+    /// The matrix has room for the field and what is behind it, stays until the stripe is dropped, and nobody else reads or
+    /// writes there meanwhile.
+    pub unsafe fn of(matrix: *mut f32, field: Field, done: &'a AtomicUsize) -> Stripe<'a> {
+        let start = matrix.wrapping_add(field.rows.start * field.stride + field.columns.start);
+        Stripe::new(start, field.stride, field, None, done)
+    }
+
+    /// The same of a matrix of words, each of which gets two values in bf16.
+    ///
+    /// # Safety
+    /// The same; and an even number of columns is before the field's first.
+    pub unsafe fn rounded(matrix: *mut u32, field: Field, done: &'a AtomicUsize) -> Stripe<'a> {
+        let (start, stride) = (matrix, field.stride);
+        let all = field.columns.len();
+        Stripe::new(std::ptr::null_mut(), all, field, Some(Words { start, stride }), done)
+    }
+
+    fn new(start: *mut f32, all: usize, field: Field, words: Option<Words>, done: &'a AtomicUsize) -> Stripe<'a> {
+        let Field {
+            rows, columns, behind, ..
+        } = field;
+        Stripe {
+            start,
+            all,
+            cleared: rows.start,
+            ended: rows.start,
+            rows,
+            columns,
+            then: Then {
+                finish: None,
+                matrix: 0,
+                behind,
+                words,
+            },
+            apart: Vec::new(),
+            done,
+            borrowed: PhantomData,
+        }
+    }
+
+    /// With what follows, which is told this number.
+    pub fn then(mut self, finish: Option<&'a Finish<'a>>, matrix: usize) -> Stripe<'a> {
+        self.then = Then {
+            finish,
+            matrix,
+            ..self.then
+        };
+        self
+    }
+
+    /// Where a value lies, or would.
+    fn at(&mut self, row: usize, column: usize) -> *mut f32 {
+        if self.start.is_null() {
+            self.apart.reserve_exact(self.rows.len() * self.columns.len());
+            self.start = self.apart.as_mut_ptr();
+        }
+        let (below, beside) = (row - self.rows.start, column - self.columns.start);
+        self.start.wrapping_add(below * self.all + beside)
+    }
+
+    /// Values that lie behind the last column of a row.
+    fn behind(&self) -> usize {
+        if self.then.words.is_some() { 0 } else { self.then.behind }
+    }
+
+    /// All rows before this one.
+    fn clear(&mut self, end: usize) {
+        for row in std::mem::replace(&mut self.cleared, end)..end {
+            let count = self.columns.len() + self.behind();
+            let start = self.at(row, self.columns.start);
+            // SAFETY: row and columns are inside the matrix, and no other stripe's.
+            unsafe { start.write_bytes(0, count) };
+        }
+    }
+
+    pub fn columns(&self) -> Range<usize> {
+        self.columns.clone()
+    }
+
+    pub fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// The values of a row from one of the stripe's columns on, as many as it has of those asked for.
+    pub fn values(&mut self, row: usize, column: usize, most: usize) -> &mut [f32] {
+        assert!(
+            self.rows.contains(&row) && self.columns.contains(&column),
+            "a value beyond its stripe"
+        );
+        if row >= self.cleared {
+            self.clear(row + 1);
+        }
+        let count = most.min(self.columns.end - column);
+        let start = self.at(row, column);
+        // SAFETY: row and columns are inside the matrix, as just checked, and were cleared before anybody had them;
+        // the matrix is there as long as the function runs that makes stripes; these values are no other stripe's, and
+        // `self` lends them once at a time.
+        unsafe { std::slice::from_raw_parts_mut(start, count) }
+    }
+
+    /// Takes the final values of the next row that has none yet, all that the stripe has of it.
+    pub fn end(&mut self, values: &mut [f32]) {
+        let row = self.ended;
+        let fits = row < self.rows.end && values.len() == self.columns.len();
+        assert!(fits, "a row beyond its stripe");
+        self.then.finish(row, self.columns.start, values);
+        match self.then.words {
+            // SAFETY: row and columns are inside the matrix, as just checked, and no other stripe's.
+            Some(words) => unsafe { self.then.round(words, row, self.columns.start, values) },
+            None => {
+                let (start, behind) = (self.at(row, self.columns.start), self.behind());
+                // SAFETY: the same.
+                unsafe {
+                    start.copy_from_nonoverlapping(values.as_ptr(), values.len());
+                    start.add(values.len()).write_bytes(0, behind);
+                }
+                // All of the row is there now, if those above are.
+                if self.cleared == row {
+                    self.cleared = row + 1;
+                }
+            }
+        }
+        self.ended = row + 1;
+    }
+}
+
+impl Drop for Stripe<'_> {
+    fn drop(&mut self) {
+        let (then, first, count) = (self.then, self.columns.start, self.columns.len());
+        if then.finish.is_some() || then.words.is_some() {
+            for row in self.ended..self.rows.end {
+                let values = self.values(row, first, count);
+                then.finish(row, first, values);
+                if let Some(words) = then.words {
+                    // SAFETY: row and columns are inside the matrix, and no other stripe's.
+                    unsafe { then.round(words, row, first, values) };
+                }
+            }
+        } else if self.cleared < self.rows.end {
+            self.clear(self.rows.end);
+        }
+        self.done.fetch_add(self.rows.len() * count, Ordering::Relaxed);
+    }
+}
+
+/// Some rows of so many columns of a matrix, which nobody else can reach while this is.
+pub struct Corner<'a, const COLUMNS: usize> {
+    start: *mut f32,
+    stride: usize,
+    rows: usize,
+    borrowed: PhantomData<&'a mut [f32]>,
+}
+
+impl Stripe<'_> {
+    /// Some rows of some of the stripe's columns.
+    pub fn corner<const COLUMNS: usize>(&mut self, row: usize, rows: usize, column: usize) -> Corner<'_, COLUMNS> {
+        let inside = row >= self.rows.start && row + rows <= self.rows.end;
+        let fits = inside && column >= self.columns.start && column + COLUMNS <= self.columns.end;
+        assert!(rows > 0 && fits, "a corner beyond its stripe");
+        if row + rows > self.cleared {
+            self.clear(row + rows);
+        }
+        Corner {
+            start: self.at(row, column),
+            stride: self.all,
+            rows,
+            borrowed: PhantomData,
+        }
+    }
+}
+
+impl<'a, const COLUMNS: usize> Corner<'a, COLUMNS> {
+    /// All of a matrix of its own.
+    pub fn of(matrix: &'a mut [[f32; COLUMNS]]) -> Corner<'a, COLUMNS> {
+        Corner {
+            start: matrix.as_mut_ptr().cast(),
+            stride: COLUMNS,
+            rows: matrix.len(),
+            borrowed: PhantomData,
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Values from the first of a row to that of the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// To be read and written through as far as rows and columns go.
+    pub fn start(&mut self) -> *mut f32 {
+        self.start
+    }
+}
