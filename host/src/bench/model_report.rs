@@ -83,7 +83,7 @@ fn rates(figures: &ModelFigures) -> Vec<(&'static str, String, &Rate)> {
     }
     if let Some((rate, tokens)) = &figures.hear {
         let what = format!(
-            "Seconds of sound heard and read, of a clip of {:.0} ({tokens} tokens)",
+            "Seconds of sound heard and read, of a clip of {:.0} s ({tokens} tokens)",
             rate.count
         );
         rates.push(("heard_seconds", what, rate));
@@ -141,7 +141,7 @@ mod tests {
             "peak memory 3 MB",
             "prompt of 510",
             "68.7 K parameters",
-            "clip of 30 (750 tokens)",
+            "clip of 30 s (750 tokens)",
         ] {
             assert!(table.contains(part), "{part} in {table}");
         }
