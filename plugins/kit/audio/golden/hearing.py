@@ -47,6 +47,7 @@ class Family:
     clip: str  # the mark that stands for a clip
     files: dict = field(default_factory=dict)
     penalty: float = 1.1
+    longest: int | None = None  # seconds of a clip that are heard, where that is more than the encoder hears at a time
 
 
 def write(path: Path, data) -> None:
@@ -84,8 +85,9 @@ def make_checkpoint(folder: Path, family: Family, seed: int, seconds: int, rows:
         "unk_token": None})
     template = {"chat_template": family.template} if family.template_file.endswith(".json") else family.template
     write(folder / family.template_file, template)
-    frontend = {"chunk_length": seconds, "feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 128,
-                "hop_length": 160, "n_fft": 400, "n_samples": seconds * RATE, "nb_max_frames": seconds * 100,
+    longest = family.longest or seconds
+    frontend = {"chunk_length": longest, "feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 128,
+                "hop_length": 160, "n_fft": 400, "n_samples": longest * RATE, "nb_max_frames": longest * 100,
                 "padding_side": "right", "padding_value": 0.0, "return_attention_mask": True, "sampling_rate": RATE}
     if isinstance(family.processor, str):
         frontend["processor_class"] = family.processor

@@ -127,7 +127,7 @@ impl Error {
             }
             Error::Config { .. } => (
                 Code::DATA,
-                "take config.json, or the GGUF file, from the original checkpoint",
+                "take the JSON files, or the GGUF file, from the original checkpoint",
             ),
             Error::LoraTensor { .. } => (
                 Code::DATA,

@@ -2,7 +2,7 @@
 
 use nn::encoder::{EncoderConfig, EncoderFields};
 use nn::llama::TextConfig;
-use nn::{Activation, Result, read_config, read_json, within};
+use nn::{Activation, Extractor, Result, read_config, read_json, within};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -45,6 +45,7 @@ impl Config {
             false => Processor::default(),
         };
         let audio = published.audio_config.settle()?;
+        Extractor::from_folder(folder, &audio)?.fills(&audio)?;
         let seconds = processor.max_audio_len.unwrap_or(600.0);
         let windows = (seconds * audio::RATE as f64 / audio.samples() as f64) as usize;
         Ok(Config {

@@ -58,7 +58,7 @@ class Processor:
     """The published one wants image and video processors beside it; of sound and words it makes the same as this."""
 
     def __init__(self, folder: Path) -> None:
-        self.extract = transformers.WhisperFeatureExtractor.from_pretrained(folder, chunk_length=300)
+        self.extract = transformers.WhisperFeatureExtractor.from_pretrained(folder)
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
 
     def __call__(self, text, audio, **_) -> dict:
@@ -79,7 +79,7 @@ class Processor:
 
 
 FAMILY = Family(config, MARKS, TEMPLATE, "chat_template.json", "Qwen2_5OmniForConditionalGeneration", Processor,
-                "<|AUDIO|>", penalty=1.1)
+                "<|AUDIO|>", penalty=1.1, longest=300)
 
 
 def heard(model, inputs: dict) -> torch.Tensor:

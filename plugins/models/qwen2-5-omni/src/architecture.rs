@@ -8,9 +8,6 @@ use nn::llama::{self, Ears, Hearing};
 use nn::{Heard, LayerNorm, Linear, Pieces, Weights};
 use plugin_api::{Clip, Error, Result};
 
-/// Samples of a clip that the reference's processor keeps: five minutes.
-pub const LONGEST: usize = 300 * audio::RATE;
-
 /// What of a checkpoint is not the language model. That alone is quantised: it is the bulk, and what the encoder would
 /// lose nobody has measured.
 pub const EARS: [&str; 2] = ["thinker.audio_tower.", "audio_tower."];
@@ -34,6 +31,8 @@ pub struct Tower {
     proj: Linear,
     /// Frames that see each other.
     block: usize,
+    /// Samples of a clip that are heard.
+    longest: usize,
     unseen: [(u32, &'static str); 2],
 }
 
@@ -46,6 +45,7 @@ impl Tower {
             ln_post: LayerNorm::load(&weights.at("ln_post"), audio.width, EPS)?,
             proj: Linear::load(&weights.at("proj"), audio.width, hidden, true)?,
             block: config.block,
+            longest: config.longest,
             unseen: [(config.image_token, "images"), (config.video_token, "videos")],
         })
     }
@@ -76,11 +76,13 @@ impl Tower {
 impl Ears for Tower {
     /// A clip is a piece as a whole: its loudest moment decides how its features are floored.
     fn pieces(&self, clips: &[&Clip]) -> Result<Pieces> {
-        Pieces::cut(clips, LEAST_SAMPLES..=LONGEST, LONGEST, |samples| self.tokens(samples))
+        Pieces::cut(clips, LEAST_SAMPLES..=self.longest, self.longest, |samples| {
+            self.tokens(samples)
+        })
     }
 
     fn hear(&self, sounds: &[&[f32]]) -> Result<Vec<Heard>> {
-        let mels = self.mel.log_mels(sounds, LONGEST);
+        let mels = self.mel.log_mels(sounds, self.longest);
         let vectors = self.forward(&mels)?;
         let heard = mels.into_iter().zip(vectors);
         Ok(heard.map(|(features, vectors)| Heard { features, vectors }).collect())

@@ -2,10 +2,13 @@
 
 use nn::encoder::{EncoderConfig, EncoderFields};
 use nn::llama::TextConfig;
-use nn::{Error, Result, read_config, within};
+use nn::{Error, Extractor, Result, read_config, within};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
+
+/// Samples of a clip that the reference's processor keeps, as published: five minutes.
+const LONGEST: usize = 300 * audio::RATE;
 
 /// A checkpoint's shape, with nothing left open.
 #[derive(Debug, Clone)]
@@ -14,6 +17,8 @@ pub struct Config {
     pub text: nn::llama::Config,
     /// Frames that the encoder hears at a time.
     pub block: usize,
+    /// Samples of a clip that are heard.
+    pub longest: usize,
     /// The token that stands for sound.
     pub audio_token: u32,
     /// Those that stand for what is not read here.
@@ -57,6 +62,7 @@ impl Config {
             stored_positions: false,
             ..audio.settle()?
         };
+        let longest = Extractor::from_folder(folder, &audio)?.longest(LONGEST)?;
         let half = within(
             "n_window",
             usize::try_from(half).unwrap_or(usize::MAX),
@@ -65,6 +71,7 @@ impl Config {
         let text: TextConfig = serde_json::from_value(plain_text(thinker.text_config)).map_err(malformed)?;
         Ok(Config {
             block: 2 * half,
+            longest,
             audio,
             text: text.settle()?,
             audio_token: thinker.audio_token_index.unwrap_or(151_646),

@@ -43,7 +43,7 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Towe
     let weights = checkpoint.weights(&UNUSED, |dtype, tokens| config.text.cache_bytes(dtype, tokens))?;
     let decoder = checkpoint.read(|_| architecture::load(&config, &weights))?;
     let card = ModelCard {
-        longest_clip: Some((architecture::LONGEST / audio::RATE) as f64),
+        longest_clip: Some(config.longest as f64 / audio::RATE as f64),
         ..ModelCard::audio("qwen2.5-omni", audio::RATE as u32)
     };
     checkpoint.model(decoder, chat, &weights, card)

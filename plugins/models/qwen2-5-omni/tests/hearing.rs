@@ -8,7 +8,7 @@ use plugin_api::serde_json::{Value, json};
 use plugin_api::{Code, Lesson, Message, Prompt, Silent, Turn};
 use std::path::{Path, PathBuf};
 use testkit::hearing::{self, about, tone};
-use testkit::parity;
+use testkit::{copy, edit, parity};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/hears")
@@ -60,6 +60,19 @@ fn a_batch_of_clips_of_any_length_equals_its_single_answers() {
     let lengths = [vec![0.05], vec![0.9, 0.3], vec![], vec![2.3]];
     let clips = lengths.map(|lengths| lengths.into_iter().map(|length| tone(length, 0.07)).collect());
     hearing::check_batch(&open(json!({})), clips.map(about).to_vec());
+}
+
+#[test]
+fn a_clip_is_cut_where_the_feature_extractor_says() {
+    let folder = copy(&golden());
+    edit(folder.path(), "preprocessor_config.json", |config| {
+        config["chunk_length"] = json!(2)
+    });
+    let model = testkit::open("qwen2.5-omni", folder.path(), json!({})).unwrap();
+    assert_eq!(model.card().unwrap().longest_clip, Some(2.0));
+    let reply = model.reply(&about(vec![tone(2.5, 0.1)]), &Silent).unwrap();
+    assert_eq!((reply.usage.clip_tokens, reply.usage.clip_seconds), (50, 2.0));
+    assert_eq!(reply.flags, ["cut-clip"]);
 }
 
 #[test]

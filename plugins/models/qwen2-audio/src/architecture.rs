@@ -4,18 +4,24 @@ use crate::config::Config;
 use audio::{LogMel, MelExtractor};
 use candle_core::Tensor;
 use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, steps_of};
-use nn::llama::{self, Ears, Hearing};
+use nn::llama::{self, Ears, Hearing, Parts};
 use nn::{Heard, LayerNorm, Linear, Pieces, Weights};
 use plugin_api::{Clip, Result};
 
 /// What of a checkpoint is not the language model. That alone is quantised: it is the bulk, and what the encoder would
 /// lose nobody has measured.
-pub const EARS: [&str; 2] = ["audio_tower.", "multi_modal_projector."];
+pub const EARS: [&str; 4] = [
+    "audio_tower.",
+    "multi_modal_projector.",
+    "model.audio_tower.",
+    "model.multi_modal_projector.",
+];
 
 pub fn load(config: &Config, weights: &Weights) -> nn::Result<Hearing<Tower>> {
+    let parts = Parts::find(weights);
     Ok(Hearing {
-        ears: Tower::load(config, weights)?,
-        language_model: llama::Decoder::load(&config.text, &weights.at("language_model"))?,
+        ears: Tower::load(config, &parts.ears)?,
+        language_model: llama::Decoder::of_parts(&config.text, &parts.model, &parts.lm_head)?,
         placeholder: config.audio_token,
     })
 }

@@ -2,7 +2,7 @@
 
 use nn::encoder::{EncoderConfig, EncoderFields};
 use nn::llama::TextConfig;
-use nn::{Error, Result, read_config};
+use nn::{Error, Extractor, Result, read_config};
 use serde::Deserialize;
 use serde_json::json;
 use std::path::Path;
@@ -27,7 +27,9 @@ struct Published {
 
 impl Config {
     pub fn from_folder(folder: &Path) -> Result<Config> {
-        read_config::<Published>(folder, &["qwen2_audio"])?.settle()
+        let config = read_config::<Published>(folder, &["qwen2_audio"])?.settle()?;
+        Extractor::from_folder(folder, &config.audio)?.fills(&config.audio)?;
+        Ok(config)
     }
 
     /// A published shape, or the smallest, for weights that nobody trained.

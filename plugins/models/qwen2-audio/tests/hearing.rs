@@ -8,7 +8,7 @@ use plugin_api::serde_json::json;
 use plugin_api::{Clip, Code, LoraUse, Prompt, Silent};
 use std::path::{Path, PathBuf};
 use testkit::hearing::{self, about, scores, tone};
-use testkit::parity;
+use testkit::{copy, edit, parity};
 
 mod together;
 
@@ -122,4 +122,46 @@ fn a_lora_is_found_under_the_names_of_every_version() {
     }
     assert_eq!(with[0], with[1]);
     assert!((with[0][0] - base[0]).abs() > 1e-3, "{with:?} {base:?}");
+}
+
+/// The names that the reference's newer classes have for themselves.
+#[test]
+fn a_checkpoint_by_newer_names_is_the_same_one() {
+    use safetensors::{SafeTensors, serialize_to_file};
+    let folder = copy(&golden());
+    let path = folder.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let newer = |name: &str| match name.strip_prefix("language_model.") {
+        Some(name) if name.starts_with("lm_head") => name.to_owned(),
+        Some(name) => name.replacen("model.", "model.language_model.", 1),
+        None => format!("model.{name}"),
+    };
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = tensors.iter().map(|(name, tensor)| (newer(name), tensor));
+    serialize_to_file(tensors, None, &path).unwrap();
+    let renamed = testkit::open("qwen2-audio", folder.path(), json!({})).unwrap();
+    let question = || about(vec![tone(0.5, 0.1)]);
+    assert_eq!(scores(&renamed, question()), scores(&open(), question()));
+}
+
+#[test]
+fn a_feature_extractor_for_another_model_is_refused() {
+    let check = |field: &str, value: u32, message: &str| {
+        let folder = copy(&golden());
+        edit(folder.path(), "preprocessor_config.json", |config| {
+            config[field] = json!(value)
+        });
+        let refused = testkit::open("qwen2-audio", folder.path(), json!({})).err().unwrap();
+        assert_eq!(refused.message, message);
+    };
+    check(
+        "feature_size",
+        80,
+        "`feature_size` in preprocessor_config.json is 80, expected 128, as `num_mel_bins` in config.json",
+    );
+    check(
+        "chunk_length",
+        30,
+        "`chunk_length` in preprocessor_config.json is 30, expected 1, as the 50 `max_source_positions` in config.json",
+    );
 }

@@ -4,7 +4,7 @@ use crate::config::{BeatsConfig, ConnectorConfig, Published};
 use candle_core::{DType, Device};
 use nn::encoder::{EncoderConfig, EncoderFields};
 use nn::llama::{self, TextConfig};
-use nn::{Error, Limits, Pickle, Precision, Result, Weights};
+use nn::{Error, Extractor, Limits, Pickle, Precision, Result, Weights};
 use plugin_api::{Code, Estimate, Settings};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -140,14 +140,16 @@ fn downloads(published: Published, parts: [PathBuf; 4], precision: &Precision, d
         "vicuna": vicuna_config,
     });
     let open = |folder: &Path, dtype| Weights::open(folder, dtype, device);
-    settle(
+    let files = settle(
         described,
         open(whisper, DType::F32)?,
         beats_weights,
         open_file(&one_file(salmonn)?, device)?,
         open(vicuna, precision.dtype)?.quantised(precision.quant),
         vicuna.to_owned(),
-    )
+    )?;
+    Extractor::from_folder(whisper, &files.whisper)?.fills(&files.whisper)?;
+    Ok(files)
 }
 
 fn converted(folder: &Path, precision: &Precision, device: &Device) -> Result<Files> {

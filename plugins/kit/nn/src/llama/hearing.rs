@@ -1,7 +1,7 @@
 //! The language model with ears in front.
 
 use super::Decoder;
-use crate::{Heard, Input, Pieces, Step};
+use crate::{Heard, Input, Pieces, Step, Weights};
 use candle_core::{Device, Tensor};
 use plugin_api::{Clip, Prompt, Result};
 
@@ -25,6 +25,35 @@ pub struct Hearing<E> {
     pub language_model: Decoder,
     /// The token that a chat template writes for a clip.
     pub placeholder: u32,
+}
+
+/// Where a checkpoint that hears has its parts.
+pub struct Parts {
+    /// What is in front of the language model.
+    pub ears: Weights,
+    /// The layers of the language model, and its head.
+    pub model: Weights,
+    pub lm_head: Weights,
+}
+
+impl Parts {
+    /// By the names of published files, or by those that the reference's newer classes have for themselves, which it
+    /// writes when it is asked to keep them.
+    pub fn find(weights: &Weights) -> Parts {
+        let own = "model.language_model";
+        match weights.at(own).has("embed_tokens.weight") {
+            true => Parts {
+                ears: weights.at("model"),
+                model: weights.at(own),
+                lm_head: weights.at("lm_head"),
+            },
+            false => Parts {
+                ears: weights.clone(),
+                model: weights.at("language_model.model"),
+                lm_head: weights.at("language_model.lm_head"),
+            },
+        }
+    }
 }
 
 impl<E: Ears> crate::Decoder for Hearing<E> {

@@ -9,7 +9,7 @@ mod hearing;
 use crate::{Attention, Embedding, Heads, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights, residual};
 use candle_core::{DType, Device, Tensor};
 pub use config::{Config, TextConfig};
-pub use hearing::{Ears, Hearing};
+pub use hearing::{Ears, Hearing, Parts};
 
 pub struct Decoder {
     embed_tokens: Embedding,
@@ -40,8 +40,12 @@ struct HeadNorms {
 impl Decoder {
     /// Reads `model.*` and `lm_head` below this point in the checkpoint.
     pub fn load(config: &Config, weights: &Weights) -> Result<Decoder> {
+        Decoder::of_parts(config, &weights.at("model"), &weights.at("lm_head"))
+    }
+
+    /// Reads the layers and the head from where they stand.
+    pub fn of_parts(config: &Config, model: &Weights, lm_head: &Weights) -> Result<Decoder> {
         let (hidden, eps) = (config.hidden_size, config.rms_norm_eps);
-        let model = weights.at("model");
         let embed_tokens = Embedding::load(&model.at("embed_tokens"), config.vocab_size, hidden)?;
         let rope = Rope::new(config.head_dim, config.rope_theta, config.rope_scaling);
         let layers = (0..config.num_hidden_layers)
@@ -50,7 +54,7 @@ impl Decoder {
         // Some files store the head although it is tied: it is the same matrix, and is passed over.
         let lm_head = match config.tie_word_embeddings {
             true => embed_tokens.tied_head(),
-            false => Linear::load(&weights.at("lm_head"), hidden, config.vocab_size, false)?,
+            false => Linear::load(lm_head, hidden, config.vocab_size, false)?,
         };
         Ok(Decoder {
             embed_tokens,
@@ -58,8 +62,8 @@ impl Decoder {
             norm: RmsNorm::load(&model.at("norm"), hidden, eps)?,
             lm_head,
             context: config.max_position_embeddings,
-            dtype: weights.dtype(),
-            device: weights.device().clone(),
+            dtype: model.dtype(),
+            device: model.device().clone(),
         })
     }
 }
