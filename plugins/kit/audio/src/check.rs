@@ -4,6 +4,10 @@ use crate::RATE;
 use plugin_api::{Clip, Code, Error, Result};
 use std::ops::RangeInclusive;
 
+/// Samples that no recording has, whatever whole scale it was made for; of larger ones the energies, which are squares
+/// of sums of them, are no numbers in fp32.
+const LOUDEST: f32 = 1e11;
+
 /// The samples of a clip that can be heard: one channel at the models' rate, and numbers throughout.
 ///
 /// `which` is what errors call it, counted from 1.
@@ -19,8 +23,9 @@ pub fn checked(clip: &Clip, which: usize) -> Result<&[f32]> {
     if samples.is_empty() {
         return refuse("is empty".to_owned());
     }
-    match samples.iter().position(|sample| !sample.is_finite()) {
-        Some(place) => refuse(format!("is damaged: sample {place} is {}", samples[place])),
+    let damaged = |sample: &f32| sample.is_nan() || sample.abs() > LOUDEST;
+    match samples.iter().position(damaged) {
+        Some(place) => refuse(format!("is damaged: sample {place} is {:e}", samples[place])),
         None => Ok(samples),
     }
 }
@@ -87,7 +92,13 @@ mod tests {
             Clip::new(44_100, vec![0.0]),
             "clip 2 has 1 channels at 44100 Hz, expected one at 16000 Hz",
         );
+        refused(
+            Clip::new(16_000, vec![0.5, -1e30]),
+            "clip 2 is damaged: sample 1 is -1e30",
+        );
         assert_eq!(checked(&Clip::new(16_000, vec![0.5]), 1).unwrap(), [0.5]);
+        // The whole scale of 32-bit integers.
+        assert!(checked(&Clip::new(16_000, vec![2_147_483_648.0]), 1).is_ok());
     }
 
     #[test]
