@@ -12,6 +12,7 @@ use symphonia::core::units::Timestamp;
 
 use super::error::AudioFault;
 use super::open::{Opened, open};
+use super::pages::check_pages;
 use super::{Source, Wanted};
 
 /// The highest rate at which a clip may be as long as the limit allows; of more frames a second it may have as many.
@@ -59,11 +60,11 @@ fn guarded(read: impl FnOnce() -> Result<Mono, AudioFault>) -> Result<Mono, Audi
 
 fn read(
     media: Box<dyn MediaSource + '_>,
-    again: impl Read + Seek,
+    mut again: impl Read + Seek,
     extension: Option<&str>,
     wanted: &Wanted,
 ) -> Result<Mono, AudioFault> {
-    let mut clip = open(media, again, extension)?;
+    let mut clip = open(media, &mut again, extension)?;
     let mut kept = Kept::new(&clip, wanted);
     let (rate, origin) = (clip.rate, clip.origin());
     let outside = |end: u64| AudioFault::OutsideClip {
@@ -86,6 +87,9 @@ fn read(
     }
     let lost_packets = decode_packets(&mut clip, &mut kept)?;
 
+    if clip.paged && kept.at < kept.to {
+        check_pages(again)?;
+    }
     let mut warnings = Vec::new();
     if let Some(expected) = clip.promised
         && kept.at < kept.to.min(expected)

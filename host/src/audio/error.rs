@@ -29,6 +29,8 @@ pub enum AudioFault {
     Damaged(String),
     #[error("it is cut short: its header promises {expected} frames, it holds {got}")]
     CutShort { expected: u64, got: u64 },
+    #[error("it is cut short: the page that ends it is missing")]
+    NoEnd,
     #[error("it holds no samples")]
     Empty,
     #[error("frame {frame} is not a finite number")]
@@ -51,7 +53,7 @@ impl AudioError {
             AudioFault::NotAudio(_) | AudioFault::Unsupported(_) => {
                 Some("convert it first, for example with `ffmpeg -i CLIP clip.flac`")
             }
-            AudioFault::CutShort { .. } => Some("download or copy the file again"),
+            AudioFault::CutShort { .. } | AudioFault::NoEnd => Some("download or copy the file again"),
             _ => None,
         }
     }

@@ -5,7 +5,8 @@
 //! What a newcomer would question: a damaged packet of a lossy clip (mp3, aac, vorbis) is
 //! replaced by silence of the same length and reported in [`Decoded::warnings`], since every
 //! player does so and dropping it would move all that follows. A lossless clip (wav, flac, alac, aiff)
-//! with a damaged packet, or any clip with fewer frames than its header counts, is an error: half a
+//! with a damaged packet, any clip with fewer frames than its header counts, or an ogg without all of
+//! its pages is an error: half a
 //! recording scored as if it were whole would be a wrong result that nobody notices. Only mp3 is
 //! used as far as it goes, with a warning, as its count is often wrong.
 //!
@@ -27,6 +28,7 @@ mod decode;
 mod edits;
 mod error;
 mod open;
+mod pages;
 mod resample;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDe
 use symphonia::core::errors::Error as SymphoniaError;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::well_known::{
-    FORMAT_ID_AIFF, FORMAT_ID_FLAC, FORMAT_ID_ISOMP4, FORMAT_ID_MP3, FORMAT_ID_WAVE,
+    FORMAT_ID_AIFF, FORMAT_ID_FLAC, FORMAT_ID_ISOMP4, FORMAT_ID_MP3, FORMAT_ID_OGG, FORMAT_ID_WAVE,
 };
 use symphonia::core::formats::{FormatReader, Track, TrackType};
 use symphonia::core::io::{MediaSource, MediaSourceStream};
@@ -32,6 +32,8 @@ pub(super) struct Opened<'a> {
     /// A count that does not come true is an error, not a warning.
     pub promise_binds: bool,
     pub edit: Option<Edit>,
+    /// It has pages to be checked.
+    pub paged: bool,
 }
 
 impl Opened<'_> {
@@ -44,7 +46,7 @@ impl Opened<'_> {
 /// `again` reads the same bytes once more, for what symphonia leaves out or cannot open.
 pub(super) fn open<'a>(
     media: Box<dyn MediaSource + 'a>,
-    mut again: impl Read + Seek,
+    mut again: &mut (impl Read + Seek),
     extension: Option<&str>,
 ) -> Result<Opened<'a>, AudioFault> {
     let mut hint = Hint::new();
@@ -101,6 +103,7 @@ pub(super) fn open<'a>(
         decoder,
         rate,
         edit,
+        paged: kind == FORMAT_ID_OGG,
     })
 }
 
