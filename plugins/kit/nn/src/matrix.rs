@@ -213,7 +213,7 @@ impl Matrix {
             return matrices.iter().map(|matrix| matrix.product(x)).collect();
         }
         let x = x.contiguous()?;
-        let made = packed::products(&packed, Held::of(&x).all()?, None);
+        let made = packed::products(&packed, Held::of(&x).all()?);
         let mut dims = x.dims().to_vec();
         let tensor = |(y, weight): (Vec<f32>, &dyn Multiplies)| {
             if let Some(last) = dims.last_mut() {

@@ -103,22 +103,16 @@ pub(crate) enum Read {
     Bytes(Rounded),
 }
 
-/// x (rows, in) to (rows, out) by each of these weights, one row behind the other, and what follows.
+/// x (rows, in) to (rows, out) by each of these weights, one row behind the other.
 ///
 /// Together they take x once and keep all cores busy to their common end; that is a part of the time of one new token.
-pub(crate) fn products(weights: &[&dyn Multiplies], x: &[f32], finish: Option<&Finish>) -> Vec<Vec<f32>> {
+pub(crate) fn products(weights: &[&dyn Multiplies], x: &[f32]) -> Vec<Vec<f32>> {
     let Some(first) = weights.first() else {
         return Vec::new();
     };
-    let alone = |(matrix, one): (usize, &&dyn Multiplies)| {
-        let finish =
-            finish.map(|finish| move |place: Place, values: &mut [f32]| finish(Place { matrix, ..place }, values));
-        let finish = finish.as_ref().map(|finish| finish as &Finish);
-        products(&[*one], x, finish)
-    };
     match shared(weights) {
-        Some(_) => products_of_read(weights, &first.read(x), x.len() / first.dims().1.max(1), finish),
-        None => weights.iter().enumerate().flat_map(alone).collect(),
+        Some(_) => products_of_read(weights, &first.read(x), x.len() / first.dims().1.max(1), None),
+        None => weights.iter().flat_map(|one| products(&[*one], x)).collect(),
     }
 }
 
@@ -132,7 +126,7 @@ pub(crate) fn shared(weights: &[&dyn Multiplies]) -> Option<Reads> {
         .then(|| first.reads())
 }
 
-/// The same of rows that were made for them.
+/// The same of rows that were made for them, and what follows.
 pub(crate) fn products_of_read(
     weights: &[&dyn Multiplies],
     x: &Read,
@@ -572,7 +566,7 @@ impl CustomOp1 for Product {
         let (CpuStorage::F32(x), Some((start, end))) = (x, layout.contiguous_offsets()) else {
             candle_core::bail!("what goes into a packed product is fp32 and contiguous")
         };
-        let y = products(&[&*self.0], &x[start..end], None).pop().unwrap_or_default();
+        let y = products(&[&*self.0], &x[start..end]).pop().unwrap_or_default();
         Ok((CpuStorage::F32(y), (rows, self.0.dims().0).into()))
     }
 
