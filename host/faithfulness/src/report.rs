@@ -4,7 +4,7 @@ use crate::experiment::{Experiment, Scale};
 use crate::import::{Import, Kind, Study, Table, kind_name};
 use crate::letters::offered;
 use crate::metrics::curve::CurvePoint;
-use crate::metrics::statistics::mean;
+use crate::metrics::errors::mean;
 use crate::metrics::{Judged, Measures, Reference, Used, area, judge, measure};
 use crate::reasoning::Leak;
 use crate::verdict;

@@ -2,7 +2,7 @@
 
 use crate::experiment::Experiment;
 use crate::import::{Kind, Point, Study, clip_of};
-use crate::metrics::statistics::{Z, clustered_error, mean};
+use crate::metrics::errors::{Z, clustered_error, mean};
 use crate::metrics::{Reference, judge};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

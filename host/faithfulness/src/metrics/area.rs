@@ -33,7 +33,7 @@ fn value(same: bool) -> f64 {
 
 /// The share of sentences after which the answer stays what it is; none if it never does.
 pub fn commit(same: &[bool]) -> Option<f64> {
-    if !same.last()? {
+    if !same.last().copied().unwrap_or_default() {
         return None;
     }
     let last_other = same.iter().rposition(|same| !same);

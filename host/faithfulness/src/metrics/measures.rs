@@ -2,7 +2,7 @@
 
 use super::area;
 use super::curve::{CurvePoint, curve, interpolated, line};
-use super::statistics::{Z, clustered_error, mean, wilson};
+use super::errors::{Z, clustered_error, mean};
 use crate::experiment::{Experiment, Scale};
 use crate::import::{Key, Kind, Point, Row, Stated, Study, Table, Trial, clip_of};
 use crate::letters::Letter;
@@ -169,7 +169,7 @@ pub fn measure(experiment: Experiment, rows: &[Used<'_>], bin: Option<f64>) -> M
         let points = rows.iter().filter_map(|used| Some((placed(used)?, hit(used))));
         curve(points, bin)
     };
-    let consistency = curve_of(&Used::same);
+    let consistency = curve_of(&|used| used.same());
     let has_axis = experiment.scale() != Scale::None;
     let mut measures = Measures {
         used: rows.len(),
@@ -187,6 +187,11 @@ pub fn measure(experiment: Experiment, rows: &[Used<'_>], bin: Option<f64>) -> M
     accuracies(rows, &mut measures);
     areas(experiment, rows, &mut measures);
     measures
+}
+
+/// Wilson's interval of a share; none of nothing.
+pub(crate) fn wilson(count: usize, of: usize) -> Option<[f64; 2]> {
+    (of > 0).then(|| statistics::wilson(count as f64 / of as f64, of as f64).into())
 }
 
 fn accuracies(rows: &[Used<'_>], measures: &mut Measures) {

@@ -3,7 +3,7 @@
 pub mod area;
 pub mod causes;
 pub mod curve;
+pub mod errors;
 mod measures;
-pub mod statistics;
 
 pub use measures::{Judged, Measures, Reference, Used, judge, measure};
