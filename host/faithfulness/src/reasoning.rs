@@ -56,7 +56,7 @@ fn before_last_letter(text: &str) -> String {
     let Some(letter) = last_standalone(text, 'D') else {
         return text.trim().to_owned();
     };
-    let place = standalone(text, 'D').filter(|(_, other)| *other == letter).last();
+    let place = standalone(text, 'D').rfind(|(_, other)| *other == letter);
     let before = text[..place.map_or(text.len(), |(at, _)| at)].trim_end();
     let tail = pattern!(r"(?i)(?:therefore,?\s+)?the\s+answer\s+is[\s:(*]*$");
     tail.replace(before, "").trim().to_owned()

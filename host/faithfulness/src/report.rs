@@ -187,7 +187,7 @@ fn soft(experiment: Experiment, rows: &[Used<'_>]) -> Option<Value> {
     }
     let (mut areas, mut variations, mut divergences) = (Vec::new(), Vec::new(), Vec::new());
     for chain in chains.values_mut() {
-        chain.sort_by(|a, b| a.row.point.key().cmp(&b.row.point.key()));
+        chain.sort_by_key(|used| used.row.point.key());
         let total = chain[0].row.total?;
         let whole = chain.len() as u64 == total + 1 && chain.iter().all(|used| !used.row.options.is_empty());
         let crate::letters::Letter::Option(letter) = chain[0].reference else {

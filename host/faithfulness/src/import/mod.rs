@@ -15,7 +15,7 @@ use crate::experiment::{Experiment, Scale};
 use crate::letters::Letter;
 use crate::split::Splitter;
 use read::Line;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufRead};
 use std::path::Path;
 
@@ -191,6 +191,33 @@ impl Import {
             }
         }
         Ok(())
+    }
+
+    /// Of each model and data set, the chains that are missing from the baseline beside them, if there are any.
+    pub fn strangers(&self) -> Vec<(&str, &str, usize)> {
+        let count = |study: &Study| {
+            let baseline: BTreeSet<Trial> = study
+                .tables
+                .iter()
+                .filter(|(kind, _)| kind.0 == Experiment::Baseline)
+                .flat_map(|(_, table)| table.rows.iter().map(Row::trial))
+                .collect();
+            let all: BTreeSet<Trial> = study
+                .tables
+                .values()
+                .flat_map(|table| table.rows.iter().map(Row::trial))
+                .collect();
+            if baseline.is_empty() {
+                0
+            } else {
+                all.difference(&baseline).count()
+            }
+        };
+        let studies = self
+            .studies
+            .iter()
+            .map(|((model, dataset), study)| (model.as_str(), dataset.as_str(), count(study)));
+        studies.filter(|(.., count)| *count > 0).collect()
     }
 
     /// Settles what only the whole set of files says: options of questions, lengths of chains.

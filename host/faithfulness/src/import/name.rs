@@ -103,11 +103,7 @@ impl Name {
                 .strip_prefix('_')
                 .map(|rest| (folder.clone(), rest))
         };
-        let by_folder = folders
-            .iter()
-            .filter(|folder| !folder.is_empty())
-            .filter_map(named)
-            .last();
+        let by_folder = folders.iter().filter(|folder| !folder.is_empty()).rev().find_map(named);
         let by_list = || {
             let known = MODELS
                 .iter()

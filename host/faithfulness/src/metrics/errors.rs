@@ -38,5 +38,8 @@ pub fn bootstrap(hits: usize, of: usize, seed: &str) -> Option<[f64; 2]> {
         })
         .collect();
     means.sort_by(f64::total_cmp);
-    Some([statistics::percentile(&means, 0.025), statistics::percentile(&means, 0.975)])
+    Some([
+        statistics::percentile(&means, 0.025),
+        statistics::percentile(&means, 0.975),
+    ])
 }

@@ -177,7 +177,8 @@ fn read(path: &Path) -> io::Result<File> {
 
 fn check_group(files: &[&File], baseline: &Baseline, expectation: Expectation, findings: &mut Vec<Finding>) {
     // The parts of one result lie in one folder, under one condition.
-    let mut sets: BTreeMap<(Option<Kind>, &str, Option<&Path>), Vec<&File>> = BTreeMap::new();
+    type Set<'a> = (Option<Kind>, &'a str, Option<&'a Path>);
+    let mut sets: BTreeMap<Set<'_>, Vec<&File>> = BTreeMap::new();
     for file in files {
         let key = (file.kind.clone(), file.name.condition.as_str(), file.path.parent());
         sets.entry(key).or_default().push(file);
