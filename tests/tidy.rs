@@ -132,9 +132,8 @@ fn crates_know_only_those_that_the_map_lets_them_know() {
     // The tensor crates: whatever stands on candle, by however many others.
     let mut tensors: BTreeSet<String> = ["candle-core", "candle-nn"].map(str::to_owned).into();
     let of_tensors = |tensors: &BTreeSet<String>| -> Vec<String> {
-        let stands = |(name, known): &(&String, &BTreeSet<String>)| {
-            !tensors.contains(*name) && !known.is_disjoint(tensors)
-        };
+        let stands =
+            |(name, known): &(&String, &BTreeSet<String>)| !tensors.contains(*name) && !known.is_disjoint(tensors);
         kit.iter().filter(stands).map(|(name, _)| name.clone()).collect()
     };
     while let found @ [_, ..] = of_tensors(&tensors).as_slice() {
@@ -152,7 +151,10 @@ fn crates_know_only_those_that_the_map_lets_them_know() {
             assert!(known.is_disjoint(&names), "{place} names the kit");
         }
         if place == "host/hub/Cargo.toml" {
-            assert!(!known.contains("host") && !known.contains("plugin-api"), "{place} knows the host");
+            assert!(
+                !known.contains("host") && !known.contains("plugin-api"),
+                "{place} knows the host"
+            );
         }
         if place.starts_with("plugin-api/") {
             let few = ["abi_stable", "inventory", "serde", "serde_json"]
@@ -162,7 +164,9 @@ fn crates_know_only_those_that_the_map_lets_them_know() {
         }
         if place.starts_with("plugins/") {
             let kinds = ["models", "tasks", "judges"].map(|kind| repository().join("plugins").join(kind));
-            let others = known.iter().any(|name| kinds.iter().any(|kind| kind.join(name).exists()));
+            let others = known
+                .iter()
+                .any(|name| kinds.iter().any(|kind| kind.join(name).exists()));
             assert!(!others, "{place} names another plugin");
         }
     }
@@ -175,7 +179,11 @@ fn the_tensor_crates_stand_one_on_the_other() {
     let kit = kit();
     for (place, name) in order.iter().enumerate() {
         let above = order[place..].iter().find(|above| kit[*name].contains(**above));
-        assert!(above.is_none(), "`{name}` names `{}`, which stands on it", above.expect("one"));
+        assert!(
+            above.is_none(),
+            "`{name}` names `{}`, which stands on it",
+            above.expect("one")
+        );
     }
 }
 
@@ -203,7 +211,10 @@ fn the_map_in_the_readme_names_every_crate() {
         .collect();
     for manifest in files("Cargo.toml") {
         let folder = manifest.parent().expect("a folder");
-        if ["plugins", "host", "plugin-api"].iter().any(|start| folder.starts_with(start)) {
+        if ["plugins", "host", "plugin-api"]
+            .iter()
+            .any(|start| folder.starts_with(start))
+        {
             let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
             assert!(
                 entries.contains(name.as_str()),

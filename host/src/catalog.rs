@@ -2,10 +2,10 @@
 
 use crate::failure::{Doing, Exit, Failure, Result};
 use crate::fingerprint::fingerprint;
-use hub::{Hub, HubId, Progress};
 use crate::plugin::{self, OpenAdapter, OpenPlugin};
 use crate::registry::settings::{Checked, Source, check, check_complete};
 use crate::registry::{AdapterSpec, Given, Registry};
+use hub::{Hub, HubId, Progress};
 use plugin_api::client::{JudgeClient, ModelClient, TaskClient};
 use plugin_api::{AdapterNote, Kind, OptionType, Settings};
 use serde_json::{Map, Value, json};

@@ -9,13 +9,13 @@ use std::time::Duration;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::snapshot::Progress;
 use super::client::{Answer, Client, Trouble, broken_off};
 use super::fault::HubFault;
 use super::id::HubId;
 use super::layout::{self, Repo, make_parent, on_disk};
 use super::listing::RemoteFile;
 use super::names::is_hash;
+use super::snapshot::Progress;
 
 /// Bytes read between two looks at `stop`.
 const BLOCK: usize = 256 << 10;

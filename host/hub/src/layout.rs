@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::snapshot::Snapshot;
 use super::fault::HubFault;
 use super::id::HubId;
-use super::names::{is_commit, is_safe};
 use super::listing::{Listing, Patterns, RemoteFile};
+use super::names::{is_commit, is_safe};
+use super::snapshot::Snapshot;
 
 /// One repository's folder in the cache.
 #[derive(Debug, Clone)]

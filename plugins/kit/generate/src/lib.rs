@@ -19,12 +19,11 @@ mod search;
 use admit::MOST_BEAMS;
 pub use defaults::{Defaults, EarlyStop};
 
-
 use checkpoint::memory;
-use kernels::device;
-use nn::{Decoder, Heard, Input, LoraPlan, LoraSet, Loras};
 use desk::{Desk, Learnt};
+use kernels::device;
 pub use lane::Lane;
+use nn::{Decoder, Heard, Input, LoraPlan, LoraSet, Loras};
 pub use pass::pass;
 use plugin_api::{
     Call, Code, Error, Jobs, Lesson, LessonCutter, LessonTokens, Memory, Prompt, PromptTokens, Pulled, Reply, Result,

@@ -2,9 +2,9 @@
 
 use super::choice::{Choice, Likelihood, Wanted, likelihoods};
 use super::lane::Lane;
+use candle_core::{DType, Tensor};
 use kernels::device::among_workers;
 use nn::{Decoder, Input, LoraPlan, LoraSet, Loras, Past, Segment, Step};
-use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
 /// Positions whose logits are computed at a time: with a large vocabulary each is half a megabyte.

@@ -1,13 +1,13 @@
 //! How fast products with weights are here, by what the weights are stored as and how many rows share them.
 //!
-//!     cargo run --release -p nn --example products [-- q6_k …]
+//!     cargo run --release -p kernels --example products [-- q6_k …]
 //!
 //! Per second of one core's time, so that other work on the machine counts little: operations where many rows share the
 //! weights, bytes of weights where few do. Two matrices are taken in turns, so that none waits in the nearest cache.
 
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{DType, Device, Module, Result, Tensor};
-use nn::Matrix;
+use kernels::Matrix;
 use std::time::{Duration, Instant};
 
 const SHAPES: [(usize, usize); 2] = [(3072, 1024), (1024, 3072)]; // outputs and inputs

@@ -30,5 +30,8 @@ pub mod packed;
 pub mod precision;
 mod quantise;
 
+/// Of whatever candle does; readers of rows bring errors of their own.
+pub type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
+
 pub use matrix::{Matrix, RowsOf, fitting};
 pub use packed::attention;

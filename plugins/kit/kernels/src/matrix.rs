@@ -3,6 +3,7 @@
 //! Layers hold a [`Matrix`] and never ask what it is. A quantised one is multiplied as it is stored, and on a training
 //! path the same product has a gradient: candle's own quantised product drops it without a word.
 
+use crate::Result;
 use crate::after::After;
 use crate::by_row::{self, Held};
 use crate::given::Given;
@@ -10,7 +11,7 @@ use crate::kernel;
 use crate::packed::{self, Blocks, Multiplies, Packed};
 use crate::quantise::quantise;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
-use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Device, Error, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Device, Error, Layout, Shape, Tensor};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -108,9 +109,9 @@ impl Matrix {
 
     /// Values in main memory, quantised to blocks of this type on `device`; see [`Matrix::quantise_rows`].
     pub fn quantise(weight: &Tensor, wanted: GgmlDType, otherwise: DType, device: &Device) -> Result<Matrix> {
-        let rows = |rows: Range<usize>| {
+        let rows = |rows: Range<usize>| -> Result<Vec<f32>> {
             let part = weight.narrow(0, rows.start, rows.len())?.to_dtype(DType::F32)?;
-            Ok(part.flatten_all()?.to_vec1::<f32>()?)
+            part.flatten_all()?.to_vec1::<f32>()
         };
         Matrix::quantise_rows(weight.dims2()?, &rows, wanted, otherwise, device)
     }

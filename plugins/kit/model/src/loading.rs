@@ -4,12 +4,12 @@
 //! plugin adds what is particular to it in between.
 
 use crate::GeneratorModel;
+use candle_core::{DType, Device};
 use checkpoint::{Error, Result, Weights};
 use generate::{Defaults, Generator, Limits};
 use kernels::device;
 use kernels::precision::Precision;
 use nn::{Decoder, Loras};
-use candle_core::{DType, Device};
 use plugin_api::{Estimate, ModelCard, Settings};
 use std::path::{Path, PathBuf};
 use text::Chat;
@@ -153,12 +153,7 @@ impl<'s> Checkpoint<'s> {
     ) -> plugin_api::Result<Estimate> {
         let weights = self.read(|folder| self.unread(folder))?;
         let cache = cache_bytes(weights.dtype(), Limits::PLANNED_TOKENS);
-        Ok(weights.memory_estimate(
-            left_out,
-            cache,
-            Limits::PLANNED_TOKENS,
-            self.limits.rows,
-        ))
+        Ok(weights.memory_estimate(left_out, cache, Limits::PLANNED_TOKENS, self.limits.rows))
     }
 
     fn unread(&self, folder: &Path) -> Result<Weights> {

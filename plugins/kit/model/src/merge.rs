@@ -3,13 +3,13 @@
 //! The base is read again from its files, a tensor at a time, and not taken from the model in memory: what is written
 //! has the type that the base is published in, whatever the model computes in, and a large base needs no second copy.
 
-use nn::lora::Site;
-use checkpoint::Mapped;
-use generate::Generator;
-use nn::{Decoder, Error, Factors, Result};
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device};
+use checkpoint::Mapped;
+use generate::Generator;
 use half::{bf16, f16};
+use nn::lora::Site;
+use nn::{Decoder, Error, Factors, Result};
 use plugin_api::{Call, Code, LoraUse, Message, Prompt};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;

@@ -109,12 +109,7 @@ impl KvCache {
     /// Adds keys and values (new, heads, head size) behind the row's tokens and returns all that the layer has now.
     ///
     /// The row counts as longer only after [`KvCache::advance`], when all layers have the new tokens.
-    pub fn append(
-        &mut self,
-        layer: usize,
-        keys: &Tensor,
-        values: &Tensor,
-    ) -> candle_core::Result<(Tensor, Tensor)> {
+    pub fn append(&mut self, layer: usize, keys: &Tensor, values: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
         if self.layers.len() <= layer {
             self.layers.resize_with(layer + 1, || None);
         }

@@ -3,7 +3,6 @@
 //! Fused kernels of candle drop gradients without a word. So each layer here takes them only where nothing is to be
 //! learnt: a tensor that tracks its operations, or a weight that does, goes the longer, differentiable way.
 
-
 use crate::{Linear, Loras, Matrix, Result, Weights};
 use candle_core::{D, DType, Device, Tensor};
 use kernels::given::Given;

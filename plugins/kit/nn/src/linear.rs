@@ -173,9 +173,9 @@ fn of_all<const COUNT: usize>(all: Vec<Tensor>) -> candle_core::Result<[Tensor; 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kernels::device::elsewhere;
     use candle_core::quantized::GgmlDType;
     use candle_core::{DType, Device};
+    use kernels::device::elsewhere;
 
     fn random(shape: &[usize]) -> Tensor {
         Tensor::randn(0f32, 0.3, shape, &Device::Cpu).unwrap()

@@ -9,9 +9,9 @@
 mod beams;
 mod talks;
 
+use candle_core::{DType, Device, Tensor};
 use generate::{Generator, Pick, Sampler, greedy_knobs};
 use nn::{Decoder, Error, Heard, Input, KvCache, LoraPlan, LoraSet, Past, Piece, Result, Segment, Step};
-use candle_core::{DType, Device, Tensor};
 use plugin_api::{Clip, Lesson, LoraUse, Message, Prompt, PromptTokens, Role, Turn};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! `config.json` and `processor_config.json` as published, with the defaults of the reference's classes.
 
-use nn::encoder::{EncoderConfig, EncoderFields};
 use nn::dense::TextConfig;
+use nn::encoder::{EncoderConfig, EncoderFields};
 use nn::{Activation, Extractor, Result, read_config, read_json, within};
 use serde::Deserialize;
 use std::path::Path;

@@ -9,9 +9,9 @@ pub mod config; // config.json as published
 mod think; // what the folder `think` changes
 
 use config::Config;
-use nn::dense::Hearing;
 use model::{Checkpoint, GeneratorModel, register_generator};
 use nn::Loras;
+use nn::dense::Hearing;
 use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 
 register_generator!("af3", "Audio Flamingo 3: hears a clip of up to ten minutes", load, {

@@ -1,7 +1,7 @@
 //! The thinker's part of `config.json` as published, with the defaults of the reference's classes.
 
-use nn::encoder::{EncoderConfig, EncoderFields};
 use nn::dense::TextConfig;
+use nn::encoder::{EncoderConfig, EncoderFields};
 use nn::{Error, Extractor, Result, read_config, within};
 use serde::Deserialize;
 use serde_json::{Value, json};

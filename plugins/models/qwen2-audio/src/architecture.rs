@@ -3,8 +3,8 @@
 use crate::config::Config;
 use audio::{LogMel, MelExtractor};
 use candle_core::Tensor;
-use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, steps_of};
 use nn::dense::{self, Ears, Hearing, Parts};
+use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, steps_of};
 use nn::{Heard, LayerNorm, Linear, Pieces, Weights};
 use plugin_api::{Clip, Result};
 

@@ -1,7 +1,7 @@
 //! `config.json` as published, with the defaults of the reference's class where a file leaves something out.
 
-use nn::encoder::{EncoderConfig, EncoderFields};
 use nn::dense::TextConfig;
+use nn::encoder::{EncoderConfig, EncoderFields};
 use nn::{Error, Extractor, Result, read_config};
 use serde::Deserialize;
 use serde_json::json;

@@ -4,9 +4,9 @@
 //! RoPE, Qwen2 has biases on the projections in front of attention, Llama has neither. So they share a plugin, too:
 //! three would be the same layers three times. `golden/make.py` names the transformers version that the recorded logits come from.
 
-use nn::dense::{Config, Decoder};
 use model::{Checkpoint, Defaults, GeneratorModel, register_generator, register_random};
 use nn::Weights;
+use nn::dense::{Config, Decoder};
 use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 use text::Chat;
 

@@ -5,8 +5,8 @@ use crate::connector::Connector;
 use crate::files::Files;
 use audio::{LogMel, MelExtractor, RATE};
 use candle_core::Tensor;
-use nn::encoder::{Block, EPS, Encoder};
 use nn::dense::{self, Ears, Hearing};
+use nn::encoder::{Block, EPS, Encoder};
 use nn::{Heard, LayerNorm, Pieces, Result, Weights};
 use plugin_api::Clip;
 

@@ -2,9 +2,9 @@
 
 use crate::config::{BeatsConfig, ConnectorConfig, Published};
 use candle_core::{DType, Device};
-use nn::encoder::{EncoderConfig, EncoderFields};
-use nn::dense::{self, TextConfig};
 use model::{Limits, Precision};
+use nn::dense::{self, TextConfig};
+use nn::encoder::{EncoderConfig, EncoderFields};
 use nn::{Error, Extractor, Pickle, Result, Weights};
 use plugin_api::{Code, Estimate, Settings};
 use serde::de::DeserializeOwned;
@@ -92,7 +92,9 @@ impl Files {
     /// What all of it will take.
     pub fn foretold(&self, precision: &Precision, limits: &Limits) -> Estimate {
         let (besides, cache) = self.besides(precision);
-        let vicuna = self.vicuna_weights.memory_estimate(&OTHERS, cache, Limits::PLANNED_TOKENS, limits.rows);
+        let vicuna = self
+            .vicuna_weights
+            .memory_estimate(&OTHERS, cache, Limits::PLANNED_TOKENS, limits.rows);
         Estimate {
             weights_bytes: vicuna.weights_bytes + besides,
             ..vicuna

@@ -16,8 +16,8 @@ mod parity; // what a reference recorded, replayed
 
 use architecture::{PLACEHOLDER, TwoEars};
 use files::Files;
-use nn::dense::Hearing;
 use model::{Checkpoint, Defaults, Generator, GeneratorModel, Limits, Particulars, Precision, register_generator};
+use nn::dense::Hearing;
 use nn::{Loras, device};
 use plugin_api::{Call, Code, Error, Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 use serde_json::{Map, Value};

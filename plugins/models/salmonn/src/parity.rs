@@ -5,10 +5,10 @@
 
 use crate::architecture::{PLACEHOLDER, TwoEars};
 use crate::lora;
-use candle_core::{D, DType, Device, Tensor};
-use nn::dense::Hearing;
 use ::parity::{Finding, Recording, difference, replay, report};
+use candle_core::{D, DType, Device, Tensor};
 use model::Generator;
+use nn::dense::Hearing;
 use nn::{Error, Result};
 use plugin_api::{Call, Message, Part, Prompt, Sampling, Silent};
 use serde::Deserialize;

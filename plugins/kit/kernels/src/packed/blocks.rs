@@ -11,9 +11,10 @@ use super::lines::Lines;
 use super::stripe::Stripe;
 use super::stripes::{Columns, by_stripes};
 use super::{Form, Kernel, LANES, Line, Multiplies, Read, Reads, amx, together, vnni};
+use crate::Result;
 use crate::device::own_kernels;
 use candle_core::quantized::GgmlDType;
-use candle_core::{Device, Error, Result, Tensor};
+use candle_core::{Device, Error, Tensor};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -313,7 +314,7 @@ pub(super) fn tiles_agree() -> bool {
     let byte = |at: usize| if at % 34 == 1 { 0x3a } else { (at * at % 251) as u8 };
     let weight = Blocks::new(GgmlDType::Q8_0, (outputs, inputs), |some| {
         let bytes = some.start * of_row..some.end * of_row;
-        Ok(bytes.map(byte).collect::<Vec<u8>>())
+        Ok::<_, Error>(bytes.map(byte).collect::<Vec<u8>>())
     });
     let x: Vec<f32> = (0..rows * inputs).map(|at| (at * at % 97) as f32 - 48.0).collect();
     weight.is_ok_and(|weight| weight.product_by(Kernel::Amx, &x) == weight.product_by(Kernel::Avx512, &x))
@@ -347,7 +348,7 @@ mod tests {
         let dims = blocks.shape().dims2().unwrap();
         let bytes = blocks.data().unwrap();
         let of_row = bytes.len() / dims.0;
-        let rows = |rows: Range<usize>| Ok(&bytes[rows.start * of_row..rows.end * of_row]);
+        let rows = |rows: Range<usize>| Ok::<_, Error>(&bytes[rows.start * of_row..rows.end * of_row]);
         suits(blocks.dtype(), &Device::Cpu).then(|| Blocks::new(blocks.dtype(), dims, rows).unwrap())
     }
 
@@ -458,8 +459,8 @@ mod tests {
 
     #[test]
     fn rows_that_cannot_be_read_are_an_error() {
-        let broken = |_| Err::<Vec<u8>, _>(candle_core::Error::Msg("cut".to_owned()).into());
+        let broken = |_| Err::<Vec<u8>, _>(Error::Msg("cut".to_owned()));
         assert!(Blocks::new(GgmlDType::Q8_0, (40, 64), broken).is_err());
-        assert!(Blocks::new(GgmlDType::Q4K, (40, 64), |_| Ok(Vec::new())).is_err());
+        assert!(Blocks::new(GgmlDType::Q4K, (40, 64), |_| Ok::<_, Error>(Vec::new())).is_err());
     }
 }

@@ -23,8 +23,9 @@ mod vnni;
 use blocks::Rounded;
 pub use blocks::{Blocks, suits as suits_blocks};
 
+use crate::Result;
 use crate::device::own_kernels;
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
 use half::bf16;
 use lines::{Line, Lines};
 use rayon::prelude::*;
@@ -127,12 +128,7 @@ pub fn shared(weights: &[&dyn Multiplies]) -> Option<Reads> {
 }
 
 /// The same of rows that were made for them, and what follows.
-pub fn products_of_read(
-    weights: &[&dyn Multiplies],
-    x: &Read,
-    rows: usize,
-    finish: Option<&Finish>,
-) -> Vec<Vec<f32>> {
+pub fn products_of_read(weights: &[&dyn Multiplies], x: &Read, rows: usize, finish: Option<&Finish>) -> Vec<Vec<f32>> {
     let columns = |one: &&dyn Multiplies| Columns::new(one.dims().0, one.width(rows), one.height(rows));
     let matrices: Vec<Columns> = weights.iter().map(columns).collect();
     by_matrices(rows, &matrices, finish, |number, stripe| {

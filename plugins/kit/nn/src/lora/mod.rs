@@ -15,8 +15,8 @@ mod tests;
 pub use plan::{Entered, LoraPlan, LoraSet};
 
 use crate::{Error, Matrix, Result, Weights};
-use checkpoint::plain_name;
 use candle_core::{DType, Device, Tensor};
+use checkpoint::plain_name;
 use plan::Current;
 use plugin_api::{LoraUse, Settings};
 use std::collections::BTreeMap;

@@ -484,7 +484,9 @@ fn a_lora_of_zeros_changes_no_bit() {
         ..factors(3, 2, 1.0)
     };
     let layer = "model.layers.0.self_attn.q_proj".to_owned();
-    Loras::of(&bench.weights).add("zero", vec![(layer, zero)], true).unwrap();
+    Loras::of(&bench.weights)
+        .add("zero", vec![(layer, zero)], true)
+        .unwrap();
     let x = tensor(&[9, 2], 7.0);
     assert_eq!(bench.forward(&x, &LoraUse::AsLoaded), bench.forward(&x, &LoraUse::Off));
 }

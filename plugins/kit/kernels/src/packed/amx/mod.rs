@@ -79,7 +79,7 @@ fn floats_agree() -> bool {
     let x: Vec<f32> = (0..rows * inputs).map(number).collect();
     let weight = Packed::from_rows(DType::BF16, (outputs, inputs), &|some| {
         let places = some.start * inputs..some.end * inputs;
-        Ok(places.map(|place| number(place + 3)).collect())
+        Ok::<_, candle_core::Error>(places.map(|place| number(place + 3)).collect())
     });
     weight.is_ok_and(|weight| weight.product_by(Kernel::Amx, &x) == weight.product_by(Kernel::Portable, &x))
 }

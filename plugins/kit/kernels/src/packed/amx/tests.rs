@@ -211,7 +211,8 @@ fn random(count: usize, seed: u64) -> Vec<f32> {
 
 fn weights(outputs: usize, inputs: usize) -> Packed {
     let values = random(outputs * inputs, 7);
-    let rows = |some: Range<usize>| Ok(values[some.start * inputs..some.end * inputs].to_vec());
+    let rows =
+        |some: Range<usize>| Ok::<_, candle_core::Error>(values[some.start * inputs..some.end * inputs].to_vec());
     Packed::from_rows(DType::BF16, (outputs, inputs), &rows).unwrap()
 }
 
@@ -346,7 +347,7 @@ fn check_blocks(dtype: GgmlDType, rows: usize, inputs: usize, outputs: usize) {
     let blocks = QTensor::quantize(&values, dtype).unwrap();
     let bytes = blocks.data().unwrap();
     let of_row = bytes.len() / outputs;
-    let some = |some: Range<usize>| Ok(&bytes[some.start * of_row..some.end * of_row]);
+    let some = |some: Range<usize>| Ok::<_, candle_core::Error>(&bytes[some.start * of_row..some.end * of_row]);
     let weight = Blocks::new(dtype, (outputs, inputs), some).unwrap();
     let x = random(rows * inputs, 13);
     let [tiles, plain] = [Kernel::Amx, Kernel::Avx512].map(|kernel| weight.product_by(kernel, &x));
