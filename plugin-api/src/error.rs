@@ -164,12 +164,12 @@ impl Error {
         self
     }
 
-    /// The same without any key that this plugin has read: [`crate::redacted`].
+    /// The same without any key that this plugin has read: [`crate::redact::redacted`].
     pub fn redacted(mut self) -> Self {
-        if crate::secret::any() {
-            self.message = crate::redacted(&self.message);
-            self.causes.iter_mut().for_each(|cause| *cause = crate::redacted(cause));
-            self.help = self.help.map(|help| crate::redacted(&help));
+        if crate::redact::any() {
+            self.message = crate::redact::redacted(&self.message);
+            self.causes.iter_mut().for_each(|cause| *cause = crate::redact::redacted(cause));
+            self.help = self.help.map(|help| crate::redact::redacted(&help));
         }
         self
     }

@@ -1,9 +1,22 @@
 //! Tasks: samples, a prompt for each, and a scorer.
 
-use crate::adapter::{unknown_method, Adapter};
-use crate::call::{Call, Callbacks, Rows};
-use crate::parcel::{Packed, Parcel};
-use crate::{Error, Lesson, Message, Metric, Prompt, Reply, Result, Sample, Score, TaskCard};
+mod card;
+mod files;
+mod rows;
+mod sample;
+
+pub use card::{MetricCard, TaskCard};
+pub use files::WORD as FILES;
+#[cfg(feature = "host")]
+pub(crate) use files::{Piece, WriteRequest};
+pub use files::{make_files, FileAnswers, FileKind, FileScores, FilesCard, FilesRegistration, OfficialFiles, Output};
+pub use rows::Rows;
+pub(crate) use sample::nan_when_null;
+pub use sample::{ClipSource, Metric, Row, Sample, Score, Status};
+
+use crate::training::Lesson;
+use crate::wire::{unknown_method, Adapter, Callbacks, Envelope, Packed};
+use crate::{Call, Error, Message, Prompt, Reply, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -89,23 +102,23 @@ pub trait Task: Send + Sync {
 
     /// What many scores come to. The default leaves it to the host: the mean of every named number.
     fn metrics(&self, _rows: &mut Rows) -> Result<Vec<Metric>> {
-        Err(Error::unsupported("this task leaves its sums to the host"))
+        Err(Error::not_implemented("this task leaves its sums to the host"))
     }
 
     /// What a model can learn from a sample.
     fn lesson(&self, _sample: &Sample) -> Result<Lesson> {
-        Err(Error::unsupported("this task has no lessons"))
+        Err(Error::not_implemented("this task has no lessons"))
     }
 
-    /// The row that people train on elsewhere, as `host data prepare` writes it. Since 1.2; the default leaves it to the
+    /// The row that people train on elsewhere, as `host data prepare` writes it. The default leaves it to the
     /// host, which writes the words of [`Task::lesson`].
     fn prepared(&self, _sample: &Sample) -> Result<Value> {
-        Err(Error::unsupported(
+        Err(Error::not_implemented(
             "this task's lessons say all that its prepared rows do",
         ))
     }
 
-    /// Scores a reply with the help of the host, for instance of another model. Since 1.1; the default is [`Task::score`].
+    /// Scores a reply with the help of the host, for instance of another model. The default is [`Task::score`].
     fn score_with(&self, sample: &Sample, reply: &Reply, _call: &mut Call) -> Result<Score> {
         self.score(sample, reply)
     }
@@ -157,11 +170,11 @@ pub(crate) struct ScoreRequest {
 pub(crate) struct TaskAdapter(pub Box<dyn Task>);
 
 impl Adapter for TaskAdapter {
-    fn call(&self, method: &str, input: Parcel, host: &dyn Callbacks) -> Result<Parcel> {
+    fn call(&self, method: &str, input: Envelope, host: &dyn Callbacks) -> Result<Envelope> {
         let task = &self.0;
         match method {
-            "card" => Parcel::of(&task.card()),
-            "len" => Parcel::of(&task.len()),
+            "card" => Envelope::of(&task.card()),
+            "len" => Envelope::of(&task.len()),
             "sample" => task.sample(input.read::<IndexRequest>()?.index)?.pack(),
             "ask" => {
                 let (sample, prompt) = task.ask(input.read::<IndexRequest>()?.index)?;
@@ -179,17 +192,42 @@ impl Adapter for TaskAdapter {
             "score" => {
                 let request: ScoreRequest = input.read()?;
                 let mut call = Call::new(host);
-                Parcel::of(&task.score_with(&request.sample, &request.reply, &mut call)?)
+                Envelope::of(&task.score_with(&request.sample, &request.reply, &mut call)?)
             }
-            "metrics" => Parcel::of(&task.metrics(&mut Rows::new(host))?),
-            "prepared" => Parcel::of(&task.prepared(&Sample::unpack(input)?)?),
+            "metrics" => Envelope::of(&task.metrics(&mut Rows::new(host))?),
+            "prepared" => Envelope::of(&task.prepared(&Sample::unpack(input)?)?),
             "lesson" => task.lesson(&Sample::unpack(input)?)?.pack(),
             _ => Err(unknown_method("task", method)),
         }
     }
 }
 
-#[cfg(test)]
+crate::wire::packed!(
+    Asked,
+    |asked, envelope| {
+        envelope.clips = std::mem::take(&mut asked.prompt.clips);
+        envelope.blobs = std::mem::take(&mut asked.sample.blobs);
+    },
+    |asked, envelope| {
+        asked.prompt.clips = envelope.clips;
+        asked.sample.blobs = envelope.blobs;
+    }
+);
+
+crate::wire::packed!(
+    NextAnswer,
+    |answer, envelope| {
+        let prompt = answer.prompt.as_mut();
+        envelope.clips = prompt.map(|it| std::mem::take(&mut it.clips)).unwrap_or_default();
+    },
+    |answer, envelope| {
+        if let Some(prompt) = &mut answer.prompt {
+            prompt.clips = envelope.clips;
+        }
+    }
+);
+
+#[cfg(all(test, feature = "host"))]
 mod tests {
     use super::*;
     use crate::client::TaskClient;

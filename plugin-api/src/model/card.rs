@@ -1,44 +1,8 @@
-//! What adapters say of themselves.
+//! What models say of themselves.
 
 use crate::{Error, Part, Prompt, Result, Want};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-/// The kinds of adapter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Answers prompts.
-    Model,
-    /// Holds samples and scores replies.
-    Task,
-    /// Rules on replies.
-    Judge,
-}
-
-impl Kind {
-    /// The kind as a word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Kind::Model => "model",
-            Kind::Task => "task",
-            Kind::Judge => "judge",
-        }
-    }
-
-    /// The kind of this word.
-    pub fn from_word(word: &str) -> Option<Kind> {
-        [Kind::Model, Kind::Task, Kind::Judge]
-            .into_iter()
-            .find(|kind| kind.word() == word)
-    }
-}
-
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.word())
-    }
-}
 
 /// A kind of part that a model can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,7 +117,7 @@ impl ModelCard {
     }
 
     /// An error with [`crate::Code::UNSUPPORTED`] when a prompt holds or wants what this card rules out, or what this version
-    /// doesn't know. Such a prompt is refused before [`crate::Model::reply`] sees it. Since 1.1.
+    /// doesn't know. Such a prompt is refused before [`crate::Model::reply`] sees it.
     pub fn can_answer(&self, prompt: &Prompt) -> Result<()> {
         for part in prompt.messages.iter().flat_map(|message| &message.parts) {
             match part {
@@ -183,108 +147,5 @@ impl ModelCard {
     /// Whether it hears sound.
     pub fn hears(&self) -> bool {
         self.reads.contains(&Reads::Audio)
-    }
-}
-
-/// One metric of a task.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct MetricCard {
-    /// What it is called in [`crate::Score::values`].
-    pub name: String,
-    /// False when less is better.
-    pub higher_is_better: bool,
-}
-
-impl Default for MetricCard {
-    fn default() -> Self {
-        MetricCard {
-            name: String::new(),
-            higher_is_better: true,
-        }
-    }
-}
-
-/// What a task says of itself, with the settings it was made with.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TaskCard {
-    /// What it is called in results.
-    pub name: String,
-    /// Changes when a score could.
-    pub version: String,
-    /// Which part of the data is in use.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub split: Option<String>,
-    /// Its metrics, the main one first.
-    pub metrics: Vec<MetricCard>,
-    /// How answers are read before they are scored; `none` when they are taken as they are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub filter: Option<String>,
-    /// How many worked examples stand before each question.
-    pub shots: u32,
-    /// True when its prompts hold clips.
-    pub has_clips: bool,
-    /// True when it needs a model that scores options.
-    pub needs_choices: bool,
-    /// The judge that suits its answers, by name: `match`, `winner`. The judge `auto` stands for this one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub judge: Option<String>,
-    /// What this version has no name for.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
-}
-
-impl TaskCard {
-    /// A task whose one metric is `acc`.
-    pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
-        TaskCard {
-            name: name.into(),
-            version: version.into(),
-            ..TaskCard::default()
-        }
-        .with_metrics(["acc"])
-    }
-
-    /// The same task with these metrics, the main one first.
-    pub fn with_metrics<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        let card = |name: S| MetricCard {
-            name: name.into(),
-            ..MetricCard::default()
-        };
-        self.metrics = names.into_iter().map(card).collect();
-        self
-    }
-}
-
-/// What a judge says of itself.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct JudgeCard {
-    /// What it is called; its metric bears this name.
-    pub name: String,
-    /// Changes when a verdict could.
-    pub version: String,
-    /// How many cases it may be shown at a time.
-    pub batch: u32,
-    /// The roles that it asks models in: `["judge"]`. Empty when it needs no model.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub asks: Vec<String>,
-    /// True when it compares two answers: its cases have [`crate::Case::other`].
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub compares: bool,
-    /// What this version has no name for.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
-}
-
-impl JudgeCard {
-    /// A judge of this name.
-    pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
-        JudgeCard {
-            name: name.into(),
-            version: version.into(),
-            ..JudgeCard::default()
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! What a judge is shown and what it rules.
 
-use crate::parcel::Clip;
+use crate::Clip;
 use crate::{Prompt, Reply, Sample, Score, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -155,3 +155,7 @@ impl Verdict {
         }
     }
 }
+
+crate::wire::packed!(Case, |case, envelope| envelope.clips = case.take_clips(), |case, envelope| {
+    case.put_clips(envelope.clips)
+});

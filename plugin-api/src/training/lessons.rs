@@ -1,7 +1,8 @@
 //! Lessons on their way from a host to a model that learns, and events on their way back.
 
-use crate::call::{Callbacks, Silent};
-use crate::parcel::Parcel;
+#[cfg(feature = "host")]
+use crate::wire::NoCallbacks;
+use crate::wire::{Callbacks, Envelope};
 use crate::{LearnEvent, Lesson, Result};
 use serde::{Deserialize, Serialize};
 
@@ -88,7 +89,7 @@ impl<'a> Lessons<'a> {
             split,
             ..LessonRequest::default()
         };
-        let answer: CountAnswer = self.host.ask("lessons", Parcel::of(&request)?)?.read()?;
+        let answer: CountAnswer = self.host.ask("lessons", Envelope::of(&request)?)?.read()?;
         Ok(answer.lessons)
     }
 
@@ -99,10 +100,10 @@ impl<'a> Lessons<'a> {
             index,
             glance: false,
         };
-        let parcel = self.host.ask("lesson", Parcel::of(&request)?)?;
-        let answer: LessonAnswer = parcel.read()?;
+        let envelope = self.host.ask("lesson", Envelope::of(&request)?)?;
+        let answer: LessonAnswer = envelope.read()?;
         Ok(answer.lesson.map(|mut lesson| {
-            lesson.clips = parcel.clips;
+            lesson.clips = envelope.clips;
             lesson
         }))
     }
@@ -114,7 +115,7 @@ impl<'a> Lessons<'a> {
             index,
             glance: true,
         };
-        let answer: LessonAnswer = self.host.ask("lesson", Parcel::of(&request)?)?.read()?;
+        let answer: LessonAnswer = self.host.ask("lesson", Envelope::of(&request)?)?.read()?;
         Ok(answer.lesson.map(|lesson| (lesson, answer.clips)))
     }
 
@@ -140,7 +141,7 @@ impl<'a> Lessons<'a> {
 
     /// Passes on what happened. False when the host asks to stop.
     pub fn event(&self, event: &LearnEvent) -> bool {
-        Parcel::of(event).is_ok_and(|parcel| self.host.emit("learn", parcel))
+        Envelope::of(event).is_ok_and(|envelope| self.host.emit("learn", envelope))
     }
 
     /// True when the host asked to stop.
@@ -149,6 +150,7 @@ impl<'a> Lessons<'a> {
     }
 }
 
+#[cfg(feature = "host")]
 /// A host that gives out lessons and hears of what comes of them.
 pub trait Teacher: Send + Sync {
     /// How many lessons of a split there are.
@@ -175,22 +177,24 @@ pub trait Teacher: Send + Sync {
     }
 }
 
+#[cfg(feature = "host")]
 pub(crate) struct TeacherCallbacks<'a>(pub &'a dyn Teacher);
 
+#[cfg(feature = "host")]
 impl Callbacks for TeacherCallbacks<'_> {
-    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
+    fn ask(&self, what: &str, input: Envelope) -> Result<Envelope> {
         match what {
             "lessons" => {
                 let request: LessonRequest = input.read()?;
                 let lessons = self.0.count(request.split)?;
-                Parcel::of(&CountAnswer { lessons })
+                Envelope::of(&CountAnswer { lessons })
             }
             "lesson" => {
                 let request: LessonRequest = input.read()?;
                 if request.glance {
                     let (lesson, clips) = self.0.glance(request.split, request.index)?.unzip();
                     let clips = clips.unwrap_or_default();
-                    return Parcel::of(&LessonAnswer { lesson, clips });
+                    return Envelope::of(&LessonAnswer { lesson, clips });
                 }
                 let mut lesson = self.0.lesson(request.split, request.index)?;
                 let clips = lesson.as_mut().map(|lesson| std::mem::take(&mut lesson.clips));
@@ -199,17 +203,21 @@ impl Callbacks for TeacherCallbacks<'_> {
                     clips: clips.len(),
                     lesson,
                 };
-                Ok(Parcel {
+                Ok(Envelope {
                     clips,
-                    ..Parcel::of(&answer)?
+                    ..Envelope::of(&answer)?
                 })
             }
-            _ => Silent.ask(what, input),
+            _ => NoCallbacks.ask(what, input),
         }
     }
 
-    fn emit(&self, what: &str, note: Parcel) -> bool {
+    fn emit(&self, what: &str, note: Envelope) -> bool {
         what != "learn" || note.read().is_ok_and(|event| self.0.event(event))
+    }
+
+    fn lasts(&self) -> bool {
+        true
     }
 
     fn stop_asked(&self) -> bool {
@@ -217,7 +225,7 @@ impl Callbacks for TeacherCallbacks<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "host"))]
 mod tests {
     use super::*;
     use crate::{Clip, LessonTokens};

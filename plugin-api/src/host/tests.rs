@@ -1,8 +1,8 @@
 //! The traps of the boundary, each sprung: panics in every place, layouts that grew, samples that must not be copied.
 
 use super::*;
-use crate::{register_model, Message};
-use crate::{Call, Clip, Model, ModelCard, Prompt, Reply};
+use crate::export::lib_header;
+use crate::{register_model, Call, Clip, Message, Model, ModelCard, Prompt, Reply};
 
 static HEADER: LibHeader = lib_header();
 
@@ -24,9 +24,9 @@ impl Model for Breaker {
         }
     }
 
-    fn work(&mut self, verb: &str, request: &serde_json::Value, call: &mut Call) -> Result<serde_json::Value> {
-        let went_on = call.progress(0.5, verb);
-        Ok(serde_json::json!({ "verb": verb, "request": request, "went_on": went_on }))
+    fn run_command(&mut self, command: &str, request: &serde_json::Value, call: &mut Call) -> Result<serde_json::Value> {
+        let went_on = call.progress(0.5, command);
+        Ok(serde_json::json!({ "command": command, "request": request, "went_on": went_on }))
     }
 }
 
@@ -69,7 +69,7 @@ fn made(name: &str) -> Arc<dyn Adapter> {
 }
 
 fn ask(adapter: &dyn Adapter, text: &str, host: &dyn Callbacks) -> Result<Reply> {
-    let input = Parcel::of(&Prompt::new([Message::user(text)]))?;
+    let input = Envelope::of(&Prompt::new([Message::user(text)]))?;
     adapter.call("reply", input, host)?.read()
 }
 
@@ -84,11 +84,11 @@ fn check(text: &str, host: &dyn Callbacks, code: Code, says: &str) -> Arc<dyn Ad
 
 #[test]
 fn a_panic_becomes_an_error_and_the_adapter_answers_no_more() {
-    let adapter = check("panic", &crate::Silent, Code::PANIC, "the model is unwell");
-    let error = ask(adapter.as_ref(), "hello", &crate::Silent).expect_err("it is poisoned");
+    let adapter = check("panic", &crate::NoCallbacks, Code::PANIC, "the model is unwell");
+    let error = ask(adapter.as_ref(), "hello", &crate::NoCallbacks).expect_err("it is poisoned");
     assert_eq!(error.code, Code::POISONED);
     assert_eq!(
-        ask(made("breaker").as_ref(), "hello", &crate::Silent)
+        ask(made("breaker").as_ref(), "hello", &crate::NoCallbacks)
             .expect("a new one")
             .text,
         "hello"
@@ -97,14 +97,14 @@ fn a_panic_becomes_an_error_and_the_adapter_answers_no_more() {
 
 #[test]
 fn a_payload_that_panics_when_dropped_is_not_dropped() {
-    check("payload", &crate::Silent, Code::PANIC, "a payload that is no text");
+    check("payload", &crate::NoCallbacks, Code::PANIC, "a payload that is no text");
 }
 
 #[test]
 fn a_panic_in_drop_stays_inside() {
     let adapter = made("drops-badly");
     assert_eq!(
-        ask(adapter.as_ref(), "", &crate::Silent)
+        ask(adapter.as_ref(), "", &crate::NoCallbacks)
             .expect("it only drops badly")
             .text,
         "still here"
@@ -126,11 +126,11 @@ fn a_panic_while_an_adapter_is_made_is_an_error() {
 struct Weary(std::sync::Mutex<Vec<String>>);
 
 impl Callbacks for Weary {
-    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
-        crate::Silent.ask(what, input)
+    fn ask(&self, what: &str, input: Envelope) -> Result<Envelope> {
+        crate::NoCallbacks.ask(what, input)
     }
 
-    fn emit(&self, what: &str, _note: Parcel) -> bool {
+    fn emit(&self, what: &str, _note: Envelope) -> bool {
         self.0.lock().expect("no test panics here").push(what.to_owned());
         false
     }
@@ -141,16 +141,16 @@ impl Callbacks for Weary {
 }
 
 #[test]
-fn work_carries_its_verb_its_request_and_how_far_it_is() {
+fn a_command_carries_its_request_and_how_far_it_is() {
     let (client, host) = (crate::client::ModelClient(made("breaker")), Weary(Vec::new().into()));
     let request = serde_json::json!({ "out": "/there" });
-    let answer = client.work("merge", &request, &host).expect("it works");
-    let expected = serde_json::json!({ "verb": "merge", "request": request, "went_on": false });
+    let answer = client.run_command("merge", &request, &host).expect("it works");
+    let expected = serde_json::json!({ "command": "merge", "request": request, "went_on": false });
     assert_eq!(answer, expected);
     assert_eq!(*host.0.lock().expect("no test panics here"), ["progress"]);
     let other = crate::client::ModelClient(made("drops-badly"));
-    let error = other.work("merge", &request, &host).expect_err("it knows no verb");
-    assert_eq!(error.code, Code::UNSUPPORTED);
+    let error = other.run_command("merge", &request, &host).expect_err("it runs no commands");
+    assert_eq!(error.code, Code::NOT_IMPLEMENTED);
     assert!(error.message.contains("`merge`"), "{error}");
 }
 
@@ -158,11 +158,11 @@ fn work_carries_its_verb_its_request_and_how_far_it_is() {
 fn a_host_can_ask_for_a_panic() {
     let adapter = made("breaker");
     let error = adapter
-        .call(PANIC_ON_PURPOSE, Parcel::default(), &crate::Silent)
+        .call(PANIC_ON_PURPOSE, Envelope::default(), &crate::NoCallbacks)
         .expect_err("it was asked to");
     assert_eq!(error.code, Code::PANIC);
     let error = adapter
-        .call("card", Parcel::default(), &crate::Silent)
+        .call("card", Envelope::default(), &crate::NoCallbacks)
         .expect_err("it is poisoned");
     assert_eq!(error.code, Code::POISONED);
 }
@@ -171,11 +171,11 @@ fn a_host_can_ask_for_a_panic() {
 struct PanickingHost;
 
 impl Callbacks for PanickingHost {
-    fn ask(&self, _what: &str, _input: Parcel) -> Result<Parcel> {
+    fn ask(&self, _what: &str, _input: Envelope) -> Result<Envelope> {
         panic!("the host is unwell")
     }
 
-    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+    fn emit(&self, _what: &str, _note: Envelope) -> bool {
         panic!("the host is unwell")
     }
 
@@ -193,7 +193,7 @@ fn a_panic_of_the_host_is_not_blamed_on_the_plugin() {
         "the host's own side panicked during `reply`",
     );
     assert_eq!(
-        ask(adapter.as_ref(), "hello", &crate::Silent)
+        ask(adapter.as_ref(), "hello", &crate::NoCallbacks)
             .expect("not poisoned")
             .text,
         "hello"
@@ -202,8 +202,8 @@ fn a_panic_of_the_host_is_not_blamed_on_the_plugin() {
 
 #[test]
 fn a_host_is_introduced_once() {
-    plugin().init(Box::new(crate::Silent)).expect("the first introduction");
-    let error = plugin().init(Box::new(crate::Silent)).expect_err("the second");
+    plugin().init(Box::new(crate::NoCallbacks)).expect("the first introduction");
+    let error = plugin().init(Box::new(crate::NoCallbacks)).expect_err("the second");
     assert!(error.message.contains("introduced to a host before"), "{error}");
 }
 
@@ -211,10 +211,10 @@ fn a_host_is_introduced_once() {
 fn samples_cross_without_a_copy() {
     let clip = Clip::new(16_000, vec![0.25; 480_000]);
     let address = format!("{:p}", clip.samples());
-    let mut input = Parcel::of(&Prompt::new([Message::user("address")])).expect("a plain prompt");
+    let mut input = Envelope::of(&Prompt::new([Message::user("address")])).expect("a plain prompt");
     input.clips = vec![clip];
     let reply: Reply = made("breaker")
-        .call("reply", input, &crate::Silent)
+        .call("reply", input, &crate::NoCallbacks)
         .and_then(|it| it.read())
         .expect("an answer");
     assert_eq!(reply.text, address);
@@ -231,14 +231,14 @@ fn about_is_sorted_by_kind_and_name() {
 struct Asking(std::sync::Mutex<(Vec<Prompt>, Vec<Result<Reply>>)>);
 
 impl crate::client::Serving for Asking {
-    fn give(&self, _wait: std::time::Duration) -> crate::client::Given {
+    fn give(&self, _wait: std::time::Duration) -> crate::client::NextJob {
         match self.0.lock().expect("no panic").0.pop() {
-            Some(prompt) => crate::client::Given::Job {
+            Some(prompt) => crate::client::NextJob::Job {
                 id: 7,
                 prompt: Box::new(prompt),
                 deadline: None,
             },
-            None => crate::client::Given::End,
+            None => crate::client::NextJob::End,
         }
     }
 
@@ -305,7 +305,7 @@ fn what_a_card_rules_out_is_refused_before_the_model_sees_it() {
     let refused = vec![with_clip, from_later, wants_later, choice];
     let model = crate::client::ModelClient(made("breaker"));
     for prompt in &refused {
-        let error = model.reply(prompt, &crate::Silent).expect_err("its card rules it out");
+        let error = model.reply(prompt, &crate::NoCallbacks).expect_err("its card rules it out");
         assert_eq!(error.code, Code::UNSUPPORTED, "{error}");
     }
     let mut asked = refused;

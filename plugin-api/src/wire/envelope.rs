@@ -1,8 +1,7 @@
 //! What one envelope carries: a JSON text, clips of sound, and bytes.
 
-use crate::abi::Samples;
-use crate::task::{Asked, NextAnswer};
-use crate::{Case, Code, Error, Lesson, Prompt, Result, Sample};
+use super::samples::Samples;
+use crate::{Code, Error, Result};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use std::fmt;
@@ -55,7 +54,7 @@ impl fmt::Debug for Clip {
 
 /// What one envelope carries.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Parcel {
+pub struct Envelope {
     /// The words of the vocabulary, as JSON.
     pub json: String,
     /// Sound, beside the JSON because it is large.
@@ -64,14 +63,14 @@ pub struct Parcel {
     pub blobs: Vec<Vec<u8>>,
 }
 
-impl Parcel {
-    /// A parcel of JSON alone.
+impl Envelope {
+    /// A envelope of JSON alone.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         let json = serde_json::to_string(value)
             .map_err(|why| Error::new(Code::ENVELOPE, format!("cannot write an envelope: {why}")))?;
-        Ok(Parcel {
+        Ok(Envelope {
             json,
-            ..Parcel::default()
+            ..Envelope::default()
         })
     }
 
@@ -84,72 +83,33 @@ impl Parcel {
     }
 }
 
-/// Something that travels in a parcel together with its sound or bytes.
+/// Something that travels in a envelope together with its sound or bytes.
 pub(crate) trait Packed: Serialize + DeserializeOwned {
     /// Packs it, sound and bytes beside the JSON.
-    fn pack(&mut self) -> Result<Parcel>;
+    fn pack(&mut self) -> Result<Envelope>;
     /// Unpacks it.
-    fn unpack(parcel: Parcel) -> Result<Self>;
+    fn unpack(envelope: Envelope) -> Result<Self>;
 }
 
+/// How a word of the vocabulary packs what is too large for JSON.
 macro_rules! packed {
     ($type:ty, $take:expr, $put:expr) => {
-        impl Packed for $type {
-            fn pack(&mut self) -> Result<Parcel> {
-                let mut parcel = Parcel::of(self)?;
-                let take: fn(&mut $type, &mut Parcel) = $take;
-                take(self, &mut parcel);
-                Ok(parcel)
+        impl crate::wire::Packed for $type {
+            fn pack(&mut self) -> crate::Result<crate::wire::Envelope> {
+                let mut envelope = crate::wire::Envelope::of(self)?;
+                let take: fn(&mut $type, &mut crate::wire::Envelope) = $take;
+                take(self, &mut envelope);
+                Ok(envelope)
             }
 
-            fn unpack(parcel: Parcel) -> Result<Self> {
-                let mut value: $type = parcel.read()?;
-                let put: fn(&mut $type, Parcel) = $put;
-                put(&mut value, parcel);
+            fn unpack(envelope: crate::wire::Envelope) -> crate::Result<Self> {
+                let mut value: $type = envelope.read()?;
+                let put: fn(&mut $type, crate::wire::Envelope) = $put;
+                put(&mut value, envelope);
                 Ok(value)
             }
         }
     };
 }
 
-packed!(
-    Prompt,
-    |prompt, parcel| parcel.clips = std::mem::take(&mut prompt.clips),
-    |prompt, parcel| prompt.clips = parcel.clips
-);
-packed!(
-    Lesson,
-    |lesson, parcel| parcel.clips = std::mem::take(&mut lesson.clips),
-    |lesson, parcel| lesson.clips = parcel.clips
-);
-packed!(Case, |case, parcel| parcel.clips = case.take_clips(), |case, parcel| {
-    case.put_clips(parcel.clips)
-});
-packed!(
-    Sample,
-    |sample, parcel| parcel.blobs = std::mem::take(&mut sample.blobs),
-    |sample, parcel| sample.blobs = parcel.blobs
-);
-packed!(
-    Asked,
-    |asked, parcel| {
-        parcel.clips = std::mem::take(&mut asked.prompt.clips);
-        parcel.blobs = std::mem::take(&mut asked.sample.blobs);
-    },
-    |asked, parcel| {
-        asked.prompt.clips = parcel.clips;
-        asked.sample.blobs = parcel.blobs;
-    }
-);
-packed!(
-    NextAnswer,
-    |answer, parcel| {
-        let prompt = answer.prompt.as_mut();
-        parcel.clips = prompt.map(|it| std::mem::take(&mut it.clips)).unwrap_or_default();
-    },
-    |answer, parcel| {
-        if let Some(prompt) = &mut answer.prompt {
-            prompt.clips = parcel.clips;
-        }
-    }
-);
+pub(crate) use packed;

@@ -1,6 +1,6 @@
 //! Training: what is learnt, how, and what is heard of it meanwhile.
 
-use crate::parcel::Clip;
+use crate::Clip;
 use crate::{Memory, Message};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -209,3 +209,9 @@ pub struct Learnt {
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub metrics: Map<String, Value>,
 }
+
+crate::wire::packed!(
+    Lesson,
+    |lesson, envelope| envelope.clips = std::mem::take(&mut lesson.clips),
+    |lesson, envelope| lesson.clips = envelope.clips
+);

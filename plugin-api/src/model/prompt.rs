@@ -1,6 +1,6 @@
 //! What a model is asked: messages with parts, and what is wanted of them.
 
-use crate::parcel::Clip;
+use crate::Clip;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -311,3 +311,9 @@ impl Prompt {
         }
     }
 }
+
+crate::wire::packed!(
+    Prompt,
+    |prompt, envelope| envelope.clips = std::mem::take(&mut prompt.clips),
+    |prompt, envelope| prompt.clips = envelope.clips
+);

@@ -1,25 +1,24 @@
 //! The files that people exchange about a task: answers that other tools made, and those that a run is written as.
 
-use crate::adapter::{unknown_method, Adapter};
-use crate::call::{Callbacks, Rows};
-use crate::parcel::Parcel;
+use super::Rows;
+use crate::wire::{unknown_method, Adapter, Callbacks, Envelope};
 use crate::{Code, Error, Result, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
-/// A task's files. Since 1.2.
+/// A task's files.
 ///
 /// It stands beside the [`crate::Task`] of the same name and not in it, since scoring somebody's file needs none of the
 /// data that a task is made with. Whatever a task's official scorer reads and writes belongs here, in its format and by
 /// its rules. All methods may be called from several threads at once.
 ///
 /// ```
-/// use plugin_api::{register_files, FileAnswers, FileKind, FileScores, FilesCard, Result, TaskFiles};
+/// use plugin_api::{register_files, FileAnswers, FileKind, FileScores, FilesCard, Result, OfficialFiles};
 ///
 /// struct Sums;
 ///
-/// impl TaskFiles for Sums {
+/// impl OfficialFiles for Sums {
 ///     fn card(&self) -> FilesCard {
 ///         FilesCard::default().reads(FileKind::new("predictions", "lines of `1 + 2 = 3`"))
 ///     }
@@ -42,7 +41,7 @@ use std::path::PathBuf;
 /// register_files!("sums", "lines of `1 + 2 = 3`", |_settings| Ok(Sums));
 /// # fn main() {}
 /// ```
-pub trait TaskFiles: Send + Sync {
+pub trait OfficialFiles: Send + Sync {
     /// What can be read and written.
     fn card(&self) -> FilesCard;
 
@@ -51,18 +50,18 @@ pub trait TaskFiles: Send + Sync {
     /// A row of the file that can be judged gets a verdict, whatever stands in it; a file that can't be read as what it
     /// should be is an error that names the file and the row.
     fn score(&self, _answers: &FileAnswers) -> Result<FileScores> {
-        Err(Error::unsupported("this task scores no files"))
+        Err(Error::not_implemented("this task scores no files"))
     }
 
     /// Writes a run in a format of [`FilesCard::exports`]. The rows are those samples that were answered, each with its
     /// reply.
     fn export(&self, _format: &str, _rows: &mut Rows, _out: &mut Output) -> Result<()> {
-        Err(Error::unsupported("this task writes no files"))
+        Err(Error::not_implemented("this task writes no files"))
     }
 
     /// Rewrites files of others, by a conversion of [`FilesCard::conversions`].
     fn convert(&self, _conversion: &str, _files: &[PathBuf], _out: &mut Output) -> Result<()> {
-        Err(Error::unsupported("this task converts no files"))
+        Err(Error::not_implemented("this task converts no files"))
     }
 }
 
@@ -99,11 +98,11 @@ impl FileKind {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FilesCard {
-    /// Answers that [`TaskFiles::score`] reads.
+    /// Answers that [`OfficialFiles::score`] reads.
     pub scores: Vec<FileKind>,
-    /// Formats that [`TaskFiles::export`] writes.
+    /// Formats that [`OfficialFiles::export`] writes.
     pub exports: Vec<FileKind>,
-    /// What [`TaskFiles::convert`] can do.
+    /// What [`OfficialFiles::convert`] can do.
     pub conversions: Vec<FileKind>,
     /// What this version has no name for.
     #[serde(flatten)]
@@ -224,7 +223,7 @@ impl<'a> Output<'a> {
         self.write(file, &(line + "\n"))
     }
 
-    /// Hands over what was gathered. Done by the caller of [`TaskFiles`]; only tests need it.
+    /// Hands over what was gathered. Done by the caller of [`OfficialFiles`]; only tests need it.
     pub fn flush(&mut self) -> Result<()> {
         if self.file.is_empty() {
             return Ok(());
@@ -233,7 +232,7 @@ impl<'a> Output<'a> {
             file: std::mem::take(&mut self.file),
             text: std::mem::take(&mut self.text),
         };
-        match self.host.emit("write", Parcel::of(&piece)?) {
+        match self.host.emit("write", Envelope::of(&piece)?) {
             true => Ok(()),
             false => Err(Error::new(Code::CANCELLED, "the host takes no more of the file")),
         }
@@ -259,7 +258,7 @@ pub(crate) struct WriteRequest {
 pub const WORD: &str = "files";
 
 /// Makes a task's files from settings.
-pub type MakeFiles = fn(&Settings) -> Result<Box<dyn TaskFiles>>;
+pub type MakeFiles = fn(&Settings) -> Result<Box<dyn OfficialFiles>>;
 
 /// A task's files, as `inventory` keeps them.
 pub struct FilesRegistration {
@@ -284,39 +283,39 @@ pub fn make_files(task: &str, settings: &Settings) -> Result<Box<dyn Adapter>> {
 }
 
 /// The methods of a task's files by their names on the wire.
-struct FilesAdapter(Box<dyn TaskFiles>);
+struct FilesAdapter(Box<dyn OfficialFiles>);
 
 impl Adapter for FilesAdapter {
-    fn call(&self, method: &str, input: Parcel, host: &dyn Callbacks) -> Result<Parcel> {
+    fn call(&self, method: &str, input: Envelope, host: &dyn Callbacks) -> Result<Envelope> {
         let files = &self.0;
         let mut out = Output::new(host);
         match method {
-            "card" => Parcel::of(&files.card()),
-            "score" => Parcel::of(&files.score(&input.read()?)?),
+            "card" => Envelope::of(&files.card()),
+            "score" => Envelope::of(&files.score(&input.read()?)?),
             "export" => {
                 let request: WriteRequest = input.read()?;
                 files.export(&request.format, &mut Rows::new(host), &mut out)?;
                 out.flush()?;
-                Ok(Parcel::of(&())?)
+                Ok(Envelope::of(&())?)
             }
             "convert" => {
                 let request: WriteRequest = input.read()?;
                 files.convert(&request.format, &request.files, &mut out)?;
                 out.flush()?;
-                Ok(Parcel::of(&())?)
+                Ok(Envelope::of(&())?)
             }
             _ => Err(unknown_method("task's files", method)),
         }
     }
 }
 
-/// Announces a task's [`TaskFiles`]: the task's name, a line about them, and a function from [`Settings`] (which are empty
-/// so far) to them. Since 1.2; older hosts pass it over.
+/// Announces a task's [`OfficialFiles`]: the task's name, a line about them, and a function from [`Settings`] (which are empty
+/// so far) to them. older hosts pass it over.
 #[macro_export]
 macro_rules! register_files {
     ($task:literal, $about:literal, $make:expr $(,)?) => {
         const _: () = {
-            fn make(settings: &$crate::Settings) -> $crate::Result<::std::boxed::Box<dyn $crate::TaskFiles>> {
+            fn make(settings: &$crate::Settings) -> $crate::Result<::std::boxed::Box<dyn $crate::OfficialFiles>> {
                 fn given<T, F: Fn(&$crate::Settings) -> $crate::Result<T>>(make: F) -> F {
                     make
                 }
@@ -339,16 +338,16 @@ macro_rules! register_files {
     };
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "host"))]
 mod tests {
     use super::*;
     use crate::client::{FilesClient, Pages};
-    use crate::{Reply, Row, Silent};
+    use crate::{Reply, Row, NoCallbacks};
     use std::sync::{Arc, Mutex};
 
     struct Lines;
 
-    impl TaskFiles for Lines {
+    impl OfficialFiles for Lines {
         fn card(&self) -> FilesCard {
             FilesCard::default().writes(FileKind::new("lines", "what was said"))
         }
@@ -417,7 +416,7 @@ mod tests {
             client().score(&FileAnswers::default()).unwrap_err().code,
             Code::UNSUPPORTED
         );
-        let call = client().0.call("dance", Parcel::default(), &Silent);
+        let call = client().0.call("dance", Envelope::default(), &NoCallbacks);
         assert_eq!(call.unwrap_err().code, Code::UNSUPPORTED);
         assert_eq!(
             make_files("none", &Settings::default()).err().unwrap().code,

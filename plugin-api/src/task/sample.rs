@@ -168,7 +168,7 @@ pub struct Row {
     pub sample: Sample,
     /// What the task said of the reply.
     pub score: Score,
-    /// The reply itself, when a run is exported. Since 1.2.
+    /// The reply itself, when a run is exported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<crate::Reply>,
 }
@@ -200,3 +200,9 @@ pub struct Metric {
 pub(crate) fn nan_when_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
 }
+
+crate::wire::packed!(
+    Sample,
+    |sample, envelope| envelope.blobs = std::mem::take(&mut sample.blobs),
+    |sample, envelope| sample.blobs = envelope.blobs
+);

@@ -1,8 +1,6 @@
 //! What memory a model would take, found out before any of it is taken.
 
-use crate::adapter::{unknown_method, Adapter};
-use crate::call::Callbacks;
-use crate::parcel::Parcel;
+use crate::wire::{unknown_method, Adapter, Callbacks, Envelope};
 use crate::{Code, Error, Kind, Plan, Result, Settings};
 use serde::{Deserialize, Serialize};
 
@@ -137,14 +135,14 @@ struct EstimateAdapter {
 }
 
 impl Adapter for EstimateAdapter {
-    fn call(&self, method: &str, input: Parcel, _host: &dyn Callbacks) -> Result<Parcel> {
+    fn call(&self, method: &str, input: Envelope, _host: &dyn Callbacks) -> Result<Envelope> {
         match method {
-            "estimate" => Parcel::of(&(self.estimate)(&self.settings)?),
+            "estimate" => Envelope::of(&(self.estimate)(&self.settings)?),
             "training" => {
                 let TrainingRequest { plan, work } = input.read()?;
                 match self.training {
-                    Some(training) => Parcel::of(&training(&self.settings, &plan, &work)?),
-                    None => Err(Error::unsupported(
+                    Some(training) => Envelope::of(&training(&self.settings, &plan, &work)?),
+                    None => Err(Error::not_implemented(
                         "this model does not estimate the memory of training",
                     )),
                 }
@@ -154,9 +152,8 @@ impl Adapter for EstimateAdapter {
     }
 }
 
-/// Announces that a model's memory can be foretold: the model's name, and a function from the [`Settings`] it would be made
-/// with to an [`Estimate`]. It reads headers and no weights: it is asked so that nothing needs to be loaded. Since 1.2; older
-/// hosts pass it over. A second function, `training: …`, estimates the same of training: it takes the settings, the
+/// Announces an estimate of a model's memory: the model's name, and a function from the [`Settings`] it would be made
+/// with to an [`Estimate`]. It reads headers and no weights: it is asked so that nothing needs to be loaded. A second function, `training: …`, estimates the same of training: it takes the settings, the
 /// [`Plan`] and the [`Workload`], and gives a [`TrainingEstimate`].
 ///
 /// ```
@@ -196,7 +193,7 @@ macro_rules! register_estimate {
     };
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "host"))]
 mod tests {
     use super::*;
     use crate::client::EstimateClient;
