@@ -125,7 +125,7 @@ fn summed(task: &TaskClient, rows: &[Row]) -> Result<Option<f64>> {
     let began = Instant::now();
     match task.metrics(&All(rows, AtomicUsize::new(0))) {
         Ok(_) => Ok(Some(rows.len() as f64 / began.elapsed().as_secs_f64())),
-        Err(error) if error.code == Code::UNSUPPORTED => Ok(None),
+        Err(error) if error.code == Code::NOT_IMPLEMENTED => Ok(None),
         Err(error) => Err(Failure::from(error.context("the task can't sum up"))),
     }
 }

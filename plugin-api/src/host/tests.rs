@@ -24,7 +24,12 @@ impl Model for Breaker {
         }
     }
 
-    fn run_command(&mut self, command: &str, request: &serde_json::Value, call: &mut Call) -> Result<serde_json::Value> {
+    fn run_command(
+        &mut self,
+        command: &str,
+        request: &serde_json::Value,
+        call: &mut Call,
+    ) -> Result<serde_json::Value> {
         let went_on = call.progress(0.5, command);
         Ok(serde_json::json!({ "command": command, "request": request, "went_on": went_on }))
     }
@@ -149,7 +154,9 @@ fn a_command_carries_its_request_and_how_far_it_is() {
     assert_eq!(answer, expected);
     assert_eq!(*host.0.lock().expect("no test panics here"), ["progress"]);
     let other = crate::client::ModelClient(made("drops-badly"));
-    let error = other.run_command("merge", &request, &host).expect_err("it runs no commands");
+    let error = other
+        .run_command("merge", &request, &host)
+        .expect_err("it runs no commands");
     assert_eq!(error.code, Code::NOT_IMPLEMENTED);
     assert!(error.message.contains("`merge`"), "{error}");
 }
@@ -202,7 +209,9 @@ fn a_panic_of_the_host_is_not_blamed_on_the_plugin() {
 
 #[test]
 fn a_host_is_introduced_once() {
-    plugin().init(Box::new(crate::NoCallbacks)).expect("the first introduction");
+    plugin()
+        .init(Box::new(crate::NoCallbacks))
+        .expect("the first introduction");
     let error = plugin().init(Box::new(crate::NoCallbacks)).expect_err("the second");
     assert!(error.message.contains("introduced to a host before"), "{error}");
 }
@@ -305,7 +314,9 @@ fn what_a_card_rules_out_is_refused_before_the_model_sees_it() {
     let refused = vec![with_clip, from_later, wants_later, choice];
     let model = crate::client::ModelClient(made("breaker"));
     for prompt in &refused {
-        let error = model.reply(prompt, &crate::NoCallbacks).expect_err("its card rules it out");
+        let error = model
+            .reply(prompt, &crate::NoCallbacks)
+            .expect_err("its card rules it out");
         assert_eq!(error.code, Code::UNSUPPORTED, "{error}");
     }
     let mut asked = refused;

@@ -1,10 +1,10 @@
 //! A judge and its host, over the wire.
 
 use super::*;
-use std::time::Duration;
 use crate::client::{JudgeClient, Judging, NextCase};
 use crate::{Code, Message, Prompt, Reply, Ruling};
 use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 /// Asks a model about each case; two cases must be under way at a time before either is answered.
 struct Asks;

@@ -92,7 +92,7 @@ fn the_variant_that_thinks_is_reproduced() {
     parity::check(&model, &recorded, Some("think"), &what, 1e-3);
     // The checkpoint by itself is another model, and so is the variant without its LoRA.
     let all_right = |model: &ModelClient, lora: Option<&str>| {
-        let report = model.trace(&json!({ "golden": recorded, "lora": lora })).unwrap();
+        let report = model.replay(&json!({ "golden": recorded, "lora": lora })).unwrap();
         report["ok"] == true
     };
     assert!(!all_right(&model, None));

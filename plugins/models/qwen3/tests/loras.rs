@@ -121,7 +121,7 @@ fn weights_of_any_type_take_loras() {
         let model = model(settings.clone());
         model.add_lora("recorded", &golden("tied/lora")).unwrap();
         let worst = |request| {
-            let report = model.trace(&request).unwrap();
+            let report = model.replay(&request).unwrap();
             let cases = report["cases"].as_array().unwrap().iter();
             cases
                 .filter_map(|case| case["max_abs_diff"].as_f64())

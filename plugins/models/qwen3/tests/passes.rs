@@ -301,7 +301,7 @@ impl Model for Served {
     }
 
     /// How many tokens went through the layers.
-    fn trace(&mut self, _request: &Value) -> plugin_api::Result<Value> {
+    fn replay(&mut self, _request: &Value) -> plugin_api::Result<Value> {
         Ok(self.0.decoder().read.load(Ordering::Relaxed).into())
     }
 }
@@ -404,7 +404,7 @@ fn essence(settings: Value) -> Essence {
         texts.push((reply.text, others, reply.usage));
         scores.extend(reply.options.iter().map(|option| option.loglik));
     }
-    (texts, scores, model.trace(&json!({})).unwrap().as_u64().unwrap())
+    (texts, scores, model.replay(&json!({})).unwrap().as_u64().unwrap())
 }
 
 #[track_caller]
@@ -450,7 +450,7 @@ fn letters_are_chosen_from_the_logits_of_one_pass_over_the_prompt() {
     let prompt = common::ask("Which conducts? A: wood, B: copper", Sampling::greedy(1)).choose(["A", "B", "C", "D"]);
     let reply = model.reply(&prompt, &Silent).unwrap();
     assert!(reply.options.iter().all(|option| option.tokens == 1));
-    assert_eq!(model.trace(&json!({})).unwrap(), json!(reply.usage.prompt_tokens));
+    assert_eq!(model.replay(&json!({})).unwrap(), json!(reply.usage.prompt_tokens));
 }
 
 #[test]
@@ -466,7 +466,7 @@ fn when_memory_runs_out_less_is_done_at_a_time() {
         let model = watched(settings);
         let replies = common::Host::new(prompts()).serve(&model);
         let texts: Vec<_> = replies.into_iter().map(|reply| reply.unwrap().text).collect();
-        (texts, model.trace(&json!({})).unwrap().as_u64().unwrap())
+        (texts, model.replay(&json!({})).unwrap().as_u64().unwrap())
     };
     let (expected, read) = answers(json!({}));
     let (got, read_again) = answers(json!({ "fails_at": 400, "most_tokens": 16 }));

@@ -55,17 +55,21 @@ fn what_was_converted_answers_alike() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("new");
     let unread = open(json!({ "weights": golden(), "load": false })).unwrap();
-    let written = unread.work("convert", &json!({ "out": out }), &Silent).unwrap();
+    let written = unread.run_command("convert", &json!({ "out": out }), &Silent).unwrap();
     assert_eq!(written["files"].as_array().unwrap().len(), 4, "{written}");
     assert_eq!(unread.memory().unwrap().host_bytes, 0, "nothing of it was needed");
     assert_eq!(scores(&open(json!({ "weights": out })).unwrap()), expected);
 
-    let error = unread.work("convert", &json!({ "out": out }), &Silent).unwrap_err();
+    let error = unread
+        .run_command("convert", &json!({ "out": out }), &Silent)
+        .unwrap_err();
     assert_eq!(error.message, format!("`{}` is not empty", out.display()));
     // What was converted can be converted again, to the same bytes.
     let again = folder.path().join("again");
     let converted = open(json!({ "weights": out, "load": false })).unwrap();
-    converted.work("convert", &json!({ "out": again }), &Silent).unwrap();
+    converted
+        .run_command("convert", &json!({ "out": again }), &Silent)
+        .unwrap();
     let bytes = |folder: &Path, file| std::fs::read(folder.join(file)).unwrap();
     for file in ["config.json", "tokenizer.model"] {
         assert_eq!(bytes(&again, file), bytes(&out, file), "{file}");
@@ -79,7 +83,7 @@ fn what_was_converted_to_blocks_is_what_would_be_quantised_when_it_is_read() {
     let out = folder.path().join("new");
     let parts = open(json!({ "weights": golden(), "quant": "q8_0" })).unwrap();
     let unread = open(json!({ "weights": golden(), "quant": "q8_0", "load": false })).unwrap();
-    unread.work("convert", &json!({ "out": out }), &Silent).unwrap();
+    unread.run_command("convert", &json!({ "out": out }), &Silent).unwrap();
     let (expected, precision) = (scores(&parts), parts.card().unwrap().precision);
     assert!(precision.as_ref().unwrap().starts_with("q8_0"), "{precision:?}");
     assert_ne!(expected, scores(&open(json!({ "weights": golden() })).unwrap()));

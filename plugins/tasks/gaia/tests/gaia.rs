@@ -317,21 +317,24 @@ impl Callbacks for Says {
 fn a_judge_is_asked_where_writing_leaves_it_open() {
     let task = traces(json!({"judge": true}));
     let sample = task.sample(0).unwrap();
-    let check = |text: &str, words: &'static str, expected: f64, asked: u32| {
+    let check = |text: &str, words: &'static str, expected: Option<f64>, asked: u32| {
         let judge = Says(words, Mutex::new(0));
         let score = task.score(&sample, &Reply::text(text), &judge).unwrap();
+        let unscored = f64::from(u8::from(expected.is_none()));
         assert_eq!(
-            (score.values["judge_acc"], *judge.1.lock().unwrap()),
+            (score.values.get("judge_acc").copied(), *judge.1.lock().unwrap()),
             (expected, asked),
             "{text} {words}"
         );
+        assert_eq!(score.values["judge_unscored"], unscored, "{text} {words}");
     };
     let turned = r#"<tool_call>{"name": "calculator", "arguments": {"expression": "54*37"}}</tool_call>"#;
-    check(turned, "Explanation: x\nJudgement: same", 1.0, 1);
-    check(turned, "Explanation: x\nJudgement: different", 0.0, 1);
-    check(turned, "no idea", 0.0, 1);
-    check(&turned.replace("54*37", "37*54"), "no idea", 1.0, 0);
-    check(&turned.replace("calculator", "search"), "Judgement: same", 0.0, 0);
+    check(turned, "Explanation: x\nJudgement: same", Some(1.0), 1);
+    check(turned, "Explanation: x\nJudgement: different", Some(0.0), 1);
+    check(turned, "no idea", None, 1);
+    check(turned, "Judgement: much the same", None, 1);
+    check(&turned.replace("54*37", "37*54"), "no idea", Some(1.0), 0);
+    check(&turned.replace("calculator", "search"), "Judgement: same", Some(0.0), 0);
 }
 
 #[test]

@@ -122,6 +122,38 @@ fn every_published_layout_is_read() {
 }
 
 #[test]
+fn a_manifest_names_its_clips_from_the_data_root() {
+    let row = |id: &str, path: &str| {
+        let instruction = "Which animal? (a) sheep (b) cat";
+        json!({"id": id, "audio_path": path, "instruction": instruction, "answer": "(b) cat"}).to_string()
+    };
+    let rows = [
+        row("sakura_animal_0_single", "{DATA_ROOT}/sakura/animal/x.wav"),
+        row("sakura_animal_0_multi", "{DATA_ROOT}/sakura/animal/x.wav"),
+        row("sakura_animal_1_single", "sakura/animal/y.wav"),
+        row("sakura_animal_2_single", "{DATA_ROOT}/../m.jsonl"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let clips = folder.path().join("clips/sakura/animal");
+    std::fs::create_dir_all(&clips).unwrap();
+    std::fs::write(folder.path().join("m.jsonl"), rows.join("\n")).unwrap();
+    for clip in ["x.wav", "y.wav"] {
+        std::fs::write(clips.join(clip), "").unwrap();
+    }
+    let settings = json!({"data": folder.path().join("m.jsonl"), "data_root": folder.path().join("clips")});
+    let check = |index: usize, clip: Option<&str>, set: &str| {
+        let sample = task(settings.clone()).unwrap().sample(index).unwrap();
+        let found = sample.clips.first().and_then(|clip| clip.path.clone());
+        assert_eq!(found, clip.map(|clip| clips.join(clip)), "{}", sample.id);
+        assert_eq!(sample.groups["set"], set, "{}", sample.id);
+    };
+    check(0, Some("x.wav"), "animal-single");
+    check(1, Some("x.wav"), "animal-multi");
+    check(2, Some("y.wav"), "animal-single");
+    check(3, None, "animal-single");
+}
+
+#[test]
 fn tracks_and_hops_are_chosen() {
     let check = |settings: Value, count: usize| {
         let mut settings = settings;

@@ -92,7 +92,7 @@ impl Model for Served {
     }
 
     /// What was seen so far.
-    fn trace(&mut self, _request: &Value) -> Result<Value> {
+    fn replay(&mut self, _request: &Value) -> Result<Value> {
         Ok(json!(*self.0.decoder().seen.lock().unwrap()))
     }
 }
@@ -122,7 +122,7 @@ fn watched(fails_at: usize) -> ModelClient {
 }
 
 fn seen(model: &ModelClient) -> Vec<Vec<usize>> {
-    serde_json::from_value(model.trace(&json!({})).unwrap()).unwrap()
+    serde_json::from_value(model.replay(&json!({})).unwrap()).unwrap()
 }
 
 /// Gives out prompts; those behind the first only when a piece of its answer has come, if it `waits`.
