@@ -61,7 +61,7 @@ const UNNAMED_TASK: &str = "task";
 pub struct Record {
     /// As it was read; a record that is written always says [`FORMAT`].
     #[serde(skip_serializing)]
-    format: u32,
+    pub(crate) format: u32,
     /// The hash of everything that makes the record: model, task, sample, prompt, settings, plugins, weights, chain and
     /// variant. A resumed run matches records by this key.
     pub key: String,
@@ -277,7 +277,7 @@ impl Record {
 
     /// True as long as there is a reply that the task has not scored.
     pub fn pending(&self) -> bool {
-        self.error.is_none() && self.own().is_none()
+        self.reply.is_some() && self.own().is_none()
     }
 
     /// Why there is no reply, or no score of the task.
