@@ -246,8 +246,7 @@ impl Record {
         self.prompt_tokens = reply.usage.prompt_tokens;
         self.generated_tokens = reply.usage.generated_tokens;
         self.flags.clone_from(&reply.flags);
-        let rendered = reply.other.remove("rendered_sha256");
-        self.rendered_sha256 = rendered.and_then(|hash| hash.as_str().map(str::to_owned));
+        self.rendered_sha256 = reply.rendered_sha256.take();
         self.reply = Some(reply);
     }
 
@@ -463,10 +462,10 @@ mod tests {
     #[test]
     fn the_hash_of_the_rendered_prompt_is_kept_beside_the_reply() {
         let mut reply = Reply::text("x");
-        reply.other.insert("rendered_sha256".to_owned(), json!("ff"));
+        reply.rendered_sha256 = Some("ff".to_owned());
         let mut record = Record::default();
         record.of_reply(reply);
         assert_eq!(record.rendered_sha256.as_deref(), Some("ff"));
-        assert!(record.reply.unwrap().other.is_empty());
+        assert_eq!(record.reply.unwrap().rendered_sha256, None);
     }
 }
