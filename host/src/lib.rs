@@ -18,6 +18,7 @@ pub mod process;
 pub mod registry;
 pub mod run;
 pub mod scaffold;
+pub mod score;
 pub mod table;
 
 /// What follows [`process::COMMAND`] when a plugin is only loaded and looked at, by `host plugins check`.
