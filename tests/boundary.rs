@@ -151,14 +151,15 @@ fn api(version: &str) -> String {
 }
 
 #[test]
-fn a_plugin_of_another_major_version_is_refused_before_it_is_loaded() {
+fn a_plugin_of_another_wire_is_refused_before_it_is_loaded() {
     let folder = tempfile::tempdir().expect("a folder");
-    let ours = plugin_api::VERSION;
-    let theirs = ours.replacen('1', "9", 1);
-    let spec = forged(folder.path(), &[(&api(ours), &api(&theirs))]);
-    let words = format!("plugin `fixture-echo` speaks plugin-api {theirs}, this host speaks {ours}");
+    let (ours, wire) = (plugin_api::VERSION, plugin_api::WIRE);
+    let says = |wire: &str| format!(r#""wire":"{wire}""#);
+    let spec = forged(folder.path(), &[(&says(wire), &says("9"))]);
+    let words =
+        format!("plugin `fixture-echo` speaks plugin-api {ours} (wire 9), this host speaks {ours} (wire {wire})");
     check_refused(spec.clone(), Exit::Refused, &words);
-    check_refused(spec, Exit::Refused, "rebuild it with `plugin-api = \"1\"`");
+    check_refused(spec, Exit::Refused, "rebuild it with `plugin-api = \"0.2\"`");
 }
 
 #[test]

@@ -49,7 +49,23 @@ fn a_plugin_that_behaves_passes() {
 #[test]
 fn a_plugin_of_an_older_version_passes() {
     let built = build(&repository().join("tests/frozen"), &target("frozen"));
-    check_fine(&built.join("libold_plugin.so"));
+    let report = checked(&built.join("libold_plugin.so"), &[]);
+    assert!(report.passed(), "{}", report.render());
+}
+
+/// Exactly these checks must fail (or warn), and no other.
+#[track_caller]
+fn check_found(vice: &str, of: &str, names: &[&str], verdict: Verdict) {
+    let report = checked(&plugin_file("fixture-unruly"), &[("vice", vice)]);
+    let worse = [Verdict::Failed, Verdict::Warning];
+    let found: Vec<_> = report
+        .checks
+        .iter()
+        .filter(|check| worse.contains(&check.verdict) && check.name != "it is a release build")
+        .map(|check| (check.of.as_str(), check.name.as_str(), check.verdict))
+        .collect();
+    let expected: Vec<_> = names.iter().map(|name| (of, *name, verdict)).collect();
+    assert_eq!(found, expected, "{vice}:\n{}", report.render());
 }
 
 #[test]

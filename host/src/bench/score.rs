@@ -8,7 +8,7 @@ use super::{Spread, repeat};
 use crate::failure::{Doing, Exit, Failure, Result};
 use crate::table::{Align, Table};
 use plugin_api::client::{Pages, TaskClient};
-use plugin_api::{Code, OptionScore, Reply, Role, Row, Sample, Silent, Want};
+use plugin_api::{Code, NoCallbacks, OptionScore, Reply, Role, Row, Sample, Want};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ pub fn scorer(name: &str, task: &TaskClient) -> Result<Scorer> {
             return Ok(());
         };
         let score = task
-            .score(sample, reply, &Silent)
+            .score(sample, reply, &NoCallbacks)
             .or_fail(Exit::Refused, || format!("task `{name}` can't score `{}`", sample.id))?;
         if rows.len() < ROWS {
             rows.push(Row {

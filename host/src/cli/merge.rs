@@ -7,7 +7,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::registry::Given;
 use crate::run::progress::Progress;
 use plugin_api::client::ModelClient;
-use plugin_api::{Callbacks, Code, Kind, Parcel, Silent};
+use plugin_api::{Callbacks, Code, Envelope, Kind, NoCallbacks};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -144,11 +144,11 @@ struct Watching<'a> {
 }
 
 impl Callbacks for Watching<'_> {
-    fn ask(&self, what: &str, input: Parcel) -> plugin_api::Result<Parcel> {
-        Silent.ask(what, input)
+    fn ask(&self, what: &str, input: Envelope) -> plugin_api::Result<Envelope> {
+        NoCallbacks.ask(what, input)
     }
 
-    fn emit(&self, what: &str, note: Parcel) -> bool {
+    fn emit(&self, what: &str, note: Envelope) -> bool {
         if what == "progress"
             && let Ok(note) = note.read::<Value>()
         {

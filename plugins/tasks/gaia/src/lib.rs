@@ -94,9 +94,7 @@ impl Task for Gaia {
     fn card(&self) -> TaskCard {
         let names = match &self.mode {
             Mode::Questions(_) => vec![questions::ACCURACY],
-            Mode::Traces(_) if self.judged => {
-                [&traces::METRICS[..], &[traces::JUDGED, traces::UNJUDGED]].concat()
-            },
+            Mode::Traces(_) if self.judged => [&traces::METRICS[..], &[traces::JUDGED, traces::UNJUDGED]].concat(),
             Mode::Traces(_) => traces::METRICS.to_vec(),
         };
         let mut card = TaskCard::new("gaia", "2").with_metrics(names);

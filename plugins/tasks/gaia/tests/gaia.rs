@@ -3,8 +3,8 @@
 use gaia as _; // linked in, so that its task is there
 use plugin_api::client::{FilesClient, Pages, TaskClient};
 use plugin_api::{
-    Callbacks, Code, FileAnswers, FileScores, Kind, Parcel, Part, Prompt, Reply, Result, Role, Row, Sample, Score,
-    Silent, Status, make, make_files,
+    Callbacks, Code, Envelope, FileAnswers, FileScores, Kind, NoCallbacks, Part, Prompt, Reply, Result, Role, Row,
+    Sample, Score, Status, make, make_files,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ fn asked(task: &TaskClient, index: usize) -> Prompt {
 }
 
 fn score(task: &TaskClient, index: usize, text: &str) -> Score {
-    task.score(&task.sample(index).unwrap(), &Reply::text(text), &Silent)
+    task.score(&task.sample(index).unwrap(), &Reply::text(text), &NoCallbacks)
         .unwrap()
 }
 
@@ -290,7 +290,7 @@ fn calls_are_compared_with_those_of_the_trace() {
         tool_calls: vec![json!({"function": {"name": "calculator", "arguments": "{\"expression\": \"37 * 54\"}"}})],
         ..Reply::default()
     };
-    let score = task.score(&task.sample(0).unwrap(), &apart, &Silent).unwrap();
+    let score = task.score(&task.sample(0).unwrap(), &apart, &NoCallbacks).unwrap();
     assert_eq!((score.status, score.values["exact_acc"]), (Status::Scored, 1.0));
 }
 
@@ -298,13 +298,13 @@ fn calls_are_compared_with_those_of_the_trace() {
 struct Says(&'static str, Mutex<u32>);
 
 impl Callbacks for Says {
-    fn ask(&self, what: &str, _input: Parcel) -> Result<Parcel> {
+    fn ask(&self, what: &str, _input: Envelope) -> Result<Envelope> {
         assert_eq!(what, "generate:judge");
         *self.1.lock().unwrap() += 1;
-        Parcel::of(&Reply::text(self.0))
+        Envelope::of(&Reply::text(self.0))
     }
 
-    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+    fn emit(&self, _what: &str, _note: Envelope) -> bool {
         true
     }
 
@@ -481,7 +481,7 @@ fn runs_are_written_as_submissions_and_traces() {
     let row = |task: &TaskClient, index: usize, text: &str| {
         let sample: Sample = task.sample(index).unwrap();
         let reply = Reply::text(text);
-        let score = task.score(&sample, &reply, &Silent).unwrap();
+        let score = task.score(&sample, &reply, &NoCallbacks).unwrap();
         Row {
             sample,
             score,

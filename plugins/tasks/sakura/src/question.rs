@@ -129,7 +129,10 @@ const ROOT: &str = "{DATA_ROOT}";
 /// The path of the clip that a row names, from the folder that clips are named from.
 pub(crate) fn clip_name(row: &Row) -> Option<&str> {
     let name = CLIP_FIELDS.iter().find_map(|field| row.at(field)?.as_str())?;
-    Some(name.strip_prefix(ROOT).map_or(name, |rest| rest.trim_start_matches('/')))
+    Some(
+        name.strip_prefix(ROOT)
+            .map_or(name, |rest| rest.trim_start_matches('/')),
+    )
 }
 
 /// True when a row holds two questions about its clip, as published.
