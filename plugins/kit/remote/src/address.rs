@@ -28,11 +28,21 @@ impl Address {
         if scheme != "http" && scheme != "https" {
             return Err(wrong("expected it to begin with `http://` or `https://`"));
         }
-        let authority = uri.authority().ok_or_else(|| wrong("which names no host"))?.as_str().to_ascii_lowercase();
+        let authority = uri
+            .authority()
+            .ok_or_else(|| wrong("which names no host"))?
+            .as_str()
+            .to_ascii_lowercase();
         if authority.contains('@') || uri.query().is_some() {
-            return Err(wrong("which holds more than a host and a path; a key or password has no place there"));
+            return Err(wrong(
+                "which holds more than a host and a path; a key or password has no place there",
+            ));
         }
-        let name = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_ascii_lowercase();
+        let name = uri
+            .host()
+            .unwrap_or_default()
+            .trim_matches(['[', ']'])
+            .to_ascii_lowercase();
         let usual = if scheme == "https" { ":443" } else { ":80" };
         let host = authority.strip_suffix(usual).unwrap_or(&authority).to_owned();
         let own_path = uri.path().trim_end_matches('/');
@@ -78,13 +88,23 @@ mod tests {
     fn addresses_are_read_and_looked_at() {
         let read = |text: &str| Address::parse(text, "/v1").unwrap();
         assert_eq!(read("http://127.0.0.1:8000").base, "http://127.0.0.1:8000/v1");
-        assert_eq!(read("https://Example.com:443/api/v1/").base, "https://example.com/api/v1");
+        assert_eq!(
+            read("https://Example.com:443/api/v1/").base,
+            "https://example.com/api/v1"
+        );
         assert_eq!(read("https://example.com:444/v1").host, "example.com:444");
         assert!(read("http://localhost:1").loopback && read("http://[::1]:1").loopback);
         assert!(read("http://example.com").exposed && !read("https://example.com").exposed);
         assert!(!read("http://gpu-1:8000/v1").exposed && !read("http://10.0.0.7:8000").exposed);
         assert_eq!(Address::parse_all("http://a/v1, http://b/v1", "").unwrap().len(), 2);
-        for wrong in ["", "ftp://x", "http://", "http://user:word@x/", "http://x/?key=abcdefgh", "x"] {
+        for wrong in [
+            "",
+            "ftp://x",
+            "http://",
+            "http://user:word@x/",
+            "http://x/?key=abcdefgh",
+            "x",
+        ] {
             let error = Address::parse_all(wrong, "/v1").unwrap_err().to_string();
             assert!(error.contains("base_url") && !error.contains("abcdefgh"), "{error}");
         }

@@ -60,7 +60,9 @@ fn outline(text: &str) -> String {
     });
     match title {
         Some(title) => format!("an HTML page titled “{}”", title.trim()),
-        None if lower.trim_start().starts_with("<!doctype html") || lower.contains("<html") => "an HTML page".to_owned(),
+        None if lower.trim_start().starts_with("<!doctype html") || lower.contains("<html") => {
+            "an HTML page".to_owned()
+        }
         None => text.chars().take(400).collect(),
     }
 }
@@ -102,10 +104,12 @@ impl ErrorBody {
             }
             _ => value,
         };
-        for (name, into) in [("status", &mut self.status), ("type", &mut self.status), ("code", &mut self.code)] {
-            if into.is_empty() && let Some(word) = field(inner, name).and_then(Value::as_str) {
-                *into = word.to_owned();
-            }
+        let word = |name: &str| field(inner, name).and_then(Value::as_str).map(str::to_owned);
+        if self.status.is_empty() {
+            self.status = word("status").or_else(|| word("type")).unwrap_or_default();
+        }
+        if self.code.is_empty() {
+            self.code = word("code").unwrap_or_default();
         }
         for detail in field(inner, "details").and_then(Value::as_array).into_iter().flatten() {
             if let Some(delay) = field(detail, "retryDelay").and_then(duration) {
@@ -114,21 +118,35 @@ impl ErrorBody {
             if let Some(reason) = field(detail, "reason").and_then(Value::as_str) {
                 self.code = reason.to_owned();
             }
-            for violation in field(detail, "violations").and_then(Value::as_array).into_iter().flatten() {
-                self.quotas
-                    .extend(["quotaId", "quotaMetric"].iter().filter_map(|name| field(violation, name)?.as_str().map(str::to_owned)));
-                self.limit_zero |= field(violation, "quotaValue").is_some_and(|value| value == "0" || value == &Value::from(0));
+            for violation in field(detail, "violations")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+            {
+                self.quotas.extend(
+                    ["quotaId", "quotaMetric"]
+                        .iter()
+                        .filter_map(|name| field(violation, name)?.as_str().map(str::to_owned)),
+                );
+                self.limit_zero |=
+                    field(violation, "quotaValue").is_some_and(|value| value == "0" || value == &Value::from(0));
             }
         }
-        let words = ["message", "detail", "error_description"].iter().find_map(|name| match field(inner, name)? {
-            Value::String(text) => Some(text.clone()),
-            // A validation error of FastAPI: a list of what is wrong where.
-            list @ Value::Array(_) => Some(list.to_string()),
-            _ => None,
-        });
+        let words = ["message", "detail", "error_description"]
+            .iter()
+            .find_map(|name| match field(inner, name)? {
+                Value::String(text) => Some(text.clone()),
+                // A validation error of FastAPI: a list of what is wrong where.
+                list @ Value::Array(_) => Some(list.to_string()),
+                _ => None,
+            });
         let Some(words) = words else { return };
         // Some clients put the whole JSON into the message once more.
-        let nested = words.trim_start().starts_with(['{', '[']).then(|| lenient(&words)).flatten();
+        let nested = words
+            .trim_start()
+            .starts_with(['{', '['])
+            .then(|| lenient(&words))
+            .flatten();
         match nested {
             Some(nested) if depth < 3 => {
                 self.take(&nested, depth + 1);
@@ -167,7 +185,12 @@ mod tests {
 
     #[test]
     fn words_that_json_lacks_are_nulls_outside_of_strings() {
-        assert_eq!(lenient(r#"{"a": [NaN, -Infinity, 1], "b": "NaN \" Infinity"}"#).unwrap().to_string(), r#"{"a":[null,null,1],"b":"NaN \" Infinity"}"#);
+        assert_eq!(
+            lenient(r#"{"a": [NaN, -Infinity, 1], "b": "NaN \" Infinity"}"#)
+                .unwrap()
+                .to_string(),
+            r#"{"a":[null,null,1],"b":"NaN \" Infinity"}"#
+        );
         assert_eq!(lenient("NaN of it"), None);
         assert_eq!(lenient(&"[".repeat(100_000)), None);
     }
@@ -183,14 +206,23 @@ mod tests {
         assert_eq!(ErrorBody::read(&format!("[{plain}]")), read);
         let nested = serde_json::json!({ "error": { "message": plain, "code": 429 } }).to_string();
         assert_eq!(ErrorBody::read(&nested).retry_seconds, Some(34.07));
-        assert_eq!(ErrorBody::read(r#"{"detail": "no such model"}"#).message, "no such model");
-        assert_eq!(ErrorBody::read(r#"{"error": "model not found"}"#).message, "model not found");
+        assert_eq!(
+            ErrorBody::read(r#"{"detail": "no such model"}"#).message,
+            "no such model"
+        );
+        assert_eq!(
+            ErrorBody::read(r#"{"error": "model not found"}"#).message,
+            "model not found"
+        );
         assert_eq!(ErrorBody::read("<html>"), ErrorBody::default());
     }
 
     #[test]
     fn a_page_is_named_by_its_title() {
-        assert_eq!(said("<html><head><title>502 Bad\n Gateway</title>"), "an HTML page titled “502 Bad Gateway”");
+        assert_eq!(
+            said("<html><head><title>502 Bad\n Gateway</title>"),
+            "an HTML page titled “502 Bad Gateway”"
+        );
         assert_eq!(said("<!DOCTYPE html><body>x"), "an HTML page");
         assert_eq!(said("upstream  gone\n"), "upstream gone");
     }

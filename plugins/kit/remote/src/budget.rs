@@ -20,7 +20,12 @@ pub struct Budget {
 impl Budget {
     /// The budget in this file, which begins with nothing spent when it is not there yet.
     pub fn open(path: &Path, most: f64) -> Result<Budget> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path);
         let file = file.with_context(|| format!("cannot open the budget `{}`", path.display()))?;
         Ok(Budget { file, most })
     }
@@ -55,7 +60,9 @@ impl Budget {
         file.seek(SeekFrom::Start(0))?;
         file.read_to_string(&mut text)?;
         let spent = text.trim().parse::<i64>().unwrap_or(0);
-        let Some(dollars) = by(spent as f64 / UNIT) else { return Ok(false) };
+        let Some(dollars) = by(spent as f64 / UNIT) else {
+            return Ok(false);
+        };
         let spent = spent + (dollars * UNIT).round() as i64;
         file.seek(SeekFrom::Start(0))?;
         // Of one width, so that nothing of a longer number is left behind.

@@ -76,9 +76,21 @@ mod tests {
             "generationConfig": { "thinkingConfig": { "thinkingLevel": "LOW" }, "maxOutputTokens": 4096 },
             "contents": [{ "role": "user", "parts": [{ "text": "Größe?" }] }],
         });
-        let key = call_key("gemini", "generativelanguage.googleapis.com", "gemini-3.8-flash", &body, 0);
+        let key = call_key(
+            "gemini",
+            "generativelanguage.googleapis.com",
+            "gemini-3.8-flash",
+            &body,
+            0,
+        );
         assert_eq!(key, "614be1bd2188dc2c9542294dc52dece3de4a03251fc70cd927ed7a4511025db5");
-        let again = call_key("gemini", "generativelanguage.googleapis.com", "gemini-3.8-flash", &body, 1);
+        let again = call_key(
+            "gemini",
+            "generativelanguage.googleapis.com",
+            "gemini-3.8-flash",
+            &body,
+            1,
+        );
         assert_ne!(key, again);
     }
 }

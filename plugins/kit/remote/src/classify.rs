@@ -120,7 +120,12 @@ pub fn wait_of(header: &dyn Fn(&str) -> Option<String>, body: &str) -> Option<f6
         }
     });
     let after_ms = header("retry-after-ms").and_then(|text| text.trim().parse::<f64>().ok());
-    let places = [after, after_ms.map(|ms| ms / 1000.0), read.retry_seconds, wait_in_words(&read.message)];
+    let places = [
+        after,
+        after_ms.map(|ms| ms / 1000.0),
+        read.retry_seconds,
+        wait_in_words(&read.message),
+    ];
     let longest = places.into_iter().flatten().filter(|seconds| seconds.is_finite());
     longest.map(|seconds| seconds.max(0.0)).reduce(f64::max)
 }
@@ -128,13 +133,21 @@ pub fn wait_of(header: &dyn Fn(&str) -> Option<String>, body: &str) -> Option<f6
 /// `Please retry in 34.07s`, `900.2ms`, `1m30s` or `2 minutes`.
 fn wait_in_words(message: &str) -> Option<f64> {
     let lower = message.to_ascii_lowercase();
-    let start = ["retry in ", "try again in ", "retry after "].iter().find_map(|words| Some(lower.find(words)? + words.len()))?;
+    let start = ["retry in ", "try again in ", "retry after "]
+        .iter()
+        .find_map(|words| Some(lower.find(words)? + words.len()))?;
     let (mut rest, mut sum, mut any) = (&lower[start..], 0.0, false);
     loop {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(rest.len());
-        let Ok(number) = rest[..digits].trim_end_matches('.').parse::<f64>() else { break };
+        let digits = rest
+            .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
+            .unwrap_or(rest.len());
+        let Ok(number) = rest[..digits].trim_end_matches('.').parse::<f64>() else {
+            break;
+        };
         rest = rest[digits..].trim_start_matches(' ');
-        let letters = rest.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let letters = rest
+            .find(|letter: char| !letter.is_ascii_alphabetic())
+            .unwrap_or(rest.len());
         let unit = match &rest[..letters] {
             "ms" | "millisecond" | "milliseconds" => 0.001,
             "" | "s" | "sec" | "second" | "seconds" => 1.0,
@@ -158,14 +171,25 @@ fn daily(read: &ErrorBody) -> bool {
 }
 
 fn out_of_credit(read: &ErrorBody) -> bool {
-    let words = ["insufficient_quota", "billing_hard_limit_reached", "insufficient_balance"];
+    let words = [
+        "insufficient_quota",
+        "billing_hard_limit_reached",
+        "insufficient_balance",
+    ];
     words.iter().any(|word| read.code == *word || read.status == *word)
 }
 
 fn wrong_key(read: &ErrorBody) -> bool {
     let message = read.message.to_ascii_lowercase();
-    let words = ["api key not valid", "api key expired", "invalid api key", "incorrect api key"];
-    read.code.starts_with("API_KEY") || read.code == "invalid_api_key" || words.iter().any(|word| message.contains(word))
+    let words = [
+        "api key not valid",
+        "api key expired",
+        "invalid api key",
+        "incorrect api key",
+    ];
+    read.code.starts_with("API_KEY")
+        || read.code == "invalid_api_key"
+        || words.iter().any(|word| message.contains(word))
 }
 
 /// There is no common word for it, so all that are known are looked for.
@@ -186,7 +210,9 @@ fn too_long(read: &ErrorBody) -> bool {
         "longer than the model",
         "exceeds the available context",
     ];
-    read.code.contains("context_length") || read.status.contains("exceed_context") || words.iter().any(|word| message.contains(word))
+    read.code.contains("context_length")
+        || read.status.contains("exceed_context")
+        || words.iter().any(|word| message.contains(word))
 }
 
 fn unknown_part(read: &ErrorBody) -> bool {
@@ -208,7 +234,8 @@ fn unknown_part(read: &ErrorBody) -> bool {
         "audio input is not supported",
         "unknown content type",
     ];
-    words.iter().any(|word| message.contains(word)) || ["unknown_parameter", "unsupported_parameter"].contains(&read.code.as_str())
+    words.iter().any(|word| message.contains(word))
+        || ["unknown_parameter", "unsupported_parameter"].contains(&read.code.as_str())
 }
 
 #[cfg(test)]
@@ -221,24 +248,54 @@ mod tests {
     }
 
     fn quota(id: &str) -> String {
-        format!(r#"{{"error": {{"code": 429, "message": "quota", "status": "RESOURCE_EXHAUSTED", "details": [{{"@type": "QuotaFailure", "violations": [{{"quotaId": "{id}", "quotaValue": "2"}}]}}]}}}}"#)
+        format!(
+            r#"{{"error": {{"code": 429, "message": "quota", "status": "RESOURCE_EXHAUSTED", "details": [{{"@type": "QuotaFailure", "violations": [{{"quotaId": "{id}", "quotaValue": "2"}}]}}]}}}}"#
+        )
     }
 
     #[test]
     fn a_minute_is_waited_for_and_a_day_is_not() {
-        check(429, &quota("GenerateRequestsPerMinutePerProjectPerModel-FreeTier"), Class::Busy { wait: None });
-        check(429, &quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier"), Class::Quota);
+        check(
+            429,
+            &quota("GenerateRequestsPerMinutePerProjectPerModel-FreeTier"),
+            Class::Busy { wait: None },
+        );
+        check(
+            429,
+            &quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier"),
+            Class::Quota,
+        );
         check(429, "", Class::Busy { wait: None });
-        check(429, r#"{"error": {"message": "Quota exceeded, limit: 0, model: x. Please retry in 900.2ms."}}"#, Class::Quota);
-        check(429, r#"{"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}"#, Class::Denied(Denied::Credit));
+        check(
+            429,
+            r#"{"error": {"message": "Quota exceeded, limit: 0, model: x. Please retry in 900.2ms."}}"#,
+            Class::Quota,
+        );
+        check(
+            429,
+            r#"{"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}"#,
+            Class::Denied(Denied::Credit),
+        );
     }
 
     #[test]
     fn the_status_of_http_decides() {
         check(402, &quota("x"), Class::Denied(Denied::Credit));
-        check(400, r#"{"error": {"status": "FAILED_PRECONDITION", "message": "location"}}"#, Class::Denied(Denied::Precondition));
-        check(400, r#"{"error": {"status": "INVALID_ARGUMENT", "message": "API key not valid."}}"#, Class::Denied(Denied::Key));
-        check(400, r#"{"error": {"status": "INVALID_ARGUMENT", "message": "bad schema"}}"#, Class::Invalid);
+        check(
+            400,
+            r#"{"error": {"status": "FAILED_PRECONDITION", "message": "location"}}"#,
+            Class::Denied(Denied::Precondition),
+        );
+        check(
+            400,
+            r#"{"error": {"status": "INVALID_ARGUMENT", "message": "API key not valid."}}"#,
+            Class::Denied(Denied::Key),
+        );
+        check(
+            400,
+            r#"{"error": {"status": "INVALID_ARGUMENT", "message": "bad schema"}}"#,
+            Class::Invalid,
+        );
         check(413, "too large", Class::Invalid);
         check(404, "<html>", Class::Denied(Denied::Model));
         check(500, "", Class::Again);
@@ -246,27 +303,58 @@ mod tests {
         check(504, "", Class::Maybe);
         check(503, r#"{"error": {"message": "Loading model"}}"#, Class::Loading);
         check(307, "", Class::Redirect);
-        check(400, r#"{"error": {"message": "This model's maximum context length is 8192 tokens."}}"#, Class::TooLong);
+        check(
+            400,
+            r#"{"error": {"message": "This model's maximum context length is 8192 tokens."}}"#,
+            Class::TooLong,
+        );
     }
 
     #[track_caller]
     fn check_wait(headers: &[(&str, &str)], body: &str, expected: Option<f64>) {
-        let header = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let header = |name: &str| {
+            headers
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
         let found = wait_of(&header, body);
         let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
-        assert!(matches!((found, expected), (Some(a), Some(b)) if near(a, b)) || found == expected, "{found:?}, expected {expected:?}");
+        assert!(
+            matches!((found, expected), (Some(a), Some(b)) if near(a, b)) || found == expected,
+            "{found:?}, expected {expected:?}"
+        );
     }
 
     #[test]
     fn the_longest_wait_that_is_named_anywhere_counts() {
         check_wait(&[], "", None);
         check_wait(&[("retry-after", "3")], "", Some(3.0));
-        check_wait(&[("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT"), ("date", "Sun, 06 Nov 1994 08:49:37 GMT")], "", Some(10.0));
+        check_wait(
+            &[
+                ("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT"),
+                ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ],
+            "",
+            Some(10.0),
+        );
         check_wait(&[("retry-after", "1"), ("retry-after-ms", "2500")], "", Some(2.5));
         check_wait(&[], r#"{"error": {"message": "Please retry in 34.07s."}}"#, Some(34.07));
-        check_wait(&[], r#"{"error": {"message": "Please retry in 900.2ms"}}"#, Some(0.9002));
-        check_wait(&[], r#"{"error": {"message": "Please try again in 1m30s"}}"#, Some(90.0));
-        check_wait(&[("retry-after", "2")], r#"{"error": {"details": [{"retryDelay": "34.07s"}]}}"#, Some(34.07));
+        check_wait(
+            &[],
+            r#"{"error": {"message": "Please retry in 900.2ms"}}"#,
+            Some(0.9002),
+        );
+        check_wait(
+            &[],
+            r#"{"error": {"message": "Please try again in 1m30s"}}"#,
+            Some(90.0),
+        );
+        check_wait(
+            &[("retry-after", "2")],
+            r#"{"error": {"details": [{"retryDelay": "34.07s"}]}}"#,
+            Some(34.07),
+        );
         check_wait(&[("retry-after", "soon")], "retry later", None);
     }
 }

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// No pause that this side chooses is longer.
 const LONGEST_PAUSE: f64 = 60.0;
+/// A listing or a version that takes longer is none.
+const LONGEST_LOOK: Duration = Duration::from_secs(20);
 /// So many refusals in a row with the same words end the work.
 const SAME_REFUSALS: u32 = 3;
 
@@ -59,6 +61,8 @@ pub struct Digest {
 pub struct Question {
     /// From the base address on.
     pub path: String,
+    /// True when the path begins beside `/v1` and not below it.
+    pub root: bool,
     pub model: String,
     pub body: Value,
     pub repeat: u64,
@@ -149,6 +153,10 @@ impl Client {
         &self.pool
     }
 
+    pub(crate) fn hosts(&self) -> &str {
+        &self.hosts
+    }
+
     pub fn prices(&self) -> &Prices {
         &self.prices
     }
@@ -178,13 +186,59 @@ impl Client {
 
     fn end(&self, error: Error) -> Stop {
         let stop = Stop { error, ends: true };
-        self.over.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(stop).clone()
+        self.over
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(stop)
+            .clone()
+    }
+
+    fn url(&self, place: usize, path: &str, root: bool) -> String {
+        let base = self.pool.addresses()[place].base.as_str();
+        let base = if root {
+            base.strip_suffix("/v1").unwrap_or(base)
+        } else {
+            base
+        };
+        format!("{base}{path}")
     }
 
     /// Asks by GET and gives status and JSON, or what is wrong. Costs nothing and is noted nowhere.
     pub fn look(&self, place: usize, path: &str) -> std::result::Result<(u16, Value, Option<Got>), Lost> {
-        let address = &self.pool.addresses()[place];
-        let got = self.http.send(self.sent(&format!("{}{path}", address.base), None, "", None), &mut |_| true)?;
+        self.fetch(&self.url(place, path, false))
+    }
+
+    /// The same beside `/v1`.
+    pub fn look_beside(&self, place: usize, path: &str) -> Option<Value> {
+        let (status, value, _) = self.fetch(&self.url(place, path, true)).ok()?;
+        (status == 200 && !value.is_null()).then_some(value)
+    }
+
+    /// Asks by POST what is no prompt of anyone: tokens of a text, or a probe of what a server can do. It is tried once, and
+    /// noted nowhere.
+    pub fn probe(
+        &self,
+        place: usize,
+        path: &str,
+        root: bool,
+        body: &Value,
+        until: Instant,
+    ) -> std::result::Result<(u16, Value), Lost> {
+        let (status, value, _) = self.exchange_once(&self.url(place, path, root), Some(&body.to_string()), until)?;
+        Ok((status, value))
+    }
+
+    fn fetch(&self, url: &str) -> std::result::Result<(u16, Value, Option<Got>), Lost> {
+        self.exchange_once(url, None, Instant::now() + LONGEST_LOOK)
+    }
+
+    fn exchange_once(
+        &self,
+        url: &str,
+        body: Option<&str>,
+        until: Instant,
+    ) -> std::result::Result<(u16, Value, Option<Got>), Lost> {
+        let got = self.http.send(self.sent(url, body, "", Some(until)), &mut |_| true)?;
         let value = match &got.body {
             Body::Whole(text) => lenient(text).unwrap_or(Value::Null),
             _ => Value::Null,
@@ -216,7 +270,9 @@ impl Client {
             };
             if Instant::now() + Duration::from_secs_f64(pause) > until {
                 let error = Error::new(Code::MISSING, why);
-                return Err(error.help("start the server, or check `base_url`; `wait_for_engine` says for how many seconds to wait"));
+                return Err(error.help(
+                    "start the server, or check `base_url`; `wait_for_engine` says for how many seconds to wait",
+                ));
             }
             say(&why);
             std::thread::sleep(Duration::from_secs_f64(pause));
@@ -224,7 +280,13 @@ impl Client {
         }
     }
 
-    fn sent<'a>(&'a self, url: &'a str, body: Option<&'a str>, request_id: &'a str, until: Option<Instant>) -> Sent<'a> {
+    fn sent<'a>(
+        &'a self,
+        url: &'a str,
+        body: Option<&'a str>,
+        request_id: &'a str,
+        until: Option<Instant>,
+    ) -> Sent<'a> {
         let (name, before) = self.dialect.key_header();
         Sent {
             url,
@@ -237,7 +299,13 @@ impl Client {
 
     /// Asks a question: from the ledger if it was answered before, else at the service until it answers or can't.
     pub fn ask(&self, question: &Question, watch: &mut Watch<'_>) -> std::result::Result<Answer, Stop> {
-        let call = call_key(self.dialect.name(), &self.hosts, &question.model, &question.body, question.repeat);
+        let call = call_key(
+            self.dialect.name(),
+            &self.hosts,
+            &question.model,
+            &question.body,
+            question.repeat,
+        );
         let ledger = self.ledger();
         let _asking = self.alone(&call, watch)?;
         if let Some(known) = ledger.as_ref().and_then(|ledger| ledger.known(&call)) {
@@ -261,7 +329,15 @@ impl Client {
             self.check(watch)?;
             let slot = self.slot(question, watch)?;
             self.check(watch)?;
-            let (fault, wait) = match self.attempt(&call, question, &body, &slot, ledger.as_deref(), tried.failures == 0, watch)? {
+            let (fault, wait) = match self.attempt(
+                &call,
+                question,
+                &body,
+                &slot,
+                ledger.as_deref(),
+                tried.failures == 0,
+                watch,
+            )? {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
@@ -276,7 +352,11 @@ impl Client {
     fn alone<'a>(&'a self, call: &str, watch: &Watch<'_>) -> std::result::Result<Asking<'a>, Stop> {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         while !asked.insert(call.to_owned()) {
-            asked = self.answered.wait_timeout(asked, Duration::from_millis(50)).unwrap_or_else(PoisonError::into_inner).0;
+            asked = self
+                .answered
+                .wait_timeout(asked, Duration::from_millis(50))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
             self.check(watch)?;
         }
         Ok(Asking {
@@ -300,12 +380,19 @@ impl Client {
 
     fn slot(&self, question: &Question, watch: &Watch<'_>) -> std::result::Result<Slot<'_>, Stop> {
         let stop = || self.check(watch).is_err();
-        match self.pool.enter(&question.beginning, question.most_read as f64, self.patience, &stop) {
+        match self
+            .pool
+            .enter(&question.beginning, question.most_read as f64, self.patience, &stop)
+        {
             Ok(slot) => Ok(slot),
-            Err(NoSlot::Stopped) => Err(self.check(watch).err().unwrap_or_else(|| Error::new(Code::CANCELLED, "stopped").into())),
+            Err(NoSlot::Stopped) => Err(self
+                .check(watch)
+                .err()
+                .unwrap_or_else(|| Error::new(Code::CANCELLED, "stopped").into())),
             Err(NoSlot::AllDown) => {
-                let error = Error::new(rate_limited(), format!("cannot reach `{}` any more", self.hosts));
-                Err(self.end(error.help("everything finished is kept; the same command goes on when the service is back")))
+                let error = Error::new(Code::RATE_LIMITED, format!("cannot reach `{}` any more", self.hosts));
+                Err(self
+                    .end(error.help("everything finished is kept; the same command goes on when the service is back")))
             }
         }
     }
@@ -326,10 +413,12 @@ impl Client {
         let most = price.map(|price| price.most(question.most_read, question.most_written));
         let reserved = self.reserve(most, question, watch)?;
         let attempt = match ledger {
-            Some(ledger) => ledger.sent(call, &question.model, most).map_err(|error| self.end(error))?,
+            Some(ledger) => ledger
+                .sent(call, &question.model, most)
+                .map_err(|error| self.end(error))?,
             None => 1,
         };
-        let url = format!("{}{}", self.pool.addresses()[slot.place].base, question.path);
+        let url = self.url(slot.place, &question.path, question.root);
         let began = Instant::now();
         let under_way = UnderWay::new(&self.under_way);
         let (came, first_token) = self.exchange(&url, body, &call[..32], watch);
@@ -379,7 +468,13 @@ impl Client {
     }
 
     /// Sends the body and gathers what comes back, streams included.
-    fn exchange(&self, url: &str, body: &str, request_id: &str, watch: &mut Watch<'_>) -> (std::result::Result<(Got, Streamed), Lost>, Option<Duration>) {
+    fn exchange(
+        &self,
+        url: &str,
+        body: &str,
+        request_id: &str,
+        watch: &mut Watch<'_>,
+    ) -> (std::result::Result<(Got, Streamed), Lost>, Option<Duration>) {
         let (mut events, mut streamed) = (Events::default(), Streamed::default());
         let (began, mut first_token) = (Instant::now(), None);
         let (stop, token) = (watch.stop, &mut *watch.token);
@@ -393,7 +488,9 @@ impl Client {
             });
             more && !stop()
         };
-        let got = self.http.send(self.sent(url, Some(body), request_id, watch.deadline), &mut show);
+        let got = self
+            .http
+            .send(self.sent(url, Some(body), request_id, watch.deadline), &mut show);
         if let Some(event) = events.end() {
             streamed.take(self.dialect.as_ref(), &event);
         }
@@ -402,7 +499,12 @@ impl Client {
 
     /// What came, as an answer or as a fault; the pool hears of it.
     #[allow(clippy::type_complexity)]
-    fn judge(&self, came: std::result::Result<(Got, Streamed), Lost>, place: usize, first: bool) -> (u16, std::result::Result<Digest, (Fault, Option<String>)>, Option<f64>) {
+    fn judge(
+        &self,
+        came: std::result::Result<(Got, Streamed), Lost>,
+        place: usize,
+        first: bool,
+    ) -> (u16, std::result::Result<Digest, (Fault, Option<String>)>, Option<f64>) {
         let fault = |class: Class, message: String| Fault {
             class,
             message: redact(&shortened(&message, 400)),
@@ -425,23 +527,47 @@ impl Client {
                     (status, Err((classify(status, &header, text), None)), wait)
                 }
                 Body::Cut(why) if status >= 500 => (status, Err((fault(Class::Maybe, why.clone()), None)), None),
-                _ => (status, Err((classify(status, &|name| got.header(name), ""), None)), None),
+                _ => (
+                    status,
+                    Err((classify(status, &|name| got.header(name), ""), None)),
+                    None,
+                ),
             };
         }
         let json = |kind: &str| kind == "application/json" || kind.ends_with("+json");
         let outcome = match &got.body {
             Body::Whole(text) => match got.content_type() {
-                Some(kind) if !json(&kind) => Err((fault(Class::Garbage, format!("the reply is `{kind}` and no JSON: {}", crate::body::said(text))), None)),
+                Some(kind) if !json(&kind) => Err((
+                    fault(
+                        Class::Garbage,
+                        format!("the reply is `{kind}` and no JSON: {}", crate::body::said(text)),
+                    ),
+                    None,
+                )),
                 _ => match lenient(text).and_then(|value| self.dialect.digest(&value)) {
                     Some(digest) => Ok(digest),
-                    None if text.trim().is_empty() => Err((fault(Class::Garbage, "the reply is empty".to_owned()), None)),
-                    None => Err((fault(Class::Garbage, format!("the reply is no answer: {}", crate::body::said(text))), None)),
+                    None if text.trim().is_empty() => {
+                        Err((fault(Class::Garbage, "the reply is empty".to_owned()), None))
+                    }
+                    None => Err((
+                        fault(
+                            Class::Garbage,
+                            format!("the reply is no answer: {}", crate::body::said(text)),
+                        ),
+                        None,
+                    )),
                 },
             },
             Body::Shown => match (streamed.error, self.dialect.digest(&streamed.whole)) {
-                (Some(why), _) => Err((fault(Class::Maybe, format!("the stream ended in an error: {why}")), streamed.words.into())),
+                (Some(why), _) => Err((
+                    fault(Class::Maybe, format!("the stream ended in an error: {why}")),
+                    streamed.words.into(),
+                )),
                 (None, Some(digest)) => Ok(digest),
-                (None, None) => Err((fault(Class::Maybe, "the stream ended before the answer's end".to_owned()), streamed.words.into())),
+                (None, None) => Err((
+                    fault(Class::Maybe, "the stream ended before the answer's end".to_owned()),
+                    streamed.words.into(),
+                )),
             },
             // What was whole before the connection broke is an answer all the same.
             Body::Cut(why) => match self.dialect.digest(&streamed.whole) {
@@ -458,7 +584,15 @@ impl Client {
     }
 
     /// What a fault leads to: another attempt after a pause, the end of this call, or the end of all.
-    fn after(&self, fault: Fault, wait: Option<f64>, tried: &mut Tried, call: &str, began: Instant, watch: &Watch<'_>) -> std::result::Result<(), Stop> {
+    fn after(
+        &self,
+        fault: Fault,
+        wait: Option<f64>,
+        tried: &mut Tried,
+        call: &str,
+        began: Instant,
+        watch: &Watch<'_>,
+    ) -> std::result::Result<(), Stop> {
         let Fault { class, message } = fault;
         let host = &self.hosts;
         let service = |words: String| Error::new(Code::SERVICE, words).cause(message.clone());
@@ -469,7 +603,11 @@ impl Client {
             Class::NotSent => self.pause(Duration::from_millis(10), watch),
             Class::Busy { .. } | Class::Loading => {
                 let wait = Duration::from_secs_f64(wait.unwrap_or(pause.as_secs_f64()).min(1e9));
-                let patience = if class == Class::Loading { self.patience.max(self.wait_for_engine) } else { self.patience };
+                let patience = if class == Class::Loading {
+                    self.patience.max(self.wait_for_engine)
+                } else {
+                    self.patience
+                };
                 if wait > patience || (self.pool.silent_for() > patience && began.elapsed() > patience) {
                     return Err(self.quota(&message));
                 }
@@ -479,10 +617,21 @@ impl Client {
             }
             Class::Quota => Err(self.quota(&message)),
             Class::Denied(why) => Err(self.end(self.denied(why, &message))),
-            Class::TooLong => Err(Error::new(Code::TOO_LONG, format!("the prompt doesn't fit into the model's context at `{host}`")).cause(message).into()),
+            Class::TooLong => Err(Error::new(
+                Code::TOO_LONG,
+                format!("the prompt doesn't fit into the model's context at `{host}`"),
+            )
+            .cause(message)
+            .into()),
             Class::Unknown => {
-                let error = Error::new(Code::UNSUPPORTED, format!("`{host}` does not take a part or field of the request")).cause(message);
-                Err(self.end(error.help("say what the server can't do, as with `hears=off`, `choices=off` or `stream=off`")))
+                let error = Error::new(
+                    Code::UNSUPPORTED,
+                    format!("`{host}` does not take a part or field of the request"),
+                )
+                .cause(message);
+                Err(self.end(
+                    error.help("say what the server can't do, as with `hears=off`, `choices=off` or `stream=off`"),
+                ))
             }
             Class::Invalid | Class::Redirect => {
                 let words = match class {
@@ -491,7 +640,9 @@ impl Client {
                 };
                 let error = service(words);
                 match self.refused_again(&message) {
-                    true => Err(self.end(error.help(format!("{SAME_REFUSALS} requests in a row were refused with these words")))),
+                    true => Err(self.end(error.help(format!(
+                        "{SAME_REFUSALS} requests in a row were refused with these words"
+                    )))),
                     false => Err(error.into()),
                 }
             }
@@ -516,25 +667,43 @@ impl Client {
     }
 
     fn quota(&self, message: &str) -> Stop {
-        let error = Error::new(rate_limited(), format!("the quota at `{}` is used up", self.hosts)).cause(message.to_owned());
+        let error = Error::new(Code::RATE_LIMITED, format!("the quota at `{}` is used up", self.hosts))
+            .cause(message.to_owned());
         let help = "everything finished is kept and the same command goes on; daily quotas reset at midnight Pacific time, per project and not per key";
         self.end(error.help(help))
     }
 
-    fn denied(&self, why: Denied, message: &str) -> Error {
+    pub(crate) fn denied(&self, why: Denied, message: &str) -> Error {
         let host = &self.hosts;
         let (words, help) = match why {
             Denied::Key => {
-                let from = self.key_source().map_or("no key was sent".to_owned(), |source| format!("the key is that of `{source}`"));
-                (format!("`{host}` does not accept the key"), format!("{from}; check it, or name another with `-M key_env=NAME`"))
+                let from = self.key_source().map_or("no key was sent".to_owned(), |source| {
+                    format!("the key is that of `{source}`")
+                });
+                (
+                    format!("`{host}` does not accept the key"),
+                    format!("{from}; check it, or name another with `-M key_env=NAME`"),
+                )
             }
-            Denied::Credit => (format!("the account at `{host}` has no credit left"), "add credit and repeat the command".to_owned()),
-            Denied::Precondition => (format!("`{host}` does not serve this account or region"), "enable billing, or use a key of another region".to_owned()),
+            Denied::Credit => (
+                format!("the account at `{host}` has no credit left"),
+                "add credit and repeat the command".to_owned(),
+            ),
+            Denied::Precondition => (
+                format!("`{host}` does not serve this account or region"),
+                "enable billing, or use a key of another region".to_owned(),
+            ),
             Denied::Model => {
-                let names = self.look(0, self.dialect.list_path()).map(|(_, listed, _)| self.dialect.offers(&listed)).unwrap_or_default();
+                let names = self
+                    .look(0, self.dialect.list_path())
+                    .map(|(_, listed, _)| self.dialect.offers(&listed))
+                    .unwrap_or_default();
                 let help = match names.is_empty() {
                     true => "check `model` and `base_url`".to_owned(),
-                    false => format!("it offers `{}`", names.into_iter().take(20).collect::<Vec<_>>().join("`, `")),
+                    false => format!(
+                        "it offers `{}`",
+                        names.into_iter().take(20).collect::<Vec<_>>().join("`, `")
+                    ),
                 };
                 (format!("`{host}` does not know this model or address"), help)
             }
@@ -562,7 +731,12 @@ impl Client {
     }
 
     /// Sets aside what a call can cost at most. Waits for calls under way, which may turn out cheaper.
-    fn reserve(&self, most: Option<f64>, question: &Question, watch: &Watch<'_>) -> std::result::Result<Option<(Arc<Budget>, f64)>, Stop> {
+    fn reserve(
+        &self,
+        most: Option<f64>,
+        question: &Question,
+        watch: &Watch<'_>,
+    ) -> std::result::Result<Option<(Arc<Budget>, f64)>, Stop> {
         let Some((budget, unpriced)) = self.budget.read().unwrap_or_else(PoisonError::into_inner).clone() else {
             return Ok(None);
         };
@@ -570,16 +744,29 @@ impl Client {
             if unpriced {
                 return Ok(None);
             }
-            let error = Error::new(Code::SETTINGS, format!("model `{}` has no price, and spending is limited", question.model));
-            return Err(self.end(error.help("give its price in a file with `-M prices=FILE`, or let it pass with `--allow-unpriced`")));
+            let error = Error::new(
+                Code::SETTINGS,
+                format!("model `{}` has no price, and spending is limited", question.model),
+            );
+            return Err(self.end(
+                error.help("give its price in a file with `-M prices=FILE`, or let it pass with `--allow-unpriced`"),
+            ));
         };
         loop {
             if budget.reserve(most).map_err(|error| self.end(error))? {
                 return Ok(Some((budget, most)));
             }
             if self.under_way.load(Ordering::SeqCst) == 0 {
-                let error = Error::new(rate_limited(), format!("the next call may cost {most:.6} dollars, more than is left of {} dollars", budget.most()));
-                return Err(self.end(error.help("everything finished is kept; raise `--max-cost-usd` and the same command goes on")));
+                let error = Error::new(
+                    Code::RATE_LIMITED,
+                    format!(
+                        "the next call may cost {most:.6} dollars, more than is left of {} dollars",
+                        budget.most()
+                    ),
+                );
+                return Err(self.end(
+                    error.help("everything finished is kept; raise `--max-cost-usd` and the same command goes on"),
+                ));
             }
             self.pause(Duration::from_millis(20), watch)?;
         }
@@ -589,11 +776,6 @@ impl Client {
         // A sum that can't be given back leaves less to spend, never more.
         let _ = reserved.map(|(budget, most)| budget.add(spent - most));
     }
-}
-
-/// The code of a service that wants no more for now.
-fn rate_limited() -> Code {
-    Code(15)
 }
 
 /// What went before in a call.
@@ -631,7 +813,11 @@ struct Asking<'a> {
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.client.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.call);
+        self.client
+            .asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.call);
         self.client.answered.notify_all();
     }
 }

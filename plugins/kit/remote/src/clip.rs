@@ -20,7 +20,10 @@ impl AudioFormat {
         match word {
             "wav16" => Ok(AudioFormat::Wav16),
             "wav32" => Ok(AudioFormat::Wav32),
-            other => Err(Error::new(Code::SETTINGS, format!("unknown audio format `{other}`; expected `wav16` or `wav32`"))),
+            other => Err(Error::new(
+                Code::SETTINGS,
+                format!("unknown audio format `{other}`; expected `wav16` or `wav32`"),
+            )),
         }
     }
 }
@@ -36,7 +39,9 @@ fn wav(clip: &Clip, format: AudioFormat) -> Vec<u8> {
         AudioFormat::Wav32 => (3, 4),
     };
     let channels = u16::try_from(clip.channels.max(1)).unwrap_or(1);
-    let size = u32::try_from(clip.samples().len()).unwrap_or(u32::MAX / 8).saturating_mul(u32::from(bytes));
+    let size = u32::try_from(clip.samples().len())
+        .unwrap_or(u32::MAX / 8)
+        .saturating_mul(u32::from(bytes));
     let mut file = Vec::with_capacity(44 + size as usize);
     file.extend_from_slice(b"RIFF");
     file.extend((36 + size).to_le_bytes());
@@ -53,7 +58,9 @@ fn wav(clip: &Clip, format: AudioFormat) -> Vec<u8> {
     for sample in clip.samples() {
         match format {
             // By 32768, as decoders divide; the one value that does not fit is the loudest.
-            AudioFormat::Wav16 => file.extend(((sample * 32768.0).round().clamp(-32768.0, 32767.0) as i16).to_le_bytes()),
+            AudioFormat::Wav16 => {
+                file.extend(((sample * 32768.0).round().clamp(-32768.0, 32767.0) as i16).to_le_bytes())
+            }
             AudioFormat::Wav32 => file.extend(sample.to_le_bytes()),
         }
     }
@@ -69,11 +76,20 @@ mod tests {
         let samples = vec![0.0, 0.5, -0.25, 1.0, -1.0];
         let clip = Clip::new(16_000, samples.clone());
         let file = wav(&clip, AudioFormat::Wav32);
-        assert_eq!((&file[..4], &file[8..16], file.len()), (&b"RIFF"[..], &b"WAVEfmt "[..], 44 + 20));
-        let read: Vec<f32> = file[44..].chunks(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
+        assert_eq!(
+            (&file[..4], &file[8..16], file.len()),
+            (&b"RIFF"[..], &b"WAVEfmt "[..], 44 + 20)
+        );
+        let read: Vec<f32> = file[44..]
+            .chunks(4)
+            .map(|four| f32::from_le_bytes(four.try_into().unwrap()))
+            .collect();
         assert_eq!(read, samples);
         let file = wav(&clip, AudioFormat::Wav16);
-        let read: Vec<i16> = file[44..].chunks(2).map(|two| i16::from_le_bytes(two.try_into().unwrap())).collect();
+        let read: Vec<i16> = file[44..]
+            .chunks(2)
+            .map(|two| i16::from_le_bytes(two.try_into().unwrap()))
+            .collect();
         assert_eq!(read, [0, 16384, -8192, 32767, -32768]);
         assert_eq!(encode_clip(&clip, AudioFormat::Wav16).len(), 54_usize.div_ceil(3) * 4);
     }

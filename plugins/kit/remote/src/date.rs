@@ -2,7 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 
 /// Seconds since 1970 of a date as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub fn http_date(text: &str) -> Option<i64> {
@@ -61,7 +63,12 @@ mod tests {
         assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         assert_eq!(http_date("Thu, 29 Feb 2024 00:00:00 GMT"), Some(1_709_164_800));
         assert_eq!(http_date("soon"), None);
-        for (seconds, day) in [(0, "1970-01-01"), (784_111_777, "1994-11-06"), (1_709_164_800, "2024-02-29"), (1_767_225_599, "2025-12-31")] {
+        for (seconds, day) in [
+            (0, "1970-01-01"),
+            (784_111_777, "1994-11-06"),
+            (1_709_164_800, "2024-02-29"),
+            (1_767_225_599, "2025-12-31"),
+        ] {
             assert_eq!(day_of(seconds), day);
         }
     }

@@ -52,7 +52,11 @@ mod tests {
         let text = ": ping\n\ndata: {\"a\": \"é\"}\r\n\r\nevent: x\ndata: one\ndata: two\n\ndata: [DONE]";
         for size in 1..text.len() {
             let mut events = Events::default();
-            let mut seen: Vec<String> = text.as_bytes().chunks(size).flat_map(|piece| events.push(piece)).collect();
+            let mut seen: Vec<String> = text
+                .as_bytes()
+                .chunks(size)
+                .flat_map(|piece| events.push(piece))
+                .collect();
             seen.extend(events.end());
             assert_eq!(seen, ["{\"a\": \"é\"}", "one\ntwo", "[DONE]"], "pieces of {size}");
         }

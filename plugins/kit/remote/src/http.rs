@@ -52,7 +52,10 @@ pub enum Body {
 
 impl Got {
     pub fn header(&self, name: &str) -> Option<String> {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
     }
 
     /// The type of the body, in lower case and without parameters.
@@ -80,7 +83,9 @@ pub struct Http {
 
 impl std::fmt::Debug for Http {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Http").field("times", &self.times).finish_non_exhaustive()
+        f.debug_struct("Http")
+            .field("times", &self.times)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,26 +116,47 @@ impl Http {
     pub fn send(&self, sent: Sent<'_>, show: &mut dyn FnMut(&[u8]) -> bool) -> Result<Got, Lost> {
         let mut whole = self.times.whole;
         if let Some(until) = sent.until {
-            whole = whole.min(until.saturating_duration_since(Instant::now())).max(Duration::from_millis(1));
+            whole = whole
+                .min(until.saturating_duration_since(Instant::now()))
+                .max(Duration::from_millis(1));
         }
-        let mut request = Request::builder().uri(sent.url).header("accept", "application/json, text/event-stream");
+        let mut request = Request::builder()
+            .uri(sent.url)
+            .header("accept", "application/json, text/event-stream");
         if !sent.request_id.is_empty() {
             request = request.header("x-request-id", sent.request_id);
         }
         if let Some((name, before, key)) = sent.key {
-            let mut value = HeaderValue::from_str(&format!("{before}{}", key.expose())).map_err(|_| unsent("the key can't stand in a header"))?;
+            let mut value = HeaderValue::from_str(&format!("{before}{}", key.expose()))
+                .map_err(|_| unsent("the key can't stand in a header"))?;
             value.set_sensitive(true);
             request = request.header(name, value);
         }
         let response = match sent.body {
             Some(body) => {
-                let request = request.method("POST").header("content-type", "application/json").body(body);
+                let request = request
+                    .method("POST")
+                    .header("content-type", "application/json")
+                    .body(body);
                 let request = request.map_err(|_| unsent("the address or a header is none"))?;
-                self.agent.run(self.agent.configure_request(request).timeout_global(Some(whole)).build())
+                self.agent.run(
+                    self.agent
+                        .configure_request(request)
+                        .timeout_global(Some(whole))
+                        .build(),
+                )
             }
             None => {
-                let request = request.method("GET").body(()).map_err(|_| unsent("the address or a header is none"))?;
-                self.agent.run(self.agent.configure_request(request).timeout_global(Some(whole)).build())
+                let request = request
+                    .method("GET")
+                    .body(())
+                    .map_err(|_| unsent("the address or a header is none"))?;
+                self.agent.run(
+                    self.agent
+                        .configure_request(request)
+                        .timeout_global(Some(whole))
+                        .build(),
+                )
             }
         };
         let (head, body) = response.map_err(lost)?.into_parts();
@@ -151,9 +177,14 @@ impl Http {
 fn collect(reader: &mut impl Read) -> Body {
     let mut bytes = Vec::new();
     match reader.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes) {
-        Err(why) => Body::Cut(redact(&format!("the reply broke off after {} bytes: {why}", bytes.len()))),
+        Err(why) => Body::Cut(redact(&format!(
+            "the reply broke off after {} bytes: {why}",
+            bytes.len()
+        ))),
         Ok(_) if bytes.len() > MOST_BYTES => Body::TooLong,
-        Ok(_) => String::from_utf8(bytes).map_or_else(|_| Body::Cut("the reply is no UTF-8 text".to_owned()), Body::Whole),
+        Ok(_) => {
+            String::from_utf8(bytes).map_or_else(|_| Body::Cut("the reply is no UTF-8 text".to_owned()), Body::Whole)
+        }
     }
 }
 
@@ -188,12 +219,16 @@ fn unsent(what: &str) -> Lost {
 fn lost(error: Error) -> Lost {
     use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
     let (left, hopeless) = match &error {
-        Error::HostNotFound | Error::Tls(_) | Error::BadUri(_) | Error::Http(_) | Error::InvalidProxyUrl => (false, true),
+        Error::HostNotFound | Error::Tls(_) | Error::BadUri(_) | Error::Http(_) | Error::InvalidProxyUrl => {
+            (false, true)
+        }
         Error::ConnectionFailed | Error::ConnectProxyFailed(_) => (false, false),
         Error::Timeout(Timeout::Resolve | Timeout::Connect) => (false, false),
         Error::Io(why) => {
             // A certificate that doesn't hold comes as an error of reading.
-            let tls = why.get_ref().is_some_and(|inner| inner.to_string().to_ascii_lowercase().contains("certificate"));
+            let tls = why
+                .get_ref()
+                .is_some_and(|inner| inner.to_string().to_ascii_lowercase().contains("certificate"));
             let unreached = matches!(why.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable);
             (!(unreached || tls), tls)
         }

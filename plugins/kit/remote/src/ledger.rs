@@ -122,7 +122,9 @@ pub struct Ledger {
 }
 
 fn short(call: &str) -> u128 {
-    call.get(..32).and_then(|start| u128::from_str_radix(start, 16).ok()).unwrap_or(0)
+    call.get(..32)
+        .and_then(|start| u128::from_str_radix(start, 16).ok())
+        .unwrap_or(0)
 }
 
 impl Ledger {
@@ -137,10 +139,15 @@ impl Ledger {
         state.summary.maybe_dollars += orphans.values().sum::<f64>();
         let shared = match shared {
             Some(folder) => {
-                std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+                std::fs::create_dir_all(folder)
+                    .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
                 let mut others = State::default();
-                let (file, _) = open_lines(&folder.join("calls.jsonl"), |offset, line| others.take(Source::Shared, offset, line))?;
-                others.answered.into_iter().for_each(|(call, place)| drop(state.answered.entry(call).or_insert(place)));
+                let (file, _) = open_lines(&folder.join("calls.jsonl"), |offset, line| {
+                    others.take(Source::Shared, offset, line)
+                })?;
+                for (call, place) in others.answered {
+                    state.answered.entry(call).or_insert(place);
+                }
                 Some(file)
             }
             None => None,
@@ -167,7 +174,9 @@ impl Ledger {
         };
         let line = read_line_at(file, offset)?;
         // The first bytes of two names may be equal, the whole of them is not.
-        serde_json::from_str::<GotLine>(&line).ok().filter(|line| line.call == call)
+        serde_json::from_str::<GotLine>(&line)
+            .ok()
+            .filter(|line| line.call == call)
     }
 
     /// Notes that an attempt is about to leave, and says which attempt of this call it is.
@@ -235,7 +244,8 @@ fn event(name: &str, line: &GotLine) -> Value {
 fn write_line(mut file: &File, line: &Value) -> Result<u64> {
     let mut text = line.to_string();
     text.push('\n');
-    file.write_all(text.as_bytes()).context("cannot write the ledger of calls")?;
+    file.write_all(text.as_bytes())
+        .context("cannot write the ledger of calls")?;
     Ok(text.len() as u64)
 }
 
@@ -255,13 +265,21 @@ fn read_line_at(file: &File, mut offset: u64) -> Option<String> {
 /// Opens a file of lines for appending and shows every whole line in it. A torn end is closed by a line break.
 fn open_lines(path: &Path, mut show: impl FnMut(u64, &str)) -> Result<(File, u64)> {
     let failed = || format!("cannot open the ledger of calls `{}`", path.display());
-    let file = OpenOptions::new().read(true).append(true).create(true).open(path).with_context(failed)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(path)
+        .with_context(failed)?;
     let (mut reader, mut line, mut offset) = (BufReader::new(&file), Vec::new(), 0);
     reader.seek(SeekFrom::Start(0)).with_context(failed)?;
     loop {
         line.clear();
         // A line is an answer at most, which is limited; what is longer is not ours.
-        let read = (&mut reader).take(64 << 20).read_until(b'\n', &mut line).with_context(failed)?;
+        let read = (&mut reader)
+            .take(64 << 20)
+            .read_until(b'\n', &mut line)
+            .with_context(failed)?;
         if read == 0 {
             break;
         }
@@ -286,18 +304,26 @@ fn line_is_open(file: &File, end: u64) -> bool {
 
 impl State {
     fn take(&mut self, source: Source, offset: u64, line: &str) {
-        let Ok(value) = serde_json::from_str::<Value>(line) else { return };
+        let Ok(value) = serde_json::from_str::<Value>(line) else {
+            return;
+        };
         let number = |name: &str| value[name].as_u64().unwrap_or(0);
-        let (call, attempt) = (short(value["call"].as_str().unwrap_or_default()), number("attempt") as u32);
+        let (call, attempt) = (
+            short(value["call"].as_str().unwrap_or_default()),
+            number("attempt") as u32,
+        );
         match value["event"].as_str() {
             Some("sent") => {
                 let tried = self.attempts.entry(call).or_default();
                 *tried = (*tried).max(attempt);
-                self.open.insert((call, attempt), value["most_dollars"].as_f64().unwrap_or(0.0));
+                self.open
+                    .insert((call, attempt), value["most_dollars"].as_f64().unwrap_or(0.0));
                 self.summary.sent += 1;
             }
             Some("got") => {
-                let Ok(got) = serde_json::from_value::<GotLine>(value) else { return };
+                let Ok(got) = serde_json::from_value::<GotLine>(value) else {
+                    return;
+                };
                 self.open.remove(&(call, attempt));
                 self.summary.got(&got);
                 if got.class == "answered" {
@@ -337,11 +363,24 @@ mod tests {
             assert_eq!(ledger.sent(call, "m", Some(0.5)).unwrap(), 1);
         }
         ledger.got(&answer(&calls[0], 1, "yes")).unwrap();
-        ledger.got(&GotLine { class: "maybe".to_owned(), maybe_dollars: Some(0.5), attempt: 1, call: calls[1].clone(), ..GotLine::default() }).unwrap();
+        ledger
+            .got(&GotLine {
+                class: "maybe".to_owned(),
+                maybe_dollars: Some(0.5),
+                attempt: 1,
+                call: calls[1].clone(),
+                ..GotLine::default()
+            })
+            .unwrap();
         assert_eq!(ledger.known(&calls[0]).unwrap().reply["text"], "yes");
         drop(ledger);
         // Killed in the middle of a line.
-        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"event\": \"go").unwrap();
+        OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b"{\"event\": \"go")
+            .unwrap();
         let ledger = Ledger::open(&path, None, "judge").unwrap();
         assert_eq!(ledger.known(&calls[0]).unwrap(), answer(&calls[0], 1, "yes"));
         assert_eq!((ledger.known(&calls[1]), ledger.known(&calls[2])), (None, None));
@@ -351,7 +390,10 @@ mod tests {
         assert_eq!(ledger.sent(&calls[2], "m", None).unwrap(), 2);
         ledger.got(&answer(&calls[2], 2, "no")).unwrap();
         assert_eq!(ledger.known(&calls[2]).unwrap().reply["text"], "no");
-        assert_eq!(Ledger::open(&path, None, "").unwrap().known(&calls[2]).unwrap().reply["text"], "no");
+        assert_eq!(
+            Ledger::open(&path, None, "").unwrap().known(&calls[2]).unwrap().reply["text"],
+            "no"
+        );
     }
 
     #[test]
@@ -379,7 +421,17 @@ mod tests {
         for key in ["event", "call", "attempt", "role", "model", "at_ms", "most_dollars"] {
             assert!(keys(&lines[0]).contains(&key.to_owned()), "{key}");
         }
-        for key in ["event", "call", "attempt", "status", "class", "model_version", "dollars", "latency_ms", "reply"] {
+        for key in [
+            "event",
+            "call",
+            "attempt",
+            "status",
+            "class",
+            "model_version",
+            "dollars",
+            "latency_ms",
+            "reply",
+        ] {
             assert!(keys(&lines[1]).contains(&key.to_owned()), "{key}");
         }
     }

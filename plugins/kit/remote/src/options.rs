@@ -1,11 +1,11 @@
 //! The settings that every model behind HTTP has.
 
+use crate::Address;
 use crate::http::Times;
 use crate::pace::{Rate, Spread};
 use crate::price::Prices;
 use crate::secret::Secret;
-use crate::{Address, redact};
-use plugin_api::{Code, Error, Result, Settings};
+use plugin_api::{Code, Error, Result, Settings, is_variable_name};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,15 +46,23 @@ impl Common {
         let official = Address::parse(service.base, service.path)?;
         let mut warnings = Vec::new();
         let key = key(settings, service, &addresses, &official, &mut warnings)?;
-        if key.is_some() && let Some(exposed) = addresses.iter().find(|address| address.exposed) {
-            let error = Error::new(Code::SETTINGS, format!("the key would travel to `{}` in the clear", exposed.host));
+        if key.is_some()
+            && let Some(exposed) = addresses.iter().find(|address| address.exposed)
+        {
+            let error = Error::new(
+                Code::SETTINGS,
+                format!("the key would travel to `{}` in the clear", exposed.host),
+            );
             return Err(error.help("use an address that begins with `https://`"));
         }
         let seconds = |name: &str, default: f64| -> Result<Duration> {
             let seconds: f64 = settings.or(name, default)?;
             match seconds.is_finite() && (0.0..=1e7).contains(&seconds) {
                 true => Ok(Duration::from_secs_f64(seconds)),
-                false => Err(Error::new(Code::SETTINGS, format!("setting `{name}` is {seconds}, expected seconds"))),
+                false => Err(Error::new(
+                    Code::SETTINGS,
+                    format!("setting `{name}` is {seconds}, expected seconds"),
+                )),
             }
         };
         let prices: Option<PathBuf> = settings.get("prices")?;
@@ -89,38 +97,49 @@ impl Common {
 }
 
 /// The key that the settings name. One that nobody named goes to the service it belongs to, or stays on this machine.
-fn key(settings: &Settings, service: Service<'_>, addresses: &[Address], official: &Address, warnings: &mut Vec<String>) -> Result<Option<Secret>> {
+fn key(
+    settings: &Settings,
+    service: Service<'_>,
+    addresses: &[Address],
+    official: &Address,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Secret>> {
     if let Some(path) = settings.get::<PathBuf>("key_file")? {
         return Secret::from_file(&path).map(Some);
     }
-    if let Some(name) = settings.get::<String>("key_env")?.filter(|name| !name.is_empty()) {
-        if !name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
+    if let Some(names) = settings
+        .get::<String>("key_env")?
+        .filter(|names| !names.trim().is_empty())
+    {
+        let names: Vec<&str> = names.split(',').map(str::trim).collect();
+        if !names.iter().all(|name| is_variable_name(name)) {
             // Somebody gave the key itself, which must not be shown.
-            let error = Error::new(Code::SETTINGS, "setting `key_env` holds something that is no variable's name");
+            let error = Error::new(
+                Code::SETTINGS,
+                "setting `key_env` holds something that is no variable's name",
+            );
             return Err(error.help("put the key into a variable of the environment and give the variable's name"));
         }
-        let found = Secret::from_env(&name)?;
         let missing = || {
-            let error = Error::new(Code::MISSING, format!("the variable `{}` of setting `key_env` is not set", redact(&name)));
-            error.help(format!("`export {name}=…` with the key of the service"))
+            let error = Error::new(
+                Code::MISSING,
+                format!(
+                    "the variable `{}` of setting `key_env` is not set",
+                    names.join("` or `")
+                ),
+            );
+            error.help(format!("`export {}=…` with the key of the service", names[0]))
         };
-        return found.map(Some).ok_or_else(missing);
+        return first_set(&names, warnings)?.map(Some).ok_or_else(missing);
     }
-    let belongs = addresses.iter().all(|address| address.loopback || address.host == official.host);
+    let belongs = addresses
+        .iter()
+        .all(|address| address.loopback || address.host == official.host);
     if !belongs {
         return Ok(None);
     }
-    let mut found = Vec::new();
-    for name in service.keys {
-        found.extend(Secret::from_env(name)?);
-    }
-    if let [first, second, ..] = &found[..]
-        && first.expose() != second.expose()
-    {
-        warnings.push(format!("both `{}` and `{}` are set and differ; `{}` is used", first.source, second.source, first.source));
-    }
     let elsewhere = addresses.iter().all(|address| address.loopback);
-    match found.into_iter().next() {
+    match first_set(service.keys, warnings)? {
         Some(key) => Ok(Some(key)),
         None if elsewhere => Ok(None),
         None => {
@@ -129,4 +148,21 @@ fn key(settings: &Settings, service: Service<'_>, addresses: &[Address], officia
             Err(error.help("put the key into that variable, or name another with `-M key_env=NAME`"))
         }
     }
+}
+
+/// The key in the first of these variables that is set. Two that differ are worth a warning.
+fn first_set(names: &[&str], warnings: &mut Vec<String>) -> Result<Option<Secret>> {
+    let mut found = Vec::new();
+    for name in names {
+        found.extend(Secret::from_env(name)?);
+    }
+    if let [first, second, ..] = &found[..]
+        && first.expose() != second.expose()
+    {
+        warnings.push(format!(
+            "both `{}` and `{}` are set and differ; `{}` is used",
+            first.source, second.source, first.source
+        ));
+    }
+    Ok(found.into_iter().next())
 }

@@ -28,7 +28,10 @@ impl Default for Spread {
 impl Spread {
     pub fn parse(text: &str, default: Spread) -> Result<Spread> {
         let wrong = || {
-            let error = Error::new(Code::SETTINGS, format!("setting `concurrency` is `{text}`, expected `START` or `MIN-START-MAX`"));
+            let error = Error::new(
+                Code::SETTINGS,
+                format!("setting `concurrency` is `{text}`, expected `START` or `MIN-START-MAX`"),
+            );
             error.help("as in `concurrency=16` or `concurrency=1-4-64`")
         };
         let numbers: Vec<u32> = text
@@ -160,7 +163,9 @@ mod tests {
         busy(&mut pace, &mut seen, 60.0, 0.0);
         busy(&mut pace, &mut seen, 66.0, 0.0);
         (0..2).for_each(|_| ok(&mut pace, &mut seen));
-        let golden = [3.0, 4.0, 5.0, 3.5, 3.5, 3.785714, 4.049865, 4.296787, 3.007751, 3.007751, 2.105426, 2.580389, 2.967927];
+        let golden = [
+            3.0, 4.0, 5.0, 3.5, 3.5, 3.785714, 4.049865, 4.296787, 3.007751, 3.007751, 2.105426, 2.580389, 2.967927,
+        ];
         assert_eq!(seen.len(), golden.len());
         for (found, golden) in seen.iter().zip(golden) {
             assert!((found - golden).abs() < 1e-6, "{seen:?}");
@@ -183,7 +188,10 @@ mod tests {
     #[test]
     fn calls_are_spaced_by_the_rates_that_the_user_gave() {
         let mut rate = Rate::new(Some(60.0), Some(6000.0));
-        assert_eq!([rate.turn(0.0, 10.0), rate.turn(0.0, 500.0), rate.turn(0.0, 1.0)], [0.0, 1.0, 6.0]);
+        assert_eq!(
+            [rate.turn(0.0, 10.0), rate.turn(0.0, 500.0), rate.turn(0.0, 1.0)],
+            [0.0, 1.0, 6.0]
+        );
         let mut free = Rate::new(None, None);
         assert_eq!([free.turn(3.0, 9.0), free.turn(3.0, 9.0)], [3.0, 3.0]);
     }

@@ -108,7 +108,13 @@ impl Pool {
     }
 
     /// Waits for the right to one call.
-    pub fn enter(&self, beginning: &str, tokens: f64, patience: Duration, stop: &dyn Fn() -> bool) -> Result<Slot<'_>, NoSlot> {
+    pub fn enter(
+        &self,
+        beginning: &str,
+        tokens: f64,
+        patience: Duration,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Slot<'_>, NoSlot> {
         let mut state = self.lock();
         loop {
             if stop() {
@@ -122,17 +128,29 @@ impl Pool {
                 let slot = Slot { pool: self, place };
                 return self.until(turn, stop).map(|()| slot);
             }
-            let down = |place: &Place| place.dead_since.is_some_and(|since| now - since > patience.as_secs_f64());
+            let down = |place: &Place| {
+                place
+                    .dead_since
+                    .is_some_and(|since| now - since > patience.as_secs_f64())
+            };
             if state.places.iter().all(down) {
                 return Err(NoSlot::AllDown);
             }
-            state = self.changed.wait_timeout(state, GLANCE).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .changed
+                .wait_timeout(state, GLANCE)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
     fn choose(&self, state: &State, beginning: &str, now: f64) -> Option<usize> {
         let free = |place: &Place| {
-            let most = if place.dead_since.is_some() { 1 } else { place.pace.allowed() };
+            let most = if place.dead_since.is_some() {
+                1
+            } else {
+                place.pace.allowed()
+            };
             now >= place.pace.gate() && now >= place.rests_until && place.under_way < most
         };
         let free = state.places.iter().enumerate().filter(|(_, place)| free(place));
@@ -140,7 +158,8 @@ impl Pool {
             return free.map(|(number, _)| number).next();
         }
         let rank = |number: usize| sha256_hex(format!("{}\n{beginning}", self.addresses[number].base).as_bytes());
-        free.min_by_key(|(number, place)| (place.under_way, rank(*number))).map(|(number, _)| number)
+        free.min_by_key(|(number, place)| (place.under_way, rank(*number)))
+            .map(|(number, _)| number)
     }
 
     /// Waits for a moment in small steps.
@@ -212,7 +231,8 @@ mod tests {
     use super::*;
 
     fn pool(count: usize, start: u32) -> Pool {
-        let addresses = (0..count).map(|number| Address::parse(&format!("http://127.0.0.1:{}", 1000 + number), "").unwrap());
+        let addresses =
+            (0..count).map(|number| Address::parse(&format!("http://127.0.0.1:{}", 1000 + number), "").unwrap());
         let spread = Spread { min: 1, start, max: 8 };
         Pool::new(addresses.collect(), spread, Rate::default(), Duration::from_millis(5))
     }
@@ -230,7 +250,10 @@ mod tests {
         for place in 0..3 {
             assert_eq!(slots.iter().filter(|slot| slot.place == place).count(), 2);
         }
-        assert_eq!(pool.enter("a", 1.0, Duration::ZERO, &|| true).unwrap_err(), NoSlot::Stopped);
+        assert_eq!(
+            pool.enter("a", 1.0, Duration::ZERO, &|| true).unwrap_err(),
+            NoSlot::Stopped
+        );
     }
 
     #[test]
@@ -241,7 +264,11 @@ mod tests {
         assert_eq!(enter(&pool, "x").place, 1);
         std::thread::sleep(Duration::from_millis(40));
         let slots = [enter(&pool, "x"), enter(&pool, "x"), enter(&pool, "x")];
-        assert_eq!(slots.iter().filter(|slot| slot.place == 0).count(), 1, "one call tries it again");
+        assert_eq!(
+            slots.iter().filter(|slot| slot.place == 0).count(),
+            1,
+            "one call tries it again"
+        );
         pool.reached(0);
         assert_eq!(pool.allowed(), 8);
     }
@@ -251,6 +278,9 @@ mod tests {
         let pool = pool(1, 4);
         (0..3).for_each(|_| pool.unreachable(0));
         std::thread::sleep(Duration::from_millis(2));
-        assert_eq!(pool.enter("x", 1.0, Duration::from_millis(1), &|| false).unwrap_err(), NoSlot::AllDown);
+        assert_eq!(
+            pool.enter("x", 1.0, Duration::from_millis(1), &|| false).unwrap_err(),
+            NoSlot::AllDown
+        );
     }
 }

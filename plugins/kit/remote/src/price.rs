@@ -81,7 +81,9 @@ pub struct Prices {
 impl Prices {
     /// The shipped list with the user's laid over it.
     pub fn load(own: Option<&Path>) -> Result<Prices> {
-        let wrong = |place: &str, why: String| Error::new(Code::SETTINGS, format!("cannot read the prices in `{place}`")).cause(why);
+        let wrong = |place: &str, why: String| {
+            Error::new(Code::SETTINGS, format!("cannot read the prices in `{place}`")).cause(why)
+        };
         let mut prices = Prices::default();
         if let Some(path) = own {
             let place = path.display().to_string();

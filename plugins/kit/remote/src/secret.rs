@@ -3,23 +3,20 @@
 use plugin_api::{Code, Error, Result};
 use regex::Regex;
 use std::path::Path;
-use std::sync::{LazyLock, RwLock};
+use std::sync::LazyLock;
 
 /// What stands where a key was.
-const HIDDEN: &str = "(key)";
-
-/// Every key that this library has read, so that none of them leaves it by any other way than a request's header.
-static KEYS: RwLock<Vec<String>> = RwLock::new(Vec::new());
+const HIDDEN: &str = "[key]";
 
 /// What keys look like when nobody said which ones there are: a server may repeat one that another program sent.
 static SHAPES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     let shape = |pattern: &str, with| Regex::new(pattern).ok().map(|found| (found, with));
     let shapes = [
-        shape(r"(?i)\b(bearer)\s+[A-Za-z0-9._~+/=-]{6,}", "$1 (key)"),
+        shape(r"(?i)\b(bearer)\s+[A-Za-z0-9._~+/=-]{6,}", "$1 [key]"),
         shape(r"\bAIza[0-9A-Za-z_-]{20,}", HIDDEN),
         shape(r"\bAQ\.[0-9A-Za-z_-]{10,}", HIDDEN),
         shape(r"\bsk-[0-9A-Za-z_-]{8,}", HIDDEN),
-        shape(r"(?i)\b((?:api_?)?key=)[^&\s]{6,}", "$1(key)"),
+        shape(r"(?i)\b((?:api_?)?key=)[^&\s]{6,}", "$1[key]"),
     ];
     shapes.into_iter().flatten().collect()
 });
@@ -47,15 +44,13 @@ impl Secret {
             return Err(error);
         }
         if value.chars().any(|letter| letter.is_control() || !letter.is_ascii()) {
-            let error = Error::new(Code::SETTINGS, format!("the key of `{source}` holds a line break or another letter that no key has"));
+            let error = Error::new(
+                Code::SETTINGS,
+                format!("the key of `{source}` holds a line break or another letter that no key has"),
+            );
             return Err(error.help("give the key alone, on one line"));
         }
-        let mut keys = KEYS.write().unwrap_or_else(|poison| poison.into_inner());
-        if value.len() >= 4 && !keys.iter().any(|known| known == value) {
-            keys.push(value.to_owned());
-            // The longest first: a key that begins another one must not leave the other's end behind.
-            keys.sort_by_key(|key| std::cmp::Reverse(key.len()));
-        }
+        plugin_api::hide(value);
         Ok(Secret {
             value: value.to_owned(),
             source: source.to_owned(),
@@ -80,7 +75,10 @@ impl Secret {
         };
         let mode = std::fs::metadata(path).map_err(missing)?.permissions().mode();
         if mode & 0o077 != 0 {
-            let error = Error::new(Code::SETTINGS, format!("others can read the key file `{shown}` (mode {:o})", mode & 0o777));
+            let error = Error::new(
+                Code::SETTINGS,
+                format!("others can read the key file `{shown}` (mode {:o})", mode & 0o777),
+            );
             return Err(error.help(format!("run `chmod 600 {shown}`")));
         }
         Secret::new(&std::fs::read_to_string(path).map_err(missing)?, &shown)
@@ -104,14 +102,7 @@ pub fn redact(text: &str) -> String {
 
 /// A text without the keys that were read. For answers, which may speak of things that look like keys.
 pub fn redact_keys(text: &str) -> String {
-    let keys = KEYS.read().unwrap_or_else(|poison| poison.into_inner());
-    let mut text = text.to_owned();
-    for key in keys.iter() {
-        if text.contains(key.as_str()) {
-            text = text.replace(key.as_str(), HIDDEN);
-        }
-    }
-    text
+    plugin_api::redacted(text)
 }
 
 #[cfg(test)]
@@ -122,8 +113,8 @@ mod tests {
     fn a_key_that_was_read_is_hidden_wherever_it_turns_up() {
         let secret = Secret::new(" planted-value-1 \n", "SOME_KEY").unwrap();
         assert_eq!(secret.expose(), "planted-value-1");
-        assert_eq!(redact("a planted-value-1 b"), "a (key) b");
-        assert_eq!(redact_keys("sk-abcdefghijk planted-value-1"), "sk-abcdefghijk (key)");
+        assert_eq!(redact("a planted-value-1 b"), "a [key] b");
+        assert_eq!(redact_keys("sk-abcdefghijk planted-value-1"), "sk-abcdefghijk [key]");
         assert_eq!(format!("{secret:?}"), "Secret(from `SOME_KEY`)");
     }
 
@@ -137,7 +128,10 @@ mod tests {
             "https://x/y?key=abcdefgh&alt=sse",
         ] {
             let hidden = redact(text);
-            assert!(hidden.contains("(key)") && !hidden.contains("abcdefg") && !hidden.contains("12345"), "{hidden}");
+            assert!(
+                hidden.contains("[key]") && !hidden.contains("abcdefg") && !hidden.contains("12345"),
+                "{hidden}"
+            );
         }
         assert_eq!(redact("the monkey=7"), "the monkey=7");
     }

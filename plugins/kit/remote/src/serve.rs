@@ -35,6 +35,27 @@ pub trait Answerer: Send + Sync + 'static {
     fn allowed(&self) -> usize;
 }
 
+/// Answers one prompt, for [`plugin_api::Model::reply`].
+pub fn reply(answerer: &impl Answerer, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
+    let watched = *call;
+    let stop = || watched.stop_asked();
+    let mut token = |text: &str| call.token(text);
+    let mut watch = Watch {
+        deadline: None,
+        stop: &stop,
+        token: &mut token,
+    };
+    answerer.answer(prompt, &mut watch).map_err(|stop| stop.error)
+}
+
+/// Which of several askings of one prompt this is, by the setting `repeat` that judges give.
+pub fn repeat_of(prompt: &Prompt) -> u64 {
+    let sampling = prompt.sampling();
+    sampling
+        .and_then(|sampling| sampling.other.get("repeat")?.as_u64())
+        .unwrap_or(0)
+}
+
 struct Order {
     job: Job,
     refused: Arc<AtomicBool>,
@@ -42,7 +63,7 @@ struct Order {
 
 enum News {
     Token(u64, String),
-    Done(u64, std::result::Result<Reply, Stop>),
+    Done(u64, Box<std::result::Result<Reply, Stop>>),
 }
 
 /// Serves a host's jobs until there are no more, or until no call will be answered: then the reason is the error, and
@@ -62,7 +83,11 @@ pub fn serve<A: Answerer>(answerer: &Arc<A>, jobs: &mut Jobs) -> Result<()> {
         }
         let closing = ended || over.is_some() || stopped_since.is_some();
         if !closing && at_work.len() < answerer.allowed() {
-            let wait = if at_work.is_empty() { Duration::from_millis(100) } else { Duration::ZERO };
+            let wait = if at_work.is_empty() {
+                Duration::from_millis(100)
+            } else {
+                Duration::ZERO
+            };
             match jobs.poll(wait) {
                 Pulled::Job(job) => {
                     let refused = Arc::new(AtomicBool::new(false));
@@ -98,7 +123,12 @@ pub fn serve<A: Answerer>(answerer: &Arc<A>, jobs: &mut Jobs) -> Result<()> {
     }
 }
 
-fn take<'a>(news: News, jobs: &mut Jobs<'a>, at_work: &mut HashMap<u64, (Call<'a>, Arc<AtomicBool>)>, over: &mut Option<Error>) {
+fn take<'a>(
+    news: News,
+    jobs: &mut Jobs<'a>,
+    at_work: &mut HashMap<u64, (Call<'a>, Arc<AtomicBool>)>,
+    over: &mut Option<Error>,
+) {
     match news {
         News::Token(job, text) => {
             if let Some((call, refused)) = at_work.get_mut(&job)
@@ -109,33 +139,65 @@ fn take<'a>(news: News, jobs: &mut Jobs<'a>, at_work: &mut HashMap<u64, (Call<'a
         }
         News::Done(job, outcome) => {
             at_work.remove(&job);
-            match outcome {
-                Ok(reply) => drop(jobs.done(job, Ok(reply))),
-                Err(Stop { error, ends: true }) => drop(over.get_or_insert(error)),
-                Err(Stop { error, .. }) => drop(jobs.done(job, Err(error))),
-            }
+            let outcome = match *outcome {
+                Ok(reply) => Ok(reply),
+                Err(Stop { error, ends: true }) => {
+                    over.get_or_insert(error);
+                    return;
+                }
+                Err(Stop { error, .. }) => Err(error),
+            };
+            jobs.done(job, outcome);
         }
     }
 }
 
 /// Starts one more thread. It takes orders until there is nobody who gives some.
-fn hire<A: Answerer>(answerer: &Arc<A>, waiting: &Receiver<Order>, tell: &Sender<News>, stopped: &Arc<AtomicBool>, idle: &Arc<AtomicUsize>) -> Result<()> {
-    let (answerer, waiting, tell, stopped, idle) = (answerer.clone(), waiting.clone(), tell.clone(), stopped.clone(), idle.clone());
+fn hire<A: Answerer>(
+    answerer: &Arc<A>,
+    waiting: &Receiver<Order>,
+    tell: &Sender<News>,
+    stopped: &Arc<AtomicBool>,
+    idle: &Arc<AtomicUsize>,
+) -> Result<()> {
+    let (answerer, waiting, tell, stopped, idle) = (
+        answerer.clone(),
+        waiting.clone(),
+        tell.clone(),
+        stopped.clone(),
+        idle.clone(),
+    );
     let work = move || {
         while let Ok(Order { job, refused }) = waiting.recv() {
-            let outcome = catch_unwind(AssertUnwindSafe(|| answer(answerer.as_ref(), &job, &refused, &stopped, &tell)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                answer(answerer.as_ref(), &job, &refused, &stopped, &tell)
+            }));
             let panicked = |_| Err(Error::new(Code::PANIC, "the model's client panicked").into());
             idle.fetch_add(1, Ordering::SeqCst);
-            if tell.send(News::Done(job.id, outcome.unwrap_or_else(panicked))).is_err() {
+            if tell
+                .send(News::Done(job.id, Box::new(outcome.unwrap_or_else(panicked))))
+                .is_err()
+            {
                 return;
             }
         }
     };
-    let started = std::thread::Builder::new().name("remote".to_owned()).stack_size(STACK).spawn(work);
-    started.map(drop).map_err(|why| Error::msg("cannot start another thread").cause(why.to_string()))
+    let started = std::thread::Builder::new()
+        .name("remote".to_owned())
+        .stack_size(STACK)
+        .spawn(work);
+    started
+        .map(drop)
+        .map_err(|why| Error::msg("cannot start another thread").cause(why.to_string()))
 }
 
-fn answer<A: Answerer>(answerer: &A, job: &Job, refused: &AtomicBool, stopped: &AtomicBool, tell: &Sender<News>) -> std::result::Result<Reply, Stop> {
+fn answer<A: Answerer>(
+    answerer: &A,
+    job: &Job,
+    refused: &AtomicBool,
+    stopped: &AtomicBool,
+    tell: &Sender<News>,
+) -> std::result::Result<Reply, Stop> {
     let stop = || stopped.load(Ordering::Relaxed);
     let mut token = |text: &str| {
         let _ = tell.send(News::Token(job.id, text.to_owned()));

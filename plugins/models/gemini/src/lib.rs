@@ -8,7 +8,10 @@ mod quirks;
 mod reply;
 mod request;
 
-use plugin_api::{Call, Code, Error, Jobs, Level, Model, ModelCard, Prompt, Reply, Result, Settings, Want, export_plugin, log, register_model};
+use plugin_api::{
+    Call, Code, Constraint, Error, Jobs, Level, Model, ModelCard, Prompt, Reply, Result, Settings, Want, export_plugin,
+    log, register_model,
+};
 use quirks::Quirks;
 use remote::{Answerer, AudioFormat, Client, Common, Question, Spread, Stop, Watch, serve};
 use request::Manner;
@@ -19,7 +22,7 @@ use std::sync::Arc;
 register_model!("gemini", "Gemini and its siblings, over HTTP", load, {
     model: text required, "the model's name at the service";
     base_url: text = "https://generativelanguage.googleapis.com", "where the service is; several addresses are separated by commas";
-    key_env: text, "the variable that holds the key: GOOGLE_API_KEY, then GEMINI_API_KEY, if left out";
+    key_env: secret, "the variable that holds the key: GOOGLE_API_KEY, then GEMINI_API_KEY, if left out";
     key_file: path, "a file that holds the key and that nobody else can read";
     concurrency: text = "1-4-64", "calls under way: the first number, or least-first-most";
     rpm: number, "at most so many calls a minute";
@@ -70,11 +73,19 @@ fn load(settings: &Settings) -> Result<Gemini> {
             address.base.push_str("/v1beta");
         }
     }
-    common.warnings.iter().for_each(|warning| drop(log(Level::Warning, warning)));
+    for warning in &common.warnings {
+        log(Level::Warning, warning);
+    }
     let model = settings.need::<String>("model")?;
     let model = model.strip_prefix("models/").unwrap_or(&model).to_owned();
-    if !model.chars().all(|letter| letter.is_ascii_alphanumeric() || "-._".contains(letter)) {
-        return Err(Error::new(Code::SETTINGS, format!("setting `model` is `{model}`, which no model is called")));
+    if !model
+        .chars()
+        .all(|letter| letter.is_ascii_alphanumeric() || "-._".contains(letter))
+    {
+        return Err(Error::new(
+            Code::SETTINGS,
+            format!("setting `model` is `{model}`, which no model is called"),
+        ));
     }
     let quirks = Quirks::of(&model, settings.get::<PathBuf>("quirks")?.as_deref())?;
     let manner = Manner {
@@ -92,13 +103,15 @@ fn load(settings: &Settings) -> Result<Gemini> {
         "off" => ModelCard::text(&model),
         _ => ModelCard::audio(&model, 16_000),
     };
-    card.context = described["inputTokenLimit"].as_u64().and_then(|limit| u32::try_from(limit).ok());
+    card.context = described["inputTokenLimit"]
+        .as_u64()
+        .and_then(|limit| u32::try_from(limit).ok());
     card.longest_clip = settings.get("longest_clip")?;
     card.thinks = quirks.can_rest();
     card.batch = most;
     card.concurrency = Some(most);
-    card.remote = true;
-    card.constrains = true;
+    card.remote = Some(client.pool().addresses()[0].host.clone());
+    card.constrains = vec![Constraint::JsonSchema, Constraint::OneOf];
     let unpinned = model.ends_with("-latest") || model.contains("-preview");
     card.other.insert(
         "engine".to_owned(),
@@ -122,14 +135,17 @@ fn extra(settings: &Settings) -> Result<Map<String, Value>> {
     match settings.get::<Value>("extra")? {
         None => Ok(Map::new()),
         Some(Value::Object(map)) => Ok(map),
-        Some(Value::String(text)) => serde_json::from_str(&text).map_err(|why| Error::new(Code::SETTINGS, "setting `extra` is no JSON object").cause(why.to_string())),
+        Some(Value::String(text)) => serde_json::from_str(&text)
+            .map_err(|why| Error::new(Code::SETTINGS, "setting `extra` is no JSON object").cause(why.to_string())),
         Some(_) => Err(Error::new(Code::SETTINGS, "setting `extra` is no JSON object")),
     }
 }
 
 /// What the service says of the model. A wrong key and an unknown name are found here, before any work.
 fn describe(client: &Client, model: &str) -> Result<Value> {
-    let say = |words: &str| drop(log(Level::Warning, &format!("waiting for the service: {words}")));
+    let say = |words: &str| {
+        log(Level::Warning, &format!("waiting for the service: {words}"));
+    };
     let (status, described, got) = client.look_patiently(0, &format!("/models/{model}"), &say)?;
     match status {
         200 => Ok(described),
@@ -155,7 +171,7 @@ impl Model for Gemini {
         serve(&self.inner, jobs)
     }
 
-    fn run_command(&mut self, command: &str, request: &Value, _call: &mut Call) -> Result<Value> {
+    fn work(&mut self, command: &str, request: &Value, _call: &mut Call) -> Result<Value> {
         self.inner.client.run_command(command, request)
     }
 }
@@ -167,6 +183,7 @@ impl Answerer for Inner {
         let letters: usize = prompt.messages.iter().map(|message| message.joined_text().len()).sum();
         let question = Question {
             path: format!("/models/{}:generateContent", self.model),
+            root: false,
             model: self.model.clone(),
             repeat: remote::repeat_of(prompt),
             beginning: String::new(),
@@ -183,11 +200,20 @@ impl Answerer for Inner {
         let mut reply = reply::reply(&answer, stops);
         reply.flags.extend(request.flags);
         if !request.ignored.is_empty() {
-            reply.other.insert("sampling_ignored".to_owned(), json!(request.ignored));
+            reply
+                .other
+                .insert("sampling_ignored".to_owned(), json!(request.ignored));
         }
         reply.usage.clip_seconds = sound;
-        reply.other.insert("sent_hash".to_owned(), remote::sha256_hex(question.body.to_string().as_bytes()).into());
-        if reply.model_version.as_deref().is_some_and(|version| version != self.model && !self.model.ends_with("-latest")) {
+        reply.other.insert(
+            "sent_hash".to_owned(),
+            remote::sha256_hex(question.body.to_string().as_bytes()).into(),
+        );
+        if reply
+            .model_version
+            .as_deref()
+            .is_some_and(|version| version != self.model && !self.model.ends_with("-latest"))
+        {
             reply.flags.push("moved-model".to_owned());
         }
         Ok(reply)

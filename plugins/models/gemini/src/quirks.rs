@@ -34,12 +34,16 @@ impl Quirks {
         }
         let read = |text: &str, place: &str| -> Result<Vec<Quirks>> {
             let list = toml::from_str::<List>(text);
-            list.map(|list| list.model).map_err(|why| Error::new(Code::SETTINGS, format!("cannot read the quirks in `{place}`")).cause(why.to_string()))
+            list.map(|list| list.model).map_err(|why| {
+                Error::new(Code::SETTINGS, format!("cannot read the quirks in `{place}`")).cause(why.to_string())
+            })
         };
         let mut all = Vec::new();
         if let Some(path) = own {
             let place = path.display().to_string();
-            let text = std::fs::read_to_string(path).map_err(|why| Error::new(Code::SETTINGS, format!("cannot read the quirks in `{place}`")).cause(why.to_string()))?;
+            let text = std::fs::read_to_string(path).map_err(|why| {
+                Error::new(Code::SETTINGS, format!("cannot read the quirks in `{place}`")).cause(why.to_string())
+            })?;
             all.extend(read(&text, &place)?);
         }
         all.extend(read(SHIPPED, "the program")?);
@@ -78,7 +82,9 @@ mod tests {
         let of = |name| Quirks::of(name, None).unwrap();
         assert!(of("gemini-3.8-flash").ignores("temperature") && !of("gemini-3.8-flash").can_rest());
         assert!(of("gemini-3.5-flash-lite").can_rest());
-        assert!(of("gemini-2.5-flash").by_budget() && of("gemini-2.5-flash").can_rest() && !of("gemini-2.5-pro").can_rest());
+        assert!(
+            of("gemini-2.5-flash").by_budget() && of("gemini-2.5-flash").can_rest() && !of("gemini-2.5-pro").can_rest()
+        );
         assert_eq!(of("gemma-9").thinking, Vec::<String>::new());
     }
 
@@ -86,7 +92,11 @@ mod tests {
     fn the_users_own_come_first() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("q.toml");
-        std::fs::write(&file, "[[model]]\nname = \"gemini-3.8-flash\"\nthinking = [\"MINIMAL\"]\n").unwrap();
+        std::fs::write(
+            &file,
+            "[[model]]\nname = \"gemini-3.8-flash\"\nthinking = [\"MINIMAL\"]\n",
+        )
+        .unwrap();
         assert!(Quirks::of("gemini-3.8-flash", Some(&file)).unwrap().can_rest());
         std::fs::write(&file, "[[model]]\nnmae = \"x\"\n").unwrap();
         assert!(Quirks::of("x", Some(&file)).unwrap_err().to_string().contains("nmae"));

@@ -19,7 +19,13 @@ impl Dialect for Gemini {
 
     fn digest(&self, reply: &Value) -> Option<Digest> {
         let map = reply.as_object()?;
-        let known = ["candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"];
+        let known = [
+            "candidates",
+            "promptFeedback",
+            "usageMetadata",
+            "modelVersion",
+            "responseId",
+        ];
         if !(map.is_empty() || known.iter().any(|name| map.contains_key(*name))) {
             return None;
         }
@@ -60,7 +66,10 @@ impl Dialect for Gemini {
 
 /// A candidate: its words, its thoughts, its calls of tools, and why it ended.
 fn answer(candidate: &Value) -> Value {
-    let parts = candidate["content"]["parts"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let parts = candidate["content"]["parts"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let texts = |thought: bool| {
         let parts = parts.iter().filter(|part| (part["thought"] == true) == thought);
         parts.filter_map(|part| part["text"].as_str()).collect::<String>()
@@ -83,7 +92,9 @@ fn ending(answer: &Value, block: &Value) -> (Finish, &'static str) {
         (None, Some("STOP")) if text.is_empty() => (Finish::Stop, "empty"),
         (None, Some("STOP")) => (Finish::Stop, "ok"),
         (None, None | Some("FINISH_REASON_UNSPECIFIED")) => (Finish::Unknown, "empty"),
-        (None, Some("MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS")) => (Finish::Unknown, "blocked_answer"),
+        (None, Some("MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS")) => {
+            (Finish::Unknown, "blocked_answer")
+        }
         (None, Some(_)) => (Finish::Filtered, "blocked_answer"),
     }
 }
@@ -110,11 +121,14 @@ pub fn reply(answer: &Answer, stops: &[String]) -> Reply {
     if answer.from_ledger {
         other.insert("from_ledger".to_owned(), true.into());
     }
-    let alternatives = answers.iter().filter(|_| answers.len() > 1).map(|one| plugin_api::Alternative {
-        text: words(&one["text"]).unwrap_or_default(),
-        thinking: words(&one["thinking"]),
-        score: None,
-    });
+    let alternatives = answers
+        .iter()
+        .filter(|_| answers.len() > 1)
+        .map(|one| plugin_api::Alternative {
+            text: words(&one["text"]).unwrap_or_default(),
+            thinking: words(&one["thinking"]),
+            score: None,
+        });
     Reply {
         text,
         thinking: words(&first["thinking"]),
@@ -166,21 +180,72 @@ mod tests {
     #[track_caller]
     fn check(body: Value, text: &str, finish: Finish, why: &str) {
         let reply = read(body, &[]);
-        assert_eq!((reply.text.as_str(), reply.finish, reply.other["why"].as_str()), (text, finish, Some(why)));
+        assert_eq!(
+            (reply.text.as_str(), reply.finish, reply.other["why"].as_str()),
+            (text, finish, Some(why))
+        );
     }
 
     #[test]
     fn every_ending_has_its_word() {
         let candidate = |parts: Value, finish: &str| json!({ "candidates": [{ "content": { "parts": parts }, "finishReason": finish }] });
-        check(candidate(json!([{ "text": "a" }, { "thought": true, "text": "x" }, { "text": "b" }]), "STOP"), "ab", Finish::Stop, "ok");
-        check(candidate(json!([{ "text": "a" }]), "MAX_TOKENS"), "a", Finish::Length, "cut_short");
-        check(json!({ "candidates": [{ "content": {}, "finishReason": "MAX_TOKENS" }] }), "", Finish::Length, "cut_short");
-        check(json!({ "candidates": [{ "content": { "role": "model" }, "finishReason": "STOP" }] }), "", Finish::Stop, "empty");
-        check(candidate(json!([{ "text": "a" }]), "SAFETY"), "a", Finish::Filtered, "blocked_answer");
-        check(candidate(json!([]), "A_WORD_OF_NEXT_YEAR"), "", Finish::Filtered, "blocked_answer");
-        check(json!({ "promptFeedback": { "blockReason": "SAFETY" } }), "", Finish::Filtered, "blocked_prompt");
-        check(json!({ "candidates": [], "usageMetadata": {} }), "", Finish::Unknown, "empty");
-        check(candidate(json!([{ "functionCall": { "name": "f", "args": { "a": 1 } } }]), "STOP"), "", Finish::ToolCalls, "ok");
+        check(
+            candidate(
+                json!([{ "text": "a" }, { "thought": true, "text": "x" }, { "text": "b" }]),
+                "STOP",
+            ),
+            "ab",
+            Finish::Stop,
+            "ok",
+        );
+        check(
+            candidate(json!([{ "text": "a" }]), "MAX_TOKENS"),
+            "a",
+            Finish::Length,
+            "cut_short",
+        );
+        check(
+            json!({ "candidates": [{ "content": {}, "finishReason": "MAX_TOKENS" }] }),
+            "",
+            Finish::Length,
+            "cut_short",
+        );
+        check(
+            json!({ "candidates": [{ "content": { "role": "model" }, "finishReason": "STOP" }] }),
+            "",
+            Finish::Stop,
+            "empty",
+        );
+        check(
+            candidate(json!([{ "text": "a" }]), "SAFETY"),
+            "a",
+            Finish::Filtered,
+            "blocked_answer",
+        );
+        check(
+            candidate(json!([]), "A_WORD_OF_NEXT_YEAR"),
+            "",
+            Finish::Filtered,
+            "blocked_answer",
+        );
+        check(
+            json!({ "promptFeedback": { "blockReason": "SAFETY" } }),
+            "",
+            Finish::Filtered,
+            "blocked_prompt",
+        );
+        check(
+            json!({ "candidates": [], "usageMetadata": {} }),
+            "",
+            Finish::Unknown,
+            "empty",
+        );
+        check(
+            candidate(json!([{ "functionCall": { "name": "f", "args": { "a": 1 } } }]), "STOP"),
+            "",
+            Finish::ToolCalls,
+            "ok",
+        );
         assert_eq!(Gemini.digest(&json!({ "hello": 1 })), None);
         assert_eq!(Gemini.digest(&json!([1])), None);
     }
@@ -188,9 +253,22 @@ mod tests {
     #[test]
     fn tokens_are_counted_as_the_service_bills_them() {
         let usage = json!({ "promptTokenCount": 1200, "cachedContentTokenCount": 800, "candidatesTokenCount": 90, "thoughtsTokenCount": 410 });
-        let reply = read(json!({ "candidates": [], "usageMetadata": usage, "modelVersion": "v", "responseId": "r" }), &[]);
-        assert_eq!((reply.usage.prompt_tokens, reply.usage.generated_tokens, reply.usage.thinking_tokens), (1200, 500, 410));
-        assert_eq!((reply.model_version.as_deref(), reply.request_id.as_deref()), (Some("v"), Some("r")));
+        let reply = read(
+            json!({ "candidates": [], "usageMetadata": usage, "modelVersion": "v", "responseId": "r" }),
+            &[],
+        );
+        assert_eq!(
+            (
+                reply.usage.prompt_tokens,
+                reply.usage.generated_tokens,
+                reply.usage.thinking_tokens
+            ),
+            (1200, 500, 410)
+        );
+        assert_eq!(
+            (reply.model_version.as_deref(), reply.request_id.as_deref()),
+            (Some("v"), Some("r"))
+        );
     }
 
     #[test]

@@ -34,11 +34,15 @@ pub fn request(prompt: &Prompt, manner: &Manner, quirks: &Quirks) -> Result<Requ
         return Err(Error::unsupported("this service gives no log-probabilities of options"));
     };
     if prompt.plain {
-        return Err(Error::unsupported("this service answers conversations; it continues no plain text"));
+        return Err(Error::unsupported(
+            "this service answers conversations; it continues no plain text",
+        ));
     }
     let mut body = json!({ "contents": contents(prompt, manner)? });
     if prompt.messages.last().is_some_and(|last| last.role == Role::Assistant) && !quirks.prefill {
-        return Err(Error::unsupported("this model goes on with no answer that was begun for it"));
+        return Err(Error::unsupported(
+            "this model goes on with no answer that was begun for it",
+        ));
     }
     let system: Vec<Value> = prompt
         .messages
@@ -59,12 +63,17 @@ pub fn request(prompt: &Prompt, manner: &Manner, quirks: &Quirks) -> Result<Requ
     request.sampling(sampling, quirks)?;
     request.thinking(prompt, sampling, manner, quirks)?;
     if !prompt.tools.is_empty() {
-        let declarations: Vec<Value> = prompt.tools.iter().map(|tool| tool.get("function").unwrap_or(tool).clone()).collect();
+        let declarations: Vec<Value> = prompt
+            .tools
+            .iter()
+            .map(|tool| tool.get("function").unwrap_or(tool).clone())
+            .collect();
         request.body["tools"] = json!([{ "functionDeclarations": declarations }]);
     }
     if let Some(threshold) = &manner.safety {
         let categories = ["HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT"];
-        let setting = |category: &&str| json!({ "category": format!("HARM_CATEGORY_{category}"), "threshold": threshold });
+        let setting =
+            |category: &&str| json!({ "category": format!("HARM_CATEGORY_{category}"), "threshold": threshold });
         request.body["safetySettings"] = categories.iter().map(setting).collect();
     }
     if let Some(tier) = &manner.service_tier {
@@ -95,9 +104,17 @@ impl Request {
         }
         let unknown = [
             ("min_p", sampling.min_p.is_some_and(|least| least > 0.0)),
-            ("repetition_penalty", sampling.repetition_penalty.is_some_and(|penalty| penalty != 1.0)),
+            (
+                "repetition_penalty",
+                sampling.repetition_penalty.is_some_and(|penalty| penalty != 1.0),
+            ),
         ];
-        self.ignored.extend(unknown.iter().filter(|(_, wished)| *wished).map(|(name, _)| (*name).to_owned()));
+        self.ignored.extend(
+            unknown
+                .iter()
+                .filter(|(_, wished)| *wished)
+                .map(|(name, _)| (*name).to_owned()),
+        );
         if sampling.beams.is_some_and(|beams| beams > 1) {
             return Err(Error::unsupported("this service has no beam search"));
         }
@@ -112,7 +129,10 @@ impl Request {
             self.set("seed", (seed & 0x7fff_ffff) as u32);
         }
         if !sampling.stop.is_empty() {
-            self.set("stopSequences", sampling.stop.iter().take(MOST_STOPS).cloned().collect::<Vec<_>>());
+            self.set(
+                "stopSequences",
+                sampling.stop.iter().take(MOST_STOPS).cloned().collect::<Vec<_>>(),
+            );
         }
         if let Some(schema) = &sampling.json_schema {
             self.set("responseMimeType", "application/json");
@@ -159,7 +179,10 @@ impl Request {
                 Some(level) => {
                     if !quirks.thinking.is_empty() && !quirks.thinking.iter().any(|known| known == level) {
                         let known = quirks.thinking.join("`, `").to_lowercase();
-                        let error = Error::new(Code::SETTINGS, format!("this model has no thinking level `{}`", level.to_lowercase()));
+                        let error = Error::new(
+                            Code::SETTINGS,
+                            format!("this model has no thinking level `{}`", level.to_lowercase()),
+                        );
                         return Err(error.help(format!("it has `{known}`")));
                     }
                     config.insert("thinkingLevel".to_owned(), level.into());
@@ -199,7 +222,11 @@ fn contents(prompt: &Prompt, manner: &Manner) -> Result<Vec<Value>> {
         let role = match message.role {
             Role::Assistant => "model",
             Role::User | Role::Tool => "user",
-            _ => return Err(Error::unsupported("a message has a role that this service does not know")),
+            _ => {
+                return Err(Error::unsupported(
+                    "a message has a role that this service does not know",
+                ));
+            }
         };
         let parts = parts(message, prompt, manner)?;
         // Turns must alternate: what two messages of one side say becomes one turn.
@@ -218,18 +245,32 @@ fn contents(prompt: &Prompt, manner: &Manner) -> Result<Vec<Value>> {
 fn parts(message: &Message, prompt: &Prompt, manner: &Manner) -> Result<Vec<Value>> {
     if message.role == Role::Tool {
         let text = message.joined_text();
-        let response = serde_json::from_str::<Value>(&text).ok().filter(Value::is_object).unwrap_or_else(|| json!({ "result": text }));
-        return Ok(vec![json!({ "functionResponse": { "name": message.name.clone().unwrap_or_default(), "response": response } })]);
+        let response = serde_json::from_str::<Value>(&text)
+            .ok()
+            .filter(Value::is_object)
+            .unwrap_or_else(|| json!({ "result": text }));
+        return Ok(vec![
+            json!({ "functionResponse": { "name": message.name.clone().unwrap_or_default(), "response": response } }),
+        ]);
     }
     let mut parts = Vec::with_capacity(message.parts.len());
     for part in &message.parts {
         parts.push(match part {
             Part::Text { text } => json!({ "text": text }),
             Part::Clip { clip, .. } => {
-                let clip = prompt.clips.get(*clip).ok_or_else(|| Error::new(Code::CLIP, format!("the prompt names clip {clip}, which it does not have")))?;
+                let clip = prompt.clips.get(*clip).ok_or_else(|| {
+                    Error::new(
+                        Code::CLIP,
+                        format!("the prompt names clip {clip}, which it does not have"),
+                    )
+                })?;
                 json!({ "inlineData": { "mimeType": "audio/wav", "data": encode_clip(clip, manner.audio) } })
             }
-            _ => return Err(Error::unsupported("a message has a part of a kind that this model does not know")),
+            _ => {
+                return Err(Error::unsupported(
+                    "a message has a part of a kind that this model does not know",
+                ));
+            }
         });
     }
     for call in &message.tool_calls {
@@ -260,7 +301,13 @@ mod tests {
 
     #[test]
     fn a_conversation_becomes_contents() {
-        let prompt = Prompt::new([Message::system("Be brief."), Message::user("a"), Message::user("b"), Message::assistant("c"), Message::user("d")]);
+        let prompt = Prompt::new([
+            Message::system("Be brief."),
+            Message::user("a"),
+            Message::user("b"),
+            Message::assistant("c"),
+            Message::user("d"),
+        ]);
         let body = body("gemini-3.8-flash", &prompt, &manner()).body;
         assert_eq!(body["systemInstruction"], json!({ "parts": [{ "text": "Be brief." }] }));
         let expected = json!([
@@ -268,7 +315,10 @@ mod tests {
             { "role": "model", "parts": [{ "text": "c" }] },
             { "role": "user", "parts": [{ "text": "d" }] },
         ]);
-        assert_eq!((body["contents"].clone(), body["generationConfig"].clone()), (expected, json!({ "maxOutputTokens": 4096 })));
+        assert_eq!(
+            (body["contents"].clone(), body["generationConfig"].clone()),
+            (expected, json!({ "maxOutputTokens": 4096 }))
+        );
     }
 
     #[test]
@@ -283,9 +333,15 @@ mod tests {
         let prompt = Prompt::new([Message::user("a")]).sample(sampling);
         let new = body("gemini-3.8-flash", &prompt, &manner());
         assert_eq!(new.ignored, ["temperature", "topP"]);
-        assert_eq!(new.body["generationConfig"], json!({ "maxOutputTokens": 9, "seed": 7, "stopSequences": ["X", "X", "X", "X", "X"] }));
+        assert_eq!(
+            new.body["generationConfig"],
+            json!({ "maxOutputTokens": 9, "seed": 7, "stopSequences": ["X", "X", "X", "X", "X"] })
+        );
         let old = body("gemini-2.5-flash", &prompt, &manner());
-        assert_eq!((old.ignored.len(), &old.body["generationConfig"]["topP"]), (0, &json!(0.9)));
+        assert_eq!(
+            (old.ignored.len(), &old.body["generationConfig"]["topP"]),
+            (0, &json!(0.9))
+        );
     }
 
     #[test]
@@ -300,15 +356,36 @@ mod tests {
                 ..manner()
             };
             let request = body(model, &prompt, &manner);
-            (request.body["generationConfig"]["thinkingConfig"].clone(), request.flags)
+            (
+                request.body["generationConfig"]["thinkingConfig"].clone(),
+                request.flags,
+            )
         };
         assert_eq!(thinking("gemini-3.8-flash", None, None).0, Value::Null);
-        assert_eq!(thinking("gemini-3.8-flash", None, Some("HIGH")).0, json!({ "thinkingLevel": "HIGH" }));
-        assert_eq!(thinking("gemini-3.8-flash", Some(false), None), (json!({ "thinkingLevel": "LOW" }), vec!["thinking-stays-on".to_owned()]));
-        assert_eq!(thinking("gemini-3.6-flash", Some(false), None), (json!({ "thinkingLevel": "MINIMAL" }), vec![]));
-        assert_eq!(thinking("gemini-2.5-flash", Some(false), None).0, json!({ "thinkingBudget": 0 }));
-        assert_eq!(thinking("gemini-2.5-pro", Some(false), None).0, json!({ "thinkingBudget": 128 }));
-        assert_eq!(thinking("gemini-3.8-flash", Some(true), None).0, json!({ "includeThoughts": true }));
+        assert_eq!(
+            thinking("gemini-3.8-flash", None, Some("HIGH")).0,
+            json!({ "thinkingLevel": "HIGH" })
+        );
+        assert_eq!(
+            thinking("gemini-3.8-flash", Some(false), None),
+            (json!({ "thinkingLevel": "LOW" }), vec!["thinking-stays-on".to_owned()])
+        );
+        assert_eq!(
+            thinking("gemini-3.6-flash", Some(false), None),
+            (json!({ "thinkingLevel": "MINIMAL" }), vec![])
+        );
+        assert_eq!(
+            thinking("gemini-2.5-flash", Some(false), None).0,
+            json!({ "thinkingBudget": 0 })
+        );
+        assert_eq!(
+            thinking("gemini-2.5-pro", Some(false), None).0,
+            json!({ "thinkingBudget": 128 })
+        );
+        assert_eq!(
+            thinking("gemini-3.8-flash", Some(true), None).0,
+            json!({ "includeThoughts": true })
+        );
     }
 
     #[test]
@@ -321,7 +398,10 @@ mod tests {
         prompt.tools = vec![json!({ "type": "function", "function": { "name": "find", "parameters": {} } })];
         let body = body("gemini-3.8-flash", &prompt, &manner()).body;
         assert_eq!(body["contents"][0]["parts"][0]["inlineData"]["mimeType"], "audio/wav");
-        assert_eq!(body["tools"], json!([{ "functionDeclarations": [{ "name": "find", "parameters": {} }] }]));
+        assert_eq!(
+            body["tools"],
+            json!([{ "functionDeclarations": [{ "name": "find", "parameters": {} }] }])
+        );
     }
 
     #[test]
@@ -332,7 +412,10 @@ mod tests {
             Prompt::new([Message::user("a")]).choose(["b"]),
             Prompt::new([Message::user("a"), Message::assistant("b")]),
         ] {
-            assert_eq!(request(&prompt, &manner(), &quirks).unwrap_err().code, Code::UNSUPPORTED);
+            assert_eq!(
+                request(&prompt, &manner(), &quirks).unwrap_err().code,
+                Code::UNSUPPORTED
+            );
         }
     }
 }
