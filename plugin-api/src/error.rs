@@ -63,6 +63,8 @@ codes! {
     /// The author did not write this method, or the plugin is older than the method. The host does without it. A method
     /// that exists and can't do what was asked answers [`Code::UNSUPPORTED`].
     NOT_IMPLEMENTED = 16 "not-implemented",
+    /// A file or folder can't be written: the disk is full, say.
+    UNWRITABLE = 17 "unwritable",
 }
 
 impl fmt::Debug for Code {

@@ -270,7 +270,7 @@ mod tests {
 
     struct Court {
         waiting: Mutex<Vec<(u64, &'static str)>>,
-        ruled: Mutex<Vec<(u64, Result<Verdict>)>>,
+        ruled: Mutex<Ruled>,
         heard: Mutex<Vec<(Option<u64>, String)>>,
         together: Barrier,
     }
@@ -305,7 +305,9 @@ mod tests {
         }
     }
 
-    fn rule(cases: &[(u64, &'static str)]) -> (Result<()>, Vec<(u64, Result<Verdict>)>, Court) {
+    type Ruled = Vec<(u64, Result<Verdict>)>;
+
+    fn rule(cases: &[(u64, &'static str)]) -> (Result<()>, Ruled, Court) {
         let court = Court {
             waiting: Mutex::new(cases.iter().rev().copied().collect()),
             ruled: Mutex::default(),

@@ -181,6 +181,7 @@ impl Sampling {
 /// What is wanted of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)] // there is one a prompt, and a box would stand in every author's way
 #[non_exhaustive]
 pub enum Want {
     /// Free text.

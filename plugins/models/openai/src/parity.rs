@@ -4,5 +4,5 @@ use plugin_api::{Error, Result};
 use serde_json::Value;
 
 pub fn trace(_inner: &Inner, _request: &Value) -> Result<Value> {
-    Err(Error::unsupported("x"))
+    Err(Error::unsupported("a server's recordings are not replayed yet"))
 }
