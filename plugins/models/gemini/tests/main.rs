@@ -473,7 +473,7 @@ fn a_deadline_ends_a_call_that_hangs() {
     );
 }
 
-/// A thousand answers of a service that takes 64 at a time take its own time and a fifth at most.
+/// As many are under way as the user allows, and each is paid once. What that comes to in time stands in docs/engines.md.
 #[test]
 fn a_thousand_prompts_keep_a_service_full() {
     let each = Duration::from_millis(60);
@@ -481,12 +481,9 @@ fn a_thousand_prompts_keep_a_service_full() {
     let mut settings = settings(&service);
     settings["concurrency"] = "64".into();
     let model = model("gemini", settings).unwrap();
-    let began = Instant::now();
     let came = ask_all(&model, prompts(1000), None);
-    let (took, own) = (began.elapsed(), each * 1000_u32.div_ceil(64));
     assert!(came.replies.iter().all(|reply| matches!(reply, Some(Ok(_)))));
     assert_eq!(service.most_at_once(), 64);
-    println!("1,000 answers in {took:?}, the service's own time is {own:?}");
 }
 
 /// A limit that a service keeps to itself is learnt.
