@@ -28,6 +28,11 @@ impl AudioFormat {
     }
 }
 
+/// Bytes in base64.
+pub fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
 /// A clip as a WAV file in base64.
 pub fn encode_clip(clip: &Clip, format: AudioFormat) -> String {
     STANDARD.encode(wav(clip, format))

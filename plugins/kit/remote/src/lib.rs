@@ -36,7 +36,7 @@ pub use budget::Budget;
 pub use canonical::{call_key, canonical, sha256_hex};
 pub use classify::{Class, Denied, Fault, classify, wait_of};
 pub use client::{Answer, Client, Dialect, Digest, Question, Watch};
-pub use clip::{AudioFormat, encode_clip};
+pub use clip::{AudioFormat, base64, encode_clip};
 pub use events::Events;
 pub use http::{Body, Got, Http, Sent, Times};
 pub use ledger::{Known, Ledger, Summary};

@@ -94,7 +94,7 @@ fn load(settings: &Settings) -> Result<OpenAi> {
     let local = settings.get::<PathBuf>("tokenizer")?;
     let chat = local
         .as_deref()
-        .map(|folder| Chat::from_folder(folder).map_err(text::Error::told))
+        .map(|folder| Chat::from_folder(folder).map_err(text::Error::into_plugin_error))
         .transpose()?;
     if let Some(chat) = &chat {
         same_tokens(&client, &engine, chat)?;
@@ -216,7 +216,7 @@ fn same_tokens(client: &Client, engine: &Engine, chat: &Chat) -> Result<()> {
     let Some(theirs) = tokens::ids(&said) else {
         return Ok(());
     };
-    let ours = chat.tokenizer().encode(SAMPLE).map_err(text::Error::told)?;
+    let ours = chat.tokenizer().encode(SAMPLE).map_err(text::Error::into_plugin_error)?;
     if ours == theirs {
         return Ok(());
     }
