@@ -19,8 +19,8 @@ struct Kept {
     found: Capabilities,
 }
 
-/// What this server can do: as it was found within the last day, or found now.
-pub fn found(client: &Client, engine: &Engine, hear: bool) -> Capabilities {
+/// What this server can do: as it was found within the last day, unless it is to be found out anew.
+pub fn found(client: &Client, engine: &Engine, hear: bool, anew: bool) -> Capabilities {
     let file = file(client, engine);
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -29,7 +29,9 @@ pub fn found(client: &Client, engine: &Engine, hear: bool) -> Capabilities {
     let kept = file
         .as_deref()
         .and_then(|file| serde_json::from_slice::<Kept>(&std::fs::read(file).ok()?).ok());
-    if let Some(kept) = kept.filter(|kept| now.saturating_sub(kept.at) < KEPT.as_secs() && (kept.heard || !hear)) {
+    if let Some(kept) =
+        kept.filter(|kept| !anew && now.saturating_sub(kept.at) < KEPT.as_secs() && (kept.heard || !hear))
+    {
         return kept.found;
     }
     let found = Probe::new(client, engine).run(hear);

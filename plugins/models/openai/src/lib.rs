@@ -102,8 +102,8 @@ fn load(settings: &Settings) -> Result<OpenAi> {
     let hears = word("hears")?;
     let probing = word("probe")?;
     let found = match probing.as_str() {
-        "on" => cache::found(&client, &engine, hears != "off"),
-        "auto" if engine.kind != Kind::Openai => cache::found(&client, &engine, hears != "off"),
+        "on" => cache::found(&client, &engine, hears != "off", true),
+        "auto" if engine.kind != Kind::Openai => cache::found(&client, &engine, hears != "off", false),
         // Nothing was tried: what OpenAI's own service documents is taken for true.
         _ => Capabilities {
             first_token: true,
@@ -216,7 +216,10 @@ fn same_tokens(client: &Client, engine: &Engine, chat: &Chat) -> Result<()> {
     let Some(theirs) = tokens::ids(&said) else {
         return Ok(());
     };
-    let ours = chat.tokenizer().encode(SAMPLE).map_err(text::Error::into_plugin_error)?;
+    let ours = chat
+        .tokenizer()
+        .encode(SAMPLE)
+        .map_err(text::Error::into_plugin_error)?;
     if ours == theirs {
         return Ok(());
     }

@@ -22,7 +22,9 @@ const ANOTHER_MODEL: f64 = 0.5;
 /// `{"golden": FOLDER}` to findings, as every model gives them.
 pub fn trace(inner: &Inner, request: &Value) -> Result<Value> {
     let Some(folder) = request["golden"].as_str() else {
-        return Err(Error::unsupported("the only trace known here is `{\"golden\": FOLDER}`"));
+        return Err(Error::unsupported(
+            "the only trace known here is `{\"golden\": FOLDER}`",
+        ));
     };
     let recording = Recording::open(Path::new(folder))?;
     let mut findings = Vec::new();
@@ -33,7 +35,11 @@ pub fn trace(inner: &Inner, request: &Value) -> Result<Value> {
         }
         let rows = recording.prompts(name)?;
         for (row, ids) in rows.iter().enumerate() {
-            let label = if rows.len() == 1 { name.to_owned() } else { format!("{name}[{row}]") };
+            let label = if rows.len() == 1 {
+                name.to_owned()
+            } else {
+                format!("{name}[{row}]")
+            };
             let replay = Replay {
                 inner,
                 recording: &recording,
@@ -68,7 +74,9 @@ impl Replay<'_> {
         findings.extend(self.prompt());
         if let Some(difference) = self.logprobs()? {
             measured = difference;
-            findings.push(json!({ "what": "prompt_logprobs", "max_abs_diff": difference, "ok": difference < ANOTHER_MODEL }));
+            findings.push(
+                json!({ "what": "prompt_logprobs", "max_abs_diff": difference, "ok": difference < ANOTHER_MODEL }),
+            );
         }
         findings.extend(self.greedy(measured)?);
         Ok(findings)
@@ -85,7 +93,10 @@ impl Replay<'_> {
     /// Whether the server makes the recorded tokens of the recorded conversation.
     fn prompt(&self) -> Option<Value> {
         let known = self.inner.found.tokenize && matches!(self.inner.engine.kind, Kind::Vllm | Kind::Sglang);
-        let messages = self.case.get("messages").filter(|messages| messages[0]["content"].is_string() && known)?;
+        let messages = self
+            .case
+            .get("messages")
+            .filter(|messages| messages[0]["content"].is_string() && known)?;
         let body = json!({ "model": self.inner.engine.model, "messages": messages, "add_generation_prompt": true });
         let cut = ids(&self.ask("/tokenize", true, &body).ok()??)?;
         let equal = cut == self.ids;
@@ -94,12 +105,29 @@ impl Replay<'_> {
 
     /// The largest difference of a log-probability over the prompt, where the server shows them.
     fn logprobs(&self) -> Result<Option<f64>> {
-        let Some(least) = self.inner.found.echo else { return Ok(None) };
-        let Some((rows, width)) = self.recording.logits(self.name, self.row)? else { return Ok(None) };
-        let Some(reply) = self.ask("/completions", false, &echo_body(&self.inner.engine.model, self.ids, least))? else { return Ok(None) };
-        let given = reply["choices"][0]["logprobs"]["token_logprobs"].as_array().cloned().unwrap_or_default();
+        let Some(least) = self.inner.found.echo else {
+            return Ok(None);
+        };
+        let Some((rows, width)) = self.recording.logits(self.name, self.row)? else {
+            return Ok(None);
+        };
+        let Some(reply) = self.ask(
+            "/completions",
+            false,
+            &echo_body(&self.inner.engine.model, self.ids, least),
+        )?
+        else {
+            return Ok(None);
+        };
+        let given = reply["choices"][0]["logprobs"]["token_logprobs"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         if given.len() < self.ids.len() {
-            return Err(Error::new(Code::SERVICE, format!("{} log-probabilities of {} tokens came", given.len(), self.ids.len())));
+            return Err(Error::new(
+                Code::SERVICE,
+                format!("{} log-probabilities of {} tokens came", given.len(), self.ids.len()),
+            ));
         }
         let mut largest = 0.0_f64;
         for at in 1..self.ids.len() {
@@ -114,20 +142,33 @@ impl Replay<'_> {
 
     /// Whether the server writes the recorded tokens, up to where the recording would have stopped.
     fn greedy(&self, measured: f64) -> Result<Option<Value>> {
-        let Some(mut expected) = self.recording.row(self.name, "greedy", self.row)? else { return Ok(None) };
+        let Some(mut expected) = self.recording.row(self.name, "greedy", self.row)? else {
+            return Ok(None);
+        };
         if let Some(stop) = self.case["stops_after"].as_u64() {
             expected.truncate(stop as usize);
         }
-        let Cutter::Local(chat) = &self.inner.cutter else { return Ok(None) };
-        let expected = chat.tokenizer().decode(&expected).map_err(text::Error::into_plugin_error)?;
+        let Cutter::Local(chat) = &self.inner.cutter else {
+            return Ok(None);
+        };
+        let expected = chat
+            .tokenizer()
+            .decode(&expected)
+            .map_err(text::Error::into_plugin_error)?;
         let Some((way, written)) = self.written(expected.len())? else {
-            return Ok(Some(json!({ "what": "greedy", "tokens_equal": null, "ok": false, "error": "the server takes neither tokens nor this conversation" })));
+            return Ok(Some(
+                json!({ "what": "greedy", "tokens_equal": null, "ok": false, "error": "the server takes neither tokens nor this conversation" }),
+            ));
         };
         // What stops at a token writes less; what was given more room writes more.
         let shared = written.trim_end().len().min(expected.trim_end().len());
         let equal = shared > 0 && written.as_bytes()[..shared] == expected.as_bytes()[..shared];
-        let narrow = self.case["smallest_margin"].as_f64().is_some_and(|margin| margin <= 2.0 * measured);
-        Ok(Some(json!({ "what": format!("greedy by {way}"), "tokens_equal": equal, "ok": equal || narrow })))
+        let narrow = self.case["smallest_margin"]
+            .as_f64()
+            .is_some_and(|margin| margin <= 2.0 * measured);
+        Ok(Some(
+            json!({ "what": format!("greedy by {way}"), "tokens_equal": equal, "ok": equal || narrow }),
+        ))
     }
 
     /// What the server writes: after the recorded ids, else after their text, else in the conversation.
@@ -135,11 +176,16 @@ impl Replay<'_> {
         let model = &self.inner.engine.model;
         let text = |reply: &Value| {
             let choice = &reply["choices"][0];
-            choice["text"].as_str().or(choice["message"]["content"].as_str()).map(str::to_owned)
+            choice["text"]
+                .as_str()
+                .or(choice["message"]["content"].as_str())
+                .map(str::to_owned)
         };
         let body = |more: Value| {
             let mut body = json!({ "model": model, "max_tokens": 24, "temperature": 0, "seed": 0 });
-            body.as_object_mut().into_iter().for_each(|body| body.extend(more.as_object().cloned().unwrap_or_default()));
+            body.as_object_mut()
+                .into_iter()
+                .for_each(|body| body.extend(more.as_object().cloned().unwrap_or_default()));
             body
         };
         let clips = self.case["audio"].as_array().is_some_and(|names| !names.is_empty());
@@ -153,7 +199,9 @@ impl Replay<'_> {
                 return Ok(text(&reply).map(|text| ("text", text)));
             }
         }
-        let Some(messages) = self.messages()? else { return Ok(None) };
+        let Some(messages) = self.messages()? else {
+            return Ok(None);
+        };
         let reply = self.ask("/chat/completions", false, &body(json!({ "messages": messages })))?;
         Ok(reply.and_then(|reply| text(&reply)).map(|text| ("conversation", text)))
     }
@@ -166,14 +214,29 @@ impl Replay<'_> {
             _ => None,
         };
         let Some(mut talk) = talk else { return Ok(None) };
-        let mut names = self.case["audio"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let mut names = self.case["audio"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
         for message in talk.as_array_mut().into_iter().flatten() {
-            for part in message["content"].as_array_mut().into_iter().flatten().filter(|part| part["type"] == "audio") {
-                let name = names.next().ok_or_else(|| self.recording.malformed("a case hears more clips than it names"))?;
+            for part in message["content"]
+                .as_array_mut()
+                .into_iter()
+                .flatten()
+                .filter(|part| part["type"] == "audio")
+            {
+                let name = names
+                    .next()
+                    .ok_or_else(|| self.recording.malformed("a case hears more clips than it names"))?;
                 let data = self.recording.file(name)?;
                 *part = match self.inner.manner.part {
-                    AudioPart::InputAudio => json!({ "type": "input_audio", "input_audio": { "data": data, "format": "wav" } }),
-                    AudioPart::AudioUrl => json!({ "type": "audio_url", "audio_url": { "url": format!("data:audio/wav;base64,{data}") } }),
+                    AudioPart::InputAudio => {
+                        json!({ "type": "input_audio", "input_audio": { "data": data, "format": "wav" } })
+                    }
+                    AudioPart::AudioUrl => {
+                        json!({ "type": "audio_url", "audio_url": { "url": format!("data:audio/wav;base64,{data}") } })
+                    }
                 };
             }
         }
@@ -190,8 +253,11 @@ struct Recording {
 
 impl Recording {
     fn open(folder: &Path) -> Result<Recording> {
-        let read = |name: &str| std::fs::read(folder.join(name)).with_context(|| format!("cannot read `{}`", folder.join(name).display()));
-        let cases: Value = serde_json::from_slice(&read("cases.json")?).with_context(|| format!("cannot read `{}`", folder.join("cases.json").display()))?;
+        let read = |name: &str| {
+            std::fs::read(folder.join(name)).with_context(|| format!("cannot read `{}`", folder.join(name).display()))
+        };
+        let cases: Value = serde_json::from_slice(&read("cases.json")?)
+            .with_context(|| format!("cannot read `{}`", folder.join("cases.json").display()))?;
         let recording = Recording {
             folder: folder.to_owned(),
             cases: cases["cases"].as_array().cloned().unwrap_or_default(),
@@ -206,11 +272,16 @@ impl Recording {
     }
 
     fn malformed(&self, why: &str) -> Error {
-        Error::new(Code::DATA, format!("the recording in `{}` is malformed", self.folder.display())).cause(why.to_owned())
+        Error::new(
+            Code::DATA,
+            format!("the recording in `{}` is malformed", self.folder.display()),
+        )
+        .cause(why.to_owned())
     }
 
     fn has(&self, case: &str, key: &str) -> bool {
-        self.tensors().is_ok_and(|tensors| tensors.tensor(&format!("{case}.{key}")).is_ok())
+        self.tensors()
+            .is_ok_and(|tensors| tensors.tensor(&format!("{case}.{key}")).is_ok())
     }
 
     /// A file beside the recording, in base64.
@@ -218,14 +289,17 @@ impl Recording {
         if Path::new(name).file_name() != Some(name.as_ref()) {
             return Err(self.malformed(&format!("`audio` names `{name}`, which lies elsewhere")));
         }
-        let bytes = std::fs::read(self.folder.join(name)).with_context(|| format!("cannot read `{}`", self.folder.join(name).display()))?;
+        let bytes = std::fs::read(self.folder.join(name))
+            .with_context(|| format!("cannot read `{}`", self.folder.join(name).display()))?;
         Ok(remote::base64(&bytes))
     }
 
     /// A row of whole numbers of a case.
     fn row(&self, case: &str, key: &str, row: usize) -> Result<Option<Vec<u32>>> {
         let tensors = self.tensors()?;
-        let Ok(tensor) = tensors.tensor(&format!("{case}.{key}")) else { return Ok(None) };
+        let Ok(tensor) = tensors.tensor(&format!("{case}.{key}")) else {
+            return Ok(None);
+        };
         if tensor.dtype() != Dtype::I64 {
             return Err(self.malformed(&format!("`{case}.{key}` holds no whole numbers")));
         }
@@ -243,7 +317,12 @@ impl Recording {
         let mut rows = Vec::new();
         while let Some(ids) = self.row(case, "input_ids", rows.len())? {
             let kept = match self.row(case, "attention_mask", rows.len())? {
-                Some(mask) => ids.iter().zip(mask).filter(|(_, kept)| *kept != 0).map(|(id, _)| *id).collect(),
+                Some(mask) => ids
+                    .iter()
+                    .zip(mask)
+                    .filter(|(_, kept)| *kept != 0)
+                    .map(|(id, _)| *id)
+                    .collect(),
                 None => ids,
             };
             rows.push(kept);
@@ -254,17 +333,32 @@ impl Recording {
     /// The logits of one prompt and the size of the vocabulary, padding left out.
     fn logits(&self, case: &str, row: usize) -> Result<Option<(Vec<f32>, usize)>> {
         let tensors = self.tensors()?;
-        let Ok(tensor) = tensors.tensor(&format!("{case}.logits")) else { return Ok(None) };
-        let [_, length, width] = tensor.shape() else { return Ok(None) };
+        let Ok(tensor) = tensors.tensor(&format!("{case}.logits")) else {
+            return Ok(None);
+        };
+        let [_, length, width] = tensor.shape() else {
+            return Ok(None);
+        };
         if tensor.dtype() != Dtype::F32 {
             return Ok(None);
         }
-        let mask = self.row(case, "attention_mask", row)?.unwrap_or_else(|| vec![1; *length]);
+        let mask = self
+            .row(case, "attention_mask", row)?
+            .unwrap_or_else(|| vec![1; *length]);
         let place = row * length * width * 4;
-        let one = tensor.data().get(place..place + length * width * 4).ok_or_else(|| self.malformed("a tensor is too short"))?;
-        let kept = one.chunks_exact(width * 4).zip(mask).filter(|(_, kept)| *kept != 0).flat_map(|(bytes, _)| bytes);
+        let one = tensor
+            .data()
+            .get(place..place + length * width * 4)
+            .ok_or_else(|| self.malformed("a tensor is too short"))?;
+        let kept = one
+            .chunks_exact(width * 4)
+            .zip(mask)
+            .filter(|(_, kept)| *kept != 0)
+            .flat_map(|(bytes, _)| bytes);
         let bytes: Vec<u8> = kept.copied().collect();
-        let numbers = bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap_or_default()));
+        let numbers = bytes
+            .chunks_exact(4)
+            .map(|four| f32::from_le_bytes(four.try_into().unwrap_or_default()));
         Ok(Some((numbers.collect(), *width)))
     }
 }

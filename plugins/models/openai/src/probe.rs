@@ -149,10 +149,10 @@ impl<'a> Probe<'a> {
 
     /// Four tokens, and the same with another last one: only the last value may change.
     fn echo(&mut self) {
-        let (one, two) = match (self.cut("The sky is blue"), self.cut("The sky is green")) {
-            (Some(one), Some(two)) if one.len() == two.len() && one.len() > 2 => (one, two),
-            _ => (vec![10, 11, 12, 13], vec![10, 11, 12, 14]),
-        };
+        let one = self.cut("The sky is blue").filter(|ids| ids.len() > 2);
+        let one = one.unwrap_or_else(|| vec![10, 11, 12, 13]);
+        let mut two = one.clone();
+        two[one.len() - 1] = one[0];
         for max_tokens in [0, 1] {
             let values = |probe: &mut Self, ids: &[u32]| -> Option<Vec<Value>> {
                 let body = echo_body(&probe.engine.model, ids, max_tokens);

@@ -523,7 +523,7 @@ mod tests {
         let read = scored(&columns);
         assert_eq!((read[0].top[0].text.as_str(), read[0].logprob), ("c", -0.5));
         assert!(read[1].logprob.is_nan());
-        let listed = json!({ "logprobs": { "content": [{ "token": "a", "logprob": -0.5, "top_logprobs": [{ "token": "c", "logprob": -0.25 }] }] } });
+        let listed = json!({ "logprobs": { "content": [{ "token": "a", "logprob": -0.5, "top_logprobs": [{ "token": "c", "logprob": -0.25 }, { "token": "a", "logprob": -0.5 }] }] } });
         assert_eq!(scored(&listed)[0], read[0]);
     }
 }
