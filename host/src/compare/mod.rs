@@ -1,0 +1,14 @@
+//! `host compare`: two or more runs over the same samples.
+//!
+//! Runs are paired sample by sample, never compared by their totals: the same questions were asked of both sides, and a
+//! test that forgets it needs several times as many of them. What can't be paired is counted and listed. The decision a
+//! newcomer would question: which test rules is chosen by the kind of metric and by whether samples share a passage or
+//! a clip, not by the user, so that nobody picks the test after seeing its p.
+
+mod metric;
+mod pairing;
+mod side;
+
+pub use metric::{Comparison, Decision, Kind, Row};
+pub use pairing::{Missing, Pairs, Across, pair};
+pub use side::{Entry, Key, Part, Side};
