@@ -18,5 +18,6 @@ pub mod plugin;
 pub mod registry;
 pub mod run;
 pub mod scaffold;
+pub mod score;
 pub mod table;
 pub mod worker;

@@ -1,10 +1,13 @@
 //! A run on disk: one directory, one writer, lines that are whole or not there.
 
+use super::record::Record;
+use super::score::{Graders, ScoreStatus};
+use super::scores::Scorer;
 use crate::failure::{Doing, Exit, Failure, Result};
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -21,9 +24,12 @@ pub struct RunDirectory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub offset: u64,
+    /// There is no reply.
     pub failed: bool,
-    /// Nobody has scored it yet.
-    pub pending: bool,
+    /// There is a reply, and this scorer has not scored it.
+    pub unscored: bool,
+    /// The scorer failed on the reply.
+    pub score_failed: bool,
 }
 
 impl RunDirectory {
@@ -65,27 +71,36 @@ impl RunDirectory {
         write_whole(&self.path.join(name), content)
     }
 
-    /// Records by key: the last of a key counts. A torn last line, from a process that was killed as it wrote, is cut off.
-    pub fn known(&self) -> Result<HashMap<String, Place>> {
+    /// Records by key, as a scorer finds them: the last of a key counts. A torn last line, from a process that was killed
+    /// as it wrote, is cut off.
+    pub fn known(&self, scorer: &Scorer) -> Result<HashMap<String, Place>> {
         let path = self.samples();
         let mut known = HashMap::new();
         for_each_line(&path, |number, offset, line| {
-            let brief: Brief = serde_json::from_slice(line).map_err(|why| {
-                Failure::missing(format!("line {number} of `{}` is no record", path.display()))
-                    .cause(why)
-                    .help("repair the line, or begin anew with `--fresh`, which keeps this run under another name")
-            })?;
+            let brief: Brief = serde_json::from_slice(line).map_err(|why| broken(&path, number, why))?;
+            let own = brief.scores.get(scorer.name);
+            let by_it = own.is_some_and(|own| scorer.gave(&own.scorer, &own.graders));
             known.insert(
                 brief.key,
                 Place {
                     offset,
                     failed: brief.error.is_some(),
-                    pending: brief.pending,
+                    unscored: brief.error.is_none() && !by_it,
+                    score_failed: by_it && own.is_some_and(|own| own.status == ScoreStatus::Failed),
                 },
             );
             Ok(())
         })?;
         Ok(known)
+    }
+
+    /// Cuts off a torn last line, and refuses a file with a broken one.
+    pub fn repair(&self) -> Result<()> {
+        let path = self.samples();
+        for_each_line(&path, |number, _, line| {
+            let brief: serde_json::Result<Brief> = serde_json::from_slice(line);
+            brief.map(drop).map_err(|why| broken(&path, number, why))
+        })
     }
 
     /// Opens the records for appending.
@@ -98,9 +113,23 @@ impl RunDirectory {
 struct Brief {
     key: String,
     #[serde(default)]
-    pending: bool,
+    scores: BTreeMap<String, BriefScore>,
     #[serde(default)]
     error: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct BriefScore {
+    scorer: String,
+    graders: Graders,
+    status: ScoreStatus,
+}
+
+fn broken(path: &Path, number: u64, why: serde_json::Error) -> Failure {
+    Failure::missing(format!("line {number} of `{}` is no record", path.display()))
+        .cause(why)
+        .help("repair the line, or begin anew with `--fresh`, which keeps this run under another name")
 }
 
 /// Writes records and the like, each with one call of the kernel: a line is whole or not there, also after `kill -9`.
@@ -138,26 +167,6 @@ impl Appender {
     pub fn sync(&self) {
         let _ = self.file.sync_data();
     }
-}
-
-/// Tells the sample and the place of every record, in the order of the file.
-pub fn for_each_place(samples: &Path, mut tell: impl FnMut(u64, u64)) -> Result<()> {
-    #[derive(serde::Deserialize)]
-    struct Brief {
-        doc_id: u64,
-    }
-    let Ok(file) = File::open(samples) else { return Ok(()) };
-    let failed = || format!("cannot read `{}`", samples.display());
-    let mut reader = BufReader::with_capacity(1 << 20, file);
-    let (mut offset, mut line) = (0, Vec::new());
-    while reader.read_until(b'\n', &mut line).or_fail(Exit::Missing, failed)? > 0 {
-        if let Ok(brief) = serde_json::from_slice::<Brief>(&line) {
-            tell(brief.doc_id, offset);
-        }
-        offset += line.len() as u64;
-        line.clear();
-    }
-    Ok(())
 }
 
 /// Tells the number and the place of every line of a file, if it is there. A torn last line, from a process that was
@@ -203,7 +212,19 @@ impl LineReader {
         })
     }
 
+    /// The record at this place of `samples.jsonl`.
+    pub fn record_at(&mut self, offset: u64) -> Result<Record> {
+        let line = self.line_at(offset)?;
+        Record::parse(&line).or_fail(Exit::Missing, || format!("cannot read `{}`", self.path.display()))
+    }
+
+    /// What the line at this place says.
     pub fn read_at<T: DeserializeOwned>(&mut self, offset: u64) -> Result<T> {
+        let line = self.line_at(offset)?;
+        serde_json::from_slice(&line).or_fail(Exit::Missing, || format!("cannot read `{}`", self.path.display()))
+    }
+
+    fn line_at(&mut self, offset: u64) -> Result<Vec<u8>> {
         let failed = || format!("cannot read `{}`", self.path.display());
         let distance = i64::try_from(offset).unwrap_or(0) - i64::try_from(self.at).unwrap_or(0);
         self.reader.seek_relative(distance).or_fail(Exit::Missing, failed)?;
@@ -213,7 +234,7 @@ impl LineReader {
             .read_until(b'\n', &mut line)
             .or_fail(Exit::Missing, failed)?;
         self.at = offset + length as u64;
-        serde_json::from_slice(&line).or_fail(Exit::Missing, failed)
+        Ok(line)
     }
 }
 
@@ -242,13 +263,17 @@ pub fn read_if_there(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::record::Record;
 
-    fn record(key: &str) -> Record {
-        Record {
-            key: key.to_owned(),
-            ..Record::default()
-        }
+    fn line(key: &str) -> impl Serialize {
+        serde_json::json!({ "key": key, "format": 2 })
+    }
+
+    fn known(run: &RunDirectory) -> Result<HashMap<String, Place>> {
+        run.known(&Scorer {
+            name: "t",
+            hash: "",
+            graders: &Graders::new(),
+        })
     }
 
     #[test]
@@ -257,13 +282,13 @@ mod tests {
         let run = RunDirectory::open(folder.path(), false).unwrap();
         let mut appender = run.appender().unwrap();
         for key in ["a", "b"] {
-            appender.append(&record(key)).unwrap();
+            appender.append(&line(key)).unwrap();
         }
         let whole = std::fs::read(run.samples()).unwrap();
         for cut in 1..whole.len() / 2 {
             std::fs::write(run.samples(), &whole[..whole.len() - cut]).unwrap();
-            let known = run.known().unwrap();
-            assert_eq!(known.keys().collect::<Vec<_>>(), ["a"], "cut by {cut}");
+            let found = known(&run).unwrap();
+            assert_eq!(found.keys().collect::<Vec<_>>(), ["a"], "cut by {cut}");
             assert_eq!(
                 std::fs::read(run.samples()).unwrap().len(),
                 whole.len() / 2,
@@ -276,11 +301,11 @@ mod tests {
     fn a_broken_line_in_the_middle_is_named_and_nothing_is_touched() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::open(folder.path(), false).unwrap();
-        run.appender().unwrap().append(&record("a")).unwrap();
+        run.appender().unwrap().append(&line("a")).unwrap();
         let mut text = std::fs::read_to_string(run.samples()).unwrap();
         text.push_str("{oops}\n");
         std::fs::write(run.samples(), &text).unwrap();
-        let failure = run.known().unwrap_err();
+        let failure = known(&run).unwrap_err();
         assert!(failure.error.message.starts_with("line 2 of"), "{failure:?}");
         assert_eq!(std::fs::read_to_string(run.samples()).unwrap(), text);
     }
@@ -303,10 +328,10 @@ mod tests {
             .unwrap()
             .appender()
             .unwrap()
-            .append(&record("a"))
+            .append(&line("a"))
             .unwrap();
         let fresh = RunDirectory::open(&path, true).unwrap();
-        assert!(fresh.known().unwrap().is_empty());
+        assert!(known(&fresh).unwrap().is_empty());
         assert!(folder.path().join("run.old-1/samples.jsonl").exists());
     }
 
@@ -316,12 +341,12 @@ mod tests {
         let run = RunDirectory::open(folder.path(), false).unwrap();
         let mut appender = run.appender().unwrap();
         for key in ["a", "b", "c"] {
-            appender.append(&record(key)).unwrap();
+            appender.append(&line(key)).unwrap();
         }
-        let known = run.known().unwrap();
+        let places = known(&run).unwrap();
         let mut reader = LineReader::open(&run.samples()).unwrap();
         for key in ["c", "a", "b"] {
-            let record: Record = reader.read_at(known[key].offset).unwrap();
+            let record = reader.record_at(places[key].offset).unwrap();
             assert_eq!(record.key, key);
         }
     }

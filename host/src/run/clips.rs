@@ -9,8 +9,8 @@
 //! a number over half heard and half guessed samples would say nothing.
 
 use super::ears::Ears;
-use super::prepare::Prepared;
-use super::record::{Heard, Input};
+use super::prompts::WorkItem;
+use super::store::record::{ClipInfo, Input};
 use crate::audio::{Clips, Decoded, Source, Wanted};
 use plugin_api::{ClipSource, Code, Error, ModelCard, Part, Result, Sample};
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use std::sync::Arc;
 const NOTICE: &str = "[An audio clip is attached here, but this model cannot hear it.]";
 
 /// What there is to take the steps with.
-pub struct Inputs<'a> {
+pub struct ClipResolver<'a> {
     pub model: &'a ModelCard,
     pub ears: Option<&'a Ears>,
     pub clips: &'a Clips,
 }
 
-impl Inputs<'_> {
-    /// Gives the prompt its clips, or what stands in for them.
-    pub fn settle(&self, prepared: &mut Prepared) -> Result<()> {
-        let Prepared { record, sample, prompt } = prepared;
+impl ClipResolver<'_> {
+    /// Gives the prompt its clips, or what stands in for them, and notes in the record what the model gets.
+    pub fn resolve(&self, item: &mut WorkItem) -> Result<()> {
+        let WorkItem { record, sample, prompt } = item;
         // Which of the sample's clips the prompt has got, in its order.
         let mut attached: Vec<usize> = Vec::new();
         for part in prompt.messages.iter_mut().flat_map(|message| &mut message.parts) {
@@ -40,7 +40,7 @@ impl Inputs<'_> {
                 *clip = place.unwrap_or(attached.len());
                 if place.is_none() {
                     let decoded = self.decode(sample, index, self.model.sample_rate)?;
-                    record.audio.push(heard(&decoded));
+                    record.audio.push(info(&decoded));
                     prompt.clips.push(decoded.clip.clone());
                     attached.push(index);
                 }
@@ -49,9 +49,9 @@ impl Inputs<'_> {
                 let decoded = self.decode(sample, index, ears.sample_rate()?)?;
                 let retold = ears.hear(&decoded)?;
                 let words = retold.words.clone();
-                record.audio.push(Heard {
+                record.audio.push(ClipInfo {
                     ears: Some(retold),
-                    ..heard(&decoded)
+                    ..info(&decoded)
                 });
                 (Input::Ears, Some(words))
             } else if let Some(words) = known() {
@@ -66,10 +66,12 @@ impl Inputs<'_> {
             }
         }
         sample.blobs.clear();
+        record.of_given(prompt);
         Ok(())
     }
 
-    fn decode(&self, sample: &Sample, index: usize, rate: Option<u32>) -> Result<Arc<Decoded>> {
+    /// A clip of a sample, decoded now or earlier.
+    pub fn decode(&self, sample: &Sample, index: usize, rate: Option<u32>) -> Result<Arc<Decoded>> {
         let source: &ClipSource = sample.clips.get(index).ok_or_else(|| {
             let have = sample.clips.len();
             let message = format!("the prompt names clip {index}, but the sample has {have}");
@@ -97,8 +99,8 @@ impl Inputs<'_> {
     }
 }
 
-fn heard(decoded: &Decoded) -> Heard {
-    Heard {
+fn info(decoded: &Decoded) -> ClipInfo {
+    ClipInfo {
         seconds: decoded.seconds,
         rate: decoded.rate,
         sha256: decoded.sha256.clone(),
@@ -112,14 +114,14 @@ mod tests {
     use super::*;
     use plugin_api::{Message, Prompt};
 
-    fn prepared(clips: &[Option<&str>]) -> Prepared {
+    fn item(clips: &[Option<&str>]) -> WorkItem {
         let clip = |words: &Option<&str>| ClipSource {
             words: words.map(str::to_owned),
             ..ClipSource::file("/nowhere.wav")
         };
         let mut parts = vec![Part::text("What is said? ")];
         parts.extend((0..clips.len()).map(Part::clip));
-        Prepared {
+        WorkItem {
             sample: Sample {
                 clips: clips.iter().map(clip).collect(),
                 ..Sample::default()
@@ -128,26 +130,31 @@ mod tests {
                 parts,
                 ..Message::default()
             }]),
-            ..Prepared::default()
+            ..WorkItem::default()
         }
     }
 
-    fn settle(model: &ModelCard, prepared: &mut Prepared) -> Result<()> {
+    fn resolve(model: &ModelCard, item: &mut WorkItem) -> Result<()> {
         let clips = Clips::new(0);
-        Inputs {
+        ClipResolver {
             model,
             ears: None,
             clips: &clips,
         }
-        .settle(prepared)
+        .resolve(item)
     }
 
     #[track_caller]
     fn check(clips: &[Option<&str>], input: Input, text: &str) {
-        let mut prepared = prepared(clips);
-        settle(&ModelCard::text("deaf"), &mut prepared).unwrap();
-        assert_eq!(prepared.record.input, input);
-        assert!(prepared.prompt.last_user_text().contains(text));
+        let mut item = item(clips);
+        resolve(&ModelCard::text("deaf"), &mut item).unwrap();
+        assert_eq!(item.record.input, input);
+        assert!(item.prompt.last_user_text().contains(text));
+        let given = item.record.prompt().unwrap();
+        assert!(
+            given.last_user_text().contains(text),
+            "the record keeps what the model got"
+        );
     }
 
     #[test]
@@ -160,8 +167,8 @@ mod tests {
 
     #[test]
     fn a_clip_that_a_model_could_hear_is_never_replaced() {
-        let mut prepared = prepared(&[Some("turn on the light")]);
-        let error = settle(&ModelCard::audio("keen", 16_000), &mut prepared).unwrap_err();
+        let mut item = item(&[Some("turn on the light")]);
+        let error = resolve(&ModelCard::audio("keen", 16_000), &mut item).unwrap_err();
         assert_eq!(error.code, Code::CLIP);
     }
 }
