@@ -193,7 +193,11 @@ impl Paired {
             Part::Mean(value) => *value,
             Part::Ratio(above, below) => above / below,
         };
-        self.first.iter().zip(&self.second).map(|(a, b)| value(b) - value(a)).collect()
+        self.first
+            .iter()
+            .zip(&self.second)
+            .map(|(a, b)| value(b) - value(a))
+            .collect()
     }
 }
 

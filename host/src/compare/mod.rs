@@ -5,10 +5,15 @@
 //! newcomer would question: which test rules is chosen by the kind of metric and by whether samples share a passage or
 //! a clip, not by the user, so that nobody picks the test after seeing its p.
 
+mod flips;
 mod metric;
 mod pairing;
+mod read;
+mod report;
 mod side;
 
+pub use flips::Flip;
 pub use metric::{Comparison, Decision, Kind, Row};
-pub use pairing::{Missing, Pairs, Across, pair};
+pub use pairing::{ACROSS, Across, Missing, Pairs, pair};
+pub use report::{Report, compare};
 pub use side::{Entry, Key, Part, Side};
