@@ -86,6 +86,9 @@ pub struct Row {
     pub pairs_for_80_percent_power: Option<u64>,
 }
 
+/// One sample's record on either side.
+type Pair<'a> = (&'a Entry, &'a Entry);
+
 /// Everything that two runs' metrics came to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
@@ -97,7 +100,7 @@ impl Comparison {
     /// Tests every metric over all pairs, and again within each group. Holm's adjustment is made over all metrics of the
     /// table, and over all groups of one breakdown.
     pub fn of(pairs: &Pairs) -> Comparison {
-        let all: Vec<(&Entry, &Entry)> = pairs.pairs.iter().map(|(_, first, second)| (*first, *second)).collect();
+        let all: Vec<Pair> = pairs.pairs.iter().map(|(_, first, second)| (*first, *second)).collect();
         let metrics = metric_names(pairs, &all);
         let better = |name: &str| pairs.first.higher_is_better.get(name).copied().unwrap_or(true);
         let mut rows: Vec<Row> = metrics
@@ -105,7 +108,7 @@ impl Comparison {
             .filter_map(|name| test(name, None, better(name), &all))
             .collect();
         adjust(&mut rows);
-        let mut breakdown: BTreeMap<&str, BTreeMap<&str, Vec<(&Entry, &Entry)>>> = BTreeMap::new();
+        let mut breakdown: BTreeMap<&str, BTreeMap<&str, Vec<Pair>>> = BTreeMap::new();
         for (first, second) in &all {
             for (group, member) in &first.groups {
                 let members = breakdown.entry(group).or_default();
@@ -128,7 +131,7 @@ impl Comparison {
 }
 
 /// Metrics that both sides have, in the task's order.
-fn metric_names(pairs: &Pairs, all: &[(&Entry, &Entry)]) -> Vec<String> {
+fn metric_names(pairs: &Pairs, all: &[Pair]) -> Vec<String> {
     let names: BTreeSet<&String> = all
         .iter()
         .flat_map(|(first, second)| first.values.keys().filter(|name| second.values.contains_key(*name)))
@@ -158,7 +161,7 @@ struct Paired {
 }
 
 impl Paired {
-    fn of(name: &str, pairs: &[(&Entry, &Entry)]) -> Paired {
+    fn of(name: &str, pairs: &[Pair]) -> Paired {
         let (mut first, mut second, mut clusters) = (Vec::new(), Vec::new(), Vec::new());
         for (place, (mine, theirs)) in pairs.iter().enumerate() {
             if let (Some(a), Some(b)) = (mine.values.get(name), theirs.values.get(name)) {
@@ -214,7 +217,7 @@ fn figure<'a>(parts: impl Iterator<Item = &'a Part>) -> f64 {
     above / below
 }
 
-fn test(name: &str, group: Option<String>, higher_is_better: bool, pairs: &[(&Entry, &Entry)]) -> Option<Row> {
+fn test(name: &str, group: Option<String>, higher_is_better: bool, pairs: &[Pair]) -> Option<Row> {
     let paired = Paired::of(name, pairs);
     if paired.first.is_empty() {
         return None;
@@ -338,5 +341,156 @@ fn decide(row: &Row, paired: &Paired) -> Decision {
         (true, _) => Decision::Better,
         (_, true) => Decision::Worse,
         _ => Decision::Unclear,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pairing::{Across, pair};
+    use super::super::side::{Key, Side};
+    use super::*;
+
+    const BASE: &str = "10010100100110001010";
+    const TUNED: &str = "11011101010111011001";
+    const CLUSTERS: &str = "aabbbcddeefffghhijjk";
+
+    fn side(name: &str, values: impl IntoIterator<Item = Part>, clusters: &str) -> Side {
+        let entries = values.into_iter().enumerate().map(|(place, value)| {
+            let key = Key {
+                sample: format!("s{place:02}"),
+                variant: String::new(),
+                chain: 0,
+            };
+            let entry = Entry {
+                values: BTreeMap::from([("acc".to_owned(), value)]),
+                cluster: clusters.chars().nth(place).map(String::from),
+                ..Entry::default()
+            };
+            (key, entry)
+        });
+        Side {
+            name: name.to_owned(),
+            finished: true,
+            entries: entries.collect(),
+            ..Side::default()
+        }
+    }
+
+    fn binary(name: &str, text: &str, clusters: &str) -> Side {
+        let parts: Vec<Part> = text.chars().map(|c| Part::Mean(f64::from(c == '1'))).collect();
+        side(name, parts, clusters)
+    }
+
+    fn row(first: &Side, second: &Side) -> Row {
+        let pairs = pair(first, second, &Across::default()).expect("comparable sides");
+        Comparison::of(&pairs).rows.remove(0)
+    }
+
+    #[track_caller]
+    fn near(got: (f64, f64), expected: (f64, f64)) {
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-6;
+        assert!(
+            close(got.0, expected.0) && close(got.1, expected.1),
+            "got {got:?}, expected {expected:?}"
+        );
+    }
+
+    #[test]
+    fn independent_answers_are_tested_by_mcnemar() {
+        let row = row(&binary("base", BASE, ""), &binary("tuned", TUNED, ""));
+        assert_eq!(
+            (row.kind, row.test, row.b, row.c),
+            (Kind::Binary, "mcnemar_exact", Some(2), Some(7))
+        );
+        near((row.first, row.second), (0.40, 0.65));
+        near((row.difference, row.p.unwrap()), (0.25, 0.179_687_5));
+        near(row.interval.unwrap(), (-0.044_533_3, 0.489_583_5));
+        assert_eq!(row.decision, Decision::Unclear);
+    }
+
+    #[test]
+    fn where_samples_share_a_passage_the_clustered_test_rules() {
+        let row = row(&binary("base", BASE, CLUSTERS), &binary("tuned", TUNED, CLUSTERS));
+        assert_eq!((row.test, row.clusters), ("clustered_t", Some(11)));
+        near((row.p.unwrap(), row.p_mcnemar.unwrap()), (0.061_470_1, 0.179_687_5));
+        near(row.interval.unwrap(), (-0.014_518_2, 0.514_518_2));
+    }
+
+    #[test]
+    fn a_run_against_itself_differs_in_nothing() {
+        for clusters in ["", CLUSTERS] {
+            let same = binary("base", BASE, clusters);
+            let row = row(&same, &same);
+            assert_eq!(
+                (row.difference, row.p, row.b, row.c),
+                (0.0, Some(1.0), Some(0), Some(0))
+            );
+            assert_eq!(row.decision, Decision::Unclear);
+        }
+    }
+
+    #[test]
+    fn five_flips_to_one_side_are_too_few_to_tell() {
+        let row = row(
+            &binary("base", &"0".repeat(20), ""),
+            &binary("tuned", "11111000000000000000", ""),
+        );
+        near((row.p.unwrap(), 0.0), (0.062_5, 0.0));
+        assert_eq!(row.decision, Decision::TooFew);
+    }
+
+    #[test]
+    fn graded_scores_have_a_paired_t_and_a_sign_flip_test() {
+        let part = |values: &[f64]| values.iter().map(|value| Part::Mean(*value)).collect::<Vec<_>>();
+        let first = side("b", part(&[0.25, 0.5, 0.5, 0.0, 0.25, 0.25]), "");
+        let second = side("a", part(&[0.5, 0.25, 1.0, 0.0, 0.75, 0.5]), "");
+        let row = row(&first, &second);
+        assert_eq!((row.kind, row.test), (Kind::Graded, "paired_t"));
+        near((row.p.unwrap(), row.p_sign_flip.unwrap()), (0.141_234_8, 0.25));
+    }
+
+    #[test]
+    fn a_ratio_of_sums_is_summed_again_in_each_draw() {
+        let ratios = |right: f64| (0..12).map(move |i| Part::Ratio(right, 2.0 + f64::from(i % 3)));
+        let row = row(&side("base", ratios(1.0), ""), &side("tuned", ratios(2.0), ""));
+        assert_eq!((row.kind, row.test), (Kind::Corpus, "cluster_bootstrap"));
+        near((row.first, row.second), (1.0 / 3.0, 2.0 / 3.0));
+        assert_eq!(row.decision, Decision::Better);
+        let (low, high) = row.interval.unwrap();
+        assert!(low > 0.28 && high < 0.4, "{low} to {high}");
+    }
+
+    #[test]
+    fn what_is_not_on_both_sides_is_listed() {
+        let mut second = binary("tuned", TUNED, "");
+        let first = binary("base", BASE, "");
+        let gone = second.entries.keys().next().unwrap().clone();
+        second.entries.remove(&gone);
+        second.entries.values_mut().next().unwrap().missing = Some("failed".to_owned());
+        let pairs = pair(&first, &second, &Across::default()).unwrap();
+        assert_eq!((pairs.pairs.len(), &pairs.missing.only_first), (18, &vec![gone]));
+        assert_eq!(pairs.missing.without_score[0].1, "failed in tuned");
+    }
+
+    #[test]
+    fn sides_that_differ_in_what_matters_are_refused_by_name() {
+        let (mut first, mut second) = (binary("a", BASE, ""), binary("b", TUNED, ""));
+        first.facts.insert("task-version".to_owned(), "1".to_owned());
+        second.facts.insert("task-version".to_owned(), "2".to_owned());
+        let failure = pair(&first, &second, &Across::default()).unwrap_err();
+        assert!(
+            failure.render().contains("`a` has `1`, `b` has `2`"),
+            "{}",
+            failure.render()
+        );
+        assert!(failure.render().contains("--across task-version"));
+        assert!(pair(&first, &second, &Across::parse(&["task-version".to_owned()]).unwrap()).is_ok());
+        second.finished = false;
+        assert!(
+            pair(&first, &second, &Across::default())
+                .unwrap_err()
+                .render()
+                .contains("not finished")
+        );
     }
 }
