@@ -125,6 +125,7 @@ impl From<Error> for Failure {
             Code::MISSING | Code::DATA | Code::UNSUPPORTED => Exit::Missing,
             Code::CANCELLED => Exit::Interrupted,
             Code::DEADLINE => Exit::Budget,
+            Code::UNWRITABLE => Exit::Unwritable,
             _ => Exit::Refused,
         };
         Failure { exit, error }
@@ -140,5 +141,27 @@ pub trait Doing<T> {
 impl<T, E: fmt::Display> Doing<T> for std::result::Result<T, E> {
     fn or_fail(self, exit: Exit, message: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|why| Failure::new(exit, message()).cause(why))
+    }
+}
+
+impl From<hub::HubError> for Failure {
+    fn from(error: hub::HubError) -> Self {
+        let exit = match &error.fault {
+            hub::HubFault::Stopped => Exit::Interrupted,
+            hub::HubFault::Disk { .. } => Exit::Unwritable,
+            _ => Exit::Missing,
+        };
+        let failure = Failure::new(exit, error.to_string());
+        match error.hint() {
+            Some(hint) => failure.help(hint),
+            None => failure,
+        }
+    }
+}
+
+/// A fault on its own, before any repository is asked for: a setting or an id that is none.
+impl From<hub::HubFault> for Failure {
+    fn from(fault: hub::HubFault) -> Self {
+        Failure::usage(fault.to_string())
     }
 }

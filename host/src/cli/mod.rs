@@ -8,6 +8,7 @@ mod convert;
 mod data;
 mod doctor;
 mod export;
+mod faithfulness;
 mod ls;
 mod memory;
 mod merge;
@@ -82,6 +83,8 @@ enum Command {
     Compare(compare::CompareArgs),
     /// Write a run in the formats that others read
     Export(export::ExportArgs),
+    /// Ask whether answers depend on the reasoning that is stated for them
+    Faithfulness(faithfulness::FaithfulnessArgs),
     /// List models, tasks, judges or runs
     Ls(ls::LsArgs),
     /// Fetch the weights or data of a model or task, or of a hub id
@@ -202,6 +205,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Data(command) => data::run(&command, common),
         Command::Compare(args) => compare::compare(&args, common),
         Command::Export(args) => export::export(&args, common),
+        Command::Faithfulness(args) => faithfulness::faithfulness(&args, common),
         Command::Ls(args) => ls::ls(args, common),
         Command::Pull(args) => pull::pull(args, common),
         Command::Plugins(command) => plugins::run(&command, common),

@@ -417,7 +417,7 @@ pub(super) fn cast(texts: &[String], flags: &Flags, catalog: &Catalog, stop: &Ar
         };
         let resolved = catalog.resolve(Kind::Model, model, &flags.for_name_alone(model))?;
         let (client, _) = resolved.model()?;
-        let kernels = client.card()?.other.get("kernels").cloned();
+        let kernels = client.card()?.kernel_class;
         let identity = hash_json(&json!({ "model": resolved.identity, "kernels": kernels }));
         let model = model.to_owned();
         let grader = Grader { model, identity };

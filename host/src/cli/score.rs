@@ -125,7 +125,7 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
 
 /// Puts a judge's rulings beside the other metrics.
 pub fn add_judged(summary: &mut Summary, results: &mut Value, name: &str, judged: Judged) {
-    let metric = judged.metric;
+    let metric = judged.metric.clone();
     let task = summary.task.clone();
     results["results"][&task][format!("{name},judge")] = json!(metric.value);
     results["results"][&task][format!("{name}_stderr,judge")] =

@@ -10,18 +10,16 @@ use std::collections::{BTreeMap, BTreeSet};
 const FILE: &str = "records.csv";
 
 /// What every record has, before its metrics and groups.
-const FIRST: [&str; 9] = [
-    "doc_id",
-    "sample_id",
+const FIRST: [&str; 7] = ["doc_id", "sample_id", "status", "input", "target", "answer", "response"];
+const LAST: [&str; 7] = [
+    "latency_ms",
+    "prompt_tokens",
+    "generated_tokens",
+    "flags",
+    "error",
     "chain",
     "variant",
-    "status",
-    "input",
-    "target",
-    "answer",
-    "response",
 ];
-const LAST: [&str; 5] = ["latency_ms", "prompt_tokens", "generated_tokens", "flags", "error"];
 
 pub(super) fn write(run: &Recorded, folder: &Folder) -> Result<()> {
     let (mut metrics, mut groups) = (BTreeSet::new(), BTreeSet::new());
@@ -47,8 +45,6 @@ fn cells(record: &Record, metrics: &BTreeSet<String>, groups: &BTreeSet<String>)
     let mut cells = vec![
         record.doc_id.to_string(),
         record.sample_id.clone(),
-        record.chain.to_string(),
-        record.variant.clone().unwrap_or_default(),
         plain(&status),
         plain(&json!(record.input)),
         plain(&record.target),
@@ -72,6 +68,8 @@ fn cells(record: &Record, metrics: &BTreeSet<String>, groups: &BTreeSet<String>)
         record.generated_tokens.to_string(),
         record.flags.join(" "),
         record.failure().map_or_else(String::new, |error| error.message.clone()),
+        record.chain.to_string(),
+        record.variant.clone().unwrap_or_default(),
     ]);
     cells
 }
@@ -122,7 +120,7 @@ mod tests {
         record.score_by_task(ScoreEntry::of_score(plugin_api::Score::value("acc", 0.5)));
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let cells = cells(&record, &names(&["acc", "other"]), &names(&["level"]));
-        assert_eq!(cells[4..12].join("|"), "failed|text|{\"a\":1}|||0.5||");
-        assert_eq!((cells.len(), cells.last().map(String::as_str)), (17, Some("no")));
+        assert_eq!(cells[2..10].join("|"), "failed|text|{\"a\":1}|||0.5||");
+        assert_eq!((cells.len(), cells[14].as_str()), (17, "no"));
     }
 }

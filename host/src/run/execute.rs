@@ -108,8 +108,8 @@ fn identity(model: &Model, task: &Task, ears: Option<&Ears>, options: &Options) 
     if options.lora != LoraUse::AsLoaded {
         identity["lora"] = json!(options.lora);
     }
-    if let Some(class) = model.card.other.get("kernels") {
-        identity["kernels"] = class.clone();
+    if let Some(class) = &model.card.kernel_class {
+        identity["kernels"] = json!(class);
     }
     identity
 }

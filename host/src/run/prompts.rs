@@ -63,16 +63,16 @@ pub struct Variant {
 impl PromptBuilder<'_> {
     /// The task's prompt about a sample, once for each chain.
     pub fn chains_of(&self, index: usize) -> Vec<Built> {
-        let begun = self.task.sample(index).and_then(|sample| {
-            let prompt = self.task.prompt(&sample)?;
-            Ok((sample, prompt))
-        });
-        let (sample, prompt) = match begun {
-            Ok(begun) => begun,
-            Err(error) => {
-                let unreadable = |chain| (self.unreadable(index, chain), Err(error.clone()));
-                return (0..self.chains.max(1)).map(unreadable).collect();
-            }
+        let (sample, prompt, outcome) = match self.task.ask(index) {
+            Ok((sample, prompt)) => (sample, prompt, Ok(())),
+            // A sample without a prompt still has a record that says which one it is.
+            Err(error) => match self.task.sample(index) {
+                Ok(sample) => (sample, Prompt::default(), Err(error)),
+                Err(error) => {
+                    let unreadable = |chain| (self.unreadable(index, chain), Err(error.clone()));
+                    return (0..self.chains.max(1)).map(unreadable).collect();
+                }
+            },
         };
         let chain = |chain| {
             let record = Record {
@@ -80,7 +80,8 @@ impl PromptBuilder<'_> {
                 chain,
                 ..Record::default()
             };
-            self.build(record, sample.clone(), prompt.clone())
+            let (item, built) = self.build(record, sample.clone(), prompt.clone());
+            (item, outcome.clone().and(built))
         };
         (0..self.chains.max(1)).map(chain).collect()
     }

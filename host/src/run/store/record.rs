@@ -61,7 +61,7 @@ const UNNAMED_TASK: &str = "task";
 pub struct Record {
     /// As it was read; a record that is written always says [`FORMAT`].
     #[serde(skip_serializing)]
-    format: u32,
+    pub(crate) format: u32,
     /// The hash of everything that makes the record: model, task, sample, prompt, settings, plugins, weights, chain and
     /// variant. A resumed run matches records by this key.
     pub key: String,
@@ -246,8 +246,7 @@ impl Record {
         self.prompt_tokens = reply.usage.prompt_tokens;
         self.generated_tokens = reply.usage.generated_tokens;
         self.flags.clone_from(&reply.flags);
-        let rendered = reply.other.remove("rendered_sha256");
-        self.rendered_sha256 = rendered.and_then(|hash| hash.as_str().map(str::to_owned));
+        self.rendered_sha256 = reply.rendered_sha256.take();
         self.reply = Some(reply);
     }
 
@@ -277,7 +276,7 @@ impl Record {
 
     /// True as long as there is a reply that the task has not scored.
     pub fn pending(&self) -> bool {
-        self.error.is_none() && self.own().is_none()
+        self.reply.is_some() && self.own().is_none()
     }
 
     /// Why there is no reply, or no score of the task.
@@ -463,10 +462,10 @@ mod tests {
     #[test]
     fn the_hash_of_the_rendered_prompt_is_kept_beside_the_reply() {
         let mut reply = Reply::text("x");
-        reply.other.insert("rendered_sha256".to_owned(), json!("ff"));
+        reply.rendered_sha256 = Some("ff".to_owned());
         let mut record = Record::default();
         record.of_reply(reply);
         assert_eq!(record.rendered_sha256.as_deref(), Some("ff"));
-        assert!(record.reply.unwrap().other.is_empty());
+        assert_eq!(record.reply.unwrap().rendered_sha256, None);
     }
 }

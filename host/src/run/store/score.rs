@@ -59,6 +59,9 @@ pub struct ScoreEntry {
     /// The answer as it was understood.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
+    /// The reasoning before the answer, when the task can take the two apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
     /// Anything else the scorer said; of a judge `ruling`, `raw` and `cost`.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub details: Map<String, Value>,
@@ -99,6 +102,7 @@ impl ScoreEntry {
             reason: reason.to_owned(),
             values: score.values,
             answer: score.answer,
+            reasoning: score.reasoning,
             details: score.details,
             ..ScoreEntry::default()
         }
@@ -150,6 +154,7 @@ impl ScoreEntry {
         Score {
             values: self.values.clone(),
             answer: self.answer.clone(),
+            reasoning: self.reasoning.clone(),
             status: match self.status {
                 ScoreStatus::Scored => Status::Scored,
                 ScoreStatus::NoAnswer => Status::NoAnswer,
