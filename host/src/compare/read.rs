@@ -6,7 +6,7 @@ use crate::failure::Result;
 use crate::run::store::hash::hash_json;
 use crate::run::store::record::Record;
 use crate::run::store::score::{JUDGED, ScoreEntry, ScoreStatus};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -79,12 +79,7 @@ fn facts(results: &Value, task: &str) -> BTreeMap<String, String> {
         .as_object()
         .into_iter()
         .flatten()
-        .map(|(name, judge)| {
-            (
-                name,
-                hash_json(&serde_json::json!([judge["identity"], judge["graders"]])),
-            )
-        })
+        .map(|(name, judge)| (name, hash_json(&json!([judge["identity"], judge["graders"]]))))
         .collect();
     let mut facts = BTreeMap::from([
         ("task".to_owned(), task.to_owned()),
@@ -101,7 +96,7 @@ fn facts(results: &Value, task: &str) -> BTreeMap<String, String> {
 
 fn entry(record: Record, task: &str) -> Entry {
     let mut entry = Entry {
-        prompt_hash: record.prompt_hash.clone(),
+        prompt_hash: asked(&record),
         cluster: record.cluster.clone(),
         groups: record.groups.clone(),
         answer: record.answer(),
@@ -127,6 +122,18 @@ fn entry(record: Record, task: &str) -> Entry {
         entry.missing = Some("unscored".to_owned());
     }
     entry
+}
+
+/// The hash of what the task asked: the sample and its words. How an answer is drawn, from which seed and by which LoRA
+/// is what runs are compared for.
+fn asked(record: &Record) -> String {
+    let prompt = &record.arguments;
+    hash_json(&json!([
+        record.doc_hash,
+        prompt["messages"],
+        prompt["tools"],
+        prompt["want"]["options"]
+    ]))
 }
 
 fn add_values(entry: &mut Entry, scorer: &str, own: bool, score: &ScoreEntry) {
