@@ -1,36 +1,36 @@
-//! The language model with ears in front.
+//! A dense decoder with an audio encoder in front of it.
 
 use super::Decoder;
-use crate::{Heard, Input, Pieces, Step, Weights};
+use crate::{AudioChunks, AudioEmbeds, Input, Step, Weights};
 use candle_core::{Device, Tensor};
 use plugin_api::{Clip, Prompt, Result};
 
-/// From sound to vectors among words.
-pub trait Ears: Send + Sync {
-    /// What of these clips is heard, in pieces of which each is heard by itself.
-    fn pieces(&self, clips: &[&Clip]) -> Result<Pieces>;
+/// Turns clips into vectors that stand among those of the text's tokens.
+pub trait AudioEncoder: Send + Sync {
+    /// Cuts the clips into chunks that are encoded one by one, without encoding them.
+    fn audio_chunks(&self, clips: &[&Clip]) -> Result<AudioChunks>;
 
-    /// The samples of some pieces, of whatever clips and prompts, to what takes their place.
-    fn hear(&self, sounds: &[&[f32]]) -> Result<Vec<Heard>>;
+    /// Encodes the samples of some chunks, of whatever clips and prompts.
+    fn encode_audio(&self, sounds: &[&[f32]]) -> Result<Vec<AudioEmbeds>>;
 
-    /// Refuses the tokens of a prompt that has a place for what the model cannot take.
+    /// Refuses a prompt whose tokens ask for input that the model cannot take.
     fn check(&self, _tokens: &[u32]) -> Result<()> {
         Ok(())
     }
 }
 
-/// A model that hears: what its ears make of a clip goes in where the clip's placeholder stands.
-pub struct Hearing<E> {
-    pub ears: E,
+/// An audio language model: the vectors of a clip replace the clip's placeholder token.
+pub struct AudioLanguageModel<E> {
+    pub audio_encoder: E,
     pub language_model: Decoder,
     /// The token that a chat template writes for a clip.
     pub placeholder: u32,
 }
 
-/// Where a checkpoint that hears has its parts.
+/// Where the parts of an audio checkpoint are.
 pub struct Parts {
-    /// What is in front of the language model.
-    pub ears: Weights,
+    /// The audio encoder and the projector behind it.
+    pub audio_encoder: Weights,
     /// The layers of the language model, and its head.
     pub model: Weights,
     pub lm_head: Weights,
@@ -43,12 +43,12 @@ impl Parts {
         let own = "model.language_model";
         match weights.at(own).has("embed_tokens.weight") {
             true => Parts {
-                ears: weights.at("model"),
+                audio_encoder: weights.at("model"),
                 model: weights.at(own),
                 lm_head: weights.at("lm_head"),
             },
             false => Parts {
-                ears: weights.clone(),
+                audio_encoder: weights.clone(),
                 model: weights.at("language_model.model"),
                 lm_head: weights.at("language_model.lm_head"),
             },
@@ -56,7 +56,7 @@ impl Parts {
     }
 }
 
-impl<E: Ears> crate::Decoder for Hearing<E> {
+impl<E: AudioEncoder> crate::Decoder for AudioLanguageModel<E> {
     fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
         self.language_model.embed(ids)
     }
@@ -81,16 +81,16 @@ impl<E: Ears> crate::Decoder for Hearing<E> {
         Some(self.placeholder)
     }
 
-    fn pieces(&self, clips: &[&Clip]) -> Result<Pieces> {
-        self.ears.pieces(clips)
+    fn audio_chunks(&self, clips: &[&Clip]) -> Result<AudioChunks> {
+        self.audio_encoder.audio_chunks(clips)
     }
 
-    fn hear(&self, sounds: &[&[f32]]) -> Result<Vec<Heard>> {
-        self.ears.hear(sounds)
+    fn encode_audio(&self, sounds: &[&[f32]]) -> Result<Vec<AudioEmbeds>> {
+        self.audio_encoder.encode_audio(sounds)
     }
 
     fn input(&self, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
-        self.ears.check(&tokens)?;
+        self.audio_encoder.check(&tokens)?;
         Input::of(self, prompt, tokens)
     }
 }

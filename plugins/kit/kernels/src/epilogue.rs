@@ -3,26 +3,26 @@
 //! Each of these on its own would write another matrix, and memory that is written for the first time takes longer than
 //! what is computed here. So all of it is done where the product is made, while its values are in the nearest cache.
 
-use crate::by_row::{Held, suits};
 use crate::gelu::gelu_of;
 use crate::packed::{Finish, Place};
+use crate::rowwise::{Held, suits};
 use candle_core::{Result, Tensor};
 use pulp::{Arch, NullaryFnOnce};
 
 /// What is to follow, in this order, besides the bias that a layer has.
 #[derive(Clone, Copy, Default)]
-pub struct After<'a> {
+pub struct Epilogue<'a> {
     pub gelu: bool,
     /// Of the product's shape.
     pub plus: Option<&'a Tensor>,
 }
 
-impl After<'_> {
-    pub const GELU: After<'static> = After { gelu: true, plus: None };
+impl Epilogue<'_> {
+    pub const GELU: Epilogue<'static> = Epilogue { gelu: true, plus: None };
 
-    pub fn adding(x: &Tensor) -> After<'_> {
+    pub fn adding(x: &Tensor) -> Epilogue<'_> {
         let plus = Some(x);
-        After { gelu: false, plus }
+        Epilogue { gelu: false, plus }
     }
 
     /// Whether this crate's loops may do it, with this bias in front.

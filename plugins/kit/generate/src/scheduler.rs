@@ -21,7 +21,7 @@ const HEARD_AT_ONCE: usize = 80 * audio::RATE;
 /// Passes are not made smaller than this when memory runs out.
 const SMALLEST_STEP: usize = 16;
 
-pub(super) struct Desk<'g, 'c, D> {
+pub(super) struct Scheduler<'g, 'c, D> {
     generator: &'g Generator<D>,
     tickets: BTreeMap<u64, Ticket<'c>>,
     /// What has come since the last pass, and what has not been begun, shorter prompts first among those that came together.
@@ -56,9 +56,9 @@ struct Plan {
     choices: Vec<Choice>,
 }
 
-impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
+impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
     pub fn new(generator: &'g Generator<D>) -> Self {
-        Desk {
+        Scheduler {
             generator,
             tickets: BTreeMap::new(),
             arrived: Vec::new(),
@@ -132,7 +132,7 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
     pub fn advance(&mut self) {
         self.drop_stopped();
         self.start();
-        self.hear();
+        self.encode_audio();
         self.begin();
         let mut plan = self.plan();
         let mut jobs: Vec<u64> = self
@@ -288,9 +288,9 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
 
     /// Hears clips of prompts that have been begun: as many together as is bounded, but no more than a piece between two
     /// passes while something else could go on.
-    fn hear(&mut self) {
+    fn encode_audio(&mut self) {
         let generator = self.generator;
-        let Desk {
+        let Scheduler {
             rows,
             searches,
             choices,
@@ -325,12 +325,12 @@ impl<'g, 'c, D: Decoder> Desk<'g, 'c, D> {
             jobs.push((job, next.len()));
             sounds.extend(next);
         }
-        let mut heard = generator.hear(&sounds, loras);
+        let mut heard = generator.encode_audio(&sounds, loras);
         if let (Err(_), Some(first), Some((_, count))) = (&heard, sounds.first(), jobs.first_mut())
             && sounds.len() > 1
         {
             // Whose fault it is, and whether less goes where all is too much, shows when each is heard by itself.
-            heard = generator.hear(&[first], loras);
+            heard = generator.encode_audio(&[first], loras);
             *count = 1;
             jobs.truncate(1);
         }

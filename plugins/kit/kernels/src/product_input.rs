@@ -3,12 +3,12 @@
 //! A norm in front of a product, or the windows of a convolution, would be a matrix that is written once, read once and
 //! rounded. Made row by row as the product's kernels read them, they are never anywhere else.
 
-use crate::by_row::{Held, suits};
 use crate::packed::{MakeRow, Multiplies, Read, read_made, shared};
+use crate::rowwise::{Held, suits};
 use candle_core::{Result, Tensor};
 
 #[derive(Clone, Copy)]
-pub enum Given<'a> {
+pub enum ProductInput<'a> {
     /// (rows, in).
     Tensor(&'a Tensor),
     Made {
@@ -18,26 +18,26 @@ pub enum Given<'a> {
     },
 }
 
-impl Given<'_> {
+impl ProductInput<'_> {
     pub fn rows(&self) -> usize {
         match self {
-            Given::Tensor(x) => x.dims().first().copied().unwrap_or(0),
-            Given::Made { rows, .. } => *rows,
+            ProductInput::Tensor(x) => x.dims().first().copied().unwrap_or(0),
+            ProductInput::Made { rows, .. } => *rows,
         }
     }
 
     pub fn inputs(&self) -> usize {
         match self {
-            Given::Tensor(x) => x.dims().last().copied().unwrap_or(0),
-            Given::Made { inputs, .. } => *inputs,
+            ProductInput::Tensor(x) => x.dims().last().copied().unwrap_or(0),
+            ProductInput::Made { inputs, .. } => *inputs,
         }
     }
 
     /// Whether this crate's loops may read it.
     pub fn suits(&self) -> bool {
         match self {
-            Given::Tensor(x) => x.dims().len() == 2 && suits(&[x]),
-            Given::Made { .. } => true,
+            ProductInput::Tensor(x) => x.dims().len() == 2 && suits(&[x]),
+            ProductInput::Made { .. } => true,
         }
     }
 
@@ -47,12 +47,12 @@ impl Given<'_> {
             return Ok(None);
         };
         match *self {
-            Given::Tensor(x) => {
+            ProductInput::Tensor(x) => {
                 let x = x.contiguous()?;
                 let held = Held::of(&x);
                 Ok(Some(weights[0].read(held.all()?)))
             }
-            Given::Made { rows, inputs, make } => Ok(read_made(reads, rows, inputs, make)),
+            ProductInput::Made { rows, inputs, make } => Ok(read_made(reads, rows, inputs, make)),
         }
     }
 }
