@@ -7,6 +7,7 @@ pub mod audio;
 pub mod bench;
 pub mod catalog;
 pub mod cli;
+pub mod compare;
 pub mod conformance;
 pub mod data;
 pub mod export;
