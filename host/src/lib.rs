@@ -19,4 +19,5 @@ pub mod registry;
 pub mod run;
 pub mod scaffold;
 pub mod table;
+pub mod train;
 pub mod worker;

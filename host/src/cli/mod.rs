@@ -16,6 +16,7 @@ mod pull;
 mod rescore;
 mod run;
 mod score;
+mod train;
 
 use crate::catalog::Catalog;
 use crate::failure::{Exit, Failure, Result};
@@ -72,6 +73,8 @@ pub struct Common {
 enum Command {
     /// Run models on tasks
     Run(Box<run::RunArgs>),
+    /// Teach a model a task, or rows of tokens: fine-tune it whole, or a LoRA
+    Train(Box<train::TrainArgs>),
     /// Score or judge a finished run without its model, or score a file of answers
     Score(score::ScoreArgs),
     /// Prepare, tokenize, count, split or convert a task's data
@@ -111,7 +114,14 @@ enum Command {
 
 /// The program. Returns its exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words = match train::arguments(std::env::args_os().collect()) {
+        Ok(words) => words,
+        Err(failure) => {
+            complain(&failure);
+            return ExitCode::from(failure.exit as u8);
+        }
+    };
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -195,6 +205,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
             Ok(Exit::Ok)
         }
         Command::Run(args) => run::run(*args, common),
+        Command::Train(args) => train::train(*args, common),
         Command::Score(args) => score::score(args, common),
         Command::Data(command) => data::run(&command, common),
         Command::Export(args) => export::export(&args, common),
