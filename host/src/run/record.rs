@@ -262,6 +262,7 @@ impl Record {
             answer: self.answer(),
             status: self.status.into(),
             details: self.details.clone(),
+            ..Score::default()
         }
     }
 

@@ -103,7 +103,7 @@ impl Judging<'_> {
             prompt: recorded_prompt(&record.arguments),
             reply: record.reply.clone().unwrap_or_default(),
             score: (!record.pending).then(|| record.score()),
-            other: None,
+            ..Case::default()
         };
         match self.judge.judge(&case, self.roles) {
             Ok(verdict) => (verdict, None),
