@@ -18,4 +18,5 @@ mod runs;
 mod support;
 mod third_party;
 mod tidy;
+mod train;
 mod versions;

@@ -261,7 +261,7 @@ pub(crate) fn stop_on_signals() -> Arc<AtomicBool> {
 
 /// `key=value` settings of a flag such as `-M`. `NAME:key=value` is for that adapter alone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Flags {
+pub struct Flags {
     all: BTreeMap<String, Given>,
     named: BTreeMap<String, BTreeMap<String, Given>>,
 }

@@ -13,7 +13,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, Default, clap::Args)]
-#[command(after_help = "All names of transformers' TrainingArguments and PEFT's LoraConfig, and those of the scripts that this command replaces,
+#[command(
+    after_help = "All names of transformers' TrainingArguments and PEFT's LoraConfig, and those of the scripts that this command replaces,
 are flags as well, with `-` or `_`: --per_device_train_batch_size 4, --lora-r 16, --lr_scheduler_type cosine,
 --train_file FILE. docs/fine-tune.md lists them with their defaults.
 
@@ -24,7 +25,8 @@ Examples:
   host train --config examples/recipes/gemma3-4b-qlora-input_gold-output_program.toml --dry-run
   host train --processes 2 --config mine.toml
 
-The same command goes on where it was cut short, and ends with the same bytes. `--fresh` begins again.")]
+The same command goes on where it was cut short, and ends with the same bytes. `--fresh` begins again."
+)]
 pub struct TrainArgs {
     /// The model that learns, by its registry name
     #[arg(long, short = 'm', value_name = "NAME")]
@@ -102,14 +104,37 @@ pub struct TrainArgs {
 
 /// Keys of a file that are not training settings.
 const KEYS: &[&str] = &[
-    "model", "task", "model_settings", "task_settings", "rows", "eval_rows", "method", "lora", "freeze", "unfreeze", "order", "out",
-    "then_run", "baseline", "demo", "limit", "processes", "collective", "published", "about",
+    "model",
+    "task",
+    "model_settings",
+    "task_settings",
+    "rows",
+    "eval_rows",
+    "method",
+    "lora",
+    "freeze",
+    "unfreeze",
+    "order",
+    "out",
+    "then_run",
+    "baseline",
+    "demo",
+    "limit",
+    "processes",
+    "collective",
+    "published",
+    "about",
 ];
 
 /// Turns the training settings among the arguments of `host train` into `--set NAME=VALUE`, and flags of its own that are
 /// written with `_` into those with `-`: their names are too many for a help text, and are the reference's.
 pub(super) fn arguments(all: Vec<OsString>) -> Result<Vec<OsString>> {
-    let Some(at) = all.iter().skip(1).position(|word| word == "train").map(|place| place + 1) else {
+    let Some(at) = all
+        .iter()
+        .skip(1)
+        .position(|word| word == "train")
+        .map(|place| place + 1)
+    else {
         return Ok(all);
     };
     if all[1..at].iter().any(|word| !word.to_string_lossy().starts_with('-')) {
@@ -154,9 +179,12 @@ pub(super) fn arguments(all: Vec<OsString>) -> Result<Vec<OsString>> {
             continue;
         }
         let Some(setting) = names::find(name) else {
-            let known = own.iter().map(String::as_str).chain(names::all());
-            let failure = Failure::usage(format!("`host train` knows no flag `--{name}`"));
-            return Err(failure.help(nearest_hint(&names::plain(name), known)));
+            let mut known: Vec<&str> = own.iter().map(String::as_str).collect();
+            for name in names::all() {
+                known.push(name);
+            }
+            let hint = nearest_hint(&names::plain(name), known.into_iter());
+            return Err(Failure::usage(format!("`host train` knows no flag `--{name}`")).help(hint));
         };
         // A flag without a value means yes; what looks like a number is a value, though it begins with `-`.
         let is_value = |word: &&OsString| {
@@ -165,7 +193,7 @@ pub(super) fn arguments(all: Vec<OsString>) -> Result<Vec<OsString>> {
         };
         let value = match value {
             Some(value) => value,
-            None => match rest.next_if(|word| is_value(&word)) {
+            None => match rest.next_if(|word| is_value(word)) {
                 Some(value) => value.to_string_lossy().into_owned(),
                 None if setting.kind == names::Type::Flag => "true".to_owned(),
                 None => return Err(Failure::usage(format!("`--{name}` needs a value"))),
@@ -201,15 +229,19 @@ pub(super) fn train(args: TrainArgs, common: &Common) -> Result<Exit> {
     }
     common.with_catalog(options.demo, &stop, |catalog| {
         let progress = common.shows_progress();
-        crate::train::run(options, catalog, &crate::train::Output {
-            json: common.json,
-            quiet: common.quiet,
-            progress,
-            offline: common.offline,
-            registries: common.registry.clone(),
-            print: &print,
-            note: &note,
-        })
+        crate::train::run(
+            options,
+            catalog,
+            &crate::train::Output {
+                json: common.json,
+                quiet: common.quiet,
+                progress,
+                offline: common.offline,
+                registries: common.registry.clone(),
+                print: &print,
+                note: &note,
+            },
+        )
     })
 }
 
@@ -229,13 +261,20 @@ fn options(args: TrainArgs) -> Result<Options> {
     let own = |key: &str| file.own.get(key).filter(|value| !value.is_null());
     let text = |flag: Option<String>, key: &str| flag.or_else(|| own(key).and_then(Value::as_str).map(str::to_owned));
     let path = |flag: Option<PathBuf>, key: &str| {
-        flag.or_else(|| own(key).and_then(Value::as_str).map(|path| beside(args.config.as_deref(), path)))
+        flag.or_else(|| {
+            own(key)
+                .and_then(Value::as_str)
+                .map(|path| beside(args.config.as_deref(), path))
+        })
     };
     let flag = |flag: bool, key: &str| flag || own(key).and_then(Value::as_bool).unwrap_or_default();
     let number = |key: &str| own(key).and_then(Value::as_u64);
     let list = |flags: &[String], key: &str| -> Vec<String> {
         let split = |text: &str| -> Vec<String> {
-            text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+            text.split(',')
+                .map(|name| name.trim().to_owned())
+                .filter(|name| !name.is_empty())
+                .collect()
         };
         match (flags.is_empty(), own(key)) {
             (false, _) => flags.iter().flat_map(|text| split(text)).collect(),
@@ -276,7 +315,10 @@ fn options(args: TrainArgs) -> Result<Options> {
         task: text(args.task, "task"),
         model_flags: flags("-M", &args.model_settings, "model_settings")?,
         task_flags: flags("-T", &args.task_settings, "task_settings")?,
-        rows: path(args.rows, "rows").or(given.text("train_file").filter(|_| own("task").is_none()).map(PathBuf::from)),
+        rows: path(args.rows, "rows").or(given
+            .text("train_file")
+            .filter(|_| own("task").is_none())
+            .map(PathBuf::from)),
         eval_rows: path(args.eval_rows, "eval_rows"),
         method: text(args.method, "method"),
         out: path(args.out, "out"),
@@ -336,7 +378,11 @@ mod tests {
     fn turned(line: &str) -> std::result::Result<String, String> {
         let words = line.split_whitespace().map(OsString::from).collect();
         match arguments(words) {
-            Ok(words) => Ok(words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")),
+            Ok(words) => Ok(words
+                .iter()
+                .map(|word| word.to_string_lossy())
+                .collect::<Vec<_>>()
+                .join(" ")),
             Err(failure) => Err(failure.render()),
         }
     }
@@ -352,9 +398,18 @@ mod tests {
             "host train --per_device_train_batch_size 4 --model qwen3 --lora-r=16 --bf16",
             "host train --set per_device_train_batch_size=4 --model qwen3 --set r=16 --set bf16=true",
         );
-        check("host train --max_steps -1 --dry_run", "host train --set max_steps=-1 --dry-run");
-        check("host train --bf16 --fp16 false", "host train --set bf16=true --set fp16=false");
-        check("host --quiet train --lr 1e-4", "host --quiet train --set learning_rate=1e-4");
+        check(
+            "host train --max_steps -1 --dry_run",
+            "host train --set max_steps=-1 --dry-run",
+        );
+        check(
+            "host train --bf16 --fp16 false",
+            "host train --set bf16=true --set fp16=false",
+        );
+        check(
+            "host --quiet train --lr 1e-4",
+            "host --quiet train --set learning_rate=1e-4",
+        );
         check(
             "host train training_args.num_train_epochs=3 data.train_path=a.jsonl -M weights=x",
             "host train --set num_train_epochs=3 --set train_file=a.jsonl -M weights=x",

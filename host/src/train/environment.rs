@@ -33,7 +33,12 @@ fn read_from(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Place>>
     };
     let launchers = [
         ("RANK", "WORLD_SIZE", "LOCAL_RANK", false),
-        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", true),
+        (
+            "OMPI_COMM_WORLD_RANK",
+            "OMPI_COMM_WORLD_SIZE",
+            "OMPI_COMM_WORLD_LOCAL_RANK",
+            true,
+        ),
         ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", true),
         ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", false),
     ];
@@ -49,21 +54,33 @@ fn read_from(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Place>>
             return Err(Failure::usage(message).help("ranks count from 0"));
         }
         let first_host = variable("SLURM_JOB_NODELIST").map(|list| first_host(&list));
-        let job_names = ["TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "PMI_JOBID"];
-        let job = job_names.iter().find_map(|name| variable(name)).unwrap_or_else(|| "host-train".to_owned());
+        let job_names = [
+            "TORCHELASTIC_RUN_ID",
+            "SLURM_JOB_ID",
+            "PMIX_NAMESPACE",
+            "OMPI_MCA_ess_base_jobid",
+            "PMI_JOBID",
+        ];
+        let job = job_names
+            .iter()
+            .find_map(|name| variable(name))
+            .unwrap_or_else(|| "host-train".to_owned());
         let token = variable("HOST_TRAIN_JOB").unwrap_or_default();
         let port = match variable("MASTER_PORT") {
-            Some(text) => text
-                .trim()
-                .parse()
-                .map_err(|_| Failure::usage(format!("`MASTER_PORT` is `{text}` in the environment, which is no port")))?,
+            Some(text) => text.trim().parse().map_err(|_| {
+                Failure::usage(format!(
+                    "`MASTER_PORT` is `{text}` in the environment, which is no port"
+                ))
+            })?,
             None => job_port(&job),
         };
         return Ok(Some(Place {
             rank,
             world,
             local_rank: number(local_name)?.unwrap_or_default(),
-            address: variable("MASTER_ADDR").or(first_host).unwrap_or_else(|| "127.0.0.1".to_owned()),
+            address: variable("MASTER_ADDR")
+                .or(first_host)
+                .unwrap_or_else(|| "127.0.0.1".to_owned()),
             port,
             job: format!("{job} {token}"),
             by_mpi,
@@ -114,7 +131,9 @@ mod tests {
             found.map(|(_, value)| (*value).to_owned())
         };
         let place = read_from(&variable).unwrap();
-        let got = place.as_ref().map(|it| (it.rank, it.world, it.local_rank, it.address.as_str(), it.by_mpi));
+        let got = place
+            .as_ref()
+            .map(|it| (it.rank, it.world, it.local_rank, it.address.as_str(), it.by_mpi));
         assert_eq!(got, expected);
     }
 
@@ -122,11 +141,21 @@ mod tests {
     fn four_launchers_are_understood() {
         check(&[], None);
         check(
-            &[("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1"), ("MASTER_ADDR", "10.0.0.1"), ("MASTER_PORT", "29512")],
+            &[
+                ("RANK", "1"),
+                ("WORLD_SIZE", "2"),
+                ("LOCAL_RANK", "1"),
+                ("MASTER_ADDR", "10.0.0.1"),
+                ("MASTER_PORT", "29512"),
+            ],
             Some((1, 2, 1, "10.0.0.1", false)),
         );
         check(
-            &[("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_LOCAL_RANK", "0")],
+            &[
+                ("OMPI_COMM_WORLD_RANK", "0"),
+                ("OMPI_COMM_WORLD_SIZE", "4"),
+                ("OMPI_COMM_WORLD_LOCAL_RANK", "0"),
+            ],
             Some((0, 4, 0, "127.0.0.1", true)),
         );
         check(
@@ -134,7 +163,12 @@ mod tests {
             Some((3, 4, 1, "127.0.0.1", true)),
         );
         check(
-            &[("SLURM_PROCID", "5"), ("SLURM_NTASKS", "8"), ("SLURM_LOCALID", "1"), ("SLURM_JOB_NODELIST", "gpu[03-05,9],x")],
+            &[
+                ("SLURM_PROCID", "5"),
+                ("SLURM_NTASKS", "8"),
+                ("SLURM_LOCALID", "1"),
+                ("SLURM_JOB_NODELIST", "gpu[03-05,9],x"),
+            ],
             Some((5, 8, 1, "gpu03", false)),
         );
         check(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "1")], None);
@@ -143,7 +177,13 @@ mod tests {
     #[test]
     fn what_is_no_number_is_named() {
         let variable = |name: &str| Some(if name == "RANK" { "one" } else { "2" }.to_owned());
-        assert!(read_from(&variable).unwrap_err().error.message.contains("`RANK` is `one`"));
+        assert!(
+            read_from(&variable)
+                .unwrap_err()
+                .error
+                .message
+                .contains("`RANK` is `one`")
+        );
     }
 
     #[test]

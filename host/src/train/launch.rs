@@ -109,10 +109,15 @@ fn watch(all: &mut [Started], stop: &AtomicBool) -> Result<Exit> {
         }
         if asked.is_none() && stop.load(Ordering::Relaxed) {
             asked = Some(Instant::now());
-            all.iter().filter(|started| started.ended.is_none()).for_each(|started| interrupt(&started.child));
+            all.iter()
+                .filter(|started| started.ended.is_none())
+                .for_each(|started| interrupt(&started.child));
         }
         let patience = if asked.is_some() { SAVING } else { GRACE };
-        let over = failed.map(|(_, since)| since).or(asked).is_some_and(|since| since.elapsed() > patience);
+        let over = failed
+            .map(|(_, since)| since)
+            .or(asked)
+            .is_some_and(|since| since.elapsed() > patience);
         if over {
             end(all);
         }
@@ -125,14 +130,22 @@ fn watch(all: &mut [Started], stop: &AtomicBool) -> Result<Exit> {
     }
     let Some((rank, _)) = failed else { return Ok(Exit::Ok) };
     let status = all[rank].ended;
-    let exit = status.and_then(|status| status.code()).and_then(of_code).unwrap_or(Exit::Refused);
+    let exit = status
+        .and_then(|status| status.code())
+        .and_then(of_code)
+        .unwrap_or(Exit::Refused);
     if rank == 0 && status.and_then(|status| status.code()).is_some() {
         return Ok(exit); // it said why itself
     }
     let how = status.map_or_else(String::new, |status| status.to_string());
     let failure = Failure::new(exit, format!("process {rank} of {} ended: {how}", all.len()));
     let said = all[rank].said.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Err(said.into_iter().rev().take(12).rev().fold(failure, |failure, line| failure.cause(line)))
+    Err(said
+        .into_iter()
+        .rev()
+        .take(12)
+        .rev()
+        .fold(failure, |failure, line| failure.cause(line)))
 }
 
 fn interrupt(child: &Child) {

@@ -54,7 +54,11 @@ pub const SETTINGS: &[Setting] = &[
     // How long, how much, how fast.
     of(&["num_train_epochs", "epochs"], Number, Host),
     of(&["max_steps"], Whole, Host),
-    of(&["per_device_train_batch_size", "batch_size", "train_batch_size"], Whole, Host),
+    of(
+        &["per_device_train_batch_size", "batch_size", "train_batch_size"],
+        Whole,
+        Host,
+    ),
     of(&["per_device_eval_batch_size", "eval_batch_size"], Whole, Learning),
     of(&["gradient_accumulation_steps"], Whole, Host),
     of(&["learning_rate", "lr"], Number, Host),
@@ -108,7 +112,11 @@ pub const SETTINGS: &[Setting] = &[
     of(&["group_by_length"], Flag, Learning),
     of(&["batch_by_kind"], Flag, Learning),
     of(&["dataloader_drop_last"], Flag, Learning),
-    of(&["model_name", "model_name_or_path", "pretrained_model_name_or_path"], Text, Host),
+    of(
+        &["model_name", "model_name_or_path", "pretrained_model_name_or_path"],
+        Text,
+        Host,
+    ),
     of(&["output_dir"], Text, Host),
     of(&["train_file", "data_train_path", "train_path"], Text, Host),
     of(&["eval_file", "val_file", "validation_file", "val_path"], Text, Host),
@@ -168,7 +176,11 @@ pub const SETTINGS: &[Setting] = &[
     // Settings of the reference that change no number of this program.
     of(&["attn_implementation"], Text, SPEED),
     of(&["device_map"], Text, Nothing("`-M device=…` says where a model runs")),
-    of(&["torch_dtype", "dtype"], Text, Nothing("`-M dtype=…` and `precision` say what a model computes in")),
+    of(
+        &["torch_dtype", "dtype"],
+        Text,
+        Nothing("`-M dtype=…` and `precision` say what a model computes in"),
+    ),
     of(&["trust_remote_code"], Flag, Nothing("no code of a checkpoint is run")),
     of(&["use_fast"], Flag, SPEED),
     of(&["tf32"], Flag, SPEED),
@@ -185,31 +197,87 @@ pub const SETTINGS: &[Setting] = &[
     of(&["bf16_full_eval"], Flag, SPEED),
     of(&["fp16_full_eval"], Flag, SPEED),
     of(&["full_determinism"], Flag, Nothing("a run always repeats to the bit")),
-    of(&["average_tokens_across_devices"], Flag, Nothing("tokens are always counted over all processes")),
-    of(&["auto_find_batch_size"], Flag, Nothing("a batch that does not fit is always taken in parts")),
-    of(&["include_num_input_tokens_seen"], Json, Nothing("they are always logged")),
-    of(&["logging_nan_inf_filter"], Flag, Nothing("a loss that is no number ends the run")),
+    of(
+        &["average_tokens_across_devices"],
+        Flag,
+        Nothing("tokens are always counted over all processes"),
+    ),
+    of(
+        &["auto_find_batch_size"],
+        Flag,
+        Nothing("a batch that does not fit is always taken in parts"),
+    ),
+    of(
+        &["include_num_input_tokens_seen"],
+        Json,
+        Nothing("they are always logged"),
+    ),
+    of(
+        &["logging_nan_inf_filter"],
+        Flag,
+        Nothing("a loss that is no number ends the run"),
+    ),
     of(&["log_on_each_node"], Flag, Nothing("process 0 alone logs")),
     of(&["log_level"], Text, Nothing("`--quiet` keeps notes away")),
     of(&["log_level_replica"], Text, Nothing("`--quiet` keeps notes away")),
     of(&["disable_tqdm"], Flag, Nothing("`--quiet` keeps progress away")),
     of(&["prediction_loss_only"], Flag, Nothing("evaluations keep sums alone")),
-    of(&["eval_accumulation_steps"], Whole, Nothing("evaluations keep sums alone")),
-    of(&["eval_do_concat_batches"], Flag, Nothing("evaluations keep sums alone")),
-    of(&["eval_use_gather_object"], Flag, Nothing("evaluations keep sums alone")),
+    of(
+        &["eval_accumulation_steps"],
+        Whole,
+        Nothing("evaluations keep sums alone"),
+    ),
+    of(
+        &["eval_do_concat_batches"],
+        Flag,
+        Nothing("evaluations keep sums alone"),
+    ),
+    of(
+        &["eval_use_gather_object"],
+        Flag,
+        Nothing("evaluations keep sums alone"),
+    ),
     of(&["include_for_metrics"], List, Nothing("evaluations keep sums alone")),
     of(&["batch_eval_metrics"], Flag, Nothing("evaluations keep sums alone")),
-    of(&["save_only_model"], Flag, Nothing("a checkpoint always has what resuming needs")),
+    of(
+        &["save_only_model"],
+        Flag,
+        Nothing("a checkpoint always has what resuming needs"),
+    ),
     of(&["save_on_each_node"], Flag, Nothing("process 0 alone saves")),
-    of(&["save_safetensors"], Flag, Nothing("weights are always written as safetensors")),
+    of(
+        &["save_safetensors"],
+        Flag,
+        Nothing("weights are always written as safetensors"),
+    ),
     of(&["overwrite_output_dir"], Flag, Nothing("`--fresh` begins again")),
     of(&["enable_jit_checkpoint"], Flag, Nothing("Ctrl-C always saves")),
-    of(&["ignore_data_skip"], Flag, Nothing("no row is read again when a run goes on")),
-    of(&["restore_callback_states_from_checkpoint"], Flag, Nothing("they always are")),
-    of(&["use_cpu", "no_cuda"], Flag, Nothing("`-M device=…` says where a model runs")),
-    of(&["use_mps_device"], Flag, Nothing("`-M device=…` says where a model runs")),
+    of(
+        &["ignore_data_skip"],
+        Flag,
+        Nothing("no row is read again when a run goes on"),
+    ),
+    of(
+        &["restore_callback_states_from_checkpoint"],
+        Flag,
+        Nothing("they always are"),
+    ),
+    of(
+        &["use_cpu", "no_cuda"],
+        Flag,
+        Nothing("`-M device=…` says where a model runs"),
+    ),
+    of(
+        &["use_mps_device"],
+        Flag,
+        Nothing("`-M device=…` says where a model runs"),
+    ),
     of(&["accelerator_config"], Json, LOADER),
-    of(&["parallelism_config"], Json, Refused("processes share the rows and nothing else")),
+    of(
+        &["parallelism_config"],
+        Json,
+        Refused("processes share the rows and nothing else"),
+    ),
     of(&["dataloader_num_workers"], Whole, LOADER),
     of(&["dataloader_pin_memory"], Flag, LOADER),
     of(&["dataloader_persistent_workers"], Flag, LOADER),
@@ -223,9 +291,17 @@ pub const SETTINGS: &[Setting] = &[
     of(&["ddp_bucket_cap_mb"], Whole, SPEED),
     of(&["ddp_broadcast_buffers"], Flag, SPEED),
     of(&["ddp_backend"], Text, Nothing("`--collective` names the engine")),
-    of(&["ddp_timeout"], Whole, Nothing("a process that ends is noticed at once")),
+    of(
+        &["ddp_timeout"],
+        Whole,
+        Nothing("a process that ends is noticed at once"),
+    ),
     of(&["local_rank"], Whole, Nothing("the launcher's environment says it")),
-    of(&["skip_memory_metrics"], Flag, Nothing("the peak of memory is always measured")),
+    of(
+        &["skip_memory_metrics"],
+        Flag,
+        Nothing("the peak of memory is always measured"),
+    ),
     of(&["push_to_hub"], Flag, HUB),
     of(&["hub_model_id"], Text, HUB),
     of(&["hub_strategy"], Text, HUB),
@@ -234,14 +310,26 @@ pub const SETTINGS: &[Setting] = &[
     of(&["hub_always_push"], Flag, HUB),
     of(&["hub_revision"], Text, HUB),
     of(&["trackio_space_id"], Text, HUB),
-    of(&["optim_args"], Text, Refused("no optimiser here takes further arguments")),
-    of(&["optim_target_modules"], List, Refused("GaLore and its like are not there")),
+    of(
+        &["optim_args"],
+        Text,
+        Refused("no optimiser here takes further arguments"),
+    ),
+    of(
+        &["optim_target_modules"],
+        List,
+        Refused("GaLore and its like are not there"),
+    ),
     of(&["neftune_noise_alpha"], Number, Refused("NEFTune is not there")),
     of(&["fsdp"], Json, Refused("parameters are not sharded")),
     of(&["fsdp_config"], Json, Refused("parameters are not sharded")),
     of(&["deepspeed"], Text, Refused("DeepSpeed is not there")),
     of(&["debug"], Text, Refused("there is nothing like it")),
-    of(&["packing"], Flag, Nothing("rows are never padded, and none sees another")),
+    of(
+        &["packing"],
+        Flag,
+        Nothing("rows are never padded, and none sees another"),
+    ),
     of(&["past_index"], Whole, Refused("there is nothing like it")),
 ];
 
@@ -341,7 +429,11 @@ fn typed(kind: Type, value: &Value) -> Option<Value> {
     }
     match (kind, text) {
         (Number, None) => value.as_f64().map(|_| value.clone()),
-        (Number, Some(text)) => text.parse::<f64>().ok().filter(|number| number.is_finite()).map(|number| json!(number)),
+        (Number, Some(text)) => text
+            .parse::<f64>()
+            .ok()
+            .filter(|number| number.is_finite())
+            .map(|number| json!(number)),
         (Whole, None) => {
             let whole = value.as_f64().filter(|number| number.fract() == 0.0)?;
             // `max_steps` -1 is the reference's word for none.
@@ -404,10 +496,22 @@ mod tests {
         check("max_steps", json!("-1"), json!(0));
         check("warmup_ratio", json!("0.03"), json!(0.03));
         check("gradient_checkpointing", json!("true"), json!(true));
-        check("lora_target_modules", json!("q_proj, v_proj"), json!(["q_proj", "v_proj"]));
+        check(
+            "lora_target_modules",
+            json!("q_proj, v_proj"),
+            json!(["q_proj", "v_proj"]),
+        );
         check("lora_target_modules", json!("all-linear"), json!("all-linear"));
-        check("target_modules", json!(r".*\.(q_proj|v_proj)"), json!(r".*\.(q_proj|v_proj)"));
-        check("lr_scheduler_kwargs", json!(r#"{"min_lr": 5e-5}"#), json!({ "min_lr": 5e-5 }));
+        check(
+            "target_modules",
+            json!(r".*\.(q_proj|v_proj)"),
+            json!(r".*\.(q_proj|v_proj)"),
+        );
+        check(
+            "lr_scheduler_kwargs",
+            json!(r#"{"min_lr": 5e-5}"#),
+            json!({ "min_lr": 5e-5 }),
+        );
         check("lora_modules_to_save", json!(""), Value::Null);
     }
 
@@ -416,7 +520,13 @@ mod tests {
         let put = |name: &str, value: &str| Given::default().put(name, &json!(value));
         let unknown = put("learning_rat", "1").unwrap_err();
         assert!(unknown.error.help.unwrap().contains("learning_rate"));
-        assert!(put("max_length", "many").unwrap_err().error.message.contains("cannot be `many`"));
+        assert!(
+            put("max_length", "many")
+                .unwrap_err()
+                .error
+                .message
+                .contains("cannot be `many`")
+        );
         assert!(put("deepspeed", "zero3.json").is_err() && put("deepspeed", "").is_ok());
         let mut given = Given::default();
         given.put("dataloader_num_workers", &json!("4")).unwrap();

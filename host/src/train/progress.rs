@@ -69,10 +69,10 @@ mod tests {
     #[test]
     fn what_is_known_is_said() {
         let event = LearnEvent {
-            loss: Some(0.693147),
+            loss: Some(0.7131),
             learning_rate: Some(1e-4),
             ..LearnEvent::default()
         };
-        assert_eq!(words(&event), "loss 0.6931 rate 1.00e-4");
+        assert_eq!(words(&event), "loss 0.7131 rate 1.00e-4");
     }
 }

@@ -38,7 +38,10 @@ impl Record {
     pub fn add(&mut self, entry: &Map<String, Value>) {
         for (name, line) in FILES {
             let Some(line) = line(entry) else { continue };
-            let file = OpenOptions::new().create(true).append(true).open(self.folder.join(name));
+            let file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(self.folder.join(name));
             let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
             self.note(name, written);
         }
@@ -46,7 +49,8 @@ impl Record {
 
     fn note(&mut self, name: &str, written: std::io::Result<()>) {
         if let Err(why) = written {
-            self.failed.get_or_insert_with(|| Failure::unwritable(&self.folder.join(name), why));
+            self.failed
+                .get_or_insert_with(|| Failure::unwritable(&self.folder.join(name), why));
         }
     }
 
@@ -58,7 +62,11 @@ impl Record {
 
 type Line = fn(&Map<String, Value>) -> Option<String>;
 
-const FILES: [(&str, Line); 3] = [(METRICS, metrics_line), (TRAIN_LOSS, train_line), (EVAL_LOSS, eval_line)];
+const FILES: [(&str, Line); 3] = [
+    (METRICS, metrics_line),
+    (TRAIN_LOSS, train_line),
+    (EVAL_LOSS, eval_line),
+];
 
 /// Whether a line is about held-out rows.
 fn is_eval(entry: &Map<String, Value>) -> bool {
@@ -71,7 +79,12 @@ fn metrics_line(entry: &Map<String, Value>) -> Option<String> {
     for key in ["step", "epoch"] {
         line.insert(key.to_owned(), entry.get(key).cloned().unwrap_or_default());
     }
-    line.extend(entry.iter().filter(|(key, _)| !["step", "epoch"].contains(&key.as_str())).map(|(key, value)| (key.clone(), value.clone())));
+    line.extend(
+        entry
+            .iter()
+            .filter(|(key, _)| !["step", "epoch"].contains(&key.as_str()))
+            .map(|(key, value)| (key.clone(), value.clone())),
+    );
     Some(format!("{}\n", Value::Object(line)))
 }
 
@@ -129,7 +142,10 @@ mod tests {
              {\"type\":\"eval\",\"step\":10,\"epoch\":0.5,\"eval_loss\":2.5}\n"
         );
         record.begin(&[entry(json!({ "loss": 1.0, "epoch": 0.1, "step": 1 }))]);
-        assert_eq!(text(METRICS), "{\"type\":\"train\",\"step\":1,\"epoch\":0.1,\"loss\":1.0}\n");
+        assert_eq!(
+            text(METRICS),
+            "{\"type\":\"train\",\"step\":1,\"epoch\":0.1,\"loss\":1.0}\n"
+        );
         assert_eq!(text(EVAL_LOSS), "");
     }
 }

@@ -76,13 +76,20 @@ impl RowFile {
         let (at, length) = self.lines[index];
         let mut line = vec![0; length];
         self.file.read_exact_at(&mut line, at)?;
-        let row: Row = serde_json::from_slice(&line).map_err(|why| self.wrong(index, "cannot be read").cause(why.to_string()))?;
+        let row: Row =
+            serde_json::from_slice(&line).map_err(|why| self.wrong(index, "cannot be read").cause(why.to_string()))?;
         let count = row.input_ids.len();
         if row.labels.len() != count {
-            return Err(self.wrong(index, format!("has {count} `input_ids` and {} `labels`", row.labels.len())));
+            return Err(self.wrong(
+                index,
+                format!("has {count} `input_ids` and {} `labels`", row.labels.len()),
+            ));
         }
         if let Some(mask) = row.attention_mask.as_ref().filter(|mask| mask.len() != count) {
-            return Err(self.wrong(index, format!("has {count} `input_ids` and {} in `attention_mask`", mask.len())));
+            return Err(self.wrong(
+                index,
+                format!("has {count} `input_ids` and {} in `attention_mask`", mask.len()),
+            ));
         }
         let mut tokens = LessonTokens::default();
         for place in 0..count {
@@ -94,7 +101,9 @@ impl RowFile {
             let token = u32::try_from(id).map_err(|_| self.wrong(index, format!("has the token {id}")))?;
             if label != -100 && label != id {
                 let what = format!("has the label {label} at place {place}, where the token is {id}");
-                return Err(self.wrong(index, what).help("a label is -100 or the token of its own place"));
+                return Err(self
+                    .wrong(index, what)
+                    .help("a label is -100 or the token of its own place"));
             }
             tokens.ids.push(token);
             tokens.learn.push(label != -100);
@@ -111,7 +120,12 @@ impl RowFile {
         };
         let clips: Vec<PathBuf> = named.iter().map(|name| base.join(name)).collect();
         match clips.iter().find(|path| !path.is_file()) {
-            Some(path) => Err(self.wrong(index, format!("names the clip `{}`, which is not there", path.display())).code(Code::CLIP)),
+            Some(path) => Err(self
+                .wrong(
+                    index,
+                    format!("names the clip `{}`, which is not there", path.display()),
+                )
+                .code(Code::CLIP)),
             None => Ok((tokens, clips)),
         }
     }
@@ -193,7 +207,10 @@ mod tests {
         let text = "{\"input_ids\":[5,6,7,0],\"labels\":[-100,6,7,-100],\"attention_mask\":[1,1,1,0]}\n\n\
                     {\"input_ids\":[9],\"labels\":[9],\"id\":\"last\"}";
         let rows = open(text).unwrap();
-        assert_eq!((rows.len(), rows.name(0), rows.name(1)), (2, "row 0".to_owned(), "last".to_owned()));
+        assert_eq!(
+            (rows.len(), rows.name(0), rows.name(1)),
+            (2, "row 0".to_owned(), "last".to_owned())
+        );
         let tokens = rows.lesson(0).unwrap().tokens.unwrap();
         assert_eq!((tokens.ids, tokens.learn), (vec![5, 6, 7], vec![false, true, true]));
     }
@@ -202,10 +219,19 @@ mod tests {
     fn a_broken_row_is_named() {
         refused("", "has no rows");
         refused("{\"input_ids\":[1],\"labels\":[1]}\nnonsense", "row 1 of");
-        refused("{\"input_ids\":[1,2],\"labels\":[1]}", "has 2 `input_ids` and 1 `labels`");
-        refused("{\"input_ids\":[1,2],\"labels\":[1,2],\"attention_mask\":[1]}", "and 1 in `attention_mask`");
+        refused(
+            "{\"input_ids\":[1,2],\"labels\":[1]}",
+            "has 2 `input_ids` and 1 `labels`",
+        );
+        refused(
+            "{\"input_ids\":[1,2],\"labels\":[1,2],\"attention_mask\":[1]}",
+            "and 1 in `attention_mask`",
+        );
         refused("{\"input_ids\":[1,2],\"labels\":[1,3]}", "has the label 3 at place 1");
         refused("{\"input_ids\":[-1],\"labels\":[-100]}", "has the token -1");
-        refused("{\"input_ids\":[1],\"labels\":[1],\"audio\":[\"gone.wav\"]}", "which is not there");
+        refused(
+            "{\"input_ids\":[1],\"labels\":[1],\"audio\":[\"gone.wav\"]}",
+            "which is not there",
+        );
     }
 }

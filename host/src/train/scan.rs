@@ -88,7 +88,8 @@ impl Scan {
         let limit = most.tokens.into_iter().chain(most.context).min().unwrap_or(u64::MAX) as usize;
         if length > limit {
             if most.tokens.is_none() || most.cut == "refuse" {
-                self.too_long.push(format!("`{}` ({length} tokens)", source.name(index)));
+                self.too_long
+                    .push(format!("`{}` ({length} tokens)", source.name(index)));
             } else {
                 self.shortened += 1;
                 learn = kept(learn, limit, most.cut);
@@ -106,20 +107,32 @@ impl Scan {
     pub fn notes(&self, what: &str) -> Vec<String> {
         let mut notes = Vec::new();
         let names = |all: &[String], quoted: bool| {
-            let shown = all.iter().take(SHOWN).map(|name| if quoted { format!("`{name}`") } else { name.clone() });
+            let shown = all
+                .iter()
+                .take(SHOWN)
+                .map(|name| if quoted { format!("`{name}`") } else { name.clone() });
             let more = if all.len() > SHOWN { " and others" } else { "" };
             format!("{}{more}", shown.collect::<Vec<_>>().join(", "))
         };
         if !self.without_learnt.is_empty() {
             let count = self.without_learnt.len();
-            notes.push(format!("{count} {what} have no learnt token: {}", names(&self.without_learnt, true)));
+            notes.push(format!(
+                "{count} {what} have no learnt token: {}",
+                names(&self.without_learnt, true)
+            ));
         }
         if self.shortened > 0 {
             let (count, lost) = (self.shortened, self.lost_learnt);
-            notes.push(format!("{count} {what} are shortened, {lost} of which lose learnt tokens"));
+            notes.push(format!(
+                "{count} {what} are shortened, {lost} of which lose learnt tokens"
+            ));
         }
         if !self.broken.is_empty() {
-            notes.push(format!("{} {what} cannot be cut into tokens: {}", self.broken.len(), names(&self.broken, false)));
+            notes.push(format!(
+                "{} {what} cannot be cut into tokens: {}",
+                self.broken.len(),
+                names(&self.broken, false)
+            ));
         }
         notes
     }
@@ -129,7 +142,8 @@ impl Scan {
         if !self.too_long.is_empty() {
             let names = self.too_long.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
             let failure = Failure::usage(format!("{} {what} are too long: {names}", self.too_long.len()));
-            let hint = "give `--max-length N`, and say with `--truncation right|left|prompt` what goes, or leave them out";
+            let hint =
+                "give `--max-length N`, and say with `--truncation right|left|prompt` what goes, or leave them out";
             return Err(failure.help(hint));
         }
         if let Some(first) = self.broken.first() {
@@ -181,7 +195,11 @@ mod tests {
 
     #[test]
     fn lengths_and_troubles_are_counted() {
-        let most = Most { tokens: Some(6), context: None, cut: "right" };
+        let most = Most {
+            tokens: Some(6),
+            context: None,
+            cut: "right",
+        };
         let scan = scanned(&[(5, 2), (8, 1), (8, 4), (3, 0), (2, 2)], most);
         assert_eq!((scan.tokens, scan.learnt), (5 + 6 + 6 + 3 + 2, 2 + 2 + 1));
         assert_eq!((scan.shortened, scan.lost_learnt), (2, 2));
@@ -193,8 +211,26 @@ mod tests {
 
     #[test]
     fn what_cannot_be_learnt_is_refused() {
-        let most = Most { tokens: None, context: Some(4), cut: "right" };
-        assert!(scanned(&[(5, 1)], most).check("rows").unwrap_err().error.message.contains("`row 0` (5 tokens)"));
-        assert!(scanned(&[(3, 0)], most).check("rows").unwrap_err().error.message.contains("has a learnt token"));
+        let most = Most {
+            tokens: None,
+            context: Some(4),
+            cut: "right",
+        };
+        assert!(
+            scanned(&[(5, 1)], most)
+                .check("rows")
+                .unwrap_err()
+                .error
+                .message
+                .contains("`row 0` (5 tokens)")
+        );
+        assert!(
+            scanned(&[(3, 0)], most)
+                .check("rows")
+                .unwrap_err()
+                .error
+                .message
+                .contains("has a learnt token")
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! A training run from end to end.
 
-use super::environment::{self, Place};
+use super::environment;
 use super::names::Given;
 use super::options::{Options, Output};
 use super::progress::Progress;
@@ -13,8 +13,8 @@ use super::task_lessons::{Hearing, TaskLessons};
 use super::tasks::{Part, TaskSet};
 use super::{dry_run, show, then_run};
 use crate::catalog::{Catalog, Resolved};
-use crate::failure::{Failure, Result};
 use crate::failure::Exit;
+use crate::failure::{Failure, Result};
 use crate::registry::Given as Setting;
 use plugin_api::client::{ModelClient, Teacher};
 use plugin_api::{Code, Kind, LearnEvent, Learnt, Lesson, ModelCard, Plan, Split};
@@ -51,12 +51,21 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
         let failure = Failure::usage("neither a task nor rows to learn from are given");
         return Err(failure.help("give `--task NAME`, or `--rows FILE` with tokenised rows"));
     }
-    options.model_flags.check_names(Kind::Model, std::slice::from_ref(&name))?;
-    let tasks = options.task.as_deref().map(|task| TaskSet::new(task, &options, catalog)).transpose()?;
+    options
+        .model_flags
+        .check_names(Kind::Model, std::slice::from_ref(&name))?;
+    let tasks = options
+        .task
+        .as_deref()
+        .map(|task| TaskSet::new(task, &options, catalog))
+        .transpose()?;
     let given = merged(&options, tasks.as_ref())?;
     let method = method(&options, &given)?;
     let model_settings = model_settings(&name, &options, &given);
-    let dtype = model_settings.get("dtype").and_then(|given| given.value.as_str()).map(str::to_owned);
+    let dtype = model_settings
+        .get("dtype")
+        .and_then(|given| given.value.as_str())
+        .map(str::to_owned);
     let resolved = catalog.resolve(Kind::Model, &name, &model_settings)?;
     let (client, _made) = resolved.model()?;
     let card = client.card()?;
@@ -213,12 +222,20 @@ fn lessons(
     let most = |name: &str, share: u64| {
         let own = given.whole(name).filter(|most| *most > 0);
         let all = of_all.map(|most| most.div_ceil(share));
-        own.into_iter().chain(all).min().map_or(usize::MAX, |most| most as usize)
+        own.into_iter()
+            .chain(all)
+            .min()
+            .map_or(usize::MAX, |most| most as usize)
     };
     let limit = options.limit.map_or(usize::MAX, |limit| limit as usize);
     let (train_most, eval_most) = (most("max_train_samples", 1).min(limit), most("max_eval_samples", 2));
-    let eval_file = options.eval_rows.clone().or_else(|| given.text("eval_file").map(PathBuf::from));
-    let rows = |path: &Path, most: usize| -> Result<Box<dyn Source>> { Ok(Box::new(RowFile::open(path, card.sample_rate, most)?)) };
+    let eval_file = options
+        .eval_rows
+        .clone()
+        .or_else(|| given.text("eval_file").map(PathBuf::from));
+    let rows = |path: &Path, most: usize| -> Result<Box<dyn Source>> {
+        Ok(Box::new(RowFile::open(path, card.sample_rate, most)?))
+    };
     if let Some(path) = &options.rows {
         return Ok(Lessons {
             train: rows(path, train_most)?,
@@ -245,7 +262,10 @@ fn lessons(
         let count = task.count()?;
         let indexes: Vec<usize> = (0..count.min(most)).collect();
         let lessons = TaskLessons::new(task, resolved.identity["settings"].clone(), &indexes, hearing)?;
-        lessons.notes.iter().for_each(|note| output.say(&format!("warning: {note}")));
+        lessons
+            .notes
+            .iter()
+            .for_each(|note| output.say(&format!("warning: {note}")));
         Ok(Some(Box::new(lessons)))
     };
     let held_out = match &options.eval_rows {
@@ -270,10 +290,19 @@ pub struct Scans {
     pub held_out: Scan,
 }
 
-fn scans(client: &ModelClient, lessons: &Lessons, most: Most, heard: bool, stop: &AtomicBool, output: &Output) -> Result<Scans> {
+fn scans(
+    client: &ModelClient,
+    lessons: &Lessons,
+    most: Most,
+    heard: bool,
+    stop: &AtomicBool,
+    output: &Output,
+) -> Result<Scans> {
     let look = |source: &dyn Source, what: &str| -> Result<Scan> {
         let scan = scan(client, source, most, heard, stop)?;
-        scan.notes(what).iter().for_each(|note| output.say(&format!("warning: {note}")));
+        scan.notes(what)
+            .iter()
+            .for_each(|note| output.say(&format!("warning: {note}")));
         scan.check(what)?;
         Ok(scan)
     };
@@ -284,7 +313,10 @@ fn scans(client: &ModelClient, lessons: &Lessons, most: Most, heard: bool, stop:
 }
 
 fn out(options: &Options, given: &Given, model: &str, method: &str) -> PathBuf {
-    let named = options.out.clone().or_else(|| given.text("output_dir").map(PathBuf::from));
+    let named = options
+        .out
+        .clone()
+        .or_else(|| given.text("output_dir").map(PathBuf::from));
     let out = named.unwrap_or_else(|| {
         let what = options.task.as_deref().unwrap_or("rows");
         PathBuf::from("outputs").join(format!("{model}-{what}-{method}"))
@@ -331,7 +363,9 @@ fn set_aside(out: &Path) -> Result<()> {
         return Ok(());
     }
     let name = out.file_name().unwrap_or_default().to_string_lossy();
-    let free = (2..).map(|number| out.with_file_name(format!("{name}--{number}"))).find(|other| !other.exists());
+    let free = (2..)
+        .map(|number| out.with_file_name(format!("{name}--{number}")))
+        .find(|other| !other.exists());
     match free {
         Some(other) => std::fs::rename(out, &other).map_err(|why| Failure::unwritable(&other, why)),
         None => Ok(()),
@@ -365,7 +399,10 @@ fn arguments(options: &Options, given: &Given, plan: &Plan, resolved: &Resolved,
     let mut all = Map::new();
     all.insert("model".to_owned(), resolved.identity.clone());
     all.insert("task".to_owned(), json!(options.task));
-    all.insert("task_settings".to_owned(), tasks.map(TaskSet::described).unwrap_or_default());
+    all.insert(
+        "task_settings".to_owned(),
+        tasks.map(TaskSet::described).unwrap_or_default(),
+    );
     all.insert("rows".to_owned(), json!(options.rows));
     all.insert("eval_rows".to_owned(), json!(options.eval_rows));
     all.insert("host_version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
@@ -485,7 +522,10 @@ impl Teacher for Class<'_> {
         match event.split.as_str() {
             "history" if self.writes => {
                 let history = event.metrics.get("history").and_then(Value::as_array);
-                let entries = history.into_iter().flatten().filter_map(|entry| entry.as_object().cloned());
+                let entries = history
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|entry| entry.as_object().cloned());
                 let entries: Vec<_> = entries.collect();
                 record.begin(&entries);
                 trackers.begin(&entries);
@@ -526,7 +566,11 @@ fn line(event: &LearnEvent, seconds: f64) -> String {
     };
     let number = |key: &str| event.metrics.get(key).and_then(Value::as_f64);
     let mut words = format!("step {}/{total}", event.step);
-    for (key, name) in [("loss", "loss"), ("eval_loss", "eval loss"), ("train_loss", "mean loss")] {
+    for (key, name) in [
+        ("loss", "loss"),
+        ("eval_loss", "eval loss"),
+        ("train_loss", "mean loss"),
+    ] {
         if let Some(value) = number(key) {
             words += &format!(", {name} {value:.4}");
         }
@@ -548,7 +592,10 @@ fn facts(event: &LearnEvent) -> String {
     }
     let targets = of("targets");
     if let Some(targets) = targets.as_array().filter(|targets| !targets.is_empty()) {
-        let mut kinds: Vec<&str> = targets.iter().filter_map(|name| name.as_str()?.rsplit('.').next()).collect();
+        let mut kinds: Vec<&str> = targets
+            .iter()
+            .filter_map(|name| name.as_str()?.rsplit('.').next())
+            .collect();
         kinds.sort_unstable();
         kinds.dedup();
         words += &format!("; LoRA on {} layers ({})", targets.len(), kinds.join(", "));

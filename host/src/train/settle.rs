@@ -16,7 +16,10 @@ pub fn method(options: &Options, given: &Given) -> Result<String> {
     });
     let method = match (&options.method, options.given.get("peft")) {
         (Some(method), Some(_)) if Some(method) != peft.as_ref() => {
-            let message = format!("`--method {method}` and `--peft {}` contradict", options.given.text("peft").unwrap_or_default());
+            let message = format!(
+                "`--method {method}` and `--peft {}` contradict",
+                options.given.text("peft").unwrap_or_default()
+            );
             return Err(Failure::usage(message).help("give one of them"));
         }
         (Some(method), _) => method.clone(),
@@ -29,7 +32,13 @@ pub fn method(options: &Options, given: &Given) -> Result<String> {
 }
 
 /// A strategy and its steps.
-fn every(strategy: Option<String>, steps: Option<f64>, default: Every, default_steps: f64, name: &str) -> Result<Every> {
+fn every(
+    strategy: Option<String>,
+    steps: Option<f64>,
+    default: Every,
+    default_steps: f64,
+    name: &str,
+) -> Result<Every> {
     match strategy.as_deref() {
         None if steps.is_some() => Ok(Every::Steps(steps.unwrap_or(default_steps))),
         None => Ok(default),
@@ -82,7 +91,13 @@ pub fn plan(given: &Given, options: &Options, about: About) -> Result<(Plan, Vec
     }
     let log_steps = given.number("logging_steps").unwrap_or(10.0);
     let default_eval = if about.has_eval { Every::Epoch } else { Every::Never };
-    let mut eval_every = every(given.text("eval_strategy"), given.number("eval_steps"), default_eval, log_steps, "eval_strategy")?;
+    let mut eval_every = every(
+        given.text("eval_strategy"),
+        given.number("eval_steps"),
+        default_eval,
+        log_steps,
+        "eval_strategy",
+    )?;
     if given.get("do_eval") == Some(&json!(false)) {
         eval_every = Every::Never;
     }
@@ -99,7 +114,13 @@ pub fn plan(given: &Given, options: &Options, about: About) -> Result<(Plan, Vec
         other.insert("save_on_best".to_owned(), json!(true));
         save_strategy = Some("no".to_owned());
     }
-    let save_every = every(save_strategy, given.number("save_steps"), Every::Steps(500.0), 500.0, "save_strategy")?;
+    let save_every = every(
+        save_strategy,
+        given.number("save_steps"),
+        Every::Steps(500.0),
+        500.0,
+        "save_strategy",
+    )?;
     let (rank, world) = about.place.map_or((0, 1), |place| (place.rank, place.world));
     if let Some(place) = about.place {
         other.insert("processes".to_owned(), place.to_json(options.collective.as_deref()));
@@ -133,7 +154,11 @@ pub fn plan(given: &Given, options: &Options, about: About) -> Result<(Plan, Vec
 
 /// What shapes a schedule, as the reference has it in one map.
 fn shape(given: &Given, other: &mut Map<String, Value>) {
-    let mut shape = other.get("lr_scheduler_kwargs").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut shape = other
+        .get("lr_scheduler_kwargs")
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default();
     for name in ["min_lr", "min_lr_rate", "num_cycles"] {
         if let Some(value) = given.get(name) {
             shape.insert(name.to_owned(), value.clone());
@@ -156,8 +181,13 @@ fn precision(given: &Given, about: &About, other: &mut Map<String, Value>, notes
     if given.get("precision").is_some() {
         return Ok(());
     }
-    let computed = given.text("bnb_4bit_compute_dtype").filter(|kind| kind != "auto" && about.method == "qlora");
-    let fp16 = given.flag("fp16") || computed.as_deref().is_some_and(|kind| kind.contains("16") && !kind.starts_with('b'));
+    let computed = given
+        .text("bnb_4bit_compute_dtype")
+        .filter(|kind| kind != "auto" && about.method == "qlora");
+    let fp16 = given.flag("fp16")
+        || computed
+            .as_deref()
+            .is_some_and(|kind| kind.contains("16") && !kind.starts_with('b'));
     let bf16 = given.flag("bf16") || computed.as_deref().is_some_and(|kind| kind.starts_with('b'));
     let precision = match about.dtype.as_deref() {
         Some("fp32" | "float32") => "fp32",
@@ -202,7 +232,10 @@ mod tests {
     #[test]
     fn the_reference_says_what_is_not_said() {
         let (plan, _) = settled(&[], true);
-        assert_eq!((plan.epochs, plan.batch_size, plan.learning_rate, plan.seed), (3.0, 8, 5e-5, 42));
+        assert_eq!(
+            (plan.epochs, plan.batch_size, plan.learning_rate, plan.seed),
+            (3.0, 8, 5e-5, 42)
+        );
         assert_eq!((plan.eval_every, plan.save_every), (Every::Epoch, Every::Steps(500.0)));
         assert_eq!(plan.other["precision"], "fp32");
         assert!(!plan.other.contains_key("output_dir"), "what the host reads stays here");
@@ -212,17 +245,35 @@ mod tests {
     fn strategies_are_read() {
         let (plan, _) = settled(&[("eval_steps", json!(0.5)), ("save_strategy", json!("epoch"))], true);
         assert_eq!((plan.eval_every, plan.save_every), (Every::Steps(0.5), Every::Epoch));
-        let (plan, notes) = settled(&[("eval_strategy", json!("steps")), ("load_best_model_at_end", json!(true))], false);
+        let (plan, notes) = settled(
+            &[
+                ("eval_strategy", json!("steps")),
+                ("load_best_model_at_end", json!(true)),
+            ],
+            false,
+        );
         assert_eq!(plan.eval_every, Every::Never);
         assert!(notes.len() == 2 && !plan.other.contains_key("load_best_model_at_end"));
         let (plan, _) = settled(&[("save_strategy", json!("best"))], true);
-        assert_eq!((plan.save_every, &plan.other["save_on_best"]), (Every::Never, &json!(true)));
+        assert_eq!(
+            (plan.save_every, &plan.other["save_on_best"]),
+            (Every::Never, &json!(true))
+        );
     }
 
     #[test]
     fn the_shape_of_a_schedule_is_one_map() {
-        let (plan, _) = settled(&[("min_lr", json!(5e-5)), ("lr_scheduler_kwargs", json!({ "num_cycles": 0.25 }))], false);
-        assert_eq!(plan.other["lr_scheduler_kwargs"], json!({ "num_cycles": 0.25, "min_lr": 5e-5 }));
+        let (plan, _) = settled(
+            &[
+                ("min_lr", json!(5e-5)),
+                ("lr_scheduler_kwargs", json!({ "num_cycles": 0.25 })),
+            ],
+            false,
+        );
+        assert_eq!(
+            plan.other["lr_scheduler_kwargs"],
+            json!({ "num_cycles": 0.25, "min_lr": 5e-5 })
+        );
         assert!(!plan.other.contains_key("min_lr"));
     }
 

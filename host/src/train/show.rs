@@ -31,7 +31,9 @@ pub fn show(client: &ModelClient, source: &dyn Source, count: usize, output: &Ou
         if tokens.texts.is_empty() {
             // A model that gives no texts gives numbers at least.
             let marked = tokens.ids.iter().zip(&tokens.learn);
-            let words: Vec<String> = marked.map(|(id, learn)| if *learn { format!("⟦{id}⟧") } else { id.to_string() }).collect();
+            let words: Vec<String> = marked
+                .map(|(id, learn)| if *learn { format!("⟦{id}⟧") } else { id.to_string() })
+                .collect();
             text.push_str(&words.join(" "));
         }
         (output.print)(&format!("{text}\n\n"));

@@ -95,7 +95,10 @@ impl TaskLessons {
         lessons.tell_missing(missing, with_clips);
         if !broken.is_empty() {
             let first = broken.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
-            lessons.notes.push(format!("{} samples cannot be learnt and are left out: {first}", broken.len()));
+            lessons.notes.push(format!(
+                "{} samples cannot be learnt and are left out: {first}",
+                broken.len()
+            ));
         }
         if lessons.entries.is_empty() {
             let failure = Failure::missing("the task has no sample that can be learnt");
@@ -114,12 +117,16 @@ impl TaskLessons {
         let more = if missing.len() > SHOWN { " and others" } else { "" };
         let count = missing.len();
         if with_clips == 0 && !self.hearing.no_fallback {
-            self.notes.push(format!("no clip is there at all; the {count} samples are learnt as text"));
+            self.notes.push(format!(
+                "no clip is there at all; the {count} samples are learnt as text"
+            ));
             self.entries.extend(missing.into_iter().map(|(index, _)| (index, true)));
             self.entries.sort_unstable();
             return;
         }
-        self.notes.push(format!("the clips of {count} samples are missing, which are left out: {names}{more}"));
+        self.notes.push(format!(
+            "the clips of {count} samples are missing, which are left out: {names}{more}"
+        ));
     }
 
     fn sample(&self, index: usize) -> plugin_api::Result<(Sample, Lesson)> {
@@ -137,7 +144,10 @@ impl TaskLessons {
 
     fn decode(&self, sample: &Sample, index: usize) -> plugin_api::Result<Clip> {
         let source = sample.clips.get(index).ok_or_else(|| {
-            let message = format!("the lesson names clip {index}, but the sample has {}", sample.clips.len());
+            let message = format!(
+                "the lesson names clip {index}, but the sample has {}",
+                sample.clips.len()
+            );
             Error::new(Code::DATA, message)
         })?;
         let wanted = Wanted {
@@ -194,8 +204,15 @@ impl Source for TaskLessons {
         let Some((place, as_text)) = self.entries.get(index) else {
             return format!("row {index}");
         };
-        let id = self.task.sample(*place).map_or_else(|_| format!("#{place}"), |sample| sample.id);
-        if *as_text && self.hearing.add_text_only { format!("{id} as text") } else { id }
+        let id = self
+            .task
+            .sample(*place)
+            .map_or_else(|_| format!("#{place}"), |sample| sample.id);
+        if *as_text && self.hearing.add_text_only {
+            format!("{id} as text")
+        } else {
+            id
+        }
     }
 
     fn lesson(&self, index: usize) -> plugin_api::Result<Lesson> {

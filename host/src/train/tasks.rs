@@ -64,12 +64,16 @@ impl TaskSet {
             note,
         };
         for (script, ours) in TASK_SETTINGS {
-            let Some(value) = options.given.get(script) else { continue };
+            let Some(value) = options.given.get(script) else {
+                continue;
+            };
             if !set.has(ours) {
                 let failure = Failure::usage(format!("task `{name}` has no setting for `{script}`"));
                 return Err(failure.help(format!("`host ls tasks --verbose` lists the settings of `{name}`")));
             }
-            set.flags.entry(ours.to_owned()).or_insert_with(|| here(value.clone(), script));
+            set.flags
+                .entry(ours.to_owned())
+                .or_insert_with(|| here(value.clone(), script));
         }
         for part in [Part::Train, Part::Eval, Part::Test] {
             let (file, _) = part.words();
@@ -83,7 +87,9 @@ impl TaskSet {
         if let Some(table) = set.training["task"].as_object() {
             for (key, value) in table {
                 if set.note.options.iter().any(|option| option.name == *key) {
-                    set.flags.entry(key.clone()).or_insert_with(|| here(value.clone(), "the task's script"));
+                    set.flags
+                        .entry(key.clone())
+                        .or_insert_with(|| here(value.clone(), "the task's script"));
                 }
             }
         }
@@ -104,12 +110,24 @@ impl TaskSet {
         defaults
     }
 
+    /// The formats in which a test is written for those who know the collection's files.
+    pub fn exports(&self) -> Vec<String> {
+        let formats = self.training["exports"].as_array().into_iter().flatten();
+        formats
+            .filter_map(|format| format.as_str().map(str::to_owned))
+            .collect()
+    }
+
     /// The settings of a part; none where there is no such part.
     pub fn settings(&self, part: Part) -> Option<BTreeMap<String, Setting>> {
         let mut settings = self.flags.clone();
         let (file, words) = part.words();
         let split = self.note.options.iter().find(|option| option.name == "split");
-        let word = split.and_then(|option| words.iter().find(|word| option.allowed.iter().any(|allowed| allowed == *word)));
+        let word = split.and_then(|option| {
+            words
+                .iter()
+                .find(|word| option.allowed.iter().any(|allowed| allowed == *word))
+        });
         if let Some(path) = self.files.get(file) {
             settings.insert("data".to_owned(), here(path.display().to_string().into(), file));
             settings.remove("split");
@@ -133,7 +151,9 @@ impl TaskSet {
     }
 
     fn is_one_file(&self, settings: &BTreeMap<String, Setting>) -> bool {
-        let data = settings.get("data").and_then(|given| Some(given.base.join(given.value.as_str()?)));
+        let data = settings
+            .get("data")
+            .and_then(|given| Some(given.base.join(given.value.as_str()?)));
         data.is_some_and(|path| Path::new(&path).is_file())
     }
 

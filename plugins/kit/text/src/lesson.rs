@@ -22,9 +22,17 @@ impl Chat {
             let mut place = 0;
             while place < tokens.ids.len() {
                 let learn = tokens.learn.get(place).copied().unwrap_or_default();
-                let same = tokens.learn.iter().skip(place).take_while(|next| **next == learn).count();
+                let same = tokens
+                    .learn
+                    .iter()
+                    .skip(place)
+                    .take_while(|next| **next == learn)
+                    .count();
                 let end = (place + same.max(1)).min(tokens.ids.len());
-                let text = self.tokenizer.decode_all(&tokens.ids[place..end]).map_err(Error::told)?;
+                let text = self
+                    .tokenizer
+                    .decode_all(&tokens.ids[place..end])
+                    .map_err(Error::told)?;
                 tokens.texts.push(Piece {
                     learn,
                     ..Piece::read(text)

@@ -101,7 +101,7 @@ impl Engine for Bigram {
             }],
             values: VALUES as u64,
             vocabulary: VOCABULARY,
-            context: 64,
+            context: 4096,
             ..Facts::default()
         }
     }
@@ -227,6 +227,8 @@ pub struct Pupil {
     pub pause: Duration,
     pub companions: Vec<PathBuf>,
     pub steady: bool,
+    /// How it cuts lessons that are no tokens yet.
+    pub cut: Option<fn(&Lesson) -> LessonTokens>,
 }
 
 impl Student for Pupil {

@@ -433,7 +433,8 @@ impl<'a> Run<'a> {
 
     fn logs_now(&self) -> bool {
         let step = self.state.step;
-        self.logging.is_some_and(|every| step % every == 0) || (step == 1 && self.settings.run.logging_first_step)
+        self.logging.is_some_and(|every| step.is_multiple_of(every))
+            || (step == 1 && self.settings.run.logging_first_step)
     }
 
     fn log(&mut self, epoch: f64, grad_norm: f64, rate: f64, items: u64) {
@@ -470,7 +471,7 @@ impl<'a> Run<'a> {
         let due = |every: Every, between: Option<u64>| match every {
             Every::Never => false,
             Every::Epoch => epoch_ends,
-            Every::Steps(_) => last || between.is_some_and(|between| step % between == 0),
+            Every::Steps(_) => last || between.is_some_and(|between| step.is_multiple_of(between)),
         };
         let delay = self.settings.run.eval_delay;
         let delayed = match self.settings.plan.eval_every {

@@ -22,7 +22,7 @@ pub use schedule::{Schedule, warmup_steps};
 pub use settings::{Cut, RunSettings, Settings};
 pub use student::Student;
 
-#[cfg(test)]
-mod double;
+#[cfg(any(test, feature = "double"))]
+pub mod double;
 #[cfg(test)]
 mod tests;
