@@ -154,10 +154,19 @@ fn fill(
     let place = state.to_json(facts, best);
     let place = serde_json::to_string_pretty(&place).map_err(Error::from)? + "\n";
     let kept = toml::to_string(&without_nulls(&settings.identity())).map_err(Error::from)?;
+    // Whatever keeps an engine from writing, the run is as it was, and its last checkpoint is there.
+    let unsaved = |error: Error| {
+        let code = if error.code == Code::OTHER {
+            Code::UNWRITABLE
+        } else {
+            error.code
+        };
+        error.context(format!("cannot save `{}`", target.display())).code(code)
+    };
     whole(target, |folder| {
-        engine.save(folder)?;
+        engine.save(folder).map_err(unsaved)?;
         if with_states {
-            engine.save_state(&folder.join(STATES))?;
+            engine.save_state(&folder.join(STATES)).map_err(unsaved)?;
         }
         copy_companions(student, folder)?;
         put(&folder.join(PLACE), place.as_bytes())?;

@@ -35,6 +35,8 @@ pub enum Fault {
     Memory,
     /// It fails.
     Broken,
+    /// Its states do not fit on the disk.
+    DiskFull,
 }
 
 impl Bigram {
@@ -195,6 +197,9 @@ impl Engine for Bigram {
             bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
             std::fs::write(file, &bytes)?;
             std::thread::sleep(self.pause);
+        }
+        if self.fault == Some((self.steps, Fault::DiskFull)) {
+            return Err(std::io::Error::from_raw_os_error(28).into());
         }
         bytes.extend(self.steps.to_le_bytes());
         bytes.extend(self.draws.to_le_bytes());
