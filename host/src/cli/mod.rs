@@ -2,6 +2,7 @@
 
 mod answers;
 mod bench;
+mod compare;
 mod config;
 mod convert;
 mod data;
@@ -81,6 +82,8 @@ enum Command {
     /// Prepare, tokenize, count, split or convert a task's data
     #[command(subcommand)]
     Data(data::Command),
+    /// Compare runs over the same samples, pair by pair
+    Compare(compare::CompareArgs),
     /// Write a run in the formats that others read
     Export(export::ExportArgs),
     /// Ask whether answers depend on the reasoning that is stated for them
@@ -211,6 +214,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Train(args) => train::train(*args, common),
         Command::Score(args) => score::score(args, common),
         Command::Data(command) => data::run(&command, common),
+        Command::Compare(args) => compare::compare(&args, common),
         Command::Export(args) => export::export(&args, common),
         Command::Faithfulness(args) => faithfulness::faithfulness(&args, common),
         Command::Ls(args) => ls::ls(args, common),

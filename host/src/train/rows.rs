@@ -3,7 +3,7 @@
 use super::source::Source;
 use crate::audio::{Clips, Source as Sound, Wanted};
 use crate::failure::{Failure, Result};
-use crate::run::record::hex;
+use crate::run::store::hash::hex;
 use plugin_api::{Code, Error, Lesson, LessonTokens};
 use serde::Deserialize;
 use serde_json::Value;

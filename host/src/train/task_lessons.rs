@@ -3,7 +3,7 @@
 use super::source::Source;
 use crate::audio::{Clips, Source as Sound, Wanted};
 use crate::failure::{Failure, Result};
-use crate::run::record::{hash_json, hex};
+use crate::run::store::hash::{hash_json, hex};
 use plugin_api::client::TaskClient;
 use plugin_api::{Clip, Code, Error, Lesson, Part, Sample};
 use serde_json::{Value, json};

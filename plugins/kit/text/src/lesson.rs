@@ -32,7 +32,7 @@ impl Chat {
                 let text = self
                     .tokenizer
                     .decode_all(&tokens.ids[place..end])
-                    .map_err(Error::told)?;
+                    .map_err(Error::into_plugin_error)?;
                 tokens.texts.push(Piece {
                     learn,
                     ..Piece::read(text)
@@ -56,7 +56,7 @@ impl Chat {
             false => self
                 .template()
                 .and_then(|t| t.render(&json, false, &extra))
-                .map_err(Error::told)?,
+                .map_err(Error::into_plugin_error)?,
         };
         let mut learnt: Vec<Range<usize>> = Vec::new();
         let mut from = 0;
@@ -114,9 +114,10 @@ impl Chat {
             tokens.learn = vec![false; tokens.ids.len()];
         }
         for piece in &lesson.pieces {
-            tokens
-                .ids
-                .extend(self.known(self.tokenizer.encode(&piece.text)).map_err(Error::told)?);
+            tokens.ids.extend(
+                self.known(self.tokenizer.encode(&piece.text))
+                    .map_err(Error::into_plugin_error)?,
+            );
             if piece.end {
                 tokens.ids.push(self.end_token()?);
             }
@@ -145,7 +146,7 @@ impl Chat {
     }
 
     fn mark(&self, text: &str, plain: bool, learnt: &[Range<usize>]) -> Result<LessonTokens> {
-        let tokens = self.places(text, plain).map_err(Error::told)?;
+        let tokens = self.places(text, plain).map_err(Error::into_plugin_error)?;
         let inside = |place: &Range<usize>| {
             learnt
                 .iter()
