@@ -2,6 +2,7 @@
 
 mod boundary;
 mod building;
+mod compare;
 mod conformance;
 mod doctor;
 mod exchange;
@@ -19,4 +20,5 @@ mod runs;
 mod support;
 mod third_party;
 mod tidy;
+mod train;
 mod versions;

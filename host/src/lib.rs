@@ -7,6 +7,7 @@ pub mod audio;
 pub mod bench;
 pub mod catalog;
 pub mod cli;
+pub mod compare;
 pub mod conformance;
 pub mod data;
 pub mod export;
@@ -20,6 +21,7 @@ pub mod run;
 pub mod scaffold;
 pub mod score;
 pub mod table;
+pub mod train;
 
 /// What follows [`process::COMMAND`] when a plugin is only loaded and looked at, by `host plugins check`.
 const PROBE: &str = "probe";

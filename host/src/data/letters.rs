@@ -84,7 +84,11 @@ mod tests {
             }));
             ids.push(2);
             let learn = vec![true; ids.len()];
-            Envelope::of(&LessonTokens { ids, learn })
+            Envelope::of(&LessonTokens {
+                ids,
+                learn,
+                ..LessonTokens::default()
+            })
         }
     }
 

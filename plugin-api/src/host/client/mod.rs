@@ -11,7 +11,7 @@ pub use crate::training::Teacher;
 pub use judge::{JudgeClient, Judging, NextCase};
 #[doc(hidden)] // its former name
 pub use model::NextJob as Given;
-pub use model::{EstimateClient, ModelClient, NextJob, Serving};
+pub use model::{teaching, EstimateClient, ModelClient, NextJob, Serving};
 pub use task::{FilesClient, Pages, TaskClient};
 
 use std::time::Duration;

@@ -206,6 +206,11 @@ impl ModelClient {
     }
 }
 
+/// The callbacks of a host that gives out lessons, for those who call a model's loop without its plugin: tests.
+pub fn teaching(teacher: &dyn Teacher) -> impl Callbacks + '_ {
+    TeacherCallbacks(teacher)
+}
+
 /// What says how much memory a model would take, called by a host.
 #[derive(Clone)]
 pub struct EstimateClient(pub Arc<dyn Adapter>);

@@ -27,12 +27,12 @@ pub trait ModelHooks<D: Decoder>: Send {
         Err(Error::unsupported("this model has no weights to read"))
     }
 
-    /// What [`Model::trace`] answers.
+    /// What [`Model::replay`] answers.
     fn replay(&self, generator: &mut Generator<D>, request: &Value) -> Result<Value> {
         parity::trace(generator, request)
     }
 
-    /// What [`Model::work`] answers without its weights; `None` for a verb that every model knows.
+    /// What [`Model::run_command`] answers without its weights; `None` for a verb that every model knows.
     fn run_command(&mut self, _command: &str, _request: &Value, _call: &mut Call) -> Option<Result<Value>> {
         None
     }

@@ -175,7 +175,9 @@ impl Error {
     pub fn redacted(mut self) -> Self {
         if crate::redact::any() {
             self.message = crate::redact::redacted(&self.message);
-            self.causes.iter_mut().for_each(|cause| *cause = crate::redact::redacted(cause));
+            self.causes
+                .iter_mut()
+                .for_each(|cause| *cause = crate::redact::redacted(cause));
             self.help = self.help.map(|help| crate::redact::redacted(&help));
         }
         self

@@ -53,7 +53,9 @@ pub(crate) fn install_panic_hook() {
                 inside
             })
         });
-        if !matches!(guarded, Ok(Ok(true))) && !crate::log::log(crate::log::Level::Error, &format!("a thread panicked: {text}")) {
+        if !matches!(guarded, Ok(Ok(true)))
+            && !crate::log::log(crate::log::Level::Error, &format!("a thread panicked: {text}"))
+        {
             former(info);
         }
     }));

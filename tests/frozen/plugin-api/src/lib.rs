@@ -76,9 +76,7 @@ pub use task::{
     make_files, ClipSource, FileAnswers, FileKind, FileScores, FilesCard, Metric, MetricCard, Next, OfficialFiles,
     Output, Row, Rows, Sample, Score, Status, Task, TaskCard,
 };
-pub use training::{
-    Every, LearnEvent, Learnt, Lesson, LessonTokens, Lessons, Piece, Plan, PromptTokens, Split, Turn,
-};
+pub use training::{Every, LearnEvent, Learnt, Lesson, LessonTokens, Lessons, Piece, Plan, PromptTokens, Split, Turn};
 pub use wire::abi::WIRE;
 pub use wire::{Adapter, Callbacks, Clip, Envelope, NoCallbacks};
 #[doc(hidden)] // their former names

@@ -1,9 +1,9 @@
 //! The host's side of layer 1: the check of a library's layout, its adapters, and the host's callbacks behind a guard.
 #![allow(unsafe_code)]
 
-use crate::wire::abi::{crossed, AbiEnvelope, AbiError, AbiHost, AbiHost_TO, AdapterBox, PluginModRef};
 pub use crate::model::ESTIMATE;
 pub use crate::task::FILES;
+use crate::wire::abi::{crossed, AbiEnvelope, AbiError, AbiHost, AbiHost_TO, AdapterBox, PluginModRef};
 pub use crate::wire::PANIC_ON_PURPOSE;
 use crate::wire::{Adapter, Callbacks, Envelope};
 use crate::{Code, Error, Kind, Result, Settings};

@@ -156,6 +156,8 @@ impl Verdict {
     }
 }
 
-crate::wire::packed!(Case, |case, envelope| envelope.clips = case.take_clips(), |case, envelope| {
-    case.put_clips(envelope.clips)
-});
+crate::wire::packed!(
+    Case,
+    |case, envelope| envelope.clips = case.take_clips(),
+    |case, envelope| { case.put_clips(envelope.clips) }
+);

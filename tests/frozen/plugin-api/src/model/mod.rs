@@ -7,16 +7,14 @@ mod prompt;
 mod reply;
 
 pub use card::{Constraint, ModelCard, Reads};
-pub use estimate::WORD as ESTIMATE;
-pub use estimate::{
-    make_estimate, Estimate, EstimateRegistration, MakeTrainingEstimate, TrainingEstimate, Workload,
-};
 #[cfg(feature = "host")]
 pub(crate) use estimate::TrainingRequest;
+pub use estimate::WORD as ESTIMATE;
+pub use estimate::{make_estimate, Estimate, EstimateRegistration, MakeTrainingEstimate, TrainingEstimate, Workload};
 pub(crate) use jobs::PullRequest;
+pub use jobs::{Answers, Job, Jobs, Pulled};
 #[cfg(feature = "host")]
 pub(crate) use jobs::{PullAnswer, ReplyNote};
-pub use jobs::{Answers, Job, Jobs, Pulled};
 pub use prompt::{LoraUse, Message, Part, Prompt, Role, Sampling, Want};
 pub use reply::{Alternative, Finish, Memory, OptionScore, Reply, Timing, TokenScore, Usage};
 

@@ -342,7 +342,7 @@ macro_rules! register_files {
 mod tests {
     use super::*;
     use crate::client::{FilesClient, Pages};
-    use crate::{Reply, Row, NoCallbacks};
+    use crate::{NoCallbacks, Reply, Row};
     use std::sync::{Arc, Mutex};
 
     struct Lines;

@@ -7,9 +7,9 @@ mod sample;
 
 pub use card::{MetricCard, TaskCard};
 pub use files::WORD as FILES;
+pub use files::{make_files, FileAnswers, FileKind, FileScores, FilesCard, FilesRegistration, OfficialFiles, Output};
 #[cfg(feature = "host")]
 pub(crate) use files::{Piece, WriteRequest};
-pub use files::{make_files, FileAnswers, FileKind, FileScores, FilesCard, FilesRegistration, OfficialFiles, Output};
 pub use rows::Rows;
 pub(crate) use sample::nan_when_null;
 pub use sample::{ClipSource, Metric, Row, Sample, Score, Status};

@@ -1,9 +1,9 @@
 //! Calls to a judge, and the host's end of `serve`.
 
+use super::LONGEST_WAIT;
 use crate::call::ProgressNote;
 use crate::judge::{CaseAnswer, VerdictNote};
 use crate::model::PullRequest;
-use super::LONGEST_WAIT;
 use crate::wire::{verb, Adapter, Callbacks, Envelope, Packed};
 use crate::{Case, Code, Error, JudgeCard, NoCallbacks, Prompt, Reply, Result, Verdict};
 use std::sync::Arc;
@@ -37,7 +37,9 @@ pub trait Judging: Send + Sync {
 
     /// Answers a prompt in this role. The default answers none.
     fn generate(&self, role: &str, _prompt: Prompt) -> Result<Reply> {
-        NoCallbacks.ask(&format!("generate:{role}"), Envelope::default())?.read()
+        NoCallbacks
+            .ask(&format!("generate:{role}"), Envelope::default())?
+            .read()
     }
 
     /// Hears how far the judge is with a case, or with all of them when none is named.

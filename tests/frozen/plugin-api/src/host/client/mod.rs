@@ -9,9 +9,9 @@ mod task;
 
 pub use crate::training::Teacher;
 pub use judge::{JudgeClient, Judging, NextCase};
-pub use model::{EstimateClient, ModelClient, NextJob, Serving};
 #[doc(hidden)] // its former name
 pub use model::NextJob as Given;
+pub use model::{teaching, EstimateClient, ModelClient, NextJob, Serving};
 pub use task::{FilesClient, Pages, TaskClient};
 
 use std::time::Duration;

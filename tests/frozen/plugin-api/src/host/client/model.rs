@@ -1,9 +1,9 @@
 //! Calls to a model, and the host's end of `serve`.
 
+use super::LONGEST_WAIT;
 use crate::call::TokenNote;
 use crate::model::{CommandRequest, LoraRequest, PullAnswer, PullRequest, ReplyNote, TrainingRequest};
 use crate::training::{Teacher, TeacherCallbacks};
-use super::LONGEST_WAIT;
 use crate::wire::{verb, Adapter, Callbacks, Envelope, Packed};
 use crate::{
     Code, Error, Estimate, Learnt, Lesson, LessonTokens, Memory, ModelCard, NoCallbacks, Plan, Prompt, PromptTokens,
@@ -165,7 +165,9 @@ impl ModelClient {
 
     /// [`crate::Model::lesson_tokens`]
     pub fn lesson_tokens(&self, lesson: &Lesson) -> Result<LessonTokens> {
-        self.0.call("lesson_tokens", lesson.clone().pack()?, &NoCallbacks)?.read()
+        self.0
+            .call("lesson_tokens", lesson.clone().pack()?, &NoCallbacks)?
+            .read()
     }
 
     /// [`crate::Model::learn`]; `host` answers `lesson` and takes `learn` events.
@@ -202,6 +204,11 @@ impl ModelClient {
         };
         self.0.call("run_command", Envelope::of(&request)?, host)?.read()
     }
+}
+
+/// The callbacks of a host that gives out lessons, for those who call a model's loop without its plugin: tests.
+pub fn teaching(teacher: &dyn Teacher) -> impl Callbacks + '_ {
+    TeacherCallbacks(teacher)
 }
 
 /// What says how much memory a model would take, called by a host.

@@ -28,7 +28,10 @@ impl TaskClient {
 
     /// [`crate::Task::sample`]
     pub fn sample(&self, index: usize) -> Result<Sample> {
-        Sample::unpack(self.0.call("sample", Envelope::of(&IndexRequest { index })?, &NoCallbacks)?)
+        Sample::unpack(
+            self.0
+                .call("sample", Envelope::of(&IndexRequest { index })?, &NoCallbacks)?,
+        )
     }
 
     /// [`crate::Task::prompt`]; the sample's encoded audio stays here.
@@ -38,7 +41,9 @@ impl TaskClient {
 
     /// [`crate::Task::ask`]
     pub fn ask(&self, index: usize) -> Result<(Sample, Prompt)> {
-        let asked = self.0.call("ask", Envelope::of(&IndexRequest { index })?, &NoCallbacks)?;
+        let asked = self
+            .0
+            .call("ask", Envelope::of(&IndexRequest { index })?, &NoCallbacks)?;
         Asked::unpack(asked).map(|asked| (asked.sample, asked.prompt))
     }
 
@@ -69,7 +74,9 @@ impl TaskClient {
 
     /// [`crate::Task::metrics`]; `pages` hands out the rows, an empty page at their end.
     pub fn metrics(&self, pages: &dyn Pages) -> Result<Vec<Metric>> {
-        self.0.call("metrics", Envelope::default(), &PageCallbacks(pages))?.read()
+        self.0
+            .call("metrics", Envelope::default(), &PageCallbacks(pages))?
+            .read()
     }
 
     /// [`crate::Task::lesson`]
