@@ -378,7 +378,7 @@ fn equal_prompts_under_way_are_paid_once() {
     let folder = tempfile::tempdir().unwrap();
     let model = open(&service);
     model
-        .work(
+        .run_command(
             "open_ledger",
             &json!({ "file": folder.path().join("calls.jsonl") }),
             &Silent,
