@@ -146,10 +146,6 @@ fn file_spec(folder: &Path, bytes: &[u8]) -> PluginSpec {
     }
 }
 
-fn api(version: &str) -> String {
-    format!(r#""api":"{version}""#)
-}
-
 #[test]
 fn a_plugin_of_another_wire_is_refused_before_it_is_loaded() {
     let folder = tempfile::tempdir().expect("a folder");
