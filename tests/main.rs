@@ -3,6 +3,7 @@
 mod boundary;
 mod building;
 mod conformance;
+mod docs;
 mod doctor;
 mod exchange;
 mod faults;
