@@ -2,6 +2,7 @@
 
 mod boundary;
 mod building;
+mod compare;
 mod conformance;
 mod docs;
 mod doctor;
@@ -9,6 +10,7 @@ mod exchange;
 mod faults;
 mod hearing;
 mod hub_server;
+mod identity;
 mod loras;
 mod pairs;
 mod parity;
@@ -19,4 +21,5 @@ mod runs;
 mod support;
 mod third_party;
 mod tidy;
+mod train;
 mod versions;
