@@ -195,7 +195,10 @@ impl Record {
         self.prompt_tokens = reply.usage.prompt_tokens;
         self.generated_tokens = reply.usage.generated_tokens;
         self.flags.clone_from(&reply.flags);
-        self.reply = Some(reply);
+        // What the model's process held just then says something of its company, and nothing of the answer; `timing.json`
+        // has the peak.
+        let memory = None;
+        self.reply = Some(Reply { memory, ..reply });
         self.unfilter();
     }
 

@@ -73,6 +73,7 @@ pub use layers::{Activation, Embedding, Heads, LayerNorm, Mlp, Qkv, RmsNorm, res
 pub use linear::Linear;
 pub use lora::{Entered, Factors, LoraPlan, LoraSet, Loras};
 pub use matrix::Matrix;
+pub use packed::kernel_class;
 pub use pickle::Pickle;
 pub use precision::Precision;
 pub use rope::Rope;

@@ -173,7 +173,7 @@ impl Matrix {
         let rows = x.elem_count() / inputs.max(1);
         let x = x.reshape((rows, inputs))?;
         let y = match &self.form {
-            Form::Dense(weight) if kernel::suits(&x, weight, rows) => kernel::few_rows(&x, weight)?,
+            Form::Dense(weight) if kernel::suits(&x, weight) => kernel::by_dots(&x, weight)?,
             Form::Dense(weight) if weight.dtype() == x.dtype() => x.matmul(&weight.t()?)?,
             Form::Dense(weight) => {
                 let stored = x.to_dtype(weight.dtype())?;

@@ -4,7 +4,7 @@
 //! is the same, and stands here once.
 
 use super::Generator;
-use crate::Decoder;
+use crate::{Decoder, packed};
 use plugin_api::{
     Call, Error, Jobs, Lesson, LessonCutter, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply,
     Result,
@@ -78,10 +78,13 @@ impl<D: Decoder> GeneratorModel<D> {
 impl<D: Decoder + Send> Model for GeneratorModel<D> {
     fn card(&self) -> ModelCard {
         let generator = self.generator.as_ref();
-        ModelCard {
-            loras: generator.map(|it| it.loras().names()).unwrap_or_default(),
-            ..self.card.clone()
+        let mut card = self.card.clone();
+        card.loras = generator.map(|it| it.loras().names()).unwrap_or_default();
+        if card.device.as_deref() == Some("cpu") {
+            card.other
+                .insert("kernels".to_owned(), Value::from(packed::kernel_class()));
         }
+        card
     }
 
     fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
