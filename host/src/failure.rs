@@ -125,6 +125,7 @@ impl From<Error> for Failure {
             Code::MISSING | Code::DATA | Code::UNSUPPORTED => Exit::Missing,
             Code::CANCELLED => Exit::Interrupted,
             Code::DEADLINE => Exit::Budget,
+            Code::UNWRITABLE => Exit::Unwritable,
             _ => Exit::Refused,
         };
         Failure { exit, error }

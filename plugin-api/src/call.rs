@@ -1,7 +1,7 @@
 //! What a plugin can ask of the host while it works: to stop, for the next job, to pass something on.
 
 use crate::parcel::{Packed, Parcel};
-use crate::{Code, Error, LearnEvent, Lesson, ModelCard, Prompt, Reply, Result};
+use crate::{Code, Error, ModelCard, Prompt, Reply, Result};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -180,7 +180,6 @@ pub(crate) struct PullAnswer {
     pub job: Option<u64>,
     pub deadline_ms: Option<u64>,
     pub prompt: Option<Prompt>,
-    pub lesson: Option<Lesson>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -301,39 +300,6 @@ impl<'a> Jobs<'a> {
     }
 
     /// True when the host asked to stop everything.
-    pub fn stop_asked(&self) -> bool {
-        self.host.stop_asked()
-    }
-}
-
-/// Lessons, pulled by a model that learns.
-pub struct Lessons<'a> {
-    host: &'a dyn Callbacks,
-}
-
-impl<'a> Lessons<'a> {
-    /// The lessons of this host.
-    pub fn new(host: &'a dyn Callbacks) -> Self {
-        Lessons { host }
-    }
-
-    /// The next lesson of this pass over the data; none at its end. The call after that begins the next pass.
-    #[allow(clippy::should_implement_trait)] // fails, and an iterator of results would not know a pass's end from the data's
-    pub fn next(&mut self) -> Result<Option<Lesson>> {
-        let parcel = self.host.ask("lesson", Parcel::of(&PullRequest::default())?)?;
-        let answer: PullAnswer = parcel.read()?;
-        Ok(answer.lesson.map(|mut lesson| {
-            lesson.clips = parcel.clips;
-            lesson
-        }))
-    }
-
-    /// Passes on what happened. False when the host asks to stop.
-    pub fn event(&mut self, event: &LearnEvent) -> bool {
-        Parcel::of(event).is_ok_and(|parcel| self.host.emit("learn", parcel))
-    }
-
-    /// True when the host asked to stop.
     pub fn stop_asked(&self) -> bool {
         self.host.stop_asked()
     }

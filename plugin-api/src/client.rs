@@ -5,14 +5,17 @@
 
 use crate::adapter::Adapter;
 use crate::call::{Callbacks, PullAnswer, PullRequest, ReplyNote, TokenNote};
+use crate::estimate::TrainingRequest;
 use crate::files::{Piece, WriteRequest};
+pub use crate::lessons::Teacher;
+use crate::lessons::TeacherCallbacks;
 use crate::model::{LoraRequest, WorkRequest};
 use crate::parcel::{Packed, Parcel};
 use crate::task::{IndexRequest, ScoreRequest};
 use crate::{
-    Case, Code, Error, Estimate, FileAnswers, FileScores, FilesCard, JudgeCard, LearnEvent, Learnt, Lesson,
-    LessonTokens, Memory, Metric, ModelCard, Plan, Prompt, PromptTokens, Reply, Result, Row, Sample, Score, Silent,
-    TaskCard, Verdict,
+    Case, Code, Error, Estimate, FileAnswers, FileScores, FilesCard, JudgeCard, Learnt, Lesson, LessonTokens, Memory,
+    Metric, ModelCard, Plan, Prompt, PromptTokens, Reply, Result, Row, Sample, Score, Silent, TaskCard,
+    TrainingEstimate, Verdict, Workload,
 };
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -185,52 +188,6 @@ impl ModelClient {
     }
 }
 
-/// A host that gives out lessons and hears of what comes of them.
-pub trait Teacher: Send + Sync {
-    /// The next lesson; none at the end of a pass.
-    fn lesson(&self) -> Result<Option<Lesson>>;
-
-    /// Takes an event. False asks the model to stop.
-    fn event(&self, event: LearnEvent) -> bool;
-
-    /// True when the model should come to an end.
-    fn stop_asked(&self) -> bool {
-        false
-    }
-}
-
-struct TeacherCallbacks<'a>(&'a dyn Teacher);
-
-impl Callbacks for TeacherCallbacks<'_> {
-    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
-        if what != "lesson" {
-            return Silent.ask(what, input);
-        }
-        let mut lesson = self.0.lesson()?;
-        let clips = lesson
-            .as_mut()
-            .map(|lesson| std::mem::take(&mut lesson.clips))
-            .unwrap_or_default();
-        let answer = PullAnswer {
-            end: lesson.is_none(),
-            lesson,
-            ..PullAnswer::default()
-        };
-        Ok(Parcel {
-            clips,
-            ..Parcel::of(&answer)?
-        })
-    }
-
-    fn emit(&self, what: &str, note: Parcel) -> bool {
-        what != "learn" || note.read().is_ok_and(|event| self.0.event(event))
-    }
-
-    fn stop_asked(&self) -> bool {
-        self.0.stop_asked()
-    }
-}
-
 /// A task, called by a host.
 #[derive(Clone)]
 pub struct TaskClient(pub Arc<dyn Adapter>);
@@ -293,6 +250,15 @@ impl EstimateClient {
     /// [`crate::register_estimate!`]
     pub fn estimate(&self) -> Result<Estimate> {
         self.0.call("estimate", Parcel::default(), &Silent)?.read()
+    }
+
+    /// The same of training by this plan, with these batches.
+    pub fn training(&self, plan: &Plan, work: &Workload) -> Result<TrainingEstimate> {
+        let request = TrainingRequest {
+            plan: plan.clone(),
+            work: work.clone(),
+        };
+        self.0.call("training", Parcel::of(&request)?, &Silent)?.read()
     }
 }
 

@@ -57,6 +57,8 @@ codes! {
     ENVELOPE = 13 "envelope",
     /// A service beyond this machine refused or failed.
     SERVICE = 14 "service",
+    /// A file or folder can't be written: the disk is full, say.
+    UNWRITABLE = 17 "unwritable",
 }
 
 impl fmt::Debug for Code {

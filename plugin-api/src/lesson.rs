@@ -18,6 +18,43 @@ pub struct Turn {
     pub learn: bool,
 }
 
+/// A text that is cut into tokens by itself and stands as it is, without the model's chat template.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Piece {
+    /// The text. Special tokens that it spells are cut as such; none is added.
+    pub text: String,
+    /// True when all of it is learnt.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub learn: bool,
+    /// True when the token that ends a text follows; it is learnt if the text is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub end: bool,
+}
+
+impl Piece {
+    /// A text that is only read.
+    pub fn read(text: impl Into<String>) -> Piece {
+        Piece {
+            text: text.into(),
+            ..Piece::default()
+        }
+    }
+
+    /// A text that is learnt.
+    pub fn learn(text: impl Into<String>) -> Piece {
+        Piece {
+            learn: true,
+            ..Piece::read(text)
+        }
+    }
+
+    /// The same with the token that ends a text behind it.
+    pub fn ended(self) -> Piece {
+        Piece { end: true, ..self }
+    }
+}
+
 /// A conversation in which some messages are learnt and the others only read.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -32,6 +69,14 @@ pub struct Lesson {
     /// Tools that may be called in it, in the JSON schema shape that chat templates read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Value>,
+    /// What stands behind the turns, each piece cut into tokens by itself. With it the turns are rendered up to where an
+    /// answer would begin, and none of them is learnt. This is how scripts train that put tokens together by hand.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pieces: Vec<Piece>,
+    /// Its tokens, when it is tokens already: then there are no turns, and [`Lesson::clips`] stand where its placeholders
+    /// are, in their order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<LessonTokens>,
     /// How much it counts beside others; 1 when it is not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
@@ -60,25 +105,53 @@ pub struct LessonTokens {
     pub learn: Vec<bool>,
 }
 
+/// How often something is done while a model learns.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Every {
+    /// Not at all.
+    #[default]
+    Never,
+    /// At the end of each pass over the lessons.
+    Epoch,
+    /// After so many steps, and after the last; below 1 it is a share of all steps.
+    Steps(f64),
+}
+
 /// How a model learns.
+///
+/// What every trainer needs stands here by name. All else is in `other`, under the names that the reference's
+/// `TrainingArguments` and `LoraConfig` have: `lr_scheduler_type`, `warmup_ratio`, `lora_alpha`, `optim`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Plan {
     /// `full`, `lora` or `qlora`.
     pub method: String,
-    /// The folder that receives the LoRA or the checkpoint.
+    /// The folder that receives checkpoints and the result.
     pub out: PathBuf,
-    /// A folder to go on from, as an earlier call saved it.
+    /// A checkpoint to go on from, as an earlier call saved it below `out`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resume: Option<PathBuf>,
     /// How often each lesson is seen.
     pub epochs: f64,
-    /// Lessons between two steps of the optimiser.
+    /// Steps at most; 0 leaves it to `epochs`.
+    pub max_steps: u64,
+    /// Lessons in a batch.
     pub batch_size: u32,
+    /// Batches of each process between two steps of the optimiser.
+    pub accumulate: u32,
     /// The largest learning rate.
     pub learning_rate: f64,
     /// Where random draws start.
     pub seed: u64,
+    /// When the held-out lessons are evaluated.
+    pub eval_every: Every,
+    /// When a checkpoint is saved.
+    pub save_every: Every,
+    /// Which of the processes that learn together this one is; only the first writes.
+    pub rank: u32,
+    /// How many processes learn together; 0 and 1 mean that this one learns alone.
+    pub world: u32,
     /// Everything else: rank, alpha, targets, schedule, and what the model's own options name.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -88,12 +161,17 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LearnEvent {
+    /// What it is about: `train`, `eval`, or a word that says what happened: `resumed`, `saved`, `note`.
+    pub split: String,
     /// Steps done.
     pub step: u64,
     /// Steps in all, when that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
-    /// The loss of the last step.
+    /// Passes over the lessons, the started one as a fraction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<f64>,
+    /// The loss since the last event of this split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
     /// The learning rate of the last step.
@@ -108,6 +186,12 @@ pub struct LearnEvent {
     /// A checkpoint that was just saved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub saved: Option<PathBuf>,
+    /// Everything that is measured, by the reference's names: `loss`, `grad_norm`, `eval_loss`.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub metrics: Map<String, Value>,
+    /// Words for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub words: String,
 }
 
 /// What came of it.
@@ -118,7 +202,10 @@ pub struct Learnt {
     pub path: PathBuf,
     /// Steps done.
     pub steps: u64,
-    /// The mean loss of the last steps.
+    /// The mean loss of all steps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
+    /// What else is known at the end: `train_runtime`, `best_metric`, `peak_memory_bytes`.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub metrics: Map<String, Value>,
 }

@@ -1,7 +1,8 @@
 //! Models: prompts in, replies out.
 
 use crate::adapter::{unknown_method, Adapter};
-use crate::call::{Call, Callbacks, Jobs, Lessons};
+use crate::call::{Call, Callbacks, Jobs};
+use crate::lessons::Lessons;
 use crate::parcel::{Packed, Parcel};
 use crate::{Error, Learnt, Lesson, LessonTokens, Memory, ModelCard, Plan, Prompt, PromptTokens, Reply, Result};
 use serde::{Deserialize, Serialize};

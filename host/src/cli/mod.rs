@@ -7,6 +7,7 @@ mod convert;
 mod data;
 mod doctor;
 mod export;
+mod faithfulness;
 mod ls;
 mod memory;
 mod merge;
@@ -79,6 +80,8 @@ enum Command {
     Data(data::Command),
     /// Write a run in the formats that others read
     Export(export::ExportArgs),
+    /// Ask whether answers depend on the reasoning that is stated for them
+    Faithfulness(faithfulness::FaithfulnessArgs),
     /// List models, tasks, judges or runs
     Ls(ls::LsArgs),
     /// Fetch the weights or data of a model or task, or of a hub id
@@ -198,6 +201,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Score(args) => score::score(args, common),
         Command::Data(command) => data::run(&command, common),
         Command::Export(args) => export::export(&args, common),
+        Command::Faithfulness(args) => faithfulness::faithfulness(&args, common),
         Command::Ls(args) => ls::ls(args, common),
         Command::Pull(args) => pull::pull(args, common),
         Command::Plugins(command) => plugins::run(&command, common),

@@ -21,6 +21,8 @@ pub struct Chat {
     template: Option<ChatTemplate>,
     /// What stands before the first token of an empty context.
     first_token: Option<u32>,
+    /// What a checkpoint's files call its `eos_token`.
+    end_token: Option<u32>,
     manner: Manner,
     /// How a text is cut that is no single piece.
     pieces: Option<Pieces>,
@@ -94,10 +96,14 @@ impl Chat {
         let first_token = ["bos_token", "eos_token"]
             .iter()
             .find_map(|name| tokenizer.id(specials.get(*name)?.as_str()?));
+        let end_token = specials
+            .get("eos_token")
+            .and_then(|value| tokenizer.id(value.as_str()?));
         Ok(Chat {
             tokenizer: Arc::new(tokenizer),
             template,
             first_token,
+            end_token,
             manner: Manner::default(),
             pieces: None,
             clip_words: None,
@@ -121,6 +127,7 @@ impl Chat {
             tokenizer: Arc::new(Tokenizer::of_bytes()?),
             template: Some(template),
             first_token: Some(0),
+            end_token: Some(0),
             manner: Manner::default(),
             pieces: None,
             clip_words: None,
@@ -254,6 +261,15 @@ impl Chat {
         self.first_token.ok_or_else(|| Error::EmptyContext.told())
     }
 
+    /// What ends a text that no template wrote.
+    pub(crate) fn end_token(&self) -> Result<u32> {
+        self.end_token.ok_or_else(|| {
+            let message = format!("`{}` names no `eos_token`", self.place.display());
+            plugin_api::Error::new(plugin_api::Code::DATA, message)
+                .help("name one in its `tokenizer_config.json`, or choose lessons that the chat template ends")
+        })
+    }
+
     /// What reads the answer to this prompt.
     pub fn reader(&self, prompt: &Prompt, rendered: &str, sampling: &Sampling) -> Reader {
         let thinks = self.thinks() && !prompt.plain;
@@ -341,7 +357,7 @@ impl Chat {
     }
 
     /// The same tokens, if the model has a row for each.
-    fn known(&self, tokens: crate::Result<Vec<u32>>) -> crate::Result<Vec<u32>> {
+    pub(crate) fn known(&self, tokens: crate::Result<Vec<u32>>) -> crate::Result<Vec<u32>> {
         let tokens = tokens?;
         match tokens
             .iter()

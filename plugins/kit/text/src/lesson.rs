@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::chat::{Chat, plain_text};
-use plugin_api::{Lesson, LessonTokens, Message, Result, Role, Turn};
+use plugin_api::{Lesson, LessonTokens, Message, Prompt, Result, Role, Turn};
 use serde_json::Map;
 use std::ops::Range;
 
@@ -13,6 +13,12 @@ impl Chat {
     /// prompt supplies, up to and with the token that ends the turn. The empty block that a template puts in place of
     /// reasoning is a prompt's, when the message has none.
     pub fn encode_lesson(&self, lesson: &Lesson) -> Result<LessonTokens> {
+        if let Some(tokens) = &lesson.tokens {
+            return Ok(tokens.clone());
+        }
+        if !lesson.pieces.is_empty() {
+            return self.encode_pieces(lesson);
+        }
         let messages: Vec<Message> = lesson.turns.iter().map(|turn| turn.message.clone()).collect();
         let mut extra = Map::new();
         if !lesson.tools.is_empty() {
@@ -67,6 +73,31 @@ impl Chat {
             from = end;
         }
         self.mark(&text, lesson.plain, &learnt)
+    }
+
+    /// A prompt's tokens, and behind them those of each piece.
+    fn encode_pieces(&self, lesson: &Lesson) -> Result<LessonTokens> {
+        let mut tokens = LessonTokens::default();
+        if !lesson.turns.is_empty() {
+            let prompt = Prompt {
+                messages: lesson.turns.iter().map(|turn| turn.message.clone()).collect(),
+                plain: lesson.plain,
+                tools: lesson.tools.clone(),
+                ..Prompt::default()
+            };
+            tokens.ids = self.encode(&prompt)?.ids;
+            tokens.learn = vec![false; tokens.ids.len()];
+        }
+        for piece in &lesson.pieces {
+            tokens
+                .ids
+                .extend(self.known(self.tokenizer.encode(&piece.text)).map_err(Error::told)?);
+            if piece.end {
+                tokens.ids.push(self.end_token()?);
+            }
+            tokens.learn.resize(tokens.ids.len(), piece.learn);
+        }
+        Ok(tokens)
     }
 
     /// Where the words of an answer stand that come right after the beginning which a prompt supplies.

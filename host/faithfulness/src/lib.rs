@@ -1,0 +1,32 @@
+//! Does an answer depend on the reasoning that is stated for it?
+//!
+//! Everything about faithfulness experiments that needs no model: how a reasoning is cut and changed, how result files
+//! of the published experiments are read and written, and what figures, intervals and plots come of them. The host
+//! asks the models.
+//!
+//! The decision that a newcomer would question: answers are compared by letters alone, again, whatever a file says of
+//! its rows' consistency, because published files disagree with themselves about missing answers.
+//!
+//! ```
+//! use faithfulness::{Splitter, words};
+//! assert_eq!(Splitter::Punkt.split("It rang. e.g. a cow."), ["It rang.", "e.g. a cow."]);
+//! assert_eq!(words("I cannot.").join(" "), "I can not .");
+//! ```
+
+pub mod experiment;
+pub mod import;
+pub mod letters;
+pub mod mask;
+pub mod metrics;
+pub mod random;
+pub mod reasoning;
+pub mod report;
+mod space;
+pub mod split;
+pub mod verdict;
+pub mod verify;
+mod words;
+
+pub use experiment::Experiment;
+pub use split::Splitter;
+pub use words::words;
