@@ -179,10 +179,10 @@ mod x86 {
                     // SAFETY: all keys have four numbers from here on, or as many as are left.
                     let columns = unsafe { turned(some, start, (size - start).min(4)) };
                     for (number, column) in columns.into_iter().enumerate().take(size - start) {
-                        for row in 0..ROWS {
+                        for (row, sums) in sums.iter_mut().enumerate() {
                             // SAFETY: the place is below `size`.
                             let q = _mm256_set1_ps(unsafe { *queries.add(row * size + start + number) });
-                            sums[row][half] = _mm256_fmadd_ps(column, q, sums[row][half]);
+                            sums[half] = _mm256_fmadd_ps(column, q, sums[half]);
                         }
                     }
                 }
