@@ -8,6 +8,7 @@ mod exchange;
 mod faults;
 mod hearing;
 mod hub_server;
+mod identity;
 mod loras;
 mod pairs;
 mod parity;

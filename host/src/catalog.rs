@@ -2,10 +2,10 @@
 
 use crate::failure::{Doing, Exit, Failure, Result};
 use crate::fingerprint::fingerprint;
-use crate::hub::{Hub, HubId, Progress};
 use crate::plugin::{self, OpenAdapter, OpenPlugin};
 use crate::registry::settings::{Checked, Source, check, check_complete};
 use crate::registry::{AdapterSpec, Given, Registry};
+use hub::{Hub, HubId, Progress};
 use plugin_api::client::{JudgeClient, ModelClient, TaskClient};
 use plugin_api::{AdapterNote, Kind, OptionType, Settings};
 use serde_json::{Map, Value, json};
@@ -135,11 +135,11 @@ impl Catalog<'_> {
     }
 
     /// A repository of the hub as a folder: from the cache if it is there.
-    pub fn snapshot(&self, of: OptionType, id: &str) -> Result<crate::hub::Snapshot> {
+    pub fn snapshot(&self, of: OptionType, id: &str) -> Result<hub::Snapshot> {
         let (kind, patterns) = match of {
-            OptionType::Data => (crate::hub::Kind::Dataset, &[][..]),
-            _ if id.starts_with("datasets/") => (crate::hub::Kind::Dataset, &[][..]),
-            _ => (crate::hub::Kind::Model, WEIGHT_FILES),
+            OptionType::Data => (hub::Kind::Dataset, &[][..]),
+            _ if id.starts_with("datasets/") => (hub::Kind::Dataset, &[][..]),
+            _ => (hub::Kind::Model, WEIGHT_FILES),
         };
         let parsed = HubId::parse(id, kind)?;
         let hub = Hub::from_env(self.offline)?;
@@ -149,6 +149,18 @@ impl Catalog<'_> {
 }
 
 impl Resolved {
+    /// What the scores of a task or judge depend on: its version stands for its plugin's bytes, since rebuilding a plugin
+    /// changes no score.
+    pub fn scorer_identity(&self, version: &str) -> Value {
+        let mut identity = self.identity.clone();
+        if let Some(map) = identity.as_object_mut() {
+            map.remove("plugin_sha256");
+            map.remove("plugin_version");
+            map.insert("version".to_owned(), json!(version));
+        }
+        identity
+    }
+
     /// Makes the adapter. For a model this loads its weights.
     pub fn make(&self) -> Result<OpenAdapter> {
         self.plugin.make(self.spec.kind, &self.spec.adapter, &self.settings)

@@ -207,12 +207,13 @@ pub mod option_types {
     pub const weights: OptionType = OptionType::Weights;
     pub const data: OptionType = OptionType::Data;
     pub const folders: OptionType = OptionType::Folders;
+    pub const secret: OptionType = OptionType::Secret;
 }
 
 /// Announces a [`Model`]: its name, a line about it, a function from [`Settings`] to it, and its options.
 ///
 /// An option is `name: type, "help";` with a type of `text`, `integer`, `number`, `flag`, `path`, `weights`,
-/// `data` or `folders`. After the type may stand its `[allowed, values]`, and then `required` or `= default`.
+/// `data`, `folders` or `secret`. After the type may stand its `[allowed, values]`, and then `required` or `= default`.
 /// Strings are ordinary literals (`"…"`), since they go into the note as they are written.
 ///
 /// ```

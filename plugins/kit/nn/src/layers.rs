@@ -3,10 +3,11 @@
 //! Fused kernels of candle drop gradients without a word. So each layer here takes them only where nothing is to be
 //! learnt: a tensor that tracks its operations, or a weight that does, goes the longer, differentiable way.
 
-use crate::given::Given;
-use crate::packed::MakeRow;
-use crate::{Linear, Loras, Matrix, Result, Weights, by_row, exponential};
+use crate::{Linear, Loras, Matrix, Result, Weights};
 use candle_core::{D, DType, Device, Tensor};
+use kernels::packed::MakeRow;
+use kernels::product_input::ProductInput;
+use kernels::{exponential, gelu, rowwise};
 
 /// A table of token vectors.
 pub struct Embedding {
@@ -23,7 +24,7 @@ impl Embedding {
             table: weights.table("weight", rows, hidden)?,
             dtype: weights.dtype(),
             name: weights.path(""),
-            loras: weights.loras().clone(),
+            loras: Loras::of(weights),
             device: weights.device().clone(),
         })
     }
@@ -74,8 +75,8 @@ impl RmsNorm {
         if x.track_op() || self.weight.track_op() {
             return candle_nn::ops::rms_norm_slow(x, &self.weight, self.eps as f32);
         }
-        if by_row::suits(&[x, &self.weight]) {
-            return by_row::rms_norm(x, &self.weight, self.eps as f32);
+        if rowwise::suits(&[x, &self.weight]) {
+            return rowwise::rms_norm(x, &self.weight, self.eps as f32);
         }
         candle_nn::ops::rms_norm(&x.contiguous()?, &self.weight, self.eps as f32)
     }
@@ -83,16 +84,16 @@ impl RmsNorm {
 
 /// Rows of a table (rows, size), by their numbers.
 pub(crate) fn select_rows(table: &Tensor, numbers: &[u32]) -> candle_core::Result<Tensor> {
-    match by_row::suits(&[table]) {
-        true => by_row::select(table, numbers),
+    match rowwise::suits(&[table]) {
+        true => rowwise::select(table, numbers),
         false => table.index_select(&Tensor::new(numbers, table.device())?, 0),
     }
 }
 
 /// What a layer makes of x, added to it.
 pub fn residual(x: &Tensor, y: &Tensor) -> candle_core::Result<Tensor> {
-    match by_row::suits(&[x, y]) {
-        true => by_row::sum(x, y),
+    match rowwise::suits(&[x, y]) {
+        true => rowwise::sum(x, y),
         false => x + y,
     }
 }
@@ -128,20 +129,20 @@ impl LayerNorm {
         if x.track_op() || weight.track_op() {
             return candle_nn::ops::layer_norm_slow(x, weight, bias, eps);
         }
-        if by_row::suits(&[x, weight, bias]) {
-            return by_row::layer_norm(x, weight, bias, eps);
+        if rowwise::suits(&[x, weight, bias]) {
+            return rowwise::layer_norm(x, weight, bias, eps);
         }
         candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, eps)
     }
 
     /// Lends `take` the same of rows (rows, size), to be made where they are needed; nothing where this crate's loops may
     /// not do that.
-    pub(crate) fn lend<T>(&self, x: &Tensor, take: impl FnOnce(Given) -> T) -> candle_core::Result<Option<T>> {
+    pub(crate) fn lend<T>(&self, x: &Tensor, take: impl FnOnce(ProductInput) -> T) -> candle_core::Result<Option<T>> {
         let (weight, bias) = (&self.weight, &self.bias);
-        match by_row::suits(&[x, weight, bias]) && x.dims().len() == 2 {
+        match rowwise::suits(&[x, weight, bias]) && x.dims().len() == 2 {
             true => {
-                let given = |rows, inputs, make: &MakeRow| take(Given::Made { rows, inputs, make });
-                by_row::lend_layer_norm(x, weight, bias, self.eps as f32, given).map(Some)
+                let given = |rows, inputs, make: &MakeRow| take(ProductInput::Made { rows, inputs, make });
+                rowwise::lend_layer_norm(x, weight, bias, self.eps as f32, given).map(Some)
             }
             false => Ok(None),
         }
@@ -215,7 +216,7 @@ impl Activation {
         match self {
             Activation::Silu => x.silu(),
             Activation::GeluTanh => x.gelu(),
-            Activation::GeluErf => crate::gelu::gelu(x),
+            Activation::GeluErf => gelu::gelu(x),
         }
     }
 }

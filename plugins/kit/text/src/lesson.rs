@@ -31,7 +31,7 @@ impl Chat {
             false => self
                 .template()
                 .and_then(|t| t.render(&json, false, &extra))
-                .map_err(Error::told)?,
+                .map_err(Error::into_plugin_error)?,
         };
         let mut learnt: Vec<Range<usize>> = Vec::new();
         let mut from = 0;
@@ -89,9 +89,10 @@ impl Chat {
             tokens.learn = vec![false; tokens.ids.len()];
         }
         for piece in &lesson.pieces {
-            tokens
-                .ids
-                .extend(self.known(self.tokenizer.encode(&piece.text)).map_err(Error::told)?);
+            tokens.ids.extend(
+                self.known(self.tokenizer.encode(&piece.text))
+                    .map_err(Error::into_plugin_error)?,
+            );
             if piece.end {
                 tokens.ids.push(self.end_token()?);
             }
@@ -120,7 +121,7 @@ impl Chat {
     }
 
     fn mark(&self, text: &str, plain: bool, learnt: &[Range<usize>]) -> Result<LessonTokens> {
-        let tokens = self.places(text, plain).map_err(Error::told)?;
+        let tokens = self.places(text, plain).map_err(Error::into_plugin_error)?;
         let inside = |place: &Range<usize>| {
             learnt
                 .iter()

@@ -1,11 +1,12 @@
 //! Dense text models: Qwen3, Qwen2 and 2.5 (the Coder as well), and what else has Llama's architecture.
 //!
-//! They share one decoder, `nn::llama`, and `config.json` says which it is: Qwen3 RMS-normalises queries and keys per head before
+//! They share one decoder, `nn::dense`, and `config.json` says which it is: Qwen3 RMS-normalises queries and keys per head before
 //! RoPE, Qwen2 has biases on the projections in front of attention, Llama has neither. So they share a plugin, too:
 //! three would be the same layers three times. `golden/make.py` names the transformers version that the recorded logits come from.
 
-use nn::llama::{Config, Decoder};
-use nn::{Checkpoint, Defaults, GeneratorModel, Weights, register_generator, register_random};
+use model::{Checkpoint, Defaults, GeneratorModel, register_generator, register_random};
+use nn::Weights;
+use nn::dense::{Config, Decoder};
 use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 use text::Chat;
 
@@ -31,16 +32,16 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Decoder>> {
 
 /// What has no checkpoint: a published shape, and weights that nobody trained.
 fn random(settings: &Settings) -> Result<GeneratorModel<Decoder>> {
-    let config = Config::of_shape(&settings.need::<String>("shape")?).map_err(nn::Error::told)?;
-    let chat = Chat::of_bytes().map_err(text::Error::told)?;
+    let config = Config::of_shape(&settings.need::<String>("shape")?).map_err(nn::Error::into_plugin_error)?;
+    let chat = Chat::of_bytes().map_err(text::Error::into_plugin_error)?;
     let checkpoint = Checkpoint::of(settings, "random weights".into(), Defaults::default())?;
     let precision = checkpoint.precision;
-    let weights = Weights::random(precision.dtype, &checkpoint.device).map_err(nn::Error::told)?;
+    let weights = Weights::random(precision.dtype, &checkpoint.device).map_err(nn::Error::into_plugin_error)?;
     over(checkpoint, &config, chat, &weights.quantised(precision.quant))
 }
 
 fn over(checkpoint: Checkpoint, config: &Config, chat: Chat, weights: &Weights) -> Result<GeneratorModel<Decoder>> {
-    let decoder = Decoder::load(config, weights).map_err(nn::Error::told)?;
+    let decoder = Decoder::load(config, weights).map_err(nn::Error::into_plugin_error)?;
     checkpoint.model(decoder, chat, weights, ModelCard::text(config.class))
 }
 

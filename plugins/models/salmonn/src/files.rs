@@ -2,9 +2,10 @@
 
 use crate::config::{BeatsConfig, ConnectorConfig, Published};
 use candle_core::{DType, Device};
+use model::{Limits, Precision};
+use nn::dense::{self, TextConfig};
 use nn::encoder::{EncoderConfig, EncoderFields};
-use nn::llama::{self, TextConfig};
-use nn::{Error, Extractor, Limits, Pickle, Precision, Result, Weights};
+use nn::{Error, Extractor, Pickle, Result, Weights};
 use plugin_api::{Code, Estimate, Settings};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -30,7 +31,7 @@ pub struct Files {
     pub connector: ConnectorConfig,
     pub whisper: EncoderConfig,
     pub beats: BeatsConfig,
-    pub vicuna: llama::Config,
+    pub vicuna: dense::Config,
     /// The encoders and what was trained between them and the language model, in fp32.
     pub whisper_weights: Weights,
     pub beats_weights: Weights,
@@ -54,19 +55,19 @@ impl Files {
                 let message = format!("`{}` holds all parts, and `{name}` is given besides", folder.display());
                 return Err(plugin_api::Error::new(Code::SETTINGS, message).help("give one or the other"));
             }
-            return converted(folder, precision, device).map_err(Error::told);
+            return converted(folder, precision, device).map_err(Error::into_plugin_error);
         }
         let published: Published = match &folder {
             Some(folder) if !folder.join(NAMES).is_file() => {
                 let message = format!("`{}` has no {NAMES} that names the parts in it", folder.display());
                 return Err(plugin_api::Error::new(Code::MISSING, message).help(NAMED));
             }
-            Some(folder) => nn::read_json(&folder.join(NAMES)).map_err(Error::told)?,
+            Some(folder) => nn::read_json(&folder.join(NAMES)).map_err(Error::into_plugin_error)?,
             None => Published::default(),
         };
         let part = |name: &str, named: &str| match (given(name)?, &folder) {
             (Some(path), _) => Ok(path),
-            (None, Some(folder)) => beside(folder, named).map_err(Error::told),
+            (None, Some(folder)) => beside(folder, named).map_err(Error::into_plugin_error),
             (None, None) => {
                 let message = format!("setting `{name}` is missing: the model is made of four downloads");
                 Err(plugin_api::Error::new(Code::SETTINGS, message).help(NAMED))
@@ -78,7 +79,7 @@ impl Files {
             part("vicuna", &published.llama_path)?,
             part("salmonn", &published.ckpt)?,
         ];
-        downloads(published, parts, precision, device).map_err(Error::told)
+        downloads(published, parts, precision, device).map_err(Error::into_plugin_error)
     }
 
     /// Refuses parts that this machine has no memory for, with the caches of one answer.
@@ -91,7 +92,9 @@ impl Files {
     /// What all of it will take.
     pub fn foretold(&self, precision: &Precision, limits: &Limits) -> Estimate {
         let (besides, cache) = self.besides(precision);
-        let vicuna = self.vicuna_weights.foretold(&OTHERS, cache, limits);
+        let vicuna = self
+            .vicuna_weights
+            .memory_estimate(&OTHERS, cache, Limits::PLANNED_TOKENS, limits.rows);
         Estimate {
             weights_bytes: vicuna.weights_bytes + besides,
             ..vicuna
