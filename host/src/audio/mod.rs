@@ -27,6 +27,7 @@ mod cache;
 mod decode;
 mod edits;
 mod error;
+pub mod interventions;
 mod open;
 mod pages;
 mod resample;
