@@ -1,7 +1,7 @@
 //! What is absent on purpose, kept absent.
 
 use crate::building::repository;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Files of ours, as paths relative to the repository. What cargo built is not ours.
@@ -18,7 +18,7 @@ fn files(end: &str) -> Vec<PathBuf> {
         }
     }
     let (root, mut found) = (repository(), Vec::new());
-    for folder in ["host", "plugin-api", "plugins", "tests", "examples", "fuzz"] {
+    for folder in ["host", "plugin-api", "plugins", "tests", "examples"] {
         walk(&root.join(folder), end, &mut found);
     }
     found.sort();
@@ -37,18 +37,18 @@ fn unsafe_code_stands_where_the_map_says_and_nowhere_else() {
     let allowed = [
         "plugin-api/src/abi.rs",
         "host/src/plugin/loader.rs",
+        "plugins/kit/checkpoint/src/mapped.rs",
+        "plugins/kit/kernels/src/packed/amx/bytes.rs",
+        "plugins/kit/kernels/src/packed/amx/emulator.rs", // of its tests: registers and memory of interrupted code
+        "plugins/kit/kernels/src/packed/amx/few.rs",
+        "plugins/kit/kernels/src/packed/amx/floats.rs",
+        "plugins/kit/kernels/src/packed/amx/tiles.rs",
+        "plugins/kit/kernels/src/packed/avx2.rs",
+        "plugins/kit/kernels/src/packed/avx512.rs",
+        "plugins/kit/kernels/src/packed/stripe.rs",
+        "plugins/kit/kernels/src/packed/stripes.rs",
+        "plugins/kit/kernels/src/packed/vnni.rs",
         "plugins/kit/collective/src/mpi.rs",
-        "plugins/kit/nn/src/mapped.rs",
-        "plugins/kit/nn/src/packed/amx/bytes.rs",
-        "plugins/kit/nn/src/packed/amx/emulator.rs", // of its tests: registers and memory of interrupted code
-        "plugins/kit/nn/src/packed/amx/few.rs",
-        "plugins/kit/nn/src/packed/amx/floats.rs",
-        "plugins/kit/nn/src/packed/amx/tiles.rs",
-        "plugins/kit/nn/src/packed/avx2.rs",
-        "plugins/kit/nn/src/packed/avx512.rs",
-        "plugins/kit/nn/src/packed/stripe.rs",
-        "plugins/kit/nn/src/packed/stripes.rs",
-        "plugins/kit/nn/src/packed/vnni.rs",
     ];
     let mut found = BTreeSet::new();
     for path in files(".rs") {
@@ -114,35 +114,77 @@ fn dependencies(manifest: &Path) -> BTreeSet<String> {
     names.map(|names| names.keys().cloned().collect()).unwrap_or_default()
 }
 
+/// The crates of the kit, and what each knows of ours and of candle, without its tests.
+fn kit() -> BTreeMap<String, BTreeSet<String>> {
+    let of_kit = |manifest: &PathBuf| manifest.starts_with("plugins/kit");
+    let crates = files("Cargo.toml").into_iter().filter(of_kit);
+    crates
+        .map(|manifest| {
+            let folder = manifest.parent().and_then(Path::file_name).expect("a folder");
+            (folder.to_string_lossy().into_owned(), dependencies(&manifest))
+        })
+        .collect()
+}
+
 #[test]
 fn crates_know_only_those_that_the_map_lets_them_know() {
-    let kit: BTreeSet<String> = [
-        "audio", "data", "gguf", "nn", "score", "template", "testkit", "text", "train",
-    ]
-    .map(str::to_owned)
-    .into();
+    let kit = kit();
+    let names: BTreeSet<String> = kit.keys().cloned().collect();
+    // The tensor crates: whatever stands on candle, by however many others.
+    let mut tensors: BTreeSet<String> = ["candle-core", "candle-nn"].map(str::to_owned).into();
+    let of_tensors = |tensors: &BTreeSet<String>| -> Vec<String> {
+        let stands =
+            |(name, known): &(&String, &BTreeSet<String>)| !tensors.contains(*name) && !known.is_disjoint(tensors);
+        kit.iter().filter(stands).map(|(name, _)| name.clone()).collect()
+    };
+    while let found @ [_, ..] = of_tensors(&tensors).as_slice() {
+        tensors.extend(found.iter().cloned());
+    }
+    assert!(tensors.contains("nn") && tensors.contains("checkpoint"), "{tensors:?}");
+    assert!(!tensors.contains("data") && !tensors.contains("score"), "{tensors:?}");
     for manifest in files("Cargo.toml") {
-        let names = dependencies(&manifest);
+        let known = dependencies(&manifest);
         let place = manifest.display().to_string();
-        let candle = names.iter().any(|name| name.starts_with("candle"));
         if place.starts_with("plugins/tasks") || place.starts_with("plugins/judges") || place.starts_with("host/") {
-            assert!(!candle && !names.contains("nn"), "{place} names tensors");
+            assert!(known.is_disjoint(&tensors), "{place} names tensors");
         }
         if place.starts_with("host/") || place.starts_with("plugin-api/") {
-            assert!(names.is_disjoint(&kit), "{place} names the kit");
+            assert!(known.is_disjoint(&names), "{place} names the kit");
+        }
+        if place == "host/hub/Cargo.toml" {
+            assert!(
+                !known.contains("host") && !known.contains("plugin-api"),
+                "{place} knows the host"
+            );
         }
         if place.starts_with("plugin-api/") {
             let few = ["abi_stable", "inventory", "serde", "serde_json"]
                 .map(str::to_owned)
                 .into();
-            assert_eq!(names, few, "what every plugin author has to build");
+            assert_eq!(known, few, "what every plugin author has to build");
         }
-        if place.starts_with("plugins/models") {
-            let others = names
+        if place.starts_with("plugins/") {
+            let kinds = ["models", "tasks", "judges"].map(|kind| repository().join("plugins").join(kind));
+            let others = known
                 .iter()
-                .any(|name| repository().join("plugins/models").join(name).exists());
-            assert!(!others, "{place} names another model");
+                .any(|name| kinds.iter().any(|kind| kind.join(name).exists()));
+            assert!(!others, "{place} names another plugin");
         }
+    }
+}
+
+/// Below each crate stand only those in front of it: what a lower one knew of a higher one would be a circle.
+#[test]
+fn the_tensor_crates_stand_one_on_the_other() {
+    let order = ["kernels", "checkpoint", "nn", "generate", "parity", "model"];
+    let kit = kit();
+    for (place, name) in order.iter().enumerate() {
+        let above = order[place..].iter().find(|above| kit[*name].contains(**above));
+        assert!(
+            above.is_none(),
+            "`{name}` names `{}`, which stands on it",
+            above.expect("one")
+        );
     }
 }
 
@@ -160,19 +202,25 @@ fn no_file_grows_beyond_what_a_reader_holds_in_mind() {
     assert!(*median < 250, "half of all files have {median} lines or more");
 }
 
+/// A line of the map begins with the folder's own name: a name inside another, or in a sentence, is no entry.
 #[test]
 fn the_map_in_the_readme_names_every_crate() {
     let readme = text(Path::new("README.md"));
+    let entries: BTreeSet<&str> = readme
+        .lines()
+        .filter_map(|line| line.split_whitespace().next()?.strip_suffix('/'))
+        .collect();
     for manifest in files("Cargo.toml") {
-        let folder = manifest.parent().expect("a folder").display().to_string();
-        let crates = ["plugins/", "host", "plugin-api"]
+        let folder = manifest.parent().expect("a folder");
+        if ["plugins", "host", "plugin-api"]
             .iter()
-            .any(|start| folder.starts_with(start));
-        if crates {
-            let name = folder.rsplit('/').next().expect("a name");
+            .any(|start| folder.starts_with(start))
+        {
+            let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
             assert!(
-                readme.contains(&format!("{name}/")),
-                "the README's map lacks `{folder}`"
+                entries.contains(name.as_str()),
+                "the README's map lacks `{}`",
+                folder.display()
             );
         }
     }

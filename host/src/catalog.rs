@@ -2,10 +2,10 @@
 
 use crate::failure::{Doing, Exit, Failure, Result};
 use crate::fingerprint::fingerprint;
-use crate::hub::{Hub, HubId, Progress};
 use crate::plugin::{self, OpenAdapter, OpenPlugin};
 use crate::registry::settings::{Checked, Source, check, check_complete};
 use crate::registry::{AdapterSpec, Given, Registry};
+use hub::{Hub, HubId, Progress};
 use plugin_api::client::{JudgeClient, ModelClient, TaskClient};
 use plugin_api::{AdapterNote, Kind, OptionType, Settings};
 use serde_json::{Map, Value, json};
@@ -135,11 +135,11 @@ impl Catalog<'_> {
     }
 
     /// A repository of the hub as a folder: from the cache if it is there.
-    pub fn snapshot(&self, of: OptionType, id: &str) -> Result<crate::hub::Snapshot> {
+    pub fn snapshot(&self, of: OptionType, id: &str) -> Result<hub::Snapshot> {
         let (kind, patterns) = match of {
-            OptionType::Data => (crate::hub::Kind::Dataset, &[][..]),
-            _ if id.starts_with("datasets/") => (crate::hub::Kind::Dataset, &[][..]),
-            _ => (crate::hub::Kind::Model, WEIGHT_FILES),
+            OptionType::Data => (hub::Kind::Dataset, &[][..]),
+            _ if id.starts_with("datasets/") => (hub::Kind::Dataset, &[][..]),
+            _ => (hub::Kind::Model, WEIGHT_FILES),
         };
         let parsed = HubId::parse(id, kind)?;
         let hub = Hub::from_env(self.offline)?;

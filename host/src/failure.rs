@@ -143,3 +143,25 @@ impl<T, E: fmt::Display> Doing<T> for std::result::Result<T, E> {
         self.map_err(|why| Failure::new(exit, message()).cause(why))
     }
 }
+
+impl From<hub::HubError> for Failure {
+    fn from(error: hub::HubError) -> Self {
+        let exit = match &error.fault {
+            hub::HubFault::Stopped => Exit::Interrupted,
+            hub::HubFault::Disk { .. } => Exit::Unwritable,
+            _ => Exit::Missing,
+        };
+        let failure = Failure::new(exit, error.to_string());
+        match error.hint() {
+            Some(hint) => failure.help(hint),
+            None => failure,
+        }
+    }
+}
+
+/// A fault on its own, before any repository is asked for: a setting or an id that is none.
+impl From<hub::HubFault> for Failure {
+    fn from(fault: hub::HubFault) -> Self {
+        Failure::usage(fault.to_string())
+    }
+}

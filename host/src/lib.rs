@@ -12,7 +12,6 @@ pub mod data;
 pub mod export;
 pub mod failure;
 mod fingerprint;
-pub mod hub;
 pub mod log;
 pub mod plugin;
 pub mod registry;

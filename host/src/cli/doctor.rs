@@ -6,7 +6,6 @@
 use super::{Common, memory, print};
 use crate::catalog::Catalog;
 use crate::failure::{Exit, Failure, Result};
-use crate::hub;
 use crate::plugin::Note;
 use crate::registry::settings::{Source, check, check_complete};
 use crate::registry::{AdapterSpec, Registry};

@@ -62,7 +62,7 @@ fn style(shape: &str) -> ProgressStyle {
 }
 
 /// Draws downloads, one bar for each repository.
-pub fn download_bar(quiet: bool) -> impl Fn(&str, crate::hub::Progress<'_>) + Sync {
+pub fn download_bar(quiet: bool) -> impl Fn(&str, hub::Progress<'_>) + Sync {
     let bar = bar(0, quiet);
     bar.set_style(style(
         "{prefix} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta} {msg}",

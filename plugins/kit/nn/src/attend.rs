@@ -3,11 +3,11 @@
 //! Here it is put together of candle's operations, which every device has and which have gradients. On a CPU, where
 //! nothing is to be learnt, [`attention`] does all texts at once.
 
-use crate::by_row;
-use crate::device::own_kernels;
 use crate::layers::{softcap, softmax};
-use crate::packed::attention::{self, Text};
 use candle_core::{D, DType, Device, Tensor};
+use kernels::attention::{self, Rule, Text};
+use kernels::by_row;
+use kernels::device::own_kernels;
 
 /// The most scores computed at a time. A long prompt's queries go through in blocks, or its scores, which grow with
 /// the square of its length, would outgrow the model. So many still lie in a core's own cache.
@@ -17,19 +17,6 @@ const LARGE_BLOCK: usize = 1 << 26;
 
 fn block(device: &Device) -> usize {
     if own_kernels(device) { BLOCK } else { LARGE_BLOCK }
-}
-
-/// How one kind of layer attends.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rule {
-    pub scale: f64,
-    /// A token sees itself and so many minus one before it.
-    pub window: Option<usize>,
-    pub softcap: Option<f64>,
-    /// It sees those behind it, too.
-    pub ahead: bool,
-    /// Numbers are rounded to bf16 before they are multiplied, where this crate's kernels do that.
-    pub bf16: bool,
 }
 
 /// Queries (new, heads, size) over keys and values (key heads, all, size), of which the queries' own are the last.
@@ -215,7 +202,7 @@ impl Sight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::elsewhere;
+    use kernels::device::elsewhere;
 
     /// Attention as it is defined, one number at a time.
     #[allow(clippy::needless_range_loop)] // indices are how the definition is written

@@ -1,7 +1,7 @@
 //! Keys and values of the tokens that a conversation has so far.
 
-use crate::by_row;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
+use kernels::by_row;
 use rayon::prelude::*;
 
 /// What a row's first buffers hold, in tokens; they double from there.
@@ -45,14 +45,14 @@ impl KvCache {
     }
 
     /// Bytes of so many tokens.
-    pub(crate) fn bytes_of(&self, tokens: usize) -> usize {
+    pub fn bytes_of(&self, tokens: usize) -> usize {
         let of_one = |t: &Tensor| t.dims()[0] * t.dims()[2] * t.dtype().size_in_bytes();
         let layers = self.layers.iter().flatten();
         layers.map(|b| (of_one(&b.keys) + of_one(&b.values)) * tokens).sum()
     }
 
     /// A copy of the first tokens alone, that grows on its own.
-    pub(crate) fn first(&self, tokens: usize) -> candle_core::Result<KvCache> {
+    pub fn first(&self, tokens: usize) -> candle_core::Result<KvCache> {
         let tokens = tokens.min(self.length);
         let copy = |t: &Tensor| t.narrow(1, 0, tokens)?.contiguous()?.copy();
         let layer = |buffers: &Option<Buffers>| match buffers {
@@ -85,7 +85,7 @@ impl KvCache {
     }
 
     /// Becomes a fork of another cache, of which it has the first `common` tokens already.
-    pub(crate) fn follow(&mut self, other: &KvCache, common: usize) -> candle_core::Result<()> {
+    pub fn follow(&mut self, other: &KvCache, common: usize) -> candle_core::Result<()> {
         let room = |layer: &Option<Buffers>| layer.as_ref().map_or(0, |b| b.keys.dims()[1]);
         let alike = self.layers.len() == other.layers.len();
         if !alike || common > self.length || self.layers.iter().any(|layer| room(layer) < other.length) {
@@ -109,12 +109,7 @@ impl KvCache {
     /// Adds keys and values (new, heads, head size) behind the row's tokens and returns all that the layer has now.
     ///
     /// The row counts as longer only after [`KvCache::advance`], when all layers have the new tokens.
-    pub(crate) fn append(
-        &mut self,
-        layer: usize,
-        keys: &Tensor,
-        values: &Tensor,
-    ) -> candle_core::Result<(Tensor, Tensor)> {
+    pub fn append(&mut self, layer: usize, keys: &Tensor, values: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
         if self.layers.len() <= layer {
             self.layers.resize_with(layer + 1, || None);
         }
@@ -150,7 +145,7 @@ impl KvCache {
         Ok((all(&buffers.keys)?, all(&buffers.values)?))
     }
 
-    pub(crate) fn advance(&mut self, new: usize) {
+    pub fn advance(&mut self, new: usize) {
         self.length += new;
     }
 }

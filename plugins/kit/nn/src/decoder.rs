@@ -59,7 +59,7 @@ fn deaf() -> Error {
 }
 
 /// The clips of a prompt, in the order of its parts.
-pub(crate) fn clips(prompt: &Prompt) -> Result<Vec<&Clip>> {
+pub fn clips(prompt: &Prompt) -> Result<Vec<&Clip>> {
     let parts = prompt.messages.iter().flat_map(|message| &message.parts);
     let numbers = parts.filter_map(|part| match part {
         Part::Clip { clip, .. } => Some(*clip),

@@ -3,10 +3,11 @@
 //! Fused kernels of candle drop gradients without a word. So each layer here takes them only where nothing is to be
 //! learnt: a tensor that tracks its operations, or a weight that does, goes the longer, differentiable way.
 
-use crate::given::Given;
-use crate::packed::MakeRow;
-use crate::{Linear, Loras, Matrix, Result, Weights, by_row, exponential};
+use crate::{Linear, Loras, Matrix, Result, Weights};
 use candle_core::{D, DType, Device, Tensor};
+use kernels::given::Given;
+use kernels::packed::MakeRow;
+use kernels::{by_row, exponential, gelu};
 
 /// A table of token vectors.
 pub struct Embedding {
@@ -23,7 +24,7 @@ impl Embedding {
             table: weights.table("weight", rows, hidden)?,
             dtype: weights.dtype(),
             name: weights.path(""),
-            loras: weights.loras().clone(),
+            loras: Loras::of(weights),
             device: weights.device().clone(),
         })
     }
@@ -215,7 +216,7 @@ impl Activation {
         match self {
             Activation::Silu => x.silu(),
             Activation::GeluTanh => x.gelu(),
-            Activation::GeluErf => crate::gelu::gelu(x),
+            Activation::GeluErf => gelu::gelu(x),
         }
     }
 }

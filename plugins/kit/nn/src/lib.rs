@@ -1,8 +1,9 @@
-//! The tensor half of a model plugin: layers, caches, attention, and the generation of answers.
+//! Layers: what a model's `architecture.rs` is made of.
 //!
-//! A model file builds its layers from [`Weights`] and implements [`Decoder`]; [`Generator`] does the rest. What may
-//! change underneath without touching a model file stands behind two doors: [`Linear`] (what weights are stored as,
-//! which kernel multiplies them, what adapters add) and [`Step::attend`] (masks, caches, shared heads, windows).
+//! A model file builds its layers from [`Weights`] and implements [`Decoder`]; the crates `generate` and `model` do the
+//! rest. What may change underneath without touching a model file stands behind two doors: [`Linear`] (what weights are
+//! stored as, which kernel multiplies them, what adapters add) and [`Step::attend`] (masks, caches, shared heads,
+//! windows).
 //!
 //! The decision a newcomer would question: tensors have no batch dimension. A pass takes the tokens of all rows one
 //! behind the other, (tokens, hidden), and a [`Step`] knows where each text begins and what it looks back on. So there
@@ -26,57 +27,29 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 
-mod after;
 mod attend;
-mod by_row;
 mod cache;
-mod checkpoint;
-mod config;
 mod decoder;
-pub mod device;
+pub mod dense;
 pub mod encoder;
-mod error;
-mod exponential;
 mod extractor;
-mod from_gguf;
-mod gelu;
-mod generate;
-mod given;
-mod kernel;
 mod layers;
 mod linear;
-pub mod llama;
-mod lora;
-mod mapped;
-mod matrix;
-pub mod memory;
-pub mod merge;
-mod packed;
-pub mod parity;
-mod pickle;
-mod precision;
-mod quantise;
+pub mod lora;
 mod rope;
-mod rope_config;
 mod step;
-mod weights;
-mod writer;
 
 pub use cache::KvCache;
-pub use checkpoint::Checkpoint;
-pub use config::{positive, read_config, read_json, within};
-pub use decoder::{Decoder, Heard, Input, Piece, Pieces, Unheard};
-pub use error::{Error, Result};
+pub use decoder::{Decoder, Heard, Input, Piece, Pieces, Unheard, clips};
 pub use extractor::Extractor;
-pub use generate::{Defaults, EarlyStop, Generator, GeneratorModel, Limits, Particulars};
 pub use layers::{Activation, Embedding, Heads, LayerNorm, Mlp, Qkv, RmsNorm, residual, softcap};
 pub use linear::Linear;
 pub use lora::{Entered, Factors, LoraPlan, LoraSet, Loras};
-pub use matrix::Matrix;
-pub use pickle::Pickle;
-pub use precision::Precision;
 pub use rope::Rope;
-pub use rope_config::{Llama3, RopeConfig, RopeScaling, Yarn};
 pub use step::{Attention, Past, Segment, Step};
-pub use weights::Weights;
-pub use writer::{Copied, write_weights};
+
+// What a model file names besides, so that it needs to know of one crate.
+pub use checkpoint::{
+    Error, Llama3, Pickle, Result, RopeConfig, RopeScaling, Weights, Yarn, positive, read_config, read_json, within,
+};
+pub use kernels::{Matrix, device};

@@ -1,12 +1,13 @@
 //! Matrix products with weights: the one entry point, whatever the weights are stored as.
 
-use crate::after::After;
-use crate::gelu::gelu;
-use crate::given::Given;
 use crate::layers::{LayerNorm, residual};
 use crate::lora::Site;
-use crate::{Matrix, Result, Weights, by_row};
+use crate::{Loras, Matrix, Result, Weights};
 use candle_core::Tensor;
+use kernels::after::After;
+use kernels::by_row;
+use kernels::gelu::gelu;
+use kernels::given::Given;
 use std::sync::Arc;
 
 /// `x W^T + b` over the last dimension.
@@ -27,7 +28,7 @@ impl Linear {
         let weight = weights.matrix("weight", outputs, inputs)?;
         Ok(Linear {
             bias: bias.then(|| weights.get("bias", &[outputs])).transpose()?,
-            lora: Some(weights.lora_site("", &weight)),
+            lora: Some(Loras::of(weights).site(&weights.path(""), &weight, weights.device())),
             weight,
             name: weights.path(""),
         })
@@ -172,9 +173,9 @@ fn of_all<const COUNT: usize>(all: Vec<Tensor>) -> candle_core::Result<[Tensor; 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::elsewhere;
     use candle_core::quantized::GgmlDType;
     use candle_core::{DType, Device};
+    use kernels::device::elsewhere;
 
     fn random(shape: &[usize]) -> Tensor {
         Tensor::randn(0f32, 0.3, shape, &Device::Cpu).unwrap()

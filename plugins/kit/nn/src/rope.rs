@@ -1,8 +1,8 @@
 //! Rotary position embedding, the variant that turns the first half of a head against the second.
 
-use crate::by_row;
-use crate::rope_config::RopeScaling;
+use crate::RopeScaling;
 use candle_core::{DType, Device, Tensor};
+use kernels::by_row;
 use std::sync::Arc;
 
 /// The frequencies of one rotary embedding. Models with several kinds of layer have several.
@@ -15,33 +15,9 @@ pub struct Rope {
 
 impl Rope {
     pub fn new(head_size: usize, theta: f64, scaling: RopeScaling) -> Rope {
-        let frequency = |pair: usize| {
-            // fp32 all the way, as in the reference: at position 30,000 a sharper angle is another angle.
-            let exponent = (2 * pair) as f32 / head_size as f32;
-            let plain = 1.0 / (theta as f32).powf(exponent);
-            match scaling {
-                RopeScaling::Default => plain,
-                RopeScaling::Linear(factor) => plain / factor as f32,
-                RopeScaling::Yarn(yarn) => {
-                    let (first, last) = yarn.ramp(head_size, theta);
-                    let squeezed = ((pair as f32 - first as f32) / (last - first) as f32).clamp(0.0, 1.0);
-                    plain / yarn.factor as f32 * squeezed + plain * (1.0 - squeezed)
-                }
-                RopeScaling::Llama3(llama) => {
-                    // How often a pair turns within the trained length: the slow ones are squeezed, the fast ones kept.
-                    let turns = llama.trained_length as f32 * plain / std::f32::consts::TAU;
-                    let (low, high) = (llama.low_turns as f32, llama.high_turns as f32);
-                    let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
-                    plain / llama.factor as f32 * (1.0 - kept) + plain * kept
-                }
-            }
-        };
         Rope {
-            frequencies: Arc::new((0..head_size / 2).map(frequency).collect()),
-            attention_factor: match scaling {
-                RopeScaling::Yarn(yarn) => yarn.attention_factor as f32,
-                _ => 1.0,
-            },
+            frequencies: Arc::new(scaling.frequencies(head_size, theta)),
+            attention_factor: scaling.attention_factor(),
         }
     }
 
@@ -57,11 +33,6 @@ impl Rope {
             cos: Tensor::from_vec(cos, shape, device)?.to_dtype(dtype)?,
             sin: Tensor::from_vec(sin, shape, device)?.to_dtype(dtype)?,
         })
-    }
-
-    /// By how much each pair of channels turns from one position to the next.
-    pub(crate) fn frequencies(&self) -> &[f32] {
-        &self.frequencies
     }
 
     pub(crate) fn is(&self, other: &Rope) -> bool {

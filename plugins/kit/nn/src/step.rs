@@ -1,11 +1,11 @@
 //! One pass through a model, over whatever tokens are at hand.
 
-use crate::attend::{Rule, attend};
-use crate::by_row;
+use crate::attend::attend;
 use crate::cache::KvCache;
-use crate::packed::attention::{self, Text};
 use crate::rope::{Angles, Rope};
 use candle_core::{DType, Device, Tensor};
+use kernels::attention::{self, Rule, Text};
+use kernels::by_row;
 
 /// What the tokens of a segment look back on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

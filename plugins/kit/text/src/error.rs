@@ -29,7 +29,7 @@ pub enum Error {
     #[error("the text spells the token `{piece}`, for which the model has no row")]
     NoRow { piece: String },
     #[error(transparent)]
-    Gguf(#[from] gguf::Error),
+    Gguf(#[from] checkpoint::gguf::Error),
     #[error("the prompt is empty, and the tokenizer names no bos or eos token to begin with")]
     EmptyContext,
 }
@@ -52,9 +52,9 @@ impl Error {
                 Code::UNSUPPORTED,
                 "a base model has none: give the prompt as plain text, or put a chat_template.jinja into the folder",
             ),
-            Error::Gguf(gguf::Error::Several { .. }) => (Code::SETTINGS, "give one of them as `weights`"),
-            Error::Gguf(gguf::Error::Read { .. }) => (Code::MISSING, "give a GGUF file as `weights`"),
-            Error::Gguf(gguf::Error::Malformed { .. }) => {
+            Error::Gguf(checkpoint::gguf::Error::Several { .. }) => (Code::SETTINGS, "give one of them as `weights`"),
+            Error::Gguf(checkpoint::gguf::Error::Read { .. }) => (Code::MISSING, "give a GGUF file as `weights`"),
+            Error::Gguf(checkpoint::gguf::Error::Malformed { .. }) => {
                 (Code::DATA, "the download may be incomplete: fetch the file again")
             }
             Error::NoRow { .. } => (

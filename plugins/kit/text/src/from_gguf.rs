@@ -5,7 +5,7 @@
 
 use crate::sentencepiece::{CONTROL, LONGEST_PIECE, MOST_PIECES, Piece, UNKNOWN, UNUSED, USER_DEFINED, merges};
 use crate::{Error, Result};
-use gguf::{Gguf, Value};
+use checkpoint::gguf::{self, Gguf, Value};
 use serde_json::{Map, Value as Json, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -3,8 +3,8 @@
 use crate::config::Config;
 use audio::{LogMel, MelExtractor};
 use candle_core::Tensor;
+use nn::dense::{self, Ears, Hearing, Parts};
 use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, steps_of};
-use nn::llama::{self, Ears, Hearing, Parts};
 use nn::{Activation, Heard, LayerNorm, Linear, Pieces, Weights};
 use plugin_api::{Clip, Result};
 
@@ -21,7 +21,7 @@ pub fn load(config: &Config, weights: &Weights) -> nn::Result<Hearing<Tower>> {
     let parts = Parts::find(weights);
     Ok(Hearing {
         ears: Tower::load(config, &parts.ears)?,
-        language_model: llama::Decoder::of_parts(&config.text, &parts.model, &parts.lm_head)?,
+        language_model: dense::Decoder::of_parts(&config.text, &parts.model, &parts.lm_head)?,
         placeholder: config.audio_token,
     })
 }

@@ -1,7 +1,7 @@
 //! `config.json` and `processor_config.json` as published, with the defaults of the reference's classes.
 
+use nn::dense::TextConfig;
 use nn::encoder::{EncoderConfig, EncoderFields};
-use nn::llama::TextConfig;
 use nn::{Activation, Extractor, Result, read_config, read_json, within};
 use serde::Deserialize;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::path::Path;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub audio: EncoderConfig,
-    pub text: nn::llama::Config,
+    pub text: nn::dense::Config,
     /// The token that stands for sound.
     pub audio_token: u32,
     pub projector_bias: bool,

@@ -9,8 +9,9 @@ pub mod config; // config.json as published
 mod think; // what the folder `think` changes
 
 use config::Config;
-use nn::llama::Hearing;
-use nn::{Checkpoint, GeneratorModel, register_generator};
+use model::{Checkpoint, GeneratorModel, register_generator};
+use nn::Loras;
+use nn::dense::Hearing;
 use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 
 register_generator!("af3", "Audio Flamingo 3: hears a clip of up to ten minutes", load, {
@@ -38,7 +39,7 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Towe
     let weights = checkpoint.weights_with(changes, &[], cache)?;
     let decoder = checkpoint.read(|_| architecture::load(&config, &weights))?;
     if let Some(think) = &think {
-        checkpoint.read(|_| weights.loras().read(think::NAME, &think.lora, true))?;
+        checkpoint.read(|_| Loras::of(&weights).read(think::NAME, &think.lora, true))?;
     }
     let card = ModelCard {
         longest_clip: Some((config.audio.samples() * config.windows) as f64 / audio::RATE as f64),

@@ -10,7 +10,7 @@ pub mod config; // config.json as published
 
 use architecture::Decoder;
 use config::Config;
-use nn::{Checkpoint, GeneratorModel, register_generator};
+use model::{Checkpoint, GeneratorModel, register_generator};
 use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 
 register_generator!("gemma", "Gemma 3 text models, and the text towers of its multimodal ones", load, {

@@ -3,8 +3,8 @@
 use crate::config::Config;
 use audio::{LogMel, MelExtractor};
 use candle_core::Tensor;
+use nn::dense::{self, Ears, Hearing};
 use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, steps};
-use nn::llama::{self, Ears, Hearing};
 use nn::{Heard, LayerNorm, Linear, Pieces, Weights};
 use plugin_api::{Clip, Error, Result};
 
@@ -19,7 +19,7 @@ pub fn load(config: &Config, weights: &Weights) -> nn::Result<Hearing<Tower>> {
     };
     Ok(Hearing {
         ears: Tower::load(config, &thinker.at("audio_tower"))?,
-        language_model: llama::Decoder::load(&config.text, &thinker)?,
+        language_model: dense::Decoder::load(&config.text, &thinker)?,
         placeholder: config.audio_token,
     })
 }

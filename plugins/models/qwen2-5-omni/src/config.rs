@@ -1,7 +1,7 @@
 //! The thinker's part of `config.json` as published, with the defaults of the reference's classes.
 
+use nn::dense::TextConfig;
 use nn::encoder::{EncoderConfig, EncoderFields};
-use nn::llama::TextConfig;
 use nn::{Error, Extractor, Result, read_config, within};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ const LONGEST: usize = 300 * audio::RATE;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub audio: EncoderConfig,
-    pub text: nn::llama::Config,
+    pub text: nn::dense::Config,
     /// Frames that the encoder hears at a time.
     pub block: usize,
     /// Samples of a clip that are heard.

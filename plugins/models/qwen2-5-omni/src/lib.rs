@@ -8,8 +8,8 @@ pub mod architecture; // the layers, in the order a clip meets them
 pub mod config; // config.json as published
 
 use config::Config;
-use nn::llama::Hearing;
-use nn::{Checkpoint, GeneratorModel, register_generator};
+use model::{Checkpoint, GeneratorModel, register_generator};
+use nn::dense::Hearing;
 use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 
 register_generator!("qwen2.5-omni", "Qwen2.5-Omni, the thinker: hears clips of up to five minutes", load, {

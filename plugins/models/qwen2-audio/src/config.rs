@@ -1,7 +1,7 @@
 //! `config.json` as published, with the defaults of the reference's class where a file leaves something out.
 
+use nn::dense::TextConfig;
 use nn::encoder::{EncoderConfig, EncoderFields};
-use nn::llama::TextConfig;
 use nn::{Error, Extractor, Result, read_config};
 use serde::Deserialize;
 use serde_json::json;
@@ -11,7 +11,7 @@ use std::path::Path;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub audio: EncoderConfig,
-    pub text: nn::llama::Config,
+    pub text: nn::dense::Config,
     /// The token that stands for sound.
     pub audio_token: u32,
 }

@@ -7,8 +7,9 @@ pub mod architecture; // the layers, in the order a clip meets them
 pub mod config; // config.json as published
 
 use config::Config;
-use nn::llama::Hearing;
-use nn::{Checkpoint, Defaults, GeneratorModel, Weights, register_generator, register_random};
+use model::{Checkpoint, Defaults, GeneratorModel, register_generator, register_random};
+use nn::Weights;
+use nn::dense::Hearing;
 use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 use text::Chat;
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[2] / "kit/nn/golden"))
+sys.path.insert(0, str(HERE.parents[2] / "kit/parity/golden"))
 
 import recording  # noqa: E402
 import torch  # noqa: E402

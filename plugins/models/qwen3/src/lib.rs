@@ -1,11 +1,12 @@
 //! Dense text models: Qwen3, Qwen2 and 2.5 (the Coder as well), and what else has Llama's architecture.
 //!
-//! They share one decoder, `nn::llama`, and `config.json` says which it is: Qwen3 RMS-normalises queries and keys per head before
+//! They share one decoder, `nn::dense`, and `config.json` says which it is: Qwen3 RMS-normalises queries and keys per head before
 //! RoPE, Qwen2 has biases on the projections in front of attention, Llama has neither. So they share a plugin, too:
 //! three would be the same layers three times. `golden/make.py` names the transformers version that the recorded logits come from.
 
-use nn::llama::{Config, Decoder};
-use nn::{Checkpoint, Defaults, GeneratorModel, Weights, register_generator, register_random};
+use model::{Checkpoint, Defaults, GeneratorModel, register_generator, register_random};
+use nn::Weights;
+use nn::dense::{Config, Decoder};
 use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 use text::Chat;
 

@@ -2,7 +2,7 @@
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
-use nn::llama::{Config, Decoder};
+use nn::dense::{Config, Decoder};
 use nn::{Decoder as _, KvCache, Past, Segment, Step, Weights};
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::{Value, json};
@@ -285,7 +285,7 @@ impl nn::Decoder for Watched {
     }
 }
 
-struct Served(nn::Generator<Watched>);
+struct Served(model::Generator<Watched>);
 
 impl Model for Served {
     fn card(&self) -> ModelCard {
@@ -316,12 +316,12 @@ fn watch(settings: &Settings) -> plugin_api::Result<Served> {
         most_tokens: settings.or("most_tokens", usize::MAX)?,
     };
     let chat = text::Chat::from_folder(&folder).unwrap();
-    let defaults = nn::Defaults::from_folder(&folder).unwrap();
-    let limits = nn::Limits {
+    let defaults = model::Defaults::from_folder(&folder).unwrap();
+    let limits = model::Limits {
         cache_bytes: settings.or("cache_bytes", usize::MAX)?,
-        ..nn::Limits::from_settings(settings)?
+        ..model::Limits::from_settings(settings)?
     };
-    Ok(Served(nn::Generator::new(decoder, chat, defaults, limits, 0)))
+    Ok(Served(model::Generator::new(decoder, chat, defaults, limits, 0)))
 }
 
 register_model!("watched", "the checkpoint `tied`, watched", watch, {

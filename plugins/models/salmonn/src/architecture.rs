@@ -5,8 +5,8 @@ use crate::connector::Connector;
 use crate::files::Files;
 use audio::{LogMel, MelExtractor, RATE};
 use candle_core::Tensor;
+use nn::dense::{self, Ears, Hearing};
 use nn::encoder::{Block, EPS, Encoder};
-use nn::llama::{self, Ears, Hearing};
 use nn::{Heard, LayerNorm, Pieces, Result, Weights};
 use plugin_api::Clip;
 
@@ -18,7 +18,7 @@ const SHORTEST: usize = RATE;
 pub fn load(files: &Files) -> Result<Hearing<TwoEars>> {
     Ok(Hearing {
         ears: TwoEars::load(files)?,
-        language_model: llama::Decoder::load(&files.vicuna, &files.vicuna_weights)?,
+        language_model: dense::Decoder::load(&files.vicuna, &files.vicuna_weights)?,
         placeholder: PLACEHOLDER,
     })
 }

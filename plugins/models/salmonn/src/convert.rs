@@ -2,7 +2,8 @@
 
 use crate::architecture::encoder_in;
 use crate::files::Files;
-use nn::{Copied, Error, Weights, write_weights};
+use checkpoint::{Copied, write_weights};
+use nn::{Error, Weights};
 use plugin_api::{Call, Code, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};

@@ -2,9 +2,10 @@
 
 use crate::config::{BeatsConfig, ConnectorConfig, Published};
 use candle_core::{DType, Device};
+use model::{Limits, Precision};
+use nn::dense::{self, TextConfig};
 use nn::encoder::{EncoderConfig, EncoderFields};
-use nn::llama::{self, TextConfig};
-use nn::{Error, Extractor, Limits, Pickle, Precision, Result, Weights};
+use nn::{Error, Extractor, Pickle, Result, Weights};
 use plugin_api::{Code, Estimate, Settings};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -30,7 +31,7 @@ pub struct Files {
     pub connector: ConnectorConfig,
     pub whisper: EncoderConfig,
     pub beats: BeatsConfig,
-    pub vicuna: llama::Config,
+    pub vicuna: dense::Config,
     /// The encoders and what was trained between them and the language model, in fp32.
     pub whisper_weights: Weights,
     pub beats_weights: Weights,
@@ -91,7 +92,9 @@ impl Files {
     /// What all of it will take.
     pub fn foretold(&self, precision: &Precision, limits: &Limits) -> Estimate {
         let (besides, cache) = self.besides(precision);
-        let vicuna = self.vicuna_weights.foretold(&OTHERS, cache, limits);
+        let vicuna = self
+            .vicuna_weights
+            .memory_estimate(&OTHERS, cache, Limits::PLANNED_TOKENS, limits.rows);
         Estimate {
             weights_bytes: vicuna.weights_bytes + besides,
             ..vicuna

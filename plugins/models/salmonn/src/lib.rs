@@ -16,8 +16,9 @@ mod parity; // what a reference recorded, replayed
 
 use architecture::{PLACEHOLDER, TwoEars};
 use files::Files;
-use nn::llama::Hearing;
-use nn::{Checkpoint, Defaults, Generator, GeneratorModel, Limits, Particulars, Precision, device, register_generator};
+use model::{Checkpoint, Defaults, Generator, GeneratorModel, Limits, Particulars, Precision, register_generator};
+use nn::dense::Hearing;
+use nn::{Loras, device};
 use plugin_api::{Call, Code, Error, Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 use serde_json::{Map, Value};
 use text::{Chat, ChatTemplate, Pieces};
@@ -88,7 +89,7 @@ impl Particulars<Hearing<TwoEars>> for Salmonn {
         checkpoint.read(|_| files.fitting(&checkpoint.precision))?;
         let decoder = checkpoint.read(|_| architecture::load(files))?;
         let own = checkpoint.read(|_| lora::factors(files))?;
-        checkpoint.read(|_| files.vicuna_weights.loras().add(lora::NAME, own, true))?;
+        checkpoint.read(|_| Loras::of(&files.vicuna_weights).add(lora::NAME, own, true))?;
         checkpoint.generator(decoder, chat, &files.weights(), card)
     }
 

@@ -5,10 +5,11 @@
 
 use crate::architecture::{PLACEHOLDER, TwoEars};
 use crate::lora;
+use ::parity::{Finding, Recording, difference, replay, report};
 use candle_core::{D, DType, Device, Tensor};
-use nn::llama::Hearing;
-use nn::parity::{Finding, Recording, difference, replay, report};
-use nn::{Error, Generator, Result};
+use model::Generator;
+use nn::dense::Hearing;
+use nn::{Error, Result};
 use plugin_api::{Call, Message, Part, Prompt, Sampling, Silent};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -30,7 +31,7 @@ struct Case {
 
 pub fn trace(generator: &mut Generator<Hearing<TwoEars>>, request: &Value) -> plugin_api::Result<Value> {
     let Some(folder) = request["golden"].as_str() else {
-        return nn::parity::trace(generator, request);
+        return ::parity::trace(generator, request);
     };
     let mut recording = Recording::open(Path::new(folder)).map_err(Error::told)?;
     let mut findings = Vec::new();

@@ -4,11 +4,11 @@
 //! are made where the product reads them: all of them together would be three times what they are made of.
 
 use super::Block;
-use crate::after::After;
-use crate::by_row::{self, Held};
-use crate::given::Given;
 use crate::{Linear, Matrix, Result, Weights};
 use candle_core::Tensor;
+use kernels::after::After;
+use kernels::by_row::{self, Held};
+use kernels::given::Given;
 use std::ops::Range;
 
 /// Frames that one output looks at.

@@ -8,7 +8,6 @@
 mod config;
 mod convolution;
 
-use crate::after::After;
 use crate::attend::attend_to_all;
 use crate::layers::select_rows;
 use crate::{LayerNorm, Linear, Result, Weights};
@@ -16,6 +15,7 @@ use audio::LogMel;
 use candle_core::{DType, Device, Tensor};
 pub use config::{EncoderConfig, EncoderFields};
 use convolution::{Convolution, Frames};
+use kernels::after::After;
 
 /// Steps computed at a time: many short blocks together, but of long ones no more than a processor's caches hold.
 const AT_ONCE: usize = 1536;
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn it_is_the_same_in_many_steps() {
         let here = heard(DType::F32, &blocks());
-        let _elsewhere = crate::device::elsewhere();
+        let _elsewhere = kernels::device::elsewhere();
         let apart = here
             .iter()
             .zip(heard(DType::F32, &blocks()))

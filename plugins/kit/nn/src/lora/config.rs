@@ -93,7 +93,7 @@ const MOST_RANK: usize = 65_536;
 
 impl Config {
     pub fn read(path: &Path) -> Result<Config> {
-        let published: Published = crate::config::read_json(path)?;
+        let published: Published = crate::read_json(path)?;
         published.settle(path)
     }
 

@@ -14,8 +14,9 @@ mod tests;
 
 pub use plan::{Entered, LoraPlan, LoraSet};
 
-use crate::{Error, Matrix, Result};
+use crate::{Error, Matrix, Result, Weights};
 use candle_core::{DType, Device, Tensor};
+use checkpoint::plain_name;
 use plan::Current;
 use plugin_api::{LoraUse, Settings};
 use std::collections::BTreeMap;
@@ -55,7 +56,7 @@ struct Known {
 }
 
 /// A linear layer, as far as LoRAs are concerned.
-pub(crate) struct Site {
+pub struct Site {
     /// Its full name in the checkpoint.
     pub name: String,
     /// Its weights are the table's.
@@ -75,16 +76,18 @@ struct Branch {
 }
 
 impl Loras {
-    /// Those of the checkpoint in this folder: none yet.
-    pub(crate) fn of(folder: &Path) -> Loras {
-        let shelf = Shelf {
-            folder: folder.to_owned(),
-            ..Shelf::default()
-        };
-        Loras { shelf: Arc::new(shelf) }
+    /// Those of the layers that are loaded from these weights; none to begin with.
+    pub fn of(weights: &Weights) -> Loras {
+        weights.shared(|| {
+            let shelf = Shelf {
+                folder: weights.folder().to_owned(),
+                ..Shelf::default()
+            };
+            Loras { shelf: Arc::new(shelf) }
+        })
     }
 
-    pub(crate) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         &self.shelf.folder
     }
 
@@ -212,7 +215,7 @@ impl Loras {
     }
 
     /// The layers that these LoRAs change, and the factors of each.
-    pub(crate) fn changes(&self, of: &LoraSet) -> Vec<(Arc<Site>, Vec<Factors>)> {
+    pub fn changes(&self, of: &LoraSet) -> Vec<(Arc<Site>, Vec<Factors>)> {
         let factors = |site: &Site| -> Vec<Factors> {
             let branches = read(&site.branches);
             let mine = branches.iter().filter(|branch| of.has(branch.lora));
@@ -285,28 +288,6 @@ impl std::fmt::Debug for Site {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} inputs, {} outputs", self.inputs, self.outputs)
     }
-}
-
-/// A layer's name without what is wrapped around the language model, which versions and files differ in:
-/// `language_model.model.layers.0.…`, `base_model.model.model.language_model.layers.0.…` and `model.layers.0.…` are
-/// the same layer.
-pub(crate) fn plain_name(name: &str) -> &str {
-    const WRAPPINGS: [&str; 6] = [
-        "base_model",
-        "model",
-        "language_model",
-        "thinker",
-        "llama_model",
-        "vicuna",
-    ];
-    let mut name = name;
-    while let Some((first, rest)) = name.split_once('.') {
-        if !WRAPPINGS.contains(&first) {
-            break;
-        }
-        name = rest;
-    }
-    name
 }
 
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {

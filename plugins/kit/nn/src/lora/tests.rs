@@ -49,11 +49,11 @@ impl Bench {
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
         candle_core::safetensors::save(&tensors, folder.join(FILE)).unwrap();
-        self.weights.loras().read("lora", &folder, true)
+        Loras::of(&self.weights).read("lora", &folder, true)
     }
 
     fn forward(&self, x: &Tensor, used: &LoraUse) -> Vec<Vec<f32>> {
-        let loras = self.weights.loras();
+        let loras = Loras::of(&self.weights);
         let _entered = loras.enter(LoraPlan::all(&loras.choose(used).unwrap()));
         self.q_proj.forward(x).unwrap().to_vec2().unwrap()
     }
@@ -306,7 +306,7 @@ fn ears_that_nothing_in_the_file_is_for_are_left_alone_and_half_of_them_is_a_fau
     let ears = Matrix::new(tensor(&[3, 2], 7.0)).unwrap();
     for layer in 0..2 {
         let name = format!("audio_tower.layers.{layer}.self_attn.q_proj");
-        bench.weights.loras().site(&name, &ears, &Device::Cpu);
+        Loras::of(&bench.weights).site(&name, &ears, &Device::Cpu);
     }
     bench.read(&config(json!({})), whole(TEXT)).unwrap();
     let mut half = whole(TEXT);
@@ -329,7 +329,7 @@ fn a_type_of_half_the_width_is_widened() {
         bench
             .read(&config(json!({})), whole(TEXT).into_iter().map(narrow).collect())
             .unwrap();
-        let changes = bench.weights.loras().changes(&LoraSet::from_iter([0]));
+        let changes = Loras::of(&bench.weights).changes(&LoraSet::from_iter([0]));
         assert!(changes.iter().all(|(_, factors)| factors[0].a.dtype() == DType::F32));
     }
 }
@@ -443,9 +443,7 @@ fn a_lora_that_changes_nothing_is_an_error() {
 fn a_folder_without_its_files_says_which() {
     let bench = Bench::new("model.layers");
     let read = || {
-        bench
-            .weights
-            .loras()
+        Loras::of(&bench.weights)
             .read("x", bench.folder.path(), true)
             .unwrap_err()
             .to_string()
@@ -467,9 +465,7 @@ fn names_are_given_once() {
     bench.read(&config(json!({})), whole(TEXT)).unwrap();
     let again = bench.read(&config(json!({})), whole(TEXT)).unwrap_err();
     assert!(again.to_string().contains("`lora`"), "{again}");
-    let unknown = bench
-        .weights
-        .loras()
+    let unknown = Loras::of(&bench.weights)
         .choose(&LoraUse::Only(vec!["x".to_owned()]))
         .unwrap_err();
     assert!(
@@ -488,7 +484,9 @@ fn a_lora_of_zeros_changes_no_bit() {
         ..factors(3, 2, 1.0)
     };
     let layer = "model.layers.0.self_attn.q_proj".to_owned();
-    bench.weights.loras().add("zero", vec![(layer, zero)], true).unwrap();
+    Loras::of(&bench.weights)
+        .add("zero", vec![(layer, zero)], true)
+        .unwrap();
     let x = tensor(&[9, 2], 7.0);
     assert_eq!(bench.forward(&x, &LoraUse::AsLoaded), bench.forward(&x, &LoraUse::Off));
 }
@@ -496,7 +494,7 @@ fn a_lora_of_zeros_changes_no_bit() {
 #[test]
 fn tokens_of_one_pass_go_each_through_their_own() {
     let bench = Bench::new("model.layers");
-    let loras = bench.weights.loras();
+    let loras = Loras::of(&bench.weights);
     let layer = || "model.layers.0.self_attn.q_proj".to_owned();
     loras.add("one", vec![(layer(), factors(3, 1, 0.5))], false).unwrap();
     loras.add("two", vec![(layer(), factors(3, 2, -2.0))], false).unwrap();
@@ -545,7 +543,7 @@ fn tokens_of_one_pass_go_each_through_their_own() {
 #[test]
 fn gradients_reach_the_factors_and_the_input() {
     let bench = Bench::new("model.layers");
-    let loras = bench.weights.loras();
+    let loras = Loras::of(&bench.weights);
     let Factors { a, b, scale } = factors(3, 2, 0.5);
     let (a, b, x) = (
         Var::from_tensor(&a).unwrap(),

@@ -2,8 +2,9 @@
 
 use super::{about, golden, tone};
 use candle_core::{DType, Device, Tensor};
-use nn::llama::Hearing;
-use nn::{Decoder, Defaults, Generator, Heard, Input, Limits, Pieces, Step, Weights};
+use model::{Defaults, Generator, Limits};
+use nn::dense::Hearing;
+use nn::{Decoder, Heard, Input, Pieces, Step, Weights};
 use plugin_api::client::{Given, ModelClient, Serving};
 use plugin_api::serde_json::{self, Value, json};
 use plugin_api::{

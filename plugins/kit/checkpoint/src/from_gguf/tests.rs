@@ -1,0 +1,123 @@
+use super::*;
+use crate::Weights;
+use candle_core::quantized::gguf_file::{self, Value as Word};
+
+const QUERIES: &str = "model.layers.0.self_attn.q_proj";
+const HEADS: usize = 2;
+
+/// A file as candle writes it: one matrix of queries (8, 256), of Llama's kind, and what the header must say of them.
+fn file(weight: &Tensor, dtype: GgmlDType) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |text: &str| Word::String(text.to_owned());
+    let words = [
+        ("general.architecture", text("llama")),
+        ("llama.attention.head_count", Word::U32(HEADS as u32)),
+        ("llama.attention.head_count_kv", Word::U32(HEADS as u32)),
+    ];
+    let words: Vec<(&str, &Word)> = words.iter().map(|(key, word)| (*key, word)).collect();
+    let tensor = QTensor::quantize(weight, dtype).unwrap();
+    let mut out = std::fs::File::create(folder.path().join("model.gguf")).unwrap();
+    gguf_file::write(&mut out, &words, &[("blk.0.attn_q.weight", &tensor)]).unwrap();
+    folder
+}
+
+/// Rows as a checkpoint has them, of rows as a file does.
+fn unfolded(values: &Tensor) -> Tensor {
+    let (rows, inputs) = values.dims2().unwrap();
+    let half = rows / HEADS / 2;
+    let alternating = values.reshape((HEADS, half, 2, inputs)).unwrap();
+    alternating.transpose(1, 2).unwrap().reshape((rows, inputs)).unwrap()
+}
+
+fn random(shape: (usize, usize)) -> Tensor {
+    // Not drawn: a bound that holds today must hold tomorrow.
+    let value = |at: usize| ((at * 7919 % 1013) as f32 / 506.0 - 1.0) * if at.is_multiple_of(17) { 3.0 } else { 1.0 };
+    Tensor::from_vec((0..shape.0 * shape.1).map(value).collect(), shape, &Device::Cpu).unwrap()
+}
+
+fn off(a: &Tensor, b: &Tensor) -> f32 {
+    let square = |t: &Tensor| t.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
+    (square(&(a - b).unwrap()) / square(b)).sqrt()
+}
+
+/// Weights against the original, and products with them as stored against products with the same values as fp32: the
+/// latter differ by the rounding of what is multiplied with, to eight bits.
+#[track_caller]
+fn check(dtype: GgmlDType, stored_as: &str, weights: f32, products: f32) {
+    let original = random((8, 256));
+    let folder = file(&original, dtype);
+    let opened = Weights::open(folder.path(), DType::F32, &Device::Cpu).unwrap();
+    let matrix = opened.at(QUERIES).matrix("weight", 8, 256).unwrap();
+    assert_eq!(matrix.stored_as(), stored_as);
+    let values = matrix.values().unwrap().to_dtype(DType::F32).unwrap();
+    let expected = QTensor::quantize(&original, dtype)
+        .unwrap()
+        .dequantize(&Device::Cpu)
+        .unwrap();
+    let bits = |t: &Tensor| t.to_vec2::<f32>().unwrap();
+    assert_eq!(bits(&values), bits(&unfolded(&expected)), "{dtype:?}");
+    let apart = off(&values, &unfolded(&original));
+    assert!(apart <= weights, "{dtype:?}: weights are off by {apart}");
+    let x = random((3, 256));
+    let apart = off(&matrix.product(&x).unwrap(), &x.matmul(&values.t().unwrap()).unwrap());
+    assert!(apart <= products, "{dtype:?}: products are off by {apart}");
+    // As plain values, for whoever wants products that are exact, and for whoever asks for a tensor.
+    let exact = opened.unpacked(true).at(QUERIES).matrix("weight", 8, 256).unwrap();
+    assert_eq!(exact.stored_as(), "fp32", "{dtype:?}");
+    let apart = off(&exact.product(&x).unwrap(), &x.matmul(&values.t().unwrap()).unwrap());
+    assert!(apart <= 1e-6, "{dtype:?}: exact products are off by {apart}");
+    let tensor = opened.at(QUERIES).get("weight", &[8, 256]).unwrap();
+    assert_eq!(bits(&tensor), bits(&values));
+}
+
+#[test]
+fn matrices_stay_as_they_are_stored() {
+    check(GgmlDType::F32, "fp32", 0.0, 1e-6);
+    check(GgmlDType::F16, "fp32", 1e-3, 1e-6);
+    check(GgmlDType::BF16, "fp32", 4e-3, 1e-6);
+    check(GgmlDType::Q8_0, "q8_0", 0.01, 0.01);
+    check(GgmlDType::Q6K, "q6_k", 0.03, 0.01);
+    check(GgmlDType::Q5K, "q5_k", 0.06, 0.01);
+    check(GgmlDType::Q4K, "q4_k", 0.1, 0.01);
+    check(GgmlDType::Q4_0, "q4_0", 0.15, 0.01);
+}
+
+#[test]
+fn a_file_can_be_quantised_further_and_a_half_precision_stays_one() {
+    let folder = file(&random((8, 256)), GgmlDType::Q8_0);
+    let opened = Weights::open(&folder.path().join("model.gguf"), DType::BF16, &Device::Cpu).unwrap();
+    let coarser = opened.quantised(Some(GgmlDType::Q4K)).at(QUERIES);
+    assert_eq!(coarser.matrix("weight", 8, 256).unwrap().stored_as(), "q4_k");
+    let folder = file(&random((8, 256)), GgmlDType::F16);
+    let opened = Weights::open(folder.path(), DType::BF16, &Device::Cpu).unwrap();
+    assert_eq!(opened.at(QUERIES).matrix("weight", 8, 256).unwrap().stored_as(), "bf16");
+}
+
+#[test]
+fn what_is_wrong_names_file_and_tensor() {
+    let folder = file(&random((8, 256)), GgmlDType::Q8_0);
+    let opened = Weights::open(folder.path(), DType::F32, &Device::Cpu).unwrap();
+    let told = |outcome: Result<kernels::Matrix>| {
+        let message = outcome.err().unwrap().to_string();
+        message.replace(folder.path().to_str().unwrap(), "DIR")
+    };
+    assert_eq!(
+        told(opened.at(QUERIES).matrix("weight", 9, 256)),
+        "tensor `model.layers.0.self_attn.q_proj.weight` in `DIR/model.gguf` has shape [8, 256], expected [9, 256]"
+    );
+    assert_eq!(
+        told(opened.at("lm_head").matrix("weight", 8, 256)),
+        "`DIR` has no tensor `lm_head.weight`"
+    );
+    let config = config(folder.path()).unwrap_err().to_string();
+    assert!(config.ends_with("it has no tensor `token_embd.weight`"), "{config}");
+    std::fs::copy(folder.path().join("model.gguf"), folder.path().join("other.gguf")).unwrap();
+    let several = Weights::open(folder.path(), DType::F32, &Device::Cpu)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        several.contains("several GGUF files: model.gguf, other.gguf"),
+        "{several}"
+    );
+}

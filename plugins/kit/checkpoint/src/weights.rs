@@ -1,0 +1,759 @@
+//! Checkpoint folders: one file, or several with an index; safetensors, what PyTorch pickled, or GGUF.
+//!
+//! Files are memory-mapped (pickled ones are read tensor by tensor) and each tensor is converted once, when a layer
+//! asks for it; a matrix some rows at a time, and what was read is given back. So loading needs little more memory than
+//! what comes of the weights, whatever they are converted to.
+
+mod blocks;
+mod memory;
+
+use crate::from_gguf;
+use crate::mapped::Mapped;
+use crate::pickle::{Pickle, Tensors};
+use crate::{Error, Result, gguf};
+use candle_core::quantized::GgmlDType;
+use candle_core::safetensors::Load;
+use candle_core::{DType, Device, Tensor};
+use kernels::device::own_kernels;
+use kernels::{Matrix, fitting, precision};
+use plugin_api::Level;
+use rayon::prelude::*;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Types of tensors that are read out of anything but GGUF files.
+pub const KNOWN: &str = "F32, F16 or BF16";
+
+/// Where a folder's weights may be, the first found counting: files, and the indices of several.
+const SINGLE: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+const INDEX: [&str; 2] = ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
+
+/// Tensors by name, below a point in the checkpoint's naming tree.
+///
+/// Every layer takes its tensors from here and nowhere else. That makes it the place where adapters and quantised
+/// files can be put underneath a model that knows of neither.
+#[derive(Clone)]
+pub struct Weights {
+    store: Arc<Store>,
+    prefix: String,
+    /// What is computed in.
+    dtype: DType,
+    /// What matrices are stored as, when they are not quantised.
+    matrices: DType,
+    quant: Option<GgmlDType>,
+    /// How the names begin of tensors that are not quantised, whatever is asked for.
+    plain: &'static [&'static str],
+    /// Whether the blocks of a GGUF file become plain values.
+    unpack: bool,
+    device: Device,
+    shared: Shared,
+}
+
+/// What the layers of one checkpoint share, by its type.
+type Shared = Arc<Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>>;
+
+struct Store {
+    folder: PathBuf,
+    files: Vec<(PathBuf, Arc<Source>)>,
+    places: HashMap<String, usize>,
+    /// There are no files: every tensor is there, and random.
+    random: bool,
+    loaded_bytes: AtomicU64,
+    loaded_values: AtomicU64,
+    /// How many matrices were handed out stored as what.
+    matrices: Mutex<BTreeMap<&'static str, usize>>,
+}
+
+impl Store {
+    fn of(folder: &Path, files: Vec<(PathBuf, Arc<Source>)>, places: HashMap<String, usize>) -> Store {
+        Store {
+            folder: folder.to_owned(),
+            files,
+            places,
+            random: false,
+            loaded_bytes: AtomicU64::new(0),
+            loaded_values: AtomicU64::new(0),
+            matrices: Mutex::default(),
+        }
+    }
+}
+
+impl Weights {
+    /// Opens the weights of a checkpoint folder; tensors are converted as they are asked for, to `dtype` on
+    /// `device`; on a CPU, only matrices are stored as bf16 and all is computed in fp32.
+    pub fn open(folder: &Path, dtype: DType, device: &Device) -> Result<Weights> {
+        if let Some(path) = gguf::find(folder)? {
+            let file = Source::Gguf(from_gguf::Tensors::open(&path)?);
+            return Weights::over(folder, one_file(path, file), dtype, device);
+        }
+        let is_file = |name: &&str| folder.join(name).is_file();
+        let found = SINGLE.iter().zip(&INDEX).find_map(|(single, index)| {
+            let single = Some(*single).filter(is_file).map(|name| open_single(folder.join(name)));
+            single.or_else(|| {
+                Some(*index)
+                    .filter(is_file)
+                    .map(|name| open_sharded(folder, &folder.join(name)))
+            })
+        });
+        let Some(files) = found else {
+            return Err(Error::NoWeights {
+                folder: folder.to_owned(),
+            });
+        };
+        Weights::over(folder, files?, dtype, device)
+    }
+
+    /// The tensors of one file that PyTorch saved: those of its dictionary, or of the dictionary's entry `key`.
+    pub fn of_pickle(pickle: &Pickle, key: Option<&str>, dtype: DType, device: &Device) -> Result<Weights> {
+        let source = Source::Pickled(pickle.tensors(key)?);
+        let files = one_file(pickle.path().to_owned(), source);
+        Weights::over(pickle.path(), files, dtype, device)
+    }
+
+    /// Weights that nobody trained, of whatever shape is asked for, for measuring speed: small random numbers, the same
+    /// each time, and ones where a layer asks for a vector.
+    pub fn random(dtype: DType, device: &Device) -> Result<Weights> {
+        let mut weights = Weights::over(Path::new("random weights"), Files::default(), dtype, device)?;
+        if let Some(store) = Arc::get_mut(&mut weights.store) {
+            store.random = true;
+        }
+        Ok(weights)
+    }
+
+    /// The tensors of one safetensors file.
+    pub fn of_file(path: &Path, dtype: DType, device: &Device) -> Result<Weights> {
+        Weights::over(path, open_single(path.to_owned())?, dtype, device)
+    }
+
+    /// The same weights, of which nothing was read yet, where the tensors of a file that PyTorch saved count instead of
+    /// those of the same names. As the reference does it passes over what is called like none of these, and logs that.
+    ///
+    /// Names may differ in what is wrapped around the language model, as they do for LoRAs.
+    pub fn changed_by(&self, changes: &Path) -> Result<Weights> {
+        let mut tensors = Pickle::open(changes)?.tensors(None)?;
+        let known: HashMap<&str, &String> = self.store.places.keys().map(|name| (plain_name(name), name)).collect();
+        let strangers = tensors.rename(|name| known.get(plain_name(name)).map(|name| (*name).clone()));
+        if let Some(first) = strangers.first() {
+            let (file, count) = (changes.display(), strangers.len());
+            let told =
+                format!("of `{file}`, {count} tensors have no place in this model and are left out, such as `{first}`");
+            plugin_api::log(Level::Warning, &told);
+        }
+        let (mut files, mut places) = (self.store.files.clone(), self.store.places.clone());
+        places.extend(tensors.names().map(|name| (name.clone(), files.len())));
+        files.push((changes.to_owned(), Arc::new(Source::Pickled(tensors))));
+        Ok(Weights {
+            store: Arc::new(Store::of(&self.store.folder, files, places)),
+            ..self.clone()
+        })
+    }
+
+    fn over(folder: &Path, (files, places): Files, dtype: DType, device: &Device) -> Result<Weights> {
+        let files = files.into_iter().map(|(path, file)| (path, Arc::new(file))).collect();
+        let store = Store::of(folder, files, places);
+        Ok(Weights {
+            store: Arc::new(store),
+            prefix: String::new(),
+            // Processors multiply bf16 and add up in fp32. To round every sum to bf16 again costs them time and the
+            // answer digits, where it saves a GPU both; so there, bf16 is what matrices are stored as.
+            dtype: if own_kernels(device) { DType::F32 } else { dtype },
+            matrices: dtype,
+            quant: None,
+            plain: &[],
+            unpack: false,
+            device: device.clone(),
+            shared: Shared::default(),
+        })
+    }
+
+    /// The same weights, their matrices quantised as they are read: one at a time, so that loading needs little more
+    /// memory than what comes of it.
+    pub fn quantised(&self, quant: Option<GgmlDType>) -> Weights {
+        Weights { quant, ..self.clone() }
+    }
+
+    /// The same weights, of which those whose full names begin like one of `plain` are never quantised.
+    pub fn keeping(&self, plain: &'static [&'static str]) -> Weights {
+        Weights { plain, ..self.clone() }
+    }
+
+    /// What a matrix of this full name is to be quantised as.
+    fn quant_of(&self, tensor: &str) -> Option<GgmlDType> {
+        let kept = self.plain.iter().any(|start| tensor.starts_with(start));
+        self.quant.filter(|_| !kept)
+    }
+
+    /// The same weights, and whether the blocks of a GGUF file become plain values where [`Weights::quantised`] asks for
+    /// none: four to eight times the memory, and products that are exact.
+    pub fn unpacked(&self, unpack: bool) -> Weights {
+        Weights { unpack, ..self.clone() }
+    }
+
+    /// The same weights, below `name`: `weights.at("model.layers.0")`.
+    pub fn at(&self, name: impl Display) -> Weights {
+        Weights {
+            prefix: self.path(&name.to_string()),
+            ..self.clone()
+        }
+    }
+
+    /// What numbers are rounded to before they are multiplied, here as where there are no weights to multiply with.
+    pub fn products(&self) -> DType {
+        self.matrices
+    }
+
+    /// A tensor of this shape.
+    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let loaded = self.read(name, shape)?;
+        let values = loaded.elem_count();
+        self.note(values, values * self.dtype.size_in_bytes());
+        Ok(loaded)
+    }
+
+    /// A matrix (outputs, inputs) to multiply with, quantised if these weights are to be.
+    pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix> {
+        self.matrix_as(name, outputs, inputs, self.quant_of(&self.path(name)))
+    }
+
+    /// A table of token vectors (rows, hidden), which may also be the head of a model.
+    ///
+    /// Where matrices are quantised it is q8_0: coarser types cost a head more than they save.
+    pub fn table(&self, name: &str, rows: usize, hidden: usize) -> Result<Matrix> {
+        self.matrix_as(name, rows, hidden, self.quant.map(|_| GgmlDType::Q8_0))
+    }
+
+    fn matrix_as(&self, name: &str, outputs: usize, inputs: usize, quant: Option<GgmlDType>) -> Result<Matrix> {
+        let dims = (outputs, inputs);
+        let matrix = match quant {
+            None => match self.as_stored(name, dims)? {
+                Some(matrix) => matrix,
+                None if Matrix::packs(self.matrices, &self.device) => {
+                    self.with_rows(name, dims, |rows| Matrix::of_rows(self.matrices, dims, rows))?
+                }
+                None => {
+                    let stored = Weights {
+                        dtype: self.matrices,
+                        ..self.clone()
+                    };
+                    Matrix::new(stored.read(name, &[outputs, inputs])?)?
+                }
+            },
+            Some(quant) => match self.in_blocks(name, dims)? {
+                Some(stored) if fitting(quant, inputs) == Some(stored.dtype) => {
+                    Matrix::of_blocks(stored.dtype, dims, &|rows| stored.rows(rows), &self.device)?
+                }
+                _ => self.with_finite_rows(name, dims, |rows| {
+                    Matrix::quantise_rows(dims, rows, quant, self.matrices, &self.device)
+                })?,
+            },
+        };
+        self.note(outputs * inputs, matrix.bytes());
+        if let Ok(mut matrices) = self.store.matrices.lock() {
+            *matrices.entry(matrix.stored_as()).or_default() += 1;
+        }
+        Ok(matrix)
+    }
+
+    fn note(&self, values: usize, bytes: usize) {
+        self.store.loaded_values.fetch_add(values as u64, Ordering::Relaxed);
+        self.store.loaded_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The file with a tensor of this shape, and the tensor's full name.
+    fn find(&self, name: &str, shape: &[usize]) -> Result<(String, &PathBuf, &Source)> {
+        let tensor = self.path(name);
+        let Some(&place) = self.store.places.get(&tensor) else {
+            return Err(Error::MissingTensor {
+                folder: self.store.folder.clone(),
+                tensor,
+            });
+        };
+        let (file, content) = &self.store.files[place];
+        let found = content.shape(&tensor).map_err(|reason| Error::Malformed {
+            path: file.clone(),
+            reason,
+        });
+        let (unknown, got) = found?;
+        if got != shape {
+            return Err(Error::Shape {
+                file: file.clone(),
+                tensor,
+                expected: shape.to_vec(),
+                got,
+            });
+        }
+        if let Some(got) = unknown {
+            let expected = match &**content {
+                Source::Gguf(_) => from_gguf::KNOWN,
+                _ => KNOWN,
+            };
+            let file = file.clone();
+            return Err(Error::StoredAs {
+                file,
+                tensor,
+                got,
+                expected,
+            });
+        }
+        Ok((tensor, file, content))
+    }
+
+    fn read(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        if self.store.random {
+            let values = match shape.len() {
+                0 | 1 => Tensor::ones(shape, DType::F32, &Device::Cpu)?,
+                _ => Tensor::from_vec(random(&self.path(name), 0..shape.iter().product()), shape, &Device::Cpu)?,
+            };
+            return Ok(values.to_device(&self.device)?.to_dtype(self.dtype)?);
+        }
+        let (tensor, file, content) = self.find(name, shape)?;
+        let read = match content {
+            Source::Gguf(tensors) => {
+                let values = tensors.values(&tensor)?;
+                let values = values.ok_or_else(|| "it lost a tensor".to_owned());
+                values.map(|values| values.to_device(&self.device)?.to_dtype(self.dtype))
+            }
+            Source::Mapped(file) => file.get(&tensor).map(|view| {
+                let converted = self.convert(&view);
+                file.done_with(view.data());
+                converted
+            }),
+            Source::Pickled(tensors) => tensors.read(&tensor, |view| self.convert(view)),
+        };
+        let malformed = |reason| Error::Malformed {
+            path: file.clone(),
+            reason,
+        };
+        Ok(read.map_err(malformed)??)
+    }
+
+    /// A matrix of the blocks that lie in the file, if it is stored in such.
+    fn as_stored(&self, name: &str, dims: (usize, usize)) -> Result<Option<Matrix>> {
+        if self.store.random {
+            return Ok(None);
+        }
+        if let Some(stored) = self.in_blocks(name, dims)? {
+            return Matrix::of_blocks(stored.dtype, dims, &|rows| stored.rows(rows), &self.device).map(Some);
+        }
+        let (tensor, _, Source::Gguf(tensors)) = self.find(name, &[dims.0, dims.1])? else {
+            return Ok(None);
+        };
+        if self.unpack {
+            return Ok(None);
+        }
+        let Some(dtype) = tensors.block_type(&tensor) else {
+            return Ok(None);
+        };
+        Matrix::of_blocks(dtype, dims, &|rows| tensors.rows(&tensor, rows), &self.device).map(Some)
+    }
+
+    /// Gives what reads rows of a matrix as fp32, where they lie and only when they are asked for.
+    fn with_rows<T>(
+        &self,
+        name: &str,
+        (outputs, inputs): (usize, usize),
+        take: impl FnOnce(&(dyn Fn(Range<usize>) -> Result<Vec<f32>> + Sync)) -> Result<T>,
+    ) -> Result<T> {
+        if self.store.random {
+            let tensor = self.path(name);
+            return take(&|rows| Ok(random(&tensor, rows.start * inputs..rows.end * inputs)));
+        }
+        if let Some(stored) = self.in_blocks(name, (outputs, inputs))? {
+            return take(&|rows| stored.values(rows));
+        }
+        let (tensor, path, content) = self.find(name, &[outputs, inputs])?;
+        let malformed = |reason| Error::Malformed {
+            path: path.clone(),
+            reason,
+        };
+        match content {
+            Source::Gguf(tensors) => take(&|rows| tensors.row_values(&tensor, rows)),
+            Source::Mapped(file) => {
+                let view = file.get(&tensor).map_err(malformed)?;
+                let taken = take(&|rows| {
+                    let bytes = rows_of(&view, rows)?;
+                    let values = widened(view.dtype(), bytes)?;
+                    file.done_with(bytes);
+                    Ok(values)
+                });
+                // The kernel maps neighbours of a page that is asked for, given back or not.
+                file.done_with(view.data());
+                taken
+            }
+            Source::Pickled(tensors) => tensors
+                .read(&tensor, |view| {
+                    take(&|rows| widened(view.dtype(), rows_of(view, rows)?))
+                })
+                .map_err(malformed)?,
+        }
+    }
+
+    /// The same for values that become blocks. One that is no number would be lost in those, where otherwise
+    /// it shows in the logits.
+    fn with_finite_rows<T>(
+        &self,
+        name: &str,
+        dims: (usize, usize),
+        take: impl FnOnce(&(dyn Fn(Range<usize>) -> Result<Vec<f32>> + Sync)) -> Result<T>,
+    ) -> Result<T> {
+        self.with_rows(name, dims, |rows| {
+            take(&|some| {
+                let values = rows(some)?;
+                match values.iter().all(|value| value.is_finite()) {
+                    true => Ok(values),
+                    false => Err(Error::NotFinite {
+                        place: self.file_of(name),
+                        tensor: self.path(name),
+                    }),
+                }
+            })
+        })
+    }
+
+    /// Where a tensor lies, for a message.
+    fn file_of(&self, name: &str) -> PathBuf {
+        let place = self.store.places.get(&self.path(name));
+        place.map_or_else(|| self.store.folder.clone(), |&place| self.store.files[place].0.clone())
+    }
+
+    fn convert(&self, view: &TensorView) -> candle_core::Result<Tensor> {
+        // Half-width files computed in fp32 are the common case on a CPU, and the one where converting takes longer
+        // than reading: done on all cores, straight from the mapped file.
+        let widen: fn([u8; 2]) -> f32 = match view.dtype() {
+            Dtype::BF16 => |bytes| half::bf16::from_le_bytes(bytes).to_f32(),
+            Dtype::F16 => |bytes| half::f16::from_le_bytes(bytes).to_f32(),
+            _ => return view.load(&self.device)?.to_dtype(self.dtype),
+        };
+        if self.dtype != DType::F32 || !self.device.is_cpu() {
+            return view.load(&self.device)?.to_dtype(self.dtype);
+        }
+        let (pairs, _) = view.data().as_chunks::<2>();
+        let values: Vec<f32> = pairs
+            .par_iter()
+            .with_min_len(1 << 16)
+            .map(|&bytes| widen(bytes))
+            .collect();
+        Tensor::from_vec(values, view.shape(), &self.device)
+    }
+
+    /// What a tensor is stored as, and its shape.
+    pub fn stored(&self, name: &str) -> Result<(Dtype, Vec<usize>)> {
+        self.at_place(name, |tensor, content| match content {
+            Source::Pickled(tensors) => {
+                let (dtype, shape) = tensors.shape(tensor).ok_or("it lost a tensor")?;
+                Ok((dtype, shape.to_vec()))
+            }
+            other => other.view(tensor, |view| (view.dtype(), view.shape().to_vec())),
+        })
+    }
+
+    /// Gives the bytes of a tensor as they are stored.
+    pub fn with_stored<T>(&self, name: &str, take: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        self.at_place(name, |tensor, content| content.view(tensor, |view| take(view.data())))
+    }
+
+    fn at_place<T>(&self, name: &str, take: impl FnOnce(&str, &Source) -> std::result::Result<T, String>) -> Result<T> {
+        let tensor = self.path(name);
+        let Some((file, content)) = self.store.places.get(&tensor).map(|&place| &self.store.files[place]) else {
+            return Err(Error::MissingTensor {
+                folder: self.store.folder.clone(),
+                tensor,
+            });
+        };
+        take(&tensor, content).map_err(|reason| Error::Malformed {
+            path: file.clone(),
+            reason,
+        })
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.store.places.contains_key(&self.path(name))
+    }
+
+    /// The full names of all tensors, whatever this point.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.store.places.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// The one value of this type that all layers loaded from these weights share; the first caller makes it.
+    ///
+    /// Adapters keep their list of layers here, so this crate needs to know nothing of them.
+    pub fn shared<T: Clone + Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> T {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = shared.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(make()));
+        slot.downcast_ref::<T>().expect("its type is its key").clone()
+    }
+
+    /// The folder or file that these weights are read from.
+    pub fn folder(&self) -> &Path {
+        &self.store.folder
+    }
+
+    /// The full name of a tensor below this point.
+    pub fn path(&self, name: &str) -> String {
+        match (self.prefix.as_str(), name) {
+            ("", name) => name.to_owned(),
+            (prefix, "") => prefix.to_owned(),
+            (prefix, name) => format!("{prefix}.{name}"),
+        }
+    }
+
+    /// The type that is computed in: of all tensors but the matrices of linear layers, which may be stored in another.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Bytes of all tensors handed out so far, by any clone of these weights.
+    pub fn loaded_bytes(&self) -> u64 {
+        self.store.loaded_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes and values of all tensors that these have handed out; what several of them share counts once.
+    pub fn loaded(all: &[&Weights]) -> (u64, u64) {
+        let shared = |n: usize| all[..n].iter().any(|other| Arc::ptr_eq(&other.store, &all[n].store));
+        let each = (0..all.len()).filter(|&n| !shared(n)).map(|n| all[n]);
+        each.fold((0, 0), |(bytes, values), one| {
+            (bytes + one.loaded_bytes(), values + one.loaded_values())
+        })
+    }
+
+    /// What the matrices handed out so far are stored as, in words: `q4_k`, or `q4_k (of 197 matrices 1 q8_0)`.
+    pub fn precision(&self) -> String {
+        let counts = self
+            .store
+            .matrices
+            .lock()
+            .map(|counts| counts.clone())
+            .unwrap_or_default();
+        let all: usize = counts.values().sum();
+        let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+        counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        match counts.split_first() {
+            None => precision::dense_name(self.matrices).to_owned(),
+            Some(((most, _), [])) => (*most).to_owned(),
+            Some(((most, _), others)) => {
+                let others: Vec<String> = others.iter().map(|(name, count)| format!("{count} {name}")).collect();
+                format!("{most} (of {all} matrices {})", others.join(", "))
+            }
+        }
+    }
+
+    /// How many values those tensors have: the model's parameters, once it is loaded.
+    pub fn loaded_values(&self) -> u64 {
+        self.store.loaded_values.load(Ordering::Relaxed)
+    }
+}
+
+/// The bytes of some rows of a matrix.
+fn rows_of<'a>(view: &TensorView<'a>, rows: Range<usize>) -> Result<&'a [u8]> {
+    let all = view.shape().first().copied().unwrap_or(0).max(1);
+    let of_row = view.data().len() / all;
+    let bytes = view.data().get(rows.start * of_row..rows.end * of_row);
+    bytes.ok_or_else(|| candle_core::Error::Msg(format!("rows {rows:?} of {all}")).into())
+}
+
+fn widened(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
+    let (pairs, _) = bytes.as_chunks::<2>();
+    let (fours, _) = bytes.as_chunks::<4>();
+    Ok(match dtype {
+        Dtype::F32 => fours.iter().map(|four| f32::from_le_bytes(*four)).collect(),
+        Dtype::BF16 => pairs
+            .iter()
+            .map(|two| half::bf16::from_le_bytes(*two).to_f32())
+            .collect(),
+        Dtype::F16 => pairs
+            .iter()
+            .map(|two| half::f16::from_le_bytes(*two).to_f32())
+            .collect(),
+        other => return Err(candle_core::Error::Msg(format!("values of {other:?} are not read")).into()),
+    })
+}
+
+/// Some of the numbers of a tensor without end, around 0 with a deviation of 0.02, which depend on the name alone.
+fn random(name: &str, places: Range<usize>) -> Vec<f32> {
+    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    const DEVIATION: f32 = 0.02;
+    let value = |place: usize| {
+        // The mixing function of splitmix64.
+        let mut bits = (seed ^ place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let unit = ((bits ^ (bits >> 31)) >> 40) as f32 / (1u32 << 24) as f32;
+        (unit - 0.5) * 12f32.sqrt() * DEVIATION
+    };
+    places.into_par_iter().with_min_len(1 << 16).map(value).collect()
+}
+
+/// One file of weights.
+enum Source {
+    Mapped(Mapped),
+    Pickled(Tensors),
+    Gguf(from_gguf::Tensors),
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Source> {
+        match path.extension().is_some_and(|end| end == "safetensors") {
+            true => Mapped::open(path).map(Source::Mapped),
+            false => Ok(Source::Pickled(Pickle::open(path)?.tensors(None)?)),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        match self {
+            Source::Mapped(file) => file.names(),
+            Source::Pickled(tensors) => tensors.names().cloned().collect(),
+            Source::Gguf(tensors) => tensors.names().cloned().collect(),
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Source::Mapped(file) => file.has(name),
+            Source::Pickled(tensors) => tensors.has(name),
+            Source::Gguf(tensors) => tensors.shape(name).is_some(),
+        }
+    }
+
+    /// Gives a tensor as it is stored.
+    fn view<T>(&self, name: &str, take: impl FnOnce(&TensorView) -> T) -> std::result::Result<T, String> {
+        match self {
+            Source::Mapped(file) => file.get(name).map(|view| take(&view)),
+            Source::Pickled(tensors) => tensors.read(name, take),
+            Source::Gguf(_) => Err(format!("`{name}` is stored in blocks of its own kind")),
+        }
+    }
+
+    /// A tensor's shape, and what it is stored as if that is nothing known.
+    fn shape(&self, name: &str) -> std::result::Result<(Option<String>, Vec<usize>), String> {
+        let (dtype, shape) = match self {
+            Source::Mapped(file) => {
+                let view = file.get(name)?;
+                (view.dtype(), view.shape().to_vec())
+            }
+            Source::Pickled(tensors) => {
+                let (dtype, shape) = tensors.shape(name).ok_or("it lost a tensor")?;
+                (dtype, shape.to_vec())
+            }
+            Source::Gguf(tensors) => {
+                let shape = tensors.shape(name).ok_or("it lost a tensor")?;
+                return Ok((tensors.unknown_kind(name), shape.to_vec()));
+            }
+        };
+        let known = matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        Ok(((!known).then(|| format!("{dtype:?}")), shape))
+    }
+}
+
+type Files = (Vec<(PathBuf, Source)>, HashMap<String, usize>);
+
+/// The safetensors files of a checkpoint folder, for whoever needs their tensors as they are.
+pub fn mapped(folder: &Path) -> Result<Vec<(PathBuf, Mapped)>> {
+    let (single, index) = (folder.join(SINGLE[0]), folder.join(INDEX[0]));
+    let (files, _) = match (single.is_file(), index.is_file()) {
+        (true, _) => open_single(single)?,
+        (false, true) => open_sharded(folder, &index)?,
+        (false, false) => (Vec::new(), HashMap::new()),
+    };
+    let mapped = files.into_iter().filter_map(|(path, source)| match source {
+        Source::Mapped(file) => Some((path, file)),
+        Source::Pickled(_) | Source::Gguf(_) => None,
+    });
+    let mapped: Vec<_> = mapped.collect();
+    match mapped.is_empty() {
+        true => Err(Error::NoSafetensors {
+            folder: folder.to_owned(),
+        }),
+        false => Ok(mapped),
+    }
+}
+
+fn one_file(path: PathBuf, file: Source) -> Files {
+    let places = file.names().into_iter().map(|name| (name, 0)).collect();
+    (vec![(path, file)], places)
+}
+
+fn open_single(path: PathBuf) -> Result<Files> {
+    let file = Source::open(&path)?;
+    Ok(one_file(path, file))
+}
+
+fn open_sharded(folder: &Path, index: &Path) -> Result<Files> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: HashMap<String, String>,
+    }
+    let parsed: Index = crate::config::read_json(index)?;
+    let (mut files, mut numbers, mut places) = (Vec::new(), HashMap::new(), HashMap::new());
+    let mut entries: Vec<_> = parsed.weight_map.into_iter().collect();
+    entries.sort(); // so that the first fault named does not depend on a hash
+    for (tensor, file) in entries {
+        let fault = |why| Error::Index {
+            index: index.to_owned(),
+            tensor: tensor.clone(),
+            file: file.clone(),
+            why,
+        };
+        let number = match numbers.get(&file) {
+            Some(&number) => number,
+            None => {
+                // An index is a stranger's file: it may name its neighbours and nothing else.
+                let plain = Path::new(&file)
+                    .components()
+                    .all(|part| matches!(part, Component::Normal(_)));
+                if !plain {
+                    return Err(fault("which lies outside the folder"));
+                }
+                let path = folder.join(&file);
+                if !path.is_file() {
+                    return Err(fault("which does not exist"));
+                }
+                files.push((path.clone(), Source::open(&path)?));
+                numbers.insert(file.clone(), files.len() - 1);
+                files.len() - 1
+            }
+        };
+        if !files[number].1.has(&tensor) {
+            return Err(fault("which does not have it"));
+        }
+        places.insert(tensor, number);
+    }
+    Ok((files, places))
+}
+
+/// A layer's name without what is wrapped around the language model, which versions and files differ in:
+/// `language_model.model.layers.0.…`, `base_model.model.model.language_model.layers.0.…` and `model.layers.0.…` are
+/// the same layer.
+pub fn plain_name(name: &str) -> &str {
+    const WRAPPINGS: [&str; 6] = [
+        "base_model",
+        "model",
+        "language_model",
+        "thinker",
+        "llama_model",
+        "vicuna",
+    ];
+    let mut name = name;
+    while let Some((first, rest)) = name.split_once('.') {
+        if !WRAPPINGS.contains(&first) {
+            break;
+        }
+        name = rest;
+    }
+    name
+}

@@ -1,0 +1,115 @@
+//! Matrices in blocks, in safetensors files.
+//!
+//! The format has no type for blocks. So a matrix `w.weight` that is stored in them is a tensor of bytes, (outputs, bytes
+//! of a row), whose name ends with what it is stored as: `w.weight.q4_k`. Only files that were converted have such.
+
+use super::{Source, Weights, rows_of};
+use crate::mapped::Mapped;
+use crate::{Error, Result};
+use candle_core::Device;
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use kernels::precision::QUANTS;
+use kernels::{Matrix, fitting};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// What a tensor of this name is stored as, if its name says that it is blocks.
+pub(super) fn kind(name: &str) -> Option<GgmlDType> {
+    let (_, word) = name.rsplit_once('.')?;
+    QUANTS
+        .iter()
+        .find_map(|(known, dtype)| (*known == word).then_some(*dtype))
+}
+
+fn name_of(tensor: &str, dtype: GgmlDType) -> Option<String> {
+    let (word, _) = QUANTS.iter().find(|(_, known)| *known == dtype)?;
+    Some(format!("{tensor}.{word}"))
+}
+
+/// A matrix that is stored in blocks.
+pub(super) struct InBlocks<'w> {
+    pub dtype: GgmlDType,
+    inputs: usize,
+    file: &'w Mapped,
+    view: TensorView<'w>,
+}
+
+impl InBlocks<'_> {
+    pub fn rows(&self, rows: Range<usize>) -> Result<Vec<u8>> {
+        let bytes = rows_of(&self.view, rows)?;
+        let copied = bytes.to_vec();
+        self.file.done_with(bytes);
+        Ok(copied)
+    }
+
+    pub fn values(&self, rows: Range<usize>) -> Result<Vec<f32>> {
+        let dims = (rows.len(), self.inputs);
+        let storage = QStorage::from_data(Cow::Owned(self.rows(rows)?), &Device::Cpu, self.dtype)?;
+        let values = QTensor::new(storage, dims)?.dequantize(&Device::Cpu)?;
+        Ok(values.flatten_all()?.to_vec1()?)
+    }
+}
+
+impl Weights {
+    /// A matrix of this shape, if it is stored in blocks.
+    pub(super) fn in_blocks(&self, name: &str, (outputs, inputs): (usize, usize)) -> Result<Option<InBlocks<'_>>> {
+        let tensor = self.path(name);
+        let found = QUANTS.iter().find_map(|&(_, dtype)| {
+            let stored = name_of(&tensor, dtype)?;
+            let &place = self.store.places.get(&stored)?;
+            Some((stored, dtype, &self.store.files[place]))
+        });
+        let Some((stored, dtype, (path, source))) = found else {
+            return Ok(None);
+        };
+        let malformed = |reason: String| Error::Malformed {
+            path: path.clone(),
+            reason: format!("tensor `{stored}` {reason}"),
+        };
+        let Source::Mapped(file) = &**source else {
+            return Err(malformed("lies in a file that has no such".to_owned()));
+        };
+        let view = file.get(&stored).map_err(malformed)?;
+        let expected = [outputs, inputs / dtype.block_size() * dtype.type_size()];
+        let whole = inputs.is_multiple_of(dtype.block_size());
+        if !whole || view.dtype() != Dtype::U8 || view.shape() != expected {
+            let (got, shape) = (view.dtype(), view.shape());
+            return Err(malformed(format!(
+                "is {got:?} of {shape:?}, expected bytes of {expected:?} for a matrix of {outputs} outputs, {inputs} inputs"
+            )));
+        }
+        Ok(Some(InBlocks {
+            dtype,
+            inputs,
+            file,
+            view,
+        }))
+    }
+
+    /// A matrix to be stored in blocks, as if they were wanted of these weights: what the tensor is called then, its
+    /// shape there, and of what blocks it is. None of what no block fits, and of what is one already.
+    pub(crate) fn to_blocks(&self, name: &str) -> Result<Option<(String, [usize; 2], GgmlDType)>> {
+        let Some(wanted) = self.quant_of(name) else {
+            return Ok(None);
+        };
+        let (stored, shape) = self.stored(name)?;
+        let ([outputs, inputs], Dtype::F32 | Dtype::F16 | Dtype::BF16) = (shape.as_slice(), stored) else {
+            return Ok(None);
+        };
+        let table = name.ends_with("embed_tokens.weight"); // by what `table` is asked for
+        let wanted = if table { GgmlDType::Q8_0 } else { wanted };
+        Ok(fitting(wanted, *inputs).and_then(|dtype| {
+            let row = inputs / dtype.block_size() * dtype.type_size();
+            Some((name_of(name, dtype)?, [*outputs, row], dtype))
+        }))
+    }
+
+    /// The blocks of a matrix that is not stored in them.
+    pub(crate) fn blocks_of(&self, name: &str, dtype: GgmlDType) -> Result<Vec<u8>> {
+        let (_, shape) = self.stored(name)?;
+        let dims = (shape.first().copied().unwrap_or(0), shape.last().copied().unwrap_or(0));
+        self.with_finite_rows(name, dims, |rows| Matrix::blocks(dims, rows, dtype))
+    }
+}

@@ -1,0 +1,90 @@
+//! What weights will take, told from the headers of their files before anything of them is read.
+
+use super::{Source, Weights, blocks};
+use crate::{Result, memory};
+use candle_core::Device;
+use candle_core::quantized::GgmlDType;
+use kernels::packed::{self, Blocks};
+use kernels::precision::{block_name, dense_name};
+use kernels::{device, fitting};
+use std::collections::BTreeMap;
+
+impl Weights {
+    /// Refuses weights that this machine has no memory for, with the caches of one answer of `cache_bytes`. Those whose
+    /// names begin like one of `left_out` will not be asked for.
+    pub fn fitting(self, left_out: &[&str], cache_bytes: u64) -> Result<Weights> {
+        let (bytes, stored_as) = self.estimate(left_out);
+        memory::check(&self.store.folder, bytes, stored_as, cache_bytes, &self.device)?;
+        Ok(self)
+    }
+
+    /// What a model of these weights will take, without loading it: as [`Weights::fitting`] would check it.
+    ///
+    /// `cache_bytes` are those of one answer of `planned_tokens`, of which `batch` are worked on at a time.
+    pub fn memory_estimate(
+        &self,
+        left_out: &[&str],
+        cache_bytes: u64,
+        planned_tokens: usize,
+        batch: usize,
+    ) -> plugin_api::Estimate {
+        let (weights_bytes, stored_as) = self.estimate(left_out);
+        plugin_api::Estimate {
+            weights_bytes,
+            stored_as: stored_as.to_owned(),
+            answer_bytes: cache_bytes,
+            planned_tokens: planned_tokens as u32,
+            batch: batch as u32,
+            device: device::name(&self.device),
+            available_bytes: memory::available_on(&self.device),
+        }
+    }
+
+    /// The bytes that these weights will take, and what most of their values will be stored as.
+    pub fn estimate(&self, left_out: &[&str]) -> (u64, &'static str) {
+        let kept = |name: &&String| !left_out.iter().any(|start| name.starts_with(start));
+        let (mut bytes, mut stored) = (0, BTreeMap::new());
+        for (name, &place) in self.store.places.iter().filter(|(name, _)| kept(name)) {
+            let source = &*self.store.files[place].1;
+            let Ok((_, shape)) = source.shape(name) else {
+                continue;
+            };
+            let values: u64 = shape.iter().map(|&size| size as u64).product();
+            let (of_tensor, stored_as) = match (self.blocks_in_memory(name, source, &shape), shape.len()) {
+                (Some((block, outputs, inputs)), _) => {
+                    (bytes_in_blocks(block, outputs, inputs, &self.device), block_name(block))
+                }
+                (None, 2) => (values * self.matrices.size_in_bytes() as u64, dense_name(self.matrices)),
+                (None, _) => (values * self.dtype.size_in_bytes() as u64, dense_name(self.dtype)),
+            };
+            bytes += of_tensor;
+            *stored.entry(stored_as).or_insert(0) += values;
+        }
+        let most = stored.iter().max_by_key(|(_, values)| **values).map(|(name, _)| *name);
+        (bytes, most.unwrap_or("nothing"))
+    }
+
+    /// The blocks that a tensor will be in, its outputs and inputs; none if it is no matrix, or stays plain.
+    fn blocks_in_memory(&self, name: &str, source: &Source, shape: &[usize]) -> Option<(GgmlDType, usize, usize)> {
+        let &[outputs, inputs] = shape else { return None };
+        if let Some(block) = blocks::kind(name) {
+            return Some((block, outputs, inputs / block.type_size() * block.block_size())); // a row is bytes there
+        }
+        let block = match (self.quant_of(name), source) {
+            (Some(quant), _) => {
+                let table = name.ends_with("embed_tokens.weight"); // by what `table` is asked for
+                fitting(if table { GgmlDType::Q8_0 } else { quant }, inputs)?
+            }
+            (None, Source::Gguf(tensors)) if !self.unpack => tensors.block_type(name)?,
+            _ => return None,
+        };
+        Some((block, outputs, inputs))
+    }
+}
+
+fn bytes_in_blocks(block: GgmlDType, outputs: usize, inputs: usize, device: &Device) -> u64 {
+    match packed::suits_blocks(block, device) {
+        true => Blocks::room(block, (outputs, inputs)),
+        false => (inputs / block.block_size() * block.type_size()) as u64 * outputs as u64,
+    }
+}

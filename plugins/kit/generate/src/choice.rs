@@ -1,0 +1,125 @@
+//! Choices: how likely each of several continuations is.
+
+use super::lane::Lane;
+use super::sampler::argmax;
+use nn::{LoraSet, Past, Segment};
+use plugin_api::{OptionScore, Reply};
+
+/// One context and the options that could follow it.
+///
+/// In a pass, the context, or what has not been read of it, is one segment and each option another one behind it. So
+/// the context is computed once.
+/// An option's last token is not fed: nothing is asked of what would follow it. Options of one token therefore cost
+/// nothing but the lookup in the context's last logits.
+pub struct Choice {
+    pub job: u64,
+    pub context: Lane,
+    pub options: Vec<Vec<u32>>,
+    pub bytes: Vec<usize>,
+}
+
+/// A position whose logits are needed, and the tokens whose log-probability is.
+pub struct Wanted {
+    pub position: usize,
+    pub tokens: Vec<u32>,
+    /// What the head goes through here.
+    pub loras: LoraSet,
+}
+
+/// The log-probability of a token, and whether no other was likelier.
+#[derive(Debug, Clone, Copy)]
+pub struct Likelihood {
+    log_probability: f64,
+    greedy: bool,
+}
+
+impl Choice {
+    /// Tokens that go into the pass.
+    pub fn tokens(&self) -> usize {
+        self.context.waiting() + self.options.iter().map(|option| option.len() - 1).sum::<usize>()
+    }
+
+    /// Segments behind those that are there, with the ids of the options' tokens. `past` is what the context follows.
+    pub fn plan(&self, segments: &mut Vec<Segment>, past: Past) -> Vec<u32> {
+        let context = segments.len();
+        segments.push(Segment {
+            tokens: self.context.waiting(),
+            past,
+        });
+        let mut ids = Vec::new();
+        for option in &self.options {
+            let fed = &option[..option.len() - 1];
+            if !fed.is_empty() {
+                segments.push(Segment {
+                    tokens: fed.len(),
+                    past: Past::Segment(context),
+                });
+                ids.extend_from_slice(fed);
+            }
+        }
+        ids
+    }
+
+    /// How many positions are wanted.
+    pub fn asks(&self) -> usize {
+        1 + self.options.iter().map(|option| option.len() - 1).sum::<usize>()
+    }
+
+    /// What is wanted of the logits, when the rest of the context begins at this position of the pass.
+    pub fn wanted(&self, start: usize) -> Vec<Wanted> {
+        let last = start + self.context.waiting() - 1;
+        let first_tokens = self.options.iter().map(|option| option[0]).collect();
+        let mut wanted = vec![Wanted {
+            position: last,
+            tokens: first_tokens,
+            loras: self.context.input.loras.clone(),
+        }];
+        let mut position = last + 1;
+        for option in &self.options {
+            for &token in &option[1..] {
+                wanted.push(Wanted {
+                    position,
+                    tokens: vec![token],
+                    loras: self.context.input.loras.clone(),
+                });
+                position += 1;
+            }
+        }
+        wanted
+    }
+
+    /// Puts the answers to [`Choice::wanted`], in their order, together.
+    pub fn reply(&self, found: &[Vec<Likelihood>]) -> Reply {
+        let (first, mut rest) = (&found[0], found[1..].iter().flatten());
+        let options: Vec<OptionScore> = (0..self.options.len())
+            .map(|index| {
+                let later = rest.by_ref().take(self.options[index].len() - 1);
+                let all: Vec<Likelihood> = std::iter::once(&first[index]).chain(later).copied().collect();
+                OptionScore {
+                    loglik: all.iter().map(|token| token.log_probability).sum(),
+                    tokens: all.len() as u32,
+                    bytes: self.bytes[index] as u32,
+                    greedy: all.iter().all(|token| token.greedy),
+                }
+            })
+            .collect();
+        let mut reply = Reply::scored(options);
+        if reply.options.iter().any(|option| option.loglik.is_nan()) {
+            reply.flags.push(super::row::NAN_LOGITS.to_owned());
+        }
+        reply
+    }
+}
+
+/// What the logits of one position say about these tokens. NaN among them makes all NaN.
+pub(super) fn likelihoods(logits: &[f32], tokens: &[u32]) -> Vec<Likelihood> {
+    let best = argmax(logits);
+    let log_sum = super::sampler::log_sum(logits);
+    let of = |&token: &u32| Likelihood {
+        log_probability: logits
+            .get(token as usize)
+            .map_or(f64::NAN, |&logit| f64::from(logit) - log_sum),
+        greedy: best == Some(token as usize),
+    };
+    tokens.iter().map(of).collect()
+}

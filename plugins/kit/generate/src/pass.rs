@@ -1,0 +1,173 @@
+//! One pass through the model, over lanes and choices.
+
+use super::choice::{Choice, Likelihood, Wanted, likelihoods};
+use super::lane::Lane;
+use candle_core::{DType, Tensor};
+use kernels::device::among_workers;
+use nn::{Decoder, Input, LoraPlan, LoraSet, Loras, Past, Segment, Step};
+use rayon::prelude::*;
+
+/// Positions whose logits are computed at a time: with a large vocabulary each is half a megabyte.
+const HEAD_BLOCK: usize = 64;
+
+/// What a pass found.
+pub struct Found {
+    /// For each lane, the logits behind its last token, if nothing of it waits any more.
+    pub lanes: Vec<Option<Vec<f32>>>,
+    /// For each choice, the answers to [`Choice::wanted`].
+    pub choices: Vec<Vec<Vec<Likelihood>>>,
+}
+
+/// Puts so many tokens of each lane, and whole choices, through the model together.
+///
+/// Nothing has changed if it fails: what is written into a cache counts only when all layers have it.
+pub fn pass<D: Decoder>(
+    decoder: &D,
+    loras: &Loras,
+    lanes: &mut [(&mut Lane, usize)],
+    choices: &mut [Choice],
+) -> candle_core::Result<Found> {
+    let (mut segments, mut feed) = (Vec::new(), Feed::default());
+    let mut wanted = Vec::new();
+    for (lane, tokens) in lanes.iter().filter(|(_, tokens)| *tokens > 0) {
+        let past = Past::Row(segments.len());
+        segments.push(Segment { tokens: *tokens, past });
+        lane.feed(&mut feed, *tokens)?;
+        if *tokens == lane.waiting() {
+            wanted.push(Wanted {
+                position: feed.count - 1,
+                tokens: Vec::new(),
+                loras: lane.input.loras.clone(),
+            });
+        }
+    }
+    let raw = wanted.len();
+    let mut rows = segments.len();
+    for choice in choices.iter() {
+        wanted.extend(choice.wanted(feed.count));
+        choice.context.feed(&mut feed, choice.context.waiting())?;
+        // A context that goes in whole is kept for no longer than its options.
+        let past = match choice.context.cache.is_empty() {
+            true => Past::Nothing,
+            false => Past::Row(rows),
+        };
+        rows += usize::from(past != Past::Nothing);
+        feed.ids(&choice.plan(&mut segments, past), &choice.context.input.loras);
+    }
+
+    let ends: Vec<bool> = lanes
+        .iter()
+        .map(|(lane, tokens)| *tokens > 0 && *tokens == lane.waiting())
+        .collect();
+    let moving = lanes.iter_mut().filter(|(_, tokens)| *tokens > 0);
+    let contexts = choices.iter_mut().map(|choice| &mut choice.context.cache);
+    let caches = moving.map(|(lane, _)| &mut lane.cache);
+    let caches = caches.chain(contexts.filter(|cache| !cache.is_empty()));
+    let mut step = Step::new(segments, caches.collect())?;
+    let (logits, found) = among_workers(decoder.device(), || {
+        let entered = loras.enter(LoraPlan::of_runs(&feed.loras, decoder.device())?);
+        let hidden = decoder.forward(&feed.embedded(decoder)?, &mut step)?;
+        drop(entered);
+        look(decoder, loras, &hidden, &wanted, raw)
+    })?;
+    step.finish();
+
+    let (mut logits, mut found) = (logits.into_iter(), found.into_iter());
+    Ok(Found {
+        lanes: ends.iter().map(|&ends| ends.then(|| logits.next()).flatten()).collect(),
+        choices: choices
+            .iter()
+            .map(|choice| found.by_ref().take(choice.asks()).collect())
+            .collect(),
+    })
+}
+
+/// The logits at the wanted positions: as they are for the first `raw`, as likelihoods for the rest.
+type Looked = (Vec<Vec<f32>>, Vec<Vec<Likelihood>>);
+
+fn look<D: Decoder>(
+    decoder: &D,
+    loras: &Loras,
+    hidden: &Tensor,
+    wanted: &[Wanted],
+    raw: usize,
+) -> candle_core::Result<Looked> {
+    let mut all = Vec::with_capacity(raw);
+    let mut found = Vec::with_capacity(wanted.len() - raw);
+    for (block, asks) in wanted.chunks(HEAD_BLOCK).enumerate() {
+        let positions: Vec<u32> = asks.iter().map(|ask| ask.position as u32).collect();
+        let chosen = hidden.index_select(&Tensor::new(positions, hidden.device())?, 0)?;
+        let runs: Vec<(LoraSet, usize)> = asks.iter().map(|ask| (ask.loras.clone(), 1)).collect();
+        let _entered = loras.enter(LoraPlan::of_runs(&runs, hidden.device())?);
+        let logits = decoder.logits(&chosen)?.to_dtype(DType::F32)?;
+        let vocabulary = logits.dim(1)?;
+        let values = logits.flatten_all()?.to_vec1::<f32>()?;
+        let raw_here = raw.saturating_sub(block * HEAD_BLOCK).min(asks.len());
+        if (raw_here, asks.len()) == (1, 1) {
+            all.push(values); // one answer: as they are
+            continue;
+        }
+        all.extend(values.chunks(vocabulary).take(raw_here).map(<[f32]>::to_vec));
+        let rest = &values[raw_here * vocabulary..];
+        let scored = rest.par_chunks(vocabulary).zip(&asks[raw_here..]);
+        found.par_extend(scored.map(|(logits, ask)| likelihoods(logits, &ask.tokens)));
+    }
+    Ok((all, found))
+}
+
+/// The tokens of a pass as they are put together: ids that are embedded in one go, vectors as they come.
+#[derive(Default)]
+pub struct Feed {
+    pieces: Vec<Piece>,
+    pub count: usize,
+    /// The LoRAs that so many tokens go through.
+    loras: Vec<(LoraSet, usize)>,
+}
+
+enum Piece {
+    Ids(Vec<u32>),
+    Vectors(Tensor),
+}
+
+impl Feed {
+    pub fn ids(&mut self, ids: &[u32], loras: &LoraSet) {
+        self.take(ids.len(), loras);
+        match self.pieces.last_mut() {
+            Some(Piece::Ids(last)) => last.extend_from_slice(ids),
+            _ => self.pieces.push(Piece::Ids(ids.to_vec())),
+        }
+    }
+
+    pub fn input(&mut self, input: &Input, start: usize, tokens: usize) -> candle_core::Result<()> {
+        match &input.embedded {
+            None => self.ids(&input.tokens[start..start + tokens], &input.loras),
+            Some(vectors) => {
+                self.take(tokens, &input.loras);
+                self.pieces.push(Piece::Vectors(vectors.narrow(0, start, tokens)?));
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, tokens: usize, loras: &LoraSet) {
+        self.count += tokens;
+        self.loras.push((loras.clone(), tokens));
+    }
+
+    fn embedded<D: Decoder>(self, decoder: &D) -> candle_core::Result<Tensor> {
+        let vectors = |piece| match piece {
+            Piece::Ids(ids) => decoder.embed(&Tensor::new(ids, decoder.device())?),
+            Piece::Vectors(vectors) => Ok(vectors),
+        };
+        let mut all = self
+            .pieces
+            .into_iter()
+            .map(vectors)
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        if all.len() == 1 {
+            Ok(all.remove(0))
+        } else {
+            Tensor::cat(&all, 0)
+        }
+    }
+}

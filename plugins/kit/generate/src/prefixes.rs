@@ -1,0 +1,145 @@
+//! Beginnings that several prompts share, such as examples in front of every question, read once.
+//!
+//! What is shared is found by comparing tokens, and not told by whoever asks: prompts that begin alike are given the same
+//! beginning's cache, whatever it is that they share.
+
+use super::lane::Lane;
+use nn::{Input, KvCache, LoraSet};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Shorter beginnings, and gains of less, are not worth a copy of a cache.
+const WORTH: usize = 32;
+/// How many prompts a new one is compared with.
+const RECENT: usize = 32;
+
+/// The caches of beginnings, and the prompts that were seen last.
+#[derive(Default)]
+pub(super) struct Prefixes {
+    kept: Vec<Kept>,
+    recent: VecDeque<Arc<Input>>,
+    /// Bytes that the caches may take; with none, each prompt is read by itself.
+    most_bytes: usize,
+    clock: u64,
+}
+
+struct Kept {
+    tokens: Vec<u32>,
+    loras: LoraSet,
+    cache: KvCache,
+    used: u64,
+}
+
+impl Prefixes {
+    pub fn new(most_bytes: usize) -> Prefixes {
+        Prefixes {
+            most_bytes,
+            ..Prefixes::default()
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.kept.clear();
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.kept.iter().map(|kept| kept.cache.bytes()).sum()
+    }
+
+    /// Remembers a prompt, for those that come to be compared with it.
+    pub fn note(&mut self, lane: &Lane) {
+        if self.most_bytes > 0 && !lane.input.has_clips() {
+            self.recent.truncate(RECENT - 1);
+            self.recent.push_front(lane.input.clone());
+        }
+    }
+
+    /// Prepares a lane of which nothing has been read. False if it should wait for what one of `others` is reading.
+    pub fn begin(&mut self, lane: &mut Lane, others: &[Reading]) -> bool {
+        if self.most_bytes == 0 || lane.input.has_clips() || !lane.cache.is_empty() || lane.keep_at.is_some() {
+            return true;
+        }
+        // The last token is always read: what follows it is asked of the model.
+        let most = lane.input.tokens.len().saturating_sub(1);
+        let shared = |tokens: &[u32], loras: &LoraSet| match *loras == lane.input.loras {
+            true => common(&lane.input.tokens, tokens).min(most),
+            false => 0,
+        };
+        let kept = self
+            .kept
+            .iter()
+            .map(|kept| shared(&kept.tokens, &kept.loras))
+            .enumerate();
+        let (best, known) = kept.max_by_key(|(_, shared)| *shared).unwrap_or((0, 0));
+        let soon = |other: &&Reading| shared(&other.input.tokens[..other.keep_at], &other.input.loras) >= known + WORTH;
+        if others.iter().any(|other| soon(&other)) {
+            return false;
+        }
+        let alike = self.recent.iter().filter(|other| !Arc::ptr_eq(other, &lane.input));
+        let alike = alike
+            .map(|other| shared(&other.tokens, &other.loras))
+            .max()
+            .unwrap_or(0);
+        if alike >= known + WORTH {
+            lane.keep_at = Some(alike);
+        }
+        if known >= WORTH {
+            self.clock += 1;
+            self.kept[best].used = self.clock;
+            // Where there is no memory for a copy, it is read.
+            lane.cache = self.kept[best].cache.first(known).unwrap_or_default();
+        }
+        true
+    }
+
+    /// Takes a copy of a lane's cache if it has come to the beginning that is to be kept.
+    pub fn keep(&mut self, lane: &mut Lane) -> candle_core::Result<()> {
+        let Some(tokens) = lane.keep_at.filter(|tokens| lane.cache.len() >= *tokens) else {
+            return Ok(());
+        };
+        lane.keep_at = None;
+        let bytes = lane.cache.bytes_of(tokens);
+        if bytes > self.most_bytes {
+            return Ok(());
+        }
+        // Beginnings of this one are no longer needed: it serves wherever they do.
+        let tokens = &lane.input.tokens[..tokens];
+        self.kept
+            .retain(|kept| kept.loras != lane.input.loras || !tokens.starts_with(&kept.tokens));
+        while self.bytes() + bytes > self.most_bytes {
+            let oldest = self.kept.iter().enumerate().min_by_key(|(_, kept)| kept.used);
+            match oldest.map(|(number, _)| number) {
+                Some(number) => drop(self.kept.swap_remove(number)),
+                None => break,
+            }
+        }
+        self.clock += 1;
+        self.kept.push(Kept {
+            tokens: tokens.to_vec(),
+            loras: lane.input.loras.clone(),
+            cache: lane.cache.first(tokens.len())?,
+            used: self.clock,
+        });
+        Ok(())
+    }
+}
+
+/// A beginning that is being read, and will be kept.
+pub(super) struct Reading {
+    input: Arc<Input>,
+    keep_at: usize,
+}
+
+impl Reading {
+    pub fn of(lane: &Lane) -> Option<Reading> {
+        let keep_at = lane.keep_at?;
+        Some(Reading {
+            input: lane.input.clone(),
+            keep_at,
+        })
+    }
+}
+
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}

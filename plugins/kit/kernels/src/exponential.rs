@@ -1,0 +1,171 @@
+//! Exponentials by the row: softmax, and the gate of a feed-forward.
+//!
+//! The library's own works on one number at a time, and a long prompt has some hundred million of them. This one is a
+//! polynomial that compilers turn into whatever registers there are, off by two units in the last place at most.
+
+use crate::by_row;
+use crate::kernel::cut;
+use crate::packed::by_parts;
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use pulp::{Arch, NullaryFnOnce};
+
+/// Partial sums; a multiple of what any vector register holds.
+const LANES: usize = 16;
+/// Values that one task takes.
+const TASK: usize = 1 << 14;
+
+/// e to the power of x. NaN stays NaN; beyond what fp32 holds it stops short of zero and of infinity.
+#[inline(always)]
+#[allow(clippy::excessive_precision)] // the first two are one number, split so that its product with a whole one is exact
+pub fn exp(x: f32) -> f32 {
+    // Comparisons that a NaN fails, so that it goes through.
+    let x = if x < -87.0 { -87.0 } else { x };
+    let x = if x > 88.0 { 88.0 } else { x };
+    // Adding so large a number leaves no room for a fraction, and the whole part in the lowest bits.
+    const WHOLE: f32 = 12_582_912.0;
+    let shifted = x * std::f32::consts::LOG2_E + WHOLE;
+    let whole = shifted - WHOLE;
+    let rest = x - whole * 0.693_359_375 - whole * -2.121_944_4e-4;
+    let mut sum = 1.987_569_15e-4;
+    for factor in [1.398_199_95e-3, 8.333_451_9e-3, 4.166_579_6e-2, 1.666_666_55e-1, 0.5] {
+        sum = sum * rest + factor;
+    }
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1f32.to_bits()));
+    (sum * rest * rest + rest + 1.0) * power
+}
+
+/// Turns scores into shares of one. To be inlined into what is compiled for the registers at hand.
+#[inline(always)]
+pub fn softmax(scores: &mut [f32]) {
+    let (_, sum) = exponentials(scores, f32::NEG_INFINITY);
+    let share = 1.0 / sum;
+    scores.iter_mut().for_each(|score| *score *= share);
+}
+
+/// Turns scores into exponentials of what they are above the largest, or above `least` if that is more. Says which it was,
+/// and the sum. To be inlined, too.
+#[inline(always)]
+pub fn exponentials(scores: &mut [f32], least: f32) -> (f32, f32) {
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    let (lines, rest) = scores.as_chunks::<LANES>();
+    for line in lines {
+        for lane in 0..LANES {
+            largest[lane] = if line[lane] > largest[lane] {
+                line[lane]
+            } else {
+                largest[lane]
+            };
+        }
+    }
+    let largest = largest.iter().chain(rest).copied().fold(least, f32::max);
+    let mut sums = [0f32; LANES];
+    let (lines, rest) = scores.as_chunks_mut::<LANES>();
+    for line in lines {
+        for lane in 0..LANES {
+            line[lane] = exp(line[lane] - largest);
+            sums[lane] += line[lane];
+        }
+    }
+    let mut sum: f32 = sums.iter().sum();
+    for score in rest {
+        *score = exp(*score - largest);
+        sum += *score;
+    }
+    (largest, sum)
+}
+
+/// `silu(gate) * up`, where [`suits`] says so.
+pub fn silu_times(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gate.contiguous()?.apply_op2_no_bwd(&up.contiguous()?, &SiluTimes)
+}
+
+/// Whether nothing is to be learnt of these and they are numbers that the loops here know.
+pub fn suits(gate: &Tensor, up: &Tensor) -> bool {
+    by_row::suits(&[gate, up])
+}
+
+struct SiluTimes;
+
+impl CustomOp2 for SiluTimes {
+    fn name(&self) -> &'static str {
+        "silu-times"
+    }
+
+    fn cpu_fwd(&self, gate: &CpuStorage, gl: &Layout, up: &CpuStorage, ul: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (CpuStorage::F32(gate), CpuStorage::F32(up)) = (gate, up) else {
+            candle_core::bail!("silu-times knows fp32 alone");
+        };
+        let (gate, up) = (cut(gate, gl)?, cut(up, ul)?);
+        let arch = Arch::new();
+        let out = by_parts(gate.len(), 1, TASK, |first, out: &mut [f32]| {
+            let part = first..first + out.len();
+            let (gate, up) = (&gate[part.clone()], &up[part]);
+            arch.dispatch(Gate { out, gate, up });
+        });
+        Ok((CpuStorage::F32(out), gl.shape().clone()))
+    }
+}
+
+struct Gate<'a> {
+    out: &'a mut [f32],
+    gate: &'a [f32],
+    up: &'a [f32],
+}
+
+impl NullaryFnOnce for Gate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for ((out, gate), up) in self.out.iter_mut().zip(self.gate).zip(self.up) {
+            *out = gate / (1.0 + exp(-gate)) * up;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    #[test]
+    fn it_is_the_exponential() {
+        for step in -8700..8800 {
+            let x = step as f32 * 0.01 + 0.003;
+            let expected = f64::from(x).exp();
+            let off = (f64::from(exp(x)) - expected).abs() / expected;
+            assert!(off < 2.5e-7, "exp({x}) is {}, expected {expected}", exp(x));
+        }
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(f32::NAN).is_nan());
+        assert!(exp(-1e9) < 2e-38 && exp(1e9) > 1e38);
+    }
+
+    #[test]
+    fn shares_are_the_softmax_and_feel_a_nan() {
+        for count in [1, 5, 16, 50] {
+            let scores: Vec<f32> = (0..count).map(|n| ((n * 37) % 19) as f32 - 9.0).collect();
+            let sum: f64 = scores.iter().map(|&score| f64::from(score).exp()).sum();
+            let mut got = scores.clone();
+            softmax(&mut got);
+            for (got, score) in got.iter().zip(&scores) {
+                assert!((f64::from(*got) - f64::from(*score).exp() / sum).abs() < 1e-6);
+            }
+            got[count - 1] = f32::NAN;
+            softmax(&mut got);
+            assert!(got.iter().all(|share| share.is_nan()));
+        }
+    }
+
+    #[test]
+    fn a_gate_is_what_candle_makes_in_two_steps() {
+        let random = || Tensor::randn(0f32, 4.0, (7, 2500), &Device::Cpu).unwrap();
+        let (gate, up) = (random(), random());
+        assert!(suits(&gate, &up));
+        assert!(!suits(&gate.to_dtype(DType::BF16).unwrap(), &up));
+        let expected = (gate.silu().unwrap() * &up).unwrap();
+        let got = silu_times(&gate, &up).unwrap();
+        let apart = (got - expected).unwrap().abs().unwrap().max_all().unwrap();
+        assert!(apart.to_scalar::<f32>().unwrap() < 1e-5);
+    }
+}

@@ -1,0 +1,37 @@
+//! Products, attention, norms and activations on processors, and how weights are packed for them.
+//!
+//! All unsafe code of the tensor crates stands here. A [`Matrix`] hides what weights are stored as and which loop
+//! multiplies them; [`attention`] works on all texts of a pass at once; [`by_row`], [`gelu`] and [`exponential`] are
+//! what stands between products.
+//!
+//! The decision a newcomer would question: no caller asks for an instruction set. Each kernel asks
+//! [`device::own_kernels`] whether it may take over, picks the loop that this processor runs fastest, and otherwise
+//! leaves the work to candle, which also covers GPUs and gradients.
+//!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use kernels::Matrix;
+//!
+//! let weight = Matrix::new(Tensor::new(&[[1f32, 2.0], [3.0, 4.0], [5.0, 6.0]], &Device::Cpu)?)?; // (outputs, inputs)
+//! let x = Tensor::new(&[[1f32, 1.0]], &Device::Cpu)?;
+//! assert_eq!(weight.product(&x)?.to_vec2::<f32>()?, [[3.0, 7.0, 11.0]]);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+
+pub mod after;
+pub mod by_row;
+pub mod device;
+pub mod exponential;
+pub mod gelu;
+pub mod given;
+pub mod kernel;
+mod matrix;
+pub mod packed;
+pub mod precision;
+mod quantise;
+
+/// Of whatever candle does; readers of rows bring errors of their own.
+pub type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
+
+pub use matrix::{Matrix, RowsOf, fitting};
+pub use packed::attention;

@@ -1,0 +1,466 @@
+//! Quantised weights, packed for products of whole numbers, whatever blocks a file has them in.
+//!
+//! [`layout`](super::layout) says how they lie. Rows of x are rounded to eight bits by the thirty-two, each with a scale of
+//! its own, so nothing is ever widened but sums: exactly what the blocks say, multiplied in whole numbers and added up in
+//! fp32.
+//!
+//! Only for processors that have the instruction; elsewhere candle multiplies the blocks as they are.
+
+use super::layout::{BLOCK, Kind, put, take};
+use super::lines::Lines;
+use super::stripe::Stripe;
+use super::stripes::{Columns, by_stripes};
+use super::{Form, Kernel, LANES, Line, Multiplies, Read, Reads, amx, together, vnni};
+use crate::Result;
+use crate::device::own_kernels;
+use candle_core::quantized::GgmlDType;
+use candle_core::{Device, Error, Tensor};
+use pulp::{Arch, NullaryFnOnce};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+/// Rows that a tile has at most.
+pub(super) const MOST_ROWS: usize = 8;
+
+pub struct Blocks {
+    kind: Kind,
+    outputs: usize,
+    inputs: usize,
+    units: usize,
+    lines: Lines,
+}
+
+/// Whether blocks of this type are multiplied here, on this device.
+pub fn suits(dtype: GgmlDType, device: &Device) -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    let has = || *HAS.get_or_init(|| Kernel::most() >= Kernel::Avx512 && vnni::has());
+    own_kernels(device) && Kind::of(dtype).is_some() && has()
+}
+
+impl Blocks {
+    /// Of rows of blocks as files have them, asked for some at a time: so nothing needs to hold all of them.
+    pub fn new<B: AsRef<[u8]>, E: From<Error> + Send>(
+        dtype: GgmlDType,
+        (outputs, inputs): (usize, usize),
+        rows: impl Fn(Range<usize>) -> Result<B, E> + Sync,
+    ) -> Result<Blocks, E> {
+        let Some(kind) = Kind::of(dtype).filter(|_| inputs.is_multiple_of(dtype.block_size())) else {
+            return Err(Error::Msg(format!("rows of {inputs} in blocks of {dtype:?} are not packed")).into());
+        };
+        let (size, of_unit) = (kind.form().lines(), kind.form().bytes());
+        let units = inputs.div_ceil(kind.form().inputs());
+        let of_row = inputs / dtype.block_size() * dtype.type_size();
+        let mut lines = Lines::zeroed(outputs.div_ceil(LANES) * units * size)?;
+        let panels = lines.par_chunks_mut((units * size).max(1)).enumerate();
+        panels.try_for_each(|(panel, lines)| {
+            let outputs = panel * LANES..outputs.min((panel + 1) * LANES);
+            let bytes = rows(outputs.clone())?;
+            let bytes = bytes.as_ref();
+            if bytes.len() != outputs.len() * of_row {
+                let said = format!("{} bytes of blocks for {} rows of {inputs}", bytes.len(), outputs.len());
+                return Err(candle_core::Error::Msg(said).into());
+            }
+            for (lane, row) in bytes.chunks_exact(of_row.max(1)).enumerate() {
+                for (lines, bytes) in lines.chunks_exact_mut(size).zip(row.chunks(of_unit)) {
+                    put(kind, lines, lane, bytes);
+                }
+            }
+            Ok::<_, E>(())
+        })?;
+        Ok(Blocks {
+            kind,
+            outputs,
+            inputs,
+            units,
+            lines,
+        })
+    }
+
+    /// The memory that a matrix will take: a little more than in a file, since scales have lines of their own and panels
+    /// are filled up.
+    pub fn room(dtype: GgmlDType, (outputs, inputs): (usize, usize)) -> u64 {
+        let lines = Kind::of(dtype).map_or(0, |kind| {
+            let form = kind.form();
+            outputs.div_ceil(LANES) * inputs.div_ceil(form.inputs()) * form.lines()
+        });
+        lines as u64 * size_of::<Line>() as u64
+    }
+
+    fn of_panel(&self, panel: usize) -> &[Line] {
+        let size = self.units * self.kind.form().lines();
+        &self.lines[panel * size..(panel + 1) * size]
+    }
+
+    /// The best that the processor has: AVX-512 at least, as [`suits`] says.
+    fn best() -> Kernel {
+        static BEST: OnceLock<Kernel> = OnceLock::new();
+        let tiles = || Kernel::most() == Kernel::Amx && amx::usable();
+        *BEST.get_or_init(|| if tiles() { Kernel::Amx } else { Kernel::Avx512 })
+    }
+
+    /// The same by whatever kernel, to the last bit.
+    pub(super) fn product_by(&self, kernel: Kernel, x: &[f32]) -> Vec<f32> {
+        let rows = x.len() / self.inputs.max(1);
+        let x = self.rounded(kernel, x);
+        by_stripes(rows, Columns::new(self.outputs, self.width(rows), rows), |stripe| {
+            self.fill_by(kernel, stripe, &x)
+        })
+    }
+
+    /// Whether so many rows are made in tiles.
+    fn tiles(kernel: Kernel, rows: usize) -> bool {
+        kernel == Kernel::Amx && rows > MOST_ROWS
+    }
+
+    /// Blocks of all inputs.
+    fn blocks(&self) -> usize {
+        self.units * self.kind.form().blocks
+    }
+
+    fn rounded(&self, kernel: Kernel, x: &[f32]) -> Rounded {
+        match Blocks::tiles(kernel, x.len() / self.inputs.max(1)) {
+            // An odd number of cache lines, so that rows read side by side don't push each other out of the nearest cache.
+            true => Rounded::new(x, self.inputs, 2 * (self.blocks().div_ceil(2) | 1), 1),
+            false => Rounded::new(x, self.inputs, self.blocks(), MOST_ROWS),
+        }
+    }
+
+    fn fill_by(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rounded) {
+        if Blocks::tiles(kernel, x.rows) {
+            let of_panel = |panel| self.of_panel(panel);
+            return amx::fill_quantised(self.kind, &of_panel, x.whole(), x.rows, stripe);
+        }
+        for first in (0..x.rows).step_by(MOST_ROWS) {
+            let rows = MOST_ROWS.min(x.rows - first);
+            for column in stripe.columns().step_by(LANES) {
+                let mut tile = [[0f32; LANES]; MOST_ROWS];
+                vnni::tile(
+                    self.kind,
+                    self.of_panel(column / LANES),
+                    &x.block(first, rows),
+                    &mut tile[..rows],
+                );
+                for (below, tile) in tile[..rows].iter().enumerate() {
+                    let values = stripe.values(first + below, column, LANES);
+                    values.copy_from_slice(&tile[..values.len()]);
+                }
+            }
+        }
+    }
+}
+
+impl Multiplies for Blocks {
+    fn dims(&self) -> (usize, usize) {
+        (self.outputs, self.inputs)
+    }
+
+    fn stored_as(&self) -> &'static str {
+        crate::precision::block_name(self.kind.dtype())
+    }
+
+    fn bytes(&self) -> usize {
+        std::mem::size_of_val(&*self.lines)
+    }
+
+    fn rows(&self, outputs: &[u32]) -> candle_core::Result<Tensor> {
+        if let Some(beyond) = outputs.iter().find(|&&output| output as usize >= self.outputs) {
+            candle_core::bail!("row {beyond} of a table of {}", self.outputs)
+        }
+        let mut values = vec![0f32; outputs.len() * self.inputs];
+        let rows = values.par_chunks_mut(self.inputs.max(1)).zip(outputs);
+        rows.for_each(|(values, &output)| {
+            let lines = self
+                .of_panel(output as usize / LANES)
+                .chunks_exact(self.kind.form().lines());
+            for (values, lines) in values.chunks_mut(self.kind.form().inputs()).zip(lines) {
+                take(self.kind, lines, output as usize % LANES, values);
+            }
+        });
+        Tensor::from_vec(values, (outputs.len(), self.inputs), &Device::Cpu)
+    }
+
+    fn reads(&self) -> Reads {
+        Reads(Form::Bytes(self.blocks()))
+    }
+
+    fn read(&self, x: &[f32]) -> Read {
+        Read::Bytes(self.rounded(Blocks::best(), x))
+    }
+
+    fn width(&self, rows: usize) -> usize {
+        let panels = self.outputs.div_ceil(LANES);
+        LANES * together(panels, size_of_val(self.of_panel(0)), rows, 8)
+    }
+
+    fn fill(&self, stripe: &mut Stripe, x: &Read) {
+        if let Read::Bytes(x) = x {
+            self.fill_by(Blocks::best(), stripe, x);
+        }
+    }
+}
+
+/// Rows of x in eight bits. They lie in blocks of rows that a kernel takes, and there, of each block of inputs, the words
+/// of four numbers row by row; beside them a scale for each block and row, the sum of its numbers, and that of their first
+/// half.
+pub struct Rounded {
+    rows: usize,
+    blocks: usize,
+    words: Vec<u32>,
+    scales: Vec<f32>,
+    sums: Vec<i32>,
+    firsts: Vec<i32>,
+}
+
+/// What a tile reads of x.
+pub(super) struct Some8<'a> {
+    pub words: &'a [u32],
+    pub scales: &'a [f32],
+    pub sums: &'a [i32],
+    pub firsts: &'a [i32],
+}
+
+impl Rounded {
+    fn new(x: &[f32], inputs: usize, blocks: usize, together: usize) -> Rounded {
+        let rows = x.len() / inputs.max(1);
+        let words_of_row = blocks * BLOCK / 4;
+        let mut rounded = Rounded {
+            rows,
+            blocks,
+            words: vec![0; rows * words_of_row],
+            scales: vec![0.0; rows * blocks],
+            sums: vec![0; rows * blocks],
+            firsts: vec![0; rows * blocks],
+        };
+        let parts = rounded
+            .words
+            .par_chunks_mut((together * words_of_row).max(1))
+            .zip(rounded.scales.par_chunks_mut((together * blocks).max(1)))
+            .zip(rounded.sums.par_chunks_mut((together * blocks).max(1)))
+            .zip(rounded.firsts.par_chunks_mut((together * blocks).max(1)))
+            .zip(x.par_chunks((together * inputs).max(1)));
+        let arch = Arch::new();
+        parts.for_each(|((((words, scales), sums), firsts), x)| {
+            let rows = x.len() / inputs;
+            for (row, x) in x.chunks_exact(inputs).enumerate() {
+                for (block, x) in x.chunks(BLOCK).enumerate() {
+                    let mut padded = [0f32; BLOCK];
+                    padded[..x.len()].copy_from_slice(x);
+                    let (numbers, scale) = arch.dispatch(Round(&padded));
+                    let (fours, _) = numbers.as_chunks::<4>();
+                    for (four, numbers) in fours.iter().enumerate() {
+                        words[(block * BLOCK / 4 + four) * rows + row] = u32::from_le_bytes(numbers.map(|n| n as u8));
+                    }
+                    scales[block * rows + row] = scale;
+                    let sum = |numbers: &[i8]| numbers.iter().map(|&number| i32::from(number)).sum();
+                    sums[block * rows + row] = sum(&numbers);
+                    firsts[block * rows + row] = sum(&numbers[..BLOCK / 2]);
+                }
+            }
+        });
+        rounded
+    }
+
+    /// Rows that were taken one by one.
+    fn whole(&self) -> amx::X<'_> {
+        amx::X {
+            words: &self.words,
+            scales: &self.scales,
+            sums: &self.sums,
+            blocks: self.blocks,
+        }
+    }
+
+    fn block(&self, first: usize, rows: usize) -> Some8<'_> {
+        let (words, blocks) = (self.blocks * BLOCK / 4, self.blocks);
+        Some8 {
+            words: &self.words[first * words..(first + rows) * words],
+            scales: &self.scales[first * blocks..(first + rows) * blocks],
+            sums: &self.sums[first * blocks..(first + rows) * blocks],
+            firsts: &self.firsts[first * blocks..(first + rows) * blocks],
+        }
+    }
+}
+
+/// Rounds a block to eight bits and a scale.
+struct Round<'a>(&'a [f32; BLOCK]);
+
+impl NullaryFnOnce for Round<'_> {
+    type Output = ([i8; BLOCK], f32);
+
+    #[inline(always)]
+    fn call(self) -> Self::Output {
+        // As bits, since compilers take many whole numbers at a time, and so that the largest is none where one is: a
+        // number that is none has to be seen in what comes of it.
+        let largest = self.0.iter().fold(0, |most: u32, x| most.max(x.abs().to_bits()));
+        let scale = f32::from_bits(largest) / 127.0;
+        let up = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        // With so much added, a number's lowest bits are the nearest whole one, ties to the even one.
+        const WHOLE: f32 = 1.5 * (1 << 23) as f32;
+        let mut words = [0u32; BLOCK];
+        words
+            .iter_mut()
+            .zip(self.0)
+            .for_each(|(word, x)| *word = (x * up + WHOLE).to_bits());
+        (words.map(|word| word as i8), scale)
+    }
+}
+
+/// Whether tiles make what AVX-512 makes, of one small product.
+pub(super) fn tiles_agree() -> bool {
+    let (rows, inputs, outputs) = (2 * MOST_ROWS + 3, 4 * BLOCK, LANES + 3);
+    let of_row = inputs / BLOCK * 34;
+    // A scale of fp16, which is below 2 here, and 32 values.
+    let byte = |at: usize| if at % 34 == 1 { 0x3a } else { (at * at % 251) as u8 };
+    let weight = Blocks::new(GgmlDType::Q8_0, (outputs, inputs), |some| {
+        let bytes = some.start * of_row..some.end * of_row;
+        Ok::<_, Error>(bytes.map(byte).collect::<Vec<u8>>())
+    });
+    let x: Vec<f32> = (0..rows * inputs).map(|at| (at * at % 97) as f32 - 48.0).collect();
+    weight.is_ok_and(|weight| weight.product_by(Kernel::Amx, &x) == weight.product_by(Kernel::Avx512, &x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::DType;
+    use candle_core::quantized::{QStorage, QTensor};
+
+    fn random(shape: (usize, usize)) -> Tensor {
+        Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()
+    }
+
+    fn rounded(x: &[f32], inputs: usize) -> Vec<f64> {
+        let round = |x: &[f32]| {
+            let scale = x.iter().fold(0f32, |most, x| most.max(x.abs())) / 127.0;
+            let numbers = x
+                .iter()
+                .map(move |x| f64::from((x * (1.0 / scale)).round_ties_even()) * f64::from(scale));
+            numbers.collect::<Vec<_>>()
+        };
+        x.chunks(inputs)
+            .flat_map(|row| row.chunks(BLOCK).flat_map(round))
+            .collect()
+    }
+
+    /// What `Matrix` makes of blocks at hand, if they are packed on this machine; else candle's product is used.
+    fn packed(blocks: &QTensor) -> Option<Blocks> {
+        let dims = blocks.shape().dims2().unwrap();
+        let bytes = blocks.data().unwrap();
+        let of_row = bytes.len() / dims.0;
+        let rows = |rows: Range<usize>| Ok::<_, Error>(&bytes[rows.start * of_row..rows.end * of_row]);
+        suits(blocks.dtype(), &Device::Cpu).then(|| Blocks::new(blocks.dtype(), dims, rows).unwrap())
+    }
+
+    /// The values are the blocks' own, and products those of them with what x is rounded to.
+    #[track_caller]
+    fn check(dtype: GgmlDType, rows: usize, inputs: usize, outputs: usize) {
+        let blocks = QTensor::quantize(&random((outputs, inputs)), dtype).unwrap();
+        let Some(packed) = packed(&blocks) else { return };
+        let weight = blocks.dequantize(&Device::Cpu).unwrap();
+        let all: Vec<u32> = (0..outputs as u32).collect();
+        let apart = (packed.rows(&all).unwrap() - &weight).unwrap().abs().unwrap();
+        assert!(apart.max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-6, "{dtype:?}");
+
+        let x = random((rows, inputs)).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let got = packed.product_by(Blocks::best(), &x);
+        let (x, weight) = (rounded(&x, inputs), weight.to_vec2::<f32>().unwrap());
+        for (row, x) in x.chunks(inputs).enumerate() {
+            for (output, weight) in weight.iter().enumerate() {
+                let expected: f64 = x.iter().zip(weight).map(|(x, w)| x * f64::from(*w)).sum();
+                let apart = (f64::from(got[row * outputs + output]) - expected).abs();
+                assert!(
+                    apart < 2e-6 * inputs as f64,
+                    "{dtype:?} {rows} x {inputs} x {outputs}: {row} {output} off by {apart}"
+                );
+            }
+        }
+    }
+
+    const SMALL: [GgmlDType; 5] = [
+        GgmlDType::Q4_0,
+        GgmlDType::Q4_1,
+        GgmlDType::Q5_0,
+        GgmlDType::Q5_1,
+        GgmlDType::Q8_0,
+    ];
+    const LARGE: [GgmlDType; 3] = [GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K];
+
+    #[test]
+    fn the_product_is_what_the_blocks_say() {
+        for rows in [1, 2, 3, 4, 5, 6, 7, 8, 9, 21] {
+            SMALL.into_iter().for_each(|dtype| check(dtype, rows, 128, 40));
+            LARGE.into_iter().for_each(|dtype| check(dtype, rows, 256, 40));
+        }
+        for dtype in SMALL {
+            check(dtype, 2, 32, 1);
+            check(dtype, 3, 96, 16);
+        }
+        LARGE.into_iter().for_each(|dtype| check(dtype, 3, 1024, 33));
+    }
+
+    /// The largest codes and scales that there are: nothing overflows on the way.
+    #[test]
+    fn bytes_of_any_kind_are_what_candle_says_of_them() {
+        let mut state = 1u32;
+        let mut byte = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        for dtype in SMALL.into_iter().chain(LARGE) {
+            let blocks = 20 * 512 / dtype.block_size();
+            let mut bytes: Vec<u8> = (0..blocks * dtype.type_size()).map(|_| byte()).collect();
+            // Whatever of a block are fp16 are small numbers; all else may be anything.
+            for block in bytes.chunks_exact_mut(dtype.type_size()) {
+                let halves: &[usize] = match dtype {
+                    GgmlDType::Q6K => &[208],
+                    GgmlDType::Q4_0 | GgmlDType::Q5_0 | GgmlDType::Q8_0 => &[0],
+                    _ => &[0, 2],
+                };
+                halves
+                    .iter()
+                    .for_each(|&at| block[at + 1] = block[at + 1] & 0x83 | 0x10);
+            }
+            let storage = QStorage::from_data(bytes.into(), &Device::Cpu, dtype).unwrap();
+            let blocks = QTensor::new(storage, (20, 512)).unwrap();
+            let Some(packed) = packed(&blocks) else { continue };
+            let weight = blocks.dequantize(&Device::Cpu).unwrap();
+            assert_eq!(
+                packed.values().unwrap().to_vec2::<f32>().unwrap(),
+                weight.to_vec2::<f32>().unwrap(),
+                "{dtype:?}"
+            );
+            let x: Vec<f32> = (0..3 * 512).map(|at| if at % 3 == 0 { -1.0 } else { 1.0 }).collect();
+            let exact = Tensor::from_vec(rounded(&x, 512), (3, 512), &Device::Cpu).unwrap();
+            let expected = exact
+                .matmul(&weight.to_dtype(DType::F64).unwrap().t().unwrap())
+                .unwrap();
+            let got = Tensor::from_vec(packed.product_by(Blocks::best(), &x), (3, 20), &Device::Cpu).unwrap();
+            let apart = (got.to_dtype(DType::F64).unwrap() - &expected).unwrap().abs().unwrap();
+            let most = |t: &Tensor| t.abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+            assert!(
+                most(&apart) <= 1e-5 * most(&expected),
+                "{dtype:?}: off by {}",
+                most(&apart)
+            );
+        }
+    }
+
+    #[test]
+    fn rows_of_zeros_and_of_no_numbers_are_told_apart() {
+        let blocks = QTensor::quantize(&random((20, 64)), GgmlDType::Q8_0).unwrap();
+        if let Some(packed) = packed(&blocks) {
+            let mut x = vec![0f32; 128];
+            x[64] = f32::NAN;
+            let y = packed.product_by(Blocks::best(), &x);
+            assert!(y[..20].iter().all(|y| *y == 0.0) && y[20..].iter().all(|y| y.is_nan()));
+        }
+    }
+
+    #[test]
+    fn rows_that_cannot_be_read_are_an_error() {
+        let broken = |_| Err::<Vec<u8>, _>(Error::Msg("cut".to_owned()));
+        assert!(Blocks::new(GgmlDType::Q8_0, (40, 64), broken).is_err());
+        assert!(Blocks::new(GgmlDType::Q4K, (40, 64), |_| Ok::<_, Error>(Vec::new())).is_err());
+    }
+}

@@ -1,0 +1,672 @@
+//! Weights packed once for the product that every layer makes, fp32 or bf16.
+//!
+//! Thirty-two outputs lie together as a panel, and of them one input (fp32) or two (bf16) as a group: what one step of
+//! the product reads stands in one place. So the same memory serves a long prompt, whose rows share each panel while it
+//! is in the cache, and a single row, which reads all weights once and in their order. Nothing else keeps them.
+//!
+//! Rows of x are rounded to bf16 where the weights are, on every machine: products are exact then and sums are fp32, so
+//! kernels differ by the order of a sum. Which kernel it is, the processor decides when the program runs.
+
+mod amx;
+pub mod attention;
+mod avx2;
+mod avx512;
+mod blocks;
+mod layout;
+mod lines;
+mod portable;
+mod rows;
+mod stripe;
+mod stripes;
+mod vnni;
+
+use blocks::Rounded;
+pub use blocks::{Blocks, suits as suits_blocks};
+
+use crate::Result;
+use crate::device::own_kernels;
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
+use half::bf16;
+use lines::{Line, Lines};
+use rayon::prelude::*;
+pub use rows::MakeRow;
+use rows::{Rows, SomeRows};
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+use stripe::Stripe;
+pub use stripe::{Finish, Place};
+use stripes::{Columns, by_matrices, by_stripes};
+pub use stripes::{by_parts, by_rows};
+
+/// Outputs of a panel: two of the widest registers.
+const PANEL: usize = 32;
+const LANES: usize = 16;
+/// Rows that the widest kernel keeps in registers.
+const MOST_ROWS: usize = 12;
+/// Groups that are worked through at a time: of a panel as much as leaves room in the second cache, of x in the first.
+const GROUPS: usize = 512;
+/// Tasks of a core, and the fewest rows for which a stripe's weights are worth reading.
+const TASKS: usize = 16;
+const LEAST_ROWS: usize = 192;
+/// Panels of a stripe.
+const PANELS: usize = 4;
+/// Lines of a stripe's panels that stay in the second cache while all rows go by.
+const STAYING: usize = 1 << 13;
+
+/// Weights (out, in) in an order of their own, whose product is made here.
+pub trait Multiplies: Send + Sync {
+    fn dims(&self) -> (usize, usize);
+
+    /// In the words of settings.
+    fn stored_as(&self) -> &'static str;
+
+    fn bytes(&self) -> usize;
+
+    /// The weights of some outputs, one behind the other, as fp32.
+    fn rows(&self, outputs: &[u32]) -> Result<Tensor>;
+
+    /// What kernels read of x. Weights that say the same can share it.
+    fn reads(&self) -> Reads;
+
+    /// x (rows, in), one row behind the other, as kernels read it.
+    fn read(&self, x: &[f32]) -> Read;
+
+    /// Outputs that are made at a time of so many rows.
+    fn width(&self, rows: usize) -> usize;
+
+    /// Rows that are made at a time of so many.
+    fn height(&self, rows: usize) -> usize {
+        rows
+    }
+
+    /// Makes the outputs of a stripe.
+    fn fill(&self, stripe: &mut Stripe, x: &Read);
+
+    /// All weights, as fp32.
+    fn values(&self) -> Result<Tensor> {
+        self.rows(&(0..self.dims().0 as u32).collect::<Vec<_>>())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reads(Form);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Words(Kind),
+    /// So many blocks of bytes.
+    Bytes(usize),
+}
+
+/// Rows of x as kernels read them.
+pub enum Read {
+    Words(Rows),
+    Bytes(Rounded),
+}
+
+/// x (rows, in) to (rows, out) by each of these weights, one row behind the other.
+///
+/// Together they take x once and keep all cores busy to their common end; that is a part of the time of one new token.
+pub fn products(weights: &[&dyn Multiplies], x: &[f32]) -> Vec<Vec<f32>> {
+    let Some(first) = weights.first() else {
+        return Vec::new();
+    };
+    match shared(weights) {
+        Some(_) => products_of_read(weights, &first.read(x), x.len() / first.dims().1.max(1), None),
+        None => weights.iter().flat_map(|one| products(&[*one], x)).collect(),
+    }
+}
+
+/// What kernels read of x, if it is the same for all of these weights.
+pub fn shared(weights: &[&dyn Multiplies]) -> Option<Reads> {
+    let asks = |weights: &&dyn Multiplies| (weights.dims().1, weights.reads());
+    let first = weights.first()?;
+    weights
+        .iter()
+        .all(|other| asks(other) == asks(first))
+        .then(|| first.reads())
+}
+
+/// The same of rows that were made for them, and what follows.
+pub fn products_of_read(weights: &[&dyn Multiplies], x: &Read, rows: usize, finish: Option<&Finish>) -> Vec<Vec<f32>> {
+    let columns = |one: &&dyn Multiplies| Columns::new(one.dims().0, one.width(rows), one.height(rows));
+    let matrices: Vec<Columns> = weights.iter().map(columns).collect();
+    by_matrices(rows, &matrices, finish, |number, stripe| {
+        weights[number].fill(stripe, x)
+    })
+}
+
+/// Rows that are made one by one as kernels read them, if they read words.
+pub fn read_made(Reads(form): Reads, rows: usize, inputs: usize, make: &MakeRow) -> Option<Read> {
+    match form {
+        Form::Words(kind) => Some(Read::Words(Rows::made(kind, rows, inputs, make))),
+        Form::Bytes(_) => None,
+    }
+}
+
+/// A product and what follows as the kernels of the next one read it, if they read words.
+pub fn product_to_read(
+    weight: &dyn Multiplies,
+    x: &Read,
+    rows: usize,
+    finish: Option<&Finish>,
+    Reads(form): Reads,
+) -> Option<Read> {
+    let Form::Words(kind) = form else {
+        return None;
+    };
+    let columns = Columns::new(weight.dims().0, weight.width(rows), weight.height(rows));
+    let work = |stripe: &mut Stripe| weight.fill(stripe, x);
+    Some(Read::Words(Rows::of_product(kind, rows, columns, finish, work)))
+}
+
+/// Panels that are worked through at a time, of so many bytes each: enough tasks that no core waits long for another's
+/// last one. A few rows are over soon; many share what is read, the more the wider a task is.
+fn together(panels: usize, bytes: usize, rows: usize, most: usize) -> usize {
+    /// What memory gives in some microseconds.
+    const BYTES: usize = 1 << 16;
+    let of_threads = panels / (4 * rayon::current_num_threads());
+    match rows <= MOST_ROWS {
+        true => of_threads.min(BYTES / bytes.max(1)).clamp(1, most),
+        false => of_threads.clamp(1, most),
+    }
+}
+
+/// What the values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    F32,
+    Bf16,
+}
+
+impl Kind {
+    /// Inputs in a word.
+    fn inputs(self) -> usize {
+        match self {
+            Kind::F32 => 1,
+            Kind::Bf16 => 2,
+        }
+    }
+}
+
+/// How the innermost loops are run; each asks more of a processor than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Kernel {
+    Portable,
+    Avx2,
+    Avx512,
+    /// Only of bf16.
+    Amx,
+}
+
+impl Kernel {
+    /// The best for these values that the processor has.
+    fn best(kind: Kind) -> Kernel {
+        static BEST: OnceLock<[Kernel; 2]> = OnceLock::new();
+        let best = BEST.get_or_init(|| [Kind::F32, Kind::Bf16].map(|kind| Kernel::choose(kind, Kernel::most())));
+        best[usize::from(kind == Kind::Bf16)]
+    }
+
+    fn choose(kind: Kind, most: Kernel) -> Kernel {
+        let has = |kernel: &Kernel| match (kernel, kind) {
+            (Kernel::Portable, _) => true,
+            (Kernel::Avx2, _) => avx2::has(),
+            (Kernel::Avx512, Kind::F32) => avx512::has_f32(),
+            (Kernel::Avx512, Kind::Bf16) => avx512::has_bf16(),
+            (Kernel::Amx, _) => kind == Kind::Bf16 && amx::usable(),
+        };
+        let known = [Kernel::Amx, Kernel::Avx512, Kernel::Avx2].into_iter();
+        known
+            .filter(|kernel| *kernel <= most)
+            .find(has)
+            .unwrap_or(Kernel::Portable)
+    }
+
+    /// The most that a user lets the processor do: to compare, or to get around what it does wrong.
+    fn most() -> Kernel {
+        Kernel::named(std::env::var("HOST_KERNELS").as_deref().unwrap_or_default())
+    }
+
+    fn named(name: &str) -> Kernel {
+        match name {
+            "portable" => Kernel::Portable,
+            "avx2" => Kernel::Avx2,
+            "avx512" => Kernel::Avx512,
+            _ => Kernel::Amx,
+        }
+    }
+
+    fn rows(self) -> usize {
+        match self {
+            Kernel::Portable => portable::ROWS,
+            Kernel::Avx2 => avx2::ROWS,
+            Kernel::Avx512 => MOST_ROWS,
+            Kernel::Amx => amx::FEW,
+        }
+    }
+
+    fn groups(self) -> usize {
+        match self {
+            Kernel::Portable | Kernel::Avx2 | Kernel::Avx512 => GROUPS,
+            Kernel::Amx => usize::MAX, // so few rows need no cache, and their sums no other order than that of many
+        }
+    }
+
+    /// Makes `tile` (rows, 32) of a panel, or some groups of it, and as many words of some rows.
+    fn tile(self, x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
+        match self {
+            Kernel::Portable => portable::tile(x, lines, tile),
+            Kernel::Avx2 => avx2::tile(x, lines, tile),
+            Kernel::Avx512 => avx512::tile(x, lines, tile),
+            Kernel::Amx => amx::few_rows(x, lines, tile),
+        }
+    }
+}
+
+/// Weights (out, in) in panels.
+pub struct Packed {
+    kind: Kind,
+    outputs: usize,
+    inputs: usize,
+    /// Two lines a group, panel by panel; what is beyond the last output or input is zero.
+    lines: Lines,
+}
+
+/// Whether packed weights are faster than candle's product of these.
+pub fn suits(weight: &Tensor) -> bool {
+    let fixed = weight.dtype() == DType::BF16 || !weight.track_op();
+    suits_type(weight.dtype(), weight.device()) && fixed
+}
+
+/// The same of weights of this type which are not to be learnt.
+pub fn suits_type(dtype: DType, device: &Device) -> bool {
+    let known = match dtype {
+        DType::BF16 => true,
+        DType::F32 => Kernel::best(Kind::F32) != Kernel::Portable,
+        _ => false,
+    };
+    known && own_kernels(device)
+}
+
+impl Packed {
+    /// From values in main memory, fp32 or bf16.
+    pub fn new(weight: &Tensor) -> Result<Packed> {
+        let (outputs, inputs) = weight.dims2()?;
+        let weight = weight.contiguous()?;
+        let (storage, layout) = weight.storage_and_layout();
+        let candle_core::Storage::Cpu(storage) = &*storage else {
+            candle_core::bail!("weights are packed in main memory")
+        };
+        let start = layout.start_offset();
+        let range = start..start + outputs * inputs;
+        match storage {
+            CpuStorage::F32(values) => {
+                Packed::pack(Kind::F32, outputs, inputs, |at| values[range.start + at].to_bits())
+            }
+            CpuStorage::BF16(values) => {
+                let values = &values[range];
+                Packed::pack(Kind::Bf16, outputs, inputs, |at| u32::from(values[at].to_bits()))
+            }
+            _ => candle_core::bail!("only fp32 and bf16 are packed, not {:?}", weight.dtype()),
+        }
+    }
+
+    /// From fp32 values that are asked for some rows at a time, so that nothing needs to hold all of them; packed as fp32
+    /// or bf16.
+    pub fn from_rows<E: Send + From<candle_core::Error>>(
+        dtype: DType,
+        (outputs, inputs): (usize, usize),
+        rows: &(dyn Fn(Range<usize>) -> Result<Vec<f32>, E> + Sync),
+    ) -> Result<Packed, E> {
+        let kind = if dtype == DType::BF16 { Kind::Bf16 } else { Kind::F32 };
+        Packed::by_panel(kind, outputs, inputs, |some, lines| {
+            put(lines, kind, inputs, &rows(some)?);
+            Ok(())
+        })
+    }
+
+    fn pack(kind: Kind, outputs: usize, inputs: usize, bits: impl Fn(usize) -> u32 + Sync) -> Result<Packed> {
+        let value = |at| match kind {
+            Kind::F32 => f32::from_bits(bits(at)),
+            Kind::Bf16 => f32::from_bits(bits(at) << 16),
+        };
+        Packed::by_panel(kind, outputs, inputs, |some, lines| {
+            let values: Vec<f32> = (some.start * inputs..some.end * inputs).map(value).collect();
+            put(lines, kind, inputs, &values);
+            Ok(())
+        })
+    }
+
+    /// Asks for each panel by the outputs that it holds.
+    fn by_panel<E: Send + From<candle_core::Error>>(
+        kind: Kind,
+        outputs: usize,
+        inputs: usize,
+        panel: impl Fn(Range<usize>, &mut [Line]) -> std::result::Result<(), E> + Sync,
+    ) -> std::result::Result<Packed, E> {
+        let groups = inputs.div_ceil(kind.inputs());
+        let mut lines = Lines::zeroed(outputs.div_ceil(PANEL) * groups * 2)?;
+        let panels = lines.par_chunks_mut((groups * 2).max(1)).enumerate();
+        panels.try_for_each(|(number, lines)| panel(number * PANEL..outputs.min((number + 1) * PANEL), lines))?;
+        Ok(Packed {
+            kind,
+            outputs,
+            inputs,
+            lines,
+        })
+    }
+
+    fn groups(&self) -> usize {
+        self.inputs.div_ceil(self.kind.inputs())
+    }
+
+    /// x (rows, in) to (rows, out), one row behind the other.
+    fn product_by(&self, kernel: Kernel, x: &[f32]) -> Vec<f32> {
+        let rows = x.len() / self.inputs.max(1);
+        let x = Rows::new(x, self.inputs, self.kind);
+        let columns = Columns::new(self.outputs, self.width(rows), self.height_by(kernel, rows));
+        by_stripes(rows, columns, |stripe| self.fill_by(kernel, stripe, &x))
+    }
+
+    /// A few tasks a core, or one waits long for another's last one.
+    fn height_by(&self, kernel: Kernel, rows: usize) -> usize {
+        if kernel == Kernel::Amx || rows <= kernel.rows() {
+            return rows;
+        }
+        let stripes = self.outputs.div_ceil(self.width(rows));
+        let parts = (TASKS * rayon::current_num_threads()).div_ceil(stripes);
+        rows.div_ceil(parts).max(LEAST_ROWS).next_multiple_of(kernel.rows())
+    }
+
+    /// Two lines for each group.
+    fn panel(&self, number: usize) -> &[Line] {
+        let lines = 2 * self.groups();
+        &self.lines[number * lines..(number + 1) * lines]
+    }
+
+    fn fill_by(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rows) {
+        if kernel == Kernel::Amx && x.count() > amx::FEW {
+            return amx::fill(self, x, stripe);
+        }
+        match x.count() <= kernel.rows() {
+            true => self.fill_few(kernel, stripe, x),
+            false => self.fill_many(kernel, stripe, x),
+        }
+    }
+
+    /// Where all rows go together nothing is read twice, and memory gives most to those who take it in order.
+    fn fill_few(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rows) {
+        let groups = self.groups();
+        for column in stripe.columns().step_by(PANEL) {
+            for first in (0..groups).step_by(kernel.groups()) {
+                let some = first..groups.min(first.saturating_add(kernel.groups()));
+                let x = x.some(0, kernel.rows(), first);
+                let lines = &self.panel(column / PANEL)[2 * some.start..2 * some.end];
+                let mut tile = [[0f32; PANEL]; MOST_ROWS];
+                let tile = &mut tile[..x.count];
+                kernel.tile(x, lines, tile);
+                for (row, tile) in tile.iter().enumerate() {
+                    let values = stripe.values(row, column, PANEL);
+                    values.iter_mut().zip(tile).for_each(|(value, add)| *value += add);
+                }
+            }
+        }
+    }
+
+    /// Some rows at a time, whose sums stay in the nearest cache over as many inputs as the stripe's panels have in the
+    /// second one: so memory sees them once in most products.
+    fn fill_many(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rows) {
+        let groups = self.groups();
+        let rows = stripe.rows();
+        for column in stripe.columns().step_by(PANELS * PANEL) {
+            let width = (PANELS * PANEL).min(stripe.columns().end - column);
+            let panels = column / PANEL..(column + width).div_ceil(PANEL);
+            let span = kernel.groups().max(STAYING / (2 * panels.len()) / GROUPS * GROUPS);
+            for start in (0..groups).step_by(span) {
+                let span = start..groups.min(start.saturating_add(span));
+                for row in rows.clone().step_by(kernel.rows()) {
+                    let count = kernel.rows().min(rows.end - row);
+                    let mut sums = [[[0f32; PANEL]; MOST_ROWS]; PANELS];
+                    if start > 0 {
+                        for below in 0..count {
+                            let values = stripe.values(row + below, column, width).chunks(PANEL);
+                            let sums = sums.iter_mut().map(|sums| &mut sums[below]);
+                            sums.zip(values)
+                                .for_each(|(sums, values)| sums[..values.len()].copy_from_slice(values));
+                        }
+                    }
+                    for first in span.clone().step_by(kernel.groups()) {
+                        let some = first..span.end.min(first.saturating_add(kernel.groups()));
+                        let x = x.some(row, kernel.rows(), first);
+                        for (panel, sums) in panels.clone().zip(&mut sums) {
+                            let lines = &self.panel(panel)[2 * some.start..2 * some.end];
+                            if first == 0 {
+                                kernel.tile(x, lines, &mut sums[..count]);
+                                continue;
+                            }
+                            let mut tile = [[0f32; PANEL]; MOST_ROWS];
+                            kernel.tile(x, lines, &mut tile[..count]);
+                            for (sums, tile) in sums.iter_mut().zip(&tile[..count]) {
+                                sums.iter_mut().zip(tile).for_each(|(sum, add)| *sum += add);
+                            }
+                        }
+                    }
+                    for below in 0..count {
+                        let mut line = [0f32; PANELS * PANEL];
+                        let places = line.as_chunks_mut::<PANEL>().0.iter_mut().zip(&sums);
+                        places.for_each(|(place, sums)| *place = sums[below]);
+                        match span.end == groups && stripe.columns().len() == width {
+                            true => stripe.end(&mut line[..width]),
+                            false => stripe
+                                .values(row + below, column, width)
+                                .copy_from_slice(&line[..width]),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Rows of a panel, put into its lines.
+fn put(lines: &mut [Line], kind: Kind, inputs: usize, values: &[f32]) {
+    for (row, values) in values.chunks_exact(inputs.max(1)).enumerate() {
+        let words = lines[row / LANES..]
+            .iter_mut()
+            .step_by(2)
+            .map(|line| &mut line.0[row % LANES]);
+        match kind {
+            Kind::F32 => words.zip(values).for_each(|(word, value)| *word = value.to_bits()),
+            Kind::Bf16 => words.zip(values.chunks(2)).for_each(|(word, pair)| {
+                let bits = |value: Option<&f32>| value.map_or(0, |&value| u32::from(bf16::from_f32(value).to_bits()));
+                *word = bits(pair.first()) | bits(pair.get(1)) << 16;
+            }),
+        }
+    }
+}
+
+impl Multiplies for Packed {
+    fn dims(&self) -> (usize, usize) {
+        (self.outputs, self.inputs)
+    }
+
+    fn stored_as(&self) -> &'static str {
+        match self.kind {
+            Kind::F32 => "fp32",
+            Kind::Bf16 => "bf16",
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        std::mem::size_of_val(&*self.lines)
+    }
+
+    fn rows(&self, outputs: &[u32]) -> Result<Tensor> {
+        if let Some(beyond) = outputs.iter().find(|&&output| output as usize >= self.outputs) {
+            candle_core::bail!("row {beyond} of a table of {}", self.outputs)
+        }
+        let mut values = vec![0f32; outputs.len() * self.inputs];
+        let rows = values.par_chunks_mut(self.inputs.max(1)).zip(outputs);
+        rows.for_each(|(values, &output)| {
+            let (panel, row) = (output as usize / PANEL, output as usize % PANEL);
+            let lines = self.panel(panel).chunks_exact(2);
+            for (values, lines) in values.chunks_mut(self.kind.inputs()).zip(lines) {
+                let word = lines[row / LANES].0[row % LANES];
+                match self.kind {
+                    Kind::F32 => values[0] = f32::from_bits(word),
+                    Kind::Bf16 => {
+                        for (place, value) in values.iter_mut().enumerate() {
+                            *value = f32::from_bits(word >> (16 * place) << 16);
+                        }
+                    }
+                }
+            }
+        });
+        Tensor::from_vec(values, (outputs.len(), self.inputs), &Device::Cpu)
+    }
+
+    fn reads(&self) -> Reads {
+        Reads(Form::Words(self.kind))
+    }
+
+    fn read(&self, x: &[f32]) -> Read {
+        Read::Words(Rows::new(x, self.inputs, self.kind))
+    }
+
+    fn width(&self, rows: usize) -> usize {
+        let panels = self.outputs.div_ceil(PANEL);
+        PANEL * together(panels, size_of_val(self.panel(0)), rows, PANELS)
+    }
+
+    fn height(&self, rows: usize) -> usize {
+        self.height_by(Kernel::best(self.kind), rows)
+    }
+
+    fn fill(&self, stripe: &mut Stripe, x: &Read) {
+        if let Read::Words(x) = x {
+            self.fill_by(Kernel::best(self.kind), stripe, x);
+        }
+    }
+}
+
+/// The product as an operation of candle's, with a gradient.
+pub struct Product(pub Arc<dyn Multiplies>);
+
+impl CustomOp1 for Product {
+    fn name(&self) -> &'static str {
+        "packed-product"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (rows, _) = layout.shape().dims2()?;
+        let (CpuStorage::F32(x), Some((start, end))) = (x, layout.contiguous_offsets()) else {
+            candle_core::bail!("what goes into a packed product is fp32 and contiguous")
+        };
+        let y = products(&[&*self.0], &x[start..end]).pop().unwrap_or_default();
+        Ok((CpuStorage::F32(y), (rows, self.0.dims().0).into()))
+    }
+
+    /// Through the weights as they are stored; they themselves are not learnt.
+    fn bwd(&self, _x: &Tensor, _y: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(gradient.matmul(&self.0.values()?)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(shape: (usize, usize)) -> Tensor {
+        Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()
+    }
+
+    /// Every kernel that this machine has, and that of tiles, if need be by emulation.
+    fn kernels(kind: Kind) -> Vec<Kernel> {
+        let known = [Kernel::Portable, Kernel::Avx2, Kernel::Avx512, Kernel::Amx];
+        let mut kernels: Vec<Kernel> = known.map(|most| Kernel::choose(kind, most)).into();
+        kernels.dedup();
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if kind == Kind::Bf16 && !kernels.contains(&Kernel::Amx) && amx::tests::ready() {
+            kernels.push(Kernel::Amx);
+        }
+        kernels
+    }
+
+    /// All kernels, against a product in fp64 of the values as they are stored.
+    #[track_caller]
+    fn check(rows: usize, inputs: usize, outputs: usize, dtype: DType) {
+        let weight = random((outputs, inputs)).to_dtype(dtype).unwrap();
+        let x = random((rows, inputs));
+        let packed = Packed::new(&weight).unwrap();
+        let wide = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
+        let rounded = x.to_dtype(dtype).unwrap();
+        let expected = wide(&rounded).matmul(&wide(&weight).t().unwrap()).unwrap();
+        let expected = expected.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        let flat = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for kernel in kernels(packed.kind) {
+            let got = packed.product_by(kernel, &flat);
+            assert_eq!(got.len(), expected.len());
+            // What rounding the partial sums costs; both dtypes are added up in fp32.
+            let bound = 2e-6 * inputs as f64 + 1e-6;
+            for (place, (&got, &expected)) in got.iter().zip(&expected).enumerate() {
+                let apart = (f64::from(got) - expected).abs();
+                assert!(
+                    apart <= bound,
+                    "{kernel:?} {dtype:?} {rows} x {inputs} x {outputs}: value {place} is off by {apart}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn all_kernels_make_the_product() {
+        for dtype in [DType::F32, DType::BF16] {
+            for rows in [1, 2, 3, 8, 11, 12, 13, 40] {
+                check(rows, 64, 96, dtype);
+                check(rows, 33, 50, dtype);
+            }
+            check(2, 1, 1, dtype);
+            check(3, 2 * GROUPS + 5, 33, dtype);
+            check(15, 4 * GROUPS + 7, 70, dtype);
+        }
+    }
+
+    #[test]
+    fn a_user_can_ask_for_less_than_the_processor_has() {
+        for kind in [Kind::F32, Kind::Bf16] {
+            assert_eq!(Kernel::choose(kind, Kernel::named("portable")), Kernel::Portable);
+            assert!(Kernel::choose(kind, Kernel::named("avx512")) <= Kernel::Avx512);
+            assert_eq!(
+                Kernel::choose(kind, Kernel::named("")),
+                Kernel::choose(kind, Kernel::Amx)
+            );
+        }
+    }
+
+    #[test]
+    fn values_come_back_as_they_were() {
+        for dtype in [DType::F32, DType::BF16] {
+            let weight = random((70, 37)).to_dtype(dtype).unwrap();
+            let packed = Packed::new(&weight).unwrap();
+            let expected = weight.to_dtype(DType::F32).unwrap().to_vec2::<f32>().unwrap();
+            assert_eq!(packed.values().unwrap().to_vec2::<f32>().unwrap(), expected);
+            let some = packed.rows(&[69, 0, 33]).unwrap().to_vec2::<f32>().unwrap();
+            assert_eq!(some, [69, 0, 33].map(|row| expected[row].clone()));
+            assert!(packed.rows(&[70]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_feel_the_others() {
+        for dtype in [DType::F32, DType::BF16] {
+            let packed = Packed::new(&random((90, 100)).to_dtype(dtype).unwrap()).unwrap();
+            let x = random((53, 100)).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for kernel in kernels(packed.kind) {
+                let together = packed.product_by(kernel, &x);
+                for (row, together) in together.chunks(90).enumerate() {
+                    assert_eq!(packed.product_by(kernel, &x[row * 100..(row + 1) * 100]), together);
+                }
+            }
+        }
+    }
+}

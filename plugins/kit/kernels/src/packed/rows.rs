@@ -1,0 +1,258 @@
+//! Rows of x as kernels read them: in the weights' type, each row whole.
+
+use super::stripe::{Finish, Stripe};
+use super::stripes::{Columns, by_matrices, by_parts, by_rows, rounded_by_stripes};
+use super::{Kind, LANES, Line};
+use pulp::{Arch, NullaryFnOnce};
+
+/// Words of rows that one task makes.
+const TOGETHER: usize = 1 << 13;
+
+/// Writes all of the row of a number.
+pub type MakeRow<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
+
+/// All rows of x.
+pub struct Rows {
+    values: Values,
+    count: usize,
+    /// Words from one row to the next. An odd number of cache lines, so that rows that are read side by side don't push
+    /// each other out of the nearest cache, whose places repeat every few kilobytes. What is beyond the inputs is zero.
+    stride: usize,
+}
+
+enum Values {
+    F32(Vec<f32>),
+    /// Two in a word, the first of them lower.
+    Bf16(Vec<u32>),
+}
+
+/// Some consecutive rows of x, and some of their words.
+#[derive(Clone, Copy)]
+pub(super) struct SomeRows<'a> {
+    pub words: Words<'a>,
+    pub count: usize,
+    pub stride: usize,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Words<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [u32]),
+}
+
+impl Rows {
+    pub(super) fn new(x: &[f32], inputs: usize, kind: Kind) -> Rows {
+        let count = x.len() / inputs.max(1);
+        let stride = stride(inputs, kind);
+        let row = |number: usize| &x[number * inputs..(number + 1) * inputs];
+        let values = match kind {
+            Kind::F32 => Values::F32(by_rows(count, stride, |number, words: &mut [f32]| {
+                words[..inputs].copy_from_slice(row(number));
+            })),
+            Kind::Bf16 => {
+                let arch = Arch::new();
+                Values::Bf16(by_rows(count, stride, |number, words| {
+                    arch.dispatch(Round { x: row(number), words });
+                }))
+            }
+        };
+        Rows { values, count, stride }
+    }
+
+    /// Rows that `make` is asked for one by one, by their numbers.
+    pub(super) fn made(kind: Kind, count: usize, inputs: usize, make: &MakeRow) -> Rows {
+        let stride = stride(inputs, kind);
+        let values = match kind {
+            Kind::F32 => Values::F32(by_rows(count, stride, |number, row: &mut [f32]| {
+                make(number, &mut row[..inputs])
+            })),
+            Kind::Bf16 => {
+                let arch = Arch::new();
+                let together = (TOGETHER / stride).max(1);
+                Values::Bf16(by_parts(count, stride, together, |first, words| {
+                    let mut x = vec![0f32; inputs];
+                    for (below, words) in words.chunks_exact_mut(stride).enumerate() {
+                        make(first + below, &mut x);
+                        arch.dispatch(Round { x: &x, words });
+                    }
+                }))
+            }
+        };
+        Rows { values, count, stride }
+    }
+
+    /// What a product and what follows it make: these columns.
+    pub(super) fn of_product(
+        kind: Kind,
+        rows: usize,
+        columns: Columns,
+        finish: Option<&Finish>,
+        work: impl Fn(&mut Stripe) + Sync,
+    ) -> Rows {
+        let stride = stride(columns.count, kind);
+        let columns = Columns { stride, ..columns };
+        let values = match kind {
+            Kind::F32 => {
+                let mut made = by_matrices(rows, &[columns], finish, |_, stripe| work(stripe));
+                Values::F32(made.pop().unwrap_or_default())
+            }
+            Kind::Bf16 => Values::Bf16(rounded_by_stripes(rows, columns, finish, work)),
+        };
+        Rows {
+            values,
+            count: rows,
+            stride,
+        }
+    }
+
+    /// Room for so many, all zero.
+    pub(super) fn room(count: usize, inputs: usize, kind: Kind) -> Rows {
+        let stride = stride(inputs, kind);
+        let values = match kind {
+            Kind::F32 => Values::F32(vec![0.0; count * stride]),
+            Kind::Bf16 => Values::Bf16(vec![0; count * stride]),
+        };
+        Rows { values, count, stride }
+    }
+
+    /// Makes this one of the rows.
+    pub fn put(&mut self, row: usize, x: &[f32]) {
+        let start = row * self.stride;
+        match &mut self.values {
+            Values::F32(values) => values[start..][..x.len()].copy_from_slice(x),
+            Values::Bf16(values) => Arch::new().dispatch(Round {
+                x,
+                words: &mut values[start..start + self.stride],
+            }),
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// At most so many rows from this one on, and their words from `start` on.
+    pub(super) fn some(&self, first: usize, most: usize, start: usize) -> SomeRows<'_> {
+        let from = first * self.stride + start;
+        SomeRows {
+            words: match &self.values {
+                Values::F32(values) => Words::F32(&values[from..]),
+                Values::Bf16(values) => Words::Bf16(&values[from..]),
+            },
+            count: most.min(self.count - first),
+            stride: self.stride,
+        }
+    }
+}
+
+impl SomeRows<'_> {
+    /// Groups of these lines, for each of which so many rows, `most` at most, have a word. Kernels that count nothing
+    /// rely on it, and on two lines for each group.
+    #[inline]
+    pub fn groups(&self, lines: &[Line], rows: usize, most: usize) -> usize {
+        let groups = lines.len() / 2;
+        let enough = rows == 0 || self.words.len() >= (rows - 1) * self.stride + groups;
+        assert!(rows <= most && enough, "words that don't fit the tile");
+        groups
+    }
+}
+
+fn stride(inputs: usize, kind: Kind) -> usize {
+    (inputs.div_ceil(kind.inputs()).div_ceil(LANES) | 1) * LANES
+}
+
+impl Words<'_> {
+    pub fn len(&self) -> usize {
+        match self {
+            Words::F32(words) => words.len(),
+            Words::Bf16(words) => words.len(),
+        }
+    }
+}
+
+/// Rounds a row to bf16.
+pub(super) struct Round<'a> {
+    pub x: &'a [f32],
+    pub words: &'a mut [u32],
+}
+
+impl NullaryFnOnce for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        round(self.x, self.words);
+    }
+}
+
+/// Two to a word. To be inlined into what is compiled for the registers at hand.
+#[inline(always)]
+pub(super) fn round(x: &[f32], words: &mut [u32]) {
+    let (pairs, rest) = x.as_chunks::<2>();
+    for (word, [low, high]) in words.iter_mut().zip(pairs) {
+        *word = bf16_bits(*low) | bf16_bits(*high) << 16;
+    }
+    if let ([last], Some(word)) = (rest, words.get_mut(pairs.len())) {
+        *word = bf16_bits(*last);
+    }
+}
+
+/// To the nearest, ties to the even one. Without branches, so that compilers take many at a time.
+#[inline(always)]
+pub(super) fn bf16_bits(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    let none = bits >> 16 | 0x40; // stays none, which rounding up could make infinity
+    if bits & 0x7fff_ffff > 0x7f80_0000 {
+        none
+    } else {
+        nearest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16;
+
+    #[test]
+    fn rounding_is_the_library_s() {
+        let some = (0..1 << 16).map(|n: u32| f32::from_bits(n.wrapping_mul(0x9e37_79b9)));
+        let ties = (0..1 << 12).map(|n: u32| f32::from_bits(n << 20 | 0x8000));
+        for x in some.chain(ties).chain([0.0, -0.0, f32::NAN, f32::INFINITY, f32::MAX]) {
+            let expected = bf16::from_f32(x);
+            let got = bf16::from_bits(bf16_bits(x) as u16);
+            assert!(
+                got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan(),
+                "{x}"
+            );
+        }
+    }
+
+    #[test]
+    fn rows_made_one_by_one_are_those_of_a_matrix() {
+        let x: Vec<f32> = (0..700 * 33).map(|n| (n as f32 * 0.37).sin()).collect();
+        let make = |row: usize, out: &mut [f32]| out.copy_from_slice(&x[row * 33..][..33]);
+        for kind in [Kind::F32, Kind::Bf16] {
+            let (at_once, one_by_one) = (Rows::new(&x, 33, kind), Rows::made(kind, 700, 33, &make));
+            assert_eq!((at_once.count, at_once.stride), (one_by_one.count, one_by_one.stride));
+            match (at_once.values, one_by_one.values) {
+                (Values::F32(at_once), Values::F32(one_by_one)) => assert_eq!(at_once, one_by_one),
+                (Values::Bf16(at_once), Values::Bf16(one_by_one)) => assert_eq!(at_once, one_by_one),
+                _ => panic!("other words than asked for"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_beyond_a_row_is_zero() {
+        let rows = Rows::new(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3, Kind::Bf16);
+        let some = rows.some(1, 9, 1);
+        assert_eq!((some.count, some.stride % (2 * LANES)), (1, LANES));
+        let Words::Bf16(words) = some.words else {
+            panic!("other words than asked for")
+        };
+        assert_eq!(words[0], u32::from(bf16::from_f32(6.0).to_bits()));
+        assert!(words[1..].iter().all(|word| *word == 0));
+    }
+}

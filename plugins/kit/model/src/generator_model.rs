@@ -1,0 +1,126 @@
+//! The model of a plugin whose answers are all a generator's.
+//!
+//! What differs between such models is how they are loaded and what their card says; what they do when they are called
+//! is the same, and stands here once.
+
+use generate::Generator;
+use nn::Decoder;
+use plugin_api::{
+    Call, Error, Jobs, Lesson, LessonCutter, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply,
+    Result,
+};
+use serde_json::Value;
+use std::path::Path;
+
+/// A generator and what it says of itself.
+pub struct GeneratorModel<D> {
+    /// None while nothing has asked for its weights.
+    generator: Option<Generator<D>>,
+    card: ModelCard,
+    particulars: Box<dyn Particulars<D>>,
+}
+
+/// What a model does in its own way, and can do besides.
+pub trait Particulars<D: Decoder>: Send {
+    /// Reads the weights of a model that was made without them.
+    fn read(&mut self, _card: &mut ModelCard) -> Result<Generator<D>> {
+        Err(Error::unsupported("this model has no weights to read"))
+    }
+
+    /// What [`Model::trace`] answers.
+    fn trace(&self, generator: &mut Generator<D>, request: &Value) -> Result<Value> {
+        parity::trace(generator, request)
+    }
+
+    /// What [`Model::work`] answers without its weights; `None` for a verb that every model knows.
+    fn work(&mut self, _verb: &str, _request: &Value, _call: &mut Call) -> Option<Result<Value>> {
+        None
+    }
+}
+
+/// A model with none.
+struct Plain;
+
+impl<D: Decoder> Particulars<D> for Plain {}
+
+impl<D: Decoder> GeneratorModel<D> {
+    pub fn new(generator: Generator<D>, card: ModelCard) -> GeneratorModel<D> {
+        GeneratorModel {
+            generator: Some(generator),
+            card,
+            particulars: Box::new(Plain),
+        }
+    }
+
+    /// A model that reads its weights when something asks for them.
+    pub fn unread(particulars: impl Particulars<D> + 'static, card: ModelCard) -> GeneratorModel<D> {
+        GeneratorModel {
+            generator: None,
+            card,
+            particulars: Box::new(particulars),
+        }
+    }
+
+    /// The generator, its weights read by now.
+    pub fn read(&mut self) -> Result<&mut Generator<D>> {
+        self.parts().map(|(generator, _)| generator)
+    }
+
+    fn parts(&mut self) -> Result<(&mut Generator<D>, &mut dyn Particulars<D>)> {
+        let generator = match self.generator.take() {
+            Some(generator) => generator,
+            None => self.particulars.read(&mut self.card)?,
+        };
+        Ok((self.generator.insert(generator), self.particulars.as_mut()))
+    }
+}
+
+impl<D: Decoder + Send> Model for GeneratorModel<D> {
+    fn card(&self) -> ModelCard {
+        let generator = self.generator.as_ref();
+        ModelCard {
+            loras: generator.map(|it| it.loras().names()).unwrap_or_default(),
+            ..self.card.clone()
+        }
+    }
+
+    fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
+        self.read()?.reply(prompt, call)
+    }
+
+    fn serve(&mut self, jobs: &mut Jobs) -> Result<()> {
+        self.read()?.serve(jobs)
+    }
+
+    fn tokens(&mut self, prompt: &Prompt) -> Result<PromptTokens> {
+        self.read()?.tokens(prompt)
+    }
+
+    fn lesson_tokens(&mut self, lesson: &Lesson) -> Result<LessonTokens> {
+        self.read()?.lesson_tokens(lesson)
+    }
+
+    fn lesson_cutter(&self) -> Option<LessonCutter> {
+        self.generator.as_ref().map(Generator::lesson_cutter)
+    }
+
+    fn add_lora(&mut self, name: &str, folder: &Path) -> Result<()> {
+        self.read()?.add_lora(name, folder)
+    }
+
+    fn memory(&self) -> Memory {
+        self.generator.as_ref().map(Generator::memory).unwrap_or_default()
+    }
+
+    fn work(&mut self, verb: &str, request: &Value, call: &mut Call) -> Result<Value> {
+        match self.particulars.work(verb, request, call) {
+            Some(done) => done,
+            None => crate::merge::work(self.read()?, verb, request, call),
+        }
+    }
+
+    fn trace(&mut self, request: &Value) -> Result<Value> {
+        let (generator, particulars) = self.parts()?;
+        particulars.trace(generator, request)
+    }
+}

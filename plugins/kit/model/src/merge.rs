@@ -1,0 +1,282 @@
+//! A LoRA merged into its base: a checkpoint of the same files, in which the product of the factors is part of the weights.
+//!
+//! The base is read again from its files, a tensor at a time, and not taken from the model in memory: what is written
+//! has the type that the base is published in, whatever the model computes in, and a large base needs no second copy.
+
+use candle_core::safetensors::Load;
+use candle_core::{DType, Device};
+use checkpoint::Mapped;
+use generate::Generator;
+use half::{bf16, f16};
+use nn::lora::Site;
+use nn::{Decoder, Error, Factors, Result};
+use plugin_api::{Call, Code, LoraUse, Message, Prompt};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What [`plugin_api::Model::work`] does for a model of this kit: the verb `merge`.
+pub fn work<D: Decoder>(
+    generator: &Generator<D>,
+    verb: &str,
+    request: &Value,
+    call: &Call,
+) -> plugin_api::Result<Value> {
+    if verb != "merge" {
+        return Err(plugin_api::Error::unsupported(format!(
+            "this model can't do `{verb}`, only `merge`"
+        )));
+    }
+    let request: Request = serde_json::from_value(request.clone())
+        .map_err(|why| plugin_api::Error::new(Code::SETTINGS, format!("a request to merge can't be read: {why}")))?;
+    let set = generator.loras().choose(&LoraUse::Only(request.loras.clone()))?;
+    let changes = generator.loras().changes(&set);
+    let base = generator.loras().folder();
+    let files = checkpoint::mapped(base).map_err(Error::told)?;
+    let changes = by_tensor(changes, &files, base).map_err(Error::told)?;
+    if let Some(folder) = &request.record {
+        let told = |prompt: &Prompt| generator.tokens(prompt).map(|tokens| tokens.ids);
+        let prompts: Vec<Vec<u32>> = probes().iter().filter_map(|prompt| told(prompt).ok()).collect();
+        parity::record(generator, &set, prompts, folder).map_err(Error::told)?;
+    }
+    let whole = Whole::begin(&request.out, request.force)?;
+    let layers = write_files(&files, &changes, &whole.part, call)?;
+    if layers == 0 {
+        return Err(Error::LoraRounded {
+            folder: base.to_owned(),
+        }
+        .told());
+    }
+    copy_others(base, &whole.part).map_err(Error::told)?;
+    whole.finish()?;
+    Ok(json!({ "out": request.out, "layers": layers, "files": files.len() }))
+}
+
+#[derive(Deserialize)]
+struct Request {
+    /// By the names that they were added under.
+    loras: Vec<String>,
+    out: PathBuf,
+    #[serde(default)]
+    force: bool,
+    /// The folder that receives what the base with its LoRAs answers, for the merged checkpoint to be compared with.
+    record: Option<PathBuf>,
+}
+
+/// What is asked of both.
+fn probes() -> [Prompt; 4] {
+    [
+        Prompt::plain("The capital of France is"),
+        Prompt::plain("1, 2, 3, 4, 5, 6,"),
+        Prompt::plain("def main(args):\n    return"),
+        Prompt::new([Message::user("Which planet is the largest? Answer in one word.")]),
+    ]
+}
+
+type Files = Vec<(PathBuf, Mapped)>;
+type Changes = HashMap<String, Vec<Factors>>;
+
+/// The changes by the tensors that they go into, all of which must be there.
+fn by_tensor(changes: Vec<(Arc<Site>, Vec<Factors>)>, files: &Files, base: &Path) -> Result<Changes> {
+    let mut by_tensor = Changes::new();
+    for (site, factors) in changes {
+        let tensor = format!("{}.weight", site.name);
+        if site.tied {
+            return Err(Error::TiedHead {
+                folder: base.to_owned(),
+            });
+        }
+        if !files.iter().any(|(_, file)| file.has(&tensor)) {
+            return Err(Error::MissingTensor {
+                folder: base.to_owned(),
+                tensor,
+            });
+        }
+        by_tensor.insert(tensor, factors);
+    }
+    Ok(by_tensor)
+}
+
+/// Writes the base's files, each under its own name, and counts the tensors that became others.
+fn write_files(files: &Files, changes: &Changes, out: &Path, call: &Call) -> plugin_api::Result<usize> {
+    let total: usize = files
+        .iter()
+        .flat_map(|(_, file)| file.tensors())
+        .map(|(_, view)| view.data().len())
+        .sum();
+    let (mut written, mut changed) = (0, 0);
+    for (path, file) in files {
+        let target = out.join(path.file_name().unwrap_or_default());
+        let failed = |why: std::io::Error| unwritable(&target, &why);
+        let tensors = file.tensors();
+        let mut writer = BufWriter::new(fs::File::create(&target).map_err(failed)?);
+        writer.write_all(&header(&tensors)?).map_err(failed)?;
+        for (name, view) in &tensors {
+            call.check()?;
+            match changes.get(name) {
+                None => writer.write_all(view.data()).map_err(failed)?,
+                Some(factors) => {
+                    let merged = merged(path, name, view, factors).map_err(Error::told)?;
+                    changed += usize::from(merged != view.data());
+                    writer.write_all(&merged).map_err(failed)?;
+                }
+            }
+            file.done_with(view.data());
+            written += view.data().len();
+            call.progress(written as f64 / total.max(1) as f64, name);
+        }
+        let file = writer.into_inner().map_err(|why| failed(why.into_error()))?;
+        file.sync_all().map_err(failed)?;
+    }
+    Ok(changed)
+}
+
+/// The head of a safetensors file: a length, names with types, shapes and places, and spaces up to a multiple of eight.
+fn header(tensors: &[(String, TensorView)]) -> plugin_api::Result<Vec<u8>> {
+    let mut entries = Map::new();
+    entries.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
+    let mut start = 0;
+    for (name, view) in tensors {
+        let end = start + view.data().len();
+        let entry = json!({ "dtype": view.dtype(), "shape": view.shape(), "data_offsets": [start, end] });
+        entries.insert(name.clone(), entry);
+        start = end;
+    }
+    let mut text = serde_json::to_vec(&entries)?;
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut header = (text.len() as u64).to_le_bytes().to_vec();
+    header.extend(text);
+    Ok(header)
+}
+
+/// A tensor's bytes with the products added: in fp32, and rounded once to the type that it had.
+fn merged(file: &Path, name: &str, view: &TensorView, factors: &[Factors]) -> Result<Vec<u8>> {
+    let mut sum = view.load(&Device::Cpu)?.to_dtype(DType::F32)?;
+    for Factors { a, b, scale } in factors {
+        let (a, b) = (a.to_device(&Device::Cpu)?, b.to_device(&Device::Cpu)?);
+        sum = (sum + (b.matmul(&a)? * *scale)?)?;
+    }
+    let values = sum.flatten_all()?.to_vec1::<f32>()?;
+    Ok(match view.dtype() {
+        Dtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        Dtype::BF16 => values
+            .iter()
+            .flat_map(|&value| bf16::from_f32(value).to_le_bytes())
+            .collect(),
+        Dtype::F16 => values
+            .iter()
+            .flat_map(|&value| f16::from_f32(value).to_le_bytes())
+            .collect(),
+        other => {
+            return Err(Error::StoredAs {
+                file: file.to_owned(),
+                tensor: name.to_owned(),
+                got: format!("{other:?}"),
+                expected: checkpoint::KNOWN,
+            });
+        }
+    })
+}
+
+/// Copies what lies beside the base's weights: configuration, tokenizer, templates, licence. Folders stay behind.
+fn copy_others(base: &Path, out: &Path) -> Result<()> {
+    let failed = |source| Error::Read {
+        path: base.to_owned(),
+        source,
+    };
+    for entry in fs::read_dir(base).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let Some(name) = path.file_name() else { continue };
+        let shown = name.to_string_lossy();
+        let weights = [
+            ".safetensors",
+            ".bin",
+            ".bin.index.json",
+            ".gguf",
+            ".pt",
+            ".pth",
+            ".h5",
+            ".msgpack",
+            ".onnx",
+        ];
+        let skipped = shown.starts_with('.') || weights.iter().any(|end| shown.ends_with(end));
+        // Follows links, as the hub's cache is made of them.
+        if path.is_file() && !skipped {
+            fs::copy(&path, out.join(name)).map_err(|source| Error::Read {
+                path: path.clone(),
+                source,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// A folder that is there whole or not at all: it is made under another name, and takes its own at the end.
+struct Whole<'a> {
+    out: &'a Path,
+    part: PathBuf,
+}
+
+impl<'a> Whole<'a> {
+    fn begin(out: &'a Path, force: bool) -> plugin_api::Result<Whole<'a>> {
+        if out.symlink_metadata().is_ok() {
+            let there = plugin_api::Error::new(Code::SETTINGS, format!("`{}` is there already", out.display()));
+            match force {
+                false => return Err(there.help("give another folder, or `--force` to replace a checkpoint")),
+                true if !is_checkpoint(out) => {
+                    return Err(there.help("what is in there is no checkpoint, and is not replaced by one"));
+                }
+                true => {}
+            }
+        }
+        let Some(name) = out.file_name() else {
+            let message = format!("`{}` is no name for a folder", out.display());
+            return Err(plugin_api::Error::new(Code::SETTINGS, message));
+        };
+        let part = out.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));
+        fs::create_dir_all(&part).map_err(|why| unwritable(&part, &why))?;
+        Ok(Whole { out, part })
+    }
+
+    fn finish(self) -> plugin_api::Result<()> {
+        let failed = |why: std::io::Error| unwritable(self.out, &why);
+        let old = self.part.with_extension("old");
+        let replaces = self.out.exists();
+        if replaces {
+            fs::rename(self.out, &old).map_err(failed)?;
+        }
+        if let Err(why) = fs::rename(&self.part, self.out) {
+            let _ = fs::rename(&old, self.out);
+            return Err(failed(why));
+        }
+        if replaces {
+            fs::remove_dir_all(&old).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Whole<'_> {
+    fn drop(&mut self) {
+        // Gone already when all went well.
+        let _ = fs::remove_dir_all(&self.part);
+    }
+}
+
+/// Files with a `config.json` among them, and no folder: nothing else is ever removed.
+fn is_checkpoint(folder: &Path) -> bool {
+    let only_files = fs::read_dir(folder).is_ok_and(|mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| entry.file_type().is_ok_and(|kind| kind.is_file())))
+    });
+    only_files && folder.join("config.json").is_file()
+}
+
+fn unwritable(path: &Path, why: &std::io::Error) -> plugin_api::Error {
+    plugin_api::Error::new(Code::OTHER, format!("cannot write `{}`", path.display())).cause(why.to_string())
+}
