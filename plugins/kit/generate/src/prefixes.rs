@@ -85,7 +85,9 @@ impl Prefixes {
             let Input {
                 tokens, sounds, loras, ..
             } = &*other.input;
-            shared(&tokens[..other.keep_at], sounds, loras) >= enough
+            let shared = shared(&tokens[..other.keep_at], sounds, loras);
+            // Prompts about other clips are heard and read together, whatever words stand before the clips.
+            shared >= enough && shared >= lane.input.sounds_end()
         };
         if others.iter().any(|other| soon(&other)) {
             return false;
