@@ -62,9 +62,15 @@ pub fn ask_all(
         }
         let progress = desk.lock().settled > before;
         desk.recover(ended.as_ref().err());
-        idle = if progress || desk.lock().settled > before { 0 } else { idle + 1 };
+        idle = if progress || desk.lock().settled > before {
+            0
+        } else {
+            idle + 1
+        };
         if idle >= 3 {
-            return Err(ended.err().unwrap_or_else(|| Error::msg("the model stopped serving although prompts were left")));
+            return Err(ended
+                .err()
+                .unwrap_or_else(|| Error::msg("the model stopped serving although prompts were left")));
         }
     }
     Ok(())
@@ -81,7 +87,8 @@ impl Desk<'_> {
 
     fn has_work(&self) -> bool {
         let state = self.lock();
-        !state.ended && !self.stop.load(Ordering::Relaxed) && !(state.waiting.is_empty() && state.in_flight.is_empty())
+        let is_over = state.ended || self.stop.load(Ordering::Relaxed);
+        !is_over && (!state.waiting.is_empty() || !state.in_flight.is_empty())
     }
 
     /// Puts back what was in flight when a model ended; what was alone in flight is what ended it.
@@ -123,7 +130,11 @@ impl Serving for Desk<'_> {
                 return Given::Later;
             }
             let Some(job) = state.waiting.pop_front() else {
-                return if state.in_flight.is_empty() { Given::End } else { Given::Later };
+                return if state.in_flight.is_empty() {
+                    Given::End
+                } else {
+                    Given::Later
+                };
             };
             let id = state.next;
             state.next += 1;

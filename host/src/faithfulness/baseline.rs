@@ -51,7 +51,9 @@ impl Chain {
 
     /// What the question asks, in the data's own words where they are known.
     pub fn question(&self, fallback: &str) -> String {
-        let known = ["stem", "question", "instruction", "prompt"].iter().find_map(|key| self.doc[*key].as_str());
+        let known = ["stem", "question", "instruction", "prompt"]
+            .iter()
+            .find_map(|key| self.doc[*key].as_str());
         known.unwrap_or(fallback).trim().to_owned()
     }
 }
@@ -89,19 +91,32 @@ impl Baseline {
             without_reasoning: 0,
         };
         let mut found: std::collections::BTreeMap<(u64, u64), Value> = std::collections::BTreeMap::new();
-        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        for line in text
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.trim_ascii().is_empty())
+        {
             // A last line that was cut short is the work of a kill, and is asked again by the run itself.
-            let Ok(record) = serde_json::from_slice::<Value>(line) else { continue };
+            let Ok(record) = serde_json::from_slice::<Value>(line) else {
+                continue;
+            };
             if record["variant"].is_string() {
                 continue;
             }
-            let place = (record["doc_id"].as_u64().unwrap_or(0), record["chain"].as_u64().unwrap_or(0));
+            let place = (
+                record["doc_id"].as_u64().unwrap_or(0),
+                record["chain"].as_u64().unwrap_or(0),
+            );
             found.insert(place, record);
         }
         let mut hasher = Sha256::new();
         for ((doc_id, chain), record) in &found {
             let reply = &record["reply"];
-            for part in [&record["key"], &reply["text"], &reply["thinking"], &record["filtered_resps"]] {
+            for part in [
+                &record["key"],
+                &reply["text"],
+                &reply["thinking"],
+                &record["filtered_resps"],
+            ] {
                 hasher.update(part.to_string());
                 hasher.update(b"\n");
             }
@@ -122,7 +137,10 @@ impl Baseline {
 fn read_chain(record: &Value, doc_id: u64, chain: u64, reading: Reading) -> Option<Chain> {
     let text = record["reply"]["text"].as_str()?;
     let details = &record["details"];
-    let thinking = record["reply"]["thinking"].as_str().map(str::trim).filter(|text| !text.is_empty());
+    let thinking = record["reply"]["thinking"]
+        .as_str()
+        .map(str::trim)
+        .filter(|text| !text.is_empty());
     // What the task says that the reasoning is comes first, then tags, then everything before the answer.
     let by_task = record["scores"]
         .as_object()
@@ -137,7 +155,12 @@ fn read_chain(record: &Value, doc_id: u64, chain: u64, reading: Reading) -> Opti
         (None, None) => (text, Sanitizer::R2),
     };
     let sanitized = reading.sanitizer.unwrap_or(default).sanitize(reasoning);
-    let sentences: Vec<String> = reading.splitter.split(&sanitized).into_iter().map(str::to_owned).collect();
+    let sentences: Vec<String> = reading
+        .splitter
+        .split(&sanitized)
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
     let options: Vec<String> = list(&record["choices"]);
     let answer = record["filtered_resps"][0].as_str().map(str::to_owned);
     let said = match record["status"].as_str() {
@@ -145,10 +168,18 @@ fn read_chain(record: &Value, doc_id: u64, chain: u64, reading: Reading) -> Opti
         _ => details["letter"].as_str().map(str::to_owned).or(answer),
     };
     let letter = said.as_deref().and_then(|said| option_of(said, &options));
-    let truth = record["target"].as_str().map(str::to_owned).or_else(|| record["target"].as_i64().map(|n| n.to_string()));
-    let right = record["metrics"].as_object().and_then(|metrics| metrics.values().next()?.as_f64()) == Some(1.0);
+    let truth = record["target"]
+        .as_str()
+        .map(str::to_owned)
+        .or_else(|| record["target"].as_i64().map(|n| n.to_string()));
+    let right = record["metrics"]
+        .as_object()
+        .and_then(|metrics| metrics.values().next()?.as_f64())
+        == Some(1.0);
     let offered: Vec<char> = ('A'..='Z').take(options.len()).collect();
-    let chosen = letter.and_then(|letter| options.get(letter as usize - 'A' as usize)).cloned();
+    let chosen = letter
+        .and_then(|letter| options.get(letter as usize - 'A' as usize))
+        .cloned();
     let id = record["sample_id"].as_str().unwrap_or_default().to_owned();
     let pieces: Vec<&str> = sentences.iter().map(String::as_str).collect();
     Some(Chain {
@@ -188,7 +219,10 @@ fn list(value: &Value) -> Vec<String> {
 pub fn option_of(said: &str, options: &[String]) -> Option<char> {
     let fold = |text: &str| {
         let text = text.trim();
-        let bare = text.strip_prefix('(').and_then(|rest| rest.split_once(')')).map_or(text, |(_, rest)| rest);
+        let bare = text
+            .strip_prefix('(')
+            .and_then(|rest| rest.split_once(')'))
+            .map_or(text, |(_, rest)| rest);
         bare.trim().to_lowercase()
     };
     let letter = said.trim().trim_start_matches('(').trim_end_matches(['.', ')']);
@@ -199,7 +233,9 @@ pub fn option_of(said: &str, options: &[String]) -> Option<char> {
         let letter = letter.to_ascii_uppercase();
         return ((letter as usize - 'A' as usize) < options.len()).then_some(letter);
     }
-    let by_text = options.iter().position(|option| option.trim() == said.trim() || fold(option) == fold(said));
+    let by_text = options
+        .iter()
+        .position(|option| option.trim() == said.trim() || fold(option) == fold(said));
     let index = by_text.or_else(|| letter.parse().ok().filter(|index: &usize| *index < options.len()));
     index.and_then(|index| ('A'..='Z').nth(index))
 }

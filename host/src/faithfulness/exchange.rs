@@ -2,12 +2,12 @@
 
 use super::baseline::{Baseline, Chain};
 use super::outcome::records;
-use crate::export::Folder;
-use crate::failure::Result;
+use super::store::write_whole;
+use crate::failure::{Failure, Result};
 use faithfulness::experiment::Experiment;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Which columns are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,9 +16,24 @@ pub enum Release {
     R3,
 }
 
-/// Writes a run's chains and all its sweeps.
-pub fn export(baseline: &Baseline, sweeps: &[PathBuf], model: &str, dataset: &str, release: Release, folder: &Folder) -> Result<()> {
-    let chains: HashMap<(&str, u64), &Chain> = baseline.chains.iter().map(|chain| ((chain.id.as_str(), chain.chain), chain)).collect();
+/// Writes a run's chains and all its sweeps below a folder, and says which files came of it.
+pub fn export(
+    baseline: &Baseline,
+    sweeps: &[PathBuf],
+    model: &str,
+    dataset: &str,
+    release: Release,
+    out: &Path,
+) -> Result<Vec<PathBuf>> {
+    let mut folder = Files {
+        out,
+        written: Vec::new(),
+    };
+    let chains: HashMap<(&str, u64), &Chain> = baseline
+        .chains
+        .iter()
+        .map(|chain| ((chain.id.as_str(), chain.chain), chain))
+        .collect();
     let mut all: BTreeMap<String, Value> = BTreeMap::new();
     for sweep in sweeps {
         for record in records(sweep)? {
@@ -28,15 +43,44 @@ pub fn export(baseline: &Baseline, sweeps: &[PathBuf], model: &str, dataset: &st
     let mut records: Vec<&Value> = all.values().collect();
     records.sort_by_key(|record| {
         let point = record["point"].as_f64().unwrap_or(-1e3);
-        (record["doc_id"].as_u64(), record["chain"].as_u64(), record["condition"].to_string(), ((point + 1e6) * 1e3) as u64)
+        (
+            record["doc_id"].as_u64(),
+            record["chain"].as_u64(),
+            record["condition"].to_string(),
+            ((point + 1e6) * 1e3) as u64,
+        )
     });
     match release {
-        Release::R1 => r1(baseline, &records, &chains, folder),
-        Release::R3 => r3(baseline, &records, &chains, model, dataset, folder),
+        Release::R1 => r1(baseline, &records, &chains, &mut folder)?,
+        Release::R3 => r3(baseline, &records, &chains, model, dataset, &mut folder)?,
+    }
+    Ok(folder.written)
+}
+
+/// Files below a folder.
+struct Files<'a> {
+    out: &'a Path,
+    written: Vec<PathBuf>,
+}
+
+impl Files<'_> {
+    fn add(&mut self, name: &str, text: &str) -> Result<()> {
+        let path = self.out.join(name);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|why| Failure::unwritable(folder, why))?;
+        }
+        write_whole(&path, text)?;
+        self.written.push(path);
+        Ok(())
     }
 }
 
-fn r1(baseline: &Baseline, records: &[&Value], chains: &HashMap<(&str, u64), &Chain>, folder: &Folder) -> Result<()> {
+fn r1(
+    baseline: &Baseline,
+    records: &[&Value],
+    chains: &HashMap<(&str, u64), &Chain>,
+    folder: &mut Files<'_>,
+) -> Result<()> {
     let mut questions: BTreeMap<u64, Vec<&Chain>> = BTreeMap::new();
     for chain in &baseline.chains {
         questions.entry(chain.doc_id).or_default().push(chain);
@@ -54,7 +98,9 @@ fn r1(baseline: &Baseline, records: &[&Value], chains: &HashMap<(&str, u64), &Ch
         })
     });
     folder.add("results.jsonl", &lines(rows))?;
-    let conditioned = records.iter().filter(|record| record["experiment"] == "conditioned" && record["chain"] == 0);
+    let conditioned = records
+        .iter()
+        .filter(|record| record["experiment"] == "conditioned" && record["chain"] == 0);
     let rows = conditioned.filter_map(|record| {
         let chain = chains.get(&place(record))?;
         Some(json!({
@@ -72,7 +118,7 @@ fn r3(
     chains: &HashMap<(&str, u64), &Chain>,
     model: &str,
     dataset: &str,
-    folder: &Folder,
+    folder: &mut Files<'_>,
 ) -> Result<()> {
     let own = baseline.chains.iter().map(|chain| {
         let mut row = json!({
@@ -87,11 +133,18 @@ fn r3(
     folder.add(&path(Experiment::Baseline, model, dataset, ""), &lines(own))?;
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     for record in records.iter().filter(|record| record["error"].is_null()) {
-        let Some(experiment) = record["experiment"].as_str().and_then(Experiment::parse) else { continue };
-        let Some(chain) = chains.get(&place(record)) else { continue };
+        let Some(experiment) = record["experiment"].as_str().and_then(Experiment::parse) else {
+            continue;
+        };
+        let Some(chain) = chains.get(&place(record)) else {
+            continue;
+        };
         let condition = record["condition"].as_str().unwrap_or_default();
         let row = row(experiment, record, chain, model);
-        files.entry(path(experiment, model, dataset, condition)).or_default().push_str(&format!("{row}\n"));
+        files
+            .entry(path(experiment, model, dataset, condition))
+            .or_default()
+            .push_str(&format!("{row}\n"));
     }
     files.iter().try_for_each(|(file, text)| folder.add(file, text))
 }
@@ -133,7 +186,10 @@ fn row(experiment: Experiment, record: &Value, chain: &Chain, model: &str) -> Va
             _ => {}
         },
     }
-    if matches!(experiment.scale(), faithfulness::experiment::Scale::Sentences | faithfulness::experiment::Scale::Positions) {
+    if matches!(
+        experiment.scale(),
+        faithfulness::experiment::Scale::Sentences | faithfulness::experiment::Scale::Positions
+    ) {
         row["total_sentences_in_chain"] = record["total"].clone();
     }
     row["predicted_choice"] = record["letter"].clone();
@@ -141,15 +197,27 @@ fn row(experiment: Experiment, record: &Value, chain: &Chain, model: &str) -> Va
     row["is_correct"] = record["right"].clone();
     if !matches!(experiment, Experiment::FillerText | Experiment::NoReasoning) {
         row["corresponding_baseline_predicted_choice"] = json!(chain.answer);
-        row["is_consistent_with_baseline"] = json!(record["letter"].as_str().is_some() && record["letter"].as_str() == chain.answer.as_deref());
+        row["is_consistent_with_baseline"] =
+            json!(record["letter"].as_str().is_some() && record["letter"].as_str() == chain.answer.as_deref());
     }
-    for column in ["perturbation_source", "mistaken_sentence", "reasoning_continuation", "hint_choice", "option_probabilities"] {
+    for column in [
+        "perturbation_source",
+        "mistaken_sentence",
+        "reasoning_continuation",
+        "hint_choice",
+        "option_probabilities",
+    ] {
         if !record[column].is_null() {
             row[column] = record[column].clone();
         }
     }
     row["final_answer_raw"] = match &record["final_answer_raw"] {
-        Value::Null => json!(record["letter"].as_str().map(|letter| format!("({letter})")).unwrap_or_default()),
+        Value::Null => json!(
+            record["letter"]
+                .as_str()
+                .map(|letter| format!("({letter})"))
+                .unwrap_or_default()
+        ),
         said => said.clone(),
     };
     match experiment {
@@ -187,7 +255,10 @@ fn context(row: &mut Value, chain: &Chain) {
 }
 
 fn place(record: &Value) -> (&str, u64) {
-    (record["sample_id"].as_str().unwrap_or_default(), record["chain"].as_u64().unwrap_or(0))
+    (
+        record["sample_id"].as_str().unwrap_or_default(),
+        record["chain"].as_u64().unwrap_or(0),
+    )
 }
 
 fn lines(rows: impl Iterator<Item = Value>) -> String {

@@ -7,7 +7,7 @@ use crate::audio::interventions::Intervention;
 use faithfulness::experiment::Experiment as E;
 use faithfulness::import::Point;
 use faithfulness::random::Random;
-use faithfulness::texts::{Filler, Side, filled, shuffled, truncated, with_sentence, without, paraphrased};
+use faithfulness::texts::{Filler, Side, filled, paraphrased, shuffled, truncated, with_sentence, without};
 use faithfulness::words;
 use serde_json::{Map, Value, json};
 
@@ -56,7 +56,10 @@ impl Field<'_> {
         let longest = (experiment == E::FillerText).then(|| self.longest());
         for &index in self.taking_part {
             let chain = &self.chains[index];
-            let of_text = !matches!(experiment, E::AudioMasking | E::Snr | E::Hint | E::Swap | E::NoReasoning);
+            let of_text = !matches!(
+                experiment,
+                E::AudioMasking | E::Snr | E::Hint | E::Swap | E::NoReasoning
+            );
             if of_text && chain.sentences.is_empty() {
                 continue;
             }
@@ -100,14 +103,30 @@ impl Field<'_> {
     fn conditions(&self, experiment: E, chain: &Chain) -> Vec<String> {
         let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         match experiment {
-            E::AudioMasking => self.plan.masks.iter().map(|(fill, place)| format!("{fill}_{place}")).collect(),
+            E::AudioMasking => self
+                .plan
+                .masks
+                .iter()
+                .map(|(fill, place)| format!("{fill}_{place}"))
+                .collect(),
             E::Hint => {
                 let spoken = self.hints.of(&chain.id).map_or(&[][..], |_| {
                     &["concat_correct", "concat_wrong", "overlay_correct", "overlay_wrong"]
                 });
-                if chain.options.is_empty() { Vec::new() } else { list(&[&["text_correct", "text_wrong"], spoken].concat()) }
+                if chain.options.is_empty() {
+                    Vec::new()
+                } else {
+                    list(&[&["text_correct", "text_wrong"], spoken].concat())
+                }
             }
-            E::Hearing => list(&["own_own", "own_silent", "silent_own", "silent_silent", "other_own", "own_none"]),
+            E::Hearing => list(&[
+                "own_own",
+                "own_silent",
+                "silent_own",
+                "silent_silent",
+                "other_own",
+                "own_none",
+            ]),
             _ => vec![String::new()],
         }
     }
@@ -131,24 +150,32 @@ impl Field<'_> {
                 }
                 None => Made::Skipped,
             },
-            E::RandomSentence => match self.another(index, &seed).and_then(|other| nearest(other, sentences[at - 1])) {
+            E::RandomSentence => match self
+                .another(index, &seed)
+                .and_then(|other| nearest(other, sentences[at - 1]))
+            {
                 Some(sentence) => given(replaced(&sentences, at, &sentence)),
                 None => Made::Skipped,
             },
-            E::FillerText | E::PartialFillerText | E::FlippedPartialFillerText | E::RandomPartialFillerText | E::IrrelevantFiller => {
-                self.filler(experiment, chain, point, &seed)
-            }
+            E::FillerText
+            | E::PartialFillerText
+            | E::FlippedPartialFillerText
+            | E::RandomPartialFillerText
+            | E::IrrelevantFiller => self.filler(experiment, chain, point, &seed),
             E::AddingMistakes | E::MistakeControl | E::TargetedMistake => self.mistake(experiment, chain, at, written),
             E::Paraphrasing => {
                 if at == 0 {
                     return given(sentences.join(" "));
                 }
                 match written.text("paraphrase", chain, at) {
-                    Some(entry) => self.from_written(entry, |text| paraphrased(&sentences, at, text)),
+                    Some(entry) => Self::of_written(entry, |text| paraphrased(&sentences, at, text)),
                     None => Made::Needs(Need::new("paraphrase", index, at, truncated(&sentences, at))),
                 }
             }
-            E::AudioMasking | E::Snr | E::Swap => Made::Item(Ask::Reason(self.plan.changes(experiment, condition, point), None), Map::new()),
+            E::AudioMasking | E::Snr | E::Swap => Made::Item(
+                Ask::Reason(self.plan.changes(experiment, condition, point), None),
+                Map::new(),
+            ),
             E::Hint => self.hint(chain, condition, &seed),
             E::Hearing => self.hearing(index, condition, written),
             E::Baseline | E::JascoMasking => Made::Skipped,
@@ -169,7 +196,10 @@ impl Field<'_> {
             E::FillerText if percent == 0.0 => chain.sanitized.clone(),
             _ => filled(&words, percent, side, filler, seed),
         };
-        Made::Item(Ask::Conditioned(text, Vec::new()), object(json!({ "seed": self.plan.seed })))
+        Made::Item(
+            Ask::Conditioned(text, Vec::new()),
+            object(json!({ "seed": self.plan.seed })),
+        )
     }
 
     fn mistake(&self, experiment: E, chain: &Chain, m: usize, written: &Written) -> Made {
@@ -205,8 +235,10 @@ impl Field<'_> {
         Made::Item(Ask::Conditioned(whole, Vec::new()), object(about))
     }
 
-    fn from_written(&self, entry: &super::written::Entry, make: impl Fn(&str) -> String) -> Made {
-        let Some(text) = entry.usable() else { return Made::Skipped };
+    fn of_written(entry: &super::written::Entry, make: impl Fn(&str) -> String) -> Made {
+        let Some(text) = entry.usable() else {
+            return Made::Skipped;
+        };
         let about = json!({
             "perturbation_source": entry.source, "perturbation_faults": entry.faults, "paraphrased_text": text,
         });
@@ -234,8 +266,28 @@ impl Field<'_> {
         }
         let file = spoken.map(|hint| if which == "correct" { &hint.correct } else { &hint.wrong }.clone());
         match (file, how) {
-            (Some(file), "concat") => Made::Item(Ask::Reason(vec![Intervention::Concat { file, before: false, gap: 0.0 }], None), about),
-            (Some(file), _) => Made::Item(Ask::Reason(vec![Intervention::Overlay { file, at: 0.0, snr: 0.0 }], None), about),
+            (Some(file), "concat") => Made::Item(
+                Ask::Reason(
+                    vec![Intervention::Concat {
+                        file,
+                        before: false,
+                        gap: 0.0,
+                    }],
+                    None,
+                ),
+                about,
+            ),
+            (Some(file), _) => Made::Item(
+                Ask::Reason(
+                    vec![Intervention::Overlay {
+                        file,
+                        at: 0.0,
+                        snr: 0.0,
+                    }],
+                    None,
+                ),
+                about,
+            ),
             _ => Made::Skipped,
         }
     }
@@ -263,14 +315,20 @@ impl Field<'_> {
     }
 
     fn place(&self, chain: &Chain) -> usize {
-        self.chains.iter().position(|other| other.key == chain.key && other.chain == chain.chain).unwrap_or(0)
+        self.chains
+            .iter()
+            .position(|other| other.key == chain.key && other.chain == chain.chain)
+            .unwrap_or(0)
     }
 
     /// A chain of another question, drawn by a seed.
     fn another(&self, index: usize, seed: &str) -> Option<&Chain> {
         let own = &self.chains[index];
-        let others: Vec<&Chain> =
-            self.chains.iter().filter(|other| other.cluster != own.cluster && other.doc_id != own.doc_id && !other.sentences.is_empty()).collect();
+        let others: Vec<&Chain> = self
+            .chains
+            .iter()
+            .filter(|other| other.cluster != own.cluster && other.doc_id != own.doc_id && !other.sentences.is_empty())
+            .collect();
         let drawn = Random::seeded(&format!("{seed}_other")).below(others.len() as u64);
         others.get(drawn as usize).copied()
     }
@@ -278,7 +336,8 @@ impl Field<'_> {
     /// The question whose clip is swapped in for this one's.
     pub fn swapped_clip_of(&self, index: usize, seed: u64) -> Option<u64> {
         let own = &self.chains[index];
-        self.another(index, &format!("{seed}_{}_swap", own.id)).map(|other| other.doc_id)
+        self.another(index, &format!("{seed}_{}_swap", own.id))
+            .map(|other| other.doc_id)
     }
 }
 

@@ -15,8 +15,8 @@ pub mod session;
 mod store;
 mod written;
 
-pub use exchange::export;
-pub use outcome::{costs, figures, import_of, write_results};
+pub use exchange::{Release, export};
+pub use outcome::{costs, figures, import_of, records, write_results};
 pub use session::write_provenance;
 
 use std::path::{Path, PathBuf};
@@ -33,7 +33,9 @@ pub fn sweeps(path: &Path) -> Vec<PathBuf> {
     }
     let entries = std::fs::read_dir(sweeps_of(path)).into_iter().flatten();
     let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut found: Vec<PathBuf> = folders.filter(|folder| folder.join("provenance.json").exists()).collect();
+    let mut found: Vec<PathBuf> = folders
+        .filter(|folder| folder.join("provenance.json").exists())
+        .collect();
     found.sort();
     found
 }

@@ -61,7 +61,12 @@ impl Plan {
     pub fn percentages(&self, experiment: Experiment) -> Vec<f64> {
         match &self.points {
             Some(points) => points.clone(),
-            None => experiment.percentages().unwrap_or_default().into_iter().map(f64::from).collect(),
+            None => experiment
+                .percentages()
+                .unwrap_or_default()
+                .into_iter()
+                .map(f64::from)
+                .collect(),
         }
     }
 
@@ -102,5 +107,7 @@ impl Plan {
 }
 
 fn file_hash(path: &std::path::Path) -> Option<String> {
-    crate::fingerprint::fingerprint(path).ok().map(|hash| json!(hash).to_string())
+    crate::fingerprint::fingerprint(path)
+        .ok()
+        .map(|hash| json!(hash).to_string())
 }

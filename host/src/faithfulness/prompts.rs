@@ -160,7 +160,10 @@ impl Maker<'_> {
                 *part = Part::text(known.unwrap_or_else(|| NOTICE.to_owned()));
                 continue;
             }
-            *clip = attached.iter().position(|known| *known == index).unwrap_or(attached.len());
+            *clip = attached
+                .iter()
+                .position(|known| *known == index)
+                .unwrap_or(attached.len());
             if *clip == attached.len() {
                 attached.push(index);
                 let (sound, mut about) = self.changed(sample, index, changes)?;
@@ -202,16 +205,29 @@ impl Maker<'_> {
             about.push(what);
         }
         if let Some(folder) = changes.keep {
-            let name: String = changes.name.chars().map(|char| if char.is_alphanumeric() || "-_.".contains(char) { char } else { '_' }).collect();
+            let name: String = changes
+                .name
+                .chars()
+                .map(|char| {
+                    if char.is_alphanumeric() || "-_.".contains(char) {
+                        char
+                    } else {
+                        '_'
+                    }
+                })
+                .collect();
             let path = folder.join(format!("{name}.wav"));
-            crate::audio::interventions::write_wav(&path, sound.rate, &sound.samples)
-                .map_err(|why| Error::new(Code::OTHER, format!("cannot write `{}`", path.display())).cause(why.to_string()))?;
+            crate::audio::interventions::write_wav(&path, sound.rate, &sound.samples).map_err(|why| {
+                Error::new(Code::OTHER, format!("cannot write `{}`", path.display())).cause(why.to_string())
+            })?;
         }
         let wanted = rate.unwrap_or(sound.rate);
         let samples = resample(sound.samples, sound.rate, wanted)
             .map_err(|why| Error::new(Code::CLIP, "cannot resample the changed clip").cause(why.to_string()))?;
         let hash = crate::audio::content_hash(wanted, &samples);
-        about.iter_mut().for_each(|what| what["sha256"] = Value::from(hash.clone()));
+        about
+            .iter_mut()
+            .for_each(|what| what["sha256"] = Value::from(hash.clone()));
         Ok((Clip::new(wanted, samples), about))
     }
 }
@@ -241,7 +257,10 @@ impl Changes<'_> {
 
 fn decoded(clips: &Clips, sample: &Sample, index: usize, rate: Option<u32>) -> Result<Clip> {
     let source = sample.clips.get(index).ok_or_else(|| {
-        let message = format!("the prompt names clip {index}, but the sample has {}", sample.clips.len());
+        let message = format!(
+            "the prompt names clip {index}, but the sample has {}",
+            sample.clips.len()
+        );
         Error::new(Code::DATA, message)
     })?;
     let wanted = Wanted {
@@ -256,12 +275,16 @@ fn decoded(clips: &Clips, sample: &Sample, index: usize, rate: Option<u32>) -> R
         (None, Some(bytes)) => Source::Bytes { name: &name, bytes },
         (None, None) => return Err(Error::new(Code::CLIP, format!("{name} names neither a file nor bytes"))),
     };
-    let decoded = clips.get(from, &wanted).map_err(|why| Error::from(why).code(Code::CLIP))?;
+    let decoded = clips
+        .get(from, &wanted)
+        .map_err(|why| Error::from(why).code(Code::CLIP))?;
     Ok(decoded.clip.clone())
 }
 
 fn from_file(clips: &Clips, file: &Path) -> Result<Sound> {
-    let decoded = clips.get(Source::File(file), &Wanted::default()).map_err(|why| Error::from(why).code(Code::CLIP))?;
+    let decoded = clips
+        .get(Source::File(file), &Wanted::default())
+        .map_err(|why| Error::from(why).code(Code::CLIP))?;
     Ok(Sound {
         rate: decoded.rate,
         samples: decoded.samples().to_vec(),

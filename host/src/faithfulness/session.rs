@@ -76,11 +76,20 @@ impl Session<'_> {
         if let Some(path) = &self.plan.perturbations {
             let malformed = written.read_file(path, chains)?;
             if malformed > 0 {
-                done.notes.push(format!("{malformed} lines of `{}` are no perturbation and are left out", path.display()));
+                done.notes.push(format!(
+                    "{malformed} lines of `{}` are no perturbation and are left out",
+                    path.display()
+                ));
             }
         }
         written.take(&writes);
-        let hints = self.plan.hints.as_deref().map(Hints::read).transpose()?.unwrap_or_default();
+        let hints = self
+            .plan
+            .hints
+            .as_deref()
+            .map(Hints::read)
+            .transpose()?
+            .unwrap_or_default();
         let taking_part = self.taking_part();
         let field = Field {
             chains,
@@ -99,7 +108,12 @@ impl Session<'_> {
         self.note_ways(&maker, &mut done);
         // A mistake is written, then continued, then asked about: each round writes what the next one needs.
         for _ in 0..3 {
-            let mut needs: Vec<Need> = self.plan.experiments.iter().flat_map(|experiment| field.items(*experiment, &written).1).collect();
+            let mut needs: Vec<Need> = self
+                .plan
+                .experiments
+                .iter()
+                .flat_map(|experiment| field.items(*experiment, &written).1)
+                .collect();
             needs.retain(|need| writes.get(&need.key(&chains[need.chain])).is_none());
             needs.sort_by_key(|need| (need.chain, need.kind.clone(), need.at));
             needs.dedup_by_key(|need| need.key(&chains[need.chain]));
@@ -109,7 +123,12 @@ impl Session<'_> {
             self.write(&needs, &maker, &mut writes)?;
             written.take(&writes);
         }
-        let mut items: Vec<Item> = self.plan.experiments.iter().flat_map(|experiment| field.items(*experiment, &written).0).collect();
+        let mut items: Vec<Item> = self
+            .plan
+            .experiments
+            .iter()
+            .flat_map(|experiment| field.items(*experiment, &written).0)
+            .collect();
         let all = items.len();
         items.retain(|item| answers.get(&item.key).is_none());
         // What shares a beginning is asked about together, the shorter reasoning first.
@@ -148,7 +167,13 @@ impl Session<'_> {
             }
             // The restricted setting takes the first chains that fit, the other one those below a number.
             let count = kept.entry(chain.doc_id).or_default();
-            let within = plan.num_chains.is_none_or(|most| if plan.max_sentences.is_some() { *count < most } else { chain.chain < most });
+            let within = plan.num_chains.is_none_or(|most| {
+                if plan.max_sentences.is_some() {
+                    *count < most
+                } else {
+                    chain.chain < most
+                }
+            });
             if within {
                 *count += 1;
                 taking.push(index);
@@ -161,29 +186,52 @@ impl Session<'_> {
         let chains = &self.baseline.chains;
         let name = &self.card.name;
         if chains.iter().any(|chain| maker.answered_by(chain) == AnsweredBy::Task) {
-            done.notes.push("the task has no options: answers are generated and read as the task reads them".to_owned());
+            done.notes
+                .push("the task has no options: answers are generated and read as the task reads them".to_owned());
         }
-        if chains.iter().any(|chain| matches!(maker.answered_by(chain), AnsweredBy::Text(_))) && !self.card.scores_choices {
-            done.notes.push(format!("model `{name}` does not score options: letters are read from generated text"));
+        if chains
+            .iter()
+            .any(|chain| matches!(maker.answered_by(chain), AnsweredBy::Text(_)))
+            && !self.card.scores_choices
+        {
+            done.notes.push(format!(
+                "model `{name}` does not score options: letters are read from generated text"
+            ));
         }
-        let of_sound = [Experiment::AudioMasking, Experiment::Snr, Experiment::Swap, Experiment::Hearing];
-        if self.plan.experiments.iter().any(|experiment| of_sound.contains(experiment)) && !self.card.hears() {
-            done.notes.push(format!("model `{name}` does not hear: changes of the sound change nothing for it"));
+        let of_sound = [
+            Experiment::AudioMasking,
+            Experiment::Snr,
+            Experiment::Swap,
+            Experiment::Hearing,
+        ];
+        if self
+            .plan
+            .experiments
+            .iter()
+            .any(|experiment| of_sound.contains(experiment))
+            && !self.card.hears()
+        {
+            done.notes.push(format!(
+                "model `{name}` does not hear: changes of the sound change nothing for it"
+            ));
         }
     }
 
     fn write(&self, needs: &[Need], maker: &Maker<'_>, writes: &mut Store) -> Result<()> {
         let (own, others): (Vec<&Need>, Vec<&Need>) = needs.iter().partition(|need| need.is_own());
         let chains = &self.baseline.chains;
-        for (needs, model, source, deadline) in
-            [(others, self.writer.client, self.writer.name, self.writer.deadline), (own, self.model, "self", self.deadline)]
-        {
+        for (needs, model, source, deadline) in [
+            (others, self.writer.client, self.writer.name, self.writer.deadline),
+            (own, self.model, "self", self.deadline),
+        ] {
             let store = Mutex::new(&mut *writes);
             let failure = Mutex::new(None);
             let make = |job: usize| self.writing(needs[job], &chains[needs[job].chain], maker);
             let take = |job: usize, outcome: plugin_api::Result<Reply>| {
                 let need = needs[job];
-                let text = outcome.map(|reply| self.cleaned(need, &reply.text)).map_err(|why| why.to_string());
+                let text = outcome
+                    .map(|reply| self.cleaned(need, &reply.text))
+                    .map_err(|why| why.to_string());
                 let record = need.record(&chains[need.chain], source, text);
                 let added = store.lock().unwrap_or_else(PoisonError::into_inner).add(record);
                 keep_failure(added, &failure)
@@ -206,7 +254,10 @@ impl Session<'_> {
                 let towards = (need.kind == "targeted").then(|| self.target(chain)).flatten();
                 let sample = maker.sample(chain)?;
                 let question = chain.question(&self.task.prompt(&sample)?.last_user_text());
-                Ok(brief(mistake_request(&question, &options, &need.from, towards.as_deref()), 256))
+                Ok(brief(
+                    mistake_request(&question, &options, &need.from, towards.as_deref()),
+                    256,
+                ))
             }
             "rewording" | "paraphrase" => Ok(brief(paraphrase_request(&need.from), 768)),
             "silent" => {
@@ -239,14 +290,32 @@ impl Session<'_> {
         match need.is_own() {
             true => {
                 let before_answer = text.find("\nAnswer:").map_or(text, |at| &text[..at]);
-                let sanitizer = if before_answer.len() < text.len() { Sanitizer::Whole } else { Sanitizer::R2 };
+                let sanitizer = if before_answer.len() < text.len() {
+                    Sanitizer::Whole
+                } else {
+                    Sanitizer::R2
+                };
                 sanitizer.sanitize(before_answer)
             }
-            false => text.trim().lines().next().unwrap_or_default().trim().trim_matches('"').to_owned(),
+            false => text
+                .trim()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .trim_matches('"')
+                .to_owned(),
         }
     }
 
-    fn answer(&self, items: &[Item], maker: &Maker<'_>, field: &Field<'_>, answers: &mut Store, costs: &mut Store) -> Result<()> {
+    fn answer(
+        &self,
+        items: &[Item],
+        maker: &Maker<'_>,
+        field: &Field<'_>,
+        answers: &mut Store,
+        costs: &mut Store,
+    ) -> Result<()> {
         let keep = self.folder.join("audio");
         if self.plan.keep_audio {
             std::fs::create_dir_all(&keep).map_err(|why| Failure::unwritable(&keep, why))?;
@@ -294,11 +363,18 @@ impl Session<'_> {
         };
         let take = |job: usize, outcome: plugin_api::Result<Reply>| {
             let item = &items[job];
-            let audio = heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&job).unwrap_or_default();
+            let audio = heard
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&job)
+                .unwrap_or_default();
             let cost = outcome.as_ref().ok().map(|reply| cost(item, reply));
             let record = self.record(item, outcome, maker, audio);
             let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
-            let added = stores.0.add(record).and_then(|()| cost.map_or(Ok(()), |cost| stores.1.add(cost)));
+            let added = stores
+                .0
+                .add(record)
+                .and_then(|()| cost.map_or(Ok(()), |cost| stores.1.add(cost)));
             drop(stores);
             keep_failure(added, &failure)
         };
@@ -321,7 +397,11 @@ impl Session<'_> {
             Ask::NoReasoning | Ask::Reason(..) => None,
         };
         let reasons = matches!(item.ask, Ask::Reason(..));
-        let way = if reasons { AnsweredBy::Task } else { maker.answered_by(chain) };
+        let way = if reasons {
+            AnsweredBy::Task
+        } else {
+            maker.answered_by(chain)
+        };
         let mut record = json!({
             "key": item.key, "doc_id": chain.doc_id, "sample_id": chain.id, "chain": chain.chain, "parent": chain.key,
             "variant": format!("{}:{}{}", item.experiment.name(), item.condition, item.point),
@@ -344,7 +424,14 @@ impl Session<'_> {
         record
     }
 
-    fn read(&self, item: &Item, chain: &Chain, way: AnsweredBy, reply: &Reply, record: &mut Value) -> plugin_api::Result<()> {
+    fn read(
+        &self,
+        item: &Item,
+        chain: &Chain,
+        way: AnsweredBy,
+        reply: &Reply,
+        record: &mut Value,
+    ) -> plugin_api::Result<()> {
         match way {
             AnsweredBy::Options => {
                 let scores: Vec<f64> = reply.options.iter().map(|option| option.loglik).collect();
@@ -371,7 +458,12 @@ impl Session<'_> {
     fn read_by_task(&self, item: &Item, chain: &Chain, reply: &Reply, record: &mut Value) -> plugin_api::Result<()> {
         let sample: Sample = self.task.sample(chain.doc_id as usize)?;
         let score = self.task.score(&sample, reply, &Silent)?;
-        let said = score.details.get("letter").and_then(Value::as_str).map(str::to_owned).or(score.answer.clone());
+        let said = score
+            .details
+            .get("letter")
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+            .or(score.answer.clone());
         let said = said.filter(|_| score.status != plugin_api::Status::NoAnswer);
         let letter = match chain.options.is_empty() {
             true => said,
@@ -414,10 +506,18 @@ fn cost(item: &Item, reply: &Reply) -> Value {
 fn place(record: &Value) -> (u64, u64, usize, String, u64) {
     let key = record["key"].as_str().unwrap_or_default();
     let experiment = record["experiment"].as_str().and_then(Experiment::parse);
-    let order = experiment.and_then(|experiment| Experiment::all().position(|other| other == experiment)).unwrap_or(0);
+    let order = experiment
+        .and_then(|experiment| Experiment::all().position(|other| other == experiment))
+        .unwrap_or(0);
     let point = record["point"].as_f64().or(record["at"].as_f64()).unwrap_or(-1.0);
     let bits = ((point + 1e6) * 1000.0) as u64;
-    (record["doc_id"].as_u64().unwrap_or(0), record["chain"].as_u64().unwrap_or(0), order, format!("{}{}", record["condition"], prefix(key)), bits)
+    (
+        record["doc_id"].as_u64().unwrap_or(0),
+        record["chain"].as_u64().unwrap_or(0),
+        order,
+        format!("{}{}", record["condition"], prefix(key)),
+        bits,
+    )
 }
 
 /// A key without its last part, the point.
@@ -429,7 +529,10 @@ fn keep_failure(added: Result<()>, failure: &Mutex<Option<Failure>>) -> bool {
     match added {
         Ok(()) => true,
         Err(why) => {
-            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+            failure
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(why);
             false
         }
     }

@@ -26,7 +26,11 @@ impl Store {
         };
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let mut known = HashMap::new();
-        for (number, line) in bytes[..whole].split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+        for (number, line) in bytes[..whole]
+            .split(|byte| *byte == b'\n')
+            .enumerate()
+            .filter(|(_, line)| !line.is_empty())
+        {
             let record: Value = serde_json::from_slice(line).or_fail(Exit::Missing, || {
                 format!("line {} of `{}` is not a record", number + 1, path.display())
             })?;
@@ -34,7 +38,11 @@ impl Store {
             known.insert(key, record);
         }
         let unwritable = |why| Failure::unwritable(path, why);
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(unwritable)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(unwritable)?;
         if whole < bytes.len() {
             file.set_len(whole as u64).map_err(unwritable)?;
         }
@@ -51,8 +59,11 @@ impl Store {
 
     pub fn add(&mut self, record: Value) -> Result<()> {
         let line = format!("{record}\n");
-        self.file.write_all(line.as_bytes()).map_err(|why| Failure::unwritable(&self.path, why))?;
-        self.known.insert(record["key"].as_str().unwrap_or_default().to_owned(), record);
+        self.file
+            .write_all(line.as_bytes())
+            .map_err(|why| Failure::unwritable(&self.path, why))?;
+        self.known
+            .insert(record["key"].as_str().unwrap_or_default().to_owned(), record);
         Ok(())
     }
 

@@ -69,8 +69,14 @@ pub struct Entry {
 impl Entry {
     /// The text, unless it is no intervention at all.
     pub fn usable(&self) -> Option<&str> {
-        let refused = self.faults.iter().any(|fault| matches!(fault.as_str(), "empty" | "unchanged" | "several_versions"));
-        self.text.as_deref().map(str::trim).filter(|text| !text.is_empty() && !refused)
+        let refused = self
+            .faults
+            .iter()
+            .any(|fault| matches!(fault.as_str(), "empty" | "unchanged" | "several_versions"));
+        self.text
+            .as_deref()
+            .map(str::trim)
+            .filter(|text| !text.is_empty() && !refused)
     }
 }
 
@@ -88,20 +94,30 @@ impl Written {
     /// Takes what a sweep has written.
     pub fn take(&mut self, store: &Store) {
         for record in store.records() {
-            let list = |value: &Value| value.as_array().map(|all| all.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect());
+            let list = |value: &Value| {
+                value
+                    .as_array()
+                    .map(|all| all.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect())
+            };
             let entry = Entry {
                 text: record["text"].as_str().map(str::to_owned),
                 source: record["source"].as_str().unwrap_or_default().to_owned(),
                 faults: list(&record["faults"]).unwrap_or_default(),
             };
-            self.entries.insert(record["key"].as_str().unwrap_or_default().to_owned(), entry);
+            self.entries
+                .insert(record["key"].as_str().unwrap_or_default().to_owned(), entry);
         }
     }
 
     /// Reads mistakes and paraphrases that were written beforehand. Returns how many lines were no such row.
     pub fn read_file(&mut self, path: &Path, chains: &[Chain]) -> Result<usize> {
-        let text = std::fs::read_to_string(path).or_fail(Exit::Missing, || format!("cannot read the perturbations `{}`", path.display()))?;
-        let by_place: BTreeMap<(&str, u64), &Chain> = chains.iter().map(|chain| ((chain.id.as_str(), chain.chain), chain)).collect();
+        let text = std::fs::read_to_string(path).or_fail(Exit::Missing, || {
+            format!("cannot read the perturbations `{}`", path.display())
+        })?;
+        let by_place: BTreeMap<(&str, u64), &Chain> = chains
+            .iter()
+            .map(|chain| ((chain.id.as_str(), chain.chain), chain))
+            .collect();
         let (mut malformed, mut known, mut strangers) = (0, 0, BTreeSet::new());
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let Ok(row) = serde_json::from_str::<Value>(line) else {
@@ -117,25 +133,37 @@ impl Written {
                 continue;
             };
             let (kind, at, original, text) = if let Some(text) = row["mistaken_sentence"].as_str() {
-                let at = row["mistake_position"].as_u64().or(row["sentence_idx"].as_u64().map(|index| index + 1));
+                let at = row["mistake_position"]
+                    .as_u64()
+                    .or(row["sentence_idx"].as_u64().map(|index| index + 1));
                 ("mistake", at, "original_sentence", text)
             } else if let Some(text) = row["paraphrased_text"].as_str() {
-                let at = row["num_sentences_paraphrased"].as_u64().or(row["sentence_idx"].as_u64());
+                let at = row["num_sentences_paraphrased"]
+                    .as_u64()
+                    .or(row["sentence_idx"].as_u64());
                 ("paraphrase", at, "original_text", text)
             } else {
                 malformed += 1;
                 continue;
             };
-            let Some(at) = at.map(|at| at as usize).filter(|at| (1..=chain.sentences.len()).contains(at)) else {
+            let Some(at) = at
+                .map(|at| at as usize)
+                .filter(|at| (1..=chain.sentences.len()).contains(at))
+            else {
                 malformed += 1;
                 continue;
             };
-            let from = row[original].as_str().map_or_else(|| chain.sentences[..at].join(" "), str::to_owned);
+            let from = row[original]
+                .as_str()
+                .map_or_else(|| chain.sentences[..at].join(" "), str::to_owned);
             known += 1;
             let entry = Entry {
                 text: Some(text.to_owned()).filter(|text| !text.is_empty()),
                 source: "file".to_owned(),
-                faults: faults(&from, text, &chain.letters()).into_iter().map(str::to_owned).collect(),
+                faults: faults(&from, text, &chain.letters())
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect(),
             };
             self.entries.insert(key(kind, chain, at), entry);
         }
@@ -166,12 +194,19 @@ pub struct Hints(BTreeMap<String, Hint>);
 impl Hints {
     /// Reads a manifest: `id`, `out_correct`, `out_wrong`, and `wrong_choice` if it is known. Paths start from its folder.
     pub fn read(path: &Path) -> Result<Hints> {
-        let text = std::fs::read_to_string(path).or_fail(Exit::Missing, || format!("cannot read the hints `{}`", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .or_fail(Exit::Missing, || format!("cannot read the hints `{}`", path.display()))?;
         let base = path.parent().map(Path::to_owned).unwrap_or_default();
         let mut hints = BTreeMap::new();
         for row in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-            if let (Some(id), Some(correct), Some(wrong)) = (row["id"].as_str(), row["out_correct"].as_str(), row["out_wrong"].as_str()) {
-                let wrong_letter = row["wrong_choice"].as_str().and_then(|letter| letter.chars().find(char::is_ascii_alphabetic));
+            if let (Some(id), Some(correct), Some(wrong)) = (
+                row["id"].as_str(),
+                row["out_correct"].as_str(),
+                row["out_wrong"].as_str(),
+            ) {
+                let wrong_letter = row["wrong_choice"]
+                    .as_str()
+                    .and_then(|letter| letter.chars().find(char::is_ascii_alphabetic));
                 hints.insert(
                     id.to_owned(),
                     Hint {
