@@ -8,7 +8,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::faithfulness::baseline::{Baseline, Reading};
 use crate::faithfulness::plan::Plan;
 use crate::faithfulness::session::{Session, Writer};
-use crate::faithfulness::{costs, figures, records, sweeps, sweeps_of, write_provenance, write_results};
+use crate::faithfulness::{Release, costs, figures, records, sweeps, sweeps_of, write_provenance, write_results};
 use crate::run::record::hash_json;
 use faithfulness::experiment::Experiment;
 use faithfulness::family::Family;
@@ -425,4 +425,53 @@ pub(super) fn open(folder: &Path, plan: &Plan) -> Result<(Baseline, String, Stri
             .help("the run went on or was scored anew since; ask again: `host faithfulness RUN --experiments …`"));
     }
     Ok((baseline, name("model"), name("dataset")))
+}
+
+/// The release whose columns an export format stands for.
+pub(super) fn release(format: &str) -> Option<Release> {
+    match format {
+        "faithfulness-r1" => Some(Release::R1),
+        "faithfulness-r3" => Some(Release::R3),
+        _ => None,
+    }
+}
+
+/// `host export RUN --format faithfulness-r3`: the run's chains and all its sweeps, or one sweep of a run.
+pub(super) fn export(run: &Path, out: Option<&Path>, format: &str, release: Release, common: &Common) -> Result<Exit> {
+    let found = sweeps(run);
+    let of_run = match run.join("provenance.json").exists() {
+        true => run.parent().and_then(Path::parent).unwrap_or(run),
+        false => run,
+    };
+    let plan = plan(&SweepArgs::default())?;
+    let (baseline, model, dataset) = match found.first() {
+        Some(folder) => open(folder, &plan)?,
+        None => {
+            let config = config_of(of_run)?;
+            let baseline = Baseline::read(of_run, reading(&plan))?;
+            let names = (one(config.model.as_ref(), "model")?, one(config.task.as_ref(), "task")?);
+            (baseline, names.0, names.1)
+        }
+    };
+    check(of_run, &baseline)?;
+    let out = out.map_or_else(|| run.join("export").join(format), Path::to_owned);
+    let written = crate::faithfulness::export(&baseline, &found, &model, &dataset, release, &out)?;
+    let paths: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+    match common.json {
+        true => print(&format!("{}\n", json!({ "format": format, "files": paths }))),
+        false => print(&paths.iter().map(|path| format!("{path}\n")).collect::<String>()),
+    }
+    Ok(Exit::Ok)
+}
+
+/// A sweep's flags as they are when none is given.
+impl Default for SweepArgs {
+    fn default() -> Self {
+        #[derive(clap::Parser)]
+        struct Alone {
+            #[command(flatten)]
+            args: SweepArgs,
+        }
+        <Alone as clap::Parser>::parse_from(["host"]).args
+    }
 }

@@ -152,6 +152,8 @@ fn read_chain(record: &Value, doc_id: u64, chain: u64, reading: Reading) -> Opti
         (Some(thinking), _) => (thinking, Sanitizer::Whole),
         (None, Some(reasoning)) => (reasoning, Sanitizer::Whole),
         (None, None) if within_tags(text) != text.trim() => (text, Sanitizer::Tags),
+        // A reply that settles on nothing ends with no statement of an answer.
+        (None, None) if record["status"] == "no_answer" => (text, Sanitizer::Whole),
         (None, None) => (text, Sanitizer::R2),
     };
     let sanitized = reading.sanitizer.unwrap_or(default).sanitize(reasoning);
