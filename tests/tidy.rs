@@ -90,8 +90,8 @@ fn kernels_for_processors_leave_other_devices_a_way() {
             .any(|operation| code.contains(operation))
         {
             found += 1;
-            // `by_row::suits` asks for all that work row by row.
-            let asks = ["own_kernels(", "by_row::suits(", "fn cuda_fwd"];
+            // `rowwise::suits` asks for all that work row by row.
+            let asks = ["own_kernels(", "rowwise::suits(", "fn cuda_fwd"];
             assert!(
                 asks.iter().any(|asks| code.contains(asks)),
                 "{} has an operation and never asks whether it may take over",

@@ -159,6 +159,7 @@ impl From<AbiParcel> for Parcel {
 
 impl From<Error> for AbiError {
     fn from(error: Error) -> Self {
+        let error = error.redacted();
         let json = serde_json::to_string(&error).unwrap_or_else(|_| "{}".to_owned());
         AbiError {
             code: error.code.0,
@@ -195,7 +196,7 @@ pub(crate) fn guard<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T
 }
 
 /// The same, with the error of a panic of its own apart from the errors that the work passes on.
-fn caught<T>(what: &str, work: impl FnOnce() -> Result<T>) -> std::result::Result<Result<T>, Error> {
+pub(crate) fn caught<T>(what: &str, work: impl FnOnce() -> Result<T>) -> std::result::Result<Result<T>, Error> {
     GUARDS.with_borrow_mut(|guards| guards.0 += 1);
     let outcome = catch_unwind(AssertUnwindSafe(work));
     let said = GUARDS.with_borrow_mut(|guards| {

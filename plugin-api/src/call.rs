@@ -72,6 +72,14 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The call that belongs to one of several jobs.
+    pub(crate) fn of_job(host: &'a dyn Callbacks, job: u64, deadline: Option<Instant>) -> Self {
+        Call {
+            job: Some(job),
+            ..Call::new(host).until(deadline)
+        }
+    }
+
     /// The same call, with a time after which it should end.
     pub fn until(mut self, deadline: Option<Instant>) -> Self {
         self.deadline = deadline;
@@ -113,6 +121,7 @@ impl<'a> Call<'a> {
         self.tell(
             "progress",
             &ProgressNote {
+                job: self.job,
                 share,
                 words: words.to_owned(),
             },
@@ -140,6 +149,8 @@ pub(crate) struct TokenNote {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ProgressNote {
+    #[serde(default)]
+    pub job: Option<u64>,
     pub share: f64,
     pub words: String,
 }
@@ -275,7 +286,50 @@ impl<'a> Jobs<'a> {
 
     /// Hands an answer back. False when the host asks to stop.
     pub fn done(&mut self, job: u64, reply: Result<Reply>) -> bool {
-        let note = match reply {
+        self.answers().done(job, reply)
+    }
+
+    /// The way back for answers, for threads that work on jobs while this one pulls more.
+    ///
+    /// ```
+    /// use plugin_api::{Jobs, Reply, Result};
+    ///
+    /// fn serve(jobs: &mut Jobs) -> Result<()> {
+    ///     std::thread::scope(|scope| {
+    ///         while let Some(job) = jobs.next() {
+    ///             let answers = jobs.answers();
+    ///             scope.spawn(move || answers.done(job.id, Ok(Reply::text(job.prompt.last_user_text()))));
+    ///         }
+    ///     });
+    ///     Ok(())
+    /// }
+    /// # let _ = serve;
+    /// ```
+    pub fn answers(&self) -> Answers<'a> {
+        Answers { host: self.host }
+    }
+
+    /// The call that belongs to a job: its tokens, its deadline, its stop.
+    pub fn call(&self, job: &Job) -> Call<'a> {
+        self.answers().call(job)
+    }
+
+    /// True when the host asked to stop everything.
+    pub fn stop_asked(&self) -> bool {
+        self.host.stop_asked()
+    }
+}
+
+/// The way back for answers. Threads of the plugin may each have one.
+#[derive(Clone, Copy)]
+pub struct Answers<'a> {
+    host: &'a dyn Callbacks,
+}
+
+impl<'a> Answers<'a> {
+    /// Hands an answer back. False when the host asks to stop.
+    pub fn done(&self, job: u64, reply: Result<Reply>) -> bool {
+        let note = match reply.map_err(Error::redacted) {
             Ok(reply) => ReplyNote {
                 job,
                 reply: Some(reply),
@@ -293,10 +347,7 @@ impl<'a> Jobs<'a> {
 
     /// The call that belongs to a job: its tokens, its deadline, its stop.
     pub fn call(&self, job: &Job) -> Call<'a> {
-        Call {
-            job: Some(job.id),
-            ..Call::new(self.host).until(job.deadline)
-        }
+        Call::of_job(self.host, job.id, job.deadline)
     }
 
     /// True when the host asked to stop everything.

@@ -53,6 +53,19 @@ pub enum Reads {
     Unknown,
 }
 
+/// A constraint on generated text that a model can keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Constraint {
+    /// [`crate::Sampling::json_schema`]
+    JsonSchema,
+    /// [`crate::Sampling::one_of`]
+    OneOf,
+    /// Something that this version doesn't know.
+    #[serde(other)]
+    Unknown,
+}
+
 /// What a model says of itself.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -81,6 +94,22 @@ pub struct ModelCard {
     pub learns: bool,
     /// How many prompts it works on at a time, at most; 0 and 1 mean one by one.
     pub batch: u32,
+    /// The service that answers, by its host name, when this machine doesn't compute the answers itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
+    /// How many prompts it wants under way at a time, at most, when that differs from `batch`: a service that learns its
+    /// limit pulls up to so many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// What answers, as far as can be told without its weights: a served engine's version and configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// The constraints on generated text that it keeps. It ignores the others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub constrains: Vec<Constraint>,
+    /// The class of its kernels: on one class the same prompt gives the same bits, on another the last digits may differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_class: Option<String>,
     /// LoRAs that it holds by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub loras: Vec<String>,
@@ -146,6 +175,11 @@ impl ModelCard {
         Error::unsupported(format!("model `{}` can't {what}", self.name))
     }
 
+    /// Whether it keeps a constraint on generated text.
+    pub fn can_constrain(&self, constraint: Constraint) -> bool {
+        self.constrains.contains(&constraint)
+    }
+
     /// Whether it hears sound.
     pub fn hears(&self) -> bool {
         self.reads.contains(&Reads::Audio)
@@ -193,6 +227,9 @@ pub struct TaskCard {
     pub has_clips: bool,
     /// True when it needs a model that scores options.
     pub needs_choices: bool,
+    /// The judge that suits its answers, by name: `match`, `winner`. The judge `auto` stands for this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<String>,
     /// What this version has no name for.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -230,6 +267,12 @@ pub struct JudgeCard {
     pub version: String,
     /// How many cases it may be shown at a time.
     pub batch: u32,
+    /// The roles that it asks models in: `["judge"]`. Empty when it needs no model.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub asks: Vec<String>,
+    /// True when it compares two answers: its cases have [`crate::Case::other`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub compares: bool,
     /// What this version has no name for.
     #[serde(flatten)]
     pub other: Map<String, Value>,

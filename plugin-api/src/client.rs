@@ -4,17 +4,18 @@
 //! can't drift apart. Plugin authors need none of it, except in their tests.
 
 use crate::adapter::Adapter;
-use crate::call::{Callbacks, PullAnswer, PullRequest, ReplyNote, TokenNote};
+use crate::call::{Callbacks, ProgressNote, PullAnswer, PullRequest, ReplyNote, TokenNote};
 use crate::estimate::TrainingRequest;
 use crate::files::{Piece, WriteRequest};
+use crate::judge::{CaseAnswer, VerdictNote};
 pub use crate::lessons::Teacher;
 use crate::lessons::TeacherCallbacks;
 use crate::model::{LoraRequest, WorkRequest};
 use crate::parcel::{Packed, Parcel};
-use crate::task::{IndexRequest, ScoreRequest};
+use crate::task::{Asked, IndexRequest, Next, NextAnswer, NextRequest, ScoreRequest};
 use crate::{
     Case, Code, Error, Estimate, FileAnswers, FileScores, FilesCard, JudgeCard, Learnt, Lesson, LessonTokens, Memory,
-    Metric, ModelCard, Plan, Prompt, PromptTokens, Reply, Result, Row, Sample, Score, Silent, TaskCard,
+    Message, Metric, ModelCard, Plan, Prompt, PromptTokens, Reply, Result, Row, Sample, Score, Silent, TaskCard,
     TrainingEstimate, Verdict, Workload,
 };
 use serde_json::Value;
@@ -188,6 +189,11 @@ impl ModelClient {
     }
 }
 
+/// The callbacks of a host that gives out lessons, for those who call a model's loop without its plugin: tests.
+pub fn teaching(teacher: &dyn Teacher) -> impl Callbacks + '_ {
+    TeacherCallbacks(teacher)
+}
+
 /// A task, called by a host.
 #[derive(Clone)]
 pub struct TaskClient(pub Arc<dyn Adapter>);
@@ -211,6 +217,24 @@ impl TaskClient {
     /// [`crate::Task::prompt`]; the sample's encoded audio stays here.
     pub fn prompt(&self, sample: &Sample) -> Result<Prompt> {
         Prompt::unpack(self.0.call("prompt", Parcel::of(sample)?, &Silent)?)
+    }
+
+    /// [`crate::Task::ask`]
+    pub fn ask(&self, index: usize) -> Result<(Sample, Prompt)> {
+        let asked = self.0.call("ask", Parcel::of(&IndexRequest { index })?, &Silent)?;
+        Asked::unpack(asked).map(|asked| (asked.sample, asked.prompt))
+    }
+
+    /// [`crate::Task::next`]
+    pub fn next(&self, sample: &Sample, said: &[Message]) -> Result<Next> {
+        let sample = Sample {
+            blobs: Vec::new(),
+            ..sample.clone()
+        };
+        let said = said.to_vec();
+        let request = NextRequest { sample, said };
+        let answer = NextAnswer::unpack(self.0.call("next", Parcel::of(&request)?, &Silent)?)?;
+        Ok(answer.prompt.map_or(Next::Done, |prompt| Next::Ask(Box::new(prompt))))
     }
 
     /// [`crate::Task::score`]
@@ -360,6 +384,107 @@ impl Callbacks for PageCallbacks<'_> {
     }
 }
 
+/// What a host gives out when a judge pulls.
+#[derive(Debug)]
+pub enum NextCase {
+    /// A case to rule on, and the time it may take.
+    Case {
+        /// Names the case when it is ruled on.
+        id: u64,
+        /// The case.
+        case: Box<Case>,
+        /// The time it may take.
+        deadline: Option<Duration>,
+    },
+    /// None within the time asked for.
+    Later,
+    /// None any more.
+    End,
+}
+
+/// A host that gives out cases and takes verdicts.
+pub trait Judging: Send + Sync {
+    /// The next case, waiting for it at most so long.
+    fn give(&self, wait: Duration) -> NextCase;
+
+    /// Takes a verdict. False asks the judge to stop.
+    fn take(&self, id: u64, verdict: Result<Verdict>) -> bool;
+
+    /// Answers a prompt in this role. The default answers none.
+    fn generate(&self, role: &str, _prompt: Prompt) -> Result<Reply> {
+        Silent.ask(&format!("generate:{role}"), Parcel::default())?.read()
+    }
+
+    /// Hears how far the judge is with a case, or with all of them when none is named.
+    fn progress(&self, _id: Option<u64>, _share: f64, _words: &str) -> bool {
+        true
+    }
+
+    /// True when the judge should come to an end.
+    fn stop_asked(&self) -> bool {
+        false
+    }
+}
+
+struct JudgingCallbacks<'a>(&'a dyn Judging);
+
+/// The longest that a judge's pull is left waiting. It asks again, and a judge whose process died is noticed meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
+impl Callbacks for JudgingCallbacks<'_> {
+    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
+        if let Some(role) = what.strip_prefix("generate:") {
+            return Parcel::of(&self.0.generate(role, Prompt::unpack(input)?)?);
+        }
+        if what != "case" {
+            return Silent.ask(what, input);
+        }
+        let request: PullRequest = input.read()?;
+        let mut clips = Vec::new();
+        let answer = match self.0.give(Duration::from_millis(request.wait_ms).min(LONGEST_WAIT)) {
+            NextCase::Case { id, mut case, deadline } => {
+                clips = case.take_clips();
+                CaseAnswer {
+                    job: Some(id),
+                    case: Some(*case),
+                    deadline_ms: deadline.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+                    ..CaseAnswer::default()
+                }
+            }
+            NextCase::Later => CaseAnswer::default(),
+            NextCase::End => CaseAnswer {
+                end: true,
+                ..CaseAnswer::default()
+            },
+        };
+        Ok(Parcel {
+            clips,
+            ..Parcel::of(&answer)?
+        })
+    }
+
+    fn emit(&self, what: &str, note: Parcel) -> bool {
+        match what {
+            "verdict" => note.read::<VerdictNote>().is_ok_and(|note| {
+                let failed = || Error::new(Code::ENVELOPE, "the judge sent neither a verdict nor an error");
+                let verdict = match (note.verdict, note.error) {
+                    (Some(verdict), _) => Ok(verdict),
+                    (None, error) => Err(error.map_or_else(failed, |error| error.code(Code(note.code)))),
+                };
+                self.0.take(note.job, verdict)
+            }),
+            "progress" => note
+                .read::<ProgressNote>()
+                .is_ok_and(|note| self.0.progress(note.job, note.share, &note.words)),
+            _ => !self.0.stop_asked(),
+        }
+    }
+
+    fn stop_asked(&self) -> bool {
+        self.0.stop_asked()
+    }
+}
+
 /// A judge, called by a host.
 #[derive(Clone)]
 pub struct JudgeClient(pub Arc<dyn Adapter>);
@@ -368,6 +493,12 @@ impl JudgeClient {
     /// [`crate::Judge::card`]
     pub fn card(&self) -> Result<JudgeCard> {
         self.0.call("card", Parcel::default(), &Silent)?.read()
+    }
+
+    /// [`crate::Judge::serve`]
+    pub fn serve(&self, judging: &dyn Judging) -> Result<()> {
+        let host = JudgingCallbacks(judging);
+        self.0.call("serve", Parcel::default(), &host).map(drop)
     }
 
     /// [`crate::Judge::judge`]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 
 /// The result of everything a plugin author writes.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -57,6 +58,11 @@ codes! {
     ENVELOPE = 13 "envelope",
     /// A service beyond this machine refused or failed.
     SERVICE = 14 "service",
+    /// A service asks to be left alone for a while; [`Error::retry_after_ms`] says for how long when it is known.
+    RATE_LIMITED = 15 "rate-limited",
+    /// The author did not write this method, or the plugin is older than the method. The host does without it. A method
+    /// that exists and can't do what was asked answers [`Code::UNSUPPORTED`].
+    NOT_IMPLEMENTED = 16 "not-implemented",
     /// A file or folder can't be written: the disk is full, say.
     UNWRITABLE = 17 "unwritable",
 }
@@ -96,6 +102,9 @@ pub struct Error {
     pub causes: Vec<String>,
     /// The way out, for people.
     pub help: Option<String>,
+    /// When it is worth another try, in milliseconds from now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Default for Error {
@@ -112,6 +121,7 @@ impl Error {
             message: message.into(),
             causes: Vec::new(),
             help: None,
+            retry_after_ms: None,
         }
     }
 
@@ -123,6 +133,17 @@ impl Error {
     /// Says that this adapter can't do `what`.
     pub fn unsupported(what: impl Into<String>) -> Self {
         Error::new(Code::UNSUPPORTED, what)
+    }
+
+    /// Says that a method of the contract has no body of the author's.
+    pub fn not_implemented(what: impl Into<String>) -> Self {
+        Error::new(Code::NOT_IMPLEMENTED, what)
+    }
+
+    /// Says when it is worth another try.
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        self
     }
 
     /// Adds the way out.
@@ -140,6 +161,16 @@ impl Error {
     /// Adds a cause below the ones that are there.
     pub fn cause(mut self, cause: impl Into<String>) -> Self {
         self.causes.push(cause.into());
+        self
+    }
+
+    /// The same without any key that this plugin has read: [`crate::redacted`].
+    pub fn redacted(mut self) -> Self {
+        if crate::secret::any() {
+            self.message = crate::redacted(&self.message);
+            self.causes.iter_mut().for_each(|cause| *cause = crate::redacted(cause));
+            self.help = self.help.map(|help| crate::redacted(&help));
+        }
         self
     }
 

@@ -33,7 +33,7 @@ pub fn log(level: Level, message: &str) -> bool {
     };
     let note = LogNote {
         level,
-        message: message.to_owned(),
+        message: crate::redacted(message),
     };
     Parcel::of(&note).is_ok_and(|parcel| host.emit("log", parcel))
 }

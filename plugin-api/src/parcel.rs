@@ -1,6 +1,7 @@
 //! What one envelope carries: a JSON text, clips of sound, and bytes.
 
 use crate::abi::Samples;
+use crate::task::{Asked, NextAnswer};
 use crate::{Case, Code, Error, Lesson, Prompt, Result, Sample};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
@@ -128,4 +129,27 @@ packed!(
     Sample,
     |sample, parcel| parcel.blobs = std::mem::take(&mut sample.blobs),
     |sample, parcel| sample.blobs = parcel.blobs
+);
+packed!(
+    Asked,
+    |asked, parcel| {
+        parcel.clips = std::mem::take(&mut asked.prompt.clips);
+        parcel.blobs = std::mem::take(&mut asked.sample.blobs);
+    },
+    |asked, parcel| {
+        asked.prompt.clips = parcel.clips;
+        asked.sample.blobs = parcel.blobs;
+    }
+);
+packed!(
+    NextAnswer,
+    |answer, parcel| {
+        let prompt = answer.prompt.as_mut();
+        parcel.clips = prompt.map(|it| std::mem::take(&mut it.clips)).unwrap_or_default();
+    },
+    |answer, parcel| {
+        if let Some(prompt) = &mut answer.prompt {
+            prompt.clips = parcel.clips;
+        }
+    }
 );

@@ -151,6 +151,17 @@ pub struct Sampling {
     /// At most so many tokens of reasoning, then it is brought to an end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking_budget: Option<u32>,
+    /// The text is JSON of this schema. A model whose card doesn't list it in `constrains` ignores it, so whoever reads the
+    /// answer must cope with any text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json_schema: Option<Value>,
+    /// The text is one of these. Ignored like `json_schema` where the card doesn't list it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub one_of: Vec<String>,
+    /// Log-probabilities of the generated tokens, with so many alternatives each: [`crate::Reply::tokens`]. 0 gives the
+    /// tokens alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_logprobs: Option<u32>,
     /// Settings that this version has no name for.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -170,6 +181,7 @@ impl Sampling {
 /// What is wanted of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)] // there is one a prompt, and a box would stand in every author's way
 #[non_exhaustive]
 pub enum Want {
     /// Free text.

@@ -14,6 +14,10 @@ pub enum Finish {
     Length,
     /// The host asked to stop; what is there is not the whole answer.
     Cancelled,
+    /// The model calls tools and waits for what they return: [`Reply::tool_calls`].
+    ToolCalls,
+    /// A service withheld the answer or a part of it; [`Reply::finish_detail`] has its own word for why.
+    Filtered,
     /// A reason that this version doesn't know.
     #[serde(other)]
     Unknown,
@@ -48,12 +52,32 @@ pub struct Alternative {
     pub score: Option<f64>,
 }
 
+/// One generated token, when [`crate::Sampling::top_logprobs`] asks for them.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TokenScore {
+    /// Its text; a token that ends inside a character has the replacement character there.
+    pub text: String,
+    /// Its number in the model's vocabulary, when that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
+    /// Its log-probability. NaN travels as `null`.
+    #[serde(deserialize_with = "crate::sample::nan_when_null")]
+    pub logprob: f64,
+    /// The likeliest tokens at its place, the likeliest first. Their own `top` is empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<TokenScore>,
+}
+
 /// How much was read and written.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Usage {
-    /// Tokens of the rendered prompt, those of clips included.
+    /// Tokens of the rendered prompt, those of clips and those from a cache included.
     pub prompt_tokens: u32,
+    /// Of these, tokens that a service read from its cache and charges less for.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cached_tokens: u32,
     /// Tokens that were generated, reasoning included.
     pub generated_tokens: u32,
     /// Of these, tokens of reasoning.
@@ -62,6 +86,13 @@ pub struct Usage {
     pub clip_tokens: u32,
     /// Seconds of sound that were heard.
     pub clip_seconds: f64,
+    /// What the answer cost, in US dollars. `None` when nobody knows; a local model costs nothing and leaves it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dollars: Option<f64>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// When things happened, in milliseconds since the model took the prompt.
@@ -115,8 +146,26 @@ pub struct Reply {
     /// All answers, best first, when several were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<Alternative>,
+    /// Calls of tools, in the shape of [`crate::Message::tool_calls`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<Value>,
+    /// The generated tokens one by one, when [`crate::Sampling::top_logprobs`] asks for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<TokenScore>,
     /// Why the answer ended.
     pub finish: Finish,
+    /// The service's own word for why it ended: `SAFETY`, `content_filter`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_detail: Option<String>,
+    /// The version that answered, in the service's own words. A floating name such as `latest` doesn't say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_version: Option<String>,
+    /// Names the request in the service's own log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// SHA-256 of the prompt as the model read it: its text after the chat template, in lower-case hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rendered_sha256: Option<String>,
     /// How much was read and written.
     pub usage: Usage,
     /// When things happened.

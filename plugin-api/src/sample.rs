@@ -98,6 +98,9 @@ pub struct Score {
     /// The answer as it was understood; what records call `filtered_resps`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
+    /// The reasoning before the answer, without the answer's own statement, when the task can take the two apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
     /// Whether it could be judged.
     pub status: Status,
     /// Anything else that belongs into the record.
@@ -141,6 +144,12 @@ impl Score {
     /// Adds the answer as it was understood.
     pub fn with_answer(mut self, answer: impl Into<String>) -> Self {
         self.answer = Some(answer.into());
+        self
+    }
+
+    /// Adds the reasoning before the answer.
+    pub fn with_reasoning(mut self, reasoning: impl Into<String>) -> Self {
+        self.reasoning = Some(reasoning.into());
         self
     }
 

@@ -1,6 +1,6 @@
 //! Settings, and the options that an adapter declares for them.
 
-use crate::{Code, Error, Result};
+use crate::{Code, Error, Result, Secret};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -28,6 +28,13 @@ pub enum OptionType {
     /// Folders by names: `PATH`, `NAME=PATH,…`, or a table. Each may be a model's hub id. A plugin reads them with
     /// [`Settings::folders`]. Since 1.2.
     Folders,
+    /// A key that services ask for. Its value is the *name* of an environment variable, or several names separated by commas,
+    /// of which the first that is set counts. The key itself is in no setting, and so in no record. A plugin reads it with
+    /// [`Settings::secret`].
+    Secret,
+    /// Takes every setting that no other option declares, under its own name and as it was given: for adapters that learn
+    /// what they take from something that they read. The option itself has no value.
+    Open,
     /// A type that this version doesn't know; its values are not checked.
     #[serde(other)]
     Unknown,
@@ -45,6 +52,8 @@ impl OptionType {
             OptionType::Weights => "weights",
             OptionType::Data => "data",
             OptionType::Folders => "folders",
+            OptionType::Secret => "secret",
+            OptionType::Open => "open",
             OptionType::Unknown => "unknown",
         }
     }
@@ -145,6 +154,15 @@ impl Settings {
             .into_iter()
             .map(|(name, folder)| (name, folder.into()))
             .collect())
+    }
+
+    /// The key that the setting of type [`OptionType::Secret`] leads to: the value of the first of its environment variables
+    /// that is set and not empty. None when none is, or when the setting was not given.
+    pub fn secret(&self, name: &str) -> Result<Option<Secret>> {
+        let names: Option<String> = self.get(name)?;
+        Secret::read(name, names.as_deref().unwrap_or_default(), |name| {
+            std::env::var(name).ok()
+        })
     }
 
     /// All settings as an author's own struct.

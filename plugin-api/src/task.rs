@@ -3,7 +3,7 @@
 use crate::adapter::{unknown_method, Adapter};
 use crate::call::{Call, Callbacks, Rows};
 use crate::parcel::{Packed, Parcel};
-use crate::{Error, Lesson, Metric, Prompt, Reply, Result, Sample, Score, TaskCard};
+use crate::{Error, Lesson, Message, Metric, Prompt, Reply, Result, Sample, Score, TaskCard};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -68,6 +68,22 @@ pub trait Task: Send + Sync {
     /// What a model is asked about a sample. [`crate::Part::Clip`] points into the sample's clips.
     fn prompt(&self, sample: &Sample) -> Result<Prompt>;
 
+    /// One sample and what a model is asked about it, in one go: a task that makes both from one row reads the row once.
+    fn ask(&self, index: usize) -> Result<(Sample, Prompt)> {
+        let sample = self.sample(index)?;
+        let prompt = self.prompt(&sample)?;
+        Ok((sample, prompt))
+    }
+
+    /// What comes next in the conversation about a sample: `said` is what was said after the first prompt, the model's own
+    /// messages included. The default asks [`Task::prompt`] once.
+    fn next(&self, sample: &Sample, said: &[Message]) -> Result<Next> {
+        match said {
+            [] => self.prompt(sample).map(|prompt| Next::Ask(Box::new(prompt))),
+            _ => Ok(Next::Done),
+        }
+    }
+
     /// What a reply is worth.
     fn score(&self, sample: &Sample, reply: &Reply) -> Result<Score>;
 
@@ -95,6 +111,37 @@ pub trait Task: Send + Sync {
     }
 }
 
+/// What comes next in a conversation about a sample.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// The model is asked this.
+    Ask(Box<Prompt>),
+    /// Nothing: the last reply is the one to score.
+    Done,
+}
+
+/// What `ask` answers; encoded audio and clips travel beside it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    pub sample: Sample,
+    pub prompt: Prompt,
+}
+
+/// What `next` is called with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NextRequest {
+    pub sample: Sample,
+    #[serde(default)]
+    pub said: Vec<Message>,
+}
+
+/// What `next` answers: a prompt, or none at the end.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct NextAnswer {
+    pub prompt: Option<Prompt>,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct IndexRequest {
     pub index: usize,
@@ -116,6 +163,18 @@ impl Adapter for TaskAdapter {
             "card" => Parcel::of(&task.card()),
             "len" => Parcel::of(&task.len()),
             "sample" => task.sample(input.read::<IndexRequest>()?.index)?.pack(),
+            "ask" => {
+                let (sample, prompt) = task.ask(input.read::<IndexRequest>()?.index)?;
+                Asked { sample, prompt }.pack()
+            }
+            "next" => {
+                let request: NextRequest = input.read()?;
+                let prompt = match task.next(&request.sample, &request.said)? {
+                    Next::Ask(prompt) => Some(*prompt),
+                    Next::Done => None,
+                };
+                NextAnswer { prompt }.pack()
+            }
             "prompt" => task.prompt(&Sample::unpack(input)?)?.pack(),
             "score" => {
                 let request: ScoreRequest = input.read()?;
@@ -127,5 +186,69 @@ impl Adapter for TaskAdapter {
             "lesson" => task.lesson(&Sample::unpack(input)?)?.pack(),
             _ => Err(unknown_method("task", method)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::TaskClient;
+    use crate::Clip;
+    use std::sync::Arc;
+
+    struct Two;
+
+    impl Task for Two {
+        fn card(&self) -> TaskCard {
+            TaskCard::new("two", "1")
+        }
+
+        fn len(&self) -> usize {
+            2
+        }
+
+        fn sample(&self, index: usize) -> Result<Sample> {
+            Ok(Sample {
+                id: format!("s{index}"),
+                blobs: vec![vec![7; index + 1]],
+                ..Sample::default()
+            })
+        }
+
+        fn prompt(&self, sample: &Sample) -> Result<Prompt> {
+            let clips = vec![Clip::new(16_000, vec![0.5; 4])];
+            Ok(Prompt {
+                clips,
+                ..Prompt::new([Message::user(&sample.id)])
+            })
+        }
+
+        fn score(&self, _sample: &Sample, _reply: &Reply) -> Result<Score> {
+            Ok(Score::unscored())
+        }
+    }
+
+    #[test]
+    fn a_sample_and_its_prompt_come_in_one_answer() {
+        let task = TaskClient(Arc::new(TaskAdapter(Box::new(Two))));
+        let (sample, prompt) = task.ask(1).unwrap();
+        assert_eq!(
+            (sample.id.as_str(), sample.blobs[0].as_slice()),
+            ("s1", [7, 7].as_slice())
+        );
+        assert_eq!((prompt.last_user_text().as_str(), prompt.clips.len()), ("s1", 1));
+        assert_eq!(
+            (task.sample(1).unwrap(), task.prompt(&sample).unwrap()),
+            (sample, prompt)
+        );
+    }
+
+    #[test]
+    fn by_default_a_task_asks_once() {
+        let task = TaskClient(Arc::new(TaskAdapter(Box::new(Two))));
+        let sample = task.sample(0).unwrap();
+        let first = task.prompt(&sample).unwrap();
+        assert_eq!(task.next(&sample, &[]).unwrap(), Next::Ask(Box::new(first)));
+        assert_eq!(task.next(&sample, &[Message::assistant("yes")]).unwrap(), Next::Done);
     }
 }

@@ -1,8 +1,9 @@
 //! What a judge is shown and what it rules.
 
 use crate::parcel::Clip;
-use crate::{Prompt, Reply, Sample, Score};
+use crate::{Prompt, Reply, Sample, Score, Usage};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// What a judge is shown.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct Case {
     /// A second answer, when two are compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other: Option<Reply>,
+    /// What the task's own scorer said of the second answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_score: Option<Score>,
 }
 
 impl Case {
@@ -40,10 +44,14 @@ impl Case {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ruling {
-    /// The answer is right, or the first of two is better.
+    /// The answer is right.
     Right,
-    /// The answer is wrong, or the second of two is better.
+    /// The answer is wrong.
     Wrong,
+    /// Of two answers the first is better: [`Case::reply`].
+    First,
+    /// Of two answers the second is better: [`Case::other`].
+    Second,
     /// Two answers are as good as each other.
     Tie,
     /// The judge's words could not be understood, or it did not rule: left out of the mean, and counted.
@@ -60,10 +68,28 @@ pub enum Ruling {
 pub struct Cost {
     /// Tokens it read.
     pub prompt_tokens: u64,
+    /// Of these, tokens that a service read from its cache.
+    pub cached_tokens: u64,
     /// Tokens it wrote.
     pub generated_tokens: u64,
-    /// Money, in US dollars.
+    /// How often it asked a model.
+    pub calls: u64,
+    /// Money, in US dollars. 0 when a model's price is not known: [`Cost::unpriced`] counts such calls.
     pub dollars: f64,
+    /// Calls whose price nobody knows.
+    pub unpriced: u64,
+}
+
+impl Cost {
+    /// Adds what an answer of a model took. A local model's answer has no price.
+    pub fn add(&mut self, usage: &Usage, remote: bool) {
+        self.calls += 1;
+        self.prompt_tokens += u64::from(usage.prompt_tokens);
+        self.cached_tokens += u64::from(usage.cached_tokens);
+        self.generated_tokens += u64::from(usage.generated_tokens);
+        self.dollars += usage.dollars.unwrap_or(0.0);
+        self.unpriced += u64::from(remote && usage.dollars.is_none());
+    }
 }
 
 /// A judge's ruling, its reason and its cost.
@@ -85,11 +111,29 @@ pub struct Verdict {
     pub value: Option<f64>,
     /// Why.
     pub reason: String,
+    /// The kind of outcome in a word that stays the same: `ok`, `unparsable`, `cut_short`, `equal_without_asking`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// The judge's own words, when it has some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw: Option<String>,
     /// What it cost.
     pub cost: Cost,
+    /// The requests that it stands on, by their keys in the ledger.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<String>,
+    /// The version of the model that ruled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_version: Option<String>,
+    /// What was found without a model: names that agree, overlaps.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub check: Map<String, Value>,
+    /// What the reader must know to trust it, in words that stay the same: `moved_model`, `shortened`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+    /// What this version has no name for.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 impl Verdict {

@@ -9,7 +9,7 @@ use crate::faithfulness::baseline::{Baseline, Reading};
 use crate::faithfulness::plan::Plan;
 use crate::faithfulness::session::{Session, Writer};
 use crate::faithfulness::{Release, costs, figures, records, sweeps, sweeps_of, write_provenance, write_results};
-use crate::run::record::hash_json;
+use crate::run::store::hash::hash_json;
 use faithfulness::experiment::Experiment;
 use faithfulness::family::Family;
 use faithfulness::mask::Place;

@@ -2,7 +2,7 @@
 
 use super::{Given, nearest_hint};
 use crate::failure::{Failure, Result};
-use plugin_api::{AdapterNote, OptionSpec, OptionType, Settings, named_folders};
+use plugin_api::{AdapterNote, OptionSpec, OptionType, Settings, is_variable_name, named_folders};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,8 +28,14 @@ pub struct Checked {
 /// Checks what was given against what the adapter declares.
 pub fn check(given: &BTreeMap<String, Given>, note: &AdapterNote) -> Result<Checked> {
     let mut checked = Checked::default();
+    let open = note.options.iter().any(|option| option.kind == OptionType::Open);
     for (name, given) in given {
-        let Some(option) = note.options.iter().find(|option| option.name == *name) else {
+        let declared = |option: &&OptionSpec| option.name == *name && option.kind != OptionType::Open;
+        let Some(option) = note.options.iter().find(declared) else {
+            if open {
+                checked.settings.0.insert(name.clone(), given.value.clone());
+                continue;
+            }
             let message = format!(
                 "{} `{}` has no setting `{name}` ({})",
                 note.kind, note.name, given.place
@@ -170,6 +176,13 @@ fn typed(option: &OptionSpec, value: &Value) -> std::result::Result<Value, Strin
         (OptionType::Weights | OptionType::Data, Value::String(text)) if text.trim().is_empty() => {
             return Err(expected());
         }
+        // The message doesn't repeat what was given: it may be the key itself.
+        (OptionType::Secret, Value::String(text)) if text.split(',').all(|name| is_variable_name(name.trim())) => {
+            value.clone()
+        }
+        (OptionType::Secret, _) => {
+            return Err("expected the name of an environment variable that holds the key".to_owned());
+        }
         (OptionType::Text | OptionType::Path | OptionType::Weights | OptionType::Data, Value::String(_)) => {
             value.clone()
         }
@@ -194,6 +207,8 @@ fn article(kind: OptionType) -> &'static str {
         OptionType::Path => "a path",
         OptionType::Weights | OptionType::Data => "a path or a hub id",
         OptionType::Folders => "paths or hub ids by name",
+        OptionType::Secret => "the name of an environment variable",
+        OptionType::Open => "nothing: it stands for settings of other names",
         OptionType::Text | OptionType::Unknown => "text",
     }
 }
@@ -229,6 +244,7 @@ mod tests {
             {"name": "weights", "type": "weights", "required": true, "help": "a checkpoint"},
             {"name": "lora", "type": "folders", "help": "LoRAs by name"},
             {"name": "data", "type": "data", "help": "a data set"},
+            {"name": "key_env", "type": "secret", "help": "the key"},
         ]}))
         .unwrap()
     }
@@ -341,6 +357,10 @@ mod tests {
             &["`fp23` is none of its values", "did you mean `fp32`?"],
         );
         check_refused("warm", json!("perhaps"), &["true or false"]);
+        check_value("key_env", "FIRST_KEY, SECOND_KEY", json!("FIRST_KEY, SECOND_KEY"));
+        check_refused("key_env", json!("sk-planted"), &["the name of an environment variable"]);
+        let failure = check(&given("key_env", "sk-planted".into()), &note()).unwrap_err();
+        assert!(!failure.render().contains("planted"), "{}", failure.render());
         check_refused("weights", json!(7), &["a path or a hub id"]);
         check_refused("weights", json!(" "), &["a path or a hub id"]);
         check_refused("data", json!(""), &["a path or a hub id"]);

@@ -224,7 +224,7 @@ fn samples_cross_without_a_copy() {
 fn about_is_sorted_by_kind_and_name() {
     let notes: Vec<crate::AdapterNote> = serde_json::from_str(&plugin().about()).expect("a list of notes");
     let names: Vec<_> = notes.iter().map(|note| note.name.as_str()).collect();
-    assert_eq!(names, ["breaker", "drops-badly", "heavy", "never"]);
+    assert_eq!(names, ["breaker", "drops-badly", "heavy", "never", "threads"]);
 }
 
 /// Hands out these prompts and keeps what is answered.
@@ -247,6 +247,48 @@ impl crate::client::Serving for Asking {
         self.0.lock().expect("no panic").1.push(reply);
         true
     }
+}
+
+/// Answers each job on a thread of its own, the last one first.
+struct Threads;
+
+impl Model for Threads {
+    fn card(&self) -> ModelCard {
+        ModelCard::text("threads")
+    }
+
+    fn reply(&mut self, prompt: &Prompt, _call: &mut Call) -> Result<Reply> {
+        Ok(Reply::text(prompt.last_user_text()))
+    }
+
+    fn serve(&mut self, jobs: &mut crate::Jobs) -> Result<()> {
+        let mut waiting: Vec<crate::Job> = std::iter::from_fn(|| jobs.next()).collect();
+        std::thread::scope(|scope| {
+            while let Some(job) = waiting.pop() {
+                let answers = jobs.answers();
+                let done = scope.spawn(move || answers.done(job.id, Ok(Reply::text(job.prompt.last_user_text()))));
+                assert!(done.join().expect("no panic"));
+            }
+        });
+        Ok(())
+    }
+}
+
+register_model!("threads", "Answers from other threads", |_settings| Ok(Threads));
+
+#[test]
+fn threads_hand_answers_back() {
+    let asked = ["one", "two"].map(|text| Prompt::new([Message::user(text)]));
+    let asking = Asking(std::sync::Mutex::new((asked.to_vec(), Vec::new())));
+    crate::client::ModelClient(made("threads"))
+        .serve(&asking)
+        .expect("it serves to the end");
+    let answers = asking.0.into_inner().expect("no panic").1;
+    let texts: Vec<_> = answers
+        .iter()
+        .map(|it| it.as_ref().expect("an answer").text.as_str())
+        .collect();
+    assert_eq!(texts, ["one", "two"]);
 }
 
 #[test]

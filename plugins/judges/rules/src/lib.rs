@@ -54,7 +54,7 @@ impl Judge for Rules {
         };
         let answer = match answer(case, self.of_text) {
             Ok(answer) => answer,
-            Err(verdict) => return Ok(verdict),
+            Err(verdict) => return Ok(*verdict),
         };
         Ok(match self.rule.compare(answer, &targets) {
             Ruled::Right(reason) => Verdict::of(true, reason),
@@ -65,23 +65,24 @@ impl Judge for Rules {
 }
 
 /// What is judged, or the verdict where there is nothing to judge.
-fn answer(case: &Case, of_text: bool) -> std::result::Result<&str, Verdict> {
+fn answer(case: &Case, of_text: bool) -> std::result::Result<&str, Box<Verdict>> {
+    let unscored = |why| Box::new(Verdict::unscored(why));
     let reply = &case.reply;
     if of_text {
         return match reply.text.is_empty() && !reply.options.is_empty() {
-            true => Err(Verdict::unscored("the reply scores options and has no text")),
+            true => Err(unscored("the reply scores options and has no text")),
             false => Ok(&reply.text),
         };
     }
     let Some(score) = &case.score else {
-        return Err(Verdict::unscored(
+        return Err(unscored(
             "there is no answer of the task; judge the text with `of=text`",
         ));
     };
     match (&score.answer, score.status) {
-        (_, Status::NoAnswer) => Err(Verdict::of(false, "the reply names no answer")),
+        (_, Status::NoAnswer) => Err(Verdict::of(false, "the reply names no answer").into()),
         (Some(answer), _) => Ok(answer),
-        (None, _) => Err(Verdict::unscored(
+        (None, _) => Err(unscored(
             "the task read no answer from the reply; judge the text with `of=text`",
         )),
     }

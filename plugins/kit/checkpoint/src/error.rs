@@ -98,7 +98,7 @@ impl Error {
     }
 
     /// The error as it crosses the boundary, with the way out where there is one.
-    pub fn told(self) -> plugin_api::Error {
+    pub fn into_plugin_error(self) -> plugin_api::Error {
         use plugin_api::Code;
         let (code, help) = match &self {
             Error::Read { .. } | Error::NoWeights { .. } => (

@@ -116,7 +116,7 @@ mod tests {
     fn what_does_not_fit_is_told_with_its_numbers() {
         let check = |available| check_against(Path::new("/m"), 15_300_000_000, "fp32", 480_000_000, available, "");
         assert!(check(None).is_ok() && check(Some(15_780_000_000)).is_ok());
-        let told = check(Some(12_049_000_000)).unwrap_err().told();
+        let told = check(Some(12_049_000_000)).unwrap_err().into_plugin_error();
         assert_eq!(
             told.message,
             "the weights in `/m` would take 15.3 GB as fp32 and the caches of one answer 480 MB, but 12.0 GB are free"

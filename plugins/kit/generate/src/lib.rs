@@ -7,29 +7,29 @@
 mod admit;
 mod choice;
 mod defaults;
-mod desk;
 mod lane;
 mod pass;
 mod prefixes;
 mod random;
 mod row;
 mod sampler;
+mod scheduler;
 mod search;
 
 use admit::MOST_BEAMS;
 pub use defaults::{Defaults, EarlyStop};
 
 use checkpoint::memory;
-use desk::{Desk, Learnt};
 use kernels::device;
 pub use lane::Lane;
-use nn::{Decoder, Heard, Input, LoraPlan, LoraSet, Loras};
+use nn::{AudioEmbeds, Decoder, Input, LoraPlan, LoraSet, Loras};
 pub use pass::pass;
 use plugin_api::{
     Call, Code, Error, Jobs, Lesson, LessonCutter, LessonTokens, Memory, Prompt, PromptTokens, Pulled, Reply, Result,
     Settings,
 };
 pub use sampler::{Pick, Sampler, greedy_knobs};
+use scheduler::{Learnt, Scheduler};
 pub use search::{Breadth, Search, State};
 use std::path::Path;
 use std::sync::Arc;
@@ -160,7 +160,9 @@ impl<D: Decoder> Generator<D> {
 
     /// Reads a LoRA that prompts may choose by this name.
     pub fn add_lora(&mut self, name: &str, folder: &Path) -> Result<()> {
-        self.loras.read(name, folder, false).map_err(checkpoint::Error::told)?;
+        self.loras
+            .read(name, folder, false)
+            .map_err(checkpoint::Error::into_plugin_error)?;
         device::settle(self.decoder.device());
         self.weigh_loras();
         Ok(())
@@ -168,26 +170,26 @@ impl<D: Decoder> Generator<D> {
 
     /// Answers one prompt.
     pub fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
-        let mut desk = Desk::new(self);
-        desk.admit(0, prompt, *call);
+        let mut scheduler = Scheduler::new(self);
+        scheduler.admit(0, prompt, *call);
         loop {
-            if let Some((_, reply)) = desk.take_done().pop() {
-                let learnt = desk.learnt();
+            if let Some((_, reply)) = scheduler.take_done().pop() {
+                let learnt = scheduler.learnt();
                 self.note(learnt);
                 return reply;
             }
-            desk.advance();
+            scheduler.advance();
         }
     }
 
     /// Answers prompts until there are no more.
     pub fn serve(&mut self, jobs: &mut Jobs) -> Result<()> {
-        let mut desk = Desk::new(self);
+        let mut scheduler = Scheduler::new(self);
         let mut more = true;
         loop {
             let mut taken = 0;
-            while more && (taken < TAKEN || desk.only_scores()) && desk.has_room() {
-                let wait = if desk.is_idle() {
+            while more && (taken < TAKEN || scheduler.only_scores()) && scheduler.has_room() {
+                let wait = if scheduler.is_idle() {
                     Duration::from_secs(3600)
                 } else {
                     Duration::ZERO
@@ -195,19 +197,19 @@ impl<D: Decoder> Generator<D> {
                 match jobs.poll(wait) {
                     Pulled::Job(job) => {
                         taken += 1;
-                        desk.admit(job.id, &job.prompt, jobs.call(&job));
+                        scheduler.admit(job.id, &job.prompt, jobs.call(&job));
                     }
-                    Pulled::Later if desk.is_idle() => {}
+                    Pulled::Later if scheduler.is_idle() => {}
                     Pulled::Later => break,
                     Pulled::End => more = false,
                 }
             }
-            desk.advance();
-            for (id, reply) in desk.take_done() {
+            scheduler.advance();
+            for (id, reply) in scheduler.take_done() {
                 more &= jobs.done(id, reply);
             }
-            if !more && desk.is_idle() {
-                let learnt = desk.learnt();
+            if !more && scheduler.is_idle() {
+                let learnt = scheduler.learnt();
                 self.note(learnt);
                 return Ok(());
             }
@@ -233,9 +235,9 @@ impl<D: Decoder> Generator<D> {
     }
 
     /// Hears some pieces of sound. It goes through a prompt's LoRAs already on its way to becoming vectors.
-    fn hear(&self, sounds: &[&[f32]], loras: &LoraSet) -> Result<Vec<Heard>> {
+    fn encode_audio(&self, sounds: &[&[f32]], loras: &LoraSet) -> Result<Vec<AudioEmbeds>> {
         let _entered = self.loras.enter(LoraPlan::all(loras));
-        self.decoder.hear(sounds)
+        self.decoder.encode_audio(sounds)
     }
 
     /// The tokens that a lesson becomes, and which of them are learnt.

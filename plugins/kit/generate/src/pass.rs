@@ -118,13 +118,13 @@ fn look<D: Decoder>(
 /// The tokens of a pass as they are put together: ids that are embedded in one go, vectors as they come.
 #[derive(Default)]
 pub struct Feed {
-    pieces: Vec<Piece>,
+    pieces: Vec<AudioChunk>,
     pub count: usize,
     /// The LoRAs that so many tokens go through.
     loras: Vec<(LoraSet, usize)>,
 }
 
-enum Piece {
+enum AudioChunk {
     Ids(Vec<u32>),
     Vectors(Tensor),
 }
@@ -133,8 +133,8 @@ impl Feed {
     pub fn ids(&mut self, ids: &[u32], loras: &LoraSet) {
         self.take(ids.len(), loras);
         match self.pieces.last_mut() {
-            Some(Piece::Ids(last)) => last.extend_from_slice(ids),
-            _ => self.pieces.push(Piece::Ids(ids.to_vec())),
+            Some(AudioChunk::Ids(last)) => last.extend_from_slice(ids),
+            _ => self.pieces.push(AudioChunk::Ids(ids.to_vec())),
         }
     }
 
@@ -143,7 +143,7 @@ impl Feed {
             None => self.ids(&input.tokens[start..start + tokens], &input.loras),
             Some(vectors) => {
                 self.take(tokens, &input.loras);
-                self.pieces.push(Piece::Vectors(vectors.narrow(0, start, tokens)?));
+                self.pieces.push(AudioChunk::Vectors(vectors.narrow(0, start, tokens)?));
             }
         }
         Ok(())
@@ -156,8 +156,8 @@ impl Feed {
 
     fn embedded<D: Decoder>(self, decoder: &D) -> candle_core::Result<Tensor> {
         let vectors = |piece| match piece {
-            Piece::Ids(ids) => decoder.embed(&Tensor::new(ids, decoder.device())?),
-            Piece::Vectors(vectors) => Ok(vectors),
+            AudioChunk::Ids(ids) => decoder.embed(&Tensor::new(ids, decoder.device())?),
+            AudioChunk::Vectors(vectors) => Ok(vectors),
         };
         let mut all = self
             .pieces

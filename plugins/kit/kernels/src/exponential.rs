@@ -3,9 +3,9 @@
 //! The library's own works on one number at a time, and a long prompt has some hundred million of them. This one is a
 //! polynomial that compilers turn into whatever registers there are, off by two units in the last place at most.
 
-use crate::by_row;
 use crate::kernel::cut;
 use crate::packed::by_parts;
+use crate::rowwise;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use pulp::{Arch, NullaryFnOnce};
 
@@ -81,7 +81,7 @@ pub fn silu_times(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 
 /// Whether nothing is to be learnt of these and they are numbers that the loops here know.
 pub fn suits(gate: &Tensor, up: &Tensor) -> bool {
-    by_row::suits(&[gate, up])
+    rowwise::suits(&[gate, up])
 }
 
 struct SiluTimes;

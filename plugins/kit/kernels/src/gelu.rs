@@ -2,8 +2,8 @@
 //!
 //! candle's own goes through fp64 one value after the other, which in an audio encoder takes as long as a matrix product.
 
-use crate::by_row::{self, Held};
 use crate::packed::by_parts;
+use crate::rowwise::{self, Held};
 use candle_core::{Device, Result, Tensor};
 use pulp::{Arch, NullaryFnOnce};
 use std::f32::consts::FRAC_1_SQRT_2;
@@ -12,7 +12,7 @@ use std::f32::consts::FRAC_1_SQRT_2;
 const TASK: usize = 1 << 14;
 
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if !by_row::suits(&[x]) {
+    if !rowwise::suits(&[x]) {
         return x.gelu_erf();
     }
     let x = x.contiguous()?;

@@ -1,7 +1,7 @@
 //! Products, attention, norms and activations on processors, and how weights are packed for them.
 //!
 //! All unsafe code of the tensor crates stands here. A [`Matrix`] hides what weights are stored as and which loop
-//! multiplies them; [`attention`] works on all texts of a pass at once; [`by_row`], [`gelu`] and [`exponential`] are
+//! multiplies them; [`attention`] works on all texts of a pass at once; [`rowwise`], [`gelu`] and [`exponential`] are
 //! what stands between products.
 //!
 //! The decision a newcomer would question: no caller asks for an instruction set. Each kernel asks
@@ -18,17 +18,17 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 
-pub mod after;
-pub mod by_row;
 pub mod device;
+pub mod epilogue;
 pub mod exponential;
 pub mod gelu;
-pub mod given;
 pub mod kernel;
 mod matrix;
 pub mod packed;
 pub mod precision;
+pub mod product_input;
 mod quantise;
+pub mod rowwise;
 
 /// Of whatever candle does; readers of rows bring errors of their own.
 pub type Result<T, E = candle_core::Error> = std::result::Result<T, E>;

@@ -4,12 +4,12 @@
 //! path the same product has a gradient: candle's own quantised product drops it without a word.
 
 use crate::Result;
-use crate::after::After;
-use crate::by_row::{self, Held};
-use crate::given::Given;
+use crate::epilogue::Epilogue;
 use crate::kernel;
 use crate::packed::{self, Blocks, Multiplies, Packed};
+use crate::product_input::ProductInput;
 use crate::quantise::quantise;
+use crate::rowwise::{self, Held};
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Device, Error, Layout, Shape, Tensor};
 use rayon::prelude::*;
@@ -214,7 +214,7 @@ impl Matrix {
                 _ => None,
             })
             .collect();
-        if packed.len() < matrices.len() || !by_row::suits(&[x]) {
+        if packed.len() < matrices.len() || !rowwise::suits(&[x]) {
             return matrices.iter().map(|matrix| matrix.product(x)).collect();
         }
         let x = x.contiguous()?;
@@ -233,8 +233,8 @@ impl Matrix {
     /// the product; nothing where there is no way to do that, as where something is to be learnt.
     pub fn products_then(
         matrices: &[(&Matrix, Option<&Tensor>)],
-        x: Given,
-        after: After,
+        x: ProductInput,
+        after: Epilogue,
     ) -> Result<Option<Vec<Tensor>>> {
         let Some(weights) = Matrix::packed(matrices, x, after) else {
             return Ok(None);
@@ -259,8 +259,8 @@ impl Matrix {
     /// in between: of the first, the second's kernels are given what they read.
     pub fn two_products_then(
         [first, second]: [(&Matrix, Option<&Tensor>); 2],
-        x: Given,
-        [between, after]: [After; 2],
+        x: ProductInput,
+        [between, after]: [Epilogue; 2],
     ) -> Result<Option<Tensor>> {
         let (Some(one), Some(other)) = (Matrix::packed(&[first], x, between), second.0.as_packed()) else {
             return Ok(None);
@@ -296,8 +296,8 @@ impl Matrix {
     /// The weights of all of these, if this crate's loops make their products of x and what follows.
     fn packed<'a>(
         matrices: &[(&'a Matrix, Option<&Tensor>)],
-        x: Given,
-        after: After,
+        x: ProductInput,
+        after: Epilogue,
     ) -> Option<Vec<&'a dyn Multiplies>> {
         let known = x.suits() && matrices.iter().all(|(_, bias)| after.suits(*bias));
         let fits = |weight: &&dyn Multiplies| weight.dims().1 == x.inputs();

@@ -17,11 +17,11 @@ pub struct GeneratorModel<D> {
     /// None while nothing has asked for its weights.
     generator: Option<Generator<D>>,
     card: ModelCard,
-    particulars: Box<dyn Particulars<D>>,
+    hooks: Box<dyn ModelHooks<D>>,
 }
 
 /// What a model does in its own way, and can do besides.
-pub trait Particulars<D: Decoder>: Send {
+pub trait ModelHooks<D: Decoder>: Send {
     /// Reads the weights of a model that was made without them.
     fn read(&mut self, _card: &mut ModelCard) -> Result<Generator<D>> {
         Err(Error::unsupported("this model has no weights to read"))
@@ -41,23 +41,23 @@ pub trait Particulars<D: Decoder>: Send {
 /// A model with none.
 struct Plain;
 
-impl<D: Decoder> Particulars<D> for Plain {}
+impl<D: Decoder> ModelHooks<D> for Plain {}
 
 impl<D: Decoder> GeneratorModel<D> {
     pub fn new(generator: Generator<D>, card: ModelCard) -> GeneratorModel<D> {
         GeneratorModel {
             generator: Some(generator),
             card,
-            particulars: Box::new(Plain),
+            hooks: Box::new(Plain),
         }
     }
 
     /// A model that reads its weights when something asks for them.
-    pub fn unread(particulars: impl Particulars<D> + 'static, card: ModelCard) -> GeneratorModel<D> {
+    pub fn unread(hooks: impl ModelHooks<D> + 'static, card: ModelCard) -> GeneratorModel<D> {
         GeneratorModel {
             generator: None,
             card,
-            particulars: Box::new(particulars),
+            hooks: Box::new(hooks),
         }
     }
 
@@ -66,12 +66,12 @@ impl<D: Decoder> GeneratorModel<D> {
         self.parts().map(|(generator, _)| generator)
     }
 
-    fn parts(&mut self) -> Result<(&mut Generator<D>, &mut dyn Particulars<D>)> {
+    fn parts(&mut self) -> Result<(&mut Generator<D>, &mut dyn ModelHooks<D>)> {
         let generator = match self.generator.take() {
             Some(generator) => generator,
-            None => self.particulars.read(&mut self.card)?,
+            None => self.hooks.read(&mut self.card)?,
         };
-        Ok((self.generator.insert(generator), self.particulars.as_mut()))
+        Ok((self.generator.insert(generator), self.hooks.as_mut()))
     }
 }
 
@@ -113,14 +113,14 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
     }
 
     fn work(&mut self, verb: &str, request: &Value, call: &mut Call) -> Result<Value> {
-        match self.particulars.work(verb, request, call) {
+        match self.hooks.work(verb, request, call) {
             Some(done) => done,
             None => crate::merge::work(self.read()?, verb, request, call),
         }
     }
 
     fn trace(&mut self, request: &Value) -> Result<Value> {
-        let (generator, particulars) = self.parts()?;
-        particulars.trace(generator, request)
+        let (generator, hooks) = self.parts()?;
+        hooks.trace(generator, request)
     }
 }

@@ -13,6 +13,6 @@ mod loading;
 pub mod merge;
 
 pub use generate::{Defaults, EarlyStop, Generator, Limits};
-pub use generator_model::{GeneratorModel, Particulars};
+pub use generator_model::{GeneratorModel, ModelHooks};
 pub use kernels::precision::Precision;
 pub use loading::Checkpoint;

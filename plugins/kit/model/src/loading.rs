@@ -69,9 +69,9 @@ impl<'s> Checkpoint<'s> {
     pub fn open(settings: &'s Settings) -> plugin_api::Result<Checkpoint<'s>> {
         let folder = settings.path("weights")?;
         if folder.is_file() && !checkpoint::gguf::find(&folder).is_ok_and(|found| found.is_some()) {
-            return Err(Error::NoFolder { path: folder }.told());
+            return Err(Error::NoFolder { path: folder }.into_plugin_error());
         }
-        let defaults = Defaults::from_folder(&folder).map_err(Error::told)?;
+        let defaults = Defaults::from_folder(&folder).map_err(Error::into_plugin_error)?;
         Checkpoint::of(settings, folder, defaults)
     }
 
@@ -96,7 +96,7 @@ impl<'s> Checkpoint<'s> {
 
     /// What a reader of one of its files makes of it.
     pub fn read<T>(&self, read: impl FnOnce(&Path) -> Result<T>) -> plugin_api::Result<T> {
-        read(&self.folder).map_err(Error::told)
+        read(&self.folder).map_err(Error::into_plugin_error)
     }
 
     /// Its tokenizer and chat template, for a table of so many rows, with the settings `thinking` and `system` where the
@@ -113,7 +113,7 @@ impl<'s> Checkpoint<'s> {
     fn chat_that(&self, fits: impl FnOnce(Chat) -> text::Result<Chat>) -> plugin_api::Result<Chat> {
         let chat = Chat::from_folder(&self.folder)
             .and_then(fits)
-            .map_err(text::Error::told)?;
+            .map_err(text::Error::into_plugin_error)?;
         let (thinking, system) = (self.settings.get("thinking")?, self.settings.get("system")?);
         Ok(chat.with_thinking(thinking).with_system(system))
     }

@@ -38,12 +38,12 @@ pub fn work<D: Decoder>(
     let set = generator.loras().choose(&LoraUse::Only(request.loras.clone()))?;
     let changes = generator.loras().changes(&set);
     let base = generator.loras().folder();
-    let files = checkpoint::mapped(base).map_err(Error::told)?;
-    let changes = by_tensor(changes, &files, base).map_err(Error::told)?;
+    let files = checkpoint::mapped(base).map_err(Error::into_plugin_error)?;
+    let changes = by_tensor(changes, &files, base).map_err(Error::into_plugin_error)?;
     if let Some(folder) = &request.record {
         let told = |prompt: &Prompt| generator.tokens(prompt).map(|tokens| tokens.ids);
         let prompts: Vec<Vec<u32>> = probes().iter().filter_map(|prompt| told(prompt).ok()).collect();
-        parity::record(generator, &set, prompts, folder).map_err(Error::told)?;
+        parity::record(generator, &set, prompts, folder).map_err(Error::into_plugin_error)?;
     }
     let whole = Whole::begin(&request.out, request.force)?;
     let layers = write_files(&files, &changes, &whole.part, call)?;
@@ -51,9 +51,9 @@ pub fn work<D: Decoder>(
         return Err(Error::LoraRounded {
             folder: base.to_owned(),
         }
-        .told());
+        .into_plugin_error());
     }
-    copy_others(base, &whole.part).map_err(Error::told)?;
+    copy_others(base, &whole.part).map_err(Error::into_plugin_error)?;
     whole.finish()?;
     Ok(json!({ "out": request.out, "layers": layers, "files": files.len() }))
 }
@@ -122,7 +122,7 @@ fn write_files(files: &Files, changes: &Changes, out: &Path, call: &Call) -> plu
             match changes.get(name) {
                 None => writer.write_all(view.data()).map_err(failed)?,
                 Some(factors) => {
-                    let merged = merged(path, name, view, factors).map_err(Error::told)?;
+                    let merged = merged(path, name, view, factors).map_err(Error::into_plugin_error)?;
                     changed += usize::from(merged != view.data());
                     writer.write_all(&merged).map_err(failed)?;
                 }

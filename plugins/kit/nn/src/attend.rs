@@ -6,8 +6,8 @@
 use crate::layers::{softcap, softmax};
 use candle_core::{D, DType, Device, Tensor};
 use kernels::attention::{self, Rule, Text};
-use kernels::by_row;
 use kernels::device::own_kernels;
+use kernels::rowwise;
 
 /// The most scores computed at a time. A long prompt's queries go through in blocks, or its scores, which grow with
 /// the square of its length, would outgrow the model. So many still lie in a core's own cache.
@@ -45,7 +45,7 @@ pub(crate) fn attend_to_all(
         start += tokens;
         (start - tokens, tokens)
     });
-    if by_row::suits(&[q, keys, values]) {
+    if rowwise::suits(&[q, keys, values]) {
         let split = |x: &Tensor| x.contiguous()?.reshape((tokens, heads, size));
         let (q, keys, values) = (split(q)?, split(keys)?, split(values)?);
         let text = |(start, tokens): (usize, usize)| {

@@ -1,7 +1,7 @@
 //! Keys and values of the tokens that a conversation has so far.
 
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
-use kernels::by_row;
+use kernels::rowwise;
 use rayon::prelude::*;
 
 /// What a row's first buffers hold, in tokens; they double from there.
@@ -135,7 +135,7 @@ impl KvCache {
         let Some(buffers) = slot else {
             candle_core::bail!("a cache without buffers")
         };
-        let put = |buffer: &Tensor, new: &Tensor| match by_row::suits(&[buffer, new]) {
+        let put = |buffer: &Tensor, new: &Tensor| match rowwise::suits(&[buffer, new]) {
             true => buffer.inplace_op2(new, &Put { at: self.length }),
             false => buffer.slice_set(&new.transpose(0, 1)?.contiguous()?, 1, self.length),
         };

@@ -8,7 +8,7 @@ use std::ops::{Range, RangeInclusive};
 
 /// A stack of layers with an embedding in front and an output layer behind.
 ///
-/// A model that hears also has a [`Decoder::placeholder`] and says what it [hears](Decoder::hear).
+/// A model that takes audio also has a [`Decoder::placeholder`] and [encodes clips](Decoder::encode_audio).
 pub trait Decoder: Send + Sync {
     /// Token ids (tokens) to vectors (tokens, hidden).
     fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor>;
@@ -31,12 +31,12 @@ pub trait Decoder: Send + Sync {
 
     /// What of these clips is heard, in pieces of which each is heard by itself. It costs next to nothing: how many tokens
     /// a piece becomes follows from its length.
-    fn pieces(&self, _clips: &[&Clip]) -> Result<Pieces> {
+    fn audio_chunks(&self, _clips: &[&Clip]) -> Result<AudioChunks> {
         Err(deaf())
     }
 
     /// The samples of some pieces, of whatever clips and prompts, to what takes their place.
-    fn hear(&self, _sounds: &[&[f32]]) -> Result<Vec<Heard>> {
+    fn encode_audio(&self, _sounds: &[&[f32]]) -> Result<Vec<AudioEmbeds>> {
         Err(deaf())
     }
 
@@ -48,7 +48,7 @@ pub trait Decoder: Send + Sync {
         }
     }
 
-    /// What goes into the model for a prompt whose text has these tokens, its clips yet [to be heard](Input::hear).
+    /// What goes into the model for a prompt whose text has these tokens, its clips still [to be encoded](Input::encode_audio).
     fn input(&self, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
         Input::of(self, prompt, tokens)
     }
@@ -77,7 +77,7 @@ pub fn clips(prompt: &Prompt) -> Result<Vec<&Clip>> {
 
 /// A stretch of a clip that is heard by itself.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Piece {
+pub struct AudioChunk {
     /// Which of the clips, and what of its samples.
     pub clip: usize,
     pub samples: Range<usize>,
@@ -87,16 +87,16 @@ pub struct Piece {
 
 /// What a model will hear of some clips.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Pieces {
+pub struct AudioChunks {
     /// Clip after clip, each from its beginning.
-    pub each: Vec<Piece>,
+    pub each: Vec<AudioChunk>,
     /// Seconds heard, of all clips together.
     pub seconds: f64,
     /// What a reply should say of it.
     pub flags: Vec<String>,
 }
 
-impl Pieces {
+impl AudioChunks {
     /// Clips of at least and at most so many samples, cut into windows; `tokens` says what a piece of so many samples
     /// becomes.
     pub fn cut(
@@ -104,7 +104,7 @@ impl Pieces {
         samples: RangeInclusive<usize>,
         window: usize,
         tokens: impl Fn(usize) -> usize,
-    ) -> Result<Pieces> {
+    ) -> Result<AudioChunks> {
         let sounds = audio::sounds(clips, samples)?;
         let windows = |(clip, samples): (usize, &&[f32])| {
             let all = samples.len();
@@ -115,9 +115,9 @@ impl Pieces {
                 .collect::<Vec<_>>()
         };
         let each = sounds.each.iter().enumerate().flat_map(windows);
-        Ok(Pieces {
+        Ok(AudioChunks {
             each: each
-                .map(|(clip, samples)| Piece {
+                .map(|(clip, samples)| AudioChunk {
                     clip,
                     tokens: tokens(samples.len()),
                     samples,
@@ -131,7 +131,7 @@ impl Pieces {
 
 /// What a model makes of a piece of sound.
 #[derive(Debug, Clone)]
-pub struct Heard {
+pub struct AudioEmbeds {
     pub features: LogMel,
     /// (tokens, hidden), in the place of so many placeholders.
     pub vectors: Tensor,
@@ -167,7 +167,7 @@ pub struct Input {
     /// Vectors (tokens, hidden) that go in instead of the embedded tokens.
     pub embedded: Option<Tensor>,
     /// What is to be heard before the vectors are known.
-    pub unheard: Option<Unheard>,
+    pub unheard: Option<PendingAudio>,
     /// The clips that stand in the tokens, in their order.
     pub sounds: Vec<Sound>,
     pub clip_tokens: usize,
@@ -201,7 +201,7 @@ impl Input {
             return Err(Error::new(Code::DATA, message)
                 .help("some models take one clip a message, and words must not spell the place of a clip"));
         }
-        let pieces = decoder.pieces(&clips)?;
+        let pieces = decoder.audio_chunks(&clips)?;
         let mut input = Input {
             clip_tokens: pieces.each.iter().map(|piece| piece.tokens).sum(),
             clip_seconds: pieces.seconds,
@@ -223,7 +223,7 @@ impl Input {
             }
             input.tokens.extend(std::iter::repeat_n(token, count));
         }
-        input.unheard = Some(Unheard {
+        input.unheard = Some(PendingAudio {
             placeholder,
             clips: clips.into_iter().cloned().collect(),
             pieces: pieces.each,
@@ -250,18 +250,18 @@ impl Input {
     /// The same with all its clips heard.
     pub fn heard<D: Decoder + ?Sized>(mut self, decoder: &D) -> Result<Input> {
         if let Some(unheard) = &self.unheard {
-            let heard = decoder.hear(&unheard.next(usize::MAX))?;
+            let heard = decoder.encode_audio(&unheard.next(usize::MAX))?;
             self.take(decoder, heard)?;
         }
         Ok(self)
     }
 
     /// Takes what the next pieces were heard as.
-    pub fn take<D: Decoder + ?Sized>(&mut self, decoder: &D, heard: Vec<Heard>) -> Result<()> {
+    pub fn take<D: Decoder + ?Sized>(&mut self, decoder: &D, heard: Vec<AudioEmbeds>) -> Result<()> {
         let Some(unheard) = &mut self.unheard else {
             return Ok(());
         };
-        for Heard { vectors, .. } in heard {
+        for AudioEmbeds { vectors, .. } in heard {
             let (got, piece) = (vectors.dim(0)?, unheard.pieces.get(unheard.vectors.len()));
             let expected = piece.map_or(0, |piece| piece.tokens);
             if got != expected {
@@ -300,15 +300,15 @@ impl Input {
 
 /// Clips of a prompt that are being heard, piece after piece.
 #[derive(Debug, Clone)]
-pub struct Unheard {
+pub struct PendingAudio {
     placeholder: u32,
     clips: Vec<Clip>,
-    pieces: Vec<Piece>,
+    pieces: Vec<AudioChunk>,
     /// Of the pieces that were heard.
     vectors: Vec<Tensor>,
 }
 
-impl Unheard {
+impl PendingAudio {
     /// The next pieces, of so many samples together, and at least one.
     pub fn next(&self, samples: usize) -> Vec<&[f32]> {
         let mut all = 0;

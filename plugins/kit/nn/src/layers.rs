@@ -5,9 +5,9 @@
 
 use crate::{Linear, Loras, Matrix, Result, Weights};
 use candle_core::{D, DType, Device, Tensor};
-use kernels::given::Given;
 use kernels::packed::MakeRow;
-use kernels::{by_row, exponential, gelu};
+use kernels::product_input::ProductInput;
+use kernels::{exponential, gelu, rowwise};
 
 /// A table of token vectors.
 pub struct Embedding {
@@ -75,8 +75,8 @@ impl RmsNorm {
         if x.track_op() || self.weight.track_op() {
             return candle_nn::ops::rms_norm_slow(x, &self.weight, self.eps as f32);
         }
-        if by_row::suits(&[x, &self.weight]) {
-            return by_row::rms_norm(x, &self.weight, self.eps as f32);
+        if rowwise::suits(&[x, &self.weight]) {
+            return rowwise::rms_norm(x, &self.weight, self.eps as f32);
         }
         candle_nn::ops::rms_norm(&x.contiguous()?, &self.weight, self.eps as f32)
     }
@@ -84,16 +84,16 @@ impl RmsNorm {
 
 /// Rows of a table (rows, size), by their numbers.
 pub(crate) fn select_rows(table: &Tensor, numbers: &[u32]) -> candle_core::Result<Tensor> {
-    match by_row::suits(&[table]) {
-        true => by_row::select(table, numbers),
+    match rowwise::suits(&[table]) {
+        true => rowwise::select(table, numbers),
         false => table.index_select(&Tensor::new(numbers, table.device())?, 0),
     }
 }
 
 /// What a layer makes of x, added to it.
 pub fn residual(x: &Tensor, y: &Tensor) -> candle_core::Result<Tensor> {
-    match by_row::suits(&[x, y]) {
-        true => by_row::sum(x, y),
+    match rowwise::suits(&[x, y]) {
+        true => rowwise::sum(x, y),
         false => x + y,
     }
 }
@@ -129,20 +129,20 @@ impl LayerNorm {
         if x.track_op() || weight.track_op() {
             return candle_nn::ops::layer_norm_slow(x, weight, bias, eps);
         }
-        if by_row::suits(&[x, weight, bias]) {
-            return by_row::layer_norm(x, weight, bias, eps);
+        if rowwise::suits(&[x, weight, bias]) {
+            return rowwise::layer_norm(x, weight, bias, eps);
         }
         candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, eps)
     }
 
     /// Lends `take` the same of rows (rows, size), to be made where they are needed; nothing where this crate's loops may
     /// not do that.
-    pub(crate) fn lend<T>(&self, x: &Tensor, take: impl FnOnce(Given) -> T) -> candle_core::Result<Option<T>> {
+    pub(crate) fn lend<T>(&self, x: &Tensor, take: impl FnOnce(ProductInput) -> T) -> candle_core::Result<Option<T>> {
         let (weight, bias) = (&self.weight, &self.bias);
-        match by_row::suits(&[x, weight, bias]) && x.dims().len() == 2 {
+        match rowwise::suits(&[x, weight, bias]) && x.dims().len() == 2 {
             true => {
-                let given = |rows, inputs, make: &MakeRow| take(Given::Made { rows, inputs, make });
-                by_row::lend_layer_norm(x, weight, bias, self.eps as f32, given).map(Some)
+                let given = |rows, inputs, make: &MakeRow| take(ProductInput::Made { rows, inputs, make });
+                rowwise::lend_layer_norm(x, weight, bias, self.eps as f32, given).map(Some)
             }
             false => Ok(None),
         }

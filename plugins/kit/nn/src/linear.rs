@@ -4,10 +4,10 @@ use crate::layers::{LayerNorm, residual};
 use crate::lora::Site;
 use crate::{Loras, Matrix, Result, Weights};
 use candle_core::Tensor;
-use kernels::after::After;
-use kernels::by_row;
+use kernels::epilogue::Epilogue;
 use kernels::gelu::gelu;
-use kernels::given::Given;
+use kernels::product_input::ProductInput;
+use kernels::rowwise;
 use std::sync::Arc;
 
 /// `x W^T + b` over the last dimension.
@@ -64,7 +64,7 @@ impl Linear {
         layers: [&Linear; COUNT],
         x: &Tensor,
     ) -> candle_core::Result<[Tensor; COUNT]> {
-        if let Some(all) = Linear::direct(layers, Given::Tensor(x))? {
+        if let Some(all) = Linear::direct(layers, ProductInput::Tensor(x))? {
             return Ok(all);
         }
         let made = Matrix::products(&layers.map(|layer| &layer.weight), x)?;
@@ -88,19 +88,22 @@ impl Linear {
         }
     }
 
-    fn direct<const COUNT: usize>(layers: [&Linear; COUNT], x: Given) -> candle_core::Result<Option<[Tensor; COUNT]>> {
+    fn direct<const COUNT: usize>(
+        layers: [&Linear; COUNT],
+        x: ProductInput,
+    ) -> candle_core::Result<Option<[Tensor; COUNT]>> {
         if !layers.iter().all(|layer| layer.is_plain()) {
             return Ok(None);
         }
         let whole = layers.map(|layer| (&layer.weight, layer.bias.as_ref()));
-        let all = Matrix::products_then(&whole, x, After::default())?;
+        let all = Matrix::products_then(&whole, x, Epilogue::default())?;
         all.map(of_all).transpose()
     }
 
     /// With the bias, and with what LoRAs add.
     fn joined(&self, y: Tensor, x: &Tensor) -> candle_core::Result<Tensor> {
         let y = match &self.bias {
-            Some(bias) if by_row::suits(&[&y, bias]) => by_row::sum(&y, bias)?,
+            Some(bias) if rowwise::suits(&[&y, bias]) => rowwise::sum(&y, bias)?,
             Some(bias) => y.broadcast_add(bias)?,
             None => y,
         };
@@ -111,8 +114,8 @@ impl Linear {
     }
 
     /// (rows, in) to (rows, out), and what follows.
-    pub(crate) fn forward_then(&self, x: &Tensor, after: After) -> candle_core::Result<Tensor> {
-        if let Some(y) = self.forward_given(Given::Tensor(x), after)? {
+    pub(crate) fn forward_then(&self, x: &Tensor, after: Epilogue) -> candle_core::Result<Tensor> {
+        if let Some(y) = self.forward_given(ProductInput::Tensor(x), after)? {
             return Ok(y);
         }
         let y = self.forward(x)?;
@@ -124,7 +127,7 @@ impl Linear {
     }
 
     /// The same of rows that may be made where they are needed; nothing where there is no way to do that.
-    pub(crate) fn forward_given(&self, x: Given, after: After) -> candle_core::Result<Option<Tensor>> {
+    pub(crate) fn forward_given(&self, x: ProductInput, after: Epilogue) -> candle_core::Result<Option<Tensor>> {
         if !self.is_plain() {
             return Ok(None);
         }
@@ -137,11 +140,11 @@ impl Linear {
         layers: [&Linear; 2],
         norm: &LayerNorm,
         x: &Tensor,
-        [between, after]: [After; 2],
+        [between, after]: [Epilogue; 2],
     ) -> candle_core::Result<Tensor> {
         if layers.iter().all(|layer| layer.is_plain()) {
             let whole = layers.map(|layer| (&layer.weight, layer.bias.as_ref()));
-            let direct = |given: Given| Matrix::two_products_then(whole, given, [between, after]);
+            let direct = |given: ProductInput| Matrix::two_products_then(whole, given, [between, after]);
             if let Some(y) = norm.lend(x, direct)?.transpose()?.flatten() {
                 return Ok(y);
             }
@@ -201,10 +204,10 @@ mod tests {
         let (wide, narrow) = (layer(stored[0], 96, 200), layer(stored[1], 200, 96));
         let norm = LayerNorm::of(random(&[96]), random(&[96]), 1e-5);
         let x = random(&[rows, 96]);
-        let after = [After::GELU, After::adding(&x)];
+        let after = [Epilogue::GELU, Epilogue::adding(&x)];
         let at_once = Linear::forward_two_normed([&wide, &narrow], &norm, &x, after).unwrap();
-        let apart = wide.forward_then(&norm.forward(&x).unwrap(), After::GELU).unwrap();
-        let apart = narrow.forward_then(&apart, After::adding(&x)).unwrap();
+        let apart = wide.forward_then(&norm.forward(&x).unwrap(), Epilogue::GELU).unwrap();
+        let apart = narrow.forward_then(&apart, Epilogue::adding(&x)).unwrap();
         assert_eq!(values(&at_once), values(&apart), "{stored:?}, {rows} rows");
 
         let [one, other] = Linear::forward_all_normed([&wide, &wide], &norm, &x).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::RopeScaling;
 use candle_core::{DType, Device, Tensor};
-use kernels::by_row;
+use kernels::rowwise;
 use std::sync::Arc;
 
 /// The frequencies of one rotary embedding. Models with several kinds of layer have several.
@@ -57,8 +57,8 @@ impl Angles {
             let second = (halves[1].broadcast_mul(&cos)? + halves[0].broadcast_mul(&sin)?)?;
             return Tensor::cat(&[first, second], 2);
         }
-        if by_row::suits(&[x, &self.cos, &self.sin]) {
-            return by_row::turn(x, &self.cos, &self.sin);
+        if rowwise::suits(&[x, &self.cos, &self.sin]) {
+            return rowwise::turn(x, &self.cos, &self.sin);
         }
         candle_nn::rotary_emb::rope_thd(&x.contiguous()?.unsqueeze(0)?, &self.cos, &self.sin)?.squeeze(0)
     }

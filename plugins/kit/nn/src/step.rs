@@ -5,7 +5,7 @@ use crate::cache::KvCache;
 use crate::rope::{Angles, Rope};
 use candle_core::{DType, Device, Tensor};
 use kernels::attention::{self, Rule, Text};
-use kernels::by_row;
+use kernels::rowwise;
 
 /// What the tokens of a segment look back on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +152,7 @@ impl<'a> Step<'a> {
             // What a token sees must not depend on whether it was read with others or written alone.
             bf16: false,
         };
-        if by_row::suits(&[q, k, v]) {
+        if rowwise::suits(&[q, k, v]) {
             let texts = self.texts(k, v)?;
             return attention::attend(q, &texts, rule);
         }

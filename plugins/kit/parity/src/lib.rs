@@ -11,7 +11,7 @@ mod talks;
 
 use candle_core::{DType, Device, Tensor};
 use generate::{Generator, Pick, Sampler, greedy_knobs};
-use nn::{Decoder, Error, Heard, Input, KvCache, LoraPlan, LoraSet, Past, Piece, Result, Segment, Step};
+use nn::{AudioChunk, AudioEmbeds, Decoder, Error, Input, KvCache, LoraPlan, LoraSet, Past, Result, Segment, Step};
 use plugin_api::{Clip, Lesson, LoraUse, Message, Prompt, PromptTokens, Role, Turn};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -65,7 +65,7 @@ pub fn trace<D: Decoder>(generator: &Generator<D>, request: &Value) -> plugin_ap
             "the only trace known here is `{\"golden\": FOLDER}`",
         ));
     };
-    let recording = Recording::open(Path::new(folder)).map_err(Error::told)?;
+    let recording = Recording::open(Path::new(folder)).map_err(Error::into_plugin_error)?;
     Ok(report(&replay(generator, &recording, request["lora"].as_str())?))
 }
 
@@ -134,7 +134,7 @@ pub fn replay<D: Decoder>(
         None => LoraUse::Off,
     };
     let loras = generator.loras().choose(&used)?;
-    replay_with(generator, recording, &loras).map_err(Error::told)
+    replay_with(generator, recording, &loras).map_err(Error::into_plugin_error)
 }
 
 fn replay_with<D: Decoder>(generator: &Generator<D>, recording: &Recording, loras: &LoraSet) -> Result<Vec<Finding>> {
@@ -347,10 +347,10 @@ fn compare_sound<D: Decoder>(
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
     let clips: Vec<&Clip> = prompts.iter().flat_map(|prompt| &prompt.clips).collect();
-    let heard = || -> plugin_api::Result<Vec<Heard>> {
-        let pieces = decoder.pieces(&clips)?.each;
-        let sound = |piece: &Piece| clips.get(piece.clip)?.samples().get(piece.samples.clone());
-        decoder.hear(&pieces.iter().filter_map(sound).collect::<Vec<_>>())
+    let heard = || -> plugin_api::Result<Vec<AudioEmbeds>> {
+        let pieces = decoder.audio_chunks(&clips)?.each;
+        let sound = |piece: &AudioChunk| clips.get(piece.clip)?.samples().get(piece.samples.clone());
+        decoder.encode_audio(&pieces.iter().filter_map(sound).collect::<Vec<_>>())
     };
     let heard = heard().unwrap_or_default().into_iter();
     let (features, vectors): (Vec<_>, Vec<_>) = heard.map(|it| (it.features, it.vectors)).unzip();

@@ -15,12 +15,12 @@ struct Turn {
 #[serde(untagged)]
 enum Content {
     Words(String),
-    Parts(Vec<Piece>),
+    Parts(Vec<AudioChunk>),
 }
 
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-enum Piece {
+enum AudioChunk {
     Text { text: String },
     Audio {},
 }
@@ -42,8 +42,8 @@ pub(super) fn prompts(talks: Vec<serde_json::Value>, clips: Vec<Clip>) -> std::r
                 Content::Parts(pieces) => {
                     for piece in pieces {
                         message.parts.push(match piece {
-                            Piece::Text { text } => Part::text(text),
-                            Piece::Audio {} => {
+                            AudioChunk::Text { text } => Part::text(text),
+                            AudioChunk::Audio {} => {
                                 prompt
                                     .clips
                                     .push(clips.next().ok_or("it hears more clips than `audio` names")?);

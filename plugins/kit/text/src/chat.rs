@@ -211,7 +211,9 @@ impl Chat {
 
     fn encode_in(&self, manner: &Manner, prompt: &Prompt) -> Result<PromptTokens> {
         let rendered = self.render(manner, prompt)?;
-        let mut ids = self.cut(prompt.plain, &rendered.text).map_err(Error::told)?;
+        let mut ids = self
+            .cut(prompt.plain, &rendered.text)
+            .map_err(Error::into_plugin_error)?;
         if ids.is_empty() {
             ids.push(self.first_token()?);
         }
@@ -233,17 +235,19 @@ impl Chat {
             rendered.text.len()
         };
         let (context, blanks) = rendered.text.split_at(kept);
-        let mut context_ids = self.cut(prompt.plain, context).map_err(Error::told)?;
+        let mut context_ids = self.cut(prompt.plain, context).map_err(Error::into_plugin_error)?;
         let mut cut_options = Vec::with_capacity(options.len());
         for option in options {
             let option = format!("{blanks}{option}");
             let mut whole = self
                 .cut(prompt.plain, &format!("{context}{option}"))
-                .map_err(Error::told)?;
+                .map_err(Error::into_plugin_error)?;
             let mut tokens = whole.split_off(context_ids.len().min(whole.len()));
             if tokens.is_empty() {
                 // The option melted into the context's last token; by itself it has tokens again.
-                tokens = self.known(self.tokenizer.encode(&option)).map_err(Error::told)?;
+                tokens = self
+                    .known(self.tokenizer.encode(&option))
+                    .map_err(Error::into_plugin_error)?;
             }
             cut_options.push(tokens);
         }
@@ -258,7 +262,7 @@ impl Chat {
 
     /// What a text without a token begins with: a model has to be given something.
     fn first_token(&self) -> Result<u32> {
-        self.first_token.ok_or_else(|| Error::EmptyContext.told())
+        self.first_token.ok_or_else(|| Error::EmptyContext.into_plugin_error())
     }
 
     /// What ends a text that no template wrote.
@@ -300,7 +304,7 @@ impl Chat {
         if !prompt.tools.is_empty() {
             extra.insert("tools".into(), prompt.tools.clone().into());
         }
-        let template = self.template().map_err(Error::told)?;
+        let template = self.template().map_err(Error::into_plugin_error)?;
         let open = prompt
             .messages
             .last()
@@ -309,12 +313,12 @@ impl Chat {
             true => template.render_open(&messages, &extra),
             false => template.render(&messages, true, &extra),
         };
-        let text = text.map_err(Error::told)?;
+        let text = text.map_err(Error::into_plugin_error)?;
         // Else a model would be asked nothing, and what it says to that would be scored.
         let said = |message: &Message| !message.joined_text().trim().is_empty();
         if text.trim().is_empty() && prompt.messages.iter().any(said) {
             let reason = "it writes nothing at all for them".to_owned();
-            return Err(Error::Render { reason }.told());
+            return Err(Error::Render { reason }.into_plugin_error());
         }
         Ok(Rendered { text, open })
     }

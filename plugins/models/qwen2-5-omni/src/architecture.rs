@@ -3,22 +3,22 @@
 use crate::config::Config;
 use audio::{LogMel, MelExtractor};
 use candle_core::Tensor;
-use nn::dense::{self, Ears, Hearing};
+use nn::dense::{self, AudioEncoder, AudioLanguageModel};
 use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, steps};
-use nn::{Heard, LayerNorm, Linear, Pieces, Weights};
+use nn::{AudioChunks, AudioEmbeds, LayerNorm, Linear, Weights};
 use plugin_api::{Clip, Error, Result};
 
 /// What of a checkpoint is not the language model. That alone is quantised: it is the bulk, and what the encoder would
 /// lose nobody has measured.
 pub const EARS: [&str; 2] = ["thinker.audio_tower.", "audio_tower."];
 
-pub fn load(config: &Config, weights: &Weights) -> nn::Result<Hearing<Tower>> {
+pub fn load(config: &Config, weights: &Weights) -> nn::Result<AudioLanguageModel<Tower>> {
     let thinker = match weights.has("thinker.model.embed_tokens.weight") {
         true => weights.at("thinker"), // beside the talker and its vocoder, which stay unread
         false => weights.clone(),
     };
-    Ok(Hearing {
-        ears: Tower::load(config, &thinker.at("audio_tower"))?,
+    Ok(AudioLanguageModel {
+        audio_encoder: Tower::load(config, &thinker.at("audio_tower"))?,
         language_model: dense::Decoder::load(&config.text, &thinker)?,
         placeholder: config.audio_token,
     })
@@ -73,19 +73,21 @@ impl Tower {
     }
 }
 
-impl Ears for Tower {
+impl AudioEncoder for Tower {
     /// A clip is a piece as a whole: its loudest moment decides how its features are floored.
-    fn pieces(&self, clips: &[&Clip]) -> Result<Pieces> {
-        Pieces::cut(clips, LEAST_SAMPLES..=self.longest, self.longest, |samples| {
+    fn audio_chunks(&self, clips: &[&Clip]) -> Result<AudioChunks> {
+        AudioChunks::cut(clips, LEAST_SAMPLES..=self.longest, self.longest, |samples| {
             self.tokens(samples)
         })
     }
 
-    fn hear(&self, sounds: &[&[f32]]) -> Result<Vec<Heard>> {
+    fn encode_audio(&self, sounds: &[&[f32]]) -> Result<Vec<AudioEmbeds>> {
         let mels = self.mel.log_mels(sounds, self.longest);
         let vectors = self.forward(&mels)?;
         let heard = mels.into_iter().zip(vectors);
-        Ok(heard.map(|(features, vectors)| Heard { features, vectors }).collect())
+        Ok(heard
+            .map(|(features, vectors)| AudioEmbeds { features, vectors })
+            .collect())
     }
 
     fn check(&self, tokens: &[u32]) -> Result<()> {

@@ -9,7 +9,7 @@ pub mod config; // config.json as published
 
 use config::Config;
 use model::{Checkpoint, GeneratorModel, register_generator};
-use nn::dense::Hearing;
+use nn::dense::AudioLanguageModel;
 use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 
 register_generator!("qwen2.5-omni", "Qwen2.5-Omni, the thinker: hears clips of up to five minutes", load, {
@@ -30,7 +30,7 @@ const SYSTEM: &str = "You are Qwen, a virtual human developed by the Qwen Team, 
 /// What of a checkpoint is never asked for: what sees, and what speaks.
 const UNUSED: [&str; 3] = ["talker.", "token2wav.", "thinker.visual."];
 
-fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<architecture::Tower>>> {
+fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<architecture::Tower>>> {
     let mut checkpoint = Checkpoint::open(settings)?.keeping(&architecture::EARS);
     let config = checkpoint.read(Config::from_folder)?;
     let chat = checkpoint

@@ -3,9 +3,9 @@
 use crate::config::Config;
 use audio::{LogMel, MelExtractor};
 use candle_core::Tensor;
-use nn::dense::{self, Ears, Hearing, Parts};
+use nn::dense::{self, AudioEncoder, AudioLanguageModel, Parts};
 use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, steps_of};
-use nn::{Heard, LayerNorm, Linear, Pieces, Weights};
+use nn::{AudioChunks, AudioEmbeds, LayerNorm, Linear, Weights};
 use plugin_api::{Clip, Result};
 
 /// What of a checkpoint is not the language model. That alone is quantised: it is the bulk, and what the encoder would
@@ -17,10 +17,10 @@ pub const EARS: [&str; 4] = [
     "model.multi_modal_projector.",
 ];
 
-pub fn load(config: &Config, weights: &Weights) -> nn::Result<Hearing<Tower>> {
+pub fn load(config: &Config, weights: &Weights) -> nn::Result<AudioLanguageModel<Tower>> {
     let parts = Parts::find(weights);
-    Ok(Hearing {
-        ears: Tower::load(config, &parts.ears)?,
+    Ok(AudioLanguageModel {
+        audio_encoder: Tower::load(config, &parts.audio_encoder)?,
         language_model: dense::Decoder::of_parts(&config.text, &parts.model, &parts.lm_head)?,
         placeholder: config.audio_token,
     })
@@ -58,17 +58,19 @@ impl Tower {
     }
 }
 
-impl Ears for Tower {
-    fn pieces(&self, clips: &[&Clip]) -> Result<Pieces> {
-        Pieces::cut(clips, LEAST_SAMPLES..=self.window, self.window, |samples| {
+impl AudioEncoder for Tower {
+    fn audio_chunks(&self, clips: &[&Clip]) -> Result<AudioChunks> {
+        AudioChunks::cut(clips, LEAST_SAMPLES..=self.window, self.window, |samples| {
             steps_of(samples) / 2
         })
     }
 
-    fn hear(&self, sounds: &[&[f32]]) -> Result<Vec<Heard>> {
+    fn encode_audio(&self, sounds: &[&[f32]]) -> Result<Vec<AudioEmbeds>> {
         let mels = self.mel.log_mels(sounds, self.window);
         let vectors = self.forward(&mels)?;
         let heard = mels.into_iter().zip(vectors);
-        Ok(heard.map(|(features, vectors)| Heard { features, vectors }).collect())
+        Ok(heard
+            .map(|(features, vectors)| AudioEmbeds { features, vectors })
+            .collect())
     }
 }

@@ -32,16 +32,16 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Decoder>> {
 
 /// What has no checkpoint: a published shape, and weights that nobody trained.
 fn random(settings: &Settings) -> Result<GeneratorModel<Decoder>> {
-    let config = Config::of_shape(&settings.need::<String>("shape")?).map_err(nn::Error::told)?;
-    let chat = Chat::of_bytes().map_err(text::Error::told)?;
+    let config = Config::of_shape(&settings.need::<String>("shape")?).map_err(nn::Error::into_plugin_error)?;
+    let chat = Chat::of_bytes().map_err(text::Error::into_plugin_error)?;
     let checkpoint = Checkpoint::of(settings, "random weights".into(), Defaults::default())?;
     let precision = checkpoint.precision;
-    let weights = Weights::random(precision.dtype, &checkpoint.device).map_err(nn::Error::told)?;
+    let weights = Weights::random(precision.dtype, &checkpoint.device).map_err(nn::Error::into_plugin_error)?;
     over(checkpoint, &config, chat, &weights.quantised(precision.quant))
 }
 
 fn over(checkpoint: Checkpoint, config: &Config, chat: Chat, weights: &Weights) -> Result<GeneratorModel<Decoder>> {
-    let decoder = Decoder::load(config, weights).map_err(nn::Error::told)?;
+    let decoder = Decoder::load(config, weights).map_err(nn::Error::into_plugin_error)?;
     checkpoint.model(decoder, chat, weights, ModelCard::text(config.class))
 }
 

@@ -5,9 +5,9 @@ use crate::connector::Connector;
 use crate::files::Files;
 use audio::{LogMel, MelExtractor, RATE};
 use candle_core::Tensor;
-use nn::dense::{self, Ears, Hearing};
+use nn::dense::{self, AudioEncoder, AudioLanguageModel};
 use nn::encoder::{Block, EPS, Encoder};
-use nn::{Heard, LayerNorm, Pieces, Result, Weights};
+use nn::{AudioChunks, AudioEmbeds, LayerNorm, Result, Weights};
 use plugin_api::Clip;
 
 /// What stands in the tokens of a prompt for sound; the model itself has no token for it, so that of the unknown.
@@ -15,9 +15,9 @@ pub const PLACEHOLDER: u32 = 0;
 /// A shorter clip is padded with silence.
 const SHORTEST: usize = RATE;
 
-pub fn load(files: &Files) -> Result<Hearing<TwoEars>> {
-    Ok(Hearing {
-        ears: TwoEars::load(files)?,
+pub fn load(files: &Files) -> Result<AudioLanguageModel<TwoEars>> {
+    Ok(AudioLanguageModel {
+        audio_encoder: TwoEars::load(files)?,
         language_model: dense::Decoder::load(&files.vicuna, &files.vicuna_weights)?,
         placeholder: PLACEHOLDER,
     })
@@ -93,17 +93,17 @@ pub fn encoder_in(weights: &Weights) -> Weights {
     weights.at(found.unwrap_or(places[0]))
 }
 
-impl Ears for TwoEars {
-    fn pieces(&self, clips: &[&Clip]) -> plugin_api::Result<Pieces> {
+impl AudioEncoder for TwoEars {
+    fn audio_chunks(&self, clips: &[&Clip]) -> plugin_api::Result<AudioChunks> {
         let speech = self.whisper.config().positions;
         let tokens = |samples: usize| self.connector.tokens(speech, self.beats.steps(samples.max(SHORTEST)));
-        Pieces::cut(clips, 1..=self.window(), self.window(), tokens)
+        AudioChunks::cut(clips, 1..=self.window(), self.window(), tokens)
     }
 
-    fn hear(&self, sounds: &[&[f32]]) -> plugin_api::Result<Vec<Heard>> {
+    fn encode_audio(&self, sounds: &[&[f32]]) -> plugin_api::Result<Vec<AudioEmbeds>> {
         let heard = sounds.iter().map(|samples| {
             let stages = self.stages(samples)?;
-            Ok(Heard {
+            Ok(AudioEmbeds {
                 features: stages.mel,
                 vectors: stages.tokens,
             })

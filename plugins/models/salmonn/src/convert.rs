@@ -28,8 +28,8 @@ pub fn convert(files: &Files, request: &Value, call: &Call) -> Result<Value> {
         path: out.clone(),
         source,
     };
-    std::fs::create_dir_all(&out).map_err(|e| failed(e).told())?;
-    let mut there = std::fs::read_dir(&out).map_err(|e| failed(e).told())?;
+    std::fs::create_dir_all(&out).map_err(|e| failed(e).into_plugin_error())?;
+    let mut there = std::fs::read_dir(&out).map_err(|e| failed(e).into_plugin_error())?;
     if there.next().is_some() {
         let message = format!("`{}` is not empty", out.display());
         return Err(plugin_api::Error::new(Code::SETTINGS, message).help("name a folder that is new or empty"));
@@ -43,19 +43,19 @@ pub fn convert(files: &Files, request: &Value, call: &Call) -> Result<Value> {
     if call.stop_asked() {
         call.check()?;
     }
-    let bytes = bytes.map_err(Error::told)?;
+    let bytes = bytes.map_err(Error::into_plugin_error)?;
     let mut written = vec![path];
     for name in WORDS {
         let from = files.words.join(name);
         if from.is_file() {
-            std::fs::copy(&from, out.join(name)).map_err(|e| failed(e).told())?;
+            std::fs::copy(&from, out.join(name)).map_err(|e| failed(e).into_plugin_error())?;
             written.push(out.join(name));
         }
     }
     // Last, since it is what makes the folder a checkpoint.
     let path = out.join("config.json");
     let text = format!("{:#}\n", files.described);
-    std::fs::write(&path, text).map_err(|e| failed(e).told())?;
+    std::fs::write(&path, text).map_err(|e| failed(e).into_plugin_error())?;
     written.push(path);
     let shown: Vec<String> = written.iter().map(|path: &PathBuf| shown(path)).collect();
     Ok(json!({ "files": shown, "bytes": bytes, "tensors": copied.len() }))

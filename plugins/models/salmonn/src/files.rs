@@ -55,19 +55,19 @@ impl Files {
                 let message = format!("`{}` holds all parts, and `{name}` is given besides", folder.display());
                 return Err(plugin_api::Error::new(Code::SETTINGS, message).help("give one or the other"));
             }
-            return converted(folder, precision, device).map_err(Error::told);
+            return converted(folder, precision, device).map_err(Error::into_plugin_error);
         }
         let published: Published = match &folder {
             Some(folder) if !folder.join(NAMES).is_file() => {
                 let message = format!("`{}` has no {NAMES} that names the parts in it", folder.display());
                 return Err(plugin_api::Error::new(Code::MISSING, message).help(NAMED));
             }
-            Some(folder) => nn::read_json(&folder.join(NAMES)).map_err(Error::told)?,
+            Some(folder) => nn::read_json(&folder.join(NAMES)).map_err(Error::into_plugin_error)?,
             None => Published::default(),
         };
         let part = |name: &str, named: &str| match (given(name)?, &folder) {
             (Some(path), _) => Ok(path),
-            (None, Some(folder)) => beside(folder, named).map_err(Error::told),
+            (None, Some(folder)) => beside(folder, named).map_err(Error::into_plugin_error),
             (None, None) => {
                 let message = format!("setting `{name}` is missing: the model is made of four downloads");
                 Err(plugin_api::Error::new(Code::SETTINGS, message).help(NAMED))
@@ -79,7 +79,7 @@ impl Files {
             part("vicuna", &published.llama_path)?,
             part("salmonn", &published.ckpt)?,
         ];
-        downloads(published, parts, precision, device).map_err(Error::told)
+        downloads(published, parts, precision, device).map_err(Error::into_plugin_error)
     }
 
     /// Refuses parts that this machine has no memory for, with the caches of one answer.

@@ -16,8 +16,8 @@ mod parity; // what a reference recorded, replayed
 
 use architecture::{PLACEHOLDER, TwoEars};
 use files::Files;
-use model::{Checkpoint, Defaults, Generator, GeneratorModel, Limits, Particulars, Precision, register_generator};
-use nn::dense::Hearing;
+use model::{Checkpoint, Defaults, Generator, GeneratorModel, Limits, ModelHooks, Precision, register_generator};
+use nn::dense::AudioLanguageModel;
 use nn::{Loras, device};
 use plugin_api::{Call, Code, Error, Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 use serde_json::{Map, Value};
@@ -50,7 +50,7 @@ struct Salmonn {
     files: Files,
 }
 
-fn load(settings: &Settings) -> Result<GeneratorModel<Hearing<TwoEars>>> {
+fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<TwoEars>>> {
     let device = device::from_settings(settings)?;
     let files = Files::open(settings, &Precision::from_settings(settings, &device)?, &device)?;
     let card = ModelCard {
@@ -73,8 +73,8 @@ fn estimate(settings: &Settings) -> Result<Estimate> {
     Ok(files.foretold(&precision, &Limits::from_settings(settings)?))
 }
 
-impl Particulars<Hearing<TwoEars>> for Salmonn {
-    fn read(&mut self, card: &mut ModelCard) -> Result<Generator<Hearing<TwoEars>>> {
+impl ModelHooks<AudioLanguageModel<TwoEars>> for Salmonn {
+    fn read(&mut self, card: &mut ModelCard) -> Result<Generator<AudioLanguageModel<TwoEars>>> {
         let Salmonn { settings, files } = self;
         let (chat, end) = chat(files)?;
         // What the publisher of the language model wants of its own answers counts for nothing here. The published code
@@ -93,7 +93,7 @@ impl Particulars<Hearing<TwoEars>> for Salmonn {
         checkpoint.generator(decoder, chat, &files.weights(), card)
     }
 
-    fn trace(&self, generator: &mut Generator<Hearing<TwoEars>>, request: &Value) -> Result<Value> {
+    fn trace(&self, generator: &mut Generator<AudioLanguageModel<TwoEars>>, request: &Value) -> Result<Value> {
         parity::trace(generator, request)
     }
 
@@ -104,10 +104,10 @@ impl Particulars<Hearing<TwoEars>> for Salmonn {
 
 /// The tokenizer of the language model with the prompts of this one, and the token that ends an answer.
 fn chat(files: &Files) -> Result<(Chat, u32)> {
-    let chat = Chat::from_folder(&files.words).map_err(text::Error::told)?;
+    let chat = Chat::from_folder(&files.words).map_err(text::Error::into_plugin_error)?;
     chat.tokenizer()
         .check_rows(files.vicuna.vocab_size)
-        .map_err(text::Error::told)?;
+        .map_err(text::Error::into_plugin_error)?;
     let id = |piece: &str| {
         chat.tokenizer().id(piece).ok_or_else(|| {
             Error::new(

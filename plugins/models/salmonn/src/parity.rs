@@ -8,7 +8,7 @@ use crate::lora;
 use ::parity::{Finding, Recording, difference, replay, report};
 use candle_core::{D, DType, Device, Tensor};
 use model::Generator;
-use nn::dense::Hearing;
+use nn::dense::AudioLanguageModel;
 use nn::{Error, Result};
 use plugin_api::{Call, Message, Part, Prompt, Sampling, Silent};
 use serde::Deserialize;
@@ -29,27 +29,29 @@ struct Case {
     bos: u32,
 }
 
-pub fn trace(generator: &mut Generator<Hearing<TwoEars>>, request: &Value) -> plugin_api::Result<Value> {
+pub fn trace(generator: &mut Generator<AudioLanguageModel<TwoEars>>, request: &Value) -> plugin_api::Result<Value> {
     let Some(folder) = request["golden"].as_str() else {
         return ::parity::trace(generator, request);
     };
-    let mut recording = Recording::open(Path::new(folder)).map_err(Error::told)?;
+    let mut recording = Recording::open(Path::new(folder)).map_err(Error::into_plugin_error)?;
     let mut findings = Vec::new();
     for index in 0..recording.cases.len() {
-        let case = Case::deserialize(&recording.cases[index]).map_err(|e| recording.malformed(e.to_string()).told())?;
-        findings.extend(stages(&generator.decoder().ears, &recording, &case).map_err(Error::told)?);
+        let case = Case::deserialize(&recording.cases[index])
+            .map_err(|e| recording.malformed(e.to_string()).into_plugin_error())?;
+        findings
+            .extend(stages(&generator.decoder().audio_encoder, &recording, &case).map_err(Error::into_plugin_error)?);
         findings.extend(searched(generator, &recording, &case)?);
-        translate(&mut recording, index, &case).map_err(Error::told)?;
+        translate(&mut recording, index, &case).map_err(Error::into_plugin_error)?;
     }
     findings.extend(replay(generator, &recording, Some(lora::NAME))?);
     Ok(report(&findings))
 }
 
 /// What lies between the kit's stages: filter banks, and what each encoder makes of the clip.
-fn stages(ears: &TwoEars, recording: &Recording, case: &Case) -> Result<Vec<Finding>> {
+fn stages(audio_encoder: &TwoEars, recording: &Recording, case: &Case) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let clip = recording.clip(case.audio.first().map_or("", String::as_str))?;
-    let stages = ears.stages(clip.samples())?;
+    let stages = audio_encoder.stages(clip.samples())?;
     let bins = 128;
     let fbank = Tensor::from_slice(&stages.fbank, (stages.fbank.len() / bins, bins), &Device::Cpu)?;
     let all = [
@@ -79,7 +81,7 @@ fn stages(ears: &TwoEars, recording: &Recording, case: &Case) -> Result<Vec<Find
 
 /// The recorded search, as a prompt would have it done.
 fn searched(
-    generator: &mut Generator<Hearing<TwoEars>>,
+    generator: &mut Generator<AudioLanguageModel<TwoEars>>,
     recording: &Recording,
     case: &Case,
 ) -> plugin_api::Result<Option<Finding>> {
@@ -100,16 +102,16 @@ fn searched(
     prompt.clips = vec![
         recording
             .clip(case.audio.first().map_or("", String::as_str))
-            .map_err(Error::told)?,
+            .map_err(Error::into_plugin_error)?,
     ];
     let reply = generator.reply(&prompt, &mut Call::new(&Silent))?;
     let end = expected.iter().position(|&token| token == 2); // what follows the end is padding
     // Read as a reply is, token by token: bytes that are no text have no one spelling.
     let mut reader = generator.chat().reader(&prompt, "", &Sampling::default());
     for &token in &expected[..end.unwrap_or(expected.len())] {
-        reader.push(token).map_err(text::Error::told)?;
+        reader.push(token).map_err(text::Error::into_plugin_error)?;
     }
-    let (_, answer) = reader.finish().map_err(text::Error::told)?;
+    let (_, answer) = reader.finish().map_err(text::Error::into_plugin_error)?;
     let equal = reply.text == answer.text;
     Ok(Some(Finding {
         case: case.name.clone(),

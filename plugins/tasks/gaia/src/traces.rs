@@ -279,22 +279,22 @@ fn row_of(sample: &Sample) -> Row {
 
 /// The calls of a reply: those that its model keeps apart, or those in its text.
 fn predicted(reply: &Reply) -> Calls {
-    match reply.other.get("tool_calls").and_then(Value::as_array) {
-        Some(list) if !list.is_empty() => Calls::in_list(list),
-        _ => Calls::in_text(&reply.text),
+    match reply.tool_calls.as_slice() {
+        [] => Calls::in_text(&reply.text),
+        list => Calls::in_list(list),
     }
 }
 
 /// A reply as it came, calls included.
 fn raw(reply: &Reply) -> String {
-    match reply.other.get("tool_calls").and_then(Value::as_array) {
-        Some(list) if !list.is_empty() => {
+    match reply.tool_calls.as_slice() {
+        [] => reply.text.clone(),
+        list => {
             let calls = Calls::in_list(list).calls;
             let calls = calls.iter().map(ToolCall::to_text);
             let text = Some(reply.text.clone()).filter(|text| !text.is_empty());
             text.into_iter().chain(calls).collect::<Vec<_>>().join("\n")
         }
-        _ => reply.text.clone(),
     }
 }
 

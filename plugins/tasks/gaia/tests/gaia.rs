@@ -286,11 +286,10 @@ fn calls_are_compared_with_those_of_the_trace() {
             "{text}"
         );
     }
-    let mut apart = Reply::text("");
-    apart.other.insert(
-        "tool_calls".to_owned(),
-        json!([{"function": {"name": "calculator", "arguments": "{\"expression\": \"37 * 54\"}"}}]),
-    );
+    let apart = Reply {
+        tool_calls: vec![json!({"function": {"name": "calculator", "arguments": "{\"expression\": \"37 * 54\"}"}})],
+        ..Reply::default()
+    };
     let score = task.score(&task.sample(0).unwrap(), &apart, &Silent).unwrap();
     assert_eq!((score.status, score.values["exact_acc"]), (Status::Scored, 1.0));
 }

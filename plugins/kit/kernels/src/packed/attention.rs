@@ -11,10 +11,10 @@
 use super::stripe::Stripe;
 use super::stripes::by_fields;
 use super::{Kernel, Kind, LANES, Line, MOST_ROWS, PANEL};
-use crate::by_row::Held;
 use crate::exponential::{exp, exponentials, softmax};
 use crate::kernel::dot;
 use crate::packed::rows::{Rows, SomeRows, Words, bf16_bits, round};
+use crate::rowwise::Held;
 use candle_core::{Result, Tensor};
 use pulp::{Arch, NullaryFnOnce};
 use std::ops::Range;

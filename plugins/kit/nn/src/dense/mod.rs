@@ -3,13 +3,13 @@
 //! A model file of its own is the rule here; this one is in the kit because the text models and every model that
 //! hears have the very same language model. What the three differ in is settled by [`Config`].
 
+mod audio;
 mod config;
-mod hearing;
 
 use crate::{Attention, Embedding, Heads, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights, residual};
+pub use audio::{AudioEncoder, AudioLanguageModel, Parts};
 use candle_core::{DType, Device, Tensor};
 pub use config::{Config, TextConfig};
-pub use hearing::{Ears, Hearing, Parts};
 
 pub struct Decoder {
     embed_tokens: Embedding,

@@ -6,9 +6,9 @@
 use super::Block;
 use crate::{Linear, Matrix, Result, Weights};
 use candle_core::Tensor;
-use kernels::after::After;
-use kernels::by_row::{self, Held};
-use kernels::given::Given;
+use kernels::epilogue::Epilogue;
+use kernels::product_input::ProductInput;
+use kernels::rowwise::{self, Held};
 use std::ops::Range;
 
 /// Frames that one output looks at.
@@ -59,7 +59,7 @@ impl Convolution {
     }
 
     /// x (frames of all blocks, in) to (windows of all blocks, out), and what follows.
-    pub fn forward(&self, x: &Tensor, blocks: &[Frames], after: After) -> candle_core::Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, blocks: &[Frames], after: Epilogue) -> candle_core::Result<Tensor> {
         let (frames, inputs) = x.dims2()?;
         if inputs != self.inputs || blocks.iter().any(|block| block.all.end > frames) {
             candle_core::bail!(
@@ -67,7 +67,7 @@ impl Convolution {
                 self.inputs
             );
         }
-        if by_row::suits(&[x]) && x.is_contiguous() {
+        if rowwise::suits(&[x]) && x.is_contiguous() {
             let held = Held::of(x);
             let values = held.all()?;
             let windows = self.windows(blocks);
@@ -80,7 +80,7 @@ impl Convolution {
                     }
                 }
             };
-            let given = Given::Made {
+            let given = ProductInput::Made {
                 rows: windows.len(),
                 inputs: SEEN * inputs,
                 make: &make,

@@ -15,7 +15,7 @@ use audio::LogMel;
 use candle_core::{DType, Device, Tensor};
 pub use config::{EncoderConfig, EncoderFields};
 use convolution::{Convolution, Frames};
-use kernels::after::After;
+use kernels::epilogue::Epilogue;
 
 /// Steps computed at a time: many short blocks together, but of long ones no more than a processor's caches hold.
 const AT_ONCE: usize = 1536;
@@ -190,11 +190,11 @@ impl Encoder {
 
     fn layers(&self, blocks: &[Block]) -> candle_core::Result<Tensor> {
         let heard = Frames::of(blocks, |block| (block.frames, block.looked_at()));
-        let x = self.conv1.forward(&self.frames(blocks)?, &heard, After::GELU)?;
+        let x = self.conv1.forward(&self.frames(blocks)?, &heard, Epilogue::GELU)?;
         let heard = Frames::of(blocks, |block| (block.looked_at(), block.steps));
         let positions = self.positions(blocks)?;
         let plus = Some(&positions);
-        let mut x = self.conv2.forward(&x, &heard, After { plus, ..After::GELU })?;
+        let mut x = self.conv2.forward(&x, &heard, Epilogue { plus, ..Epilogue::GELU })?;
         for layer in &self.layers {
             x = layer.forward(&x, blocks)?;
         }
@@ -242,8 +242,8 @@ impl Layer {
         let [q, k, v] = Linear::forward_all_normed(qkv, &self.self_attn_layer_norm, x)?;
         let blocks: Vec<usize> = blocks.iter().map(Block::steps).collect();
         let heard = attend_to_all(&q, &k, &v, self.heads, &blocks, self.products)?;
-        let x = self.out_proj.forward_then(&heard, After::adding(x))?;
-        let after = [After::GELU, After::adding(&x)];
+        let x = self.out_proj.forward_then(&heard, Epilogue::adding(x))?;
+        let after = [Epilogue::GELU, Epilogue::adding(&x)];
         Linear::forward_two_normed([&self.fc1, &self.fc2], &self.final_layer_norm, &x, after)
     }
 }

@@ -137,7 +137,7 @@ impl Loras {
     /// Reads the LoRAs that the setting `lora` of a model names.
     pub fn read_all(&self, settings: &Settings) -> plugin_api::Result<()> {
         for (name, folder) in settings.folders("lora")? {
-            self.read(&name, &folder, true).map_err(Error::told)?;
+            self.read(&name, &folder, true).map_err(Error::into_plugin_error)?;
         }
         Ok(())
     }

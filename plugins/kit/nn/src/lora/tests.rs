@@ -182,7 +182,11 @@ fn modules_are_named_by_lists_patterns_and_layers() {
 
 #[track_caller]
 fn check_refused(more: Value, words: &[&str]) {
-    let error = settled(&config(more)).err().expect("it is refused").told().to_string();
+    let error = settled(&config(more))
+        .err()
+        .expect("it is refused")
+        .into_plugin_error()
+        .to_string();
     let missing = words.iter().find(|word| !error.contains(**word));
     assert_eq!(missing, None, "in: {error}");
 }
@@ -354,7 +358,7 @@ fn check_misfit(more: Value, change: impl FnOnce(&mut HashMap<String, Tensor>), 
     let error = bench
         .read(&config(more), tensors)
         .expect_err("it does not fit")
-        .told()
+        .into_plugin_error()
         .to_string();
     let missing = words.iter().find(|word| !error.contains(**word));
     assert_eq!(missing, None, "in: {error}");

@@ -3,8 +3,8 @@
 use super::{about, golden, tone};
 use candle_core::{DType, Device, Tensor};
 use model::{Defaults, Generator, Limits};
-use nn::dense::Hearing;
-use nn::{Decoder, Heard, Input, Pieces, Step, Weights};
+use nn::dense::AudioLanguageModel;
+use nn::{AudioChunks, AudioEmbeds, Decoder, Input, Step, Weights};
 use plugin_api::client::{Given, ModelClient, Serving};
 use plugin_api::serde_json::{self, Value, json};
 use plugin_api::{
@@ -21,7 +21,7 @@ use text::Chat;
 
 /// A model that is watched, and whose ears fail where a clip of so many samples is among what they are given.
 struct Watched {
-    inner: Hearing<Tower>,
+    inner: AudioLanguageModel<Tower>,
     /// What was heard with each call, in samples; an empty list for a pass.
     seen: Mutex<Vec<Vec<usize>>>,
     fails_at: usize,
@@ -53,17 +53,17 @@ impl Decoder for Watched {
         self.inner.placeholder()
     }
 
-    fn pieces(&self, clips: &[&Clip]) -> Result<Pieces> {
-        self.inner.pieces(clips)
+    fn audio_chunks(&self, clips: &[&Clip]) -> Result<AudioChunks> {
+        self.inner.audio_chunks(clips)
     }
 
-    fn hear(&self, sounds: &[&[f32]]) -> Result<Vec<Heard>> {
+    fn encode_audio(&self, sounds: &[&[f32]]) -> Result<Vec<AudioEmbeds>> {
         let lengths: Vec<usize> = sounds.iter().map(|sound| sound.len()).collect();
         let fails = lengths.contains(&self.fails_at);
         self.seen.lock().unwrap().push(lengths);
         match fails {
             true => Err(Error::new(Code::MEMORY, "too much of it")),
-            false => self.inner.hear(sounds),
+            false => self.inner.encode_audio(sounds),
         }
     }
 

@@ -1,0 +1,91 @@
+//! What follows a product before anybody else sees it: its bias, GELU, and what it is added to.
+//!
+//! Each of these on its own would write another matrix, and memory that is written for the first time takes longer than
+//! what is computed here. So all of it is done where the product is made, while its values are in the nearest cache.
+
+use crate::gelu::gelu_of;
+use crate::packed::{Finish, Place};
+use crate::rowwise::{Held, suits};
+use candle_core::{Result, Tensor};
+use pulp::{Arch, NullaryFnOnce};
+
+/// What is to follow, in this order, besides the bias that a layer has.
+#[derive(Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    pub gelu: bool,
+    /// Of the product's shape.
+    pub plus: Option<&'a Tensor>,
+}
+
+impl Epilogue<'_> {
+    pub const GELU: Epilogue<'static> = Epilogue { gelu: true, plus: None };
+
+    pub fn adding(x: &Tensor) -> Epilogue<'_> {
+        let plus = Some(x);
+        Epilogue { gelu: false, plus }
+    }
+
+    /// Whether this crate's loops may do it, with this bias in front.
+    pub fn suits(&self, bias: Option<&Tensor>) -> bool {
+        let lies = |x: &Tensor| suits(&[x]) && x.is_contiguous();
+        bias.into_iter().chain(self.plus).all(lies)
+    }
+
+    /// Lends `make` what follows products of so many rows, of which each has columns and perhaps a bias.
+    pub fn finishing<T>(
+        &self,
+        rows: usize,
+        products: &[(usize, Option<&Tensor>)],
+        make: impl FnOnce(Option<&Finish>) -> T,
+    ) -> Result<T> {
+        let biases: Vec<Option<Held>> = products.iter().map(|(_, bias)| bias.map(Held::of)).collect();
+        let biases: Vec<Option<&[f32]>> = biases.iter().map(values).collect::<Result<_>>()?;
+        let plus = self.plus.map(Held::of);
+        let plus = values(&plus)?;
+        for (&(columns, _), bias) in products.iter().zip(&biases) {
+            let fits = |values: Option<&[f32]>, count: usize| values.is_none_or(|values| values.len() == count);
+            if !fits(*bias, columns) || !fits(plus, rows * columns) {
+                candle_core::bail!("what is to be added to a product of {rows} x {columns} has another shape");
+            }
+        }
+        if !self.gelu && plus.is_none() && biases.iter().all(Option::is_none) {
+            return Ok(make(None));
+        }
+        let (arch, gelu) = (Arch::new(), self.gelu);
+        Ok(make(Some(&|Place { matrix, row, column }, y| {
+            let bias = biases[matrix].map(|bias| &bias[column..][..y.len()]);
+            let plus = plus.map(|plus| &plus[row * products[matrix].0 + column..][..y.len()]);
+            arch.dispatch(Task { y, bias, gelu, plus });
+        })))
+    }
+}
+
+fn values<'a>(held: &'a Option<Held>) -> Result<Option<&'a [f32]>> {
+    held.as_ref().map(Held::all).transpose()
+}
+
+/// Some columns of a row.
+struct Task<'a> {
+    y: &'a mut [f32],
+    bias: Option<&'a [f32]>,
+    gelu: bool,
+    plus: Option<&'a [f32]>,
+}
+
+impl NullaryFnOnce for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Task { y, bias, gelu, plus } = self;
+        if let Some(bias) = bias {
+            y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
+        }
+        if gelu {
+            y.iter_mut().for_each(|y| *y = gelu_of(*y));
+        }
+        if let Some(plus) = plus {
+            y.iter_mut().zip(plus).for_each(|(y, plus)| *y += plus);
+        }
+    }
+}

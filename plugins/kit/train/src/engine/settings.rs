@@ -1,0 +1,175 @@
+//! How an engine learns: all that changes a gradient or an update but the rate, by the reference's names.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What is learnt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// The weights themselves.
+    Full,
+    /// Two small factors beside each matrix that is a target.
+    #[default]
+    Lora,
+    /// The same over a base in four bits.
+    Qlora,
+}
+
+/// What weights, products and states are kept and computed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// fp32 throughout. Frozen weights stay as the checkpoint stores them and are widened exactly.
+    #[default]
+    Fp32,
+    /// Numbers are rounded to bf16 before they are multiplied; sums, learnt weights, gradients and states are fp32.
+    Bf16,
+    /// Learnt weights and states are bf16, too: half the memory, and small updates are lost. LoRA factors stay fp32.
+    #[serde(rename = "bf16-pure")]
+    PureBf16,
+}
+
+/// The rule by which gradients become updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Optimiser {
+    #[default]
+    #[serde(
+        rename = "adamw",
+        alias = "adamw_torch",
+        alias = "adamw_torch_fused",
+        alias = "adamw_hf"
+    )]
+    AdamW,
+    /// States of large tensors in bytes.
+    #[serde(rename = "adamw_8bit", alias = "adamw_bnb_8bit", alias = "paged_adamw_8bit")]
+    AdamW8Bit,
+    #[serde(rename = "sgd")]
+    Sgd,
+    #[serde(rename = "adafactor")]
+    Adafactor,
+}
+
+/// The optimiser's settings; the rate comes with each step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OptimSettings {
+    pub optim: Optimiser,
+    pub adam_beta1: f64,
+    pub adam_beta2: f64,
+    pub adam_epsilon: f64,
+    pub weight_decay: f64,
+    /// The length that a gradient is cut to; 0 leaves it as it is.
+    pub max_grad_norm: f64,
+    /// How many times the rate the second factors of a LoRA learn at (LoRA+).
+    pub loraplus_lr_ratio: f64,
+    /// The same by a parameter's name, which is a regular expression; the first that is found in it counts.
+    pub lr_ratios: BTreeMap<String, f64>,
+}
+
+impl Default for OptimSettings {
+    fn default() -> Self {
+        OptimSettings {
+            optim: Optimiser::AdamW,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            weight_decay: 0.0,
+            max_grad_norm: 1.0,
+            loraplus_lr_ratio: 1.0,
+            lr_ratios: BTreeMap::new(),
+        }
+    }
+}
+
+/// Which matrices have factors, and of what size; the keys of PEFT's `adapter_config.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoraSettings {
+    pub r: usize,
+    pub lora_alpha: f64,
+    pub lora_dropout: f64,
+    pub use_rslora: bool,
+    /// `true` (A uniform, B zero), `false` (both random) or `"gaussian"`.
+    pub init_lora_weights: Value,
+    /// A list of names or name ends, a regular expression, `"all-linear"`, or null for the family's own.
+    pub target_modules: Value,
+    pub exclude_modules: Value,
+    /// A number or a list of numbers of layers; null for all.
+    pub layers_to_transform: Value,
+    /// What stands before the number of a layer; null for whatever does.
+    pub layers_pattern: Value,
+    pub rank_pattern: BTreeMap<String, usize>,
+    pub alpha_pattern: BTreeMap<String, f64>,
+    /// Modules that are learnt whole, beside the factors.
+    pub modules_to_save: Option<Vec<String>>,
+    /// `none`, `all` or `lora_only`: which biases are learnt.
+    pub bias: String,
+}
+
+impl Default for LoraSettings {
+    fn default() -> Self {
+        LoraSettings {
+            r: 8,
+            lora_alpha: 8.0,
+            lora_dropout: 0.0,
+            use_rslora: false,
+            init_lora_weights: Value::Bool(true),
+            target_modules: Value::Null,
+            exclude_modules: Value::Null,
+            layers_to_transform: Value::Null,
+            layers_pattern: Value::Null,
+            rank_pattern: BTreeMap::new(),
+            alpha_pattern: BTreeMap::new(),
+            modules_to_save: None,
+            bias: "none".to_owned(),
+        }
+    }
+}
+
+/// All of it. Unknown keys are for others to refuse, who know the rest of a run's settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EngineSettings {
+    pub method: Method,
+    pub precision: Precision,
+    #[serde(flatten)]
+    pub lora: LoraSettings,
+    /// A PEFT folder to go on from: its settings count instead of `lora`'s, and its factors are where learning starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
+    /// Whether the scales of four-bit blocks are quantised as well.
+    pub bnb_4bit_use_double_quant: bool,
+    #[serde(flatten)]
+    pub optim: OptimSettings,
+    pub label_smoothing_factor: f64,
+    /// Keeps only each layer's input, and computes the rest again when gradients need it.
+    pub gradient_checkpointing: bool,
+    /// Parts of names of parameters that are not learnt. By default (null) what hears; learnt are then the language
+    /// model and its head.
+    pub freeze: Option<Vec<String>>,
+    /// Parts of names of parameters that are learnt although `freeze` has them.
+    pub unfreeze: Vec<String>,
+    /// Where random draws start: first factors, and what dropout leaves out.
+    pub seed: u64,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        EngineSettings {
+            method: Method::default(),
+            precision: Precision::default(),
+            lora: LoraSettings::default(),
+            adapter: None,
+            bnb_4bit_use_double_quant: true,
+            optim: OptimSettings::default(),
+            label_smoothing_factor: 0.0,
+            gradient_checkpointing: false,
+            freeze: None,
+            unfreeze: Vec::new(),
+            seed: 42,
+        }
+    }
+}
