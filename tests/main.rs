@@ -20,4 +20,5 @@ mod runs;
 mod support;
 mod third_party;
 mod tidy;
+mod train;
 mod versions;

@@ -20,4 +20,5 @@ pub mod run;
 pub mod scaffold;
 pub mod score;
 pub mod table;
+pub mod train;
 pub mod worker;

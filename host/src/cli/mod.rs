@@ -18,6 +18,7 @@ mod pull;
 mod rescore;
 mod run;
 mod score;
+mod train;
 
 use crate::catalog::Catalog;
 use crate::failure::{Exit, Failure, Result};
@@ -74,6 +75,8 @@ pub struct Common {
 enum Command {
     /// Run models on tasks
     Run(Box<run::RunArgs>),
+    /// Teach a model a task, or rows of tokens: fine-tune it whole, or a LoRA
+    Train(Box<train::TrainArgs>),
     /// Score or judge a finished run without its model, or score a file of answers
     Score(score::ScoreArgs),
     /// Prepare, tokenize, count, split or convert a task's data
@@ -117,7 +120,14 @@ enum Command {
 
 /// The program. Returns its exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words = match train::arguments(std::env::args_os().collect()) {
+        Ok(words) => words,
+        Err(failure) => {
+            complain(&failure);
+            return ExitCode::from(failure.exit as u8);
+        }
+    };
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -201,6 +211,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
             Ok(Exit::Ok)
         }
         Command::Run(args) => run::run(*args, common),
+        Command::Train(args) => train::train(*args, common),
         Command::Score(args) => score::score(args, common),
         Command::Data(command) => data::run(&command, common),
         Command::Compare(args) => compare::compare(&args, common),
@@ -254,7 +265,7 @@ pub(crate) fn stop_on_signals() -> Arc<AtomicBool> {
 
 /// `key=value` settings of a flag such as `-M`. `NAME:key=value` is for that adapter alone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Flags {
+pub struct Flags {
     all: BTreeMap<String, Given>,
     named: BTreeMap<String, BTreeMap<String, Given>>,
 }
