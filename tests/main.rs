@@ -2,6 +2,7 @@
 
 mod boundary;
 mod building;
+mod circles;
 mod conformance;
 mod doctor;
 mod exchange;
