@@ -3,6 +3,7 @@
 mod boundary;
 mod building;
 mod circles;
+mod compare;
 mod conformance;
 mod doctor;
 mod exchange;
@@ -20,4 +21,5 @@ mod runs;
 mod support;
 mod third_party;
 mod tidy;
+mod train;
 mod versions;
