@@ -3,6 +3,7 @@
 //! What differs between such models is how they are loaded and what their card says; what they do when they are called
 //! is the same, and stands here once.
 
+use crate::training;
 use generate::Generator;
 use nn::Decoder;
 use plugin_api::{
@@ -121,6 +122,9 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
 
     fn trace(&mut self, request: &Value) -> Result<Value> {
         let (generator, hooks) = self.parts()?;
-        hooks.trace(generator, request)
+        match request["training"].as_str() {
+            Some(folder) => training::trace(generator, Path::new(folder)),
+            None => hooks.trace(generator, request),
+        }
     }
 }
