@@ -8,10 +8,16 @@
 //! its own for each kind of layer. So activations are kept or computed again by choice, the head sees learnt positions
 //! alone, and weights that are not learnt stay as they are stored: they are widened a panel at a time, in the cache.
 
+mod backward;
 pub mod engine;
+mod lora;
+mod nf4;
+mod optim;
+pub mod parity;
+mod products;
 pub mod run;
 
 pub use engine::{
     Engine, EngineSettings, Facts, LoraSettings, MemoryPlan, Method, OptimSettings, Optimiser, Parameter, Precision,
-    Row, Sound, StepReport, Sums,
+    Row, Sound, StepReport, Sums, Trainer,
 };

@@ -1,0 +1,3 @@
+//! Training beside what a reference recorded of it.
+
+mod goldens;
