@@ -2,12 +2,14 @@
 
 mod boundary;
 mod building;
+mod compare;
 mod conformance;
 mod doctor;
 mod exchange;
 mod faults;
 mod hearing;
 mod hub_server;
+mod identity;
 mod loras;
 mod pairs;
 mod parity;
@@ -18,4 +20,5 @@ mod runs;
 mod support;
 mod third_party;
 mod tidy;
+mod train;
 mod versions;

@@ -319,11 +319,11 @@ fn judges_rule_during_a_run_and_after_it() {
             .any(|line| line.contains("|agree") && line.contains("1.0000")),
         "{scored}"
     );
-    let verdicts = std::fs::read_to_string(run.join("verdicts.jsonl")).unwrap();
+    let verdicts = std::fs::read_to_string(run.join("scores.jsonl")).unwrap();
     assert_eq!(verdicts.lines().count(), 10);
     bench.check(&format!("score {} --judge agree", run.display()), 0, &[]);
     assert_eq!(
-        std::fs::read_to_string(run.join("verdicts.jsonl")).unwrap(),
+        std::fs::read_to_string(run.join("scores.jsonl")).unwrap(),
         verdicts,
         "nothing is judged twice"
     );
@@ -340,7 +340,7 @@ fn a_judge_asks_the_model_that_plays_its_role() {
         0,
         &words,
     );
-    let verdicts = std::fs::read_to_string(bench.directory("echo-count").join("verdicts.jsonl")).unwrap();
+    let verdicts = std::fs::read_to_string(bench.directory("echo-count").join("scores.jsonl")).unwrap();
     assert!(verdicts.contains("the grader said `7`"), "{verdicts}");
     let missing = ["judge asker failed on 10 answers"];
     bench.check("run --model echo --task count --judge asker --out other", 0, &missing);

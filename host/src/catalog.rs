@@ -149,6 +149,18 @@ impl Catalog<'_> {
 }
 
 impl Resolved {
+    /// What the scores of a task or judge depend on: its version stands for its plugin's bytes, since rebuilding a plugin
+    /// changes no score.
+    pub fn scorer_identity(&self, version: &str) -> Value {
+        let mut identity = self.identity.clone();
+        if let Some(map) = identity.as_object_mut() {
+            map.remove("plugin_sha256");
+            map.remove("plugin_version");
+            map.insert("version".to_owned(), json!(version));
+        }
+        identity
+    }
+
     /// Makes the adapter. For a model this loads its weights.
     pub fn make(&self) -> Result<OpenAdapter> {
         self.plugin.make(self.spec.kind, &self.spec.adapter, &self.settings)

@@ -4,7 +4,7 @@
 //! evenly spread stretches of 64 KiB: reading 16 GB of weights before each run would take longer than many runs, and two
 //! checkpoints that agree in all of that differ by something else than training. Names count, times don't.
 
-use crate::run::record::hex;
+use crate::run::store::hash::hex;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

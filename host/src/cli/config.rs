@@ -60,6 +60,7 @@ pub struct Config {
     pub ears_prompt: Option<String>,
     pub lora: Option<Names>,
     pub seed: Option<u64>,
+    pub chains: Option<u32>,
     pub batch_size: Option<Scalar>,
     pub workers: Option<usize>,
     pub out: Option<PathBuf>,
@@ -91,6 +92,7 @@ const KEYS: &[&str] = &[
     "ears-prompt",
     "lora",
     "seed",
+    "chains",
     "batch-size",
     "workers",
     "out",
@@ -117,6 +119,14 @@ impl Config {
         }
         config.path = path.to_owned();
         Ok(config)
+    }
+
+    /// A file of which nothing but its place is known.
+    pub fn at(path: &Path) -> Config {
+        Config {
+            path: path.to_owned(),
+            ..Config::default()
+        }
     }
 
     /// One of its settings tables. Relative paths start from the file's folder.

@@ -6,9 +6,9 @@ use crate::catalog::Catalog;
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::Registry;
 use crate::run::directory::RunDirectory;
-use crate::run::rescore::Rescoring;
 use crate::run::roles::Roles;
-use crate::run::{as_run_toml_has_it, results, task_identity};
+use crate::run::{results, task_identity};
+use crate::score::by_task::Rescoring;
 use plugin_api::Kind;
 use serde_json::{Value, json};
 
@@ -21,6 +21,9 @@ pub struct TaskArgs {
     /// Score again what this very scorer has scored before
     #[arg(long, conflicts_with_all = ["judge", "task"])]
     fresh: bool,
+    /// Score again what this very scorer failed on
+    #[arg(long, conflicts_with_all = ["judge", "task"])]
+    retry_errors: bool,
 }
 
 /// Scores a run's answers by its task.
@@ -50,7 +53,6 @@ pub(super) fn rescore(
     let identity = config.resolved.clone().unwrap_or_default();
     let task = task_identity(&resolved, &card);
     let rescoring = Rescoring {
-        own: identity["task"] == as_run_toml_has_it(&task),
         run,
         places,
         client: &client,
@@ -59,6 +61,7 @@ pub(super) fn rescore(
         identity,
         roles,
         fresh: args.fresh,
+        retry_errors: args.retry_errors,
         demo: config.demo,
     };
     let (summary, results) = rescoring.run()?;

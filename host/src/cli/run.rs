@@ -7,10 +7,14 @@ use crate::failure::{Exit, Failure, Result};
 use crate::registry::values;
 use crate::run::directory::RunDirectory;
 use crate::run::ears::Ears;
-use crate::run::roles::Roles;
+use crate::run::report;
+use crate::run::roles::{Player, Roles};
 use crate::run::select::{Limit, select};
-use crate::run::verdicts::Judging;
+use crate::run::store::hash::hash_json;
+use crate::run::store::score::Grader;
+use crate::run::store::scores::Scorer;
 use crate::run::{Instance, Model, Options, Outcome, Task, execute, results};
+use crate::score::by_judge::Judging;
 use plugin_api::client::{JudgeClient, TaskClient};
 use plugin_api::{Kind, LoraUse};
 use serde_json::{Map, Value, json};
@@ -65,6 +69,9 @@ pub struct RunArgs {
     /// Where random draws start [default: 0]
     #[arg(long)]
     seed: Option<u64>,
+    /// Answers to each question, each drawn from a seed of its own [default: 1]
+    #[arg(long, value_name = "N")]
+    chains: Option<u32>,
     /// Prompts at work at once, or `auto` to leave it to the model
     #[arg(long, value_name = "N|auto")]
     batch_size: Option<String>,
@@ -249,6 +256,7 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
         limit,
         limit_text,
         sample_ids,
+        chains: chains(args.chains.or(config.chains))?,
         lora: loras(&list(args.lora, config.lora.clone())),
         seed: args.seed.or(config.seed).unwrap_or(0),
         batch_size: batch_size.transpose()?,
@@ -358,6 +366,15 @@ fn run_all(settled: &Settled, catalog: &Catalog, common: &Common) -> Result<Exit
     conclude(&outcomes, settled)
 }
 
+fn chains(given: Option<u32>) -> Result<u32> {
+    const MOST: u32 = 10_000;
+    match given.unwrap_or(1) {
+        0 => Err(Failure::usage("`--chains` must be at least 1")),
+        many if many > MOST => Err(Failure::usage(format!("`--chains {many}` is more than {MOST}"))),
+        chains => Ok(chains),
+    }
+}
+
 /// What `--lora` chooses.
 fn loras(texts: &[String]) -> LoraUse {
     let names = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
@@ -398,10 +415,13 @@ pub(super) fn cast(texts: &[String], flags: &Flags, catalog: &Catalog, stop: &Ar
         let Some((role, model)) = text.split_once('=') else {
             return Err(Failure::usage(format!("`--role {text}` is no `ROLE=MODEL`")));
         };
-        let (client, _) = catalog
-            .resolve(Kind::Model, model, &flags.for_name_alone(model))?
-            .model()?;
-        roles.models.insert(role.to_owned(), client);
+        let resolved = catalog.resolve(Kind::Model, model, &flags.for_name_alone(model))?;
+        let (client, _) = resolved.model()?;
+        let kernels = client.card()?.kernel_class;
+        let identity = hash_json(&json!({ "model": resolved.identity, "kernels": kernels }));
+        let model = model.to_owned();
+        let grader = Grader { model, identity };
+        roles.models.insert(role.to_owned(), Player { client, grader });
     }
     Ok(roles)
 }
@@ -431,19 +451,24 @@ fn load(resolved: Resolved, settled: &Settled) -> Result<Model> {
 fn judge(outcome: &mut Outcome, judges: &[(String, JudgeClient, Resolved)], roles: &Roles) -> Result<()> {
     for (name, client, resolved) in judges {
         let run = RunDirectory::open(&outcome.directory, false)?;
+        let graders = roles.graders();
+        let task = outcome.summary.task.clone();
         let judging = Judging {
             name,
             judge: client,
-            identity: &resolved.identity,
-            scores: &outcome.scores,
+            identity: &resolved.scorer_identity(&client.card()?.version),
+            task: Scorer {
+                name: &task,
+                hash: &hash_json(&outcome.results["host"]["identity"]["task"]),
+                graders: &graders,
+            },
             roles,
+            chains: outcome.chains,
+            clips: None,
         };
-        let judged = judging.run(&run, &outcome.places, &|| ())?;
+        let judged = judging.run(&run, &outcome.places)?;
         super::score::add_judged(&mut outcome.summary, &mut outcome.results, name, judged);
-        run.write_file(
-            "results.json",
-            (serde_json::to_string_pretty(&outcome.results).unwrap_or_default() + "\n").as_bytes(),
-        )?;
+        report::write(&run, &outcome.summary, &outcome.results, &report::timing_of(&run))?;
     }
     Ok(())
 }
@@ -470,7 +495,8 @@ fn repeat(model: &Model, task: &Task, settled: &Settled) -> Value {
     };
     json!({
         "model": model.name, "task": task.name, "judge": if judges.is_empty() { Value::Null } else { json!(judges) },
-        "limit": options.limit_text, "sample-id": options.sample_ids, "seed": options.seed, "batch-size": options.batch_size,
+        "limit": options.limit_text, "sample-id": options.sample_ids, "seed": options.seed, "chains": (options.chains > 1).then_some(options.chains),
+        "batch-size": options.batch_size,
         "workers": settled.workers, "role": settled.roles,
         "lora": match &options.lora {
             LoraUse::AsLoaded => Value::Null,

@@ -5,14 +5,16 @@ use super::answers::AnswerArgs;
 use super::rescore::{TaskArgs, rescore};
 use super::{Common, Flags, names, note, print, stop_on_signals};
 use crate::failure::{Exit, Failure, Result};
-use crate::run::directory::{RunDirectory, for_each_place, read_if_there};
-use crate::run::record::hash_json;
+use crate::run::graded::graders_of;
+use crate::run::report;
 use crate::run::results::{self, Summary};
-use crate::run::scores::Scores;
-use crate::run::verdicts::{Judged, Judging};
+use crate::run::store::directory::{RunDirectory, read_if_there};
+use crate::run::store::hash::hash_json;
+use crate::run::store::places;
+use crate::run::store::scores::Scorer;
+use crate::score::by_judge::{Judged, Judging};
 use plugin_api::Kind;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -59,12 +61,8 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
         }
         let run = RunDirectory::open(folder, false)?;
         // Repairs a torn last line, and refuses a file with a broken one.
-        run.known()?;
-        let mut places: BTreeMap<u64, u64> = BTreeMap::new();
-        for_each_place(&run.samples(), |doc_id, offset| {
-            places.insert(doc_id, offset);
-        })?;
-        let places: Vec<u64> = places.into_values().collect();
+        run.repair()?;
+        let places = places::all(&run)?;
         let roles = super::run::cast(&args.role, &Flags::default(), catalog, &stop)?;
         if args.judge.is_empty() {
             return rescore(&run, &places, &args.scorer, catalog, &roles, common);
@@ -75,31 +73,42 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
         let flags = Flags::parse("-J", &args.judge_settings)?;
         let judges = names(catalog.registry, Kind::Judge, &args.judge)?;
         flags.check_names(Kind::Judge, &judges)?;
-        let scores = Scores::open(&run, &hash_json(&results["host"]["identity"]["task"]))?;
+        // The score that judges are shown is the one that the results are made of.
+        let task_hash = hash_json(&results["host"]["identity"]["task"]);
+        let task_graders = graders_of(&results["host"]["scorers"][&summary.task]);
+        let task_name = summary.task.clone();
+        let task = Scorer {
+            name: &task_name,
+            hash: &task_hash,
+            graders: &task_graders,
+        };
         let mut whole = Vec::new();
         for name in &judges {
             let resolved = catalog.resolve(Kind::Judge, name, &flags.of(name))?;
+            let client = resolved.judge()?;
             let judging = Judging {
                 name,
-                judge: &resolved.judge()?,
-                identity: &resolved.identity,
-                scores: &scores,
+                judge: &client,
+                identity: &resolved.scorer_identity(&client.card()?.version),
+                task,
                 roles: &roles,
+                chains: results["host"]["chains"]
+                    .as_u64()
+                    .map_or(1, |chains| u32::try_from(chains).unwrap_or(1)),
+                clips: None,
             };
-            let judged = judging.run(&run, &places, &|| ())?;
+            let judged = judging.run(&run, &places)?;
             whole.push(
                 json!({ "judge": name, "value": judged.metric.value, "n": judged.metric.count,
-                "unscored": judged.unscored, "failed": judged.failed, "dollars": judged.dollars }),
+                "unscored": judged.unscored, "failed": judged.failed, "dollars": judged.dollars,
+                "graders": judged.graded_by.as_json() }),
             );
             add_judged(&mut summary, &mut results, name, judged);
         }
         if stop.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(Failure::new(Exit::Interrupted, "interrupted").help("the same command goes on from here"));
         }
-        run.write_file(
-            "results.json",
-            (serde_json::to_string_pretty(&results).unwrap_or_default() + "\n").as_bytes(),
-        )?;
+        report::write(&run, &summary, &results, &report::timing_of(&run))?;
         match common.json {
             true => print(
                 &(serde_json::to_string_pretty(&json!({ "judges": whole, "results": results })).unwrap_or_default()
@@ -108,7 +117,7 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
             false => print(&results::table(&[summary], 0)),
         }
         if !common.quiet && common.shows_progress() {
-            note(&format!("verdicts: {}", folder.join("verdicts.jsonl").display()));
+            note(&format!("verdicts: {}", folder.join("scores.jsonl").display()));
         }
         Ok(Exit::Ok)
     })
@@ -116,15 +125,14 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
 
 /// Puts a judge's rulings beside the other metrics.
 pub fn add_judged(summary: &mut Summary, results: &mut Value, name: &str, judged: Judged) {
-    let metric = judged.metric;
+    let metric = judged.metric.clone();
     let task = summary.task.clone();
     results["results"][&task][format!("{name},judge")] = json!(metric.value);
     results["results"][&task][format!("{name}_stderr,judge")] =
         metric.stderr.map_or(json!("N/A"), |stderr| json!(stderr));
     results["results"][&task][format!("{name}_ci95,judge")] = json!(metric.interval);
     results["results"][&task][format!("{name}_n,judge")] = json!(metric.count);
-    results["host"]["judges"][name] =
-        json!({ "unscored": judged.unscored, "failed": judged.failed, "dollars": judged.dollars });
+    results["host"]["judges"][name] = judged.as_json();
     if judged.unscored > 0 {
         summary
             .marks

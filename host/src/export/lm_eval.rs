@@ -2,9 +2,9 @@
 
 use super::{Folder, Recorded};
 use crate::failure::Result;
-use crate::run::prepare::recorded_prompt;
 use crate::run::record::Record;
 use plugin_api::{Part, Prompt, Role, Want};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 /// What our `results.json` has beside lm-eval's keys.
@@ -39,19 +39,19 @@ pub(super) fn write(run: &Recorded, folder: &Folder) -> Result<()> {
 fn sample(record: &Record, filter: &str) -> Value {
     let mut sample = json!({
         "doc_id": record.doc_id, "doc": record.doc, "target": record.target, "arguments": arguments(record),
-        "resps": record.resps, "filtered_resps": record.filtered_resps, "filter": filter,
-        "metrics": record.metrics.keys().collect::<Vec<_>>(), "doc_hash": record.doc_hash,
+        "resps": record.resps, "filtered_resps": record.filtered_resps(), "filter": filter,
+        "metrics": record.metrics().map(|(name, _)| name).collect::<Vec<_>>(), "doc_hash": record.doc_hash,
         "prompt_hash": record.prompt_hash, "target_hash": record.target_hash,
     });
-    for (name, value) in &record.metrics {
-        sample[name] = value.clone();
+    for (name, value) in record.metrics() {
+        sample[name] = json!(value);
     }
     sample
 }
 
 /// `gen_args_0` and so on, each with the text as `arg_0` and what is wanted of it as `arg_1`.
 fn arguments(record: &Record) -> Value {
-    let Some(prompt) = recorded_prompt(&record.arguments) else {
+    let Ok(prompt) = Prompt::deserialize(&record.arguments) else {
         return record.arguments.clone();
     };
     let text = text(&prompt);
@@ -97,16 +97,18 @@ fn text(prompt: &Prompt) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::store::score::ScoreEntry;
     use plugin_api::{Message, OptionScore, Reply, Sampling, Score};
 
     fn record(prompt: &Prompt, reply: Reply) -> Record {
         let mut record = Record {
             arguments: serde_json::to_value(prompt).unwrap(),
             doc_id: 3,
+            task: "t".to_owned(),
             ..Record::default()
         };
         record.of_reply(reply);
-        record.of_score(Score::graded(true));
+        record.score_by_task(ScoreEntry::of_score(Score::graded(true)));
         record
     }
 

@@ -10,13 +10,16 @@ mod sheet;
 pub use folder::Folder;
 
 use crate::failure::{Failure, Result};
-use crate::run::directory::{RunDirectory, for_each_place, read_if_there};
-use crate::run::record::{Record, hash_json};
-use crate::run::scores::{ScoredReader, Scores};
+use crate::run::graded::graders_of;
+use crate::run::record::Record;
+use crate::run::store::directory::{RunDirectory, read_if_there};
+use crate::run::store::hash::hash_json;
+use crate::run::store::score::{Graders, judge_key};
+use crate::run::store::scores::Scorer;
+use crate::run::store::{Records, Scores, places};
 use plugin_api::Row;
 use plugin_api::client::Pages;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -47,21 +50,34 @@ impl Recorded {
         }
         let directory = RunDirectory::open(path, false)?;
         // Repairs a torn last line, and refuses a file with a broken one.
-        directory.known()?;
-        let mut places: BTreeMap<u64, u64> = BTreeMap::new();
-        for_each_place(&directory.samples(), |doc_id, offset| {
-            places.insert(doc_id, offset);
-        })?;
+        directory.repair()?;
+        let places = places::all(&directory)?;
         let results = read_if_there(&path.join("results.json")).and_then(|text| serde_json::from_str(&text).ok());
         let results: Option<Value> = results;
         let settings = read_if_there(&path.join("run.toml")).and_then(|text| text.parse().ok());
-        let scorer = results
-            .as_ref()
-            .map(|results| hash_json(&results["host"]["identity"]["task"]));
-        let scores = scorer.map(|scorer| Scores::open(&directory, &scorer)).transpose()?;
+        // The scores that the results are made of: the task's own first, then the judges'.
+        let scores = results.as_ref().map(|results| {
+            let host = &results["host"];
+            let names = results["versions"].as_object();
+            let task = names.and_then(|names| names.keys().next().cloned()).unwrap_or_default();
+            let own = (task.clone(), &host["identity"]["task"], &host["scorers"][&task]);
+            let judges = host["judges"].as_object().into_iter().flatten();
+            let judges = judges.map(|(name, judge)| (judge_key(name, &task), &judge["identity"], judge));
+            let known: Vec<(String, String, Graders)> = [own]
+                .into_iter()
+                .chain(judges)
+                .map(|(name, identity, scorer)| (name, hash_json(identity), graders_of(scorer)))
+                .collect();
+            let scorers: Vec<Scorer> = known
+                .iter()
+                .map(|(name, hash, graders)| Scorer { name, hash, graders })
+                .collect();
+            Scores::open(&directory, &scorers)
+        });
+        let scores = scores.transpose()?;
         Ok(Recorded {
             directory,
-            places: places.into_values().collect(),
+            places,
             results,
             settings: settings.unwrap_or_default(),
             scores: scores.unwrap_or_default(),
@@ -100,13 +116,13 @@ impl Recorded {
             run: self,
             next: AtomicUsize::new(0),
             left_out: AtomicUsize::new(0),
-            reader: Mutex::new(self.scores.reader(&self.directory.samples())?),
+            reader: Mutex::new(Records::open(&self.directory, &self.scores)?),
         })
     }
 
     /// Tells all records, by their sample's place in the data.
-    fn each(&self, mut tell: impl FnMut(Record) -> Result<()>) -> Result<()> {
-        let mut reader = self.scores.reader(&self.directory.samples())?;
+    pub(crate) fn each(&self, mut tell: impl FnMut(Record) -> Result<()>) -> Result<()> {
+        let mut reader = Records::open(&self.directory, &self.scores)?;
         self.places.iter().try_for_each(|place| tell(reader.read_at(*place)?))
     }
 
@@ -130,7 +146,7 @@ pub struct Answered<'a> {
     run: &'a Recorded,
     next: AtomicUsize,
     left_out: AtomicUsize,
-    reader: Mutex<ScoredReader<'a>>,
+    reader: Mutex<Records<'a>>,
 }
 
 impl Answered<'_> {
@@ -150,7 +166,7 @@ impl Pages for Answered<'_> {
                 break;
             };
             let record = reader.read_at(*place).map_err(|failure| failure.error)?;
-            if record.error.is_some() || record.pending {
+            if record.failure().is_some() || record.pending() {
                 self.left_out.fetch_add(1, Ordering::Relaxed);
                 continue;
             }

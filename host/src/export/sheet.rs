@@ -3,19 +3,28 @@
 use super::{Folder, Recorded};
 use crate::failure::Result;
 use crate::run::record::Record;
+use crate::run::store::score::ScoreStatus;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const FILE: &str = "records.csv";
 
 /// What every record has, before its metrics and groups.
 const FIRST: [&str; 7] = ["doc_id", "sample_id", "status", "input", "target", "answer", "response"];
-const LAST: [&str; 5] = ["latency_ms", "prompt_tokens", "generated_tokens", "flags", "error"];
+const LAST: [&str; 7] = [
+    "latency_ms",
+    "prompt_tokens",
+    "generated_tokens",
+    "flags",
+    "error",
+    "chain",
+    "variant",
+];
 
 pub(super) fn write(run: &Recorded, folder: &Folder) -> Result<()> {
     let (mut metrics, mut groups) = (BTreeSet::new(), BTreeSet::new());
     run.each(|record| {
-        metrics.extend(record.metrics.into_keys());
+        metrics.extend(record.metrics().map(|(name, _)| name.clone()));
         groups.extend(record.groups.into_keys());
         Ok(())
     })?;
@@ -27,9 +36,10 @@ pub(super) fn write(run: &Recorded, folder: &Folder) -> Result<()> {
 }
 
 fn cells(record: &Record, metrics: &BTreeSet<String>, groups: &BTreeSet<String>) -> Vec<String> {
-    let status = match record.error {
-        Some(_) => json!("failed"),
-        None => json!(record.status),
+    let status = match (record.failure(), record.own()) {
+        (Some(_), _) => json!(ScoreStatus::Failed),
+        (None, Some(own)) => json!(own.status),
+        (None, None) => json!(ScoreStatus::Unscored),
     };
     let said = record.reply.as_ref().map_or("", |reply| &reply.text);
     let mut cells = vec![
@@ -41,10 +51,11 @@ fn cells(record: &Record, metrics: &BTreeSet<String>, groups: &BTreeSet<String>)
         record.answer().unwrap_or_default(),
         said.to_owned(),
     ];
+    let values: BTreeMap<&String, f64> = record.metrics().collect();
     cells.extend(
         metrics
             .iter()
-            .map(|name| record.metrics.get(name).map(plain).unwrap_or_default()),
+            .map(|name| values.get(name).map(|value| plain(&json!(value))).unwrap_or_default()),
     );
     cells.extend(
         groups
@@ -56,10 +67,9 @@ fn cells(record: &Record, metrics: &BTreeSet<String>, groups: &BTreeSet<String>)
         record.prompt_tokens.to_string(),
         record.generated_tokens.to_string(),
         record.flags.join(" "),
-        record
-            .error
-            .as_ref()
-            .map_or_else(String::new, |error| error.message.clone()),
+        record.failure().map_or_else(String::new, |error| error.message.clone()),
+        record.chain.to_string(),
+        record.variant.clone().unwrap_or_default(),
     ]);
     cells
 }
@@ -85,7 +95,7 @@ fn line(cells: impl IntoIterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::record::RecordedError;
+    use crate::run::store::score::{RecordedError, ScoreEntry};
 
     #[test]
     fn cells_are_quoted_where_they_must_be() {
@@ -107,10 +117,10 @@ mod tests {
             }),
             ..Record::default()
         };
-        record.metrics.insert("acc".to_owned(), json!(0.5));
+        record.score_by_task(ScoreEntry::of_score(plugin_api::Score::value("acc", 0.5)));
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let cells = cells(&record, &names(&["acc", "other"]), &names(&["level"]));
         assert_eq!(cells[2..10].join("|"), "failed|text|{\"a\":1}|||0.5||");
-        assert_eq!((cells.len(), cells.last().map(String::as_str)), (15, Some("no")));
+        assert_eq!((cells.len(), cells[14].as_str()), (17, "no"));
     }
 }

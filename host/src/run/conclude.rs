@@ -1,16 +1,17 @@
 //! The end of a run: what its records come to, and the files that say so.
 
-use super::directory::{RunDirectory, for_each_place};
 use super::ears::Ears;
 use super::hearing_test::HearingTest;
-use super::record::Input;
 use super::results::{self, Setting, Summary};
-use super::scores::{ScoredReader, Scores};
+use super::store::directory::RunDirectory;
+use super::store::places;
+use super::store::record::Input;
+use super::store::{Records, Scores};
 use super::tally::Tally;
 use super::{Model, Options, Outcome, Task, report};
 use crate::failure::{Failure, Result};
 use plugin_api::client::{Pages, TaskClient};
-use plugin_api::{Code, Metric, Row, TaskCard};
+use plugin_api::{Code, Metric, Row, Sample, TaskCard};
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +21,8 @@ use std::time::Instant;
 struct RowPages<'a> {
     places: &'a [u64],
     next: AtomicUsize,
-    reader: Mutex<ScoredReader<'a>>,
+    reader: Mutex<Records<'a>>,
+    chains: u32,
 }
 
 impl Pages for RowPages<'_> {
@@ -33,9 +35,12 @@ impl Pages for RowPages<'_> {
                 break;
             };
             let record = reader.read_at(*place).map_err(|failure| failure.error)?;
-            if record.error.is_none() && !record.pending {
+            if record.failure().is_none() && !record.pending() {
                 rows.push(Row {
-                    sample: record.sample(),
+                    sample: Sample {
+                        cluster: record.cluster_among(self.chains).map(str::to_owned),
+                        ..record.sample()
+                    },
                     score: record.score(),
                     ..Row::default()
                 });
@@ -50,6 +55,8 @@ pub struct View<'a> {
     pub client: &'a TaskClient,
     pub card: &'a TaskCard,
     pub scores: &'a Scores,
+    /// Answers to each question.
+    pub chains: u32,
 }
 
 impl View<'_> {
@@ -74,7 +81,8 @@ impl View<'_> {
         let pages = RowPages {
             places,
             next: AtomicUsize::new(0),
-            reader: Mutex::new(self.scores.reader(&run.samples())?),
+            reader: Mutex::new(Records::open(run, self.scores)?),
+            chains: self.chains,
         };
         match self.client.metrics(&pages) {
             Ok(metrics) => Ok(Some(metrics)),
@@ -104,17 +112,18 @@ pub fn finish(
     cut_short: Option<Failure>,
     began: Instant,
 ) -> Result<Outcome> {
-    let places = selected_places(run, selection)?;
+    let places = places::of_selection(run, selection, options.chains)?;
     let view = View {
         client: &task.client,
         card: &task.card,
         scores: &scores,
+        chains: options.chains,
     };
     let ears = options.ears.as_deref().map(Ears::name);
     let summary = Summary {
         model: model.name.clone(),
         suspicions: suspicions(&tally, hearing.as_ref()),
-        marks: marks(&tally, options.demo, ears, selection.len()),
+        marks: marks(&tally, options.demo, ears, selection.len() * options.chains as usize),
         ..view.summary(run, &tally, &places)?
     };
     let setting = Setting {
@@ -122,6 +131,7 @@ pub fn finish(
         identity: &identity,
         samples: task.client.count()?,
         selected: selection.len(),
+        chains: options.chains,
         batch_size: options
             .batch_size
             .map_or_else(|| "auto".to_owned(), |size| size.to_string()),
@@ -135,9 +145,8 @@ pub fn finish(
     let results = results::results(&summary, &tally, &setting);
     let seconds = tally.inference_seconds();
     let timing = results::timing(&mut tally, seconds, &peaks(model, cut_short.is_some()));
-    run.write_file("results.json", pretty(&results).as_bytes())?;
     run.write_file("timing.json", pretty(&timing).as_bytes())?;
-    run.write_file("report.html", report::html(&summary, &results, &timing).as_bytes())?;
+    report::write(run, &summary, &results, &timing)?;
     Ok(Outcome {
         summary,
         results,
@@ -146,28 +155,13 @@ pub fn finish(
         failed: tally.failed,
         selected: selection.len(),
         places,
-        scores,
+        chains: options.chains,
         cut_short,
     })
 }
 
 pub fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
-}
-
-/// Where the records of the selected samples lie, in the order of the data. Of several of one sample the last counts.
-fn selected_places(run: &RunDirectory, selection: &[usize]) -> Result<Vec<u64>> {
-    const NOWHERE: u64 = u64::MAX;
-    // A selection is in the order of the data, so a number for each takes the place of a map.
-    let mut places = vec![NOWHERE; selection.len()];
-    for_each_place(&run.samples(), |doc_id, offset| {
-        let index = usize::try_from(doc_id).ok();
-        if let Some(Ok(at)) = index.map(|index| selection.binary_search(&index)) {
-            places[at] = offset;
-        }
-    })?;
-    places.retain(|place| *place != NOWHERE);
-    Ok(places)
 }
 
 /// What belongs beside a run's numbers and is no fault of them.
@@ -253,12 +247,12 @@ fn peaks(model: &Model, cut_short: bool) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{Heard, Record};
+    use super::super::store::record::{ClipInfo, Record};
     use super::*;
 
     #[test]
     fn a_clip_that_was_not_heard_whole_is_told_beside_the_numbers() {
-        let clip = |warnings: &[&str]| Heard {
+        let clip = |warnings: &[&str]| ClipInfo {
             seconds: 60.0,
             rate: 16_000,
             sha256: String::new(),

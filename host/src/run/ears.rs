@@ -5,8 +5,9 @@
 //! short goes on with the words that it began with.
 
 use super::listening::Listening;
-use super::record::{Retold, hash_json};
 use super::roles::Roles;
+use super::store::hash::hash_json;
+use super::store::record::Transcript;
 use crate::audio::Decoded;
 use crate::catalog::Resolved;
 use plugin_api::{Code, Error, Finish, Message, ModelCard, Part, Prompt, Result, Sampling};
@@ -94,13 +95,13 @@ impl Ears {
     }
 
     /// What it says of a clip.
-    pub fn hear(&self, clip: &Decoded) -> Result<Retold> {
+    pub fn hear(&self, clip: &Decoded) -> Result<Transcript> {
         let slot = {
             let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
             heard.entry(clip.sha256.clone()).or_default().clone()
         };
         let words = slot.get_or_init(|| self.ask(clip)).clone();
-        Ok(Retold {
+        Ok(Transcript {
             model: self.name().to_owned(),
             hash: self.hash.clone(),
             words: words

@@ -1,23 +1,25 @@
 //! The threads of a run and what flows between them.
 
+use super::clips::ClipResolver;
 use super::conclude::finish;
-use super::directory::{Place, RunDirectory, read_if_there};
 use super::ears::Ears;
 use super::hearing_test::{self, HearingTest};
-use super::input::Inputs;
-use super::prepare::{Prepared, Preparing};
+use super::pipeline::{Building, Line, Scoring as ScoringReplies, Stretch};
 use super::progress::Progress;
+use super::prompts::{PromptBuilder, Prompts, SelectedPrompts, WorkItem};
 use super::queue::{Finished, Queue};
-use super::record::hash_json;
-use super::scores::{ScoredReader, Scores, Scoring};
 use super::seats::{Seated, seat_all};
 use super::select::select;
-use super::stages::{Line, prepare_all, score_all};
+use super::store::directory::{Place, RunDirectory, read_if_there};
+use super::store::hash::hash_json;
+use super::store::scores::Scorer;
+use super::store::{Records, Scores};
 use super::tally::Tally;
 use super::{Model, Options, Outcome, Task};
 use crate::audio::Clips;
 use crate::catalog::Resolved;
 use crate::failure::{Exit, Failure, Result};
+use crate::score::by_task::Scoring;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use plugin_api::{Code, Error, LoraUse, TaskCard};
 use serde_json::{Value, json};
@@ -37,41 +39,38 @@ const CLIP_CACHE: usize = 512 << 20;
 pub fn execute(model: &Model, task: &Task, options: &Options) -> Result<Outcome> {
     let selection = select(&task.client, &task.name, options.limit, &options.sample_ids)?;
     let ears = ears_in_use(model, task, options)?;
-    let mut identity = json!({ "model": model.resolved.identity, "task": task_identity(&task.resolved, &task.card), "seed": options.seed });
-    if let Some(ears) = ears {
-        identity["ears"] = ears.identity();
-    }
-    if options.lora != LoraUse::AsLoaded {
-        identity["lora"] = json!(options.lora);
-    }
+    let identity = identity(model, task, ears, options);
     let identity_hash = hash_json(&identity);
     let name = format!("{}-{}-{}", model.name, task.name, &identity_hash[..8]);
     let run = RunDirectory::open(&options.out.join(name), options.fresh)?;
     crate::log::to_file(&run.path.join("log.jsonl"))?;
     write_run_toml(&run, &identity, options)?;
-    let known = run.known()?;
+    let (scorer_hash, graders) = (hash_json(&identity["task"]), options.roles.graders());
+    let scorer = Scorer {
+        name: &task.card.name,
+        hash: &scorer_hash,
+        graders: &graders,
+    };
+    let known = run.known(&scorer)?;
     let scoring = Scoring {
         task: &task.client,
-        scorer: &hash_json(&identity["task"]),
-        version: &task.card.version,
-        own: true,
+        scorer,
         fresh: false,
+        retry_errors: options.retry_errors,
         roles: &options.roles,
     };
-    let waiting = match options.predict_only {
+    let wants = |place: &&Place| place.unscored || (place.score_failed && options.retry_errors);
+    let waiting: Vec<u64> = match options.predict_only {
         true => Vec::new(),
-        false => known
-            .values()
-            .filter(|place| place.pending)
-            .map(|place| place.offset)
-            .collect(),
+        false => known.values().filter(wants).map(|place| place.offset).collect(),
     };
     let scores = scoring.run(&run, &waiting)?;
     let began = Instant::now();
     let clips = Clips::new(CLIP_CACHE);
-    let preparing = Preparing {
+    let builder = PromptBuilder {
         task: &task.client,
-        inputs: Inputs {
+        task_name: &task.card.name,
+        clips: ClipResolver {
             model: &model.card,
             ears,
             clips: &clips,
@@ -80,15 +79,39 @@ pub fn execute(model: &Model, task: &Task, options: &Options) -> Result<Outcome>
         plugin_hash: Some(model.resolved.plugin.sha256()),
         template_hash: task.card.other.get("template_hash").and_then(Value::as_str),
         seed: options.seed,
+        chains: options.chains,
         lora: &options.lora,
     };
-    let hearing = hearing(&run, model, task, &preparing, &selection, &known, options)?;
-    let mut session = Session::new(&run, model, task, options, &scores, selection.len())?;
-    session.work(&selection, &known, &preparing)?;
+    let hearing = hearing(&run, model, task, &builder, &selection, &known, options)?;
+    let prompts = SelectedPrompts {
+        builder: &builder,
+        selection: &selection,
+    };
+    let expected = selection.len() * options.chains.max(1) as usize;
+    let mut session = Session::new(&run, model, task, options, &scores, &scorer_hash, expected)?;
+    let heard_at_once = ears.map(Ears::at_once).transpose()?.unwrap_or(0);
+    session.work(&prompts, &known, heard_at_once)?;
     let Session { tally, cut_short, .. } = session;
     finish(
         model, task, options, &run, &selection, identity, tally, scores, hearing, cut_short, began,
     )
+}
+
+/// Everything that the records of a run depend on and that is the same for all of its samples.
+fn identity(model: &Model, task: &Task, ears: Option<&Ears>, options: &Options) -> Value {
+    let mut identity = json!({
+        "model": model.resolved.identity, "task": task_identity(&task.resolved, &task.card), "seed": options.seed,
+    });
+    if let Some(ears) = ears {
+        identity["ears"] = ears.identity();
+    }
+    if options.lora != LoraUse::AsLoaded {
+        identity["lora"] = json!(options.lora);
+    }
+    if let Some(class) = &model.card.kernel_class {
+        identity["kernels"] = json!(class);
+    }
+    identity
 }
 
 /// The ears, when this model needs them for this task. Else they are no part of the run, whatever the flags say.
@@ -107,7 +130,7 @@ fn hearing(
     run: &RunDirectory,
     model: &Model,
     task: &Task,
-    preparing: &Preparing,
+    builder: &PromptBuilder,
     selection: &[usize],
     known: &HashMap<String, Place>,
     options: &Options,
@@ -126,7 +149,7 @@ fn hearing(
     if known.len() >= selection.len() {
         return Ok(Some(HearingTest::not_tested("all was recorded before without a test")));
     }
-    let found = hearing_test::test(model, preparing, selection, options)?;
+    let found = hearing_test::test(model, builder, selection, options)?;
     if let Some(found) = &found {
         let text = serde_json::to_string(found).unwrap_or_default();
         run.write_file(FILE, format!("{text}\n").as_bytes())?;
@@ -134,15 +157,9 @@ fn hearing(
     Ok(found)
 }
 
-/// A task's identity goes by its version and not by its plugin's bytes: rebuilding it changes no score.
+/// What a task's scores depend on.
 pub fn task_identity(resolved: &Resolved, card: &TaskCard) -> Value {
-    let mut identity = resolved.identity.clone();
-    if let Some(map) = identity.as_object_mut() {
-        map.remove("plugin_sha256");
-        map.remove("plugin_version");
-        map.insert("version".to_owned(), json!(card.version));
-    }
-    identity
+    resolved.scorer_identity(&card.version)
 }
 
 fn write_run_toml(run: &RunDirectory, identity: &Value, options: &Options) -> Result<()> {
@@ -154,12 +171,6 @@ fn write_run_toml(run: &RunDirectory, identity: &Value, options: &Options) -> Re
     let text = toml::to_string_pretty(&without_nulls(repeat)).unwrap_or_default();
     let head = "# Everything that this run was made with. `host run --config run.toml` repeats it.\n";
     run.write_file("run.toml", format!("{head}{text}").as_bytes())
-}
-
-/// A part of a run's identity as it reads in `run.toml`.
-pub fn as_run_toml_has_it(value: &Value) -> Value {
-    let text = toml::to_string(&without_nulls(value.clone())).unwrap_or_default();
-    toml::from_str(&text).unwrap_or_default()
 }
 
 /// TOML has no null.
@@ -183,6 +194,7 @@ struct Session<'a> {
     task: &'a Task,
     options: &'a Options,
     scores: &'a Scores,
+    scorer: &'a str,
     progress: Option<Progress>,
     /// When the running score was last shown.
     said: Option<Instant>,
@@ -199,6 +211,7 @@ impl<'a> Session<'a> {
         task: &'a Task,
         options: &'a Options,
         scores: &'a Scores,
+        scorer: &'a str,
         expected: usize,
     ) -> Result<Self> {
         let name = format!("{} on {}", model.name, task.name);
@@ -211,55 +224,57 @@ impl<'a> Session<'a> {
             task,
             options,
             scores,
+            scorer,
             progress,
             said: None,
-            tally: Tally::default(),
+            tally: Tally::of_chains(options.chains),
             expected,
             started,
             cut_short: None,
         })
     }
 
-    fn work(&mut self, selection: &[usize], known: &HashMap<String, Place>, preparing: &Preparing) -> Result<()> {
+    fn work(&mut self, prompts: &dyn Prompts, known: &HashMap<String, Place>, heard_at_once: usize) -> Result<()> {
         let (model, task, options) = (self.model, self.task, self.options);
         let each = options.batch_size.unwrap_or(model.card.batch.max(1) as usize);
         let at_once = each.saturating_mul(model.instances.len());
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         // Twice what is at work: enough that no model waits for a prompt, little enough to stay bounded.
-        let (feed, incoming) = bounded::<Prepared>((at_once.saturating_mul(2)).clamp(16, 1024));
+        let (feed, incoming) = bounded::<WorkItem>((at_once.saturating_mul(2)).clamp(16, 1024));
         let (outgoing, finished) = bounded::<Finished>(1024);
         let (lines, written) = bounded::<Line>(1024);
         let (stop, over) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
         let queue = Arc::new(Queue::new(incoming, outgoing, stop.clone(), at_once, model.deadline));
-        let cursor = AtomicUsize::new(0);
-        let began = Instant::now();
-        let started = self.started;
-        // Who waits for the ears needs no core, and they work on what several threads want together.
-        let heard_at_once = preparing.inputs.ears.map(Ears::at_once).transpose()?.unwrap_or(0);
+        let stretch = Stretch {
+            session: self.started,
+            began: Instant::now(),
+        };
+        let building = Building {
+            prompts,
+            known,
+            retry_errors: options.retry_errors,
+            cursor: AtomicUsize::new(0),
+            stop: &stop,
+            stretch,
+        };
+        let scoring = ScoringReplies {
+            task: (!options.predict_only).then_some(&task.client),
+            scorer: self.scorer,
+            roles: &options.roles,
+            over: &over,
+            stretch,
+        };
         std::thread::scope(|scope| -> Result<()> {
+            let (building, scoring) = (&building, &scoring);
+            // Who waits for the ears needs no core, and they work on what several threads want together.
             for _ in 0..cores.min(4).max(heard_at_once) {
                 let (feed, lines) = (feed.clone(), lines.clone());
-                let (cursor, stop) = (&cursor, stop.as_ref());
-                let retry = options.retry_errors;
-                scope.spawn(move || {
-                    prepare_all(
-                        preparing,
-                        selection,
-                        known,
-                        retry,
-                        cursor,
-                        stop,
-                        &feed,
-                        &lines,
-                        (started, began),
-                    );
-                });
+                scope.spawn(move || building.build_all(&feed, &lines));
             }
             drop(feed);
-            for _ in 0..2 {
-                let (finished, lines, over) = (finished.clone(), lines.clone(), &over);
-                let client = (!options.predict_only).then_some(&task.client);
-                scope.spawn(move || score_all(client, &finished, &lines, &options.roles, over, (started, began)));
+            for _ in 0..2.max(options.roles.at_once()) {
+                let (finished, lines) = (finished.clone(), lines.clone());
+                scope.spawn(move || scoring.score_all(&finished, &lines));
             }
             drop((finished, lines));
             let seats = seat_all(model, &queue);
@@ -281,21 +296,21 @@ impl<'a> Session<'a> {
         stop: &AtomicBool,
     ) -> Result<()> {
         let mut appender = self.run.appender()?;
-        let mut reader: Option<ScoredReader> = None;
+        let mut reader: Option<Records> = None;
         let mut queue = Some(queue);
         let mut stopped_since: Option<Instant> = None;
         let mut glanced = Instant::now();
         loop {
             match written.recv_timeout(Duration::from_millis(20)) {
                 Ok(Line::New(record)) => {
-                    appender.append(&record)?;
+                    appender.append(&record.line())?;
                     self.tally.add(&record);
                     self.show(true);
                 }
                 Ok(Line::Known(offset)) => {
                     let reader = match &mut reader {
                         Some(reader) => reader,
-                        None => reader.insert(self.scores.reader(&self.run.samples())?),
+                        None => reader.insert(Records::open(self.run, self.scores)?),
                     };
                     self.tally.add(&reader.read_at(offset)?);
                     self.show(false);
@@ -341,7 +356,7 @@ impl<'a> Session<'a> {
                 }
                 while let Ok(line) = written.recv_timeout(Duration::from_millis(300)) {
                     if let Line::New(record) = line {
-                        appender.append(&record)?;
+                        appender.append(&record.line())?;
                         self.tally.add(&record);
                     }
                 }

@@ -4,7 +4,7 @@
 //! samples are asked apart from the run, briefly and greedily, and no further than to the first that changes. Where the
 //! model can score options these are compared, since a text may stay the same while the model hears well.
 
-use super::prepare::{Prepared, Preparing};
+use super::prompts::{PromptBuilder, WorkItem};
 use super::roles::Roles;
 use super::{Model, Options};
 use crate::failure::{Exit, Failure, Result};
@@ -76,7 +76,7 @@ impl HearingTest {
 /// Asks the first samples of a selection with their clips and with silence. None when the run is to be stopped.
 pub fn test(
     model: &Model,
-    preparing: &Preparing,
+    builder: &PromptBuilder,
     selection: &[usize],
     options: &Options,
 ) -> Result<Option<HearingTest>> {
@@ -87,17 +87,19 @@ pub fn test(
     ));
     let mut tried = 0;
     for index in selection.iter().take(MOST_LOOKS) {
-        let (mut prepared, outcome) = preparing.begin(*index);
-        if let Err(error) = outcome.and_then(|()| preparing.inputs.settle(&mut prepared)) {
+        let Some((mut item, outcome)) = builder.chains_of(*index).into_iter().next() else {
+            continue;
+        };
+        if let Err(error) = outcome.and_then(|()| builder.clips.resolve(&mut item)) {
             // The run itself will say so of this sample.
             done.why = Some(error.to_string());
             continue;
         }
-        if prepared.prompt.clips.iter().map(beginning).all(|clip| is_silent(&clip)) {
+        if item.prompt.clips.iter().map(beginning).all(|clip| is_silent(&clip)) {
             continue;
         }
         tried += 1;
-        match asker.compare(&prepared)? {
+        match asker.compare(&item)? {
             Compared::Stopped => return Ok(None),
             Compared::Failed(error) => {
                 done.why = Some(error.to_string());
@@ -106,7 +108,7 @@ pub fn test(
                 }
             }
             Compared::Answers { what, differ } => {
-                done.samples.push(prepared.record.sample_id);
+                done.samples.push(item.record.sample_id);
                 done.compared = Some(what.to_owned());
                 done.finding = if differ { Finding::Heard } else { Finding::Ignored };
                 done.why = None;
@@ -147,7 +149,7 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    fn compare(&self, prepared: &Prepared) -> Result<Compared> {
+    fn compare(&self, item: &WorkItem) -> Result<Compared> {
         let card = &self.model.card;
         let mut ways = Vec::new();
         if card.scores_choices {
@@ -161,9 +163,9 @@ impl Asker<'_> {
             let with = |clips: Vec<Clip>| Prompt {
                 want: want.clone(),
                 clips,
-                ..prepared.prompt.clone()
+                ..item.prompt.clone()
             };
-            let heard = with(prepared.prompt.clips.iter().map(beginning).collect());
+            let heard = with(item.prompt.clips.iter().map(beginning).collect());
             let silence = |clip: &Clip| Clip::new(clip.rate, vec![0.0; clip.samples().len()]);
             let silent = with(heard.clips.iter().map(silence).collect());
             let both = match self.ask(heard)? {

@@ -5,30 +5,28 @@
 //! its key and its numbers stay. Everything a record depends on is in its key, so the same command goes on where any
 //! earlier one stopped.
 
-mod conclude;
-pub mod directory;
+mod clips;
+pub(crate) mod conclude;
 pub mod ears;
 mod execute;
+pub mod graded;
 mod hearing_test;
-mod input;
 mod listening;
-pub mod prepare;
+mod pipeline;
 pub mod progress;
+pub mod prompts;
 mod queue;
-pub mod record;
-mod report;
-pub mod rescore;
+pub(crate) mod report;
 pub mod results;
 pub mod roles;
-pub mod scores;
 mod seats;
 pub mod select;
-mod stages;
 pub mod statistics;
+pub mod store;
 pub mod tally;
-pub mod verdicts;
 
-pub use execute::{as_run_toml_has_it, execute, task_identity};
+pub use execute::{execute, task_identity};
+pub use store::{directory, record};
 
 use crate::catalog::Resolved;
 use crate::failure::Failure;
@@ -51,6 +49,8 @@ pub struct Options {
     pub sample_ids: Vec<String>,
     /// Where random draws start. There is always one, or a run that was cut short would not equal one that was not.
     pub seed: u64,
+    /// Answers to each question, each drawn from a seed of its own.
+    pub chains: u32,
     /// Which of the LoRAs that the model holds answer.
     pub lora: LoraUse,
     /// Prompts at work at once; none leaves it to the model.
@@ -108,8 +108,8 @@ pub struct Outcome {
     pub selected: usize,
     /// Where the records of this selection lie in the run's `samples.jsonl`.
     pub places: Vec<u64>,
-    /// Scores that came later than their records.
-    pub scores: scores::Scores,
+    /// Answers to each question.
+    pub chains: u32,
     /// Why the run is not whole, when it is not.
     pub cut_short: Option<Failure>,
 }

@@ -3,7 +3,7 @@
 //! Models pull. So the queue bounds what is prepared ahead, counts what is at work, keeps each job's deadline, and after
 //! a crash gives the jobs that were in flight out again, one at a time, until the one that kills is known.
 
-use super::prepare::Prepared;
+use super::prompts::WorkItem;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use plugin_api::client::{Given, Serving};
 use plugin_api::{Code, Error, Finish, Reply, Result};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// A sample that is done: with a reply, or with the reason why there is none.
 #[derive(Debug)]
 pub struct Finished {
-    pub prepared: Prepared,
+    pub item: WorkItem,
     pub outcome: Result<Reply>,
     pub latency: Duration,
     /// When the first piece of the answer came, if the model streams.
@@ -25,7 +25,7 @@ pub struct Finished {
 /// A job that a model has taken.
 #[derive(Debug)]
 struct Flight {
-    prepared: Prepared,
+    item: WorkItem,
     seat: usize,
     since: Instant,
     first_token: Option<Duration>,
@@ -36,9 +36,9 @@ struct Flight {
 struct State {
     in_flight: HashMap<u64, Flight>,
     /// Jobs that were in flight together when a model died.
-    suspects: VecDeque<Prepared>,
+    suspects: VecDeque<WorkItem>,
     /// Jobs to give out again that are not suspected of anything.
-    again: VecDeque<Prepared>,
+    again: VecDeque<WorkItem>,
     next_id: u64,
     /// Everything that was to be prepared has come.
     ended: bool,
@@ -47,7 +47,7 @@ struct State {
 /// The queue of one run.
 #[derive(Debug)]
 pub struct Queue {
-    incoming: Receiver<Prepared>,
+    incoming: Receiver<WorkItem>,
     outgoing: Sender<Finished>,
     state: Mutex<State>,
     changed: Condvar,
@@ -63,7 +63,7 @@ const GLANCE: Duration = Duration::from_millis(20);
 impl Queue {
     /// A queue that gives out at most `at_once` jobs, each with this deadline.
     pub fn new(
-        incoming: Receiver<Prepared>,
+        incoming: Receiver<WorkItem>,
         outgoing: Sender<Finished>,
         stop: Arc<AtomicBool>,
         at_once: usize,
@@ -118,15 +118,15 @@ impl Queue {
                 }
                 // Suspects wait until nothing else is in flight, and nothing else is begun before they had their turn.
             } else if !full {
-                if let Some(prepared) = state.again.pop_front() {
-                    return self.hand_out(&mut state, prepared, seat, false);
+                if let Some(item) = state.again.pop_front() {
+                    return self.hand_out(&mut state, item, seat, false);
                 }
                 let left = until.saturating_duration_since(Instant::now()).min(GLANCE);
                 drop(state);
                 let pulled = self.incoming.recv_timeout(left);
                 state = self.lock();
                 match pulled {
-                    Ok(prepared) => return self.hand_out(&mut state, prepared, seat, false),
+                    Ok(item) => return self.hand_out(&mut state, item, seat, false),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => {
                         state.ended = true;
@@ -146,11 +146,11 @@ impl Queue {
         }
     }
 
-    fn hand_out(&self, state: &mut State, prepared: Prepared, seat: usize, alone: bool) -> Given {
+    fn hand_out(&self, state: &mut State, item: WorkItem, seat: usize, alone: bool) -> Given {
         state.next_id += 1;
-        let (id, prompt) = (state.next_id, Box::new(prepared.prompt.clone()));
+        let (id, prompt) = (state.next_id, Box::new(item.prompt.clone()));
         let flight = Flight {
-            prepared,
+            item,
             seat,
             since: Instant::now(),
             first_token: None,
@@ -168,7 +168,7 @@ impl Queue {
         self.settled.fetch_add(1, Ordering::Relaxed);
         let latency = flight.since.elapsed();
         let finished = Finished {
-            prepared: flight.prepared,
+            item: flight.item,
             outcome,
             latency,
             first_token: flight.first_token,
@@ -213,11 +213,11 @@ impl Queue {
             let late = self.deadline.is_some_and(|deadline| flight.since.elapsed() > deadline);
             match why {
                 None => failed.push((flight, Error::msg("the model ended without answering this prompt"))),
-                Some(error) if error.code == Code::DEADLINE && !late => state.again.push_back(flight.prepared),
+                Some(error) if error.code == Code::DEADLINE && !late => state.again.push_back(flight.item),
                 Some(error) if single || flight.alone || error.code == Code::DEADLINE => {
                     failed.push((flight, error.clone()))
                 }
-                Some(_) => state.suspects.push_back(flight.prepared),
+                Some(_) => state.suspects.push_back(flight.item),
             }
         }
         drop(state);
@@ -288,7 +288,7 @@ mod tests {
 
     struct Bench {
         queue: Queue,
-        feed: Option<Sender<Prepared>>,
+        feed: Option<Sender<WorkItem>>,
         finished: Receiver<Finished>,
         stop: Arc<AtomicBool>,
     }
@@ -297,9 +297,9 @@ mod tests {
         let (feed, incoming) = unbounded();
         let (outgoing, finished) = unbounded();
         for position in 0..jobs {
-            let mut prepared = Prepared::default();
-            prepared.record.doc_id = position;
-            feed.send(prepared).unwrap();
+            let mut item = WorkItem::default();
+            item.record.doc_id = position;
+            feed.send(item).unwrap();
         }
         let stop = Arc::new(AtomicBool::new(false));
         let queue = Queue::new(incoming, outgoing, stop.clone(), at_once, deadline);
@@ -330,7 +330,7 @@ mod tests {
             let mut all: Vec<_> = self
                 .finished
                 .try_iter()
-                .map(|it| (it.prepared.record.doc_id, it.outcome.is_ok()))
+                .map(|it| (it.item.record.doc_id, it.outcome.is_ok()))
                 .collect();
             all.sort_unstable();
             all

@@ -1,7 +1,23 @@
 //! `report.html`: a run on one page that needs nothing else, to be looked at and mailed.
 
 use super::results::{Summary, table};
+use super::store::directory::{RunDirectory, read_if_there};
+use crate::failure::Result;
 use serde_json::Value;
+
+/// Writes `results.json` and the page.
+pub fn write(run: &RunDirectory, summary: &Summary, results: &Value, timing: &Value) -> Result<()> {
+    let text = serde_json::to_string_pretty(results).unwrap_or_default() + "\n";
+    run.write_file("results.json", text.as_bytes())?;
+    run.write_file("report.html", html(summary, results, timing).as_bytes())
+}
+
+/// `timing.json` of a run.
+pub fn timing_of(run: &RunDirectory) -> Value {
+    let text = read_if_there(&run.path.join("timing.json"));
+    text.and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
+}
 
 /// The page.
 pub fn html(summary: &Summary, results: &Value, timing: &Value) -> String {
@@ -12,6 +28,9 @@ pub fn html(summary: &Summary, results: &Value, timing: &Value) -> String {
     }
     for mark in &summary.marks {
         notes += &format!("<p>{}</p>\n", escape(mark));
+    }
+    for words in super::graded::in_words(results) {
+        notes += &format!("<p>graded: {}</p>\n", escape(&words));
     }
     let numbers = escape(&table(std::slice::from_ref(summary), usize::MAX));
     let details = |name: &str, value: &Value| {

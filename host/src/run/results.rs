@@ -2,6 +2,7 @@
 
 use super::hearing_test::HearingTest;
 use super::statistics::Estimate;
+use super::store::hash::hash_json;
 use super::tally::Tally;
 use crate::table::{Align, Table};
 use plugin_api::{Metric, TaskCard};
@@ -73,6 +74,8 @@ pub struct Setting<'a> {
     pub identity: &'a Value,
     pub samples: usize,
     pub selected: usize,
+    /// Answers to each question.
+    pub chains: u32,
     pub batch_size: String,
     pub limit: Option<String>,
     pub seed: u64,
@@ -143,6 +146,11 @@ pub fn results(summary: &Summary, tally: &Tally, setting: &Setting) -> Value {
                 json!((answered - tally.no_answer.min(answered)) as f64 / tally.finished as f64)
             },
             "errors": tally.errors.iter().map(|(code, (count, example))| (code.clone(), json!({ "count": count, "example": example }))).collect::<Map<_, _>>(),
+            "chains": setting.chains,
+            "scorers": { task: {
+                "version": summary.version, "identity": hash_json(&setting.identity["task"]),
+                "graders": tally.graded_by.as_json(),
+            } },
             "identity": setting.identity,
         },
     })

@@ -1,7 +1,9 @@
 //! What many records come to: means, counts, times, and the signs that something is wrong with them.
 
-use super::record::{Input, Record, Standing};
+use super::graded::GradedBy;
 use super::statistics::{Estimate, Latency, Mean};
+use super::store::record::{Input, Record};
+use super::store::score::ScoreStatus;
 use std::collections::BTreeMap;
 
 /// Everything that results and the table are made of. Adding a record keeps none of its text.
@@ -18,6 +20,10 @@ pub struct Tally {
     pub inputs: BTreeMap<Input, u64>,
     pub errors: BTreeMap<String, (u64, String)>,
     pub flags: BTreeMap<String, u64>,
+    /// The models that the task asked while it scored.
+    pub graded_by: GradedBy,
+    /// Answers to each question; they are not independent of each other.
+    chains: u32,
     /// Samples with a damaged clip, and what was wrong with the first.
     pub damaged: (u64, String),
     means: BTreeMap<(String, Option<String>), Mean>,
@@ -51,11 +57,22 @@ impl Sameness {
 const ENOUGH_TO_JUDGE: u64 = 8;
 
 impl Tally {
+    /// A tally of a run with so many answers to each question.
+    pub fn of_chains(chains: u32) -> Tally {
+        Tally {
+            chains,
+            ..Tally::default()
+        }
+    }
+
     pub fn add(&mut self, record: &Record) {
         self.finished += 1;
         let last = self.sessions.entry(record.session).or_default();
         *last = last.max(record.at_ms);
-        if let Some(error) = &record.error {
+        if let Some(own) = record.own() {
+            self.graded_by.add(own);
+        }
+        if let Some(error) = record.failure() {
             self.failed += 1;
             let (count, example) = self.errors.entry(error.code.clone()).or_default();
             *count += 1;
@@ -78,28 +95,24 @@ impl Tally {
         for flag in &record.flags {
             *self.flags.entry(flag.clone()).or_default() += 1;
         }
-        self.pending += u64::from(record.pending);
-        match record.status {
-            _ if record.pending => {}
-            Standing::NoAnswer => self.no_answer += 1,
-            Standing::Unscored => self.unscored += 1,
-            _ => {}
-        }
+        self.pending += u64::from(record.pending());
+        let status = record.own().map(|own| own.status);
+        self.no_answer += u64::from(status == Some(ScoreStatus::NoAnswer));
+        self.unscored += u64::from(status == Some(ScoreStatus::Unscored));
         if let Some(answer) = settled_answer(record) {
             self.sameness.add(&answer, &record.target.to_string());
         }
-        if record.status == Standing::Unscored {
+        if status == Some(ScoreStatus::Unscored) {
             return;
         }
-        for (name, value) in &record.metrics {
-            let value = value.as_f64().unwrap_or(f64::NAN);
+        for (name, value) in record.metrics() {
             self.add_value(name, value, record);
         }
     }
 
     /// Adds a number that doesn't stand in the record itself, a judge's for instance.
     pub fn add_value(&mut self, name: &str, value: f64, record: &Record) {
-        let cluster = record.cluster.as_deref();
+        let cluster = record.cluster_among(self.chains);
         let of = |group: Option<String>| (name.to_owned(), group);
         self.means.entry(of(None)).or_default().add(value, cluster);
         for (group, member) in &record.groups {
@@ -194,15 +207,17 @@ pub fn repeats_itself(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::store::score::ScoreEntry;
     use plugin_api::{Reply, Score};
 
     fn record(answer: &str, target: &str, right: bool) -> Record {
         let mut record = Record {
             target: target.into(),
+            task: "t".to_owned(),
             ..Record::default()
         };
         record.of_reply(Reply::text(answer));
-        record.of_score(Score::graded(right).with_answer(answer));
+        record.score_by_task(ScoreEntry::of_score(Score::graded(right).with_answer(answer)));
         record
     }
 

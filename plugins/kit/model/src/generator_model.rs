@@ -7,8 +7,8 @@ use crate::training;
 use generate::Generator;
 use nn::Decoder;
 use plugin_api::{
-    Call, Error, Jobs, Lesson, LessonCutter, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply,
-    Result,
+    Call, Error, Jobs, Learnt, Lesson, LessonCutter, LessonTokens, Lessons, Memory, Model, ModelCard, Plan, Prompt,
+    PromptTokens, Reply, Result,
 };
 use serde_json::Value;
 use std::path::Path;
@@ -103,6 +103,13 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
 
     fn lesson_cutter(&self) -> Option<LessonCutter> {
         self.generator.as_ref().map(Generator::lesson_cutter)
+    }
+
+    fn learn(&mut self, plan: &Plan, lessons: &mut Lessons) -> Result<Learnt> {
+        let mut pupil = training::Pupil::of(self.read()?);
+        // Learning reads the checkpoint in a form of its own, and needs the memory.
+        self.generator = None;
+        train::run::learn(plan, lessons, &mut pupil)
     }
 
     fn add_lora(&mut self, name: &str, folder: &Path) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Training: the engine that computes gradients and updates, and the run around it.
 //!
 //! [`Engine`] takes batches of tokenised [`Row`]s, adds up gradients, and steps an optimiser; it knows nothing of epochs,
-//! schedules, files of rows or processes. `run` drives it.
+//! schedules, files of rows or processes. [`run`] drives it.
 //!
 //! The decision a newcomer would question: the engine does not differentiate `nn`'s layers, and uses no graph of
 //! operations. It reads the same checkpoint by a [`nn::Blueprint`], which is plain data, and has one backward pass of
@@ -15,6 +15,7 @@ mod nf4;
 mod optim;
 pub mod parity;
 mod products;
+pub mod run;
 
 pub use engine::{
     Engine, EngineSettings, Facts, LoraSettings, MemoryPlan, Method, OptimSettings, Optimiser, Parameter, Precision,

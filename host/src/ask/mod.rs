@@ -1,0 +1,11 @@
+//! The one way to ask a model: a pool that every asker feeds.
+//!
+//! The run's own prompts, a transcriber's clips, the audio check and every `--role` model go through a [`pool::Pool`].
+//! It batches what several threads ask, keeps each answer's deadline, tries prompts one by one after a crash until the
+//! one that kills is known, restarts what can be restarted, and gives up what hangs without taking the run along.
+
+pub mod audio_check;
+pub mod pool;
+mod queue;
+pub mod roles;
+pub mod transcriber;

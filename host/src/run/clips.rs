@@ -1,0 +1,174 @@
+//! What a model is given for a task's clips: for every task and every model alike, the first of these that can be had.
+//!
+//! 1. The clip itself, when the model hears: `audio`.
+//! 2. The words of another model that heard it, when `--ears` names one: `ears`.
+//! 3. The words that the data set has for it: `words`.
+//! 4. A notice that a clip was there: `blind`, a legitimate baseline, never to be mistaken for a real one.
+//!
+//! The record says which. A clip that is needed and can't be had is its sample's error, and no reason for the next step:
+//! a number over half heard and half guessed samples would say nothing.
+
+use super::ears::Ears;
+use super::prompts::WorkItem;
+use super::store::record::{ClipInfo, Input};
+use crate::audio::{Clips, Decoded, Source, Wanted};
+use plugin_api::{ClipSource, Code, Error, ModelCard, Part, Result, Sample};
+use std::sync::Arc;
+
+/// What a model that can't hear is told when nothing better is known.
+const NOTICE: &str = "[An audio clip is attached here, but this model cannot hear it.]";
+
+/// What there is to take the steps with.
+pub struct ClipResolver<'a> {
+    pub model: &'a ModelCard,
+    pub ears: Option<&'a Ears>,
+    pub clips: &'a Clips,
+}
+
+impl ClipResolver<'_> {
+    /// Gives the prompt its clips, or what stands in for them, and notes in the record what the model gets.
+    pub fn resolve(&self, item: &mut WorkItem) -> Result<()> {
+        let WorkItem { record, sample, prompt } = item;
+        // Which of the sample's clips the prompt has got, in its order.
+        let mut attached: Vec<usize> = Vec::new();
+        for part in prompt.messages.iter_mut().flat_map(|message| &mut message.parts) {
+            let Part::Clip { clip, words } = part else { continue };
+            let index = *clip;
+            let known = || words.clone().or_else(|| sample.clips.get(index)?.words.clone());
+            let (input, stand_in) = if self.model.hears() {
+                let place = attached.iter().position(|known| *known == index);
+                *clip = place.unwrap_or(attached.len());
+                if place.is_none() {
+                    let decoded = self.decode(sample, index, self.model.sample_rate)?;
+                    record.audio.push(info(&decoded));
+                    prompt.clips.push(decoded.clip.clone());
+                    attached.push(index);
+                }
+                (Input::Audio, None)
+            } else if let Some(ears) = self.ears {
+                let decoded = self.decode(sample, index, ears.sample_rate()?)?;
+                let retold = ears.hear(&decoded)?;
+                let words = retold.words.clone();
+                record.audio.push(ClipInfo {
+                    ears: Some(retold),
+                    ..info(&decoded)
+                });
+                (Input::Ears, Some(words))
+            } else if let Some(words) = known() {
+                (Input::Words, Some(words))
+            } else {
+                (Input::Blind, Some(NOTICE.to_owned()))
+            };
+            // Of several clips the one that fared worst says what the prompt was worth.
+            record.input = record.input.max(input);
+            if let Some(words) = stand_in {
+                *part = Part::text(words);
+            }
+        }
+        sample.blobs.clear();
+        record.of_given(prompt);
+        Ok(())
+    }
+
+    /// A clip of a sample, decoded now or earlier.
+    pub fn decode(&self, sample: &Sample, index: usize, rate: Option<u32>) -> Result<Arc<Decoded>> {
+        let source: &ClipSource = sample.clips.get(index).ok_or_else(|| {
+            let have = sample.clips.len();
+            let message = format!("the prompt names clip {index}, but the sample has {have}");
+            Error::new(Code::DATA, message)
+        })?;
+        let wanted = Wanted {
+            rate,
+            start: source.start,
+            end: source.end,
+            ..Wanted::default()
+        };
+        let name = format!("clip {index} of sample {}", sample.id);
+        let from = match (&source.path, source.blob.and_then(|blob| sample.blobs.get(blob))) {
+            (Some(path), _) => Source::File(path),
+            (None, Some(bytes)) => Source::Bytes { name: &name, bytes },
+            (None, None) => return Err(Error::new(Code::CLIP, format!("{name} names neither a file nor bytes"))),
+        };
+        self.clips.get(from, &wanted).map_err(|why| {
+            let error = Error::from(why.clone()).code(Code::CLIP);
+            match why.hint() {
+                Some(hint) => error.help(hint),
+                None => error,
+            }
+        })
+    }
+}
+
+fn info(decoded: &Decoded) -> ClipInfo {
+    ClipInfo {
+        seconds: decoded.seconds,
+        rate: decoded.rate,
+        sha256: decoded.sha256.clone(),
+        warnings: decoded.warnings.clone(),
+        ears: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugin_api::{Message, Prompt};
+
+    fn item(clips: &[Option<&str>]) -> WorkItem {
+        let clip = |words: &Option<&str>| ClipSource {
+            words: words.map(str::to_owned),
+            ..ClipSource::file("/nowhere.wav")
+        };
+        let mut parts = vec![Part::text("What is said? ")];
+        parts.extend((0..clips.len()).map(Part::clip));
+        WorkItem {
+            sample: Sample {
+                clips: clips.iter().map(clip).collect(),
+                ..Sample::default()
+            },
+            prompt: Prompt::new([Message {
+                parts,
+                ..Message::default()
+            }]),
+            ..WorkItem::default()
+        }
+    }
+
+    fn resolve(model: &ModelCard, item: &mut WorkItem) -> Result<()> {
+        let clips = Clips::new(0);
+        ClipResolver {
+            model,
+            ears: None,
+            clips: &clips,
+        }
+        .resolve(item)
+    }
+
+    #[track_caller]
+    fn check(clips: &[Option<&str>], input: Input, text: &str) {
+        let mut item = item(clips);
+        resolve(&ModelCard::text("deaf"), &mut item).unwrap();
+        assert_eq!(item.record.input, input);
+        assert!(item.prompt.last_user_text().contains(text));
+        let given = item.record.prompt().unwrap();
+        assert!(
+            given.last_user_text().contains(text),
+            "the record keeps what the model got"
+        );
+    }
+
+    #[test]
+    fn what_stands_in_for_a_clip_is_said() {
+        check(&[], Input::Text, "What is said?");
+        check(&[Some("turn on the light")], Input::Words, "turn on the light");
+        check(&[None], Input::Blind, "cannot hear");
+        check(&[None, Some("turn on")], Input::Blind, "cannot hear it.]turn on");
+    }
+
+    #[test]
+    fn a_clip_that_a_model_could_hear_is_never_replaced() {
+        let mut item = item(&[Some("turn on the light")]);
+        let error = resolve(&ModelCard::audio("keen", 16_000), &mut item).unwrap_err();
+        assert_eq!(error.code, Code::CLIP);
+    }
+}

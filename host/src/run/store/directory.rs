@@ -1,0 +1,353 @@
+//! A run on disk: one directory, one writer, lines that are whole or not there.
+
+use super::record::Record;
+use super::score::{Graders, ScoreStatus};
+use super::scores::Scorer;
+use crate::failure::{Doing, Exit, Failure, Result};
+use rustix::fs::{FlockOperation, flock};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// One run's directory, held by this process alone.
+#[derive(Debug)]
+pub struct RunDirectory {
+    pub path: PathBuf,
+    // Held for its lock, which the kernel drops however the process ends.
+    _lock: File,
+}
+
+/// Where a record lies in `samples.jsonl`, and what resuming needs to know of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub offset: u64,
+    /// There is no reply.
+    pub failed: bool,
+    /// There is a reply, and this scorer has not scored it.
+    pub unscored: bool,
+    /// The scorer failed on the reply.
+    pub score_failed: bool,
+}
+
+impl RunDirectory {
+    /// Opens the directory, making it when it isn't there. With `fresh`, what is there is moved aside first.
+    pub fn open(path: &Path, fresh: bool) -> Result<RunDirectory> {
+        if fresh && path.join("samples.jsonl").exists() {
+            let aside = (1..)
+                .map(|n| path.with_extension(format!("old-{n}")))
+                .find(|aside| !aside.exists());
+            if let Some(aside) = aside {
+                let failed = || format!("cannot move the former run `{}` aside", path.display());
+                std::fs::rename(path, aside).or_fail(Exit::Unwritable, failed)?;
+            }
+        }
+        let failed = || format!("cannot make the run directory `{}`", path.display());
+        std::fs::create_dir_all(path).or_fail(Exit::Unwritable, failed)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join(".lock"));
+        let lock = lock.or_fail(Exit::Unwritable, failed)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            Failure::usage(format!("another `host` is at work in `{}`", path.display()))
+                .help("wait for it, or give another place with `--out`")
+        })?;
+        Ok(RunDirectory {
+            path: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    pub fn samples(&self) -> PathBuf {
+        self.path.join("samples.jsonl")
+    }
+
+    /// Writes a file so that readers see the former one or the whole new one.
+    pub fn write_file(&self, name: &str, content: &[u8]) -> Result<()> {
+        write_whole(&self.path.join(name), content)
+    }
+
+    /// Records by key, as a scorer finds them: the last of a key counts. A torn last line, from a process that was killed
+    /// as it wrote, is cut off.
+    pub fn known(&self, scorer: &Scorer) -> Result<HashMap<String, Place>> {
+        let path = self.samples();
+        let mut known = HashMap::new();
+        for_each_line(&path, |number, offset, line| {
+            let brief: Brief = serde_json::from_slice(line).map_err(|why| broken(&path, number, why))?;
+            let own = brief.scores.get(scorer.name);
+            let by_it = own.is_some_and(|own| scorer.gave(&own.scorer, &own.graders));
+            known.insert(
+                brief.key,
+                Place {
+                    offset,
+                    failed: brief.error.is_some(),
+                    unscored: brief.error.is_none() && !by_it,
+                    score_failed: by_it && own.is_some_and(|own| own.status == ScoreStatus::Failed),
+                },
+            );
+            Ok(())
+        })?;
+        Ok(known)
+    }
+
+    /// Cuts off a torn last line, and refuses a file with a broken one.
+    pub fn repair(&self) -> Result<()> {
+        let path = self.samples();
+        for_each_line(&path, |number, _, line| {
+            let brief: serde_json::Result<Brief> = serde_json::from_slice(line);
+            brief.map(drop).map_err(|why| broken(&path, number, why))
+        })
+    }
+
+    /// Opens the records for appending.
+    pub fn appender(&self) -> Result<Appender> {
+        Appender::open(&self.samples())
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Brief {
+    key: String,
+    #[serde(default)]
+    scores: BTreeMap<String, BriefScore>,
+    #[serde(default)]
+    error: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct BriefScore {
+    scorer: String,
+    graders: Graders,
+    status: ScoreStatus,
+}
+
+fn broken(path: &Path, number: u64, why: serde_json::Error) -> Failure {
+    Failure::missing(format!("line {number} of `{}` is no record", path.display()))
+        .cause(why)
+        .help("repair the line, or begin anew with `--fresh`, which keeps this run under another name")
+}
+
+/// Writes records and the like, each with one call of the kernel: a line is whole or not there, also after `kill -9`.
+#[derive(Debug)]
+pub struct Appender {
+    file: File,
+    path: PathBuf,
+    /// What failed. A full disk may have taken part of a line, which is cut off later as long as it stays the last.
+    failure: Option<Failure>,
+}
+
+impl Appender {
+    pub fn open(path: &Path) -> Result<Appender> {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        Ok(Appender {
+            file: file.map_err(|why| unwritable(path, why))?,
+            path: path.to_owned(),
+            failure: None,
+        })
+    }
+
+    pub fn append(&mut self, line: &impl Serialize) -> Result<()> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let mut bytes = serde_json::to_vec(line).map_err(|why| unwritable(&self.path, why))?;
+        bytes.push(b'\n');
+        self.file.write_all(&bytes).map_err(|why| {
+            let failure = unwritable(&self.path, why);
+            self.failure.insert(failure).clone()
+        })
+    }
+
+    /// Asks the disk to keep what was written, for the case that the machine itself goes down.
+    pub fn sync(&self) {
+        let _ = self.file.sync_data();
+    }
+}
+
+/// Tells the number and the place of every line of a file, if it is there. A torn last line, from a process that was
+/// killed as it wrote, is cut off.
+pub fn for_each_line(path: &Path, mut tell: impl FnMut(u64, u64, &[u8]) -> Result<()>) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let failed = || format!("cannot read `{}`", path.display());
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let file = file.or_fail(Exit::Missing, failed)?;
+    let mut reader = BufReader::with_capacity(1 << 20, &file);
+    let (mut offset, mut number, mut line) = (0u64, 0u64, Vec::new());
+    loop {
+        line.clear();
+        let length = reader.read_until(b'\n', &mut line).or_fail(Exit::Missing, failed)? as u64;
+        if length == 0 {
+            return Ok(());
+        }
+        if line.last() != Some(&b'\n') {
+            return file.set_len(offset).map_err(|why| unwritable(path, why));
+        }
+        number += 1;
+        tell(number, offset, &line)?;
+        offset += length;
+    }
+}
+
+/// Reads lines where they lie, one at a time.
+pub struct LineReader {
+    reader: BufReader<File>,
+    path: PathBuf,
+    at: u64,
+}
+
+impl LineReader {
+    pub fn open(path: &Path) -> Result<LineReader> {
+        let file = File::open(path).or_fail(Exit::Missing, || format!("cannot read `{}`", path.display()))?;
+        Ok(LineReader {
+            reader: BufReader::with_capacity(1 << 18, file),
+            path: path.to_owned(),
+            at: 0,
+        })
+    }
+
+    /// The record at this place of `samples.jsonl`.
+    pub fn record_at(&mut self, offset: u64) -> Result<Record> {
+        let line = self.line_at(offset)?;
+        Record::parse(&line).or_fail(Exit::Missing, || format!("cannot read `{}`", self.path.display()))
+    }
+
+    /// What the line at this place says.
+    pub fn read_at<T: DeserializeOwned>(&mut self, offset: u64) -> Result<T> {
+        let line = self.line_at(offset)?;
+        serde_json::from_slice(&line).or_fail(Exit::Missing, || format!("cannot read `{}`", self.path.display()))
+    }
+
+    fn line_at(&mut self, offset: u64) -> Result<Vec<u8>> {
+        let failed = || format!("cannot read `{}`", self.path.display());
+        let distance = i64::try_from(offset).unwrap_or(0) - i64::try_from(self.at).unwrap_or(0);
+        self.reader.seek_relative(distance).or_fail(Exit::Missing, failed)?;
+        let mut line = Vec::new();
+        let length = self
+            .reader
+            .read_until(b'\n', &mut line)
+            .or_fail(Exit::Missing, failed)?;
+        self.at = offset + length as u64;
+        Ok(line)
+    }
+}
+
+/// Writes a file so that readers see the former one or the whole new one.
+pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    let partial = path.with_file_name(name);
+    let written = std::fs::write(&partial, content).and_then(|()| std::fs::rename(&partial, path));
+    written.map_err(|why| unwritable(path, why))
+}
+
+/// A failure to write into a run, which ends it for now.
+pub fn unwritable(path: &Path, why: impl std::fmt::Display) -> Failure {
+    Failure::unwritable(path, why)
+        .help("what is finished is kept: make room there, and the same command goes on from here")
+}
+
+/// The text of a small file, or none when it isn't there.
+pub fn read_if_there(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(64 << 20).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(key: &str) -> impl Serialize {
+        serde_json::json!({ "key": key, "format": 2 })
+    }
+
+    fn known(run: &RunDirectory) -> Result<HashMap<String, Place>> {
+        run.known(&Scorer {
+            name: "t",
+            hash: "",
+            graders: &Graders::new(),
+        })
+    }
+
+    #[test]
+    fn a_torn_last_line_is_cut_off_and_the_rest_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::open(folder.path(), false).unwrap();
+        let mut appender = run.appender().unwrap();
+        for key in ["a", "b"] {
+            appender.append(&line(key)).unwrap();
+        }
+        let whole = std::fs::read(run.samples()).unwrap();
+        for cut in 1..whole.len() / 2 {
+            std::fs::write(run.samples(), &whole[..whole.len() - cut]).unwrap();
+            let found = known(&run).unwrap();
+            assert_eq!(found.keys().collect::<Vec<_>>(), ["a"], "cut by {cut}");
+            assert_eq!(
+                std::fs::read(run.samples()).unwrap().len(),
+                whole.len() / 2,
+                "cut by {cut}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_broken_line_in_the_middle_is_named_and_nothing_is_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::open(folder.path(), false).unwrap();
+        run.appender().unwrap().append(&line("a")).unwrap();
+        let mut text = std::fs::read_to_string(run.samples()).unwrap();
+        text.push_str("{oops}\n");
+        std::fs::write(run.samples(), &text).unwrap();
+        let failure = known(&run).unwrap_err();
+        assert!(failure.error.message.starts_with("line 2 of"), "{failure:?}");
+        assert_eq!(std::fs::read_to_string(run.samples()).unwrap(), text);
+    }
+
+    #[test]
+    fn two_processes_never_write_one_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = RunDirectory::open(folder.path(), false).unwrap();
+        let second = RunDirectory::open(folder.path(), false).unwrap_err();
+        assert!(second.error.message.contains("another `host`"), "{second:?}");
+        drop(first);
+        assert!(RunDirectory::open(folder.path(), false).is_ok());
+    }
+
+    #[test]
+    fn fresh_moves_the_former_run_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        RunDirectory::open(&path, false)
+            .unwrap()
+            .appender()
+            .unwrap()
+            .append(&line("a"))
+            .unwrap();
+        let fresh = RunDirectory::open(&path, true).unwrap();
+        assert!(known(&fresh).unwrap().is_empty());
+        assert!(folder.path().join("run.old-1/samples.jsonl").exists());
+    }
+
+    #[test]
+    fn records_are_read_where_they_lie() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::open(folder.path(), false).unwrap();
+        let mut appender = run.appender().unwrap();
+        for key in ["a", "b", "c"] {
+            appender.append(&line(key)).unwrap();
+        }
+        let places = known(&run).unwrap();
+        let mut reader = LineReader::open(&run.samples()).unwrap();
+        for key in ["c", "a", "b"] {
+            let record = reader.record_at(places[key].offset).unwrap();
+            assert_eq!(record.key, key);
+        }
+    }
+}
