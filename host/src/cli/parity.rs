@@ -29,6 +29,9 @@ pub struct ParityArgs {
     /// A setting of the model
     #[arg(short = 'M', value_name = "KEY=VALUE")]
     model_settings: Vec<String>,
+    /// Replay recorded training runs, in the folder `training` of each DIR, instead of answers
+    #[arg(long)]
+    training: bool,
     /// Checkpoint folders
     #[arg(value_name = "DIR", required = true)]
     folders: Vec<PathBuf>,
@@ -72,7 +75,7 @@ pub fn parity(args: ParityArgs, common: &Common) -> Result<Exit> {
         ]);
         let (mut compared, mut all_ok, mut unread) = (false, true, None);
         for folder in &args.folders {
-            let findings = match compare(catalog, &model_note, &args.model, &flags, folder) {
+            let findings = match compare(catalog, &model_note, &args.model, &flags, folder, args.training) {
                 Ok(findings) => {
                     compared = true;
                     findings
@@ -113,26 +116,40 @@ pub fn parity(args: ParityArgs, common: &Common) -> Result<Exit> {
 }
 
 /// Replays what was recorded of one folder.
-fn compare(catalog: &Catalog, note: &AdapterNote, model: &str, flags: &Flags, folder: &Path) -> Result<Vec<Value>> {
+fn compare(
+    catalog: &Catalog,
+    note: &AdapterNote,
+    model: &str,
+    flags: &Flags,
+    folder: &Path,
+    training: bool,
+) -> Result<Vec<Value>> {
     let home = match folder.parent() {
         Some(parent) if folder.is_file() => parent,
         _ => folder,
     };
-    let golden = absolute(&home.join("golden"));
+    let recorded = if training { "training" } else { "golden" };
+    let golden = absolute(&home.join(recorded));
     if !folder.exists() {
         return Err(Failure::missing(format!("`{}` is not there", folder.display())));
     }
     if !golden.is_dir() {
-        let failure = Failure::missing(format!("`{}` has no `golden` folder", home.display()));
+        let failure = Failure::missing(format!("`{}` has no `{recorded}` folder", home.display()));
         return Err(failure.help("a reference implementation records one; the model's own folder has the script"));
     }
     let mut given = flags.of(model);
-    let weights = Given {
-        value: absolute(folder).display().to_string().into(),
-        base: std::env::current_dir().unwrap_or_default(),
-        place: "parity".to_owned(),
-    };
-    given.insert("weights".to_owned(), weights);
+    // A served model has its weights elsewhere; what it needs of the folder is the tokenizer.
+    let option = ["weights", "tokenizer"]
+        .into_iter()
+        .find(|name| note.options.iter().any(|option| option.name == *name));
+    if let Some(option) = option.filter(|option| *option == "weights" || !given.contains_key(*option)) {
+        let place = Given {
+            value: absolute(folder).display().to_string().into(),
+            base: std::env::current_dir().unwrap_or_default(),
+            place: "parity".to_owned(),
+        };
+        given.insert(option.to_owned(), place);
+    }
     in_fp32(note, &mut given, "parity");
     let (client, _made) = catalog.resolve(Kind::Model, model, &given)?.model()?;
     let trace = |request: Value| {
@@ -142,8 +159,11 @@ fn compare(catalog: &Catalog, note: &AdapterNote, model: &str, flags: &Flags, fo
         })?;
         Ok::<_, Failure>(answer["cases"].as_array().cloned().unwrap_or_default())
     };
+    if training {
+        return trace(json!({ "training": golden }));
+    }
     let mut findings = trace(json!({ "golden": golden }))?;
-    if let Some(lora) = recorded_lora(&golden) {
+    if let Some(lora) = recorded_lora(&golden).filter(|_| option == Some("weights")) {
         client.add_lora(RECORDED, &lora)?;
         findings.extend(trace(json!({ "golden": lora, "lora": RECORDED }))?);
     }

@@ -80,7 +80,6 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
     fn card(&self) -> ModelCard {
         let generator = self.generator.as_ref();
         ModelCard {
-            learns: true,
             loras: generator.map(|it| it.loras().names()).unwrap_or_default(),
             ..self.card.clone()
         }
@@ -107,12 +106,10 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
     }
 
     fn learn(&mut self, plan: &Plan, lessons: &mut Lessons) -> Result<Learnt> {
-        let generator = self.read()?;
-        let pupil = training::Pupil::of(generator)?;
-        // What answers and what learns need not be in memory at once; who asks again afterwards loads the model again.
+        let mut pupil = training::Pupil::of(self.read()?);
+        // Learning reads the checkpoint in a form of its own, and needs the memory.
         self.generator = None;
-        self.card.loras.clear();
-        pupil.learn(plan, lessons)
+        train::run::learn(plan, lessons, &mut pupil)
     }
 
     fn add_lora(&mut self, name: &str, folder: &Path) -> Result<()> {

@@ -2,77 +2,67 @@
 
 use generate::Generator;
 use nn::{Blueprint, Decoder};
-use plugin_api::{Error, Learnt, Lesson, LessonCutter, LessonTokens, Lessons, Plan, Result};
+use plugin_api::{Error, Lesson, LessonCutter, LessonTokens, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use train::run::Student;
 use train::{Engine, EngineSettings, Trainer};
 
-/// Files of a base that go beside what was learnt, so that others load it: the tokenizer's, its template, and what says
-/// how sound is read and answers are drawn.
-const COMPANIONS: [&str; 13] = [
+/// What of a model's folder goes beside what it learnt.
+const COMPANIONS: [&str; 11] = [
     "tokenizer.json",
     "tokenizer_config.json",
-    "tokenizer.model",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "tokenizer.model",
     "chat_template.jinja",
     "chat_template.json",
     "preprocessor_config.json",
     "processor_config.json",
-    "generation_config.json",
-    "config.json",
 ];
 
-/// A model on its way from answering to learning.
+/// What learning needs of a model. The weights that it answers with are not among it, and may be given back first.
 pub(crate) struct Pupil {
-    blueprint: Blueprint,
+    blueprint: Option<Blueprint>,
     placeholder: Option<u32>,
-    cutter: LessonCutter,
-    folder: PathBuf,
-    full: bool,
+    cut: LessonCutter,
 }
 
 impl Pupil {
-    /// What learning needs of a model that answers.
-    pub fn of<D: Decoder>(generator: &Generator<D>) -> Result<Pupil> {
-        let Some(blueprint) = generator.decoder().blueprint() else {
-            return Err(Error::unsupported("this model has layers that cannot learn yet"));
-        };
-        Ok(Pupil {
-            folder: blueprint.model.folder().to_owned(),
-            blueprint,
+    pub fn of<D: Decoder>(generator: &Generator<D>) -> Pupil {
+        Pupil {
+            blueprint: generator.decoder().blueprint(),
             placeholder: generator.decoder().placeholder(),
-            cutter: generator.lesson_cutter(),
-            full: false,
-        })
+            cut: generator.lesson_cutter(),
+        }
     }
 
-    pub fn learn(mut self, plan: &Plan, lessons: &Lessons) -> Result<Learnt> {
-        self.full = plan.method == "full";
-        train::run::learn(plan, lessons, &mut self)
+    fn blueprint(&self) -> Result<&Blueprint> {
+        let blueprint = self.blueprint.as_ref();
+        blueprint.ok_or_else(|| {
+            Error::unsupported("this model can't learn: its layers are of a kind that is not learnt here")
+        })
     }
 }
 
 impl Student for Pupil {
     fn cut(&mut self, lesson: &Lesson) -> Result<LessonTokens> {
-        (self.cutter)(lesson)
+        (self.cut)(lesson)
     }
 
     fn engine(&mut self, settings: &EngineSettings) -> Result<Box<dyn Engine>> {
-        Ok(Box::new(Trainer::new(&self.blueprint, self.placeholder, settings)?))
+        Ok(Box::new(Trainer::new(self.blueprint()?, self.placeholder, settings)?))
     }
 
     fn companions(&self) -> Vec<PathBuf> {
-        let wanted = |name: &&&str| match **name {
-            // A LoRA folder with a `config.json` would pass for a checkpoint; its own settings the engine writes.
-            "config.json" | "generation_config.json" => self.full,
-            _ => true,
+        let Some(blueprint) = &self.blueprint else {
+            return Vec::new();
         };
-        let files = COMPANIONS.iter().filter(wanted).map(|name| self.folder.join(name));
-        files.filter(|path| path.is_file()).collect()
+        let folder = blueprint.model.folder();
+        let paths = COMPANIONS.iter().map(|name| folder.join(name));
+        paths.filter(|path| path.is_file()).collect()
     }
 }
 

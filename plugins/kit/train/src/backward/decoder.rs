@@ -217,6 +217,7 @@ impl Layer {
     }
 
     /// From the gradient of y (asking, hidden) to that of x (tokens, hidden), if that is asked for.
+    #[expect(clippy::too_many_arguments, reason = "a pass, its tokens, and what is wanted of it")]
     pub fn backward(
         &self,
         pass: &Pass,

@@ -28,12 +28,14 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     written(path, |file| file.write_all(bytes))
 }
 
+pub(crate) type WriteBytes<'a> = Box<dyn Fn(&mut dyn Write) -> std::io::Result<()> + 'a>;
+
 /// One tensor of a file: its name, type, shape, and what writes its bytes.
 pub(crate) struct Written<'a> {
     pub name: String,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
-    pub bytes: Box<dyn Fn(&mut dyn Write) -> std::io::Result<()> + 'a>,
+    pub bytes: WriteBytes<'a>,
 }
 
 /// Writes a safetensors file, tensors in the order given.

@@ -146,7 +146,7 @@ fn quantised_before(at: &Weights, shape: &[usize]) -> Result<Nf4> {
         Scales::Double { codes, absmax, .. } => codes.len() == blocks && absmax.len() == blocks.div_ceil(nf4::NESTED),
     };
     match fits && bytes.len() == values.div_ceil(2) {
-        true => Ok(Nf4 { bytes, scales, values }),
+        true => Ok(Nf4 { bytes, scales }),
         false => Err(malformed(
             "has another number of codes or scales than its shape asks for".to_owned(),
         )),

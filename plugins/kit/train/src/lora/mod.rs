@@ -19,17 +19,3 @@ pub(crate) fn module_name(name: &str) -> String {
     }
     name.to_owned()
 }
-
-/// The same in the generation before.
-pub(crate) fn older_module_name(name: &str) -> String {
-    for (now, before) in [
-        ("model.language_model.", "language_model.model."),
-        ("model.audio_tower.", "audio_tower."),
-        ("model.multi_modal_projector.", "multi_modal_projector."),
-    ] {
-        if let Some(rest) = name.strip_prefix(now) {
-            return format!("{before}{rest}");
-        }
-    }
-    name.to_owned()
-}

@@ -39,7 +39,6 @@ pub(crate) struct Nf4 {
     /// Two codes each, the first in the upper half.
     pub bytes: Vec<u8>,
     pub scales: Scales,
-    pub values: usize,
 }
 
 impl Nf4 {

@@ -62,7 +62,6 @@ pub(crate) fn quantise(values: usize, double: bool, read: impl Fn(usize, &mut [f
             true => doubly(&scales),
             false => Scales::Plain(scales),
         },
-        values,
     }
 }
 

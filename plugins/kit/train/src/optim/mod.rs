@@ -11,7 +11,6 @@ use adafactor::Factored;
 use bytes::ByteStates;
 use half::bf16;
 use rayon::prelude::*;
-use std::ops::Range;
 
 /// Values that one task updates.
 const TASK: usize = 1 << 15;
@@ -122,7 +121,8 @@ impl Optim {
                     parts.for_each(|(((values, gradient), first), second)| {
                         adam(&rule, values, gradient, first, second);
                         if self.narrow {
-                            [first, second].map(rounded);
+                            rounded(first);
+                            rounded(second);
                         }
                     });
                 }
@@ -185,9 +185,6 @@ pub(crate) fn norm(values: &[f32]) -> f64 {
     let parts: Vec<f64> = values.par_chunks(TASK).map(part).collect();
     parts.iter().sum::<f64>().sqrt()
 }
-
-/// Where one tensor lies.
-pub(crate) type Place = Range<usize>;
 
 #[cfg(test)]
 mod tests;
