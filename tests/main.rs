@@ -17,6 +17,7 @@ mod passes;
 mod plugins;
 mod pull;
 mod runs;
+mod same_bits;
 mod support;
 mod third_party;
 mod tidy;

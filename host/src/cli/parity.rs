@@ -19,8 +19,12 @@ Parity computes in fp32 whatever the checkpoint's type. A DIR that cannot be loa
 failed case with an `error`, and the others are compared all the same. Exit 0 only if every comparison is within its
 tolerance, else 1; if there was nothing to compare in any DIR, the code of what kept the first from it.
 
+With `--training`, the folder `training` of each DIR is replayed instead: short training runs that a reference
+recorded, and four-bit matrices. One finding a case names each difference, its tolerance and whether it is within.
+
 Example:
-  host parity --model qwen3 plugins/models/qwen3/golden/tied"
+  host parity --model qwen3 plugins/models/qwen3/golden/tied
+  host parity --training --model qwen3 plugins/kit/train/golden/qwen3"
 )]
 pub struct ParityArgs {
     /// The model, by its registry name
@@ -96,6 +100,10 @@ pub fn parity(args: ParityArgs, common: &Common) -> Result<Exit> {
                     let mut line = json!({ "folder": folder });
                     merge(&mut line, &finding);
                     print(&format!("{line}\n"));
+                } else if finding["within"].is_object() {
+                    training_rows(folder, &finding)
+                        .into_iter()
+                        .for_each(|row| table.row(row));
                 } else {
                     table.row(row(folder, &finding));
                 }
@@ -174,6 +182,25 @@ fn compare(
             golden.display()
         ))),
     }
+}
+
+/// The differences of a replayed training, each by its name.
+fn training_rows(folder: &Path, finding: &Value) -> Vec<[String; 6]> {
+    let within = finding["within"].as_object().into_iter().flatten();
+    within
+        .map(|(name, within)| {
+            let difference = finding["differences"][name].as_f64();
+            let ok = if within == true { "yes" } else { "NO" };
+            [
+                folder.display().to_string(),
+                finding["case"].as_str().unwrap_or_default().to_owned(),
+                name.clone(),
+                difference.map(|value| format!("{value:.1e}")).unwrap_or_default(),
+                String::new(),
+                ok.to_owned(),
+            ]
+        })
+        .collect()
 }
 
 fn row(folder: &Path, finding: &Value) -> [String; 6] {

@@ -79,10 +79,12 @@ impl<D: Decoder> GeneratorModel<D> {
 impl<D: Decoder + Send> Model for GeneratorModel<D> {
     fn card(&self) -> ModelCard {
         let generator = self.generator.as_ref();
-        ModelCard {
-            loras: generator.map(|it| it.loras().names()).unwrap_or_default(),
-            ..self.card.clone()
+        let mut card = self.card.clone();
+        card.loras = generator.map(|it| it.loras().names()).unwrap_or_default();
+        if card.device.as_deref() == Some("cpu") {
+            card.other.insert("kernels".to_owned(), Value::from(nn::kernel_class()));
         }
+        card
     }
 
     fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {

@@ -1,3 +1,0 @@
-//! Training beside what a reference recorded of it.
-
-mod goldens;
