@@ -80,7 +80,7 @@ pub use training::{Every, LearnEvent, Learnt, Lesson, LessonTokens, Lessons, Pie
 pub use wire::abi::WIRE;
 pub use wire::{Adapter, Callbacks, Clip, Envelope, NoCallbacks};
 #[doc(hidden)] // their former names
-pub use wire::{Envelope, NoCallbacks};
+pub use wire::{Envelope as Parcel, NoCallbacks as Silent};
 
 pub use serde;
 pub use serde_json;
