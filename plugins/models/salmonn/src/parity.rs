@@ -5,7 +5,7 @@
 
 use crate::architecture::{PLACEHOLDER, TwoEars};
 use crate::lora;
-use ::parity::{Finding, Recording, difference, replay, report};
+use ::parity::{Finding, Recording, difference, report};
 use candle_core::{D, DType, Device, Tensor};
 use model::Generator;
 use nn::dense::AudioLanguageModel;
@@ -43,7 +43,7 @@ pub fn replay(generator: &mut Generator<AudioLanguageModel<TwoEars>>, request: &
         findings.extend(searched(generator, &recording, &case)?);
         translate(&mut recording, index, &case).map_err(Error::into_plugin_error)?;
     }
-    findings.extend(replay(generator, &recording, Some(lora::NAME))?);
+    findings.extend(::parity::replay(generator, &recording, Some(lora::NAME))?);
     Ok(report(&findings))
 }
 
