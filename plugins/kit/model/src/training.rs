@@ -66,7 +66,7 @@ impl Student for Pupil {
     }
 }
 
-/// What [`plugin_api::Model::trace`] answers to `{"training": FOLDER}`.
+/// What [`plugin_api::Model::replay`] answers to `{"training": FOLDER}`.
 pub(crate) fn trace<D: Decoder>(generator: &Generator<D>, folder: &Path) -> Result<Value> {
     let model = train::parity::Replayed {
         blueprint: generator.decoder().blueprint(),

@@ -94,7 +94,7 @@ impl ModelHooks<AudioLanguageModel<TwoEars>> for Salmonn {
     }
 
     fn replay(&self, generator: &mut Generator<AudioLanguageModel<TwoEars>>, request: &Value) -> Result<Value> {
-        parity::replay(generator, request)
+        parity::replay_recorded(generator, request)
     }
 
     fn run_command(&mut self, command: &str, request: &Value, call: &mut Call) -> Option<Result<Value>> {

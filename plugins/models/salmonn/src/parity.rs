@@ -29,7 +29,10 @@ struct Case {
     bos: u32,
 }
 
-pub fn replay(generator: &mut Generator<AudioLanguageModel<TwoEars>>, request: &Value) -> plugin_api::Result<Value> {
+pub fn replay_recorded(
+    generator: &mut Generator<AudioLanguageModel<TwoEars>>,
+    request: &Value,
+) -> plugin_api::Result<Value> {
     let Some(folder) = request["golden"].as_str() else {
         return ::parity::trace(generator, request);
     };
