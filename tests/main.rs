@@ -2,6 +2,7 @@
 
 mod boundary;
 mod building;
+mod compare;
 mod conformance;
 mod doctor;
 mod exchange;
@@ -20,4 +21,5 @@ mod same_bits;
 mod support;
 mod third_party;
 mod tidy;
+mod train;
 mod versions;

@@ -124,7 +124,7 @@ impl From<Error> for Failure {
             // Weights of an architecture that a plugin doesn't know are as good as none.
             Code::MISSING | Code::DATA | Code::UNSUPPORTED => Exit::Missing,
             Code::CANCELLED => Exit::Interrupted,
-            Code::DEADLINE => Exit::Budget,
+            Code::DEADLINE | Code::RATE_LIMITED => Exit::Budget,
             Code::UNWRITABLE => Exit::Unwritable,
             _ => Exit::Refused,
         };

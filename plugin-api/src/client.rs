@@ -189,6 +189,11 @@ impl ModelClient {
     }
 }
 
+/// The callbacks of a host that gives out lessons, for those who call a model's loop without its plugin: tests.
+pub fn teaching(teacher: &dyn Teacher) -> impl Callbacks + '_ {
+    TeacherCallbacks(teacher)
+}
+
 /// A task, called by a host.
 #[derive(Clone)]
 pub struct TaskClient(pub Arc<dyn Adapter>);

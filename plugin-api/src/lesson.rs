@@ -77,6 +77,9 @@ pub struct Lesson {
     /// are, in their order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<LessonTokens>,
+    /// True when the texts of its tokens are wanted as well, for people to look at.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub with_texts: bool,
     /// How much it counts beside others; 1 when it is not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
@@ -103,6 +106,9 @@ pub struct LessonTokens {
     pub ids: Vec<u32>,
     /// For each token, whether it is learnt.
     pub learn: Vec<bool>,
+    /// The text of each stretch that is learnt, or is not, where [`Lesson::with_texts`] asks for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<Piece>,
 }
 
 /// How often something is done while a model learns.

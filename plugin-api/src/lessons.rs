@@ -237,6 +237,7 @@ mod tests {
                 tokens: Some(LessonTokens {
                     ids: vec![7, 8],
                     learn: vec![false, true],
+                    ..LessonTokens::default()
                 }),
                 clips: vec![Clip::new(16_000, vec![0.5; 3])],
                 ..Lesson::default()

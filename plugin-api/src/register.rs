@@ -6,7 +6,7 @@
 use crate::adapter::Adapter;
 use crate::judge::JudgeAdapter;
 use crate::model::ModelAdapter;
-use crate::settings::{without_nulls, OptionSpec};
+use crate::settings::{without_nulls, OptionSpec, OptionType};
 use crate::task::TaskAdapter;
 use crate::{Code, Error, Judge, Kind, Model, Result, Settings, Task};
 use serde::{Deserialize, Serialize};
@@ -128,8 +128,9 @@ fn find(kind: Kind, name: &str, settings: &Settings) -> Result<(&'static Registr
 /// Fills in what was not given and refuses what was not declared.
 fn with_defaults(settings: &Settings, note: &AdapterNote) -> Result<Settings> {
     let mut filled = settings.clone();
+    let open = note.options.iter().any(|option| option.kind == OptionType::Open);
     for name in settings.0.keys() {
-        if !note.options.iter().any(|option| option.name == *name) {
+        if !open && !note.options.iter().any(|option| option.name == *name) {
             let known: Vec<_> = note.options.iter().map(|option| format!("`{}`", option.name)).collect();
             let message = format!("{} `{}` has no setting `{name}`", note.kind, note.name);
             let help = match known.len() {
@@ -208,12 +209,13 @@ pub mod option_types {
     pub const data: OptionType = OptionType::Data;
     pub const folders: OptionType = OptionType::Folders;
     pub const secret: OptionType = OptionType::Secret;
+    pub const open: OptionType = OptionType::Open;
 }
 
 /// Announces a [`Model`]: its name, a line about it, a function from [`Settings`] to it, and its options.
 ///
 /// An option is `name: type, "help";` with a type of `text`, `integer`, `number`, `flag`, `path`, `weights`,
-/// `data`, `folders` or `secret`. After the type may stand its `[allowed, values]`, and then `required` or `= default`.
+/// `data`, `folders`, `secret` or `open`. After the type may stand its `[allowed, values]`, and then `required` or `= default`.
 /// Strings are ordinary literals (`"…"`), since they go into the note as they are written.
 ///
 /// ```

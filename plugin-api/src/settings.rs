@@ -32,6 +32,9 @@ pub enum OptionType {
     /// of which the first that is set counts. The key itself is in no setting, and so in no record. A plugin reads it with
     /// [`Settings::secret`].
     Secret,
+    /// Takes every setting that no other option declares, under its own name and as it was given: for adapters that learn
+    /// what they take from something that they read. The option itself has no value.
+    Open,
     /// A type that this version doesn't know; its values are not checked.
     #[serde(other)]
     Unknown,
@@ -50,6 +53,7 @@ impl OptionType {
             OptionType::Data => "data",
             OptionType::Folders => "folders",
             OptionType::Secret => "secret",
+            OptionType::Open => "open",
             OptionType::Unknown => "unknown",
         }
     }

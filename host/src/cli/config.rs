@@ -121,6 +121,14 @@ impl Config {
         Ok(config)
     }
 
+    /// A file of which nothing but its place is known.
+    pub fn at(path: &Path) -> Config {
+        Config {
+            path: path.to_owned(),
+            ..Config::default()
+        }
+    }
+
     /// One of its settings tables. Relative paths start from the file's folder.
     pub fn given(&self, table: &Map<String, Value>) -> BTreeMap<String, Given> {
         let base = std::path::absolute(&self.path)

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bench;
+mod compare;
 mod config;
 mod convert;
 mod data;
@@ -17,6 +18,8 @@ mod pull;
 mod rescore;
 mod run;
 mod score;
+mod sweep;
+mod train;
 
 use crate::catalog::Catalog;
 use crate::failure::{Exit, Failure, Result};
@@ -73,15 +76,19 @@ pub struct Common {
 enum Command {
     /// Run models on tasks
     Run(Box<run::RunArgs>),
+    /// Teach a model a task, or rows of tokens: fine-tune it whole, or a LoRA
+    Train(Box<train::TrainArgs>),
     /// Score or judge a finished run without its model, or score a file of answers
     Score(score::ScoreArgs),
     /// Prepare, tokenize, count, split or convert a task's data
     #[command(subcommand)]
     Data(data::Command),
+    /// Compare runs over the same samples, pair by pair
+    Compare(compare::CompareArgs),
     /// Write a run in the formats that others read
     Export(export::ExportArgs),
     /// Ask whether answers depend on the reasoning that is stated for them
-    Faithfulness(faithfulness::FaithfulnessArgs),
+    Faithfulness(Box<faithfulness::FaithfulnessArgs>),
     /// List models, tasks, judges or runs
     Ls(ls::LsArgs),
     /// Fetch the weights or data of a model or task, or of a hub id
@@ -114,7 +121,14 @@ enum Command {
 
 /// The program. Returns its exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words = match train::arguments(std::env::args_os().collect()) {
+        Ok(words) => words,
+        Err(failure) => {
+            complain(&failure);
+            return ExitCode::from(failure.exit as u8);
+        }
+    };
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -198,8 +212,10 @@ fn dispatch(cli: Cli) -> Result<Exit> {
             Ok(Exit::Ok)
         }
         Command::Run(args) => run::run(*args, common),
+        Command::Train(args) => train::train(*args, common),
         Command::Score(args) => score::score(args, common),
         Command::Data(command) => data::run(&command, common),
+        Command::Compare(args) => compare::compare(&args, common),
         Command::Export(args) => export::export(&args, common),
         Command::Faithfulness(args) => faithfulness::faithfulness(&args, common),
         Command::Ls(args) => ls::ls(args, common),
@@ -250,7 +266,7 @@ pub(crate) fn stop_on_signals() -> Arc<AtomicBool> {
 
 /// `key=value` settings of a flag such as `-M`. `NAME:key=value` is for that adapter alone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Flags {
+pub struct Flags {
     all: BTreeMap<String, Given>,
     named: BTreeMap<String, BTreeMap<String, Given>>,
 }

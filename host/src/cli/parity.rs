@@ -127,12 +127,18 @@ fn compare(catalog: &Catalog, note: &AdapterNote, model: &str, flags: &Flags, fo
         return Err(failure.help("a reference implementation records one; the model's own folder has the script"));
     }
     let mut given = flags.of(model);
-    let weights = Given {
-        value: absolute(folder).display().to_string().into(),
-        base: std::env::current_dir().unwrap_or_default(),
-        place: "parity".to_owned(),
-    };
-    given.insert("weights".to_owned(), weights);
+    // A served model has its weights elsewhere; what it needs of the folder is the tokenizer.
+    let option = ["weights", "tokenizer"]
+        .into_iter()
+        .find(|name| note.options.iter().any(|option| option.name == *name));
+    if let Some(option) = option.filter(|option| *option == "weights" || !given.contains_key(*option)) {
+        let place = Given {
+            value: absolute(folder).display().to_string().into(),
+            base: std::env::current_dir().unwrap_or_default(),
+            place: "parity".to_owned(),
+        };
+        given.insert(option.to_owned(), place);
+    }
     in_fp32(note, &mut given, "parity");
     let (client, _made) = catalog.resolve(Kind::Model, model, &given)?.model()?;
     let trace = |request: Value| {
@@ -143,7 +149,7 @@ fn compare(catalog: &Catalog, note: &AdapterNote, model: &str, flags: &Flags, fo
         Ok::<_, Failure>(answer["cases"].as_array().cloned().unwrap_or_default())
     };
     let mut findings = trace(json!({ "golden": golden }))?;
-    if let Some(lora) = recorded_lora(&golden) {
+    if let Some(lora) = recorded_lora(&golden).filter(|_| option == Some("weights")) {
         client.add_lora(RECORDED, &lora)?;
         findings.extend(trace(json!({ "golden": lora, "lora": RECORDED }))?);
     }

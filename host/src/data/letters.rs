@@ -84,7 +84,11 @@ mod tests {
             }));
             ids.push(2);
             let learn = vec![true; ids.len()];
-            Parcel::of(&LessonTokens { ids, learn })
+            Parcel::of(&LessonTokens {
+                ids,
+                learn,
+                ..LessonTokens::default()
+            })
         }
     }
 

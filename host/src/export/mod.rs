@@ -14,6 +14,7 @@ use crate::run::graded::graders_of;
 use crate::run::record::Record;
 use crate::run::store::directory::{RunDirectory, read_if_there};
 use crate::run::store::hash::hash_json;
+use crate::run::store::score::{Graders, judge_key};
 use crate::run::store::scores::Scorer;
 use crate::run::store::{Records, Scores, places};
 use plugin_api::Row;
@@ -54,21 +55,24 @@ impl Recorded {
         let results = read_if_there(&path.join("results.json")).and_then(|text| serde_json::from_str(&text).ok());
         let results: Option<Value> = results;
         let settings = read_if_there(&path.join("run.toml")).and_then(|text| text.parse().ok());
-        // The scores that the results are made of.
+        // The scores that the results are made of: the task's own first, then the judges'.
         let scores = results.as_ref().map(|results| {
             let host = &results["host"];
             let names = results["versions"].as_object();
-            let name = names.and_then(|names| names.keys().next().cloned()).unwrap_or_default();
-            let (hash, graders) = (
-                hash_json(&host["identity"]["task"]),
-                graders_of(&host["scorers"][&name]),
-            );
-            let scorer = Scorer {
-                name: &name,
-                hash: &hash,
-                graders: &graders,
-            };
-            Scores::open(&directory, &[scorer])
+            let task = names.and_then(|names| names.keys().next().cloned()).unwrap_or_default();
+            let own = (task.clone(), &host["identity"]["task"], &host["scorers"][&task]);
+            let judges = host["judges"].as_object().into_iter().flatten();
+            let judges = judges.map(|(name, judge)| (judge_key(name, &task), &judge["identity"], judge));
+            let known: Vec<(String, String, Graders)> = [own]
+                .into_iter()
+                .chain(judges)
+                .map(|(name, identity, scorer)| (name, hash_json(identity), graders_of(scorer)))
+                .collect();
+            let scorers: Vec<Scorer> = known
+                .iter()
+                .map(|(name, hash, graders)| Scorer { name, hash, graders })
+                .collect();
+            Scores::open(&directory, &scorers)
         });
         let scores = scores.transpose()?;
         Ok(Recorded {
@@ -117,7 +121,7 @@ impl Recorded {
     }
 
     /// Tells all records, by their sample's place in the data.
-    fn each(&self, mut tell: impl FnMut(Record) -> Result<()>) -> Result<()> {
+    pub(crate) fn each(&self, mut tell: impl FnMut(Record) -> Result<()>) -> Result<()> {
         let mut reader = Records::open(&self.directory, &self.scores)?;
         self.places.iter().try_for_each(|place| tell(reader.read_at(*place)?))
     }

@@ -21,7 +21,7 @@ use crate::registry::spec::{Isolation, PluginSpec};
 use crate::worker::{Link, Recipe};
 use plugin_api::client::{EstimateClient, FilesClient};
 use plugin_api::loading::{ESTIMATE, FILES, Plugin};
-use plugin_api::{Adapter, AdapterNote, Error, Estimate, Kind, Settings};
+use plugin_api::{Adapter, AdapterNote, Code, Error, Estimate, Kind, Plan, Settings, TrainingEstimate, Workload};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -154,6 +154,27 @@ impl OpenPlugin {
         let estimate = EstimateClient(made.adapter).estimate();
         let of = |error: Error| error.context(format!("the memory of model `{model}` can't be foretold"));
         Ok(Some(estimate.map_err(|error| Failure::from(of(error)))?))
+    }
+
+    /// What training one of its models would take by this plan; none where the plugin doesn't say.
+    pub fn training_estimate(
+        &self,
+        model: &str,
+        settings: &Settings,
+        plan: &Plan,
+        work: &Workload,
+    ) -> Result<Option<TrainingEstimate>> {
+        if !self.note.estimates(model) {
+            return Ok(None);
+        }
+        let made = self.make_by_word(ESTIMATE, model, settings)?;
+        match EstimateClient(made.adapter).training(plan, work) {
+            Ok(estimate) => Ok(Some(estimate)),
+            Err(error) if error.code == Code::UNSUPPORTED => Ok(None),
+            Err(error) => Err(error
+                .context(format!("cannot estimate the memory of training model `{model}`"))
+                .into()),
+        }
     }
 
     fn make_by_word(&self, kind: &'static str, name: &str, settings: &Settings) -> Result<OpenAdapter> {

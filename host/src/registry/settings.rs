@@ -28,8 +28,14 @@ pub struct Checked {
 /// Checks what was given against what the adapter declares.
 pub fn check(given: &BTreeMap<String, Given>, note: &AdapterNote) -> Result<Checked> {
     let mut checked = Checked::default();
+    let open = note.options.iter().any(|option| option.kind == OptionType::Open);
     for (name, given) in given {
-        let Some(option) = note.options.iter().find(|option| option.name == *name) else {
+        let declared = |option: &&OptionSpec| option.name == *name && option.kind != OptionType::Open;
+        let Some(option) = note.options.iter().find(declared) else {
+            if open {
+                checked.settings.0.insert(name.clone(), given.value.clone());
+                continue;
+            }
             let message = format!(
                 "{} `{}` has no setting `{name}` ({})",
                 note.kind, note.name, given.place
@@ -202,6 +208,7 @@ fn article(kind: OptionType) -> &'static str {
         OptionType::Weights | OptionType::Data => "a path or a hub id",
         OptionType::Folders => "paths or hub ids by name",
         OptionType::Secret => "the name of an environment variable",
+        OptionType::Open => "nothing: it stands for settings of other names",
         OptionType::Text | OptionType::Unknown => "text",
     }
 }

@@ -9,7 +9,7 @@ use crate::run::statistics::Mean;
 use crate::run::store::directory::RunDirectory;
 use crate::run::store::hash::hash_json;
 use crate::run::store::record::Record;
-use crate::run::store::score::{JUDGED, ScoreEntry, ScoreStatus};
+use crate::run::store::score::{JUDGED, ScoreEntry, ScoreStatus, judge_key};
 use crate::run::store::scores::{LaterScore, Scorer, Scores, for_each_record};
 use plugin_api::client::JudgeClient;
 use plugin_api::{Callbacks, Case, JudgeCard, Metric};
@@ -57,11 +57,7 @@ impl Judging<'_> {
         let identity = json!({ "judge": self.identity, "version": card.version });
         let hash = hash_json(&identity);
         let graders = self.roles.graders();
-        // A judge may be called as the task is, and both have a place in a record.
-        let key = match self.name == self.task.name {
-            true => format!("judge:{}", self.name),
-            false => self.name.to_owned(),
-        };
+        let key = judge_key(self.name, self.task.name);
         let scorer = Scorer {
             name: &key,
             hash: &hash,

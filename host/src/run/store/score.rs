@@ -80,6 +80,14 @@ fn values_with_nan<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String
 /// The name of a judge's one number in [`ScoreEntry::values`].
 pub const JUDGED: &str = "value";
 
+/// The name under which a judge's scores are kept: its own, unless the task is called the same.
+pub fn judge_key(judge: &str, task: &str) -> String {
+    match judge == task {
+        true => format!("judge:{judge}"),
+        false => judge.to_owned(),
+    }
+}
+
 impl ScoreEntry {
     /// The score of a task.
     pub fn of_score(score: Score) -> ScoreEntry {

@@ -40,7 +40,7 @@ mod rope;
 mod step;
 
 pub use cache::KvCache;
-pub use decoder::{AudioChunk, AudioChunks, AudioEmbeds, Decoder, Input, PendingAudio, clips};
+pub use decoder::{AudioChunk, AudioChunks, AudioEmbeds, Decoder, Input, PendingAudio, Sound, clips, common_beginning};
 pub use extractor::Extractor;
 pub use layers::{Activation, Embedding, Heads, LayerNorm, Mlp, Qkv, RmsNorm, residual, softcap};
 pub use linear::Linear;

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::chat::{Chat, plain_text};
-use plugin_api::{Lesson, LessonTokens, Message, Prompt, Result, Role, Turn};
+use plugin_api::{Lesson, LessonTokens, Message, Piece, Prompt, Result, Role, Turn};
 use serde_json::Map;
 use std::ops::Range;
 
@@ -13,12 +13,37 @@ impl Chat {
     /// prompt supplies, up to and with the token that ends the turn. The empty block that a template puts in place of
     /// reasoning is a prompt's, when the message has none.
     pub fn encode_lesson(&self, lesson: &Lesson) -> Result<LessonTokens> {
-        if let Some(tokens) = &lesson.tokens {
-            return Ok(tokens.clone());
+        let mut tokens = match &lesson.tokens {
+            Some(tokens) => tokens.clone(),
+            None if !lesson.pieces.is_empty() => self.encode_pieces(lesson)?,
+            None => self.encode_turns(lesson)?,
+        };
+        if lesson.with_texts {
+            let mut place = 0;
+            while place < tokens.ids.len() {
+                let learn = tokens.learn.get(place).copied().unwrap_or_default();
+                let same = tokens
+                    .learn
+                    .iter()
+                    .skip(place)
+                    .take_while(|next| **next == learn)
+                    .count();
+                let end = (place + same.max(1)).min(tokens.ids.len());
+                let text = self
+                    .tokenizer
+                    .decode_all(&tokens.ids[place..end])
+                    .map_err(Error::into_plugin_error)?;
+                tokens.texts.push(Piece {
+                    learn,
+                    ..Piece::read(text)
+                });
+                place = end;
+            }
         }
-        if !lesson.pieces.is_empty() {
-            return self.encode_pieces(lesson);
-        }
+        Ok(tokens)
+    }
+
+    fn encode_turns(&self, lesson: &Lesson) -> Result<LessonTokens> {
         let messages: Vec<Message> = lesson.turns.iter().map(|turn| turn.message.clone()).collect();
         let mut extra = Map::new();
         if !lesson.tools.is_empty() {
@@ -141,6 +166,7 @@ impl Chat {
         Ok(LessonTokens {
             ids: tokens.into_iter().map(|(id, _)| id).collect(),
             learn: marks,
+            ..LessonTokens::default()
         })
     }
 }

@@ -135,6 +135,13 @@ impl Tokenizer {
         Ok(encoding.get_ids().iter().copied().zip(places).collect())
     }
 
+    /// Text of the tokens, special tokens included.
+    pub fn decode_all(&self, tokens: &[u32]) -> Result<String> {
+        self.inner
+            .decode(tokens, false)
+            .map_err(|e| Error::Decode { reason: e.to_string() })
+    }
+
     /// Text of the tokens, special tokens left out.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         self.inner

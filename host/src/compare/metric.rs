@@ -1,0 +1,496 @@
+//! The test of one metric over paired records.
+
+use super::pairing::Pairs;
+use super::side::{Entry, Part};
+use serde::Serialize;
+use statistics::Counts;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Draws of a bootstrap, and the seed they start from: the same runs give the same interval.
+const DRAWS: usize = 10_000;
+const SEED: u64 = 42;
+
+/// Below this many pairs that differ nothing can be told: 0 of 5 gives p = 0.0625.
+const FEWEST_DISCORDANT: u64 = 6;
+
+/// What a metric's values are, which decides its test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Right or wrong.
+    Binary,
+    /// A number for each sample.
+    Graded,
+    /// A ratio of sums over all samples.
+    Corpus,
+}
+
+/// What the interval says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// The interval lies wholly on the better side of 0.
+    Better,
+    /// The interval lies wholly on the worse side of 0.
+    Worse,
+    /// The interval holds 0.
+    Unclear,
+    /// Fewer pairs differ than any test can use.
+    TooFew,
+}
+
+/// One metric, of all pairs or of a group.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    pub metric: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    pub kind: Kind,
+    pub higher_is_better: bool,
+    pub n: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clusters: Option<u64>,
+    pub first: f64,
+    pub second: f64,
+    /// Second less first.
+    pub difference: f64,
+    #[serde(rename = "difference_ci95")]
+    pub interval: Option<(f64, f64)>,
+    /// The test that rules, and its p.
+    pub test: &'static str,
+    pub p: Option<f64>,
+    /// After Holm's adjustment within the table.
+    pub p_holm: Option<f64>,
+    /// Right on the first side alone, and on the second alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub b: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub c: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p_mcnemar: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p_mid: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p_paired_t: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p_clustered: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p_sign_flip: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newcombe_ci95: Option<(f64, f64)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bootstrap_ci95: Option<(f64, f64)>,
+    pub decision: Decision,
+    /// Pairs with which McNemar's test would find a difference of this size four times in five.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pairs_for_80_percent_power: Option<u64>,
+}
+
+/// One sample's record on either side.
+type Pair<'a> = (&'a Entry, &'a Entry);
+
+/// Everything that two runs' metrics came to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    pub rows: Vec<Row>,
+    pub groups: Vec<Row>,
+}
+
+impl Comparison {
+    /// Tests every metric over all pairs, and again within each group. Holm's adjustment is made over all metrics of the
+    /// table, and over all groups of one breakdown.
+    pub fn of(pairs: &Pairs) -> Comparison {
+        let all: Vec<Pair> = pairs.pairs.iter().map(|(_, first, second)| (*first, *second)).collect();
+        let metrics = metric_names(pairs, &all);
+        let better = |name: &str| pairs.first.higher_is_better.get(name).copied().unwrap_or(true);
+        let mut rows: Vec<Row> = metrics
+            .iter()
+            .filter_map(|name| test(name, None, better(name), &all))
+            .collect();
+        adjust(&mut rows);
+        let mut breakdown: BTreeMap<&str, BTreeMap<&str, Vec<Pair>>> = BTreeMap::new();
+        for (first, second) in &all {
+            for (group, member) in &first.groups {
+                let members = breakdown.entry(group).or_default();
+                members.entry(member).or_default().push((first, second));
+            }
+        }
+        let mut groups = Vec::new();
+        for (group, members) in breakdown {
+            for name in &metrics {
+                let mut family: Vec<Row> = members
+                    .iter()
+                    .filter_map(|(member, pairs)| test(name, Some(format!("{group}={member}")), better(name), pairs))
+                    .collect();
+                adjust(&mut family);
+                groups.append(&mut family);
+            }
+        }
+        Comparison { rows, groups }
+    }
+}
+
+/// Metrics that both sides have, in the task's order.
+fn metric_names(pairs: &Pairs, all: &[Pair]) -> Vec<String> {
+    let names: BTreeSet<&String> = all
+        .iter()
+        .flat_map(|(first, second)| first.values.keys().filter(|name| second.values.contains_key(*name)))
+        .collect();
+    let order = &pairs.first.order;
+    let place = |name: &String| order.iter().position(|known| known == name).unwrap_or(usize::MAX);
+    let mut names: Vec<String> = names.into_iter().cloned().collect();
+    names.sort_by_key(|name| (place(name), name.clone()));
+    names
+}
+
+fn adjust(rows: &mut [Row]) {
+    let p_values: Vec<f64> = rows.iter().filter_map(|row| row.p).collect();
+    let adjusted = statistics::holm(&p_values);
+    for (row, p) in rows.iter_mut().filter(|row| row.p.is_some()).zip(adjusted) {
+        row.p_holm = Some(p);
+    }
+}
+
+/// The parts of one metric on both sides of each pair, with their clusters.
+struct Paired {
+    first: Vec<Part>,
+    second: Vec<Part>,
+    clusters: Vec<String>,
+    /// True when at least two pairs share a cluster.
+    shared: bool,
+}
+
+impl Paired {
+    fn of(name: &str, pairs: &[Pair]) -> Paired {
+        let (mut first, mut second, mut clusters) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, (mine, theirs)) in pairs.iter().enumerate() {
+            if let (Some(a), Some(b)) = (mine.values.get(name), theirs.values.get(name)) {
+                first.push(*a);
+                second.push(*b);
+                // A sample without a cluster is one by itself; the NUL keeps its name apart from all real ones.
+                clusters.push(mine.cluster.clone().unwrap_or_else(|| format!("\0{place}")));
+            }
+        }
+        let shared = clusters.iter().collect::<BTreeSet<_>>().len() < clusters.len();
+        Paired {
+            first,
+            second,
+            clusters,
+            shared,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        let parts = || self.first.iter().chain(&self.second);
+        if parts().any(|part| matches!(part, Part::Ratio(..))) {
+            Kind::Corpus
+        } else if parts().all(|part| matches!(part, Part::Mean(value) if *value == 0.0 || *value == 1.0)) {
+            Kind::Binary
+        } else {
+            Kind::Graded
+        }
+    }
+
+    fn differences(&self) -> Vec<f64> {
+        let value = |part: &Part| match part {
+            Part::Mean(value) => *value,
+            Part::Ratio(above, below) => above / below,
+        };
+        self.first
+            .iter()
+            .zip(&self.second)
+            .map(|(a, b)| value(b) - value(a))
+            .collect()
+    }
+}
+
+fn figure<'a>(parts: impl Iterator<Item = &'a Part>) -> f64 {
+    let (mut above, mut below) = (0.0, 0.0);
+    for part in parts {
+        let (more, whole) = match part {
+            Part::Mean(value) => (*value, 1.0),
+            Part::Ratio(above, below) => (*above, *below),
+        };
+        above += more;
+        below += whole;
+    }
+    above / below
+}
+
+fn test(name: &str, group: Option<String>, higher_is_better: bool, pairs: &[Pair]) -> Option<Row> {
+    let paired = Paired::of(name, pairs);
+    if paired.first.is_empty() {
+        return None;
+    }
+    let kind = paired.kind();
+    let (first, second) = (figure(paired.first.iter()), figure(paired.second.iter()));
+    let mut row = Row {
+        metric: name.to_owned(),
+        group,
+        kind,
+        higher_is_better,
+        n: paired.first.len() as u64,
+        clusters: None,
+        first,
+        second,
+        difference: second - first,
+        interval: None,
+        test: "none",
+        p: None,
+        p_holm: None,
+        b: None,
+        c: None,
+        p_mcnemar: None,
+        p_mid: None,
+        p_paired_t: None,
+        p_clustered: None,
+        p_sign_flip: None,
+        newcombe_ci95: None,
+        bootstrap_ci95: None,
+        decision: Decision::TooFew,
+        pairs_for_80_percent_power: None,
+    };
+    match kind {
+        Kind::Binary => binary(&mut row, &paired),
+        Kind::Graded => graded(&mut row, &paired),
+        Kind::Corpus => corpus(&mut row, &paired),
+    }
+    if paired.shared && kind != Kind::Corpus {
+        clustered(&mut row, &paired);
+    }
+    row.decision = decide(&row, &paired);
+    Some(row)
+}
+
+fn binary(row: &mut Row, paired: &Paired) {
+    let mut counts = Counts::default();
+    for (a, b) in paired.first.iter().zip(&paired.second) {
+        counts.add(*a == Part::Mean(1.0), *b == Part::Mean(1.0));
+    }
+    let n = counts.pairs() as f64;
+    let interval = statistics::newcombe(&counts);
+    let p = statistics::mcnemar(counts.first, counts.second);
+    (row.b, row.c) = (Some(counts.first), Some(counts.second));
+    row.p_mcnemar = Some(p);
+    row.p_mid = Some(statistics::mcnemar_mid_p(counts.first, counts.second));
+    row.newcombe_ci95 = Some(interval);
+    row.pairs_for_80_percent_power =
+        statistics::pairs_for_power(counts.first as f64 / n, counts.second as f64 / n, 0.05, 0.8);
+    (row.test, row.p, row.interval) = ("mcnemar_exact", Some(p), Some(interval));
+}
+
+fn graded(row: &mut Row, paired: &Paired) {
+    let differences = paired.differences();
+    row.p_sign_flip = Some(statistics::sign_flip(&differences, SEED));
+    if let Some(t) = statistics::paired_t(&differences) {
+        row.p_paired_t = Some(t.p);
+        (row.test, row.p, row.interval) = ("paired_t", Some(t.p), Some(t.interval));
+    }
+}
+
+/// Samples that share a passage or a clip are not independent, so then this test rules.
+fn clustered(row: &mut Row, paired: &Paired) {
+    if let Some(t) = statistics::clustered_t(&paired.differences(), &paired.clusters) {
+        row.clusters = Some(t.units);
+        row.p_clustered = Some(t.p);
+        (row.test, row.p, row.interval) = ("clustered_t", Some(t.p), Some(t.interval));
+    }
+}
+
+/// A ratio of sums has no value of its own for each sample: whole clusters are drawn and their sums summed again.
+fn corpus(row: &mut Row, paired: &Paired) {
+    let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (place, cluster) in paired.clusters.iter().enumerate() {
+        members.entry(cluster).or_default().push(place);
+    }
+    let members: Vec<Vec<usize>> = members.into_values().collect();
+    let (mut at_most, mut at_least, mut draws) = (0u64, 0u64, 0u64);
+    let interval = statistics::cluster_bootstrap(members.len(), DRAWS, SEED, |drawn| {
+        let places = || drawn.iter().flat_map(|cluster| &members[*cluster]);
+        let of = |side: &[Part]| figure(places().map(|place| &side[*place]));
+        let difference = of(&paired.second) - of(&paired.first);
+        if difference.is_finite() {
+            draws += 1;
+            at_most += u64::from(difference <= 0.0);
+            at_least += u64::from(difference >= 0.0);
+        }
+        difference
+    });
+    row.clusters = Some(members.len() as u64);
+    row.bootstrap_ci95 = interval;
+    let p = 2.0 * (at_most.min(at_least) as f64 + 1.0) / (draws as f64 + 1.0);
+    (row.test, row.p, row.interval) = ("cluster_bootstrap", Some(p.min(1.0)), interval);
+}
+
+fn decide(row: &Row, paired: &Paired) -> Decision {
+    let differing = paired.first.iter().zip(&paired.second).filter(|(a, b)| a != b).count() as u64;
+    let Some((low, high)) = row.interval else {
+        return Decision::TooFew;
+    };
+    if differing == 0 {
+        return Decision::Unclear;
+    }
+    if differing < FEWEST_DISCORDANT {
+        return Decision::TooFew;
+    }
+    let (low, high) = match row.higher_is_better {
+        true => (low, high),
+        false => (-high, -low),
+    };
+    match (low > 0.0, high < 0.0) {
+        (true, _) => Decision::Better,
+        (_, true) => Decision::Worse,
+        _ => Decision::Unclear,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pairing::{Across, pair};
+    use super::super::side::{Key, Side};
+    use super::*;
+
+    const BASE: &str = "10010100100110001010";
+    const TUNED: &str = "11011101010111011001";
+    const CLUSTERS: &str = "aabbbcddeefffghhijjk";
+
+    fn side(name: &str, values: impl IntoIterator<Item = Part>, clusters: &str) -> Side {
+        let entries = values.into_iter().enumerate().map(|(place, value)| {
+            let key = Key {
+                sample: format!("s{place:02}"),
+                variant: String::new(),
+                chain: 0,
+            };
+            let entry = Entry {
+                values: BTreeMap::from([("acc".to_owned(), value)]),
+                cluster: clusters.chars().nth(place).map(String::from),
+                ..Entry::default()
+            };
+            (key, entry)
+        });
+        Side {
+            name: name.to_owned(),
+            finished: true,
+            entries: entries.collect(),
+            ..Side::default()
+        }
+    }
+
+    fn binary(name: &str, text: &str, clusters: &str) -> Side {
+        let parts: Vec<Part> = text.chars().map(|c| Part::Mean(f64::from(c == '1'))).collect();
+        side(name, parts, clusters)
+    }
+
+    fn row(first: &Side, second: &Side) -> Row {
+        let pairs = pair(first, second, &Across::default()).expect("comparable sides");
+        Comparison::of(&pairs).rows.remove(0)
+    }
+
+    #[track_caller]
+    fn near(got: (f64, f64), expected: (f64, f64)) {
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-6;
+        assert!(
+            close(got.0, expected.0) && close(got.1, expected.1),
+            "got {got:?}, expected {expected:?}"
+        );
+    }
+
+    #[test]
+    fn independent_answers_are_tested_by_mcnemar() {
+        let row = row(&binary("base", BASE, ""), &binary("tuned", TUNED, ""));
+        assert_eq!(
+            (row.kind, row.test, row.b, row.c),
+            (Kind::Binary, "mcnemar_exact", Some(2), Some(7))
+        );
+        near((row.first, row.second), (0.40, 0.65));
+        near((row.difference, row.p.unwrap()), (0.25, 0.179_687_5));
+        near(row.interval.unwrap(), (-0.044_533_3, 0.489_583_5));
+        assert_eq!(row.decision, Decision::Unclear);
+    }
+
+    #[test]
+    fn where_samples_share_a_passage_the_clustered_test_rules() {
+        let row = row(&binary("base", BASE, CLUSTERS), &binary("tuned", TUNED, CLUSTERS));
+        assert_eq!((row.test, row.clusters), ("clustered_t", Some(11)));
+        near((row.p.unwrap(), row.p_mcnemar.unwrap()), (0.061_470_1, 0.179_687_5));
+        near(row.interval.unwrap(), (-0.014_518_2, 0.514_518_2));
+    }
+
+    #[test]
+    fn a_run_against_itself_differs_in_nothing() {
+        for clusters in ["", CLUSTERS] {
+            let same = binary("base", BASE, clusters);
+            let row = row(&same, &same);
+            assert_eq!(
+                (row.difference, row.p, row.b, row.c),
+                (0.0, Some(1.0), Some(0), Some(0))
+            );
+            assert_eq!(row.decision, Decision::Unclear);
+        }
+    }
+
+    #[test]
+    fn five_flips_to_one_side_are_too_few_to_tell() {
+        let row = row(
+            &binary("base", &"0".repeat(20), ""),
+            &binary("tuned", "11111000000000000000", ""),
+        );
+        near((row.p.unwrap(), 0.0), (0.062_5, 0.0));
+        assert_eq!(row.decision, Decision::TooFew);
+    }
+
+    #[test]
+    fn graded_scores_have_a_paired_t_and_a_sign_flip_test() {
+        let part = |values: &[f64]| values.iter().map(|value| Part::Mean(*value)).collect::<Vec<_>>();
+        let first = side("b", part(&[0.25, 0.5, 0.5, 0.0, 0.25, 0.25]), "");
+        let second = side("a", part(&[0.5, 0.25, 1.0, 0.0, 0.75, 0.5]), "");
+        let row = row(&first, &second);
+        assert_eq!((row.kind, row.test), (Kind::Graded, "paired_t"));
+        near((row.p.unwrap(), row.p_sign_flip.unwrap()), (0.141_234_8, 0.25));
+    }
+
+    #[test]
+    fn a_ratio_of_sums_is_summed_again_in_each_draw() {
+        let ratios = |right: f64| (0..12).map(move |i| Part::Ratio(right, 2.0 + f64::from(i % 3)));
+        let row = row(&side("base", ratios(1.0), ""), &side("tuned", ratios(2.0), ""));
+        assert_eq!((row.kind, row.test), (Kind::Corpus, "cluster_bootstrap"));
+        near((row.first, row.second), (1.0 / 3.0, 2.0 / 3.0));
+        assert_eq!(row.decision, Decision::Better);
+        let (low, high) = row.interval.unwrap();
+        assert!(low > 0.28 && high < 0.4, "{low} to {high}");
+    }
+
+    #[test]
+    fn what_is_not_on_both_sides_is_listed() {
+        let mut second = binary("tuned", TUNED, "");
+        let first = binary("base", BASE, "");
+        let gone = second.entries.keys().next().unwrap().clone();
+        second.entries.remove(&gone);
+        second.entries.values_mut().next().unwrap().missing = Some("failed".to_owned());
+        let pairs = pair(&first, &second, &Across::default()).unwrap();
+        assert_eq!((pairs.pairs.len(), &pairs.missing.only_first), (18, &vec![gone]));
+        assert_eq!(pairs.missing.without_score[0].1, "failed in tuned");
+    }
+
+    #[test]
+    fn sides_that_differ_in_what_matters_are_refused_by_name() {
+        let (mut first, mut second) = (binary("a", BASE, ""), binary("b", TUNED, ""));
+        first.facts.insert("task-version".to_owned(), "1".to_owned());
+        second.facts.insert("task-version".to_owned(), "2".to_owned());
+        let failure = pair(&first, &second, &Across::default()).unwrap_err();
+        assert!(
+            failure.render().contains("`a` has `1`, `b` has `2`"),
+            "{}",
+            failure.render()
+        );
+        assert!(failure.render().contains("--across task-version"));
+        assert!(pair(&first, &second, &Across::parse(&["task-version".to_owned()]).unwrap()).is_ok());
+        second.finished = false;
+        assert!(
+            pair(&first, &second, &Across::default())
+                .unwrap_err()
+                .render()
+                .contains("not finished")
+        );
+    }
+}

@@ -1,0 +1,169 @@
+//! A run directory as one side of a comparison.
+
+use super::side::{Entry, Key, Part, Side};
+use crate::export::Recorded;
+use crate::failure::Result;
+use crate::run::store::hash::hash_json;
+use crate::run::store::record::Record;
+use crate::run::store::score::{JUDGED, ScoreEntry, ScoreStatus};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Where a task keeps the two sums of a figure over all samples, in a score's details: `{"slu_f1": [above, below]}`.
+const RATIOS: &str = "ratios";
+
+impl Side {
+    /// Reads a run. Texts are kept only as far as a list of flips shows them, so that a run of 100,000 records fits.
+    pub fn read(path: &Path) -> Result<Side> {
+        let run = Recorded::open(path)?;
+        let results = run.results()?;
+        let task = results["versions"].as_object().and_then(|map| map.keys().next());
+        let task = task.cloned().unwrap_or_default();
+        let mut side = Side {
+            name: name_of(path),
+            path: path.display().to_string(),
+            facts: facts(results, &task),
+            finished: !has_mark(results, "incomplete"),
+            ..Side::default()
+        };
+        for (name, higher) in results["higher_is_better"][&task].as_object().unwrap_or(&Map::new()) {
+            side.order.push(name.clone());
+            side.higher_is_better
+                .insert(name.clone(), higher.as_bool().unwrap_or(true));
+        }
+        run.each(|record| {
+            let key = Key {
+                sample: record.sample_id.clone(),
+                variant: record.variant.clone().unwrap_or_default(),
+                chain: record.chain,
+            };
+            side.entries.insert(key, entry(record, &task));
+            Ok(())
+        })?;
+        Ok(side)
+    }
+}
+
+/// The last part of the path, which is the run's own name wherever it lies.
+fn name_of(path: &Path) -> String {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = whole.file_name().unwrap_or(whole.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+fn has_mark(results: &Value, mark: &str) -> bool {
+    let marks = results["host"]["marks"].as_array().into_iter().flatten();
+    marks.filter_map(Value::as_str).any(|known| known.starts_with(mark))
+}
+
+/// What both sides must agree in. Where the plugin's file lies and how it was built changes no score.
+fn facts(results: &Value, task: &str) -> BTreeMap<String, String> {
+    let host = &results["host"];
+    let mut scorer = host["identity"]["task"].clone();
+    let short = |value: &Value| match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => text.clone(),
+        other => hash_json(other)[..12].to_owned(),
+    };
+    let mut data = Map::new();
+    if let Some(map) = scorer.as_object_mut() {
+        for name in ["plugin_sha256", "plugin_version", "plugin", "version"] {
+            map.remove(name);
+        }
+        for name in ["files", "data", "resources"] {
+            data.extend(map.remove(name).map(|value| (name.to_owned(), value)));
+        }
+    }
+    let judges: BTreeMap<&String, String> = host["judges"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, judge)| (name, hash_json(&json!([judge["identity"], judge["graders"]]))))
+        .collect();
+    let mut facts = BTreeMap::from([
+        ("task".to_owned(), task.to_owned()),
+        ("task-version".to_owned(), short(&results["versions"][task])),
+        ("data".to_owned(), short(&Value::Object(data))),
+        ("scorer".to_owned(), short(&scorer)),
+    ]);
+    // A judge that ruled on one side alone has no metric in the comparison; only two judgings can contradict each other.
+    for (name, identity) in judges {
+        facts.insert(format!("judges.{name}"), identity[..12].to_owned());
+    }
+    facts
+}
+
+fn entry(record: Record, task: &str) -> Entry {
+    let mut entry = Entry {
+        prompt_hash: asked(&record),
+        cluster: record.cluster.clone(),
+        groups: record.groups.clone(),
+        answer: record.answer(),
+        target: record.target.clone(),
+        latency_ms: record.latency_ms,
+        generated_tokens: record.generated_tokens,
+        text: said(&record),
+        ..Entry::default()
+    };
+    if record.error.is_some() || record.reply.is_none() {
+        entry.missing = Some("failed".to_owned());
+        return entry;
+    }
+    for (scorer, score) in &record.scores {
+        let own = scorer == task;
+        if matches!(score.status, ScoreStatus::Scored | ScoreStatus::NoAnswer) {
+            add_values(&mut entry, scorer, own, score);
+        } else if own {
+            entry.missing = Some("unscored".to_owned());
+        }
+    }
+    if record.scores.is_empty() {
+        entry.missing = Some("unscored".to_owned());
+    }
+    entry
+}
+
+/// The hash of what the task asked: the sample and its words. How an answer is drawn, from which seed and by which LoRA
+/// is what runs are compared for.
+fn asked(record: &Record) -> String {
+    let prompt = &record.arguments;
+    hash_json(&json!([
+        record.doc_hash,
+        prompt["messages"],
+        prompt["tools"],
+        prompt["want"]["options"]
+    ]))
+}
+
+fn add_values(entry: &mut Entry, scorer: &str, own: bool, score: &ScoreEntry) {
+    let name_of = |metric: &str| match (own, metric == JUDGED) {
+        (true, _) => metric.to_owned(),
+        (false, true) => scorer.to_owned(),
+        (false, false) => format!("{scorer}.{metric}"),
+    };
+    let finite = score.values.iter().filter(|(_, value)| value.is_finite());
+    entry
+        .values
+        .extend(finite.map(|(metric, value)| (name_of(metric), Part::Mean(*value))));
+    // A figure over all samples takes the place of the mean that has its name.
+    let ratios = score.details.get(RATIOS).and_then(Value::as_object);
+    for (metric, sums) in ratios.into_iter().flatten() {
+        if let (Some(above), Some(below)) = (sums[0].as_f64(), sums[1].as_f64()) {
+            entry.values.insert(name_of(metric), Part::Ratio(above, below));
+        }
+    }
+}
+
+fn said(record: &Record) -> String {
+    let Some(reply) = &record.reply else {
+        return String::new();
+    };
+    match reply.best_option() {
+        Some(best) => {
+            let option = record.choices.get(best).cloned();
+            option.unwrap_or_else(|| format!("option {}", best + 1))
+        }
+        None => reply.text.clone(),
+    }
+}

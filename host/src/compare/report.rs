@@ -1,0 +1,236 @@
+//! A comparison in the forms that people and programs read: a table, JSON, CSV.
+
+use super::flips::{Flip, flips};
+use super::metric::{Comparison, Decision, Row};
+use super::pairing::{Across, Missing, Pairs, pair};
+use super::side::{Entry, Key, Side};
+use crate::failure::Result;
+use crate::table::{Align, Table};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// Two runs, compared.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub first: String,
+    pub second: String,
+    /// Samples that both sides have a score for.
+    pub paired: usize,
+    pub only_first: usize,
+    pub only_second: usize,
+    pub without_score: usize,
+    /// Pairs whose prompts differ.
+    pub other_prompts: usize,
+    #[serde(flatten)]
+    pub comparison: Comparison,
+    /// The second side's median by the first's.
+    pub latency_ratio: Option<f64>,
+    pub tokens_ratio: Option<f64>,
+    /// What could not be paired, by name and why.
+    pub unpaired: Value,
+    pub flips: Vec<Flip>,
+}
+
+/// Compares every further side with the first one. With several of them Holm's adjustment is made over all.
+pub fn compare(sides: &[Side], across: &Across) -> Result<Vec<Report>> {
+    let (first, others) = sides.split_first().expect("the command line asks for two runs or more");
+    let mut reports = others
+        .iter()
+        .map(|second| Ok(Report::of(&pair(first, second, across)?)))
+        .collect::<Result<Vec<Report>>>()?;
+    let whole: Vec<f64> = reports
+        .iter()
+        .flat_map(|report| report.comparison.rows.iter().filter_map(|row| row.p))
+        .collect();
+    let mut adjusted = statistics::holm(&whole).into_iter();
+    for row in reports.iter_mut().flat_map(|report| &mut report.comparison.rows) {
+        row.p_holm = row.p.and_then(|_| adjusted.next());
+    }
+    Ok(reports)
+}
+
+impl Report {
+    fn of(pairs: &Pairs) -> Report {
+        let comparison = Comparison::of(pairs);
+        let main = comparison.rows.first().map(|row| row.metric.clone());
+        let Missing {
+            only_first,
+            only_second,
+            without_score,
+        } = &pairs.missing;
+        let name = |key: &Key| match (key.variant.as_str(), key.chain) {
+            ("", 0) => key.sample.clone(),
+            (variant, chain) => format!("{} {variant} chain {chain}", key.sample),
+        };
+        Report {
+            first: pairs.first.name.clone(),
+            second: pairs.second.name.clone(),
+            paired: pairs.pairs.len(),
+            only_first: only_first.len(),
+            only_second: only_second.len(),
+            without_score: without_score.len(),
+            other_prompts: pairs.other_prompts,
+            latency_ratio: ratio_of_medians(pairs, |entry| entry.latency_ms),
+            tokens_ratio: ratio_of_medians(pairs, |entry| f64::from(entry.generated_tokens)),
+            unpaired: json!({
+                "only_first": only_first.iter().map(name).collect::<Vec<_>>(),
+                "only_second": only_second.iter().map(name).collect::<Vec<_>>(),
+                "without_score": without_score.iter().map(|(key, why)| json!([name(key), why])).collect::<Vec<_>>(),
+            }),
+            flips: main.map(|metric| flips(pairs, &metric)).unwrap_or_default(),
+            comparison,
+        }
+    }
+
+    /// The table, in Markdown: effect and interval first, then p.
+    pub fn table(&self, with_groups: bool) -> String {
+        let columns = [
+            ("Metric", Align::Left),
+            ("Group", Align::Left),
+            ("n", Align::Right),
+            ("First", Align::Right),
+            ("Second", Align::Right),
+            ("Difference", Align::Right),
+            ("95% interval", Align::Right),
+            ("p", Align::Right),
+            ("p (Holm)", Align::Right),
+            ("", Align::Left),
+        ];
+        let mut table = Table::new(&columns);
+        let groups = self.comparison.groups.iter().filter(|_| with_groups);
+        for row in self.comparison.rows.iter().chain(groups) {
+            table.row(cells(row));
+        }
+        let mut text = format!("First: {}\nSecond: {}\n\n{}", self.first, self.second, table.render());
+        text += &format!("\n{}\n", self.counts());
+        text
+    }
+
+    fn counts(&self) -> String {
+        let (gains, losses) = (self.flipped("gain"), self.flipped("loss"));
+        let mut parts = vec![format!("{} pairs, {gains} gains, {losses} losses", self.paired)];
+        for (count, what) in [
+            (self.only_first, "only in the first"),
+            (self.only_second, "only in the second"),
+            (self.without_score, "failed or unscored on a side"),
+            (self.other_prompts, "with different prompts"),
+        ] {
+            if count > 0 {
+                parts.push(format!("{count} {what}"));
+            }
+        }
+        for (ratio, what) in [(self.latency_ratio, "latency"), (self.tokens_ratio, "generated tokens")] {
+            if let Some(ratio) = ratio {
+                parts.push(format!("median {what} x{ratio:.2}"));
+            }
+        }
+        parts.join("; ")
+    }
+
+    /// The first `most` flips of the main metric, for reading.
+    pub fn flips_text(&self, most: usize) -> String {
+        super::flips::text(&self.flips, most)
+    }
+
+    fn flipped(&self, kind: &str) -> usize {
+        self.flips.iter().filter(|flip| flip.flip == kind).count()
+    }
+
+    /// The same rows as comma-separated values.
+    pub fn csv(&self) -> String {
+        let head =
+            "first,second,metric,group,kind,n,first_value,second_value,difference,low,high,test,p,p_holm,decision\n";
+        let rows = self.comparison.rows.iter().chain(&self.comparison.groups);
+        let lines = rows.map(|row| {
+            let (low, high) = row.interval.map_or((None, None), |(low, high)| (Some(low), Some(high)));
+            let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+            let cells = [
+                self.first.clone(),
+                self.second.clone(),
+                row.metric.clone(),
+                row.group.clone().unwrap_or_default(),
+                word(&row.kind),
+                row.n.to_string(),
+                row.first.to_string(),
+                row.second.to_string(),
+                row.difference.to_string(),
+                number(low),
+                number(high),
+                row.test.to_owned(),
+                number(row.p),
+                number(row.p_holm),
+                word(&row.decision),
+            ];
+            cells.map(|cell| quoted(&cell)).join(",") + "\n"
+        });
+        head.to_owned() + &lines.collect::<String>()
+    }
+
+    /// True when a metric's interval lies wholly below −margin, on the side that is worse.
+    pub fn worse_by(&self, margin: f64) -> Option<&Row> {
+        self.comparison.rows.iter().find(|row| {
+            row.interval.is_some_and(|(low, high)| match row.higher_is_better {
+                true => high < -margin,
+                false => low > margin,
+            })
+        })
+    }
+}
+
+fn cells(row: &Row) -> Vec<String> {
+    let signed = |value: f64| format!("{value:+.4}");
+    let p = |value: Option<f64>| {
+        value.map_or("–".to_owned(), |p| {
+            if p < 1e-4 {
+                format!("{p:.1e}")
+            } else {
+                format!("{p:.4}")
+            }
+        })
+    };
+    vec![
+        row.metric.clone(),
+        row.group.clone().unwrap_or_default(),
+        row.n.to_string(),
+        format!("{:.4}", row.first),
+        format!("{:.4}", row.second),
+        signed(row.difference),
+        row.interval
+            .map_or("–".to_owned(), |(low, high)| format!("{low:+.4} to {high:+.4}")),
+        p(row.p),
+        p(row.p_holm),
+        match row.decision {
+            Decision::Better => "better".to_owned(),
+            Decision::Worse => "worse".to_owned(),
+            Decision::TooFew => "too few differ to tell".to_owned(),
+            Decision::Unclear if row.difference == 0.0 => "no difference".to_owned(),
+            Decision::Unclear => match row.pairs_for_80_percent_power {
+                Some(pairs) => format!("unclear; 80% power needs {pairs} pairs"),
+                None => "unclear".to_owned(),
+            },
+        },
+    ]
+}
+
+fn word(value: &impl Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn quoted(cell: &str) -> String {
+    match cell.contains(['"', ',', '\n', '\r']) {
+        true => format!("\"{}\"", cell.replace('"', "\"\"")),
+        false => cell.to_owned(),
+    }
+}
+
+fn ratio_of_medians(pairs: &Pairs, value: impl Fn(&Entry) -> f64) -> Option<f64> {
+    let median = |entries: &mut dyn Iterator<Item = &Entry>| {
+        let mut values: Vec<f64> = entries.map(&value).collect();
+        values.sort_by(f64::total_cmp);
+        (!values.is_empty()).then(|| statistics::percentile(&values, 0.5))
+    };
+    let first = median(&mut pairs.pairs.iter().map(|(_, mine, _)| *mine))?;
+    let second = median(&mut pairs.pairs.iter().map(|(_, _, theirs)| *theirs))?;
+    (first > 0.0).then(|| second / first)
+}

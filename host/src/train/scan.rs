@@ -1,0 +1,236 @@
+//! All lessons, cut into tokens before anything is learnt: how long they are, and which of them are in trouble.
+
+use super::source::Source;
+use crate::data::in_order;
+use crate::failure::{Failure, Result};
+use plugin_api::client::ModelClient;
+use plugin_api::{Code, LessonTokens};
+use std::sync::atomic::AtomicBool;
+
+/// What is known of the lessons of a split.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scan {
+    pub rows: u64,
+    pub tokens: u64,
+    pub learnt: u64,
+    /// Tokens of each row, as it is learnt.
+    pub lengths: Vec<u64>,
+    /// Learnt tokens of each.
+    pub learnt_each: Vec<u64>,
+    /// Rows with clips whose length is not known before a model heard them.
+    pub unheard: u64,
+    pub without_learnt: Vec<String>,
+    pub too_long: Vec<String>,
+    pub shortened: u64,
+    /// Rows that lost learnt tokens when they were cut.
+    pub lost_learnt: u64,
+    pub broken: Vec<String>,
+}
+
+/// How long rows may be, and what is done about longer ones.
+#[derive(Debug, Clone, Copy)]
+pub struct Most<'a> {
+    pub tokens: Option<u64>,
+    pub context: Option<u64>,
+    pub cut: &'a str,
+}
+
+/// So many names are told.
+const SHOWN: usize = 5;
+
+enum Seen {
+    Tokens(LessonTokens),
+    Unheard,
+    Broken(plugin_api::Error),
+}
+
+/// Looks at all lessons.
+pub fn scan(client: &ModelClient, source: &dyn Source, most: Most, heard: bool, stop: &AtomicBool) -> Result<Scan> {
+    let mut scan = Scan::default();
+    let indexes: Vec<usize> = (0..source.len()).collect();
+    let look = |index: usize| {
+        let seen = || -> plugin_api::Result<Seen> {
+            let (mut lesson, clips) = source.glance(index)?;
+            if clips > 0 && lesson.tokens.is_none() {
+                if !heard {
+                    return Ok(Seen::Unheard);
+                }
+                lesson = source.lesson(index)?;
+            }
+            match lesson.tokens.take() {
+                Some(tokens) => Ok(Seen::Tokens(tokens)),
+                None => client.lesson_tokens(&lesson).map(Seen::Tokens),
+            }
+        };
+        (index, seen().unwrap_or_else(Seen::Broken))
+    };
+    in_order(&indexes, stop, look, |(index, seen)| {
+        scan.rows += 1;
+        match seen {
+            Seen::Tokens(tokens) => scan.take(index, source, tokens, most),
+            Seen::Unheard => scan.unheard += 1,
+            Seen::Broken(error) if error.code == Code::UNSUPPORTED => return Err(error.into()),
+            Seen::Broken(error) => scan.broken.push(format!("`{}`: {error}", source.name(index))),
+        }
+        Ok(())
+    })?;
+    Ok(scan)
+}
+
+impl Scan {
+    fn take(&mut self, index: usize, source: &dyn Source, tokens: LessonTokens, most: Most) {
+        let (mut length, mut learn) = (tokens.ids.len(), tokens.learn);
+        let learnt = |learn: &[bool]| learn.iter().skip(1).filter(|learn| **learn).count() as u64;
+        let whole = learnt(&learn);
+        if whole == 0 {
+            self.without_learnt.push(source.name(index));
+        }
+        let limit = most.tokens.into_iter().chain(most.context).min().unwrap_or(u64::MAX) as usize;
+        if length > limit {
+            if most.tokens.is_none() || most.cut == "refuse" {
+                self.too_long
+                    .push(format!("`{}` ({length} tokens)", source.name(index)));
+            } else {
+                self.shortened += 1;
+                learn = kept(learn, limit, most.cut);
+                length = limit;
+                self.lost_learnt += u64::from(learnt(&learn) < whole);
+            }
+        }
+        self.tokens += length as u64;
+        self.learnt += learnt(&learn);
+        self.lengths.push(length as u64);
+        self.learnt_each.push(learnt(&learn));
+    }
+
+    /// What people should know before they wait for hours.
+    pub fn notes(&self, what: &str) -> Vec<String> {
+        let mut notes = Vec::new();
+        let names = |all: &[String], quoted: bool| {
+            let shown = all
+                .iter()
+                .take(SHOWN)
+                .map(|name| if quoted { format!("`{name}`") } else { name.clone() });
+            let more = if all.len() > SHOWN { " and others" } else { "" };
+            format!("{}{more}", shown.collect::<Vec<_>>().join(", "))
+        };
+        if !self.without_learnt.is_empty() {
+            let count = self.without_learnt.len();
+            notes.push(format!(
+                "{count} {what} have no learnt token: {}",
+                names(&self.without_learnt, true)
+            ));
+        }
+        if self.shortened > 0 {
+            let (count, lost) = (self.shortened, self.lost_learnt);
+            notes.push(format!(
+                "{count} {what} are shortened, {lost} of which lose learnt tokens"
+            ));
+        }
+        if !self.broken.is_empty() {
+            notes.push(format!(
+                "{} {what} cannot be cut into tokens: {}",
+                self.broken.len(),
+                names(&self.broken, false)
+            ));
+        }
+        notes
+    }
+
+    /// Refuses what would be learnt in vain.
+    pub fn check(&self, what: &str) -> Result<()> {
+        if !self.too_long.is_empty() {
+            let names = self.too_long.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+            let failure = Failure::usage(format!("{} {what} are too long: {names}", self.too_long.len()));
+            let hint =
+                "give `--max-length N`, and say with `--truncation right|left|prompt` what goes, or leave them out";
+            return Err(failure.help(hint));
+        }
+        if let Some(first) = self.broken.first() {
+            let failure = Failure::missing(format!("{} {what} cannot be cut into tokens", self.broken.len()));
+            return Err(failure.cause(first));
+        }
+        if self.rows > 0 && self.learnt == 0 && self.unheard == 0 {
+            let failure = Failure::missing(format!("none of the {} {what} has a learnt token", self.rows));
+            return Err(failure.help("`--show 3` prints lessons with what is learnt of them"));
+        }
+        Ok(())
+    }
+}
+
+/// The marks of a row that is cut, by which end goes.
+fn kept(learn: Vec<bool>, limit: usize, cut: &str) -> Vec<bool> {
+    let over = learn.len() - limit;
+    match cut {
+        "left" => learn[over..].to_vec(),
+        "prompt" => {
+            let prompt = learn.iter().position(|learn| *learn).unwrap_or(learn.len());
+            match prompt >= over {
+                true => [&learn[..prompt - over], &learn[prompt..]].concat(),
+                false => learn[over..].to_vec(),
+            }
+        }
+        _ => learn[..limit].to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::source::Empty;
+
+    fn scanned(rows: &[(usize, usize)], most: Most) -> Scan {
+        let mut scan = Scan::default();
+        for (index, (length, learnt)) in rows.iter().enumerate() {
+            let tokens = LessonTokens {
+                ids: vec![1; *length],
+                learn: (0..*length).map(|place| place >= length - learnt).collect(),
+                ..LessonTokens::default()
+            };
+            scan.rows += 1;
+            scan.take(index, &Empty, tokens, most);
+        }
+        scan
+    }
+
+    #[test]
+    fn lengths_and_troubles_are_counted() {
+        let most = Most {
+            tokens: Some(6),
+            context: None,
+            cut: "right",
+        };
+        let scan = scanned(&[(5, 2), (8, 1), (8, 4), (3, 0), (2, 2)], most);
+        assert_eq!((scan.tokens, scan.learnt), (5 + 6 + 6 + 3 + 2, 2 + 2 + 1));
+        assert_eq!((scan.shortened, scan.lost_learnt), (2, 2));
+        assert_eq!(scan.without_learnt, ["row 3"]);
+        assert!(scan.check("rows").is_ok());
+        let left = scanned(&[(8, 4)], Most { cut: "left", ..most });
+        assert_eq!((left.learnt, left.lost_learnt), (4, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_learnt_is_refused() {
+        let most = Most {
+            tokens: None,
+            context: Some(4),
+            cut: "right",
+        };
+        assert!(
+            scanned(&[(5, 1)], most)
+                .check("rows")
+                .unwrap_err()
+                .error
+                .message
+                .contains("`row 0` (5 tokens)")
+        );
+        assert!(
+            scanned(&[(3, 0)], most)
+                .check("rows")
+                .unwrap_err()
+                .error
+                .message
+                .contains("has a learnt token")
+        );
+    }
+}

@@ -1,0 +1,604 @@
+//! A training run from end to end.
+
+use super::environment;
+use super::names::Given;
+use super::options::{Options, Output};
+use super::progress::Progress;
+use super::record::{Record, write_json};
+use super::rows::RowFile;
+use super::scan::{Most, Scan, scan};
+use super::settle::{About, method, plan};
+use super::source::{Empty, Lessons, Source};
+use super::task_lessons::{Hearing, TaskLessons};
+use super::tasks::{Part, TaskSet};
+use super::{dry_run, show, then_run};
+use crate::catalog::{Catalog, Resolved};
+use crate::failure::Exit;
+use crate::failure::{Failure, Result};
+use crate::registry::Given as Setting;
+use plugin_api::client::{ModelClient, Teacher};
+use plugin_api::{Code, Kind, LearnEvent, Learnt, Lesson, ModelCard, Plan, Split};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// A few rows are enough to see whether everything works.
+const SMOKE: u64 = 8;
+
+/// Learns, or shows what would be learnt.
+pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit> {
+    let place = environment::read()?;
+    // Results are the first process's to tell.
+    let quiet = Output {
+        quiet: true,
+        progress: false,
+        ..output.clone()
+    };
+    let output = match &place {
+        Some(place) if place.rank > 0 => &quiet,
+        _ => output,
+    };
+    let Some(name) = options.model.clone() else {
+        let known = catalog.registry.names(Kind::Model).join("`, `");
+        return Err(Failure::usage("no model is given").help(format!("give one with `--model`: `{known}`")));
+    };
+    if options.task.is_none() && options.rows.is_none() {
+        let failure = Failure::usage("neither a task nor rows to learn from are given");
+        return Err(failure.help("give `--task NAME`, or `--rows FILE` with tokenised rows"));
+    }
+    options
+        .model_flags
+        .check_names(Kind::Model, std::slice::from_ref(&name))?;
+    let tasks = options
+        .task
+        .as_deref()
+        .map(|task| TaskSet::new(task, &options, catalog))
+        .transpose()?;
+    let given = merged(&options, tasks.as_ref())?;
+    let method = method(&options, &given)?;
+    let model_settings = model_settings(&name, &options, &given);
+    let dtype = model_settings
+        .get("dtype")
+        .and_then(|given| given.value.as_str())
+        .map(str::to_owned);
+    let resolved = catalog.resolve(Kind::Model, &name, &model_settings)?;
+    let (client, _made) = resolved.model()?;
+    let card = client.card()?;
+    let lessons = lessons(&options, &given, tasks.as_ref(), &card, catalog, output)?;
+    if let Some(count) = options.show {
+        show::show(&client, lessons.train.as_ref(), count, output)?;
+        return Ok(Exit::Ok);
+    }
+    let out = out(&options, &given, &name, &method);
+    let most = Most {
+        tokens: given.whole("max_length"),
+        context: card.context.map(u64::from),
+        cut: &given.text("truncation").unwrap_or_else(|| "right".to_owned()),
+    };
+    let scans = scans(&client, &lessons, most, options.dry_run, catalog.stop, output)?;
+    let writes = place.as_ref().is_none_or(|place| place.rank == 0);
+    if writes && options.fresh && !options.dry_run {
+        set_aside(&out)?;
+    }
+    let about = About {
+        method: &method,
+        out: out.clone(),
+        resume: resume(&out, &given, &options)?,
+        has_eval: lessons.held_out.len() > 0,
+        rows_hash: lessons.train.hash() + " " + &lessons.held_out.hash(),
+        model_identity: identity(&resolved),
+        dtype,
+        place: place.as_ref(),
+        hearing_cache: hearing_cache(),
+    };
+    let (plan, notes) = plan(&given, &options, about)?;
+    notes.iter().for_each(|note| output.say(&format!("note: {note}")));
+    if options.dry_run {
+        return dry_run::dry_run(&plan, &scans, &resolved, output);
+    }
+    let _lock = if writes { Some(lock(&out)?) } else { None };
+    let args = arguments(&options, &given, &plan, &resolved, tasks.as_ref());
+    if writes {
+        write_json(&out.join("args.json"), &args)?;
+    }
+    let began = Instant::now();
+    let trackers = super::trackers::Trackers::new(&out, &given, &args, writes)?;
+    let class = Class {
+        lessons: &lessons,
+        out: &out,
+        stop: catalog.stop,
+        progress: Progress::new(&name, output.progress),
+        output,
+        writes,
+        heard: Mutex::new(Heard {
+            record: Record::new(&out),
+            trackers,
+            began,
+        }),
+    };
+    let learnt = client.learn(&plan, &class);
+    class.progress.end();
+    let failed = class.finish(learnt.is_ok());
+    let learnt = learnt.map_err(|error| cannot(&name, error))?;
+    failed?;
+    let mut timing = timing(&learnt);
+    if !writes {
+        return Ok(Exit::Ok);
+    }
+    write_json(&out.join("timing.json"), &timing)?;
+    output.say(&format!("learnt {} steps: `{}`", learnt.steps, learnt.path.display()));
+    drop(client);
+    let wanted = options.then_run || options.baseline || options.demo || given.flag("do_test");
+    let results = match (wanted, &tasks) {
+        (true, Some(tasks)) => then_run::then_run(&then_run::Trained {
+            options: &options,
+            given: &given,
+            model: &name,
+            model_settings: &model_settings,
+            tasks,
+            method: &method,
+            folder: &learnt.path,
+            out: &out,
+            output,
+            stop: catalog.stop,
+        })?,
+        (true, None) => {
+            output.say("note: rows have no test; give `--task` to run one afterwards");
+            Value::Null
+        }
+        _ => Value::Null,
+    };
+    if let Some(seconds) = results["seconds"].as_f64() {
+        timing["test_inference_seconds"] = json!(seconds);
+        write_json(&out.join("timing.json"), &timing)?;
+    }
+    super::table::print(&options, &learnt, &timing, &results, place.as_ref(), output);
+    Ok(Exit::Ok)
+}
+
+/// Settings of the task's script, and over them what was given.
+fn merged(options: &Options, tasks: Option<&TaskSet>) -> Result<Given> {
+    let mut given = Given::default();
+    for (name, value) in tasks.map(|tasks| tasks.defaults(options.demo)).unwrap_or_default() {
+        given.put(&name, &value)?;
+    }
+    given.notes.clear();
+    given.map.extend(options.given.map.clone());
+    given.notes.extend(options.given.notes.clone());
+    // A number of steps means that there is something every so many steps, whatever the script's own strategy.
+    for (steps, strategy) in [("eval_steps", "eval_strategy"), ("save_steps", "save_strategy")] {
+        if options.given.get(steps).is_some() && options.given.get(strategy).is_none() {
+            given.map.insert(strategy.to_owned(), json!("steps"));
+        }
+    }
+    if given.flag("smoke") {
+        given.map.insert("num_train_epochs".to_owned(), json!(1));
+        given.map.entry("max_samples".to_owned()).or_insert(json!(SMOKE));
+    }
+    Ok(given)
+}
+
+/// The model's settings: what a script calls `model_name` is the folder or hub id of the weights.
+fn model_settings(name: &str, options: &Options, given: &Given) -> BTreeMap<String, Setting> {
+    let mut settings = options.model_flags.of(name);
+    if let Some(weights) = given.text("model_name")
+        && !settings.contains_key("weights")
+        && !options.demo
+    {
+        let setting = Setting {
+            value: weights.into(),
+            base: std::env::current_dir().unwrap_or_default(),
+            place: "model_name".to_owned(),
+        };
+        settings.insert("weights".to_owned(), setting);
+    }
+    settings
+}
+
+/// What has to be the same for a run to go on: the model, its settings and weights. A plugin that was built again is.
+fn identity(resolved: &Resolved) -> Value {
+    let mut identity = resolved.identity.clone();
+    if let Some(map) = identity.as_object_mut() {
+        map.retain(|key, _| !key.starts_with("plugin"));
+    }
+    identity
+}
+
+/// The rows or samples to learn from and to evaluate on.
+fn lessons(
+    options: &Options,
+    given: &Given,
+    tasks: Option<&TaskSet>,
+    card: &ModelCard,
+    catalog: &Catalog,
+    output: &Output,
+) -> Result<Lessons> {
+    let of_all = given.whole("max_samples").filter(|most| *most > 0);
+    let most = |name: &str, share: u64| {
+        let own = given.whole(name).filter(|most| *most > 0);
+        let all = of_all.map(|most| most.div_ceil(share));
+        own.into_iter()
+            .chain(all)
+            .min()
+            .map_or(usize::MAX, |most| most as usize)
+    };
+    let limit = options.limit.map_or(usize::MAX, |limit| limit as usize);
+    let (train_most, eval_most) = (most("max_train_samples", 1).min(limit), most("max_eval_samples", 2));
+    let eval_file = options
+        .eval_rows
+        .clone()
+        .or_else(|| given.text("eval_file").map(PathBuf::from));
+    let rows = |path: &Path, most: usize| -> Result<Box<dyn Source>> {
+        Ok(Box::new(RowFile::open(path, card.sample_rate, most)?))
+    };
+    if let Some(path) = &options.rows {
+        return Ok(Lessons {
+            train: rows(path, train_most)?,
+            held_out: match &eval_file {
+                Some(path) => rows(path, eval_most)?,
+                None => Box::new(Empty),
+            },
+        });
+    }
+    let Some(tasks) = tasks else {
+        return Err(Failure::usage("there is nothing to learn from"));
+    };
+    let hearing = Hearing {
+        rate: card.sample_rate,
+        hears: card.hears(),
+        add_text_only: given.flag("add_text_only"),
+        strict: given.flag("strict_audio_missing"),
+        no_fallback: given.flag("no_text_fallback_when_audio_missing"),
+    };
+    let of = |part: Part, most: usize, hearing: Hearing| -> Result<Option<Box<dyn Source>>> {
+        let Some((resolved, task)) = tasks.make(part, catalog)? else {
+            return Ok(None);
+        };
+        let count = task.count()?;
+        let indexes: Vec<usize> = (0..count.min(most)).collect();
+        let lessons = TaskLessons::new(task, resolved.identity["settings"].clone(), &indexes, hearing)?;
+        lessons
+            .notes
+            .iter()
+            .for_each(|note| output.say(&format!("warning: {note}")));
+        Ok(Some(Box::new(lessons)))
+    };
+    let held_out = match &options.eval_rows {
+        Some(path) => rows(path, eval_most)?,
+        None => {
+            let hearing = Hearing {
+                add_text_only: false,
+                ..hearing
+            };
+            of(Part::Eval, eval_most, hearing)?.unwrap_or(Box::new(Empty))
+        }
+    };
+    Ok(Lessons {
+        train: of(Part::Train, train_most, hearing)?.unwrap_or(Box::new(Empty)),
+        held_out,
+    })
+}
+
+/// What is known of the lessons of both splits, with what is to be told of them.
+pub struct Scans {
+    pub train: Scan,
+    pub held_out: Scan,
+}
+
+fn scans(
+    client: &ModelClient,
+    lessons: &Lessons,
+    most: Most,
+    heard: bool,
+    stop: &AtomicBool,
+    output: &Output,
+) -> Result<Scans> {
+    let look = |source: &dyn Source, what: &str| -> Result<Scan> {
+        let scan = scan(client, source, most, heard, stop)?;
+        scan.notes(what)
+            .iter()
+            .for_each(|note| output.say(&format!("warning: {note}")));
+        scan.check(what)?;
+        Ok(scan)
+    };
+    Ok(Scans {
+        train: look(lessons.train.as_ref(), "lessons")?,
+        held_out: look(lessons.held_out.as_ref(), "held-out lessons")?,
+    })
+}
+
+fn out(options: &Options, given: &Given, model: &str, method: &str) -> PathBuf {
+    let named = options
+        .out
+        .clone()
+        .or_else(|| given.text("output_dir").map(PathBuf::from));
+    let out = named.unwrap_or_else(|| {
+        let what = options.task.as_deref().unwrap_or("rows");
+        PathBuf::from("outputs").join(format!("{model}-{what}-{method}"))
+    });
+    std::path::absolute(&out).unwrap_or(out)
+}
+
+/// The checkpoint to go on from: the one that was named, or the newest that is there.
+fn resume(out: &Path, given: &Given, options: &Options) -> Result<Option<PathBuf>> {
+    let newest = || {
+        let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
+        let ours = entries.filter_map(|entry| {
+            let name = entry.file_name();
+            let step: u64 = name.to_str()?.strip_prefix("checkpoint-")?.parse().ok()?;
+            let whole = entry.path().join("run.toml").is_file() && entry.path().join("trainer_state.json").is_file();
+            whole.then_some((step, entry.path()))
+        });
+        ours.max().map(|(_, path)| path)
+    };
+    if options.fresh && given.get("resume_from_checkpoint").is_none() {
+        return Ok(None);
+    }
+    match given.text("resume_from_checkpoint").as_deref() {
+        None | Some("" | "true" | "True" | "latest") => Ok(newest().or_else(|| {
+            // A run without checkpoints that is done has its end in the model's own folder.
+            let model = out.join("final_model");
+            (model.join("run.toml").is_file()).then_some(model)
+        })),
+        Some("false" | "False") => Ok(None),
+        Some(path) => {
+            let folder = PathBuf::from(path);
+            if !folder.join("run.toml").is_file() {
+                let failure = Failure::missing(format!("`{path}` is no checkpoint that a run can go on from"));
+                return Err(failure.help("a checkpoint of this program has `run.toml` and `optimizer.safetensors`; start from the weights or the LoRA of another one"));
+            }
+            Ok(Some(std::path::absolute(&folder).unwrap_or(folder)))
+        }
+    }
+}
+
+/// Keeps what an earlier run left under another name.
+fn set_aside(out: &Path) -> Result<()> {
+    if !out.exists() {
+        return Ok(());
+    }
+    let name = out.file_name().unwrap_or_default().to_string_lossy();
+    let free = (2..)
+        .map(|number| out.with_file_name(format!("{name}--{number}")))
+        .find(|other| !other.exists());
+    match free {
+        Some(other) => std::fs::rename(out, &other).map_err(|why| Failure::unwritable(&other, why)),
+        None => Ok(()),
+    }
+}
+
+/// Two runs in one folder would overwrite one another.
+fn lock(out: &Path) -> Result<File> {
+    std::fs::create_dir_all(out).map_err(|why| Failure::unwritable(out, why))?;
+    let path = out.join(".lock");
+    let file = File::create(&path).map_err(|why| Failure::unwritable(&path, why))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let failure = Failure::usage(format!("another run is learning in `{}`", out.display()));
+            Err(failure.help("wait for it, or give another `--out`"))
+        }
+        Err(std::fs::TryLockError::Error(why)) => Err(Failure::unwritable(&path, why)),
+    }
+}
+
+/// Where what frozen towers heard is kept between runs.
+fn hearing_cache() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
+    Some(base.join("host").join("heard"))
+}
+
+/// Everything that the run was told, for those who want to know later.
+fn arguments(options: &Options, given: &Given, plan: &Plan, resolved: &Resolved, tasks: Option<&TaskSet>) -> Value {
+    let mut all = Map::new();
+    all.insert("model".to_owned(), resolved.identity.clone());
+    all.insert("task".to_owned(), json!(options.task));
+    all.insert(
+        "task_settings".to_owned(),
+        tasks.map(TaskSet::described).unwrap_or_default(),
+    );
+    all.insert("rows".to_owned(), json!(options.rows));
+    all.insert("eval_rows".to_owned(), json!(options.eval_rows));
+    all.insert("host_version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
+    let mut planned = serde_json::to_value(plan).unwrap_or_default();
+    if let Some(map) = planned.as_object_mut() {
+        map.remove("processes");
+        map.remove("resume");
+    }
+    all.insert("plan".to_owned(), planned);
+    for (name, value) in &given.map {
+        all.insert(name.clone(), value.clone());
+    }
+    Value::Object(all)
+}
+
+fn timing(learnt: &Learnt) -> Value {
+    let of = |key: &str| learnt.metrics.get(key).cloned().unwrap_or_default();
+    let seconds = of("seconds");
+    let eval = seconds["eval"].as_f64().unwrap_or_default();
+    let train = of("train_runtime").as_f64().unwrap_or_default();
+    let tokens = of("tokens").as_f64().unwrap_or_default();
+    json!({
+        "train_duration_seconds": train, "eval_duration_seconds": eval, "test_inference_seconds": null,
+        "tokens": of("tokens"), "learnt_tokens": of("learnt_tokens"),
+        "tokens_per_second": tokens / (train - eval).max(1e-9),
+        "peak_memory_bytes": of("peak_memory_bytes"), "cuda_max_memory_bytes": of("cuda_max_memory_bytes"), "seconds": seconds,
+    })
+}
+
+fn cannot(model: &str, error: plugin_api::Error) -> Failure {
+    match error.code {
+        Code::UNSUPPORTED => {
+            let help = error.help.clone();
+            let failure = Failure::refused(format!("model `{model}` cannot learn this")).cause(&error);
+            match help {
+                Some(help) => failure.help(help),
+                None => failure,
+            }
+        }
+        Code::TOO_LONG => Failure {
+            exit: Exit::Usage,
+            error,
+        },
+        Code::CLIP => Failure {
+            exit: Exit::Missing,
+            error,
+        },
+        _ => Failure::from(error),
+    }
+}
+
+/// The host's side while a model learns.
+struct Class<'a> {
+    lessons: &'a Lessons,
+    out: &'a Path,
+    stop: &'a AtomicBool,
+    progress: Progress,
+    output: &'a Output<'a>,
+    writes: bool,
+    heard: Mutex<Heard>,
+}
+
+struct Heard {
+    record: Record,
+    trackers: super::trackers::Trackers,
+    began: Instant,
+}
+
+impl Class<'_> {
+    fn say(&self, words: &str) {
+        self.progress.over(|| self.output.say(words));
+    }
+
+    /// Ends the log files, and says what could not be written.
+    fn finish(&self, whole: bool) -> Result<()> {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let tracked = heard.trackers.finish(whole);
+        if let Some(words) = tracked {
+            self.say(&words);
+        }
+        match heard.record.failed() {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Teacher for Class<'_> {
+    fn count(&self, split: Split) -> plugin_api::Result<u64> {
+        Ok(self.lessons.of(split).len() as u64)
+    }
+
+    fn lesson(&self, split: Split, index: u64) -> plugin_api::Result<Option<Lesson>> {
+        let source = self.lessons.of(split);
+        match (index as usize) < source.len() {
+            true => source.lesson(index as usize).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn glance(&self, split: Split, index: u64) -> plugin_api::Result<Option<(Lesson, usize)>> {
+        let source = self.lessons.of(split);
+        match (index as usize) < source.len() {
+            true => source.glance(index as usize).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn event(&self, event: LearnEvent) -> bool {
+        self.progress.take(&event);
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let Heard {
+            record,
+            trackers,
+            began,
+        } = &mut *heard;
+        match event.split.as_str() {
+            "history" if self.writes => {
+                let history = event.metrics.get("history").and_then(Value::as_array);
+                let entries = history
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|entry| entry.as_object().cloned());
+                let entries: Vec<_> = entries.collect();
+                record.begin(&entries);
+                trackers.begin(&entries);
+            }
+            "train" | "eval" => {
+                if self.writes {
+                    record.add(&event.metrics);
+                    trackers.add(&event.metrics);
+                }
+                if !self.output.progress {
+                    self.output.say(&line(&event, began.elapsed().as_secs_f64()));
+                }
+            }
+            "facts" => self.say(&facts(&event)),
+            "resumed" | "note" => self.say(&format!("note: {}", event.words)),
+            "saved" => {
+                if let Some(folder) = &event.saved {
+                    let shown = folder.strip_prefix(self.out).unwrap_or(folder);
+                    self.say(&format!("saved `{}`", shown.display()));
+                }
+            }
+            _ => {}
+        }
+        !self.stop_asked() && record.failed().is_none()
+    }
+
+    fn stop_asked(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// A logged line for people who have no bar to look at.
+fn line(event: &LearnEvent, seconds: f64) -> String {
+    let total = event.steps.unwrap_or_default();
+    let left = match event.step {
+        0 => 0.0,
+        step => seconds / step as f64 * total.saturating_sub(step) as f64,
+    };
+    let number = |key: &str| event.metrics.get(key).and_then(Value::as_f64);
+    let mut words = format!("step {}/{total}", event.step);
+    for (key, name) in [
+        ("loss", "loss"),
+        ("eval_loss", "eval loss"),
+        ("train_loss", "mean loss"),
+    ] {
+        if let Some(value) = number(key) {
+            words += &format!(", {name} {value:.4}");
+        }
+    }
+    if let Some(rate) = number("learning_rate") {
+        words += &format!(", rate {rate:.2e}, {left:.0} s to go");
+    }
+    words
+}
+
+/// What is learnt, in a line.
+fn facts(event: &LearnEvent) -> String {
+    let of = |key: &str| event.metrics.get(key).cloned().unwrap_or_default();
+    let (learnt, all) = (of("learnt_parameters"), of("parameters"));
+    let precision = of("precision");
+    let mut words = format!("{} steps, {learnt} of {all} parameters are learnt", of("steps"));
+    if let Some(precision) = precision.as_str().filter(|precision| !precision.is_empty()) {
+        words += &format!("; {precision}");
+    }
+    let targets = of("targets");
+    if let Some(targets) = targets.as_array().filter(|targets| !targets.is_empty()) {
+        let mut kinds: Vec<&str> = targets
+            .iter()
+            .filter_map(|name| name.as_str()?.rsplit('.').next())
+            .collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        words += &format!("; LoRA on {} layers ({})", targets.len(), kinds.join(", "));
+    }
+    words
+}

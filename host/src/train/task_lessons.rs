@@ -1,0 +1,252 @@
+//! The lessons of a task.
+
+use super::source::Source;
+use crate::audio::{Clips, Source as Sound, Wanted};
+use crate::failure::{Failure, Result};
+use crate::run::store::hash::{hash_json, hex};
+use plugin_api::client::TaskClient;
+use plugin_api::{Clip, Code, Error, Lesson, Part, Sample};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// So many bytes of decoded sound are kept.
+const CLIPS: usize = 256 << 20;
+/// So many names are told of what is left out.
+const SHOWN: usize = 5;
+
+/// What is done about clips.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hearing {
+    /// The model hears, at this rate.
+    pub rate: Option<u32>,
+    pub hears: bool,
+    /// Each sample also once without its clip.
+    pub add_text_only: bool,
+    /// A clip that is missing ends the run.
+    pub strict: bool,
+    /// Where no clip at all is found, samples are not learnt as text either.
+    pub no_fallback: bool,
+}
+
+/// Samples of a task, by the places that are learnt.
+pub struct TaskLessons {
+    task: TaskClient,
+    /// Which samples, and whether each is learnt without its clips.
+    entries: Vec<(usize, bool)>,
+    identity: Value,
+    clips: Clips,
+    hearing: Hearing,
+    /// What is to be told of these lessons.
+    pub notes: Vec<String>,
+}
+
+impl TaskLessons {
+    /// Looks at every sample once, so that what can't be learnt is told by name before anything is learnt.
+    pub fn new(task: TaskClient, identity: Value, indexes: &[usize], hearing: Hearing) -> Result<TaskLessons> {
+        let mut lessons = TaskLessons {
+            task,
+            entries: Vec::new(),
+            identity,
+            clips: Clips::new(CLIPS),
+            hearing,
+            notes: Vec::new(),
+        };
+        let (mut missing, mut broken, mut with_clips) = (Vec::new(), Vec::new(), 0_usize);
+        for index in indexes {
+            let sample = match lessons.task.sample(*index) {
+                Ok(sample) => sample,
+                Err(error) if error.code == Code::UNSUPPORTED => return Err(error.into()),
+                Err(error) => {
+                    broken.push(format!("`#{index}`: {error}"));
+                    continue;
+                }
+            };
+            let lesson = match lessons.task.lesson(&sample) {
+                Ok(lesson) => lesson,
+                Err(error) if error.code == Code::UNSUPPORTED => return Err(error.into()),
+                Err(error) => {
+                    broken.push(format!("`{}`: {error}", sample.id));
+                    continue;
+                }
+            };
+            let wanted = places(&lesson);
+            if wanted.is_empty() || !hearing.hears {
+                lessons.entries.push((*index, !wanted.is_empty()));
+                continue;
+            }
+            let gone = wanted.iter().find_map(|clip| absent(&sample, *clip));
+            match gone {
+                None => {
+                    with_clips += 1;
+                    lessons.entries.push((*index, false));
+                    if hearing.add_text_only {
+                        lessons.entries.push((*index, true));
+                    }
+                }
+                Some(clip) if hearing.strict => {
+                    let message = format!("the clip of sample `{}` is missing: {clip}", sample.id);
+                    let failure = Failure::missing(message);
+                    return Err(failure.help("leave out `--strict-audio-missing` to learn from the other samples"));
+                }
+                Some(_) => missing.push((*index, sample.id)),
+            }
+        }
+        lessons.tell_missing(missing, with_clips);
+        if !broken.is_empty() {
+            let first = broken.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
+            lessons.notes.push(format!(
+                "{} samples cannot be learnt and are left out: {first}",
+                broken.len()
+            ));
+        }
+        if lessons.entries.is_empty() {
+            let failure = Failure::missing("the task has no sample that can be learnt");
+            return Err(lessons.notes.iter().fold(failure, |failure, note| failure.cause(note)));
+        }
+        Ok(lessons)
+    }
+
+    /// Samples whose clips are missing are left out; where all are missing, they are learnt as text, as the script does.
+    fn tell_missing(&mut self, missing: Vec<(usize, String)>, with_clips: usize) {
+        if missing.is_empty() {
+            return;
+        }
+        let names = missing.iter().take(SHOWN).map(|(_, id)| format!("`{id}`"));
+        let names = names.collect::<Vec<_>>().join(", ");
+        let more = if missing.len() > SHOWN { " and others" } else { "" };
+        let count = missing.len();
+        if with_clips == 0 && !self.hearing.no_fallback {
+            self.notes.push(format!(
+                "no clip is there at all; the {count} samples are learnt as text"
+            ));
+            self.entries.extend(missing.into_iter().map(|(index, _)| (index, true)));
+            self.entries.sort_unstable();
+            return;
+        }
+        self.notes.push(format!(
+            "the clips of {count} samples are missing, which are left out: {names}{more}"
+        ));
+    }
+
+    fn sample(&self, index: usize) -> plugin_api::Result<(Sample, Lesson)> {
+        let (place, as_text) = self.entries[index];
+        let mut sample = self.task.sample(place)?;
+        if as_text {
+            sample.clips.clear();
+        }
+        let mut lesson = self.task.lesson(&sample)?;
+        if as_text {
+            drop_clips(&mut lesson);
+        }
+        Ok((sample, lesson))
+    }
+
+    fn decode(&self, sample: &Sample, index: usize) -> plugin_api::Result<Clip> {
+        let source = sample.clips.get(index).ok_or_else(|| {
+            let message = format!(
+                "the lesson names clip {index}, but the sample has {}",
+                sample.clips.len()
+            );
+            Error::new(Code::DATA, message)
+        })?;
+        let wanted = Wanted {
+            rate: self.hearing.rate,
+            start: source.start,
+            end: source.end,
+            ..Wanted::default()
+        };
+        let name = format!("clip {index} of sample {}", sample.id);
+        let from = match (&source.path, source.blob.and_then(|blob| sample.blobs.get(blob))) {
+            (Some(path), _) => Sound::File(path),
+            (None, Some(bytes)) => Sound::Bytes { name: &name, bytes },
+            (None, None) => return Err(Error::new(Code::CLIP, format!("{name} names neither a file nor bytes"))),
+        };
+        match self.clips.get(from, &wanted) {
+            Ok(decoded) => Ok(decoded.clip.clone()),
+            Err(why) => Err(Error::from(why.clone()).code(Code::CLIP)),
+        }
+    }
+}
+
+/// The clips that a lesson speaks of, in its order.
+fn places(lesson: &Lesson) -> Vec<usize> {
+    let parts = lesson.turns.iter().flat_map(|turn| &turn.message.parts);
+    let clips = parts.filter_map(|part| match part {
+        Part::Clip { clip, .. } => Some(*clip),
+        _ => None,
+    });
+    clips.collect()
+}
+
+/// What a clip of a sample is called, when it is not there.
+fn absent(sample: &Sample, clip: usize) -> Option<String> {
+    let Some(source) = sample.clips.get(clip) else {
+        return Some(format!("it has no clip {clip}"));
+    };
+    let path: &Path = source.path.as_deref().filter(|_| source.blob.is_none())?;
+    (!path.is_file()).then(|| format!("`{}` is not there", path.display()))
+}
+
+/// A lesson without its sound.
+fn drop_clips(lesson: &mut Lesson) {
+    for turn in &mut lesson.turns {
+        turn.message.parts.retain(|part| !matches!(part, Part::Clip { .. }));
+    }
+}
+
+impl Source for TaskLessons {
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        let Some((place, as_text)) = self.entries.get(index) else {
+            return format!("row {index}");
+        };
+        let id = self
+            .task
+            .sample(*place)
+            .map_or_else(|_| format!("#{place}"), |sample| sample.id);
+        if *as_text && self.hearing.add_text_only {
+            format!("{id} as text")
+        } else {
+            id
+        }
+    }
+
+    fn lesson(&self, index: usize) -> plugin_api::Result<Lesson> {
+        let (sample, mut lesson) = self.sample(index)?;
+        let mut number = 0;
+        let mut clips = Vec::new();
+        for turn in &mut lesson.turns {
+            for part in &mut turn.message.parts {
+                if let Part::Clip { clip, .. } = part {
+                    clips.push(self.decode(&sample, *clip)?);
+                    *clip = number;
+                    number += 1;
+                }
+            }
+        }
+        lesson.clips = clips;
+        if lesson.id.is_empty() {
+            lesson.id = sample.id;
+        }
+        Ok(lesson)
+    }
+
+    fn glance(&self, index: usize) -> plugin_api::Result<(Lesson, usize)> {
+        let (sample, mut lesson) = self.sample(index)?;
+        if lesson.id.is_empty() {
+            lesson.id = sample.id;
+        }
+        let clips = places(&lesson).len();
+        Ok((lesson, clips))
+    }
+
+    fn hash(&self) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update(hash_json(&json!([self.identity, self.entries])));
+        hex(&hasher.finalize())
+    }
+}

@@ -1,0 +1,194 @@
+//! The parts of a task that a run needs: to learn from, to evaluate on, to test with.
+
+use super::options::Options;
+use crate::catalog::{Catalog, Resolved};
+use crate::failure::{Failure, Result};
+use crate::registry::Given as Setting;
+use plugin_api::client::TaskClient;
+use plugin_api::{AdapterNote, Kind};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A part of a task's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Train,
+    Eval,
+    Test,
+}
+
+impl Part {
+    /// The setting that names its file, and the words that tasks have for it.
+    fn words(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Part::Train => ("train_file", &["train"]),
+            Part::Eval => ("eval_file", &["validation", "devel", "dev"]),
+            Part::Test => ("test_file", &["test"]),
+        }
+    }
+}
+
+/// A task, with what its card says of training.
+pub struct TaskSet {
+    pub name: String,
+    note: AdapterNote,
+    flags: BTreeMap<String, Setting>,
+    files: BTreeMap<&'static str, PathBuf>,
+    /// What the card says: `task`, settings for lessons; `defaults`, of the collection's script; `demo`.
+    training: Value,
+}
+
+/// What scripts call a task's setting, and what it is called here.
+const TASK_SETTINGS: [(&str, &str); 8] = [
+    ("input_mode", "inputs"),
+    ("target_field", "target"),
+    ("task_instruction", "instruction"),
+    ("noisy_text_distractors", "noisy_text_distractors"),
+    ("noisy_table_distractors", "noisy_table_distractors"),
+    ("noisy_context_seed", "noisy_context_seed"),
+    ("audio_dir", "audio"),
+    ("generation_max_new_tokens", "max_tokens"),
+];
+
+impl TaskSet {
+    pub fn new(name: &str, options: &Options, catalog: &Catalog) -> Result<TaskSet> {
+        options.task_flags.check_names(Kind::Task, &[name.to_owned()])?;
+        let spec = catalog.registry.adapter(Kind::Task, name)?;
+        let note = catalog.plugin_note(spec)?;
+        let mut set = TaskSet {
+            name: name.to_owned(),
+            flags: options.task_flags.of(name),
+            files: BTreeMap::new(),
+            training: Value::Null,
+            note,
+        };
+        for (script, ours) in TASK_SETTINGS {
+            let Some(value) = options.given.get(script) else {
+                continue;
+            };
+            if !set.has(ours) {
+                let failure = Failure::usage(format!("task `{name}` has no setting for `{script}`"));
+                return Err(failure.help(format!("`host ls tasks --verbose` lists the settings of `{name}`")));
+            }
+            set.flags
+                .entry(ours.to_owned())
+                .or_insert_with(|| here(value.clone(), script));
+        }
+        for part in [Part::Train, Part::Eval, Part::Test] {
+            let (file, _) = part.words();
+            if let Some(path) = options.given.text(file) {
+                set.files.insert(file, PathBuf::from(path));
+            }
+        }
+        // What a task says of training is the same for all its parts.
+        let (_, task) = set.made(Part::Train, catalog)?;
+        set.training = task.card()?.other.get("training").cloned().unwrap_or_default();
+        if let Some(table) = set.training["task"].as_object() {
+            for (key, value) in table {
+                if set.note.options.iter().any(|option| option.name == *key) {
+                    set.flags
+                        .entry(key.clone())
+                        .or_insert_with(|| here(value.clone(), "the task's script"));
+                }
+            }
+        }
+        Ok(set)
+    }
+
+    fn has(&self, option: &str) -> bool {
+        self.note.options.iter().any(|known| known.name == option)
+    }
+
+    /// Training settings of the collection's script.
+    pub fn defaults(&self, demo: bool) -> Map<String, Value> {
+        let table = |key: &str| self.training[key].as_object().cloned().unwrap_or_default();
+        let mut defaults = table("defaults");
+        if demo {
+            defaults.extend(table("demo"));
+        }
+        defaults
+    }
+
+    /// The formats in which a test is written for those who know the collection's files.
+    pub fn exports(&self) -> Vec<String> {
+        let formats = self.training["exports"].as_array().into_iter().flatten();
+        formats
+            .filter_map(|format| format.as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// The settings of a part; none where there is no such part.
+    pub fn settings(&self, part: Part) -> Option<BTreeMap<String, Setting>> {
+        let mut settings = self.flags.clone();
+        let (file, words) = part.words();
+        let split = self.note.options.iter().find(|option| option.name == "split");
+        let word = split.and_then(|option| {
+            words
+                .iter()
+                .find(|word| option.allowed.iter().any(|allowed| allowed == *word))
+        });
+        if let Some(path) = self.files.get(file) {
+            settings.insert("data".to_owned(), here(path.display().to_string().into(), file));
+            settings.remove("split");
+            return Some(settings);
+        }
+        // Once files are named, parts that are not have none.
+        if part != Part::Train && !self.files.is_empty() && !self.flags.contains_key("data") {
+            return None;
+        }
+        match (word, part) {
+            // A single file is one part; a folder or hub id has several.
+            (Some(_), Part::Train) if settings.contains_key("split") => {}
+            (Some(word), _) if !self.is_one_file(&settings) => {
+                settings.insert("split".to_owned(), here(json!(word), "host train"));
+            }
+            (_, Part::Train) => {}
+            (_, Part::Eval) => return None,
+            (_, Part::Test) => {}
+        }
+        Some(settings)
+    }
+
+    fn is_one_file(&self, settings: &BTreeMap<String, Setting>) -> bool {
+        let data = settings
+            .get("data")
+            .and_then(|given| Some(given.base.join(given.value.as_str()?)));
+        data.is_some_and(|path| Path::new(&path).is_file())
+    }
+
+    fn made(&self, part: Part, catalog: &Catalog) -> Result<(Resolved, TaskClient)> {
+        let settings = self.settings(part).unwrap_or_default();
+        let resolved = catalog.resolve(Kind::Task, &self.name, &settings)?;
+        let task = resolved.task()?;
+        Ok((resolved, task))
+    }
+
+    /// Makes the task for a part; none where its data has no such part.
+    pub fn make(&self, part: Part, catalog: &Catalog) -> Result<Option<(Resolved, TaskClient)>> {
+        if self.settings(part).is_none() {
+            return Ok(None);
+        }
+        match self.made(part, catalog) {
+            Ok(made) => Ok(Some(made)),
+            // Data sets without a part to evaluate on are common; one that was named has to be there.
+            Err(_) if part == Part::Eval && !self.files.contains_key("eval_file") => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// For `args.json`.
+    pub fn described(&self) -> Value {
+        let flags = self.flags.iter().map(|(key, given)| (key.clone(), given.value.clone()));
+        let files = self.files.iter().map(|(key, path)| ((*key).to_owned(), json!(path)));
+        Value::Object(flags.chain(files).collect())
+    }
+}
+
+fn here(value: Value, place: &str) -> Setting {
+    Setting {
+        value,
+        base: std::env::current_dir().unwrap_or_default(),
+        place: place.to_owned(),
+    }
+}

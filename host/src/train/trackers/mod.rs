@@ -1,0 +1,132 @@
+//! Trackers that people look at runs with: TensorBoard's event files, and W&B's offline runs. Both are written by hand.
+
+mod crc;
+mod protobuf;
+mod tensorboard;
+mod wandb;
+
+use super::names::Given;
+use crate::failure::{Failure, Result};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// What a tracker is told of.
+trait Tracker: Send {
+    /// Takes a log line, at a step.
+    fn add(&mut self, step: u64, entry: &[(String, f64)]) -> std::io::Result<()>;
+
+    /// The run is over. Gives words for people.
+    fn finish(&mut self, whole: bool) -> std::io::Result<Option<String>>;
+}
+
+/// The trackers of a run. One that cannot be written says so once and costs the run nothing.
+pub struct Trackers {
+    make: Vec<Maker>,
+    open: Vec<Box<dyn Tracker>>,
+    trouble: Option<String>,
+}
+
+type Maker = Box<dyn Fn() -> std::io::Result<Box<dyn Tracker>> + Send>;
+
+impl Trackers {
+    /// Those that `report_to`, the settings of W&B and its environment ask for.
+    pub fn new(out: &Path, given: &Given, args: &Value, writes: bool) -> Result<Trackers> {
+        let mut trackers = Trackers {
+            make: Vec::new(),
+            open: Vec::new(),
+            trouble: None,
+        };
+        if !writes {
+            return Ok(trackers);
+        }
+        let wanted = match given.get("report_to") {
+            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            Some(Value::String(name)) => vec![name.clone()],
+            _ => Vec::new(),
+        };
+        let all = wanted.iter().any(|name| name == "all");
+        if let Some(other) = wanted
+            .iter()
+            .find(|name| !["all", "none", "tensorboard", "wandb"].contains(&name.as_str()))
+        {
+            let failure = Failure::usage(format!(
+                "`report_to` names `{other}`, which this program does not write"
+            ));
+            return Err(
+                failure.help("it is `tensorboard`, `wandb`, `all` or `none`; `metrics.jsonl` is always written")
+            );
+        }
+        if all || wanted.iter().any(|name| name == "tensorboard") {
+            let folder = given
+                .text("logging_dir")
+                .map_or_else(|| out.join("tensorboard"), Into::into);
+            trackers
+                .make
+                .push(Box::new(move || Ok(Box::new(tensorboard::Events::create(&folder)?))));
+        }
+        let mode = std::env::var("WANDB_MODE").ok().or_else(|| given.text("wandb_mode"));
+        let asked = all || wanted.iter().any(|name| name == "wandb");
+        let on = match mode.as_deref() {
+            Some("disabled" | "dryrun_off") => false,
+            Some("offline" | "online" | "dryrun") => true,
+            _ => asked,
+        };
+        if on {
+            let settings = wandb::Settings::new(out, given, args, mode.as_deref() == Some("online"));
+            trackers
+                .make
+                .push(Box::new(move || Ok(Box::new(wandb::Run::create(&settings)?))));
+        }
+        Ok(trackers)
+    }
+
+    /// Begins with what was logged before.
+    pub fn begin(&mut self, history: &[Map<String, Value>]) {
+        self.open.clear();
+        for make in &self.make {
+            match make() {
+                Ok(tracker) => self.open.push(tracker),
+                Err(why) => self.trouble = Some(format!("warning: a tracker cannot be written: {why}")),
+            }
+        }
+        history.iter().for_each(|entry| self.add(entry));
+    }
+
+    /// Passes a log line on, under the names that the reference has for trackers.
+    pub fn add(&mut self, entry: &Map<String, Value>) {
+        let step = entry.get("step").and_then(Value::as_u64).unwrap_or_default();
+        let mut named: Vec<(String, f64)> = Vec::new();
+        for (name, value) in entry.iter().filter(|(name, _)| *name != "step") {
+            let Some(value) = value.as_f64() else { continue };
+            named.push(match name.strip_prefix("eval_") {
+                Some(rest) => (format!("eval/{rest}"), value),
+                None => (format!("train/{name}"), value),
+            });
+        }
+        named.push(("train/global_step".to_owned(), step as f64));
+        let trouble = &mut self.trouble;
+        self.open.retain_mut(|tracker| {
+            let added = tracker.add(step, &named);
+            added
+                .inspect_err(|why| *trouble = Some(format!("warning: a tracker cannot be written: {why}")))
+                .is_ok()
+        });
+    }
+
+    /// Ends them, and gives what is to be said.
+    pub fn finish(&mut self, whole: bool) -> Option<String> {
+        let mut words: Vec<String> = self.trouble.take().into_iter().collect();
+        for tracker in &mut self.open {
+            match tracker.finish(whole) {
+                Ok(said) => words.extend(said),
+                Err(why) => words.push(format!("warning: a tracker cannot be written: {why}")),
+            }
+        }
+        (!words.is_empty()).then(|| words.join("\n"))
+    }
+}
+
+fn now() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0.0, |time| time.as_secs_f64())
+}

@@ -1,0 +1,105 @@
+//! A limit on what a command may spend, over all its models and processes.
+//!
+//! Plugins share no memory, and a copy of a model may live in a process of its own. So the sum stands in a file: one
+//! number in whole billionths of a dollar, read and written under the file's lock.
+
+use plugin_api::{Code, Context, Error, Result};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+const UNIT: f64 = 1e9;
+
+/// Money that may still be spent.
+#[derive(Debug)]
+pub struct Budget {
+    file: File,
+    most: f64,
+}
+
+impl Budget {
+    /// The budget in this file, which begins with nothing spent when it is not there yet.
+    pub fn open(path: &Path, most: f64) -> Result<Budget> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path);
+        let file = file.with_context(|| format!("cannot open the budget `{}`", path.display()))?;
+        Ok(Budget { file, most })
+    }
+
+    /// Sets money aside, unless the sum would pass the limit. True when it was set aside.
+    pub fn reserve(&self, dollars: f64) -> Result<bool> {
+        self.change(|spent| (spent + dollars <= self.most + 1e-12).then_some(dollars))
+    }
+
+    /// Adds what was spent without asking, or gives back what was set aside, by a negative sum.
+    pub fn add(&self, dollars: f64) -> Result<()> {
+        self.change(|_| Some(dollars)).map(drop)
+    }
+
+    /// The limit.
+    pub fn most(&self) -> f64 {
+        self.most
+    }
+
+    fn change(&self, by: impl FnOnce(f64) -> Option<f64>) -> Result<bool> {
+        let failed = |why: std::io::Error| Error::new(Code::OTHER, "cannot update the budget").cause(why.to_string());
+        self.file.lock().map_err(failed)?;
+        let changed = self.change_locked(by);
+        let unlocked = self.file.unlock();
+        let changed = changed.map_err(failed)?;
+        unlocked.map_err(failed)?;
+        Ok(changed)
+    }
+
+    fn change_locked(&self, by: impl FnOnce(f64) -> Option<f64>) -> std::io::Result<bool> {
+        let (mut file, mut text) = (&self.file, String::new());
+        file.seek(SeekFrom::Start(0))?;
+        file.read_to_string(&mut text)?;
+        let spent = text.trim().parse::<i64>().unwrap_or(0);
+        let Some(dollars) = by(spent as f64 / UNIT) else {
+            return Ok(false);
+        };
+        let spent = spent + (dollars * UNIT).round() as i64;
+        file.seek(SeekFrom::Start(0))?;
+        // Of one width, so that nothing of a longer number is left behind.
+        file.write_all(format!("{spent:>20}\n").as_bytes())?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_who_share_a_budget_never_pass_its_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("budget");
+        let [one, two] = [0, 1].map(|_| Budget::open(&path, 1.0).unwrap());
+        assert!(one.reserve(0.6).unwrap());
+        assert!(!two.reserve(0.6).unwrap());
+        one.add(-0.5).unwrap(); // it cost a tenth only
+        assert!(two.reserve(0.9).unwrap());
+        assert!(!one.reserve(0.000001).unwrap());
+    }
+
+    #[test]
+    fn threads_do_not_lose_each_others_sums() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("budget");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let budget = Budget::open(&path, 1.0).unwrap();
+                    (0..50).for_each(|_| budget.add(0.001).unwrap());
+                });
+            }
+        });
+        let budget = Budget::open(&path, 1.0).unwrap();
+        assert!(budget.reserve(0.8).unwrap() && !budget.reserve(0.001).unwrap());
+    }
+}

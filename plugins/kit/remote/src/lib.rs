@@ -1,0 +1,48 @@
+//! Models behind HTTP: what the plugins `openai` and `gemini` share.
+//!
+//! A dialect says how a prompt becomes a body and how a body becomes a reply. Everything between the two lives here:
+//! keys, time limits, errors and what each of them means for money, waits, how many calls are under way, several
+//! addresses, prices, a spending limit, and the ledger.
+//!
+//! The decision a newcomer would question: the ledger writes a line *before* a request leaves. A process that is killed at
+//! any instant leaves either an answer, which is never paid for again, or a line that says that a call may have been
+//! charged. Nothing in between is possible, and no answer is lost because its record was not written yet.
+//!
+//! Calls block: a thread waits for each. Some hundred threads that sleep cost less than a second kind of code would.
+#![forbid(unsafe_code)]
+
+mod address;
+mod body;
+mod budget;
+mod canonical;
+mod classify;
+mod client;
+mod clip;
+mod commands;
+mod date;
+mod events;
+mod http;
+mod ledger;
+mod options;
+mod pace;
+mod pool;
+mod price;
+mod secret;
+mod serve;
+
+pub use address::Address;
+pub use body::{lenient, said};
+pub use budget::Budget;
+pub use canonical::{call_key, canonical, sha256_hex};
+pub use classify::{Class, Denied, Fault, classify, wait_of};
+pub use client::{Answer, Client, Dialect, Digest, Question, Watch};
+pub use clip::{AudioFormat, base64, encode_clip};
+pub use events::Events;
+pub use http::{Body, Got, Http, Sent, Times};
+pub use ledger::{Known, Ledger, Summary};
+pub use options::{Common, Service};
+pub use pace::{Pace, Spread};
+pub use pool::Pool;
+pub use price::{Price, Prices, Tokens};
+pub use secret::{Secret, redact, redact_keys};
+pub use serve::{Answerer, Stop, repeat_of, reply, serve};

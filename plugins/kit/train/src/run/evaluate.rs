@@ -1,0 +1,92 @@
+//! The loss on held-out rows. Only sums are kept.
+
+use super::rows::{Named, RowMaker};
+use super::student::Student;
+use crate::Engine;
+use collective::Collective;
+use plugin_api::{Lessons, Result, Split};
+
+/// What held-out rows cost.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Evaluated {
+    /// The mean over all learnt tokens, as in training.
+    pub loss: f64,
+    /// The reference's: the token mean of each batch, weighted by its rows, so that it depends on the batch size.
+    pub by_batch: f64,
+    pub rows: u64,
+    pub batches: u64,
+    pub items: u64,
+}
+
+/// What a batch adds up to: loss, learnt tokens, rows.
+type BatchSums = [f64; 3];
+
+/// Evaluates all held-out rows; each process takes every `world`-th batch.
+pub fn evaluate(
+    maker: &mut RowMaker,
+    student: &mut dyn Student,
+    engine: &mut dyn Engine,
+    lessons: &Lessons,
+    peers: &mut dyn Collective,
+    size: usize,
+) -> Result<Evaluated> {
+    let count = lessons.count(Split::HeldOut)?;
+    let (size, world) = (size.max(1) as u64, peers.world() as u64);
+    let batches = count.div_ceil(size);
+    let mut mine: Vec<BatchSums> = Vec::new();
+    for batch in (peers.rank() as u64..batches).step_by(world as usize) {
+        let numbers = batch * size..((batch + 1) * size).min(count);
+        let rows = numbers.map(|index| maker.row(student, engine, lessons, Split::HeldOut, index));
+        let rows: Vec<_> = rows
+            .map(|row| row.map(|Named { row, .. }| row))
+            .collect::<Result<_>>()?;
+        let sums = engine.evaluate(&rows)?;
+        let loss = sums.iter().map(|sums| sums.loss).sum();
+        let items = sums.iter().map(|sums| sums.items).sum::<u64>();
+        mine.push([loss, items as f64, rows.len() as f64]);
+    }
+    let bytes: Vec<u8> = mine.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
+    let all: Vec<Vec<BatchSums>> = peers.gather(&bytes)?.iter().map(|bytes| read(bytes)).collect();
+    // In the order of the batches, so that the sum is the same however many processes there are.
+    let sums = (0..batches as usize).filter_map(|batch| all[batch % world as usize].get(batch / world as usize));
+    Ok(sum(sums.copied(), batches))
+}
+
+fn read(bytes: &[u8]) -> Vec<BatchSums> {
+    let (words, _) = bytes.as_chunks::<8>();
+    let values: Vec<f64> = words.iter().map(|word| f64::from_le_bytes(*word)).collect();
+    values.as_chunks::<3>().0.to_vec()
+}
+
+fn sum(batches: impl Iterator<Item = BatchSums>, count: u64) -> Evaluated {
+    let (mut total, mut means, mut weights) = ([0.0; 3], 0.0, 0.0);
+    for [loss, items, rows] in batches {
+        total[0] += loss;
+        total[1] += items;
+        total[2] += rows;
+        if items > 0.0 {
+            means += loss / items * rows;
+            weights += rows;
+        }
+    }
+    Evaluated {
+        loss: total[0] / total[1],
+        by_batch: means / weights,
+        rows: total[2] as u64,
+        batches: count,
+        items: total[1] as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_weigh_the_same_and_batches_by_their_rows() {
+        let evaluated = sum([[6.0, 3.0, 2.0], [5.0, 1.0, 1.0], [0.0, 0.0, 1.0]].into_iter(), 3);
+        assert_eq!(evaluated.loss, 11.0 / 4.0);
+        assert_eq!(evaluated.by_batch, (2.0 * 2.0 + 5.0) / 3.0);
+        assert_eq!((evaluated.rows, evaluated.items), (4, 4));
+    }
+}

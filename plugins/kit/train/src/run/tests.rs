@@ -1,0 +1,454 @@
+//! The loop, over the double.
+
+use super::double::{Fault, Pupil, VOCABULARY};
+use super::learn;
+use plugin_api::client::Teacher;
+use plugin_api::{Code, Every, LearnEvent, Learnt, Lesson, LessonTokens, Lessons, Plan, Result, Split};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Rows of random length, some of them without a learnt token.
+pub struct School {
+    rows: Vec<LessonTokens>,
+    held_out: Vec<LessonTokens>,
+    events: Mutex<Vec<LearnEvent>>,
+    stop: AtomicBool,
+    /// Asks to stop behind this step.
+    stop_at: Option<u64>,
+}
+
+impl School {
+    pub fn new(rows: usize) -> School {
+        let mut state = 7_u64;
+        let mut draw = move |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let mut row = |number: usize| {
+            let length = 3 + draw(9);
+            // Three tokens of four follow from the one before, so that there is something to learn.
+            let mut ids = vec![draw(VOCABULARY) as u32];
+            while ids.len() < length {
+                let follows = (ids[ids.len() - 1] * 3 + 1) % VOCABULARY as u32;
+                ids.push(if draw(4) == 0 { draw(VOCABULARY) as u32 } else { follows });
+            }
+            let learn = (0..length)
+                .map(|place| number % 5 != 2 && place >= length / 2)
+                .collect();
+            LessonTokens {
+                ids,
+                learn,
+                ..LessonTokens::default()
+            }
+        };
+        School {
+            rows: (0..rows).map(&mut row).collect(),
+            held_out: (0..5).map(&mut row).collect(),
+            events: Mutex::default(),
+            stop: AtomicBool::new(false),
+            stop_at: None,
+        }
+    }
+
+    pub fn of(&self, split: &str) -> Vec<serde_json::Map<String, Value>> {
+        let events = self.events.lock().unwrap();
+        events
+            .iter()
+            .filter(|event| event.split == split)
+            .map(|event| event.metrics.clone())
+            .collect()
+    }
+
+    pub fn words(&self) -> String {
+        self.events
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|event| event.words.clone() + "\n")
+            .collect()
+    }
+}
+
+impl Teacher for School {
+    fn count(&self, split: Split) -> Result<u64> {
+        Ok(match split {
+            Split::Train => self.rows.len() as u64,
+            Split::HeldOut => self.held_out.len() as u64,
+        })
+    }
+
+    fn lesson(&self, split: Split, index: u64) -> Result<Option<Lesson>> {
+        let rows = if split == Split::Train {
+            &self.rows
+        } else {
+            &self.held_out
+        };
+        Ok(rows.get(index as usize).map(|tokens| Lesson {
+            tokens: Some(tokens.clone()),
+            ..Lesson::default()
+        }))
+    }
+
+    fn event(&self, event: LearnEvent) -> bool {
+        if event.split == "step" && self.stop_at == Some(event.step) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.events.lock().unwrap().push(event);
+        true
+    }
+
+    fn stop_asked(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+pub fn plan(out: &Path) -> Plan {
+    Plan {
+        method: "full".to_owned(),
+        out: out.to_owned(),
+        epochs: 2.0,
+        batch_size: 2,
+        accumulate: 2,
+        learning_rate: 0.05,
+        seed: 42,
+        eval_every: Every::Steps(4.0),
+        save_every: Every::Steps(4.0),
+        other: json!({ "logging_steps": 3, "lr_scheduler_type": "cosine", "warmup_ratio": 0.2, "rows_hash": "a" })
+            .as_object()
+            .unwrap()
+            .clone(),
+        ..Plan::default()
+    }
+}
+
+/// Calls the loop as a host does.
+pub fn run(plan: &Plan, school: &School, pupil: &mut Pupil) -> Result<Learnt> {
+    let host = plugin_api::client::teaching(school);
+    learn(plan, &Lessons::new(&host), pupil)
+}
+
+pub fn resumed(plan: &Plan) -> Plan {
+    Plan {
+        resume: super::checkpoint::newest(&plan.out),
+        ..plan.clone()
+    }
+}
+
+fn bytes(folder: &Path, file: &str) -> Vec<u8> {
+    std::fs::read(folder.join(file)).unwrap()
+}
+
+/// What was logged, without times.
+pub fn history(folder: &Path) -> Vec<Value> {
+    let place: Value = serde_json::from_slice(&bytes(folder, "trainer_state.json")).unwrap();
+    let lines = place["log_history"].as_array().unwrap().iter().cloned();
+    let timeless = lines.map(|mut line| {
+        let entries = line.as_object_mut().unwrap();
+        entries.retain(|key, _| !key.ends_with("_runtime") && !key.ends_with("_per_second"));
+        line
+    });
+    timeless.collect()
+}
+
+#[test]
+fn a_run_logs_evaluates_and_saves_where_the_reference_does() {
+    let out = tempfile::tempdir().unwrap();
+    let school = School::new(29);
+    let learnt = run(&plan(out.path()), &school, &mut Pupil::default()).unwrap();
+    assert_eq!(learnt.steps, 16);
+    let steps = |split: &str| -> Vec<u64> {
+        school
+            .of(split)
+            .iter()
+            .map(|line| line["step"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(steps("train"), [3, 6, 9, 12, 15, 16]);
+    assert_eq!(steps("eval"), [4, 8, 12, 16]);
+    assert_eq!(super::checkpoint::steps(out.path()), [4, 8, 12, 16]);
+    let first = &school.of("train")[0];
+    assert!(
+        (first["epoch"].as_f64().unwrap() - 6.0 / 15.0).abs() < 1e-12,
+        "6 of 15 batches are done"
+    );
+    let losses: Vec<f64> = school
+        .of("eval")
+        .iter()
+        .map(|line| line["eval_loss"].as_f64().unwrap())
+        .collect();
+    assert!(losses[3] < losses[0], "{losses:?}");
+    let last = school.of("train").pop().unwrap();
+    assert!(last["train_loss"].as_f64().unwrap() > 0.0 && last["epoch"] == 2.0);
+}
+
+#[test]
+fn the_loss_is_a_mean_over_tokens_and_not_over_batches() {
+    let out = tempfile::tempdir().unwrap();
+    let school = School::new(4);
+    let mut once = plan(out.path());
+    once.epochs = 1.0;
+    once.other.insert("logging_steps".to_owned(), json!(1));
+    run(&once, &school, &mut Pupil::default()).unwrap();
+    let line = &school.of("train")[0];
+    // All tokens are equally likely before the first step, so each learnt one costs ln 13, whatever its batch.
+    assert!((line["loss"].as_f64().unwrap() - (VOCABULARY as f64).ln()).abs() < 1e-9);
+    let learnt = |row: &LessonTokens| row.learn.iter().skip(1).filter(|learn| **learn).count() as u64;
+    assert_eq!(line["items"], school.rows.iter().map(learnt).sum::<u64>());
+}
+
+#[test]
+fn a_run_that_is_stopped_goes_on_to_the_same_bytes() {
+    let whole = tempfile::tempdir().unwrap();
+    run(&plan(whole.path()), &School::new(29), &mut Pupil::default()).unwrap();
+    for stop_at in [1, 5, 8, 13, 15] {
+        let out = tempfile::tempdir().unwrap();
+        let stopped = School {
+            stop_at: Some(stop_at),
+            ..School::new(29)
+        };
+        let error = run(&plan(out.path()), &stopped, &mut Pupil::default()).unwrap_err();
+        assert_eq!(error.code, Code::CANCELLED, "{error}");
+        assert!(error.message.contains(&format!("step {stop_at} of 16")), "{error}");
+        let school = School::new(29);
+        run(&resumed(&plan(out.path())), &school, &mut Pupil::default()).unwrap();
+        assert!(school.words().contains(&format!("going on at step {stop_at} of 16")));
+        for file in ["model.safetensors", "optimizer.safetensors"] {
+            let last = "checkpoint-16";
+            assert_eq!(
+                bytes(&whole.path().join(last), file),
+                bytes(&out.path().join(last), file),
+                "{stop_at} {file}"
+            );
+        }
+        let [one, other] = [whole.path(), out.path()].map(|out| history(&out.join("final_model")));
+        assert_eq!(one, other);
+    }
+}
+
+/// The other half of the test below: a run that is killed, in a process of its own.
+#[test]
+#[ignore = "started by the test that kills it"]
+fn learns_until_it_is_killed() {
+    let out = PathBuf::from(std::env::var_os("TRAIN_TEST_OUT").expect("the test that starts this says where"));
+    let mut pupil = Pupil {
+        pause: Duration::from_millis(2),
+        ..Pupil::default()
+    };
+    run(&resumed(&plan(&out)), &School::new(29), &mut pupil).unwrap();
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_instant_goes_on_to_the_same_bytes() {
+    let whole = tempfile::tempdir().unwrap();
+    run(&plan(whole.path()), &School::new(29), &mut Pupil::default()).unwrap();
+    let mut killed_in_time = 0;
+    for number in 0..20_u64 {
+        let out = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "run::tests::learns_until_it_is_killed"])
+            .env("TRAIN_TEST_OUT", out.path())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(20 + number * 13));
+        killed_in_time += u64::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        run(&resumed(&plan(out.path())), &School::new(29), &mut Pupil::default()).unwrap();
+        for file in ["model.safetensors", "optimizer.safetensors"] {
+            let last = "checkpoint-16";
+            assert_eq!(
+                bytes(&whole.path().join(last), file),
+                bytes(&out.path().join(last), file),
+                "{number} {file}"
+            );
+        }
+        let [one, other] = [whole.path(), out.path()].map(|out| history(&out.join("final_model")));
+        assert_eq!(one, other, "{number}");
+        let left = std::fs::read_dir(out.path()).unwrap().flatten();
+        let unfinished = left
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with('.'))
+            .count();
+        assert_eq!(unfinished, 0, "{number}");
+    }
+    assert!(
+        killed_in_time >= 10,
+        "only {killed_in_time} of 20 runs were killed before they were done"
+    );
+}
+
+#[test]
+fn other_settings_or_rows_are_refused_unless_they_are_wanted() {
+    let out = tempfile::tempdir().unwrap();
+    let first = plan(out.path());
+    run(&first, &School::new(29), &mut Pupil::default()).unwrap();
+    let mut other = resumed(&first);
+    other.learning_rate = 0.01;
+    other.other.insert("rows_hash".to_owned(), json!("b"));
+    let error = run(&other, &School::new(29), &mut Pupil::default()).unwrap_err();
+    assert_eq!(error.code, Code::SETTINGS);
+    assert_eq!(error.causes.len(), 2, "{error}");
+    assert!(
+        error.to_string().contains("the rows are others") && error.to_string().contains("`learning_rate` was 0.05")
+    );
+    other.other.insert("resume_changed".to_owned(), json!(true));
+    let school = School::new(29);
+    run(&other, &school, &mut Pupil::default()).unwrap();
+    assert!(school.words().contains("step 16 of 16: nothing is left to learn"));
+}
+
+#[test]
+fn a_loss_that_is_no_number_names_step_and_rows() {
+    let out = tempfile::tempdir().unwrap();
+    let mut pupil = Pupil {
+        fault: Some((5, Fault::NotANumber)),
+        ..Pupil::default()
+    };
+    let error = run(&plan(out.path()), &School::new(29), &mut pupil).unwrap_err();
+    assert!(
+        error.message.contains("loss of step 6 is no number") && error.message.contains("`row "),
+        "{error}"
+    );
+    assert!(
+        error.help.unwrap().contains("checkpoint-4"),
+        "the last good checkpoint is kept"
+    );
+    assert_eq!(super::checkpoint::steps(out.path()), [4]);
+}
+
+#[test]
+fn a_batch_that_does_not_fit_is_taken_in_parts() {
+    let [whole, parts] = [None, Some((3, Fault::Memory))].map(|fault| {
+        let out = tempfile::tempdir().unwrap();
+        let school = School::new(29);
+        let mut pupil = Pupil {
+            fault,
+            ..Pupil::default()
+        };
+        let loss = run(&plan(out.path()), &school, &mut pupil).unwrap().loss.unwrap();
+        (loss, school.words())
+    });
+    assert!((whole.0 - parts.0).abs() < 1e-3, "{} {}", whole.0, parts.0);
+    assert!(parts.1.contains("in 2 parts"), "{}", parts.1);
+}
+
+#[test]
+fn the_best_model_is_kept_and_loaded_at_the_end() {
+    let out = tempfile::tempdir().unwrap();
+    let mut best = plan(out.path());
+    best.learning_rate = 30.0; // too large: it gets worse with time
+    best.other.insert("load_best_model_at_end".to_owned(), json!(true));
+    best.other.insert("save_total_limit".to_owned(), json!(1));
+    let school = School::new(29);
+    let learnt = run(&best, &school, &mut Pupil::default()).unwrap();
+    let losses: Vec<f64> = school
+        .of("eval")
+        .iter()
+        .map(|line| line["eval_loss"].as_f64().unwrap())
+        .collect();
+    let smallest = losses.iter().copied().fold(f64::INFINITY, f64::min);
+    assert_eq!(learnt.metrics["best_metric"].as_f64(), Some(smallest));
+    let step = learnt.metrics["best_global_step"].as_u64().unwrap();
+    assert_eq!(
+        super::checkpoint::steps(out.path()),
+        [step],
+        "with room for one, the best stays"
+    );
+    let kept = out.path().join(format!("checkpoint-{step}"));
+    let model = "model.safetensors";
+    assert_eq!(bytes(&kept, model), bytes(&out.path().join("final_model"), model));
+}
+
+#[test]
+fn a_run_that_gets_no_better_ends_early() {
+    let out = tempfile::tempdir().unwrap();
+    let mut early = plan(out.path());
+    early.learning_rate = 30.0;
+    early.eval_every = Every::Steps(1.0);
+    early.other.insert("early_stopping_patience".to_owned(), json!(2));
+    let school = School::new(29);
+    let learnt = run(&early, &school, &mut Pupil::default()).unwrap();
+    assert!(learnt.steps < 16, "{}", learnt.steps);
+    assert!(school.words().contains("was no better in 2 evaluations"));
+}
+
+#[test]
+fn epochs_may_be_the_measure_of_all() {
+    let out = tempfile::tempdir().unwrap();
+    let mut epochs = plan(out.path());
+    (epochs.eval_every, epochs.save_every) = (Every::Epoch, Every::Epoch);
+    let school = School::new(29);
+    run(&epochs, &school, &mut Pupil::default()).unwrap();
+    assert_eq!(super::checkpoint::steps(out.path()), [8, 16]);
+    let at: Vec<f64> = school
+        .of("eval")
+        .iter()
+        .map(|line| line["epoch"].as_f64().unwrap())
+        .collect();
+    assert_eq!(at, [1.0, 2.0]);
+}
+
+/// Learns with so many processes, each of them a thread here.
+fn together(world: u32, accumulate: u32, fault_of: Option<u32>) -> Vec<(Result<Learnt>, Vec<f64>)> {
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let out = tempfile::tempdir().unwrap();
+    let one = |rank: u32| {
+        let mut plan = Plan {
+            rank,
+            world,
+            accumulate,
+            ..plan(out.path())
+        };
+        plan.other.insert("logging_steps".to_owned(), json!(1));
+        let processes = json!({ "engine": "tcp", "address": "127.0.0.1", "port": free.min(60_000), "job": "test" });
+        plan.other.insert("processes".to_owned(), processes);
+        let school = School::new(29);
+        let mut pupil = Pupil {
+            fault: fault_of.filter(|of| *of == rank).map(|_| (3, Fault::Broken)),
+            steady: true,
+            ..Pupil::default()
+        };
+        let learnt = run(&plan, &school, &mut pupil);
+        let losses = school
+            .of("train")
+            .iter()
+            .filter_map(|line| line.get("loss")?.as_f64())
+            .collect();
+        (learnt, losses)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..world).map(|rank| scope.spawn(move || one(rank))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn two_processes_are_one_that_accumulates() {
+    let one = together(1, 2, None).remove(0).1;
+    for (learnt, losses) in together(2, 1, None) {
+        learnt.unwrap();
+        assert_eq!(losses.len(), one.len());
+        assert!(
+            losses.iter().zip(&one).all(|(loss, other)| (loss - other).abs() < 1e-6),
+            "{losses:?} {one:?}"
+        );
+    }
+}
+
+#[test]
+fn a_process_that_fails_ends_the_others_with_its_message() {
+    for (learnt, _) in together(2, 1, Some(1)) {
+        let error = learnt.unwrap_err().to_string();
+        assert!(error.contains("the engine broke"), "{error}");
+    }
+}

@@ -1,0 +1,364 @@
+//! What a reference recorded of a checkpoint, replayed over HTTP: the greedy tokens that a server writes, and the
+//! log-probabilities that it gives to the recorded prompts.
+//!
+//! No bound of another arithmetic is assumed: differences are measured and shown. Tokens must be equal wherever the
+//! recording's own margin is wider than what was measured.
+
+use crate::chat::AudioPart;
+use crate::choices::echo_body;
+use crate::engine::Kind;
+use crate::model::Inner;
+use crate::tokens::{Cutter, ids};
+use plugin_api::{Code, Context, Error, Result};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const EACH: Duration = Duration::from_secs(300);
+/// Beyond this a log-probability is that of another model, whatever the server computes in.
+const ANOTHER_MODEL: f64 = 0.5;
+
+/// `{"golden": FOLDER}` to findings, as every model gives them.
+pub fn trace(inner: &Inner, request: &Value) -> Result<Value> {
+    let Some(folder) = request["golden"].as_str() else {
+        return Err(Error::unsupported(
+            "the only trace known here is `{\"golden\": FOLDER}`",
+        ));
+    };
+    let recording = Recording::open(Path::new(folder))?;
+    let mut findings = Vec::new();
+    for case in &recording.cases {
+        let name = case["name"].as_str().unwrap_or_default();
+        if recording.has(name, "pixel_values") {
+            continue;
+        }
+        let rows = recording.prompts(name)?;
+        for (row, ids) in rows.iter().enumerate() {
+            let label = if rows.len() == 1 {
+                name.to_owned()
+            } else {
+                format!("{name}[{row}]")
+            };
+            let replay = Replay {
+                inner,
+                recording: &recording,
+                case,
+                name,
+                row,
+                ids,
+            };
+            findings.extend(replay.all()?.into_iter().map(|mut finding| {
+                finding["case"] = label.clone().into();
+                finding
+            }));
+        }
+    }
+    let ok = findings.iter().all(|finding| finding["ok"] == true);
+    Ok(json!({ "ok": ok, "cases": findings }))
+}
+
+struct Replay<'a> {
+    inner: &'a Inner,
+    recording: &'a Recording,
+    case: &'a Value,
+    name: &'a str,
+    row: usize,
+    ids: &'a [u32],
+}
+
+impl Replay<'_> {
+    fn all(&self) -> Result<Vec<Value>> {
+        let mut findings = Vec::new();
+        let mut measured = 0.0_f64;
+        findings.extend(self.prompt());
+        if let Some(difference) = self.logprobs()? {
+            measured = difference;
+            findings.push(
+                json!({ "what": "prompt_logprobs", "max_abs_diff": difference, "ok": difference < ANOTHER_MODEL }),
+            );
+        }
+        findings.extend(self.greedy(measured)?);
+        Ok(findings)
+    }
+
+    fn ask(&self, path: &str, root: bool, body: &Value) -> Result<Option<Value>> {
+        match self.inner.client.probe(0, path, root, body, Instant::now() + EACH) {
+            Ok((200, value)) if value.get("error").is_none_or(Value::is_null) => Ok(Some(value)),
+            Ok(_) => Ok(None),
+            Err(lost) => Err(Error::new(Code::SERVICE, "the server can't be reached").cause(lost.what)),
+        }
+    }
+
+    /// Whether the server makes the recorded tokens of the recorded conversation.
+    fn prompt(&self) -> Option<Value> {
+        let known = self.inner.found.tokenize && matches!(self.inner.engine.kind, Kind::Vllm | Kind::Sglang);
+        let messages = self
+            .case
+            .get("messages")
+            .filter(|messages| messages[0]["content"].is_string() && known)?;
+        let body = json!({ "model": self.inner.engine.model, "messages": messages, "add_generation_prompt": true });
+        let cut = ids(&self.ask("/tokenize", true, &body).ok()??)?;
+        let equal = cut == self.ids;
+        Some(json!({ "what": "prompt", "tokens_equal": equal, "ok": equal }))
+    }
+
+    /// The largest difference of a log-probability over the prompt, where the server shows them.
+    fn logprobs(&self) -> Result<Option<f64>> {
+        let Some(least) = self.inner.found.echo else {
+            return Ok(None);
+        };
+        let Some((rows, width)) = self.recording.logits(self.name, self.row)? else {
+            return Ok(None);
+        };
+        let Some(reply) = self.ask(
+            "/completions",
+            false,
+            &echo_body(&self.inner.engine.model, self.ids, least),
+        )?
+        else {
+            return Ok(None);
+        };
+        let given = reply["choices"][0]["logprobs"]["token_logprobs"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        if given.len() < self.ids.len() {
+            return Err(Error::new(
+                Code::SERVICE,
+                format!("{} log-probabilities of {} tokens came", given.len(), self.ids.len()),
+            ));
+        }
+        let mut largest = 0.0_f64;
+        for at in 1..self.ids.len() {
+            let row = &rows[(at - 1) * width..at * width];
+            let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f64 = row.iter().map(|logit| f64::from(logit - most).exp()).sum();
+            let expected = f64::from(row[self.ids[at] as usize] - most) - sum.ln();
+            largest = largest.max((given[at].as_f64().unwrap_or(f64::NAN) - expected).abs());
+        }
+        Ok(Some(largest))
+    }
+
+    /// Whether the server writes the recorded tokens, up to where the recording would have stopped.
+    fn greedy(&self, measured: f64) -> Result<Option<Value>> {
+        let Some(mut expected) = self.recording.row(self.name, "greedy", self.row)? else {
+            return Ok(None);
+        };
+        if let Some(stop) = self.case["stops_after"].as_u64() {
+            expected.truncate(stop as usize);
+        }
+        let Cutter::Local(chat) = &self.inner.cutter else {
+            return Ok(None);
+        };
+        let expected = chat
+            .tokenizer()
+            .decode(&expected)
+            .map_err(text::Error::into_plugin_error)?;
+        let Some((way, written)) = self.written(expected.len())? else {
+            return Ok(Some(
+                json!({ "what": "greedy", "tokens_equal": null, "ok": false, "error": "the server takes neither tokens nor this conversation" }),
+            ));
+        };
+        // What stops at a token writes less; what was given more room writes more.
+        let shared = written.trim_end().len().min(expected.trim_end().len());
+        let equal = shared > 0 && written.as_bytes()[..shared] == expected.as_bytes()[..shared];
+        let narrow = self.case["smallest_margin"]
+            .as_f64()
+            .is_some_and(|margin| margin <= 2.0 * measured);
+        Ok(Some(
+            json!({ "what": format!("greedy by {way}"), "tokens_equal": equal, "ok": equal || narrow }),
+        ))
+    }
+
+    /// What the server writes: after the recorded ids, else after their text, else in the conversation.
+    fn written(&self, _letters: usize) -> Result<Option<(&'static str, String)>> {
+        let model = &self.inner.engine.model;
+        let text = |reply: &Value| {
+            let choice = &reply["choices"][0];
+            choice["text"]
+                .as_str()
+                .or(choice["message"]["content"].as_str())
+                .map(str::to_owned)
+        };
+        let body = |more: Value| {
+            let mut body = json!({ "model": model, "max_tokens": 24, "temperature": 0, "seed": 0 });
+            body.as_object_mut()
+                .into_iter()
+                .for_each(|body| body.extend(more.as_object().cloned().unwrap_or_default()));
+            body
+        };
+        let clips = self.case["audio"].as_array().is_some_and(|names| !names.is_empty());
+        if !clips {
+            if let Some(reply) = self.ask("/completions", false, &body(json!({ "prompt": self.ids })))? {
+                return Ok(text(&reply).map(|text| ("token ids", text)));
+            }
+            if let Some(prompt) = self.case["prompt"].as_str()
+                && let Some(reply) = self.ask("/completions", false, &body(json!({ "prompt": prompt })))?
+            {
+                return Ok(text(&reply).map(|text| ("text", text)));
+            }
+        }
+        let Some(messages) = self.messages()? else {
+            return Ok(None);
+        };
+        let reply = self.ask("/chat/completions", false, &body(json!({ "messages": messages })))?;
+        Ok(reply.and_then(|reply| text(&reply)).map(|text| ("conversation", text)))
+    }
+
+    /// The recorded conversation, with the recorded files for its clips.
+    fn messages(&self) -> Result<Option<Value>> {
+        let talk = match &self.case["messages"] {
+            Value::Array(all) if all.first().is_some_and(Value::is_array) => all.get(self.row).cloned(),
+            talk @ Value::Array(_) => Some(talk.clone()),
+            _ => None,
+        };
+        let Some(mut talk) = talk else { return Ok(None) };
+        let mut names = self.case["audio"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
+        for message in talk.as_array_mut().into_iter().flatten() {
+            for part in message["content"]
+                .as_array_mut()
+                .into_iter()
+                .flatten()
+                .filter(|part| part["type"] == "audio")
+            {
+                let name = names
+                    .next()
+                    .ok_or_else(|| self.recording.malformed("a case hears more clips than it names"))?;
+                let data = self.recording.file(name)?;
+                *part = match self.inner.manner.part {
+                    AudioPart::InputAudio => {
+                        json!({ "type": "input_audio", "input_audio": { "data": data, "format": "wav" } })
+                    }
+                    AudioPart::AudioUrl => {
+                        json!({ "type": "audio_url", "audio_url": { "url": format!("data:audio/wav;base64,{data}") } })
+                    }
+                };
+            }
+        }
+        Ok(Some(talk))
+    }
+}
+
+/// A `golden` folder: `cases.json`, and tensors named `case.key`.
+struct Recording {
+    folder: PathBuf,
+    cases: Vec<Value>,
+    bytes: Vec<u8>,
+}
+
+impl Recording {
+    fn open(folder: &Path) -> Result<Recording> {
+        let read = |name: &str| {
+            std::fs::read(folder.join(name)).with_context(|| format!("cannot read `{}`", folder.join(name).display()))
+        };
+        let cases: Value = serde_json::from_slice(&read("cases.json")?)
+            .with_context(|| format!("cannot read `{}`", folder.join("cases.json").display()))?;
+        let recording = Recording {
+            folder: folder.to_owned(),
+            cases: cases["cases"].as_array().cloned().unwrap_or_default(),
+            bytes: read("golden.safetensors")?,
+        };
+        recording.tensors()?;
+        Ok(recording)
+    }
+
+    fn tensors(&self) -> Result<SafeTensors<'_>> {
+        SafeTensors::deserialize(&self.bytes).map_err(|why| self.malformed(&why.to_string()))
+    }
+
+    fn malformed(&self, why: &str) -> Error {
+        Error::new(
+            Code::DATA,
+            format!("the recording in `{}` is malformed", self.folder.display()),
+        )
+        .cause(why.to_owned())
+    }
+
+    fn has(&self, case: &str, key: &str) -> bool {
+        self.tensors()
+            .is_ok_and(|tensors| tensors.tensor(&format!("{case}.{key}")).is_ok())
+    }
+
+    /// A file beside the recording, in base64.
+    fn file(&self, name: &str) -> Result<String> {
+        if Path::new(name).file_name() != Some(name.as_ref()) {
+            return Err(self.malformed(&format!("`audio` names `{name}`, which lies elsewhere")));
+        }
+        let bytes = std::fs::read(self.folder.join(name))
+            .with_context(|| format!("cannot read `{}`", self.folder.join(name).display()))?;
+        Ok(remote::base64(&bytes))
+    }
+
+    /// A row of whole numbers of a case.
+    fn row(&self, case: &str, key: &str, row: usize) -> Result<Option<Vec<u32>>> {
+        let tensors = self.tensors()?;
+        let Ok(tensor) = tensors.tensor(&format!("{case}.{key}")) else {
+            return Ok(None);
+        };
+        if tensor.dtype() != Dtype::I64 {
+            return Err(self.malformed(&format!("`{case}.{key}` holds no whole numbers")));
+        }
+        let numbers: Vec<u32> = tensor
+            .data()
+            .chunks_exact(8)
+            .map(|bytes| u32::try_from(i64::from_le_bytes(bytes.try_into().unwrap_or_default())).unwrap_or(u32::MAX))
+            .collect();
+        let width = tensor.shape().last().copied().unwrap_or(0);
+        Ok(numbers.chunks(width.max(1)).nth(row).map(<[u32]>::to_vec))
+    }
+
+    /// The tokens of each prompt of a case, its padding left out.
+    fn prompts(&self, case: &str) -> Result<Vec<Vec<u32>>> {
+        let mut rows = Vec::new();
+        while let Some(ids) = self.row(case, "input_ids", rows.len())? {
+            let kept = match self.row(case, "attention_mask", rows.len())? {
+                Some(mask) => ids
+                    .iter()
+                    .zip(mask)
+                    .filter(|(_, kept)| *kept != 0)
+                    .map(|(id, _)| *id)
+                    .collect(),
+                None => ids,
+            };
+            rows.push(kept);
+        }
+        Ok(rows)
+    }
+
+    /// The logits of one prompt and the size of the vocabulary, padding left out.
+    fn logits(&self, case: &str, row: usize) -> Result<Option<(Vec<f32>, usize)>> {
+        let tensors = self.tensors()?;
+        let Ok(tensor) = tensors.tensor(&format!("{case}.logits")) else {
+            return Ok(None);
+        };
+        let [_, length, width] = tensor.shape() else {
+            return Ok(None);
+        };
+        if tensor.dtype() != Dtype::F32 {
+            return Ok(None);
+        }
+        let mask = self
+            .row(case, "attention_mask", row)?
+            .unwrap_or_else(|| vec![1; *length]);
+        let place = row * length * width * 4;
+        let one = tensor
+            .data()
+            .get(place..place + length * width * 4)
+            .ok_or_else(|| self.malformed("a tensor is too short"))?;
+        let kept = one
+            .chunks_exact(width * 4)
+            .zip(mask)
+            .filter(|(_, kept)| *kept != 0)
+            .flat_map(|(bytes, _)| bytes);
+        let bytes: Vec<u8> = kept.copied().collect();
+        let numbers = bytes
+            .chunks_exact(4)
+            .map(|four| f32::from_le_bytes(four.try_into().unwrap_or_default()));
+        Ok(Some((numbers.collect(), *width)))
+    }
+}

@@ -1,0 +1,417 @@
+//! What a server can do is found by effect: servers answer 200 to fields that they ignore, so each probe looks for a
+//! difference. Some twenty short requests; what was found is kept, so that a run that goes on does not ask again.
+
+use crate::chat::{AudioPart, Switch};
+use crate::choices::{continued, echo_body};
+use crate::engine::{Engine, Kind};
+use crate::tokens::{SAMPLE, ids, tokenize};
+use plugin_api::Clip;
+use remote::{AudioFormat, Client, encode_clip};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::time::{Duration, Instant};
+
+/// No probe begins after this time.
+const BUDGET: Duration = Duration::from_secs(10);
+
+/// What was found, and what was seen of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Capabilities {
+    /// Echo gives log-probabilities of the prompt, with so many tokens to write at least.
+    pub echo: Option<u32>,
+    /// SGLang's own form does.
+    pub native: bool,
+    /// A begun answer is gone on with, and its log-probabilities are given.
+    pub continues: bool,
+    /// The likeliest first tokens are given.
+    pub first_token: bool,
+    /// The field that constrains text: `structured_outputs` or `response_format`.
+    pub constrains: Option<String>,
+    /// How reasoning is switched: `template` or `effort`.
+    pub thinks: Option<String>,
+    pub tokenize: bool,
+    /// Which part carries sound: `input_audio` or `audio_url`.
+    pub hears: Option<String>,
+    /// `yes`, or `k of 8 differ`.
+    pub repeatable: Option<String>,
+    pub truncates_silently: bool,
+    pub seen: Map<String, Value>,
+}
+
+impl Capabilities {
+    pub fn switch(&self) -> Switch {
+        match self.thinks.as_deref() {
+            Some("template") => Switch::Template,
+            Some("effort") => Switch::Effort,
+            _ => Switch::None,
+        }
+    }
+
+    pub fn audio_part(&self) -> Option<AudioPart> {
+        match self.hears.as_deref() {
+            Some("input_audio") => Some(AudioPart::InputAudio),
+            Some("audio_url") => Some(AudioPart::AudioUrl),
+            _ => None,
+        }
+    }
+}
+
+/// One server under examination.
+pub struct Probe<'a> {
+    pub client: &'a Client,
+    pub engine: &'a Engine,
+    until: Instant,
+    found: Capabilities,
+}
+
+impl<'a> Probe<'a> {
+    pub fn new(client: &'a Client, engine: &'a Engine) -> Self {
+        Probe {
+            client,
+            engine,
+            until: Instant::now() + BUDGET,
+            found: Capabilities::default(),
+        }
+    }
+
+    /// Runs all probes; `hear` is whether sound is worth asking about.
+    pub fn run(mut self, hear: bool) -> Capabilities {
+        self.tokens();
+        self.echo();
+        self.native();
+        self.continues();
+        self.first_token();
+        self.constrained();
+        self.thinking();
+        if hear {
+            self.audio();
+        }
+        self.repeatable();
+        self.window();
+        self.found
+    }
+
+    /// What came of a request, as long as there is time for one.
+    fn ask(&mut self, path: &str, root: bool, body: &Value) -> Option<Value> {
+        if Instant::now() >= self.until {
+            self.found
+                .seen
+                .insert("time".to_owned(), "the probes were cut short after 10 s".into());
+            return None;
+        }
+        let answer = self.client.probe(0, path, root, body, self.until + BUDGET).ok()?;
+        (answer.0 == 200 && answer.1.get("error").is_none_or(Value::is_null)).then_some(answer.1)
+    }
+
+    fn saw(&mut self, what: &str, seen: impl Into<Value>) {
+        self.found.seen.insert(what.to_owned(), seen.into());
+    }
+
+    fn chat(&mut self, messages: Value, more: Value) -> Option<Value> {
+        let mut body =
+            json!({ "model": self.engine.model, "messages": messages, "max_tokens": 8, "temperature": 0, "seed": 7 });
+        if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+            body.extend(more);
+        }
+        self.ask("/chat/completions", false, &body)
+    }
+
+    fn cut(&mut self, text: &str) -> Option<Vec<u32>> {
+        let body = tokenize(self.engine.kind, &self.engine.model, text, false);
+        self.ask("/tokenize", true, &body)
+            .and_then(|said| ids(&said))
+            .filter(|ids| !ids.is_empty())
+    }
+
+    fn tokens(&mut self) {
+        let Some(cut) = self.cut(SAMPLE) else { return };
+        let body = json!({ "model": self.engine.model, "tokens": cut });
+        let back = self.ask("/detokenize", true, &body);
+        let text = back.as_ref().and_then(|said| {
+            ["prompt", "text", "content"]
+                .iter()
+                .find_map(|name| said[name].as_str())
+        });
+        self.found.tokenize = text.is_none_or(|text| text.trim_start() == SAMPLE);
+        let words = if text.is_some() {
+            "tokens, and back to the same text"
+        } else {
+            "tokens"
+        };
+        let seen = if self.found.tokenize {
+            words
+        } else {
+            "tokens that become another text"
+        };
+        self.saw("tokens", seen);
+    }
+
+    /// Four tokens, and the same with another last one: only the last value may change.
+    fn echo(&mut self) {
+        let one = self.cut("The sky is blue").filter(|ids| ids.len() > 2);
+        let one = one.unwrap_or_else(|| vec![10, 11, 12, 13]);
+        let mut two = one.clone();
+        two[one.len() - 1] = one[0];
+        for max_tokens in [0, 1] {
+            let values = |probe: &mut Self, ids: &[u32]| -> Option<Vec<Value>> {
+                let body = echo_body(&probe.engine.model, ids, max_tokens);
+                let reply = probe.ask("/completions", false, &body)?;
+                Some(reply["choices"][0]["logprobs"]["token_logprobs"].as_array()?.clone())
+            };
+            let Some(first) = values(self, &one) else { continue };
+            let Some(second) = values(self, &two) else { continue };
+            let fits = |values: &[Value], ids: &[u32]| {
+                let count = values.len() >= ids.len() && values.len() <= ids.len() + max_tokens as usize;
+                let known = values
+                    .iter()
+                    .take(ids.len())
+                    .skip(1)
+                    .all(|value| value.as_f64().is_some_and(|value| value <= 1e-4));
+                count && values[0].is_null() && known
+            };
+            let last = one.len() - 1;
+            let near = |a: &Value, b: &Value| (a.as_f64().unwrap_or(0.0) - b.as_f64().unwrap_or(0.0)).abs() < 0.05;
+            if fits(&first, &one)
+                && fits(&second, &two)
+                && (1..last).all(|at| near(&first[at], &second[at]))
+                && first[last] != second[last]
+            {
+                self.found.echo = Some(max_tokens);
+                self.saw(
+                    "echo",
+                    format!("log-probabilities of the prompt, with max_tokens {max_tokens}"),
+                );
+                return;
+            }
+        }
+        self.saw("echo", "no log-probabilities of the prompt");
+    }
+
+    fn native(&mut self) {
+        if self.engine.kind != Kind::Sglang {
+            return;
+        }
+        let ids = self.cut("The sky is blue").unwrap_or_else(|| vec![10, 11, 12, 13]);
+        let body = crate::choices::native_body(&ids, 1);
+        let reply = self.ask("/generate", true, &body);
+        let entries = reply
+            .as_ref()
+            .and_then(|reply| reply["meta_info"]["input_token_logprobs"].as_array());
+        let last = entries.and_then(|entries| entries.last());
+        self.found.native =
+            last.is_some_and(|last| last[0].is_number() && last[1].as_u64() == ids.last().map(|id| u64::from(*id)));
+        self.saw("native", self.found.native);
+    }
+
+    /// The same conversation with two last messages: the ends must spell the words, and nothing else may differ.
+    fn continues(&mut self) {
+        let more = || json!({ "continue_final_message": true, "add_generation_prompt": false, "prompt_logprobs": 1, "return_token_ids": true, "max_tokens": 1 });
+        let talk = |word: &str| json!([{ "role": "user", "content": "What colour is the sky?" }, { "role": "assistant", "content": word }]);
+        let (Some(blue), Some(green)) = (self.chat(talk(" blue"), more()), self.chat(talk(" green"), more())) else {
+            return;
+        };
+        let (Ok(blue), Ok(green)) = (continued(&blue), continued(&green)) else {
+            return;
+        };
+        let ends = |found: &(Vec<Value>, Vec<u64>), word: &str| {
+            let texts = found
+                .0
+                .iter()
+                .zip(&found.1)
+                .map(|(value, id)| value[id.to_string()]["decoded_token"].as_str().unwrap_or_default());
+            texts.collect::<String>().ends_with(word)
+        };
+        let shared = blue.1.iter().zip(&green.1).take_while(|(a, b)| a == b).count();
+        self.found.continues = ends(&blue, " blue") && ends(&green, " green") && shared > 0 && shared < blue.1.len();
+        let seen = if self.found.continues {
+            "log-probabilities of a begun answer"
+        } else {
+            "a begun answer loses its blank or its place"
+        };
+        self.saw("continue", seen);
+    }
+
+    fn first_token(&mut self) {
+        let reply = self.chat(
+            json!([{ "role": "user", "content": "Say A or B." }]),
+            json!({ "max_tokens": 1, "logprobs": true, "top_logprobs": 5 }),
+        );
+        let scored = reply
+            .map(|reply| crate::reply::scored(&reply["choices"][0]))
+            .unwrap_or_default();
+        self.found.first_token = scored.first().is_some_and(|first| first.top.len() > 1);
+        self.saw("first-token", self.found.first_token);
+    }
+
+    fn constrained(&mut self) {
+        let talk = || json!([{ "role": "user", "content": "Say hello." }]);
+        let words = ["qzzt", "vrrk"];
+        let says = |reply: Option<Value>, expected: &dyn Fn(&str) -> bool| {
+            reply.is_some_and(|reply| reply["choices"][0]["message"]["content"].as_str().is_some_and(expected))
+        };
+        let one_of = |text: &str| words.contains(&text.trim().trim_matches('"'));
+        let reply = self.chat(talk(), json!({ "structured_outputs": { "choice": words } }));
+        if self.engine.kind == Kind::Vllm && says(reply, &one_of) {
+            self.found.constrains = Some("structured_outputs".to_owned());
+        } else {
+            let schema = json!({ "type": "object", "required": ["word"], "additionalProperties": false, "properties": { "word": { "type": "string", "enum": words } } });
+            let format = json!({ "response_format": { "type": "json_schema", "json_schema": { "name": "word", "strict": true, "schema": schema } }, "max_tokens": 32 });
+            let reply = self.chat(talk(), format);
+            let fits = |text: &str| {
+                serde_json::from_str::<Value>(text)
+                    .is_ok_and(|value| value["word"].as_str().is_some_and(|word| words.contains(&word)))
+            };
+            if says(reply, &fits) {
+                self.found.constrains = Some("response_format".to_owned());
+            }
+        }
+        self.saw(
+            "constrained",
+            self.found.constrains.clone().map_or(Value::Bool(false), Value::from),
+        );
+    }
+
+    /// On and off must differ in what was read, or in whether there is reasoning.
+    fn thinking(&mut self) {
+        let talk = || json!([{ "role": "user", "content": "What is 2 + 2?" }]);
+        let mark = |reply: &Value| {
+            let message = &reply["choices"][0]["message"];
+            let thought = ["reasoning", "reasoning_content"]
+                .iter()
+                .any(|name| message[name].as_str().is_some_and(|text| !text.is_empty()));
+            let opened = message["content"]
+                .as_str()
+                .is_some_and(|text| text.trim_start().starts_with("<think>"));
+            (reply["usage"]["prompt_tokens"].as_u64(), thought || opened)
+        };
+        for (name, on, off) in [
+            (
+                "template",
+                json!({ "chat_template_kwargs": { "enable_thinking": true } }),
+                json!({ "chat_template_kwargs": { "enable_thinking": false } }),
+            ),
+            (
+                "effort",
+                json!({ "reasoning_effort": "medium" }),
+                json!({ "reasoning_effort": "none" }),
+            ),
+        ] {
+            let (Some(on), Some(off)) = (self.chat(talk(), on), self.chat(talk(), off)) else {
+                continue;
+            };
+            if mark(&on) != mark(&off) {
+                self.found.thinks = Some(name.to_owned());
+                break;
+            }
+        }
+        self.saw(
+            "thinking",
+            self.found.thinks.clone().map_or(Value::Bool(false), Value::from),
+        );
+    }
+
+    /// One second and three of a tone: what was read must grow.
+    fn audio(&mut self) {
+        let tone = |seconds: u32| {
+            let sample = |at: u32| (at as f32 * 440.0 * std::f32::consts::TAU / 16_000.0).sin() * 0.3;
+            encode_clip(
+                &Clip::new(16_000, (0..seconds * 16_000).map(sample).collect()),
+                AudioFormat::Wav16,
+            )
+        };
+        let parts = [
+            ("input_audio", AudioPart::InputAudio),
+            ("audio_url", AudioPart::AudioUrl),
+        ];
+        let mut answered = false;
+        for (name, _) in parts {
+            let talk = |data: &str| {
+                let part = match name {
+                    "input_audio" => json!({ "type": name, "input_audio": { "data": data, "format": "wav" } }),
+                    _ => json!({ "type": name, "audio_url": { "url": format!("data:audio/wav;base64,{data}") } }),
+                };
+                json!([{ "role": "user", "content": [part, { "type": "text", "text": "What is it?" }] }])
+            };
+            let (Some(short), Some(long)) = (
+                self.chat(talk(&tone(1)), json!({ "max_tokens": 1 })),
+                self.chat(talk(&tone(3)), json!({ "max_tokens": 1 })),
+            ) else {
+                continue;
+            };
+            answered = true;
+            let read = |reply: &Value| reply["usage"]["prompt_tokens"].as_u64().unwrap_or(0);
+            if read(&long) > read(&short) {
+                self.found.hears = Some(name.to_owned());
+                self.saw(
+                    "audio",
+                    format!(
+                        "`{name}`: {} tokens of one second, {} of three",
+                        read(&short),
+                        read(&long)
+                    ),
+                );
+                return;
+            }
+        }
+        self.saw(
+            "audio",
+            if answered {
+                "taken and dropped: as many tokens of one second as of three"
+            } else {
+                "refused"
+            },
+        );
+    }
+
+    /// One greedy answer alone, then eight at once.
+    fn repeatable(&mut self) {
+        let body = json!({ "model": self.engine.model, "messages": [{ "role": "user", "content": "Count from one to ten in words." }], "max_tokens": 24, "temperature": 0, "seed": 7 });
+        let Some(alone) = self.ask("/chat/completions", false, &body) else {
+            return;
+        };
+        let text = |reply: &Value| reply["choices"][0]["message"]["content"].clone();
+        let (client, until) = (self.client, self.until + BUDGET);
+        let differ = std::thread::scope(|scope| {
+            let ask = || {
+                client
+                    .probe(0, "/chat/completions", false, &body, until)
+                    .ok()
+                    .filter(|(status, _)| *status == 200)
+            };
+            let together: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+            let replies: Vec<_> = together
+                .into_iter()
+                .filter_map(|one| one.join().ok().flatten())
+                .collect();
+            (replies.len() == 8).then(|| replies.iter().filter(|(_, reply)| text(reply) != text(&alone)).count())
+        });
+        self.found.repeatable = differ.map(|count| {
+            if count == 0 {
+                "yes".to_owned()
+            } else {
+                format!("{count} of 8 differ")
+            }
+        });
+    }
+
+    /// One token more than the window must be an error.
+    fn window(&mut self) {
+        let Some(window) = self.engine.context.filter(|window| *window <= 40_000) else {
+            return;
+        };
+        let body = json!({ "model": self.engine.model, "prompt": " a".repeat(window as usize + 1), "max_tokens": 1, "temperature": 0 });
+        if let Some(reply) = self.ask("/completions", false, &body) {
+            let read = reply["usage"]["prompt_tokens"].as_u64();
+            self.found.truncates_silently = read.is_none_or(|read| read <= u64::from(window));
+            self.saw(
+                "window",
+                format!(
+                    "a prompt of {} words was answered, of which {} tokens were read",
+                    window + 1,
+                    read.unwrap_or(0)
+                ),
+            );
+        }
+    }
+}

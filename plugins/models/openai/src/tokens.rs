@@ -1,0 +1,145 @@
+//! Prompts as token ids: cut by the served model's own tokenizer, here or at the server.
+//!
+//! The rule is the kit's: context and option are cut together and split at the context's own length; blanks at the end of
+//! what the author wrote belong to the option; an option that melts into the context is cut alone.
+
+use crate::chat::{Manner, messages};
+use crate::engine::Kind;
+use plugin_api::{Code, Error, Prompt, Result, Role};
+use remote::Client;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use text::{Chat, Choices};
+
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// A text with letters that tokenizers have been seen to get wrong.
+pub const SAMPLE: &str = "Größe naïve 東京 🙂 1,024 tokens\n\tend";
+
+/// Whoever cuts texts for a server.
+pub enum Cutter {
+    /// The model's own files.
+    Local(Box<Chat>),
+    /// The server's `/tokenize`.
+    Server,
+}
+
+impl Cutter {
+    /// The tokens of a prompt and of each option.
+    pub fn choices(
+        &self,
+        client: &Client,
+        model: &str,
+        manner: &Manner,
+        prompt: &Prompt,
+        options: &[String],
+    ) -> Result<Choices> {
+        match self {
+            Cutter::Local(chat) => chat.encode_choices(prompt, options),
+            Cutter::Server => {
+                let server = Server { client, model, manner };
+                let (text, open) = server.render(prompt)?;
+                let kept = if open { text.trim_end().len() } else { text.len() };
+                let (context, blanks) = text.split_at(kept);
+                let ids = server.cut(context, prompt.plain)?;
+                let mut cut = Vec::with_capacity(options.len());
+                for option in options {
+                    let option = format!("{blanks}{option}");
+                    let mut whole = server.cut(&format!("{context}{option}"), prompt.plain)?;
+                    let mut tokens = whole.split_off(ids.len().min(whole.len()));
+                    if tokens.is_empty() {
+                        tokens = server.cut(&option, false)?;
+                    }
+                    cut.push(tokens);
+                }
+                match ids.is_empty() {
+                    true => Err(Error::unsupported(
+                        "a server can't score what follows on nothing; give `tokenizer`",
+                    )),
+                    false => Ok(Choices {
+                        context: ids,
+                        options: cut,
+                    }),
+                }
+            }
+        }
+    }
+}
+
+struct Server<'a> {
+    client: &'a Client,
+    model: &'a str,
+    manner: &'a Manner,
+}
+
+impl Server<'_> {
+    /// The text of a prompt, and whether its end was written by its author.
+    fn render(&self, prompt: &Prompt) -> Result<(String, bool)> {
+        if prompt.plain {
+            return Ok((
+                prompt.messages.iter().map(plugin_api::Message::joined_text).collect(),
+                true,
+            ));
+        }
+        let open = prompt.messages.last().is_some_and(|last| last.role == Role::Assistant);
+        let messages = messages(prompt, self.manner)?;
+        let text = match self.manner.kind {
+            Kind::Llamacpp => self.ask("/apply-template", &json!({ "messages": messages }))?["prompt"].clone(),
+            _ => {
+                let mut body = json!({ "model": self.model, "messages": messages, "add_generation_prompt": !open, "continue_final_message": open });
+                if let Some(on) = prompt.thinking.or(self.manner.thinking) {
+                    body["chat_template_kwargs"] = json!({ "enable_thinking": on });
+                }
+                let ids = self.ask("/tokenize", &body)?["tokens"].clone();
+                let said = self.ask("/detokenize", &json!({ "model": self.model, "tokens": ids }))?;
+                ["prompt", "text"]
+                    .iter()
+                    .find_map(|name| said.get(*name).cloned())
+                    .unwrap_or_default()
+            }
+        };
+        let text = text.as_str().map(str::to_owned);
+        text.map(|text| (text, open))
+            .ok_or_else(|| Error::new(Code::SERVICE, "the server shows no text of a rendered prompt"))
+    }
+
+    fn cut(&self, text: &str, special: bool) -> Result<Vec<u32>> {
+        let said = self.ask("/tokenize", &tokenize(self.manner.kind, self.model, text, special))?;
+        ids(&said).ok_or_else(|| Error::new(Code::SERVICE, "the server gives no tokens of a text"))
+    }
+
+    fn ask(&self, path: &str, body: &Value) -> Result<Value> {
+        let mut last = None;
+        for _ in 0..3 {
+            match self.client.probe(0, path, true, body, Instant::now() + LONGEST) {
+                Ok((200, value)) => return Ok(value),
+                Ok((status, value)) => {
+                    return Err(Error::new(Code::SERVICE, format!("`{path}` answered {status}"))
+                        .cause(remote::said(&value.to_string())));
+                }
+                Err(lost) => last = Some(lost.what),
+            }
+        }
+        Err(Error::new(Code::SERVICE, format!("`{path}` can't be reached")).cause(last.unwrap_or_default()))
+    }
+}
+
+/// The body that asks for a text's tokens.
+pub fn tokenize(kind: Kind, model: &str, text: &str, special: bool) -> Value {
+    match kind {
+        Kind::Llamacpp => json!({ "content": text, "add_special": special, "parse_special": true }),
+        _ => json!({ "model": model, "prompt": text, "add_special_tokens": special }),
+    }
+}
+
+/// The tokens in an answer of `/tokenize`.
+pub fn ids(said: &Value) -> Option<Vec<u32>> {
+    let tokens = said.get("tokens")?.as_array()?;
+    let id = |token: &Value| {
+        token
+            .as_u64()
+            .or_else(|| token["id"].as_u64())
+            .and_then(|id| u32::try_from(id).ok())
+    };
+    tokens.iter().map(id).collect()
+}
