@@ -4,6 +4,7 @@ mod boundary;
 mod building;
 mod compare;
 mod conformance;
+mod docs;
 mod doctor;
 mod exchange;
 mod faults;
