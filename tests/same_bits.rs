@@ -154,7 +154,7 @@ fn text_models_answer_alike_in_any_batch() {
         every_way(
             model,
             "arc",
-            "--demo --limit 3 -T mode=generate -T max_tokens=20 -M beams=3",
+            "--demo --limit 3 -T mode=generate -T max_tokens=20",
         );
     }
 }

@@ -46,6 +46,7 @@ fn unsafe_code_stands_where_the_map_says_and_nowhere_else() {
         "plugins/kit/kernels/src/packed/amx/floats.rs",
         "plugins/kit/kernels/src/packed/amx/tiles.rs",
         "plugins/kit/kernels/src/packed/avx2.rs",
+        "plugins/kit/kernels/src/packed/avx2_bytes.rs",
         "plugins/kit/kernels/src/packed/avx512.rs",
         "plugins/kit/kernels/src/packed/stripe.rs",
         "plugins/kit/kernels/src/packed/stripes.rs",

@@ -153,7 +153,7 @@ mod x86 {
         _mm256_fmadd_ps(upper(weights), upper(x), sum)
     });
 
-    /// Keys whose scores are made together: two registers of them.
+    /// Keys whose scores are made together: two registers of them, and as many as a line has numbers.
     const KEYS: usize = 16;
 
     /// # Safety
@@ -174,6 +174,11 @@ mod x86 {
             let keys: [*const f32; KEYS] = std::array::from_fn(key);
             let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
             for start in (0..size).step_by(4) {
+                // The keys behind these, a line of each: they are read side by side, which no processor foresees.
+                for near in 0..4 {
+                    let line = keys[start % KEYS + near].wrapping_add(KEYS * apart + start / KEYS * KEYS);
+                    _mm_prefetch::<_MM_HINT_T0>(line.cast());
+                }
                 for half in 0..2 {
                     let some: &[*const f32; 8] = keys[8 * half..].first_chunk().unwrap_or_else(|| unreachable!());
                     // SAFETY: all keys have four numbers from here on, or as many as are left.

@@ -4,13 +4,14 @@
 //! its own, so nothing is ever widened but sums: exactly what the blocks say, multiplied in whole numbers and added up in
 //! fp32.
 //!
-//! Only for processors that have the instruction; elsewhere candle multiplies the blocks as they are.
+//! AVX-512 and AVX-VNNI multiply bytes by fours, AVX2 by twos; all make the same to the last bit. Elsewhere candle multiplies
+//! the blocks as they are.
 
 use super::layout::{BLOCK, Kind, put, take};
 use super::lines::Lines;
 use super::stripe::Stripe;
 use super::stripes::{Columns, by_stripes};
-use super::{Form, Kernel, LANES, Line, Multiplies, Read, Reads, amx, together, vnni};
+use super::{Form, Kernel, LANES, Line, Multiplies, Read, Reads, amx, avx2_bytes, together, vnni};
 use crate::Result;
 use crate::device::own_kernels;
 use candle_core::quantized::GgmlDType;
@@ -33,9 +34,19 @@ pub struct Blocks {
 
 /// Whether blocks of this type are multiplied here, on this device.
 pub fn suits(dtype: GgmlDType, device: &Device) -> bool {
-    static HAS: OnceLock<bool> = OnceLock::new();
-    let has = || *HAS.get_or_init(|| Kernel::most() >= Kernel::Avx512 && vnni::has());
-    own_kernels(device) && Kind::of(dtype).is_some() && has()
+    own_kernels(device) && Kind::of(dtype).is_some() && best().is_some()
+}
+
+/// The best kernel that the processor has for blocks.
+fn best() -> Option<Kernel> {
+    static BEST: OnceLock<Option<Kernel>> = OnceLock::new();
+    let choose = || match Kernel::most() {
+        Kernel::Amx if amx::usable() => Some(Kernel::Amx),
+        Kernel::Amx | Kernel::Avx512 if vnni::has() => Some(Kernel::Avx512),
+        Kernel::Amx | Kernel::Avx512 | Kernel::Avx2 if avx2_bytes::has() => Some(Kernel::Avx2),
+        _ => None,
+    };
+    *BEST.get_or_init(choose)
 }
 
 impl Blocks {
@@ -92,11 +103,17 @@ impl Blocks {
         &self.lines[panel * size..(panel + 1) * size]
     }
 
-    /// The best that the processor has: AVX-512 at least, as [`suits`] says.
+    /// The best that the processor has: AVX2 at least, as [`suits`] says.
     fn best() -> Kernel {
-        static BEST: OnceLock<Kernel> = OnceLock::new();
-        let tiles = || Kernel::most() == Kernel::Amx && amx::usable();
-        *BEST.get_or_init(|| if tiles() { Kernel::Amx } else { Kernel::Avx512 })
+        best().unwrap_or(Kernel::Avx2)
+    }
+
+    /// Rows that lie together in [`Rounded`], and go through a kernel so.
+    fn together(kernel: Kernel) -> usize {
+        match kernel {
+            Kernel::Avx2 | Kernel::Portable => avx2_bytes::ROWS,
+            Kernel::Avx512 | Kernel::Amx => MOST_ROWS,
+        }
     }
 
     /// The same by whatever kernel, to the last bit.
@@ -122,7 +139,7 @@ impl Blocks {
         match Blocks::tiles(kernel, x.len() / self.inputs.max(1)) {
             // An odd number of cache lines, so that rows read side by side don't push each other out of the nearest cache.
             true => Rounded::new(x, self.inputs, 2 * (self.blocks().div_ceil(2) | 1), 1),
-            false => Rounded::new(x, self.inputs, self.blocks(), MOST_ROWS),
+            false => Rounded::new(x, self.inputs, self.blocks(), Blocks::together(kernel)),
         }
     }
 
@@ -131,16 +148,17 @@ impl Blocks {
             let of_panel = |panel| self.of_panel(panel);
             return amx::fill_quantised(self.kind, &of_panel, x.whole(), x.rows, stripe);
         }
-        for first in (0..x.rows).step_by(MOST_ROWS) {
-            let rows = MOST_ROWS.min(x.rows - first);
+        let together = Blocks::together(kernel);
+        let make = match kernel {
+            Kernel::Avx2 | Kernel::Portable => avx2_bytes::tile,
+            Kernel::Avx512 | Kernel::Amx => vnni::tile,
+        };
+        for first in (0..x.rows).step_by(together) {
+            let rows = together.min(x.rows - first);
             for column in stripe.columns().step_by(LANES) {
                 let mut tile = [[0f32; LANES]; MOST_ROWS];
-                vnni::tile(
-                    self.kind,
-                    self.of_panel(column / LANES),
-                    &x.block(first, rows),
-                    &mut tile[..rows],
-                );
+                let panel = self.of_panel(column / LANES);
+                make(self.kind, panel, &x.block(first, rows), &mut tile[..rows]);
                 for (below, tile) in tile[..rows].iter().enumerate() {
                     let values = stripe.values(first + below, column, LANES);
                     values.copy_from_slice(&tile[..values.len()]);
@@ -322,6 +340,7 @@ pub(super) fn tiles_agree() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout::{Scales, code, worth};
     use super::*;
     use candle_core::DType;
     use candle_core::quantized::{QStorage, QTensor};
@@ -443,6 +462,65 @@ mod tests {
                 "{dtype:?}: off by {}",
                 most(&apart)
             );
+        }
+    }
+
+    /// One output of one row, number by number, in the order that all kernels have.
+    fn in_order(packed: &Blocks, x: &Rounded, row: usize, output: usize) -> f32 {
+        let form = packed.kind.form();
+        let lines = packed.of_panel(output / LANES).chunks_exact(form.lines());
+        let lane = output % LANES;
+        let mut total = 0f32;
+        for (at, (lines, block)) in lines
+            .flat_map(|unit| (0..form.blocks).map(move |block| (unit, block)))
+            .enumerate()
+        {
+            let at = row * packed.blocks() + at;
+            let words = &x.words[at * BLOCK / 4..][..BLOCK / 4];
+            let zero = match form.scales {
+                Scales::Centred(zero) => i32::from(zero),
+                Scales::Halved => 32,
+                Scales::Raised | Scales::Stepped => 0,
+            };
+            let product = |input: usize| {
+                let x = (words[input / 4] >> (8 * (input % 4))) as i8;
+                (i32::from(code(form, lines, lane, block, input)) - zero) * i32::from(x)
+            };
+            let sums = [0..BLOCK / 2, BLOCK / 2..BLOCK].map(|half| half.map(product).sum::<i32>());
+            let (worth, added) = worth(packed.kind, lines, lane, block);
+            let scale = x.scales[at];
+            if form.scales == Scales::Halved {
+                let sum = (sums[1] as f32).mul_add(worth[1], sums[0] as f32 * worth[0]);
+                total = sum.mul_add(scale, total);
+                continue;
+            }
+            total = ((sums[0] + sums[1]) as f32 * scale).mul_add(worth[0], total);
+            if matches!(form.scales, Scales::Stepped | Scales::Raised) {
+                total = (x.sums[at] as f32 * scale).mul_add(added, total);
+            }
+        }
+        total
+    }
+
+    /// So that a class of kernels means the same numbers, whatever the processor's instructions are.
+    #[test]
+    fn every_kernel_adds_up_in_one_order() {
+        for dtype in SMALL.into_iter().chain(LARGE) {
+            let blocks = QTensor::quantize(&random((37, 512)), dtype).unwrap();
+            let Some(packed) = packed(&blocks) else { return };
+            let x = random((9, 512)).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let rounded = Rounded::new(&x, 512, packed.blocks(), 1);
+            let expected = (0..9).flat_map(|row| (0..37).map(move |output| (row, output)));
+            let expected: Vec<f32> = expected
+                .map(|(row, output)| in_order(&packed, &rounded, row, output))
+                .collect();
+            let known = [(Kernel::Avx2, avx2_bytes::has()), (Kernel::Avx512, vnni::has())];
+            for (kernel, _) in known.into_iter().filter(|(_, has)| *has) {
+                for rows in [9, 1] {
+                    let got = packed.product_by(kernel, &x[..rows * 512]);
+                    assert_eq!(got, expected[..rows * 37], "{kernel:?} {dtype:?}, {rows} rows");
+                }
+            }
         }
     }
 

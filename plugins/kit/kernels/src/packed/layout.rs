@@ -285,8 +285,25 @@ pub fn take(kind: Kind, lines: &[Line], lane: usize, values: &mut [f32]) {
     }
 }
 
+/// What a block's codes are worth, in the first half of its inputs and in the second, and what is added for each: as kernels
+/// compute it, to be compared with them.
+#[cfg(test)]
+pub fn worth(kind: Kind, lines: &[Line], lane: usize, block: usize) -> ([f32; 2], f32) {
+    let byte = |place: usize| lines[1 + block / 2].byte(32 * (block % 2) + place + lane);
+    let half = |line: usize, place: usize| lines[line].half(place * LANES + lane);
+    match kind.form().scales {
+        Scales::Centred(_) => ([half(0, block); 2], 0.0),
+        Scales::Raised => ([half(0, block); 2], half(1, block)),
+        Scales::Stepped => {
+            let least = f32::from(byte(LANES)) * half(0, 1);
+            ([f32::from(byte(0)) * half(0, 0); 2], 0.0 - least)
+        }
+        Scales::Halved => ([0, LANES].map(|place| f32::from(byte(place) as i8) * half(0, 0)), 0.0),
+    }
+}
+
 /// The code of one input, out of the lines of its unit.
-fn code(form: Form, lines: &[Line], lane: usize, block: usize, input: usize) -> u8 {
+pub fn code(form: Form, lines: &[Line], lane: usize, block: usize, input: usize) -> u8 {
     let lines = &lines[form.head + block * form.of_block()..];
     if form.bits == 8 {
         return lines[input / 4].byte(4 * lane + input % 4);

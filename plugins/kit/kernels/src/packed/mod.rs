@@ -10,6 +10,7 @@
 mod amx;
 pub mod attention;
 mod avx2;
+mod avx2_bytes;
 mod avx512;
 mod blocks;
 mod layout;
