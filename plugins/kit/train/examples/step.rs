@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Decoder::load(&config, &weights)?.blueprint().ok_or("no blueprint")?
     };
     let before = peak();
-    let mut engine = Trainer::new(&blueprint, None, &settings)?;
+    let mut engine = Trainer::new(&blueprint, None, &settings).map_err(told)?;
     let row = |number: usize| {
         let ids: Vec<u32> = (0..tokens)
             .map(|n| ((number * 7919 + n * 104_729 + 11) % blueprint.vocabulary) as u32)
@@ -63,14 +63,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let rows: Vec<Row> = (0..rows).map(row).collect();
     let items: u64 = rows.iter().map(Row::learnt).sum();
-    let mut losses = vec![engine.learn(&rows, items)?.loss / items as f64];
-    engine.step(1e-4)?;
+    let mut losses = vec![engine.learn(&rows, items).map_err(told)?.loss / items as f64];
+    engine.step(1e-4).map_err(told)?;
     let (began, wall) = (processor_seconds(), Instant::now());
     let mut updates = 0.0;
     for _ in 0..steps {
-        losses.push(engine.learn(&rows, items)?.loss / items as f64);
+        losses.push(engine.learn(&rows, items).map_err(told)?.loss / items as f64);
         let at = processor_seconds();
-        engine.step(1e-4)?;
+        engine.step(1e-4).map_err(told)?;
         updates += processor_seconds() - at;
     }
     let spent = (processor_seconds() - began) / steps as f64;
@@ -83,6 +83,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     use std::io::Write;
     writeln!(std::io::stdout(), "{told}")?;
     Ok(())
+}
+
+fn told(error: plugin_api::Error) -> String {
+    error.to_string()
 }
 
 /// What all threads of this process used of processors.
