@@ -1,0 +1,3 @@
+//! The engine as a run uses it.
+
+mod engine;
