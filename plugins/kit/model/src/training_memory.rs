@@ -74,12 +74,9 @@ impl Shape {
             Some(Value::String(pattern)) => pattern == "all-linear" || pattern.contains(name),
             Some(_) => false,
         };
-        let layer = self
-            .linears()
-            .iter()
-            .filter(|(name, _, _)| wanted(name))
-            .map(|(_, from, to)| rank * (from + to));
-        layer.sum::<u64>() * self.layers
+        let hit = self.linears().into_iter().filter(|(name, _, _)| wanted(name));
+        let layer: u64 = hit.map(|(_, from, to)| rank * (from + to)).sum();
+        layer * self.layers
     }
 
     /// Bytes that a token of a batch keeps for the way back.
