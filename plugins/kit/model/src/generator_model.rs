@@ -80,6 +80,7 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
     fn card(&self) -> ModelCard {
         let generator = self.generator.as_ref();
         let mut card = self.card.clone();
+        card.learns = true;
         card.loras = generator.map(|it| it.loras().names()).unwrap_or_default();
         if card.device.as_deref() == Some("cpu") {
             card.other.insert("kernels".to_owned(), Value::from(nn::kernel_class()));

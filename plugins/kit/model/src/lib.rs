@@ -12,6 +12,7 @@ mod generator_model;
 mod loading;
 pub mod merge;
 mod training;
+pub mod training_memory;
 
 pub use generate::{Defaults, EarlyStop, Generator, Limits};
 pub use generator_model::{GeneratorModel, ModelHooks};

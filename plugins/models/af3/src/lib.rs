@@ -19,7 +19,9 @@ register_generator!("af3", "Audio Flamingo 3: hears a clip of up to ten minutes"
     thinking: flag = false, "whether to be the variant that reasons first, which lies in the checkpoint's folder `think`";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
 });
-register_estimate!("af3", estimate);
+register_estimate!("af3", estimate, training: |settings, plan, work| {
+    model::training_memory::estimate(estimate(settings)?, settings, plan, work)
+});
 export_plugin!();
 
 /// How a clip is spelled in a prompt without a chat template.

@@ -17,7 +17,9 @@ register_generator!("gemma", "Gemma 3 text models, and the text towers of its mu
     weights: weights required, "folder, GGUF file or hub id of a Gemma 3 checkpoint";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
 });
-register_estimate!("gemma", estimate);
+register_estimate!("gemma", estimate, training: |settings, plan, work| {
+    model::training_memory::estimate(estimate(settings)?, settings, plan, work)
+});
 export_plugin!();
 
 /// What of a multimodal checkpoint is never asked for.

@@ -17,7 +17,9 @@ register_generator!("qwen2.5-omni", "Qwen2.5-Omni, the thinker: hears clips of u
     system: text, "what stands before a conversation that has no system text: if left out, the publisher's `You are Qwen, a virtual human …`; if empty, the chat template's own";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
 });
-register_estimate!("qwen2.5-omni", estimate);
+register_estimate!("qwen2.5-omni", estimate, training: |settings, plan, work| {
+    model::training_memory::estimate(estimate(settings)?, settings, plan, work)
+});
 export_plugin!();
 
 /// How a clip is spelled in a prompt without a chat template.

@@ -20,7 +20,9 @@ register_generator!("qwen2-audio", "Qwen2-Audio: hears clips of up to 30 seconds
 register_random!("qwen2-audio-random", "Random weights of Qwen2-Audio's shape, one token a byte: for measuring speed and memory", random, {
     shape: text ["qwen2-audio-nano", "qwen2-audio-7b"] required, "the published model whose shape it has, or the smallest";
 });
-register_estimate!("qwen2-audio", estimate);
+register_estimate!("qwen2-audio", estimate, training: |settings, plan, work| {
+    model::training_memory::estimate(estimate(settings)?, settings, plan, work)
+});
 export_plugin!();
 
 /// How a clip is spelled in a prompt without a chat template, as the base model wants it.

@@ -19,7 +19,9 @@ register_generator!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llam
 register_random!("qwen3-random", "Random weights of a known shape, one token a byte: for measuring speed", random, {
     shape: text ["nano", "qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b"] required, "the published model whose shape it has";
 });
-register_estimate!("qwen3", estimate);
+register_estimate!("qwen3", estimate, training: |settings, plan, work| {
+    model::training_memory::estimate(estimate(settings)?, settings, plan, work)
+});
 export_plugin!();
 
 fn load(settings: &Settings) -> Result<GeneratorModel<Decoder>> {

@@ -33,7 +33,9 @@ register_generator!("salmonn", "SALMONN: hears speech and all other sound, clips
     beams: integer = 4, "beams of the search for an answer where the prompt sets none; as published";
     load: flag = true, "whether to read the weights at once, or when they are first asked for; `host convert` asks for none";
 });
-register_estimate!("salmonn", estimate);
+register_estimate!("salmonn", estimate, training: |settings, plan, work| {
+    model::training_memory::estimate(estimate(settings)?, settings, plan, work)
+});
 export_plugin!();
 
 /// How a clip stands in a prompt, and where in that the sound goes.
