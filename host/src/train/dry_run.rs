@@ -4,7 +4,7 @@ use super::options::Output;
 use super::scan::{Scan, Scans};
 use crate::catalog::Resolved;
 use crate::failure::{Exit, Failure, Result};
-use crate::worker::in_words;
+use crate::process::in_words;
 use plugin_api::{Plan, TrainingEstimate, Workload};
 use serde_json::{Value, json};
 
