@@ -239,6 +239,12 @@ fn a_hang_in_this_process_ends_the_run_with_a_word_about_workers() {
         5,
         &["can't be stopped", "isolation = \"process\""],
     );
+    // Also when nothing else was left to ask.
+    bench.check(
+        "run --model hang-here --task count -T n=1 -T boom=1 --out last",
+        5,
+        &["can't be stopped"],
+    );
     bench.check(
         "run --model echo --task count --time-limit 0.05s -T n=500 -M delay_ms=5",
         5,

@@ -10,7 +10,7 @@ use super::report;
 use super::store::directory::{Place, RunDirectory, read_if_there};
 use super::store::hash::hash_json;
 use super::store::scores::Scorer;
-use super::watchdog::should_stop;
+use super::watchdog::{interrupted, should_stop};
 use super::{Model, Options, Outcome, Task};
 use crate::ask::audio_check::{self, AudioCheck};
 use crate::ask::pool::{Copy, Limits, Pool};
@@ -22,7 +22,7 @@ use crate::failure::{Failure, Result};
 use crate::score::by_judge::{Judging, add_judged};
 use crate::score::by_task::Scoring;
 use plugin_api::client::JudgeClient;
-use plugin_api::{Kind, LoraUse};
+use plugin_api::{Callbacks, Kind, LoraUse};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -102,10 +102,10 @@ impl<'a> Session<'a> {
                     ..plan.options.clone()
                 };
                 let mut outcome = run_pair(&model, task, &options)?;
-                let stopped = outcome.cut_short.is_some();
-                if !stopped {
+                if outcome.cut_short.is_none() {
                     judge(&mut outcome, task, &self.judges, &roles)?;
                 }
+                let stopped = outcome.cut_short.is_some();
                 tell(&outcome);
                 outcomes.push(outcome);
                 if stopped {
@@ -277,6 +277,11 @@ fn judge(outcome: &mut Outcome, task: &Task, judges: &[(JudgeClient, Resolved)],
             clips: Some(&|record| super::clips::of_record(&task.client, &clips, record)),
         };
         let judged = judging.run(&run, &outcome.places)?;
+        if let Some(why) = roles.stop_asked().then(interrupted) {
+            // The means of some of the verdicts would say something else than all of them.
+            outcome.cut_short = Some(why);
+            return Ok(());
+        }
         add_judged(&mut outcome.summary, &mut outcome.results, &judged);
         report::write(&run, &outcome.summary, &outcome.results, &report::timing_of(&run))?;
     }

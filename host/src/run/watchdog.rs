@@ -3,6 +3,7 @@
 use super::Options;
 use crate::ask::pool::Pool;
 use crate::failure::{Exit, Failure};
+use plugin_api::{Code, Error};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -20,14 +21,20 @@ pub struct Watchdog<'a> {
     why: Option<Failure>,
 }
 
+const GOES_ON: &str = "the same command goes on from here";
+
+/// Somebody interrupted the command.
+pub fn interrupted() -> Failure {
+    Failure::new(Exit::Interrupted, "interrupted").help(GOES_ON)
+}
+
 /// Whether the command was interrupted or its time is over.
 pub fn should_stop(options: &Options) -> Option<Failure> {
-    let goes_on = |failure: Failure| failure.help("the same command goes on from here");
     if options.stop.load(Ordering::Relaxed) {
-        return Some(goes_on(Failure::new(Exit::Interrupted, "interrupted")));
+        return Some(interrupted());
     }
     let over = options.until.is_some_and(|until| Instant::now() >= until);
-    over.then(|| goes_on(Failure::new(Exit::Budget, "the time limit is over")))
+    over.then(|| Failure::new(Exit::Budget, "the time limit is over").help(GOES_ON))
 }
 
 impl<'a> Watchdog<'a> {
@@ -55,7 +62,9 @@ impl<'a> Watchdog<'a> {
 
     /// Why the run is not whole, when it isn't.
     pub fn cut_short(self, whole: bool) -> Option<Failure> {
-        let gave_up = || self.pool.failure().filter(|_| !whole).map(Failure::from);
+        // A copy that hangs is left behind, whether or not there was more to ask.
+        let counts = |why: &Error| !whole || why.code == Code::DEADLINE;
+        let gave_up = || self.pool.failure().filter(counts).map(Failure::from);
         self.why.or_else(gave_up)
     }
 }

@@ -1,8 +1,7 @@
 //! `--dry-run`: what a run would take, before anything is learnt.
 
 use super::options::Output;
-use super::scan::Scan;
-use super::session::Scans;
+use super::scan::{Scan, Scans};
 use crate::catalog::Resolved;
 use crate::failure::{Exit, Failure, Result};
 use crate::process::in_words;

@@ -7,6 +7,12 @@ use plugin_api::LessonTokens;
 use plugin_api::client::ModelClient;
 use std::sync::atomic::AtomicBool;
 
+/// What is known of the lessons of both splits, with what is to be told of them.
+pub struct Scans {
+    pub train: Scan,
+    pub held_out: Scan,
+}
+
 /// What is known of the lessons of a split.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scan {

@@ -6,7 +6,7 @@ use super::options::{Options, Output};
 use super::progress::Progress;
 use super::record::{Record, write_json};
 use super::rows::RowFile;
-use super::scan::{Most, Scan, scan};
+use super::scan::{Most, Scan, Scans, scan};
 use super::settle::{About, method, plan};
 use super::source::{Empty, Lessons, Source};
 use super::task_lessons::{Hearing, TaskLessons};
@@ -282,12 +282,6 @@ fn lessons(
         train: of(Part::Train, train_most, hearing)?.unwrap_or(Box::new(Empty)),
         held_out,
     })
-}
-
-/// What is known of the lessons of both splits, with what is to be told of them.
-pub struct Scans {
-    pub train: Scan,
-    pub held_out: Scan,
 }
 
 fn scans(
