@@ -6,6 +6,7 @@ mod compare;
 mod conformance;
 mod doctor;
 mod exchange;
+mod faithfulness;
 mod faults;
 mod hearing;
 mod hub_server;
