@@ -139,6 +139,7 @@ pub fn finish(
         seed: options.seed,
         device: model.card.device.as_deref(),
         precision: model.card.precision.as_deref(),
+        kernels: model.card.other.get("kernels"),
         seconds: began.elapsed().as_secs_f64(),
         hearing: hearing.as_ref(),
     };
