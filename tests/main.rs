@@ -8,6 +8,7 @@ mod conformance;
 mod docs;
 mod doctor;
 mod exchange;
+mod faithfulness;
 mod faults;
 mod hearing;
 mod hub_server;

@@ -19,6 +19,7 @@ pub mod import;
 pub mod letters;
 pub mod mask;
 pub mod metrics;
+pub mod plot;
 pub mod random;
 pub mod reasoning;
 pub mod report;

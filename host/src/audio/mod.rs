@@ -132,7 +132,7 @@ pub fn decode(source: Source<'_>, wanted: &Wanted) -> Result<Decoded, AudioError
     })
 }
 
-pub(crate) fn content_hash(rate: u32, samples: &[f32]) -> String {
+fn content_hash(rate: u32, samples: &[f32]) -> String {
     let mut hasher = Sha256::new();
     hasher.update(rate.to_le_bytes());
     let mut bytes = [0; 4 * 4096];

@@ -1,8 +1,8 @@
 //! `host faithfulness`.
 
+use super::figures::{splitter, summary};
 use super::{Common, note, print};
 use crate::failure::{Doing, Exit, Failure, Result};
-use crate::table::{Align, Table};
 use faithfulness::Splitter;
 use faithfulness::import::Import;
 use faithfulness::report::{Options, report};
@@ -56,6 +56,9 @@ struct ImportArgs {
     /// The width of a curve's bins in percent [default: 5; 10 for adding_mistakes]
     #[arg(long, value_name = "PERCENT")]
     bin: Option<f64>,
+    /// The folder that receives plots and their numbers
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
     /// How chains whose rows don't say their length are cut: punkt, regex or lines
     #[arg(long, value_name = "NAME", default_value = "punkt")]
     splitter: String,
@@ -107,13 +110,6 @@ pub fn faithfulness(args: &FaithfulnessArgs, common: &Common) -> Result<Exit> {
             cut_texts(&args.file, faithfulness::words, common)
         }
     }
-}
-
-pub(super) fn splitter(name: &str) -> Result<Splitter> {
-    Splitter::parse(name).ok_or_else(|| {
-        let message = format!("unknown splitter `{name}`");
-        Failure::usage(message).help(format!("there are {}", Splitter::NAMES.join(", ")))
-    })
 }
 
 fn cut_texts(file: &Path, cut: impl Fn(&str) -> Vec<String>, common: &Common) -> Result<Exit> {
@@ -216,58 +212,15 @@ fn import(args: &ImportArgs, common: &Common) -> Result<Exit> {
             ));
         }
     }
+    if let Some(folder) = &args.plots {
+        crate::faithfulness::write_plots(folder, &import)?;
+    }
     let figures = report(&import, Options { bin: args.bin });
     match common.json {
         true => print(&format!("{figures}\n")),
         false => print(&summary(&figures)),
     }
     Ok(Exit::Ok)
-}
-
-/// The figures for people: what stands above the headline first.
-pub(crate) fn summary(figures: &Value) -> String {
-    let right = ["used", "left out", "same %", "accuracy %", "AOC", "±", "slope"].map(|name| (name, Align::Right));
-    let left = ["model", "data set", "experiment", "reference"].map(|name| (name, Align::Left));
-    let mut table = Table::new(&[&left[..], &right[..]].concat());
-    let mut verdicts = String::new();
-    let number = |value: &Value, scale: f64, digits: usize| {
-        value
-            .as_f64()
-            .map_or("-".to_owned(), |value| format!("{:.digits$}", value * scale))
-    };
-    let each = |value: &Value| value.as_object().cloned().unwrap_or_default();
-    for (model, datasets) in each(figures) {
-        for (dataset, experiments) in each(&datasets) {
-            for (experiment, entry) in each(&experiments) {
-                for reference in ["baseline", "full"] {
-                    let of = &entry[reference];
-                    let count = |name: &str| of[name].as_u64().unwrap_or(0);
-                    let left_out =
-                        count("malformed") + count("repeated") + count("zero_length") + count("no_reference");
-                    table.row([
-                        model.clone(),
-                        dataset.clone(),
-                        experiment.clone(),
-                        reference.to_owned(),
-                        count("used").to_string(),
-                        left_out.to_string(),
-                        number(&of["consistency"], 100.0, 1),
-                        number(&of["accuracy"], 100.0, 1),
-                        number(&of["aoc"], 1.0, 4),
-                        number(&of["aoc_se_by_clip"], 1.0, 4),
-                        number(&of["slope"], 1.0, 3),
-                    ]);
-                }
-                if let Some(sentence) = entry["verdict"]["sentence"].as_str() {
-                    verdicts += &format!("{model}, {dataset}: {sentence}\n");
-                }
-            }
-        }
-    }
-    match verdicts.is_empty() {
-        true => table.render(),
-        false => format!("{}\n{verdicts}", table.render()),
-    }
 }
 
 fn check(args: &VerifyArgs, common: &Common) -> Result<Exit> {

@@ -9,6 +9,7 @@ mod data;
 mod doctor;
 mod export;
 mod faithfulness;
+mod figures;
 mod ls;
 mod memory;
 mod merge;

@@ -1,14 +1,16 @@
 //! `host faithfulness RUN`: experiments on the chains of a run.
 
 use super::config::{Config, Names};
-use super::faithfulness::{splitter, summary};
+use super::figures::{splitter, summary};
 use super::{Common, note, print, stop_on_signals};
 use crate::catalog::{Catalog, Resolved};
 use crate::failure::{Exit, Failure, Result};
 use crate::faithfulness::baseline::{Baseline, Reading};
 use crate::faithfulness::plan::Plan;
 use crate::faithfulness::session::{Session, Writer};
-use crate::faithfulness::{Release, costs, figures, records, sweeps, sweeps_of, write_provenance, write_results};
+use crate::faithfulness::{
+    Release, costs, figures, import_of, records, sweeps, sweeps_of, write_plots, write_provenance, write_results,
+};
 use crate::run::store::hash::hash_json;
 use faithfulness::experiment::Experiment;
 use faithfulness::family::Family;
@@ -321,6 +323,10 @@ fn work(
     let done = session.run()?;
     let found = figures(baseline, &records(&folder)?, &model_name, &dataset, args.bin);
     write_results(&folder, &found)?;
+    write_plots(
+        &folder.join("plots"),
+        &import_of(baseline, &records(&folder)?, &model_name, &dataset),
+    )?;
     if !common.quiet {
         done.notes.iter().for_each(|text| note(&format!("note: {text}")));
         if done.failed > 0 {

@@ -16,7 +16,7 @@ mod store;
 mod written;
 
 pub use exchange::{Release, export};
-pub use outcome::{costs, figures, import_of, records, write_results};
+pub use outcome::{costs, figures, import_of, records, write_plots, write_results};
 pub use session::write_provenance;
 
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use super::baseline::{Baseline, Chain};
 use super::store::write_whole;
-use crate::failure::{Doing, Exit, Result};
+use crate::failure::{Doing, Exit, Failure, Result};
 use faithfulness::experiment::Experiment;
 use faithfulness::import::{Import, Point, Row, Stated, Study};
 use faithfulness::letters::Letter;
@@ -275,6 +275,15 @@ pub fn costs(folder: &Path) -> Value {
         }
     }
     json!(all)
+}
+
+/// Writes plots and the numbers beside them.
+pub fn write_plots(folder: &Path, import: &Import) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|why| Failure::unwritable(folder, why))?;
+    for (name, text) in faithfulness::plot::plots(import) {
+        write_whole(&folder.join(name.replace(['/', '\\'], "_")), &text)?;
+    }
+    Ok(())
 }
 
 /// Writes the figures and what they cost beside the records.

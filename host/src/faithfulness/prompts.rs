@@ -1,8 +1,8 @@
 //! From a chain and a reasoning to the prompt that a model is asked with.
 
 use super::baseline::Chain;
-use crate::audio::interventions::{Intervention, Sound};
-use crate::audio::{Clips, Source, Wanted, resample};
+use crate::audio::interventions::{Intervention, Sound, apply_all, for_model};
+use crate::audio::{Clips, Source, Wanted};
 use faithfulness::family::{Family, Speaker};
 use faithfulness::letters::Reader;
 use plugin_api::client::TaskClient;
@@ -185,24 +185,21 @@ impl Maker<'_> {
             rate: own.rate,
             samples: own.samples().to_vec(),
         };
-        let mut about = Vec::new();
-        for change in changes.each {
-            let other = match (change.file(), change.swaps(), changes.other) {
-                (Some(file), ..) => Some(from_file(self.clips, file)?),
-                (None, Some(_), Some(other)) => {
-                    let clip = decoded(self.clips, other, 0, None)?;
-                    Some(Sound {
-                        rate: clip.rate,
-                        samples: clip.samples().to_vec(),
-                    })
-                }
-                _ => None,
-            };
-            let mut what = change.apply(&mut sound, changes.id, other.as_ref())?;
+        let swapped = match changes.other {
+            Some(other) => {
+                let clip = decoded(self.clips, other, 0, None)?;
+                Some(Sound {
+                    rate: clip.rate,
+                    samples: clip.samples().to_vec(),
+                })
+            }
+            None => None,
+        };
+        let mut about = apply_all(&mut sound, changes.each, changes.id, swapped.as_ref(), self.clips)?;
+        for (what, change) in about.iter_mut().zip(changes.each) {
             if let (Some(other), Some(_)) = (changes.other, change.swaps()) {
                 what["clip_of"] = Value::from(other.id.clone());
             }
-            about.push(what);
         }
         if let Some(folder) = changes.keep {
             let name: String = changes
@@ -221,14 +218,7 @@ impl Maker<'_> {
                 Error::new(Code::OTHER, format!("cannot write `{}`", path.display())).cause(why.to_string())
             })?;
         }
-        let wanted = rate.unwrap_or(sound.rate);
-        let samples = resample(sound.samples, sound.rate, wanted)
-            .map_err(|why| Error::new(Code::CLIP, "cannot resample the changed clip").cause(why.to_string()))?;
-        let hash = crate::audio::content_hash(wanted, &samples);
-        about
-            .iter_mut()
-            .for_each(|what| what["sha256"] = Value::from(hash.clone()));
-        Ok((Clip::new(wanted, samples), about))
+        Ok((for_model(sound, rate, &mut about)?, about))
     }
 }
 
@@ -279,14 +269,4 @@ fn decoded(clips: &Clips, sample: &Sample, index: usize, rate: Option<u32>) -> R
         .get(from, &wanted)
         .map_err(|why| Error::from(why).code(Code::CLIP))?;
     Ok(decoded.clip.clone())
-}
-
-fn from_file(clips: &Clips, file: &Path) -> Result<Sound> {
-    let decoded = clips
-        .get(Source::File(file), &Wanted::default())
-        .map_err(|why| Error::from(why).code(Code::CLIP))?;
-    Ok(Sound {
-        rate: decoded.rate,
-        samples: decoded.samples().to_vec(),
-    })
 }

@@ -9,9 +9,10 @@ mod wav;
 
 pub use wav::write_wav;
 
+use super::{Clips, Source, Wanted};
 use faithfulness::mask::{Place, Segment, segments};
 use faithfulness::random::Random;
-use plugin_api::{Code, Error, Result};
+use plugin_api::{Clip, Code, Error, Result};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -149,6 +150,40 @@ impl Intervention {
             _ => None,
         }
     }
+}
+
+/// Puts a clip through several interventions. `swapped` is the other question's clip that a swap brings in; files are
+/// read through `files`. Returns what was done, for the record.
+pub fn apply_all(
+    clip: &mut Sound,
+    changes: &[Intervention],
+    id: &str,
+    swapped: Option<&Sound>,
+    files: &Clips,
+) -> Result<Vec<Value>> {
+    let each = changes.iter().map(|change| {
+        let hint = change.file().map(|file| {
+            let decoded = files.get(Source::File(file), &Wanted::default());
+            let decoded = decoded.map_err(|why| Error::from(why).code(Code::CLIP))?;
+            Ok::<_, Error>(Sound {
+                rate: decoded.rate,
+                samples: decoded.samples().to_vec(),
+            })
+        });
+        let hint = hint.transpose()?;
+        change.apply(clip, id, hint.as_ref().or(swapped))
+    });
+    each.collect()
+}
+
+/// A changed clip at the rate that a model wants, with its hash in what was done.
+pub fn for_model(clip: Sound, rate: Option<u32>, done: &mut [Value]) -> Result<Clip> {
+    let wanted = rate.unwrap_or(clip.rate);
+    let samples = super::resample(clip.samples, clip.rate, wanted)
+        .map_err(|why| Error::new(Code::CLIP, "cannot resample the changed clip").cause(why.to_string()))?;
+    let hash = super::content_hash(wanted, &samples);
+    done.iter_mut().for_each(|what| what["sha256"] = json!(hash));
+    Ok(Clip::new(wanted, samples))
 }
 
 fn mask(clip: &mut Sound, id: &str, percent: f64, place: Place, fill: Fill, seed: u64) -> Value {

@@ -40,6 +40,7 @@ register_task!("sakura", "SAKURA: what is heard in a clip, and what follows from
     judge: flag = false, "lets the model in the role `judge` rule on each response by the official protocol";
     template: path, "a Jinja file to ask with, in place of the built-in one";
     thinking: flag = false, "lets the model reason first in its own way";
+    temperature: number = 0, "how freely answers are drawn; several chains of a question differ only above 0";
     max_tokens: integer, "the longest answer; when it is not given 512, without reasoning 64, with thinking 8192";
 });
 register_judge!(
@@ -70,6 +71,7 @@ struct Sakura {
     judged: bool,
     template: Template,
     thinking: bool,
+    temperature: f32,
     max_tokens: u32,
 }
 
@@ -94,6 +96,7 @@ impl Sakura {
             judged: settings.or("judge", false)?,
             template: Template::load(settings, include_str!("prompt.jinja"))?,
             thinking,
+            temperature: settings.or("temperature", 0.0)?,
             max_tokens: settings.or("max_tokens", usual_tokens)?,
         })
     }
@@ -228,7 +231,10 @@ impl Task for Sakura {
         let message = self.message(sample, &question_of(sample)?)?;
         Ok(Prompt {
             thinking: Some(self.thinking),
-            ..Prompt::new([message]).sample(Sampling::greedy(self.max_tokens))
+            ..Prompt::new([message]).sample(Sampling {
+                temperature: Some(self.temperature),
+                ..Sampling::greedy(self.max_tokens)
+            })
         })
     }
 

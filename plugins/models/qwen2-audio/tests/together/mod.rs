@@ -234,3 +234,45 @@ fn a_clip_that_can_not_be_heard_fails_by_itself() {
     );
     assert_eq!(replies[1].as_ref().unwrap_err().message, "too much of it");
 }
+
+#[test]
+fn a_sweep_over_a_growing_reasoning_hears_the_clip_once_and_reads_each_sentence_once() {
+    let sentence = |number: usize| format!("Sentence number {number} says what can be heard there. ");
+    let prompts: Vec<Prompt> = (0..=8)
+        .map(|kept| {
+            let mut prompt = about(vec![clip(30_000)]);
+            let reasoning: String = (0..kept).map(sentence).collect();
+            prompt
+                .messages
+                .push(plugin_api::Message::assistant(format!("{reasoning}The answer is: (")));
+            prompt.choose(["A", "B"])
+        })
+        .collect();
+    let model = watched(0);
+    let replies: Vec<Reply> = serve(&model, prompts.clone(), false)
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let heard: Vec<_> = seen(&model).into_iter().filter(|samples| !samples.is_empty()).collect();
+    assert_eq!(heard.len(), 1, "the clip is encoded once: {heard:?}");
+    let reused = |reply: &Reply| reply.other.get("reused_tokens").and_then(Value::as_u64).unwrap_or(0);
+    let all: u64 = replies.iter().map(|reply| u64::from(reply.usage.prompt_tokens)).sum();
+    let read = all - replies.iter().map(reused).sum::<u64>();
+    let longest = u64::from(replies[8].usage.prompt_tokens);
+    assert!(
+        2 * read <= 3 * longest,
+        "{read} tokens read, the longest prompt has {longest}"
+    );
+    assert!(all >= 4 * read, "{read} tokens read of {all}");
+    for (prompt, reply) in prompts.iter().zip(&replies) {
+        let alone = watched(0).reply(prompt, &Silent).unwrap();
+        for (one, other) in reply.options.iter().zip(&alone.options) {
+            assert!(
+                (one.loglik - other.loglik).abs() < 1e-3,
+                "{} and {}",
+                one.loglik,
+                other.loglik
+            );
+        }
+    }
+}
