@@ -265,7 +265,7 @@ fn a_sweep_over_a_growing_reasoning_hears_the_clip_once_and_reads_each_sentence_
     );
     assert!(all >= 4 * read, "{read} tokens read of {all}");
     for (prompt, reply) in prompts.iter().zip(&replies) {
-        let alone = watched(0).reply(prompt, &Silent).unwrap();
+        let alone = watched(0).reply(prompt, &NoCallbacks).unwrap();
         for (one, other) in reply.options.iter().zip(&alone.options) {
             assert!(
                 (one.loglik - other.loglik).abs() < 1e-3,
