@@ -9,7 +9,7 @@ pub mod config; // config.json as published
 use config::Config;
 use model::{Checkpoint, Defaults, GeneratorModel, register_generator, register_random};
 use nn::Weights;
-use nn::dense::AudioLanguageModel;
+use nn::dense::{AudioLanguageModel, OUTSIDE_LANGUAGE_MODEL};
 use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 use text::Chat;
 
@@ -27,7 +27,7 @@ export_plugin!();
 const CLIP: &str = "<|audio_bos|><|AUDIO|><|audio_eos|>";
 
 fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<architecture::Tower>>> {
-    let checkpoint = Checkpoint::open(settings)?.keeping(&architecture::EARS);
+    let checkpoint = Checkpoint::open(settings)?.keeping(&OUTSIDE_LANGUAGE_MODEL);
     let config = checkpoint.read(Config::from_folder)?;
     let chat = checkpoint.chat(config.text.vocab_size)?.with_clip_words(CLIP);
     let weights = checkpoint.weights(&[], |dtype, tokens| config.text.cache_bytes(dtype, tokens))?;
@@ -41,7 +41,7 @@ fn random(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<archi
     let checkpoint = Checkpoint::of(settings, "random weights".into(), Defaults::default())?;
     let precision = checkpoint.precision;
     let weights = Weights::random(precision.dtype, &checkpoint.device).map_err(nn::Error::into_plugin_error)?;
-    let weights = weights.quantised(precision.quant).keeping(&architecture::EARS);
+    let weights = weights.quantised(precision.quant).keeping(&OUTSIDE_LANGUAGE_MODEL);
     over(checkpoint, &config, chat, &weights)
 }
 
@@ -60,7 +60,7 @@ fn over(
 }
 
 fn estimate(settings: &Settings) -> Result<Estimate> {
-    let checkpoint = Checkpoint::open(settings)?.keeping(&architecture::EARS);
+    let checkpoint = Checkpoint::open(settings)?.keeping(&OUTSIDE_LANGUAGE_MODEL);
     let text = checkpoint.read(Config::from_folder)?.text;
     checkpoint.estimate(&[], |dtype, tokens| text.cache_bytes(dtype, tokens))
 }
