@@ -240,9 +240,7 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
     });
     let workers = args.workers.or(config.workers).unwrap_or(1);
     if workers == 0 {
-        return Err(Failure::usage(
-            "`--workers 0`: no copy of the model is left to do the work",
-        ));
+        return Err(Failure::usage("`--workers` must be at least 1, got 0"));
     }
     let time_limit = text(args.time_limit, &config.time_limit);
     let time_limit =

@@ -152,7 +152,7 @@ impl OpenPlugin {
         }
         let made = self.make_by_word(ESTIMATE, model, settings)?;
         let estimate = EstimateClient(made.adapter).estimate();
-        let of = |error: Error| error.context(format!("the memory of model `{model}` can't be foretold"));
+        let of = |error: Error| error.context(format!("cannot estimate the memory of model `{model}`"));
         Ok(Some(estimate.map_err(|error| Failure::from(of(error)))?))
     }
 

@@ -33,7 +33,7 @@ pub struct Note {
     pub adapters: Vec<AdapterNote>,
     /// The tasks whose files it knows, sorted by name.
     pub files: Vec<FilesNote>,
-    /// The models whose memory can be foretold.
+    /// The models whose memory can be estimated without loading them.
     pub estimates: Vec<EstimateNote>,
 }
 
@@ -148,7 +148,7 @@ impl Note {
         })
     }
 
-    /// Whether the memory of a model can be foretold.
+    /// Whether the memory of a model can be estimated without loading it.
     pub fn estimates(&self, model: &str) -> bool {
         self.estimates.iter().any(|note| note.model == model)
     }

@@ -311,7 +311,7 @@ impl Shared {
             .as_ref()
             .is_some_and(|why| why.kind() == std::io::ErrorKind::InvalidData)
         {
-            let message = format!("plugin `{}` spoiled the conversation with its worker", self.plugin);
+            let message = format!("plugin `{}` sent an invalid frame; its worker was stopped", self.plugin);
             let why = garbled.map(|why| why.to_string()).unwrap_or_default();
             self.end(End::Killed(Error::new(Code::DIED, message).cause(why)));
         }
