@@ -24,3 +24,4 @@ mod third_party;
 mod tidy;
 mod train;
 mod versions;
+mod words;
