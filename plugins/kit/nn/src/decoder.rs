@@ -24,6 +24,11 @@ pub trait Decoder: Send + Sync {
     /// The longest text, prompt and answer together, in tokens.
     fn context(&self) -> usize;
 
+    /// Its layers as plain data, where what computes with them otherwise knows them all.
+    fn blueprint(&self) -> Option<crate::Blueprint> {
+        None
+    }
+
     /// The token that a chat template writes for a clip, once each.
     fn placeholder(&self) -> Option<u32> {
         None

@@ -28,6 +28,7 @@
 //! ```
 
 mod attend;
+mod blueprint;
 mod cache;
 mod decoder;
 pub mod dense;
@@ -39,6 +40,7 @@ pub mod lora;
 mod rope;
 mod step;
 
+pub use blueprint::{AudioBlueprint, Blueprint, ProjectorLayer};
 pub use cache::KvCache;
 pub use decoder::{AudioChunk, AudioChunks, AudioEmbeds, Decoder, Input, PendingAudio, Sound, clips, common_beginning};
 pub use extractor::Extractor;

@@ -11,7 +11,7 @@ mod think; // what the folder `think` changes
 use config::Config;
 use model::{Checkpoint, GeneratorModel, register_generator};
 use nn::Loras;
-use nn::dense::{AudioLanguageModel, OUTSIDE_LANGUAGE_MODEL};
+use nn::dense::{AudioLanguageModel, AudioTower, OUTSIDE_LANGUAGE_MODEL};
 use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 
 register_generator!("af3", "Audio Flamingo 3: hears a clip of up to ten minutes", load, {
@@ -25,7 +25,7 @@ export_plugin!();
 /// How a clip is spelled in a prompt without a chat template.
 const CLIP: &str = "<sound>";
 
-fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<architecture::Tower>>> {
+fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<AudioTower>>> {
     let checkpoint = Checkpoint::open(settings)?.keeping(&OUTSIDE_LANGUAGE_MODEL);
     let config = checkpoint.read(Config::from_folder)?;
     let think = think::wanted(settings, &checkpoint.folder)?;

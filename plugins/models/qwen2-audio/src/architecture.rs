@@ -1,18 +1,18 @@
-//! What is Qwen2-Audio's own: a projector of one layer, and clips of one window. Everything else is the shared audio
-//! tower.
+//! Qwen2-Audio is the shared audio tower with a projector of one layer, over one window of a clip.
 
 use crate::config::Config;
-use nn::dense::{AudioLanguageModel, AudioTower};
-use nn::{Linear, Weights};
+use nn::Weights;
+use nn::dense::{AudioLanguageModel, AudioTower, TowerShape};
 
-pub type Tower = AudioTower<Linear>;
-
-pub fn load(config: &Config, weights: &Weights) -> nn::Result<AudioLanguageModel<Tower>> {
-    let (width, hidden) = (config.audio.width, config.text.hidden_size);
-    AudioTower::with_language_model(
-        (&config.audio, 1),
-        (&config.text, config.audio_token),
-        weights,
-        |weights| Linear::load(&weights.at("linear"), width, hidden, true),
-    )
+pub fn load(config: &Config, weights: &Weights) -> nn::Result<AudioLanguageModel<AudioTower>> {
+    let shape = TowerShape {
+        audio: &config.audio,
+        text: &config.text,
+        audio_token: config.audio_token,
+        windows: 1,
+        projector: &["linear"],
+        bias: true,
+        activation: None,
+    };
+    AudioTower::with_language_model(shape, weights)
 }

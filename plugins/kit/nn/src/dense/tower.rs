@@ -3,7 +3,7 @@
 
 use super::{AudioEncoder, AudioLanguageModel, Config, Decoder, Parts};
 use crate::encoder::{Block, EPS, Encoder, EncoderConfig, LEAST_SAMPLES, pool_pairs, split_rows, steps_of};
-use crate::{AudioChunks, AudioEmbeds, LayerNorm, Linear, Result, Weights};
+use crate::{Activation, AudioBlueprint, AudioChunks, AudioEmbeds, LayerNorm, Linear, ProjectorLayer, Result, Weights};
 use audio::{LogMel, MelExtractor};
 use candle_core::Tensor;
 use plugin_api::Clip;
@@ -17,50 +17,65 @@ pub const OUTSIDE_LANGUAGE_MODEL: [&str; 4] = [
     "model.multi_modal_projector.",
 ];
 
-/// From the encoder's width to that of the language model.
-pub trait Projector: Sized + Send + Sync {
-    /// Pooled and normed steps (tokens, width) to (tokens, hidden).
-    fn project(&self, x: &Tensor) -> candle_core::Result<Tensor>;
-}
-
-impl Projector for Linear {
-    fn project(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.forward(x)
-    }
-}
-
-pub struct AudioTower<P> {
+/// The encoder, the norm behind it, and one or two layers into the language model.
+pub struct AudioTower {
+    /// What all of it is loaded by.
+    blueprint: AudioBlueprint,
     mel: MelExtractor,
     encoder: Encoder,
     layer_norm: LayerNorm,
-    projector: P,
-    /// Samples that the encoder takes at a time, and how many times at most.
-    window: usize,
-    windows: usize,
+    projector: Vec<Linear>,
 }
 
-impl<P: Projector> AudioTower<P> {
-    /// The tower and the language model behind it. `projector` is loaded from below `multi_modal_projector`; a clip is
-    /// cut into at most so many `windows`.
-    pub fn with_language_model(
-        (audio, windows): (&EncoderConfig, usize),
-        (text, placeholder): (&Config, u32),
-        weights: &Weights,
-        projector: impl FnOnce(&Weights) -> Result<P>,
-    ) -> Result<AudioLanguageModel<AudioTower<P>>> {
+/// A checkpoint of such a model.
+pub struct Shape<'c> {
+    pub audio: &'c EncoderConfig,
+    pub text: &'c Config,
+    /// The token that stands for a clip.
+    pub audio_token: u32,
+    /// The most windows of the encoder that a clip is cut into.
+    pub windows: usize,
+    /// The projector's layers by their names, from the encoder's width to that of the language model.
+    pub projector: &'static [&'static str],
+    pub bias: bool,
+    /// What stands between two layers of the projector.
+    pub activation: Option<Activation>,
+}
+
+impl AudioTower {
+    /// The tower and the language model behind it.
+    pub fn with_language_model(shape: Shape, weights: &Weights) -> Result<AudioLanguageModel<AudioTower>> {
         let parts = Parts::find(weights);
+        let (audio, hidden) = (shape.audio, shape.text.hidden_size);
         let tower = parts.audio_encoder.at("audio_tower");
+        let below = parts.audio_encoder.at("multi_modal_projector");
+        let layer = |(number, name): (usize, &&str)| ProjectorLayer {
+            at: below.at(name),
+            inputs: if number == 0 { audio.width } else { hidden },
+            outputs: hidden,
+            bias: shape.bias,
+        };
+        let blueprint = AudioBlueprint {
+            encoder: audio.clone(),
+            window: audio.samples(),
+            longest: audio.samples() * shape.windows,
+            block: None,
+            norm: tower.at("layer_norm"),
+            projector: shape.projector.iter().enumerate().map(layer).collect(),
+            activation: shape.activation,
+            tower,
+        };
+        let load = |layer: &ProjectorLayer| Linear::load(&layer.at, layer.inputs, layer.outputs, layer.bias);
         Ok(AudioLanguageModel {
             audio_encoder: AudioTower {
                 mel: MelExtractor::new(audio.bins),
-                encoder: Encoder::load(audio, &tower)?,
-                layer_norm: LayerNorm::load(&tower.at("layer_norm"), audio.width, EPS)?,
-                projector: projector(&parts.audio_encoder.at("multi_modal_projector"))?,
-                window: audio.samples(),
-                windows,
+                encoder: Encoder::load(audio, &blueprint.tower)?,
+                layer_norm: LayerNorm::load(&blueprint.norm, audio.width, EPS)?,
+                projector: blueprint.projector.iter().map(load).collect::<Result<_>>()?,
+                blueprint,
             },
-            language_model: Decoder::of_parts(text, &parts.model, &parts.lm_head)?,
-            placeholder,
+            language_model: Decoder::of_parts(shape.text, &parts.model, &parts.lm_head)?,
+            placeholder: shape.audio_token,
         })
     }
 
@@ -69,19 +84,29 @@ impl<P: Projector> AudioTower<P> {
         let blocks: Vec<Block> = mels.iter().map(Block::heard).collect();
         let steps: Vec<usize> = blocks.iter().map(Block::steps).collect();
         let x = pool_pairs(&self.encoder.forward(&blocks)?, &steps)?; // (tokens, width)
-        let x = self.projector.project(&self.layer_norm.forward(&x)?)?; // (tokens, hidden)
+        let mut x = self.layer_norm.forward(&x)?;
+        for (number, layer) in self.projector.iter().enumerate() {
+            if let Some(activation) = self.blueprint.activation.filter(|_| number > 0) {
+                x = activation.forward(&x)?;
+            }
+            x = layer.forward(&x)?; // (tokens, hidden)
+        }
         split_rows(&x, steps.into_iter().map(|steps| steps / 2))
     }
 }
 
-impl<P: Projector> AudioEncoder for AudioTower<P> {
+impl AudioEncoder for AudioTower {
+    fn blueprint(&self) -> Option<AudioBlueprint> {
+        Some(self.blueprint.clone())
+    }
+
     fn audio_chunks(&self, clips: &[&Clip]) -> plugin_api::Result<AudioChunks> {
-        let range = LEAST_SAMPLES..=self.window * self.windows;
-        AudioChunks::cut(clips, range, self.window, |samples| steps_of(samples) / 2)
+        let (longest, window) = (self.blueprint.longest, self.blueprint.window);
+        AudioChunks::cut(clips, LEAST_SAMPLES..=longest, window, |samples| steps_of(samples) / 2)
     }
 
     fn encode_audio(&self, sounds: &[&[f32]]) -> plugin_api::Result<Vec<AudioEmbeds>> {
-        let mels = self.mel.log_mels(sounds, self.window);
+        let mels = self.mel.log_mels(sounds, self.blueprint.window);
         let vectors = self.forward(&mels)?;
         let embeds = mels.into_iter().zip(vectors);
         Ok(embeds
