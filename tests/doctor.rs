@@ -171,7 +171,7 @@ fn the_memory_of_models_whose_weights_are_here_is_told() {
     machine.check(
         "model silent, memory",
         "missing",
-        "the memory of model `echo` can't be foretold",
+        "cannot estimate the memory of model `echo`",
         "",
     );
     // Without being asked to, nothing runs a plugin's code.

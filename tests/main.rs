@@ -26,3 +26,4 @@ mod third_party;
 mod tidy;
 mod train;
 mod versions;
+mod words;

@@ -301,7 +301,11 @@ fn what_the_hub_refuses_is_told_with_the_way_out() {
 #[test]
 fn offline_the_command_that_would_help_is_told() {
     let bench = Bench::new();
-    let words = ["`org/tiny`", "this run is offline", "hint: run `host pull org/tiny`"];
+    let words = [
+        "`org/tiny`",
+        "is incomplete and `--offline` is set",
+        "hint: run `host pull org/tiny`",
+    ];
     bench.check(NOBODY, "pull org/tiny --offline", 3, &words);
     bench.check(
         NOBODY,

@@ -435,7 +435,11 @@ fn mistakes_are_told_before_any_work_with_the_way_out() {
         2,
         &["expected a whole number", "delay_ms (integer, default 0)"],
     );
-    bench.check("run --model echo --task count -M delay_ms", 2, &["no `key=value`"]);
+    bench.check(
+        "run --model echo --task count -M delay_ms",
+        2,
+        &["expected `-M KEY=VALUE`, got `delay_ms`"],
+    );
     bench.check(
         "run --model echo --task count -M other:delay_ms=1",
         2,

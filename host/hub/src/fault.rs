@@ -21,7 +21,7 @@ pub enum HubFault {
         variable: &'static str,
         expected: &'static str,
     },
-    #[error("it is not whole in the cache at `{}`, and this run is offline", cache.display())]
+    #[error("the cached snapshot at `{}` is incomplete and `--offline` is set", cache.display())]
     Offline { cache: PathBuf },
     #[error("{host} refuses access (status {status}{said})")]
     Refused {

@@ -18,7 +18,7 @@ impl Flags {
         let base = std::env::current_dir().unwrap_or_default();
         for text in texts {
             let Some((key, value)) = text.split_once('=') else {
-                return Err(Failure::usage(format!("`{flag} {text}` is no `key=value`")));
+                return Err(Failure::usage(format!("expected `{flag} KEY=VALUE`, got `{text}`")));
             };
             let given = Given {
                 value: value.into(),

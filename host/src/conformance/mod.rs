@@ -99,7 +99,7 @@ fn check_adapter(report: &mut Report, plugin: &OpenPlugin, note: &AdapterNote, s
 
 /// A model that can be made must be able to say what it takes.
 fn foretell(report: &mut Report, plugin: &OpenPlugin, note: &AdapterNote, settings: &Settings) {
-    report.check(&load::title(note), "its memory is foretold", || {
+    report.check(&load::title(note), "its memory is estimated", || {
         let estimate = plugin.estimate(&note.name, settings).map_err(|failure| failure.error)?;
         let bytes = estimate.map_or(0, |estimate| estimate.weights_bytes);
         Ok(format!("{} of weights", crate::process::in_words(bytes)))

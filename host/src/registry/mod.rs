@@ -101,7 +101,11 @@ impl Registry {
                 Some("process") => known.isolation = Isolation::Process,
                 Some(other) => {
                     let hint = nearest_hint(other, ["in-process", "process"].into_iter());
-                    return Err(wrong("isolation", format!("`{other}` is no isolation")).help(hint));
+                    return Err(wrong(
+                        "isolation",
+                        format!("unknown isolation `{other}`, expected `process` or `in-process`"),
+                    )
+                    .help(hint));
                 }
             }
             known.env.extend(entry.env);

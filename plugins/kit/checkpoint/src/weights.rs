@@ -6,10 +6,13 @@
 
 mod blocks;
 mod memory;
+mod source;
+mod values;
+
+pub use source::mapped;
 
 use crate::from_gguf;
-use crate::mapped::Mapped;
-use crate::pickle::{Pickle, Tensors};
+use crate::pickle::Pickle;
 use crate::{Error, Result, gguf};
 use candle_core::quantized::GgmlDType;
 use candle_core::safetensors::Load;
@@ -20,20 +23,18 @@ use plugin_api::Level;
 use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use source::{Files, INDEX, SINGLE, Source, one_file, open_sharded, open_single};
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::ops::Range;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use values::{random, rows_of, widened};
 
 /// Types of tensors that are read out of anything but GGUF files.
 pub const KNOWN: &str = "F32, F16 or BF16";
-
-/// Where a folder's weights may be, the first found counting: files, and the indices of several.
-const SINGLE: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
-const INDEX: [&str; 2] = ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
 
 /// Tensors by name, below a point in the checkpoint's naming tree.
 ///
@@ -563,185 +564,6 @@ impl Weights {
     pub fn loaded_values(&self) -> u64 {
         self.store.loaded_values.load(Ordering::Relaxed)
     }
-}
-
-/// The bytes of some rows of a matrix.
-fn rows_of<'a>(view: &TensorView<'a>, rows: Range<usize>) -> Result<&'a [u8]> {
-    let all = view.shape().first().copied().unwrap_or(0).max(1);
-    let of_row = view.data().len() / all;
-    let bytes = view.data().get(rows.start * of_row..rows.end * of_row);
-    bytes.ok_or_else(|| candle_core::Error::Msg(format!("rows {rows:?} of {all}")).into())
-}
-
-fn widened(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
-    let (pairs, _) = bytes.as_chunks::<2>();
-    let (fours, _) = bytes.as_chunks::<4>();
-    Ok(match dtype {
-        Dtype::F32 => fours.iter().map(|four| f32::from_le_bytes(*four)).collect(),
-        Dtype::BF16 => pairs
-            .iter()
-            .map(|two| half::bf16::from_le_bytes(*two).to_f32())
-            .collect(),
-        Dtype::F16 => pairs
-            .iter()
-            .map(|two| half::f16::from_le_bytes(*two).to_f32())
-            .collect(),
-        other => return Err(candle_core::Error::Msg(format!("values of {other:?} are not read")).into()),
-    })
-}
-
-/// Some of the numbers of a tensor without end, around 0 with a deviation of 0.02, which depend on the name alone.
-fn random(name: &str, places: Range<usize>) -> Vec<f32> {
-    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    const DEVIATION: f32 = 0.02;
-    let value = |place: usize| {
-        // The mixing function of splitmix64.
-        let mut bits = (seed ^ place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let unit = ((bits ^ (bits >> 31)) >> 40) as f32 / (1u32 << 24) as f32;
-        (unit - 0.5) * 12f32.sqrt() * DEVIATION
-    };
-    places.into_par_iter().with_min_len(1 << 16).map(value).collect()
-}
-
-/// One file of weights.
-enum Source {
-    Mapped(Mapped),
-    Pickled(Tensors),
-    Gguf(from_gguf::Tensors),
-}
-
-impl Source {
-    fn open(path: &Path) -> Result<Source> {
-        match path.extension().is_some_and(|end| end == "safetensors") {
-            true => Mapped::open(path).map(Source::Mapped),
-            false => Ok(Source::Pickled(Pickle::open(path)?.tensors(None)?)),
-        }
-    }
-
-    fn names(&self) -> Vec<String> {
-        match self {
-            Source::Mapped(file) => file.names(),
-            Source::Pickled(tensors) => tensors.names().cloned().collect(),
-            Source::Gguf(tensors) => tensors.names().cloned().collect(),
-        }
-    }
-
-    fn has(&self, name: &str) -> bool {
-        match self {
-            Source::Mapped(file) => file.has(name),
-            Source::Pickled(tensors) => tensors.has(name),
-            Source::Gguf(tensors) => tensors.shape(name).is_some(),
-        }
-    }
-
-    /// Gives a tensor as it is stored.
-    fn view<T>(&self, name: &str, take: impl FnOnce(&TensorView) -> T) -> std::result::Result<T, String> {
-        match self {
-            Source::Mapped(file) => file.get(name).map(|view| take(&view)),
-            Source::Pickled(tensors) => tensors.read(name, take),
-            Source::Gguf(_) => Err(format!("`{name}` is stored in blocks of its own kind")),
-        }
-    }
-
-    /// A tensor's shape, and what it is stored as if that is nothing known.
-    fn shape(&self, name: &str) -> std::result::Result<(Option<String>, Vec<usize>), String> {
-        let (dtype, shape) = match self {
-            Source::Mapped(file) => {
-                let view = file.get(name)?;
-                (view.dtype(), view.shape().to_vec())
-            }
-            Source::Pickled(tensors) => {
-                let (dtype, shape) = tensors.shape(name).ok_or("it lost a tensor")?;
-                (dtype, shape.to_vec())
-            }
-            Source::Gguf(tensors) => {
-                let shape = tensors.shape(name).ok_or("it lost a tensor")?;
-                return Ok((tensors.unknown_kind(name), shape.to_vec()));
-            }
-        };
-        let known = matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
-        Ok(((!known).then(|| format!("{dtype:?}")), shape))
-    }
-}
-
-type Files = (Vec<(PathBuf, Source)>, HashMap<String, usize>);
-
-/// The safetensors files of a checkpoint folder, for whoever needs their tensors as they are.
-pub fn mapped(folder: &Path) -> Result<Vec<(PathBuf, Mapped)>> {
-    let (single, index) = (folder.join(SINGLE[0]), folder.join(INDEX[0]));
-    let (files, _) = match (single.is_file(), index.is_file()) {
-        (true, _) => open_single(single)?,
-        (false, true) => open_sharded(folder, &index)?,
-        (false, false) => (Vec::new(), HashMap::new()),
-    };
-    let mapped = files.into_iter().filter_map(|(path, source)| match source {
-        Source::Mapped(file) => Some((path, file)),
-        Source::Pickled(_) | Source::Gguf(_) => None,
-    });
-    let mapped: Vec<_> = mapped.collect();
-    match mapped.is_empty() {
-        true => Err(Error::NoSafetensors {
-            folder: folder.to_owned(),
-        }),
-        false => Ok(mapped),
-    }
-}
-
-fn one_file(path: PathBuf, file: Source) -> Files {
-    let places = file.names().into_iter().map(|name| (name, 0)).collect();
-    (vec![(path, file)], places)
-}
-
-fn open_single(path: PathBuf) -> Result<Files> {
-    let file = Source::open(&path)?;
-    Ok(one_file(path, file))
-}
-
-fn open_sharded(folder: &Path, index: &Path) -> Result<Files> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: HashMap<String, String>,
-    }
-    let parsed: Index = crate::config::read_json(index)?;
-    let (mut files, mut numbers, mut places) = (Vec::new(), HashMap::new(), HashMap::new());
-    let mut entries: Vec<_> = parsed.weight_map.into_iter().collect();
-    entries.sort(); // so that the first fault named does not depend on a hash
-    for (tensor, file) in entries {
-        let fault = |why| Error::Index {
-            index: index.to_owned(),
-            tensor: tensor.clone(),
-            file: file.clone(),
-            why,
-        };
-        let number = match numbers.get(&file) {
-            Some(&number) => number,
-            None => {
-                // An index is a stranger's file: it may name its neighbours and nothing else.
-                let plain = Path::new(&file)
-                    .components()
-                    .all(|part| matches!(part, Component::Normal(_)));
-                if !plain {
-                    return Err(fault("which lies outside the folder"));
-                }
-                let path = folder.join(&file);
-                if !path.is_file() {
-                    return Err(fault("which does not exist"));
-                }
-                files.push((path.clone(), Source::open(&path)?));
-                numbers.insert(file.clone(), files.len() - 1);
-                files.len() - 1
-            }
-        };
-        if !files[number].1.has(&tensor) {
-            return Err(fault("which does not have it"));
-        }
-        places.insert(tensor, number);
-    }
-    Ok((files, places))
 }
 
 /// A layer's name without what is wrapped around the language model, which versions and files differ in:

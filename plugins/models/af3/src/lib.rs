@@ -11,7 +11,7 @@ mod think; // what the folder `think` changes
 use config::Config;
 use model::{Checkpoint, GeneratorModel, register_generator};
 use nn::Loras;
-use nn::dense::AudioLanguageModel;
+use nn::dense::{AudioLanguageModel, AudioTower, OUTSIDE_LANGUAGE_MODEL};
 use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 
 register_generator!("af3", "Audio Flamingo 3: hears a clip of up to ten minutes", load, {
@@ -27,8 +27,8 @@ export_plugin!();
 /// How a clip is spelled in a prompt without a chat template.
 const CLIP: &str = "<sound>";
 
-fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<architecture::Tower>>> {
-    let checkpoint = Checkpoint::open(settings)?.keeping(&architecture::EARS);
+fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<AudioTower>>> {
+    let checkpoint = Checkpoint::open(settings)?.keeping(&OUTSIDE_LANGUAGE_MODEL);
     let config = checkpoint.read(Config::from_folder)?;
     let think = think::wanted(settings, &checkpoint.folder)?;
     let chat = checkpoint.chat(config.text.vocab_size)?.with_clip_words(CLIP);
@@ -52,7 +52,7 @@ fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<archite
 }
 
 fn estimate(settings: &Settings) -> Result<Estimate> {
-    let checkpoint = Checkpoint::open(settings)?.keeping(&architecture::EARS);
+    let checkpoint = Checkpoint::open(settings)?.keeping(&OUTSIDE_LANGUAGE_MODEL);
     let text = checkpoint.read(Config::from_folder)?.text;
     checkpoint.estimate(&[], |dtype, tokens| text.cache_bytes(dtype, tokens))
 }

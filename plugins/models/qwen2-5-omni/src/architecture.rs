@@ -8,9 +8,8 @@ use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, st
 use nn::{AudioBlueprint, AudioChunks, AudioEmbeds, LayerNorm, Linear, ProjectorLayer, Weights};
 use plugin_api::{Clip, Error, Result};
 
-/// What of a checkpoint is not the language model. That alone is quantised: it is the bulk, and what the encoder would
-/// lose nobody has measured.
-pub const EARS: [&str; 2] = ["thinker.audio_tower.", "audio_tower."];
+/// How the names begin of tensors outside the language model. These are never quantised.
+pub const OUTSIDE_LANGUAGE_MODEL: [&str; 2] = ["thinker.audio_tower.", "audio_tower."];
 
 pub fn load(config: &Config, weights: &Weights) -> nn::Result<AudioLanguageModel<Tower>> {
     let thinker = match weights.has("thinker.model.embed_tokens.weight") {

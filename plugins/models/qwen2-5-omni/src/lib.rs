@@ -33,7 +33,7 @@ const SYSTEM: &str = "You are Qwen, a virtual human developed by the Qwen Team, 
 const UNUSED: [&str; 3] = ["talker.", "token2wav.", "thinker.visual."];
 
 fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<architecture::Tower>>> {
-    let mut checkpoint = Checkpoint::open(settings)?.keeping(&architecture::EARS);
+    let mut checkpoint = Checkpoint::open(settings)?.keeping(&architecture::OUTSIDE_LANGUAGE_MODEL);
     let config = checkpoint.read(Config::from_folder)?;
     let chat = checkpoint
         .chat(config.text.vocab_size)?
@@ -52,7 +52,7 @@ fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<archite
 }
 
 fn estimate(settings: &Settings) -> Result<Estimate> {
-    let checkpoint = Checkpoint::open(settings)?.keeping(&architecture::EARS);
+    let checkpoint = Checkpoint::open(settings)?.keeping(&architecture::OUTSIDE_LANGUAGE_MODEL);
     let text = checkpoint.read(Config::from_folder)?.text;
     checkpoint.estimate(&UNUSED, |dtype, tokens| text.cache_bytes(dtype, tokens))
 }

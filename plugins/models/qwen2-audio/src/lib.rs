@@ -9,7 +9,7 @@ pub mod config; // config.json as published
 use config::Config;
 use model::{Checkpoint, Defaults, GeneratorModel, register_generator, register_random};
 use nn::Weights;
-use nn::dense::AudioLanguageModel;
+use nn::dense::{AudioLanguageModel, AudioTower, OUTSIDE_LANGUAGE_MODEL};
 use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 use text::Chat;
 
@@ -28,8 +28,8 @@ export_plugin!();
 /// How a clip is spelled in a prompt without a chat template, as the base model wants it.
 const CLIP: &str = "<|audio_bos|><|AUDIO|><|audio_eos|>";
 
-fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<architecture::Tower>>> {
-    let checkpoint = Checkpoint::open(settings)?.keeping(&architecture::EARS);
+fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<AudioTower>>> {
+    let checkpoint = Checkpoint::open(settings)?.keeping(&OUTSIDE_LANGUAGE_MODEL);
     let config = checkpoint.read(Config::from_folder)?;
     let chat = checkpoint.chat(config.text.vocab_size)?.with_clip_words(CLIP);
     let weights = checkpoint.weights(&[], |dtype, tokens| config.text.cache_bytes(dtype, tokens))?;
@@ -37,13 +37,13 @@ fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<archite
 }
 
 /// What has no checkpoint: a published shape, and weights that nobody trained.
-fn random(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<architecture::Tower>>> {
+fn random(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<AudioTower>>> {
     let config = Config::of_shape(&settings.need::<String>("shape")?).map_err(nn::Error::into_plugin_error)?;
     let chat = Chat::of_bytes_and_clips(config.audio_token).map_err(text::Error::into_plugin_error)?;
     let checkpoint = Checkpoint::of(settings, "random weights".into(), Defaults::default())?;
     let precision = checkpoint.precision;
     let weights = Weights::random(precision.dtype, &checkpoint.device).map_err(nn::Error::into_plugin_error)?;
-    let weights = weights.quantised(precision.quant).keeping(&architecture::EARS);
+    let weights = weights.quantised(precision.quant).keeping(&OUTSIDE_LANGUAGE_MODEL);
     over(checkpoint, &config, chat, &weights)
 }
 
@@ -52,7 +52,7 @@ fn over(
     config: &Config,
     chat: Chat,
     weights: &Weights,
-) -> Result<GeneratorModel<AudioLanguageModel<architecture::Tower>>> {
+) -> Result<GeneratorModel<AudioLanguageModel<AudioTower>>> {
     let decoder = architecture::load(config, weights).map_err(nn::Error::into_plugin_error)?;
     let card = ModelCard {
         longest_clip: Some(config.audio.samples() as f64 / audio::RATE as f64),
@@ -62,7 +62,7 @@ fn over(
 }
 
 fn estimate(settings: &Settings) -> Result<Estimate> {
-    let checkpoint = Checkpoint::open(settings)?.keeping(&architecture::EARS);
+    let checkpoint = Checkpoint::open(settings)?.keeping(&OUTSIDE_LANGUAGE_MODEL);
     let text = checkpoint.read(Config::from_folder)?.text;
     checkpoint.estimate(&[], |dtype, tokens| text.cache_bytes(dtype, tokens))
 }

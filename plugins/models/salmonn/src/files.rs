@@ -90,7 +90,7 @@ impl Files {
     }
 
     /// What all of it will take.
-    pub fn foretold(&self, precision: &Precision, limits: &Limits) -> Estimate {
+    pub fn memory_estimate(&self, precision: &Precision, limits: &Limits) -> Estimate {
         let (besides, cache) = self.besides(precision);
         let vicuna = self
             .vicuna_weights

@@ -72,7 +72,7 @@ fn estimate(settings: &Settings) -> Result<Estimate> {
     let device = device::from_settings(settings)?;
     let precision = Precision::from_settings(settings, &device)?;
     let files = Files::open(settings, &precision, &device)?;
-    Ok(files.foretold(&precision, &Limits::from_settings(settings)?))
+    Ok(files.memory_estimate(&precision, &Limits::from_settings(settings)?))
 }
 
 impl ModelHooks<AudioLanguageModel<TwoEars>> for Salmonn {

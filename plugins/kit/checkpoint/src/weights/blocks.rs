@@ -3,7 +3,9 @@
 //! The format has no type for blocks. So a matrix `w.weight` that is stored in them is a tensor of bytes, (outputs, bytes
 //! of a row), whose name ends with what it is stored as: `w.weight.q4_k`. Only files that were converted have such.
 
-use super::{Source, Weights, rows_of};
+use super::Weights;
+use super::source::Source;
+use super::values::rows_of;
 use crate::mapped::Mapped;
 use crate::{Error, Result};
 use candle_core::Device;

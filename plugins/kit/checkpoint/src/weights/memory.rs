@@ -1,6 +1,7 @@
 //! What weights will take, told from the headers of their files before anything of them is read.
 
-use super::{Source, Weights, blocks};
+use super::source::Source;
+use super::{Weights, blocks};
 use crate::{Result, memory};
 use candle_core::Device;
 use candle_core::quantized::GgmlDType;

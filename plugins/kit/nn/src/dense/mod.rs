@@ -5,11 +5,13 @@
 
 mod audio;
 mod config;
+mod tower;
 
 use crate::{Attention, Blueprint, Embedding, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights, residual};
 pub use audio::{AudioEncoder, AudioLanguageModel, Parts};
 use candle_core::{DType, Device, Tensor};
 pub use config::{Config, TextConfig};
+pub use tower::{AudioTower, OUTSIDE_LANGUAGE_MODEL, Shape as TowerShape};
 
 pub struct Decoder {
     embed_tokens: Embedding,

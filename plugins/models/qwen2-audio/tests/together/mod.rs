@@ -3,7 +3,7 @@
 use super::{about, golden, tone};
 use candle_core::{DType, Device, Tensor};
 use model::{Defaults, Generator, Limits};
-use nn::dense::AudioLanguageModel;
+use nn::dense::{AudioLanguageModel, AudioTower};
 use nn::{AudioChunks, AudioEmbeds, Decoder, Input, Step, Weights};
 use plugin_api::client::{Given, ModelClient, Serving};
 use plugin_api::serde_json::{self, Value, json};
@@ -11,7 +11,7 @@ use plugin_api::{
     Call, Clip, Code, Error, Jobs, Kind, Model, ModelCard, NoCallbacks, Prompt, PromptTokens, Reply, Result, Sampling,
     Settings, make, register_model,
 };
-use qwen2_audio::architecture::{self, Tower};
+use qwen2_audio::architecture;
 use qwen2_audio::config::Config;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -21,7 +21,7 @@ use text::Chat;
 
 /// A model that is watched, and whose ears fail where a clip of so many samples is among what they are given.
 struct Watched {
-    inner: AudioLanguageModel<Tower>,
+    inner: AudioLanguageModel<AudioTower>,
     /// What was heard with each call, in samples; an empty list for a pass.
     seen: Mutex<Vec<Vec<usize>>>,
     fails_at: usize,

@@ -1,6 +1,6 @@
 //! Spoilt checkpoints: one clear error each, that names the file and the tensor, and no panic.
 
-mod common;
+use crate::common;
 
 use candle_core::{DType, Device, Tensor};
 use common::{copy, edit, open};

@@ -1,6 +1,6 @@
 //! Answers: the same in any company, ended where they should be, drawn as asked.
 
-mod common;
+use crate::common;
 
 use candle_core::Device;
 use candle_core::quantized::{GgmlDType, QTensor, gguf_file};

@@ -1,6 +1,6 @@
 //! LoRAs on one resident copy of the base: each prompt goes through its own, whatever the others in its pass go through.
 
-mod common;
+use crate::common;
 
 use common::{Host, ask, copy, edit, golden, model, open};
 use plugin_api::client::ModelClient;

@@ -13,7 +13,7 @@ use plugin_api::{
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-mod common;
+use crate::common;
 
 /// Other shapes of a product add up in another order; logits here are around ten.
 const CLOSE: f32 = 5e-5;

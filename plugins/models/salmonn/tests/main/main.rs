@@ -1,0 +1,4 @@
+//! `salmonn` from outside, as one binary, so that it is linked once.
+
+mod files;
+mod hearing;

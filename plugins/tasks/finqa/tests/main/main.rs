@@ -1,0 +1,5 @@
+//! `finqa` from outside, as one binary, so that it is linked once.
+
+mod official;
+mod scorer;
+mod task;

@@ -1,0 +1,134 @@
+//! The words of help and of errors, as they stand: whoever changes one sees it here, and whoever reads the change, too.
+//!
+//! `INSTA_UPDATE=always` writes them anew (`cargo insta review` shows them first).
+
+use crate::support::Bench;
+
+fn said(bench: &Bench, arguments: &str) -> String {
+    let output = bench.run(arguments);
+    let words = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    format!("exit {}\n{}{}", output.status.code().unwrap_or(-1), words[0], words[1])
+}
+
+#[test]
+fn errors_say_what_was_expected_and_what_was_found() {
+    let bench = Bench::new();
+    insta::assert_snapshot!(said(&bench, "run --model ech --task count"), @r#"
+    exit 3
+    error: there is no model `ech` in the registry
+
+    hint: did you mean `echo`?
+    "#);
+    insta::assert_snapshot!(said(&bench, "run --model echo --task count --limit x"), @r#"
+    exit 2
+    error: `--limit`: `x` is neither a number (20), a share (0.1) nor a range (10-20)
+    "#);
+    insta::assert_snapshot!(said(&bench, "run --model echo --task count --batch-size 0"), @r#"
+    exit 2
+    error: `--batch-size 0` is neither a number above 0 nor `auto`
+    "#);
+    insta::assert_snapshot!(said(&bench, "run --model echo --task count --time-limit soon"), @r#"
+    exit 2
+    error: `--time-limit`: `soon` doesn't begin with a number
+    "#);
+    insta::assert_snapshot!(said(&bench, "run --model echo --task count --fail-on-error lots"), @r#"
+    exit 2
+    error: `--fail-on-error lots` is neither a number nor a share below 1
+    "#);
+    insta::assert_snapshot!(said(&bench, "run --modle echo"), @r#"
+    exit 2
+    error: unexpected argument '--modle' found
+
+      tip: a similar argument exists: '--model'
+
+    Usage: host run --model <NAMES>
+
+    For more information, try '--help'.
+    "#);
+}
+
+#[test]
+fn help_is_worded_as_it_was_agreed() {
+    let bench = Bench::new();
+    insta::assert_snapshot!(said(&bench, "merge --help"), @r#"
+    exit 0
+    Make a LoRA part of its base, and write the checkpoint
+
+    Usage: host merge [OPTIONS] --model <NAME> --lora <DIR> --out <DIR>
+
+    Options:
+      -m, --model <NAME>     The model, by its registry name
+      -M <KEY=VALUE>         A setting of the model
+          --lora <DIR>       The LoRA's folder; of several, the sum is merged
+          --out <DIR>        The folder that becomes the checkpoint
+          --force            Replace a checkpoint that is there
+          --registry <FILE>  A registry file to lay over the repository's and the user's own; may be
+                             given several times
+          --offline          Never touch the network
+          --json             Print JSON for machines instead of tables
+      -q, --quiet            No progress, and no notes on standard error
+      -h, --help             Print help
+
+    The checkpoint has the base's files, names and types. It is loaded again through the same plugin and
+    answers a few
+    prompts, as the base with its LoRA did before: the largest difference of a logit is printed. Both
+    compute in fp32, so
+    what differs is what the base's own type rounds.
+
+    Example:
+      host merge --model qwen3 -M weights=/models/Qwen3-0.6B --lora /loras/brief --out
+      /models/Qwen3-0.6B-brief
+    "#);
+    insta::assert_snapshot!(said(&bench, "plugins new --help"), @r#"
+    exit 0
+    Write a new plugin: a crate that builds and passes `check` as it is
+
+    Usage: host plugins new [OPTIONS] --kind <KIND> <NAME>
+
+    Arguments:
+      <NAME>  The name of the crate and of what it holds
+
+    Options:
+          --kind <KIND>      What it holds
+          --out <FOLDER>     The folder to write; NAME in the current one by default
+          --api <FOLDER>     A source folder of plugin-api to build with
+          --registry <FILE>  A registry file to lay over the repository's and the user's own; may be
+                             given several times
+          --offline          Never touch the network
+          --json             Print JSON for machines instead of tables
+      -q, --quiet            No progress, and no notes on standard error
+      -h, --help             Print help
+    "#);
+    insta::assert_snapshot!(said(&bench, "pull --help"), @r#"
+    exit 0
+    Fetch the weights or data of a model or task, or of a hub id
+
+    Usage: host pull [OPTIONS] [ID]...
+
+    Arguments:
+      [ID]...  Hub ids of models, `org/name` or `org/name@revision`, and one GGUF file of several as
+               `org/name:Q8_0`
+
+    Options:
+          --data <ID>        Hub ids of data sets
+      -m, --model <NAMES>    Models whose weights are wanted
+      -t, --task <NAMES>     Tasks whose data are wanted
+      -M <KEY=VALUE>         A setting of the models
+      -T <KEY=VALUE>         A setting of the tasks
+          --registry <FILE>  A registry file to lay over the repository's and the user's own; may be
+                             given several times
+          --offline          Never touch the network
+          --json             Print JSON for machines instead of tables
+      -q, --quiet            No progress, and no notes on standard error
+      -h, --help             Print help
+
+    Examples:
+      host pull --model qwen3
+      host pull Qwen/Qwen3-0.6B@main
+      host pull Qwen/Qwen3-0.6B-GGUF:Q8_0
+      host pull --data allenai/ai2_arc
+
+    HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_TOKEN are honoured; an interrupted pull goes on where it
+    stopped.
+    "#);
+}
