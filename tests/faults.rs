@@ -1,11 +1,11 @@
 //! Everything that a plugin can do wrong while it runs: what its caller is told, and that the next call is answered.
 
-use crate::support::{BOTH, adapter, ask, settings, spec};
+use crate::support::{BOTH, Bench, adapter, ask, settings, spec};
 use host::failure::Exit;
 use host::plugin::{OpenAdapter, WorkerControl};
 use host::registry::spec::{Isolation, PluginSpec};
-use plugin_api::client::{Given, ModelClient, Serving};
-use plugin_api::{Callbacks, Code, Error, Kind, Message, Parcel, Prompt, Reply, Result};
+use plugin_api::client::{ModelClient, NextJob, Serving};
+use plugin_api::{Callbacks, Code, Envelope, Error, Kind, Message, Prompt, Reply, Result};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -103,11 +103,11 @@ fn a_panic_while_an_adapter_is_made_is_a_failure_of_making_it() {
 struct Clumsy;
 
 impl Callbacks for Clumsy {
-    fn ask(&self, _what: &str, _input: Parcel) -> Result<Parcel> {
+    fn ask(&self, _what: &str, _input: Envelope) -> Result<Envelope> {
         panic!("the host is clumsy")
     }
 
-    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+    fn emit(&self, _what: &str, _note: Envelope) -> bool {
         panic!("the host is clumsy")
     }
 
@@ -240,11 +240,11 @@ fn a_worker_that_always_dies_is_given_up() {
 struct Impatient;
 
 impl Callbacks for Impatient {
-    fn ask(&self, what: &str, _input: Parcel) -> Result<Parcel> {
+    fn ask(&self, what: &str, _input: Envelope) -> Result<Envelope> {
         Err(Error::unsupported(what))
     }
 
-    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+    fn emit(&self, _what: &str, _note: Envelope) -> bool {
         true
     }
 
@@ -320,15 +320,15 @@ impl Desk {
 }
 
 impl Serving for Desk {
-    fn give(&self, wait: Duration) -> Given {
+    fn give(&self, wait: Duration) -> NextJob {
         let Some(prompt) = self.prompts.lock().expect("the prompts").pop() else {
-            return Given::End;
+            return NextJob::End;
         };
         if prompt == "wait" {
             std::thread::sleep(wait);
-            return Given::Later;
+            return NextJob::Later;
         }
-        Given::Job {
+        NextJob::Job {
             id: 1,
             prompt: Box::new(Prompt::new([Message::user(prompt)])),
             deadline: None,
@@ -401,14 +401,14 @@ fn calls_of_many_threads_run_at_once_and_stay_apart() {
 struct Grader(&'static str);
 
 impl Callbacks for Grader {
-    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
+    fn ask(&self, what: &str, input: Envelope) -> Result<Envelope> {
         assert_eq!(what, "generate:grader");
         let question = input.read::<Prompt>()?.last_user_text();
-        assert_eq!(question, "Is `4` right?");
-        Parcel::of(&Reply::text(self.0))
+        assert_eq!(question, "Right: `4`?");
+        Envelope::of(&Reply::text(self.0))
     }
 
-    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+    fn emit(&self, _what: &str, _note: Envelope) -> bool {
         true
     }
 
@@ -536,4 +536,23 @@ fn a_killed_host_leaves_no_worker_behind() {
     host.kill().expect("killed");
     host.wait().expect("its end");
     wait_until_dead(pid);
+}
+
+#[test]
+fn a_grader_that_hangs_costs_its_verdicts_and_not_the_run() {
+    // Of four answers two are about `boom`, which the grader does not survive.
+    let command = "run --model echo --task count -T n=4 -T boom=2 --judge asker --role grader=";
+    let began = Instant::now();
+    for (grader, failed) in [("hang", "failed on 2 answers"), ("hang-here", "failed on ")] {
+        let bench = Bench::new();
+        bench.check(&format!("{command}{grader}"), 0, &["judge asker ", failed]);
+        assert_eq!(bench.records("echo-count").len(), 4);
+    }
+    let bench = Bench::new();
+    bench.check(
+        "run --model echo --task count -T n=4 -T boom=2 -T asks=true --role grader=hang-here",
+        1,
+        &["of 4 samples of echo on count failed"],
+    );
+    assert!(began.elapsed() < Duration::from_secs(60));
 }

@@ -3,7 +3,7 @@
 //! Models pull. So the queue bounds what waits, counts what is at work, keeps each job's deadline, and after a crash
 //! gives the jobs that were in flight out again, one at a time, until the one that kills is known.
 
-use plugin_api::client::{Given, Serving};
+use plugin_api::client::{NextJob, Serving};
 use plugin_api::{Code, Error, Finish, Prompt, Reply, Result};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +21,7 @@ pub struct Answer {
 
 /// A prompt, and what to do with its answer. A job that is cut short by a stop is dropped without one.
 pub struct Job {
-    pub prompt: Prompt,
+    pub prompt: Box<Prompt>,
     pub done: Box<dyn FnOnce(Answer) + Send>,
 }
 
@@ -47,6 +47,8 @@ struct State {
     closed: bool,
     /// Why nothing is answered any more.
     failure: Option<Error>,
+    /// When a job was last given out or answered.
+    active: Option<Instant>,
 }
 
 impl State {
@@ -120,7 +122,7 @@ impl Queue {
     pub fn offer(&self, job: Job, wait: Duration) -> std::result::Result<(), Job> {
         let until = Instant::now() + wait;
         let mut state = self.lock();
-        while state.waiting.len() >= self.room && state.failure.is_none() && !self.stopped() {
+        while state.waiting.len() >= self.room && !state.closed && !self.stopped() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(job);
@@ -137,7 +139,7 @@ impl Queue {
     }
 
     fn push(&self, mut state: MutexGuard<'_, State>, job: Job) {
-        if state.failure.is_none() && !self.stopped() {
+        if state.failure.is_none() && !state.closed && !self.stopped() {
             state.waiting.push_back(job);
             self.changed.notify_all();
         }
@@ -166,12 +168,12 @@ impl Queue {
         }
     }
 
-    fn next(&self, seat: usize, wait: Duration) -> Given {
+    fn next(&self, seat: usize, since: Instant, wait: Duration) -> NextJob {
         let asked = Instant::now();
         let mut state = self.lock();
         loop {
             if self.stopped() || state.failure.is_some() {
-                return Given::End;
+                return NextJob::End;
             }
             let alone = state.in_flight.values().any(|flight| flight.alone);
             let full = alone || state.in_flight.len() >= self.at_once;
@@ -189,20 +191,22 @@ impl Queue {
             }
             let busy = state.in_flight.values().any(|flight| flight.seat == seat);
             let idle = state.nothing_waits() && !busy;
-            if idle && (state.closed || asked.elapsed() >= LINGER) {
-                return Given::End;
+            let active = state.active.map_or(since, |active| active.max(since));
+            if idle && (state.closed || active.elapsed() >= LINGER) {
+                return NextJob::End;
             }
             let left = wait.saturating_sub(asked.elapsed());
             if left.is_zero() {
-                return Given::Later;
+                return NextJob::Later;
             }
             state = self.wait(state, left);
         }
     }
 
-    fn hand_out(&self, state: &mut State, job: Job, seat: usize, alone: bool) -> Given {
+    fn hand_out(&self, state: &mut State, job: Job, seat: usize, alone: bool) -> NextJob {
         state.next_id += 1;
-        let (id, prompt) = (state.next_id, Box::new(job.prompt.clone()));
+        state.active = Some(Instant::now());
+        let (id, prompt) = (state.next_id, job.prompt.clone());
         let flight = Flight {
             job,
             seat,
@@ -211,7 +215,7 @@ impl Queue {
             alone,
         };
         state.in_flight.insert(id, flight);
-        Given::Job {
+        NextJob::Job {
             id,
             prompt,
             deadline: self.deadline,
@@ -265,7 +269,9 @@ impl Queue {
                 None => failed.push((flight, Error::msg("the model ended without answering this prompt"))),
                 Some(error) if error.code == Code::DEADLINE && !late => state.again.push_back(flight.job),
                 // A service that answers nobody any more has judged no prompt: a later command asks it.
-                Some(error) if matches!(error.code, Code::RATE_LIMITED | Code::MISSING) => state.again.push_back(flight.job),
+                Some(error) if matches!(error.code, Code::RATE_LIMITED | Code::MISSING) => {
+                    state.again.push_back(flight.job)
+                }
                 Some(error) if single || flight.alone || error.code == Code::DEADLINE => {
                     failed.push((flight, error.clone()))
                 }
@@ -279,39 +285,63 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Answers everything that is in flight with `answer`, drops what waits, and takes no more: `failure` says why.
-    pub fn give_up(&self, answer: Option<&Error>, failure: Error) {
-        let mut state = self.lock();
-        state.failure.get_or_insert(failure);
-        let flights: Vec<Flight> = state.in_flight.drain().map(|(_, flight)| flight).collect();
-        let dropped = [
-            std::mem::take(&mut state.waiting),
-            std::mem::take(&mut state.suspects),
-            std::mem::take(&mut state.again),
-        ];
-        drop(state);
-        drop(dropped); // outside of the lock: whoever waits for one of them looks here why
-        for flight in flights {
-            if let Some(answer) = answer {
-                self.finish(flight, Err(answer.clone()));
-            }
+    /// Takes no more and drops what waits and what is in flight, without an answer. `failure` says why, when it is one.
+    pub fn abandon(&self, failure: Option<Error>) {
+        drop(self.take_all(failure));
+        self.changed.notify_all();
+    }
+
+    /// The same, but what is in flight fails with `answer`.
+    pub fn give_up(&self, answer: &Error, failure: Error) {
+        for flight in self.take_all(Some(failure)).0 {
+            self.finish(flight, Err(answer.clone()));
         }
         self.changed.notify_all();
+    }
+
+    // Dropped outside of the lock: whoever waits for one of them looks here why.
+    fn take_all(&self, failure: Option<Error>) -> (Vec<Flight>, [VecDeque<Job>; 3]) {
+        let mut state = self.lock();
+        state.closed = true;
+        if state.failure.is_none() {
+            state.failure = failure;
+        }
+        let flights = state.in_flight.drain().map(|(_, flight)| flight).collect();
+        let waiting = std::mem::take(&mut state.waiting);
+        let suspects = std::mem::take(&mut state.suspects);
+        (flights, [waiting, suspects, std::mem::take(&mut state.again)])
     }
 }
 
 /// One copy's place at the queue.
 pub struct Seat<'a> {
-    pub queue: &'a Queue,
-    pub number: usize,
-    /// Set when the copy was told that there is nothing to do.
-    pub let_go: AtomicBool,
+    queue: &'a Queue,
+    number: usize,
+    /// When the copy sat down.
+    since: Instant,
+    let_go: AtomicBool,
+}
+
+impl<'a> Seat<'a> {
+    pub fn new(queue: &'a Queue, number: usize) -> Self {
+        Seat {
+            queue,
+            number,
+            since: Instant::now(),
+            let_go: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the copy was told that there is nothing to do.
+    pub fn let_go(&self) -> bool {
+        self.let_go.load(Ordering::Relaxed)
+    }
 }
 
 impl Serving for Seat<'_> {
-    fn give(&self, wait: Duration) -> Given {
-        let given = self.queue.next(self.number, wait);
-        if matches!(given, Given::End) {
+    fn give(&self, wait: Duration) -> NextJob {
+        let given = self.queue.next(self.number, self.since, wait);
+        if matches!(given, NextJob::End) {
             self.let_go.store(true, Ordering::Relaxed);
         }
         given
@@ -320,7 +350,11 @@ impl Serving for Seat<'_> {
     fn take(&self, job: u64, reply: Result<Reply>) -> bool {
         let queue = self.queue;
         // One that is not in flight any more was given up before: its deadline was over.
-        let flight = queue.lock().in_flight.remove(&job);
+        let flight = {
+            let mut state = queue.lock();
+            state.active = Some(Instant::now());
+            state.in_flight.remove(&job)
+        };
         queue.changed.notify_all();
         let cut_short = match &reply {
             Ok(reply) => reply.finish == Finish::Cancelled,
@@ -364,9 +398,11 @@ mod tests {
         let (sender, finished) = channel();
         for number in 0..jobs {
             let sender = sender.clone();
-            let done = Box::new(move |answer: Answer| drop(sender.send((number, answer.outcome.is_ok()))));
+            let done = Box::new(move |answer: Answer| {
+                let _ = sender.send((number, answer.outcome.is_ok()));
+            });
             queue.put(Job {
-                prompt: Prompt::plain("x"),
+                prompt: Box::new(Prompt::plain("x")),
                 done,
             });
         }
@@ -375,16 +411,12 @@ mod tests {
 
     impl Bench {
         fn seat(&self) -> Seat<'_> {
-            Seat {
-                queue: &self.queue,
-                number: 0,
-                let_go: AtomicBool::new(false),
-            }
+            Seat::new(&self.queue, 0)
         }
 
         fn pull(&self) -> Option<u64> {
             match self.seat().give(Duration::ZERO) {
-                Given::Job { id, .. } => Some(id),
+                NextJob::Job { id, .. } => Some(id),
                 _ => None,
             }
         }
@@ -407,14 +439,14 @@ mod tests {
             bench.seat().take(job, Ok(Reply::text("x")));
         }
         bench.queue.close();
-        assert!(matches!(bench.seat().give(Duration::from_secs(9)), Given::End));
+        assert!(matches!(bench.seat().give(Duration::from_secs(9)), NextJob::End));
         assert_eq!(bench.results(), [(0, true), (1, true), (2, true)]);
     }
 
     #[test]
     fn a_model_with_nothing_to_do_is_let_go() {
         let bench = bench(0, 2, None);
-        assert!(matches!(bench.seat().give(Duration::from_secs(9)), Given::End));
+        assert!(matches!(bench.seat().give(Duration::from_secs(9)), NextJob::End));
         assert!(!bench.queue.done(), "more may come");
     }
 
@@ -422,7 +454,7 @@ mod tests {
     fn a_full_queue_gives_a_job_back() {
         let queue = Queue::new(1, 1, None, Arc::default());
         let job = || Job {
-            prompt: Prompt::plain("x"),
+            prompt: Box::new(Prompt::plain("x")),
             done: Box::new(|_| ()),
         };
         assert!(queue.offer(job(), Duration::ZERO).is_ok());
@@ -477,7 +509,7 @@ mod tests {
         );
         bench.seat().take(second, Ok(Reply::text("whole")));
         assert_eq!(bench.results(), [(1, true)]);
-        assert!(matches!(bench.seat().give(Duration::ZERO), Given::End));
+        assert!(matches!(bench.seat().give(Duration::ZERO), NextJob::End));
     }
 
     #[test]
@@ -485,7 +517,7 @@ mod tests {
         let bench = bench(3, 1, None);
         bench.pull().unwrap();
         let why = Error::new(Code::DEADLINE, "it hangs");
-        bench.queue.give_up(Some(&why), why.clone());
+        bench.queue.give_up(&why, why.clone());
         assert_eq!(bench.results(), [(0, false)], "what waits has no answer");
         assert_eq!(bench.queue.failure(), Some(why));
         assert!(bench.queue.done() && bench.pull().is_none());

@@ -1,0 +1,165 @@
+//! Models that tasks and judges may ask, by the roles they play: a judge's `grader`, for instance.
+//!
+//! A task or judge holds no model of its own. It asks the host for a role, and `--role` says which model plays it.
+
+use super::pool::{Copy, HELPERS_DEADLINE, Limits, Pool, kernels_of};
+use crate::catalog::{Catalog, Flags};
+use crate::failure::Failure;
+use crate::run::store::hash::hash_json;
+use crate::run::store::score::{Grader, Graders};
+use plugin_api::{Callbacks, Code, Envelope, Error, Kind, NoCallbacks, Prompt, Result};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A model that plays a role.
+pub struct Player {
+    pub pool: Pool,
+    /// Prompts it works on at a time.
+    pub at_once: usize,
+    /// Whether it hears sound.
+    pub hears: bool,
+    /// Its registry name, and the hash of everything that its answers depend on.
+    pub grader: Grader,
+}
+
+/// The models of a command's roles, and its wish to stop.
+#[derive(Default)]
+pub struct Roles {
+    pub models: BTreeMap<String, Player>,
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Roles {
+    /// Loads the models of `ROLE=MODEL` texts.
+    pub fn load(
+        texts: &[String],
+        flags: &Flags,
+        catalog: &Catalog,
+        stop: &Arc<AtomicBool>,
+    ) -> crate::failure::Result<Roles> {
+        let mut models = BTreeMap::new();
+        for text in texts {
+            let Some((role, model)) = text.split_once('=') else {
+                return Err(Failure::usage(format!("expected `--role ROLE=MODEL`, got `{text}`")));
+            };
+            let resolved = catalog.resolve(Kind::Model, model, &flags.for_name_alone(model))?;
+            let (client, made) = resolved.model()?;
+            let card = client.card()?;
+            let identity = json!({ "model": resolved.identity, "kernels": kernels_of(&card) });
+            let deadline = resolved.plugin.spec().deadline.unwrap_or(HELPERS_DEADLINE);
+            let limits = Limits::of(&card, 1, None, Some(deadline));
+            let copy = Copy {
+                client,
+                control: made.control,
+            };
+            let player = Player {
+                pool: Pool::start(model, vec![copy], &limits, stop.clone()),
+                at_once: limits.at_once,
+                hears: card.hears(),
+                grader: Grader {
+                    model: model.to_owned(),
+                    identity: hash_json(&identity),
+                },
+            };
+            models.insert(role.to_owned(), player);
+        }
+        Ok(Roles {
+            models,
+            stop: stop.clone(),
+        })
+    }
+
+    /// Whether a model that hears plays this role.
+    pub fn hears(&self, role: &str) -> bool {
+        self.models.get(role).is_some_and(|player| player.hears)
+    }
+
+    /// Who plays which role.
+    pub fn graders(&self) -> Graders {
+        let one = |(role, player): (&String, &Player)| (role.clone(), player.grader.clone());
+        self.models.iter().map(one).collect()
+    }
+
+    /// How many threads should ask, so that no role's model waits for prompts.
+    pub fn at_once(&self) -> usize {
+        const MOST: usize = 256;
+        let most = self.models.values().map(|player| player.at_once).max();
+        most.unwrap_or(1).clamp(1, MOST)
+    }
+
+    /// How many threads should show cases to a judge that takes so many at a time.
+    pub fn threads_for(&self, batch: u32) -> usize {
+        (batch.clamp(1, 32) as usize).max(self.at_once())
+    }
+}
+
+impl Callbacks for Roles {
+    fn ask(&self, what: &str, input: Envelope) -> Result<Envelope> {
+        let Some(role) = what.strip_prefix("generate:") else {
+            return NoCallbacks.ask(what, input);
+        };
+        let player = self.models.get(role).ok_or_else(|| {
+            let message = format!("no model plays the role `{role}` that was asked for");
+            Error::new(Code::SETTINGS, message).help(format!("give one with `--role {role}=MODEL`"))
+        })?;
+        let prompt = Prompt {
+            clips: input.clips.clone(),
+            ..input.read()?
+        };
+        let asked = player.pool.ask(prompt, &|| self.stop_asked());
+        Envelope::of(&asked.map_err(|error| error.context(format!("the model of role `{role}` gave no answer")))?)
+    }
+
+    fn emit(&self, _what: &str, _note: Envelope) -> bool {
+        !self.stop_asked()
+    }
+
+    fn stop_asked(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Roles that note which of them one call asks.
+pub struct Noted<'a> {
+    roles: &'a Roles,
+    asked: Mutex<BTreeSet<String>>,
+}
+
+impl<'a> Noted<'a> {
+    pub fn new(roles: &'a Roles) -> Self {
+        Noted {
+            roles,
+            asked: Mutex::default(),
+        }
+    }
+
+    /// The models that were asked. A role that nobody plays is noted as well: a model that plays it later changes the score.
+    pub fn graders(&self) -> Graders {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let player = |role: &String| self.roles.models.get(role).map(|player| player.grader.clone());
+        asked
+            .iter()
+            .map(|role| (role.clone(), player(role).unwrap_or_default()))
+            .collect()
+    }
+}
+
+impl Callbacks for Noted<'_> {
+    fn ask(&self, what: &str, input: Envelope) -> Result<Envelope> {
+        if let Some(role) = what.strip_prefix("generate:") {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.insert(role.to_owned());
+        }
+        self.roles.ask(what, input)
+    }
+
+    fn emit(&self, what: &str, note: Envelope) -> bool {
+        self.roles.emit(what, note)
+    }
+
+    fn stop_asked(&self) -> bool {
+        self.roles.stop_asked()
+    }
+}
