@@ -171,7 +171,7 @@ impl Model for Gemini {
         serve(&self.inner, jobs)
     }
 
-    fn work(&mut self, command: &str, request: &Value, _call: &mut Call) -> Result<Value> {
+    fn run_command(&mut self, command: &str, request: &Value, _call: &mut Call) -> Result<Value> {
         self.inner.client.run_command(command, request)
     }
 }

@@ -391,11 +391,11 @@ impl Model for OpenAi {
         self.inner.tokens(prompt)
     }
 
-    fn trace(&mut self, request: &Value) -> Result<Value> {
+    fn replay(&mut self, request: &Value) -> Result<Value> {
         parity::trace(&self.inner, request)
     }
 
-    fn work(&mut self, command: &str, request: &Value, _call: &mut Call) -> Result<Value> {
+    fn run_command(&mut self, command: &str, request: &Value, _call: &mut Call) -> Result<Value> {
         self.inner.client.run_command(command, request)
     }
 }
