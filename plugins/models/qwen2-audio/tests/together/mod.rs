@@ -8,8 +8,8 @@ use nn::{AudioChunks, AudioEmbeds, Decoder, Input, Step, Weights};
 use plugin_api::client::{Given, ModelClient, Serving};
 use plugin_api::serde_json::{self, Value, json};
 use plugin_api::{
-    Call, Clip, Code, Error, Jobs, Kind, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Sampling, Settings,
-    Silent, make, register_model,
+    Call, Clip, Code, Error, Jobs, Kind, Model, ModelCard, NoCallbacks, Prompt, PromptTokens, Reply, Result, Sampling,
+    Settings, make, register_model,
 };
 use qwen2_audio::architecture::{self, Tower};
 use qwen2_audio::config::Config;
@@ -183,7 +183,7 @@ fn to_count_tokens_is_not_to_hear() {
         let prompt = about(samples.map(clip).to_vec());
         let counted = model.tokens(&prompt).unwrap().ids.len();
         assert_eq!(seen(&model).len(), 0);
-        let reply = watched(0).reply(&prompt, &Silent).unwrap();
+        let reply = watched(0).reply(&prompt, &NoCallbacks).unwrap();
         assert_eq!(reply.usage.prompt_tokens as usize, counted, "{samples:?}");
     }
 }
@@ -218,7 +218,7 @@ fn an_answer_in_progress_waits_for_one_piece_at_a_time() {
     let begins = [vec![4_800], vec![], vec![1_600], vec![], vec![3_200], vec![]];
     assert_eq!(heard[..6], begins);
     for (prompt, reply) in prompts.iter().zip(together) {
-        let (alone, reply) = (watched(0).reply(prompt, &Silent).unwrap(), reply.unwrap());
+        let (alone, reply) = (watched(0).reply(prompt, &NoCallbacks).unwrap(), reply.unwrap());
         assert_eq!((reply.text, reply.usage), (alone.text, alone.usage));
     }
 }
