@@ -537,3 +537,22 @@ fn a_killed_host_leaves_no_worker_behind() {
     host.wait().expect("its end");
     wait_until_dead(pid);
 }
+
+#[test]
+fn a_grader_that_hangs_costs_its_verdicts_and_not_the_run() {
+    // Of four answers two are about `boom`, which the grader does not survive.
+    let command = "run --model echo --task count -T n=4 -T boom=2 --judge asker --role grader=";
+    let began = Instant::now();
+    for (grader, failed) in [("hang", "failed on 2 answers"), ("hang-here", "failed on ")] {
+        let bench = Bench::new();
+        bench.check(&format!("{command}{grader}"), 0, &["judge asker ", failed]);
+        assert_eq!(bench.records("echo-count").len(), 4);
+    }
+    let bench = Bench::new();
+    bench.check(
+        "run --model echo --task count -T n=4 -T boom=2 -T asks=true --role grader=hang-here",
+        1,
+        &["of 4 samples of echo on count failed"],
+    );
+    assert!(began.elapsed() < Duration::from_secs(60));
+}

@@ -88,7 +88,7 @@ fn ears_are_for_those_who_need_them() {
     bench.check(
         "run --model stuck --task count --ears-prompt Listen",
         2,
-        &["without `--ears`"],
+        &["is given without `--transcriber`"],
     );
     bench.check(
         "run --model stuck --task count --ears scrib",

@@ -19,7 +19,13 @@ fn a_run_prints_a_table_and_leaves_everything_on_disk() {
             && table.contains("0.8389 to 1.0000"),
         "{table}"
     );
-    assert!(table.contains(" - parity=even"), "{table}");
+    assert!(!table.contains("parity=even"), "{table}");
+    assert!(
+        table.contains("2 numbers by group are in results.json; `--groups` prints them"),
+        "{table}"
+    );
+    let groups = bench.check("run --model echo --task count -T n=20 --groups", 0, &[]);
+    assert!(groups.contains(" - parity=even"), "{groups}");
     let run = bench.directory("echo-count");
     for file in [
         "run.toml",
@@ -347,7 +353,7 @@ fn a_judge_asks_the_model_that_plays_its_role() {
     bench.check(
         "run --model echo --task count --role grader",
         2,
-        &["is no `ROLE=MODEL`"],
+        &["expected `--role ROLE=MODEL`, got `grader`"],
     );
 }
 

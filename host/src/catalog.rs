@@ -1,5 +1,9 @@
 //! Names to adapters: registry entry, plugin, checked settings, weights and data as folders, and the adapter made.
 
+mod flags;
+
+pub use flags::Flags;
+
 use crate::failure::{Doing, Exit, Failure, Result};
 use crate::fingerprint::fingerprint;
 use crate::plugin::{self, OpenAdapter, OpenPlugin};

@@ -3,6 +3,7 @@
 //! It knows no model and no task by name, and no tensor. The README's map says which folder holds what. That it is a
 //! library at all is for its tests and for `main.rs`; plugins depend on `plugin-api` alone.
 
+pub mod ask;
 pub mod audio;
 pub mod bench;
 pub mod catalog;

@@ -21,7 +21,7 @@ pub struct Answer {
 
 /// A prompt, and what to do with its answer. A job that is cut short by a stop is dropped without one.
 pub struct Job {
-    pub prompt: Prompt,
+    pub prompt: Box<Prompt>,
     pub done: Box<dyn FnOnce(Answer) + Send>,
 }
 
@@ -47,6 +47,8 @@ struct State {
     closed: bool,
     /// Why nothing is answered any more.
     failure: Option<Error>,
+    /// When a job was last given out or answered.
+    active: Option<Instant>,
 }
 
 impl State {
@@ -120,7 +122,7 @@ impl Queue {
     pub fn offer(&self, job: Job, wait: Duration) -> std::result::Result<(), Job> {
         let until = Instant::now() + wait;
         let mut state = self.lock();
-        while state.waiting.len() >= self.room && state.failure.is_none() && !self.stopped() {
+        while state.waiting.len() >= self.room && !state.closed && !self.stopped() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(job);
@@ -137,7 +139,7 @@ impl Queue {
     }
 
     fn push(&self, mut state: MutexGuard<'_, State>, job: Job) {
-        if state.failure.is_none() && !self.stopped() {
+        if state.failure.is_none() && !state.closed && !self.stopped() {
             state.waiting.push_back(job);
             self.changed.notify_all();
         }
@@ -166,7 +168,7 @@ impl Queue {
         }
     }
 
-    fn next(&self, seat: usize, wait: Duration) -> Given {
+    fn next(&self, seat: usize, since: Instant, wait: Duration) -> Given {
         let asked = Instant::now();
         let mut state = self.lock();
         loop {
@@ -189,7 +191,8 @@ impl Queue {
             }
             let busy = state.in_flight.values().any(|flight| flight.seat == seat);
             let idle = state.nothing_waits() && !busy;
-            if idle && (state.closed || asked.elapsed() >= LINGER) {
+            let active = state.active.map_or(since, |active| active.max(since));
+            if idle && (state.closed || active.elapsed() >= LINGER) {
                 return Given::End;
             }
             let left = wait.saturating_sub(asked.elapsed());
@@ -202,7 +205,8 @@ impl Queue {
 
     fn hand_out(&self, state: &mut State, job: Job, seat: usize, alone: bool) -> Given {
         state.next_id += 1;
-        let (id, prompt) = (state.next_id, Box::new(job.prompt.clone()));
+        state.active = Some(Instant::now());
+        let (id, prompt) = (state.next_id, job.prompt.clone());
         let flight = Flight {
             job,
             seat,
@@ -279,38 +283,62 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Answers everything that is in flight with `answer`, drops what waits, and takes no more: `failure` says why.
-    pub fn give_up(&self, answer: Option<&Error>, failure: Error) {
-        let mut state = self.lock();
-        state.failure.get_or_insert(failure);
-        let flights: Vec<Flight> = state.in_flight.drain().map(|(_, flight)| flight).collect();
-        let dropped = [
-            std::mem::take(&mut state.waiting),
-            std::mem::take(&mut state.suspects),
-            std::mem::take(&mut state.again),
-        ];
-        drop(state);
-        drop(dropped); // outside of the lock: whoever waits for one of them looks here why
-        for flight in flights {
-            if let Some(answer) = answer {
-                self.finish(flight, Err(answer.clone()));
-            }
+    /// Takes no more and drops what waits and what is in flight, without an answer. `failure` says why, when it is one.
+    pub fn abandon(&self, failure: Option<Error>) {
+        drop(self.take_all(failure));
+        self.changed.notify_all();
+    }
+
+    /// The same, but what is in flight fails with `answer`.
+    pub fn give_up(&self, answer: &Error, failure: Error) {
+        for flight in self.take_all(Some(failure)).0 {
+            self.finish(flight, Err(answer.clone()));
         }
         self.changed.notify_all();
+    }
+
+    // Dropped outside of the lock: whoever waits for one of them looks here why.
+    fn take_all(&self, failure: Option<Error>) -> (Vec<Flight>, [VecDeque<Job>; 3]) {
+        let mut state = self.lock();
+        state.closed = true;
+        if state.failure.is_none() {
+            state.failure = failure;
+        }
+        let flights = state.in_flight.drain().map(|(_, flight)| flight).collect();
+        let waiting = std::mem::take(&mut state.waiting);
+        let suspects = std::mem::take(&mut state.suspects);
+        (flights, [waiting, suspects, std::mem::take(&mut state.again)])
     }
 }
 
 /// One copy's place at the queue.
 pub struct Seat<'a> {
-    pub queue: &'a Queue,
-    pub number: usize,
-    /// Set when the copy was told that there is nothing to do.
-    pub let_go: AtomicBool,
+    queue: &'a Queue,
+    number: usize,
+    /// When the copy sat down.
+    since: Instant,
+    let_go: AtomicBool,
+}
+
+impl<'a> Seat<'a> {
+    pub fn new(queue: &'a Queue, number: usize) -> Self {
+        Seat {
+            queue,
+            number,
+            since: Instant::now(),
+            let_go: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the copy was told that there is nothing to do.
+    pub fn let_go(&self) -> bool {
+        self.let_go.load(Ordering::Relaxed)
+    }
 }
 
 impl Serving for Seat<'_> {
     fn give(&self, wait: Duration) -> Given {
-        let given = self.queue.next(self.number, wait);
+        let given = self.queue.next(self.number, self.since, wait);
         if matches!(given, Given::End) {
             self.let_go.store(true, Ordering::Relaxed);
         }
@@ -320,7 +348,11 @@ impl Serving for Seat<'_> {
     fn take(&self, job: u64, reply: Result<Reply>) -> bool {
         let queue = self.queue;
         // One that is not in flight any more was given up before: its deadline was over.
-        let flight = queue.lock().in_flight.remove(&job);
+        let flight = {
+            let mut state = queue.lock();
+            state.active = Some(Instant::now());
+            state.in_flight.remove(&job)
+        };
         queue.changed.notify_all();
         let cut_short = match &reply {
             Ok(reply) => reply.finish == Finish::Cancelled,
@@ -366,7 +398,7 @@ mod tests {
             let sender = sender.clone();
             let done = Box::new(move |answer: Answer| drop(sender.send((number, answer.outcome.is_ok()))));
             queue.put(Job {
-                prompt: Prompt::plain("x"),
+                prompt: Box::new(Prompt::plain("x")),
                 done,
             });
         }
@@ -375,11 +407,7 @@ mod tests {
 
     impl Bench {
         fn seat(&self) -> Seat<'_> {
-            Seat {
-                queue: &self.queue,
-                number: 0,
-                let_go: AtomicBool::new(false),
-            }
+            Seat::new(&self.queue, 0)
         }
 
         fn pull(&self) -> Option<u64> {
@@ -422,7 +450,7 @@ mod tests {
     fn a_full_queue_gives_a_job_back() {
         let queue = Queue::new(1, 1, None, Arc::default());
         let job = || Job {
-            prompt: Prompt::plain("x"),
+            prompt: Box::new(Prompt::plain("x")),
             done: Box::new(|_| ()),
         };
         assert!(queue.offer(job(), Duration::ZERO).is_ok());
@@ -485,7 +513,7 @@ mod tests {
         let bench = bench(3, 1, None);
         bench.pull().unwrap();
         let why = Error::new(Code::DEADLINE, "it hangs");
-        bench.queue.give_up(Some(&why), why.clone());
+        bench.queue.give_up(&why, why.clone());
         assert_eq!(bench.results(), [(0, false)], "what waits has no answer");
         assert_eq!(bench.queue.failure(), Some(why));
         assert!(bench.queue.done() && bench.pull().is_none());

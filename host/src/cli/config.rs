@@ -56,8 +56,10 @@ pub struct Config {
     pub limit: Option<Scalar>,
     pub sample_id: Vec<String>,
     pub role: Vec<String>,
-    pub ears: Option<String>,
-    pub ears_prompt: Option<String>,
+    #[serde(alias = "ears")]
+    pub transcriber: Option<String>,
+    #[serde(alias = "ears-prompt")]
+    pub transcriber_prompt: Option<String>,
     pub lora: Option<Names>,
     pub seed: Option<u64>,
     pub chains: Option<u32>,
@@ -88,8 +90,8 @@ const KEYS: &[&str] = &[
     "limit",
     "sample-id",
     "role",
-    "ears",
-    "ears-prompt",
+    "transcriber",
+    "transcriber-prompt",
     "lora",
     "seed",
     "chains",

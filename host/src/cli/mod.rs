@@ -20,13 +20,14 @@ mod run;
 mod score;
 mod train;
 
+pub(crate) use crate::catalog::Flags;
+
 use crate::catalog::Catalog;
 use crate::failure::{Exit, Failure, Result};
-use crate::registry::{Given, Registry};
+use crate::registry::Registry;
 use crate::run::progress::download_bar;
 use clap::{CommandFactory, Parser, Subcommand};
 use plugin_api::Kind;
-use std::collections::BTreeMap;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -261,69 +262,6 @@ pub(crate) fn stop_on_signals() -> Arc<AtomicBool> {
         debug_assert!(first.is_ok() && second.is_ok());
     }
     stop
-}
-
-/// `key=value` settings of a flag such as `-M`. `NAME:key=value` is for that adapter alone.
-#[derive(Debug, Clone, Default)]
-pub struct Flags {
-    all: BTreeMap<String, Given>,
-    named: BTreeMap<String, BTreeMap<String, Given>>,
-}
-
-impl Flags {
-    pub(crate) fn parse(flag: &str, texts: &[String]) -> Result<Flags> {
-        let mut flags = Flags::default();
-        let base = std::env::current_dir().unwrap_or_default();
-        for text in texts {
-            let Some((key, value)) = text.split_once('=') else {
-                return Err(Failure::usage(format!("`{flag} {text}` is no `key=value`")));
-            };
-            let given = Given {
-                value: value.into(),
-                base: base.clone(),
-                place: flag.to_owned(),
-            };
-            match key.split_once(':') {
-                Some((name, key)) => flags
-                    .named
-                    .entry(name.to_owned())
-                    .or_default()
-                    .insert(key.to_owned(), given),
-                None => flags.all.insert(key.to_owned(), given),
-            };
-        }
-        Ok(flags)
-    }
-
-    /// Lays these over settings from a configuration file.
-    pub(crate) fn over(self, below: BTreeMap<String, Given>) -> Flags {
-        let mut all = below;
-        all.extend(self.all);
-        Flags { all, ..self }
-    }
-
-    /// What this adapter is given.
-    pub(crate) fn of(&self, name: &str) -> BTreeMap<String, Given> {
-        let mut given = self.all.clone();
-        given.extend(self.named.get(name).cloned().unwrap_or_default());
-        given
-    }
-
-    /// What was given for this adapter by its name, and nothing that was given for all.
-    pub(crate) fn for_name_alone(&self, name: &str) -> BTreeMap<String, Given> {
-        self.named.get(name).cloned().unwrap_or_default()
-    }
-
-    /// An error when a setting is for an adapter that takes no part.
-    pub(crate) fn check_names(&self, kind: Kind, names: &[String]) -> Result<()> {
-        match self.named.keys().find(|name| !names.contains(name)) {
-            None => Ok(()),
-            Some(name) => {
-                let hint = crate::registry::nearest_hint(name, names.iter().map(String::as_str));
-                Err(Failure::usage(format!("a setting is for the {kind} `{name}`, which takes no part")).help(hint))
-            }
-        }
-    }
 }
 
 /// Names from a flag: separated by commas, `all` standing for every one of the kind.

@@ -2,14 +2,16 @@
 
 use super::config::Config;
 use super::{Common, Flags, note, print};
+use crate::ask::roles::Roles;
 use crate::catalog::Catalog;
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::Registry;
+use crate::run::context::task_identity;
 use crate::run::directory::RunDirectory;
-use crate::run::roles::Roles;
-use crate::run::{results, task_identity};
+use crate::run::results;
 use crate::score::by_task::Rescoring;
-use plugin_api::Kind;
+use plugin_api::client::TaskClient;
+use plugin_api::{Kind, TaskCard};
 use serde_json::{Value, json};
 
 /// How the task is made, where not as the run had it.
@@ -35,23 +37,13 @@ pub(super) fn rescore(
     roles: &Roles,
     common: &Common,
 ) -> Result<Exit> {
-    let config = Config::read(&run.path.join("run.toml"))?;
-    let names = config.task.clone().map(super::config::Names::list).unwrap_or_default();
-    let [name] = names.as_slice() else {
-        return Err(Failure::missing("the run's `run.toml` names no task"));
-    };
-    let demo = Catalog {
-        demo: config.demo,
-        ..*catalog
-    };
-    known(catalog.registry, name)?;
-    let flags = Flags::parse("-T", &args.task_settings)?.over(config.given(&config.task_settings));
-    flags.check_names(Kind::Task, std::slice::from_ref(name))?;
-    let resolved = demo.resolve(Kind::Task, name, &flags.of(name))?;
-    let client = resolved.task()?;
-    let card = client.card()?;
+    let RunTask {
+        config,
+        client,
+        card,
+        identity: task,
+    } = task_of_run(run, &args.task_settings, catalog)?;
     let identity = config.resolved.clone().unwrap_or_default();
-    let task = task_identity(&resolved, &card);
     let rescoring = Rescoring {
         run,
         places,
@@ -70,12 +62,46 @@ pub(super) fn rescore(
             let whole: Value = json!({ "results": results });
             print(&(serde_json::to_string_pretty(&whole).unwrap_or_default() + "\n"));
         }
-        false => print(&results::table(&[summary], results::FEW_GROUPS)),
+        false => print(&results::table(&[summary], results::Groups::Hint)),
     }
     if !common.quiet && common.shows_progress() {
         note(&format!("results: {}", run.path.join("results.json").display()));
     }
     Ok(Exit::Ok)
+}
+
+/// The task of a run, made as the run had it.
+pub(super) struct RunTask {
+    config: Config,
+    pub client: TaskClient,
+    card: TaskCard,
+    identity: Value,
+}
+
+/// Makes the task of a run again, with these settings laid over those that the run had.
+pub(super) fn task_of_run(run: &RunDirectory, settings: &[String], catalog: &Catalog) -> Result<RunTask> {
+    let config = Config::read(&run.path.join("run.toml"))?;
+    let names = config.task.clone().map(super::config::Names::list).unwrap_or_default();
+    let [name] = names.as_slice() else {
+        return Err(Failure::missing("the run's `run.toml` names no task"));
+    };
+    let demo = Catalog {
+        demo: config.demo,
+        ..*catalog
+    };
+    known(catalog.registry, name)?;
+    let flags = Flags::parse("-T", settings)?.over(config.given(&config.task_settings));
+    flags.check_names(Kind::Task, std::slice::from_ref(name))?;
+    let resolved = demo.resolve(Kind::Task, name, &flags.of(name))?;
+    let client = resolved.task()?;
+    let card = client.card()?;
+    let identity = task_identity(&resolved, &card);
+    Ok(RunTask {
+        config,
+        client,
+        card,
+        identity,
+    })
 }
 
 /// A task that has left the registry since the run is told as such.

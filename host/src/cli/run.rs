@@ -2,20 +2,16 @@
 
 use super::config::Config;
 use super::{Common, Flags, memory, names, note, print, stop_on_signals};
+use crate::ask::roles::Roles;
 use crate::catalog::{Catalog, Resolved};
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::values;
-use crate::run::directory::RunDirectory;
-use crate::run::ears::Ears;
-use crate::run::report;
-use crate::run::roles::{Player, Roles};
+use crate::run::plan::RunPlan;
+use crate::run::results::{self, Groups};
 use crate::run::select::{Limit, select};
-use crate::run::store::hash::hash_json;
-use crate::run::store::score::Grader;
-use crate::run::store::scores::Scorer;
-use crate::run::{Instance, Model, Options, Outcome, Task, execute, results};
-use crate::score::by_judge::Judging;
-use plugin_api::client::{JudgeClient, TaskClient};
+use crate::run::session::Session;
+use crate::run::{Options, Outcome, Task};
+use plugin_api::client::TaskClient;
 use plugin_api::{Kind, LoraUse};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -43,11 +39,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "ROLE=MODEL")]
     role: Vec<String>,
     /// A model that hears for models that can't: its words stand in for each clip
-    #[arg(long, value_name = "MODEL")]
-    ears: Option<String>,
-    /// What the ears are asked about a clip [default: to write down what is said, or describe what is heard]
-    #[arg(long, value_name = "TEXT")]
-    ears_prompt: Option<String>,
+    #[arg(long, alias = "ears", value_name = "MODEL")]
+    transcriber: Option<String>,
+    /// What the transcriber is asked about a clip [default: to write down what is said, or describe what is heard]
+    #[arg(long, alias = "ears-prompt", value_name = "TEXT")]
+    transcriber_prompt: Option<String>,
     /// A setting of the models (`NAME:key=value` for one of several)
     #[arg(short = 'M', value_name = "KEY=VALUE")]
     model_settings: Vec<String>,
@@ -96,7 +92,7 @@ pub struct RunArgs {
     /// Show what would be done and what memory the models would take; load none
     #[arg(long)]
     dry_run: bool,
-    /// Print every number by group, however many there are
+    /// Print the numbers by group as well
     #[arg(long)]
     groups: bool,
     /// Use the toy weights and samples that come with the repository
@@ -113,21 +109,11 @@ pub struct RunArgs {
     config: Option<PathBuf>,
 }
 
-/// The flags, settled: nothing below asks the command line again.
-struct Settled {
-    models: Vec<String>,
-    tasks: Vec<String>,
-    judges: Vec<String>,
-    model_flags: Flags,
-    task_flags: Flags,
-    judge_flags: Flags,
+/// The flags, resolved: what to run, and what only this command needs to know.
+struct Args {
+    plan: RunPlan,
     fail_on_error: Tolerance,
-    options: Options,
-    workers: usize,
     dry_run: bool,
-    roles: Vec<String>,
-    ears: Option<String>,
-    ears_prompt: Option<String>,
     groups: bool,
 }
 
@@ -178,12 +164,18 @@ pub fn run(args: RunArgs, common: &Common) -> Result<Exit> {
     };
     let demo = args.demo || config.demo;
     common.with_catalog(demo, &stop.clone(), |catalog| {
-        let settled = settle(args, config, catalog, &common, stop)?;
-        run_all(&settled, catalog, &common)
+        let args = resolve_args(args, config, catalog, &common, stop)?;
+        run_all(&args, catalog, &common)
     })
 }
 
-fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, stop: Arc<AtomicBool>) -> Result<Settled> {
+fn resolve_args(
+    args: RunArgs,
+    config: Config,
+    catalog: &Catalog,
+    common: &Common,
+    stop: Arc<AtomicBool>,
+) -> Result<Args> {
     let list = |flags: Vec<String>, file: Option<super::config::Names>| match flags.is_empty() {
         true => file.map(super::config::Names::list).unwrap_or_default(),
         false => flags,
@@ -216,12 +208,13 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
         .iter()
         .filter_map(|role| role.split_once('='))
         .map(|(_, model)| model.to_owned());
-    let ears = args.ears.or(config.ears.clone());
-    let ears_prompt = args.ears_prompt.or(config.ears_prompt.clone());
-    if ears.is_none() && ears_prompt.is_some() {
-        return Err(Failure::usage("`--ears-prompt` is given without `--ears`"));
+    let transcriber = args.transcriber.or(config.transcriber.clone());
+    let transcriber_prompt = args.transcriber_prompt.or(config.transcriber_prompt.clone());
+    if transcriber.is_none() && transcriber_prompt.is_some() {
+        let message = "`--transcriber-prompt` (or `--ears-prompt`) is given without `--transcriber` (or `--ears`)";
+        return Err(Failure::usage(message));
     }
-    let part_takers = models.iter().cloned().chain(players).chain(ears.clone());
+    let part_takers = models.iter().cloned().chain(players).chain(transcriber.clone());
     model_flags.check_names(Kind::Model, &part_takers.collect::<Vec<_>>())?;
     task_flags.check_names(Kind::Task, &tasks)?;
     judge_flags.check_names(Kind::Judge, &judges)?;
@@ -240,9 +233,7 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
     });
     let workers = args.workers.or(config.workers).unwrap_or(1);
     if workers == 0 {
-        return Err(Failure::usage(
-            "`--workers 0`: no copy of the model is left to do the work",
-        ));
+        return Err(Failure::usage("`--workers` must be at least 1, got `--workers 0`"));
     }
     let time_limit = text(args.time_limit, &config.time_limit);
     let time_limit =
@@ -266,104 +257,51 @@ fn settle(args: RunArgs, config: Config, catalog: &Catalog, common: &Common, sto
         quiet: !common.shows_progress(),
         demo: catalog.demo,
         predict_only: args.predict_only || config.predict_only,
-        hearing_test: !(args.skip_hearing_test || config.skip_hearing_test),
+        audio_check: !(args.skip_hearing_test || config.skip_hearing_test),
         until: time_limit.transpose()?.map(|limit| Instant::now() + limit),
         stop,
         roles: Arc::new(Roles::default()),
-        ears: None,
+        transcriber: None,
         repeat: Value::Null,
     };
     let fail_on_error = text(args.fail_on_error, &config.fail_on_error)
         .map(|text| Tolerance::parse(&text))
         .transpose()?;
-    Ok(Settled {
-        models,
-        tasks,
-        judges,
-        model_flags,
-        task_flags,
-        judge_flags,
+    Ok(Args {
+        plan: RunPlan {
+            models,
+            tasks,
+            judges,
+            model_flags,
+            task_flags,
+            judge_flags,
+            roles,
+            transcriber,
+            transcriber_prompt,
+            workers,
+            options,
+        },
         fail_on_error: fail_on_error.unwrap_or(Tolerance::Count(0)),
-        options,
-        workers,
         dry_run: args.dry_run,
-        roles,
-        ears,
-        ears_prompt,
         groups: args.groups,
     })
 }
 
-fn run_all(settled: &Settled, catalog: &Catalog, common: &Common) -> Result<Exit> {
-    // Everything that can be missing is asked for before any work is begun.
-    let mut models = Vec::new();
-    for name in &settled.models {
-        models.push(catalog.resolve(Kind::Model, name, &settled.model_flags.of(name))?);
-    }
-    let mut tasks = Vec::new();
-    for name in &settled.tasks {
-        let resolved = catalog.resolve(Kind::Task, name, &settled.task_flags.of(name))?;
-        let client = resolved.task()?;
-        tasks.push(Task {
-            name: name.clone(),
-            card: client.card()?,
-            client,
-            resolved,
-        });
-    }
-    let mut judges = Vec::new();
-    for name in &settled.judges {
-        let resolved = catalog.resolve(Kind::Judge, name, &settled.judge_flags.of(name))?;
-        judges.push((name.clone(), resolved.judge()?, resolved));
-    }
-    let ears = match &settled.ears {
-        Some(name) => {
-            let flags = settled.model_flags.for_name_alone(name);
-            let resolved = catalog.resolve(Kind::Model, name, &flags)?;
-            let stop = settled.options.stop.clone();
-            Some(Arc::new(Ears::new(resolved, settled.ears_prompt.clone(), stop)))
-        }
-        None => None,
-    };
-    if settled.dry_run {
-        return dry_run(settled, &models, &tasks, common);
+fn run_all(args: &Args, catalog: &Catalog, common: &Common) -> Result<Exit> {
+    let session = Session::prepare(&args.plan, catalog)?;
+    if args.dry_run {
+        return dry_run(&args.plan, &session.models, &session.tasks, common);
     }
     if catalog.demo && !common.quiet {
         note("DEMO: tiny random weights and hand-made samples. The numbers below mean nothing.");
     }
-    let roles = Arc::new(cast(
-        &settled.roles,
-        &settled.model_flags,
-        catalog,
-        &settled.options.stop,
-    )?);
-    let mut outcomes = Vec::new();
-    'all: for resolved in models {
-        let model = load(resolved, settled)?;
-        check_loras(&settled.options.lora, &model)?;
-        for task in &tasks {
-            let options = Options {
-                roles: roles.clone(),
-                ears: ears.clone(),
-                repeat: repeat(&model, task, settled),
-                ..settled.options.clone()
-            };
-            let mut outcome = execute(&model, task, &options)?;
-            if outcome.cut_short.is_none() {
-                judge(&mut outcome, &judges, &roles)?;
-            }
-            let stopped = outcome.cut_short.is_some();
-            if !common.quiet && common.shows_progress() {
-                note(&format!("records: {}", outcome.directory.display()));
-            }
-            outcomes.push(outcome);
-            if stopped {
-                break 'all;
-            }
+    let outcomes = session.run(&|outcome| {
+        if !common.quiet && common.shows_progress() {
+            note(&format!("records: {}", outcome.directory.display()));
         }
-    }
-    show(&outcomes, settled.groups, common);
-    conclude(&outcomes, settled)
+    })?;
+    show(&outcomes, args.groups, common);
+    conclude(&outcomes, args.fail_on_error)
 }
 
 fn chains(given: Option<u32>) -> Result<u32> {
@@ -386,131 +324,6 @@ fn loras(texts: &[String]) -> LoraUse {
     }
 }
 
-/// An error when `--lora` names one that a model does not hold: better now than once a sample.
-fn check_loras(wanted: &LoraUse, model: &Model) -> Result<()> {
-    let LoraUse::Only(names) = wanted else {
-        return Ok(());
-    };
-    let held = || model.card.loras.iter().map(String::as_str);
-    match names.iter().find(|name| !held().any(|known| known == name.as_str())) {
-        None => Ok(()),
-        Some(name) => {
-            let message = format!("`--lora {name}`: model `{}` holds no LoRA of this name", model.name);
-            let hint = match held().next() {
-                Some(_) => crate::registry::nearest_hint(name, held()),
-                None => format!("give it one with `-M lora={name}=FOLDER`"),
-            };
-            Err(Failure::usage(message).help(hint))
-        }
-    }
-}
-
-/// Loads the models that tasks and judges may ask.
-pub(super) fn cast(texts: &[String], flags: &Flags, catalog: &Catalog, stop: &Arc<AtomicBool>) -> Result<Roles> {
-    let mut roles = Roles {
-        stop: stop.clone(),
-        ..Roles::default()
-    };
-    for text in texts {
-        let Some((role, model)) = text.split_once('=') else {
-            return Err(Failure::usage(format!("`--role {text}` is no `ROLE=MODEL`")));
-        };
-        let resolved = catalog.resolve(Kind::Model, model, &flags.for_name_alone(model))?;
-        let (client, _) = resolved.model()?;
-        let kernels = client.card()?.kernel_class;
-        let identity = hash_json(&json!({ "model": resolved.identity, "kernels": kernels }));
-        let model = model.to_owned();
-        let grader = Grader { model, identity };
-        roles.models.insert(role.to_owned(), Player { client, grader });
-    }
-    Ok(roles)
-}
-
-/// Loads a model, as often as there are to be workers.
-fn load(resolved: Resolved, settled: &Settled) -> Result<Model> {
-    let mut instances = Vec::new();
-    for _ in 0..settled.workers {
-        let (client, made) = resolved.model()?;
-        instances.push(Instance {
-            client,
-            control: made.control,
-        });
-    }
-    let card = instances[0].client.card()?;
-    let deadline = resolved.plugin.spec().deadline;
-    Ok(Model {
-        name: resolved.spec.name.clone(),
-        resolved,
-        card,
-        instances,
-        deadline,
-    })
-}
-
-/// Judges the records of a finished run, and puts the rulings beside the other metrics.
-fn judge(outcome: &mut Outcome, judges: &[(String, JudgeClient, Resolved)], roles: &Roles) -> Result<()> {
-    for (name, client, resolved) in judges {
-        let run = RunDirectory::open(&outcome.directory, false)?;
-        let graders = roles.graders();
-        let task = outcome.summary.task.clone();
-        let judging = Judging {
-            name,
-            judge: client,
-            identity: &resolved.scorer_identity(&client.card()?.version),
-            task: Scorer {
-                name: &task,
-                hash: &hash_json(&outcome.results["host"]["identity"]["task"]),
-                graders: &graders,
-            },
-            roles,
-            chains: outcome.chains,
-            clips: None,
-        };
-        let judged = judging.run(&run, &outcome.places)?;
-        super::score::add_judged(&mut outcome.summary, &mut outcome.results, name, judged);
-        report::write(&run, &outcome.summary, &outcome.results, &report::timing_of(&run))?;
-    }
-    Ok(())
-}
-
-/// What `run.toml` repeats this pair with.
-fn repeat(model: &Model, task: &Task, settled: &Settled) -> Value {
-    let options = &settled.options;
-    let given = |flags: &Flags, resolved: &Resolved| -> Map<String, Value> {
-        let keys = flags.of(&resolved.spec.name);
-        // As resolved: absolute, so that the file works from any folder.
-        keys.into_keys()
-            .filter_map(|key| Some((key.clone(), resolved.settings.0.get(&key)?.clone())))
-            .collect()
-    };
-    let judges: Vec<&String> = settled.judges.iter().collect();
-    let judge_settings: Map<String, Value> = match judges.first() {
-        Some(name) => settled
-            .judge_flags
-            .of(name)
-            .into_iter()
-            .map(|(key, given)| (key, given.value))
-            .collect(),
-        None => Map::new(),
-    };
-    json!({
-        "model": model.name, "task": task.name, "judge": if judges.is_empty() { Value::Null } else { json!(judges) },
-        "limit": options.limit_text, "sample-id": options.sample_ids, "seed": options.seed, "chains": (options.chains > 1).then_some(options.chains),
-        "batch-size": options.batch_size,
-        "workers": settled.workers, "role": settled.roles,
-        "lora": match &options.lora {
-            LoraUse::AsLoaded => Value::Null,
-            LoraUse::Off => json!("none"),
-            LoraUse::Only(names) => json!(names),
-        },
-        "ears": settled.ears, "ears-prompt": settled.ears_prompt,
-        "predict-only": options.predict_only, "skip-hearing-test": !options.hearing_test, "demo": options.demo,
-        "model-settings": given(&settled.model_flags, &model.resolved),
-        "task-settings": given(&settled.task_flags, &task.resolved),
-        "judge-settings": judge_settings,
-    })
-}
-
 fn show(outcomes: &[Outcome], all_groups: bool, common: &Common) {
     if common.json {
         let runs: Vec<Value> = outcomes
@@ -523,17 +336,17 @@ fn show(outcomes: &[Outcome], all_groups: bool, common: &Common) {
             .collect();
         print(&(serde_json::to_string_pretty(&json!({ "runs": runs })).unwrap_or_default() + "\n"));
     } else {
-        let most_groups = if all_groups { usize::MAX } else { results::FEW_GROUPS };
+        let groups = if all_groups { Groups::All } else { Groups::Hint };
         let summaries: Vec<_> = outcomes.iter().map(|outcome| outcome.summary.clone()).collect();
-        print(&results::table(&summaries, most_groups));
+        print(&results::table(&summaries, groups));
     }
 }
 
-fn conclude(outcomes: &[Outcome], settled: &Settled) -> Result<Exit> {
+fn conclude(outcomes: &[Outcome], tolerance: Tolerance) -> Result<Exit> {
     if let Some(failure) = outcomes.iter().find_map(|outcome| outcome.cut_short.clone()) {
         return Err(failure);
     }
-    let exceeded = |outcome: &&Outcome| settled.fail_on_error.exceeded(outcome.failed, outcome.finished);
+    let exceeded = |outcome: &&Outcome| tolerance.exceeded(outcome.failed, outcome.finished);
     match outcomes.iter().find(exceeded) {
         None => Ok(Exit::Ok),
         Some(outcome) => {
@@ -545,11 +358,11 @@ fn conclude(outcomes: &[Outcome], settled: &Settled) -> Result<Exit> {
     }
 }
 
-fn dry_run(settled: &Settled, models: &[Resolved], tasks: &[Task], common: &Common) -> Result<Exit> {
+fn dry_run(plan: &RunPlan, models: &[Resolved], tasks: &[Task], common: &Common) -> Result<Exit> {
     let mut plans = Vec::new();
     let estimates = models.iter().map(memory::estimate).collect::<Result<Vec<_>>>()?;
     for task in tasks {
-        let options = &settled.options;
+        let options = &plan.options;
         let selection = select(&task.client, &task.name, options.limit, &options.sample_ids)?;
         let first = first_prompt(&task.client, &selection);
         for (model, estimate) in models.iter().zip(&estimates) {

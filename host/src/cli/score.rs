@@ -2,20 +2,22 @@
 //! any tool produced.
 
 use super::answers::AnswerArgs;
-use super::rescore::{TaskArgs, rescore};
+use super::rescore::{TaskArgs, rescore, task_of_run};
 use super::{Common, Flags, names, note, print, stop_on_signals};
-use crate::failure::{Exit, Failure, Result};
-use crate::run::graded::graders_of;
-use crate::run::report;
-use crate::run::results::{self, Summary};
-use crate::run::store::directory::{RunDirectory, read_if_there};
-use crate::run::store::hash::hash_json;
-use crate::run::store::places;
-use crate::run::store::scores::Scorer;
-use crate::score::by_judge::{Judged, Judging};
+use crate::ask::roles::Roles;
+use crate::audio::Clips;
+use crate::failure::{Exit, Result};
+use crate::run::clips;
+use crate::run::record::Record;
+use crate::run::results;
+use crate::score::by_judge::Judged;
+use crate::score::run::{judge_run, open};
 use plugin_api::Kind;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+
+/// Decoded sound that is kept for records that share a clip.
+const CLIP_CACHE: usize = 512 << 20;
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
@@ -52,69 +54,38 @@ pub fn score(args: ScoreArgs, common: &Common) -> Result<Exit> {
 fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
     let stop = stop_on_signals();
     common.with_catalog(false, &stop, |catalog| {
-        if !folder.join("samples.jsonl").exists() {
-            let failure = Failure::missing(format!(
-                "`{}` is no run directory: it has no samples.jsonl",
-                folder.display()
-            ));
-            return Err(failure.help("`host ls runs` lists those that there are"));
-        }
-        let run = RunDirectory::open(folder, false)?;
-        // Repairs a torn last line, and refuses a file with a broken one.
-        run.repair()?;
-        let places = places::all(&run)?;
-        let roles = super::run::cast(&args.role, &Flags::default(), catalog, &stop)?;
+        let (run, places) = open(folder)?;
+        let roles = Roles::load(&args.role, &Flags::default(), catalog, &stop)?;
         if args.judge.is_empty() {
             return rescore(&run, &places, &args.scorer, catalog, &roles, common);
         }
-        let results = read_if_there(&folder.join("results.json")).and_then(|text| serde_json::from_str(&text).ok());
-        let mut results: Value = results.unwrap_or_else(|| json!({}));
-        let mut summary = results::summary_of(&results);
         let flags = Flags::parse("-J", &args.judge_settings)?;
-        let judges = names(catalog.registry, Kind::Judge, &args.judge)?;
-        flags.check_names(Kind::Judge, &judges)?;
-        // The score that judges are shown is the one that the results are made of.
-        let task_hash = hash_json(&results["host"]["identity"]["task"]);
-        let task_graders = graders_of(&results["host"]["scorers"][&summary.task]);
-        let task_name = summary.task.clone();
-        let task = Scorer {
-            name: &task_name,
-            hash: &task_hash,
-            graders: &task_graders,
-        };
-        let mut whole = Vec::new();
-        for name in &judges {
+        let names = names(catalog.registry, Kind::Judge, &args.judge)?;
+        flags.check_names(Kind::Judge, &names)?;
+        let mut judges = Vec::new();
+        let mut hears = false;
+        for name in &names {
             let resolved = catalog.resolve(Kind::Judge, name, &flags.of(name))?;
-            let client = resolved.judge()?;
-            let judging = Judging {
-                name,
-                judge: &client,
-                identity: &resolved.scorer_identity(&client.card()?.version),
-                task,
-                roles: &roles,
-                chains: results["host"]["chains"]
-                    .as_u64()
-                    .map_or(1, |chains| u32::try_from(chains).unwrap_or(1)),
-                clips: None,
-            };
-            let judged = judging.run(&run, &places)?;
-            whole.push(
-                json!({ "judge": name, "value": judged.metric.value, "n": judged.metric.count,
-                "unscored": judged.unscored, "failed": judged.failed, "dollars": judged.dollars,
-                "graders": judged.graded_by.as_json() }),
-            );
-            add_judged(&mut summary, &mut results, name, judged);
+            let judge = resolved.judge()?;
+            hears |= judge.card()?.asks.iter().any(|role| roles.hears(role));
+            judges.push((judge, resolved));
         }
-        if stop.load(std::sync::atomic::Ordering::Relaxed) {
-            return Err(Failure::new(Exit::Interrupted, "interrupted").help("the same command goes on from here"));
-        }
-        report::write(&run, &summary, &results, &report::timing_of(&run))?;
+        // The clips are found through the run's task, for judges that hear them.
+        let task = hears.then(|| task_of_run(&run, &[], catalog)).transpose()?;
+        let decoded = Clips::new(CLIP_CACHE);
+        let task = task.map(|task| task.client);
+        let find = |record: &Record| match &task {
+            Some(task) => clips::of_record(task, &decoded, record),
+            None => Ok(Vec::new()),
+        };
+        let (summary, results, judged) = judge_run(&run, &places, &judges, &roles, Some(&find))?;
         match common.json {
-            true => print(
-                &(serde_json::to_string_pretty(&json!({ "judges": whole, "results": results })).unwrap_or_default()
-                    + "\n"),
-            ),
-            false => print(&results::table(&[summary], 0)),
+            true => {
+                let whole: Vec<Value> = judged.iter().map(as_json).collect();
+                let text = serde_json::to_string_pretty(&json!({ "judges": whole, "results": results }));
+                print(&(text.unwrap_or_default() + "\n"));
+            }
+            false => print(&results::table(&[summary], results::Groups::None)),
         }
         if !common.quiet && common.shows_progress() {
             note(&format!("verdicts: {}", folder.join("scores.jsonl").display()));
@@ -123,26 +94,9 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
     })
 }
 
-/// Puts a judge's rulings beside the other metrics.
-pub fn add_judged(summary: &mut Summary, results: &mut Value, name: &str, judged: Judged) {
-    let metric = judged.metric.clone();
-    let task = summary.task.clone();
-    results["results"][&task][format!("{name},judge")] = json!(metric.value);
-    results["results"][&task][format!("{name}_stderr,judge")] =
-        metric.stderr.map_or(json!("N/A"), |stderr| json!(stderr));
-    results["results"][&task][format!("{name}_ci95,judge")] = json!(metric.interval);
-    results["results"][&task][format!("{name}_n,judge")] = json!(metric.count);
-    results["host"]["judges"][name] = judged.as_json();
-    if judged.unscored > 0 {
-        summary
-            .marks
-            .push(format!("judge {name} left {} answers unscored", judged.unscored));
-    }
-    if judged.failed > 0 {
-        summary.marks.push(format!(
-            "judge {name} failed on {} answers; the same command asks again",
-            judged.failed
-        ));
-    }
-    summary.metrics.push(metric);
+fn as_json(judged: &Judged) -> Value {
+    json!({
+        "judge": judged.name, "value": judged.metric.value, "n": judged.metric.count, "unscored": judged.unscored,
+        "failed": judged.failed, "dollars": judged.dollars, "graders": judged.graded_by.as_json(),
+    })
 }

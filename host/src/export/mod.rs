@@ -133,7 +133,10 @@ impl Recorded {
             "csv" => sheet::write(self, folder)?,
             "markdown" => {
                 let summary = crate::run::results::summary_of(self.results()?);
-                folder.add("results.md", &crate::run::results::table(&[summary], usize::MAX))?;
+                folder.add(
+                    "results.md",
+                    &crate::run::results::table(&[summary], crate::run::results::Groups::All),
+                )?;
             }
             _ => return Ok(false),
         }

@@ -1,18 +1,20 @@
 //! What a model is given for a task's clips: for every task and every model alike, the first of these that can be had.
 //!
 //! 1. The clip itself, when the model hears: `audio`.
-//! 2. The words of another model that heard it, when `--ears` names one: `ears`.
+//! 2. The words of another model that heard it, when `--transcriber` names one: `ears`.
 //! 3. The words that the data set has for it: `words`.
 //! 4. A notice that a clip was there: `blind`, a legitimate baseline, never to be mistaken for a real one.
 //!
 //! The record says which. A clip that is needed and can't be had is its sample's error, and no reason for the next step:
 //! a number over half heard and half guessed samples would say nothing.
 
-use super::ears::Ears;
 use super::prompts::WorkItem;
-use super::store::record::{ClipInfo, Input};
+use super::store::record::{ClipInfo, Input, Record};
+use crate::ask::transcriber::Transcriber;
 use crate::audio::{Clips, Decoded, Source, Wanted};
-use plugin_api::{ClipSource, Code, Error, ModelCard, Part, Result, Sample};
+use plugin_api::client::TaskClient;
+use plugin_api::{Clip, ClipSource, Code, Error, ModelCard, Part, Prompt, Result, Sample};
+use serde::Deserialize;
 use std::sync::Arc;
 
 /// What a model that can't hear is told when nothing better is known.
@@ -21,7 +23,7 @@ const NOTICE: &str = "[An audio clip is attached here, but this model cannot hea
 /// What there is to take the steps with.
 pub struct ClipResolver<'a> {
     pub model: &'a ModelCard,
-    pub ears: Option<&'a Ears>,
+    pub transcriber: Option<&'a Transcriber>,
     pub clips: &'a Clips,
 }
 
@@ -45,12 +47,12 @@ impl ClipResolver<'_> {
                     attached.push(index);
                 }
                 (Input::Audio, None)
-            } else if let Some(ears) = self.ears {
-                let decoded = self.decode(sample, index, ears.sample_rate()?)?;
-                let retold = ears.hear(&decoded)?;
-                let words = retold.words.clone();
+            } else if let Some(transcriber) = self.transcriber {
+                let decoded = self.decode(sample, index, transcriber.sample_rate()?)?;
+                let transcript = transcriber.hear(&decoded)?;
+                let words = transcript.words.clone();
                 record.audio.push(ClipInfo {
-                    ears: Some(retold),
+                    ears: Some(transcript),
                     ..info(&decoded)
                 });
                 (Input::Ears, Some(words))
@@ -70,33 +72,66 @@ impl ClipResolver<'_> {
         Ok(())
     }
 
-    /// A clip of a sample, decoded now or earlier.
-    pub fn decode(&self, sample: &Sample, index: usize, rate: Option<u32>) -> Result<Arc<Decoded>> {
-        let source: &ClipSource = sample.clips.get(index).ok_or_else(|| {
-            let have = sample.clips.len();
-            let message = format!("the prompt names clip {index}, but the sample has {have}");
-            Error::new(Code::DATA, message)
-        })?;
-        let wanted = Wanted {
-            rate,
-            start: source.start,
-            end: source.end,
-            ..Wanted::default()
-        };
-        let name = format!("clip {index} of sample {}", sample.id);
-        let from = match (&source.path, source.blob.and_then(|blob| sample.blobs.get(blob))) {
-            (Some(path), _) => Source::File(path),
-            (None, Some(bytes)) => Source::Bytes { name: &name, bytes },
-            (None, None) => return Err(Error::new(Code::CLIP, format!("{name} names neither a file nor bytes"))),
-        };
-        self.clips.get(from, &wanted).map_err(|why| {
-            let error = Error::from(why.clone()).code(Code::CLIP);
-            match why.hint() {
-                Some(hint) => error.help(hint),
-                None => error,
-            }
-        })
+    fn decode(&self, sample: &Sample, index: usize, rate: Option<u32>) -> Result<Arc<Decoded>> {
+        decode(self.clips, sample, index, rate)
     }
+}
+
+/// The clips that the model of a record heard, in the order of its prompt, for a judge that hears them as well.
+pub fn of_record(task: &TaskClient, clips: &Clips, record: &Record) -> Result<Vec<Clip>> {
+    if record.input != Input::Audio {
+        return Ok(Vec::new());
+    }
+    let sample = task.sample(usize::try_from(record.doc_id)?)?;
+    let asked = Prompt::deserialize(&record.arguments)?;
+    let mut attached: Vec<usize> = Vec::new();
+    for part in asked.messages.iter().flat_map(|message| &message.parts) {
+        match part {
+            Part::Clip { clip, .. } if !attached.contains(clip) => attached.push(*clip),
+            _ => {}
+        }
+    }
+    let of = |(index, info): (&usize, &ClipInfo)| {
+        let decoded = decode(clips, &sample, *index, Some(info.rate))?;
+        match decoded.sha256 == info.sha256 {
+            true => Ok(decoded.clip.clone()),
+            false => {
+                let message = format!(
+                    "clip {index} of sample {} is another than the model heard",
+                    record.sample_id
+                );
+                Err(Error::new(Code::CLIP, message).help("judge with the data that the run was made with"))
+            }
+        }
+    };
+    attached.iter().zip(&record.audio).map(of).collect()
+}
+
+fn decode(clips: &Clips, sample: &Sample, index: usize, rate: Option<u32>) -> Result<Arc<Decoded>> {
+    let source: &ClipSource = sample.clips.get(index).ok_or_else(|| {
+        let have = sample.clips.len();
+        let message = format!("the prompt names clip {index}, but the sample has {have}");
+        Error::new(Code::DATA, message)
+    })?;
+    let wanted = Wanted {
+        rate,
+        start: source.start,
+        end: source.end,
+        ..Wanted::default()
+    };
+    let name = format!("clip {index} of sample {}", sample.id);
+    let from = match (&source.path, source.blob.and_then(|blob| sample.blobs.get(blob))) {
+        (Some(path), _) => Source::File(path),
+        (None, Some(bytes)) => Source::Bytes { name: &name, bytes },
+        (None, None) => return Err(Error::new(Code::CLIP, format!("{name} names neither a file nor bytes"))),
+    };
+    clips.get(from, &wanted).map_err(|why| {
+        let error = Error::from(why.clone()).code(Code::CLIP);
+        match why.hint() {
+            Some(hint) => error.help(hint),
+            None => error,
+        }
+    })
 }
 
 fn info(decoded: &Decoded) -> ClipInfo {
@@ -112,7 +147,7 @@ fn info(decoded: &Decoded) -> ClipInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plugin_api::{Message, Prompt};
+    use plugin_api::Message;
 
     fn item(clips: &[Option<&str>]) -> WorkItem {
         let clip = |words: &Option<&str>| ClipSource {
@@ -138,7 +173,7 @@ mod tests {
         let clips = Clips::new(0);
         ClipResolver {
             model,
-            ears: None,
+            transcriber: None,
             clips: &clips,
         }
         .resolve(item)

@@ -5,33 +5,31 @@
 //! its key and its numbers stay. Everything a record depends on is in its key, so the same command goes on where any
 //! earlier one stopped.
 
-mod clips;
-pub(crate) mod conclude;
-pub mod ears;
-mod execute;
+pub mod clips;
+pub mod context;
+pub(crate) mod finish;
 pub mod graded;
-mod hearing_test;
-mod listening;
-mod pipeline;
+pub mod pipeline;
+pub mod plan;
 pub mod progress;
 pub mod prompts;
-mod queue;
 pub(crate) mod report;
 pub mod results;
-pub mod roles;
-mod seats;
 pub mod select;
+pub mod session;
 pub mod statistics;
 pub mod store;
 pub mod tally;
+mod watchdog;
 
-pub use execute::{execute, task_identity};
 pub use store::{directory, record};
 
+use crate::ask::pool::Copy;
+use crate::ask::roles::Roles;
+use crate::ask::transcriber::Transcriber;
 use crate::catalog::Resolved;
 use crate::failure::Failure;
-use crate::plugin::WorkerControl;
-use plugin_api::client::{ModelClient, TaskClient};
+use plugin_api::client::TaskClient;
 use plugin_api::{LoraUse, ModelCard, TaskCard};
 use results::Summary;
 use select::Limit;
@@ -63,31 +61,25 @@ pub struct Options {
     /// Leaves the scoring to a later command.
     pub predict_only: bool,
     /// Whether a model that says it hears is put to the test.
-    pub hearing_test: bool,
+    pub audio_check: bool,
     /// The time after which nothing more is begun.
     pub until: Option<Instant>,
     pub stop: Arc<AtomicBool>,
     /// Models that the task may ask while it scores.
-    pub roles: Arc<roles::Roles>,
+    pub roles: Arc<Roles>,
     /// The model that hears for models that can't.
-    pub ears: Option<Arc<ears::Ears>>,
+    pub transcriber: Option<Arc<Transcriber>>,
     /// What `run.toml` repeats this run with.
     pub repeat: Value,
 }
 
-/// A loaded model. Several instances of one model share a queue.
+/// A loaded model. Its copies share the work.
 pub struct Model {
     pub name: String,
     pub resolved: Resolved,
     pub card: ModelCard,
-    pub instances: Vec<Instance>,
+    pub copies: Vec<Copy>,
     pub deadline: Option<Duration>,
-}
-
-/// One copy of a model.
-pub struct Instance {
-    pub client: ModelClient,
-    pub control: Option<Arc<dyn WorkerControl>>,
 }
 
 /// A loaded task.

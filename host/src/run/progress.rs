@@ -43,7 +43,7 @@ impl Progress {
         self.0.set_message(message);
     }
 
-    pub fn end(self) {
+    pub fn end(&self) {
         self.0.finish_and_clear();
     }
 }

@@ -1,6 +1,6 @@
 //! `report.html`: a run on one page that needs nothing else, to be looked at and mailed.
 
-use super::results::{Summary, table};
+use super::results::{Groups, Summary, table};
 use super::store::directory::{RunDirectory, read_if_there};
 use crate::failure::Result;
 use serde_json::Value;
@@ -32,7 +32,7 @@ pub fn html(summary: &Summary, results: &Value, timing: &Value) -> String {
     for words in super::graded::in_words(results) {
         notes += &format!("<p>graded: {}</p>\n", escape(&words));
     }
-    let numbers = escape(&table(std::slice::from_ref(summary), usize::MAX));
+    let numbers = escape(&table(std::slice::from_ref(summary), Groups::All));
     let details = |name: &str, value: &Value| {
         let text = escape(&serde_json::to_string_pretty(value).unwrap_or_default());
         format!("<details><summary>{name}</summary><pre>{text}</pre></details>\n")

@@ -1,9 +1,9 @@
 //! `results.json` and `timing.json`, and the rows of the table. Keys that lm-eval has mean here what they mean there.
 
-use super::hearing_test::HearingTest;
 use super::statistics::Estimate;
 use super::store::hash::hash_json;
 use super::tally::Tally;
+use crate::ask::audio_check::AudioCheck;
 use crate::table::{Align, Table};
 use plugin_api::{Metric, TaskCard};
 use serde_json::{Map, Value, json};
@@ -83,7 +83,7 @@ pub struct Setting<'a> {
     pub precision: Option<&'a str>,
     pub seconds: f64,
     /// None when nothing is to be heard, or nothing can be.
-    pub hearing: Option<&'a HearingTest>,
+    pub hearing: Option<&'a AudioCheck>,
 }
 
 /// `results.json`.
@@ -251,12 +251,51 @@ fn unix_seconds() -> f64 {
     since.map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// A table of few groups is read at a glance; one of many hides the numbers that people came for.
-pub const FEW_GROUPS: usize = 6;
+/// What the table does with numbers by group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Groups {
+    /// Leaves them out.
+    None,
+    /// Leaves them out, and says where they are.
+    Hint,
+    /// Has a row for each.
+    All,
+}
 
-/// The table that a command prints, and the notes that belong under it. Numbers by group are in it when a run has no
-/// more of them than `most_groups`.
-pub fn table(summaries: &[Summary], most_groups: usize) -> String {
+/// The table that a command prints, and the notes that belong under it. Of several runs each has one row first, its main
+/// metric; a second table has the others.
+pub fn table(summaries: &[Summary], groups: Groups) -> String {
+    let wanted = |metric: &&Metric| metric.group.is_none() || groups == Groups::All;
+    let rest = |summary: &Summary, skip: usize| -> Vec<Metric> {
+        summary.metrics.iter().filter(wanted).skip(skip).cloned().collect()
+    };
+    let mut text = match summaries {
+        [_, _, ..] => {
+            let main = summaries
+                .iter()
+                .map(|summary| (summary, rest(summary, 0).into_iter().take(1).collect()));
+            let others = summaries.iter().map(|summary| (summary, rest(summary, 1)));
+            let tables = [rows(main), rows(others)];
+            tables.into_iter().flatten().collect::<Vec<_>>().join("\n")
+        }
+        _ => rows(summaries.iter().map(|summary| (summary, rest(summary, 0)))).unwrap_or_default(),
+    };
+    let mut notes = notes(summaries);
+    let by_group = |summary: &Summary| summary.metrics.iter().filter(|metric| metric.group.is_some()).count();
+    let hidden: usize = summaries.iter().map(by_group).sum();
+    if hidden > 0 && groups == Groups::Hint {
+        notes.push(format!(
+            "note: {hidden} numbers by group are in results.json; `--groups` prints them"
+        ));
+    }
+    if !notes.is_empty() {
+        text += &format!("\n{}\n", notes.join("\n"));
+    }
+    text
+}
+
+/// A table with a row for each of these metrics; none when there are none.
+fn rows<'a>(summaries: impl Iterator<Item = (&'a Summary, Vec<Metric>)>) -> Option<String> {
     let mut table = Table::new(&[
         ("Tasks", Align::Left),
         ("Version", Align::Right),
@@ -271,22 +310,16 @@ pub fn table(summaries: &[Summary], most_groups: usize) -> String {
         ("n", Align::Right),
         ("Model", Align::Left),
     ]);
-    let mut notes = Vec::new();
-    for summary in summaries {
+    for (summary, metrics) in summaries {
         let suspect = !summary.suspicions.is_empty();
-        let in_groups = summary.metrics.iter().filter(|metric| metric.group.is_some()).count();
-        let groups = in_groups <= most_groups;
-        for metric in summary.metrics.iter().filter(|metric| groups || metric.group.is_none()) {
+        for metric in metrics {
             let name = match &metric.group {
                 None => summary.task.clone(),
                 Some(group) => format!(" - {group}"),
             };
-            let number = |value: f64| {
-                if value.is_nan() {
-                    "NaN".to_owned()
-                } else {
-                    format!("{value:.4}")
-                }
+            let number = |value: f64| match value.is_nan() {
+                true => "NaN".to_owned(),
+                false => format!("{value:.4}"),
             };
             table.row([
                 name,
@@ -305,24 +338,36 @@ pub fn table(summaries: &[Summary], most_groups: usize) -> String {
                 summary.model.clone(),
             ]);
         }
+    }
+    (!table.is_empty()).then(|| table.render())
+}
+
+/// What belongs under the table. A note that several runs share is one line.
+fn notes(summaries: &[Summary]) -> Vec<String> {
+    /// So many runs are named in a line.
+    const NAMED: usize = 3;
+    let mut notes = Vec::new();
+    let mut shared: Vec<(&String, Vec<String>)> = Vec::new();
+    for summary in summaries {
         let pair = format!("{} on {}", summary.model, summary.task);
-        if !groups && most_groups > 0 {
-            notes.push(format!(
-                "note: {pair}: {in_groups} numbers by group are in results.json; `--groups` prints them"
-            ));
-        }
         notes.extend(summary.suspicions.iter().map(|why| format!("suspect: {pair}: {why}")));
-        notes.extend(summary.marks.iter().map(|mark| format!("note: {pair}: {mark}")));
+        for mark in &summary.marks {
+            match shared.iter_mut().find(|(known, _)| *known == mark) {
+                Some((_, pairs)) => pairs.push(pair.clone()),
+                None => shared.push((mark, vec![pair.clone()])),
+            }
+        }
     }
-    let mut text = if table.is_empty() {
-        String::new()
-    } else {
-        table.render()
+    let line = |(mark, pairs): (&String, Vec<String>)| {
+        let more = pairs.len().saturating_sub(NAMED);
+        let named = pairs[..pairs.len() - more].join(", ");
+        match more {
+            0 => format!("note: {named}: {mark}"),
+            more => format!("note: {named} and {more} more: {mark}"),
+        }
     };
-    if !notes.is_empty() {
-        text += &format!("\n{}\n", notes.join("\n"));
-    }
-    text
+    notes.extend(shared.into_iter().map(line));
+    notes
 }
 
 #[cfg(test)]
@@ -344,12 +389,38 @@ mod tests {
             metrics: vec![metric],
             ..Summary::default()
         };
-        assert!(!table(&[summary.clone()], 0).contains("suspect"));
+        assert!(!table(&[summary.clone()], Groups::None).contains("suspect"));
         summary.suspicions = vec!["NaN logits in 3 of 8 replies".to_owned()];
-        let text = table(&[summary], 0);
+        let text = table(&[summary], Groups::None);
         assert!(
             text.contains("0.2500 (suspect)") && text.contains("suspect: m on t: NaN logits in 3 of 8 replies"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn each_of_several_runs_has_one_row_first_and_a_note_they_share_is_one_line() {
+        let metric = |name: &str, group: Option<&str>| Metric {
+            name: name.to_owned(),
+            value: 0.5,
+            count: 4,
+            group: group.map(str::to_owned),
+            ..Metric::default()
+        };
+        let summary = |model: &str| Summary {
+            model: model.to_owned(),
+            task: "t".to_owned(),
+            metrics: vec![metric("acc", None), metric("f1", None), metric("acc", Some("level=1"))],
+            marks: vec!["DEMO".to_owned()],
+            ..Summary::default()
+        };
+        let summaries = ["a", "b", "c", "d"].map(summary);
+        let text = table(&summaries, Groups::Hint);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[2..6].iter().all(|line| line.contains("|acc")), "{text}");
+        assert!(text.contains("|f1") && !text.contains("level=1"), "{text}");
+        assert!(text.contains("note: a on t, b on t, c on t and 1 more: DEMO"), "{text}");
+        assert!(text.contains("note: 4 numbers by group are in results.json"), "{text}");
+        assert!(table(&summaries, Groups::All).contains(" - level=1"));
     }
 }

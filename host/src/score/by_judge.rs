@@ -1,10 +1,10 @@
 //! Judging a run: verdicts lie beside the records, so that a run can be judged later, again, and by several judges,
 //! without the model.
 
+use crate::ask::roles::{Noted, Roles};
 use crate::failure::Result;
 use crate::run::graded::GradedBy;
-use crate::run::results::metric_of;
-use crate::run::roles::{Noted, Roles};
+use crate::run::results::{Summary, metric_of};
 use crate::run::statistics::Mean;
 use crate::run::store::directory::RunDirectory;
 use crate::run::store::hash::hash_json;
@@ -124,7 +124,8 @@ impl Judging<'_> {
 
     fn case(&self, record: &Record, card: &JudgeCard) -> plugin_api::Result<Case> {
         let mut prompt = record.prompt();
-        let hears = card.other.get("clips").and_then(Value::as_bool).unwrap_or(false);
+        // A judge is shown the sound when one of the models that it may ask can hear it.
+        let hears = card.asks.iter().any(|role| self.roles.hears(role));
         if let (Some(prompt), Some(clips), true) = (&mut prompt, self.clips, hears) {
             prompt.clips = clips(record)?;
         }
@@ -156,4 +157,29 @@ impl Judged {
             "identity": self.identity, "graders": self.graded_by.as_json(),
         })
     }
+}
+
+/// Puts a judge's rulings beside the other metrics.
+pub fn add_judged(summary: &mut Summary, results: &mut Value, judged: &Judged) {
+    let name = judged.name.as_str();
+    let metric = judged.metric.clone();
+    let task = summary.task.clone();
+    results["results"][&task][format!("{name},judge")] = json!(metric.value);
+    results["results"][&task][format!("{name}_stderr,judge")] =
+        metric.stderr.map_or(json!("N/A"), |stderr| json!(stderr));
+    results["results"][&task][format!("{name}_ci95,judge")] = json!(metric.interval);
+    results["results"][&task][format!("{name}_n,judge")] = json!(metric.count);
+    results["host"]["judges"][name] = judged.as_json();
+    if judged.unscored > 0 {
+        summary
+            .marks
+            .push(format!("judge {name} left {} answers unscored", judged.unscored));
+    }
+    if judged.failed > 0 {
+        summary.marks.push(format!(
+            "judge {name} failed on {} answers; the same command asks again",
+            judged.failed
+        ));
+    }
+    summary.metrics.push(metric);
 }

@@ -1,10 +1,10 @@
 //! A finished run scored by its task again: what its model said stays, and the results are written again.
 
+use crate::ask::roles::{Noted, Roles};
 use crate::failure::{Exit, Failure, Result};
-use crate::run::conclude::{View, marks, suspicions};
+use crate::run::finish::{View, marks, suspicions};
 use crate::run::report;
 use crate::run::results::{self, Setting, Summary};
-use crate::run::roles::{Noted, Roles};
 use crate::run::store::directory::{Appender, RunDirectory, read_if_there, unwritable};
 use crate::run::store::hash::hash_json;
 use crate::run::store::record::Record;

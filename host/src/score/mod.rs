@@ -2,3 +2,4 @@
 
 pub mod by_judge;
 pub mod by_task;
+pub mod run;

@@ -1,21 +1,21 @@
 //! The end of a run: what its records come to, and the files that say so.
 
-use super::ears::Ears;
-use super::hearing_test::HearingTest;
+use super::context::RunContext;
 use super::results::{self, Setting, Summary};
 use super::store::directory::RunDirectory;
 use super::store::places;
 use super::store::record::Input;
 use super::store::{Records, Scores};
 use super::tally::Tally;
-use super::{Model, Options, Outcome, Task, report};
+use super::{Outcome, report};
+use crate::ask::audio_check::AudioCheck;
+use crate::ask::transcriber::Transcriber;
 use crate::failure::{Failure, Result};
 use plugin_api::client::{Pages, TaskClient};
 use plugin_api::{Code, Metric, Row, Sample, TaskCard};
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 /// Rows for a task that sums up by itself, read back a page at a time.
 struct RowPages<'a> {
@@ -93,25 +93,40 @@ impl View<'_> {
 }
 
 /// Why a run's numbers should not be trusted.
-pub fn suspicions(tally: &Tally, hearing: Option<&HearingTest>) -> Vec<String> {
-    let deaf = hearing.and_then(HearingTest::suspicion);
+pub fn suspicions(tally: &Tally, hearing: Option<&AudioCheck>) -> Vec<String> {
+    let deaf = hearing.and_then(AudioCheck::suspicion);
     tally.suspicions().into_iter().chain(deaf).collect()
 }
 
-#[allow(clippy::too_many_arguments)] // the end of one function, cut off for its length
-pub fn finish(
-    model: &Model,
-    task: &Task,
-    options: &Options,
-    run: &RunDirectory,
-    selection: &[usize],
-    identity: Value,
-    mut tally: Tally,
-    scores: Scores,
-    hearing: Option<HearingTest>,
-    cut_short: Option<Failure>,
-    began: Instant,
-) -> Result<Outcome> {
+/// What a stretch of work left behind.
+pub struct Totals {
+    pub tally: Tally,
+    /// Scores that came later than their records.
+    pub scores: Scores,
+    pub audio_check: Option<AudioCheck>,
+    /// Why the run is not whole, when it isn't.
+    pub cut_short: Option<Failure>,
+    /// The most memory that each worker held.
+    pub workers: Vec<u64>,
+}
+
+/// Sums up and writes the files that say so.
+pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
+    let RunContext {
+        model,
+        task,
+        options,
+        directory: run,
+        selection,
+        ..
+    } = context;
+    let Totals {
+        mut tally,
+        scores,
+        audio_check,
+        cut_short,
+        workers,
+    } = totals;
     let places = places::of_selection(run, selection, options.chains)?;
     let view = View {
         client: &task.client,
@@ -119,16 +134,16 @@ pub fn finish(
         scores: &scores,
         chains: options.chains,
     };
-    let ears = options.ears.as_deref().map(Ears::name);
+    let transcriber = context.transcriber.map(Transcriber::name);
     let summary = Summary {
         model: model.name.clone(),
-        suspicions: suspicions(&tally, hearing.as_ref()),
-        marks: marks(&tally, options.demo, ears, selection.len() * options.chains as usize),
+        suspicions: suspicions(&tally, audio_check.as_ref()),
+        marks: marks(&tally, options.demo, transcriber, context.expected()),
         ..view.summary(run, &tally, &places)?
     };
     let setting = Setting {
         card: &task.card,
-        identity: &identity,
+        identity: &context.identity,
         samples: task.client.count()?,
         selected: selection.len(),
         chains: options.chains,
@@ -139,12 +154,21 @@ pub fn finish(
         seed: options.seed,
         device: model.card.device.as_deref(),
         precision: model.card.precision.as_deref(),
-        seconds: began.elapsed().as_secs_f64(),
-        hearing: hearing.as_ref(),
+        seconds: context.began.elapsed().as_secs_f64(),
+        hearing: audio_check.as_ref(),
     };
     let results = results::results(&summary, &tally, &setting);
     let seconds = tally.inference_seconds();
-    let timing = results::timing(&mut tally, seconds, &peaks(model, cut_short.is_some()));
+    // A model that was cut short may still hold its lock.
+    let device = match cut_short {
+        Some(_) => None,
+        None => model.copies[0]
+            .client
+            .memory()
+            .ok()
+            .map(|memory| memory.device_peak_bytes),
+    };
+    let timing = results::timing(&mut tally, seconds, &peaks(workers, device));
     run.write_file("timing.json", pretty(&timing).as_bytes())?;
     report::write(run, &summary, &results, &timing)?;
     Ok(Outcome {
@@ -160,17 +184,17 @@ pub fn finish(
     })
 }
 
-pub fn pretty(value: &Value) -> String {
+fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
 /// What belongs beside a run's numbers and is no fault of them.
-pub fn marks(tally: &Tally, demo: bool, ears: Option<&str>, selected: usize) -> Vec<String> {
+pub fn marks(tally: &Tally, demo: bool, transcriber: Option<&str>, selected: usize) -> Vec<String> {
     let mut marks = Vec::new();
     if demo {
         marks.push("DEMO: tiny random weights and hand-made samples; the numbers mean nothing".to_owned());
     }
-    let ears = ears.unwrap_or("another model");
+    let ears = transcriber.unwrap_or("another model");
     for (input, what) in [
         (Input::Blind, "blind: a notice"),
         (Input::Words, "words: the data set's own words"),
@@ -224,25 +248,14 @@ pub fn marks(tally: &Tally, demo: bool, ears: Option<&str>, selected: usize) -> 
     marks
 }
 
-/// Peak memory of this process and, where the model has some, of its workers and its device.
-fn peaks(model: &Model, cut_short: bool) -> Value {
+/// Peak memory of this process, of the model's workers and of its device.
+fn peaks(workers: Vec<u64>, device: Option<u64>) -> Value {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let host = line
         .and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse::<u64>().ok())
         .map(|kb| kb * 1024);
-    let workers: Vec<u64> = model
-        .instances
-        .iter()
-        .filter_map(|instance| instance.control.as_ref()?.peak_memory_bytes())
-        .collect();
-    // A model that was cut short may still hold its lock.
-    let device = if cut_short {
-        None
-    } else {
-        model.instances[0].client.memory().ok()
-    };
-    json!({ "host": host, "workers": workers, "device": device.map(|memory| memory.device_peak_bytes).filter(|bytes| *bytes > 0) })
+    json!({ "host": host, "workers": workers, "device": device.filter(|bytes| *bytes > 0) })
 }
 
 #[cfg(test)]

@@ -1,22 +1,21 @@
-//! `--ears`: a model that hears, in the place of those that don't.
+//! `--transcriber`: a model that hears, in the place of those that don't.
 //!
 //! It is loaded when the first of them meets a task with clips, and hears each clip once for a whole command, however
 //! many samples and models share it, and several clips at a time. What it says is drawn greedily, so a run that was cut
 //! short goes on with the words that it began with.
 
-use super::listening::Listening;
-use super::roles::Roles;
-use super::store::hash::hash_json;
-use super::store::record::Transcript;
+use super::pool::{Copy, HELPERS_DEADLINE, Limits, Pool};
 use crate::audio::Decoded;
 use crate::catalog::Resolved;
-use plugin_api::{Code, Error, Finish, Message, ModelCard, Part, Prompt, Result, Sampling};
+use crate::run::store::hash::hash_json;
+use crate::run::store::record::Transcript;
+use plugin_api::{Error, Message, ModelCard, Part, Prompt, Result, Sampling};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// What the ears are asked about each clip, unless `--ears-prompt` says otherwise.
+/// What the transcriber is asked about each clip, unless `--transcriber-prompt` says otherwise.
 pub const PROMPT: &str =
     "Write down what is said in this recording, word for word. If nobody speaks, describe what is to be heard.";
 /// Enough for a few minutes of speech.
@@ -24,44 +23,44 @@ const MOST_TOKENS: u32 = 512;
 /// Each waits in a thread of its own.
 const MOST_AT_ONCE: usize = 16;
 
-/// The model of `--ears`.
-pub struct Ears {
+/// The model of `--transcriber`.
+pub struct Transcriber {
     resolved: Resolved,
     prompt: String,
-    hash: String,
-    /// Asks nobody; it carries the command's wish to stop.
-    callbacks: Roles,
-    loaded: OnceLock<Result<(Listening, ModelCard)>>,
+    hash: OnceLock<String>,
+    /// The command's wish to stop.
+    stop: Arc<AtomicBool>,
+    loaded: OnceLock<Result<(Pool, ModelCard)>>,
     /// By the hash of the clip. A clip that two threads want is heard by one, and the other waits.
     heard: Mutex<HashMap<String, Arc<OnceLock<Result<String>>>>>,
 }
 
-impl Ears {
-    /// Ears that are not loaded yet.
-    pub fn new(resolved: Resolved, prompt: Option<String>, stop: Arc<AtomicBool>) -> Ears {
-        let prompt = prompt.unwrap_or_else(|| PROMPT.to_owned());
-        let mut ears = Ears {
+impl Transcriber {
+    /// A transcriber that is not loaded yet.
+    pub fn new(resolved: Resolved, prompt: Option<String>, stop: Arc<AtomicBool>) -> Transcriber {
+        let (hash, loaded, heard) = Default::default();
+        Transcriber {
             resolved,
-            prompt,
-            hash: String::new(),
-            callbacks: Roles {
-                stop,
-                ..Roles::default()
-            },
-            loaded: OnceLock::new(),
-            heard: Mutex::default(),
-        };
-        ears.hash = hash_json(&ears.identity());
-        ears
+            prompt: prompt.unwrap_or_else(|| PROMPT.to_owned()),
+            hash,
+            stop,
+            loaded,
+            heard,
+        }
     }
 
     pub fn name(&self) -> &str {
         &self.resolved.spec.name
     }
 
-    /// What is the same as long as the words are.
-    pub fn identity(&self) -> Value {
-        json!({ "model": self.resolved.identity, "prompt": self.prompt, "max_tokens": MOST_TOKENS })
+    /// What its words depend on. Its kernels' class is known when it is loaded.
+    pub fn identity(&self) -> Result<Value> {
+        let class = &self.model()?.1.kernel_class;
+        let mut identity = json!({ "model": self.resolved.identity, "prompt": self.prompt, "max_tokens": MOST_TOKENS });
+        if let Some(class) = class {
+            identity["kernels"] = json!(class);
+        }
+        Ok(identity)
     }
 
     /// Loads the model, when it isn't yet. An error when it can't hear.
@@ -76,20 +75,26 @@ impl Ears {
 
     /// How many threads should want clips heard at a time, so that it works on several together.
     pub fn at_once(&self) -> Result<usize> {
-        Ok((self.model()?.1.batch as usize).clamp(1, MOST_AT_ONCE))
+        let card = &self.model()?.1;
+        Ok(Limits::of(card, 1, None, None).at_once.clamp(1, MOST_AT_ONCE))
     }
 
-    fn model(&self) -> Result<&(Listening, ModelCard)> {
+    fn model(&self) -> Result<&(Pool, ModelCard)> {
         let load = || {
             let (client, made) = self.resolved.model().map_err(|failure| failure.error)?;
             let card = client.card()?;
             if !card.hears() {
                 let message = format!("model `{}` can't hear, so it can't be the ears", self.name());
-                let help = "`--ears` takes a model that reads audio; `host ls models --verbose` says which do";
+                let help = "`--transcriber` takes a model that reads audio; `host ls models --verbose` says which do";
                 return Err(Error::unsupported(message).help(help));
             }
-            let deadline = self.resolved.plugin.spec().deadline;
-            Ok((Listening::new(client, made.control, deadline), card))
+            let deadline = self.resolved.plugin.spec().deadline.unwrap_or(HELPERS_DEADLINE);
+            let limits = Limits::of(&card, 1, None, Some(deadline));
+            let copy = Copy {
+                client,
+                control: made.control,
+            };
+            Ok((Pool::start(self.name(), vec![copy], &limits, self.stop.clone()), card))
         };
         self.loaded.get_or_init(load).as_ref().map_err(Clone::clone)
     }
@@ -101,9 +106,11 @@ impl Ears {
             heard.entry(clip.sha256.clone()).or_default().clone()
         };
         let words = slot.get_or_init(|| self.ask(clip)).clone();
+        let identity = self.identity()?;
+        let hash = self.hash.get_or_init(|| hash_json(&identity)).clone();
         Ok(Transcript {
             model: self.name().to_owned(),
-            hash: self.hash.clone(),
+            hash,
             words: words
                 .map_err(|error| error.context(format!("the ears, model `{}`, failed on a clip", self.name())))?,
         })
@@ -117,10 +124,7 @@ impl Ears {
         };
         let mut prompt = Prompt::new([message]).sample(Sampling::greedy(MOST_TOKENS));
         prompt.clips.push(clip.clip.clone());
-        let reply = self.model()?.0.ask(prompt, &self.callbacks)?;
-        if reply.finish == Finish::Cancelled {
-            return Err(Error::new(Code::CANCELLED, "stopped because the host asked for it"));
-        }
+        let reply = self.model()?.0.ask(prompt, &|| self.stop.load(Ordering::Relaxed))?;
         Ok(reply.text.trim().to_owned())
     }
 }

@@ -4,17 +4,11 @@
 //! samples are asked apart from the run, briefly and greedily, and no further than to the first that changes. Where the
 //! model can score options these are compared, since a text may stay the same while the model hears well.
 
-use super::prompts::{PromptBuilder, WorkItem};
-use super::roles::Roles;
-use super::{Model, Options};
-use crate::failure::{Exit, Failure, Result};
-use plugin_api::client::ModelClient;
-use plugin_api::{Clip, Code, Error, Prompt, Reply, Sampling, Want};
+use super::pool::Pool;
+use crate::failure::{Failure, Result};
+use crate::run::prompts::{PromptBuilder, WorkItem};
+use plugin_api::{Clip, Code, Error, ModelCard, Prompt, Reply, Sampling, Want};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
 
 /// So many prompts are asked twice, at most.
 const MOST_SAMPLES: usize = 3;
@@ -42,7 +36,7 @@ pub enum Finding {
 
 /// The test, as `hearing.json` keeps it and `results.json` tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HearingTest {
+pub struct AudioCheck {
     pub finding: Finding,
     /// The samples that were asked twice.
     pub samples: Vec<String>,
@@ -53,9 +47,9 @@ pub struct HearingTest {
     pub why: Option<String>,
 }
 
-impl HearingTest {
+impl AudioCheck {
     pub fn not_tested(why: impl Into<String>) -> Self {
-        HearingTest {
+        AudioCheck {
             finding: Finding::NotTested,
             samples: Vec::new(),
             compared: None,
@@ -74,14 +68,15 @@ impl HearingTest {
 }
 
 /// Asks the first samples of a selection with their clips and with silence. None when the run is to be stopped.
-pub fn test(
-    model: &Model,
+pub fn check(
+    pool: &Pool,
+    card: &ModelCard,
     builder: &PromptBuilder,
     selection: &[usize],
-    options: &Options,
-) -> Result<Option<HearingTest>> {
-    let asker = Asker { model, options };
-    let mut done = HearingTest::not_tested(format!(
+    stop_asked: &dyn Fn() -> bool,
+) -> Result<Option<AudioCheck>> {
+    let asker = Asker { pool, card, stop_asked };
+    let mut done = AudioCheck::not_tested(format!(
         "no clip of the first {} samples is anything but silence",
         selection.len().min(MOST_LOOKS)
     ));
@@ -144,15 +139,15 @@ enum Compared {
 }
 
 struct Asker<'a> {
-    model: &'a Model,
-    options: &'a Options,
+    pool: &'a Pool,
+    card: &'a ModelCard,
+    stop_asked: &'a dyn Fn() -> bool,
 }
 
 impl Asker<'_> {
     fn compare(&self, item: &WorkItem) -> Result<Compared> {
-        let card = &self.model.card;
         let mut ways = Vec::new();
-        if card.scores_choices {
+        if self.card.scores_choices {
             let options = [" yes", " no"].map(str::to_owned).to_vec();
             ways.push(("option scores", Want::Choice { options }));
         }
@@ -185,45 +180,14 @@ impl Asker<'_> {
         Ok(Compared::Failed(failed))
     }
 
-    /// Asks on a thread that can be left behind. The outer failure ends the run.
+    /// The outer failure ends the run: the model hangs and can't be stopped.
     fn ask(&self, prompt: Prompt) -> Result<plugin_api::Result<Reply>> {
-        let instance = &self.model.instances[0];
-        let (sender, answer) = channel();
-        let client: ModelClient = instance.client.clone();
-        let callbacks = Roles {
-            stop: Arc::clone(&self.options.stop),
-            ..Roles::default()
-        };
-        std::thread::spawn(move || {
-            let _ = sender.send(client.reply(&prompt, &callbacks));
-        });
-        // A worker is ended by its own watch over each call; a model of this process can't be.
-        let deadline = self.model.deadline.filter(|_| instance.control.is_none());
-        let until = deadline.map(|time| (Instant::now() + time, time));
-        loop {
-            match answer.recv_timeout(Duration::from_millis(20)) {
-                Ok(answered) => return Ok(answered),
-                Err(RecvTimeoutError::Disconnected) => return Ok(Err(Error::msg("the call panicked"))),
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            let late = self.options.until.is_some_and(|until| Instant::now() >= until);
-            if late || self.options.stop.load(Ordering::Relaxed) {
-                return Ok(Err(Error::new(Code::CANCELLED, "stopped")));
-            }
-            if let Some((until, time)) = until
-                && Instant::now() >= until
-            {
-                return Err(unstoppable(&self.model.name, time));
-            }
+        let answered = self.pool.ask(prompt, self.stop_asked);
+        match self.pool.failure() {
+            Some(why) => Err(Failure::from(why)),
+            None => Ok(answered),
         }
     }
-}
-
-/// What is said of a model of this process that hangs.
-pub fn unstoppable(model: &str, deadline: Duration) -> Failure {
-    let message = format!("model `{model}` ignored its deadline of {deadline:?} and can't be stopped");
-    let help = "give its plugin `isolation = \"process\"` in the registry: a worker can be killed";
-    Failure::new(Exit::Budget, message).help(help)
 }
 
 fn differ(one: &Reply, other: &Reply) -> bool {

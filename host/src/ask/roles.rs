@@ -2,16 +2,24 @@
 //!
 //! A task or judge holds no model of its own. It asks the host for a role, and `--role` says which model plays it.
 
-use super::store::score::{Grader, Graders};
-use plugin_api::client::ModelClient;
-use plugin_api::{Callbacks, Code, Error, Parcel, Prompt, Result, Silent};
+use super::pool::{Copy, HELPERS_DEADLINE, Limits, Pool};
+use crate::catalog::{Catalog, Flags};
+use crate::failure::Failure;
+use crate::run::store::hash::hash_json;
+use crate::run::store::score::{Grader, Graders};
+use plugin_api::{Callbacks, Code, Error, Kind, Parcel, Prompt, Result, Silent};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A model that plays a role.
 pub struct Player {
-    pub client: ModelClient,
+    pub pool: Pool,
+    /// Prompts it works on at a time.
+    pub at_once: usize,
+    /// Whether it hears sound.
+    pub hears: bool,
     /// Its registry name, and the hash of everything that its answers depend on.
     pub grader: Grader,
 }
@@ -24,15 +32,61 @@ pub struct Roles {
 }
 
 impl Roles {
+    /// Loads the models of `ROLE=MODEL` texts.
+    pub fn load(
+        texts: &[String],
+        flags: &Flags,
+        catalog: &Catalog,
+        stop: &Arc<AtomicBool>,
+    ) -> crate::failure::Result<Roles> {
+        let mut models = BTreeMap::new();
+        for text in texts {
+            let Some((role, model)) = text.split_once('=') else {
+                return Err(Failure::usage(format!("expected `--role ROLE=MODEL`, got `{text}`")));
+            };
+            let resolved = catalog.resolve(Kind::Model, model, &flags.for_name_alone(model))?;
+            let (client, made) = resolved.model()?;
+            let card = client.card()?;
+            let identity = json!({ "model": resolved.identity, "kernels": card.kernel_class });
+            let deadline = resolved.plugin.spec().deadline.unwrap_or(HELPERS_DEADLINE);
+            let limits = Limits::of(&card, 1, None, Some(deadline));
+            let copy = Copy {
+                client,
+                control: made.control,
+            };
+            let player = Player {
+                pool: Pool::start(model, vec![copy], &limits, stop.clone()),
+                at_once: limits.at_once,
+                hears: card.hears(),
+                grader: Grader {
+                    model: model.to_owned(),
+                    identity: hash_json(&identity),
+                },
+            };
+            models.insert(role.to_owned(), player);
+        }
+        Ok(Roles {
+            models,
+            stop: stop.clone(),
+        })
+    }
+
+    /// Whether a model that hears plays this role.
+    pub fn hears(&self, role: &str) -> bool {
+        self.models.get(role).is_some_and(|player| player.hears)
+    }
+
     /// Who plays which role.
     pub fn graders(&self) -> Graders {
         let one = |(role, player): (&String, &Player)| (role.clone(), player.grader.clone());
         self.models.iter().map(one).collect()
     }
 
-    /// How many prompts the role models work on at a time, all together.
+    /// How many threads should ask, so that no role's model waits for prompts.
     pub fn at_once(&self) -> usize {
-        1
+        const MOST: usize = 256;
+        let most = self.models.values().map(|player| player.at_once).max();
+        most.unwrap_or(1).clamp(1, MOST)
     }
 
     /// How many threads should show cases to a judge that takes so many at a time.
@@ -54,7 +108,8 @@ impl Callbacks for Roles {
             clips: input.clips.clone(),
             ..input.read()?
         };
-        Parcel::of(&player.client.reply(&prompt, self)?)
+        let asked = player.pool.ask(prompt, &|| self.stop_asked());
+        Parcel::of(&asked.map_err(|error| error.context(format!("the model of role `{role}` gave no answer")))?)
     }
 
     fn emit(&self, _what: &str, _note: Parcel) -> bool {

@@ -1,0 +1,61 @@
+//! What a command is to run: its flags, resolved. Nothing below asks the command line again.
+
+use super::Options;
+use crate::catalog::{Flags, Resolved};
+use plugin_api::LoraUse;
+use serde_json::{Map, Value, json};
+
+/// The flags of `host run`, resolved.
+pub struct RunPlan {
+    pub models: Vec<String>,
+    pub tasks: Vec<String>,
+    pub judges: Vec<String>,
+    pub model_flags: Flags,
+    pub task_flags: Flags,
+    pub judge_flags: Flags,
+    /// `ROLE=MODEL`, as given.
+    pub roles: Vec<String>,
+    pub transcriber: Option<String>,
+    pub transcriber_prompt: Option<String>,
+    /// Copies of each model.
+    pub workers: usize,
+    pub options: Options,
+}
+
+impl RunPlan {
+    /// What `run.toml` repeats a pair with.
+    pub fn repeat(&self, model: &Resolved, task: &Resolved) -> Value {
+        let options = &self.options;
+        let given = |flags: &Flags, resolved: &Resolved| -> Map<String, Value> {
+            let keys = flags.of(&resolved.spec.name);
+            // As resolved: absolute, so that the file works from any folder.
+            keys.into_keys()
+                .filter_map(|key| Some((key.clone(), resolved.settings.0.get(&key)?.clone())))
+                .collect()
+        };
+        let judge_settings: Map<String, Value> = match self.judges.first() {
+            Some(name) => {
+                let flags = self.judge_flags.of(name).into_iter();
+                flags.map(|(key, given)| (key, given.value)).collect()
+            }
+            None => Map::new(),
+        };
+        json!({
+            "model": model.spec.name, "task": task.spec.name,
+            "judge": if self.judges.is_empty() { Value::Null } else { json!(self.judges) },
+            "limit": options.limit_text, "sample-id": options.sample_ids, "seed": options.seed,
+            "chains": (options.chains > 1).then_some(options.chains), "batch-size": options.batch_size,
+            "workers": self.workers, "role": self.roles,
+            "lora": match &options.lora {
+                LoraUse::AsLoaded => Value::Null,
+                LoraUse::Off => json!("none"),
+                LoraUse::Only(names) => json!(names),
+            },
+            "transcriber": self.transcriber, "transcriber-prompt": self.transcriber_prompt,
+            "predict-only": options.predict_only, "skip-hearing-test": !options.audio_check, "demo": options.demo,
+            "model-settings": given(&self.model_flags, model),
+            "task-settings": given(&self.task_flags, task),
+            "judge-settings": judge_settings,
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! Why a run should stop before its end: somebody interrupted it, its time is over, or its model is given up.
+
+use super::Options;
+use crate::ask::pool::Pool;
+use crate::failure::{Exit, Failure};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Nothing is looked at more often than this.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// Looks now and then whether the run should stop, and remembers why.
+pub struct Watchdog<'a> {
+    options: &'a Options,
+    pool: &'a Pool,
+    /// Tells everybody who works on the run.
+    stop: Arc<AtomicBool>,
+    glanced: Instant,
+    why: Option<Failure>,
+}
+
+/// Whether the command was interrupted or its time is over.
+pub fn should_stop(options: &Options) -> Option<Failure> {
+    let goes_on = |failure: Failure| failure.help("the same command goes on from here");
+    if options.stop.load(Ordering::Relaxed) {
+        return Some(goes_on(Failure::new(Exit::Interrupted, "interrupted")));
+    }
+    let over = options.until.is_some_and(|until| Instant::now() >= until);
+    over.then(|| goes_on(Failure::new(Exit::Budget, "the time limit is over")))
+}
+
+impl<'a> Watchdog<'a> {
+    pub fn new(options: &'a Options, pool: &'a Pool, stop: Arc<AtomicBool>) -> Self {
+        Watchdog {
+            options,
+            pool,
+            stop,
+            glanced: Instant::now(),
+            why: None,
+        }
+    }
+
+    /// Looks, unless it just did.
+    pub fn glance(&mut self) {
+        if self.glanced.elapsed() < GLANCE || self.why.is_some() {
+            return;
+        }
+        self.glanced = Instant::now();
+        self.why = should_stop(self.options);
+        if self.why.is_some() || self.pool.failure().is_some() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Why the run is not whole, when it isn't.
+    pub fn cut_short(self, whole: bool) -> Option<Failure> {
+        let gave_up = || self.pool.failure().filter(|_| !whole).map(Failure::from);
+        self.why.or_else(gave_up)
+    }
+}

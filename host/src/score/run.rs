@@ -1,0 +1,72 @@
+//! Judging a run that is on disk.
+
+use super::by_judge::{ClipsOf, Judged, Judging, add_judged};
+use crate::ask::roles::Roles;
+use crate::catalog::Resolved;
+use crate::failure::{Exit, Failure, Result};
+use crate::run::graded::graders_of;
+use crate::run::report;
+use crate::run::results::{Summary, summary_of};
+use crate::run::store::directory::{RunDirectory, read_if_there};
+use crate::run::store::hash::hash_json;
+use crate::run::store::places;
+use crate::run::store::scores::Scorer;
+use plugin_api::Callbacks;
+use plugin_api::client::JudgeClient;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Opens a run's directory, and finds the records that count.
+pub fn open(folder: &Path) -> Result<(RunDirectory, Vec<u64>)> {
+    if !folder.join("samples.jsonl").exists() {
+        let message = format!("`{}` is no run directory: it has no samples.jsonl", folder.display());
+        return Err(Failure::missing(message).help("`host ls runs` lists those that there are"));
+    }
+    let run = RunDirectory::open(folder, false)?;
+    run.repair()?;
+    let places = places::all(&run)?;
+    Ok((run, places))
+}
+
+/// Lets judges rule on a run's records, and writes its results and page again.
+pub fn judge_run(
+    run: &RunDirectory,
+    places: &[u64],
+    judges: &[(JudgeClient, Resolved)],
+    roles: &Roles,
+    clips: Option<&ClipsOf>,
+) -> Result<(Summary, Value, Vec<Judged>)> {
+    let results = read_if_there(&run.path.join("results.json")).and_then(|text| serde_json::from_str(&text).ok());
+    let mut results: Value = results.unwrap_or_else(|| json!({}));
+    let mut summary = summary_of(&results);
+    // The score that judges are shown is the one that the results are made of.
+    let (name, hash) = (summary.task.clone(), hash_json(&results["host"]["identity"]["task"]));
+    let graders = graders_of(&results["host"]["scorers"][&name]);
+    let chains = results["host"]["chains"]
+        .as_u64()
+        .and_then(|chains| u32::try_from(chains).ok());
+    let mut all = Vec::new();
+    for (client, resolved) in judges {
+        let judging = Judging {
+            name: &resolved.spec.name,
+            judge: client,
+            identity: &resolved.scorer_identity(&client.card()?.version),
+            task: Scorer {
+                name: &name,
+                hash: &hash,
+                graders: &graders,
+            },
+            roles,
+            chains: chains.unwrap_or(1),
+            clips,
+        };
+        let judged = judging.run(run, places)?;
+        add_judged(&mut summary, &mut results, &judged);
+        all.push(judged);
+    }
+    if roles.stop_asked() {
+        return Err(Failure::new(Exit::Interrupted, "interrupted").help("the same command goes on from here"));
+    }
+    report::write(run, &summary, &results, &report::timing_of(run))?;
+    Ok((summary, results, all))
+}
