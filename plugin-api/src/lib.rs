@@ -67,7 +67,7 @@ pub use judge::{Cases, Judge, Pending, Verdicts};
 pub use lesson::{Every, LearnEvent, Learnt, Lesson, LessonTokens, Piece, Plan, PromptTokens, Turn};
 pub use lessons::{Lessons, Split};
 pub use log::{log, Level, LogNote};
-pub use model::{LessonCutter, Model};
+pub use model::{Commander, LessonCutter, Model};
 pub use parcel::{Clip, Parcel};
 pub use prompt::{LoraUse, Message, Part, Prompt, Role, Sampling, Want};
 pub use register::{make, AdapterNote, EstimateNote, FilesNote, NoteRecord, NOTE_SECTION};

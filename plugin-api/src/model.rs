@@ -4,7 +4,7 @@ use crate::adapter::{unknown_method, Adapter};
 use crate::call::{Call, Callbacks, Jobs};
 use crate::lessons::Lessons;
 use crate::parcel::{Packed, Parcel};
-use crate::{Error, Learnt, Lesson, LessonTokens, Memory, ModelCard, Plan, Prompt, PromptTokens, Reply, Result};
+use crate::{Code, Error, Learnt, Lesson, LessonTokens, Memory, ModelCard, Plan, Prompt, PromptTokens, Reply, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -93,7 +93,16 @@ pub trait Model: Send {
     fn work(&mut self, verb: &str, _request: &Value, _call: &mut Call) -> Result<Value> {
         Err(unsupported(&format!("do `{verb}`")))
     }
+
+    /// Does commands of [`Model::work`] that must not wait for [`Model::serve`], on any thread. Asked for once, when the model
+    /// is made; a command that it answers with [`crate::Code::UNSUPPORTED`] goes to the model.
+    fn commander(&self) -> Option<Commander> {
+        None
+    }
 }
+
+/// What [`Model::commander`] gives.
+pub type Commander = Arc<dyn Fn(&str, &Value) -> Result<Value> + Send + Sync>;
 
 fn unsupported(what: &str) -> Error {
     Error::unsupported(format!("this model can't {what}"))
@@ -121,12 +130,14 @@ pub type LessonCutter = Arc<dyn Fn(&Lesson) -> Result<LessonTokens> + Send + Syn
 pub(crate) struct ModelAdapter {
     model: Mutex<Box<dyn Model>>,
     cutter: Option<LessonCutter>,
+    commander: Option<Commander>,
 }
 
 impl ModelAdapter {
     pub fn new(model: Box<dyn Model>) -> Self {
         ModelAdapter {
             cutter: model.lesson_cutter(),
+            commander: model.commander(),
             model: Mutex::new(model),
         }
     }
@@ -136,6 +147,13 @@ impl Adapter for ModelAdapter {
     fn call(&self, method: &str, input: Parcel, host: &dyn Callbacks) -> Result<Parcel> {
         if let ("lesson_tokens", Some(cut)) = (method, &self.cutter) {
             return Parcel::of(&cut(&Lesson::unpack(input)?)?);
+        }
+        if let ("work", Some(command)) = (method, &self.commander) {
+            let WorkRequest { verb, request } = input.read()?;
+            match command(&verb, &request) {
+                Err(error) if error.code == Code::UNSUPPORTED => {}
+                done => return Parcel::of(&done?),
+            }
         }
         // A panic poisons the whole adapter one layer further out, so the lock's own poison says nothing new.
         let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);

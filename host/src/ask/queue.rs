@@ -269,7 +269,9 @@ impl Queue {
                 None => failed.push((flight, Error::msg("the model ended without answering this prompt"))),
                 Some(error) if error.code == Code::DEADLINE && !late => state.again.push_back(flight.job),
                 // A service that answers nobody any more has judged no prompt: a later command asks it.
-                Some(error) if matches!(error.code, Code::RATE_LIMITED | Code::MISSING) => state.again.push_back(flight.job),
+                Some(error) if matches!(error.code, Code::RATE_LIMITED | Code::MISSING) => {
+                    state.again.push_back(flight.job)
+                }
                 Some(error) if single || flight.alone || error.code == Code::DEADLINE => {
                     failed.push((flight, error.clone()))
                 }
