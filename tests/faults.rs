@@ -1,6 +1,6 @@
 //! Everything that a plugin can do wrong while it runs: what its caller is told, and that the next call is answered.
 
-use crate::support::{BOTH, adapter, ask, settings, spec};
+use crate::support::{BOTH, Bench, adapter, ask, settings, spec};
 use host::failure::Exit;
 use host::plugin::{OpenAdapter, WorkerControl};
 use host::registry::spec::{Isolation, PluginSpec};

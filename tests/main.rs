@@ -2,6 +2,7 @@
 
 mod boundary;
 mod building;
+mod circles;
 mod compare;
 mod conformance;
 mod doctor;

@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use super::open::{MAX_RATE, MIN_RATE};
+pub(super) const MIN_RATE: u32 = 1_000;
+pub(super) const MAX_RATE: u32 = 768_000;
 
 /// A clip that cannot be used, and why.
 ///

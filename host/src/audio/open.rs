@@ -13,10 +13,7 @@ use symphonia::core::formats::{FormatReader, Track, TrackType};
 use symphonia::core::io::{MediaSource, MediaSourceStream};
 
 use super::edits::{Edit, first_edit};
-use super::error::AudioFault;
-
-pub(super) const MIN_RATE: u32 = 1_000;
-pub(super) const MAX_RATE: u32 = 768_000;
+use super::error::{AudioFault, MAX_RATE, MIN_RATE};
 
 pub(super) struct Opened<'a> {
     pub format: Box<dyn FormatReader + 'a>,

@@ -8,8 +8,7 @@
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler, WindowFunction};
 
-use super::error::AudioFault;
-use super::open::{MAX_RATE, MIN_RATE};
+use super::error::{AudioFault, MAX_RATE, MIN_RATE};
 
 const SHORTEST_BLOCK: u64 = 1024;
 

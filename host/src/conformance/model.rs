@@ -4,7 +4,7 @@ use super::report::{Finding, Outcome, Report, expect_error, failed, fine, is_ord
 use super::serving;
 use super::subject::{Listener, Subject, with_unknown_field};
 use plugin_api::client::ModelClient;
-use plugin_api::{Clip, Code, Message, ModelCard, Part, Prompt, Reads, Reply, Sampling, Silent};
+use plugin_api::{Clip, Code, Message, ModelCard, Part, Prompt, Reads, Sampling, Silent};
 use std::time::{Duration, Instant};
 
 /// A model that was asked to stop may take so long.
@@ -301,16 +301,4 @@ fn unreadable(subject: &Subject, model: &ModelClient, card: &ModelCard) -> Outco
     future["want"] = serde_json::json!({ "kind": "hologram" });
     let outcome = subject.raw("reply", &future);
     expect_error(outcome, Code::UNSUPPORTED, "something wanted that no version knows").map_err(hinted)
-}
-
-/// The same answer, up to what the order of sums does to a float.
-pub(super) fn differ(one: &Reply, other: &Reply) -> Option<String> {
-    if one.text != other.text {
-        return Some(format!("{:?}, and {:?}", one.text, other.text));
-    }
-    let pairs = one.options.iter().zip(&other.options);
-    let apart = |a: f64, b: f64| (a - b).abs() > 1e-3 * a.abs().max(1.0);
-    let differs = one.options.len() != other.options.len() || pairs.clone().any(|(a, b)| apart(a.loglik, b.loglik));
-    let logliks = |reply: &Reply| reply.options.iter().map(|option| option.loglik).collect::<Vec<_>>();
-    differs.then(|| format!("{:?}, and {:?}", logliks(one), logliks(other)))
 }

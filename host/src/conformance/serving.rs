@@ -1,6 +1,5 @@
 //! A model that is asked by many: a batch, threads, and a second instance.
 
-use super::model::differ;
 use super::report::{Outcome, failed, fine};
 use plugin_api::client::{Given, ModelClient, Serving};
 use plugin_api::{Prompt, Reply, Result, Silent};
@@ -132,4 +131,16 @@ impl Serving for Bench<'_> {
         given.1.entry(job).or_default().push(reply);
         true
     }
+}
+
+/// The same answer, up to what the order of sums does to a float.
+fn differ(one: &Reply, other: &Reply) -> Option<String> {
+    if one.text != other.text {
+        return Some(format!("{:?}, and {:?}", one.text, other.text));
+    }
+    let pairs = one.options.iter().zip(&other.options);
+    let apart = |a: f64, b: f64| (a - b).abs() > 1e-3 * a.abs().max(1.0);
+    let differs = one.options.len() != other.options.len() || pairs.clone().any(|(a, b)| apart(a.loglik, b.loglik));
+    let logliks = |reply: &Reply| reply.options.iter().map(|option| option.loglik).collect::<Vec<_>>();
+    differs.then(|| format!("{:?}, and {:?}", logliks(one), logliks(other)))
 }

@@ -8,8 +8,8 @@
 //! The record says which. A clip that is needed and can't be had is its sample's error, and no reason for the next step:
 //! a number over half heard and half guessed samples would say nothing.
 
-use super::prompts::WorkItem;
 use super::store::record::{ClipInfo, Input, Record};
+use super::work_item::WorkItem;
 use crate::ask::transcriber::Transcriber;
 use crate::audio::{Clips, Decoded, Source, Wanted};
 use plugin_api::client::TaskClient;

@@ -22,6 +22,7 @@ pub mod statistics;
 pub mod store;
 pub mod tally;
 mod watchdog;
+mod work_item;
 
 pub use store::{directory, record};
 

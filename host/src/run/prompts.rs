@@ -8,18 +8,11 @@ use super::store::directory::RunDirectory;
 use super::store::hash::{hash_all, hash_json};
 use super::store::record::Record;
 use super::store::scores::Records;
+pub use super::work_item::WorkItem;
 use plugin_api::client::TaskClient;
 use plugin_api::{LoraUse, Prompt, Result, Sample, Want};
 use serde_json::{Value, json};
 use std::sync::{Mutex, PoisonError};
-
-/// A prompt to ask, its sample, and the record that is being filled.
-#[derive(Debug, Default)]
-pub struct WorkItem {
-    pub record: Record,
-    pub sample: Sample,
-    pub prompt: Prompt,
-}
 
 /// An item, and why it can't be asked when that is so.
 pub type Built = (WorkItem, Result<()>);

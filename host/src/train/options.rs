@@ -1,7 +1,7 @@
 //! What a training run was asked to do.
 
 use super::names::Given;
-use crate::cli::Flags;
+use crate::catalog::Flags;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 

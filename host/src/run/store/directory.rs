@@ -1,8 +1,7 @@
 //! A run on disk: one directory, one writer, lines that are whole or not there.
 
 use super::record::Record;
-use super::score::{Graders, ScoreStatus};
-use super::scores::Scorer;
+use super::score::{Graders, ScoreStatus, Scorer};
 use crate::failure::{Doing, Exit, Failure, Result};
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;

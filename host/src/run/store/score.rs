@@ -36,6 +36,25 @@ pub struct Grader {
 /// The models that play roles now, by role: what an earlier score's graders are held against.
 pub type Graders = BTreeMap<String, Grader>;
 
+/// A scorer as it is now. Scores that it gave as something else are another's.
+#[derive(Debug, Clone, Copy)]
+pub struct Scorer<'a> {
+    /// Its name in a record's `scores`.
+    pub name: &'a str,
+    /// The hash of its settings, version and data.
+    pub hash: &'a str,
+    /// The models that play roles now.
+    pub graders: &'a Graders,
+}
+
+impl Scorer<'_> {
+    /// Whether a score by this hash and these graders is this scorer's.
+    pub fn gave(&self, scorer: &str, asked: &Graders) -> bool {
+        let same = |role: &String, then: &str| self.graders.get(role).is_none_or(|now| now.identity == then);
+        scorer == self.hash && asked.iter().all(|(role, then)| same(role, &then.identity))
+    }
+}
+
 /// One scorer's word on one record.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -5,6 +5,7 @@
 
 use super::directory::{Appender, LineReader, RunDirectory, for_each_line};
 use super::record::Record;
+pub use super::score::Scorer;
 use super::score::{Graders, RecordedError, ScoreEntry, ScoreStatus};
 use crate::failure::Result;
 use serde::{Deserialize, Serialize};
@@ -12,25 +13,6 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// A scorer as it is now. Scores that it gave as something else are another's.
-#[derive(Debug, Clone, Copy)]
-pub struct Scorer<'a> {
-    /// Its name in a record's `scores`.
-    pub name: &'a str,
-    /// The hash of its settings, version and data.
-    pub hash: &'a str,
-    /// The models that play roles now.
-    pub graders: &'a Graders,
-}
-
-impl Scorer<'_> {
-    /// Whether a score by this hash and these graders is this scorer's.
-    pub fn gave(&self, scorer: &str, asked: &Graders) -> bool {
-        let same = |role: &String, then: &str| self.graders.get(role).is_none_or(|now| now.identity == then);
-        scorer == self.hash && asked.iter().all(|(role, then)| same(role, &then.identity))
-    }
-}
 
 /// One line of `scores.jsonl`.
 #[derive(Debug, Serialize)]
