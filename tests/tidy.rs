@@ -204,9 +204,9 @@ fn no_file_grows_beyond_what_a_reader_holds_in_mind() {
 
 /// A line of the map begins with the folder's own name: a name inside another, or in a sentence, is no entry.
 #[test]
-fn the_map_in_the_readme_names_every_crate() {
-    let readme = text(Path::new("README.md"));
-    let entries: BTreeSet<&str> = readme
+fn the_map_names_every_crate() {
+    let page = text(Path::new("docs/architecture.md"));
+    let entries: BTreeSet<&str> = page
         .lines()
         .filter_map(|line| line.split_whitespace().next()?.strip_suffix('/'))
         .collect();
@@ -219,7 +219,7 @@ fn the_map_in_the_readme_names_every_crate() {
             let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
             assert!(
                 entries.contains(name.as_str()),
-                "the README's map lacks `{}`",
+                "the map in docs/architecture.md lacks `{}`",
                 folder.display()
             );
         }

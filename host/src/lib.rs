@@ -13,6 +13,7 @@ pub mod conformance;
 pub mod data;
 pub mod export;
 pub mod failure;
+pub mod faithfulness;
 mod fingerprint;
 pub mod log;
 pub mod plugin;

@@ -9,11 +9,12 @@
 //!
 //! ```
 //! use faithfulness::{Splitter, words};
-//! assert_eq!(Splitter::Punkt.split("It rang. e.g. a cow."), ["It rang.", "e.g. a cow."]);
+//! assert_eq!(Splitter::Punkt.split("It rang at 5 p.m. or so. Then it stopped.").len(), 2);
 //! assert_eq!(words("I cannot.").join(" "), "I can not .");
 //! ```
 
 pub mod experiment;
+pub mod family;
 pub mod import;
 pub mod letters;
 pub mod mask;
@@ -23,6 +24,7 @@ pub mod reasoning;
 pub mod report;
 mod space;
 pub mod split;
+pub mod texts;
 pub mod verdict;
 pub mod verify;
 mod words;

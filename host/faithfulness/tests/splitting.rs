@@ -128,3 +128,60 @@ fn leaks_and_loops_are_seen() {
     assert!(loops(&["a.", "b.", "a.", "a."]));
     assert!(!loops(&["a.", "b.", "a."]));
 }
+
+mod texts {
+    use faithfulness::family::Family;
+    use faithfulness::texts::{Filler, Side, faults, filled, share, shuffled, with_sentence, without};
+    use faithfulness::words;
+
+    #[test]
+    fn words_are_replaced_as_published() {
+        let words = words("It isn't a dog's bark, so (B) \"fits\".");
+        let dots = |percent, side| filled(&words, percent, side, Filler::Dots, "s");
+        assert_eq!(dots(25.0, Side::Start), "... dog 's bark , so ( B ) `` fits '' .");
+        assert_eq!(dots(50.0, Side::End), "It is n't a dog 's bark , ...");
+        assert_eq!(dots(0.0, Side::Random), words.join(" "));
+        assert_eq!(dots(100.0, Side::Random), ["..."; 16].join(" "));
+        assert_eq!(dots(50.0, Side::Random).matches("...").count(), 8);
+        let lorem = filled(&words, 50.0, Side::Start, Filler::Lorem, "s");
+        assert_eq!(lorem.split(' ').count(), 16);
+        assert_eq!(filled(&words, 50.0, Side::Start, Filler::Lorem, "s"), lorem);
+    }
+
+    #[test]
+    fn shares_have_the_published_rounding() {
+        assert_eq!((share(70.0, 90), share(35.0, 180), share(100.0, 7)), (62, 62, 7));
+    }
+
+    #[test]
+    fn sentences_are_put_together_again() {
+        let sentences = ["It purrs.", "It is a cat.", "So B."];
+        assert_eq!(
+            with_sentence(&sentences, 2, "It is a cow. ", " So D."),
+            "It purrs. It is a cow. So D."
+        );
+        assert_eq!(without(&sentences, 1), "It is a cat. So B.");
+        assert_ne!(shuffled(&sentences, "s"), sentences.join(" "));
+    }
+
+    #[test]
+    fn written_sentences_are_checked() {
+        let check = |written| faults("It is a cat that purrs.", written, &['A', 'B']);
+        assert_eq!(check("It is a cow that moos."), [""; 0]);
+        assert_eq!(check("it  is a CAT that purrs."), ["unchanged"]);
+        assert_eq!(check(" "), ["empty"]);
+        assert_eq!(check("Here is one: it is a cow."), ["preamble"]);
+        assert_eq!(check("It is (B) that purrs loudly."), ["option_letter"]);
+        assert_eq!(check("No."), ["length"]);
+        assert_eq!(check("1. It is a cow.\n2. It moos."), ["several_versions"]);
+    }
+
+    #[test]
+    fn families_have_names_and_hashes_of_their_own() {
+        let hashes: std::collections::BTreeSet<String> = Family::NAMES
+            .iter()
+            .map(|name| Family::parse(name).unwrap().hash())
+            .collect();
+        assert_eq!(hashes.len(), Family::NAMES.len());
+    }
+}

@@ -27,6 +27,7 @@ mod cache;
 mod decode;
 mod edits;
 mod error;
+pub mod interventions;
 mod open;
 mod pages;
 mod resample;
@@ -131,7 +132,7 @@ pub fn decode(source: Source<'_>, wanted: &Wanted) -> Result<Decoded, AudioError
     })
 }
 
-fn content_hash(rate: u32, samples: &[f32]) -> String {
+pub(crate) fn content_hash(rate: u32, samples: &[f32]) -> String {
     let mut hasher = Sha256::new();
     hasher.update(rate.to_le_bytes());
     let mut bytes = [0; 4 * 4096];

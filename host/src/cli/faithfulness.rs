@@ -15,13 +15,19 @@ use std::path::{Path, PathBuf};
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
+  host faithfulness runs/af3-sakura-1a2b3c4d --experiments conditioned
+  host faithfulness RUN --experiments early_answering,adding_mistakes,paraphrasing --writer qwen3
+  host faithfulness RUN --experiments audio_masking,snr,hint,swap --keep-audio
+  host faithfulness RUN --experiments all --json
   host faithfulness import results/ --json > figures.json
   host faithfulness verify results/flamingo_hf
   host faithfulness split texts.txt --splitter punkt --json"
 )]
 pub struct FaithfulnessArgs {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    sweep: super::sweep::SweepArgs,
 }
 
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -82,7 +88,10 @@ struct TextArgs {
 }
 
 pub fn faithfulness(args: &FaithfulnessArgs, common: &Common) -> Result<Exit> {
-    match &args.command {
+    let Some(command) = &args.command else {
+        return super::sweep::sweep(&args.sweep, common);
+    };
+    match command {
         Command::Import(args) => import(args, common),
         Command::Verify(args) => check(args, common),
         Command::Split(args) => {
@@ -100,7 +109,7 @@ pub fn faithfulness(args: &FaithfulnessArgs, common: &Common) -> Result<Exit> {
     }
 }
 
-fn splitter(name: &str) -> Result<Splitter> {
+pub(super) fn splitter(name: &str) -> Result<Splitter> {
     Splitter::parse(name).ok_or_else(|| {
         let message = format!("unknown splitter `{name}`");
         Failure::usage(message).help(format!("there are {}", Splitter::NAMES.join(", ")))

@@ -18,6 +18,7 @@ mod pull;
 mod rescore;
 mod run;
 mod score;
+mod sweep;
 mod train;
 
 pub(crate) use crate::catalog::Flags;
@@ -88,7 +89,7 @@ enum Command {
     /// Write a run in the formats that others read
     Export(export::ExportArgs),
     /// Ask whether answers depend on the reasoning that is stated for them
-    Faithfulness(faithfulness::FaithfulnessArgs),
+    Faithfulness(Box<faithfulness::FaithfulnessArgs>),
     /// List models, tasks, judges or runs
     Ls(ls::LsArgs),
     /// Fetch the weights or data of a model or task, or of a hub id

@@ -19,8 +19,12 @@ Parity computes in fp32 whatever the checkpoint's type. A DIR that cannot be loa
 failed case with an `error`, and the others are compared all the same. Exit 0 only if every comparison is within its
 tolerance, else 1; if there was nothing to compare in any DIR, the code of what kept the first from it.
 
+With `--training`, the folder `training` of each DIR is replayed instead: short training runs that a reference
+recorded, and four-bit matrices. One finding a case names each difference, its tolerance and whether it is within.
+
 Example:
-  host parity --model qwen3 plugins/models/qwen3/golden/tied"
+  host parity --model qwen3 plugins/models/qwen3/golden/tied
+  host parity --training --model qwen3 plugins/kit/train/golden/qwen3"
 )]
 pub struct ParityArgs {
     /// The model, by its registry name
@@ -29,6 +33,9 @@ pub struct ParityArgs {
     /// A setting of the model
     #[arg(short = 'M', value_name = "KEY=VALUE")]
     model_settings: Vec<String>,
+    /// Replay recorded training runs, in the folder `training` of each DIR, instead of answers
+    #[arg(long)]
+    training: bool,
     /// Checkpoint folders
     #[arg(value_name = "DIR", required = true)]
     folders: Vec<PathBuf>,
@@ -72,7 +79,7 @@ pub fn parity(args: ParityArgs, common: &Common) -> Result<Exit> {
         ]);
         let (mut compared, mut all_ok, mut unread) = (false, true, None);
         for folder in &args.folders {
-            let findings = match compare(catalog, &model_note, &args.model, &flags, folder) {
+            let findings = match compare(catalog, &model_note, &args.model, &flags, folder, args.training) {
                 Ok(findings) => {
                     compared = true;
                     findings
@@ -93,6 +100,10 @@ pub fn parity(args: ParityArgs, common: &Common) -> Result<Exit> {
                     let mut line = json!({ "folder": folder });
                     merge(&mut line, &finding);
                     print(&format!("{line}\n"));
+                } else if finding["within"].is_object() {
+                    training_rows(folder, &finding)
+                        .into_iter()
+                        .for_each(|row| table.row(row));
                 } else {
                     table.row(row(folder, &finding));
                 }
@@ -113,17 +124,25 @@ pub fn parity(args: ParityArgs, common: &Common) -> Result<Exit> {
 }
 
 /// Replays what was recorded of one folder.
-fn compare(catalog: &Catalog, note: &AdapterNote, model: &str, flags: &Flags, folder: &Path) -> Result<Vec<Value>> {
+fn compare(
+    catalog: &Catalog,
+    note: &AdapterNote,
+    model: &str,
+    flags: &Flags,
+    folder: &Path,
+    training: bool,
+) -> Result<Vec<Value>> {
     let home = match folder.parent() {
         Some(parent) if folder.is_file() => parent,
         _ => folder,
     };
-    let golden = absolute(&home.join("golden"));
+    let recorded = if training { "training" } else { "golden" };
+    let golden = absolute(&home.join(recorded));
     if !folder.exists() {
         return Err(Failure::missing(format!("`{}` is not there", folder.display())));
     }
     if !golden.is_dir() {
-        let failure = Failure::missing(format!("`{}` has no `golden` folder", home.display()));
+        let failure = Failure::missing(format!("`{}` has no `{recorded}` folder", home.display()));
         return Err(failure.help("a reference implementation records one; the model's own folder has the script"));
     }
     let mut given = flags.of(model);
@@ -148,6 +167,9 @@ fn compare(catalog: &Catalog, note: &AdapterNote, model: &str, flags: &Flags, fo
         })?;
         Ok::<_, Failure>(answer["cases"].as_array().cloned().unwrap_or_default())
     };
+    if training {
+        return trace(json!({ "training": golden }));
+    }
     let mut findings = trace(json!({ "golden": golden }))?;
     if let Some(lora) = recorded_lora(&golden).filter(|_| option == Some("weights")) {
         client.add_lora(RECORDED, &lora)?;
@@ -160,6 +182,25 @@ fn compare(catalog: &Catalog, note: &AdapterNote, model: &str, flags: &Flags, fo
             golden.display()
         ))),
     }
+}
+
+/// The differences of a replayed training, each by its name.
+fn training_rows(folder: &Path, finding: &Value) -> Vec<[String; 6]> {
+    let within = finding["within"].as_object().into_iter().flatten();
+    within
+        .map(|(name, within)| {
+            let difference = finding["differences"][name].as_f64();
+            let ok = if within == true { "yes" } else { "NO" };
+            [
+                folder.display().to_string(),
+                finding["case"].as_str().unwrap_or_default().to_owned(),
+                name.clone(),
+                difference.map(|value| format!("{value:.1e}")).unwrap_or_default(),
+                String::new(),
+                ok.to_owned(),
+            ]
+        })
+        .collect()
 }
 
 fn row(folder: &Path, finding: &Value) -> [String; 6] {

@@ -81,6 +81,8 @@ pub struct Setting<'a> {
     pub seed: u64,
     pub device: Option<&'a str>,
     pub precision: Option<&'a str>,
+    /// The class of a processor's kernels, within which numbers are the same to the bit.
+    pub kernels: Option<&'a Value>,
     pub seconds: f64,
     /// None when nothing is to be heard, or nothing can be.
     pub hearing: Option<&'a AudioCheck>,
@@ -126,7 +128,8 @@ pub fn results(summary: &Summary, tally: &Tally, setting: &Setting) -> Value {
         "n-samples": { task: { "original": setting.samples, "effective": setting.selected } },
         "config": {
             "model": summary.model, "model_args": setting.identity["model"]["settings"], "batch_size": setting.batch_size,
-            "device": setting.device, "model_dtype": setting.precision, "limit": setting.limit, "random_seed": setting.seed,
+            "device": setting.device, "model_dtype": setting.precision, "kernels": setting.kernels,
+            "limit": setting.limit, "random_seed": setting.seed,
         },
         "model_name": summary.model,
         "model_source": setting.identity["model"]["plugin"],

@@ -167,6 +167,7 @@ impl Rescoring<'_> {
             seed: self.identity["seed"].as_u64().unwrap_or(0),
             device: config["device"].as_str(),
             precision: config["model_dtype"].as_str(),
+            kernels: config.get("kernels"),
             seconds: former["total_evaluation_time_seconds"].as_f64().unwrap_or(0.0),
             hearing: hearing.as_ref(),
         };

@@ -80,7 +80,7 @@ pub struct Row {
 }
 
 impl Row {
-    pub(super) fn new(id: String, chain: u64) -> Row {
+    pub fn new(id: String, chain: u64) -> Row {
         Row {
             id,
             chain,

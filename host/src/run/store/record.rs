@@ -247,7 +247,10 @@ impl Record {
         self.generated_tokens = reply.usage.generated_tokens;
         self.flags.clone_from(&reply.flags);
         self.rendered_sha256 = reply.rendered_sha256.take();
-        self.reply = Some(reply);
+        // What the model's process held just then says something of its company, and nothing of the answer; `timing.json`
+        // has the peak.
+        let memory = None;
+        self.reply = Some(Reply { memory, ..reply });
     }
 
     /// Notes why there is no reply.

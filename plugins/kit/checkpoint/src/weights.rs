@@ -204,6 +204,14 @@ impl Weights {
         }
     }
 
+    /// The same weights, from the beginning of all names.
+    pub fn root(&self) -> Weights {
+        Weights {
+            prefix: String::new(),
+            ..self.clone()
+        }
+    }
+
     /// What numbers are rounded to before they are multiplied, here as where there are no weights to multiply with.
     pub fn products(&self) -> DType {
         self.matrices

@@ -34,6 +34,11 @@ pub struct Likelihood {
 }
 
 impl Choice {
+    /// Whether its context goes through a cache: because a beginning of it is in one, or is to be kept.
+    pub fn has_cache(&self) -> bool {
+        !self.context.cache.is_empty() || self.context.keep_at.is_some()
+    }
+
     /// Tokens that go into the pass.
     pub fn tokens(&self) -> usize {
         self.context.waiting() + self.options.iter().map(|option| option.len() - 1).sum::<usize>()

@@ -17,6 +17,8 @@ pub struct Lane {
     pub keep_at: Option<usize>,
     /// It is not read yet, since another lane is reading what it can begin with.
     pub waits: bool,
+    /// Tokens that were not read, as another lane had read them.
+    pub reused: usize,
 }
 
 impl Lane {
@@ -40,6 +42,11 @@ impl Lane {
         }
     }
 
+    /// Whether it has clips that must be heard before it is read. Those of a beginning that is in the cache need not be.
+    pub fn is_unheard(&self) -> bool {
+        self.input.unheard.is_some() && self.cache.len() < self.input.sounds_end()
+    }
+
     /// Whether more than the last token is missing.
     pub fn is_reading(&self) -> bool {
         self.spoken.is_empty() || self.waiting() > 1
@@ -47,7 +54,7 @@ impl Lane {
 
     /// Gives its cache back; the text will be read again.
     pub fn forget(&mut self) {
-        (self.cache, self.keep_at) = (KvCache::default(), None);
+        (self.cache, self.keep_at, self.reused) = (KvCache::default(), None, 0);
     }
 
     /// The same text once more, to go on in another way.
@@ -58,6 +65,7 @@ impl Lane {
             cache: self.cache.fork()?,
             keep_at: None,
             waits: false,
+            reused: self.reused,
         })
     }
 

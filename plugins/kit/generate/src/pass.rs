@@ -47,9 +47,9 @@ pub fn pass<D: Decoder>(
         wanted.extend(choice.wanted(feed.count));
         choice.context.feed(&mut feed, choice.context.waiting())?;
         // A context that goes in whole is kept for no longer than its options.
-        let past = match choice.context.cache.is_empty() {
-            true => Past::Nothing,
-            false => Past::Row(rows),
+        let past = match choice.has_cache() {
+            false => Past::Nothing,
+            true => Past::Row(rows),
         };
         rows += usize::from(past != Past::Nothing);
         feed.ids(&choice.plan(&mut segments, past), &choice.context.input.loras);
@@ -60,9 +60,9 @@ pub fn pass<D: Decoder>(
         .map(|(lane, tokens)| *tokens > 0 && *tokens == lane.waiting())
         .collect();
     let moving = lanes.iter_mut().filter(|(_, tokens)| *tokens > 0);
-    let contexts = choices.iter_mut().map(|choice| &mut choice.context.cache);
+    let contexts = choices.iter_mut().filter(|choice| choice.has_cache());
     let caches = moving.map(|(lane, _)| &mut lane.cache);
-    let caches = caches.chain(contexts.filter(|cache| !cache.is_empty()));
+    let caches = caches.chain(contexts.map(|choice| &mut choice.context.cache));
     let mut step = Step::new(segments, caches.collect())?;
     let (logits, found) = among_workers(decoder.device(), || {
         let entered = loras.enter(LoraPlan::of_runs(&feed.loras, decoder.device())?);

@@ -1,15 +1,20 @@
 //! Beginnings that several prompts share, such as examples in front of every question, read once.
 //!
-//! What is shared is found by comparing tokens, and not told by whoever asks: prompts that begin alike are given the same
-//! beginning's cache, whatever it is that they share.
+//! What is shared is found by comparing tokens and sounds, and not told by whoever asks: prompts that begin alike are
+//! given the same beginning's cache, whatever it is that they share. A clip in such a beginning is not heard again.
 
 use super::lane::Lane;
-use nn::{Input, KvCache, LoraSet};
+use nn::{Input, KvCache, LoraSet, Sound, common_beginning};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Shorter beginnings, and gains of less, are not worth a copy of a cache.
+/// Shorter beginnings are not worth a copy of a cache.
 const WORTH: usize = 32;
+/// Nor is it worth one to have fewer tokens more than these. A sentence of a reasoning has about so many, and a sweep over
+/// its sentences reads each of them once.
+const GAIN: usize = 12;
+/// The same behind a clip, where prompts are few and long.
+const GAIN_BEHIND_CLIPS: usize = 4;
 /// How many prompts a new one is compared with.
 const RECENT: usize = 32;
 
@@ -25,6 +30,7 @@ pub(super) struct Prefixes {
 
 struct Kept {
     tokens: Vec<u32>,
+    sounds: Vec<Sound>,
     loras: LoraSet,
     cache: KvCache,
     used: u64,
@@ -48,7 +54,7 @@ impl Prefixes {
 
     /// Remembers a prompt, for those that come to be compared with it.
     pub fn note(&mut self, lane: &Lane) {
-        if self.most_bytes > 0 && !lane.input.has_clips() {
+        if self.most_bytes > 0 {
             self.recent.truncate(RECENT - 1);
             self.recent.push_front(lane.input.clone());
         }
@@ -56,38 +62,56 @@ impl Prefixes {
 
     /// Prepares a lane of which nothing has been read. False if it should wait for what one of `others` is reading.
     pub fn begin(&mut self, lane: &mut Lane, others: &[Reading]) -> bool {
-        if self.most_bytes == 0 || lane.input.has_clips() || !lane.cache.is_empty() || lane.keep_at.is_some() {
+        if self.most_bytes == 0 || !lane.cache.is_empty() || lane.keep_at.is_some() {
             return true;
         }
         // The last token is always read: what follows it is asked of the model.
         let most = lane.input.tokens.len().saturating_sub(1);
-        let shared = |tokens: &[u32], loras: &LoraSet| match *loras == lane.input.loras {
-            true => common(&lane.input.tokens, tokens).min(most),
+        let own = (&lane.input.tokens[..], &lane.input.sounds[..]);
+        let shared = |tokens: &[u32], sounds: &[Sound], loras: &LoraSet| match *loras == lane.input.loras {
+            // A beginning ends before a clip or behind it, and not within.
+            true => before_sounds(common_beginning(own, (tokens, sounds)).min(most), own.1),
             false => 0,
         };
         let kept = self
             .kept
             .iter()
-            .map(|kept| shared(&kept.tokens, &kept.loras))
+            .map(|kept| shared(&kept.tokens, &kept.sounds, &kept.loras))
             .enumerate();
         let (best, known) = kept.max_by_key(|(_, shared)| *shared).unwrap_or((0, 0));
-        let soon = |other: &&Reading| shared(&other.input.tokens[..other.keep_at], &other.input.loras) >= known + WORTH;
+        let gain = if own.1.is_empty() { GAIN } else { GAIN_BEHIND_CLIPS };
+        let enough = (known + gain).max(WORTH);
+        let soon = |other: &&Reading| {
+            let Input {
+                tokens, sounds, loras, ..
+            } = &*other.input;
+            let shared = shared(&tokens[..other.keep_at], sounds, loras);
+            // Prompts about other clips are heard and read together, whatever words stand before the clips.
+            shared >= enough && shared >= lane.input.sounds_end()
+        };
         if others.iter().any(|other| soon(&other)) {
             return false;
         }
         let alike = self.recent.iter().filter(|other| !Arc::ptr_eq(other, &lane.input));
         let alike = alike
-            .map(|other| shared(&other.tokens, &other.loras))
+            .map(|other| shared(&other.tokens, &other.sounds, &other.loras))
             .max()
             .unwrap_or(0);
-        if alike >= known + WORTH {
-            lane.keep_at = Some(alike);
+        // Who asks about a clip often asks about it again, and to hear and read it takes longer than any copy.
+        let kept = if own.1.is_empty() {
+            alike
+        } else {
+            before_sounds(most, own.1)
+        };
+        if kept >= enough {
+            lane.keep_at = Some(kept);
         }
         if known >= WORTH {
             self.clock += 1;
             self.kept[best].used = self.clock;
             // Where there is no memory for a copy, it is read.
             lane.cache = self.kept[best].cache.first(known).unwrap_or_default();
+            lane.reused = lane.cache.len();
         }
         true
     }
@@ -116,6 +140,7 @@ impl Prefixes {
         self.clock += 1;
         self.kept.push(Kept {
             tokens: tokens.to_vec(),
+            sounds: lane.input.sounds.clone(),
             loras: lane.input.loras.clone(),
             cache: lane.cache.first(tokens.len())?,
             used: self.clock,
@@ -140,6 +165,10 @@ impl Reading {
     }
 }
 
-fn common(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+/// So many tokens, or fewer where they would end within a clip.
+fn before_sounds(tokens: usize, sounds: &[Sound]) -> usize {
+    let within = sounds
+        .iter()
+        .find(|sound| (sound.tokens.start + 1..sound.tokens.end).contains(&tokens));
+    within.map_or(tokens, |sound| sound.tokens.start)
 }

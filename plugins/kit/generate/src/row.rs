@@ -22,6 +22,8 @@ pub(super) struct Ticket<'c> {
     /// When the first token of the answer was known.
     pub first_token: Option<Instant>,
     pub usage: Usage,
+    /// Tokens of the prompt that were not read, as they had been read for another.
+    pub reused: usize,
     pub flags: Vec<String>,
     /// How many answers are wanted.
     pub answers: usize,
@@ -48,6 +50,7 @@ impl<'c> Ticket<'c> {
             read: None,
             first_token: None,
             usage,
+            reused: 0,
             flags: input.flags.clone(),
             answers,
             finished: Vec::new(),
@@ -58,6 +61,9 @@ impl<'c> Ticket<'c> {
     pub fn complete(self, mut reply: Reply, memory: Memory) -> Reply {
         let since = |instant: Instant| (instant - self.started).as_secs_f64() * 1e3;
         reply.usage = self.usage;
+        if self.reused > 0 {
+            reply.other.insert("reused_tokens".to_owned(), self.reused.into());
+        }
         reply.timing = Timing {
             prefill_ms: self.read.map_or(0.0, since),
             first_token_ms: self.first_token.map(since),

@@ -18,6 +18,8 @@ use std::time::Instant;
 const UNMEASURED: usize = 8;
 /// Samples of sound heard together: of several short clips, or of two or three windows of a long one.
 const HEARD_AT_ONCE: usize = 80 * audio::RATE;
+/// Choices that begin with a copy of a cache, in one pass.
+const CACHES_AT_ONCE: usize = 8;
 /// Passes are not made smaller than this when memory runs out.
 const SMALLEST_STEP: usize = 16;
 
@@ -132,8 +134,8 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
     pub fn advance(&mut self) {
         self.drop_stopped();
         self.start();
-        self.encode_audio();
         self.begin();
+        self.encode_audio();
         let mut plan = self.plan();
         let mut jobs: Vec<u64> = self
             .lane_jobs()
@@ -304,25 +306,30 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
             rows.chain(searched)
                 .chain(choices.iter().map(|choice| (choice.job, &choice.context)))
         };
-        let unheard = |lane: &Lane| lane.input.unheard.is_some();
-        let Some(loras) = lanes()
-            .map(|(_, lane)| lane)
-            .find(|lane| unheard(lane))
-            .map(|lane| &lane.input.loras)
-        else {
+        let mut wanted: Vec<(u64, &Lane)> = Vec::new();
+        for (job, lane) in lanes().filter(|(_, lane)| lane.is_unheard()) {
+            // Sound that an earlier one has in the same place is heard for both: what is read of it will be kept.
+            let shares = |(_, other): &(u64, &Lane)| {
+                other.keep_at.is_some() && lane.input.common(&other.input) >= lane.input.sounds_end()
+            };
+            if !lane.waits && !wanted.iter().any(shares) {
+                wanted.push((job, lane));
+            }
+        }
+        let Some(loras) = wanted.first().map(|(_, lane)| &lane.input.loras) else {
             return;
         };
-        let busy = lanes().any(|(_, lane)| !unheard(lane));
+        let busy = lanes().any(|(_, lane)| !lane.is_unheard());
         let mut left = if busy { 0 } else { HEARD_AT_ONCE };
         let (mut jobs, mut sounds) = (Vec::new(), Vec::new());
-        for (job, lane) in lanes().filter(|(_, lane)| lane.input.loras == *loras) {
+        for (job, lane) in wanted.iter().filter(|(_, lane)| lane.input.loras == *loras) {
             let Some(unheard) = &lane.input.unheard else { continue };
             if left == 0 && !sounds.is_empty() {
                 break;
             }
             let next = unheard.next(left);
             left = left.saturating_sub(next.iter().map(|sound| sound.len()).sum());
-            jobs.push((job, next.len()));
+            jobs.push((*job, next.len()));
             sounds.extend(next);
         }
         let mut heard = generator.encode_audio(&sounds, loras);
@@ -373,8 +380,20 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
             .collect();
         for lane in lanes(&mut self.rows, &mut self.searches) {
             let new = lane.keep_at.is_none();
-            lane.waits = lane.input.unheard.is_some() || !self.prefixes.begin(lane, &reading);
+            lane.waits = !self.prefixes.begin(lane, &reading);
             reading.extend(Reading::of(lane).filter(|_| new));
+        }
+        // Only the first choices can go into the next pass. Those behind them may be able to begin where these stop.
+        let (mut tokens, mut caches, mut open) = (0, 0, true);
+        for choice in &mut self.choices {
+            let context = &mut choice.context;
+            context.waits = !(open && self.prefixes.begin(context, &reading));
+            open &= !context.waits;
+            if open {
+                reading.extend(Reading::of(context));
+                (tokens, caches) = (tokens + context.waiting(), caches + usize::from(context.reused > 0));
+                open = tokens <= self.learnt.step_tokens.saturating_mul(2) && caches < CACHES_AT_ONCE;
+            }
         }
     }
 
@@ -403,9 +422,9 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         let mut nothing = true;
         for reading in [false, true] {
             for ((group, tokens), parked) in groups.iter().zip(&mut tokens).zip(&parked) {
-                let (is_reading, waits) = group
-                    .first()
-                    .map_or((false, true), |lane| (lane.is_reading(), lane.waits));
+                let (is_reading, waits) = group.first().map_or((false, true), |lane| {
+                    (lane.is_reading(), lane.waits || lane.is_unheard())
+                });
                 if is_reading != reading || waits || *parked || (budget == 0 && !nothing) {
                     continue;
                 }
@@ -418,17 +437,15 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
                 nothing = false;
             }
         }
-        let reading: Vec<Reading> = groups.iter().flatten().filter_map(|lane| Reading::of(lane)).collect();
         let (mut ahead, mut choices) = (0, Vec::new());
         while let Some(choice) = self.choices.front_mut() {
-            if choice.context.input.unheard.is_some() || !self.prefixes.begin(&mut choice.context, &reading) {
+            if choice.context.waits || choice.context.is_unheard() {
                 break;
             }
-            // Those behind it may be able to begin where this one stops; and what no pass can hold is read in pieces.
-            let rest = match choice.context.keep_at {
-                None if choice.tokens() <= self.learnt.step_tokens => 0,
-                None => choice.context.waiting() - 1,
-                Some(_) => choice.context.next(),
+            // What no pass can hold is read in pieces.
+            let rest = match choice.tokens() <= self.learnt.step_tokens {
+                true => 0,
+                false => choice.context.next().min(choice.context.waiting() - 1),
             };
             if rest > 0 {
                 ahead = rest.min(budget.max(usize::from(nothing)));
@@ -454,8 +471,9 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
             .map(|lane| lane.cache.bytes_of(1))
             .max();
         self.learnt.token_bytes = self.learnt.token_bytes.max(measured.unwrap_or(0));
-        for (choice, found) in choices.iter().zip(&found.choices) {
-            self.finish_choice(choice, found);
+        for (mut choice, found) in choices.into_iter().zip(&found.choices) {
+            drop(self.prefixes.keep(&mut choice.context));
+            self.finish_choice(&choice, found);
         }
         // Of a choice that is read ahead, nothing is asked yet; it stands last.
         let mut logits = found.lanes.into_iter();
@@ -524,6 +542,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         let Some(ticket) = self.tickets.get_mut(&job) else {
             return;
         };
+        ticket.reused = row.lane.reused;
         match row.finish(finish, ticket) {
             Ok(()) if ticket.finished.len() == ticket.answers => {
                 let reply = ticket.generated();
@@ -553,6 +572,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
     fn finish_choice(&mut self, choice: &Choice, found: &[Vec<Likelihood>]) {
         if let Some(ticket) = self.tickets.get_mut(&choice.job) {
             ticket.read = Some(Instant::now());
+            ticket.reused = choice.context.reused;
         }
         self.complete(choice.job, choice.reply(found));
     }

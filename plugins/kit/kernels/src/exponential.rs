@@ -1,4 +1,4 @@
-//! Exponentials by the row: softmax, and the gate of a feed-forward.
+//! Exponentials by the row: those of attention, and the gate of a feed-forward.
 //!
 //! The library's own works on one number at a time, and a long prompt has some hundred million of them. This one is a
 //! polynomial that compilers turn into whatever registers there are, off by two units in the last place at most.
@@ -34,16 +34,8 @@ pub fn exp(x: f32) -> f32 {
     (sum * rest * rest + rest + 1.0) * power
 }
 
-/// Turns scores into shares of one. To be inlined into what is compiled for the registers at hand.
-#[inline(always)]
-pub fn softmax(scores: &mut [f32]) {
-    let (_, sum) = exponentials(scores, f32::NEG_INFINITY);
-    let share = 1.0 / sum;
-    scores.iter_mut().for_each(|score| *score *= share);
-}
-
 /// Turns scores into exponentials of what they are above the largest, or above `least` if that is more. Says which it was,
-/// and the sum. To be inlined, too.
+/// and the sum. To be inlined into what is compiled for the registers at hand.
 #[inline(always)]
 pub fn exponentials(scores: &mut [f32], least: f32) -> (f32, f32) {
     let mut largest = [f32::NEG_INFINITY; LANES];
@@ -142,18 +134,25 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_the_softmax_and_feel_a_nan() {
+    fn exponentials_are_above_the_largest_and_feel_a_nan() {
         for count in [1, 5, 16, 50] {
             let scores: Vec<f32> = (0..count).map(|n| ((n * 37) % 19) as f32 - 9.0).collect();
-            let sum: f64 = scores.iter().map(|&score| f64::from(score).exp()).sum();
-            let mut got = scores.clone();
-            softmax(&mut got);
-            for (got, score) in got.iter().zip(&scores) {
-                assert!((f64::from(*got) - f64::from(*score).exp() / sum).abs() < 1e-6);
+            let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            for (least, above) in [(f32::NEG_INFINITY, largest), (12.0, 12.0)] {
+                let mut got = scores.clone();
+                let (most, sum) = exponentials(&mut got, least);
+                let exact = |score: &f32| f64::from(score - above).exp();
+                assert_eq!(most, above);
+                assert!((f64::from(sum) - scores.iter().map(exact).sum::<f64>()).abs() < 1e-5);
+                assert!(
+                    got.iter()
+                        .zip(&scores)
+                        .all(|(got, score)| (f64::from(*got) - exact(score)).abs() < 1e-6)
+                );
             }
+            let mut got = scores.clone();
             got[count - 1] = f32::NAN;
-            softmax(&mut got);
-            assert!(got.iter().all(|share| share.is_nan()));
+            assert!(exponentials(&mut got, f32::NEG_INFINITY).1.is_nan());
         }
     }
 

@@ -1,39 +1,38 @@
-//! A matrix product for few rows, on the CPU.
+//! The product with a dense matrix, on the CPU.
 //!
 //! To say one token, every weight is read once and used for a handful of rows: what counts is memory, not arithmetic.
 //! candle's product packs the weights first, as pays for many rows, and widens a bf16 matrix as a whole at each call.
 //! This one streams them, widening in registers.
 //!
-//! Each row's result is computed in the same order in any company, so answers in progress don't feel each other.
+//! Each row's result is computed in the same order in any company, so answers in progress don't feel each other. candle's
+//! product goes by the number of rows, so this one is taken for any; weights of layers are packed and never come here.
 
 use crate::device::own_kernels;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, WithDType};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-/// Beyond so many rows, candle's blocked product wins.
-const FEW: usize = 32;
 /// Outputs that one task computes.
 const TASK: usize = 64;
 /// Partial sums of a dot product; a multiple of what any vector register holds.
 const LANES: usize = 16;
-/// Whether `x` (rows, in) times `weight` (out, in) transposed is a case for [`few_rows`].
-pub fn suits(x: &Tensor, weight: &Tensor, rows: usize) -> bool {
+/// Whether `x` (rows, in) times `weight` (out, in) transposed is a case for [`by_dots`].
+pub fn suits(x: &Tensor, weight: &Tensor) -> bool {
     let known = matches!(weight.dtype(), DType::F32 | DType::BF16 | DType::F16) && x.dtype() == weight.dtype();
     let learns = x.track_op() || weight.track_op();
-    rows <= FEW && known && !learns && own_kernels(x.device()) && weight.is_contiguous()
+    known && !learns && own_kernels(x.device()) && weight.is_contiguous()
 }
 
 /// `x` (rows, in) times `weight` (out, in) transposed.
-pub fn few_rows(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op2_no_bwd(weight, &FewRows)
+pub fn by_dots(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    x.contiguous()?.apply_op2_no_bwd(weight, &ByDots)
 }
 
-struct FewRows;
+struct ByDots;
 
-impl CustomOp2 for FewRows {
+impl CustomOp2 for ByDots {
     fn name(&self) -> &'static str {
-        "few-rows"
+        "by-dots"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -42,7 +41,7 @@ impl CustomOp2 for FewRows {
             (CpuStorage::F32(x), CpuStorage::F32(w)) => product(cut(x, xl)?, cut(w, wl)?, inputs),
             (CpuStorage::BF16(x), CpuStorage::BF16(w)) => product(cut(x, xl)?, cut(w, wl)?, inputs),
             (CpuStorage::F16(x), CpuStorage::F16(w)) => product(cut(x, xl)?, cut(w, wl)?, inputs),
-            _ => candle_core::bail!("few-rows knows no product of these types"),
+            _ => candle_core::bail!("by-dots knows no product of these types"),
         };
         Ok((storage, (rows, outputs).into()))
     }
@@ -51,7 +50,7 @@ impl CustomOp2 for FewRows {
 pub fn cut<'a, T>(values: &'a [T], layout: &Layout) -> Result<&'a [T]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&values[start..end]),
-        None => candle_core::bail!("few-rows needs contiguous values"),
+        None => candle_core::bail!("by-dots needs contiguous values"),
     }
 }
 
@@ -187,11 +186,11 @@ mod tests {
                 .unwrap()
         };
         let (x, weight) = (random((rows, inputs)), random((outputs, inputs)));
-        assert!(suits(&x, &weight, rows));
-        let got = few_rows(&x, &weight).unwrap();
+        assert!(suits(&x, &weight));
+        let got = by_dots(&x, &weight).unwrap();
         let other_way = {
             let _elsewhere = crate::device::elsewhere();
-            assert!(!suits(&x, &weight, rows));
+            assert!(!suits(&x, &weight));
             x.matmul(&weight.t().unwrap()).unwrap()
         };
         let wide = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
@@ -218,7 +217,7 @@ mod tests {
     #[test]
     fn it_is_the_product() {
         for dtype in [DType::F32, DType::BF16, DType::F16] {
-            for rows in [1, 2, 3, 8, FEW] {
+            for rows in [1, 2, 3, 8, 32, 70] {
                 check(rows, 64, 200, dtype);
                 check(rows, 37, 3, dtype);
             }
@@ -231,9 +230,9 @@ mod tests {
     fn a_row_does_not_feel_the_others() {
         let x = Tensor::randn(0f32, 1.0, (7, 100), &Device::Cpu).unwrap();
         let weight = Tensor::randn(0f32, 1.0, (90, 100), &Device::Cpu).unwrap();
-        let together = few_rows(&x, &weight).unwrap().to_vec2::<f32>().unwrap();
+        let together = by_dots(&x, &weight).unwrap().to_vec2::<f32>().unwrap();
         for (row, together) in together.iter().enumerate() {
-            let alone = few_rows(&x.narrow(0, row, 1).unwrap(), &weight)
+            let alone = by_dots(&x.narrow(0, row, 1).unwrap(), &weight)
                 .unwrap()
                 .to_vec2::<f32>()
                 .unwrap();

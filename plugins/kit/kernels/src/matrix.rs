@@ -5,7 +5,7 @@
 
 use crate::Result;
 use crate::epilogue::Epilogue;
-use crate::kernel;
+use crate::kernel::{self, cut};
 use crate::packed::{self, Blocks, Multiplies, Packed};
 use crate::product_input::ProductInput;
 use crate::quantise::quantise;
@@ -178,7 +178,7 @@ impl Matrix {
         let rows = x.elem_count() / inputs.max(1);
         let x = x.reshape((rows, inputs))?;
         let y = match &self.form {
-            Form::Dense(weight) if kernel::suits(&x, weight, rows) => kernel::few_rows(&x, weight)?,
+            Form::Dense(weight) if kernel::suits(&x, weight) => kernel::by_dots(&x, weight)?,
             Form::Dense(weight) if weight.dtype() == x.dtype() => x.matmul(&weight.t()?)?,
             Form::Dense(weight) => {
                 let stored = x.to_dtype(weight.dtype())?;
@@ -360,8 +360,24 @@ impl CustomOp1 for Product {
         "quantised-product"
     }
 
+    /// One row that candle would add up in another order than several goes as two.
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.0.cpu_fwd(x, layout)
+        let (rows, inputs) = layout.shape().dims2()?;
+        let alike = cfg!(target_arch = "x86_64") && self.0.dtype() != GgmlDType::Q6K;
+        let (CpuStorage::F32(values), 1, false) = (x, rows, alike) else {
+            return self.0.cpu_fwd(x, layout);
+        };
+        let row = cut(values, layout)?;
+        let two = CpuStorage::F32([row, row].concat());
+        let (y, _) = self.0.cpu_fwd(&two, &Layout::contiguous((2, inputs)))?;
+        let outputs = self.0.shape().dims2()?.0;
+        match y {
+            CpuStorage::F32(mut y) => {
+                y.truncate(outputs);
+                Ok((CpuStorage::F32(y), (1, outputs).into()))
+            }
+            _ => candle_core::bail!("a quantised product of fp32 is something else"),
+        }
     }
 
     fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {

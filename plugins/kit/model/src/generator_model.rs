@@ -3,11 +3,12 @@
 //! What differs between such models is how they are loaded and what their card says; what they do when they are called
 //! is the same, and stands here once.
 
+use crate::training;
 use generate::Generator;
 use nn::Decoder;
 use plugin_api::{
-    Call, Error, Jobs, Lesson, LessonCutter, LessonTokens, Memory, Model, ModelCard, Prompt, PromptTokens, Reply,
-    Result,
+    Call, Error, Jobs, Learnt, Lesson, LessonCutter, LessonTokens, Lessons, Memory, Model, ModelCard, Plan, Prompt,
+    PromptTokens, Reply, Result,
 };
 use serde_json::Value;
 use std::path::Path;
@@ -78,10 +79,12 @@ impl<D: Decoder> GeneratorModel<D> {
 impl<D: Decoder + Send> Model for GeneratorModel<D> {
     fn card(&self) -> ModelCard {
         let generator = self.generator.as_ref();
-        ModelCard {
-            loras: generator.map(|it| it.loras().names()).unwrap_or_default(),
-            ..self.card.clone()
+        let mut card = self.card.clone();
+        card.loras = generator.map(|it| it.loras().names()).unwrap_or_default();
+        if card.device.as_deref() == Some("cpu") {
+            card.other.insert("kernels".to_owned(), Value::from(nn::kernel_class()));
         }
+        card
     }
 
     fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply> {
@@ -104,6 +107,13 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
         self.generator.as_ref().map(Generator::lesson_cutter)
     }
 
+    fn learn(&mut self, plan: &Plan, lessons: &mut Lessons) -> Result<Learnt> {
+        let mut pupil = training::Pupil::of(self.read()?);
+        // Learning reads the checkpoint in a form of its own, and needs the memory.
+        self.generator = None;
+        train::run::learn(plan, lessons, &mut pupil)
+    }
+
     fn add_lora(&mut self, name: &str, folder: &Path) -> Result<()> {
         self.read()?.add_lora(name, folder)
     }
@@ -121,6 +131,9 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
 
     fn trace(&mut self, request: &Value) -> Result<Value> {
         let (generator, hooks) = self.parts()?;
-        hooks.trace(generator, request)
+        match request["training"].as_str() {
+            Some(folder) => training::trace(generator, Path::new(folder)),
+            None => hooks.trace(generator, request),
+        }
     }
 }

@@ -11,6 +11,7 @@
 mod generator_model;
 mod loading;
 pub mod merge;
+mod training;
 
 pub use generate::{Defaults, EarlyStop, Generator, Limits};
 pub use generator_model::{GeneratorModel, ModelHooks};

@@ -24,6 +24,11 @@ pub trait Decoder: Send + Sync {
     /// The longest text, prompt and answer together, in tokens.
     fn context(&self) -> usize;
 
+    /// Its layers as plain data, where what computes with them otherwise knows them all.
+    fn blueprint(&self) -> Option<crate::Blueprint> {
+        None
+    }
+
     /// The token that a chat template writes for a clip, once each.
     fn placeholder(&self) -> Option<u32> {
         None
@@ -137,6 +142,28 @@ pub struct AudioEmbeds {
     pub vectors: Tensor,
 }
 
+/// A clip among a prompt's tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sound {
+    /// The tokens that it takes.
+    pub tokens: Range<usize>,
+    pub clip: Clip,
+}
+
+/// How many tokens two prompts begin alike with: the same tokens, and in the places of clips the same sound.
+pub fn common_beginning(a: (&[u32], &[Sound]), b: (&[u32], &[Sound])) -> usize {
+    let alike = a.0.iter().zip(b.0).take_while(|(a, b)| a == b).count();
+    let starts = |sound: &&Sound| sound.tokens.start < alike;
+    let (mut own, mut other) = (a.1.iter().take_while(starts), b.1.iter().take_while(starts));
+    loop {
+        match (own.next(), other.next()) {
+            (None, None) => return alike,
+            (Some(a), Some(b)) if a == b => {}
+            (Some(one), _) | (None, Some(one)) => return alike.min(one.tokens.start),
+        }
+    }
+}
+
 /// A prompt as it goes into a model.
 #[derive(Debug, Clone, Default)]
 pub struct Input {
@@ -146,6 +173,8 @@ pub struct Input {
     pub embedded: Option<Tensor>,
     /// What is to be heard before the vectors are known.
     pub unheard: Option<PendingAudio>,
+    /// The clips that stand in the tokens, in their order.
+    pub sounds: Vec<Sound>,
     pub clip_tokens: usize,
     pub clip_seconds: f64,
     /// What the reply says of the prompt.
@@ -190,6 +219,11 @@ impl Input {
             if token == placeholder {
                 let own = pieces.each.iter().filter(|piece| piece.clip == number);
                 count = own.map(|piece| piece.tokens).sum();
+                let start = input.tokens.len();
+                input.sounds.extend(clips.get(number).map(|clip| Sound {
+                    tokens: start..start + count,
+                    clip: (*clip).clone(),
+                }));
                 number += 1;
             }
             input.tokens.extend(std::iter::repeat_n(token, count));
@@ -206,6 +240,16 @@ impl Input {
     /// Whether there is sound among the words.
     pub fn has_clips(&self) -> bool {
         self.embedded.is_some() || self.unheard.is_some()
+    }
+
+    /// How far the last clip reaches; 0 without one.
+    pub fn sounds_end(&self) -> usize {
+        self.sounds.last().map_or(0, |sound| sound.tokens.end)
+    }
+
+    /// How many tokens it begins with that another prompt begins with, too.
+    pub fn common(&self, other: &Input) -> usize {
+        common_beginning((&self.tokens, &self.sounds), (&other.tokens, &other.sounds))
     }
 
     /// The same with all its clips heard.

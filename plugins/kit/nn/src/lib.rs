@@ -28,6 +28,7 @@
 //! ```
 
 mod attend;
+mod blueprint;
 mod cache;
 mod decoder;
 pub mod dense;
@@ -39,8 +40,9 @@ pub mod lora;
 mod rope;
 mod step;
 
+pub use blueprint::{AudioBlueprint, Blueprint, ProjectorLayer};
 pub use cache::KvCache;
-pub use decoder::{AudioChunk, AudioChunks, AudioEmbeds, Decoder, Input, PendingAudio, clips};
+pub use decoder::{AudioChunk, AudioChunks, AudioEmbeds, Decoder, Input, PendingAudio, Sound, clips, common_beginning};
 pub use extractor::Extractor;
 pub use layers::{Activation, Embedding, Heads, LayerNorm, Mlp, Qkv, RmsNorm, residual, softcap};
 pub use linear::Linear;
@@ -52,4 +54,4 @@ pub use step::{Attention, Past, Segment, Step};
 pub use checkpoint::{
     Error, Llama3, Pickle, Result, RopeConfig, RopeScaling, Weights, Yarn, positive, read_config, read_json, within,
 };
-pub use kernels::{Matrix, device};
+pub use kernels::{Matrix, device, packed::kernel_class};

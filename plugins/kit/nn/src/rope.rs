@@ -35,7 +35,18 @@ impl Rope {
         })
     }
 
-    pub(crate) fn is(&self, other: &Rope) -> bool {
+    /// By how much each pair of channels turns from one position to the next.
+    pub fn frequencies(&self) -> &[f32] {
+        &self.frequencies
+    }
+
+    /// What cosines and sines are multiplied by.
+    pub fn attention_factor(&self) -> f32 {
+        self.attention_factor
+    }
+
+    /// Whether both are one: made once and shared.
+    pub fn is(&self, other: &Rope) -> bool {
         Arc::ptr_eq(&self.frequencies, &other.frequencies)
     }
 }

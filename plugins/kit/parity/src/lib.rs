@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+pub use talks::read_wav;
 
 /// How far a logit may be from the recorded one.
 const TOLERANCE: f64 = 1e-3;

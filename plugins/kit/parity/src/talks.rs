@@ -61,7 +61,7 @@ pub(super) fn prompts(talks: Vec<serde_json::Value>, clips: Vec<Clip>) -> std::r
 }
 
 /// A recorded clip: 16-bit PCM of one channel, as references write it; the host reads everything else.
-pub(super) fn read_wav(path: &Path) -> Result<Clip> {
+pub fn read_wav(path: &Path) -> Result<Clip> {
     let bytes = std::fs::read(path).map_err(|source| Error::Read {
         path: path.to_owned(),
         source,

@@ -13,6 +13,8 @@
 //! ```
 
 mod argmax;
+mod call_check;
+pub mod calls;
 mod distance;
 mod json;
 mod letter;
@@ -22,6 +24,7 @@ mod ratio;
 mod text;
 
 pub use argmax::argmax;
+pub use call_check::{CallCheck, overlap};
 pub use distance::edit_distance;
 pub use json::{FoundObject, JsonObjects, json_objects, strict_json};
 pub use letter::{letter_of, option, option_letter};

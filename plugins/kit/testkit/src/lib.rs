@@ -6,6 +6,7 @@
 pub mod hearing;
 mod host;
 pub mod parity;
+pub mod training;
 
 pub use host::Host;
 

@@ -5,7 +5,7 @@ use audio::{LogMel, MelExtractor};
 use candle_core::Tensor;
 use nn::dense::{self, AudioEncoder, AudioLanguageModel, Parts};
 use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, steps_of};
-use nn::{Activation, AudioChunks, AudioEmbeds, LayerNorm, Linear, Weights};
+use nn::{Activation, AudioBlueprint, AudioChunks, AudioEmbeds, LayerNorm, Linear, ProjectorLayer, Weights};
 use plugin_api::{Clip, Result};
 
 /// What of a checkpoint is not the language model. That alone is quantised: it is the bulk, and what the encoder would
@@ -27,6 +27,7 @@ pub fn load(config: &Config, weights: &Weights) -> nn::Result<AudioLanguageModel
 }
 
 pub struct Tower {
+    blueprint: AudioBlueprint,
     mel: MelExtractor,
     encoder: Encoder,
     layer_norm: LayerNorm,
@@ -42,7 +43,24 @@ impl Tower {
     fn load(config: &Config, weights: &Weights) -> nn::Result<Tower> {
         let (audio, hidden, bias) = (&config.audio, config.text.hidden_size, config.projector_bias);
         let (tower, projector) = (weights.at("audio_tower"), weights.at("multi_modal_projector"));
+        let layer = |name, inputs| ProjectorLayer {
+            at: projector.at(name),
+            inputs,
+            outputs: hidden,
+            bias,
+        };
+        let blueprint = AudioBlueprint {
+            tower: tower.clone(),
+            encoder: audio.clone(),
+            window: audio.samples(),
+            longest: audio.samples() * config.windows,
+            block: None,
+            norm: tower.at("layer_norm"),
+            projector: vec![layer("linear_1", audio.width), layer("linear_2", hidden)],
+            activation: Some(config.projector_activation),
+        };
         Ok(Tower {
+            blueprint,
             mel: MelExtractor::new(audio.bins),
             encoder: Encoder::load(audio, &tower)?,
             layer_norm: LayerNorm::load(&tower.at("layer_norm"), audio.width, EPS)?,
@@ -66,6 +84,10 @@ impl Tower {
 }
 
 impl AudioEncoder for Tower {
+    fn blueprint(&self) -> Option<AudioBlueprint> {
+        Some(self.blueprint.clone())
+    }
+
     fn audio_chunks(&self, clips: &[&Clip]) -> Result<AudioChunks> {
         let range = LEAST_SAMPLES..=self.window * self.windows;
         AudioChunks::cut(clips, range, self.window, |samples| steps_of(samples) / 2)

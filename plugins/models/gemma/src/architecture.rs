@@ -2,9 +2,7 @@
 
 use crate::config::Config;
 use candle_core::{DType, Device, Tensor};
-use nn::{
-    Activation, Attention, Embedding, Heads, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights, residual, softcap,
-};
+use nn::{Attention, Blueprint, Embedding, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights, residual, softcap};
 
 /// Where the text model stands: in text checkpoints, in multimodal ones as published, and as newer code saves those.
 const PREFIXES: [&str; 3] = ["model", "language_model.model", "model.language_model"];
@@ -20,6 +18,7 @@ pub struct Decoder {
     context: usize,
     dtype: DType,
     device: Device,
+    blueprint: Blueprint,
 }
 
 struct Layer {
@@ -53,39 +52,61 @@ impl Decoder {
             local.theta(Config::LOCAL_THETA),
             local.scaling(context)?,
         );
-        let layer = |index| {
+        let attention = |index| {
             let rope = if config.is_local(index) { &local } else { &global };
-            let attention = Attention {
+            Attention {
                 rope: rope.clone(),
                 scale: config.query_pre_attn_scalar.powf(-0.5),
                 window: config.window(index),
                 // The reference reads `attn_logit_softcapping`, which no published file sets, and applies no cap.
                 softcap: None,
-            };
-            Layer::load(config, attention, &model.at("layers").at(index))
-        };
-        let lm_head = match config.tie_word_embeddings {
-            true => embed_tokens.tied_head(),
-            false => {
-                let inside = weights.at("language_model.lm_head");
-                let head = if inside.has("weight") {
-                    inside
-                } else {
-                    weights.at("lm_head")
-                };
-                Linear::load(&head, hidden, config.vocab_size, false)?
             }
+        };
+        let layers: Vec<Attention> = (0..config.num_hidden_layers).map(attention).collect();
+        let layer = |(index, attention): (usize, &Attention)| {
+            Layer::load(config, attention.clone(), &model.at("layers").at(index))
+        };
+        let head = (!config.tie_word_embeddings).then(|| {
+            let inside = weights.at("language_model.lm_head");
+            if inside.has("weight") {
+                inside
+            } else {
+                weights.at("lm_head")
+            }
+        });
+        let lm_head = match &head {
+            None => embed_tokens.tied_head(),
+            Some(head) => Linear::load(head, hidden, config.vocab_size, false)?,
         };
         Ok(Decoder {
             embed_tokens,
             embed_scale: (hidden as f64).sqrt(),
-            layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
+            layers: layers.iter().enumerate().map(layer).collect::<Result<_>>()?,
             norm: RmsNorm::load_from_one(&model.at("norm"), hidden, eps)?,
             lm_head,
             softcap: config.final_logit_softcapping,
             context,
             dtype: weights.dtype(),
             device: weights.device().clone(),
+            blueprint: Blueprint {
+                model,
+                head,
+                vocabulary: config.vocab_size,
+                hidden,
+                inner: config.intermediate_size,
+                heads: config.heads(),
+                activation: config.activation()?,
+                eps,
+                biases: [config.attention_bias, config.attention_bias, false],
+                head_norms: true,
+                norms_from_one: true,
+                norms_behind: true,
+                embed_scale: (hidden as f64).sqrt(),
+                softcap: config.final_logit_softcapping,
+                layers,
+                context,
+                audio: None,
+            },
         })
     }
 }
@@ -120,19 +141,19 @@ impl nn::Decoder for Decoder {
     fn context(&self) -> usize {
         self.context
     }
+
+    fn blueprint(&self) -> Option<Blueprint> {
+        Some(self.blueprint.clone())
+    }
 }
 
 impl Layer {
     fn load(config: &Config, attention: Attention, weights: &Weights) -> Result<Layer> {
         let (hidden, eps, head) = (config.hidden_size, config.rms_norm_eps, config.head_dim);
-        let heads = Heads {
-            queries: config.num_attention_heads,
-            keys: config.num_key_value_heads,
-            size: head,
-        };
+        let heads = config.heads();
         let own = weights.at("self_attn");
         let norm = |name| RmsNorm::load_from_one(&weights.at(name), hidden, eps);
-        let activation = Activation::from_config("hidden_activation", &config.hidden_activation)?;
+        let activation = config.activation()?;
         Ok(Layer {
             input_norm: norm("input_layernorm")?,
             qkv: Qkv::load(&own, hidden, heads, config.attention_bias)?,

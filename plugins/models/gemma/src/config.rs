@@ -3,7 +3,7 @@
 //! Multimodal checkpoints keep the text model's part under `text_config`, and leave out much of it.
 
 use candle_core::DType;
-use nn::{Activation, Error, Result, RopeConfig, positive, read_config, within};
+use nn::{Activation, Error, Heads, Result, RopeConfig, positive, read_config, within};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -126,8 +126,19 @@ impl Config {
                 expected: "false".to_owned(),
             });
         }
-        Activation::from_config("hidden_activation", &self.hidden_activation)?;
-        Ok(())
+        self.activation().map(|_| ())
+    }
+
+    pub fn activation(&self) -> Result<Activation> {
+        Activation::from_config("hidden_activation", &self.hidden_activation)
+    }
+
+    pub fn heads(&self) -> Heads {
+        Heads {
+            queries: self.num_attention_heads,
+            keys: self.num_key_value_heads,
+            size: self.head_dim,
+        }
     }
 
     /// Bytes of the cache of so many tokens.

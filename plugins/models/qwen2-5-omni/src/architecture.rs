@@ -5,7 +5,7 @@ use audio::{LogMel, MelExtractor};
 use candle_core::Tensor;
 use nn::dense::{self, AudioEncoder, AudioLanguageModel};
 use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, steps};
-use nn::{AudioChunks, AudioEmbeds, LayerNorm, Linear, Weights};
+use nn::{AudioBlueprint, AudioChunks, AudioEmbeds, LayerNorm, Linear, ProjectorLayer, Weights};
 use plugin_api::{Clip, Error, Result};
 
 /// What of a checkpoint is not the language model. That alone is quantised: it is the bulk, and what the encoder would
@@ -25,6 +25,7 @@ pub fn load(config: &Config, weights: &Weights) -> nn::Result<AudioLanguageModel
 }
 
 pub struct Tower {
+    blueprint: AudioBlueprint,
     mel: MelExtractor,
     encoder: Encoder,
     ln_post: LayerNorm,
@@ -39,7 +40,24 @@ pub struct Tower {
 impl Tower {
     fn load(config: &Config, weights: &Weights) -> nn::Result<Tower> {
         let (audio, hidden) = (&config.audio, config.text.hidden_size);
+        let projector = ProjectorLayer {
+            at: weights.at("proj"),
+            inputs: audio.width,
+            outputs: hidden,
+            bias: true,
+        };
+        let blueprint = AudioBlueprint {
+            tower: weights.clone(),
+            encoder: audio.clone(),
+            window: config.longest,
+            longest: config.longest,
+            block: Some(config.block),
+            norm: weights.at("ln_post"),
+            projector: vec![projector],
+            activation: None,
+        };
         Ok(Tower {
+            blueprint,
             mel: MelExtractor::new(audio.bins),
             encoder: Encoder::load(audio, weights)?,
             ln_post: LayerNorm::load(&weights.at("ln_post"), audio.width, EPS)?,
@@ -74,6 +92,10 @@ impl Tower {
 }
 
 impl AudioEncoder for Tower {
+    fn blueprint(&self) -> Option<AudioBlueprint> {
+        Some(self.blueprint.clone())
+    }
+
     /// A clip is a piece as a whole: its loudest moment decides how its features are floored.
     fn audio_chunks(&self, clips: &[&Clip]) -> Result<AudioChunks> {
         AudioChunks::cut(clips, LEAST_SAMPLES..=self.longest, self.longest, |samples| {

@@ -5,7 +5,7 @@ use audio::{LogMel, MelExtractor};
 use candle_core::Tensor;
 use nn::dense::{self, AudioEncoder, AudioLanguageModel, Parts};
 use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, steps_of};
-use nn::{AudioChunks, AudioEmbeds, LayerNorm, Linear, Weights};
+use nn::{AudioBlueprint, AudioChunks, AudioEmbeds, LayerNorm, Linear, ProjectorLayer, Weights};
 use plugin_api::{Clip, Result};
 
 /// What of a checkpoint is not the language model. That alone is quantised: it is the bulk, and what the encoder would
@@ -27,6 +27,7 @@ pub fn load(config: &Config, weights: &Weights) -> nn::Result<AudioLanguageModel
 }
 
 pub struct Tower {
+    blueprint: AudioBlueprint,
     mel: MelExtractor,
     encoder: Encoder,
     layer_norm: LayerNorm,
@@ -39,7 +40,24 @@ impl Tower {
     fn load(config: &Config, weights: &Weights) -> nn::Result<Tower> {
         let (audio, hidden) = (&config.audio, config.text.hidden_size);
         let tower = weights.at("audio_tower");
+        let projector = ProjectorLayer {
+            at: weights.at("multi_modal_projector.linear"),
+            inputs: audio.width,
+            outputs: hidden,
+            bias: true,
+        };
+        let blueprint = AudioBlueprint {
+            tower: tower.clone(),
+            encoder: audio.clone(),
+            window: audio.samples(),
+            longest: audio.samples(),
+            block: None,
+            norm: tower.at("layer_norm"),
+            projector: vec![projector],
+            activation: None,
+        };
         Ok(Tower {
+            blueprint,
             mel: MelExtractor::new(audio.bins),
             encoder: Encoder::load(audio, &tower)?,
             layer_norm: LayerNorm::load(&tower.at("layer_norm"), audio.width, EPS)?,
@@ -59,6 +77,10 @@ impl Tower {
 }
 
 impl AudioEncoder for Tower {
+    fn blueprint(&self) -> Option<AudioBlueprint> {
+        Some(self.blueprint.clone())
+    }
+
     fn audio_chunks(&self, clips: &[&Clip]) -> Result<AudioChunks> {
         AudioChunks::cut(clips, LEAST_SAMPLES..=self.window, self.window, |samples| {
             steps_of(samples) / 2

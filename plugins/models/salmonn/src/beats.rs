@@ -33,7 +33,7 @@ impl Beats {
         let embed = weights.at("patch_embedding");
         let kernel = embed.get("weight", &[config.embed_dim, 1, patch, patch])?;
         // Patches do not overlap, so the convolution is a product.
-        let patch_embedding = Linear::over(Matrix::dense(kernel.flatten_from(1)?)?, embed.path(""));
+        let patch_embedding = Linear::over(Matrix::new(kernel.flatten_from(1)?)?, embed.path(""));
         let patch_bias = config
             .conv_bias
             .then(|| embed.get("bias", &[config.embed_dim]))

@@ -1,10 +1,10 @@
 //! A conversation with tool calls, in either of the two styles that people keep them in: calls as text within
 //! `<tool_call>`, or in `tool_calls` as chat interfaces have them.
 
-use crate::calls::{Calls, ToolCall};
 use crate::official::FINAL_ANSWER;
 use data::Row;
 use plugin_api::{Message, Part, Result, Role};
+use score::calls::{Calls, ToolCall};
 use serde_json::{Value, json};
 
 /// One message.

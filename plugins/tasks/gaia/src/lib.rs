@@ -7,7 +7,6 @@
 //! The decision a newcomer would question: an answer that does not stand behind `FINAL ANSWER:` is no answer, even where
 //! a reader could tell what is meant. The leaderboard's harnesses cut there, and a kinder reading would give other figures.
 
-pub mod calls; // calls of tools, read and compared
 pub mod official; // the leaderboard's scorer
 
 mod attachment; // what of a file can be given to a model

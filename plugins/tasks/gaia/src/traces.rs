@@ -1,6 +1,5 @@
 //! Tool-call traces: the model goes on where the user has spoken, and its calls are compared with those of the trace.
 
-use crate::calls::{Agreement, Calls, ToolCall, agreement, same_written};
 use crate::catalogue;
 use crate::conversation::{Said, Style, as_messages, marks_answers, messages};
 use crate::official;
@@ -8,6 +7,7 @@ use data::{Place, Row, Rows};
 use plugin_api::{
     Call, Code, Error, Lesson, Message, Prompt, Reply, Result, Role, Sample, Sampling, Score, Settings, Status, Turn,
 };
+use score::calls::{Agreement, Calls, ToolCall, agreement, same_written};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use template::Template;

@@ -8,14 +8,16 @@
 //! Where a rule says so, both products are those of bf16, as with weights that are stored so: queries, keys, values and
 //! exponentials are rounded to it, while sums, the largest scores and what exponentials are divided by stay fp32.
 
+mod few;
+
 use super::stripe::Stripe;
 use super::stripes::by_fields;
 use super::{Kernel, Kind, LANES, Line, MOST_ROWS, PANEL};
-use crate::exponential::{exp, exponentials, softmax};
-use crate::kernel::dot;
+use crate::exponential::{exp, exponentials};
 use crate::packed::rows::{Rows, SomeRows, Words, bf16_bits, round};
 use crate::rowwise::Held;
 use candle_core::{Result, Tensor};
+use few::Few;
 use pulp::{Arch, NullaryFnOnce};
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -143,6 +145,14 @@ impl<'a> View<'a> {
     fn row(&self, token: usize, head: usize, size: usize) -> &'a [f32] {
         &self.values[token * self.token + head * self.head..][..size]
     }
+
+    /// What begins with a head of a token.
+    fn from(&self, token: usize, head: usize) -> View<'a> {
+        View {
+            values: &self.values[token * self.token + head * self.head..],
+            ..*self
+        }
+    }
 }
 
 /// Consecutive tokens of a text.
@@ -211,7 +221,8 @@ impl Layer<'_> {
     }
 
     fn fill(&self, part: &Part, head: usize, stripe: Stripe) {
-        match part.tokens.len() * self.shared <= FEW {
+        // Numbers are rounded to bf16 where they are laid out, and only there.
+        match part.tokens.len() * self.shared <= FEW && !self.rule.bf16 {
             true => self.few(part, head, stripe),
             false => self.many(part, head, stripe),
         }
@@ -223,25 +234,30 @@ impl Layer<'_> {
         self.q.row(token, head * self.shared + row % self.shared, self.size)
     }
 
+    /// A query, multiplied by the scale.
+    fn scale(&self, query: &[f32], to: &mut [f32]) {
+        let scale = self.rule.scale as f32;
+        to.iter_mut().zip(query).for_each(|(to, q)| *to = q * scale);
+    }
+
     fn few(&self, part: &Part, head: usize, mut stripe: Stripe) {
-        let (job, size) = (part.job, self.size);
-        let arch = Arch::new();
+        let size = self.size;
         let rows = part.tokens.len() * self.shared;
-        let all = self.seen(part, 0..rows);
-        let mut sums = vec![0f32; rows * size];
-        let queries: Vec<Query> = (0..rows)
-            .map(|row| Query {
-                q: self.query(part, head, row),
-                sight: self.sight(job, part.token(row / self.shared)),
-            })
-            .collect();
-        arch.dispatch(Few {
+        let (mut queries, mut sums) = (vec![0f32; rows * size], vec![0f32; rows * size]);
+        for (row, to) in queries.chunks_exact_mut(size).enumerate() {
+            self.scale(self.query(part, head, row), to);
+        }
+        let sight = |row| self.sight(part.job, part.token(row / self.shared));
+        let sights: Vec<Range<usize>> = (0..rows).map(sight).collect();
+        Arch::new().dispatch(Few {
             layer: self,
-            job,
+            job: part.job,
             head,
-            all,
+            all: self.seen(part, 0..rows),
+            sights: &sights,
             queries: &queries,
             sums: &mut sums,
+            fused: kernel(Kind::F32) != Kernel::Portable,
         });
         let (first, column) = (stripe.rows().start, stripe.columns().start);
         for (row, sums) in sums.chunks_exact(size).enumerate() {
@@ -287,11 +303,7 @@ impl Layer<'_> {
                     continue;
                 }
                 for below in 0..count {
-                    let query = self.query(part, head, row + below).iter();
-                    scaled
-                        .iter_mut()
-                        .zip(query)
-                        .for_each(|(to, q)| *to = q * self.rule.scale as f32);
+                    self.scale(self.query(part, head, row + below), &mut scaled);
                     q.put(below, &scaled);
                 }
                 let panels = some.start / PANEL..some.end.div_ceil(PANEL);
@@ -332,6 +344,9 @@ impl Layer<'_> {
                     kernel.tile(x, laid_out.values(panel, columns.clone()), &mut tile[..count]);
                     for (below, tile) in tile[..count].iter().enumerate() {
                         let row = row + below;
+                        if within(&self.sight(job, part.token(row / shared)), &block).is_empty() {
+                            continue;
+                        }
                         let column = first_column + row % shared * size + panel * PANEL;
                         let width = PANEL.min(size - panel * PANEL);
                         let out = stripe.values(first_row + row / shared, column, width);
@@ -548,64 +563,4 @@ fn exponentials_of(scores: &mut [f32], seen: Range<usize>, softcap: Option<f32>,
     let less = if largest > state.0 { exp(state.0 - largest) } else { 1.0 };
     *state = (largest, state.1 * less + sum);
     less
-}
-
-/// A few queries, which look at each key where it lies.
-struct Few<'a> {
-    layer: &'a Layer<'a>,
-    job: &'a Job<'a>,
-    head: usize,
-    /// What the queries see, all together.
-    all: Range<usize>,
-    queries: &'a [Query<'a>],
-    sums: &'a mut [f32],
-}
-
-struct Query<'a> {
-    q: &'a [f32],
-    sight: Range<usize>,
-}
-
-impl NullaryFnOnce for Few<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        let Few {
-            job,
-            head,
-            all,
-            queries,
-            ..
-        } = self;
-        let (rule, size) = (self.layer.rule, self.layer.size);
-        let mut shares = vec![0f32; queries.len() * all.len()];
-        for piece in &job.pieces {
-            for token in all.start.max(piece.tokens.start)..all.end.min(piece.tokens.end) {
-                let key = piece.keys.row(token - piece.tokens.start, head, size);
-                let places = shares[token - all.start..].iter_mut().step_by(all.len());
-                for (place, query) in places.zip(queries).filter(|(_, query)| query.sight.contains(&token)) {
-                    let score = dot(key, query.q) * rule.scale as f32;
-                    *place = match rule.softcap {
-                        Some(cap) => (score / cap as f32).tanh() * cap as f32,
-                        None => score,
-                    };
-                }
-            }
-        }
-        for (shares, query) in shares.chunks_exact_mut(all.len()).zip(queries) {
-            softmax(&mut shares[query.sight.start - all.start..query.sight.end - all.start]);
-        }
-        for piece in &job.pieces {
-            for token in all.start.max(piece.tokens.start)..all.end.min(piece.tokens.end) {
-                let value = piece.values.row(token - piece.tokens.start, head, size);
-                let shares = shares[token - all.start..].iter().step_by(all.len());
-                for (sums, share) in self.sums.chunks_exact_mut(size).zip(shares) {
-                    for (sum, value) in sums.iter_mut().zip(value) {
-                        *sum += share * value;
-                    }
-                }
-            }
-        }
-    }
 }

@@ -45,6 +45,45 @@ pub fn tile(x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
     super::portable::tile(x, lines, tile);
 }
 
+/// Products of queries (rows, size) and keys, which begin so many values from each other and are so many, added up in
+/// the order of a tile. They become rows of scores, of which the next begins so many values on.
+pub fn scores(
+    queries: &[f32],
+    size: usize,
+    (keys, apart, count): (&[f32], usize, usize),
+    (scores, of_row): (&mut [f32], usize),
+) {
+    let rows = queries.len() / size.max(1);
+    if rows == 0 || count == 0 {
+        return;
+    }
+    let reaches = |len: usize, last: usize, apart: usize, end: usize| len >= last * apart + end;
+    assert!(
+        has() && reaches(keys.len(), count - 1, apart, size) && reaches(scores.len(), rows - 1, of_row, count),
+        "keys or scores that are not there"
+    );
+    #[cfg(target_arch = "x86_64")]
+    for (number, queries) in queries.chunks(SCORED * size).enumerate() {
+        let scores = &mut scores[number * SCORED * of_row..];
+        macro_rules! with_rows {
+            ($($count:literal)*) => {
+                match queries.len() / size {
+                    // SAFETY: the processor has the features; so many queries, keys and scores are there, as just checked.
+                    $($count => unsafe {
+                        x86::scores::<$count>(queries.as_ptr(), size, keys.as_ptr(), (apart, count), scores, of_row)
+                    },)*
+                    _ => {}
+                }
+            };
+        }
+        with_rows!(1 2 3 4);
+    }
+}
+
+/// Queries whose sums fit the registers beside the keys'.
+#[cfg(target_arch = "x86_64")]
+const SCORED: usize = 4;
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{Line, PANEL};
@@ -113,4 +152,93 @@ mod x86 {
         let sum = _mm256_fmadd_ps(lower(weights), lower(x), sum);
         _mm256_fmadd_ps(upper(weights), upper(x), sum)
     });
+
+    /// Keys whose scores are made together: two registers of them.
+    const KEYS: usize = 16;
+
+    /// # Safety
+    /// The processor has the features. There are ROWS queries, `count` keys that begin `apart` values from each other, and
+    /// as many scores in each row.
+    #[target_feature(enable = "avx2,fma")]
+    pub unsafe fn scores<const ROWS: usize>(
+        queries: *const f32,
+        size: usize,
+        keys: *const f32,
+        (apart, count): (usize, usize),
+        scores: &mut [f32],
+        of_row: usize,
+    ) {
+        for first in (0..count).step_by(KEYS) {
+            // In the place of keys behind the last one stands that one.
+            let key = |number: usize| keys.wrapping_add((first + number).min(count - 1) * apart);
+            let keys: [*const f32; KEYS] = std::array::from_fn(key);
+            let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
+            for start in (0..size).step_by(4) {
+                for half in 0..2 {
+                    let some: &[*const f32; 8] = keys[8 * half..].first_chunk().unwrap_or_else(|| unreachable!());
+                    // SAFETY: all keys have four numbers from here on, or as many as are left.
+                    let columns = unsafe { turned(some, start, (size - start).min(4)) };
+                    for (number, column) in columns.into_iter().enumerate().take(size - start) {
+                        for (row, sums) in sums.iter_mut().enumerate() {
+                            // SAFETY: the place is below `size`.
+                            let q = _mm256_set1_ps(unsafe { *queries.add(row * size + start + number) });
+                            sums[half] = _mm256_fmadd_ps(column, q, sums[half]);
+                        }
+                    }
+                }
+            }
+            let some = KEYS.min(count - first);
+            for (row, sums) in sums.into_iter().enumerate() {
+                let mut line = [0f32; KEYS];
+                // SAFETY: there is room for two registers.
+                unsafe {
+                    _mm256_storeu_ps(line.as_mut_ptr(), sums[0]);
+                    _mm256_storeu_ps(line.as_mut_ptr().add(8), sums[1]);
+                }
+                scores[row * of_row + first..][..some].copy_from_slice(&line[..some]);
+            }
+        }
+    }
+
+    /// Of eight keys the first of these numbers, the second, and so on.
+    ///
+    /// # Safety
+    /// The processor has the features, and each key so many numbers from `start` on.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn turned(keys: &[*const f32; 8], start: usize, count: usize) -> [__m256; 4] {
+        if count < 4 {
+            // SAFETY: the caller's.
+            let number = |key: usize, place: usize| {
+                if place < count {
+                    unsafe { *keys[key].add(start + place) }
+                } else {
+                    0.0
+                }
+            };
+            return std::array::from_fn(|place| {
+                let values: [f32; 8] = std::array::from_fn(|key| number(key, place));
+                // SAFETY: the array has eight numbers.
+                unsafe { _mm256_loadu_ps(values.as_ptr()) }
+            });
+        }
+        // SAFETY: the caller's.
+        let four = |key: usize| unsafe { _mm_loadu_ps(keys[key].add(start)) };
+        let two = |key: usize| _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(four(key)), four(key + 4));
+        let (lower, upper) = ((two(0), two(1)), (two(2), two(3)));
+        let (a, b) = (
+            _mm256_unpacklo_ps(lower.0, lower.1),
+            _mm256_unpackhi_ps(lower.0, lower.1),
+        );
+        let (c, d) = (
+            _mm256_unpacklo_ps(upper.0, upper.1),
+            _mm256_unpackhi_ps(upper.0, upper.1),
+        );
+        [
+            _mm256_shuffle_ps::<0x44>(a, c),
+            _mm256_shuffle_ps::<0xee>(a, c),
+            _mm256_shuffle_ps::<0x44>(b, d),
+            _mm256_shuffle_ps::<0xee>(b, d),
+        ]
+    }
 }

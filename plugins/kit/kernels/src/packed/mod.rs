@@ -236,6 +236,15 @@ impl Kernel {
         }
     }
 
+    fn name(self) -> &'static str {
+        match self {
+            Kernel::Portable => "portable",
+            Kernel::Avx2 => "avx2",
+            Kernel::Avx512 => "avx512",
+            Kernel::Amx => "amx",
+        }
+    }
+
     fn rows(self) -> usize {
         match self {
             Kernel::Portable => portable::ROWS,
@@ -263,6 +272,13 @@ impl Kernel {
     }
 }
 
+/// The class of this crate's kernels that make products in this process: within one, a prompt's numbers are the same to
+/// the bit. Classes differ in how products of bf16 are added up, so that it is by these that they are told apart: products
+/// of fp32 and of blocks are the same in all but `portable`.
+pub fn kernel_class() -> &'static str {
+    Kernel::best(Kind::Bf16).name()
+}
+
 /// Weights (out, in) in panels.
 pub struct Packed {
     kind: Kind,
@@ -272,7 +288,7 @@ pub struct Packed {
     lines: Lines,
 }
 
-/// Whether packed weights are faster than candle's product of these.
+/// Whether these are packed: always, since candle's product adds up a row by how many others there are.
 pub fn suits(weight: &Tensor) -> bool {
     let fixed = weight.dtype() == DType::BF16 || !weight.track_op();
     suits_type(weight.dtype(), weight.device()) && fixed
@@ -280,12 +296,7 @@ pub fn suits(weight: &Tensor) -> bool {
 
 /// The same of weights of this type which are not to be learnt.
 pub fn suits_type(dtype: DType, device: &Device) -> bool {
-    let known = match dtype {
-        DType::BF16 => true,
-        DType::F32 => Kernel::best(Kind::F32) != Kernel::Portable,
-        _ => false,
-    };
-    known && own_kernels(device)
+    matches!(dtype, DType::F32 | DType::BF16) && own_kernels(device)
 }
 
 impl Packed {
@@ -406,8 +417,11 @@ impl Packed {
                 let tile = &mut tile[..x.count];
                 kernel.tile(x, lines, tile);
                 for (row, tile) in tile.iter().enumerate() {
-                    let values = stripe.values(row, column, PANEL);
-                    values.iter_mut().zip(tile).for_each(|(value, add)| *value += add);
+                    let values = stripe.values(row, column, PANEL).iter_mut().zip(tile);
+                    match first {
+                        0 => values.for_each(|(value, begin)| *value = *begin),
+                        _ => values.for_each(|(value, add)| *value += add),
+                    }
                 }
             }
         }

@@ -13,6 +13,11 @@ pub trait AudioEncoder: Send + Sync {
     /// Encodes the samples of some chunks, of whatever clips and prompts.
     fn encode_audio(&self, sounds: &[&[f32]]) -> Result<Vec<AudioEmbeds>>;
 
+    /// Its layers as plain data, where they are of a common kind.
+    fn blueprint(&self) -> Option<crate::AudioBlueprint> {
+        None
+    }
+
     /// Refuses a prompt whose tokens ask for input that the model cannot take.
     fn check(&self, _tokens: &[u32]) -> Result<()> {
         Ok(())
@@ -75,6 +80,12 @@ impl<E: AudioEncoder> crate::Decoder for AudioLanguageModel<E> {
 
     fn context(&self) -> usize {
         self.language_model.context()
+    }
+
+    fn blueprint(&self) -> Option<crate::Blueprint> {
+        let model = self.language_model.blueprint()?;
+        let audio = self.audio_encoder.blueprint();
+        Some(crate::Blueprint { audio, ..model })
     }
 
     fn placeholder(&self) -> Option<u32> {

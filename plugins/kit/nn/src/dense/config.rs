@@ -2,7 +2,7 @@
 //!
 //! Three classes share this file. What they differ in is settled here, so that the layers never ask which it is.
 
-use crate::{Activation, Error, Result, RopeConfig, RopeScaling, positive, read_config, within};
+use crate::{Activation, Error, Heads, Result, RopeConfig, RopeScaling, positive, read_config, within};
 use candle_core::DType;
 use serde::Deserialize;
 use std::path::Path;
@@ -113,6 +113,14 @@ impl Config {
     pub fn from_folder(folder: &Path) -> Result<Config> {
         let config: TextConfig = read_config(folder, &["qwen3", "qwen2", "llama"])?;
         config.settle().map_err(|error| error.about(folder))
+    }
+
+    pub(super) fn heads(&self) -> Heads {
+        Heads {
+            queries: self.num_attention_heads,
+            keys: self.num_key_value_heads,
+            size: self.head_dim,
+        }
     }
 
     /// Bytes of the cache of so many tokens.

@@ -6,7 +6,7 @@
 mod audio;
 mod config;
 
-use crate::{Attention, Embedding, Heads, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights, residual};
+use crate::{Attention, Blueprint, Embedding, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights, residual};
 pub use audio::{AudioEncoder, AudioLanguageModel, Parts};
 use candle_core::{DType, Device, Tensor};
 pub use config::{Config, TextConfig};
@@ -19,6 +19,7 @@ pub struct Decoder {
     context: usize,
     dtype: DType,
     device: Device,
+    blueprint: Blueprint,
 }
 
 struct Layer {
@@ -44,7 +45,7 @@ impl Decoder {
     }
 
     /// Reads the layers and the head from where they stand.
-    pub fn of_parts(config: &Config, model: &Weights, lm_head: &Weights) -> Result<Decoder> {
+    pub fn of_parts(config: &Config, model: &Weights, lm_weights: &Weights) -> Result<Decoder> {
         let (hidden, eps) = (config.hidden_size, config.rms_norm_eps);
         let embed_tokens = Embedding::load(&model.at("embed_tokens"), config.vocab_size, hidden)?;
         let rope = Rope::new(config.head_dim, config.rope_theta, config.rope_scaling);
@@ -54,7 +55,7 @@ impl Decoder {
         // Some files store the head although it is tied: it is the same matrix, and is passed over.
         let lm_head = match config.tie_word_embeddings {
             true => embed_tokens.tied_head(),
-            false => Linear::load(lm_head, hidden, config.vocab_size, false)?,
+            false => Linear::load(lm_weights, hidden, config.vocab_size, false)?,
         };
         Ok(Decoder {
             embed_tokens,
@@ -64,7 +65,35 @@ impl Decoder {
             context: config.max_position_embeddings,
             dtype: model.dtype(),
             device: model.device().clone(),
+            blueprint: blueprint(config, &rope, model, lm_weights),
         })
+    }
+}
+
+/// The decoder of a config, its weights where they stand.
+fn blueprint(config: &Config, rope: &Rope, model: &Weights, lm_head: &Weights) -> Blueprint {
+    let attention = |index| Attention {
+        window: config.window(index),
+        ..Attention::plain(rope.clone(), config.head_dim)
+    };
+    Blueprint {
+        model: model.clone(),
+        head: (!config.tie_word_embeddings).then(|| lm_head.clone()),
+        vocabulary: config.vocab_size,
+        hidden: config.hidden_size,
+        inner: config.intermediate_size,
+        heads: config.heads(),
+        activation: config.activation,
+        eps: config.rms_norm_eps,
+        biases: [config.qkv_bias, config.o_bias, config.mlp_bias],
+        head_norms: config.head_norms,
+        norms_from_one: false,
+        norms_behind: false,
+        embed_scale: 1.0,
+        softcap: None,
+        layers: (0..config.num_hidden_layers).map(attention).collect(),
+        context: config.max_position_embeddings,
+        audio: None,
     }
 }
 
@@ -93,16 +122,16 @@ impl crate::Decoder for Decoder {
     fn context(&self) -> usize {
         self.context
     }
+
+    fn blueprint(&self) -> Option<Blueprint> {
+        Some(self.blueprint.clone())
+    }
 }
 
 impl Layer {
     fn load(config: &Config, index: usize, rope: &Rope, weights: &Weights) -> Result<Layer> {
         let (hidden, eps, head) = (config.hidden_size, config.rms_norm_eps, config.head_dim);
-        let heads = Heads {
-            queries: config.num_attention_heads,
-            keys: config.num_key_value_heads,
-            size: head,
-        };
+        let heads = config.heads();
         let attention = weights.at("self_attn");
         let head_norms = || {
             Ok::<_, crate::Error>(HeadNorms {

@@ -248,8 +248,12 @@ impl Layer {
     }
 }
 
-/// Sines, then cosines, of positions at wavelengths that grow from one turn a radian to one in ten thousand.
 fn sinusoids(positions: usize, width: usize, device: &Device) -> candle_core::Result<Tensor> {
+    Tensor::from_vec(sinusoid_values(positions, width), (positions, width / 2 * 2), device)
+}
+
+/// Sines, then cosines, of positions at wavelengths that grow from one turn a radian to one in ten thousand.
+pub fn sinusoid_values(positions: usize, width: usize) -> Vec<f32> {
     let half = width / 2;
     let slower = 10_000f64.ln() / (half.max(2) - 1) as f64;
     let mut values = Vec::with_capacity(positions * width);
@@ -259,7 +263,7 @@ fn sinusoids(positions: usize, width: usize, device: &Device) -> candle_core::Re
         values.extend((0..half).map(|n| angle(n).sin()));
         values.extend((0..half).map(|n| angle(n).cos()));
     }
-    Tensor::from_vec(values, (positions, half * 2), device)
+    values
 }
 
 #[cfg(test)]

@@ -73,6 +73,29 @@ pub struct Site {
 struct Branch {
     lora: usize,
     factors: Factors,
+    /// Both factors as layers' weights are; none where they are being learnt.
+    fixed: Option<[Matrix; 2]>,
+}
+
+impl Branch {
+    fn new(lora: usize, factors: Factors) -> Result<Branch> {
+        let learnt = factors.a.track_op() || factors.b.track_op();
+        let fixed = match learnt {
+            true => None,
+            false => Some([Matrix::new(factors.a.clone())?, Matrix::new(factors.b.clone())?]),
+        };
+        Ok(Branch { lora, factors, fixed })
+    }
+
+    /// What is added for `x` (rows, in).
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let Factors { a, b, scale } = &self.factors;
+        let y = match &self.fixed {
+            Some([a, b]) => b.product(&a.product(x)?)?,
+            None => x.matmul(&a.t()?)?.matmul(&b.t()?)?,
+        };
+        y * *scale
+    }
 }
 
 impl Loras {
@@ -172,11 +195,10 @@ impl Loras {
         if name.is_empty() || known.iter().any(|known| known.name == name) {
             return Err(Error::LoraName { name: name.to_owned() });
         }
-        for (site, factors) in layers {
-            write(&site.branches).push(Branch {
-                lora: known.len(),
-                factors,
-            });
+        let branch = |(site, factors)| Ok::<_, Error>((site, Branch::new(known.len(), factors)?));
+        let layers: Vec<(Arc<Site>, Branch)> = layers.into_iter().map(branch).collect::<Result<_>>()?;
+        for (site, branch) in layers {
+            write(&site.branches).push(branch);
         }
         known.push(Known {
             name: name.to_owned(),
@@ -226,13 +248,15 @@ impl Loras {
         all.filter(|(_, factors)| !factors.is_empty()).collect()
     }
 
-    /// Bytes of all factors.
+    /// Bytes of all factors, and of what they are multiplied as.
     pub fn bytes(&self) -> u64 {
         let of = |t: &Tensor| (t.elem_count() * t.dtype().size_in_bytes()) as u64;
         let sites = read(&self.shelf.sites);
         let of_site = |site: &Arc<Site>| -> u64 {
             let branches = read(&site.branches);
-            branches.iter().map(|it| of(&it.factors.a) + of(&it.factors.b)).sum()
+            let fixed = branches.iter().flat_map(|it| it.fixed.iter().flatten());
+            let factors = branches.iter().map(|it| of(&it.factors.a) + of(&it.factors.b));
+            factors.chain(fixed.map(|matrix| matrix.bytes() as u64)).sum()
         };
         sites.values().map(of_site).sum()
     }
@@ -257,7 +281,7 @@ impl Site {
         };
         let used: Vec<_> = branches
             .iter()
-            .filter_map(|branch| Some((&branch.factors, plan.rows(branch.lora)?)))
+            .filter_map(|branch| Some((branch, plan.rows(branch.lora)?)))
             .collect();
         if used.is_empty() {
             return Ok(y);
@@ -273,11 +297,10 @@ impl Site {
         let (dims, dtype) = (y.dims().to_vec(), y.dtype());
         let x = x.reshape((rows, self.inputs))?.to_dtype(DType::F32)?;
         let mut y = y.reshape((rows, self.outputs))?.to_dtype(DType::F32)?;
-        for (Factors { a, b, scale }, rows) in used {
-            let branch = |x: &Tensor| x.matmul(&a.t()?)?.matmul(&b.t()?)? * *scale;
+        for (branch, rows) in used {
             y = match rows {
-                None => (y + branch(&x)?)?,
-                Some(rows) => y.index_add(rows, &branch(&x.index_select(rows, 0)?)?, 0)?,
+                None => (y + branch.forward(&x)?)?,
+                Some(rows) => y.index_add(rows, &branch.forward(&x.index_select(rows, 0)?)?, 0)?,
             };
         }
         y.to_dtype(dtype)?.reshape(dims)

@@ -1,13 +1,23 @@
 //! What a training run asks of a model, and nothing of how a run is organised.
 
+pub(crate) mod draws;
+pub(crate) mod files;
+mod load;
+mod net;
+pub(crate) mod parameters;
+mod read;
 mod row;
+mod saved;
 mod settings;
+pub(crate) mod stored;
+mod trainer;
 
 use plugin_api::{Clip, Result};
 pub use row::{Row, Sound};
 use serde::Serialize;
 pub use settings::{EngineSettings, LoraSettings, Method, OptimSettings, Optimiser, Precision};
 use std::path::Path;
+pub use trainer::Trainer;
 
 /// A model that learns.
 ///
@@ -141,4 +151,9 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Whether weight decay is for it.
     pub decayed: bool,
+}
+
+/// An error of reading a checkpoint, as it crosses the boundary.
+pub(crate) fn failed(error: nn::Error) -> plugin_api::Error {
+    error.into_plugin_error()
 }

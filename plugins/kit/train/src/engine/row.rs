@@ -27,6 +27,15 @@ pub enum Sound {
     Heard(Arc<[f32]>),
 }
 
+impl Sound {
+    pub(crate) fn clip(&self) -> Option<&Clip> {
+        match self {
+            Sound::Clip(clip) => Some(clip),
+            Sound::Heard(_) => None,
+        }
+    }
+}
+
 impl Row {
     /// Tokens of which `learn` says which are learnt as they stand.
     pub fn masked(ids: Vec<u32>, learn: &[bool]) -> Row {

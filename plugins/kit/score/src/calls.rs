@@ -1,6 +1,6 @@
 //! Calls of tools: read from text or from the shape of chat interfaces, compared with each other, and written.
 
-use score::{json_objects, normalised, strict_json};
+use crate::{json_objects, normalised, strict_json};
 use serde_json::{Map, Value, json};
 
 /// A call of a tool.
@@ -27,7 +27,7 @@ impl Calls {
     /// The calls of a text: those in `<tool_call>{…}</tool_call>`, or where there are none, JSON objects that are calls.
     ///
     /// ```
-    /// use gaia::calls::Calls;
+    /// use score::calls::Calls;
     ///
     /// let found = Calls::in_text("Let me see.\n<tool_call>{\"name\": \"add\", \"arguments\": {\"a\": 1}}</tool_call>");
     /// assert_eq!((found.calls[0].name.as_str(), found.broken, found.mended), ("add", 0, 0));
@@ -87,7 +87,7 @@ impl Calls {
 
 impl ToolCall {
     /// A call from its JSON, in any of the usual shapes.
-    fn of(value: &Value) -> Option<ToolCall> {
+    pub fn of(value: &Value) -> Option<ToolCall> {
         let inner = value.get("function").filter(|inner| inner.is_object()).unwrap_or(value);
         let name = inner.get("name")?.as_str()?.trim();
         let arguments = match inner.get("arguments").or_else(|| inner.get("parameters")) {
@@ -120,7 +120,7 @@ impl ToolCall {
     }
 
     /// An item of a list of calls as text: one that is no call stays what it is.
-    pub(crate) fn text_of(item: &Value) -> String {
+    pub fn text_of(item: &Value) -> String {
         match ToolCall::of(item) {
             Some(call) => call.to_text(),
             None => format!("{OPEN}{}{CLOSE}", item.get("function").unwrap_or(item)),
@@ -172,7 +172,7 @@ fn object(fields: &Map<String, Value>) -> Value {
     )
 }
 
-fn plain(value: &Value) -> Value {
+pub(crate) fn plain(value: &Value) -> Value {
     match value {
         Value::Object(fields) => object(fields),
         Value::Array(items) => items.iter().map(plain).collect(),

@@ -1,0 +1,104 @@
+//! The head and the loss, on learnt positions alone and some of them at a time.
+
+use super::linear::{Given, Linear};
+use crate::engine::parameters::{Gradients, Pass};
+use crate::products::vector::{each_row, exp, sum};
+use rayon::prelude::*;
+
+/// Positions whose logits are computed together.
+const TOGETHER: usize = 96;
+
+/// What is asked of a model's output.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Loss {
+    /// Logits go through `cap * tanh(logit / cap)`.
+    pub softcap: Option<f32>,
+    pub smoothing: f32,
+}
+
+impl Loss {
+    /// The sum of each position's loss, in the order of `labels`; with `learning`, the gradient of their sum divided by
+    /// `items`, which is added to that of x (positions, hidden).
+    pub fn through(
+        &self,
+        head: &Linear,
+        pass: &Pass,
+        x: &[f32],
+        labels: &[u32],
+        learning: Option<(f64, &mut [f32], &mut Gradients)>,
+    ) -> Vec<f64> {
+        let (hidden, vocabulary) = (head.inputs, head.outputs);
+        let mut losses = Vec::with_capacity(labels.len());
+        let mut learning = learning;
+        let mut logits = vec![0.0; TOGETHER.min(labels.len()) * vocabulary];
+        for (number, labels) in labels.chunks(TOGETHER).enumerate() {
+            let at = number * TOGETHER * hidden..(number * TOGETHER + labels.len()) * hidden;
+            let logits = &mut logits[..labels.len() * vocabulary];
+            let x = &x[at.clone()];
+            head.forward(pass, &Given::forward(&[head], pass, x, hidden), logits);
+            self.capped(logits);
+            let factor = learning.as_ref().map(|(items, ..)| (1.0 / items) as f32);
+            let rows = logits.par_chunks_mut(vocabulary).zip(labels);
+            let some: Vec<f64> = rows
+                .map(|(logits, &label)| self.of_row(logits, label, factor))
+                .collect();
+            losses.extend(some);
+            if let Some((_, dx, gradients)) = &mut learning {
+                let given = Given::backward(&[head], pass, x, hidden);
+                head.backward(pass, &given, logits, Some(&mut dx[at]), gradients);
+            }
+        }
+        losses
+    }
+
+    /// The logits at some positions: (positions, vocabulary).
+    pub fn logits(&self, head: &Linear, pass: &Pass, x: &[f32]) -> Vec<f32> {
+        let mut logits = vec![0.0; x.len() / head.inputs.max(1) * head.outputs];
+        head.forward(pass, &Given::forward(&[head], pass, x, head.inputs), &mut logits);
+        self.capped(&mut logits);
+        logits
+    }
+
+    fn capped(&self, logits: &mut [f32]) {
+        if let Some(cap) = self.softcap {
+            each_row(logits, 1024, |_, row| {
+                row.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh())
+            });
+            let rest = logits.len() / 1024 * 1024;
+            logits[rest..].iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
+        }
+    }
+
+    /// The loss of one position; with a factor, its gradient times that is written over the logits.
+    fn of_row(&self, logits: &mut [f32], label: u32, factor: Option<f32>) -> f64 {
+        crate::products::vector::vectorised(|| {
+            let largest = logits.iter().fold(f32::NEG_INFINITY, |largest, &x| largest.max(x));
+            // Groups are added in fp64, so that a large vocabulary costs no digits.
+            let total: f64 = logits
+                .chunks(4096)
+                .map(|some| f64::from(sum(some.iter().map(|&x| exp(x - largest)))))
+                .sum();
+            let scale = f64::from(largest) + total.ln();
+            let of_label = logits.get(label as usize).copied().unwrap_or(f32::NAN);
+            let own = scale - f64::from(of_label);
+            let smoothing = f64::from(self.smoothing);
+            let loss = match smoothing > 0.0 {
+                false => own,
+                true => {
+                    let mean = logits.iter().map(|&x| f64::from(x)).sum::<f64>() / logits.len() as f64;
+                    (1.0 - smoothing) * own + smoothing * (scale - mean)
+                }
+            };
+            if let Some(factor) = factor {
+                let even = self.smoothing / logits.len() as f32;
+                let share = (1.0 / total) as f32;
+                for (n, x) in logits.iter_mut().enumerate() {
+                    let slope = self.softcap.map_or(1.0, |cap| 1.0 - (*x / cap) * (*x / cap));
+                    let target = if n == label as usize { 1.0 - self.smoothing } else { 0.0 };
+                    *x = (exp(*x - largest) * share - target - even) * factor * slope;
+                }
+            }
+            loss
+        })
+    }
+}

@@ -1,0 +1,460 @@
+//! What hears: an encoder of the kind that Whisper brought, its steps averaged in pairs, a norm and a projector.
+
+use super::Texts;
+use super::attention::{Plan, Rule};
+use super::gated::{activate, activate_backward};
+use super::linear::{Given, Linear};
+use super::norm::LayerNorm;
+use super::rope::{by_head, by_token};
+use crate::engine::parameters::{Gradients, Pass};
+use crate::products::vector::add;
+use audio::{LogMel, MelExtractor};
+use nn::Activation;
+use nn::encoder::{LEAST_SAMPLES, steps};
+use plugin_api::{Clip, Result};
+
+pub(crate) struct Tower {
+    pub mel: MelExtractor,
+    /// Over three frames, as products: a row is (channels, 3).
+    pub conv1: Linear,
+    pub conv2: Linear,
+    pub positions: Vec<f32>, // (positions, width)
+    pub layers: Vec<Layer>,
+    pub norm: LayerNorm,
+    pub projector: Vec<Linear>,
+    pub between: Option<Activation>,
+    pub window: usize,
+    pub longest: usize,
+    pub block: Option<usize>,
+}
+
+pub(crate) struct Layer {
+    pub attention_norm: LayerNorm,
+    pub q_proj: Linear,
+    pub k_proj: Linear,
+    pub v_proj: Linear,
+    pub out_proj: Linear,
+    pub mlp_norm: LayerNorm,
+    pub fc1: Linear,
+    pub fc2: Linear,
+    pub heads: usize,
+}
+
+/// Frames that see each other.
+struct Block {
+    rows: Vec<f32>, // (frames, bins)
+    frames: usize,
+    steps: usize,
+}
+
+impl Block {
+    /// Frames of the first convolution that the second one looks at.
+    fn looked_at(&self) -> usize {
+        self.frames.min(2 * self.steps)
+    }
+}
+
+/// What a pass keeps.
+pub(crate) struct Kept {
+    blocks: Vec<Block>,
+    columns1: Vec<f32>, // (frames looked at, bins * 3)
+    conv1: Vec<f32>,    // before GELU
+    columns2: Vec<f32>, // (steps, width * 3)
+    conv2: Vec<f32>,    // before GELU
+    layers: Vec<KeptLayer>,
+    /// Steps of each piece.
+    steps: Vec<usize>,
+    pooled: Vec<f32>, // (tokens, width)
+    normed: Vec<f32>,
+    /// What goes into each of the projector's layers behind the first, before the activation.
+    between: Vec<Vec<f32>>,
+}
+
+struct KeptLayer {
+    x: Vec<f32>,
+    q: Vec<f32>, // (heads, steps, size)
+    k: Vec<f32>,
+    v: Vec<f32>,
+    out: Vec<f32>,
+    sums: Vec<f32>,
+    middle: Vec<f32>,
+    inner: Vec<f32>, // before GELU
+}
+
+impl Tower {
+    fn width(&self) -> usize {
+        self.conv2.outputs
+    }
+
+    /// Whether the convolutions or the encoder's layers learn; with `projector` what follows them as well.
+    pub fn learns(&self, projector: bool) -> bool {
+        use crate::engine::parameters::Vector::Learnt;
+        let convolutions = self.conv1.learns() || self.conv2.learns();
+        let norm = |norm: &LayerNorm| matches!(norm.weight, Learnt(_)) || matches!(norm.bias, Learnt(_));
+        let layer = |layer: &Layer| {
+            layer.linears().iter().any(|linear| linear.learns()) || norm(&layer.attention_norm) || norm(&layer.mlp_norm)
+        };
+        let behind = projector && (norm(&self.norm) || self.projector.iter().any(Linear::learns));
+        convolutions || behind || self.layers.iter().any(layer)
+    }
+
+    /// The samples of a clip, in pieces of which each is heard by itself.
+    fn pieces<'c>(&self, clip: &'c Clip) -> Result<Vec<&'c [f32]>> {
+        let sounds = audio::sounds(&[clip], LEAST_SAMPLES..=self.longest)?;
+        Ok(sounds
+            .each
+            .iter()
+            .flat_map(|samples| samples.chunks(self.window))
+            .collect())
+    }
+
+    /// Vectors that a clip becomes.
+    pub fn places(&self, clip: &Clip) -> Result<usize> {
+        let tokens = |samples: &&[f32]| {
+            let frames = audio::frames(samples.len());
+            match self.block {
+                None => steps(frames) / 2,
+                Some(block) => (frames / block * steps(block) + steps(frames % block)) / 2,
+            }
+        };
+        Ok(self.pieces(clip)?.iter().map(tokens).sum())
+    }
+
+    fn blocks_of(&self, mel: &LogMel) -> Vec<Block> {
+        let bins = mel.bins();
+        match self.block {
+            None => {
+                let steps = steps(mel.heard());
+                // The last step looks at the two frames under it and one on either side.
+                let rows = mel.rows(2 * steps + 1).into_owned();
+                let frames = rows.len() / bins.max(1);
+                vec![Block { rows, frames, steps }]
+            }
+            Some(length) => {
+                let rows = mel.rows(mel.heard());
+                let block = |rows: &[f32]| Block {
+                    frames: rows.len() / bins,
+                    steps: steps(rows.len() / bins),
+                    rows: rows.to_vec(),
+                };
+                rows.chunks(length * bins).map(block).collect()
+            }
+        }
+    }
+
+    /// Clips to vectors of the model's width, one behind the other, and what the way back needs.
+    pub fn forward(&self, pass: &Pass, clips: &[&Clip]) -> Result<(Vec<f32>, Kept)> {
+        let mut pieces = Vec::new();
+        for clip in clips {
+            pieces.extend(self.pieces(clip)?);
+        }
+        let (mut blocks, mut piece_steps) = (Vec::new(), Vec::new());
+        for mel in self.mel.log_mels(&pieces, self.window) {
+            let own = self.blocks_of(&mel);
+            piece_steps.push(own.iter().map(|block| block.steps).sum::<usize>());
+            blocks.extend(own);
+        }
+        Ok(self.through(pass, blocks, piece_steps))
+    }
+
+    fn through(&self, pass: &Pass, blocks: Vec<Block>, piece_steps: Vec<usize>) -> (Vec<f32>, Kept) {
+        let width = self.width();
+        let frames: Vec<f32> = blocks.iter().flat_map(|block| block.rows.iter().copied()).collect();
+        let seen1: Vec<Windows> = windows(&blocks, |block| (block.frames, block.looked_at()), 1);
+        let columns1 = columns(&frames, self.conv1.inputs / 3, &seen1);
+        let conv1 = through(&self.conv1, pass, &columns1);
+        let mut active = vec![0.0; conv1.len()];
+        activate(Activation::GeluErf, &conv1, &mut active);
+        let seen2 = windows(&blocks, |block| (block.looked_at(), block.steps), 2);
+        let columns2 = columns(&active, width, &seen2);
+        let conv2 = through(&self.conv2, pass, &columns2);
+        let mut x = vec![0.0; conv2.len()];
+        activate(Activation::GeluErf, &conv2, &mut x);
+        let places = blocks.iter().flat_map(|block| 0..block.steps);
+        for (x, place) in x.chunks_exact_mut(width).zip(places) {
+            let position = &self.positions[place * width..][..width];
+            x.iter_mut().zip(position).for_each(|(x, position)| *x += position);
+        }
+        let texts = Texts::of(blocks.iter().map(|block| block.steps));
+        let mut layers = Vec::with_capacity(self.layers.len());
+        for layer in &self.layers {
+            let (y, kept) = layer.forward(pass, &texts, x);
+            layers.push(kept);
+            x = y;
+        }
+        let pooled = pool(&x, width, &piece_steps);
+        let mut normed = vec![0.0; pooled.len()];
+        self.norm.forward(pass, &pooled, &mut normed);
+        let mut between = Vec::new();
+        let mut y = normed.clone();
+        for (number, layer) in self.projector.iter().enumerate() {
+            if number > 0 {
+                between.push(y.clone());
+                if let Some(activation) = self.between {
+                    let x = y.clone();
+                    activate(activation, &x, &mut y);
+                }
+            }
+            y = through(layer, pass, &y);
+        }
+        let kept = Kept {
+            blocks,
+            columns1,
+            conv1,
+            columns2,
+            conv2,
+            layers,
+            steps: piece_steps,
+            pooled,
+            normed,
+            between,
+        };
+        (y, kept)
+    }
+
+    /// From the gradient of the vectors to those of what is learnt.
+    pub fn backward(&self, pass: &Pass, kept: Kept, dy: Vec<f32>, gradients: &mut Gradients) {
+        let width = self.width();
+        let mut dy = dy;
+        for (number, layer) in self.projector.iter().enumerate().rev() {
+            let mut x = match number {
+                0 => kept.normed.clone(),
+                _ => kept.between[number - 1].clone(),
+            };
+            if let (Some(activation), true) = (self.between, number > 0) {
+                activate(activation, &kept.between[number - 1], &mut x);
+            }
+            let mut dx = vec![0.0; x.len()];
+            let given = Given::backward(&[layer], pass, &x, layer.inputs);
+            layer.backward(pass, &given, &dy, Some(&mut dx), gradients);
+            if let (Some(activation), true) = (self.between, number > 0) {
+                activate_backward(activation, &kept.between[number - 1], &mut dx);
+            }
+            dy = dx;
+        }
+        let mut dpooled = vec![0.0; kept.pooled.len()];
+        self.norm.backward(pass, &kept.pooled, &dy, &mut dpooled, gradients);
+        if !self.learns(false) {
+            return;
+        }
+        let mut dx = spread(&dpooled, width, &kept.steps);
+        let texts = Texts::of(kept.blocks.iter().map(|block| block.steps));
+        for (layer, kept) in self.layers.iter().zip(kept.layers).rev() {
+            dx = layer.backward(pass, &texts, kept, dx, gradients);
+        }
+        if !self.conv1.learns() && !self.conv2.learns() {
+            return;
+        }
+        activate_backward(Activation::GeluErf, &kept.conv2, &mut dx);
+        let given = Given::backward(&[&self.conv2], pass, &kept.columns2, self.conv2.inputs);
+        let mut dcolumns = vec![0.0; kept.columns2.len()];
+        self.conv2.backward(pass, &given, &dx, Some(&mut dcolumns), gradients);
+        let seen = windows(&kept.blocks, |block| (block.looked_at(), block.steps), 2);
+        let mut dactive = vec![0.0; kept.conv1.len()];
+        add_columns(&mut dactive, &dcolumns, width, &seen);
+        activate_backward(Activation::GeluErf, &kept.conv1, &mut dactive);
+        let given = Given::backward(&[&self.conv1], pass, &kept.columns1, self.conv1.inputs);
+        self.conv1.backward(pass, &given, &dactive, None, gradients);
+    }
+}
+
+fn through(layer: &Linear, pass: &Pass, x: &[f32]) -> Vec<f32> {
+    let given = Given::forward(&[layer], pass, x, layer.inputs);
+    let mut y = vec![0.0; x.len() / layer.inputs.max(1) * layer.outputs];
+    layer.forward(pass, &given, &mut y);
+    y
+}
+
+/// The frames that an output looks at: its middle one, and those of its block.
+type Windows = (usize, std::ops::Range<usize>);
+
+fn windows(blocks: &[Block], counts: impl Fn(&Block) -> (usize, usize), step: usize) -> Vec<Windows> {
+    let mut end = 0;
+    let of_block = |block: &Block| {
+        let (frames, count) = counts(block);
+        let all = end..end + frames;
+        end += frames;
+        let middles = (all.start..).step_by(step).take(count);
+        middles.map(|middle| (middle, all.clone())).collect::<Vec<_>>()
+    };
+    blocks.iter().flat_map(of_block).collect()
+}
+
+/// Windows of three frames as rows (channels, 3). Beyond both ends of a block there are zeros.
+fn columns(x: &[f32], channels: usize, windows: &[Windows]) -> Vec<f32> {
+    let mut y = vec![0.0; windows.len() * channels * 3];
+    for ((middle, block), y) in windows.iter().zip(y.chunks_exact_mut(channels * 3)) {
+        for place in 0..3 {
+            let frame = (middle + place).wrapping_sub(1);
+            if block.contains(&frame) {
+                let x = &x[frame * channels..][..channels];
+                y.iter_mut().skip(place).step_by(3).zip(x).for_each(|(y, x)| *y = *x);
+            }
+        }
+    }
+    y
+}
+
+/// The way back: adds what each frame gave to windows.
+fn add_columns(dx: &mut [f32], dy: &[f32], channels: usize, windows: &[Windows]) {
+    for ((middle, block), dy) in windows.iter().zip(dy.chunks_exact(channels * 3)) {
+        for place in 0..3 {
+            let frame = (middle + place).wrapping_sub(1);
+            if block.contains(&frame) {
+                let dx = &mut dx[frame * channels..][..channels];
+                dx.iter_mut()
+                    .zip(dy.iter().skip(place).step_by(3))
+                    .for_each(|(dx, dy)| *dx += dy);
+            }
+        }
+    }
+}
+
+/// The mean of each two steps that follow each other within a piece; an odd last step is left out.
+fn pool(x: &[f32], width: usize, pieces: &[usize]) -> Vec<f32> {
+    let mut y = Vec::new();
+    let mut start = 0;
+    for &steps in pieces {
+        for pair in 0..steps / 2 {
+            let at = (start + 2 * pair) * width;
+            let (one, two) = (&x[at..at + width], &x[at + width..at + 2 * width]);
+            y.extend(one.iter().zip(two).map(|(one, two)| (one + two) / 2.0));
+        }
+        start += steps;
+    }
+    y
+}
+
+/// The way back.
+fn spread(dy: &[f32], width: usize, pieces: &[usize]) -> Vec<f32> {
+    let mut dx = vec![0.0; pieces.iter().sum::<usize>() * width];
+    let (mut start, mut tokens) = (0, dy.chunks_exact(width));
+    for &steps in pieces {
+        for (pair, dy) in (0..steps / 2).zip(&mut tokens) {
+            let at = (start + 2 * pair) * width;
+            for dx in dx[at..at + 2 * width].chunks_exact_mut(width) {
+                dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx = dy / 2.0);
+            }
+        }
+        start += steps;
+    }
+    dx
+}
+
+impl Layer {
+    fn linears(&self) -> [&Linear; 6] {
+        [
+            &self.q_proj,
+            &self.k_proj,
+            &self.v_proj,
+            &self.out_proj,
+            &self.fc1,
+            &self.fc2,
+        ]
+    }
+
+    fn rule(&self) -> Rule {
+        let size = self.q_proj.outputs / self.heads;
+        Rule {
+            scale: (1.0 / (size as f64).sqrt()) as f32,
+            window: None,
+            softcap: None,
+            ahead: true,
+            group: 1,
+            size,
+        }
+    }
+
+    fn forward(&self, pass: &Pass, texts: &Texts, x: Vec<f32>) -> (Vec<f32>, KeptLayer) {
+        let (width, all) = (self.q_proj.inputs, (0..texts.tokens()).collect::<Vec<_>>());
+        let mut h = vec![0.0; x.len()];
+        self.attention_norm.forward(pass, &x, &mut h);
+        let shared = [&self.q_proj, &self.k_proj, &self.v_proj];
+        let [q, k, v] = {
+            let given = Given::forward(&shared, pass, &h, width);
+            shared.map(|layer| {
+                let (mut y, mut heads) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+                layer.forward(pass, &given, &mut y);
+                by_head(&y, self.heads, &all, None, &mut heads);
+                heads
+            })
+        };
+        let plan = Plan::new(self.rule(), texts, &all);
+        let (mut out, mut sums) = (vec![0.0; x.len()], vec![0.0; self.heads * all.len()]);
+        plan.forward(&q, &k, &v, &mut out, &mut sums);
+        by_token(&out, self.heads, &all, None, &mut h);
+        let mut middle = through(&self.out_proj, pass, &h);
+        add(&mut middle, &x);
+        self.mlp_norm.forward(pass, &middle, &mut h);
+        let inner = through(&self.fc1, pass, &h);
+        let mut active = vec![0.0; inner.len()];
+        activate(Activation::GeluErf, &inner, &mut active);
+        let mut y = through(&self.fc2, pass, &active);
+        add(&mut y, &middle);
+        let kept = KeptLayer {
+            x,
+            q,
+            k,
+            v,
+            out,
+            sums,
+            middle,
+            inner,
+        };
+        (y, kept)
+    }
+
+    fn backward(
+        &self,
+        pass: &Pass,
+        texts: &Texts,
+        kept: KeptLayer,
+        dy: Vec<f32>,
+        gradients: &mut Gradients,
+    ) -> Vec<f32> {
+        let (width, all) = (self.q_proj.inputs, (0..texts.tokens()).collect::<Vec<_>>());
+        let mut active = vec![0.0; kept.inner.len()];
+        activate(Activation::GeluErf, &kept.inner, &mut active);
+        let mut dinner = vec![0.0; kept.inner.len()];
+        {
+            let given = Given::backward(&[&self.fc2], pass, &active, self.fc2.inputs);
+            self.fc2.backward(pass, &given, &dy, Some(&mut dinner), gradients);
+        }
+        activate_backward(Activation::GeluErf, &kept.inner, &mut dinner);
+        let (mut h, mut dh) = (vec![0.0; dy.len()], vec![0.0; dy.len()]);
+        self.mlp_norm.forward(pass, &kept.middle, &mut h);
+        {
+            let given = Given::backward(&[&self.fc1], pass, &h, width);
+            self.fc1.backward(pass, &given, &dinner, Some(&mut dh), gradients);
+        }
+        let mut dmiddle = dy;
+        self.mlp_norm.backward(pass, &kept.middle, &dh, &mut dmiddle, gradients);
+
+        by_token(&kept.out, self.heads, &all, None, &mut h);
+        let mut dheard = vec![0.0; h.len()];
+        {
+            let given = Given::backward(&[&self.out_proj], pass, &h, width);
+            self.out_proj
+                .backward(pass, &given, &dmiddle, Some(&mut dheard), gradients);
+        }
+        let mut dout = vec![0.0; dheard.len()];
+        by_head(&dheard, self.heads, &all, None, &mut dout);
+        let plan = Plan::new(self.rule(), texts, &all);
+        let [mut dq, mut dk, mut dv] = [0; 3].map(|_| vec![0.0; dout.len()]);
+        let seen = (&kept.q[..], &kept.k[..], &kept.v[..]);
+        plan.backward(seen, &kept.out, &kept.sums, &dout, &mut dq, &mut dk, &mut dv);
+        self.attention_norm.forward(pass, &kept.x, &mut h);
+        dh.fill(0.0);
+        let shared = [&self.q_proj, &self.k_proj, &self.v_proj];
+        {
+            let given = Given::backward(&shared, pass, &h, width);
+            for (layer, d) in shared.into_iter().zip([dq, dk, dv]) {
+                by_token(&d, self.heads, &all, None, &mut dheard);
+                layer.backward(pass, &given, &dheard, Some(&mut dh), gradients);
+            }
+        }
+        self.attention_norm
+            .backward(pass, &kept.x, &dh, &mut dmiddle, gradients);
+        dmiddle
+    }
+}

@@ -1,0 +1,471 @@
+//! From a checkpoint to the layers that learn.
+
+use super::draws::Stream;
+use super::net::{Head, Net};
+use super::parameters::{Parameters, Vector, Weight};
+use super::read::Reader;
+use super::{EngineSettings, Method, failed};
+use crate::backward::attention::Rule;
+use crate::backward::decoder::Layer;
+use crate::backward::head::Loss;
+use crate::backward::linear::{Factors, Linear};
+use crate::backward::norm::{LayerNorm, RmsNorm};
+use crate::backward::tower::{self, Tower};
+use crate::lora::folder::{self, WRAPPED};
+use crate::lora::module_name;
+use crate::lora::targets::Targets;
+use audio::MelExtractor;
+use nn::encoder::{EPS, sinusoid_values};
+use nn::{AudioBlueprint, Blueprint, Rope, Weights};
+use plugin_api::{Code, Error, Result};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What is not learnt unless it is asked for.
+const TOWERS: [&str; 2] = ["audio_tower.", "multi_modal_projector."];
+
+/// A model that is being loaded.
+pub(crate) struct Loader<'s> {
+    pub settings: &'s EngineSettings,
+    pub parameters: Parameters,
+    /// Of a LoRA.
+    pub targets: Option<Targets>,
+    /// The factors of an adapter to go on from, by module.
+    adapter: Option<Adapter>,
+    /// Modules with factors, in the order of their layers.
+    pub hit: Vec<String>,
+    /// Values of the whole model.
+    pub values: u64,
+    /// Bytes of what is not learnt, by the names of types.
+    pub frozen: BTreeMap<&'static str, u64>,
+    reader: Reader,
+}
+
+struct Adapter {
+    weights: Weights,
+    /// The tensors by what they are for: a plain module name and a factor.
+    places: BTreeMap<(String, String), String>,
+    used: BTreeSet<String>,
+}
+
+impl Adapter {
+    fn open(path: &Path) -> Result<Adapter> {
+        let weights = folder::open(path)?;
+        let mut places = BTreeMap::new();
+        for name in weights.names() {
+            let plain = name.strip_prefix(WRAPPED).unwrap_or(&name).replace(".default.", ".");
+            let split = plain.rsplit_once(".lora_").or_else(|| plain.rsplit_once('.'));
+            let (module, factor) = split.unwrap_or((&plain, ""));
+            let module = module.strip_suffix(".base_layer").unwrap_or(module);
+            let key = (checkpoint::plain_name(module).to_owned(), factor.to_owned());
+            places.insert(key, name);
+        }
+        Ok(Adapter {
+            weights,
+            places,
+            used: BTreeSet::new(),
+        })
+    }
+
+    /// The values of a tensor; none where the file has none.
+    fn take(&mut self, module: &str, factor: &str, shape: &[usize]) -> Result<Option<Vec<f32>>> {
+        let key = (checkpoint::plain_name(module).to_owned(), factor.to_owned());
+        let Some(name) = self.places.get(&key) else {
+            return Ok(None);
+        };
+        self.used.insert(name.clone());
+        let tensor = self.weights.get(name, shape).map_err(failed)?;
+        let values = tensor.flatten_all().and_then(|tensor| tensor.to_vec1());
+        values.map(Some).map_err(|why| failed(why.into()))
+    }
+}
+
+impl<'s> Loader<'s> {
+    pub fn new(settings: &'s EngineSettings) -> Result<Loader<'s>> {
+        let targets = (settings.method != Method::Full).then(|| Targets::read(&settings.lora));
+        Ok(Loader {
+            settings,
+            parameters: Parameters::default(),
+            targets: targets.transpose()?,
+            adapter: settings.adapter.as_deref().map(Adapter::open).transpose()?,
+            hit: Vec::new(),
+            values: 0,
+            frozen: BTreeMap::new(),
+            reader: Reader {
+                four_bits: settings.method == Method::Qlora,
+                double: settings.bnb_4bit_use_double_quant,
+            },
+        })
+    }
+
+    /// Whether the tensor of this full name is learnt as it is.
+    fn learns(&self, tensor: &str) -> bool {
+        let has = |names: &[String]| names.iter().any(|part| tensor.contains(part.as_str()));
+        if has(&self.settings.unfreeze) {
+            return true;
+        }
+        match &self.targets {
+            None => match &self.settings.freeze {
+                Some(names) => !has(names),
+                None => !TOWERS.iter().any(|part| tensor.contains(part)),
+            },
+            Some(targets) => {
+                let (module, what) = tensor.rsplit_once('.').unwrap_or((tensor, ""));
+                let module = module_name(module);
+                let own = match self.settings.lora.bias.as_str() {
+                    "all" => what == "bias",
+                    "lora_only" => what == "bias" && targets.has(&module, false),
+                    _ => false,
+                };
+                own || targets.is_whole(&module)
+            }
+        }
+    }
+
+    /// The name under which a learnt tensor is saved.
+    fn saved_name(&self, tensor: &str) -> String {
+        match &self.targets {
+            None => tensor.to_owned(),
+            Some(targets) => {
+                let (module, what) = tensor.rsplit_once('.').unwrap_or((tensor, ""));
+                let module = module_name(module);
+                let inside = if targets.has(&module, false) { ".base_layer" } else { "" };
+                format!("{WRAPPED}{module}{inside}.{what}")
+            }
+        }
+    }
+
+    fn learn(&mut self, tensor: &str, shape: &[usize], values: Vec<f32>) -> Result<std::ops::Range<usize>> {
+        let (module, what) = tensor.rsplit_once('.').unwrap_or((tensor, ""));
+        let module = module_name(module);
+        let known = match &mut self.adapter {
+            Some(adapter) => adapter.take(&module, what, shape)?,
+            None => None,
+        };
+        let name = self.saved_name(tensor);
+        self.parameters.add(name, shape, known.unwrap_or(values))
+    }
+
+    pub fn vector(&mut self, at: &Weights, name: &str, size: usize) -> Result<Vector> {
+        let tensor = at.path(name);
+        let values = self.reader.vector(at, name, &[size])?;
+        self.values += size as u64;
+        if self.learns(&tensor) {
+            return self.learn(&tensor, &[size], values).map(Vector::Learnt);
+        }
+        *self.frozen.entry("fp32").or_default() += 4 * size as u64;
+        Ok(Vector::Frozen(values))
+    }
+
+    /// A matrix, learnt or as it is stored. `shape` is that of the file, of which the first is the number of rows.
+    fn weight(&mut self, at: &Weights, shape: &[usize], linear: bool) -> Result<Weight> {
+        let tensor = at.path("weight");
+        let columns: usize = shape[1..].iter().product();
+        self.values += (shape[0] * columns) as u64;
+        if self.learns(&tensor) {
+            let values = self.reader.wide(at, shape)?;
+            return self.learn(&tensor, shape, values).map(Weight::Learnt);
+        }
+        let stored = self.reader.matrix(at, shape, linear)?;
+        *self.frozen.entry(stored.name()).or_default() += stored.bytes();
+        Ok(Weight::Frozen(Arc::new(stored)))
+    }
+
+    fn linear(&mut self, at: &Weights, inputs: usize, outputs: usize, bias: bool, is_head: bool) -> Result<Linear> {
+        let weight = self.weight(at, &[outputs, inputs], !is_head)?;
+        let bias = bias.then(|| self.vector(at, "bias", outputs)).transpose()?;
+        let factors = self.factors(at, inputs, outputs, is_head)?;
+        Ok(Linear {
+            weight,
+            bias,
+            factors,
+            inputs,
+            outputs,
+        })
+    }
+
+    /// The factors beside a layer, if it is a target.
+    fn factors(&mut self, at: &Weights, inputs: usize, outputs: usize, is_head: bool) -> Result<Option<Factors>> {
+        let module = module_name(&at.path(""));
+        let Some(targets) = self.targets.as_ref().filter(|targets| targets.has(&module, is_head)) else {
+            return Ok(None);
+        };
+        let (rank, scale) = (targets.rank(&module), targets.scale(&module));
+        let (a_shape, b_shape) = ([rank, inputs], [outputs, rank]);
+        let (a, b) = match &mut self.adapter {
+            Some(adapter) => {
+                let mut need = |factor: &str, shape: &[usize]| {
+                    let missing = || {
+                        let message =
+                            format!("the LoRA has no `lora_{factor}` for `{module}`, though its settings name it");
+                        Error::new(Code::DATA, message)
+                    };
+                    adapter.take(&module, factor, shape)?.ok_or_else(missing)
+                };
+                (need("A.weight", &a_shape)?, need("B.weight", &b_shape)?)
+            }
+            None => self.drawn(&module, a_shape, b_shape)?,
+        };
+        let name = |factor: &str| format!("{WRAPPED}{module}.lora_{factor}.weight");
+        let a = self.parameters.add(name("A"), &a_shape, a)?;
+        let b = self.parameters.add(name("B"), &b_shape, b)?;
+        if let Some(last) = self.parameters.learnt.last_mut() {
+            last.ratio *= self.settings.optim.loraplus_lr_ratio;
+        }
+        self.hit.push(module);
+        Ok(Some(Factors {
+            a,
+            b,
+            rank,
+            scale: scale as f32,
+            dropout: self.settings.lora.lora_dropout as f32,
+            number: self.hit.len() as u64,
+        }))
+    }
+
+    /// The factors that learning starts from.
+    fn drawn(&self, module: &str, a: [usize; 2], b: [usize; 2]) -> Result<(Vec<f32>, Vec<f32>)> {
+        let mut stream = Stream::of(self.settings.seed, module);
+        let mut uniform = |[rows, columns]: [usize; 2]| -> Vec<f32> {
+            let bound = 1.0 / (columns as f64).sqrt();
+            (0..rows * columns)
+                .map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32)
+                .collect()
+        };
+        match &self.settings.lora.init_lora_weights {
+            Value::Bool(true) | Value::Null => Ok((uniform(a), vec![0.0; b[0] * b[1]])),
+            Value::Bool(false) => Ok((uniform(a), uniform(b))),
+            Value::String(name) if name.eq_ignore_ascii_case("true") => Ok((uniform(a), vec![0.0; b[0] * b[1]])),
+            Value::String(name) if name.eq_ignore_ascii_case("false") => Ok((uniform(a), uniform(b))),
+            Value::String(name) if name == "gaussian" => {
+                let deviation = 1.0 / a[0] as f64;
+                let normal = (0..a[0] * a[1]).map(|_| (stream.normal() * deviation) as f32);
+                Ok((normal.collect(), vec![0.0; b[0] * b[1]]))
+            }
+            other => Err(Error::new(
+                Code::SETTINGS,
+                format!("setting `init_lora_weights` is {other}, expected true, false or gaussian"),
+            )),
+        }
+    }
+
+    /// Refuses an adapter of which something found no place.
+    fn finish(&self) -> Result<()> {
+        if let Some(adapter) = &self.adapter {
+            let left = adapter.places.values().find(|name| !adapter.used.contains(*name));
+            if let Some(name) = left {
+                let message = format!("tensor `{name}` of the LoRA fits no layer of this model");
+                return Err(Error::new(Code::DATA, message).help("is it a LoRA for another model?"));
+            }
+        }
+        if self.parameters.learnt.is_empty() {
+            let what = match self.targets {
+                Some(_) => "`lora_target_modules` names no layer of this model",
+                None => "everything is frozen, so there is nothing to learn",
+            };
+            return Err(Error::new(Code::SETTINGS, what));
+        }
+        Ok(())
+    }
+
+    fn rms_norm(&mut self, at: &Weights, size: usize, from_one: bool, eps: f64) -> Result<RmsNorm> {
+        Ok(RmsNorm {
+            weight: self.vector(at, "weight", size)?,
+            from_one,
+            eps: eps as f32,
+        })
+    }
+
+    fn layer_norm(&mut self, at: &Weights, size: usize) -> Result<LayerNorm> {
+        Ok(LayerNorm {
+            weight: self.vector(at, "weight", size)?,
+            bias: self.vector(at, "bias", size)?,
+            eps: EPS as f32,
+        })
+    }
+
+    /// The whole model.
+    pub fn net(&mut self, blueprint: &Blueprint) -> Result<Net> {
+        let (hidden, eps) = (blueprint.hidden, blueprint.eps);
+        let model = &blueprint.model;
+        let tower = blueprint.audio.as_ref().map(|audio| self.tower(audio)).transpose()?;
+        let table = model.at("embed_tokens");
+        let embed = self.weight(&table, &[blueprint.vocabulary, hidden], false)?;
+        if let (Weight::Learnt(_), Some(last)) = (&embed, self.parameters.learnt.last_mut()) {
+            last.wide_states = true;
+        }
+        let mut ropes: Vec<Rope> = Vec::new();
+        let mut layers = Vec::with_capacity(blueprint.layers.len());
+        for (number, attention) in blueprint.layers.iter().enumerate() {
+            let known = ropes.iter().position(|rope| rope.is(&attention.rope));
+            let rope = known.unwrap_or_else(|| {
+                ropes.push(attention.rope.clone());
+                ropes.len() - 1
+            });
+            layers.push(self.layer(blueprint, &model.at("layers").at(number), attention, rope)?);
+        }
+        let norm = self.rms_norm(&model.at("norm"), hidden, blueprint.norms_from_one, eps)?;
+        let head = match &blueprint.head {
+            Some(head) => Head::Own(self.linear(head, hidden, blueprint.vocabulary, false, true)?),
+            None => self.tied_head(blueprint, &embed)?,
+        };
+        self.finish()?;
+        for (pattern, ratio) in &self.settings.optim.lr_ratios {
+            let pattern = fancy_regex::Regex::new(pattern).map_err(|why| {
+                Error::new(Code::SETTINGS, format!("`lr_ratios` has `{pattern}`")).cause(why.to_string())
+            })?;
+            for learnt in &mut self.parameters.learnt {
+                if pattern.is_match(&learnt.parameter.name).unwrap_or(false) {
+                    learnt.ratio *= ratio;
+                }
+            }
+        }
+        Ok(Net {
+            embed,
+            embed_scale: blueprint.embed_scale as f32,
+            layers,
+            norm,
+            head,
+            loss: Loss {
+                softcap: blueprint.softcap.map(|cap| cap as f32),
+                smoothing: self.settings.label_smoothing_factor as f32,
+            },
+            ropes,
+            tower,
+            vocabulary: blueprint.vocabulary,
+            hidden,
+            context: blueprint.context,
+        })
+    }
+
+    /// A head that is the table of tokens, unless it is to be learnt on its own.
+    fn tied_head(&mut self, blueprint: &Blueprint, embed: &Weight) -> Result<Head> {
+        let whole = self.targets.as_ref().is_some_and(|targets| targets.is_whole("lm_head"));
+        let weight = match (embed, whole) {
+            (_, true) => {
+                let table = blueprint.model.at("embed_tokens");
+                let shape = [blueprint.vocabulary, blueprint.hidden];
+                let values = self.reader.wide(&table, &shape)?;
+                Weight::Learnt(self.learn("lm_head.weight", &shape, values)?)
+            }
+            (Weight::Frozen(stored), _) => Weight::Frozen(stored.clone()),
+            (Weight::Learnt(range), _) => Weight::Learnt(range.clone()),
+        };
+        Ok(Head::Own(Linear {
+            weight,
+            bias: None,
+            factors: None,
+            inputs: blueprint.hidden,
+            outputs: blueprint.vocabulary,
+        }))
+    }
+
+    fn layer(&mut self, of: &Blueprint, at: &Weights, attention: &nn::Attention, rope: usize) -> Result<Layer> {
+        let (hidden, heads, inner) = (of.hidden, of.heads, of.inner);
+        let [qkv, o, mlp] = of.biases;
+        let own = at.at("self_attn");
+        let (queries, keys) = (heads.queries * heads.size, heads.keys * heads.size);
+        let norm = |loader: &mut Self, at: Weights, size| loader.rms_norm(&at, size, of.norms_from_one, of.eps);
+        let named = |one: &str, other: &str| at.at(if of.norms_behind { one } else { other });
+        Ok(Layer {
+            q_proj: self.linear(&own.at("q_proj"), hidden, queries, qkv, false)?,
+            k_proj: self.linear(&own.at("k_proj"), hidden, keys, qkv, false)?,
+            v_proj: self.linear(&own.at("v_proj"), hidden, keys, qkv, false)?,
+            o_proj: self.linear(&own.at("o_proj"), queries, hidden, o, false)?,
+            q_norm: of
+                .head_norms
+                .then(|| norm(self, own.at("q_norm"), heads.size))
+                .transpose()?,
+            k_norm: of
+                .head_norms
+                .then(|| norm(self, own.at("k_norm"), heads.size))
+                .transpose()?,
+            gate_proj: self.linear(&at.at("mlp.gate_proj"), hidden, inner, mlp, false)?,
+            up_proj: self.linear(&at.at("mlp.up_proj"), hidden, inner, mlp, false)?,
+            down_proj: self.linear(&at.at("mlp.down_proj"), inner, hidden, mlp, false)?,
+            input_norm: norm(self, at.at("input_layernorm"), hidden)?,
+            behind_attention: of
+                .norms_behind
+                .then(|| norm(self, at.at("post_attention_layernorm"), hidden))
+                .transpose()?,
+            mlp_norm: norm(
+                self,
+                named("pre_feedforward_layernorm", "post_attention_layernorm"),
+                hidden,
+            )?,
+            behind_mlp: of
+                .norms_behind
+                .then(|| norm(self, at.at("post_feedforward_layernorm"), hidden))
+                .transpose()?,
+            activation: of.activation,
+            rule: Rule {
+                scale: attention.scale as f32,
+                window: attention.window,
+                softcap: attention.softcap.map(|cap| cap as f32),
+                ahead: false,
+                group: heads.queries / heads.keys,
+                size: heads.size,
+            },
+            rope,
+        })
+    }
+
+    fn tower(&mut self, of: &AudioBlueprint) -> Result<Tower> {
+        let (config, at) = (&of.encoder, &of.tower);
+        let width = config.width;
+        let conv1 = self.convolution(&at.at("conv1"), config.bins, width)?;
+        let conv2 = self.convolution(&at.at("conv2"), width, width)?;
+        let positions = match config.stored_positions {
+            true => {
+                let shape = [config.positions, width];
+                self.reader.vector(&at.at("embed_positions"), "weight", &shape)?
+            }
+            false => sinusoid_values(config.positions, width),
+        };
+        let mut layers = Vec::with_capacity(config.layers);
+        for number in 0..config.layers {
+            let at = at.at("layers").at(number);
+            let own = at.at("self_attn");
+            layers.push(tower::Layer {
+                k_proj: self.linear(&own.at("k_proj"), width, width, false, false)?,
+                v_proj: self.linear(&own.at("v_proj"), width, width, true, false)?,
+                q_proj: self.linear(&own.at("q_proj"), width, width, true, false)?,
+                out_proj: self.linear(&own.at("out_proj"), width, width, true, false)?,
+                attention_norm: self.layer_norm(&at.at("self_attn_layer_norm"), width)?,
+                fc1: self.linear(&at.at("fc1"), width, config.inner, true, false)?,
+                fc2: self.linear(&at.at("fc2"), config.inner, width, true, false)?,
+                mlp_norm: self.layer_norm(&at.at("final_layer_norm"), width)?,
+                heads: config.heads,
+            });
+        }
+        let projector = of.projector.iter();
+        Ok(Tower {
+            mel: MelExtractor::new(config.bins),
+            conv1,
+            conv2,
+            positions,
+            layers,
+            norm: self.layer_norm(&of.norm, width)?,
+            projector: projector
+                .map(|layer| self.linear(&layer.at, layer.inputs, layer.outputs, layer.bias, false))
+                .collect::<Result<_>>()?,
+            between: of.activation,
+            window: of.window,
+            longest: of.longest,
+            block: of.block,
+        })
+    }
+
+    /// A convolution over three frames, as a product of rows (channels, 3): that is how files have its weight.
+    fn convolution(&mut self, at: &Weights, inputs: usize, outputs: usize) -> Result<Linear> {
+        Ok(Linear {
+            weight: self.weight(at, &[outputs, inputs, 3], false)?,
+            bias: Some(self.vector(at, "bias", outputs)?),
+            factors: None,
+            inputs: inputs * 3,
+            outputs,
+        })
+    }
+}

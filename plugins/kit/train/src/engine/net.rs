@@ -1,0 +1,299 @@
+//! All layers, forwards and backwards.
+
+use super::parameters::{Gradients, Pass, Weight};
+use super::row::{Row, Sound};
+use crate::backward::Texts;
+use crate::backward::decoder::{Kept, Layer, Tokens, select};
+use crate::backward::head::Loss;
+use crate::backward::linear::Linear;
+use crate::backward::norm::RmsNorm;
+use crate::backward::rope::Angles;
+use crate::backward::tower::{self, Tower};
+use nn::Rope;
+use plugin_api::{Clip, Code, Error, Result};
+use rayon::prelude::*;
+
+pub(crate) struct Net {
+    pub embed: Weight, // (vocabulary, hidden)
+    pub embed_scale: f32,
+    pub layers: Vec<Layer>,
+    pub norm: RmsNorm,
+    pub head: Head,
+    pub loss: Loss,
+    pub ropes: Vec<Rope>,
+    pub tower: Option<Tower>,
+    pub vocabulary: usize,
+    pub hidden: usize,
+    pub context: usize,
+}
+
+/// The output layer; where it is tied, over the table of tokens.
+pub(crate) enum Head {
+    Own(Linear),
+}
+
+impl Head {
+    pub fn linear(&self) -> &Linear {
+        let Head::Own(linear) = self;
+        linear
+    }
+}
+
+/// Rows on their way into the layers.
+struct Input {
+    texts: Texts,
+    ids: Vec<u32>,
+    x: Vec<f32>, // (tokens, hidden)
+    /// Tokens whose vectors come from sound.
+    heard: Vec<usize>,
+    /// Of those, the ones that are heard in this pass, and what the tower keeps of it.
+    tower: Option<(Vec<usize>, tower::Kept)>,
+}
+
+impl Net {
+    /// Whether what goes into the layers is learnt: vectors of tokens, or what hears.
+    fn learns_input(&self) -> bool {
+        matches!(self.embed, Weight::Learnt(_)) || self.learns_to_hear()
+    }
+
+    pub fn learns_to_hear(&self) -> bool {
+        self.tower.as_ref().is_some_and(|tower| tower.learns(true))
+    }
+
+    fn embedded(&self, pass: &Pass, ids: &[u32]) -> Vec<f32> {
+        let mut x = vec![0.0; ids.len() * self.hidden];
+        let rows = x.par_chunks_mut(self.hidden).zip(ids);
+        rows.for_each(|(x, &id)| {
+            let id = id as usize;
+            match &self.embed {
+                Weight::Frozen(stored) => stored.read(id, 0..self.hidden, x),
+                Weight::Learnt(range) => {
+                    x.copy_from_slice(&pass.values[range.clone()][id * self.hidden..][..self.hidden])
+                }
+            }
+            if self.embed_scale != 1.0 {
+                x.iter_mut().for_each(|x| *x *= self.embed_scale);
+            }
+        });
+        x
+    }
+
+    /// Refuses rows that the model cannot take.
+    fn check(&self, row: &Row) -> Result<()> {
+        let refused = |why: String| Err(Error::new(Code::DATA, format!("a row {why}")));
+        if row.labels.len() != row.ids.len() {
+            return refused(format!("has {} tokens and {} labels", row.ids.len(), row.labels.len()));
+        }
+        if row.ids.len() > self.context {
+            return refused(format!(
+                "has {} tokens, the model's context is {}",
+                row.ids.len(),
+                self.context
+            ));
+        }
+        let all = row.ids.iter().chain(row.labels.iter().flatten());
+        match all.max() {
+            Some(&id) if id as usize >= self.vocabulary => {
+                refused(format!("has the token {id}, the model's table has {}", self.vocabulary))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn input(&self, pass: &Pass, rows: &[&Row], placeholder: Option<u32>) -> Result<Input> {
+        rows.iter().try_for_each(|row| self.check(row))?;
+        let texts = Texts::of(rows.iter().map(|row| row.ids.len()));
+        let ids: Vec<u32> = rows.iter().flat_map(|row| row.ids.iter().copied()).collect();
+        let mut input = Input {
+            x: self.embedded(pass, &ids),
+            texts,
+            ids,
+            heard: Vec::new(),
+            tower: None,
+        };
+        if rows.iter().all(|row| row.sounds.is_empty()) {
+            return Ok(input);
+        }
+        let placeholder =
+            placeholder.ok_or_else(|| Error::unsupported("this model reads text alone, a row brings a clip"))?;
+        let clips: Vec<&Clip> = rows
+            .iter()
+            .flat_map(|row| &row.sounds)
+            .filter_map(Sound::clip)
+            .collect();
+        let tower = self.tower.as_ref().filter(|_| !clips.is_empty());
+        let heard_now = match (tower, clips.is_empty()) {
+            (None, false) => {
+                return Err(Error::unsupported(
+                    "this model's clips are not heard here, only vectors of them are taken",
+                ));
+            }
+            (Some(tower), _) => Some(tower.forward(pass, &clips)?),
+            (None, true) => None,
+        };
+        let mut fresh = heard_now.as_ref().map_or(&[][..], |(vectors, _)| vectors);
+        let mut of_tower = Vec::new();
+        let hidden = self.hidden;
+        for (row, text) in rows.iter().zip(input.texts.each()) {
+            let mut places = text.filter(|&token| input.ids[token] == placeholder);
+            let mut count = 0;
+            for sound in &row.sounds {
+                let vectors = match sound {
+                    Sound::Heard(vectors) => &vectors[..],
+                    Sound::Clip(clip) => {
+                        let tokens = self.tower.as_ref().map_or(Ok(0), |tower| tower.places(clip))?;
+                        let (now, later) = fresh.split_at_checked(tokens * hidden).unwrap_or((fresh, &[]));
+                        fresh = later;
+                        now
+                    }
+                };
+                for vector in vectors.chunks_exact(hidden) {
+                    count += 1;
+                    if let Some(token) = places.next() {
+                        input.x[token * hidden..][..hidden].copy_from_slice(vector);
+                        input.heard.push(token);
+                        if matches!(sound, Sound::Clip(_)) {
+                            of_tower.push(token);
+                        }
+                    }
+                }
+            }
+            let more = places.count();
+            let placed = row.ids.iter().filter(|&&id| id == placeholder).count();
+            if more > 0 || placed != count {
+                let message = format!("a row has {placed} places for sound, its clips become {count} vectors");
+                return Err(Error::new(Code::DATA, message));
+            }
+        }
+        input.tower = heard_now.map(|(_, kept)| (of_tower, kept));
+        Ok(input)
+    }
+
+    /// The sum of each row's losses; with a gradient, that of their sum divided by `items` is added to it.
+    pub fn learn(
+        &self,
+        pass: &Pass,
+        rows: &[&Row],
+        placeholder: Option<u32>,
+        checkpointing: bool,
+        learning: Option<(f64, &mut [f32])>,
+    ) -> Result<Vec<f64>> {
+        let input = self.input(pass, rows, placeholder)?;
+        let (mut asking, mut labels, mut of_row) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, (row, text)) in rows.iter().zip(input.texts.each()).enumerate() {
+            for (token, label) in text.zip(row.labels.iter().skip(1)) {
+                if let Some(label) = label {
+                    asking.push(token);
+                    labels.push(*label);
+                    of_row.push(number);
+                }
+            }
+        }
+        let mut sums = vec![0.0; rows.len()];
+        if asking.is_empty() {
+            return Ok(sums);
+        }
+        let positions = input.texts.positions();
+        let angles: Vec<Angles> = self.ropes.iter().map(|rope| Angles::at(rope, &positions)).collect();
+        let all: Vec<usize> = (0..positions.len()).collect();
+        let tokens = Tokens {
+            texts: &input.texts,
+            angles: &angles,
+            all: &all,
+        };
+        // Below the first layer that learns, or whose input is learnt, nothing is kept.
+        let first = match self.learns_input() {
+            true => 0,
+            false => self.layers.iter().position(Layer::learns).unwrap_or(self.layers.len()),
+        };
+        let last = self.layers.len().saturating_sub(1);
+        let mut x = input.x;
+        let mut kept: Vec<Kept> = Vec::new();
+        for (number, layer) in self.layers.iter().enumerate() {
+            let asking = if number == last { &asking } else { &all };
+            let (y, own) = layer.forward(pass, &tokens, x, asking, !checkpointing);
+            if learning.is_some() && number >= first {
+                kept.push(own);
+            }
+            x = y;
+        }
+        let mut normed = vec![0.0; x.len()];
+        self.norm.forward(pass, &x, &mut normed);
+        let head = self.head.linear();
+        let Some((items, gradient)) = learning else {
+            let losses = self.loss.through(head, pass, &normed, &labels, None);
+            of_row.iter().zip(losses).for_each(|(&row, loss)| sums[row] += loss);
+            return Ok(sums);
+        };
+        let mut gradients = Gradients(gradient);
+        let mut dnormed = vec![0.0; normed.len()];
+        let learning = Some((items, &mut dnormed[..], &mut gradients));
+        let losses = self.loss.through(head, pass, &normed, &labels, learning);
+        of_row.iter().zip(losses).for_each(|(&row, loss)| sums[row] += loss);
+        let mut dx = vec![0.0; x.len()];
+        self.norm.backward(pass, &x, &dnormed, &mut dx, &mut gradients);
+        drop((x, normed, dnormed));
+        let mut dx = Some(dx);
+        for number in (first..self.layers.len()).rev() {
+            let asking = if number == last { &asking } else { &all };
+            let wanted = number > first || self.learns_input();
+            let (Some(kept), Some(dy)) = (kept.pop(), dx.take()) else {
+                break;
+            };
+            dx = self.layers[number].backward(pass, &tokens, kept, dy, asking, wanted, &mut gradients);
+        }
+        if let Some(dx) = dx {
+            self.input_backward(pass, &input.ids, &input.heard, input.tower, dx, &mut gradients);
+        }
+        Ok(sums)
+    }
+
+    fn input_backward(
+        &self,
+        pass: &Pass,
+        ids: &[u32],
+        heard: &[usize],
+        tower: Option<(Vec<usize>, tower::Kept)>,
+        dx: Vec<f32>,
+        gradients: &mut Gradients,
+    ) {
+        let hidden = self.hidden;
+        if let Some(gradient) = gradients.weight(&self.embed) {
+            let mut heard = heard.iter().peekable();
+            for (token, (dx, &id)) in dx.chunks_exact(hidden).zip(ids).enumerate() {
+                if heard.next_if(|heard| **heard == token).is_some() {
+                    continue;
+                }
+                let row = &mut gradient[id as usize * hidden..][..hidden];
+                row.iter_mut()
+                    .zip(dx)
+                    .for_each(|(row, dx)| *row += dx * self.embed_scale);
+            }
+        }
+        if let (Some(layers), Some((tokens, kept))) = (&self.tower, tower)
+            && layers.learns(true)
+        {
+            layers.backward(pass, kept, select(&dx, hidden, &tokens), gradients);
+        }
+    }
+
+    /// The logits of all positions of a row.
+    pub fn logits(&self, pass: &Pass, row: &Row, placeholder: Option<u32>) -> Result<Vec<f32>> {
+        let input = self.input(pass, &[row], placeholder)?;
+        let positions = input.texts.positions();
+        let angles: Vec<Angles> = self.ropes.iter().map(|rope| Angles::at(rope, &positions)).collect();
+        let all: Vec<usize> = (0..positions.len()).collect();
+        let tokens = Tokens {
+            texts: &input.texts,
+            angles: &angles,
+            all: &all,
+        };
+        let mut x = input.x;
+        for layer in &self.layers {
+            x = layer.forward(pass, &tokens, x, &all, false).0;
+        }
+        let mut normed = vec![0.0; x.len()];
+        self.norm.forward(pass, &x, &mut normed);
+        Ok(self.loss.logits(self.head.linear(), pass, &normed))
+    }
+}

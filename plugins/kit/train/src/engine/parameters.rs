@@ -1,0 +1,142 @@
+//! Weights, learnt or not, and where the values and gradients of the learnt ones lie.
+
+use super::Parameter;
+use super::stored::Stored;
+use plugin_api::Result;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A matrix (outputs, inputs).
+pub(crate) enum Weight {
+    Frozen(Arc<Stored>),
+    /// A part of the buffer of learnt values.
+    Learnt(Range<usize>),
+}
+
+/// A row of values, such as a bias.
+#[derive(Debug, Clone)]
+pub(crate) enum Vector {
+    Frozen(Vec<f32>),
+    Learnt(Range<usize>),
+}
+
+/// What a pass reads besides the layers.
+#[derive(Clone, Copy)]
+pub(crate) struct Pass<'a> {
+    /// All learnt values.
+    pub values: &'a [f32],
+    /// Whether what is multiplied by weights is rounded to bf16 first, and the weights with it.
+    pub rounded: bool,
+    /// Where dropout's draws start; none while nothing is learnt.
+    pub draws: Option<u64>,
+}
+
+impl Pass<'_> {
+    pub fn vector<'v>(&'v self, vector: &'v Vector) -> &'v [f32] {
+        match vector {
+            Vector::Frozen(values) => values,
+            Vector::Learnt(range) => &self.values[range.clone()],
+        }
+    }
+}
+
+/// All gradients, one behind the other as the values are.
+pub(crate) struct Gradients<'a>(pub &'a mut [f32]);
+
+impl Gradients<'_> {
+    pub fn vector(&mut self, vector: &Vector) -> Option<&mut [f32]> {
+        match vector {
+            Vector::Frozen(_) => None,
+            Vector::Learnt(range) => Some(&mut self.0[range.clone()]),
+        }
+    }
+
+    pub fn weight(&mut self, weight: &Weight) -> Option<&mut [f32]> {
+        match weight {
+            Weight::Frozen(_) => None,
+            Weight::Learnt(range) => Some(&mut self.0[range.clone()]),
+        }
+    }
+}
+
+/// A learnt tensor: where it lies, and what is known of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Learnt {
+    pub parameter: Parameter,
+    pub range: Range<usize>,
+    /// How many times the step's rate it learns at.
+    pub ratio: f64,
+    /// Whether its optimiser states are kept in fp32 whatever the optimiser.
+    pub wide_states: bool,
+}
+
+/// What is learnt, in the order in which layers ask for it.
+#[derive(Debug, Default)]
+pub(crate) struct Parameters {
+    pub values: Vec<f32>,
+    pub learnt: Vec<Learnt>,
+}
+
+impl Parameters {
+    /// Takes values that are to be learnt.
+    pub fn add(&mut self, name: String, shape: &[usize], values: Vec<f32>) -> Result<Range<usize>> {
+        let start = self.values.len();
+        let count: usize = shape.iter().product();
+        if count != values.len() {
+            let message = format!("`{name}` has {} values, expected {shape:?}", values.len());
+            return Err(plugin_api::Error::new(plugin_api::Code::DATA, message));
+        }
+        self.values.extend(values);
+        let range = start..self.values.len();
+        let decayed = !undecayed(&name);
+        self.learnt.push(Learnt {
+            parameter: Parameter {
+                name,
+                shape: shape.to_vec(),
+                decayed,
+            },
+            range: range.clone(),
+            ratio: 1.0,
+            wide_states: false,
+        });
+        Ok(range)
+    }
+}
+
+/// Whether weight decay leaves a parameter of this name alone: biases and norms.
+///
+/// The rule is the reference's expression `bias|layernorm|rmsnorm|(^|\.)norm($|\.)|_norm($|\.)` over the name in small
+/// letters.
+fn undecayed(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let part = |part: &str| part == "norm" || part.ends_with("_norm");
+    ["bias", "layernorm", "rmsnorm"].iter().any(|word| name.contains(word)) || name.split('.').any(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn norms_and_biases_are_not_decayed() {
+        for name in [
+            "model.norm.weight",
+            "model.layers.0.self_attn.q_norm.weight",
+            "model.layers.0.self_attn.q_proj.bias",
+            "model.layers.0.input_layernorm.weight",
+            "audio_tower.layer_norm.bias",
+            "norm",
+        ] {
+            assert!(undecayed(name), "{name}");
+        }
+        for name in [
+            "model.embed_tokens.weight",
+            "lm_head.weight",
+            "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",
+            "model.normal.weight",
+            "model.q_norms.weight",
+        ] {
+            assert!(!undecayed(name), "{name}");
+        }
+    }
+}

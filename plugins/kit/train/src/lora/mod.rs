@@ -1,0 +1,21 @@
+//! LoRA: which layers have factors, and folders as PEFT reads and writes them.
+
+pub(crate) mod folder;
+pub(crate) mod targets;
+
+/// The name of a module in the reference's classes of the present generation, which is what PEFT's files and patterns
+/// go by, from its name in a checkpoint.
+pub(crate) fn module_name(name: &str) -> String {
+    let name = name.strip_prefix("thinker.").unwrap_or(name);
+    for (published, now) in [
+        ("language_model.model.", "model.language_model."),
+        ("language_model.lm_head", "lm_head"),
+        ("audio_tower.", "model.audio_tower."),
+        ("multi_modal_projector.", "model.multi_modal_projector."),
+    ] {
+        if let Some(rest) = name.strip_prefix(published) {
+            return format!("{now}{rest}");
+        }
+    }
+    name.to_owned()
+}

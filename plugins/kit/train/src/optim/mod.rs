@@ -1,0 +1,190 @@
+//! From gradients to updates.
+//!
+//! All learnt values lie in one buffer, and so do their gradients and states; an update is one pass over all of them.
+
+mod adafactor;
+mod bytes;
+
+use crate::engine::parameters::{Learnt, Parameters};
+use crate::{OptimSettings, Optimiser, StepReport};
+use adafactor::Factored;
+use bytes::ByteStates;
+use half::bf16;
+use rayon::prelude::*;
+
+/// Values that one task updates.
+const TASK: usize = 1 << 15;
+/// The fewest values of a tensor whose states become bytes.
+pub(crate) const FEWEST: usize = 4096;
+
+/// An optimiser and its states.
+pub(crate) struct Optim {
+    pub settings: OptimSettings,
+    pub steps: u64,
+    pub states: Vec<State>,
+    /// Whether values and states are rounded to bf16 behind each step.
+    pub narrow: bool,
+}
+
+/// What is kept of one tensor between steps.
+pub(crate) enum State {
+    None,
+    Moments { first: Vec<f32>, second: Vec<f32> },
+    Bytes(ByteStates),
+    Factored(Factored),
+}
+
+/// The numbers of one step, alike for all tensors but the rate and the decay.
+#[derive(Clone, Copy)]
+pub(crate) struct Rule {
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    /// 1 - beta to the power of the steps.
+    pub left1: f64,
+    pub left2: f64,
+    pub rate: f64,
+    /// What weights are multiplied by first.
+    pub kept: f64,
+    /// What gradients are multiplied by.
+    pub factor: f64,
+}
+
+impl Optim {
+    pub fn new(settings: &OptimSettings, parameters: &Parameters, narrow: bool) -> Optim {
+        let state = |learnt: &Learnt| {
+            let count = learnt.range.len();
+            let bytes = count >= FEWEST && !learnt.wide_states;
+            match settings.optim {
+                Optimiser::Sgd => State::None,
+                Optimiser::AdamW8Bit if bytes => State::Bytes(ByteStates::new(count)),
+                Optimiser::AdamW | Optimiser::AdamW8Bit => State::Moments {
+                    first: vec![0.0; count],
+                    second: vec![0.0; count],
+                },
+                Optimiser::Adafactor => State::Factored(Factored::new(&learnt.parameter.shape)),
+            }
+        };
+        Optim {
+            settings: settings.clone(),
+            steps: 0,
+            states: parameters.learnt.iter().map(state).collect(),
+            narrow,
+        }
+    }
+
+    pub fn step(&mut self, parameters: &mut Parameters, gradient: &[f32], rate: f64) -> StepReport {
+        let norm = norm(gradient);
+        let most = self.settings.max_grad_norm;
+        let factor = if most > 0.0 {
+            (most / (norm + 1e-6)).min(1.0)
+        } else {
+            1.0
+        };
+        let report = StepReport {
+            grad_norm: norm,
+            factor,
+        };
+        if !norm.is_finite() {
+            return report;
+        }
+        self.steps += 1;
+        let steps = self.steps as f64;
+        let (beta1, beta2) = (self.settings.adam_beta1, self.settings.adam_beta2);
+        for (learnt, state) in parameters.learnt.iter().zip(&mut self.states) {
+            let rate = rate * learnt.ratio;
+            let decay = if learnt.parameter.decayed {
+                self.settings.weight_decay
+            } else {
+                0.0
+            };
+            let rule = Rule {
+                beta1,
+                beta2,
+                epsilon: self.settings.adam_epsilon,
+                left1: 1.0 - beta1.powf(steps),
+                left2: 1.0 - beta2.powf(steps),
+                rate,
+                kept: 1.0 - rate * decay,
+                factor,
+            };
+            let values = &mut parameters.values[learnt.range.clone()];
+            let gradient = &gradient[learnt.range.clone()];
+            match state {
+                State::None => plain(&rule, values, gradient),
+                State::Moments { first, second } => {
+                    let parts = values
+                        .par_chunks_mut(TASK)
+                        .zip(gradient.par_chunks(TASK))
+                        .zip(first.par_chunks_mut(TASK))
+                        .zip(second.par_chunks_mut(TASK));
+                    parts.for_each(|(((values, gradient), first), second)| {
+                        adam(&rule, values, gradient, first, second);
+                        if self.narrow {
+                            rounded(first);
+                            rounded(second);
+                        }
+                    });
+                }
+                State::Bytes(states) => states.step(&rule, values, gradient),
+                State::Factored(states) => states.step(&rule, values, gradient, self.steps),
+            }
+            if self.narrow {
+                values.par_chunks_mut(TASK).for_each(rounded);
+            }
+        }
+        report
+    }
+
+    pub fn bytes(&self) -> u64 {
+        let of = |state: &State| match state {
+            State::None => 0,
+            State::Moments { first, .. } => 8 * first.len() as u64,
+            State::Bytes(states) => states.bytes(),
+            State::Factored(states) => states.bytes(),
+        };
+        self.states.iter().map(of).sum()
+    }
+}
+
+fn rounded(values: &mut [f32]) {
+    values.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32());
+}
+
+/// AdamW on some values, in fp32.
+#[inline(always)]
+pub(crate) fn adam(rule: &Rule, values: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
+    let (beta1, beta2) = (rule.beta1 as f32, rule.beta2 as f32);
+    let (new1, new2) = ((1.0 - rule.beta1) as f32, (1.0 - rule.beta2) as f32);
+    let (kept, factor, epsilon) = (rule.kept as f32, rule.factor as f32, rule.epsilon as f32);
+    let step = (rule.rate / rule.left1) as f32;
+    let root = (1.0 / rule.left2.sqrt()) as f32;
+    crate::products::vector::vectorised(|| {
+        let each = values.iter_mut().zip(gradient).zip(first.iter_mut().zip(second));
+        for ((value, gradient), (first, second)) in each {
+            let gradient = gradient * factor;
+            *first = beta1 * *first + new1 * gradient;
+            *second = beta2 * *second + new2 * gradient * gradient;
+            *value = *value * kept - step * *first / (second.sqrt() * root + epsilon);
+        }
+    });
+}
+
+fn plain(rule: &Rule, values: &mut [f32], gradient: &[f32]) {
+    let (kept, step) = (rule.kept as f32, (rule.rate * rule.factor) as f32);
+    let parts = values.par_chunks_mut(TASK).zip(gradient.par_chunks(TASK));
+    parts.for_each(|(values, gradient)| {
+        let each = values.iter_mut().zip(gradient);
+        each.for_each(|(value, gradient)| *value = *value * kept - step * gradient);
+    });
+}
+
+/// The length of a vector: added in fp64, in an order that depends on its length alone.
+pub(crate) fn norm(values: &[f32]) -> f64 {
+    let part = |some: &[f32]| -> f64 { some.iter().map(|&x| f64::from(x) * f64::from(x)).sum() };
+    let parts: Vec<f64> = values.par_chunks(TASK).map(part).collect();
+    parts.iter().sum::<f64>().sqrt()
+}
+
+#[cfg(test)]
+mod tests;

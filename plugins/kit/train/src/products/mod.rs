@@ -1,0 +1,277 @@
+//! Products of matrices, of whatever their operands are read from.
+//!
+//! A product reads its operands once, packed into panels as the innermost loop wants them; so weights in 16 or 4 bits are
+//! widened a panel at a time, into the nearest cache, and used there for all rows. The order in which a value's terms are
+//! added depends on the shapes alone, never on the number of threads or their timing.
+
+mod kernel;
+mod operand;
+pub(crate) mod vector;
+
+use kernel::{Shape, Tile};
+pub(crate) use operand::{ByDepth, ByLane, Operand, Rounded, turn};
+use rayon::prelude::*;
+use std::cell::RefCell;
+
+/// Terms that are added up in registers before a value is written.
+const DEPTH: usize = 256;
+/// Columns of a task.
+const COLUMNS: usize = 128;
+/// The fewest rows of a task, where there are too few columns to keep all threads busy.
+const ROWS: usize = 96;
+
+/// The left operand of products, packed once for all of them.
+pub(crate) struct Left {
+    values: Vec<f32>,
+    rows: usize,
+    depth: usize,
+    shape: Shape,
+}
+
+impl Left {
+    /// `operand` has a lane for each row.
+    pub fn pack(operand: &dyn Operand, rows: usize, depth: usize) -> Left {
+        let shape = Shape::here();
+        let padded = rows.next_multiple_of(shape.rows);
+        let mut values = vec![0.0; padded * depth];
+        let panels = padded / shape.rows;
+        // Blocks of depth one behind the other, in each all panels of rows.
+        let parts: Vec<(usize, usize, &mut [f32])> = {
+            let mut rest = &mut values[..];
+            let mut parts = Vec::with_capacity(panels * depth.div_ceil(DEPTH));
+            for start in (0..depth).step_by(DEPTH) {
+                let deep = DEPTH.min(depth - start);
+                for panel in 0..panels {
+                    let (part, others) = rest.split_at_mut(shape.rows * deep);
+                    parts.push((start, panel * shape.rows, part));
+                    rest = others;
+                }
+            }
+            parts
+        };
+        parts.into_par_iter().with_min_len(8).for_each(|(start, row, part)| {
+            let deep = part.len() / shape.rows;
+            operand.pack(row..rows.min(row + shape.rows), start..start + deep, shape.rows, part);
+        });
+        Left {
+            values,
+            rows,
+            depth,
+            shape,
+        }
+    }
+
+    /// The same on the calling thread alone.
+    pub fn pack_here(operand: &dyn Operand, rows: usize, depth: usize) -> Left {
+        let shape = Shape::here();
+        let mut values = vec![0.0; rows.next_multiple_of(shape.rows) * depth];
+        let mut rest = &mut values[..];
+        for start in (0..depth).step_by(DEPTH) {
+            let deep = DEPTH.min(depth - start);
+            for row in (0..rows).step_by(shape.rows) {
+                let (part, others) = rest.split_at_mut(shape.rows * deep);
+                operand.pack(row..rows.min(row + shape.rows), start..start + deep, shape.rows, part);
+                rest = others;
+            }
+        }
+        Left {
+            values,
+            rows,
+            depth,
+            shape,
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// What was packed of some rows, for a block of depth: panels one behind the other.
+    fn panels(&self, start: usize, first: usize, count: usize) -> &[f32] {
+        let deep = DEPTH.min(self.depth - start);
+        let padded = self.rows.next_multiple_of(self.shape.rows);
+        let begin = padded * start + first * deep;
+        &self.values[begin..][..count.next_multiple_of(self.shape.rows) * deep]
+    }
+}
+
+/// The same on the calling thread alone: for the small products inside a task.
+pub(crate) fn product_here(y: &mut [f32], left: &Left, right: &dyn Operand, columns: usize, scale: f32, into: Into) {
+    if columns == 0 || left.rows == 0 {
+        return;
+    }
+    let wide = COLUMNS.next_multiple_of(left.shape.columns);
+    PANELS.with_borrow_mut(|panels| {
+        panels.resize(DEPTH * wide, 0.0);
+        let mut task = Task {
+            row: 0,
+            column: 0,
+            y: y.chunks_exact_mut(columns).collect(),
+        };
+        task.run(left, right, panels, scale, into);
+    });
+}
+
+/// Whether a product is written or added to what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Into {
+    Set,
+    Add,
+}
+
+thread_local! {
+    static PANELS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `y = scale * left * right`, or adds that: y is (rows, columns), and `right` has a lane for each column.
+pub(crate) fn product(y: &mut [f32], left: &Left, right: &dyn Operand, columns: usize, scale: f32, into: Into) {
+    let (rows, depth, shape) = (left.rows, left.depth, left.shape);
+    debug_assert_eq!(y.len(), rows * columns);
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    if depth == 0 {
+        if into == Into::Set {
+            y.fill(0.0);
+        }
+        return;
+    }
+    let wide = COLUMNS.next_multiple_of(shape.columns);
+    let across = columns.div_ceil(wide);
+    let threads = rayon::current_num_threads();
+    let tall = match across >= 3 * threads {
+        true => rows,
+        false => {
+            let parts = (3 * threads).div_ceil(across);
+            rows.div_ceil(parts).max(ROWS)
+        }
+    }
+    .next_multiple_of(shape.rows);
+    let mut tasks: Vec<Task> = Vec::with_capacity(across * rows.div_ceil(tall));
+    for (number, rows) in y.chunks_mut(tall * columns).enumerate() {
+        let count = rows.len() / columns;
+        let first = tasks.len();
+        tasks.extend((0..across).map(|block| Task {
+            row: number * tall,
+            column: block * wide,
+            y: Vec::with_capacity(count),
+        }));
+        for row in rows.chunks_exact_mut(columns) {
+            for (part, task) in row.chunks_mut(wide).zip(&mut tasks[first..]) {
+                task.y.push(part);
+            }
+        }
+    }
+    tasks.into_par_iter().with_max_len(1).for_each(|mut task| {
+        PANELS.with_borrow_mut(|panels| {
+            panels.resize(DEPTH * wide, 0.0);
+            task.run(left, right, panels, scale, into);
+        });
+    });
+}
+
+/// Some rows and columns of a product.
+struct Task<'y> {
+    row: usize,
+    column: usize,
+    y: Vec<&'y mut [f32]>,
+}
+
+impl Task<'_> {
+    fn run(&mut self, left: &Left, right: &dyn Operand, panels: &mut [f32], scale: f32, into: Into) {
+        let shape = left.shape;
+        let columns = self.y.first().map_or(0, |row| row.len());
+        for start in (0..left.depth).step_by(DEPTH) {
+            let deep = DEPTH.min(left.depth - start);
+            let rows = left.panels(start, self.row, self.y.len());
+            let add = into == Into::Add || start > 0;
+            for column in (0..columns).step_by(shape.columns) {
+                let panel = &mut panels[..deep * shape.columns];
+                let lanes = self.column + column..self.column + columns.min(column + shape.columns);
+                right.pack(lanes, start..start + deep, shape.columns, panel);
+                Tile {
+                    rows,
+                    panel,
+                    y: &mut self.y,
+                    column,
+                    deep,
+                    scale,
+                    add,
+                }
+                .run(shape);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(count: usize, seed: usize) -> Vec<f32> {
+        let value = |n: usize| ((n * 7919 + seed * 104_729) % 1000) as f32 / 500.0 - 1.0;
+        (0..count).map(value).collect()
+    }
+
+    #[track_caller]
+    fn check(rows: usize, columns: usize, depth: usize) {
+        let (a, b) = (values(rows * depth, 1), values(columns * depth, 2));
+        let before = values(rows * columns, 3);
+        let exact = |row: usize, column: usize| {
+            let terms = (0..depth).map(|d| f64::from(a[row * depth + d]) * f64::from(b[column * depth + d]));
+            terms.sum::<f64>()
+        };
+        let left = Left::pack(&ByLane::new(&a, depth), rows, depth);
+        // The same operands the other way round in memory.
+        let turned = |x: &[f32], lanes: usize| -> Vec<f32> {
+            (0..depth * lanes).map(|n| x[(n % lanes) * depth + n / lanes]).collect()
+        };
+        let (ta, tb) = (turned(&a, rows), turned(&b, columns));
+        let turned_left = Left::pack(&ByDepth::new(&ta, rows), rows, depth);
+        let mut y = before.clone();
+        product(&mut y, &left, &ByLane::new(&b, depth), columns, 0.5, Into::Add);
+        let mut z = vec![f32::NAN; rows * columns];
+        product(
+            &mut z,
+            &turned_left,
+            &ByDepth::new(&tb, columns),
+            columns,
+            1.0,
+            Into::Set,
+        );
+        for row in 0..rows {
+            for column in 0..columns {
+                let (at, exact) = (row * columns + column, exact(row, column));
+                let bound = 1e-6 * (depth as f64).sqrt() + 1e-5;
+                let added = f64::from(before[at]) + 0.5 * exact;
+                assert!((f64::from(y[at]) - added).abs() < bound, "{rows} x {columns} x {depth}");
+                assert!((f64::from(z[at]) - exact).abs() < bound, "{rows} x {columns} x {depth}");
+            }
+        }
+    }
+
+    #[test]
+    fn products_are_right_whatever_their_shape() {
+        for (rows, columns, depth) in [
+            (1, 1, 1),
+            (6, 16, 8),
+            (7, 17, 300),
+            (100, 260, 70),
+            (320, 129, 513),
+            (3, 1000, 5),
+            (400, 4, 33),
+        ] {
+            check(rows, columns, depth);
+        }
+    }
+
+    #[test]
+    fn a_product_over_nothing_is_zero() {
+        let left = Left::pack(&ByLane::new(&[], 0), 2, 0);
+        let mut y = vec![1.0; 6];
+        product(&mut y, &left, &ByLane::new(&[], 0), 3, 1.0, Into::Add);
+        assert_eq!(y, [1.0; 6]);
+        product(&mut y, &left, &ByLane::new(&[], 0), 3, 1.0, Into::Set);
+        assert_eq!(y, [0.0; 6]);
+    }
+}

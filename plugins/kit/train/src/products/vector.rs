@@ -1,0 +1,101 @@
+//! Loops over vectors, compiled for the processor at hand.
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// Runs a loop with the instructions that this processor has.
+#[inline(always)]
+pub(crate) fn vectorised<T>(work: impl FnOnce() -> T) -> T {
+    Arch::new().dispatch(work)
+}
+
+/// Values that one task works on, about.
+const TASK: usize = 1 << 14;
+
+/// Rows that one task works on.
+pub(crate) fn rows_of_task(width: usize) -> usize {
+    (TASK / width.max(1)).max(1)
+}
+
+/// Gives each row of `y`, and its number, to `work`; rows are spread over threads.
+pub(crate) fn each_row(y: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    if width == 0 {
+        return;
+    }
+    let rows = rows_of_task(width);
+    y.par_chunks_mut(rows * width).enumerate().for_each(|(number, part)| {
+        vectorised(|| {
+            for (row, y) in part.chunks_exact_mut(width).enumerate() {
+                work(number * rows + row, y);
+            }
+        });
+    });
+}
+
+/// `e^x`, to two units of the last digit; below the smallest normal number it is zero.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    // 2^n * 2^f with |f| <= 1/2: n goes into the exponent's bits, 2^f is a polynomial of ln 2 * f.
+    let x = x.clamp(-87.3, 88.7);
+    let n = (x * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0; // to the nearest whole number
+    let r = n.mul_add(-0.693_145_75, x);
+    let r = n.mul_add(-1.428_606_8e-6, r);
+    let p = 1.987_569_1e-4_f32;
+    let p = p.mul_add(r, 1.398_2e-3);
+    let p = p.mul_add(r, 8.333_452e-3);
+    let p = p.mul_add(r, 4.166_579_6e-2);
+    let p = p.mul_add(r, 1.666_666_5e-1);
+    let p = p.mul_add(r, 0.5);
+    let p = p.mul_add(r * r, r) + 1.0;
+    let power = f32::from_bits(((n as i32 + 127) << 23) as u32);
+    p * power
+}
+
+/// The sum of a row's values, in an order that does not depend on the processor's vectors alone.
+#[inline(always)]
+pub(crate) fn sum(values: impl Iterator<Item = f32>) -> f32 {
+    let mut sums = [0f32; 16];
+    for (n, value) in values.enumerate() {
+        sums[n % 16] += value;
+    }
+    sums.iter().sum()
+}
+
+/// `y += x`.
+pub(crate) fn add(y: &mut [f32], x: &[f32]) {
+    debug_assert_eq!(y.len(), x.len());
+    y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(y, x)| {
+        vectorised(|| y.iter_mut().zip(x).for_each(|(y, x)| *y += x));
+    });
+}
+
+/// The sum of products of two rows of equal length.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let (a, a_rest) = a.as_chunks::<16>();
+    let (b, b_rest) = b.as_chunks::<16>();
+    let mut sums = [0f32; 16];
+    for (a, b) in a.iter().zip(b) {
+        for n in 0..16 {
+            sums[n] = a[n].mul_add(b[n], sums[n]);
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exponential_is_exact_to_two_units() {
+        for n in -8600..8800 {
+            let x = n as f32 / 100.0 + 0.003;
+            let (got, exact) = (f64::from(exp(x)), f64::from(x).exp());
+            assert!((got / exact - 1.0).abs() < 2.5e-7, "e^{x}: {got}, exactly {exact}");
+        }
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(f32::NEG_INFINITY) < 2e-38);
+    }
+}
