@@ -92,7 +92,7 @@ fn every_flag_that_can_change_a_number_changes_the_identity_of_what_it_changes()
             ("-T n=4", "run score verdict"),
             ("-T generous=true", "run score verdict"),
             ("-M stuck:weights=voice", "verdict"),
-            ("-J question=Wrong:", "verdict"),
+            ("-J question=Isn't", "verdict"),
             ("--role other=echo", ""),
             ("--chains 2", ""),
             ("--limit 2", ""),

@@ -73,6 +73,9 @@ pub struct Lesson {
     /// answer would begin, and none of them is learnt. This is how scripts train that put tokens together by hand.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pieces: Vec<Piece>,
+    /// Special tokens that the pieces spell. A model without one of them refuses the lesson.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<String>,
     /// Its tokens, when it is tokens already: then there are no turns, and [`Lesson::clips`] stand where its placeholders
     /// are, in their order.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,7 @@ use super::queue::{Queue, Seat};
 use crate::plugin::WorkerControl;
 use plugin_api::client::ModelClient;
 use plugin_api::{Code, Error, Finish, ModelCard, Prompt, Reply, Result};
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,12 @@ const GLANCE: Duration = Duration::from_millis(20);
 const FRUITLESS_DEATHS: u32 = 3;
 /// The deadline of graders and transcribers whose plugin has none: nobody watches them, and a hang must end some time.
 pub const HELPERS_DEADLINE: Duration = Duration::from_secs(30 * 60);
+
+/// The class of a model's kernels, where it says so: on one class a prompt gives the same bits, on another others.
+pub fn kernels_of(card: &ModelCard) -> Option<Value> {
+    let named = card.kernel_class.as_ref().map(|class| json!(class));
+    named.or_else(|| card.other.get("kernels").cloned())
+}
 
 /// One copy of a model.
 #[derive(Clone)]

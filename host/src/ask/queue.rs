@@ -398,7 +398,9 @@ mod tests {
         let (sender, finished) = channel();
         for number in 0..jobs {
             let sender = sender.clone();
-            let done = Box::new(move |answer: Answer| drop(sender.send((number, answer.outcome.is_ok()))));
+            let done = Box::new(move |answer: Answer| {
+                let _ = sender.send((number, answer.outcome.is_ok()));
+            });
             queue.put(Job {
                 prompt: Box::new(Prompt::plain("x")),
                 done,

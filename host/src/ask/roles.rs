@@ -2,7 +2,7 @@
 //!
 //! A task or judge holds no model of its own. It asks the host for a role, and `--role` says which model plays it.
 
-use super::pool::{Copy, HELPERS_DEADLINE, Limits, Pool};
+use super::pool::{Copy, HELPERS_DEADLINE, Limits, Pool, kernels_of};
 use crate::catalog::{Catalog, Flags};
 use crate::failure::Failure;
 use crate::run::store::hash::hash_json;
@@ -50,7 +50,7 @@ impl Roles {
             let resolved = catalog.resolve(Kind::Model, model, &flags.for_name_alone(model))?;
             let (client, made) = resolved.model()?;
             let card = client.card()?;
-            let identity = json!({ "model": resolved.identity, "kernels": card.kernel_class });
+            let identity = json!({ "model": resolved.identity, "kernels": kernels_of(&card) });
             let deadline = resolved.plugin.spec().deadline.unwrap_or(HELPERS_DEADLINE);
             let limits = Limits::of(&card, 1, None, Some(deadline));
             let remote = card.remote.is_some().then(|| client.clone());

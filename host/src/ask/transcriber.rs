@@ -4,7 +4,7 @@
 //! many samples and models share it, and several clips at a time. What it says is drawn greedily, so a run that was cut
 //! short goes on with the words that it began with.
 
-use super::pool::{Copy, HELPERS_DEADLINE, Limits, Pool};
+use super::pool::{Copy, HELPERS_DEADLINE, Limits, Pool, kernels_of};
 use crate::audio::Decoded;
 use crate::catalog::Resolved;
 use crate::run::store::hash::hash_json;
@@ -55,10 +55,10 @@ impl Transcriber {
 
     /// What its words depend on. Its kernels' class is known when it is loaded.
     pub fn identity(&self) -> Result<Value> {
-        let class = &self.model()?.1.kernel_class;
+        let class = kernels_of(&self.model()?.1);
         let mut identity = json!({ "model": self.resolved.identity, "prompt": self.prompt, "max_tokens": MOST_TOKENS });
         if let Some(class) = class {
-            identity["kernels"] = json!(class);
+            identity["kernels"] = class;
         }
         Ok(identity)
     }

@@ -4,6 +4,7 @@ use super::select::select;
 use super::store::directory::RunDirectory;
 use super::store::hash::hash_json;
 use super::{Model, Options, Task};
+use crate::ask::pool::kernels_of;
 use crate::ask::transcriber::Transcriber;
 use crate::catalog::Resolved;
 use crate::failure::{Failure, Result};
@@ -80,8 +81,8 @@ fn identity(model: &Model, task: &Task, transcriber: Option<&Transcriber>, optio
     if options.lora != LoraUse::AsLoaded {
         identity["lora"] = json!(options.lora);
     }
-    if let Some(class) = &model.card.kernel_class {
-        identity["kernels"] = json!(class);
+    if let Some(class) = kernels_of(&model.card) {
+        identity["kernels"] = class;
     }
     Ok(identity)
 }

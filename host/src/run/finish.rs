@@ -9,6 +9,7 @@ use super::store::{Records, Scores};
 use super::tally::Tally;
 use super::{Outcome, report};
 use crate::ask::audio_check::AudioCheck;
+use crate::ask::pool::kernels_of;
 use crate::ask::transcriber::Transcriber;
 use crate::failure::{Failure, Result};
 use plugin_api::client::{Pages, TaskClient};
@@ -141,6 +142,7 @@ pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
         marks: marks(&tally, options.demo, transcriber, context.expected()),
         ..view.summary(run, &tally, &places)?
     };
+    let kernels = kernels_of(&model.card);
     let setting = Setting {
         card: &task.card,
         identity: &context.identity,
@@ -154,7 +156,11 @@ pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
         seed: options.seed,
         device: model.card.device.as_deref(),
         precision: model.card.precision.as_deref(),
+<<<<<<< HEAD
         kernels: model.card.other.get("kernels"),
+=======
+        kernels: kernels.as_ref(),
+>>>>>>> run
         seconds: context.began.elapsed().as_secs_f64(),
         hearing: audio_check.as_ref(),
     };

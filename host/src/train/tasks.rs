@@ -84,13 +84,9 @@ impl TaskSet {
         // What a task says of training is the same for all its parts.
         let (_, task) = set.made(Part::Train, catalog)?;
         set.training = task.card()?.other.get("training").cloned().unwrap_or_default();
-        if let Some(table) = set.training["task"].as_object() {
-            for (key, value) in table {
-                if set.note.options.iter().any(|option| option.name == *key) {
-                    set.flags
-                        .entry(key.clone())
-                        .or_insert_with(|| here(value.clone(), "the task's script"));
-                }
+        for (key, value) in set.training["task"].as_object().cloned().unwrap_or_default() {
+            if set.has(&key) {
+                set.flags.entry(key).or_insert_with(|| here(value, "the task's script"));
             }
         }
         Ok(set)
@@ -121,6 +117,14 @@ impl TaskSet {
     /// The settings of a part; none where there is no such part.
     pub fn settings(&self, part: Part) -> Option<BTreeMap<String, Setting>> {
         let mut settings = self.flags.clone();
+        if part != Part::Test {
+            // What says how lessons are made, and nothing about questions.
+            for (key, value) in self.training["lessons"].as_object().cloned().unwrap_or_default() {
+                if self.has(&key) {
+                    settings.entry(key).or_insert_with(|| here(value, "the task's script"));
+                }
+            }
+        }
         let (file, words) = part.words();
         let split = self.note.options.iter().find(|option| option.name == "split");
         let word = split.and_then(|option| {

@@ -102,6 +102,15 @@ impl Chat {
 
     /// A prompt's tokens, and behind them those of each piece.
     fn encode_pieces(&self, lesson: &Lesson) -> Result<LessonTokens> {
+        let strange = |mark: &&String| !self.tokenizer.id(mark).is_some_and(|id| self.tokenizer.is_special(id));
+        if let Some(mark) = lesson.marks.iter().find(strange) {
+            let message = format!(
+                "this model has no special token `{mark}`, which lesson `{}` spells",
+                lesson.id
+            );
+            return Err(plugin_api::Error::unsupported(message)
+                .help("choose lessons that the chat template writes: `-T mask=prompt`, or `-T style=template`"));
+        }
         let mut tokens = LessonTokens::default();
         if !lesson.turns.is_empty() {
             let prompt = Prompt {

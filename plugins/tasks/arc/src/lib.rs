@@ -14,6 +14,7 @@
 
 mod choose; // which rows, from which file
 mod files; // log-likelihoods as harnesses keep them
+mod lessons; // what is learnt
 mod prompt; // what is asked, with worked examples before it
 mod question; // one row as published
 mod scoring; // what a reply is worth
@@ -21,8 +22,8 @@ mod scoring; // what a reply is worth
 use choose::{Split, Subset};
 use data::{Place, Row, Rows};
 use plugin_api::{
-    Lesson, Message, Prompt, Reply, Result, Sample, Score, Settings, Task, TaskCard, Turn, export_plugin,
-    register_files, register_task,
+    Lesson, Prompt, Reply, Result, Sample, Score, Settings, Task, TaskCard, export_plugin, register_files,
+    register_task,
 };
 use prompt::{Asking, Shots};
 use question::Question;
@@ -37,6 +38,7 @@ register_task!("arc", "ARC-Easy and ARC-Challenge: school science, three to five
     shots_data: path, "a file or folder to take them from, when the train part is not beside the data";
     shots_seed: integer, "draws them for each question anew from this seed; when it is not given, the first ones are taken";
     template: path, "a Jinja file to ask with, in place of the built-in one";
+    mask: text ["prompt", "user"] = "prompt", "what of a lesson is not learnt: all before the answer, or the user's part alone, as the published script has it, whose rows hold ChatML whatever the model's template";
     thinking: flag = false, "lets the model reason first, in mode generate";
     max_tokens: integer, "the longest answer in mode generate; when it is not given 256, with thinking 8192";
 });
@@ -65,6 +67,7 @@ struct Arc {
     rows: Rows,
     shots: Shots,
     asking: Asking,
+    mask: lessons::Mask,
     thinking: bool,
     max_tokens: u32,
 }
@@ -81,6 +84,7 @@ impl Arc {
             split: chosen.split,
             rows: chosen.rows,
             mode,
+            mask: choose::word(settings, "mask", &lessons::MASKS)?.unwrap_or(lessons::Mask::Prompt),
             thinking,
             max_tokens: settings.or("max_tokens", if thinking { 8192 } else { 256 })?,
         })
@@ -105,6 +109,7 @@ impl Task for Arc {
         card.shots = self.shots.count();
         card.needs_choices = self.mode != Mode::Generate;
         card.filter = (self.mode == Mode::Generate).then(|| "letter".to_owned());
+        card.other.insert("training".to_owned(), lessons::training());
         card.other.insert("mode".to_owned(), json!(self.mode.word()));
         card.other.insert("template_hash".to_owned(), json!(self.asking.hash()));
         card
@@ -147,19 +152,8 @@ impl Task for Arc {
 
     fn lesson(&self, sample: &Sample) -> Result<Lesson> {
         let question = question_of(sample)?;
-        let read = |message| Turn { message, learn: false };
-        let said = Message::assistant(question.letter(question.right));
-        Ok(Lesson {
-            id: question.id.clone(),
-            turns: vec![
-                read(Message::user(self.asking.shown(&question, Mode::Letter)?)),
-                Turn {
-                    message: said,
-                    learn: true,
-                },
-            ],
-            ..Lesson::default()
-        })
+        let shown = self.asking.shown(&question, Mode::Letter)?;
+        Ok(lessons::lesson(&question, shown, self.mask))
     }
 }
 

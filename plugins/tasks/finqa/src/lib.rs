@@ -26,6 +26,7 @@ mod choose; // which rows, from which file
 mod context; // what of a page is shown
 mod example; // one row as published
 mod files; // prediction files
+mod lessons; // what is learnt
 pub mod official; // the official scorer
 mod prompt; // what is asked
 mod reading; // programs and values out of free text
@@ -35,6 +36,7 @@ mod shots; // worked examples
 use context::{Inputs, Noise};
 use data::{Place, Row, Rows};
 use example::{Example, Spot};
+use lessons::Style;
 use plugin_api::{
     Code, Error, Lesson, Message, Prompt, Reply, Result, Sample, Score, Settings, Task, TaskCard, Turn, export_plugin,
     register_files, register_task,
@@ -55,6 +57,8 @@ register_task!("finqa", "FinQA: programs, numbers or answers from a page of a fi
     noisy_context_seed: integer, "draws them for each example apart, with inputs noisy_gold; 0 when it is not given";
     shots: integer = 0, "worked examples before each question, from the train part";
     shots_data: path, "a file or folder to take them from, when the train part is not beside the data";
+    style: text ["template", "script"] = "template", "asks and teaches in the model's chat template, or in plain text as the published scripts do";
+    instruction: text, "what stands first in style script; when it is not given, a sentence for the target";
     template: path, "a Jinja file to ask with, in place of the built-in one";
     thinking: flag = false, "lets the model reason first";
     max_tokens: integer, "the longest answer; when it is not given 256, with thinking 8192";
@@ -70,6 +74,8 @@ struct FinQa {
     target: (&'static str, Target),
     inputs: (&'static str, Inputs),
     template: Template,
+    style: lessons::Style,
+    instruction: Option<String>,
     shots: Shots,
     thinking: bool,
     max_tokens: u32,
@@ -118,6 +124,8 @@ impl FinQa {
             target,
             inputs,
             template: Template::load(settings, include_str!("prompt.jinja"))?,
+            style: one_of(settings, "style", &lessons::STYLES)?.1,
+            instruction: settings.get("instruction")?,
             shots: Shots::default(),
             thinking,
             max_tokens,
@@ -145,6 +153,10 @@ impl Task for FinQa {
         card.shots = self.shots.count as u32;
         card.other.insert("target".to_owned(), json!(self.target.0));
         card.other.insert("inputs".to_owned(), json!(self.inputs.0));
+        card.other.insert("training".to_owned(), lessons::training());
+        if self.style == Style::Script {
+            card.other.insert("style".to_owned(), json!("script"));
+        }
         let hash = json!(self.template.hash);
         card.other.insert("template_hash".to_owned(), hash);
         if let Inputs::NoisyGold(noise) = self.inputs.1 {
@@ -175,7 +187,11 @@ impl Task for FinQa {
         let example = example_of(sample)?;
         let mut messages = self.shots.before(&example)?;
         messages.push(Message::user(self.asked(&example)?));
-        Ok(prompt::prompt(messages, self.thinking, self.max_tokens))
+        let prompt = prompt::prompt(messages, self.thinking, self.max_tokens);
+        Ok(Prompt {
+            plain: self.style == Style::Script,
+            ..prompt
+        })
     }
 
     fn score(&self, sample: &Sample, reply: &Reply) -> Result<Score> {
@@ -193,6 +209,9 @@ impl Task for FinQa {
 
     fn lesson(&self, sample: &Sample) -> Result<Lesson> {
         let example = example_of(sample)?;
+        if self.style == Style::Script {
+            return Ok(lessons::lesson(&example, self.asked(&example)?, self.target.1));
+        }
         let said = self.said(&example)?;
         let turn = |message, learn| Turn { message, learn };
         Ok(Lesson {
@@ -217,6 +236,14 @@ impl FinQa {
 
     fn asked(&self, example: &Example) -> Result<String> {
         let context = context::context(example, self.inputs.1)?;
+        if self.style == Style::Script {
+            return Ok(lessons::asked(
+                example,
+                &context,
+                self.target.1,
+                self.instruction.as_deref(),
+            ));
+        }
         self.template.render(json!({
             "id": example.id,
             "question": example.question.trim(),

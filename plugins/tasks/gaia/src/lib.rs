@@ -14,6 +14,7 @@ mod catalogue; // which tools there are
 mod choose; // which files
 mod conversation; // messages with calls in them
 mod files; // submissions and traces
+mod lessons; // what is learnt of a conversation
 mod question; // one row of the benchmark
 mod questions; // the benchmark
 mod traces; // the conversations
@@ -36,6 +37,7 @@ register_task!("gaia", "GAIA: questions with attachments, and traces of tool cal
     attachment_bytes: integer = 32768, "so much of an attached text stands in the prompt, at most";
     tools: path, "a catalogue of tools, `tools.toml`; when it is not given, the one beside the traces";
     tools_as: text ["words", "template"] = "words", "whether tools, calls and results are words, or what the model's own chat template makes of them";
+    style: text ["template", "script"] = "template", "with mode traces: a lesson is one turn in the model's chat template, or the whole conversation behind markers of its own, as the published script has it";
     after: text ["user", "each"] = "user", "with mode traces: the model goes on after each turn of the user, or is also asked after the results of tools";
     judge: flag = false, "with mode traces: lets the model in the role `judge` compare arguments that are written differently";
     template: path, "a Jinja file to ask with, in place of the built-in one; with mode traces it is the system message of those that have none";
@@ -104,6 +106,7 @@ impl Task for Gaia {
         };
         card.filter = Some(filter.to_owned());
         card.has_clips = matches!(self.mode, Mode::Questions(_));
+        card.other.insert("training".to_owned(), lessons::training());
         card.other.insert("mode".to_owned(), json!(mode));
         let hash = json!(self.template.hash);
         card.other.insert("template_hash".to_owned(), hash);

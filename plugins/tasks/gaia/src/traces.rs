@@ -2,6 +2,7 @@
 
 use crate::catalogue;
 use crate::conversation::{Said, Style, as_messages, marks_answers, messages};
+use crate::lessons;
 use crate::official;
 use data::{Place, Row, Rows};
 use plugin_api::{
@@ -43,6 +44,7 @@ pub(crate) struct Traces {
     tools: Vec<Value>,
     pub style: Style,
     pub after: After,
+    lessons: lessons::Style,
 }
 
 impl Traces {
@@ -59,10 +61,22 @@ impl Traces {
             _ => After::User,
         };
         let rows = Rows::open_all(&files)?;
+        let lessons = match word("style")?.as_str() {
+            "script" => lessons::Style::Script,
+            _ => lessons::Style::Template,
+        };
         let mut places = Vec::new();
         for index in 0..rows.len() {
             match rows.get(index).and_then(|row| messages(&row)) {
-                Ok(said) => places.extend(expected(&said, after).into_iter().map(|place| (index, Some(place)))),
+                Ok(said) => {
+                    let expected = expected(&said, after);
+                    // The script learns a conversation as a whole; its sample is the last turn, all others before it.
+                    let skipped = match lessons {
+                        lessons::Style::Script => expected.len().saturating_sub(1),
+                        lessons::Style::Template => 0,
+                    };
+                    places.extend(expected.into_iter().skip(skipped).map(|place| (index, Some(place))));
+                }
                 // A broken row is a sample as well, whose error says what is broken.
                 Err(_) => places.push((index, None)),
             }
@@ -80,6 +94,7 @@ impl Traces {
                 _ => Style::Words,
             },
             after,
+            lessons,
         })
     }
 
@@ -172,6 +187,12 @@ impl Traces {
     }
 
     pub fn lesson(&self, sample: &Sample, template: &Template) -> Result<Lesson> {
+        if self.lessons == lessons::Style::Script {
+            let list = |name: &str| sample.doc[name].as_array().into_iter().flatten();
+            let messages: Vec<&Value> = list("messages").chain(list("gold")).collect();
+            let id = sample.doc["id"].as_str().unwrap_or(&sample.id);
+            return lessons::lesson(id, &messages);
+        }
         let (before, tools) = self.before(sample, template)?;
         let gold = gold(sample)?;
         let learn = |message: Message| Turn {

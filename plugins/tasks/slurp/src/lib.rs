@@ -15,12 +15,14 @@ pub mod scorer; // the measures
 pub mod utterance; // one row as published
 
 mod files; // prediction files as others have them
+mod lessons; // what is learnt
 mod prompt; // what is asked, with worked examples in it
 mod samples; // which rows and recordings
 mod summary; // what many scores come to
 
 use data::{Place, Row};
 use inventory::Inventory;
+use lessons::Style;
 use plugin_api::{
     Lesson, Message, Metric, Prompt, Reply, Result, Rows, Sample, Sampling, Score, Settings, Status, Task, TaskCard,
     Turn, export_plugin, register_files, register_task,
@@ -43,6 +45,7 @@ register_task!("slurp", "SLURP: scenario, action and entities of what is said to
     hypotheses: path, "a file of speech recognition hypotheses: rows of `file` or `slurp_id`, and `hypotheses`, likeliest first";
     most_hypotheses: integer = 5, "how many of them a prompt shows";
     rationale: text ["none", "given", "written"] = "none", "whether the prompt shows the row's rationale, or the model writes one before it answers";
+    style: text ["template", "script"] = "template", "asks and teaches by the task's template, or as the published script does: its README's version where the rationale is given, its later one where it is written";
     template: path, "a Jinja file to ask with, in place of the built-in one";
     shots: integer = 0, "worked examples in each prompt";
     shots_data: path, "a file of rows to take them from, the first ones";
@@ -66,6 +69,7 @@ enum Rationale {
 struct Slurp {
     samples: Samples,
     asking: Asking,
+    style: Style,
     thinking: bool,
     max_tokens: u32,
     every_label: bool,
@@ -100,6 +104,10 @@ impl Slurp {
                 template: Template::load(settings, include_str!("prompt.jinja"))?,
                 shots: Shots::load(settings)?,
             },
+            style: match settings.or("style", "template".to_owned())?.as_str() {
+                "script" => Style::Script,
+                _ => Style::Template,
+            },
             thinking,
             max_tokens: settings.or("max_tokens", usual_tokens)?,
             every_label: settings.or("labels", false)?,
@@ -115,6 +123,10 @@ impl Task for Slurp {
         card.filter = Some("lenient".to_owned());
         card.shots = self.asking.shots.count as u32;
         card.has_clips = self.asking.input.has_clips();
+        card.other.insert("training".to_owned(), lessons::training());
+        if self.style == Style::Script {
+            card.other.insert("style".to_owned(), json!("script"));
+        }
         card.other
             .insert("template_hash".to_owned(), json!(self.asking.template.hash));
         card
@@ -156,7 +168,11 @@ impl Task for Slurp {
     }
 
     fn prompt(&self, sample: &Sample) -> Result<Prompt> {
-        let message = self.asking.message(sample, &row_of(sample))?;
+        let row = row_of(sample);
+        let message = match self.style {
+            Style::Script => lessons::message(sample, &row, self.asking.input, self.asking.rationale),
+            Style::Template => self.asking.message(sample, &row)?,
+        };
         let prompt = Prompt::new([message]).sample(Sampling::greedy(self.max_tokens));
         Ok(Prompt {
             thinking: Some(self.thinking),
@@ -211,6 +227,10 @@ impl Task for Slurp {
 
     fn lesson(&self, sample: &Sample) -> Result<Lesson> {
         let row = row_of(sample);
+        if self.style == Style::Script {
+            let labels = utterance::labels(&row)?;
+            return lessons::lesson(sample, &row, &labels, self.asking.input, self.asking.rationale);
+        }
         let labels = prompt::answer(&utterance::labels(&row)?);
         let said = match (self.asking.rationale, utterance::rationale(&row)) {
             (Rationale::Written, Some(reasons)) => format!("{}\n{labels}", reasons.trim()),

@@ -8,7 +8,8 @@ use serde_json::Value;
 /// The names under which people keep the labels of a row, besides the row itself.
 const LABEL_FIELDS: [&str; 2] = ["final", "target_obj"];
 const HYPOTHESES_FIELDS: [&str; 5] = ["hypotheses", "asr_hypotheses", "nbest", "n_best", "candidates"];
-const WORDS_FIELDS: [&str; 4] = ["text", "transcript", "hypothesis", "sentence"];
+const WORDS_FIELDS: [&str; 5] = ["text", "transcript", "hypothesis", "value", "sentence"];
+const FILLER_FIELDS: [&str; 3] = ["filler", "filter", "value"];
 const FILE_FIELDS: [&str; 2] = ["file", "filename"];
 const RATIONALE_FIELDS: [&str; 2] = ["rationale", "rationale_text"];
 
@@ -33,6 +34,26 @@ pub fn labels(row: &Row) -> Result<Labels> {
             false => Ok(text.to_owned()),
         }
     };
+    // Some keep one word for both, `alarm_set`.
+    let intent = path("intent");
+    if row.at(&path("scenario")).is_none() && row.at(&intent).is_some() {
+        let words = row.text(&intent)?;
+        let Some((scenario, action)) = words.split_once('_') else {
+            return Err(row.wrong(&intent, format!("is `{words}`, expected a scenario, `_` and an action")));
+        };
+        let list = path("entities");
+        let count = if row.at(&list).is_some() {
+            row.list(&list)?.len()
+        } else {
+            0
+        };
+        let entities = (0..count).map(|index| entity(row, &format!("{list}.{index}")));
+        return Ok(Labels {
+            scenario: scenario.to_owned(),
+            action: action.to_owned(),
+            entities: entities.collect::<Result<_>>()?,
+        });
+    }
     let list = path("entities");
     let entities = 0..row.list(&list)?.len();
     Ok(Labels {
@@ -46,9 +67,11 @@ pub fn labels(row: &Row) -> Result<Labels> {
 
 fn entity(row: &Row, path: &str) -> Result<Entity> {
     let kind = row.text(&format!("{path}.type"))?;
-    let filler_path = format!("{path}.filler");
-    if row.at(&filler_path).is_some() {
-        return Ok(Entity::new(kind, row.text(&filler_path)?));
+    for name in FILLER_FIELDS {
+        let filler_path = format!("{path}.{name}");
+        if row.at(&filler_path).is_some() {
+            return Ok(Entity::new(kind, row.text(&filler_path)?));
+        }
     }
     let span_path = format!("{path}.span");
     let mut filler = String::new();
@@ -86,6 +109,15 @@ pub(crate) fn rationale(row: &Row) -> Option<&str> {
     found.find(|words| !words.trim().is_empty())
 }
 
+/// The same for those who keep it as an object, which is shown as JSON.
+pub(crate) fn rationale_text(row: &Row) -> Option<String> {
+    let objects = || {
+        let mut found = RATIONALE_FIELDS.iter().filter_map(|field| row.at(field));
+        found.find(|value| value.is_object()).map(Value::to_string)
+    };
+    rationale(row).map(str::to_owned).or_else(objects)
+}
+
 /// The names of the files of its recordings, in order: those of `recordings`, or the one of a row that is a recording.
 pub(crate) fn files(row: &Row) -> Result<Vec<&str>> {
     if row.at("recordings").is_some() {
@@ -99,6 +131,7 @@ pub(crate) fn files(row: &Row) -> Result<Vec<&str>> {
 /// The file of a row that is itself a recording.
 pub(crate) fn own_file(row: &Row) -> Option<&str> {
     let named = FILE_FIELDS.iter().find_map(|field| row.at(field)?.as_str());
+    let named = named.or_else(|| row.at("meta.filename")?.as_str());
     named.or_else(|| row.at("audio.path")?.as_str())
 }
 

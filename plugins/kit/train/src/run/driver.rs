@@ -106,11 +106,9 @@ impl<'a> Run<'a> {
         }
         let mut engine = student.engine(&settings.engine)?;
         let facts = engine.facts();
-        let hearing = Hearing::new(
-            run.hearing_cache.as_deref(),
-            facts.hearing.as_deref(),
-            run.hearing_cache_bytes,
-        );
+        // The weights of the tower are part of what the model is, which the host knows by their content.
+        let tower = facts.hearing.map(|tower| format!("{tower} {}", run.model_identity));
+        let hearing = Hearing::new(run.hearing_cache.as_deref(), tower.as_deref(), run.hearing_cache_bytes);
         let mut maker = RowMaker {
             run: run.clone(),
             hearing,
