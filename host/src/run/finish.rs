@@ -156,11 +156,7 @@ pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
         seed: options.seed,
         device: model.card.device.as_deref(),
         precision: model.card.precision.as_deref(),
-<<<<<<< HEAD
-        kernels: model.card.other.get("kernels"),
-=======
         kernels: kernels.as_ref(),
->>>>>>> run
         seconds: context.began.elapsed().as_secs_f64(),
         hearing: audio_check.as_ref(),
     };
