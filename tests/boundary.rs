@@ -5,7 +5,7 @@ use host::failure::Exit;
 use host::plugin::Note;
 use host::registry::spec::{Isolation, PluginSpec};
 use plugin_api::client::{JudgeClient, ModelClient, TaskClient};
-use plugin_api::{Adapter, Case, Clip, Error, Kind, Level, Message, Prompt, Reply, Ruling, Silent};
+use plugin_api::{Adapter, Case, Clip, Error, Kind, Level, Message, NoCallbacks, Prompt, Reply, Ruling};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -23,7 +23,7 @@ fn a_model_answers_here_and_in_a_worker() {
         assert_eq!(model.card().expect("a card").name, "echo");
         let mut prompt = Prompt::new([Message::user("good morning")]);
         prompt.clips = vec![Clip::new(16_000, vec![0.5; 8_000])];
-        let reply = model.reply(&prompt, &Silent).expect("a reply");
+        let reply = model.reply(&prompt, &NoCallbacks).expect("a reply");
         assert_eq!(reply.text, "good morning [heard 0.500 s, sum 4000.000]");
     }
 }
@@ -38,7 +38,7 @@ fn a_task_and_a_judge_answer_here_and_in_a_worker() {
         assert_eq!(task.prompt(&sample).expect("a prompt").last_user_text(), "2");
         let reply = Reply::text("2");
         assert_eq!(
-            task.score(&sample, &reply, &Silent).expect("a score").values["acc"],
+            task.score(&sample, &reply, &NoCallbacks).expect("a score").values["acc"],
             1.0
         );
         let judge = JudgeClient(echo(isolation, Kind::Judge, "agree", "{}"));
@@ -47,7 +47,10 @@ fn a_task_and_a_judge_answer_here_and_in_a_worker() {
             reply,
             ..Case::default()
         };
-        assert_eq!(judge.judge(&case, &Silent).expect("a verdict").ruling, Ruling::Right);
+        assert_eq!(
+            judge.judge(&case, &NoCallbacks).expect("a verdict").ruling,
+            Ruling::Right
+        );
     }
 }
 
@@ -143,19 +146,16 @@ fn file_spec(folder: &Path, bytes: &[u8]) -> PluginSpec {
     }
 }
 
-fn api(version: &str) -> String {
-    format!(r#""api":"{version}""#)
-}
-
 #[test]
-fn a_plugin_of_another_major_version_is_refused_before_it_is_loaded() {
+fn a_plugin_of_another_wire_is_refused_before_it_is_loaded() {
     let folder = tempfile::tempdir().expect("a folder");
-    let ours = plugin_api::VERSION;
-    let theirs = ours.replacen('1', "9", 1);
-    let spec = forged(folder.path(), &[(&api(ours), &api(&theirs))]);
-    let words = format!("plugin `fixture-echo` speaks plugin-api {theirs}, this host speaks {ours}");
+    let (ours, wire) = (plugin_api::VERSION, plugin_api::WIRE);
+    let says = |wire: &str| format!(r#""wire":"{wire}""#);
+    let spec = forged(folder.path(), &[(&says(wire), &says("9"))]);
+    let words =
+        format!("plugin `fixture-echo` speaks plugin-api {ours} (wire 9), this host speaks {ours} (wire {wire})");
     check_refused(spec.clone(), Exit::Refused, &words);
-    check_refused(spec, Exit::Refused, "rebuild it with `plugin-api = \"1\"`");
+    check_refused(spec, Exit::Refused, "rebuild it with `plugin-api = \"0.2\"`");
 }
 
 #[test]

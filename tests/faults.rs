@@ -4,8 +4,8 @@ use crate::support::{BOTH, Bench, adapter, ask, settings, spec};
 use host::failure::Exit;
 use host::plugin::{OpenAdapter, WorkerControl};
 use host::registry::spec::{Isolation, PluginSpec};
-use plugin_api::client::{Given, ModelClient, Serving};
-use plugin_api::{Callbacks, Code, Error, Kind, Message, Parcel, Prompt, Reply, Result};
+use plugin_api::client::{ModelClient, NextJob, Serving};
+use plugin_api::{Callbacks, Code, Envelope, Error, Kind, Message, Prompt, Reply, Result};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -103,11 +103,11 @@ fn a_panic_while_an_adapter_is_made_is_a_failure_of_making_it() {
 struct Clumsy;
 
 impl Callbacks for Clumsy {
-    fn ask(&self, _what: &str, _input: Parcel) -> Result<Parcel> {
+    fn ask(&self, _what: &str, _input: Envelope) -> Result<Envelope> {
         panic!("the host is clumsy")
     }
 
-    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+    fn emit(&self, _what: &str, _note: Envelope) -> bool {
         panic!("the host is clumsy")
     }
 
@@ -240,11 +240,11 @@ fn a_worker_that_always_dies_is_given_up() {
 struct Impatient;
 
 impl Callbacks for Impatient {
-    fn ask(&self, what: &str, _input: Parcel) -> Result<Parcel> {
+    fn ask(&self, what: &str, _input: Envelope) -> Result<Envelope> {
         Err(Error::unsupported(what))
     }
 
-    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+    fn emit(&self, _what: &str, _note: Envelope) -> bool {
         true
     }
 
@@ -320,15 +320,15 @@ impl Desk {
 }
 
 impl Serving for Desk {
-    fn give(&self, wait: Duration) -> Given {
+    fn give(&self, wait: Duration) -> NextJob {
         let Some(prompt) = self.prompts.lock().expect("the prompts").pop() else {
-            return Given::End;
+            return NextJob::End;
         };
         if prompt == "wait" {
             std::thread::sleep(wait);
-            return Given::Later;
+            return NextJob::Later;
         }
-        Given::Job {
+        NextJob::Job {
             id: 1,
             prompt: Box::new(Prompt::new([Message::user(prompt)])),
             deadline: None,
@@ -401,14 +401,14 @@ fn calls_of_many_threads_run_at_once_and_stay_apart() {
 struct Grader(&'static str);
 
 impl Callbacks for Grader {
-    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
+    fn ask(&self, what: &str, input: Envelope) -> Result<Envelope> {
         assert_eq!(what, "generate:grader");
         let question = input.read::<Prompt>()?.last_user_text();
-        assert_eq!(question, "Is `4` right?");
-        Parcel::of(&Reply::text(self.0))
+        assert_eq!(question, "Right: `4`?");
+        Envelope::of(&Reply::text(self.0))
     }
 
-    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+    fn emit(&self, _what: &str, _note: Envelope) -> bool {
         true
     }
 

@@ -73,7 +73,7 @@ fn bench() -> Bench {
     let bench = Bench::new(REGISTRY);
     bench.copy(&plugin_file("fixture-echo"), "libecho.so");
     let frozen = build(&repository().join("tests/frozen"), &target("frozen"));
-    bench.copy(&frozen.join("libnext_major.so"), "libother.so");
+    bench.copy(&frozen.join("libnext_wire.so"), "libother.so");
     bench
 }
 
@@ -100,7 +100,7 @@ fn every_plugin_is_listed_with_what_is_wrong_with_it() {
     let bench = bench();
     check_status(&bench, "echo", &["ok"]);
     check_status(&bench, "gone", &["missing", "libgone.so"]);
-    check_status(&bench, "other", &["refused", "speaks plugin-api 2.0.0"]);
+    check_status(&bench, "other", &["refused", "speaks plugin-api 0.9.0 (wire 3)"]);
     check_status(&bench, "text", &["refused", "no ELF file"]);
     let text = bench.says(0, &["list"]);
     assert!(
@@ -157,7 +157,7 @@ fn inspect_shows_the_note_the_options_and_the_build() {
     // One that can't be loaded can be looked at all the same.
     let text = bench.says(0, &["inspect", "libother.so"]);
     assert!(
-        text.contains("loadable     plugin `next-major` speaks plugin-api 2.0.0"),
+        text.contains("loadable     plugin `next-wire` speaks plugin-api 0.9.0 (wire 3)"),
         "{text}"
     );
     let (_, complaint) = bench.run(4, &["inspect", "registry.toml"]);

@@ -3,7 +3,7 @@
 use host::plugin::OpenAdapter;
 use host::registry::spec::{Isolation, PluginSpec};
 use plugin_api::client::ModelClient;
-use plugin_api::{Kind, Message, Prompt, Reply, Result, Settings, Silent};
+use plugin_api::{Kind, Message, NoCallbacks, Prompt, Reply, Result, Settings};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub fn plugin_file(krate: &str) -> PathBuf {
 /// The real program. From then on workers are started from it, since a test's own doesn't know how to be one.
 pub fn host_program() -> PathBuf {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_host"));
-    host::worker::set_program(&program);
+    host::process::set_program(&program);
     program
 }
 
@@ -56,7 +56,7 @@ pub fn adapter(spec: &PluginSpec, kind: Kind, name: &str, json: &str) -> OpenAda
 
 /// Asks a model something.
 pub fn ask(adapter: &OpenAdapter, text: &str) -> Result<Reply> {
-    ModelClient(adapter.adapter.clone()).reply(&Prompt::new([Message::user(text)]), &Silent)
+    ModelClient(adapter.adapter.clone()).reply(&Prompt::new([Message::user(text)]), &NoCallbacks)
 }
 
 /// A clip of the fixtures.

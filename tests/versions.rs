@@ -1,14 +1,15 @@
-//! Older and newer minor versions of plugin-api meet today's, with real libraries, in both directions and in every order.
+//! Older and newer versions of plugin-api of one wire meet today's, with real libraries, in both directions and in every
+//! order.
 //!
-//! `frozen` holds the source of the older minors. The newer one is made here from today's source: its binary layer grows by
-//! a field and by a method with a default, the only two ways in which it may ever grow.
+//! `frozen` holds the source of one earlier version. The newer one is made here from today's source: its binary layer grows
+//! by a field and by a method with a default, the only two ways in which it may grow within a wire.
 
 use crate::building::{build, repository, target};
 use crate::support::{host_program, plugin_file, settings};
 use host::failure::Exit;
 use host::registry::spec::{Isolation, PluginSpec};
 use plugin_api::client::{ModelClient, TaskClient};
-use plugin_api::{Code, Kind, Message, Prompt, Reply, Silent};
+use plugin_api::{Code, Kind, Message, NoCallbacks, Prompt, Reply};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,26 +30,21 @@ fn todays_plugin() -> PathBuf {
     plugin_file("fixture-unruly")
 }
 
-/// A plugin and a host of another version of plugin-api than the oldest, made in a folder of the target folder.
-fn other(version: &str, api: &Path, grown: bool) -> PathBuf {
+/// A plugin and a host of another version of plugin-api, made in a folder of the target folder.
+fn other(version: &str, api: &Path) -> PathBuf {
     let source = target(&format!("plugin-api-{version}"));
     static WRITTEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
     if written.insert(source.clone()) {
-        write_other(version, api, grown, &source);
+        write_other(version, api, &source);
     }
     drop(written);
     build(&source, &target("frozen"))
 }
 
-/// The minor before today's.
-fn between() -> PathBuf {
-    other("1.1.0", &repository().join("tests/frozen/plugin-api-1.1"), false)
-}
-
 /// Today's plugin-api with a binary layer that grew.
 fn tomorrow() -> PathBuf {
-    other("1.99.0", &repository().join("plugin-api"), true)
+    other("0.99.0", &repository().join("plugin-api"))
 }
 
 /// The plugin of a version that [`other`] has made.
@@ -56,7 +52,7 @@ fn plugin_of(version: &str, built: PathBuf) -> PathBuf {
     built.join(format!("libplugin_{}.so", version.replace('.', "_")))
 }
 
-fn write_other(version: &str, of: &Path, grown: bool, source: &Path) {
+fn write_other(version: &str, of: &Path, source: &Path) {
     let frozen = repository().join("tests/frozen");
     let api = source.join("plugin-api");
     copy(&of.join("src"), &api.join("src"));
@@ -64,21 +60,16 @@ fn write_other(version: &str, of: &Path, grown: bool, source: &Path) {
     copy(&frozen.join("old-host/src"), &source.join("host/src"));
     let write = |path: PathBuf, text: String| fs::write(path, text).expect("a file in the target folder");
     let read = |path: PathBuf| fs::read_to_string(path).expect("a file of the repository");
-    if grown {
-        write(api.join("src/abi.rs"), grow(read(of.join("src/abi.rs"))));
-    }
+    grow(&api.join("src"));
     fs::copy(of.join("build.rs"), api.join("build.rs")).expect("the build script");
-    let manifest = read(frozen.join("plugin-api-1.0/Cargo.toml"));
-    let manifest = manifest.replace("version = \"1.0.0\"", &format!("version = \"{version}\""));
+    let manifest = read(frozen.join("plugin-api/Cargo.toml"));
+    let manifest = manifest.replace("version = \"0.2.0\"", &format!("version = \"{version}\""));
     write(api.join("Cargo.toml"), manifest);
     for (from, to) in [("old-plugin", "plugin"), ("old-host", "host")] {
         let name = format!("{to}-{}", version.replace('.', "-"));
         let manifest = read(frozen.join(from).join("Cargo.toml"));
         let manifest = manifest.replace(&format!("\"{from}\""), &format!("\"{name}\""));
-        write(
-            source.join(to).join("Cargo.toml"),
-            manifest.replace("../plugin-api-1.0", "../plugin-api"),
-        );
+        write(source.join(to).join("Cargo.toml"), manifest);
     }
     // The same profile and the same versions as the frozen workspace, whose builds of them are used again.
     let members = r#"members = ["plugin-api", "plugin", "host"]"#;
@@ -90,28 +81,26 @@ fn write_other(version: &str, of: &Path, grown: bool, source: &Path) {
     fs::copy(frozen.join("Cargo.lock"), source.join("Cargo.lock")).expect("the lock file");
 }
 
-/// The binary layer with one more field and one more method.
-fn grow(mut abi: String) -> String {
-    let mut change = |from: &str, to: &str| {
-        assert_eq!(
-            abi.matches(from).count(),
-            1,
-            "abi.rs has changed, and this test with it: `{from}`"
-        );
-        abi = abi.replace(from, to);
+/// Gives the binary layer one more field and one more method.
+fn grow(source: &Path) {
+    let change = |file: &str, from: &str, to: &str| {
+        let path = source.join(file);
+        let text = fs::read_to_string(&path).expect("a copied file");
+        let count = text.matches(from).count();
+        assert_eq!(count, 1, "{file} has changed, and this test with it: `{from}`");
+        fs::write(path, text.replace(from, to)).expect("a file in the target folder");
     };
     let make = r#"make: extern "C" fn(RStr<'_>, RStr<'_>, RStr<'_>) -> RResult<AdapterBox, AbiError>,"#;
-    change(make, &format!("{make}\n    later: extern \"C\" fn() -> u32,"));
+    let later = format!("{make}\n    pub(crate) later: extern \"C\" fn() -> u32,");
+    change("wire/abi.rs", make, &later);
     change(
+        "export.rs",
         "PluginMod { init, about, make }",
         "PluginMod { init, about, make, later: { extern \"C\" fn later() -> u32 { 7 } later } }",
     );
     let method = "#[sabi(last_prefix_field)]\n    fn stop_asked(&self) -> bool;";
-    change(
-        method,
-        &format!("{method}\n    fn later(&self) -> u32 {{ let seven = 7; seven }}"),
-    );
-    abi
+    let later = format!("{method}\n    fn later(&self) -> u32 {{ let seven = 7; seven }}");
+    change("wire/abi.rs", method, &later);
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -170,7 +159,7 @@ fn spec(file: &Path, isolation: Isolation) -> PluginSpec {
     }
 }
 
-/// The first model's reply, its `trace` and `work`, and the first task's score of a right answer.
+/// The first model's reply, what it says of `replay` and `run_command`, and the first task's score of a right answer.
 fn answers(file: &Path, isolation: Isolation) -> Value {
     let plugin = match host::plugin::open(&spec(file, isolation)) {
         Ok(plugin) => plugin,
@@ -185,36 +174,35 @@ fn answers(file: &Path, isolation: Isolation) -> Value {
             .adapter
     };
     let model = ModelClient(named(Kind::Model));
-    let reply = model.reply(&Prompt::new([Message::user("hello, today")]), &Silent);
-    let trace = model.trace(&json!({})).expect_err("nothing here can trace");
-    let work = model
-        .work("merge", &json!({}), &Silent)
+    let reply = model.reply(&Prompt::new([Message::user("hello, today")]), &NoCallbacks);
+    let replay = model.replay(&json!({})).expect_err("nothing here can replay");
+    let command = model
+        .run_command("merge", &json!({}), &NoCallbacks)
         .expect_err("nothing here can merge");
     let task = TaskClient(named(Kind::Task));
     let sample = task.sample(0).expect("a first sample");
     let right = Reply::text(sample.target.as_str().map_or(sample.target.to_string(), str::to_owned));
-    let score = task.score(&sample, &right, &Silent).expect("a score");
-    let lacks = [trace.code.word(), work.code.word()];
+    let score = task.score(&sample, &right, &NoCallbacks).expect("a score");
+    let lacks = [replay.code.word(), command.code.word()];
     json!({ "reply": reply.expect("a reply").text, "lacks": lacks, "score": score.values })
 }
 
 fn fine() -> Value {
-    json!({ "reply": "hello, today", "lacks": ["unsupported", "unsupported"], "score": { "acc": 1.0 } })
+    json!({ "reply": "hello, today", "lacks": ["not-implemented", "not-implemented"], "score": { "acc": 1.0 } })
 }
 
 #[test]
 fn older_and_newer_plugins_answer_in_todays_host_in_every_order() {
     let old = old_plugin();
-    let (middle, new) = (plugin_of("1.1.0", between()), plugin_of("1.99.0", tomorrow()));
-    let today = todays_plugin();
+    let (new, today) = (plugin_of("0.99.0", tomorrow()), todays_plugin());
     let orders = [
-        [&old, &middle, &today, &new],
-        [&new, &today, &middle, &old],
-        [&today, &new, &old, &middle],
-        [&middle, &today, &old, &new],
+        [&old, &today, &new],
+        [&new, &today, &old],
+        [&today, &new, &old],
+        [&today, &old, &new],
     ];
     for order in orders {
-        assert_eq!(in_todays_host(&order), vec![fine(); 4], "{order:?}");
+        assert_eq!(in_todays_host(&order), vec![fine(); 3], "{order:?}");
     }
 }
 
@@ -227,11 +215,10 @@ fn an_older_plugin_answers_in_todays_worker() {
 #[test]
 fn todays_plugin_answers_in_older_and_newer_hosts_in_every_order() {
     let old = old_plugin();
-    let (new, today) = (plugin_of("1.99.0", tomorrow()), todays_plugin());
+    let (new, today) = (plugin_of("0.99.0", tomorrow()), todays_plugin());
     let hosts = [
-        ("1.0.0", frozen().join("old-host")),
-        ("1.1.0", between().join("host-1-1-0")),
-        ("1.99.0", tomorrow().join("host-1-99-0")),
+        ("0.2.0", frozen().join("old-host")),
+        ("0.99.0", tomorrow().join("host-0-99-0")),
     ];
     for (version, program) in hosts {
         let program = program.display().to_string();
@@ -247,8 +234,8 @@ fn todays_plugin_answers_in_older_and_newer_hosts_in_every_order() {
 }
 
 #[test]
-fn another_major_version_is_refused_with_both_versions_and_the_way_out() {
-    let theirs = frozen().join("libnext_major.so");
+fn another_wire_is_refused_with_both_versions_and_the_way_out() {
+    let theirs = frozen().join("libnext_wire.so");
     let ours = plugin_api::VERSION;
     for isolation in [Isolation::InProcess, Isolation::Process] {
         let failure = host::plugin::open(&spec(&theirs, isolation))
@@ -257,19 +244,21 @@ fn another_major_version_is_refused_with_both_versions_and_the_way_out() {
         assert_eq!(failure.exit, Exit::Refused);
         let text = failure.render();
         assert!(
-            text.contains(&format!("speaks plugin-api 2.0.0, this host speaks {ours}")),
+            text.contains(&format!(
+                "speaks plugin-api 0.9.0 (wire 3), this host speaks {ours} (wire 2)"
+            )),
             "{text}"
         );
-        assert!(text.contains("hint: rebuild it with `plugin-api = \"1\"`"), "{text}");
+        assert!(text.contains("hint: rebuild it with `plugin-api = \"0.2\"`"), "{text}");
     }
 }
 
 #[test]
-fn a_host_that_does_not_read_notes_refuses_another_major_version_by_its_layout() {
+fn a_host_that_does_not_read_notes_refuses_another_wire_by_its_layout() {
     let program = frozen().join("old-host").display().to_string();
-    let (theirs, old) = (frozen().join("libnext_major.so"), old_plugin());
+    let (theirs, old) = (frozen().join("libnext_wire.so"), old_plugin());
     let answers = in_host(&program, &[&theirs, &old]);
-    assert_eq!(answers[0]["theirs"], "2.0.0");
+    assert_eq!(answers[0]["theirs"], "3.0.0");
     assert_eq!(
         answers[1]["score"],
         json!({ "acc": 1.0 }),
@@ -278,25 +267,19 @@ fn a_host_that_does_not_read_notes_refuses_another_major_version_by_its_layout()
 }
 
 #[test]
-fn what_an_older_plugin_lacks_is_unsupported_or_the_default() {
+fn what_an_older_plugin_lacks_is_told_apart_from_what_it_refuses() {
     let plugin = host::plugin::open(&spec(&old_plugin(), Isolation::InProcess)).expect("it opens");
     let model = plugin
         .make(Kind::Model, "old-echo", &settings("{\"times\": 2}"))
         .expect("it is made");
-    let error = ModelClient(model.adapter.clone())
-        .trace(&json!({}))
-        .expect_err("1.0 had no `trace`");
-    assert_eq!(error.code, Code::UNSUPPORTED);
-    let outcome = model
-        .adapter
-        .call(plugin_api::loading::PANIC_ON_PURPOSE, Default::default(), &Silent);
-    assert_eq!(
-        outcome.expect_err("1.0 had no panic on purpose").code,
-        Code::UNSUPPORTED
-    );
-    let reply = ModelClient(model.adapter).reply(&Prompt::new([Message::user("on ")]), &Silent);
+    let lacks = model.adapter.call("invented later", Default::default(), &NoCallbacks);
+    assert_eq!(lacks.expect_err("no version has it").code, Code::NOT_IMPLEMENTED);
+    let client = ModelClient(model.adapter);
+    let refused = client.reply(&Prompt::plain("on").choose([" on"]), &NoCallbacks);
+    assert_eq!(refused.expect_err("it scores no options").code, Code::UNSUPPORTED);
+    let reply = client.reply(&Prompt::new([Message::user("on ")]), &NoCallbacks);
     assert_eq!(reply.expect("a reply").text, "on on ");
-    let failure = plugin.files("old-task").err().expect("1.0 had no files");
+    let failure = plugin.files("old-task").err().expect("it has no files");
     let help = failure.error.help.unwrap_or_default();
-    assert!(help.contains("speaks plugin-api 1.0.0; files came with 1.2"), "{help}");
+    assert!(help.contains("register_files!"), "{help}");
 }

@@ -122,7 +122,7 @@ impl From<Error> for Failure {
         let exit = match error.code {
             Code::SETTINGS => Exit::Usage,
             // Weights of an architecture that a plugin doesn't know are as good as none.
-            Code::MISSING | Code::DATA | Code::UNSUPPORTED => Exit::Missing,
+            Code::MISSING | Code::DATA | Code::UNSUPPORTED | Code::NOT_IMPLEMENTED => Exit::Missing,
             Code::CANCELLED => Exit::Interrupted,
             Code::DEADLINE | Code::RATE_LIMITED => Exit::Budget,
             Code::UNWRITABLE => Exit::Unwritable,

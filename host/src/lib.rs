@@ -17,10 +17,24 @@ pub mod faithfulness;
 mod fingerprint;
 pub mod log;
 pub mod plugin;
+pub mod process;
 pub mod registry;
 pub mod run;
 pub mod scaffold;
 pub mod score;
 pub mod table;
 pub mod train;
-pub mod worker;
+
+/// What follows [`process::COMMAND`] when a plugin is only loaded and looked at, by `host plugins check`.
+const PROBE: &str = "probe";
+
+/// Runs this process as a worker, or as what only loads a plugin and looks at it, and returns the exit code.
+///
+/// It has to be called before the program starts a thread, opens a file or prints: it takes over the standard streams.
+pub fn run_worker() -> i32 {
+    let mut arguments = std::env::args_os().skip(2);
+    match arguments.next() {
+        Some(word) if word == PROBE => conformance::run_probe(arguments),
+        _ => plugin::run_worker(),
+    }
+}

@@ -6,8 +6,12 @@ use serde_json::json;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
+/// Takes a message of a plugin: its name, how much the message matters, the words.
+pub type LogSink = Box<dyn Fn(&str, Level, &str) + Send + Sync>;
+
+static SINK: OnceLock<LogSink> = OnceLock::new();
 static FILE: Mutex<Option<File>> = Mutex::new(None);
 
 /// Lets the log go to this file from now on, after what it holds already.
@@ -25,5 +29,17 @@ pub fn write(from: &str, level: Level, message: &str) {
     let mut file = FILE.lock().unwrap_or_else(|poison| poison.into_inner());
     if let Some(file) = file.as_mut() {
         let _ = file.write_all(format!("{line}\n").as_bytes());
+    }
+}
+
+/// Says where plugins' messages go. The first call counts; until then they go nowhere.
+pub fn set_log_sink(sink: LogSink) {
+    let _ = SINK.set(sink);
+}
+
+/// Passes a message of a plugin on: what it logs, and what its worker prints.
+pub(crate) fn from_plugin(plugin: &str, level: Level, message: &str) {
+    if let Some(sink) = SINK.get() {
+        sink(plugin, level, message);
     }
 }

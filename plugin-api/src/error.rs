@@ -67,6 +67,13 @@ codes! {
     UNWRITABLE = 17 "unwritable",
 }
 
+impl Code {
+    /// True when the adapter can't do what was asked, whether it says so itself or has no such method.
+    pub fn is_inability(self) -> bool {
+        [Code::UNSUPPORTED, Code::NOT_IMPLEMENTED].contains(&self)
+    }
+}
+
 impl fmt::Debug for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.word(), self.0)
@@ -164,12 +171,14 @@ impl Error {
         self
     }
 
-    /// The same without any key that this plugin has read: [`crate::redacted`].
+    /// The same without any key that this plugin has read: [`crate::redact::redacted`].
     pub fn redacted(mut self) -> Self {
-        if crate::secret::any() {
-            self.message = crate::redacted(&self.message);
-            self.causes.iter_mut().for_each(|cause| *cause = crate::redacted(cause));
-            self.help = self.help.map(|help| crate::redacted(&help));
+        if crate::redact::any() {
+            self.message = crate::redact::redacted(&self.message);
+            self.causes
+                .iter_mut()
+                .for_each(|cause| *cause = crate::redact::redacted(cause));
+            self.help = self.help.map(|help| crate::redact::redacted(&help));
         }
         self
     }

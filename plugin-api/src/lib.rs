@@ -23,83 +23,80 @@
 //! # fn main() {}
 //! ```
 //!
-//! The boundary has two layers. A tiny binary one (`abi.rs`, the only file with `unsafe` or with a word of
-//! `abi_stable`) that never changes within a major version, and this vocabulary of plain `serde` data, which grows:
-//! new fields have defaults, unknown fields are ignored, unknown kinds of part read as `Unknown`. So a plugin built
-//! against an older minor version works in a newer host, and the other way round. The README of this crate has the policy.
+//! The boundary has two layers. A tiny binary one (`wire/abi.rs`) that changes with the wire's version alone, and this
+//! vocabulary of plain `serde` data, which grows: new fields have defaults, unknown fields are ignored, unknown kinds of part
+//! read as `Unknown`. So a plugin built against an older version works in a newer host of the same wire, and the other way
+//! round. The README of this crate has the policy.
+//!
+//! `model`, `task`, `judge` and `training` are for authors. `wire` is what crosses. The host's half (typed clients, the
+//! loader) is there with the feature `host`, which a plugin needs in its tests alone.
 //!
 //! The one decision a newcomer would question: calls carry JSON. It costs microseconds where a model takes
 //! milliseconds, and it is what lets the same call go to another process, and both sides grow apart in peace.
 //! Samples of sound travel beside it, shared and not copied.
 #![deny(missing_docs)]
 
-mod abi;
-mod adapter;
 mod call;
-mod card;
-/// The host's side: typed calls to adapters.
-pub mod client;
 mod error;
-mod estimate;
-mod files;
+mod export;
+mod guard;
+#[cfg(feature = "host")]
+mod host;
 mod judge;
-mod lesson;
-mod lessons;
+mod kind;
 mod log;
 mod model;
-mod parcel;
-mod prompt;
+mod redact;
 mod register;
-mod reply;
-mod sample;
 mod secret;
 mod settings;
 mod task;
-mod verdict;
+mod training;
+mod wire;
 
-pub use adapter::Adapter;
-pub use call::{Answers, Call, Callbacks, Job, Jobs, Pulled, Rows, Silent};
-pub use card::{Constraint, JudgeCard, Kind, MetricCard, ModelCard, Reads, TaskCard};
+pub use call::Call;
 pub use error::{Code, Context, Error, Result};
-pub use estimate::{make_estimate, Estimate, MakeTrainingEstimate, TrainingEstimate, Workload};
-pub use files::{make_files, FileAnswers, FileKind, FileScores, FilesCard, Output, TaskFiles};
-pub use judge::{Cases, Judge, Pending, Verdicts};
-pub use lesson::{Every, LearnEvent, Learnt, Lesson, LessonTokens, Piece, Plan, PromptTokens, Turn};
-pub use lessons::{Lessons, Split};
+#[cfg(feature = "host")]
+pub use host::{client, loading};
+pub use judge::{Case, Cases, Cost, Judge, JudgeCard, Pending, Ruling, Verdict, Verdicts};
+pub use kind::Kind;
 pub use log::{log, Level, LogNote};
-pub use model::{Commander, LessonCutter, Model};
-pub use parcel::{Clip, Parcel};
-pub use prompt::{LoraUse, Message, Part, Prompt, Role, Sampling, Want};
+pub use model::{
+    make_estimate, Alternative, Answers, Commander, Constraint, Estimate, Finish, Job, Jobs, LessonCutter, LoraUse,
+    MakeTrainingEstimate, Memory, Message, Model, ModelCard, OptionScore, Part, Prompt, Pulled, Reads, Reply, Role,
+    Sampling, Timing, TokenScore, TrainingEstimate, Usage, Want, Workload,
+};
+pub use redact::{hide, redacted};
 pub use register::{make, AdapterNote, EstimateNote, FilesNote, NoteRecord, NOTE_SECTION};
-pub use reply::{Alternative, Finish, Memory, OptionScore, Reply, Timing, TokenScore, Usage};
-pub use sample::{ClipSource, Metric, Row, Sample, Score, Status};
-pub use secret::{hide, is_variable_name, redacted, Secret};
+pub use secret::{is_variable_name, Secret};
 pub use settings::{named_folders, OptionSpec, OptionType, Settings};
-pub use task::{Next, Task};
-pub use verdict::{Case, Cost, Ruling, Verdict};
+#[doc(hidden)] // its former name
+pub use task::OfficialFiles as TaskFiles;
+pub use task::{
+    make_files, ClipSource, FileAnswers, FileKind, FileScores, FilesCard, Metric, MetricCard, Next, OfficialFiles,
+    Output, Row, Rows, Sample, Score, Status, Task, TaskCard,
+};
+pub use training::{Every, LearnEvent, Learnt, Lesson, LessonTokens, Lessons, Piece, Plan, PromptTokens, Split, Turn};
+pub use wire::abi::WIRE;
+pub use wire::{Adapter, Callbacks, Clip, Envelope, NoCallbacks};
+#[doc(hidden)] // their former names
+pub use wire::{Envelope as Parcel, NoCallbacks as Silent};
 
 pub use serde;
 pub use serde_json;
 
 /// This version of the contract.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub const VERSION: &str = env!("PLUGIN_API_VERSION");
 
 /// The compiler that built this copy of the crate.
 pub const RUSTC: &str = env!("PLUGIN_API_RUSTC");
 
-/// What a host needs to open a library: the header's type, its symbol, and the check.
-pub mod loading {
-    pub use crate::abi::{AbiHeaderRef, Plugin, Refusal, PANIC_ON_PURPOSE, ROOT_SYMBOL};
-    pub use crate::estimate::WORD as ESTIMATE;
-    pub use crate::files::WORD as FILES;
-}
-
 /// What the macros expand to. Not part of the contract.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::abi::{lib_header, LibHeader};
-    pub use crate::estimate::EstimateRegistration;
-    pub use crate::files::FilesRegistration;
+    pub use crate::export::{lib_header, LibHeader};
+    pub use crate::model::EstimateRegistration;
     pub use crate::register::{judge, model, note_bytes, note_len, option_types, task, Registration};
+    pub use crate::task::FilesRegistration;
     pub use inventory;
 }

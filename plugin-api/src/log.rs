@@ -1,7 +1,17 @@
 //! A plugin's way into the host's log. Standard output is not a plugin's to write to.
 
-use crate::parcel::Parcel;
+use crate::redact::redacted;
+use crate::wire::{Callbacks, Envelope};
 use serde::{Deserialize, Serialize};
+use std::sync::OnceLock;
+
+/// The host that this copy of the crate was introduced to.
+static HOST: OnceLock<Box<dyn Callbacks>> = OnceLock::new();
+
+/// Makes this host the one that is written to. False when there is one.
+pub(crate) fn introduce(host: Box<dyn Callbacks>) -> bool {
+    HOST.set(host).is_ok()
+}
 
 /// How much a message matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,12 +38,12 @@ pub struct LogNote {
 
 /// Writes to the host's log. False when there is no host to write to, as in a plugin's own tests.
 pub fn log(level: Level, message: &str) -> bool {
-    let Some(host) = crate::abi::host() else {
+    let Some(host) = HOST.get() else {
         return false;
     };
     let note = LogNote {
         level,
-        message: crate::redacted(message),
+        message: redacted(message),
     };
-    Parcel::of(&note).is_ok_and(|parcel| host.emit("log", parcel))
+    Envelope::of(&note).is_ok_and(|envelope| host.emit("log", envelope))
 }

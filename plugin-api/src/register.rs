@@ -3,11 +3,11 @@
 //! The note is an ELF section of JSON lines. A host lists plugins and compares versions by reading the file, and runs
 //! none of its code before it has decided to load it.
 
-use crate::adapter::Adapter;
 use crate::judge::JudgeAdapter;
 use crate::model::ModelAdapter;
 use crate::settings::{without_nulls, OptionSpec, OptionType};
 use crate::task::TaskAdapter;
+use crate::wire::Adapter;
 use crate::{Code, Error, Judge, Kind, Model, Result, Settings, Task};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,10 @@ pub enum NoteRecord {
         version: String,
         /// The version of `plugin-api` it was built against.
         api: String,
+        /// The version of the wire it speaks, which says whether a host can load it: [`crate::WIRE`]. Plugins from before the
+        /// wire had a version of its own don't say one.
+        #[serde(default)]
+        wire: String,
         /// The compiler it was built with.
         rustc: String,
         /// `unwind` or `abort`.
@@ -35,9 +39,9 @@ pub enum NoteRecord {
     },
     /// What a `register_*!` macro says of one adapter.
     Adapter(AdapterNote),
-    /// What [`crate::register_files!`] says of a task's files. Since 1.2.
+    /// What [`crate::register_files!`] says of a task's files.
     Files(FilesNote),
-    /// What [`crate::register_estimate!`] says of a model. Since 1.2.
+    /// What [`crate::register_estimate!`] says of a model.
     Estimate(EstimateNote),
     /// A record that this version doesn't know.
     #[serde(other)]
@@ -314,6 +318,8 @@ macro_rules! export_plugin {
                 env!("CARGO_PKG_VERSION"),
                 "\",\"api\":\"",
                 $crate::VERSION,
+                "\",\"wire\":\"",
+                $crate::WIRE,
                 "\",\"rustc\":\"",
                 $crate::RUSTC,
                 "\",\"panic\":\"",

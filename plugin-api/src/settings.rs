@@ -26,7 +26,7 @@ pub enum OptionType {
     /// separated by commas, the setting is a list.
     Data,
     /// Folders by names: `PATH`, `NAME=PATH,…`, or a table. Each may be a model's hub id. A plugin reads them with
-    /// [`Settings::folders`]. Since 1.2.
+    /// [`Settings::folders`].
     Folders,
     /// A key that services ask for. Its value is the *name* of an environment variable, or several names separated by commas,
     /// of which the first that is set counts. The key itself is in no setting, and so in no record. A plugin reads it with
@@ -133,7 +133,7 @@ impl Settings {
         self.need(name)
     }
 
-    /// The setting as folders with their names, in the order given; none when it was not given. Since 1.2.
+    /// The setting as folders with their names, in the order given; none when it was not given.
     ///
     /// ```
     /// use plugin_api::Settings;
@@ -175,7 +175,7 @@ impl Settings {
 /// What a value of the type [`OptionType::Folders`] names: the folders or hub ids as they are given, with their names. For
 /// hosts; plugins use [`Settings::folders`].
 ///
-/// One without a name is called by the last part of its own. A folder whose path holds a comma needs a table. Since 1.2.
+/// One without a name is called by the last part of its own. A folder whose path holds a comma needs a table.
 pub fn named_folders(value: &Value) -> std::result::Result<Vec<(String, String)>, String> {
     let mut named: Vec<(String, String)> = Vec::new();
     let mut add = |name: &str, folder: &str| {

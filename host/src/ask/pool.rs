@@ -259,13 +259,13 @@ fn unstoppable(model: &str, deadline: Duration) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plugin_api::{Adapter, Callbacks, Jobs, Parcel, Pulled};
+    use plugin_api::{Adapter, Callbacks, Envelope, Jobs, Pulled};
 
     /// A model that answers once it has so many prompts, and hangs on one of them.
     struct Choir(usize);
 
     impl Adapter for Choir {
-        fn call(&self, method: &str, _input: Parcel, host: &dyn Callbacks) -> Result<Parcel> {
+        fn call(&self, method: &str, _input: Envelope, host: &dyn Callbacks) -> Result<Envelope> {
             assert_eq!(method, "serve", "a pool asks in no other way");
             let (mut jobs, mut held) = (Jobs::new(host), Vec::new());
             loop {
@@ -275,7 +275,7 @@ mod tests {
                     }
                     Pulled::Job(job) => held.push(job),
                     Pulled::Later => {}
-                    Pulled::End => return Parcel::of(&()),
+                    Pulled::End => return Envelope::of(&()),
                 }
                 if held.len() == self.0 {
                     for job in held.drain(..) {

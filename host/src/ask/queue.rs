@@ -3,7 +3,7 @@
 //! Models pull. So the queue bounds what waits, counts what is at work, keeps each job's deadline, and after a crash
 //! gives the jobs that were in flight out again, one at a time, until the one that kills is known.
 
-use plugin_api::client::{Given, Serving};
+use plugin_api::client::{NextJob, Serving};
 use plugin_api::{Code, Error, Finish, Prompt, Reply, Result};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -168,12 +168,12 @@ impl Queue {
         }
     }
 
-    fn next(&self, seat: usize, since: Instant, wait: Duration) -> Given {
+    fn next(&self, seat: usize, since: Instant, wait: Duration) -> NextJob {
         let asked = Instant::now();
         let mut state = self.lock();
         loop {
             if self.stopped() || state.failure.is_some() {
-                return Given::End;
+                return NextJob::End;
             }
             let alone = state.in_flight.values().any(|flight| flight.alone);
             let full = alone || state.in_flight.len() >= self.at_once;
@@ -193,17 +193,17 @@ impl Queue {
             let idle = state.nothing_waits() && !busy;
             let active = state.active.map_or(since, |active| active.max(since));
             if idle && (state.closed || active.elapsed() >= LINGER) {
-                return Given::End;
+                return NextJob::End;
             }
             let left = wait.saturating_sub(asked.elapsed());
             if left.is_zero() {
-                return Given::Later;
+                return NextJob::Later;
             }
             state = self.wait(state, left);
         }
     }
 
-    fn hand_out(&self, state: &mut State, job: Job, seat: usize, alone: bool) -> Given {
+    fn hand_out(&self, state: &mut State, job: Job, seat: usize, alone: bool) -> NextJob {
         state.next_id += 1;
         state.active = Some(Instant::now());
         let (id, prompt) = (state.next_id, job.prompt.clone());
@@ -215,7 +215,7 @@ impl Queue {
             alone,
         };
         state.in_flight.insert(id, flight);
-        Given::Job {
+        NextJob::Job {
             id,
             prompt,
             deadline: self.deadline,
@@ -339,9 +339,9 @@ impl<'a> Seat<'a> {
 }
 
 impl Serving for Seat<'_> {
-    fn give(&self, wait: Duration) -> Given {
+    fn give(&self, wait: Duration) -> NextJob {
         let given = self.queue.next(self.number, self.since, wait);
-        if matches!(given, Given::End) {
+        if matches!(given, NextJob::End) {
             self.let_go.store(true, Ordering::Relaxed);
         }
         given
@@ -416,7 +416,7 @@ mod tests {
 
         fn pull(&self) -> Option<u64> {
             match self.seat().give(Duration::ZERO) {
-                Given::Job { id, .. } => Some(id),
+                NextJob::Job { id, .. } => Some(id),
                 _ => None,
             }
         }
@@ -439,14 +439,14 @@ mod tests {
             bench.seat().take(job, Ok(Reply::text("x")));
         }
         bench.queue.close();
-        assert!(matches!(bench.seat().give(Duration::from_secs(9)), Given::End));
+        assert!(matches!(bench.seat().give(Duration::from_secs(9)), NextJob::End));
         assert_eq!(bench.results(), [(0, true), (1, true), (2, true)]);
     }
 
     #[test]
     fn a_model_with_nothing_to_do_is_let_go() {
         let bench = bench(0, 2, None);
-        assert!(matches!(bench.seat().give(Duration::from_secs(9)), Given::End));
+        assert!(matches!(bench.seat().give(Duration::from_secs(9)), NextJob::End));
         assert!(!bench.queue.done(), "more may come");
     }
 
@@ -509,7 +509,7 @@ mod tests {
         );
         bench.seat().take(second, Ok(Reply::text("whole")));
         assert_eq!(bench.results(), [(1, true)]);
-        assert!(matches!(bench.seat().give(Duration::ZERO), Given::End));
+        assert!(matches!(bench.seat().give(Duration::ZERO), NextJob::End));
     }
 
     #[test]

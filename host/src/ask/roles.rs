@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::run::store::hash::hash_json;
 use crate::run::store::score::{Grader, Graders};
 use plugin_api::client::ModelClient;
-use plugin_api::{Callbacks, Code, Error, Kind, Parcel, Prompt, Result, Silent};
+use plugin_api::{Callbacks, Code, Envelope, Error, Kind, NoCallbacks, Prompt, Result};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -101,9 +101,9 @@ impl Roles {
 }
 
 impl Callbacks for Roles {
-    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
+    fn ask(&self, what: &str, input: Envelope) -> Result<Envelope> {
         let Some(role) = what.strip_prefix("generate:") else {
-            return Silent.ask(what, input);
+            return NoCallbacks.ask(what, input);
         };
         let player = self.models.get(role).ok_or_else(|| {
             let message = format!("no model plays the role `{role}` that was asked for");
@@ -114,10 +114,10 @@ impl Callbacks for Roles {
             ..input.read()?
         };
         let asked = player.pool.ask(prompt, &|| self.stop_asked());
-        Parcel::of(&asked.map_err(|error| error.context(format!("the model of role `{role}` gave no answer")))?)
+        Envelope::of(&asked.map_err(|error| error.context(format!("the model of role `{role}` gave no answer")))?)
     }
 
-    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+    fn emit(&self, _what: &str, _note: Envelope) -> bool {
         !self.stop_asked()
     }
 
@@ -152,7 +152,7 @@ impl<'a> Noted<'a> {
 }
 
 impl Callbacks for Noted<'_> {
-    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
+    fn ask(&self, what: &str, input: Envelope) -> Result<Envelope> {
         if let Some(role) = what.strip_prefix("generate:") {
             let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
             asked.insert(role.to_owned());
@@ -160,7 +160,7 @@ impl Callbacks for Noted<'_> {
         self.roles.ask(what, input)
     }
 
-    fn emit(&self, what: &str, note: Parcel) -> bool {
+    fn emit(&self, what: &str, note: Envelope) -> bool {
         self.roles.emit(what, note)
     }
 

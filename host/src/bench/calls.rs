@@ -5,7 +5,7 @@ use crate::failure::{Doing, Exit, Failure, Result};
 use crate::plugin::{self, Note, elf, note, trust};
 use crate::registry::spec::{Isolation, PluginSpec};
 use plugin_api::client::ModelClient;
-use plugin_api::{Clip, Kind, Message, Part, Prompt, Settings, Silent};
+use plugin_api::{Clip, Kind, Message, NoCallbacks, Part, Prompt, Settings};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ pub fn calls(file: &Path) -> Result<Vec<Call>> {
         let model = ModelClient(made.adapter);
         for audio in AUDIO {
             let prompt = prompt(audio);
-            let ask = || match model.reply(&prompt, &Silent)?.options.len() {
+            let ask = || match model.reply(&prompt, &NoCallbacks)?.options.len() {
                 1 => Ok(()),
                 got => Err(Failure::refused(format!("the echo scored {got} options, expected 1"))),
             };

@@ -7,7 +7,7 @@
 use crate::failure::{Failure, Result};
 use crate::plugin::OpenAdapter;
 use plugin_api::client::{Given, ModelClient, Serving};
-use plugin_api::{Clip, ModelCard, Part, Prompt, Reply, Sampling, Silent};
+use plugin_api::{Clip, ModelCard, NoCallbacks, Part, Prompt, Reply, Sampling};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -182,7 +182,7 @@ impl Bench {
     }
 
     fn ask(&self, prompt: Prompt) -> Result<Reply> {
-        Ok(self.client.reply(&prompt, &Silent)?)
+        Ok(self.client.reply(&prompt, &NoCallbacks)?)
     }
 
     /// The middle one of several, after one that does not count.

@@ -8,7 +8,7 @@ use super::{Spread, repeat};
 use crate::failure::{Doing, Exit, Failure, Result};
 use crate::table::{Align, Table};
 use plugin_api::client::{Pages, TaskClient};
-use plugin_api::{Code, OptionScore, Reply, Role, Row, Sample, Silent, Want};
+use plugin_api::{Code, NoCallbacks, OptionScore, Reply, Role, Row, Sample, Want};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ pub fn scorer(name: &str, task: &TaskClient) -> Result<Scorer> {
             return Ok(());
         };
         let score = task
-            .score(sample, reply, &Silent)
+            .score(sample, reply, &NoCallbacks)
             .or_fail(Exit::Refused, || format!("task `{name}` can't score `{}`", sample.id))?;
         if rows.len() < ROWS {
             rows.push(Row {
@@ -125,7 +125,7 @@ fn summed(task: &TaskClient, rows: &[Row]) -> Result<Option<f64>> {
     let began = Instant::now();
     match task.metrics(&All(rows, AtomicUsize::new(0))) {
         Ok(_) => Ok(Some(rows.len() as f64 / began.elapsed().as_secs_f64())),
-        Err(error) if error.code == Code::UNSUPPORTED => Ok(None),
+        Err(error) if error.code == Code::NOT_IMPLEMENTED => Ok(None),
         Err(error) => Err(Failure::from(error.context("the task can't sum up"))),
     }
 }

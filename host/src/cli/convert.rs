@@ -3,7 +3,7 @@
 use super::{Common, Flags, print, stop_on_signals};
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::Given;
-use plugin_api::{Callbacks, Code, Kind, Parcel};
+use plugin_api::{Callbacks, Envelope, Kind};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,9 +50,9 @@ pub fn convert(args: &ConvertArgs, common: &Common) -> Result<Exit> {
         let (client, _made) = catalog.resolve(Kind::Model, &args.model, &given)?.model()?;
         let out = std::path::absolute(&args.out).unwrap_or_else(|_| args.out.clone());
         let answer = client
-            .work("convert", &json!({ "out": out }), &host)
+            .run_command("convert", &json!({ "out": out }), &host)
             .map_err(|error| match error.code {
-                Code::UNSUPPORTED => nothing().cause(error),
+                code if code.is_inability() => nothing().cause(error),
                 _ => Failure::from(error),
             })?;
         match common.json {
@@ -71,13 +71,13 @@ pub fn convert(args: &ConvertArgs, common: &Common) -> Result<Exit> {
 struct UntilStopped(Arc<AtomicBool>);
 
 impl Callbacks for UntilStopped {
-    fn ask(&self, what: &str, _input: Parcel) -> plugin_api::Result<Parcel> {
+    fn ask(&self, what: &str, _input: Envelope) -> plugin_api::Result<Envelope> {
         Err(plugin_api::Error::unsupported(format!(
             "`host convert` doesn't answer `{what}`"
         )))
     }
 
-    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+    fn emit(&self, _what: &str, _note: Envelope) -> bool {
         !self.stop_asked()
     }
 

@@ -2,7 +2,7 @@
 
 use crate::catalog::Resolved;
 use crate::failure::Result;
-use crate::worker::in_words;
+use crate::process::in_words;
 use plugin_api::Estimate;
 use serde_json::{Value, json};
 

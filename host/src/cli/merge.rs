@@ -7,7 +7,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::registry::Given;
 use crate::run::progress::Progress;
 use plugin_api::client::ModelClient;
-use plugin_api::{Callbacks, Code, Kind, Parcel, Silent};
+use plugin_api::{Callbacks, Code, Envelope, Kind, NoCallbacks};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -64,14 +64,14 @@ pub fn merge(args: MergeArgs, common: &Common) -> Result<Exit> {
                 stop: &stop,
                 progress: Progress::share(&args.model, !common.shows_progress()),
             };
-            let answer = client.work("merge", &request, &watching);
+            let answer = client.run_command("merge", &request, &watching);
             watching.progress.end();
             answer.map_err(|error| cannot(&args.model, error))?
         };
         // The base is gone by now: a machine that holds one model is enough.
         let client = open(catalog, &args.model, given, Some(&out))?;
-        let trace = client.trace(&json!({ "golden": recorded.0 }))?;
-        let cases = trace["cases"].as_array().cloned().unwrap_or_default();
+        let replay = client.replay(&json!({ "golden": recorded.0 }))?;
+        let cases = replay["cases"].as_array().cloned().unwrap_or_default();
         let differences = cases.iter().filter_map(|case| case["max_abs_diff"].as_f64());
         answer["prompts"] = json!(cases.len());
         answer["max_abs_diff"] = differences
@@ -109,7 +109,7 @@ fn open(
 
 fn cannot(model: &str, error: plugin_api::Error) -> Failure {
     match error.code {
-        Code::UNSUPPORTED => Failure::refused(format!("model `{model}` can't merge this"))
+        code if code.is_inability() => Failure::refused(format!("model `{model}` can't merge this"))
             .cause(error.clone())
             .help(error.help.unwrap_or_default()),
         Code::CANCELLED => Failure::new(Exit::Interrupted, "interrupted; nothing was written"),
@@ -144,11 +144,11 @@ struct Watching<'a> {
 }
 
 impl Callbacks for Watching<'_> {
-    fn ask(&self, what: &str, input: Parcel) -> plugin_api::Result<Parcel> {
-        Silent.ask(what, input)
+    fn ask(&self, what: &str, input: Envelope) -> plugin_api::Result<Envelope> {
+        NoCallbacks.ask(what, input)
     }
 
-    fn emit(&self, what: &str, note: Parcel) -> bool {
+    fn emit(&self, what: &str, note: Envelope) -> bool {
         if what == "progress"
             && let Ok(note) = note.read::<Value>()
         {

@@ -5,7 +5,7 @@ use crate::catalog::Catalog;
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::Given;
 use crate::table::{Align, Table};
-use plugin_api::{AdapterNote, Code, Kind, OptionSpec};
+use plugin_api::{AdapterNote, Kind, OptionSpec};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -161,8 +161,10 @@ fn compare(
     in_fp32(note, &mut given, "parity");
     let (client, _made) = catalog.resolve(Kind::Model, model, &given)?.model()?;
     let trace = |request: Value| {
-        let answer = client.trace(&request).map_err(|error| match error.code {
-            Code::UNSUPPORTED => Failure::refused(format!("model `{model}` can't replay recorded cases")).cause(error),
+        let answer = client.replay(&request).map_err(|error| match error.code {
+            code if code.is_inability() => {
+                Failure::refused(format!("model `{model}` can't replay recorded cases")).cause(error)
+            }
             _ => Failure::from(error),
         })?;
         Ok::<_, Failure>(answer["cases"].as_array().cloned().unwrap_or_default())

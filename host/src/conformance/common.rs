@@ -4,7 +4,7 @@ use super::report::{Outcome, Report, expect_error, failed, fine, is_orderly, ski
 use super::subject::{Maker, Subject};
 use crate::registry::{Given, settings};
 use plugin_api::loading::PANIC_ON_PURPOSE;
-use plugin_api::{AdapterNote, Code, Error, OptionType, Parcel, Settings, Silent};
+use plugin_api::{AdapterNote, Code, Envelope, Error, NoCallbacks, OptionType, Settings};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -121,9 +121,9 @@ fn ill_typed(note: &AdapterNote, settings: &Settings, make: &Maker) -> Outcome {
 /// The last checks of an adapter, since the second one breaks it.
 pub(super) fn manners(report: &mut Report, subject: &Subject) {
     let of = subject.title();
-    report.check(&of, "an unknown method is unsupported", || {
-        let outcome = subject.adapter.call(NOBODYS, Parcel::default(), &Silent);
-        expect_error(outcome, Code::UNSUPPORTED, "a method that nobody has")
+    report.check(&of, "an unknown method is not implemented", || {
+        let outcome = subject.adapter.call(NOBODYS, Envelope::default(), &NoCallbacks);
+        expect_error(outcome, Code::NOT_IMPLEMENTED, "a method that nobody has")
     });
     report.check(&of, "an envelope that can't be read is an error", || {
         let method = match subject.note.kind {
@@ -131,29 +131,29 @@ pub(super) fn manners(report: &mut Report, subject: &Subject) {
             plugin_api::Kind::Task => "prompt",
             plugin_api::Kind::Judge => "judge",
         };
-        let torn = Parcel {
+        let torn = Envelope {
             json: "{\"messages\": [".to_owned(),
-            ..Parcel::default()
+            ..Envelope::default()
         };
         expect_error(
-            subject.adapter.call(method, torn, &Silent),
+            subject.adapter.call(method, torn, &NoCallbacks),
             Code::ENVELOPE,
             "half an envelope",
         )
     });
     report.check(&of, "a panic is caught", || {
-        match subject.adapter.call(PANIC_ON_PURPOSE, Parcel::default(), &Silent) {
+        match subject
+            .adapter
+            .call(PANIC_ON_PURPOSE, Envelope::default(), &NoCallbacks)
+        {
             Err(error) if error.code == Code::PANIC => fine(),
-            Err(error) if error.code == Code::UNSUPPORTED => {
-                Err(skipped("it was built against a plugin-api before 1.1"))
-            }
             Err(error) => Err(failed(format!("{error} ({})", error.code.word()))
                 .hint("build it with `panic = \"unwind\"`, and call nothing of C that forbids unwinding")),
             Ok(_) => Err(failed("it was asked to panic and did not")),
         }
     });
     report.check(&of, "after a panic it can be made again", || {
-        subject.another()?.call("card", Parcel::default(), &Silent)?;
+        subject.another()?.call("card", Envelope::default(), &NoCallbacks)?;
         fine()
     });
 }

@@ -26,9 +26,9 @@ pub(super) fn check(report: &mut Report, subject: &Subject) {
     report.check(&of, "an unknown field is ignored", || {
         let mut json = serde_json::to_value(case("4", "4")).unwrap_or_default();
         json["invented_later"] = serde_json::json!({ "deep": [1] });
-        let input = plugin_api::Parcel {
+        let input = plugin_api::Envelope {
             json: json.to_string(),
-            ..plugin_api::Parcel::default()
+            ..plugin_api::Envelope::default()
         };
         subject.adapter.call("judge", input, &Answering(""))?;
         fine()

@@ -9,7 +9,7 @@ use crate::failure::{Doing, Exit, Failure, Result};
 use crate::plugin::{self, Note, OpenPlugin};
 use crate::registry::{Isolation, PluginSpec};
 use plugin_api::client::{ModelClient, TaskClient};
-use plugin_api::{AdapterNote, Kind, Message, Prompt, Sampling, Settings, Silent};
+use plugin_api::{AdapterNote, Kind, Message, NoCallbacks, Prompt, Sampling, Settings};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -101,8 +101,8 @@ fn probe(file: &Path, settings: &BTreeMap<String, Settings>) -> Result<(Seen, Ve
     let stdout = std::fs::File::create(&printed).or_fail(Exit::Refused, failing)?;
     let complaints = folder.0.join("stderr");
     let stderr = std::fs::File::create(&complaints).or_fail(Exit::Refused, failing)?;
-    let mut child = Command::new(crate::worker::program())
-        .args([crate::worker::COMMAND, crate::worker::PROBE])
+    let mut child = Command::new(crate::process::program())
+        .args([crate::process::COMMAND, crate::PROBE])
         .args([file, &given, &answers])
         .stdin(Stdio::null())
         .stdout(stdout)
@@ -193,7 +193,7 @@ fn use_once(plugin: &OpenPlugin, note: &AdapterNote, settings: Settings) {
     match note.kind {
         Kind::Model => {
             let prompt = Prompt::new([Message::user("Say a word.")]).sample(Sampling::greedy(4));
-            let _ = ModelClient(made.adapter).reply(&prompt, &Silent);
+            let _ = ModelClient(made.adapter).reply(&prompt, &NoCallbacks);
         }
         Kind::Task => {
             let task = TaskClient(made.adapter);
@@ -201,7 +201,7 @@ fn use_once(plugin: &OpenPlugin, note: &AdapterNote, settings: Settings) {
         }
         Kind::Judge => {
             let judge = plugin_api::client::JudgeClient(made.adapter);
-            let _ = judge.judge(&plugin_api::Case::default(), &Silent);
+            let _ = judge.judge(&plugin_api::Case::default(), &NoCallbacks);
         }
     }
 }

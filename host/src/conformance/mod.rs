@@ -107,7 +107,7 @@ fn foretell(report: &mut Report, plugin: &OpenPlugin, note: &AdapterNote, settin
     report.check(&load::title(note), "its memory is foretold", || {
         let estimate = plugin.estimate(&note.name, settings).map_err(|failure| failure.error)?;
         let bytes = estimate.map_or(0, |estimate| estimate.weights_bytes);
-        Ok(format!("{} of weights", crate::worker::in_words(bytes)))
+        Ok(format!("{} of weights", crate::process::in_words(bytes)))
     });
 }
 

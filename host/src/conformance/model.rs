@@ -4,7 +4,7 @@ use super::report::{Finding, Outcome, Report, expect_error, failed, fine, is_ord
 use super::serving;
 use super::subject::{Listener, Subject, with_unknown_field};
 use plugin_api::client::ModelClient;
-use plugin_api::{Clip, Code, Message, ModelCard, Part, Prompt, Reads, Sampling, Silent};
+use plugin_api::{Clip, Code, Message, ModelCard, NoCallbacks, Part, Prompt, Reads, Sampling};
 use std::time::{Duration, Instant};
 
 /// A model that was asked to stop may take so long.
@@ -30,7 +30,7 @@ pub(super) fn check(report: &mut Report, subject: &Subject) {
     let mut asks: Vec<Prompt> = Vec::new();
     report.check(&of, "it answers in text", || {
         let prompt = question().sample(Sampling::greedy(16));
-        match model.reply(&prompt, &Silent) {
+        match model.reply(&prompt, &NoCallbacks) {
             Err(error) if error.code == Code::UNSUPPORTED && card.scores_choices => {
                 Err(skipped(format!("it only scores options: {error}")))
             }
@@ -48,7 +48,7 @@ pub(super) fn check(report: &mut Report, subject: &Subject) {
         report.check(&of, "it ends before a stop string", || ends_before_stop(&model));
         report.check(&of, "it stops when it is asked to", || stops(&model));
         report.check(&of, "an unknown field is ignored", || {
-            let plain = model.reply(&prompt, &Silent)?;
+            let plain = model.reply(&prompt, &NoCallbacks)?;
             let reply = subject.raw("reply", &with_unknown_field(&prompt))?;
             match reply["text"] == plain.text.as_str() {
                 true => fine(),
@@ -60,7 +60,7 @@ pub(super) fn check(report: &mut Report, subject: &Subject) {
         let prompt = Prompt::plain(QUESTION).choose([" blue", " green and orange", " é"]);
         if !card.scores_choices {
             return expect_error(
-                model.reply(&prompt, &Silent),
+                model.reply(&prompt, &NoCallbacks),
                 Code::UNSUPPORTED,
                 "its card says that it scores none",
             );
@@ -112,7 +112,7 @@ fn card_is_complete(card: &ModelCard) -> Outcome {
 }
 
 fn same_again(model: &ModelClient, prompt: &Prompt) -> Outcome {
-    let (first, second) = (model.reply(prompt, &Silent)?, model.reply(prompt, &Silent)?);
+    let (first, second) = (model.reply(prompt, &NoCallbacks)?, model.reply(prompt, &NoCallbacks)?);
     match first.text == second.text {
         true => fine(),
         false => Err(failed(format!(
@@ -143,7 +143,7 @@ fn streams(model: &ModelClient, prompt: &Prompt) -> Outcome {
 }
 
 fn keeps_to_most_tokens(model: &ModelClient) -> Outcome {
-    let reply = model.reply(&question().sample(Sampling::greedy(2)), &Silent)?;
+    let reply = model.reply(&question().sample(Sampling::greedy(2)), &NoCallbacks)?;
     match reply.usage.generated_tokens {
         0 if !reply.text.is_empty() => Err(warning("it doesn't say how many tokens it generated")
             .hint("fill in `Reply::usage`: token counts, speeds and costs come from it")),
@@ -162,12 +162,12 @@ fn ends_before_stop(model: &ModelClient) -> Outcome {
             ..sampling
         })
     };
-    let whole = model.reply(&plain(Vec::new()), &Silent)?.text;
+    let whole = model.reply(&plain(Vec::new()), &NoCallbacks)?.text;
     // A letter from the middle of what it says by itself, so that something stands before it.
     let Some(stop) = whole.chars().skip(1).find(|letter| !letter.is_whitespace()) else {
         return Err(skipped(format!("its answer is too short: {whole:?}")));
     };
-    let reply = model.reply(&plain(vec![stop.to_string()]), &Silent)?;
+    let reply = model.reply(&plain(vec![stop.to_string()]), &NoCallbacks)?;
     let before = whole.split(stop).next().unwrap_or_default();
     if reply.text.contains(stop) {
         return Err(
@@ -223,7 +223,7 @@ fn scores(model: &ModelClient, prompt: &Prompt) -> Outcome {
     let plugin_api::Want::Choice { options } = &prompt.want else {
         return Err(failed("no options to score"));
     };
-    let reply = model.reply(prompt, &Silent)?;
+    let reply = model.reply(prompt, &NoCallbacks)?;
     if reply.options.len() != options.len() {
         return Err(failed(format!(
             "{} options, {} scores",
@@ -269,7 +269,7 @@ fn odd_prompts(model: &ModelClient, asked: Option<&Prompt>) -> Outcome {
             Some(plugin_api::Want::Choice { options }) => prompt.choose(options.clone()),
             _ => prompt.sample(Sampling::greedy(4)),
         };
-        match model.reply(&prompt, &Silent) {
+        match model.reply(&prompt, &NoCallbacks) {
             Ok(_) => {}
             Err(error) if is_orderly(&error) => refused.push(name),
             Err(error) => return Err(failed(format!("{name}: {error} ({})", error.code.word()))),
@@ -290,7 +290,7 @@ fn unreadable(subject: &Subject, model: &ModelClient, card: &ModelCard) -> Outco
         let mut prompt = question();
         prompt.messages[0].parts.push(Part::clip(0));
         prompt.clips = vec![Clip::new(16_000, vec![0.0; 1_600])];
-        let outcome = model.reply(&prompt, &Silent);
+        let outcome = model.reply(&prompt, &NoCallbacks);
         expect_error(outcome, Code::UNSUPPORTED, "a clip, which its card says it can't read").map_err(hinted)?;
     }
     let mut future = serde_json::to_value(question()).unwrap_or_default();

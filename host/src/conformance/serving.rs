@@ -1,8 +1,8 @@
 //! A model that is asked by many: a batch, threads, and a second instance.
 
 use super::report::{Outcome, failed, fine};
-use plugin_api::client::{Given, ModelClient, Serving};
-use plugin_api::{Prompt, Reply, Result, Silent};
+use plugin_api::client::{ModelClient, NextJob, Serving};
+use plugin_api::{NoCallbacks, Prompt, Reply, Result};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(super) fn one_by_one(model: &ModelClient, asks: &[Prompt]) -> Result<Vec<Exp
             {
                 text.insert_str(0, &"Well. ".repeat(time * time));
             }
-            let reply = model.reply(&prompt, &Silent)?;
+            let reply = model.reply(&prompt, &NoCallbacks)?;
             expected.push((prompt, reply));
         }
     }
@@ -76,8 +76,8 @@ pub(super) fn from_four_threads(model: &ModelClient, expected: &[Expected]) -> O
     let complaints = std::thread::scope(|scope| {
         let ask = |first: usize| {
             let rotated = expected[first..].iter().chain(&expected[..first]);
-            let compared =
-                rotated.map(|(prompt, alone)| compare("alone and among others", alone, &model.reply(prompt, &Silent)));
+            let compared = rotated
+                .map(|(prompt, alone)| compare("alone and among others", alone, &model.reply(prompt, &NoCallbacks)));
             compared.collect::<std::result::Result<(), String>>()
         };
         let threads: Vec<_> = (0..4)
@@ -98,8 +98,8 @@ pub(super) fn from_four_threads(model: &ModelClient, expected: &[Expected]) -> O
 /// In turns with a second instance.
 pub(super) fn two_apart(one: &ModelClient, other: &ModelClient, expected: &[Expected]) -> Outcome {
     for (prompt, alone) in expected {
-        compare("one of two", alone, &one.reply(prompt, &Silent)).map_err(failed)?;
-        compare("the other of two", alone, &other.reply(prompt, &Silent)).map_err(failed)?;
+        compare("one of two", alone, &one.reply(prompt, &NoCallbacks)).map_err(failed)?;
+        compare("the other of two", alone, &other.reply(prompt, &NoCallbacks)).map_err(failed)?;
     }
     fine()
 }
@@ -113,13 +113,13 @@ struct Bench<'a> {
 }
 
 impl Serving for Bench<'_> {
-    fn give(&self, _wait: Duration) -> Given {
+    fn give(&self, _wait: Duration) -> NextJob {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((prompt, _)) = self.expected.get(given.0) else {
-            return Given::End;
+            return NextJob::End;
         };
         given.0 += 1;
-        Given::Job {
+        NextJob::Job {
             id: given.0 as u64 - 1,
             prompt: Box::new(prompt.clone()),
             deadline: None,

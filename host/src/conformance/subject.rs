@@ -1,6 +1,6 @@
 //! The adapter under test, and how the checks call it.
 
-use plugin_api::{Adapter, AdapterNote, Callbacks, Code, Error, Parcel, Prompt, Result, Settings, Silent};
+use plugin_api::{Adapter, AdapterNote, Callbacks, Code, Envelope, Error, NoCallbacks, Prompt, Result, Settings};
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,11 +35,11 @@ impl Subject<'_> {
 
     /// Calls it with JSON as it stands, which need not be what this version would write.
     pub fn raw(&self, method: &str, json: &Value) -> Result<Value> {
-        let input = Parcel {
+        let input = Envelope {
             json: json.to_string(),
-            ..Parcel::default()
+            ..Envelope::default()
         };
-        self.adapter.call(method, input, &Silent)?.read()
+        self.adapter.call(method, input, &NoCallbacks)?.read()
     }
 }
 
@@ -94,11 +94,11 @@ impl Listener {
 }
 
 impl Callbacks for Listener {
-    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
-        Silent.ask(what, input)
+    fn ask(&self, what: &str, input: Envelope) -> Result<Envelope> {
+        NoCallbacks.ask(what, input)
     }
 
-    fn emit(&self, what: &str, note: Parcel) -> bool {
+    fn emit(&self, what: &str, note: Envelope) -> bool {
         if what == "token" {
             let text = note
                 .read::<Value>()
@@ -122,9 +122,9 @@ impl Callbacks for Listener {
 pub(super) struct Answering(pub &'static str);
 
 impl Callbacks for Answering {
-    fn ask(&self, what: &str, _input: Parcel) -> Result<Parcel> {
+    fn ask(&self, what: &str, _input: Envelope) -> Result<Envelope> {
         match what.starts_with("generate:") {
-            true => Parcel::of(&plugin_api::Reply::text(self.0)),
+            true => Envelope::of(&plugin_api::Reply::text(self.0)),
             false => Err(Error::new(
                 Code::UNSUPPORTED,
                 format!("this host doesn't answer `{what}`"),
@@ -132,7 +132,7 @@ impl Callbacks for Answering {
         }
     }
 
-    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+    fn emit(&self, _what: &str, _note: Envelope) -> bool {
         true
     }
 

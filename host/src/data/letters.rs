@@ -67,14 +67,14 @@ fn answer(model: &ModelClient, letter: &str) -> Result<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plugin_api::{Adapter, Callbacks, LessonTokens, Parcel};
+    use plugin_api::{Adapter, Callbacks, Envelope, LessonTokens};
     use std::sync::Arc;
 
     /// A model that has a token for each letter up to `D` and writes others in bytes, between two tokens of its own.
     struct Cutter;
 
     impl Adapter for Cutter {
-        fn call(&self, _method: &str, input: Parcel, _host: &dyn Callbacks) -> Result<Parcel> {
+        fn call(&self, _method: &str, input: Envelope, _host: &dyn Callbacks) -> Result<Envelope> {
             let lesson: Lesson = input.read()?;
             let said = lesson.turns[1].message.joined_text();
             let mut ids = vec![1];
@@ -84,7 +84,7 @@ mod tests {
             }));
             ids.push(2);
             let learn = vec![true; ids.len()];
-            Parcel::of(&LessonTokens {
+            Envelope::of(&LessonTokens {
                 ids,
                 learn,
                 ..LessonTokens::default()

@@ -10,7 +10,6 @@ pub mod stats;
 
 use crate::export::Folder;
 use crate::failure::{Exit, Failure, Result};
-use plugin_api::Code;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,7 +117,7 @@ pub struct Troubles {
 impl Troubles {
     /// Takes note of one. What a task or model can't do at all it can't do for any sample, and ends the command.
     pub fn add(&mut self, error: plugin_api::Error) -> Result<()> {
-        if error.code == Code::UNSUPPORTED {
+        if error.code.is_inability() {
             return Err(error.into());
         }
         self.count += 1;

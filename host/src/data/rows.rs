@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 /// The row of a sample: as the task makes it, or else its lesson's words.
 pub fn prepared(task: &TaskClient, sample: &Sample) -> Result<Value> {
     match task.prepared(sample) {
-        Err(error) if error.code == Code::UNSUPPORTED => words(&task.lesson(sample)?, sample),
+        Err(error) if error.code == Code::NOT_IMPLEMENTED => words(&task.lesson(sample)?, sample),
         other => other,
     }
 }

@@ -13,7 +13,7 @@ use faithfulness::letters::Letter;
 use faithfulness::reasoning::Sanitizer;
 use faithfulness::texts::{mistake_request, paraphrase_request};
 use plugin_api::client::{ModelClient, TaskClient};
-use plugin_api::{Message, ModelCard, Prompt, Reply, Sample, Sampling, Silent};
+use plugin_api::{Message, ModelCard, NoCallbacks, Prompt, Reply, Sample, Sampling};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -457,7 +457,7 @@ impl Session<'_> {
 
     fn read_by_task(&self, item: &Item, chain: &Chain, reply: &Reply, record: &mut Value) -> plugin_api::Result<()> {
         let sample: Sample = self.task.sample(chain.doc_id as usize)?;
-        let score = self.task.score(&sample, reply, &Silent)?;
+        let score = self.task.score(&sample, reply, &NoCallbacks)?;
         let said = score
             .details
             .get("letter")

@@ -62,11 +62,11 @@ fn open(name: &str, copy: &Arc<File>) -> Result<Plugin> {
     Plugin::open(header).map_err(|refusal| match refusal {
         Refusal::Unusable(why) => refused(why),
         Refusal::Layout { theirs, differences } => {
-            let ours = plugin_api::VERSION;
+            let ours = plugin_api::WIRE;
             let message =
-                format!("its boundary (plugin-api {theirs}) is laid out differently from this host's ({ours})");
+                format!("its boundary (wire {theirs}) is laid out differently from this host's (wire {ours})");
             let failure = differences.into_iter().fold(refused(message), Failure::cause);
-            failure.help("rebuild it with a released `plugin-api` of the same major version")
+            failure.help("rebuild it with a released `plugin-api` of the same wire")
         }
     })
 }

@@ -1,24 +1,7 @@
-//! Where plugins' words go: their log messages, and what a worker prints.
+//! The host as a plugin knows it outside of any call: the way of its log messages.
 
-use plugin_api::{Callbacks, Error, Level, LogNote, Parcel};
-use std::sync::OnceLock;
-
-/// Takes a message: the plugin's name, how much it matters, the words.
-pub type LogSink = Box<dyn Fn(&str, Level, &str) + Send + Sync>;
-
-static SINK: OnceLock<LogSink> = OnceLock::new();
-
-/// Says where plugins' messages go. The first call counts; until then they go nowhere.
-pub fn set_log_sink(sink: LogSink) {
-    let _ = SINK.set(sink);
-}
-
-/// Passes a message of a plugin on.
-pub(crate) fn log(plugin: &str, level: Level, message: &str) {
-    if let Some(sink) = SINK.get() {
-        sink(plugin, level, message);
-    }
-}
+use crate::log::from_plugin;
+use plugin_api::{Callbacks, Envelope, Error, LogNote};
 
 /// The host as a plugin knows it outside of any call.
 pub(crate) struct PluginLog {
@@ -34,15 +17,15 @@ impl PluginLog {
 }
 
 impl Callbacks for PluginLog {
-    fn ask(&self, what: &str, _input: Parcel) -> plugin_api::Result<Parcel> {
+    fn ask(&self, what: &str, _input: Envelope) -> plugin_api::Result<Envelope> {
         Err(Error::unsupported(format!(
             "outside of a call this host doesn't answer `{what}`"
         )))
     }
 
-    fn emit(&self, what: &str, note: Parcel) -> bool {
+    fn emit(&self, what: &str, note: Envelope) -> bool {
         if let ("log", Ok(note)) = (what, note.read::<LogNote>()) {
-            log(&self.plugin, note.level, &note.message);
+            from_plugin(&self.plugin, note.level, &note.message);
         }
         true
     }

@@ -7,18 +7,19 @@ pub mod elf;
 mod loader;
 mod log;
 pub mod note;
-mod renew;
+mod restart;
 pub mod trust;
 
+pub use crate::log::{LogSink, set_log_sink};
+pub use crate::process::WorkerControl;
 pub(crate) use loader::load;
-pub(crate) use log::log;
-pub use log::{LogSink, set_log_sink};
 pub use note::Note;
-pub(crate) use renew::{InProcess, Instance, Renewing};
+
+use restart::{InProcess, Instance, Restarting};
 
 use crate::failure::{Doing, Exit, Failure, Result};
+use crate::process::{Recipe, Start, WorkerHandle};
 use crate::registry::spec::{Isolation, PluginSpec};
-use crate::worker::{Link, Recipe};
 use plugin_api::client::{EstimateClient, FilesClient};
 use plugin_api::loading::{ESTIMATE, FILES, Plugin};
 use plugin_api::{Adapter, AdapterNote, Code, Error, Estimate, Kind, Plan, Settings, TrainingEstimate, Workload};
@@ -40,18 +41,6 @@ pub struct OpenAdapter {
     pub adapter: Arc<dyn Adapter>,
     /// Its worker, when it lives in one.
     pub control: Option<Arc<dyn WorkerControl>>,
-}
-
-/// What can be done to a worker from outside of its calls.
-pub trait WorkerControl: Send + Sync {
-    /// Ends it. Every call that is pending returns this error.
-    fn kill(&self, why: Error);
-
-    /// Its process, while it lives.
-    fn pid(&self) -> Option<u32>;
-
-    /// The most memory it held at a time, while it lives.
-    fn peak_memory_bytes(&self) -> Option<u64>;
 }
 
 /// Checks a plugin as [`open`] does, but loads it nowhere and runs none of its code.
@@ -78,6 +67,22 @@ pub fn open(spec: &PluginSpec) -> Result<Arc<OpenPlugin>> {
         admitted,
         here,
     }))
+}
+
+/// Runs this process as a worker until the host is gone, and returns the exit code.
+pub fn run_worker() -> i32 {
+    crate::process::run(make_in_worker, set_log_sink)
+}
+
+fn make_in_worker(start: &Start, copy: &Arc<File>) -> plugin_api::Result<Arc<dyn Adapter>> {
+    let plugin = load(&start.plugin, &start.sha256, copy).map_err(|failure| failure.error)?;
+    let what = format!("{} `{}` of plugin `{}`", start.kind, start.adapter, start.plugin);
+    let start = start.clone();
+    let make = move || {
+        let adapter = plugin.make_by_word(&start.kind, &start.adapter, &start.settings)?;
+        Ok(Arc::new(InProcess::new(adapter)) as Arc<dyn Instance>)
+    };
+    Ok(Arc::new(Restarting::new(what, Box::new(make))?))
 }
 
 /// The note of a plugin that can be used here, as far as its file tells.
@@ -152,7 +157,7 @@ impl OpenPlugin {
         }
         let made = self.make_by_word(ESTIMATE, model, settings)?;
         let estimate = EstimateClient(made.adapter).estimate();
-        let of = |error: Error| error.context(format!("the memory of model `{model}` can't be foretold"));
+        let of = |error: Error| error.context(format!("cannot estimate the memory of model `{model}`"));
         Ok(Some(estimate.map_err(|error| Failure::from(of(error)))?))
     }
 
@@ -180,31 +185,32 @@ impl OpenPlugin {
     fn make_by_word(&self, kind: &'static str, name: &str, settings: &Settings) -> Result<OpenAdapter> {
         let what = format!("{kind} `{name}` of plugin `{}`", self.spec.name);
         let failed = |error: Error| Failure::from(error.context(format!("{what} can't be made")));
-        let renewing = match self.here {
+        let adapter = match self.here {
             Some(plugin) => {
                 let (name, settings) = (name.to_owned(), settings.clone());
                 let make = move || {
                     let adapter = plugin.make_by_word(kind, &name, &settings)?;
                     Ok(Arc::new(InProcess::new(adapter)) as Arc<dyn Instance>)
                 };
-                Renewing::new(what.clone(), Box::new(make))
+                Restarting::new(what.clone(), Box::new(make))
             }
             None => {
                 let recipe = Recipe {
                     spec: self.spec.clone(),
-                    admitted: self.admitted.clone(),
+                    copy: self.admitted.copy.clone(),
+                    sha256: self.admitted.sha256.clone(),
                     kind,
                     adapter: name.to_owned(),
                     settings: settings.clone(),
                 };
-                let make = move || Ok(Arc::new(Link::start(&recipe)?) as Arc<dyn Instance>);
-                Renewing::new(what.clone(), Box::new(make))
+                let make = move || Ok(Arc::new(WorkerHandle::start(&recipe)?) as Arc<dyn Instance>);
+                Restarting::new(what.clone(), Box::new(make))
             }
         };
-        let renewing = Arc::new(renewing.map_err(failed)?);
+        let adapter = Arc::new(adapter.map_err(failed)?);
         Ok(OpenAdapter {
-            adapter: renewing.clone(),
-            control: self.here.is_none().then_some(renewing as Arc<dyn WorkerControl>),
+            adapter: adapter.clone(),
+            control: self.here.is_none().then_some(adapter as Arc<dyn WorkerControl>),
         })
     }
 }

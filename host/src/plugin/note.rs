@@ -23,6 +23,8 @@ pub struct Note {
     pub version: String,
     /// The version of `plugin-api` it was built against.
     pub api: String,
+    /// The version of the wire it speaks; empty for one from before the wire had a version of its own.
+    pub wire: String,
     /// The compiler it was built with.
     pub rustc: String,
     /// `unwind` or `abort`.
@@ -33,7 +35,7 @@ pub struct Note {
     pub adapters: Vec<AdapterNote>,
     /// The tasks whose files it knows, sorted by name.
     pub files: Vec<FilesNote>,
-    /// The models whose memory can be foretold.
+    /// The models whose memory can be estimated.
     pub estimates: Vec<EstimateNote>,
 }
 
@@ -72,6 +74,7 @@ impl Note {
                     name,
                     version,
                     api,
+                    wire,
                     rustc,
                     panic,
                     debug,
@@ -80,6 +83,7 @@ impl Note {
                         name,
                         version,
                         api,
+                        wire,
                         rustc,
                         panic,
                         debug,
@@ -139,32 +143,33 @@ impl Note {
             let message = format!("plugin `{}` reads and writes no files of task `{task}`", self.name);
             let names: Vec<_> = self.files.iter().map(|note| format!("`{}`", note.task)).collect();
             Failure::missing(message).help(match names.len() {
-                0 => format!(
-                    "it speaks plugin-api {}; files came with 1.2, by `register_files!`",
-                    self.api
-                ),
+                0 => "a plugin announces them with `register_files!`".to_owned(),
                 _ => format!("it has files of {}", names.join(", ")),
             })
         })
     }
 
-    /// Whether the memory of a model can be foretold.
+    /// Whether the memory of a model can be estimated.
     pub fn estimates(&self, model: &str) -> bool {
         self.estimates.iter().any(|note| note.model == model)
     }
 
-    /// Refuses a plugin that speaks another major version of `plugin-api` than this host.
+    /// Refuses a plugin that speaks another wire than this host: the versions of `plugin-api` that share one work together,
+    /// whichever is older.
     pub fn check_api(&self) -> Result<()> {
-        let ours = plugin_api::VERSION;
-        let major = |version: &str| Version::parse(version).ok().map(|version| version.major);
-        if major(&self.api).is_some() && major(&self.api) == major(ours) {
+        let ours = plugin_api::WIRE;
+        if self.wire == ours {
             return Ok(());
         }
+        let wire = match self.wire.as_str() {
+            "" => "1",
+            wire => wire,
+        };
+        let (name, theirs, our_version) = (&self.name, &self.api, plugin_api::VERSION);
         let message = format!(
-            "plugin `{}` speaks plugin-api {}, this host speaks {ours}",
-            self.name, self.api
+            "plugin `{name}` speaks plugin-api {theirs} (wire {wire}), this host speaks {our_version} (wire {ours})"
         );
-        let wanted = major(ours).unwrap_or_default();
+        let wanted = our_version.rsplit_once('.').map_or(our_version, |(minor, _)| minor);
         Err(Failure::refused(message).help(format!(
             "rebuild it with `plugin-api = \"{wanted}\"`, or change the host"
         )))
@@ -256,8 +261,7 @@ fn shortened(line: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    const PLUGIN: &str =
-        r#"{"record":"plugin","name":"p","version":"0.3.1","api":"1.1.0","rustc":"r","panic":"unwind","debug":true}"#;
+    const PLUGIN: &str = r#"{"record":"plugin","name":"p","version":"0.3.1","api":"0.2.0","wire":"2","rustc":"r","panic":"unwind","debug":true}"#;
 
     fn adapter(name: &str) -> String {
         format!(r#"{{"record":"adapter","kind":"model","name":"{name}","about":"","options":[null]}}"#)
@@ -343,36 +347,25 @@ mod tests {
     }
 
     #[test]
-    fn the_major_version_of_the_contract_decides() {
-        let check = |api: &str, fits: bool| {
-            let note = Note {
-                api: api.to_owned(),
-                ..note()
-            };
-            assert_eq!(note.check_api().is_ok(), fits, "{api}");
-        };
-        check("1.0.0", true);
-        check("1.99.0", true);
-        check("2.0.0", false);
-        check("0.9.0", false);
-        check("newest", false);
-        let refusal = Note {
-            api: "2.0.0".to_owned(),
+    fn the_wire_decides_and_not_the_version() {
+        let speaks = |api: &str, wire: &str| Note {
+            api: api.to_owned(),
+            wire: wire.to_owned(),
             ..note()
-        }
-        .check_api()
-        .unwrap_err();
-        assert!(
-            refusal
-                .error
-                .message
-                .contains("speaks plugin-api 2.0.0, this host speaks 1.")
-        );
-        assert!(
-            refusal
-                .error
-                .help
-                .is_some_and(|help| help.contains("rebuild it with `plugin-api = \"1\"`"))
+        };
+        let check = |api: &str, wire: &str, fits: bool| {
+            assert_eq!(speaks(api, wire).check_api().is_ok(), fits, "{api}, wire {wire}");
+        };
+        check("0.2.0", "2", true);
+        check("0.99.0", "2", true);
+        check("0.2.0", "3", false);
+        check("1.2.0", "", false);
+        let refusal = speaks("1.2.0", "").check_api().unwrap_err().error;
+        let says = "plugin `p` speaks plugin-api 1.2.0 (wire 1), this host speaks 0.2.0 (wire 2)";
+        assert_eq!(refusal.message, says);
+        assert_eq!(
+            refusal.help.as_deref(),
+            Some("rebuild it with `plugin-api = \"0.2\"`, or change the host")
         );
     }
 

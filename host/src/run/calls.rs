@@ -8,7 +8,7 @@ use super::store::directory::RunDirectory;
 use crate::ask::roles::Roles;
 use crate::failure::{Failure, Result};
 use plugin_api::client::ModelClient;
-use plugin_api::{Code, Silent};
+use plugin_api::{Code, NoCallbacks};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -73,7 +73,7 @@ impl Spending {
             "file": file, "role": role, "cache": self.cache, "max_cost_usd": self.max_cost_usd, "budget": self.budget,
             "allow_unpriced": self.allow_unpriced, "count_known": first,
         });
-        match client.work("open_ledger", &request, &Silent) {
+        match client.run_command("open_ledger", &request, &NoCallbacks) {
             Ok(_) => Ok(()),
             // A service of another author's that keeps no ledger spends unseen, which a limit can't allow.
             Err(error) if matches!(error.code, Code::UNSUPPORTED | Code::NOT_IMPLEMENTED) => match self.max_cost_usd {
@@ -92,7 +92,12 @@ impl Spending {
     /// What the calls of a model came to, for `results.json`; nothing for a model of this machine.
     pub fn spent(model: &Model) -> Option<Value> {
         model.card.remote.as_ref()?;
-        let told = model.copies.first()?.client.work("spent", &Value::Null, &Silent).ok()?;
+        let told = model
+            .copies
+            .first()?
+            .client
+            .run_command("spent", &Value::Null, &NoCallbacks)
+            .ok()?;
         Some(told["sums"].clone())
     }
 }

@@ -87,7 +87,7 @@ impl View<'_> {
         };
         match self.client.metrics(&pages) {
             Ok(metrics) => Ok(Some(metrics)),
-            Err(error) if error.code == Code::UNSUPPORTED => Ok(None),
+            Err(error) if error.code == Code::NOT_IMPLEMENTED => Ok(None),
             Err(error) => Err(Failure::from(error.context("the task can't sum up"))),
         }
     }

@@ -163,7 +163,8 @@ fn files(request: &Request, folder: &Path) -> Result<Vec<(&'static str, String)>
             .replace("@NAME@", &request.name)
             .replace("@CRATE@", &crate_name)
             .replace("@KIND@", request.kind.word())
-            .replace("@API@", &api)
+            .replace("@API@", &format!("{{ {api} }}"))
+            .replace("@API_FOR_TESTS@", &format!("{{ {api}, features = [\"host\"] }}"))
             .replace("@FOLDER@", &folder.display().to_string())
     };
     Ok(vec![
@@ -176,7 +177,7 @@ fn files(request: &Request, folder: &Path) -> Result<Vec<(&'static str, String)>
     ])
 }
 
-/// The dependency on `plugin-api`: the source that this host was built from, or the released major version.
+/// The dependency on `plugin-api`: the source that this host was built from, or the released version.
 fn dependency(request: &Request) -> Result<String> {
     let path = match &request.api {
         Some(given) => {
@@ -202,11 +203,8 @@ fn dependency(request: &Request) -> Result<String> {
     };
     Ok(match path {
         // TOML's basic strings escape as JSON's do.
-        Some(path) => format!("{{ path = {} }}", serde_json::Value::from(path.display().to_string())),
-        None => {
-            let major = plugin_api::VERSION.split('.').next().unwrap_or_default();
-            format!("\"{major}\"")
-        }
+        Some(path) => format!("path = {}", serde_json::Value::from(path.display().to_string())),
+        None => format!("version = \"{}\"", plugin_api::VERSION),
     })
 }
 

@@ -5,7 +5,7 @@ use super::scan::Scan;
 use super::session::Scans;
 use crate::catalog::Resolved;
 use crate::failure::{Exit, Failure, Result};
-use crate::worker::in_words;
+use crate::process::in_words;
 use plugin_api::{Plan, TrainingEstimate, Workload};
 use serde_json::{Value, json};
 

@@ -3,8 +3,8 @@
 use super::source::Source;
 use crate::data::in_order;
 use crate::failure::{Failure, Result};
+use plugin_api::LessonTokens;
 use plugin_api::client::ModelClient;
-use plugin_api::{Code, LessonTokens};
 use std::sync::atomic::AtomicBool;
 
 /// What is known of the lessons of a split.
@@ -69,7 +69,7 @@ pub fn scan(client: &ModelClient, source: &dyn Source, most: Most, heard: bool, 
         match seen {
             Seen::Tokens(tokens) => scan.take(index, source, tokens, most),
             Seen::Unheard => scan.unheard += 1,
-            Seen::Broken(error) if error.code == Code::UNSUPPORTED => return Err(error.into()),
+            Seen::Broken(error) if error.code.is_inability() => return Err(error.into()),
             Seen::Broken(error) => scan.broken.push(format!("`{}`: {error}", source.name(index))),
         }
         Ok(())

@@ -434,7 +434,7 @@ fn timing(learnt: &Learnt) -> Value {
 
 fn cannot(model: &str, error: plugin_api::Error) -> Failure {
     match error.code {
-        Code::UNSUPPORTED => {
+        code if code.is_inability() => {
             let help = error.help.clone();
             let failure = Failure::refused(format!("model `{model}` cannot learn this")).cause(&error);
             match help {

@@ -56,7 +56,7 @@ impl TaskLessons {
         for index in indexes {
             let sample = match lessons.task.sample(*index) {
                 Ok(sample) => sample,
-                Err(error) if error.code == Code::UNSUPPORTED => return Err(error.into()),
+                Err(error) if error.code.is_inability() => return Err(error.into()),
                 Err(error) => {
                     broken.push(format!("`#{index}`: {error}"));
                     continue;
@@ -64,7 +64,7 @@ impl TaskLessons {
             };
             let lesson = match lessons.task.lesson(&sample) {
                 Ok(lesson) => lesson,
-                Err(error) if error.code == Code::UNSUPPORTED => return Err(error.into()),
+                Err(error) if error.code.is_inability() => return Err(error.into()),
                 Err(error) => {
                     broken.push(format!("`{}`: {error}", sample.id));
                     continue;

@@ -3,7 +3,7 @@
 //! Each target that is about a task is linked with that task alone: every plugin exports the same symbol.
 
 use plugin_api::client::{FilesClient, TaskClient};
-use plugin_api::{FileAnswers, Kind, Reply, Settings, Silent, make, make_files};
+use plugin_api::{FileAnswers, Kind, Reply, Settings, NoCallbacks, make, make_files};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -128,7 +128,7 @@ impl Subject {
                 let Ok(sample) = task.sample(index) else { continue };
                 let _ = task.prompt(&sample);
                 let _ = task.lesson(&sample);
-                let _ = task.score(&sample, &Reply::text("The answer is (A) 1."), &Silent);
+                let _ = task.score(&sample, &Reply::text("The answer is (A) 1."), &NoCallbacks);
             }
         }
     }
@@ -144,7 +144,7 @@ impl Subject {
         for task in demos {
             for index in 0..task.count().expect("a count").min(3) {
                 let sample = task.sample(index).expect("the demo's samples are sound");
-                let _ = task.score(&sample, &Reply::text(text), &Silent);
+                let _ = task.score(&sample, &Reply::text(text), &NoCallbacks);
             }
         }
     }

@@ -3,7 +3,7 @@
 use @CRATE@ as _; // else the linker drops the crate, and its adapters with it
 use plugin_api::client::JudgeClient;
 use plugin_api::serde_json::Value;
-use plugin_api::{make, Case, Kind, Reply, Ruling, Sample, Settings, Silent};
+use plugin_api::{make, Case, Kind, Reply, Ruling, Sample, Settings, NoCallbacks};
 
 #[track_caller]
 fn check(target: Value, reply: &str, ruling: Ruling) {
@@ -11,7 +11,7 @@ fn check(target: Value, reply: &str, ruling: Ruling) {
     let judge = JudgeClient(adapter.expect("it needs no settings").into());
     let sample = Sample { target, ..Sample::default() };
     let case = Case { sample, reply: Reply::text(reply), ..Case::default() };
-    assert_eq!(judge.judge(&case, &Silent).expect("a verdict").ruling, ruling, "{reply:?}");
+    assert_eq!(judge.judge(&case, &NoCallbacks).expect("a verdict").ruling, ruling, "{reply:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use @CRATE@ as _; // else the linker drops the crate, and its adapters with it
 use plugin_api::client::TaskClient;
-use plugin_api::{make, Kind, Reply, Settings, Silent, Status};
+use plugin_api::{make, Kind, Reply, Settings, NoCallbacks, Status};
 
 fn task() -> TaskClient {
     let adapter = make(Kind::Task, "@NAME@", &Settings::default());
@@ -12,7 +12,7 @@ fn task() -> TaskClient {
 #[track_caller]
 fn check(reply: &str, acc: f64, status: Status) {
     let sample = task().sample(3).expect("a sample");
-    let score = task().score(&sample, &Reply::text(reply), &Silent).expect("a score");
+    let score = task().score(&sample, &Reply::text(reply), &NoCallbacks).expect("a score");
     assert_eq!((score.values["acc"], score.status), (acc, status), "{reply:?}");
 }
 

@@ -1,7 +1,7 @@
 //! The protocols, asked as the host asks them, with a scripted model in the role `judge`.
 
 use plugin_api::client::JudgeClient;
-use plugin_api::{Callbacks, Case, Finish, Kind, Parcel, Prompt, Reply, Result, Ruling, Sample, Settings, Verdict};
+use plugin_api::{Callbacks, Case, Envelope, Finish, Kind, Prompt, Reply, Result, Ruling, Sample, Settings, Verdict};
 use protocols as _; // linked in for its registrations
 use serde_json::{Value, json};
 use std::sync::Mutex;
@@ -36,13 +36,13 @@ impl Script {
 }
 
 impl Callbacks for Script {
-    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
+    fn ask(&self, what: &str, input: Envelope) -> Result<Envelope> {
         assert_eq!(what, "generate:judge");
         self.asked.lock().unwrap().push(input.read()?);
-        Parcel::of(&self.answers.lock().unwrap().pop().expect("an answer for each question"))
+        Envelope::of(&self.answers.lock().unwrap().pop().expect("an answer for each question"))
     }
 
-    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+    fn emit(&self, _what: &str, _note: Envelope) -> bool {
         true
     }
 

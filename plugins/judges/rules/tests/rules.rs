@@ -1,7 +1,9 @@
 //! The judge as a host sees it: by its name, over its envelopes.
 
 use plugin_api::client::JudgeClient;
-use plugin_api::{Case, Code, Error, Kind, OptionScore, Reply, Result, Ruling, Sample, Score, Silent, Verdict, make};
+use plugin_api::{
+    Case, Code, Error, Kind, NoCallbacks, OptionScore, Reply, Result, Ruling, Sample, Score, Verdict, make,
+};
 use rules as _; // its registration comes along only when the crate is named
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -21,7 +23,7 @@ fn verdict(settings: Value, answer: &str, target: Value) -> Verdict {
         score: Some(Score::graded(false).with_answer(answer)),
         ..Case::default()
     };
-    judge(settings).unwrap().judge(&case, &Silent).unwrap()
+    judge(settings).unwrap().judge(&case, &NoCallbacks).unwrap()
 }
 
 #[track_caller]
@@ -128,7 +130,13 @@ fn what_is_judged_is_the_answer_or_the_text() {
         score,
         ..Case::default()
     };
-    let ruling = |of: &str, case: Case| judge(json!({"of": of})).unwrap().judge(&case, &Silent).unwrap().ruling;
+    let ruling = |of: &str, case: Case| {
+        judge(json!({"of": of}))
+            .unwrap()
+            .judge(&case, &NoCallbacks)
+            .unwrap()
+            .ruling
+    };
     let read = || Some(Score::graded(true).with_answer("B"));
     assert_eq!(ruling("answer", case(Reply::text("It is B"), read())), Right);
     assert_eq!(ruling("text", case(Reply::text("It is B"), read())), Wrong);

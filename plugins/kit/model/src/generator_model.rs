@@ -28,13 +28,13 @@ pub trait ModelHooks<D: Decoder>: Send {
         Err(Error::unsupported("this model has no weights to read"))
     }
 
-    /// What [`Model::trace`] answers.
-    fn trace(&self, generator: &mut Generator<D>, request: &Value) -> Result<Value> {
+    /// What [`Model::replay`] answers.
+    fn replay(&self, generator: &mut Generator<D>, request: &Value) -> Result<Value> {
         parity::trace(generator, request)
     }
 
-    /// What [`Model::work`] answers without its weights; `None` for a verb that every model knows.
-    fn work(&mut self, _verb: &str, _request: &Value, _call: &mut Call) -> Option<Result<Value>> {
+    /// What [`Model::run_command`] answers without its weights; `None` for a verb that every model knows.
+    fn run_command(&mut self, _command: &str, _request: &Value, _call: &mut Call) -> Option<Result<Value>> {
         None
     }
 }
@@ -122,18 +122,18 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
         self.generator.as_ref().map(Generator::memory).unwrap_or_default()
     }
 
-    fn work(&mut self, verb: &str, request: &Value, call: &mut Call) -> Result<Value> {
-        match self.hooks.work(verb, request, call) {
+    fn run_command(&mut self, command: &str, request: &Value, call: &mut Call) -> Result<Value> {
+        match self.hooks.run_command(command, request, call) {
             Some(done) => done,
-            None => crate::merge::work(self.read()?, verb, request, call),
+            None => crate::merge::run(self.read()?, command, request, call),
         }
     }
 
-    fn trace(&mut self, request: &Value) -> Result<Value> {
+    fn replay(&mut self, request: &Value) -> Result<Value> {
         let (generator, hooks) = self.parts()?;
         match request["training"].as_str() {
             Some(folder) => training::trace(generator, Path::new(folder)),
-            None => hooks.trace(generator, request),
+            None => hooks.replay(generator, request),
         }
     }
 }

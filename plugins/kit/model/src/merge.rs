@@ -21,16 +21,16 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What [`plugin_api::Model::work`] does for a model of this kit: the verb `merge`.
-pub fn work<D: Decoder>(
+/// What [`plugin_api::Model::run_command`] does for a model of this kit: the command `merge`.
+pub fn run<D: Decoder>(
     generator: &Generator<D>,
-    verb: &str,
+    command: &str,
     request: &Value,
     call: &Call,
 ) -> plugin_api::Result<Value> {
-    if verb != "merge" {
+    if command != "merge" {
         return Err(plugin_api::Error::unsupported(format!(
-            "this model can't do `{verb}`, only `merge`"
+            "this model can't run `{command}`, only `merge`"
         )));
     }
     let request: Request = serde_json::from_value(request.clone())

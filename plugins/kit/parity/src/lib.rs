@@ -58,7 +58,7 @@ struct Case {
     texts: Vec<String>,
 }
 
-/// What [`plugin_api::Model::trace`] answers to `{"golden": FOLDER}`, or to `{"golden": FOLDER, "lora": NAME}` for what
+/// What [`plugin_api::Model::replay`] answers to `{"golden": FOLDER}`, or to `{"golden": FOLDER, "lora": NAME}` for what
 /// was recorded with a LoRA.
 pub fn trace<D: Decoder>(generator: &Generator<D>, request: &Value) -> plugin_api::Result<Value> {
     let Some(folder) = request["golden"].as_str() else {

@@ -3,7 +3,7 @@
 use crate::{Host, parity};
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::json;
-use plugin_api::{Clip, Code, Message, Part, Prompt, Reply, Result, Sampling, Silent};
+use plugin_api::{Clip, Code, Message, NoCallbacks, Part, Prompt, Reply, Result, Sampling};
 use std::path::Path;
 
 /// A checkpoint with what a reference recorded of it in `golden`.
@@ -38,7 +38,7 @@ pub fn about(clips: Vec<Clip>) -> Prompt {
 }
 
 pub fn scores(model: &ModelClient, prompt: Prompt) -> Vec<f64> {
-    let reply = model.reply(&prompt.choose(["A", "B"]), &Silent).expect("scores");
+    let reply = model.reply(&prompt.choose(["A", "B"]), &NoCallbacks).expect("scores");
     reply.options.iter().map(|option| option.loglik).collect()
 }
 
@@ -64,7 +64,10 @@ pub fn check_batch(model: &ModelClient, prompts: Vec<Prompt>) {
     let together = serve(model, prompts.clone());
     assert_eq!(together.len(), prompts.len());
     for (prompt, reply) in prompts.iter().zip(together) {
-        let (alone, reply) = (model.reply(prompt, &Silent).expect("alone"), reply.expect("together"));
+        let (alone, reply) = (
+            model.reply(prompt, &NoCallbacks).expect("alone"),
+            reply.expect("together"),
+        );
         assert_eq!((reply.text, reply.usage), (alone.text, alone.usage));
     }
 }
@@ -94,7 +97,7 @@ pub fn check_bad_clips(model: &ModelClient, place: &str, mut bad: Vec<(Prompt, C
     prompts.push(good.clone());
     let mut replies = serve(model, prompts);
     let last = replies.pop().expect("an answer").expect("a good one");
-    assert_eq!(last.text, model.reply(&good, &Silent).expect("the same").text);
+    assert_eq!(last.text, model.reply(&good, &NoCallbacks).expect("the same").text);
     for ((_, code, message), reply) in bad.into_iter().zip(replies) {
         let error = reply.expect_err("it can't be answered");
         assert_eq!((error.code, error.message.as_str()), (code, message));

@@ -12,7 +12,7 @@ pub fn check(model: &ModelClient, golden: &Path, lora: Option<&str>, what: &[&st
         Some(lora) => json!({ "golden": golden, "lora": lora }),
         None => json!({ "golden": golden }),
     };
-    let report = model.trace(&request).expect("a replay");
+    let report = model.replay(&request).expect("a replay");
     let cases = report["cases"].as_array().expect("cases");
     for what in what {
         assert!(cases.iter().any(|case| case["what"] == *what), "no {what}");
@@ -31,7 +31,7 @@ pub fn check_narrow(adapter: &str, checkpoint: &Path) {
     const NEAR: f64 = 1.0; // of logits that reach 12
     let model = crate::open(adapter, checkpoint, json!({ "dtype": "bf16" })).expect("a model");
     let report = model
-        .trace(&json!({ "golden": checkpoint.join("golden") }))
+        .replay(&json!({ "golden": checkpoint.join("golden") }))
         .expect("a replay");
     let cases = report["cases"].as_array().expect("cases");
     let logits = cases.iter().filter(|case| case["what"] == "logits");

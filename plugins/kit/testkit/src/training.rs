@@ -8,7 +8,7 @@ use std::path::Path;
 pub fn check(adapter: &str, checkpoint: &Path) {
     let model = crate::open(adapter, checkpoint, json!({ "dtype": "fp32" })).expect("a model");
     let request = json!({ "training": checkpoint.join("training") });
-    let report = model.trace(&request).expect("a replay");
+    let report = model.replay(&request).expect("a replay");
     let cases = report["cases"].as_array().expect("cases");
     assert!(!cases.is_empty());
     for case in cases {

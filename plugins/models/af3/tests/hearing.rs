@@ -5,7 +5,7 @@ extern crate af3 as _; // or its registration would not be linked in
 
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::{Value, json};
-use plugin_api::{Clip, Code, LoraUse, Message, Prompt, Result, Silent};
+use plugin_api::{Clip, Code, LoraUse, Message, NoCallbacks, Prompt, Result};
 use std::path::{Path, PathBuf};
 use testkit::hearing::{self, about, scores, tone};
 use testkit::{copy, parity};
@@ -40,7 +40,7 @@ fn the_way_of_a_gpu_leads_to_the_same() {
 #[test]
 fn a_reply_says_what_was_heard() {
     let model = open();
-    let reply = |clips| model.reply(&about(clips), &Silent).unwrap();
+    let reply = |clips| model.reply(&about(clips), &NoCallbacks).unwrap();
     // Every two steps of 20 ms are one token, in each window of a second here; 0.33 s of the third are 17 steps.
     let long = reply(vec![tone(2.33, 0.1)]);
     assert_eq!((long.usage.clip_tokens, long.usage.clip_seconds), (25 + 25 + 8, 2.33));
@@ -71,7 +71,7 @@ fn a_clip_is_cut_at_the_published_limit() {
     let folder = copy(&golden());
     std::fs::write(folder.path().join("processor_config.json"), r#"{"max_audio_len": 2}"#).unwrap();
     let model = try_open(folder.path(), json!({})).unwrap();
-    let reply = model.reply(&about(vec![tone(2.5, 0.1)]), &Silent).unwrap();
+    let reply = model.reply(&about(vec![tone(2.5, 0.1)]), &NoCallbacks).unwrap();
     assert_eq!((reply.usage.clip_tokens, reply.usage.clip_seconds), (50, 2.0));
     assert_eq!(reply.flags, ["cut-clip"]);
 }
@@ -92,7 +92,7 @@ fn the_variant_that_thinks_is_reproduced() {
     parity::check(&model, &recorded, Some("think"), &what, 1e-3);
     // The checkpoint by itself is another model, and so is the variant without its LoRA.
     let all_right = |model: &ModelClient, lora: Option<&str>| {
-        let report = model.trace(&json!({ "golden": recorded, "lora": lora })).unwrap();
+        let report = model.replay(&json!({ "golden": recorded, "lora": lora })).unwrap();
         report["ok"] == true
     };
     assert!(!all_right(&model, None));

@@ -4,7 +4,7 @@ use fixture_service::asking::{Came, ask_all, model};
 use fixture_service::{Act, Asked, Service, answer, gemini as reply_of, google_error};
 use gemini as _;
 use plugin_api::client::ModelClient;
-use plugin_api::{Code, Finish, Message, Prompt, Reply, Sampling, Silent};
+use plugin_api::{Code, Finish, Message, NoCallbacks, Prompt, Reply, Sampling};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -75,7 +75,7 @@ fn a_prompt_is_answered_once_and_the_key_travels_in_its_header_alone() {
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     settings["key_file"] = file.display().to_string().into();
     let model = model("gemini", settings).unwrap();
-    let reply = model.reply(&prompt("2 + 2?"), &Silent).unwrap();
+    let reply = model.reply(&prompt("2 + 2?"), &NoCallbacks).unwrap();
     assert_eq!(
         (
             reply.text.as_str(),
@@ -320,7 +320,7 @@ fn a_ledger_answers_again_for_nothing_and_says_what_may_have_been_charged() {
     });
     let opened = |model: &ModelClient| {
         let request = json!({ "file": folder.path().join("calls.jsonl"), "role": "judge" });
-        model.work("open_ledger", &request, &Silent).unwrap()
+        model.run_command("open_ledger", &request, &NoCallbacks).unwrap()
     };
     let first = open(&service);
     assert_eq!(opened(&first)["answered"], 0);
@@ -342,7 +342,7 @@ fn a_ledger_answers_again_for_nothing_and_says_what_may_have_been_charged() {
     let charges = service.charges();
     assert_eq!((charges["prompt 0"], charges["prompt 2"]), (1, 4));
     // To the cent: 12 tokens read and 8 written, three times; and what four lost answers may have cost at most.
-    let sums = &second.work("spent", &Value::Null, &Silent).unwrap()["sums"];
+    let sums = &second.run_command("spent", &Value::Null, &NoCallbacks).unwrap()["sums"];
     let dollars = 3.0 * (12.0 * 0.75 + 8.0 * 3.75) / 1e6;
     assert!((sums["dollars"].as_f64().unwrap() - dollars).abs() < 1e-12, "{sums}");
     assert_eq!(sums["maybe"], 4);
@@ -359,7 +359,7 @@ fn a_budget_is_never_passed() {
     let model = open(&service);
     let each = (12.0 * 0.75 + 8.0 * 3.75) / 1e6;
     let request = json!({ "file": folder.path().join("calls.jsonl"), "max_cost_usd": 0.001 });
-    model.work("open_ledger", &request, &Silent).unwrap();
+    model.run_command("open_ledger", &request, &NoCallbacks).unwrap();
     let came = ask_all(&model, prompts(100), None);
     let over = came.over.expect("it ends");
     assert_eq!(over.code, Code::RATE_LIMITED);
@@ -378,10 +378,10 @@ fn equal_prompts_under_way_are_paid_once() {
     let folder = tempfile::tempdir().unwrap();
     let model = open(&service);
     model
-        .work(
+        .run_command(
             "open_ledger",
             &json!({ "file": folder.path().join("calls.jsonl") }),
-            &Silent,
+            &NoCallbacks,
         )
         .unwrap();
     let came = ask_all(&model, (0..16).map(|_| prompt("same")), None);

@@ -4,7 +4,7 @@ extern crate gemma as _; // or its registration would not be linked in
 
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::{self, Value, json};
-use plugin_api::{Code, Kind, Message, Part, Prompt, Result, Settings, Silent, make};
+use plugin_api::{Code, Kind, Message, NoCallbacks, Part, Prompt, Result, Settings, make};
 use std::path::{Path, PathBuf};
 
 fn folder(name: &str) -> PathBuf {
@@ -72,7 +72,7 @@ fn a_config_that_cannot_be_is_refused() {
 #[test]
 fn a_prompt_that_cannot_be_read_is_refused_and_the_next_one_answered() {
     let model = open(&folder("golden/text"), "fp32").unwrap();
-    let refused = |prompt: Prompt| model.reply(&prompt, &Silent).unwrap_err();
+    let refused = |prompt: Prompt| model.reply(&prompt, &NoCallbacks).unwrap_err();
     let mut picture = Message::user("What is it?");
     picture.parts.push(Part::Unknown);
     assert_eq!(refused(Prompt::new([picture])).code, Code::UNSUPPORTED);
@@ -80,7 +80,7 @@ fn a_prompt_that_cannot_be_read_is_refused_and_the_next_one_answered() {
     let soft = refused(Prompt::new([Message::user("a <image_soft_token> b")]));
     assert_eq!(soft.code, Code::UNSUPPORTED);
     assert!(soft.to_string().contains("<image_soft_token>"), "{soft}");
-    model.reply(&Prompt::new([Message::user("a b")]), &Silent).unwrap();
+    model.reply(&Prompt::new([Message::user("a b")]), &NoCallbacks).unwrap();
 }
 
 #[test]
@@ -101,7 +101,10 @@ fn bf16_answers_nearly_as_fp32() {
     let options = ["A", "B", "C", "D"];
     let ask = || Prompt::new([Message::user("Which of these is the best conductor?")]).choose(options);
     let likelihoods = |dtype: &str| {
-        let reply = open(&folder("demo"), dtype).unwrap().reply(&ask(), &Silent).unwrap();
+        let reply = open(&folder("demo"), dtype)
+            .unwrap()
+            .reply(&ask(), &NoCallbacks)
+            .unwrap();
         reply.options.iter().map(|option| option.loglik).collect::<Vec<_>>()
     };
     let (exact, rounded) = (likelihoods("fp32"), likelihoods("bf16"));

@@ -391,7 +391,7 @@ impl Model for OpenAi {
         self.inner.tokens(prompt)
     }
 
-    fn trace(&mut self, request: &Value) -> Result<Value> {
+    fn replay(&mut self, request: &Value) -> Result<Value> {
         parity::trace(&self.inner, request)
     }
 

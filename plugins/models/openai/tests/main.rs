@@ -5,7 +5,7 @@ use fixture_service::engine::{Engine, Profile};
 use fixture_service::{Act, Asked, Service, answer, openai as reply_of, openai_events};
 use openai as _;
 use plugin_api::client::ModelClient;
-use plugin_api::{Clip, Code, Constraint, Finish, LoraUse, Message, Part, Prompt, Reply, Sampling, Silent};
+use plugin_api::{Clip, Code, Constraint, Finish, LoraUse, Message, NoCallbacks, Part, Prompt, Reply, Sampling};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,7 +130,7 @@ fn scores(
     let (engine, service) = engine(profile);
     let model = with(&service, json!({ "probe": "on", "choices": way })).unwrap();
     let reply = model
-        .reply(&prompt.clone().choose(options.iter().copied()), &Silent)
+        .reply(&prompt.clone().choose(options.iter().copied()), &NoCallbacks)
         .unwrap();
     assert_eq!(reply.other["choices"], way);
     let context = context(&engine);
@@ -173,7 +173,7 @@ fn two_exact_ways_are_held_against_each_other() {
     let reply = model
         .reply(
             &Prompt::new([Message::user("Which?")]).choose([" one", " two"]),
-            &Silent,
+            &NoCallbacks,
         )
         .unwrap();
     assert_eq!(reply.other["other_way"]["choices"], "continue");
@@ -184,7 +184,7 @@ fn two_exact_ways_are_held_against_each_other() {
 fn options_are_refused_where_they_cannot_be_had() {
     let (_, service) = engine(Profile::Ollama);
     let model = with(&service, json!({})).unwrap();
-    let error = model.reply(&prompt("x").choose(["a", "b"]), &Silent).unwrap_err();
+    let error = model.reply(&prompt("x").choose(["a", "b"]), &NoCallbacks).unwrap_err();
     assert_eq!(error.code, Code::UNSUPPORTED);
     let (_, service) = engine(Profile::Llamacpp);
     let error = with(&service, json!({ "choices": "tokens" })).err().unwrap();
@@ -208,7 +208,7 @@ fn base_and_lora_answer_from_one_server() {
             lora: used,
             ..Prompt::plain("The sky is").choose([" blue"])
         };
-        let found = model.reply(&prompt, &Silent).unwrap().options[0].loglik;
+        let found = model.reply(&prompt, &NoCallbacks).unwrap().options[0].loglik;
         assert!(
             (found - engine.loglik(name, "The sky is", " blue")).abs() < 1e-9,
             "{name}"
@@ -228,7 +228,7 @@ fn sound_arrives_as_it_is_in_the_record() {
         ..Message::default()
     }]);
     asked.clips = vec![Clip::new(16_000, samples.clone())];
-    let reply = model.reply(&asked.sample(Sampling::greedy(8)), &Silent).unwrap();
+    let reply = model.reply(&asked.sample(Sampling::greedy(8)), &NoCallbacks).unwrap();
     let sent = service.requests().pop().unwrap().body;
     let data = sent["messages"][0]["content"][0]["input_audio"]["data"]
         .as_str()

@@ -339,7 +339,7 @@ impl Model for Interpreter {
         self.run(&mut served)
     }
 
-    fn work(&mut self, command: &str, _request: &Value, _call: &mut Call) -> Result<Value> {
+    fn run_command(&mut self, command: &str, _request: &Value, _call: &mut Call) -> Result<Value> {
         match command {
             // What `host plugins new` writes beside a script.
             "host_plugin" => Ok(json!({ "host_plugin.py": HOST_PLUGIN })),

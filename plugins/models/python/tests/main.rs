@@ -2,7 +2,7 @@
 
 use fixture_service::asking::{ask_all, model};
 use plugin_api::client::ModelClient;
-use plugin_api::{Clip, Code, Message, Part, Prompt, Result, Sampling, Silent};
+use plugin_api::{Clip, Code, Message, NoCallbacks, Part, Prompt, Result, Sampling};
 use python as _;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -86,9 +86,9 @@ fn a_class_with_two_methods_is_a_model() {
             .unwrap()
             .starts_with('3')
     );
-    let reply = model.reply(&prompt("ab"), &Silent).unwrap();
+    let reply = model.reply(&prompt("ab"), &NoCallbacks).unwrap();
     assert_eq!((reply.text.as_str(), reply.usage.generated_tokens), ("ABAB", 4));
-    let scored = model.reply(&prompt("x").choose(["a", "bcd"]), &Silent).unwrap();
+    let scored = model.reply(&prompt("x").choose(["a", "bcd"]), &NoCallbacks).unwrap();
     assert_eq!(
         scored
             .options
@@ -149,7 +149,7 @@ fn a_death_is_told_with_its_last_words_and_the_next_prompt_is_answered() {
         let over = came.over.expect("a reason");
         assert_eq!(over.code, Code::DIED);
         assert!(over.message.contains(how) && over.to_string().contains(last), "{over}");
-        assert_eq!(model.reply(&prompt("again"), &Silent).unwrap().text, "again");
+        assert_eq!(model.reply(&prompt("again"), &NoCallbacks).unwrap().text, "again");
     }
 }
 
@@ -161,7 +161,7 @@ fn a_script_that_hangs_is_ended_at_its_deadline() {
     let came = ask_all(&model, [prompt("hang")], Some(Duration::from_millis(300)));
     assert_eq!(came.over.expect("a reason").code, Code::DEADLINE);
     assert!(began.elapsed() < Duration::from_secs(20));
-    assert_eq!(model.reply(&prompt("again"), &Silent).unwrap().text, "again");
+    assert_eq!(model.reply(&prompt("again"), &NoCallbacks).unwrap().text, "again");
 }
 
 #[track_caller]

@@ -5,7 +5,7 @@ extern crate qwen2_5_omni as _; // or its registration would not be linked in
 
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::{Value, json};
-use plugin_api::{Code, Lesson, Message, Prompt, Silent, Turn};
+use plugin_api::{Code, Lesson, Message, NoCallbacks, Prompt, Turn};
 use std::path::{Path, PathBuf};
 use testkit::hearing::{self, about, tone};
 use testkit::{copy, edit, parity};
@@ -38,7 +38,7 @@ fn a_reply_says_what_was_heard() {
     let model = open(json!({}));
     // Every two steps of 20 ms are one token, over the whole clip: 1.01 s are 51 steps in two blocks.
     let reply = model
-        .reply(&about(vec![tone(1.01, 0.1), tone(0.05, 0.1)]), &Silent)
+        .reply(&about(vec![tone(1.01, 0.1), tone(0.05, 0.1)]), &NoCallbacks)
         .unwrap();
     assert_eq!(reply.usage.clip_tokens, 25 + 1);
     assert!((reply.usage.clip_seconds - 1.06).abs() < 1e-9);
@@ -49,7 +49,7 @@ fn a_place_for_what_it_cannot_see_is_refused() {
     let model = open(json!({}));
     for (words, what) in [("<|IMAGE|>", "images"), ("<|VIDEO|>", "videos")] {
         let prompt = Prompt::new([Message::user(format!("Look: {words}"))]);
-        let error = model.reply(&prompt, &Silent).unwrap_err();
+        let error = model.reply(&prompt, &NoCallbacks).unwrap_err();
         let expected = format!("the prompt has a place for {what}, which are not supported yet");
         assert_eq!((error.code, error.message), (Code::UNSUPPORTED, expected));
     }
@@ -70,7 +70,7 @@ fn a_clip_is_cut_where_the_feature_extractor_says() {
     });
     let model = testkit::open("qwen2.5-omni", folder.path(), json!({})).unwrap();
     assert_eq!(model.card().unwrap().longest_clip, Some(2.0));
-    let reply = model.reply(&about(vec![tone(2.5, 0.1)]), &Silent).unwrap();
+    let reply = model.reply(&about(vec![tone(2.5, 0.1)]), &NoCallbacks).unwrap();
     assert_eq!((reply.usage.clip_tokens, reply.usage.clip_seconds), (50, 2.0));
     assert_eq!(reply.flags, ["cut-clip"]);
 }

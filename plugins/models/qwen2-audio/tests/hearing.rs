@@ -5,7 +5,7 @@ extern crate qwen2_audio as _; // or its registration would not be linked in
 
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::json;
-use plugin_api::{Clip, Code, LoraUse, Prompt, Silent};
+use plugin_api::{Clip, Code, LoraUse, NoCallbacks, Prompt};
 use std::path::{Path, PathBuf};
 use testkit::hearing::{self, about, scores, tone};
 use testkit::{copy, edit, parity};
@@ -53,7 +53,7 @@ fn sound_reaches_the_answer() {
 #[test]
 fn a_reply_says_what_was_heard() {
     let model = open();
-    let reply = |clips| model.reply(&about(clips), &Silent).unwrap();
+    let reply = |clips| model.reply(&about(clips), &NoCallbacks).unwrap();
     // Every two steps of 20 ms are one token.
     let two = reply(vec![tone(0.5, 0.1), tone(0.25, 0.2)]);
     assert_eq!((two.usage.clip_tokens, two.usage.clip_seconds), (12 + 6, 0.75));

@@ -7,7 +7,7 @@ use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
 use common::{Host, ask, copy, edit, golden, model, open};
 use plugin_api::client::{Given, Serving};
 use plugin_api::serde_json::{Value, json};
-use plugin_api::{Code, Finish, LoraUse, Message, Part, Prompt, Reply, Role, Sampling, Silent};
+use plugin_api::{Code, Finish, LoraUse, Message, NoCallbacks, Part, Prompt, Reply, Role, Sampling};
 use std::time::Duration;
 
 /// The best answers, by a search.
@@ -74,7 +74,7 @@ fn answers_do_not_depend_on_company() {
     let alone = model(json!({ "max_batch": 1 }));
     let expected: Vec<_> = mixture()
         .iter()
-        .map(|prompt| essence(&alone.reply(prompt, &Silent).unwrap()))
+        .map(|prompt| essence(&alone.reply(prompt, &NoCallbacks).unwrap()))
         .collect();
     assert!(expected.iter().any(|(text, ..)| text.len() > 10));
     // Rows join and leave in between, and long prompts are read in pieces.
@@ -129,7 +129,7 @@ fn pieces_are_the_answer() {
 #[test]
 fn an_answer_ends_before_a_stop_string_however_it_is_cut_into_tokens() {
     let model = model(json!({}));
-    let whole = model.reply(&ask("Tell me", quiet()), &Silent).unwrap().text;
+    let whole = model.reply(&ask("Tell me", quiet()), &NoCallbacks).unwrap().text;
     let letters: Vec<(usize, char)> = whole.char_indices().collect();
     assert!(letters.len() > 12, "{whole:?}");
     for (from, to) in [(3, 9), (5, 6), (1, 12)] {
@@ -171,7 +171,7 @@ fn any_of_the_stop_tokens_ends_an_answer() {
     });
     let model = open(folder.path(), json!({})).unwrap();
     let talk = ask("Which is heavier, a kilogram of iron or of feathers?", quiet());
-    let reply = model.reply(&talk, &Silent).unwrap();
+    let reply = model.reply(&talk, &NoCallbacks).unwrap();
     assert_eq!(
         (reply.finish, reply.usage.generated_tokens as usize),
         (Finish::Stop, first + 1)
@@ -192,7 +192,7 @@ fn what_a_prompt_leaves_open_is_the_publishers() {
                         ..Sampling::default()
                     },
                 ),
-                &Silent,
+                &NoCallbacks,
             )
             .unwrap()
     };
@@ -209,7 +209,7 @@ fn several_answers_are_ranked_and_the_first_is_the_one_drawn_alone() {
         seed: Some(3),
         ..Sampling::greedy(6)
     };
-    let one = model.reply(&ask("Say", sampling.clone()), &Silent).unwrap();
+    let one = model.reply(&ask("Say", sampling.clone()), &NoCallbacks).unwrap();
     let reply = model
         .reply(
             &ask(
@@ -219,7 +219,7 @@ fn several_answers_are_ranked_and_the_first_is_the_one_drawn_alone() {
                     ..sampling
                 },
             ),
-            &Silent,
+            &NoCallbacks,
         )
         .unwrap();
     let scores: Vec<f64> = reply.alternatives.iter().map(|a| a.score.unwrap()).collect();
@@ -236,7 +236,7 @@ fn several_answers_are_ranked_and_the_first_is_the_one_drawn_alone() {
         temperature: Some(1.0),
         ..Sampling::greedy(6)
     };
-    let reply = model.reply(&ask("Say", repeating), &Silent).unwrap();
+    let reply = model.reply(&ask("Say", repeating), &NoCallbacks).unwrap();
     assert!(
         reply.alternatives.iter().all(|a| a.score.unwrap() <= 0.0),
         "{:?}",
@@ -269,7 +269,10 @@ fn an_answer_is_as_long_as_its_publisher_wants_at_least() {
     let check = |published: Value, tokens: &[u32]| {
         let folder = copy("tied");
         std::fs::write(folder.path().join("generation_config.json"), published.to_string()).unwrap();
-        let reply = open(folder.path(), json!({})).unwrap().reply(&prompt, &Silent).unwrap();
+        let reply = open(folder.path(), json!({}))
+            .unwrap()
+            .reply(&prompt, &NoCallbacks)
+            .unwrap();
         let words = text::Tokenizer::from_folder(folder.path())
             .unwrap()
             .decode(tokens)
@@ -289,7 +292,7 @@ fn an_answer_is_as_long_as_its_publisher_wants_at_least() {
 #[test]
 fn a_search_ranks_its_answers_and_says_the_best_in_one_piece() {
     let model = model(json!({}));
-    let all = model.reply(&ask("Say", searched(4, 3)), &Silent).unwrap();
+    let all = model.reply(&ask("Say", searched(4, 3)), &NoCallbacks).unwrap();
     let scores: Vec<f64> = all.alternatives.iter().map(|a| a.score.unwrap()).collect();
     assert_eq!(scores.len(), 3);
     assert!(scores.is_sorted_by(|a, b| a >= b) && scores[0] < 0.0, "{scores:?}");
@@ -308,7 +311,7 @@ fn a_search_ranks_its_answers_and_says_the_best_in_one_piece() {
         stop: vec![stop.clone()],
         ..searched(4, 4)
     };
-    let stopped = model.reply(&ask("Say", sampling), &Silent).unwrap();
+    let stopped = model.reply(&ask("Say", sampling), &NoCallbacks).unwrap();
     assert!(stopped.alternatives.iter().all(|a| !a.text.contains(&stop)));
     assert!(
         stopped.alternatives.iter().any(|a| all.text.starts_with(&a.text)),
@@ -323,8 +326,9 @@ fn a_checkpoint_whose_publisher_searches_is_searched_unless_a_prompt_draws() {
         (config["num_beams"], config["length_penalty"]) = (json!(4), json!(0.6))
     });
     let publisher = open(folder.path(), json!({})).unwrap();
-    let text =
-        |model: &plugin_api::client::ModelClient, sampling| model.reply(&ask("Say", sampling), &Silent).unwrap().text;
+    let text = |model: &plugin_api::client::ModelClient, sampling| {
+        model.reply(&ask("Say", sampling), &NoCallbacks).unwrap().text
+    };
     let drawn = || Sampling {
         temperature: Some(1.0),
         ..quiet()
@@ -347,29 +351,31 @@ fn the_end_of_a_context_ends_an_answer_and_a_longer_prompt_is_an_error() {
         config["max_position_embeddings"] = json!(64)
     });
     let model = open(folder.path(), json!({})).unwrap();
-    let reply = model.reply(&ask("Hello", Sampling::greedy(1000)), &Silent).unwrap();
+    let reply = model
+        .reply(&ask("Hello", Sampling::greedy(1000)), &NoCallbacks)
+        .unwrap();
     assert_eq!(reply.finish, Finish::Length);
     assert_eq!(reply.usage.prompt_tokens + reply.usage.generated_tokens, 64);
 
     let long = ask(&"word ".repeat(100), Sampling::greedy(8));
-    let error = model.reply(&long, &Silent).unwrap_err();
+    let error = model.reply(&long, &NoCallbacks).unwrap_err();
     assert_eq!(error.code, Code::TOO_LONG);
     assert!(
         error.message.ends_with("the model's context leaves room for 63"),
         "{error}"
     );
-    let cut = model.reply(&Prompt { truncate: true, ..long }, &Silent).unwrap();
+    let cut = model.reply(&Prompt { truncate: true, ..long }, &NoCallbacks).unwrap();
     assert_eq!(cut.flags, ["truncated-prompt"]);
     assert_eq!((cut.usage.prompt_tokens, cut.usage.generated_tokens), (56, 8));
 
     let choice = Prompt::plain("word ".repeat(100)).choose(["A"]);
-    assert_eq!(model.reply(&choice, &Silent).unwrap_err().code, Code::TOO_LONG);
+    assert_eq!(model.reply(&choice, &NoCallbacks).unwrap_err().code, Code::TOO_LONG);
 }
 
 #[test]
 fn an_empty_text_begins_with_the_token_between_texts() {
     let reply = model(json!({}))
-        .reply(&Prompt::plain("").sample(quiet()), &Silent)
+        .reply(&Prompt::plain("").sample(quiet()), &NoCallbacks)
         .unwrap();
     assert_eq!((reply.usage.prompt_tokens, reply.usage.generated_tokens), (1, 12));
 }
@@ -380,7 +386,7 @@ fn a_begun_answer_is_continued() {
     let begun = Prompt::new([Message::user("Which?"), Message::assistant("It is option")]).sample(quiet());
     let tokens = model.tokens(&begun).unwrap();
     assert!(tokens.text.ends_with("It is option"), "{:?}", tokens.text);
-    let reply = model.reply(&begun, &Silent).unwrap();
+    let reply = model.reply(&begun, &NoCallbacks).unwrap();
     assert!(!reply.text.contains("It is option"));
     assert_eq!(reply.usage.prompt_tokens as usize, tokens.ids.len());
 }
@@ -415,9 +421,9 @@ fn reasoning_that_has_used_up_its_budget_is_ended() {
     };
     let open = |words: &str| model(json!({ "last_thought": words }));
     let model = open("");
-    let endless = model.reply(&prompt(None), &Silent).unwrap();
+    let endless = model.reply(&prompt(None), &NoCallbacks).unwrap();
     assert_eq!((endless.text.as_str(), endless.usage.thinking_tokens), ("", 20));
-    let ended = model.reply(&prompt(Some(4)), &Silent).unwrap();
+    let ended = model.reply(&prompt(Some(4)), &NoCallbacks).unwrap();
     let begin = ended.thinking.unwrap();
     assert!(endless.thinking.unwrap().starts_with(begin.trim()), "{begin:?}");
     assert!(
@@ -425,7 +431,7 @@ fn reasoning_that_has_used_up_its_budget_is_ended() {
         "{:?}",
         ended.usage
     );
-    let told = open("That will do.").reply(&prompt(Some(4)), &Silent).unwrap();
+    let told = open("That will do.").reply(&prompt(Some(4)), &NoCallbacks).unwrap();
     assert_eq!(told.thinking.unwrap(), format!("{}\n\nThat will do.", begin.trim_end()));
     assert!(!told.text.is_empty());
 }
@@ -450,7 +456,7 @@ fn a_refused_piece_ends_one_answer_and_a_deadline_another() {
 #[test]
 fn what_it_cannot_do_it_refuses() {
     let model = model(json!({}));
-    let refused = |prompt: Prompt| model.reply(&prompt, &Silent).unwrap_err().code;
+    let refused = |prompt: Prompt| model.reply(&prompt, &NoCallbacks).unwrap_err().code;
     let with = |sampling: Sampling| refused(ask("Hi", sampling));
     let searched = |change: fn(&mut Sampling)| {
         let mut sampling = Sampling {
@@ -545,12 +551,14 @@ fn logits_that_are_no_numbers_are_flagged() {
     tensors.insert("model.norm.weight".into(), norm.unwrap());
     candle_core::safetensors::save(&tensors, &path).unwrap();
     let model = open(folder.path(), json!({})).unwrap();
-    let reply = model.reply(&ask("Hi", quiet()), &Silent).unwrap();
+    let reply = model.reply(&ask("Hi", quiet()), &NoCallbacks).unwrap();
     assert_eq!(
         (reply.text.as_str(), reply.flags.as_slice()),
         ("", &["nan-logits".to_owned()][..])
     );
-    let reply = model.reply(&Prompt::plain("x").choose(["a", "b"]), &Silent).unwrap();
+    let reply = model
+        .reply(&Prompt::plain("x").choose(["a", "b"]), &NoCallbacks)
+        .unwrap();
     assert!(
         reply
             .options
@@ -571,7 +579,7 @@ fn the_demo_reads_a_text_task() {
         ..Prompt::new([Message::user(question)])
     };
     let scored = model
-        .reply(&prompt.clone().choose(["A", "B", "C", "D", "E"]), &Silent)
+        .reply(&prompt.clone().choose(["A", "B", "C", "D", "E"]), &NoCallbacks)
         .unwrap();
     assert!(
         scored
@@ -580,7 +588,7 @@ fn the_demo_reads_a_text_task() {
             .all(|o| o.tokens == 1 && o.bytes == 1 && o.loglik < 0.0),
         "{scored:?}"
     );
-    let free = model.reply(&prompt.sample(Sampling::greedy(8)), &Silent).unwrap();
+    let free = model.reply(&prompt.sample(Sampling::greedy(8)), &NoCallbacks).unwrap();
     assert!((1..=8).contains(&free.usage.generated_tokens));
 }
 
@@ -589,7 +597,7 @@ fn bf16_is_close_to_fp32() {
     let prompt = Prompt::plain("The Moon orbits").choose([" the Earth", " a rock"]);
     let score = |dtype| {
         model(json!({ "dtype": dtype }))
-            .reply(&prompt, &Silent)
+            .reply(&prompt, &NoCallbacks)
             .unwrap()
             .options
     };
@@ -603,12 +611,12 @@ fn bf16_is_close_to_fp32() {
 #[test]
 fn quantised_is_close_to_fp32_and_says_what_it_is() {
     let prompt = Prompt::plain("The Moon orbits").choose([" the Earth", " a rock"]);
-    let exact = model(json!({})).reply(&prompt, &Silent).unwrap().options;
+    let exact = model(json!({})).reply(&prompt, &NoCallbacks).unwrap().options;
     // The blocks of q4_k and q6_k are longer than this checkpoint's rows: they are stored more exactly.
     for quant in ["q8_0", "q6_k", "q4_k"] {
         let model = model(json!({ "quant": quant }));
         assert_eq!(model.card().unwrap().precision.as_deref(), Some("q8_0"));
-        for (wide, narrow) in exact.iter().zip(model.reply(&prompt, &Silent).unwrap().options) {
+        for (wide, narrow) in exact.iter().zip(model.reply(&prompt, &NoCallbacks).unwrap().options) {
             assert!((wide.loglik - narrow.loglik).abs() < 0.5, "{wide:?} {narrow:?}");
             assert_ne!(wide.loglik, narrow.loglik);
         }
@@ -649,7 +657,7 @@ fn gguf(dtype: GgmlDType, plain: bool) -> tempfile::TempDir {
 fn a_quantised_file_is_close_to_its_values_and_to_the_original() {
     let prompt = Prompt::plain("The Moon orbits").choose([" the Earth", " a rock"]);
     let score = |model: &plugin_api::client::ModelClient| -> Vec<f64> {
-        let reply = model.reply(&prompt, &Silent).unwrap();
+        let reply = model.reply(&prompt, &NoCallbacks).unwrap();
         reply.options.iter().map(|option| option.loglik).collect()
     };
     let apart = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);

@@ -188,7 +188,7 @@ fn a_gguf_file_without_a_template_says_so_of_itself() {
     let asked = plugin_api::Prompt::new([plugin_api::Message::user("Hi")]);
     let error = open(&path, json!({}))
         .unwrap()
-        .reply(&asked, &plugin_api::Silent)
+        .reply(&asked, &plugin_api::NoCallbacks)
         .unwrap_err();
     let message = error.message.replace(path.to_str().unwrap(), "FILE");
     assert!(
@@ -382,7 +382,7 @@ fn values_that_are_no_numbers_do_not_become_blocks() {
         let asked = plugin_api::Prompt::plain("Hi").choose(["a", "b"]);
         let reply = open(folder.path(), json!({}))
             .unwrap()
-            .reply(&asked, &plugin_api::Silent)
+            .reply(&asked, &plugin_api::NoCallbacks)
             .unwrap();
         assert!(reply.flags.iter().any(|flag| flag == "nan-logits"), "{:?}", reply.flags);
     }
@@ -423,7 +423,7 @@ fn a_base_model_answers_plain_text_and_says_that_it_has_no_template() {
         config["chat_template"] = json!(null)
     });
     let model = open(folder.path(), json!({})).unwrap();
-    let host = plugin_api::Silent;
+    let host = plugin_api::NoCallbacks;
     let error = model
         .reply(&plugin_api::Prompt::new([plugin_api::Message::user("Hi")]), &host)
         .unwrap_err();

@@ -5,7 +5,7 @@ mod common;
 use common::{Host, ask, copy, edit, golden, model, open};
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::json;
-use plugin_api::{Code, LoraUse, Prompt, Reply, Sampling, Silent};
+use plugin_api::{Code, LoraUse, NoCallbacks, Prompt, Reply, Sampling};
 use std::path::Path;
 
 /// The recorded LoRA, and the same with another strength: two that differ.
@@ -25,7 +25,7 @@ fn only(names: &[&str]) -> LoraUse {
 }
 
 fn said(model: &ModelClient, prompt: &Prompt) -> Reply {
-    model.reply(prompt, &Silent).unwrap()
+    model.reply(prompt, &NoCallbacks).unwrap()
 }
 
 fn essence(reply: &Reply) -> (String, Vec<String>) {
@@ -121,7 +121,7 @@ fn weights_of_any_type_take_loras() {
         let model = model(settings.clone());
         model.add_lora("recorded", &golden("tied/lora")).unwrap();
         let worst = |request| {
-            let report = model.trace(&request).unwrap();
+            let report = model.replay(&request).unwrap();
             let cases = report["cases"].as_array().unwrap().iter();
             cases
                 .filter_map(|case| case["max_abs_diff"].as_f64())

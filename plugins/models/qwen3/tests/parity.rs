@@ -43,7 +43,7 @@ fn a_search_with_a_prompt_beyond_the_context_is_not_the_fault_of_its_file() {
     });
     let model = testkit::open("qwen3", folder.path(), json!({})).unwrap();
     let recorded = json!({ "golden": golden().join("tied/golden") });
-    let error = model.trace(&recorded).unwrap_err();
+    let error = model.replay(&recorded).unwrap_err();
     assert_eq!(
         error.message,
         "the prompt of search `talk0: 2 beams, length_penalty 1.0` has 52 tokens, the model's context leaves room for 51"

@@ -7,7 +7,8 @@ use nn::{Decoder as _, KvCache, Past, Segment, Step, Weights};
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::{Value, json};
 use plugin_api::{
-    Call, Code, Jobs, Kind, Model, ModelCard, Prompt, Reply, Sampling, Settings, Silent, Usage, make, register_model,
+    Call, Code, Jobs, Kind, Model, ModelCard, NoCallbacks, Prompt, Reply, Sampling, Settings, Usage, make,
+    register_model,
 };
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -174,7 +175,7 @@ fn choices_are_scored_as_full_passes_would() {
     ];
     for context in ["The sky is", "Answer: ", "Q\n\nA:", "é"] {
         let prompt = Prompt::plain(context).choose(options);
-        let scored = model.reply(&prompt, &Silent).unwrap().options;
+        let scored = model.reply(&prompt, &NoCallbacks).unwrap().options;
         for (option, scored) in options.iter().zip(scored) {
             // Blanks at the context's end belong to the option.
             let start = model.tokens(&Prompt::plain(context.trim_end())).unwrap().ids;
@@ -301,7 +302,7 @@ impl Model for Served {
     }
 
     /// How many tokens went through the layers.
-    fn trace(&mut self, _request: &Value) -> plugin_api::Result<Value> {
+    fn replay(&mut self, _request: &Value) -> plugin_api::Result<Value> {
         Ok(self.0.decoder().read.load(Ordering::Relaxed).into())
     }
 }
@@ -353,8 +354,8 @@ fn a_prompt_of_vectors_is_answered_as_its_tokens_are() {
                 ..Sampling::greedy(9)
             },
         );
-        let heard = hearing.reply(&prompt, &Silent).unwrap();
-        let read = tokens.reply(&prompt, &Silent).unwrap();
+        let heard = hearing.reply(&prompt, &NoCallbacks).unwrap();
+        let read = tokens.reply(&prompt, &NoCallbacks).unwrap();
         assert_eq!(heard.text, read.text);
         let texts = |reply: &Reply| reply.alternatives.iter().map(|a| a.text.clone()).collect::<Vec<_>>();
         assert_eq!(texts(&heard), texts(&read));
@@ -404,7 +405,7 @@ fn essence(settings: Value) -> Essence {
         texts.push((reply.text, others, reply.usage));
         scores.extend(reply.options.iter().map(|option| option.loglik));
     }
-    (texts, scores, model.trace(&json!({})).unwrap().as_u64().unwrap())
+    (texts, scores, model.replay(&json!({})).unwrap().as_u64().unwrap())
 }
 
 #[track_caller]
@@ -448,9 +449,9 @@ fn what_prompts_begin_with_alike_is_read_once() {
 fn letters_are_chosen_from_the_logits_of_one_pass_over_the_prompt() {
     let model = watched(json!({}));
     let prompt = common::ask("Which conducts? A: wood, B: copper", Sampling::greedy(1)).choose(["A", "B", "C", "D"]);
-    let reply = model.reply(&prompt, &Silent).unwrap();
+    let reply = model.reply(&prompt, &NoCallbacks).unwrap();
     assert!(reply.options.iter().all(|option| option.tokens == 1));
-    assert_eq!(model.trace(&json!({})).unwrap(), json!(reply.usage.prompt_tokens));
+    assert_eq!(model.replay(&json!({})).unwrap(), json!(reply.usage.prompt_tokens));
 }
 
 #[test]
@@ -466,7 +467,7 @@ fn when_memory_runs_out_less_is_done_at_a_time() {
         let model = watched(settings);
         let replies = common::Host::new(prompts()).serve(&model);
         let texts: Vec<_> = replies.into_iter().map(|reply| reply.unwrap().text).collect();
-        (texts, model.trace(&json!({})).unwrap().as_u64().unwrap())
+        (texts, model.replay(&json!({})).unwrap().as_u64().unwrap())
     };
     let (expected, read) = answers(json!({}));
     let (got, read_again) = answers(json!({ "fails_at": 400, "most_tokens": 16 }));
@@ -482,7 +483,7 @@ fn when_memory_runs_out_less_is_done_at_a_time() {
     );
     let model = watched(json!({ "most_tokens": 1, "step_tokens": 1024 }));
     let error = model
-        .reply(&common::ask("Go", Sampling::greedy(3)), &Silent)
+        .reply(&common::ask("Go", Sampling::greedy(3)), &NoCallbacks)
         .unwrap_err();
     assert_eq!(error.code, Code::MEMORY, "{error}");
 }
@@ -491,7 +492,9 @@ fn when_memory_runs_out_less_is_done_at_a_time() {
 fn answers_begin_when_their_caches_fit_and_shorter_prompts_first() {
     let order = |cache_bytes: usize| {
         let model = watched(json!({ "cache_bytes": cache_bytes }));
-        model.reply(&common::ask("Go", Sampling::greedy(1)), &Silent).unwrap(); // what a token takes is known
+        model
+            .reply(&common::ask("Go", Sampling::greedy(1)), &NoCallbacks)
+            .unwrap(); // what a token takes is known
         let prompts = [(30, "a long prompt"), (2, "short"), (9, "of a middle size")];
         let host =
             common::Host::new(prompts.map(|(tokens, text)| common::ask(&text.repeat(2), Sampling::greedy(tokens))));

@@ -93,12 +93,12 @@ impl ModelHooks<AudioLanguageModel<TwoEars>> for Salmonn {
         checkpoint.generator(decoder, chat, &files.weights(), card)
     }
 
-    fn trace(&self, generator: &mut Generator<AudioLanguageModel<TwoEars>>, request: &Value) -> Result<Value> {
-        parity::trace(generator, request)
+    fn replay(&self, generator: &mut Generator<AudioLanguageModel<TwoEars>>, request: &Value) -> Result<Value> {
+        parity::replay(generator, request)
     }
 
-    fn work(&mut self, verb: &str, request: &Value, call: &mut Call) -> Option<Result<Value>> {
-        (verb == "convert").then(|| convert::convert(&self.files, request, call))
+    fn run_command(&mut self, command: &str, request: &Value, call: &mut Call) -> Option<Result<Value>> {
+        (command == "convert").then(|| convert::convert(&self.files, request, call))
     }
 }
 

@@ -5,12 +5,12 @@
 
 use crate::architecture::{PLACEHOLDER, TwoEars};
 use crate::lora;
-use ::parity::{Finding, Recording, difference, replay, report};
+use ::parity::{Finding, Recording, difference, report};
 use candle_core::{D, DType, Device, Tensor};
 use model::Generator;
 use nn::dense::AudioLanguageModel;
 use nn::{Error, Result};
-use plugin_api::{Call, Message, Part, Prompt, Sampling, Silent};
+use plugin_api::{Call, Message, NoCallbacks, Part, Prompt, Sampling};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -29,7 +29,7 @@ struct Case {
     bos: u32,
 }
 
-pub fn trace(generator: &mut Generator<AudioLanguageModel<TwoEars>>, request: &Value) -> plugin_api::Result<Value> {
+pub fn replay(generator: &mut Generator<AudioLanguageModel<TwoEars>>, request: &Value) -> plugin_api::Result<Value> {
     let Some(folder) = request["golden"].as_str() else {
         return ::parity::trace(generator, request);
     };
@@ -43,7 +43,7 @@ pub fn trace(generator: &mut Generator<AudioLanguageModel<TwoEars>>, request: &V
         findings.extend(searched(generator, &recording, &case)?);
         translate(&mut recording, index, &case).map_err(Error::into_plugin_error)?;
     }
-    findings.extend(replay(generator, &recording, Some(lora::NAME))?);
+    findings.extend(::parity::replay(generator, &recording, Some(lora::NAME))?);
     Ok(report(&findings))
 }
 
@@ -104,7 +104,7 @@ fn searched(
             .clip(case.audio.first().map_or("", String::as_str))
             .map_err(Error::into_plugin_error)?,
     ];
-    let reply = generator.reply(&prompt, &mut Call::new(&Silent))?;
+    let reply = generator.reply(&prompt, &mut Call::new(&NoCallbacks))?;
     let end = expected.iter().position(|&token| token == 2); // what follows the end is padding
     // Read as a reply is, token by token: bytes that are no text have no one spelling.
     let mut reader = generator.chat().reader(&prompt, "", &Sampling::default());

@@ -4,7 +4,7 @@ extern crate salmonn as _; // or its registration would not be linked in
 
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::{Value, json};
-use plugin_api::{Clip, Message, Part, Prompt, Result, Silent};
+use plugin_api::{Clip, Message, NoCallbacks, Part, Prompt, Result};
 use std::path::{Path, PathBuf};
 
 fn golden() -> PathBuf {
@@ -23,7 +23,7 @@ fn scores(model: &ModelClient) -> Vec<f64> {
     };
     let mut prompt = Prompt::new([message]).choose(["A dog", "B", "</s>"]);
     prompt.clips = vec![clip];
-    let reply = model.reply(&prompt, &Silent).unwrap();
+    let reply = model.reply(&prompt, &NoCallbacks).unwrap();
     reply.options.iter().map(|option| option.loglik).collect()
 }
 
@@ -55,17 +55,23 @@ fn what_was_converted_answers_alike() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("new");
     let unread = open(json!({ "weights": golden(), "load": false })).unwrap();
-    let written = unread.work("convert", &json!({ "out": out }), &Silent).unwrap();
+    let written = unread
+        .run_command("convert", &json!({ "out": out }), &NoCallbacks)
+        .unwrap();
     assert_eq!(written["files"].as_array().unwrap().len(), 4, "{written}");
     assert_eq!(unread.memory().unwrap().host_bytes, 0, "nothing of it was needed");
     assert_eq!(scores(&open(json!({ "weights": out })).unwrap()), expected);
 
-    let error = unread.work("convert", &json!({ "out": out }), &Silent).unwrap_err();
+    let error = unread
+        .run_command("convert", &json!({ "out": out }), &NoCallbacks)
+        .unwrap_err();
     assert_eq!(error.message, format!("`{}` is not empty", out.display()));
     // What was converted can be converted again, to the same bytes.
     let again = folder.path().join("again");
     let converted = open(json!({ "weights": out, "load": false })).unwrap();
-    converted.work("convert", &json!({ "out": again }), &Silent).unwrap();
+    converted
+        .run_command("convert", &json!({ "out": again }), &NoCallbacks)
+        .unwrap();
     let bytes = |folder: &Path, file| std::fs::read(folder.join(file)).unwrap();
     for file in ["config.json", "tokenizer.model"] {
         assert_eq!(bytes(&again, file), bytes(&out, file), "{file}");
@@ -79,7 +85,9 @@ fn what_was_converted_to_blocks_is_what_would_be_quantised_when_it_is_read() {
     let out = folder.path().join("new");
     let parts = open(json!({ "weights": golden(), "quant": "q8_0" })).unwrap();
     let unread = open(json!({ "weights": golden(), "quant": "q8_0", "load": false })).unwrap();
-    unread.work("convert", &json!({ "out": out }), &Silent).unwrap();
+    unread
+        .run_command("convert", &json!({ "out": out }), &NoCallbacks)
+        .unwrap();
     let (expected, precision) = (scores(&parts), parts.card().unwrap().precision);
     assert!(precision.as_ref().unwrap().starts_with("q8_0"), "{precision:?}");
     assert_ne!(expected, scores(&open(json!({ "weights": golden() })).unwrap()));

@@ -5,7 +5,7 @@ extern crate salmonn as _; // or its registration would not be linked in
 
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::json;
-use plugin_api::{Lesson, LoraUse, Message, Prompt, Sampling, Silent, Turn};
+use plugin_api::{Lesson, LoraUse, Message, NoCallbacks, Prompt, Sampling, Turn};
 use std::path::{Path, PathBuf};
 use testkit::hearing::{self, about, scores, tone};
 use testkit::parity;
@@ -41,7 +41,7 @@ fn sound_reaches_the_answer() {
 #[test]
 fn a_reply_says_what_was_heard() {
     let model = open();
-    let reply = |clips| model.reply(&about(clips), &Silent).unwrap();
+    let reply = |clips| model.reply(&about(clips), &NoCallbacks).unwrap();
     // However long it is, a clip becomes as many vectors as thirty seconds have thirds of a second, but for the last.
     let short = reply(vec![tone(0.05, 0.1)]);
     assert_eq!((short.usage.clip_tokens, short.usage.clip_seconds), (88, 0.05));

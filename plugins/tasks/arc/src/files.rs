@@ -4,7 +4,7 @@ use crate::question::Question;
 use crate::scoring::{self, Ranks};
 use data::{Row, Rows};
 use plugin_api::{
-    Code, Error, FileAnswers, FileKind, FileScores, FilesCard, Output, Result, Rows as RunRows, TaskFiles,
+    Code, Error, FileAnswers, FileKind, FileScores, FilesCard, OfficialFiles, Output, Result, Rows as RunRows,
 };
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -14,7 +14,7 @@ pub(crate) struct Likelihoods;
 const FORMAT: &str = "arc";
 const EXPORTED: &str = "loglikelihoods.jsonl";
 
-impl TaskFiles for Likelihoods {
+impl OfficialFiles for Likelihoods {
     fn card(&self) -> FilesCard {
         FilesCard::default()
             .reads(

@@ -6,8 +6,8 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use plugin_api::client::{FilesClient, Pages, TaskClient};
 use plugin_api::{
-    Code, Error, FileAnswers, FileScores, Kind, Message, OptionScore, Part, Prompt, Reply, Result, Row, Settings,
-    Silent, Status, Want, make, make_files,
+    Code, Error, FileAnswers, FileScores, Kind, Message, NoCallbacks, OptionScore, Part, Prompt, Reply, Result, Row,
+    Settings, Status, Want, make, make_files,
 };
 use serde_json::{Value, json};
 use std::fs;
@@ -162,7 +162,7 @@ fn the_likeliest_letter_is_the_answer() {
     let (_folder, task) = over(&[FLAT], json!({}));
     let check = |likelihoods: [f64; 3], acc: f64, answer: &str| {
         let score = task
-            .score(&task.sample(0).unwrap(), &scored(&likelihoods), &Silent)
+            .score(&task.sample(0).unwrap(), &scored(&likelihoods), &NoCallbacks)
             .unwrap();
         assert_eq!(
             (score.values["acc"], score.answer.as_deref()),
@@ -182,7 +182,7 @@ fn option_texts_are_compared_by_sum_character_and_byte() {
     let (_folder, task) = over(&[row], json!({"mode": "loglikelihood"}));
     let check = |likelihoods: [f64; 3], answer: &str, [acc, acc_norm, acc_bytes]: [f64; 3]| {
         let score = task
-            .score(&task.sample(0).unwrap(), &scored(&likelihoods), &Silent)
+            .score(&task.sample(0).unwrap(), &scored(&likelihoods), &NoCallbacks)
             .unwrap();
         assert_eq!(score.answer.as_deref(), Some(answer));
         let values = ["acc", "acc_norm", "acc_bytes"].map(|name| score.values[name]);
@@ -198,7 +198,7 @@ fn letters_are_read_from_generated_text() {
     let (_folder, task) = over(&[FLAT, DIGITS], json!({"mode": "generate"}));
     let check = |index: usize, text: &str, acc: f64, answer: Option<&str>| {
         let score = task
-            .score(&task.sample(index).unwrap(), &Reply::text(text), &Silent)
+            .score(&task.sample(index).unwrap(), &Reply::text(text), &NoCallbacks)
             .unwrap();
         assert_eq!(
             (score.values["acc"], score.answer.as_deref()),
@@ -226,7 +226,7 @@ fn letters_are_read_from_generated_text() {
 #[test]
 fn a_reply_of_the_wrong_kind_is_an_error() {
     let (_folder, task) = over(&[FLAT], json!({}));
-    let score = |reply: &Reply| task.score(&task.sample(0).unwrap(), reply, &Silent).unwrap_err();
+    let score = |reply: &Reply| task.score(&task.sample(0).unwrap(), reply, &NoCallbacks).unwrap_err();
     let error = score(&Reply::text("B"));
     assert_eq!(
         (error.code, error.message.as_str()),
@@ -616,7 +616,7 @@ fn a_run_comes_to_what_its_likelihood_file_does() {
             .enumerate();
         let rows = rows.map(|(index, reply)| {
             let sample = task.sample(index).unwrap();
-            let score = task.score(&sample, &reply, &Silent).unwrap();
+            let score = task.score(&sample, &reply, &NoCallbacks).unwrap();
             Row {
                 sample,
                 score,

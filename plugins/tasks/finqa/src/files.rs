@@ -8,7 +8,7 @@ use crate::official::{Value, verdict};
 use crate::scoring::value_json;
 use data::{Row, Rows};
 use plugin_api::{
-    Code, Error, FileAnswers, FileKind, FileScores, FilesCard, Output, Result, Rows as RunRows, TaskFiles,
+    Code, Error, FileAnswers, FileKind, FileScores, FilesCard, OfficialFiles, Output, Result, Rows as RunRows,
 };
 use serde_json::json;
 use std::collections::HashSet;
@@ -35,7 +35,7 @@ impl Gold {
 const FORMAT: &str = "finqa";
 const EXPORTED: &str = "predictions.json";
 
-impl TaskFiles for Predictions {
+impl OfficialFiles for Predictions {
     fn card(&self) -> FilesCard {
         FilesCard::default()
             .reads(

@@ -9,7 +9,7 @@
 
 use finqa::official::{Value, Verdict, tokens, verdict};
 use plugin_api::client::TaskClient;
-use plugin_api::{Kind, Reply, Silent, make};
+use plugin_api::{Kind, NoCallbacks, Reply, make};
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -120,7 +120,7 @@ fn every_published_program_earns_every_point() {
         for index in 0..task.count().unwrap() {
             let sample = task.sample(index).unwrap();
             let reply = Reply::text(sample.target.as_str().unwrap());
-            let score = task.score(&sample, &reply, &Silent).unwrap();
+            let score = task.score(&sample, &reply, &NoCallbacks).unwrap();
             let right = score.values.values().all(|value| *value == 1.0);
             assert!(right, "{data}: {}: {}: {score:?}", sample.id, sample.target);
             count += 1;

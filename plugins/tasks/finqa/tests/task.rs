@@ -3,7 +3,8 @@
 use finqa as _; // its registration comes along only when the crate is named
 use plugin_api::client::{FilesClient, Pages, TaskClient};
 use plugin_api::{
-    Code, FileAnswers, FileScores, Kind, Reply, Result, Row, Sample, Score, Settings, Silent, Status, make, make_files,
+    Code, FileAnswers, FileScores, Kind, NoCallbacks, Reply, Result, Row, Sample, Score, Settings, Status, make,
+    make_files,
 };
 use serde_json::{Value, json};
 use std::fs;
@@ -55,7 +56,7 @@ fn asked(task: &TaskClient, index: usize) -> String {
 }
 
 fn scored(task: &TaskClient, text: &str) -> Score {
-    task.score(&task.sample(0).unwrap(), &Reply::text(text), &Silent)
+    task.score(&task.sample(0).unwrap(), &Reply::text(text), &NoCallbacks)
         .unwrap()
 }
 
@@ -199,7 +200,7 @@ fn tokens_of_a_prediction_file_are_taken_as_they_are() {
     let check = |tokens: Value, invalid: bool, execution: f64| {
         let mut reply = Reply::text("subtract(120, 80), divide(#0, 80)"); // not looked at
         reply.other.insert("predicted".to_owned(), tokens.clone());
-        let score = task.score(&task.sample(0).unwrap(), &reply, &Silent).unwrap();
+        let score = task.score(&task.sample(0).unwrap(), &reply, &NoCallbacks).unwrap();
         let found = (&score.details["invalid"], score.values["execution_accuracy"]);
         assert_eq!(found, (&json!(invalid), execution), "{tokens}");
     };
@@ -351,7 +352,7 @@ fn the_demo_data_is_consistent() {
             for index in 0..task.count().unwrap() {
                 let sample = task.sample(index).unwrap();
                 let said = task.lesson(&sample).unwrap().turns[1].message.joined_text();
-                let score = task.score(&sample, &Reply::text(&said), &Silent).unwrap();
+                let score = task.score(&sample, &Reply::text(&said), &NoCallbacks).unwrap();
                 assert!(
                     score.values.values().all(|value| *value == 1.0),
                     "{}: {said}: {score:?}",
@@ -574,7 +575,7 @@ fn a_run_comes_to_what_its_prediction_file_does() {
                 2 => "I don't know".to_owned(),
                 _ => "add(1, 2), divide(#0, 0)".to_owned(),
             };
-            let score = task.score(&sample, &Reply::text(said), &Silent).unwrap();
+            let score = task.score(&sample, &Reply::text(said), &NoCallbacks).unwrap();
             Row {
                 sample,
                 score,

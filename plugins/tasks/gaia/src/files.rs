@@ -5,7 +5,7 @@ use crate::conversation::{marks_answers, messages};
 use crate::{catalogue, official, question};
 use data::{Row, Rows};
 use plugin_api::{
-    Code, Error, FileAnswers, FileKind, FileScores, FilesCard, Output, Result, Role, Rows as RunRows, TaskFiles,
+    Code, Error, FileAnswers, FileKind, FileScores, FilesCard, OfficialFiles, Output, Result, Role, Rows as RunRows,
 };
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ const CONVERSION: &str = "traces";
 /// The levels of the leaderboard.
 const LEVELS: [&str; 3] = ["1", "2", "3"];
 
-impl TaskFiles for Submissions {
+impl OfficialFiles for Submissions {
     fn card(&self) -> FilesCard {
         FilesCard::default()
             .reads(FileKind::new(PREDICTIONS, "lines of `task_id` and `model_answer`, the answer alone").with_gold())

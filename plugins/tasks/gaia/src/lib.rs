@@ -95,10 +95,13 @@ impl Task for Gaia {
     fn card(&self) -> TaskCard {
         let names = match &self.mode {
             Mode::Questions(_) => vec![questions::ACCURACY],
-            Mode::Traces(_) if self.judged => [&traces::METRICS[..], &[traces::JUDGED]].concat(),
+            Mode::Traces(_) if self.judged => [&traces::METRICS[..], &[traces::JUDGED, traces::UNJUDGED]].concat(),
             Mode::Traces(_) => traces::METRICS.to_vec(),
         };
-        let mut card = TaskCard::new("gaia", "1").with_metrics(names);
+        let mut card = TaskCard::new("gaia", "2").with_metrics(names);
+        for metric in card.metrics.iter_mut().filter(|metric| metric.name == traces::UNJUDGED) {
+            metric.higher_is_better = false;
+        }
         card.split.clone_from(&self.split);
         let (mode, filter) = match &self.mode {
             Mode::Questions(_) => ("questions", "final-answer"),

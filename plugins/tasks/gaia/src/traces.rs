@@ -18,6 +18,8 @@ use template::Template;
 pub(crate) const METRICS: [&str; 5] = ["turn_acc", "exact_acc", "normalised_acc", "names_acc", "calls_acc"];
 /// The judge's figure, when there is one.
 pub(crate) const JUDGED: &str = "judge_acc";
+/// The share of samples whose calls the judge did not rule on: its words could not be understood.
+pub(crate) const UNJUDGED: &str = "judge_unscored";
 /// The share of replies whose calls are JSON by the letter, and of those that call no tool that there isn't.
 const WELL_FORMED: &str = "calls_well_formed";
 const KNOWN: &str = "known_tools";
@@ -270,7 +272,10 @@ impl Traces {
         }
         if let Some(call) = call {
             let (same, words) = judged(&agreement, &gold_calls, &predicted, call)?;
-            score = score.and(JUDGED, flag(same));
+            if let Some(same) = same {
+                score = score.and(JUDGED, flag(same));
+            }
+            score = score.and(UNJUDGED, flag(same.is_none()));
             if !words.is_empty() {
                 score = score.with_detail("judge_replies", words);
             }
@@ -324,14 +329,14 @@ Differences in writing don't matter, differences in meaning do. Reply in two lin
 Explanation: (why, in one line)
 Judgement: (same or different)";
 
-/// Whether a judge takes the calls for the same, and its words. It is asked of those alone whose arguments are not the same
-/// without it. Words that can't be understood mean that they are different.
-fn judged(agreement: &Agreement, gold: &Calls, predicted: &Calls, call: &Call) -> Result<(bool, Vec<String>)> {
+/// Whether a judge takes the calls for the same, and its words. It is asked only about those whose arguments are not the same
+/// without it. One pair that it calls different decides; otherwise words that can't be understood leave the sample unscored.
+fn judged(agreement: &Agreement, gold: &Calls, predicted: &Calls, call: &Call) -> Result<(Option<bool>, Vec<String>)> {
     let mut words = Vec::new();
     if !agreement.names {
-        return Ok((false, words));
+        return Ok((Some(false), words));
     }
-    let mut all_same = true;
+    let mut rulings = Vec::new();
     for (one, other) in gold.calls.iter().zip(&predicted.calls) {
         if same_written(one, other) {
             continue;
@@ -346,15 +351,22 @@ fn judged(agreement: &Agreement, gold: &Calls, predicted: &Calls, call: &Call) -
             ..Prompt::new([Message::user(asked)]).sample(Sampling::greedy(512))
         };
         let reply = call.generate(ROLE, &prompt)?;
-        all_same &= says_same(&reply.text);
+        rulings.push(says_same(&reply.text));
         words.push(reply.text);
     }
-    Ok((all_same, words))
+    let ruling = match rulings.contains(&Some(false)) {
+        true => Some(false),
+        false => (!rulings.contains(&None)).then_some(true),
+    };
+    Ok((ruling, words))
 }
 
-fn says_same(words: &str) -> bool {
-    let judgement = words
-        .rsplit_once("Judgement:")
-        .map(|(_, rest)| rest.trim().to_lowercase());
-    judgement.is_some_and(|judgement| judgement.trim_end_matches('.') == "same")
+/// What the last judgement says; none when there is no such line or it says neither.
+fn says_same(words: &str) -> Option<bool> {
+    let (_, judgement) = words.rsplit_once("Judgement:")?;
+    match judgement.trim().trim_end_matches('.').to_lowercase().as_str() {
+        "same" => Some(true),
+        "different" => Some(false),
+        _ => None,
+    }
 }

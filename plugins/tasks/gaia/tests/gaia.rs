@@ -3,8 +3,8 @@
 use gaia as _; // linked in, so that its task is there
 use plugin_api::client::{FilesClient, Pages, TaskClient};
 use plugin_api::{
-    Callbacks, Code, FileAnswers, FileScores, Kind, Parcel, Part, Prompt, Reply, Result, Role, Row, Sample, Score,
-    Silent, Status, make, make_files,
+    Callbacks, Code, Envelope, FileAnswers, FileScores, Kind, NoCallbacks, Part, Prompt, Reply, Result, Role, Row,
+    Sample, Score, Status, make, make_files,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ fn asked(task: &TaskClient, index: usize) -> Prompt {
 }
 
 fn score(task: &TaskClient, index: usize, text: &str) -> Score {
-    task.score(&task.sample(index).unwrap(), &Reply::text(text), &Silent)
+    task.score(&task.sample(index).unwrap(), &Reply::text(text), &NoCallbacks)
         .unwrap()
 }
 
@@ -290,7 +290,7 @@ fn calls_are_compared_with_those_of_the_trace() {
         tool_calls: vec![json!({"function": {"name": "calculator", "arguments": "{\"expression\": \"37 * 54\"}"}})],
         ..Reply::default()
     };
-    let score = task.score(&task.sample(0).unwrap(), &apart, &Silent).unwrap();
+    let score = task.score(&task.sample(0).unwrap(), &apart, &NoCallbacks).unwrap();
     assert_eq!((score.status, score.values["exact_acc"]), (Status::Scored, 1.0));
 }
 
@@ -298,13 +298,13 @@ fn calls_are_compared_with_those_of_the_trace() {
 struct Says(&'static str, Mutex<u32>);
 
 impl Callbacks for Says {
-    fn ask(&self, what: &str, _input: Parcel) -> Result<Parcel> {
+    fn ask(&self, what: &str, _input: Envelope) -> Result<Envelope> {
         assert_eq!(what, "generate:judge");
         *self.1.lock().unwrap() += 1;
-        Parcel::of(&Reply::text(self.0))
+        Envelope::of(&Reply::text(self.0))
     }
 
-    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+    fn emit(&self, _what: &str, _note: Envelope) -> bool {
         true
     }
 
@@ -317,21 +317,24 @@ impl Callbacks for Says {
 fn a_judge_is_asked_where_writing_leaves_it_open() {
     let task = traces(json!({"judge": true}));
     let sample = task.sample(0).unwrap();
-    let check = |text: &str, words: &'static str, expected: f64, asked: u32| {
+    let check = |text: &str, words: &'static str, expected: Option<f64>, asked: u32| {
         let judge = Says(words, Mutex::new(0));
         let score = task.score(&sample, &Reply::text(text), &judge).unwrap();
+        let unscored = f64::from(u8::from(expected.is_none()));
         assert_eq!(
-            (score.values["judge_acc"], *judge.1.lock().unwrap()),
+            (score.values.get("judge_acc").copied(), *judge.1.lock().unwrap()),
             (expected, asked),
             "{text} {words}"
         );
+        assert_eq!(score.values["judge_unscored"], unscored, "{text} {words}");
     };
     let turned = r#"<tool_call>{"name": "calculator", "arguments": {"expression": "54*37"}}</tool_call>"#;
-    check(turned, "Explanation: x\nJudgement: same", 1.0, 1);
-    check(turned, "Explanation: x\nJudgement: different", 0.0, 1);
-    check(turned, "no idea", 0.0, 1);
-    check(&turned.replace("54*37", "37*54"), "no idea", 1.0, 0);
-    check(&turned.replace("calculator", "search"), "Judgement: same", 0.0, 0);
+    check(turned, "Explanation: x\nJudgement: same", Some(1.0), 1);
+    check(turned, "Explanation: x\nJudgement: different", Some(0.0), 1);
+    check(turned, "no idea", None, 1);
+    check(turned, "Judgement: much the same", None, 1);
+    check(&turned.replace("54*37", "37*54"), "no idea", Some(1.0), 0);
+    check(&turned.replace("calculator", "search"), "Judgement: same", Some(0.0), 0);
 }
 
 #[test]
@@ -478,7 +481,7 @@ fn runs_are_written_as_submissions_and_traces() {
     let row = |task: &TaskClient, index: usize, text: &str| {
         let sample: Sample = task.sample(index).unwrap();
         let reply = Reply::text(text);
-        let score = task.score(&sample, &reply, &Silent).unwrap();
+        let score = task.score(&sample, &reply, &NoCallbacks).unwrap();
         Row {
             sample,
             score,

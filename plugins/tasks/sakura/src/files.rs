@@ -5,7 +5,7 @@ use crate::question::{Question, Track};
 use crate::reading;
 use data::{Row, Rows};
 use plugin_api::{
-    Code, Error, FileAnswers, FileKind, FileScores, FilesCard, Output, Result, Rows as RunRows, TaskFiles,
+    Code, Error, FileAnswers, FileKind, FileScores, FilesCard, OfficialFiles, Output, Result, Rows as RunRows,
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ const REPLIES: &str = "judge_replies";
 const PREDICTIONS: &str = "predictions";
 const FORMAT: &str = "sakura";
 
-impl TaskFiles for Results {
+impl OfficialFiles for Results {
     fn card(&self) -> FilesCard {
         FilesCard::default()
             .reads(FileKind::new(REPLIES, "lines of `key` and `judge_reply`: the judge's words"))

@@ -72,7 +72,8 @@ impl Track {
         let said = ["track", "attribute"].iter().find_map(|field| row.at(field)?.as_str());
         let path = || clip_name(row)?.split('/').find_map(Track::from_word);
         let label = || Track::of_label(row.at("attribute_label")?.as_str()?);
-        said.and_then(Track::from_word).or_else(path).or_else(label)
+        let id = || Track::from_word(parts_of_id(row)?.0);
+        said.and_then(Track::from_word).or_else(path).or_else(label).or_else(id)
     }
 }
 
@@ -106,17 +107,32 @@ impl Hop {
     /// The hop that a row of a manifest says it is.
     pub(crate) fn of_row(row: &Row) -> Option<Hop> {
         let said = ["hop", "type"].iter().find_map(|field| row.at(field)?.as_str());
-        said.and_then(Hop::from_word)
+        let id = || Hop::from_word(parts_of_id(row)?.1);
+        said.and_then(Hop::from_word).or_else(id)
     }
+}
+
+/// The track and the hop in a manifest's ids: `sakura_animal_0_single`.
+fn parts_of_id(row: &Row) -> Option<(&str, &str)> {
+    let (track, rest) = row.at("id")?.as_str()?.strip_prefix("sakura_")?.split_once('_')?;
+    let (_, hop) = rest.rsplit_once('_')?;
+    Some((track, hop))
 }
 
 /// Under which names files keep a clip's path, and manifests a question's answer.
 const CLIP_FIELDS: [&str; 6] = ["file", "audio.path", "audio", "audio_path", "path", "key"];
 const ANSWER_FIELDS: [&str; 2] = ["answer", "label"];
 
-/// The path of the clip that a row names.
+/// What stands in some manifests for the folder that clips are named from: the setting `data_root`.
+const ROOT: &str = "{DATA_ROOT}";
+
+/// The path of the clip that a row names, from the folder that clips are named from.
 pub(crate) fn clip_name(row: &Row) -> Option<&str> {
-    CLIP_FIELDS.iter().find_map(|field| row.at(field)?.as_str())
+    let name = CLIP_FIELDS.iter().find_map(|field| row.at(field)?.as_str())?;
+    Some(
+        name.strip_prefix(ROOT)
+            .map_or(name, |rest| rest.trim_start_matches('/')),
+    )
 }
 
 /// True when a row holds two questions about its clip, as published.

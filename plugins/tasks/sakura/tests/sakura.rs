@@ -5,8 +5,8 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use plugin_api::client::{FilesClient, JudgeClient, Pages, TaskClient};
 use plugin_api::{
-    Callbacks, Case, Code, Error, FileAnswers, FileScores, Kind, Message, Metric, Parcel, Part, Prompt, Reply, Result,
-    Row, Ruling, Silent, Status, Want, make, make_files,
+    Callbacks, Case, Code, Envelope, Error, FileAnswers, FileScores, Kind, Message, Metric, NoCallbacks, Part, Prompt,
+    Reply, Result, Row, Ruling, Status, Want, make, make_files,
 };
 use sakura as _; // linked in, so that its task and its judge are there
 use serde_json::{Value, json};
@@ -69,13 +69,13 @@ fn asked(task: &TaskClient, index: usize) -> Message {
 struct Says(&'static str, Mutex<Vec<Prompt>>);
 
 impl Callbacks for Says {
-    fn ask(&self, what: &str, input: Parcel) -> Result<Parcel> {
+    fn ask(&self, what: &str, input: Envelope) -> Result<Envelope> {
         assert_eq!(what, "generate:judge");
         self.1.lock().unwrap().push(input.read()?);
-        Parcel::of(&Reply::text(self.0))
+        Envelope::of(&Reply::text(self.0))
     }
 
-    fn emit(&self, _what: &str, _note: Parcel) -> bool {
+    fn emit(&self, _what: &str, _note: Envelope) -> bool {
         true
     }
 
@@ -119,6 +119,38 @@ fn every_published_layout_is_read() {
         "manifest.jsonl",
         &["q1", "y.wav"],
     );
+}
+
+#[test]
+fn a_manifest_names_its_clips_from_the_data_root() {
+    let row = |id: &str, path: &str| {
+        let instruction = "Which animal? (a) sheep (b) cat";
+        json!({"id": id, "audio_path": path, "instruction": instruction, "answer": "(b) cat"}).to_string()
+    };
+    let rows = [
+        row("sakura_animal_0_single", "{DATA_ROOT}/sakura/animal/x.wav"),
+        row("sakura_animal_0_multi", "{DATA_ROOT}/sakura/animal/x.wav"),
+        row("sakura_animal_1_single", "sakura/animal/y.wav"),
+        row("sakura_animal_2_single", "{DATA_ROOT}/../m.jsonl"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let clips = folder.path().join("clips/sakura/animal");
+    std::fs::create_dir_all(&clips).unwrap();
+    std::fs::write(folder.path().join("m.jsonl"), rows.join("\n")).unwrap();
+    for clip in ["x.wav", "y.wav"] {
+        std::fs::write(clips.join(clip), "").unwrap();
+    }
+    let settings = json!({"data": folder.path().join("m.jsonl"), "data_root": folder.path().join("clips")});
+    let check = |index: usize, clip: Option<&str>, set: &str| {
+        let sample = task(settings.clone()).unwrap().sample(index).unwrap();
+        let found = sample.clips.first().and_then(|clip| clip.path.clone());
+        assert_eq!(found, clip.map(|clip| clips.join(clip)), "{}", sample.id);
+        assert_eq!(sample.groups["set"], set, "{}", sample.id);
+    };
+    check(0, Some("x.wav"), "animal-single");
+    check(1, Some("x.wav"), "animal-multi");
+    check(2, Some("y.wav"), "animal-single");
+    check(3, None, "animal-single");
 }
 
 #[test]
@@ -315,7 +347,7 @@ fn the_rule_tells_right_from_wrong_from_unread() {
     let (_folder, task) = published(json!({}));
     let sample = task.sample(1).unwrap();
     let check = |text: &str, right: f64, status: Status, letter: Option<&str>, reasoning: Option<&str>| {
-        let score = task.score(&sample, &Reply::text(text), &Silent).unwrap();
+        let score = task.score(&sample, &Reply::text(text), &NoCallbacks).unwrap();
         assert_eq!((score.values["rule_acc"], score.status), (right, status), "{text}");
         let detail = |name: &str| score.details.get(name).and_then(Value::as_str);
         assert_eq!((detail("letter"), detail("reasoning")), (letter, reasoning), "{text}");
@@ -379,7 +411,7 @@ fn a_judge_rules_by_the_official_protocol() {
     check("Explanation: It is.\nJudgement: correct", 1.0, 0.0, Ruling::Right);
     check("Explanation: It is not.\nJudgement: incorrect", 0.0, 0.0, Ruling::Wrong);
     check("Judgement: correct", 0.0, 1.0, Ruling::Wrong);
-    let alone: Error = task.score(&sample, &Reply::text("x"), &Silent).unwrap_err();
+    let alone: Error = task.score(&sample, &Reply::text("x"), &NoCallbacks).unwrap_err();
     assert!(alone.message.contains("generate:judge"));
 }
 
@@ -403,7 +435,7 @@ fn multi_hop_is_also_told_of_clips_whose_single_hop_was_right() {
         } else {
             "none".to_owned()
         };
-        let score = task.score(&sample, &Reply::text(reply), &Silent).unwrap();
+        let score = task.score(&sample, &Reply::text(reply), &NoCallbacks).unwrap();
         Row {
             sample,
             score,
@@ -473,7 +505,7 @@ fn a_lesson_is_the_question_and_its_letter_with_reasons_where_there_are_some() {
     let sample = task.sample(0).unwrap();
     assert_eq!(task.lesson(&sample).unwrap_err().code, Code::DATA);
     assert_eq!(
-        task.score(&sample, &Reply::text("(a)"), &Silent).unwrap().status,
+        task.score(&sample, &Reply::text("(a)"), &NoCallbacks).unwrap().status,
         Status::Unscored
     );
 }

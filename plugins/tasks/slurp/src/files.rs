@@ -5,7 +5,7 @@ use crate::scorer::{Labels, Measure, Tables};
 use crate::utterance;
 use data::{Place, Row, Rows};
 use plugin_api::{
-    Code, Error, FileAnswers, FileKind, FileScores, FilesCard, Output, Result, Rows as RunRows, TaskFiles,
+    Code, Error, FileAnswers, FileKind, FileScores, FilesCard, OfficialFiles, Output, Result, Rows as RunRows,
 };
 use serde_json::{Map, Value, json};
 
@@ -17,7 +17,7 @@ const FULL: &str = "prediction.jsonl";
 const LABELS: &str = "prediction_labels_only.jsonl";
 const METRICS: &str = "metrics_label_only.json";
 
-impl TaskFiles for Predictions {
+impl OfficialFiles for Predictions {
     fn card(&self) -> FilesCard {
         FilesCard::default()
             .reads(

@@ -5,7 +5,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use plugin_api::client::{FilesClient, Pages, TaskClient};
 use plugin_api::{
-    Code, FileAnswers, Kind, Message, Metric, Part, Reply, Result, Role, Row, Settings, Silent, Status, make,
+    Code, FileAnswers, Kind, Message, Metric, NoCallbacks, Part, Reply, Result, Role, Row, Settings, Status, make,
     make_files,
 };
 use serde_json::{Value, json};
@@ -256,7 +256,7 @@ fn rationales_are_shown_or_asked_for() {
     assert!(text.contains("First say") && !text.contains("He says when."), "{text}");
     let sample = written.sample(0).unwrap();
     let score = written
-        .score(&sample, &Reply::text(format!("When?\n{RIGHT}")), &Silent)
+        .score(&sample, &Reply::text(format!("When?\n{RIGHT}")), &NoCallbacks)
         .unwrap();
     assert_eq!(
         (score.values["json_strict"], &score.details["rationale"]),
@@ -317,7 +317,7 @@ fn a_reply_is_scored_by_what_it_says() {
     let (_folder, task) = one(&[], json!({}));
     let check = |reply: &str, [scenario, intent, strict]: [f64; 3], slu: f64, status: Status| {
         let score = task
-            .score(&task.sample(0).unwrap(), &Reply::text(reply), &Silent)
+            .score(&task.sample(0).unwrap(), &Reply::text(reply), &NoCallbacks)
             .unwrap();
         let values = ["scenario_acc", "intent_acc", "json_strict", "slu_f1"].map(|name| score.values[name]);
         assert_eq!(
@@ -482,7 +482,7 @@ fn scored(task: &TaskClient) -> Vec<Row> {
             3 => "no idea".to_owned(),
             _ => right.replace("\"type\"", "\"kind\""),
         };
-        let score = task.score(&sample, &Reply::text(reply), &Silent).unwrap();
+        let score = task.score(&sample, &Reply::text(reply), &NoCallbacks).unwrap();
         Row {
             sample,
             score,
@@ -596,7 +596,7 @@ fn the_recordings_of_an_utterance_are_one_cluster() {
     let rows = (0..4).map(|index| {
         let sample = task.sample(index).unwrap();
         let reply = if index < 2 { RIGHT } else { "no idea" };
-        let score = task.score(&sample, &Reply::text(reply), &Silent).unwrap();
+        let score = task.score(&sample, &Reply::text(reply), &NoCallbacks).unwrap();
         Row {
             sample,
             score,
@@ -619,7 +619,7 @@ fn figures_that_do_not_vary_are_not_held_for_certain() {
     let rows = (0..10).map(|index| {
         let sample = task.sample(index).unwrap();
         let score = task
-            .score(&sample, &Reply::text(sample.target.to_string()), &Silent)
+            .score(&sample, &Reply::text(sample.target.to_string()), &NoCallbacks)
             .unwrap();
         Row {
             sample,
@@ -684,7 +684,7 @@ fn any_string_is_scored() {
     for _ in 0..2_000 {
         let text: String = (0..draw(30)).map(|_| PIECES[draw(PIECES.len())]).collect();
         let score = task
-            .score(&sample, &Reply::text(format!("{{\"scenario\":{text}")), &Silent)
+            .score(&sample, &Reply::text(format!("{{\"scenario\":{text}")), &NoCallbacks)
             .unwrap();
         assert!(
             score.values.values().all(|value| (0.0..=1.0).contains(value)),
@@ -705,7 +705,7 @@ fn the_demo_is_whole() {
         for index in 0..task.count().unwrap() {
             let sample = task.sample(index).unwrap();
             let score = task
-                .score(&sample, &Reply::text(sample.target.to_string()), &Silent)
+                .score(&sample, &Reply::text(sample.target.to_string()), &NoCallbacks)
                 .unwrap();
             assert_eq!(
                 (score.values["intent_acc"], score.values["json_strict"]),

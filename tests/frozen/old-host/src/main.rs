@@ -1,4 +1,4 @@
-//! A host that was built against plugin-api 1.0 and never again.
+//! A host that was built against the frozen plugin-api and never again.
 //!
 //! `old-host FILE…` loads the files one after the other into this one process, in the order given, and prints a JSON
 //! list with what came of each: its first model's reply and its first task's score, or why it was refused.
@@ -6,7 +6,7 @@
 use plugin_api::client::{ModelClient, TaskClient};
 use plugin_api::loading::{AbiHeaderRef, Plugin, Refusal, ROOT_SYMBOL};
 use plugin_api::serde_json::{json, Value};
-use plugin_api::{AdapterNote, Kind, Message, Prompt, Reply, Result, Settings, Silent};
+use plugin_api::{AdapterNote, Kind, Message, Prompt, Reply, Result, Settings, NoCallbacks};
 
 fn main() {
     let files = std::env::args().skip(1);
@@ -42,7 +42,7 @@ fn open(file: &str) -> std::result::Result<Plugin, Refusal> {
 }
 
 fn answers(plugin: Plugin) -> Result<Value> {
-    plugin.init(Box::new(Silent))?;
+    plugin.init(Box::new(NoCallbacks))?;
     let notes: Vec<AdapterNote> = plugin_api::serde_json::from_str(&plugin.about())?;
     let mut answers = json!({ "ours": plugin_api::VERSION });
     for note in &notes {
@@ -50,14 +50,14 @@ fn answers(plugin: Plugin) -> Result<Value> {
         match note.kind {
             Kind::Model if answers.get("reply").is_none() => {
                 let prompt = Prompt::new([Message::user("hello, old host")]);
-                answers["reply"] = ModelClient(made()?).reply(&prompt, &Silent)?.text.into();
+                answers["reply"] = ModelClient(made()?).reply(&prompt, &NoCallbacks)?.text.into();
             }
             Kind::Task if answers.get("score").is_none() => {
                 let task = TaskClient(made()?);
                 let sample = task.sample(0)?;
                 let target = sample.target.as_str().map(str::to_owned);
                 let right = Reply::text(target.unwrap_or_else(|| sample.target.to_string()));
-                let score = task.score(&sample, &right, &Silent)?;
+                let score = task.score(&sample, &right, &NoCallbacks)?;
                 answers["score"] = plugin_api::serde_json::to_value(score.values)?;
             }
             _ => {}

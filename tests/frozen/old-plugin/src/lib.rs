@@ -1,4 +1,4 @@
-//! A model and a task as their author wrote them against plugin-api 1.0, and never built again.
+//! A model and a task as their author wrote them against the frozen plugin-api, and never built again.
 
 use plugin_api::{
     export_plugin, register_model, register_task, Call, Message, Model, ModelCard, Part, Prompt, Reply, Result, Role,

@@ -8,8 +8,8 @@ use nn::{AudioChunks, AudioEmbeds, Decoder, Input, Step, Weights};
 use plugin_api::client::{Given, ModelClient, Serving};
 use plugin_api::serde_json::{self, Value, json};
 use plugin_api::{
-    Call, Clip, Code, Error, Jobs, Kind, Model, ModelCard, Prompt, PromptTokens, Reply, Result, Sampling, Settings,
-    Silent, make, register_model,
+    Call, Clip, Code, Error, Jobs, Kind, Model, ModelCard, NoCallbacks, Prompt, PromptTokens, Reply, Result, Sampling,
+    Settings, make, register_model,
 };
 use qwen2_audio::architecture::{self, Tower};
 use qwen2_audio::config::Config;
@@ -92,7 +92,7 @@ impl Model for Served {
     }
 
     /// What was seen so far.
-    fn trace(&mut self, _request: &Value) -> Result<Value> {
+    fn replay(&mut self, _request: &Value) -> Result<Value> {
         Ok(json!(*self.0.decoder().seen.lock().unwrap()))
     }
 }
@@ -122,7 +122,7 @@ fn watched(fails_at: usize) -> ModelClient {
 }
 
 fn seen(model: &ModelClient) -> Vec<Vec<usize>> {
-    serde_json::from_value(model.trace(&json!({})).unwrap()).unwrap()
+    serde_json::from_value(model.replay(&json!({})).unwrap()).unwrap()
 }
 
 /// Gives out prompts; those behind the first only when a piece of its answer has come, if it `waits`.
@@ -183,7 +183,7 @@ fn to_count_tokens_is_not_to_hear() {
         let prompt = about(samples.map(clip).to_vec());
         let counted = model.tokens(&prompt).unwrap().ids.len();
         assert_eq!(seen(&model).len(), 0);
-        let reply = watched(0).reply(&prompt, &Silent).unwrap();
+        let reply = watched(0).reply(&prompt, &NoCallbacks).unwrap();
         assert_eq!(reply.usage.prompt_tokens as usize, counted, "{samples:?}");
     }
 }
@@ -218,7 +218,7 @@ fn an_answer_in_progress_waits_for_one_piece_at_a_time() {
     let begins = [vec![4_800], vec![], vec![1_600], vec![], vec![3_200], vec![]];
     assert_eq!(heard[..6], begins);
     for (prompt, reply) in prompts.iter().zip(together) {
-        let (alone, reply) = (watched(0).reply(prompt, &Silent).unwrap(), reply.unwrap());
+        let (alone, reply) = (watched(0).reply(prompt, &NoCallbacks).unwrap(), reply.unwrap());
         assert_eq!((reply.text, reply.usage), (alone.text, alone.usage));
     }
 }

@@ -1,0 +1,265 @@
+//! What host and worker send each other: a head that says what it is about, and an envelope.
+//!
+//! A frame is four lengths (head, JSON, number of clips, number of blobs), the head, the JSON, each clip with its rate,
+//! channels and samples, each blob. Numbers are little-endian. A length is believed only as far as bytes follow it, and
+//! never above a cap.
+
+use plugin_api::{Clip, Code, Envelope, Error, Level, Settings};
+use serde::{Deserialize, Serialize};
+use std::io::{self, Read, Write};
+
+/// Changes when the two sides of one program could no longer talk; they are of one build, so this is a safeguard.
+pub(super) const PROTOCOL: u32 = 3;
+
+/// The largest frame: some hours of sound.
+const MOST_BYTES: u64 = 1 << 31;
+
+/// The call that makes the adapter.
+pub(super) const MAKING: u64 = 0;
+
+/// What a frame is about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "frame", rename_all = "snake_case")]
+pub(super) enum Head {
+    /// To the worker, first of all: what to load and make. Answered like a call, under the number [`MAKING`].
+    Start(Start),
+    /// To the worker: calls the adapter.
+    Call { call: u64, method: String },
+    /// To the worker: this call should come to an end.
+    Cancel { call: u64 },
+    /// To the worker: what became of an `Ask`.
+    Answer { id: u64, failed: Option<Failed> },
+    /// To the worker: so many of a call's messages were taken.
+    Taken { call: u64, count: u64 },
+    /// To the worker: no more messages of this name are wanted.
+    Refused { call: u64, what: String },
+    /// To the worker: drop the adapter and leave.
+    Leave,
+    /// To the host: what came of a call.
+    Done { call: u64, failed: Option<Failed> },
+    /// To the host, during a call: [`plugin_api::Callbacks::ask`].
+    Ask { call: u64, id: u64, what: String },
+    /// To the host, during a call: [`plugin_api::Callbacks::emit`]. Nobody waits for it, since an answer that is only "go on"
+    /// is not worth a round trip. A host that wants no more of it says so later, by `Refused` or `Cancel`.
+    Emit { call: u64, what: String },
+    /// To the host: a message for its log. Nobody waits for it.
+    Log { level: Level, message: String },
+}
+
+/// What a worker is started with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    pub(super) protocol: u32,
+    pub(super) api: String,
+    /// The plugin, as the registry names it.
+    pub plugin: String,
+    /// Of the plugin's file.
+    pub sha256: String,
+    /// The word that layer 1 takes: a kind of adapter, or a task's files.
+    pub kind: String,
+    /// The adapter's name inside the plugin.
+    pub adapter: String,
+    /// What it is made with.
+    pub settings: Settings,
+    pub(super) memory: Option<u64>,
+}
+
+/// An error with its code, which an error's own JSON leaves out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Failed {
+    code: u32,
+    error: Error,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Failed {
+            code: error.code.0,
+            error: error.code(Code::OTHER),
+        }
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        failed.error.code(Code(failed.code))
+    }
+}
+
+/// Writes a frame's bytes.
+pub(super) fn encode(head: &Head, envelope: &Envelope) -> plugin_api::Result<Vec<u8>> {
+    let head = Envelope::of(head)?.json;
+    let clips = envelope.clips.iter().map(|clip| 16 + 4 * clip.samples().len());
+    let blobs = envelope.blobs.iter().map(|blob| 8 + blob.len());
+    let total = 16 + head.len() + envelope.json.len() + clips.sum::<usize>() + blobs.sum::<usize>();
+    if total as u64 > MOST_BYTES {
+        let message = format!("an envelope of {total} bytes is too large for a worker, which takes {MOST_BYTES}");
+        return Err(Error::new(Code::ENVELOPE, message));
+    }
+    // All four fit, since their sum was found to be small enough.
+    let lengths = [
+        head.len(),
+        envelope.json.len(),
+        envelope.clips.len(),
+        envelope.blobs.len(),
+    ]
+    .map(|length| length as u32);
+    let mut bytes = Vec::with_capacity(total);
+    bytes.extend(lengths.into_iter().flat_map(u32::to_le_bytes));
+    bytes.extend(head.as_bytes());
+    bytes.extend(envelope.json.as_bytes());
+    for clip in &envelope.clips {
+        bytes.extend(clip.rate.to_le_bytes());
+        bytes.extend(clip.channels.to_le_bytes());
+        bytes.extend((clip.samples().len() as u64).to_le_bytes());
+        bytes.extend(clip.samples().iter().flat_map(|sample| sample.to_le_bytes()));
+    }
+    for blob in &envelope.blobs {
+        bytes.extend((blob.len() as u64).to_le_bytes());
+        bytes.extend(blob);
+    }
+    Ok(bytes)
+}
+
+/// Sends a frame in one write, so that frames of several threads don't mix when each holds the lock.
+pub(super) fn write(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes)?;
+    to.flush()
+}
+
+/// Reads a frame; none at the end of the stream.
+pub(super) fn read(from: &mut impl Read) -> io::Result<Option<(Head, Envelope)>> {
+    let mut header = [0; 16];
+    loop {
+        match from.read(&mut header[..1]) {
+            Ok(0) => return Ok(None),
+            Ok(_) => break,
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+            Err(why) => return Err(why),
+        }
+    }
+    from.read_exact(&mut header[1..])?;
+    let length = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let mut reader = Limited { from, left: MOST_BYTES };
+    let head = reader.bytes(u64::from(length(0)))?;
+    let head = serde_json::from_slice(&head).map_err(|why| bad(format!("the head of a frame is no head: {why}")))?;
+    let json = reader.bytes(u64::from(length(4)))?;
+    let json = String::from_utf8(json).map_err(|_| bad("the text of a frame is no UTF-8".to_owned()))?;
+    let (clips, blobs) = (length(8), length(12));
+    let mut envelope = Envelope {
+        json,
+        ..Envelope::default()
+    };
+    for _ in 0..clips {
+        let (rate, channels, count) = (reader.u32()?, reader.u32()?, reader.u64()?);
+        let bytes = reader.bytes(count.saturating_mul(4))?;
+        let samples = bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let mut clip = Clip::new(rate, samples.collect());
+        clip.channels = channels;
+        envelope.clips.push(clip);
+    }
+    for _ in 0..blobs {
+        let count = reader.u64()?;
+        envelope.blobs.push(reader.bytes(count)?);
+    }
+    Ok(Some((head, envelope)))
+}
+
+struct Limited<'a, R> {
+    from: &'a mut R,
+    left: u64,
+}
+
+impl<R: Read> Limited<'_, R> {
+    fn spend(&mut self, count: u64) -> io::Result<()> {
+        let left = self.left.checked_sub(count);
+        self.left = left.ok_or_else(|| bad(format!("a frame is larger than {MOST_BYTES} bytes")))?;
+        Ok(())
+    }
+
+    fn bytes(&mut self, count: u64) -> io::Result<Vec<u8>> {
+        self.spend(count)?;
+        // Grows as bytes come, so a length that lies costs nothing.
+        let mut bytes = Vec::with_capacity(usize::try_from(count.min(1 << 16)).unwrap_or_default());
+        self.from.by_ref().take(count).read_to_end(&mut bytes)?;
+        if (bytes.len() as u64) < count {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        self.spend(N as u64)?;
+        let mut bytes = [0; N];
+        self.from.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn u32(&mut self) -> io::Result<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> io::Result<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+}
+
+fn bad(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut stereo = Clip::new(48_000, vec![0.25, -1.0]);
+        stereo.channels = 2;
+        let envelope = Envelope {
+            json: "\"grüße\"".to_owned(),
+            clips: vec![
+                Clip::new(16_000, vec![f32::MIN_POSITIVE; 100_000]),
+                stereo,
+                Clip::new(1, Vec::new()),
+            ],
+            blobs: vec![vec![7; 3], Vec::new()],
+        };
+        let failed = Failed::from(Error::new(Code::MEMORY, "too much").cause("weights").help("less"));
+        let head = Head::Done {
+            call: 7,
+            failed: Some(failed.clone()),
+        };
+        let mut bytes = encode(&head, &envelope).expect("encoded");
+        bytes.extend(encode(&Head::Leave, &Envelope::default()).expect("encoded"));
+        let mut from = bytes.as_slice();
+        assert_eq!(read(&mut from).expect("read"), Some((head, envelope)));
+        assert_eq!(read(&mut from).expect("read"), Some((Head::Leave, Envelope::default())));
+        assert_eq!(read(&mut from).expect("the end"), None);
+        assert_eq!(Error::from(failed).code, Code::MEMORY);
+    }
+
+    #[track_caller]
+    fn check_refused(bytes: &[u8]) {
+        assert!(read(&mut &*bytes).is_err(), "{bytes:?}");
+    }
+
+    #[test]
+    fn garbage_and_lies_are_refused_without_their_memory() {
+        let whole = encode(&Head::Leave, &Envelope::of("x").expect("an envelope")).expect("encoded");
+        for end in 1..whole.len() {
+            check_refused(&whole[..end]);
+        }
+        check_refused(b"hello, this was printed by a plugin");
+        check_refused(&[0xff; 64]);
+        let mut many_clips = whole.clone();
+        many_clips[8..12].copy_from_slice(&[0xff; 4]);
+        check_refused(&many_clips);
+        let mut long_clip = many_clips;
+        long_clip[8] = 1;
+        long_clip.extend([0xff; 16]);
+        check_refused(&long_clip);
+    }
+}

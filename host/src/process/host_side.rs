@@ -1,0 +1,379 @@
+//! The host's end of a worker: starts it, carries calls there and callbacks back, and says how it ended.
+//!
+//! One thread reads what the worker sends and hands it to the calls it belongs to; each call attends to it on its own
+//! thread.
+
+use super::WorkerControl;
+use super::exit_reason::{ExitReason, LastLines};
+use super::frame::{self, Failed, Head, MAKING, PROTOCOL, Start};
+use super::host_call::HostCall;
+use crate::log::from_plugin;
+use crate::registry::spec::PluginSpec;
+use plugin_api::{Adapter, Callbacks, Code, Context, Envelope, Error, Level, NoCallbacks, Result, Settings};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long a worker may take to leave after it was told to.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a process may live on after its end of the socket was closed.
+const AFTERLIFE: Duration = Duration::from_millis(500);
+/// A line that a plugin prints is cut here.
+const LONGEST_LINE: u64 = 4096;
+
+/// What glibc's allocator reads when a process starts; other systems pass it over. A pass through a model takes and gives
+/// back the same tens of megabytes hundreds of times a second. By itself the allocator returns them to the system each
+/// time, and a tenth of a pass goes into getting them back, page by page.
+const ALLOCATOR: [(&str, &str); 3] = [
+    ("MALLOC_MMAP_THRESHOLD_", "33554432"), // the largest that it takes
+    ("MALLOC_TRIM_THRESHOLD_", "536870912"),
+    ("MALLOC_TOP_PAD_", "16777216"),
+];
+
+/// Everything a worker is started from, for the first time or again.
+#[derive(Clone)]
+pub(crate) struct Recipe {
+    pub spec: PluginSpec,
+    /// The plugin's sealed copy, and its sha256.
+    pub copy: Arc<File>,
+    pub sha256: String,
+    pub kind: &'static str,
+    pub adapter: String,
+    pub settings: Settings,
+}
+
+/// A worker, from its start to its end.
+pub(crate) struct WorkerHandle {
+    shared: Arc<Shared>,
+    deadline: Option<Duration>,
+}
+
+pub(super) struct Shared {
+    pub plugin: String,
+    memory: Option<u64>,
+    process: Mutex<Process>,
+    writer: Mutex<UnixStream>,
+    calls: Mutex<Calls>,
+    next: AtomicU64,
+    /// Set, and told to those who wait, when the process is gone.
+    gone: (Mutex<bool>, Condvar),
+}
+
+#[derive(Default)]
+struct Calls {
+    pending: HashMap<u64, Sender<Event>>,
+    end: Option<End>,
+}
+
+pub(super) enum Event {
+    Frame(Head, Envelope),
+    Over(End),
+}
+
+/// Why a worker takes no more calls.
+#[derive(Clone)]
+pub(super) enum End {
+    Killed(Error),
+    Died(ExitReason),
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl WorkerHandle {
+    /// Starts a worker and waits until it has made its adapter.
+    pub(crate) fn start(recipe: &Recipe) -> Result<WorkerHandle> {
+        let spec = &recipe.spec;
+        let (mut child, socket) = spawn(recipe).context(format!("cannot start a worker for plugin `{}`", spec.name))?;
+        let stderr = child.stderr.take();
+        let reading = socket.try_clone();
+        let shared = Arc::new(Shared {
+            plugin: spec.name.clone(),
+            memory: spec.memory,
+            process: Mutex::new(Process { child, reaped: false }),
+            writer: Mutex::new(socket),
+            calls: Mutex::default(),
+            next: AtomicU64::new(MAKING + 1),
+            gone: Default::default(),
+        });
+        let link = WorkerHandle {
+            shared: shared.clone(),
+            deadline: spec.deadline,
+        };
+        let reading = reading?;
+        let lines = Arc::new(Mutex::new(LastLines::default()));
+        let printed = stderr.map(|stderr| spawn_line_reader(stderr, spec.name.clone(), lines.clone()));
+        thread::Builder::new()
+            .name(format!("worker {}", spec.name))
+            .spawn(move || shared.read_until_the_end(reading, printed, &lines))?;
+        let start = Head::Start(Start {
+            protocol: PROTOCOL,
+            api: plugin_api::VERSION.to_owned(),
+            plugin: spec.name.clone(),
+            sha256: recipe.sha256.clone(),
+            kind: recipe.kind.to_owned(),
+            adapter: recipe.adapter.clone(),
+            settings: recipe.settings.clone(),
+            memory: spec.memory,
+        });
+        link.carry(MAKING, "make", start, Envelope::default(), &NoCallbacks)?;
+        Ok(link)
+    }
+
+    /// True when it can answer nothing any more.
+    pub(crate) fn is_over(&self) -> bool {
+        locked(&self.shared.calls).end.is_some()
+    }
+
+    /// Carries one call to the worker and serves its callbacks until it is done.
+    fn carry(&self, call: u64, method: &str, head: Head, input: Envelope, host: &dyn Callbacks) -> Result<Envelope> {
+        let bytes = frame::encode(&head, &input)?;
+        let (sender, events) = channel();
+        {
+            let mut calls = locked(&self.shared.calls);
+            if let Some(end) = &calls.end {
+                return Err(self.shared.error(end, method));
+            }
+            calls.pending.insert(call, sender);
+        }
+        self.shared.send(&bytes);
+        let host_call = HostCall {
+            shared: &self.shared,
+            call,
+            method,
+            host,
+            panicked: AtomicBool::new(false),
+            // Whoever runs a call that lasts watches each job's time.
+            deadline: self
+                .deadline
+                .filter(|_| !host.lasts())
+                .map(|time| (Instant::now() + time, time)),
+        };
+        let outcome = thread::scope(|scope| host_call.serve(scope, &events));
+        locked(&self.shared.calls).pending.remove(&call);
+        if host_call.panicked.load(Ordering::Acquire) {
+            let message = format!("the host's own side panicked during `{method}`");
+            return Err(Error::new(Code::OTHER, message));
+        }
+        outcome
+    }
+}
+
+/// Starts the process with the socket, the plugin's copy and a pipe in place of its standard streams.
+fn spawn(recipe: &Recipe) -> std::io::Result<(Child, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut command = Command::new(super::program());
+    command
+        .arg(super::COMMAND)
+        .arg(&recipe.spec.name) // seen in a list of processes
+        // The hub's keys are the host's: a plugin gets weights as a folder and has nothing to ask there.
+        .env_remove("HF_TOKEN")
+        .env_remove("HUGGING_FACE_HUB_TOKEN")
+        .envs(
+            ALLOCATOR
+                .into_iter()
+                .filter(|(name, _)| std::env::var_os(name).is_none()),
+        )
+        .envs(&recipe.spec.env)
+        .stdin(OwnedFd::from(theirs))
+        .stdout(recipe.copy.try_clone()?)
+        .stderr(Stdio::piped())
+        // A group of its own: an interrupt from the keyboard is the host's to handle.
+        .process_group(0);
+    // The command holds the worker's end of the socket; were it kept, the worker's death would go unnoticed.
+    command.spawn().map(|child| (child, ours))
+}
+
+impl Adapter for WorkerHandle {
+    fn call(&self, method: &str, input: Envelope, host: &dyn Callbacks) -> Result<Envelope> {
+        let call = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let head = Head::Call {
+            call,
+            method: method.to_owned(),
+        };
+        self.carry(call, method, head, input, host)
+    }
+}
+
+impl WorkerControl for WorkerHandle {
+    fn kill(&self, why: Error) {
+        self.shared.end(End::Killed(why));
+    }
+
+    fn pid(&self) -> Option<u32> {
+        (!*locked(&self.shared.gone.0)).then(|| locked(&self.shared.process).child.id())
+    }
+
+    fn peak_memory_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+        Some(kilobytes * 1024)
+    }
+}
+
+impl Drop for WorkerHandle {
+    fn drop(&mut self) {
+        let shared = &self.shared;
+        if locked(&shared.calls).end.is_none() {
+            if let Ok(bytes) = frame::encode(&Head::Leave, &Envelope::default()) {
+                shared.send(&bytes);
+            }
+            let (gone, bell) = &shared.gone;
+            let _ = bell.wait_timeout_while(locked(gone), FAREWELL, |gone| !*gone);
+        }
+        locked(&shared.process).kill();
+    }
+}
+
+struct Process {
+    child: Child,
+    /// Its end was noted; from then on its number may be another process's.
+    reaped: bool,
+}
+
+impl Process {
+    /// Ends it, and the programs that its plugin started.
+    fn kill(&mut self) {
+        if !self.reaped {
+            let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        }
+    }
+}
+
+impl Shared {
+    /// Sends a frame. When the worker is gone, the reading thread tells the calls so.
+    pub(super) fn send(&self, bytes: &[u8]) {
+        let _ = frame::write(&mut *locked(&self.writer), bytes);
+    }
+
+    pub(super) fn answer(&self, id: u64, outcome: Result<Envelope>) {
+        let (envelope, failed) = match outcome {
+            Ok(envelope) => (envelope, None),
+            Err(error) => (Envelope::default(), Some(Failed::from(error))),
+        };
+        let encoded = frame::encode(&Head::Answer { id, failed }, &envelope).or_else(|error| {
+            let failed = Some(Failed::from(error));
+            frame::encode(&Head::Answer { id, failed }, &Envelope::default())
+        });
+        if let Ok(bytes) = encoded {
+            self.send(&bytes);
+        }
+    }
+
+    pub(super) fn error(&self, end: &End, method: &str) -> Error {
+        match end {
+            End::Killed(why) => why.clone(),
+            End::Died(reason) => reason.error(&self.plugin, method),
+        }
+    }
+
+    /// Ends the process, if it still lives, and all pending calls at once. The first reason counts.
+    pub(super) fn end(&self, end: End) {
+        let pending = {
+            let mut calls = locked(&self.calls);
+            let end = calls.end.get_or_insert(end).clone();
+            let pending = std::mem::take(&mut calls.pending);
+            pending
+                .into_values()
+                .map(move |call| (call, end.clone()))
+                .collect::<Vec<_>>()
+        };
+        locked(&self.process).kill();
+        for (call, end) in pending {
+            let _ = call.send(Event::Over(end));
+        }
+    }
+
+    fn read_until_the_end(&self, socket: UnixStream, printed: Option<JoinHandle<()>>, lines: &Mutex<LastLines>) {
+        let mut socket = BufReader::with_capacity(1 << 16, socket);
+        let garbled = loop {
+            match frame::read(&mut socket) {
+                Ok(Some((head, envelope))) => self.dispatch(head, envelope),
+                Ok(None) => break None,
+                Err(why) => break Some(why),
+            }
+        };
+        if garbled
+            .as_ref()
+            .is_some_and(|why| why.kind() == std::io::ErrorKind::InvalidData)
+        {
+            let message = format!("plugin `{}` sent an invalid frame; its worker was stopped", self.plugin);
+            let why = garbled.map(|why| why.to_string()).unwrap_or_default();
+            self.end(End::Killed(Error::new(Code::DIED, message).cause(why)));
+        }
+        let status = self.last_status();
+        // Its last words may still be in the pipe. A process that it left behind may hold the pipe open for ever.
+        let until = Instant::now() + AFTERLIFE;
+        while printed.as_ref().is_some_and(|thread| !thread.is_finished()) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let reason = ExitReason::new(status, &locked(lines), self.memory);
+        self.end(End::Died(reason));
+        *locked(&self.gone.0) = true;
+        self.gone.1.notify_all();
+    }
+
+    /// How the process ended; none when it lived on without its socket.
+    fn last_status(&self) -> Option<ExitStatus> {
+        let pid = Pid::from_child(&locked(&self.process).child);
+        let looking = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let until = Instant::now() + AFTERLIFE;
+        let ended = loop {
+            match rustix::process::waitid(WaitId::Pid(pid), looking) {
+                Ok(Some(_)) => break true,
+                Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(1)),
+                _ => break false,
+            }
+        };
+        let mut process = locked(&self.process);
+        process.kill();
+        process.reaped = true;
+        process.child.wait().ok().filter(|_| ended)
+    }
+
+    fn dispatch(&self, head: Head, envelope: Envelope) {
+        let (call, id) = match &head {
+            Head::Log { level, message } => return from_plugin(&self.plugin, *level, message),
+            Head::Done { call, .. } => (*call, None),
+            Head::Emit { call, .. } => (*call, None),
+            Head::Ask { call, id, .. } => (*call, Some(*id)),
+            _ => return,
+        };
+        let pending = locked(&self.calls).pending.get(&call).cloned();
+        let taken = pending.is_some_and(|pending| pending.send(Event::Frame(head, envelope)).is_ok());
+        if let (false, Some(id)) = (taken, id) {
+            // A thread that the plugin left behind asks on behalf of a call that is over.
+            let over = Error::new(Code::CANCELLED, "the call that this was asked for is over");
+            self.answer(id, Err(over));
+        }
+    }
+}
+
+/// Passes what the worker prints on to the log, and keeps the last of it.
+fn spawn_line_reader(stderr: ChildStderr, plugin: String, lines: Arc<Mutex<LastLines>>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut stderr = BufReader::new(stderr);
+        let mut bytes = Vec::new();
+        // A longer line comes in pieces.
+        while matches!(stderr.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes), Ok(count) if count > 0) {
+            let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+            bytes.clear();
+            if !line.is_empty() {
+                from_plugin(&plugin, Level::Info, &line);
+                locked(&lines).push(line);
+            }
+        }
+    })
+}
