@@ -62,7 +62,7 @@ pub use judge::{Case, Cases, Cost, Judge, JudgeCard, Pending, Ruling, Verdict, V
 pub use kind::Kind;
 pub use log::{log, Level, LogNote};
 pub use model::{
-    make_estimate, Alternative, Answers, Constraint, Estimate, Finish, Job, Jobs, LessonCutter, LoraUse,
+    make_estimate, Alternative, Answers, Commander, Constraint, Estimate, Finish, Job, Jobs, LessonCutter, LoraUse,
     MakeTrainingEstimate, Memory, Message, Model, ModelCard, OptionScore, Part, Prompt, Pulled, Reads, Reply, Role,
     Sampling, Timing, TokenScore, TrainingEstimate, Usage, Want, Workload,
 };

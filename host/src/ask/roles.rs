@@ -7,6 +7,7 @@ use crate::catalog::{Catalog, Flags};
 use crate::failure::Failure;
 use crate::run::store::hash::hash_json;
 use crate::run::store::score::{Grader, Graders};
+use plugin_api::client::ModelClient;
 use plugin_api::{Callbacks, Code, Envelope, Error, Kind, NoCallbacks, Prompt, Result};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,8 @@ pub struct Player {
     pub at_once: usize,
     /// Whether it hears sound.
     pub hears: bool,
+    /// The way to it beside its pool, when it is asked over a network.
+    pub remote: Option<ModelClient>,
     /// Its registry name, and the hash of everything that its answers depend on.
     pub grader: Grader,
 }
@@ -50,6 +53,7 @@ impl Roles {
             let identity = json!({ "model": resolved.identity, "kernels": kernels_of(&card) });
             let deadline = resolved.plugin.spec().deadline.unwrap_or(HELPERS_DEADLINE);
             let limits = Limits::of(&card, 1, None, Some(deadline));
+            let remote = card.remote.is_some().then(|| client.clone());
             let copy = Copy {
                 client,
                 control: made.control,
@@ -58,6 +62,7 @@ impl Roles {
                 pool: Pool::start(model, vec![copy], &limits, stop.clone()),
                 at_once: limits.at_once,
                 hears: card.hears(),
+                remote,
                 grader: Grader {
                     model: model.to_owned(),
                     identity: hash_json(&identity),

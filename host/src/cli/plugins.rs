@@ -30,7 +30,7 @@ pub enum Command {
     /// Loads the plugin in processes of their own, never in this one. Weights and data are given with `--settings`; what
     /// needs more than it was given is made as far as it goes.
     Check {
-        /// The shared library
+        /// The shared library, or the script of a Python model
         file: PathBuf,
         /// A setting for every adapter that has one of that name
         #[arg(long, short, value_name = "NAME=VALUE")]
@@ -40,9 +40,9 @@ pub enum Command {
     New {
         /// The name of the crate and of what it holds
         name: String,
-        /// What it holds
-        #[arg(long, value_parser = kind)]
-        kind: Kind,
+        /// What it holds: `model`, `task`, `judge`, or `python-model` for a script in an environment of your own
+        #[arg(long, value_parser = sort)]
+        kind: Sort,
         /// The folder to write; NAME in the current one by default
         #[arg(long, value_name = "FOLDER")]
         out: Option<PathBuf>,
@@ -57,8 +57,21 @@ pub enum Command {
     },
 }
 
-fn kind(word: &str) -> std::result::Result<Kind, String> {
-    Kind::from_word(word).ok_or_else(|| "it is `model`, `task` or `judge`".to_owned())
+/// What `host plugins new` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// A crate that becomes a shared library.
+    Crate(Kind),
+    /// A script for the plugin that runs Python.
+    PythonModel,
+}
+
+fn sort(word: &str) -> std::result::Result<Sort, String> {
+    match Kind::from_word(word) {
+        Some(kind) => Ok(Sort::Crate(kind)),
+        None if word == "python-model" => Ok(Sort::PythonModel),
+        None => Err("expected `model`, `task`, `judge` or `python-model`".to_owned()),
+    }
 }
 
 /// Does what was asked. The registry is read only by what needs it.
@@ -68,7 +81,10 @@ pub(super) fn run(command: &Command, common: &Common) -> Result<Exit> {
         Command::List => list(&common.registry()?, json),
         Command::Inspect { file } => inspect(file, json)?,
         Command::Check { file, settings } => {
-            let report = conformance::check(file, &given(settings)?)?;
+            let report = match file.extension().is_some_and(|end| end == "py") {
+                true => check_script(file, given(settings)?, common)?,
+                false => conformance::check(file, &given(settings)?)?,
+            };
             print(&if json {
                 pretty(&report.to_json())
             } else {
@@ -76,7 +92,10 @@ pub(super) fn run(command: &Command, common: &Common) -> Result<Exit> {
             });
             return Ok(if report.passed() { Exit::Ok } else { Exit::Refused });
         }
-        Command::New { name, kind, out, api } => new(name, *kind, out, api)?,
+        Command::New { name, kind, out, api } => match kind {
+            Sort::Crate(kind) => new(name, *kind, out, api)?,
+            Sort::PythonModel => new_script(name, out.as_deref())?,
+        },
         Command::Pin { name } => pin::pin(common.registry()?.plugin(name)?)?,
     };
     print(&text);
@@ -246,6 +265,34 @@ fn newest(versions: &[&String]) -> String {
 }
 
 // --- new ---------------------------------------------------------------------------------------------------------
+
+fn new_script(name: &str, out: Option<&Path>) -> Result<String> {
+    let folder = scaffold::python::create(name, out)?;
+    Ok(format!(
+        "wrote the Python model `{name}` to `{0}`\n\nnext:\n  cd {0}\n  host plugins check {name}.py\n",
+        folder.display()
+    ))
+}
+
+/// A script is held to the same as any plugin, through the one that runs it.
+fn check_script(script: &Path, mut given: BTreeMap<String, Given>, common: &Common) -> Result<conformance::Report> {
+    if !script.is_file() {
+        return Err(Failure::missing(format!(
+            "there is no script at `{}`",
+            script.display()
+        )));
+    }
+    let setting = Given {
+        value: script.display().to_string().into(),
+        base: std::env::current_dir().unwrap_or_default(),
+        place: "the command line".to_owned(),
+    };
+    given.insert("script".to_owned(), setting);
+    let registry = common.registry()?;
+    let mut report = conformance::check(&registry.plugin("python")?.path, &given)?;
+    report.file = script.display().to_string();
+    Ok(report)
+}
 
 fn new(name: &str, kind: Kind, out: &Option<PathBuf>, api: &Option<PathBuf>) -> Result<String> {
     let folder = scaffold::create(&scaffold::Request {

@@ -6,6 +6,7 @@ use crate::ask::roles::Roles;
 use crate::catalog::{Catalog, Resolved};
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::values;
+use crate::run::calls::Spending;
 use crate::run::plan::RunPlan;
 use crate::run::results::{self, Groups};
 use crate::run::select::{Limit, select};
@@ -101,6 +102,15 @@ pub struct RunArgs {
     /// Exit with 1 when more than so many samples, or so large a share of them, failed [default: 0]
     #[arg(long, value_name = "N|SHARE")]
     fail_on_error: Option<String>,
+    /// The most that the models of this command may spend on calls, in US dollars; exit with 5
+    #[arg(long, value_name = "DOLLARS")]
+    max_cost_usd: Option<f64>,
+    /// With `--max-cost-usd`, ask models whose price is not known, too
+    #[arg(long)]
+    allow_unpriced: bool,
+    /// A folder of answers of services that several runs share
+    #[arg(long, value_name = "DIR")]
+    call_cache: Option<PathBuf>,
     /// Begin nothing more after this time (90s, 10min, 2h); exit with 5
     #[arg(long, value_name = "TIME")]
     time_limit: Option<String>,
@@ -262,6 +272,7 @@ fn resolve_args(
         stop,
         roles: Arc::new(Roles::default()),
         transcriber: None,
+        spending: Arc::new(Spending::new(args.max_cost_usd, args.allow_unpriced, args.call_cache)),
         repeat: Value::Null,
     };
     let fail_on_error = text(args.fail_on_error, &config.fail_on_error)

@@ -22,7 +22,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::plugin::OpenPlugin;
 use crate::registry::settings;
 use crate::registry::{Given, Isolation, PluginSpec, nearest_hint};
-use plugin_api::{AdapterNote, Error, Kind, Settings};
+use plugin_api::{AdapterNote, Error, Kind, OptionType, Settings};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -71,10 +71,15 @@ pub fn check(path: &Path, given: &BTreeMap<String, Given>) -> Result<Report> {
 
 /// Those of the given settings that this adapter has, checked as the registry's are, and its defaults.
 fn settings_of(note: &AdapterNote, given: &BTreeMap<String, Given>) -> Result<Settings> {
-    let has = |name: &String| note.options.iter().any(|option| option.name == *name);
+    let has = |name: &String| is_open(note) || note.options.iter().any(|option| option.name == *name);
     let own = given.iter().filter(|(name, _)| has(name));
     let own: BTreeMap<String, Given> = own.map(|(name, given)| (name.clone(), given.clone())).collect();
     Ok(settings::check(&own, note)?.settings)
+}
+
+/// Whether it takes settings that only something it reads declares.
+fn is_open(note: &AdapterNote) -> bool {
+    note.options.iter().any(|option| option.kind == OptionType::Open)
 }
 
 fn check_adapter(report: &mut Report, plugin: &OpenPlugin, note: &AdapterNote, settings: Settings) {
@@ -121,6 +126,9 @@ fn refuse_unknown(given: &BTreeMap<String, Given>, adapters: &[AdapterNote]) -> 
             .flat_map(|note| &note.options)
             .map(|option| option.name.as_str())
     };
+    if adapters.iter().any(is_open) {
+        return Ok(());
+    }
     match given.keys().find(|name| known().all(|known| known != name.as_str())) {
         None => Ok(()),
         Some(name) => {

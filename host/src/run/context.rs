@@ -36,7 +36,7 @@ impl<'a> RunContext<'a> {
         let name = format!("{}-{}-{}", model.name, task.name, &hash_json(&identity)[..8]);
         let directory = RunDirectory::open(&options.out.join(name), options.fresh)?;
         crate::log::to_file(&directory.path.join("log.jsonl"))?;
-        write_run_toml(&directory, &identity, options)?;
+        write_run_toml(&directory, &identity, model, options)?;
         Ok(RunContext {
             model,
             task,
@@ -92,11 +92,15 @@ pub fn task_identity(resolved: &Resolved, card: &TaskCard) -> Value {
     resolved.scorer_identity(&card.version)
 }
 
-fn write_run_toml(run: &RunDirectory, identity: &Value, options: &Options) -> Result<()> {
+fn write_run_toml(run: &RunDirectory, identity: &Value, model: &Model, options: &Options) -> Result<()> {
     let mut repeat = options.repeat.clone();
     if let Some(map) = repeat.as_object_mut() {
         map.insert("host_version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
         map.insert("resolved".to_owned(), identity.clone());
+        // What answers, as far as it tells: a server's version and what it was found to do, an environment's packages.
+        if let Some(engine) = model.card.other.get("engine") {
+            map.insert("engine".to_owned(), engine.clone());
+        }
     }
     let text = toml::to_string_pretty(&without_nulls(repeat)).unwrap_or_default();
     let head = "# Everything that this run was made with. `host run --config run.toml` repeats it.\n";

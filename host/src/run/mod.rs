@@ -5,6 +5,7 @@
 //! its key and its numbers stay. Everything a record depends on is in its key, so the same command goes on where any
 //! earlier one stopped.
 
+pub mod calls;
 pub mod clips;
 pub mod context;
 pub(crate) mod finish;
@@ -70,6 +71,8 @@ pub struct Options {
     pub roles: Arc<Roles>,
     /// The model that hears for models that can't.
     pub transcriber: Option<Arc<Transcriber>>,
+    /// What may be spent on calls that leave this machine.
+    pub spending: Arc<calls::Spending>,
     /// What `run.toml` repeats this run with.
     pub repeat: Value,
 }

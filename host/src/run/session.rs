@@ -159,6 +159,7 @@ fn check_loras(wanted: &LoraUse, model: &Model) -> Result<()> {
 /// Runs one model on one task.
 fn run_pair(model: &Model, task: &Task, options: &Options) -> Result<Outcome> {
     let context = RunContext::open(model, task, options)?;
+    options.spending.open(&context.directory, model, &options.roles)?;
     let (scorer_hash, graders) = (context.scorer_hash(), options.roles.graders());
     let scorer = Scorer {
         name: &task.card.name,

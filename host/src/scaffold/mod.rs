@@ -3,6 +3,8 @@
 //! The templates are whole files that read like the crates they become, with four words to fill in; a template engine
 //! would make them harder to read than what they make.
 
+pub mod python;
+
 use crate::failure::{Doing, Exit, Failure, Result};
 use plugin_api::Kind;
 use std::fs;

@@ -109,6 +109,12 @@ pub trait Model: Send {
     fn run_command(&mut self, command: &str, _request: &Value, _call: &mut Call) -> Result<Value> {
         Err(not_implemented(&format!("run `{command}`")))
     }
+
+    /// Runs commands of [`Model::run_command`] that must not wait for [`Model::serve`], on any thread. Asked for once, when
+    /// the model is made; a command that it answers with [`crate::Code::UNSUPPORTED`] goes to the model.
+    fn commander(&self) -> Option<Commander> {
+        None
+    }
 }
 
 fn not_implemented(what: &str) -> Error {
@@ -133,12 +139,16 @@ pub(crate) struct CommandRequest {
 /// What [`Model::lesson_cutter`] gives.
 pub type LessonCutter = Arc<dyn Fn(&Lesson) -> Result<LessonTokens> + Send + Sync>;
 
+/// What [`Model::commander`] gives.
+pub type Commander = Arc<dyn Fn(&str, &Value) -> Result<Value> + Send + Sync>;
+
 /// The methods of a model by their names on the wire.
 pub(crate) struct ModelAdapter {
     model: Mutex<Box<dyn Model>>,
     /// The card as it was when the model was last free to say it.
     card: Mutex<ModelCard>,
     cutter: Option<LessonCutter>,
+    commander: Option<Commander>,
 }
 
 // A panic poisons the whole adapter one layer further out, so a lock's own poison says nothing new.
@@ -150,6 +160,7 @@ impl ModelAdapter {
     pub fn new(model: Box<dyn Model>) -> Self {
         ModelAdapter {
             cutter: model.lesson_cutter(),
+            commander: model.commander(),
             card: Mutex::new(model.card()),
             model: Mutex::new(model),
         }
@@ -178,6 +189,13 @@ impl Adapter for ModelAdapter {
             ("card", _) => return Envelope::of(&self.card()),
             ("lesson_tokens", Some(cut)) => return Envelope::of(&cut(&Lesson::unpack(input)?)?),
             _ => {}
+        }
+        if let ("run_command", Some(run)) = (method, &self.commander) {
+            let CommandRequest { command, request } = input.read()?;
+            match run(&command, &request) {
+                Err(error) if error.code == crate::Code::UNSUPPORTED => {}
+                done => return Envelope::of(&done?),
+            }
         }
         let mut model = locked(&self.model);
         match method {

@@ -27,6 +27,9 @@ struct OpenLedger {
     budget: Option<PathBuf>,
     #[serde(default)]
     allow_unpriced: bool,
+    /// Whether what former sessions spent is to be put on the budget.
+    #[serde(default)]
+    count_known: bool,
 }
 
 impl Client {
@@ -45,7 +48,11 @@ impl Client {
                 self.set_ledger(ledger);
                 if let Some(most) = asked.max_cost_usd {
                     let file = asked.budget.unwrap_or_else(|| asked.file.with_file_name("budget"));
-                    self.set_budget(Budget::open(&file, most)?, asked.allow_unpriced);
+                    let budget = Budget::open(&file, most)?;
+                    if asked.count_known {
+                        budget.add(known.dollars + known.maybe_dollars)?;
+                    }
+                    self.set_budget(budget, asked.allow_unpriced);
                 }
                 serde_json::to_value(known).context("cannot write the sums of the ledger")
             }

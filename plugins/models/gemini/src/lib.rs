@@ -9,8 +9,8 @@ mod reply;
 mod request;
 
 use plugin_api::{
-    Call, Code, Constraint, Error, Jobs, Level, Model, ModelCard, Prompt, Reply, Result, Settings, Want, export_plugin,
-    log, register_model,
+    Call, Code, Commander, Constraint, Error, Jobs, Level, Model, ModelCard, Prompt, Reply, Result, Settings, Want,
+    export_plugin, log, register_model,
 };
 use quirks::Quirks;
 use remote::{Answerer, AudioFormat, Client, Common, Question, Spread, Stop, Watch, serve};
@@ -171,8 +171,11 @@ impl Model for Gemini {
         serve(&self.inner, jobs)
     }
 
-    fn run_command(&mut self, command: &str, request: &Value, _call: &mut Call) -> Result<Value> {
-        self.inner.client.run_command(command, request)
+    fn commander(&self) -> Option<Commander> {
+        let inner = self.inner.clone();
+        Some(Arc::new(move |command, request| {
+            inner.client.run_command(command, request)
+        }))
     }
 }
 

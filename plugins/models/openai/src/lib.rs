@@ -20,8 +20,8 @@ use choices::Way;
 use engine::{Engine, Kind};
 use model::{Inner, Lora};
 use plugin_api::{
-    Call, Code, Constraint, Error, Jobs, Level, Model, ModelCard, Prompt, PromptTokens, Reads, Reply, Result, Settings,
-    export_plugin, log, register_model,
+    Call, Code, Commander, Constraint, Error, Jobs, Level, Model, ModelCard, Prompt, PromptTokens, Reads, Reply,
+    Result, Settings, export_plugin, log, register_model,
 };
 use probe::Capabilities;
 use remote::{AudioFormat, Client, Common, Spread, serve};
@@ -395,7 +395,10 @@ impl Model for OpenAi {
         parity::trace(&self.inner, request)
     }
 
-    fn run_command(&mut self, command: &str, request: &Value, _call: &mut Call) -> Result<Value> {
-        self.inner.client.run_command(command, request)
+    fn commander(&self) -> Option<Commander> {
+        let inner = self.inner.clone();
+        Some(Arc::new(move |command, request| {
+            inner.client.run_command(command, request)
+        }))
     }
 }

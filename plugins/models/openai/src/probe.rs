@@ -154,13 +154,19 @@ impl<'a> Probe<'a> {
         let mut two = one.clone();
         two[one.len() - 1] = one[0];
         for max_tokens in [0, 1] {
-            let values = |probe: &mut Self, ids: &[u32]| -> Option<Vec<Value>> {
+            let values = |probe: &mut Self, ids: &[u32]| -> Option<(Vec<Value>, Vec<Value>)> {
                 let body = echo_body(&probe.engine.model, ids, max_tokens);
                 let reply = probe.ask("/completions", false, &body)?;
-                Some(reply["choices"][0]["logprobs"]["token_logprobs"].as_array()?.clone())
+                let columns = &reply["choices"][0]["logprobs"];
+                let tops = columns["top_logprobs"].as_array().cloned().unwrap_or_default();
+                Some((columns["token_logprobs"].as_array()?.clone(), tops))
             };
-            let Some(first) = values(self, &one) else { continue };
-            let Some(second) = values(self, &two) else { continue };
+            let Some((first, tops)) = values(self, &one) else {
+                continue;
+            };
+            let Some((second, other_tops)) = values(self, &two) else {
+                continue;
+            };
             let fits = |values: &[Value], ids: &[u32]| {
                 let count = values.len() >= ids.len() && values.len() <= ids.len() + max_tokens as usize;
                 let known = values
@@ -172,6 +178,22 @@ impl<'a> Probe<'a> {
             };
             let last = one.len() - 1;
             let near = |a: &Value, b: &Value| (a.as_f64().unwrap_or(0.0) - b.as_f64().unwrap_or(0.0)).abs() < 0.05;
+            // What could have stood last is the same in both: a server that shows another best token there is out of step by one.
+            let best = |tops: &[Value]| {
+                let top = tops.get(last)?.as_object()?;
+                top.values().filter_map(Value::as_f64).reduce(f64::max)
+            };
+            let in_step = match (best(&tops), best(&other_tops)) {
+                (Some(one), Some(other)) => (one - other).abs() < 0.05,
+                _ => true,
+            };
+            if !in_step {
+                self.saw(
+                    "echo",
+                    "log-probabilities that belong to the next token: out of step by one",
+                );
+                return;
+            }
             if fits(&first, &one)
                 && fits(&second, &two)
                 && (1..last).all(|at| near(&first[at], &second[at]))

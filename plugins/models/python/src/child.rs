@@ -77,7 +77,7 @@ impl Script {
         // Inherited by the child, and closed here as soon as it has started.
         rustix::io::fcntl_setfd(&theirs, FdFlags::empty()).context("cannot hand a socket down")?;
         let child = Command::new(&self.python)
-            .args(["-u", "-X", "faulthandler", "-c", BEGIN])
+            .args(["-u", "-B", "-X", "faulthandler", "-c", BEGIN])
             .arg(theirs.as_raw_fd().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -218,6 +218,11 @@ impl Drop for Python {
                 let _ = kill_process_group(group, Signal::KILL);
             }
             let _ = self.child.wait();
+        }
+        // What it started may hold its pipes, so its readers are waited for and not joined.
+        let until = Instant::now() + Duration::from_millis(500);
+        while self.readers.iter().any(|reader| !reader.is_finished()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

@@ -1,0 +1,111 @@
+//! Calls that leave this machine: where a run keeps the ledger of them, and what a command may spend.
+//!
+//! A model behind a service writes the ledger itself, a line before each request leaves, so the host says only where. The
+//! ledger lies in the run's directory, and a run that goes on finds its answers there.
+
+use super::Model;
+use super::store::directory::RunDirectory;
+use crate::ask::roles::Roles;
+use crate::failure::{Failure, Result};
+use plugin_api::client::ModelClient;
+use plugin_api::{Code, NoCallbacks};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+/// The ledger's name in a run's directory.
+pub const LEDGER: &str = "calls.jsonl";
+
+/// What a command may spend, over all of its models.
+#[derive(Debug, Default)]
+pub struct Spending {
+    pub max_cost_usd: Option<f64>,
+    /// Whether models without a price may be asked although spending is limited.
+    pub allow_unpriced: bool,
+    /// A folder of answers that runs share.
+    pub cache: Option<PathBuf>,
+    /// Where all models of the command add up what they spend, and the ledgers whose sums are in there.
+    budget: Option<PathBuf>,
+    counted: Mutex<HashSet<PathBuf>>,
+}
+
+impl Spending {
+    pub fn new(max_cost_usd: Option<f64>, allow_unpriced: bool, cache: Option<PathBuf>) -> Spending {
+        let name = format!("host-budget-{}-{:?}", std::process::id(), std::time::SystemTime::now());
+        let name: String = name
+            .chars()
+            .filter(|letter| letter.is_ascii_alphanumeric() || *letter == '-')
+            .collect();
+        Spending {
+            budget: max_cost_usd.map(|_| std::env::temp_dir().join(name)),
+            max_cost_usd,
+            allow_unpriced,
+            cache,
+            counted: Mutex::default(),
+        }
+    }
+
+    /// Tells every model of this run that is asked over a network where its ledger is.
+    pub fn open(&self, run: &RunDirectory, model: &Model, roles: &Roles) -> Result<()> {
+        if model.card.remote.is_some() {
+            for copy in &model.copies {
+                self.tell(&copy.client, run, "model")?;
+            }
+        }
+        for (role, player) in &roles.models {
+            if let Some(client) = &player.remote {
+                self.tell(client, run, role)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, client: &ModelClient, run: &RunDirectory, role: &str) -> Result<()> {
+        let file = std::path::absolute(run.path.join(LEDGER)).unwrap_or_else(|_| run.path.join(LEDGER));
+        // What former sessions of a run spent counts, once.
+        let first = self
+            .counted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(file.clone());
+        let request = json!({
+            "file": file, "role": role, "cache": self.cache, "max_cost_usd": self.max_cost_usd, "budget": self.budget,
+            "allow_unpriced": self.allow_unpriced, "count_known": first,
+        });
+        match client.run_command("open_ledger", &request, &NoCallbacks) {
+            Ok(_) => Ok(()),
+            // A service of another author's that keeps no ledger spends unseen, which a limit can't allow.
+            Err(error) if matches!(error.code, Code::UNSUPPORTED | Code::NOT_IMPLEMENTED) => match self.max_cost_usd {
+                Some(_) => {
+                    let failure = Failure::usage("`--max-cost-usd` is given, and a model does not say what it spends");
+                    Err(failure.cause(error))
+                }
+                None => Ok(()),
+            },
+            Err(error) => Err(Failure::from(
+                error.context(format!("cannot open the ledger `{}`", file.display())),
+            )),
+        }
+    }
+
+    /// What the calls of a model came to, for `results.json`; nothing for a model of this machine.
+    pub fn spent(model: &Model) -> Option<Value> {
+        model.card.remote.as_ref()?;
+        let told = model
+            .copies
+            .first()?
+            .client
+            .run_command("spent", &Value::Null, &NoCallbacks)
+            .ok()?;
+        Some(told["sums"].clone())
+    }
+}
+
+impl Drop for Spending {
+    fn drop(&mut self) {
+        if let Some(budget) = &self.budget {
+            let _ = std::fs::remove_file(budget);
+        }
+    }
+}
