@@ -151,11 +151,7 @@ fn text_models_answer_alike_in_any_batch() {
     for model in ["qwen3", "qwen2.5", "gemma"] {
         every_way(model, "arc,finqa,slurp", "--demo --limit 6");
         every_way(model, "arc", "--demo --limit 6 -T mode=loglikelihood -T shots=2");
-        every_way(
-            model,
-            "arc",
-            "--demo --limit 3 -T mode=generate -T max_tokens=20",
-        );
+        every_way(model, "arc", "--demo --limit 3 -T mode=generate -T max_tokens=20");
     }
 }
 
