@@ -231,7 +231,7 @@ fn metrics(results: &Value) -> Map<String, Value> {
     let mut metrics = Map::new();
     for (key, value) in numbers {
         let name = key.split(',').next().unwrap_or(key);
-        if value.is_number() && !name.ends_with("_stderr") && !name.contains('/') {
+        if value.is_number() && !name.ends_with("_stderr") && !name.ends_with("_n") && !name.contains('/') {
             metrics.entry(name.to_owned()).or_insert(value.clone());
         }
     }

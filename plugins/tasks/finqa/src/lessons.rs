@@ -70,7 +70,7 @@ pub(crate) fn training() -> serde_json::Value {
             "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
         },
         "demo": { "num_train_epochs": 5, "learning_rate": 1e-3, "eval_strategy": "no", "save_strategy": "no" },
-        "exports": ["finqa", "finqa-script"],
+        "exports": ["finqa"],
     })
 }
 
