@@ -411,13 +411,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_unsupported() {
+    fn what_is_not_written_is_told_from_what_is_unsupported() {
         assert_eq!(
             client().score(&FileAnswers::default()).unwrap_err().code,
-            Code::UNSUPPORTED
+            Code::NOT_IMPLEMENTED
         );
         let call = client().0.call("dance", Envelope::default(), &NoCallbacks);
-        assert_eq!(call.unwrap_err().code, Code::UNSUPPORTED);
+        assert_eq!(call.unwrap_err().code, Code::NOT_IMPLEMENTED);
         assert_eq!(
             make_files("none", &Settings::default()).err().unwrap().code,
             Code::MISSING

@@ -473,7 +473,7 @@ fn a_deadline_ends_a_call_that_hangs() {
     );
 }
 
-/// As many are under way as the user allows, and each is paid once. What that comes to in time stands in docs/engines.md.
+/// As many are under way as the user allows, and each is paid once.
 #[test]
 fn a_thousand_prompts_keep_a_service_full() {
     let each = Duration::from_millis(60);
