@@ -95,7 +95,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N")]
     processes: Option<u32>,
     /// What connects processes [default: auto]
-    #[arg(long, value_name = "auto|tcp|mpi|nccl")]
+    #[arg(long, value_name = "auto|tcp|mpi")]
     collective: Option<String>,
     /// A training setting
     #[arg(long, value_name = "NAME=VALUE")]

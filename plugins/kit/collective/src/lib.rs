@@ -103,8 +103,7 @@ pub fn connect(settings: &Settings, rank: usize, world: usize) -> Result<Box<dyn
             }
             Ok(Box::new(mpi))
         }
-        Engine::Nccl => {
-            Err(Error::unsupported("this build has no `nccl`").help("build with the feature `cuda`, or choose `tcp`"))
-        }
+        Engine::Nccl => Err(Error::unsupported("processes cannot be connected by `nccl` yet")
+            .help("choose `--collective tcp` or `--collective mpi`")),
     }
 }

@@ -1,9 +1,11 @@
 //! A question to a service, through everything that can happen to it, to an answer that is paid for once.
 
+use crate::attempt::{Streamed, UnderWay, clean, pause_of};
 use crate::body::{lenient, shortened};
 use crate::budget::Budget;
-use crate::canonical::{call_key, sha256_hex};
+use crate::canonical::call_key;
 use crate::classify::{Class, Denied, Fault, classify};
+use crate::dialect::Dialect;
 use crate::events::Events;
 use crate::http::{Body, Got, Http, Lost, Sent};
 use crate::ledger::{GotLine, Ledger};
@@ -19,42 +21,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// No pause that this side chooses is longer.
-const LONGEST_PAUSE: f64 = 60.0;
 /// A listing or a version that takes longer is none.
 const LONGEST_LOOK: Duration = Duration::from_secs(20);
 /// So many refusals in a row with the same words end the work.
 const SAME_REFUSALS: u32 = 3;
-
-/// How a service writes what is the same everywhere.
-pub trait Dialect: Send + Sync + 'static {
-    /// Part of each call's name.
-    fn name(&self) -> &'static str;
-
-    /// The header of the key, and what stands before the key in it.
-    fn key_header(&self) -> (&'static str, &'static str);
-
-    /// Reads a reply; none when it is no answer. Blocked and cut answers are answers.
-    fn digest(&self, reply: &Value) -> Option<Digest>;
-
-    /// Lays an event of a stream onto what came before, and gives the words that it adds. An error when the event is one.
-    fn fold(&self, whole: &mut Value, event: &Value) -> std::result::Result<String, String>;
-
-    /// The names of the models on offer, for the message that a name is unknown.
-    fn offers(&self, listed: &Value) -> Vec<String>;
-
-    /// Where the models are listed, from the base address on.
-    fn list_path(&self) -> &'static str;
-}
-
-/// What a dialect made of a reply.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Digest {
-    /// All that the rest of the dialect needs; the ledger keeps it.
-    pub reply: Value,
-    pub tokens: Tokens,
-    pub model_version: Option<String>,
-}
 
 /// What is asked of a service.
 #[derive(Debug, Clone)]
@@ -786,25 +756,6 @@ struct Tried {
     place: usize,
 }
 
-/// The pause before another attempt: doubled each time, half of it fixed and half of it drawn from the call's name.
-fn pause_of(failures: u32, first: Duration, call: &str) -> Duration {
-    let doubled = first.as_secs_f64() * 2_f64.powi(failures.saturating_sub(1).min(16) as i32);
-    let digest = sha256_hex(format!("{call} {failures}").as_bytes());
-    let drawn = u32::from_str_radix(&digest[..8], 16).unwrap_or(0);
-    let share = 0.5 + 0.5 * f64::from(drawn) / f64::from(u32::MAX);
-    Duration::from_secs_f64(doubled.min(LONGEST_PAUSE) * share)
-}
-
-/// Takes keys out of an answer that repeats one.
-fn clean(value: Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(redact_keys(&text)),
-        Value::Array(items) => items.into_iter().map(clean).collect(),
-        Value::Object(map) => map.into_iter().map(|(key, value)| (key, clean(value))).collect(),
-        other => other,
-    }
-}
-
 /// A call that nobody else may ask meanwhile.
 struct Asking<'a> {
     client: &'a Client,
@@ -819,59 +770,5 @@ impl Drop for Asking<'_> {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.call);
         self.client.answered.notify_all();
-    }
-}
-
-struct UnderWay<'a>(&'a AtomicUsize);
-
-impl<'a> UnderWay<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        UnderWay(count)
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// What came of a stream so far.
-#[derive(Debug, Default)]
-struct Streamed {
-    whole: Value,
-    words: String,
-    error: Option<String>,
-}
-
-impl Streamed {
-    /// Takes an event in; false when the stream is at its end.
-    fn take(&mut self, dialect: &dyn Dialect, event: &str) -> (bool, String) {
-        if event.trim() == "[DONE]" {
-            return (false, String::new());
-        }
-        let Some(event) = lenient(event) else {
-            self.error.get_or_insert_with(|| "an event is no JSON".to_owned());
-            return (false, String::new());
-        };
-        match dialect.fold(&mut self.whole, &event) {
-            Ok(words) => {
-                self.words.push_str(&words);
-                (true, words)
-            }
-            Err(why) => {
-                self.error = Some(redact(&why));
-                (false, String::new())
-            }
-        }
-    }
-
-    /// Whoever reads has seen enough: what came is the answer.
-    fn close(&mut self) -> bool {
-        if let Some(map) = self.whole.as_object_mut() {
-            map.insert("closed".to_owned(), true.into());
-        }
-        false
     }
 }

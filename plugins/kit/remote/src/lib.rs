@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod attempt;
 mod body;
 mod budget;
 mod canonical;
@@ -20,6 +21,7 @@ mod client;
 mod clip;
 mod commands;
 mod date;
+mod dialect;
 mod events;
 mod http;
 mod ledger;
@@ -35,8 +37,9 @@ pub use body::{lenient, said};
 pub use budget::Budget;
 pub use canonical::{call_key, canonical, sha256_hex};
 pub use classify::{Class, Denied, Fault, classify, wait_of};
-pub use client::{Answer, Client, Dialect, Digest, Question, Watch};
+pub use client::{Answer, Client, Question, Watch};
 pub use clip::{AudioFormat, base64, encode_clip};
+pub use dialect::{Dialect, Digest};
 pub use events::Events;
 pub use http::{Body, Got, Http, Sent, Times};
 pub use ledger::{Known, Ledger, Summary};

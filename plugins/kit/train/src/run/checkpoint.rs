@@ -68,6 +68,11 @@ pub fn read(folder: &Path) -> Result<Found> {
 }
 
 impl Found {
+    /// False for a finished model, which is kept without the states of its optimiser.
+    pub fn has_states(&self) -> bool {
+        self.folder.join(STATES).is_file()
+    }
+
     /// Loads weights and states.
     pub fn restore(&self, engine: &mut dyn Engine) -> Result<()> {
         engine.restore(&self.folder, &self.folder.join(STATES))

@@ -64,6 +64,8 @@ struct Run<'a> {
     stop_wanted: bool,
     /// All processes know that one was, and stop behind the same step.
     stopped: bool,
+    /// The model was written whole by an earlier call and nothing is left to learn, so it stays as it is.
+    complete: bool,
 }
 
 /// Where the time went.
@@ -165,6 +167,7 @@ impl<'a> Run<'a> {
             seconds: Seconds::default(),
             stop_wanted: false,
             stopped: false,
+            complete: false,
             settings,
         };
         begun.tell_facts();
@@ -175,8 +178,12 @@ impl<'a> Run<'a> {
     /// Goes on from a checkpoint, if there is one, and says how far it is.
     fn resume(&mut self, found: Option<Found>) -> Result<()> {
         if let Some(found) = found {
-            found.restore(self.engine.as_mut())?;
             let (step, total) = (found.state.step, self.steps.total);
+            // A finished model is kept without the states of its optimiser, and needs none.
+            self.complete = step >= total && !found.has_states();
+            if !self.complete {
+                found.restore(self.engine.as_mut())?;
+            }
             self.state = found.state;
             self.tell(LearnEvent {
                 split: "resumed".to_owned(),
@@ -653,7 +660,7 @@ impl<'a> Run<'a> {
                 checkpoint::read(&folder)?.restore(self.engine.as_mut())?;
             }
         }
-        if self.settings.writes() {
+        if self.settings.writes() && !self.complete {
             let facts = self.facts(epoch);
             checkpoint::write_model(
                 self.engine.as_ref(),

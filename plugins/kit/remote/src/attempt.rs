@@ -1,0 +1,86 @@
+//! What belongs to one attempt of a call: the pause before it, its count, what came of its stream so far.
+
+use crate::body::lenient;
+use crate::canonical::sha256_hex;
+use crate::dialect::Dialect;
+use crate::secret::{redact, redact_keys};
+use serde_json::Value;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// No pause that this side chooses is longer.
+const LONGEST_PAUSE: f64 = 60.0;
+
+/// The pause before another attempt: doubled each time, half of it fixed and half of it drawn from the call's name.
+pub(crate) fn pause_of(failures: u32, first: Duration, call: &str) -> Duration {
+    let doubled = first.as_secs_f64() * 2_f64.powi(failures.saturating_sub(1).min(16) as i32);
+    let digest = sha256_hex(format!("{call} {failures}").as_bytes());
+    let drawn = u32::from_str_radix(&digest[..8], 16).unwrap_or(0);
+    let share = 0.5 + 0.5 * f64::from(drawn) / f64::from(u32::MAX);
+    Duration::from_secs_f64(doubled.min(LONGEST_PAUSE) * share)
+}
+
+/// Takes keys out of an answer that repeats one.
+pub(crate) fn clean(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(redact_keys(&text)),
+        Value::Array(items) => items.into_iter().map(clean).collect(),
+        Value::Object(map) => map.into_iter().map(|(key, value)| (key, clean(value))).collect(),
+        other => other,
+    }
+}
+
+/// Counts a call for as long as it is under way.
+pub(crate) struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    pub fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        UnderWay(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// What came of a stream so far.
+#[derive(Debug, Default)]
+pub(crate) struct Streamed {
+    pub whole: Value,
+    pub words: String,
+    pub error: Option<String>,
+}
+
+impl Streamed {
+    /// Takes an event in; false when the stream is at its end.
+    pub fn take(&mut self, dialect: &dyn Dialect, event: &str) -> (bool, String) {
+        if event.trim() == "[DONE]" {
+            return (false, String::new());
+        }
+        let Some(event) = lenient(event) else {
+            self.error.get_or_insert_with(|| "an event is no JSON".to_owned());
+            return (false, String::new());
+        };
+        match dialect.fold(&mut self.whole, &event) {
+            Ok(words) => {
+                self.words.push_str(&words);
+                (true, words)
+            }
+            Err(why) => {
+                self.error = Some(redact(&why));
+                (false, String::new())
+            }
+        }
+    }
+
+    /// Whoever reads has seen enough: what came is the answer.
+    pub fn close(&mut self) -> bool {
+        if let Some(map) = self.whole.as_object_mut() {
+            map.insert("closed".to_owned(), true.into());
+        }
+        false
+    }
+}
