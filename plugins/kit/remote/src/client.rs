@@ -5,7 +5,7 @@ use crate::body::{lenient, shortened};
 use crate::budget::Budget;
 use crate::canonical::call_key;
 use crate::classify::{Class, Denied, Fault, classify};
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Digest};
 use crate::events::Events;
 use crate::http::{Body, Got, Http, Lost, Sent};
 use crate::ledger::{GotLine, Ledger};
