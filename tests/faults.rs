@@ -404,7 +404,7 @@ impl Callbacks for Grader {
     fn ask(&self, what: &str, input: Envelope) -> Result<Envelope> {
         assert_eq!(what, "generate:grader");
         let question = input.read::<Prompt>()?.last_user_text();
-        assert_eq!(question, "Right: `4`?");
+        assert_eq!(question, "Is `4` right?");
         Envelope::of(&Reply::text(self.0))
     }
 

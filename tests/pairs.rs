@@ -134,7 +134,7 @@ fn stock(registry: &Path) -> Stock {
         (name, task.unwrap_or_else(|failure| panic!("{}", failure.render())))
     };
     Stock {
-        models: registry.names(Kind::Model).into_iter().map(hears).collect(),
+        models: registry.names_in_all(Kind::Model).into_iter().map(hears).collect(),
         tasks: registry.names(Kind::Task).into_iter().map(asks).collect(),
     }
 }
@@ -255,7 +255,7 @@ fn every_model_runs_every_task_and_each_record_says_what_it_truly_got() {
 fn every_model_takes_a_device_and_says_when_it_cannot_have_it() {
     let bench = Bench::new();
     let path = registry(&bench.path(""));
-    let models = Registry::load(&[path]).expect("a registry").names(Kind::Model);
+    let models = Registry::load(&[path]).expect("a registry").names_in_all(Kind::Model);
     let run = "run --registry pairs.toml --demo --task arc --limit 1";
     for model in models.iter().filter(|model| *model != "echo") {
         bench.check(

@@ -89,7 +89,8 @@ fn help_is_worded_as_it_was_agreed() {
       <NAME>  The name of the crate and of what it holds
 
     Options:
-          --kind <KIND>      What it holds
+          --kind <KIND>      What it holds: `model`, `task`, `judge`, or `python-model` for a script in
+                             an environment of your own
           --out <FOLDER>     The folder to write; NAME in the current one by default
           --api <FOLDER>     A source folder of plugin-api to build with
           --registry <FILE>  A registry file to lay over the repository's and the user's own; may be

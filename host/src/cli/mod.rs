@@ -276,7 +276,7 @@ pub(crate) fn names(registry: &Registry, kind: Kind, given: &[String]) -> Result
         .filter(|name| !name.is_empty())
     {
         let more = if name == "all" {
-            registry.names(kind)
+            registry.names_in_all(kind)
         } else {
             vec![registry.adapter(kind, name)?.name.clone()]
         };

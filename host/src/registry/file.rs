@@ -47,13 +47,14 @@ pub struct AdapterEntry {
     pub adapter: Option<String>,
     pub settings: Map<String, Value>,
     pub demo: Option<Map<String, Value>>,
+    pub all: Option<bool>,
     #[serde(flatten)]
     unknown: BTreeMap<String, toml::Value>,
 }
 
 const TABLES: &[&str] = &["plugins", "models", "tasks", "judges"];
 const PLUGIN_KEYS: &[&str] = &["path", "sha256", "version", "isolation", "env", "memory", "deadline"];
-const ADAPTER_KEYS: &[&str] = &["plugin", "adapter", "settings", "demo"];
+const ADAPTER_KEYS: &[&str] = &["plugin", "adapter", "settings", "demo", "all"];
 
 impl RegistryFile {
     /// Reads a file.

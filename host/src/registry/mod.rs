@@ -149,6 +149,7 @@ impl Registry {
                     plugin,
                     settings: known.map(|known| known.settings.clone()).unwrap_or_default(),
                     demo: known.and_then(|known| known.demo.clone()),
+                    in_all: entry.all.or(known.map(|known| known.in_all)).unwrap_or(true),
                 };
                 spec.settings.extend(given(entry.settings));
                 spec.demo = entry.demo.map(given).or(spec.demo);
@@ -183,6 +184,13 @@ impl Registry {
             .filter(|(of, _)| *of == kind)
             .map(|(_, name)| name.clone())
             .collect()
+    }
+
+    /// The names that `all` stands for: those that need nothing more of the user.
+    pub fn names_in_all(&self, kind: Kind) -> Vec<String> {
+        let mut names = self.names(kind);
+        names.retain(|name| self.adapters[&(kind, name.clone())].in_all);
+        names
     }
 }
 

@@ -64,6 +64,8 @@ pub struct AdapterSpec {
     pub settings: BTreeMap<String, Given>,
     /// Settings that `--demo` lays over these.
     pub demo: Option<BTreeMap<String, Given>>,
+    /// False when `all` leaves it out, since it needs a key, a server or a script of the user's.
+    pub in_all: bool,
 }
 
 /// A setting as it was given, and where.

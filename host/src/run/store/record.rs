@@ -247,9 +247,10 @@ impl Record {
         self.generated_tokens = reply.usage.generated_tokens;
         self.flags.clone_from(&reply.flags);
         self.rendered_sha256 = reply.rendered_sha256.take();
-        // What the model's process held just then says something of its company, and nothing of the answer; `timing.json`
-        // has the peak.
+        // What the model's process held just then, and how much it had read for others already, say something of the
+        // answer's company and nothing of the answer.
         let memory = None;
+        reply.other.shift_remove("reused_tokens");
         self.reply = Some(Reply { memory, ..reply });
     }
 
