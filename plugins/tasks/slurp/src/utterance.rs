@@ -34,9 +34,9 @@ pub fn labels(row: &Row) -> Result<Labels> {
             false => Ok(text.to_owned()),
         }
     };
-    // Some keep one word for both, `alarm_set`.
+    // Labels that stand apart from the row may be one word for both, `alarm_set`.
     let intent = path("intent");
-    if row.at(&path("scenario")).is_none() && row.at(&intent).is_some() {
+    if nested.is_some() && row.at(&path("scenario")).is_none() && row.at(&intent).is_some() {
         let words = row.text(&intent)?;
         let Some((scenario, action)) = words.split_once('_') else {
             return Err(row.wrong(&intent, format!("is `{words}`, expected a scenario, `_` and an action")));

@@ -244,8 +244,13 @@ mod tests {
                 let (at, exact) = (row * columns + column, exact(row, column));
                 let bound = 1e-6 * (depth as f64).sqrt() + 1e-5;
                 let added = f64::from(before[at]) + 0.5 * exact;
-                assert!((f64::from(y[at]) - added).abs() < bound, "{rows} x {columns} x {depth}");
-                assert!((f64::from(z[at]) - exact).abs() < bound, "{rows} x {columns} x {depth}");
+                for (got, expected) in [(y[at], added), (z[at], exact)] {
+                    let apart = (f64::from(got) - expected).abs();
+                    assert!(
+                        apart < bound,
+                        "{rows} x {columns} x {depth}: {got} is {apart:e} from {expected}"
+                    );
+                }
             }
         }
     }
