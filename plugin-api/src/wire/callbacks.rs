@@ -3,7 +3,7 @@
 use super::Envelope;
 use crate::{Error, Result};
 
-/// The host's side of a call, as layer 1 carries it. Authors use [`Call`], [`Jobs`] and [`Lessons`] instead.
+/// The host's side of a call, as layer 1 carries it. Authors use [`crate::Call`], [`crate::Jobs`] and [`crate::Lessons`] instead.
 pub trait Callbacks: Send + Sync {
     /// Asks the host for something and waits for it: the next job, a lesson, an answer of another model. What is asked for may
     /// have a subject behind a colon: `generate:judge`.
