@@ -236,7 +236,7 @@ fn a_run_that_is_stopped_goes_on_to_the_same_bytes() {
 fn learns_until_it_is_killed() {
     let out = PathBuf::from(std::env::var_os("TRAIN_TEST_OUT").expect("the test that starts this says where"));
     let mut pupil = Pupil {
-        pause: Duration::from_millis(2),
+        pause: Duration::from_millis(8),
         ..Pupil::default()
     };
     run(&resumed(&plan(&out)), &School::new(29), &mut pupil).unwrap();
@@ -246,17 +246,24 @@ fn learns_until_it_is_killed() {
 fn a_run_that_is_killed_at_any_instant_goes_on_to_the_same_bytes() {
     let whole = tempfile::tempdir().unwrap();
     run(&plan(whole.path()), &School::new(29), &mut Pupil::default()).unwrap();
-    let mut killed_in_time = 0;
-    for number in 0..20_u64 {
-        let out = tempfile::tempdir().unwrap();
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+    let start = |out: &Path| {
+        std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "run::tests::learns_until_it_is_killed"])
-            .env("TRAIN_TEST_OUT", out.path())
+            .env("TRAIN_TEST_OUT", out)
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(20 + number * 13));
+            .unwrap()
+    };
+    // How long a run takes that nobody kills, so that the kills fall into it on a fast machine and on a slow one.
+    let (began, undisturbed) = (std::time::Instant::now(), tempfile::tempdir().unwrap());
+    assert!(start(undisturbed.path()).wait().unwrap().success());
+    let length = began.elapsed();
+    let mut killed_in_time = 0;
+    for number in 0..20_u32 {
+        let out = tempfile::tempdir().unwrap();
+        let mut child = start(out.path());
+        std::thread::sleep(length * (number + 1) / 24);
         killed_in_time += u64::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
