@@ -70,8 +70,6 @@ pub use redact::{hide, redacted};
 pub use register::{make, AdapterNote, EstimateNote, FilesNote, NoteRecord, NOTE_SECTION};
 pub use secret::{is_variable_name, Secret};
 pub use settings::{named_folders, OptionSpec, OptionType, Settings};
-#[doc(hidden)] // its former name
-pub use task::OfficialFiles as TaskFiles;
 pub use task::{
     make_files, ClipSource, FileAnswers, FileKind, FileScores, FilesCard, Metric, MetricCard, Next, OfficialFiles,
     Output, Row, Rows, Sample, Score, Status, Task, TaskCard,
@@ -79,8 +77,6 @@ pub use task::{
 pub use training::{Every, LearnEvent, Learnt, Lesson, LessonTokens, Lessons, Piece, Plan, PromptTokens, Split, Turn};
 pub use wire::abi::WIRE;
 pub use wire::{Adapter, Callbacks, Clip, Envelope, NoCallbacks};
-#[doc(hidden)] // their former names
-pub use wire::{Envelope as Parcel, NoCallbacks as Silent};
 
 pub use serde;
 pub use serde_json;
