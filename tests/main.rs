@@ -1,6 +1,7 @@
 //! The host from outside, with real shared libraries. One binary, so that it is linked once.
 
 mod boundary;
+mod browser;
 mod building;
 mod circles;
 mod compare;
@@ -14,6 +15,7 @@ mod hearing;
 mod hub_server;
 mod identity;
 mod loras;
+mod pages;
 mod pairs;
 mod parity;
 mod passes;
