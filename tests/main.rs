@@ -13,6 +13,7 @@ mod faults;
 mod hearing;
 mod hub_server;
 mod identity;
+mod judges;
 mod loras;
 mod pairs;
 mod parity;

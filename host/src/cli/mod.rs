@@ -19,6 +19,7 @@ mod pull;
 mod rescore;
 mod run;
 mod score;
+mod spending;
 mod sweep;
 mod train;
 
