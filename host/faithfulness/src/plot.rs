@@ -1,13 +1,11 @@
 //! Plots as SVG files, each with a text file of its numbers beside it.
 
-mod svg;
-
 use crate::experiment::{Experiment, Scale};
 use crate::import::{Import, Kind, Study, Table, Trial, kind_name};
 use crate::metrics::errors::bootstrap;
 use crate::metrics::{Measures, Reference, Used, area, judge, measure};
+use plots::{Chart, document, escaped};
 use std::collections::BTreeMap;
-use svg::{Chart, document, escaped};
 
 /// A file's name and text.
 pub type File = (String, String);
@@ -233,7 +231,7 @@ fn bars(rows: &[Used<'_>], baseline: Option<f64>) -> String {
         );
         chart.rectangle([at + 0.6, at + 0.8], [0.0, share(&|used| used.same())], "#ff7f0e");
         let x = chart.px(at + 0.45);
-        chart.text(x, svg::HEIGHT - 34.0, "middle", 10, condition);
+        chart.text(x, plots::HEIGHT - 34.0, "middle", 10, condition);
     }
     chart.legend("#999999", "baseline");
     chart.legend("#1f77b4", "accuracy");
@@ -266,7 +264,11 @@ fn forest(import: &Import) -> Option<File> {
         "<text x=\"330\" y=\"20\" font-size=\"14\">area over the curve: {}</text>\n",
         escaped(area::DEFINITION)
     );
-    body += &format!("<path d=\"M{0} 30V{1}\" stroke=\"#bbb\"/>\n", px(0.0), height - 10.0);
+    body += &format!(
+        "<path d=\"M{0} 30V{1}\" class=\"grid\" stroke=\"#bbb\"/>\n",
+        px(0.0),
+        height - 10.0
+    );
     for (number, (words, aoc, interval, colour)) in rows.iter().enumerate() {
         let y = 48.0 + 22.0 * number as f64;
         body += &format!(
@@ -379,7 +381,9 @@ fn flow(rows: &[Used<'_>], name: &str) -> String {
         let mut starts = BTreeMap::new();
         for (name, count) in sums {
             let height = 300.0 * *count as f64 / all;
-            *body += &format!("<rect x=\"{x}\" y=\"{y:.1}\" width=\"10\" height=\"{height:.1}\" fill=\"#333\"/>\n");
+            *body += &format!(
+                "<rect x=\"{x}\" y=\"{y:.1}\" width=\"10\" height=\"{height:.1}\" class=\"ink\" fill=\"#333\"/>\n"
+            );
             let words = if anchor == "end" { x - 6.0 } else { x + 16.0 };
             *body += &format!(
                 "<text x=\"{words}\" y=\"{:.1}\" text-anchor=\"{anchor}\" font-size=\"12\">{} ({count})</text>\n",

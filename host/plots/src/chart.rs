@@ -1,5 +1,7 @@
-//! A small canvas: what the plots need of SVG, and nothing more.
+//! A chart with two axes: lines, bands, marks, a legend.
 
+use crate::text::{escaped, number, shortened};
+use crate::{Plot, STYLE};
 use std::fmt::Write;
 
 pub const WIDTH: f64 = 640.0;
@@ -29,17 +31,21 @@ impl Chart {
         chart.text(WIDTH / 2.0, 22.0, "middle", 15, title);
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
         chart.put(format_args!(
-            r##"<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="#333"/>"##
+            r##"<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" class="axis" stroke="#333"/>"##
         ));
         for tick in x.1 {
             let at = chart.px(*tick);
-            chart.put(format_args!(r##"<path d="M{at:.1} {bottom}v5" stroke="#333"/>"##));
-            chart.text(at, bottom + 18.0, "middle", 11, &format!("{tick}"));
+            chart.put(format_args!(
+                r##"<path d="M{at:.1} {bottom}v5" class="axis" stroke="#333"/>"##
+            ));
+            chart.text(at, bottom + 18.0, "middle", 11, &number(*tick));
         }
         for tick in y.1 {
             let at = chart.py(*tick);
-            chart.put(format_args!(r##"<path d="M{LEFT} {at:.1}H{right}" stroke="#ddd"/>"##));
-            chart.text(LEFT - 8.0, at + 4.0, "end", 11, &format!("{tick}"));
+            chart.put(format_args!(
+                r##"<path d="M{LEFT} {at:.1}H{right}" class="grid" stroke="#ddd"/>"##
+            ));
+            chart.text(LEFT - 8.0, at + 4.0, "end", 11, &number(*tick));
         }
         chart.text((LEFT + right) / 2.0, HEIGHT - 12.0, "middle", 12, x.2);
         chart.put(format_args!(
@@ -137,29 +143,43 @@ impl Chart {
             r#"<rect x="{x}" y="{:.1}" width="12" height="4" fill="{colour}"/>"#,
             y - 5.0
         ));
-        self.text(x + 18.0, y, "start", 11, words);
+        self.text(x + 18.0, y, "start", 11, &shortened(words, 22));
     }
 
+    /// The chart as a file.
     pub fn finish(self) -> String {
-        document(WIDTH, HEIGHT, &self.body)
+        self.plot().document()
+    }
+
+    /// The chart as a picture.
+    pub fn plot(self) -> Plot {
+        Plot::new(WIDTH, HEIGHT, self.body)
     }
 }
 
+/// An SVG file around shapes.
 pub fn document(width: f64, height: f64, body: &str) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
-         height=\"{height:.0}\" font-family=\"sans-serif\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{body}</svg>\n"
+         height=\"{height:.0}\" font-family=\"sans-serif\">\n<style>{STYLE}</style>\n\
+         <rect width=\"100%\" height=\"100%\" class=\"paper\" fill=\"white\"/>\n{body}</svg>\n"
     )
 }
 
-pub fn escaped(text: &str) -> String {
-    let replaced = text
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;");
-    replaced
-        .chars()
-        .map(|char| if char.is_control() { ' ' } else { char })
-        .collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_goes_through_its_points_and_a_band_around_them() {
+        let mut chart = Chart::new("t", ([0.0, 1.0], &[0.0, 1.0], "x"), ([0.0, 1.0], &[0.5], "y"));
+        chart.line(&[(0.0, 0.0), (1.0, 1.0)], "#123456", "", 'o');
+        chart.band(&[(0.0, 0.0, 0.5), (1.0, 0.5, 1.0)], "#123456");
+        let text = chart.finish();
+        assert!(text.contains("M60.0 370.0L490.0 40.0"), "{text}");
+        assert!(
+            text.contains("M60.0 370.0L490.0 205.0L490.0 40.0L60.0 205.0z"),
+            "{text}"
+        );
+    }
 }
