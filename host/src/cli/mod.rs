@@ -15,6 +15,7 @@ mod memory;
 mod merge;
 mod parity;
 mod plugins;
+mod probe;
 mod pull;
 mod rescore;
 mod run;
