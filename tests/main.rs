@@ -14,6 +14,7 @@ mod faults;
 mod hearing;
 mod hub_server;
 mod identity;
+mod judges;
 mod loras;
 mod pages;
 mod pairs;

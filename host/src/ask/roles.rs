@@ -9,7 +9,7 @@ use crate::run::store::hash::hash_json;
 use crate::run::store::score::{Grader, Graders};
 use plugin_api::client::ModelClient;
 use plugin_api::{Callbacks, Code, Envelope, Error, Kind, NoCallbacks, Prompt, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,12 +25,47 @@ pub struct Player {
     pub remote: Option<ModelClient>,
     /// Its registry name, and the hash of everything that its answers depend on.
     pub grader: Grader,
+    /// What it is: adapter, settings, weights.
+    pub identity: Value,
+}
+
+impl Player {
+    /// Loads a model for a role. A service is asked here whether it knows the key and the model.
+    pub fn load(
+        model: &str,
+        flags: &Flags,
+        catalog: &Catalog,
+        stop: &Arc<AtomicBool>,
+    ) -> crate::failure::Result<Player> {
+        let resolved = catalog.resolve(Kind::Model, model, &flags.for_name_alone(model))?;
+        let (client, made) = resolved.model()?;
+        let card = client.card()?;
+        let identity = json!({ "model": resolved.identity, "kernels": kernels_of(&card) });
+        let deadline = resolved.plugin.spec().deadline.unwrap_or(HELPERS_DEADLINE);
+        let limits = Limits::of(&card, 1, None, Some(deadline));
+        let remote = card.remote.is_some().then(|| client.clone());
+        let copy = Copy {
+            client,
+            control: made.control,
+        };
+        Ok(Player {
+            pool: Pool::start(model, vec![copy], &limits, stop.clone()),
+            at_once: limits.at_once,
+            hears: card.hears(),
+            remote,
+            grader: Grader {
+                model: model.to_owned(),
+                identity: hash_json(&identity),
+            },
+            identity: resolved.identity,
+        })
+    }
 }
 
 /// The models of a command's roles, and its wish to stop.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Roles {
-    pub models: BTreeMap<String, Player>,
+    pub models: BTreeMap<String, Arc<Player>>,
     pub stop: Arc<AtomicBool>,
 }
 
@@ -47,33 +82,20 @@ impl Roles {
             let Some((role, model)) = text.split_once('=') else {
                 return Err(Failure::usage(format!("expected `--role ROLE=MODEL`, got `{text}`")));
             };
-            let resolved = catalog.resolve(Kind::Model, model, &flags.for_name_alone(model))?;
-            let (client, made) = resolved.model()?;
-            let card = client.card()?;
-            let identity = json!({ "model": resolved.identity, "kernels": kernels_of(&card) });
-            let deadline = resolved.plugin.spec().deadline.unwrap_or(HELPERS_DEADLINE);
-            let limits = Limits::of(&card, 1, None, Some(deadline));
-            let remote = card.remote.is_some().then(|| client.clone());
-            let copy = Copy {
-                client,
-                control: made.control,
-            };
-            let player = Player {
-                pool: Pool::start(model, vec![copy], &limits, stop.clone()),
-                at_once: limits.at_once,
-                hears: card.hears(),
-                remote,
-                grader: Grader {
-                    model: model.to_owned(),
-                    identity: hash_json(&identity),
-                },
-            };
-            models.insert(role.to_owned(), player);
+            let player = Player::load(model, flags, catalog, stop)?;
+            models.insert(role.to_owned(), Arc::new(player));
         }
         Ok(Roles {
             models,
             stop: stop.clone(),
         })
+    }
+
+    /// The same, with this model in a role.
+    pub fn with(&self, role: &str, player: &Arc<Player>) -> Roles {
+        let mut roles = self.clone();
+        roles.models.insert(role.to_owned(), player.clone());
+        roles
     }
 
     /// Whether a model that hears plays this role.
@@ -83,7 +105,7 @@ impl Roles {
 
     /// Who plays which role.
     pub fn graders(&self) -> Graders {
-        let one = |(role, player): (&String, &Player)| (role.clone(), player.grader.clone());
+        let one = |(role, player): (&String, &Arc<Player>)| (role.clone(), player.grader.clone());
         self.models.iter().map(one).collect()
     }
 

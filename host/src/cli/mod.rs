@@ -15,11 +15,13 @@ mod memory;
 mod merge;
 mod parity;
 mod plugins;
+mod probe;
 mod pull;
 mod report;
 mod rescore;
 mod run;
 mod score;
+mod spending;
 mod sweep;
 mod train;
 

@@ -74,7 +74,7 @@ pub(super) fn rescore(
 pub(super) struct RunTask {
     config: Config,
     pub client: TaskClient,
-    card: TaskCard,
+    pub card: TaskCard,
     identity: Value,
 }
 

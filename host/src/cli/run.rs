@@ -1,17 +1,18 @@
 //! `host run`.
 
 use super::config::Config;
+use super::spending::SpendingArgs;
 use super::{Common, Flags, memory, names, note, print, stop_on_signals};
 use crate::ask::roles::Roles;
 use crate::catalog::{Catalog, Resolved};
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::values;
-use crate::run::calls::Spending;
 use crate::run::plan::RunPlan;
 use crate::run::results::{self, Groups};
 use crate::run::select::{Limit, select};
 use crate::run::session::Session;
 use crate::run::{Options, Outcome, Task};
+use crate::score::judges;
 use plugin_api::client::TaskClient;
 use plugin_api::{Kind, LoraUse};
 use serde_json::{Map, Value, json};
@@ -33,7 +34,8 @@ pub struct RunArgs {
     /// Tasks by their registry names, separated by commas, or `all`
     #[arg(long, short = 't', value_name = "NAMES")]
     task: Vec<String>,
-    /// Judges that rule on the answers, separated by commas
+    /// Judges that rule on the answers, separated by commas: judges by name, `auto` for the one that suits the task, or a
+    /// model that plays it
     #[arg(long, short = 'j', value_name = "NAMES")]
     judge: Vec<String>,
     /// A model that tasks and judges may ask: the role they ask for, and the model that plays it
@@ -102,15 +104,8 @@ pub struct RunArgs {
     /// Exit with 1 when more than so many samples, or so large a share of them, failed [default: 0]
     #[arg(long, value_name = "N|SHARE")]
     fail_on_error: Option<String>,
-    /// The most that the models of this command may spend on calls, in US dollars; exit with 5
-    #[arg(long, value_name = "DOLLARS")]
-    max_cost_usd: Option<f64>,
-    /// With `--max-cost-usd`, ask models whose price is not known, too
-    #[arg(long)]
-    allow_unpriced: bool,
-    /// A folder of answers of services that several runs share
-    #[arg(long, value_name = "DIR")]
-    call_cache: Option<PathBuf>,
+    #[command(flatten)]
+    spending: SpendingArgs,
     /// Begin nothing more after this time (90s, 10min, 2h); exit with 5
     #[arg(long, value_name = "TIME")]
     time_limit: Option<String>,
@@ -194,7 +189,7 @@ fn resolve_args(
         |flag: Option<String>, file: &Option<super::config::Scalar>| flag.or(file.as_ref().map(ToString::to_string));
     let models = names(catalog.registry, Kind::Model, &list(args.model, config.model.clone()))?;
     let tasks = names(catalog.registry, Kind::Task, &list(args.task, config.task.clone()))?;
-    let judges = names(catalog.registry, Kind::Judge, &list(args.judge, config.judge.clone()))?;
+    let judges = judges::Wanted::parse(catalog.registry, &list(args.judge, config.judge.clone()))?;
     for (kind, names) in [(Kind::Model, &models), (Kind::Task, &tasks)] {
         if names.is_empty() {
             let known = catalog.registry.names(kind).join("`, `");
@@ -224,10 +219,12 @@ fn resolve_args(
         let message = "`--transcriber-prompt` (or `--ears-prompt`) is given without `--transcriber` (or `--ears`)";
         return Err(Failure::usage(message));
     }
-    let part_takers = models.iter().cloned().chain(players).chain(transcriber.clone());
+    let judging = judges.iter().filter_map(|wanted| wanted.model().map(str::to_owned));
+    let players = players.chain(judging).chain(transcriber.clone());
+    let part_takers = models.iter().cloned().chain(players);
     model_flags.check_names(Kind::Model, &part_takers.collect::<Vec<_>>())?;
     task_flags.check_names(Kind::Task, &tasks)?;
-    judge_flags.check_names(Kind::Judge, &judges)?;
+    judges::check_flags(&judge_flags, &judges, catalog.registry)?;
     let limit_text = text(args.limit, &config.limit);
     let limit = limit_text
         .as_deref()
@@ -272,7 +269,7 @@ fn resolve_args(
         stop,
         roles: Arc::new(Roles::default()),
         transcriber: None,
-        spending: Arc::new(Spending::new(args.max_cost_usd, args.allow_unpriced, args.call_cache)),
+        spending: Arc::new(args.spending.limits()),
         repeat: Value::Null,
     };
     let fail_on_error = text(args.fail_on_error, &config.fail_on_error)

@@ -3,16 +3,18 @@
 
 use super::answers::AnswerArgs;
 use super::rescore::{TaskArgs, rescore, task_of_run};
-use super::{Common, Flags, names, note, print, stop_on_signals};
+use super::spending::SpendingArgs;
+use super::{Common, Flags, note, print, stop_on_signals};
 use crate::ask::roles::Roles;
 use crate::audio::Clips;
 use crate::failure::{Exit, Result};
 use crate::run::clips;
 use crate::run::record::Record;
 use crate::run::results;
-use crate::score::by_judge::Judged;
+use crate::score::judged::Judged;
+use crate::score::judges::{self, JudgeModels, ReadyJudge, Wanted};
 use crate::score::run::{judge_run, open};
-use plugin_api::Kind;
+use plugin_api::TaskCard;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -24,20 +26,27 @@ const CLIP_CACHE: usize = 512 << 20;
   host score runs/qwen3-arc-1a2b3c4d
   host score runs/qwen3-arc-1a2b3c4d --judge rules
   host score runs/qwen3-arc-1a2b3c4d --judge rules -J rule=number -J tolerance=0.01
+  host score runs/qwen3-gaia-1a2b3c4d --judge gemini --max-cost-usd 2
   host score --task finqa --predictions preds.json --gold test.json --json --rows")]
 pub struct ScoreArgs {
     /// A run directory
     #[arg(value_name = "RUN", required_unless_present = "task")]
     run: Option<PathBuf>,
-    /// Judges, separated by commas; without one the run's task scores the answers
+    /// Judges, separated by commas: judges by name, `auto` for the one that suits the task, or a model that plays it;
+    /// without one the run's task scores the answers
     #[arg(long, short = 'j', value_name = "NAMES")]
     judge: Vec<String>,
     /// A model that judges or the task may ask: the role they ask for, and the model that plays it
     #[arg(long, value_name = "ROLE=MODEL")]
     role: Vec<String>,
+    /// A setting of the models that judge, as `NAME:KEY=VALUE`
+    #[arg(short = 'M', value_name = "NAME:KEY=VALUE")]
+    model_settings: Vec<String>,
     /// A setting of the judges
     #[arg(short = 'J', value_name = "KEY=VALUE")]
     judge_settings: Vec<String>,
+    #[command(flatten)]
+    spending: SpendingArgs,
     #[command(flatten)]
     answers: AnswerArgs,
     #[command(flatten)]
@@ -55,30 +64,45 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
     let stop = stop_on_signals();
     common.with_catalog(false, &stop, |catalog| {
         let (run, places) = open(folder)?;
-        let roles = Roles::load(&args.role, &Flags::default(), catalog, &stop)?;
+        let model_flags = Flags::parse("-M", &args.model_settings)?;
+        let roles = Roles::load(&args.role, &model_flags, catalog, &stop)?;
         if args.judge.is_empty() {
             return rescore(&run, &places, &args.scorer, catalog, &roles, common);
         }
         let flags = Flags::parse("-J", &args.judge_settings)?;
-        let names = names(catalog.registry, Kind::Judge, &args.judge)?;
-        flags.check_names(Kind::Judge, &names)?;
-        let mut judges = Vec::new();
+        let wanted = Wanted::parse(catalog.registry, &args.judge)?;
+        judges::check_flags(&flags, &wanted, catalog.registry)?;
+        // A judge by name rules without the run's task; the others need its card.
+        let by_name = wanted.iter().all(|one| matches!(one, Wanted::Judge(_)));
+        let task = match task_of_run(&run, &[], catalog) {
+            Err(failure) if !by_name => return Err(failure),
+            task => task,
+        };
+        let card = task
+            .as_ref()
+            .map_or_else(|_| TaskCard::default(), |task| task.card.clone());
+        let ready = ReadyJudge::prepare(&wanted, &card, &flags, catalog)?;
+        let models = JudgeModels::load(&wanted, &model_flags, catalog, &stop)?;
+        let roles = models.for_tasks(roles, &wanted);
+        let spending = args.spending.limits();
+        spending.open_roles(&run, &roles, models.players())?;
         let mut hears = false;
-        for name in &names {
-            let resolved = catalog.resolve(Kind::Judge, name, &flags.of(name))?;
-            let judge = resolved.judge()?;
-            hears |= judge.card()?.asks.iter().any(|role| roles.hears(role));
-            judges.push((judge, resolved));
+        for judge in &ready {
+            let roles = models.roles(&roles, judge.model.as_deref());
+            judge.check_roles(&roles)?;
+            hears |= judge.client.card()?.asks.iter().any(|role| roles.hears(role));
         }
         // The clips are found through the run's task, for judges that hear them.
-        let task = hears.then(|| task_of_run(&run, &[], catalog)).transpose()?;
+        let task = match (hears, task) {
+            (true, task) => Some(task?.client),
+            (false, _) => None,
+        };
         let decoded = Clips::new(CLIP_CACHE);
-        let task = task.map(|task| task.client);
         let find = |record: &Record| match &task {
             Some(task) => clips::of_record(task, &decoded, record),
             None => Ok(Vec::new()),
         };
-        let (summary, results, judged) = judge_run(&run, &places, &judges, &roles, Some(&find))?;
+        let (summary, results, judged) = judge_run(&run, &places, &ready, &roles, &models, Some(&find))?;
         match common.json {
             true => {
                 let whole: Vec<Value> = judged.iter().map(as_json).collect();
@@ -95,8 +119,8 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
 }
 
 fn as_json(judged: &Judged) -> Value {
-    json!({
-        "judge": judged.name, "value": judged.metric.value, "n": judged.metric.count, "unscored": judged.unscored,
-        "failed": judged.failed, "dollars": judged.dollars, "graders": judged.graded_by.as_json(),
-    })
+    let mut said = judged.as_json();
+    said["judge"] = json!(judged.name);
+    said["value"] = json!(judged.metric().value);
+    said
 }

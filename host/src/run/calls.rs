@@ -5,14 +5,15 @@
 
 use super::Model;
 use super::store::directory::RunDirectory;
-use crate::ask::roles::Roles;
+use crate::ask::roles::{Player, Roles};
 use crate::failure::{Failure, Result};
+use crate::score::judges::ROLE;
 use plugin_api::client::ModelClient;
 use plugin_api::{Code, NoCallbacks};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The ledger's name in a run's directory.
 pub const LEDGER: &str = "calls.jsonl";
@@ -47,13 +48,30 @@ impl Spending {
     }
 
     /// Tells every model of this run that is asked over a network where its ledger is.
-    pub fn open(&self, run: &RunDirectory, model: &Model, roles: &Roles) -> Result<()> {
+    pub fn open<'a>(
+        &self,
+        run: &RunDirectory,
+        model: &Model,
+        roles: &Roles,
+        judges: impl Iterator<Item = &'a Arc<Player>>,
+    ) -> Result<()> {
         if model.card.remote.is_some() {
             for copy in &model.copies {
                 self.tell(&copy.client, run, "model")?;
             }
         }
-        for (role, player) in &roles.models {
+        self.open_roles(run, roles, judges)
+    }
+
+    /// The same for models that play roles, and those that judge.
+    pub fn open_roles<'a>(
+        &self,
+        run: &RunDirectory,
+        roles: &Roles,
+        judges: impl Iterator<Item = &'a Arc<Player>>,
+    ) -> Result<()> {
+        let played = roles.models.iter().map(|(role, player)| (role.as_str(), player));
+        for (role, player) in played.chain(judges.map(|player| (ROLE, player))) {
             if let Some(client) = &player.remote {
                 self.tell(client, run, role)?;
             }

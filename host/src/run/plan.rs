@@ -2,6 +2,7 @@
 
 use super::Options;
 use crate::catalog::{Flags, Resolved};
+use crate::score::judges::Wanted;
 use plugin_api::LoraUse;
 use serde_json::{Map, Value, json};
 
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 pub struct RunPlan {
     pub models: Vec<String>,
     pub tasks: Vec<String>,
-    pub judges: Vec<String>,
+    pub judges: Vec<Wanted>,
     pub model_flags: Flags,
     pub task_flags: Flags,
     pub judge_flags: Flags,
@@ -34,15 +35,16 @@ impl RunPlan {
                 .collect()
         };
         let judge_settings: Map<String, Value> = match self.judges.first() {
-            Some(name) => {
-                let flags = self.judge_flags.of(name).into_iter();
+            Some(wanted) => {
+                let flags = self.judge_flags.of(wanted.text()).into_iter();
                 flags.map(|(key, given)| (key, given.value)).collect()
             }
             None => Map::new(),
         };
+        let judges: Vec<&str> = self.judges.iter().map(Wanted::text).collect();
         json!({
             "model": model.spec.name, "task": task.spec.name,
-            "judge": if self.judges.is_empty() { Value::Null } else { json!(self.judges) },
+            "judge": if judges.is_empty() { Value::Null } else { json!(judges) },
             "limit": options.limit_text, "sample-id": options.sample_ids, "seed": options.seed,
             "chains": (options.chains > 1).then_some(options.chains), "batch-size": options.batch_size,
             "workers": self.workers, "role": self.roles,

@@ -19,8 +19,16 @@ pub struct Summary {
     pub shots: u32,
     pub metrics: Vec<Metric>,
     pub suspicions: Vec<String>,
+    /// Judges whose figure is not to be trusted; a mark says why.
+    pub suspect_judges: Vec<String>,
     /// Marks that belong beside the numbers and are no fault: `blind`, `demo`, `incomplete`.
     pub marks: Vec<String>,
+}
+
+impl Summary {
+    fn suspects(&self, metric: &Metric) -> bool {
+        metric.filter == "judge" && self.suspect_judges.contains(&metric.name)
+    }
 }
 
 /// The metrics of a run: the task's own sums if it has some, else the means of all named numbers, main ones first.
@@ -331,7 +339,12 @@ fn rows<'a>(summaries: impl Iterator<Item = (&'a Summary, Vec<Metric>)>) -> Opti
                 summary.shots.to_string(),
                 metric.name.clone(),
                 String::new(),
-                number(metric.value) + if suspect { " (suspect)" } else { "" },
+                number(metric.value)
+                    + if suspect || summary.suspects(&metric) {
+                        " (suspect)"
+                    } else {
+                        ""
+                    },
                 "±".to_owned(),
                 metric.stderr.map_or_else(|| "N/A".to_owned(), number),
                 metric

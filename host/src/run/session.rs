@@ -19,9 +19,10 @@ use crate::ask::transcriber::Transcriber;
 use crate::audio::Clips;
 use crate::catalog::{Catalog, Resolved};
 use crate::failure::{Failure, Result};
-use crate::score::by_judge::{Judging, add_judged};
+use crate::score::by_judge::Judging;
 use crate::score::by_task::Scoring;
-use plugin_api::client::JudgeClient;
+use crate::score::judged::add_judged;
+use crate::score::judges::{JudgeModels, ReadyJudge};
 use plugin_api::{Callbacks, Kind, LoraUse};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -37,7 +38,8 @@ pub struct Session<'a> {
     catalog: &'a Catalog<'a>,
     pub models: Vec<Resolved>,
     pub tasks: Vec<Task>,
-    judges: Vec<(JudgeClient, Resolved)>,
+    /// For each task.
+    judges: Vec<Vec<ReadyJudge>>,
     transcriber: Option<Arc<Transcriber>>,
 }
 
@@ -61,11 +63,10 @@ impl<'a> Session<'a> {
             })
         };
         let tasks = plan.tasks.iter().map(task).collect::<Result<Vec<_>>>()?;
-        let judge = |name: &String| {
-            let resolved = catalog.resolve(Kind::Judge, name, &plan.judge_flags.of(name))?;
-            Ok((resolved.judge()?, resolved))
-        };
-        let judges = plan.judges.iter().map(judge).collect::<Result<Vec<_>>>()?;
+        let judges = tasks
+            .iter()
+            .map(|task| ReadyJudge::prepare(&plan.judges, &task.card, &plan.judge_flags, catalog));
+        let judges = judges.collect::<Result<Vec<_>>>()?;
         let transcriber = match &plan.transcriber {
             Some(name) => {
                 let resolved = catalog.resolve(Kind::Model, name, &plan.model_flags.for_name_alone(name))?;
@@ -89,21 +90,29 @@ impl<'a> Session<'a> {
     pub fn run(self, tell: &dyn Fn(&Outcome)) -> Result<Vec<Outcome>> {
         let plan = self.plan;
         let roles = Roles::load(&plan.roles, &plan.model_flags, self.catalog, &plan.options.stop)?;
-        let roles = Arc::new(roles);
+        let graders = JudgeModels::load(&plan.judges, &plan.model_flags, self.catalog, &plan.options.stop)?;
+        let roles = graders.for_tasks(roles, &plan.judges);
+        for judge in self.judges.iter().flatten() {
+            judge.check_roles(&graders.roles(&roles, judge.model.as_deref()))?;
+        }
         let mut outcomes = Vec::new();
         for resolved in self.models {
             let model = load(resolved, plan.workers)?;
             check_loras(&plan.options.lora, &model)?;
-            for task in &self.tasks {
+            // Of several tasks the others can be run all the same; its own samples fail then.
+            if let [task] = &self.tasks[..] {
+                check_choices(&model, task)?;
+            }
+            for (task, judges) in self.tasks.iter().zip(&self.judges) {
                 let options = Options {
                     roles: roles.clone(),
                     transcriber: self.transcriber.clone(),
                     repeat: plan.repeat(&model.resolved, &task.resolved),
                     ..plan.options.clone()
                 };
-                let mut outcome = run_pair(&model, task, &options)?;
+                let mut outcome = run_pair(&model, task, &options, &graders)?;
                 if outcome.cut_short.is_none() {
-                    judge(&mut outcome, task, &self.judges, &roles)?;
+                    judge(&mut outcome, task, judges, &roles, &graders)?;
                 }
                 let stopped = outcome.cut_short.is_some();
                 tell(&outcome);
@@ -156,10 +165,25 @@ fn check_loras(wanted: &LoraUse, model: &Model) -> Result<()> {
     }
 }
 
+/// An error when a task wants options scored by a model that can't: better now than once a sample.
+fn check_choices(model: &Model, task: &Task) -> Result<()> {
+    if model.card.scores_choices || !task.card.needs_choices {
+        return Ok(());
+    }
+    let message = format!(
+        "task `{}` wants options scored, which model `{}` can't do",
+        task.name, model.name
+    );
+    let failure = Failure::refused(message);
+    Err(failure.help("let the model answer in words, if the task has such a mode: `-T mode=generate`"))
+}
+
 /// Runs one model on one task.
-fn run_pair(model: &Model, task: &Task, options: &Options) -> Result<Outcome> {
+fn run_pair(model: &Model, task: &Task, options: &Options, judges: &JudgeModels) -> Result<Outcome> {
     let context = RunContext::open(model, task, options)?;
-    options.spending.open(&context.directory, model, &options.roles)?;
+    options
+        .spending
+        .open(&context.directory, model, &options.roles, judges.players())?;
     let (scorer_hash, graders) = (context.scorer_hash(), options.roles.graders());
     let scorer = Scorer {
         name: &task.card.name,
@@ -259,21 +283,29 @@ fn check_audio(
 }
 
 /// Judges the records of a finished run, and puts the rulings beside the other metrics.
-fn judge(outcome: &mut Outcome, task: &Task, judges: &[(JudgeClient, Resolved)], roles: &Roles) -> Result<()> {
+fn judge(
+    outcome: &mut Outcome,
+    task: &Task,
+    judges: &[ReadyJudge],
+    roles: &Arc<Roles>,
+    models: &JudgeModels,
+) -> Result<()> {
     let graders = roles.graders();
     let clips = Clips::new(CLIP_CACHE);
-    for (client, resolved) in judges {
+    for judge in judges {
+        let roles = models.roles(roles, judge.model.as_deref());
         let run = RunDirectory::open(&outcome.directory, false)?;
         let judging = Judging {
-            name: &resolved.spec.name,
-            judge: client,
-            identity: &resolved.scorer_identity(&client.card()?.version),
+            name: &judge.name,
+            judge: &judge.client,
+            identity: &judge.resolved.scorer_identity(&judge.client.card()?.version),
             task: Scorer {
                 name: &task.card.name,
                 hash: &hash_json(&outcome.results["host"]["identity"]["task"]),
                 graders: &graders,
             },
-            roles,
+            roles: &roles,
+            answered_by: &outcome.results["host"]["identity"]["model"],
             chains: outcome.chains,
             clips: Some(&|record| super::clips::of_record(&task.client, &clips, record)),
         };

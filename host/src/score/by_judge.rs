@@ -1,35 +1,18 @@
 //! Judging a run: verdicts lie beside the records, so that a run can be judged later, again, and by several judges,
 //! without the model.
 
+use super::judged::Judged;
 use crate::ask::roles::{Noted, Roles};
 use crate::failure::Result;
-use crate::run::graded::GradedBy;
-use crate::run::results::{Summary, metric_of};
-use crate::run::statistics::Mean;
 use crate::run::store::directory::RunDirectory;
 use crate::run::store::hash::hash_json;
 use crate::run::store::record::Record;
-use crate::run::store::score::{JUDGED, ScoreEntry, ScoreStatus, judge_key};
+use crate::run::store::score::{ScoreEntry, ScoreStatus, judge_key};
 use crate::run::store::scores::{LaterScore, Scorer, Scores, for_each_record};
 use plugin_api::client::JudgeClient;
-use plugin_api::{Callbacks, Case, JudgeCard, Metric};
+use plugin_api::{Callbacks, Case, JudgeCard};
 use serde_json::{Value, json};
 use std::sync::{Mutex, PoisonError};
-
-/// What a judge's rulings came to.
-#[derive(Debug, Default)]
-pub struct Judged {
-    /// The judge's registry name.
-    pub name: String,
-    pub metric: Metric,
-    pub unscored: u64,
-    pub failed: u64,
-    pub dollars: f64,
-    /// What the verdicts depend on beside the records.
-    pub identity: Value,
-    /// The models that the judge asked.
-    pub graded_by: GradedBy,
-}
 
 /// A judge, and what its verdicts depend on.
 pub struct Judging<'a> {
@@ -41,6 +24,8 @@ pub struct Judging<'a> {
     pub task: Scorer<'a>,
     /// Models that the judge may ask, and the command's wish to stop.
     pub roles: &'a Roles,
+    /// The model whose answers these are: a judge may be that very model.
+    pub answered_by: &'a Value,
     /// Answers to each question.
     pub chains: u32,
     /// Finds the clips of a record, for judges that hear.
@@ -65,7 +50,7 @@ impl Judging<'_> {
         };
         let scores = Scores::open(run, &[self.task, scorer])?;
         let file = Mutex::new(Scores::appender(run)?);
-        let judged = Mutex::new((Mean::default(), Judged::default()));
+        let judged = Mutex::new(Judged::new(self.name, &card, identity));
         let threads = self.roles.threads_for(card.batch);
         let stop = || self.roles.stop_asked();
         for_each_record(run, &scores, places, threads, stop, |record| {
@@ -93,20 +78,16 @@ impl Judging<'_> {
                 }
             };
             let mut judged = judged.lock().unwrap_or_else(PoisonError::into_inner);
-            judged.1.add(&entry);
-            match (entry.status, entry.values.get(JUDGED)) {
-                (ScoreStatus::Scored, Some(value)) => judged.0.add(*value, record.cluster_among(self.chains)),
-                _ => judged.1.unscored += 1,
-            }
+            judged.add(&entry, record.cluster_among(self.chains));
             Ok(())
         })?;
-        let (mean, judged) = judged.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(Judged {
-            name: self.name.to_owned(),
-            metric: metric_of(self.name, "judge", None, mean.estimate()),
-            identity,
-            ..judged
-        })
+        let mut judged = judged.into_inner().unwrap_or_else(PoisonError::into_inner);
+        judged.self_judged = card
+            .asks
+            .iter()
+            .filter_map(|role| self.roles.models.get(role))
+            .any(|player| same_model(&player.identity, self.answered_by));
+        Ok(judged)
     }
 
     /// Shows the judge one record.
@@ -140,46 +121,16 @@ impl Judging<'_> {
     }
 }
 
-impl Judged {
-    fn add(&mut self, entry: &ScoreEntry) {
-        self.failed += u64::from(entry.status == ScoreStatus::Failed);
-        self.dollars += entry
-            .details
-            .get("cost")
-            .map_or(0.0, |cost| cost["dollars"].as_f64().unwrap_or(0.0));
-        self.graded_by.add(entry);
-    }
-
-    /// What `results.json` says of it in `host.judges`.
-    pub fn as_json(&self) -> Value {
-        json!({
-            "unscored": self.unscored, "failed": self.failed, "dollars": self.dollars, "n": self.metric.count,
-            "identity": self.identity, "graders": self.graded_by.as_json(),
-        })
-    }
-}
-
-/// Puts a judge's rulings beside the other metrics.
-pub fn add_judged(summary: &mut Summary, results: &mut Value, judged: &Judged) {
-    let name = judged.name.as_str();
-    let metric = judged.metric.clone();
-    let task = summary.task.clone();
-    results["results"][&task][format!("{name},judge")] = json!(metric.value);
-    results["results"][&task][format!("{name}_stderr,judge")] =
-        metric.stderr.map_or(json!("N/A"), |stderr| json!(stderr));
-    results["results"][&task][format!("{name}_ci95,judge")] = json!(metric.interval);
-    results["results"][&task][format!("{name}_n,judge")] = json!(metric.count);
-    results["host"]["judges"][name] = judged.as_json();
-    if judged.unscored > 0 {
-        summary
-            .marks
-            .push(format!("judge {name} left {} answers unscored", judged.unscored));
-    }
-    if judged.failed > 0 {
-        summary.marks.push(format!(
-            "judge {name} failed on {} answers; the same command asks again",
-            judged.failed
-        ));
-    }
-    summary.metrics.push(metric);
+/// Whether two models answer alike: the same adapter with the same weights, or the same model of the same service.
+fn same_model(one: &Value, other: &Value) -> bool {
+    let what = |model: &Value| {
+        let setting = |name: &str| model["settings"][name].clone();
+        (
+            model["adapter"].clone(),
+            model["sources"].clone(),
+            setting("model"),
+            setting("base_url"),
+        )
+    };
+    what(one) == what(other)
 }

@@ -2,4 +2,6 @@
 
 pub mod by_judge;
 pub mod by_task;
+pub mod judged;
+pub mod judges;
 pub mod run;

@@ -1,8 +1,9 @@
 //! Judging a run that is on disk.
 
-use super::by_judge::{ClipsOf, Judged, Judging, add_judged};
+use super::by_judge::{ClipsOf, Judging};
+use super::judged::{Judged, add_judged};
+use super::judges::{JudgeModels, ReadyJudge};
 use crate::ask::roles::Roles;
-use crate::catalog::Resolved;
 use crate::failure::{Exit, Failure, Result};
 use crate::run::graded::graders_of;
 use crate::run::report;
@@ -12,9 +13,9 @@ use crate::run::store::hash::hash_json;
 use crate::run::store::places;
 use crate::run::store::scores::Scorer;
 use plugin_api::Callbacks;
-use plugin_api::client::JudgeClient;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Opens a run's directory, and finds the records that count.
 pub fn open(folder: &Path) -> Result<(RunDirectory, Vec<u64>)> {
@@ -32,8 +33,9 @@ pub fn open(folder: &Path) -> Result<(RunDirectory, Vec<u64>)> {
 pub fn judge_run(
     run: &RunDirectory,
     places: &[u64],
-    judges: &[(JudgeClient, Resolved)],
-    roles: &Roles,
+    judges: &[ReadyJudge],
+    roles: &Arc<Roles>,
+    models: &JudgeModels,
     clips: Option<&ClipsOf>,
 ) -> Result<(Summary, Value, Vec<Judged>)> {
     let results = read_if_there(&run.path.join("results.json")).and_then(|text| serde_json::from_str(&text).ok());
@@ -46,17 +48,19 @@ pub fn judge_run(
         .as_u64()
         .and_then(|chains| u32::try_from(chains).ok());
     let mut all = Vec::new();
-    for (client, resolved) in judges {
+    for judge in judges {
+        let roles = models.roles(roles, judge.model.as_deref());
         let judging = Judging {
-            name: &resolved.spec.name,
-            judge: client,
-            identity: &resolved.scorer_identity(&client.card()?.version),
+            name: &judge.name,
+            judge: &judge.client,
+            identity: &judge.resolved.scorer_identity(&judge.client.card()?.version),
             task: Scorer {
                 name: &name,
                 hash: &hash,
                 graders: &graders,
             },
-            roles,
+            roles: &roles,
+            answered_by: &results["host"]["identity"]["model"].clone(),
             chains: chains.unwrap_or(1),
             clips,
         };

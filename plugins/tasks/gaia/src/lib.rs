@@ -109,6 +109,7 @@ impl Task for Gaia {
         };
         card.filter = Some(filter.to_owned());
         card.has_clips = matches!(self.mode, Mode::Questions(_));
+        card.judge = matches!(self.mode, Mode::Traces(_)).then(|| "match".to_owned());
         card.other.insert("training".to_owned(), lessons::training());
         card.other.insert("mode".to_owned(), json!(mode));
         let hash = json!(self.template.hash);

@@ -178,6 +178,7 @@ impl Task for Sakura {
         card.split = Some("test".to_owned());
         card.filter = Some("option".to_owned());
         card.has_clips = true;
+        card.judge = Some("sakura".to_owned());
         card.other
             .insert("track".to_owned(), json!(self.track.map(Track::word)));
         let hash = json!(self.template.hash);
