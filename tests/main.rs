@@ -10,6 +10,7 @@ mod doctor;
 mod exchange;
 mod faithfulness;
 mod faults;
+mod head_to_head;
 mod hearing;
 mod hub_server;
 mod identity;

@@ -56,7 +56,8 @@ pub struct RunArgs {
     /// A setting of the judges
     #[arg(short = 'J', value_name = "KEY=VALUE")]
     judge_settings: Vec<String>,
-    /// Which of the LoRAs that the setting `lora` gave the models answer, separated by commas, or `none` [default: all]
+    /// Which of the LoRAs that the setting `lora` gave the models answer, separated by commas, or `none` [default: all];
+    /// `none,NAME` makes a run without and one with it, by one copy of the model
     #[arg(long, value_name = "NAMES|none")]
     lora: Vec<String>,
     /// Only the first N samples, a share of them (0.1), or a range of indexes (10-20, its end left out)
@@ -250,12 +251,13 @@ fn resolve_args(
     } else {
         args.sample_id
     };
+    let loras = loras(&list(args.lora, config.lora.clone()));
     let options = Options {
         limit,
         limit_text,
         sample_ids,
         chains: chains(args.chains.or(config.chains))?,
-        lora: loras(&list(args.lora, config.lora.clone())),
+        lora: LoraUse::AsLoaded,
         seed: args.seed.or(config.seed).unwrap_or(0),
         batch_size: batch_size.transpose()?,
         out: args.out.or(config.out.clone()).unwrap_or_else(|| PathBuf::from("runs")),
@@ -284,6 +286,7 @@ fn resolve_args(
             task_flags,
             judge_flags,
             roles,
+            loras,
             transcriber,
             transcriber_prompt,
             workers,
@@ -321,14 +324,20 @@ fn chains(given: Option<u32>) -> Result<u32> {
     }
 }
 
-/// What `--lora` chooses.
-fn loras(texts: &[String]) -> LoraUse {
+/// What `--lora` chooses: `none` beside others is an arm of its own, and so is each of the others.
+fn loras(texts: &[String]) -> Vec<LoraUse> {
     let names = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
     let names: Vec<String> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
     match names.as_slice() {
-        [] => LoraUse::AsLoaded,
-        [none] if none == "none" => LoraUse::Off,
-        _ => LoraUse::Only(names),
+        [] => vec![LoraUse::AsLoaded],
+        several if several.iter().any(|name| name == "none") => several
+            .iter()
+            .map(|name| match name.as_str() {
+                "none" => LoraUse::Off,
+                name => LoraUse::Only(vec![name.to_owned()]),
+            })
+            .collect(),
+        _ => vec![LoraUse::Only(names)],
     }
 }
 

@@ -4,6 +4,7 @@
 //! through the boundary. Records are read one by one, and files appear whole or not at all.
 
 mod folder;
+mod gaia_results;
 mod lm_eval;
 mod sheet;
 
@@ -14,20 +15,26 @@ use crate::run::graded::graders_of;
 use crate::run::record::Record;
 use crate::run::store::directory::{RunDirectory, read_if_there};
 use crate::run::store::hash::hash_json;
+use crate::run::store::pair_key::Key;
 use crate::run::store::score::{Graders, judge_key};
-use crate::run::store::scores::Scorer;
+use crate::run::store::scores::{Scorer, for_each_record};
 use crate::run::store::{Records, Scores, places};
 use plugin_api::Row;
 use plugin_api::client::Pages;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The formats that need no task, each with what it is.
-pub const GENERIC: [(&str, &str); 3] = [
+pub const GENERIC: [(&str, &str); 4] = [
     ("lm-eval", "results.json and samples_TASK.jsonl, as lm-eval writes them"),
     ("csv", "records.csv, a record a row"),
+    (
+        "gaia-results",
+        "results.jsonl: id, accuracy, latency and both texts, as collections of GAIA's traces keep them",
+    ),
     ("markdown", "results.md, the table with every number by group"),
 ];
 
@@ -126,11 +133,42 @@ impl Recorded {
         self.places.iter().try_for_each(|place| tell(reader.read_at(*place)?))
     }
 
+    /// Does something with every record, on several threads, until `stop` says that it is enough.
+    pub(crate) fn each_at_once(
+        &self,
+        threads: usize,
+        stop: impl Fn() -> bool + Sync,
+        work: impl Fn(Record) -> Result<()> + Sync,
+    ) -> Result<()> {
+        for_each_record(&self.directory, &self.scores, &self.places, threads, stop, work)
+    }
+
+    /// Where each record lies, by what it pairs with in another run.
+    pub(crate) fn places_by_key(&self) -> Result<HashMap<Key, u64>> {
+        let mut reader = self.reader()?;
+        let mut places = HashMap::new();
+        for place in &self.places {
+            places.insert(Key::of(&reader.read_at(*place)?), *place);
+        }
+        Ok(places)
+    }
+
+    /// Reads records where they lie.
+    pub(crate) fn reader(&self) -> Result<Records<'_>> {
+        Records::open(&self.directory, &self.scores)
+    }
+
+    /// The run's directory.
+    pub(crate) fn directory(&self) -> &RunDirectory {
+        &self.directory
+    }
+
     /// Writes a generic format; false when there is none of this name.
     pub fn write(&self, format: &str, folder: &Folder) -> Result<bool> {
         match format {
             "lm-eval" => lm_eval::write(self, folder)?,
             "csv" => sheet::write(self, folder)?,
+            "gaia-results" => gaia_results::write(self, folder)?,
             "markdown" => {
                 let summary = crate::run::results::summary_of(self.results()?);
                 folder.add(
