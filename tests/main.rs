@@ -1,6 +1,7 @@
 //! The host from outside, with real shared libraries. One binary, so that it is linked once.
 
 mod boundary;
+mod browser;
 mod building;
 mod circles;
 mod compare;
@@ -16,6 +17,7 @@ mod hub_server;
 mod identity;
 mod judges;
 mod loras;
+mod pages;
 mod pairs;
 mod parity;
 mod passes;

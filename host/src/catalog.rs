@@ -56,9 +56,10 @@ pub struct Resolved {
 impl Catalog<'_> {
     /// Checks everything about an adapter that can be checked before it is made. Fetches weights and data if need be.
     pub fn resolve(&self, kind: Kind, name: &str, flags: &BTreeMap<String, Given>) -> Result<Resolved> {
-        let spec = self.registry.adapter(kind, name)?;
+        let mut spec = self.registry.adapter(kind, name)?.clone();
         let plugin = plugin::open(self.registry.plugin(&spec.plugin)?)?;
-        let note = plugin.note().adapter(kind, &spec.adapter)?.clone();
+        let note = plugin.note().meant(&spec)?.clone();
+        spec.adapter.clone_from(&note.name);
         let mut given = spec.settings.clone();
         if self.demo {
             given.extend(spec.demo.clone().unwrap_or_default());
@@ -76,7 +77,7 @@ impl Catalog<'_> {
             "plugin_sha256": hash, "settings": plain, "sources": sources,
         });
         Ok(Resolved {
-            spec: spec.clone(),
+            spec,
             plugin,
             note,
             settings,
@@ -87,7 +88,7 @@ impl Catalog<'_> {
     /// What an adapter's plugin says of it, with nothing checked and nothing run.
     pub fn plugin_note(&self, spec: &AdapterSpec) -> Result<AdapterNote> {
         let note = plugin::Note::read(&self.registry.plugin(&spec.plugin)?.path)?;
-        note.adapter(spec.kind, &spec.adapter).cloned()
+        note.meant(spec).cloned()
     }
 
     /// Turns hub ids into folders, and says what is in each.

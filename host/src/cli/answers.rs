@@ -38,7 +38,8 @@ pub struct AnswerArgs {
 /// The files of a task, by the name that it has in the registry.
 pub(super) fn files_of(registry: &Registry, task: &str) -> Result<FilesClient> {
     let spec = registry.adapter(Kind::Task, task)?;
-    plugin::open(registry.plugin(&spec.plugin)?)?.files(&spec.adapter)
+    let plugin = plugin::open(registry.plugin(&spec.plugin)?)?;
+    plugin.files(&plugin.note().meant(spec)?.name)
 }
 
 impl AnswerArgs {

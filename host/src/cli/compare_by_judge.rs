@@ -169,7 +169,7 @@ impl<'a> Judging<'a> {
         let resolved = self.catalog.resolve(Kind::Judge, OF_PAIRS, &given)?;
         let judge = resolved.judge()?;
         self.spending
-            .open_roles(second.directory(), &self.roles, self.models.players())?;
+            .open_roles(&second.directory, &self.roles, self.models.players())?;
         let contest = Contest {
             name: &self.pair_name(),
             judge: &judge,

@@ -185,7 +185,7 @@ impl Picked {
         let has = |name: &String| {
             let spec = registry.adapter(Kind::Task, name).ok()?;
             let note = crate::plugin::Note::read(&registry.plugin(&spec.plugin).ok()?.path).ok()?;
-            let options = note.adapter(Kind::Task, &spec.adapter).ok()?.options.iter();
+            let options = note.meant(spec).ok()?.options.iter();
             let mut inputs = options.filter(|option| option.name == "inputs");
             inputs
                 .any(|option| option.allowed.iter().any(|word| word == "noisy_gold"))

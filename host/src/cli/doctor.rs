@@ -151,7 +151,7 @@ fn layers(registry: &Registry) -> Vec<Finding> {
 /// Whether an adapter could be made: with the settings it has, and with those of the demo.
 fn adapter(registry: &Registry, spec: &AdapterSpec, note: &Note) -> Vec<Finding> {
     let about = format!("{} {}", spec.kind, spec.name);
-    let note = match note.adapter(spec.kind, &spec.adapter) {
+    let note = match note.meant(spec) {
         Ok(note) => note,
         Err(failure) => return vec![Finding::of_failure(about, &failure).needed()],
     };

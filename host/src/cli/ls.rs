@@ -1,7 +1,7 @@
 //! `host ls`: what there is. It reads notes from plugin files and runs none of their code.
 
 use super::{Common, print};
-use crate::failure::{Exit, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::plugin::note::Note;
 use crate::registry::settings::describe;
 use crate::registry::{AdapterSpec, Registry};
@@ -19,6 +19,9 @@ pub struct LsArgs {
     /// With every option of each
     #[arg(long, short)]
     verbose: bool,
+    /// Ask the server of each model over HTTP what it can do, by some twenty short requests
+    #[arg(long)]
+    probe: bool,
     /// The folder with run directories
     #[arg(long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
@@ -33,6 +36,12 @@ enum What {
 }
 
 pub fn ls(args: LsArgs, common: &Common) -> Result<Exit> {
+    if args.probe {
+        return match args.what {
+            What::Models => super::probe::probe(common),
+            _ => Err(Failure::usage("`--probe` goes with `host ls models`")),
+        };
+    }
     let kind = match args.what {
         What::Models => Kind::Model,
         What::Tasks => Kind::Task,
@@ -95,18 +104,16 @@ fn note_of(
         .entry(spec.plugin.clone())
         .or_insert_with(|| Note::read(&plugin.path).map_err(|failure| failure.to_string()));
     Ok(match note {
-        Ok(note) => note
-            .adapter(spec.kind, &spec.adapter)
-            .cloned()
-            .map_err(|failure| failure.to_string()),
+        Ok(note) => note.meant(spec).cloned().map_err(|failure| failure.to_string()),
         Err(why) => Err(why.clone()),
     })
 }
 
 /// Which files of a task its plugin reads and writes.
 fn files_of(spec: &AdapterSpec, note: Option<&std::result::Result<Note, String>>) -> Option<String> {
-    let files = note?.as_ref().ok()?.task_files(&spec.adapter).ok()?;
-    (spec.kind == Kind::Task).then(|| files.about.clone())
+    let note = note?.as_ref().ok().filter(|_| spec.kind == Kind::Task)?;
+    let files = note.task_files(&note.meant(spec).ok()?.name).ok()?;
+    Some(files.about.clone())
 }
 
 fn as_json(spec: &AdapterSpec, note: &NoteOrWhy, files: Option<&str>) -> Value {

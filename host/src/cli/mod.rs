@@ -16,7 +16,9 @@ mod memory;
 mod merge;
 mod parity;
 mod plugins;
+mod probe;
 mod pull;
+mod report;
 mod rescore;
 mod run;
 mod score;
@@ -89,6 +91,8 @@ enum Command {
     Data(data::Command),
     /// Compare runs over the same samples, pair by pair
     Compare(compare::CompareArgs),
+    /// Write the page of a run, or a report over many runs
+    Report(report::ReportArgs),
     /// Write a run in the formats that others read
     Export(export::ExportArgs),
     /// Ask whether answers depend on the reasoning that is stated for them
@@ -220,6 +224,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Score(args) => score::score(args, common),
         Command::Data(command) => data::run(&command, common),
         Command::Compare(args) => compare::compare(&args, common),
+        Command::Report(args) => report::report(&args, common),
         Command::Export(args) => export::export(&args, common),
         Command::Faithfulness(args) => faithfulness::faithfulness(&args, common),
         Command::Ls(args) => ls::ls(args, common),

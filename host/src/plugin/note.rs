@@ -4,6 +4,7 @@
 
 use super::elf::{self, Look};
 use crate::failure::{Doing, Exit, Failure, Result};
+use crate::registry::AdapterSpec;
 use plugin_api::{AdapterNote, EstimateNote, FilesNote, Kind, NoteRecord};
 use semver::{Version, VersionReq};
 use std::collections::BTreeSet;
@@ -118,6 +119,16 @@ impl Note {
         note.files = files;
         note.estimates = estimates;
         Ok(note)
+    }
+
+    /// The note of the adapter that a registry entry means: the one it names, or, where it names none and its own name is none
+    /// either, the only one of its kind.
+    pub fn meant(&self, spec: &AdapterSpec) -> Result<&AdapterNote> {
+        let mut of_kind = self.adapters.iter().filter(|note| note.kind == spec.kind);
+        match (of_kind.next(), of_kind.next()) {
+            (Some(only), None) if spec.adapter == spec.name => Ok(only),
+            _ => self.adapter(spec.kind, &spec.adapter),
+        }
     }
 
     /// The note of one adapter, or a failure that names the ones there are.

@@ -14,6 +14,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod progress;
 pub mod prompts;
+pub mod recorded;
 pub(crate) mod report;
 pub mod results;
 pub mod select;

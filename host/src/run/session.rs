@@ -99,6 +99,10 @@ impl<'a> Session<'a> {
         for resolved in self.models {
             let model = load(resolved, plan.workers)?;
             plan.loras.iter().try_for_each(|lora| check_loras(lora, &model))?;
+            // Of several tasks the others can be run all the same; its own samples fail then.
+            if let [task] = &self.tasks[..] {
+                check_choices(&model, task)?;
+            }
             for (task, judges) in self.tasks.iter().zip(&self.judges) {
                 for lora in &plan.loras {
                     let options = Options {
@@ -162,6 +166,19 @@ fn check_loras(wanted: &LoraUse, model: &Model) -> Result<()> {
             Err(Failure::usage(message).help(hint))
         }
     }
+}
+
+/// An error when a task wants options scored by a model that can't: better now than once a sample.
+fn check_choices(model: &Model, task: &Task) -> Result<()> {
+    if model.card.scores_choices || !task.card.needs_choices {
+        return Ok(());
+    }
+    let message = format!(
+        "task `{}` wants options scored, which model `{}` can't do",
+        task.name, model.name
+    );
+    let failure = Failure::refused(message);
+    Err(failure.help("let the model answer in words, if the task has such a mode: `-T mode=generate`"))
 }
 
 /// Runs one model on one task.

@@ -223,6 +223,7 @@ fn unknown_part(read: &ErrorBody) -> bool {
         "unknown parameter",
         "unrecognized request argument",
         "unexpected keys",
+        "unexpected fields",
         "unsupported field",
         "unsupported parameter",
         "extra inputs are not permitted",

@@ -41,7 +41,8 @@ pub fn found(client: &Client, engine: &Engine, hear: bool, anew: bool) -> Capabi
             "the server cuts prompts that are too long without a word",
         );
     }
-    if let Some(file) = file {
+    // What was cut short is found out another time.
+    if let Some(file) = file.filter(|_| !found.seen.contains_key("time")) {
         let kept = Kept {
             at: now,
             heard: hear,

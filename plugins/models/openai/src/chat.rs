@@ -59,7 +59,7 @@ pub fn chat(prompt: &Prompt, sampling: &Sampling, model: &str, manner: &Manner) 
             body["add_generation_prompt"] = false.into();
         }
         Kind::Llamacpp => {} // it goes on with a last message of the assistant by itself
-        Kind::Ollama | Kind::Openai => {
+        Kind::LlamaCppPython | Kind::Ollama | Kind::Transformers | Kind::Openai => {
             return Err(Error::unsupported(
                 "this server goes on with no answer that was begun for it",
             ));
@@ -113,10 +113,11 @@ fn finish(mut body: Value, sampling: &Sampling, manner: &Manner, chat: bool) -> 
     let max_tokens = sampling.max_tokens.unwrap_or(manner.max_tokens);
     let mut ignored = Vec::new();
     body["max_tokens"] = max_tokens.into();
-    let more = manner.kind.takes_more_fields();
+    let (more, all) = (manner.kind.takes_more_fields(), manner.kind.has_own_defaults());
+    let llama = matches!(manner.kind, Kind::Llamacpp | Kind::LlamaCppPython);
     let decimal = |number: f32| number.to_string().parse::<f64>().map_or(Value::Null, Value::from);
-    let temperature = sampling.temperature.or(more.then_some(0.0));
-    let top_p = sampling.top_p.or(more.then_some(1.0));
+    let temperature = sampling.temperature.or(all.then_some(0.0));
+    let top_p = sampling.top_p.or(all.then_some(1.0));
     for (name, value) in [("temperature", temperature), ("top_p", top_p)] {
         if let Some(value) = value {
             body[name] = decimal(value);
@@ -124,33 +125,36 @@ fn finish(mut body: Value, sampling: &Sampling, manner: &Manner, chat: bool) -> 
     }
     if let Some(seed) = sampling.seed {
         body["seed"] = (seed & 0x7fff_ffff_ffff_ffff).into();
-    } else if more {
+    } else if all {
         body["seed"] = 0.into();
     }
-    if more {
-        body["top_k"] = sampling.top_k.filter(|most| *most > 0).map_or(json!(-1), Value::from);
-        body["min_p"] = decimal(sampling.min_p.unwrap_or(0.0));
-        let penalty = if manner.kind == Kind::Llamacpp {
-            "repeat_penalty"
-        } else {
-            "repetition_penalty"
-        };
-        body[penalty] = decimal(sampling.repetition_penalty.unwrap_or(1.0));
-    } else {
-        let wished = [
-            ("top_k", sampling.top_k.is_some_and(|most| most > 1)),
-            ("min_p", sampling.min_p.is_some_and(|least| least > 0.0)),
-            (
-                "repetition_penalty",
-                sampling.repetition_penalty.is_some_and(|penalty| penalty != 1.0),
-            ),
-        ];
-        ignored.extend(
-            wished
-                .iter()
-                .filter(|(_, wished)| *wished)
-                .map(|(name, _)| (*name).to_owned()),
-        );
+    let wished = [
+        ("top_k", sampling.top_k.is_some_and(|most| most > 1)),
+        ("min_p", sampling.min_p.is_some_and(|least| least > 0.0)),
+        (
+            "repetition_penalty",
+            sampling.repetition_penalty.is_some_and(|penalty| penalty != 1.0),
+        ),
+    ];
+    let wished = wished.iter().filter(|(_, wished)| *wished).map(|(name, _)| *name);
+    match manner.kind {
+        _ if more => {
+            // Nothing is the whole vocabulary to one, and less than nothing to the others.
+            let whole = if llama { 0 } else { -1 };
+            body["top_k"] = sampling
+                .top_k
+                .filter(|most| *most > 0)
+                .map_or(json!(whole), Value::from);
+            body["min_p"] = decimal(sampling.min_p.unwrap_or(0.0));
+            let penalty = if llama { "repeat_penalty" } else { "repetition_penalty" };
+            body[penalty] = decimal(sampling.repetition_penalty.unwrap_or(1.0));
+        }
+        Kind::Transformers => {
+            // It makes a penalty on repetition of this, one more than what is sent.
+            body["frequency_penalty"] = decimal(sampling.repetition_penalty.unwrap_or(1.0) - 1.0);
+            ignored.extend(wished.filter(|name| *name != "repetition_penalty").map(str::to_owned));
+        }
+        _ => ignored.extend(wished.map(str::to_owned)),
     }
     if let Some(count) = sampling.n_best.filter(|count| *count > 1) {
         body["n"] = count.into();

@@ -34,12 +34,12 @@ pub const UNSEEN: f64 = -1e30;
 /// Rounding may bring the log-probability of a certain token above nothing by as much.
 const ABOVE: f64 = 1e-4;
 
-fn fault(what: impl Into<String>) -> Error {
+pub fn fault(what: impl Into<String>) -> Error {
     Error::new(Code::SERVICE, what).context("the engine answered what can't be true")
 }
 
 /// A sum of tokens' log-probabilities, checked one by one.
-fn sum(option: &str, tokens: &[(f64, bool)]) -> Result<OptionScore> {
+pub fn sum(option: &str, tokens: &[(f64, bool)]) -> Result<OptionScore> {
     if let Some((logprob, _)) = tokens.iter().find(|(logprob, _)| *logprob > ABOVE) {
         return Err(fault(format!("a log-probability of {logprob}")));
     }
@@ -198,7 +198,9 @@ fn piece(value: &Value, id: u64) -> String {
 pub fn read_first(reply: &Value, options: &[String]) -> Result<(Vec<OptionScore>, usize)> {
     let tokens = scored(&reply["choices"][0]);
     let Some(first) = tokens.first() else {
-        return Err(fault("no log-probabilities came"));
+        // A model that ends its answer before the first word shows no token; one whose server shows none says so at opening.
+        let error = Error::new(Code::DATA, "option_not_seen: the model ends its answer before a word");
+        return Err(error.help("let the model answer in words, or score options another way"));
     };
     let best = first
         .top

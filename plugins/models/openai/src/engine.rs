@@ -5,6 +5,9 @@ use remote::Client;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+/// Where servers written with a common framework describe themselves.
+const DESCRIPTION: &str = "/openapi.json";
+
 /// The engines whose ways are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -12,7 +15,12 @@ pub enum Kind {
     Vllm,
     Sglang,
     Llamacpp,
+    /// The server of llama.cpp's Python binding, which shares the engine and none of the wire.
+    #[serde(rename = "llama-cpp-python")]
+    LlamaCppPython,
     Ollama,
+    /// `transformers serve`: it refuses fields that it doesn't know, and takes what is left out from the model's own file.
+    Transformers,
     /// OpenAI's own service, and whatever says nothing else of itself: it is sent no field that the first one lacks.
     #[default]
     Openai,
@@ -24,19 +32,33 @@ impl Kind {
             Kind::Vllm => "vllm",
             Kind::Sglang => "sglang",
             Kind::Llamacpp => "llamacpp",
+            Kind::LlamaCppPython => "llama-cpp-python",
+            Kind::Transformers => "transformers",
             Kind::Ollama => "ollama",
             Kind::Openai => "openai",
         }
     }
 
     pub fn parse(word: &str) -> Option<Kind> {
-        [Kind::Vllm, Kind::Sglang, Kind::Llamacpp, Kind::Ollama, Kind::Openai]
-            .into_iter()
-            .find(|kind| kind.word() == word)
+        let all = [
+            Kind::Vllm,
+            Kind::Sglang,
+            Kind::Llamacpp,
+            Kind::LlamaCppPython,
+            Kind::Ollama,
+            Kind::Transformers,
+            Kind::Openai,
+        ];
+        all.into_iter().find(|kind| kind.word() == word)
     }
 
     /// Whether fields that it doesn't know are passed over instead of refused.
     pub fn takes_more_fields(self) -> bool {
+        !matches!(self, Kind::Openai | Kind::Transformers)
+    }
+
+    /// Whether what a request leaves out would come from a file on the server.
+    pub fn has_own_defaults(self) -> bool {
         self != Kind::Openai
     }
 }
@@ -135,6 +157,22 @@ impl Engine {
             () if there("/props", "default_generation_settings") => Kind::Llamacpp,
             () if there("/api/version", "version") => Kind::Ollama,
             () if there("/version", "version") => Kind::Vllm,
+            () => Self::by_description(client, place),
+        }
+    }
+
+    /// What a server's own description of itself says, where all else says nothing.
+    fn by_description(client: &Client, place: usize) -> Kind {
+        let Some(said) = client.look_beside(place, DESCRIPTION) else {
+            return Kind::Openai;
+        };
+        let title = said["info"]["title"].as_str().unwrap_or_default();
+        let paths = &said["paths"];
+        match () {
+            () if title.contains("llama.cpp Python") => Kind::LlamaCppPython,
+            () if paths.get("/load_model").is_some() && paths.get("/v1/chat/completions").is_some() => {
+                Kind::Transformers
+            }
             () => Kind::Openai,
         }
     }
@@ -145,12 +183,14 @@ impl Engine {
             Kind::Sglang => ("/get_server_info", "version"),
             Kind::Llamacpp => ("/props", "build_info"),
             Kind::Ollama => ("/api/version", "version"),
-            Kind::Openai => return,
+            Kind::LlamaCppPython => (DESCRIPTION, "info"),
+            Kind::Transformers | Kind::Openai => return,
         };
         let Some(said) = client.look_beside(place, path) else {
             return;
         };
-        self.version = said[field].as_str().map(str::to_owned);
+        let version = said[field].as_str().or(said[field]["version"].as_str());
+        self.version = version.map(str::to_owned);
         if self.context.is_none() {
             let window = [
                 &said["default_generation_settings"]["n_ctx"],

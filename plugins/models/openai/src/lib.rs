@@ -9,10 +9,12 @@ mod cache;
 mod chat;
 mod choices;
 mod engine;
+mod forced;
 mod model;
 mod parity;
 mod probe;
 mod reply;
+mod scoring;
 mod tokens;
 
 use chat::{AudioPart, Manner, Switch};
@@ -36,7 +38,7 @@ register_model!("openai", "Any OpenAI-compatible server, over HTTP", load, {
     base_url: text = "https://api.openai.com/v1", "where the server is; several addresses are separated by commas";
     key_env: secret, "the variable that holds the key: OPENAI_API_KEY if left out, for OpenAI itself and this machine";
     key_file: path, "a file that holds the key and that nobody else can read";
-    engine: text ["auto", "vllm", "sglang", "llamacpp", "ollama", "openai"] = "auto", "which engine serves";
+    engine: text ["auto", "vllm", "sglang", "llamacpp", "llama-cpp-python", "ollama", "transformers", "openai"] = "auto", "which engine serves";
     probe: text ["auto", "on", "off"] = "auto", "whether to find out by requests what the server can do; `auto` spares engines that say nothing of themselves";
     tokenizer: path, "the served model's own folder: text prompts are then cut here and sent as token ids";
     concurrency: text = "4-32-256", "calls under way at each address: the first number, or least-first-most";
@@ -163,7 +165,12 @@ fn load(settings: &Settings) -> Result<OpenAi> {
         Some(chat) => Cutter::Local(Box::new(chat)),
         None => Cutter::Server,
     };
-    let stream = word("stream")? != "off";
+    let stream = match word("stream")?.as_str() {
+        "off" => false,
+        "on" => true,
+        // It breaks a stream off when another request comes.
+        _ => engine.kind != Kind::LlamaCppPython,
+    };
     Ok(OpenAi {
         inner: Arc::new(Inner::new(
             client, engine, found, manner, cutter, ways, loras, card, stream,
@@ -208,9 +215,9 @@ fn engine_of(client: &Client, model: Option<&str>, kind: Option<Kind>, mixed: bo
 
 /// Refuses a server whose tokens are others than those of the folder that it is said to serve.
 fn same_tokens(client: &Client, engine: &Engine, chat: &Chat) -> Result<()> {
-    let body = tokens::tokenize(engine.kind, &engine.model, SAMPLE, false);
+    let (path, body) = tokens::tokenize(engine.kind, &engine.model, SAMPLE, false);
     let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    let Ok((200, said)) = client.probe(0, "/tokenize", true, &body, until) else {
+    let Ok((200, said)) = client.probe(0, path, true, &body, until) else {
         return Ok(());
     };
     let Some(theirs) = tokens::ids(&said) else {
@@ -301,7 +308,7 @@ fn loras(text: &str, engine: &Engine) -> Result<Vec<Lora>> {
 /// The ways in which options can be scored, the preferred one first.
 fn ways(wish: &str, found: &Capabilities, local: bool) -> Result<Vec<Way>> {
     let can = |way: Way| match way {
-        Way::Tokens => (found.echo.is_some() || found.native) && (local || found.tokenize),
+        Way::Tokens => found.reads_tokens() && (local || found.tokenize),
         Way::Continue => found.continues,
         Way::FirstToken => found.first_token,
         Way::Off => false,
@@ -311,7 +318,7 @@ fn ways(wish: &str, found: &Capabilities, local: bool) -> Result<Vec<Way>> {
         Some(way) if can(*way) => Ok(vec![*way]),
         Some(way) => {
             let why = match way {
-                Way::Tokens if found.echo.is_some() || found.native => "the server cuts no texts; give `tokenizer`",
+                Way::Tokens if found.reads_tokens() => "the server cuts no texts; give `tokenizer`",
                 _ => "the server gives no such log-probabilities",
             };
             Err(Error::new(Code::SETTINGS, format!("options can't be scored by `choices={wish}`")).cause(why))

@@ -1,22 +1,16 @@
 //! One served model: prompts to calls, and what came of them to replies.
 
 use crate::chat::{self, Manner};
-use crate::choices::{self, Way};
+use crate::choices::Way;
 use crate::engine::{Engine, Kind};
 use crate::probe::Capabilities;
 use crate::reply::{self, Reading};
-use crate::tokens::Cutter;
-use plugin_api::{
-    Code, Error, Finish, LoraUse, ModelCard, OptionScore, Prompt, PromptTokens, Reply, Result, Role, Sampling, Usage,
-    Want,
-};
+use crate::tokens::{Cutter, Server};
+use plugin_api::{Code, Error, LoraUse, ModelCard, Prompt, PromptTokens, Reply, Result, Sampling, Want};
 use remote::{Answer, Answerer, Client, Question, Stop, Watch};
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-
-/// So many choices are scored in a second way, where there is one.
-const TWICE: u32 = 12;
 
 /// A LoRA by its name here and at the server.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,11 +30,16 @@ pub struct Inner {
     pub loras: Vec<Lora>,
     pub card: ModelCard,
     stream: bool,
-    twice: AtomicU32,
+    pub(crate) twice: AtomicU32,
+    shown: AtomicU32,
     fingerprint: Mutex<Option<String>>,
 }
 
-type Outcome<T> = std::result::Result<T, Stop>;
+pub(crate) type Outcome<T> = std::result::Result<T, Stop>;
+
+const CHAT: &str = "/chat/completions";
+/// The server is asked for the rendered text of so many conversations, where that is a request of its own.
+const SHOWN: u32 = 20;
 
 impl Inner {
     #[allow(clippy::too_many_arguments)] // what loading found, handed over once
@@ -66,6 +65,7 @@ impl Inner {
             card,
             stream,
             twice: AtomicU32::new(0),
+            shown: AtomicU32::new(0),
             fingerprint: Mutex::default(),
         }
     }
@@ -81,7 +81,7 @@ impl Inner {
     }
 
     /// The name under which the server knows base or LoRA, and what a request says besides.
-    fn served(&self, used: &LoraUse) -> Result<(String, Value)> {
+    pub(crate) fn served(&self, used: &LoraUse) -> Result<(String, Value)> {
         let wanted: Vec<&Lora> = match used {
             LoraUse::Off => Vec::new(),
             LoraUse::AsLoaded => self.loras.iter().collect(),
@@ -113,7 +113,7 @@ impl Inner {
         }
     }
 
-    fn question(
+    pub(crate) fn question(
         &self,
         path: &str,
         root: bool,
@@ -175,6 +175,9 @@ impl Inner {
                 .other
                 .insert("prompt_ids_hash".to_owned(), hash_of(&json!(ids)).into());
         }
+        if path == CHAT {
+            self.show(prompt, &mut reply);
+        }
         reply.rendered_sha256 = rendered.map(|text| remote::sha256_hex(text.as_bytes()));
         self.note(&question, &answer, prompt, &mut reply);
         Ok(reply)
@@ -182,7 +185,7 @@ impl Inner {
 
     /// Where a prompt goes and as what: messages, a text, or token ids where the tokenizer is known.
     #[allow(clippy::type_complexity)]
-    fn body(
+    pub(crate) fn body(
         &self,
         prompt: &Prompt,
         sampling: &Sampling,
@@ -217,12 +220,7 @@ impl Inner {
                 None,
             ));
         }
-        Ok((
-            "/chat/completions",
-            chat::chat(prompt, sampling, model, manner)?,
-            None,
-            None,
-        ))
+        Ok((CHAT, chat::chat(prompt, sampling, model, manner)?, None, None))
     }
 
     /// Asks, and closes a stream at a stop string that the server was not told of.
@@ -246,145 +244,28 @@ impl Inner {
         self.client.ask(question, &mut inner)
     }
 
-    /// Options, in the best way there is for this prompt.
-    fn choice(&self, prompt: &Prompt, options: &[String], watch: &mut Watch<'_>) -> Outcome<Reply> {
-        let fits = |way: &&Way| match way {
-            Way::Tokens => prompt.clips.is_empty(),
-            Way::Continue => !prompt.plain && !prompt.messages.last().is_some_and(|last| last.role == Role::Assistant),
-            Way::FirstToken => true,
-            Way::Off => false,
-        };
-        let ways: Vec<Way> = self.ways.iter().filter(fits).copied().collect();
-        let Some(first) = ways.first() else {
-            return Err(Error::unsupported("this server scores no options of such a prompt").into());
-        };
-        let mut reply = self.scored_by(*first, prompt, options, watch)?;
-        reply.other.insert("choices".to_owned(), first.word().into());
-        // A second exact way, if there is one, must come to the same: a dozen times, which shows whether it does.
-        if let Some(second) = ways.get(1).filter(|way| **way == Way::Continue)
-            && self.twice.fetch_add(1, Ordering::Relaxed) < TWICE
-        {
-            match self.scored_by(*second, prompt, options, watch) {
-                Ok(other) => {
-                    let pairs = reply.options.iter().zip(&other.options);
-                    let largest = pairs.map(|(a, b)| (a.loglik - b.loglik).abs()).fold(0.0, f64::max);
-                    reply.other.insert(
-                        "other_way".to_owned(),
-                        json!({ "choices": second.word(), "largest_difference": largest }),
-                    );
-                }
-                Err(stop) if stop.ends => return Err(stop),
-                Err(stop) => drop(reply.other.insert(
-                    "other_way".to_owned(),
-                    json!({ "choices": second.word(), "error": stop.error.message }),
-                )),
-            }
+    /// What the model read of the first conversations, by the word of a server that says so when it is asked.
+    fn show(&self, prompt: &Prompt, reply: &mut Reply) {
+        let asks = self.engine.kind == Kind::Llamacpp && self.found.tokenize && prompt.clips.is_empty();
+        if !asks || self.shown.fetch_add(1, Ordering::Relaxed) >= SHOWN {
+            return;
         }
-        Ok(reply)
-    }
-
-    fn scored_by(&self, way: Way, prompt: &Prompt, options: &[String], watch: &mut Watch<'_>) -> Outcome<Reply> {
-        let (model, more) = self.served(&prompt.lora)?;
-        let with = |mut body: Value| {
-            if let (Some(body), Value::Object(more)) = (body.as_object_mut(), &more) {
-                body.extend(more.clone());
-            }
-            body
+        let server = Server {
+            client: &self.client,
+            model: &self.engine.model,
+            manner: &self.manner,
         };
-        let mut asked = Vec::new();
-        let mut ask = |path: &str, root: bool, body: Value, written: u32| -> Outcome<Answer> {
-            let question = self.question(path, root, with(body), &model, prompt, written);
-            let answer = self.client.ask(&question, watch)?;
-            asked.push((question, answer.clone()));
-            Ok(answer)
-        };
-        let mut unseen = 0;
-        let scores: Vec<OptionScore> = match way {
-            Way::Tokens => {
-                let cut = self
-                    .cutter
-                    .choices(&self.client, &model, &self.manner, prompt, options)?;
-                let mut scores = Vec::with_capacity(options.len());
-                for (number, option) in options.iter().enumerate() {
-                    let (ids, own) = (choices::whole(&cut, number), cut.options[number].len());
-                    scores.push(match self.found.echo.filter(|_| !self.found.native) {
-                        Some(least) => {
-                            let answer = ask("/completions", false, choices::echo_body(&model, &ids, least), least)?;
-                            choices::read_echo(&answer.reply, option, &ids, own, least)?
-                        }
-                        None => choices::read_native(
-                            &ask("/generate", true, choices::native_body(&ids, own), 0)?.reply,
-                            option,
-                            &ids,
-                            own,
-                        )?,
-                    });
-                }
-                scores
-            }
-            Way::Continue => {
-                let mut replies = Vec::with_capacity(options.len());
-                for option in options {
-                    let mut prompt = prompt.clone();
-                    prompt.messages.push(plugin_api::Message::assistant(option));
-                    let sampling = Sampling {
-                        seed: Some(0),
-                        ..Sampling::greedy(1)
-                    };
-                    let mut body = chat::chat(&prompt, &sampling, &model, &self.manner)?.json;
-                    body["prompt_logprobs"] = 1.into();
-                    body["return_token_ids"] = true.into();
-                    replies.push(ask("/chat/completions", false, body, 1)?.reply);
-                }
-                choices::read_continued(&replies, options)?
-            }
-            Way::FirstToken => {
-                let sampling = Sampling {
-                    seed: Some(0),
-                    top_logprobs: Some(20),
-                    ..Sampling::greedy(1)
-                };
-                let (path, body, ..) = self.body(prompt, &sampling, &model, &self.manner)?;
-                let answer = ask(path, false, body.json, 1)?;
-                let (scores, missing) = choices::read_first(&answer.reply, options)?;
-                unseen = missing;
-                scores
-            }
-            Way::Off => return Err(Error::unsupported("options are not scored").into()),
-        };
-        let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-        let mut reply = Reply {
-            finish: Finish::Stop,
-            usage: Usage {
-                prompt_tokens: small(asked.iter().map(|(_, answer)| answer.tokens.prompt).sum()),
-                dollars: asked.iter().map(|(_, answer)| answer.dollars).sum(),
-                ..Usage::default()
-            },
-            ..Reply::scored(scores)
-        };
-        reply.timing.total_ms = asked.iter().map(|(_, answer)| answer.latency.as_secs_f64() * 1e3).sum();
-        if reply.options.iter().any(|option| option.loglik.is_nan()) {
-            reply.flags.push("nan-logits".to_owned());
+        // A record without it is worth as much as those that come later.
+        if let Ok((text, ids)) = server.read(prompt) {
+            reply.other.insert("prompt_text".to_owned(), text.into());
+            reply
+                .other
+                .insert("prompt_ids_hash".to_owned(), hash_of(&json!(ids)).into());
         }
-        if unseen > 0 {
-            reply.flags.push("option-not-seen".to_owned());
-        }
-        if let Some((question, answer)) = asked.first() {
-            reply.model_version.clone_from(&answer.model_version);
-            self.note(question, answer, prompt, &mut reply);
-        }
-        reply.other.insert(
-            "calls".to_owned(),
-            asked
-                .iter()
-                .map(|(_, answer)| Value::from(answer.call.clone()))
-                .collect(),
-        );
-        Ok(reply)
     }
 
     /// What a record holds beside the answer: what was sent, what the engine says that it read, and who it was.
-    fn note(&self, question: &Question, answer: &Answer, prompt: &Prompt, reply: &mut Reply) {
+    pub(crate) fn note(&self, question: &Question, answer: &Answer, prompt: &Prompt, reply: &mut Reply) {
         reply
             .other
             .insert("sent_hash".to_owned(), hash_of(&question.body).into());

@@ -4,17 +4,20 @@
 //! No bound of another arithmetic is assumed: differences are measured and shown. Tokens must be equal wherever the
 //! recording's own margin is wider than what was measured.
 
-use crate::chat::AudioPart;
+use crate::chat::{self, AudioPart, Manner};
 use crate::choices::echo_body;
 use crate::engine::Kind;
 use crate::model::Inner;
+use crate::reply::scored;
 use crate::tokens::{Cutter, ids};
-use plugin_api::{Code, Context, Error, Result};
+use plugin_api::{Code, Context, Error, Message, Prompt, Result, Sampling};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// Recordings have so many greedy tokens.
+const STEPS: u32 = 24;
 const EACH: Duration = Duration::from_secs(300);
 /// Beyond this a log-probability is that of another model, whatever the server computes in.
 const ANOTHER_MODEL: f64 = 0.5;
@@ -72,14 +75,41 @@ impl Replay<'_> {
         let mut findings = Vec::new();
         let mut measured = 0.0_f64;
         findings.extend(self.prompt());
-        if let Some(difference) = self.logprobs()? {
-            measured = difference;
-            findings.push(
-                json!({ "what": "prompt_logprobs", "max_abs_diff": difference, "ok": difference < ANOTHER_MODEL }),
-            );
+        let mut difference = |what: &str, difference: f64| {
+            measured = measured.max(difference);
+            json!({ "what": what, "max_abs_diff": difference, "ok": difference < ANOTHER_MODEL })
+        };
+        let written = self.written()?;
+        match self.logprobs()? {
+            Some(largest) => findings.push(difference("prompt_logprobs", largest)),
+            None => {
+                let first = written.as_ref().and_then(|written| written.first.as_ref());
+                if let Some(largest) = first.map(|first| self.first(first)).transpose()?.flatten() {
+                    findings.push(difference("first_logprob", largest));
+                }
+            }
         }
-        findings.extend(self.greedy(measured)?);
+        findings.extend(self.greedy(written, measured)?);
         Ok(findings)
+    }
+
+    /// How far the log-probability of the first token of an answer is from the recorded one, if it is the recorded token.
+    fn first(&self, (text, logprob): &(String, f64)) -> Result<Option<f64>> {
+        let (Some((rows, width)), Cutter::Local(chat)) =
+            (self.recording.logits(self.name, self.row)?, &self.inner.cutter)
+        else {
+            return Ok(None);
+        };
+        let Some(greedy) = self.recording.row(self.name, "greedy", self.row)? else {
+            return Ok(None);
+        };
+        let own = chat.tokenizer().decode(&greedy[..greedy.len().min(1)]);
+        let own = own.map_err(text::Error::into_plugin_error)?;
+        let row = rows.len().checked_sub(width).map(|at| &rows[at..]);
+        Ok(match (row, greedy.first()) {
+            (Some(row), Some(id)) if own.trim() == text.trim() => Some((logprob - log_softmax(row, *id)).abs()),
+            _ => None,
+        })
     }
 
     fn ask(&self, path: &str, root: bool, body: &Value) -> Result<Option<Value>> {
@@ -105,43 +135,66 @@ impl Replay<'_> {
 
     /// The largest difference of a log-probability over the prompt, where the server shows them.
     fn logprobs(&self) -> Result<Option<f64>> {
-        let Some(least) = self.inner.found.echo else {
-            return Ok(None);
-        };
         let Some((rows, width)) = self.recording.logits(self.name, self.row)? else {
             return Ok(None);
         };
-        let Some(reply) = self.ask(
-            "/completions",
-            false,
-            &echo_body(&self.inner.engine.model, self.ids, least),
-        )?
-        else {
+        let Some(given) = self.given()? else {
             return Ok(None);
         };
-        let given = reply["choices"][0]["logprobs"]["token_logprobs"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        if given.len() < self.ids.len() {
-            return Err(Error::new(
-                Code::SERVICE,
-                format!("{} log-probabilities of {} tokens came", given.len(), self.ids.len()),
-            ));
-        }
         let mut largest = 0.0_f64;
         for at in 1..self.ids.len() {
             let row = &rows[(at - 1) * width..at * width];
-            let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let sum: f64 = row.iter().map(|logit| f64::from(logit - most).exp()).sum();
-            let expected = f64::from(row[self.ids[at] as usize] - most) - sum.ln();
-            largest = largest.max((given[at].as_f64().unwrap_or(f64::NAN) - expected).abs());
+            if let Some(given) = given[at - 1] {
+                largest = largest.max((given - log_softmax(row, self.ids[at])).abs());
+            }
         }
         Ok(Some(largest))
     }
 
+    /// The log-probability of each token of the prompt but the first, where the server shows them.
+    fn given(&self) -> Result<Option<Vec<Option<f64>>>> {
+        let (model, found) = (&self.inner.engine.model, &self.inner.found);
+        let clips = self.case["audio"].as_array().is_some_and(|names| !names.is_empty());
+        if clips || self.ids.len() < 2 {
+            return Ok(None);
+        }
+        if let Some(least) = found.echo {
+            let Some(reply) = self.ask("/completions", false, &echo_body(model, self.ids, least))? else {
+                return Ok(None);
+            };
+            let given = reply["choices"][0]["logprobs"]["token_logprobs"].as_array();
+            let given: Vec<Option<f64>> = given
+                .into_iter()
+                .flatten()
+                .map(|value| Some(value.as_f64().unwrap_or(f64::NAN)))
+                .collect();
+            let what = format!("{} log-probabilities of {} tokens came", given.len(), self.ids.len());
+            let own = given.get(1..self.ids.len()).map(<[_]>::to_vec);
+            return own.map(Some).ok_or_else(|| Error::new(Code::SERVICE, what));
+        }
+        if !found.forced {
+            return Ok(None);
+        }
+        let mut ask = |path: &str, root: bool, body: Value| {
+            let refused = || Error::new(Code::SERVICE, format!("`{path}` refused a recorded prompt"));
+            Ok(self.ask(path, root, &body)?.ok_or_else(refused)?)
+        };
+        let mut given = Vec::with_capacity(self.ids.len());
+        for end in 2..=self.ids.len() {
+            match self.inner.forced(model, &self.ids[..end], 1, &mut ask) {
+                Ok(tokens) => given.push(tokens.first().map(|(logprob, _)| *logprob)),
+                // A server of texts has none for these tokens; the greedy answer is compared all the same.
+                Err(stop) if stop.error.code == Code::UNSUPPORTED => return Ok(None),
+                // What ends an answer is not shown when it is forced.
+                Err(stop) if stop.error.code == Code::SERVICE => given.push(None),
+                Err(stop) => return Err(stop.error),
+            }
+        }
+        Ok(given.iter().any(Option::is_some).then_some(given))
+    }
+
     /// Whether the server writes the recorded tokens, up to where the recording would have stopped.
-    fn greedy(&self, measured: f64) -> Result<Option<Value>> {
+    fn greedy(&self, written: Option<Written>, measured: f64) -> Result<Option<Value>> {
         let Some(mut expected) = self.recording.row(self.name, "greedy", self.row)? else {
             return Ok(None);
         };
@@ -155,7 +208,7 @@ impl Replay<'_> {
             .tokenizer()
             .decode(&expected)
             .map_err(text::Error::into_plugin_error)?;
-        let Some((way, written)) = self.written(expected.len())? else {
+        let Some(Written { way, text: written, .. }) = written else {
             return Ok(Some(
                 json!({ "what": "greedy", "tokens_equal": null, "ok": false, "error": "the server takes neither tokens nor this conversation" }),
             ));
@@ -172,38 +225,45 @@ impl Replay<'_> {
     }
 
     /// What the server writes: after the recorded ids, else after their text, else in the conversation.
-    fn written(&self, _letters: usize) -> Result<Option<(&'static str, String)>> {
-        let model = &self.inner.engine.model;
-        let text = |reply: &Value| {
-            let choice = &reply["choices"][0];
-            choice["text"]
-                .as_str()
-                .or(choice["message"]["content"].as_str())
-                .map(str::to_owned)
+    fn written(&self) -> Result<Option<Written>> {
+        let sampling = Sampling {
+            seed: Some(0),
+            top_logprobs: self.inner.found.first_token.then_some(1),
+            ..Sampling::greedy(STEPS)
         };
-        let body = |more: Value| {
-            let mut body = json!({ "model": model, "max_tokens": 24, "temperature": 0, "seed": 0 });
-            body.as_object_mut()
-                .into_iter()
-                .for_each(|body| body.extend(more.as_object().cloned().unwrap_or_default()));
-            body
+        let manner = Manner {
+            stream: false,
+            ..self.inner.manner.clone()
+        };
+        let model = &self.inner.engine.model;
+        let written = |way: &'static str, reply: Option<Value>| {
+            let choice = reply?["choices"][0].take();
+            let text = choice["text"].as_str().or(choice["message"]["content"].as_str())?;
+            Some(Written {
+                way,
+                text: text.to_owned(),
+                first: scored(&choice).first().map(|token| (token.text.clone(), token.logprob)),
+            })
         };
         let clips = self.case["audio"].as_array().is_some_and(|names| !names.is_empty());
         if !clips {
-            if let Some(reply) = self.ask("/completions", false, &body(json!({ "prompt": self.ids })))? {
-                return Ok(text(&reply).map(|text| ("token ids", text)));
+            let body = chat::completion("", Some(self.ids), &sampling, model, &manner)?.json;
+            if let Some(found) = written("token ids", self.ask("/completions", false, &body)?) {
+                return Ok(Some(found));
             }
-            if let Some(prompt) = self.case["prompt"].as_str()
-                && let Some(reply) = self.ask("/completions", false, &body(json!({ "prompt": prompt })))?
-            {
-                return Ok(text(&reply).map(|text| ("text", text)));
+            if let Some(prompt) = self.case["prompt"].as_str() {
+                let body = chat::completion(prompt, None, &sampling, model, &manner)?.json;
+                if let Some(found) = written("text", self.ask("/completions", false, &body)?) {
+                    return Ok(Some(found));
+                }
             }
         }
         let Some(messages) = self.messages()? else {
             return Ok(None);
         };
-        let reply = self.ask("/chat/completions", false, &body(json!({ "messages": messages })))?;
-        Ok(reply.and_then(|reply| text(&reply)).map(|text| ("conversation", text)))
+        let mut body = chat::chat(&Prompt::new([Message::user("")]), &sampling, model, &manner)?.json;
+        body["messages"] = messages;
+        Ok(written("conversation", self.ask("/chat/completions", false, &body)?))
     }
 
     /// The recorded conversation, with the recorded files for its clips.
@@ -242,6 +302,21 @@ impl Replay<'_> {
         }
         Ok(Some(talk))
     }
+}
+
+/// What a server wrote, after what, and its first token with its log-probability.
+struct Written {
+    way: &'static str,
+    text: String,
+    first: Option<(String, f64)>,
+}
+
+/// The log-probability of a token among these logits.
+fn log_softmax(row: &[f32], id: u32) -> f64 {
+    let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = row.iter().map(|logit| f64::from(logit - most).exp()).sum();
+    row.get(id as usize)
+        .map_or(f64::NAN, |logit| f64::from(logit - most) - sum.ln())
 }
 
 /// A `golden` folder: `cases.json`, and tensors named `case.key`.

@@ -4,7 +4,8 @@
 use crate::chat::{AudioPart, Switch};
 use crate::choices::{continued, echo_body};
 use crate::engine::{Engine, Kind};
-use crate::tokens::{SAMPLE, ids, tokenize};
+use crate::forced::{self, Before};
+use crate::tokens::{SAMPLE, detokenize, ids, text_of, tokenize};
 use plugin_api::Clip;
 use remote::{AudioFormat, Client, encode_clip};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,18 @@ use std::time::{Duration, Instant};
 /// No probe begins after this time.
 const BUDGET: Duration = Duration::from_secs(10);
 
+/// What a probe that began within the budget may take longer.
+const LAST: Duration = Duration::from_secs(3);
+const OUT_OF_STEP: &str = "log-probabilities that belong to the next token: out of step by one, and not used";
+
+/// How a prompt's log-probabilities come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Echo {
+    InStep,
+    /// Each value is of the next token.
+    OutOfStep,
+}
+
 /// What was found, and what was seen of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -22,6 +35,8 @@ pub struct Capabilities {
     pub echo: Option<u32>,
     /// SGLang's own form does.
     pub native: bool,
+    /// A token that is forced comes with the model's own log-probability.
+    pub forced: bool,
     /// A begun answer is gone on with, and its log-probabilities are given.
     pub continues: bool,
     /// The likeliest first tokens are given.
@@ -40,6 +55,11 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// Whether there is a way to the log-probabilities of given tokens.
+    pub fn reads_tokens(&self) -> bool {
+        self.echo.is_some() || self.native || self.forced
+    }
+
     pub fn switch(&self) -> Switch {
         match self.thinks.as_deref() {
             Some("template") => Switch::Template,
@@ -80,8 +100,11 @@ impl<'a> Probe<'a> {
         self.tokens();
         self.echo();
         self.native();
-        self.continues();
+        self.forced();
         self.first_token();
+        // How options are scored must be known; the rest has a time of its own, in case the engine is slow.
+        self.until = self.until.max(Instant::now() + BUDGET);
+        self.continues();
         self.constrained();
         self.thinking();
         if hear {
@@ -100,7 +123,7 @@ impl<'a> Probe<'a> {
                 .insert("time".to_owned(), "the probes were cut short after 10 s".into());
             return None;
         }
-        let answer = self.client.probe(0, path, root, body, self.until + BUDGET).ok()?;
+        let answer = self.client.probe(0, path, root, body, self.until + LAST).ok()?;
         (answer.0 == 200 && answer.1.get("error").is_none_or(Value::is_null)).then_some(answer.1)
     }
 
@@ -118,21 +141,17 @@ impl<'a> Probe<'a> {
     }
 
     fn cut(&mut self, text: &str) -> Option<Vec<u32>> {
-        let body = tokenize(self.engine.kind, &self.engine.model, text, false);
-        self.ask("/tokenize", true, &body)
+        let (path, body) = tokenize(self.engine.kind, &self.engine.model, text, false);
+        self.ask(path, true, &body)
             .and_then(|said| ids(&said))
             .filter(|ids| !ids.is_empty())
     }
 
     fn tokens(&mut self) {
         let Some(cut) = self.cut(SAMPLE) else { return };
-        let body = json!({ "model": self.engine.model, "tokens": cut });
-        let back = self.ask("/detokenize", true, &body);
-        let text = back.as_ref().and_then(|said| {
-            ["prompt", "text", "content"]
-                .iter()
-                .find_map(|name| said[name].as_str())
-        });
+        let (path, body) = detokenize(self.engine.kind, &self.engine.model, &cut);
+        let back = self.ask(path, true, &body);
+        let text = back.as_ref().and_then(text_of);
         self.found.tokenize = text.is_none_or(|text| text.trim_start() == SAMPLE);
         let words = if text.is_some() {
             "tokens, and back to the same text"
@@ -147,67 +166,79 @@ impl<'a> Probe<'a> {
         self.saw("tokens", seen);
     }
 
-    /// Four tokens, and the same with another last one: only the last value may change.
+    /// Four tokens, and the same with another last one: only the last value may change. Texts are tried where ids are
+    /// refused, to say what is there; they are not scored by, since where an option begins in a text nobody says.
     fn echo(&mut self) {
         let one = self.cut("The sky is blue").filter(|ids| ids.len() > 2);
         let one = one.unwrap_or_else(|| vec![10, 11, 12, 13]);
         let mut two = one.clone();
         two[one.len() - 1] = one[0];
+        let count = one.len();
         for max_tokens in [0, 1] {
-            let values = |probe: &mut Self, ids: &[u32]| -> Option<(Vec<Value>, Vec<Value>)> {
-                let body = echo_body(&probe.engine.model, ids, max_tokens);
-                let reply = probe.ask("/completions", false, &body)?;
-                let columns = &reply["choices"][0]["logprobs"];
-                let tops = columns["top_logprobs"].as_array().cloned().unwrap_or_default();
-                Some((columns["token_logprobs"].as_array()?.clone(), tops))
-            };
-            let Some((first, tops)) = values(self, &one) else {
-                continue;
-            };
-            let Some((second, other_tops)) = values(self, &two) else {
-                continue;
-            };
-            let fits = |values: &[Value], ids: &[u32]| {
-                let count = values.len() >= ids.len() && values.len() <= ids.len() + max_tokens as usize;
-                let known = values
-                    .iter()
-                    .take(ids.len())
-                    .skip(1)
-                    .all(|value| value.as_f64().is_some_and(|value| value <= 1e-4));
-                count && values[0].is_null() && known
-            };
-            let last = one.len() - 1;
-            let near = |a: &Value, b: &Value| (a.as_f64().unwrap_or(0.0) - b.as_f64().unwrap_or(0.0)).abs() < 0.05;
-            // What could have stood last is the same in both: a server that shows another best token there is out of step by one.
-            let best = |tops: &[Value]| {
-                let top = tops.get(last)?.as_object()?;
-                top.values().filter_map(Value::as_f64).reduce(f64::max)
-            };
-            let in_step = match (best(&tops), best(&other_tops)) {
-                (Some(one), Some(other)) => (one - other).abs() < 0.05,
-                _ => true,
-            };
-            if !in_step {
-                self.saw(
-                    "echo",
-                    "log-probabilities that belong to the next token: out of step by one",
-                );
-                return;
-            }
-            if fits(&first, &one)
-                && fits(&second, &two)
-                && (1..last).all(|at| near(&first[at], &second[at]))
-                && first[last] != second[last]
-            {
+            let seen = self.echoed(&json!(one), &json!(two), |_| Some(count), max_tokens);
+            if seen == Some(Echo::InStep) {
                 self.found.echo = Some(max_tokens);
-                self.saw(
-                    "echo",
-                    format!("log-probabilities of the prompt, with max_tokens {max_tokens}"),
-                );
-                return;
+                let words = format!("log-probabilities of the prompt, with max_tokens {max_tokens}");
+                return self.saw("echo", words);
+            }
+            if seen == Some(Echo::OutOfStep) {
+                return self.saw("echo", OUT_OF_STEP);
             }
         }
-        self.saw("echo", "no log-probabilities of the prompt");
+        let (one, two) = ("The sky is blue", "The sky is green");
+        let spelt = |columns: &Value| {
+            let tokens = columns["tokens"].as_array()?;
+            let mut length = 0;
+            let ends = tokens.iter().position(|token| {
+                length += token.as_str().unwrap_or_default().len();
+                length >= one.len()
+            });
+            ends.map(|at| at + 1)
+        };
+        match self.echoed(&json!(one), &json!(two), spelt, 1) {
+            Some(Echo::InStep) => self.saw("echo", "log-probabilities of texts, and not of token ids: not used"),
+            Some(Echo::OutOfStep) => self.saw("echo", OUT_OF_STEP),
+            None => self.saw("echo", "no log-probabilities of the prompt"),
+        }
+    }
+
+    /// How two prompts that differ in their last token alone are echoed; `count` says how many tokens the prompt has.
+    fn echoed(
+        &mut self,
+        one: &Value,
+        two: &Value,
+        count: impl Fn(&Value) -> Option<usize>,
+        max_tokens: u32,
+    ) -> Option<Echo> {
+        let mut columns = |prompt: &Value| -> Option<Value> {
+            let mut body = echo_body(&self.engine.model, &[], max_tokens);
+            body["prompt"] = prompt.clone();
+            let reply = self.ask("/completions", false, &body)?;
+            let columns = &reply["choices"][0]["logprobs"];
+            columns["token_logprobs"].is_array().then(|| columns.clone())
+        };
+        let (first, second) = (columns(one)?, columns(two)?);
+        let last = count(&first)?.checked_sub(1).filter(|last| *last > 1)?;
+        let values = |columns: &Value| columns["token_logprobs"].as_array().cloned().unwrap_or_default();
+        // What could have stood last is the same in both: a server that shows another best token there is out of step by one.
+        let best = |columns: &Value| {
+            let top = columns["top_logprobs"][last].as_object()?;
+            top.values().filter_map(Value::as_f64).reduce(f64::max)
+        };
+        let near = |a: f64, b: f64| (a - b).abs() < 0.05;
+        if let (Some(a), Some(b)) = (best(&first), best(&second))
+            && !near(a, b)
+        {
+            return Some(Echo::OutOfStep);
+        }
+        let (first, second) = (values(&first), values(&second));
+        let fits = |values: &[Value]| {
+            let long_enough = values.len() > last && values.len() <= last + 1 + max_tokens as usize;
+            let known = values.iter().take(last + 1).skip(1);
+            long_enough && values[0].is_null() && known.clone().all(|value| value.as_f64().is_some_and(|it| it <= 1e-4))
+        };
+        let same = |at: usize| near(first[at].as_f64().unwrap_or(0.0), second[at].as_f64().unwrap_or(0.0));
+        (fits(&first) && fits(&second) && (1..last).all(same) && first[last] != second[last]).then_some(Echo::InStep)
     }
 
     fn native(&mut self) {
@@ -224,6 +255,44 @@ impl<'a> Probe<'a> {
         self.found.native =
             last.is_some_and(|last| last[0].is_number() && last[1].as_u64() == ids.last().map(|id| u64::from(*id)));
         self.saw("native", self.found.native);
+    }
+
+    /// The second best token, forced, must come with the log-probability that it has when nothing is forced.
+    fn forced(&mut self) {
+        let text = "The sky is";
+        let Some(ids) = self
+            .cut(text)
+            .filter(|_| !self.found.native && self.found.echo.is_none())
+        else {
+            return;
+        };
+        let token = |probe: &mut Self, forced: Option<u32>| {
+            let before = [Before::Ids(&ids), Before::Text(text)];
+            let request = |before| forced::request(probe.engine.kind, &probe.engine.model, before, forced);
+            let (path, root, body) = before.into_iter().find_map(request)?;
+            forced::read(&probe.ask(path, root, &body)?).ok()
+        };
+        let Some(free) = token(self, None) else { return };
+        let Some((words, id, logprob)) = free.top.iter().find(|(.., logprob)| *logprob < free.logprob).cloned() else {
+            return;
+        };
+        let id = id.or_else(|| self.only(&words));
+        let bound = token(self, id);
+        self.found.forced = bound.is_some_and(|bound| (bound.logprob - logprob).abs() < 1e-3 && !bound.greedy);
+        self.saw(
+            "forced",
+            match self.found.forced {
+                true => "a token that is forced comes with the log-probability that it has by itself",
+                false => "the log-probability of a token that is forced is not its own",
+            },
+        );
+    }
+
+    /// The id of a text that is one token.
+    fn only(&mut self, text: &str) -> Option<u32> {
+        let ids = self.cut(text)?;
+        // A server that adds a first token to every text adds it to this one, too.
+        ids.last().copied().filter(|_| ids.len() <= 2)
     }
 
     /// The same conversation with two last messages: the ends must spell the words, and nothing else may differ.

@@ -41,7 +41,7 @@ impl Dialect for OpenAi {
         let count = |value: &Value| value.as_u64().unwrap_or(0);
         let thoughts = count(&usage["completion_tokens_details"]["reasoning_tokens"]);
         let version = match (reply["model"].as_str(), reply["system_fingerprint"].as_str()) {
-            (Some(model), Some(print)) => Some(format!("{model} {print}")),
+            (Some(model), Some(print)) if !print.is_empty() => Some(format!("{model} {print}")),
             (model, print) => model.or(print).map(str::to_owned),
         };
         let mut choices: Vec<Value> = choices.iter().map(answer).collect();

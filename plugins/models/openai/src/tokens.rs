@@ -66,13 +66,35 @@ impl Cutter {
     }
 }
 
-struct Server<'a> {
-    client: &'a Client,
-    model: &'a str,
-    manner: &'a Manner,
+/// A server as it cuts texts and joins tokens.
+pub struct Server<'a> {
+    pub client: &'a Client,
+    pub model: &'a str,
+    pub manner: &'a Manner,
 }
 
 impl Server<'_> {
+    /// The text that the server cuts into exactly these tokens; an error when it has none.
+    pub fn text_of(&self, ids: &[u32]) -> Result<String> {
+        let (path, body) = detokenize(self.manner.kind, self.model, ids);
+        let said = self.ask(path, &body)?;
+        let text = text_of(&said).unwrap_or_default().to_owned();
+        match self.cut(&text, true)? == ids {
+            true => Ok(text),
+            false => {
+                let error = Error::unsupported("this server takes texts alone, and no text has exactly these tokens");
+                Err(error.cause(format!("`{}` is cut elsewhere", text.escape_debug())))
+            }
+        }
+    }
+
+    /// A conversation as the server renders it, and its tokens.
+    pub fn read(&self, prompt: &Prompt) -> Result<(String, Vec<u32>)> {
+        let (text, _) = self.render(prompt)?;
+        let ids = self.cut(&text, true)?;
+        Ok((text, ids))
+    }
+
     /// The text of a prompt, and whether its end was written by its author.
     fn render(&self, prompt: &Prompt) -> Result<(String, bool)> {
         if prompt.plain {
@@ -85,17 +107,20 @@ impl Server<'_> {
         let messages = messages(prompt, self.manner)?;
         let text = match self.manner.kind {
             Kind::Llamacpp => self.ask("/apply-template", &json!({ "messages": messages }))?["prompt"].clone(),
+            Kind::LlamaCppPython => {
+                return Err(Error::unsupported(
+                    "this server does not show a rendered conversation, so options after one are not scored by tokens",
+                )
+                .help("give `tokenizer`"));
+            }
             _ => {
                 let mut body = json!({ "model": self.model, "messages": messages, "add_generation_prompt": !open, "continue_final_message": open });
                 if let Some(on) = prompt.thinking.or(self.manner.thinking) {
                     body["chat_template_kwargs"] = json!({ "enable_thinking": on });
                 }
                 let ids = self.ask("/tokenize", &body)?["tokens"].clone();
-                let said = self.ask("/detokenize", &json!({ "model": self.model, "tokens": ids }))?;
-                ["prompt", "text"]
-                    .iter()
-                    .find_map(|name| said.get(*name).cloned())
-                    .unwrap_or_default()
+                let (path, body) = detokenize(self.manner.kind, self.model, &whole_numbers(&ids));
+                text_of(&self.ask(path, &body)?).into()
             }
         };
         let text = text.as_str().map(str::to_owned);
@@ -104,8 +129,8 @@ impl Server<'_> {
     }
 
     fn cut(&self, text: &str, special: bool) -> Result<Vec<u32>> {
-        let said = self.ask("/tokenize", &tokenize(self.manner.kind, self.model, text, special))?;
-        ids(&said).ok_or_else(|| Error::new(Code::SERVICE, "the server gives no tokens of a text"))
+        let (path, body) = tokenize(self.manner.kind, self.model, text, special);
+        ids(&self.ask(path, &body)?).ok_or_else(|| Error::new(Code::SERVICE, "the server gives no tokens of a text"))
     }
 
     fn ask(&self, path: &str, body: &Value) -> Result<Value> {
@@ -124,12 +149,36 @@ impl Server<'_> {
     }
 }
 
-/// The body that asks for a text's tokens.
-pub fn tokenize(kind: Kind, model: &str, text: &str, special: bool) -> Value {
+/// Where a text's tokens are asked for, beside `/v1`, and the body.
+pub fn tokenize(kind: Kind, model: &str, text: &str, special: bool) -> (&'static str, Value) {
     match kind {
-        Kind::Llamacpp => json!({ "content": text, "add_special": special, "parse_special": true }),
-        _ => json!({ "model": model, "prompt": text, "add_special_tokens": special }),
+        Kind::Llamacpp => (
+            "/tokenize",
+            json!({ "content": text, "add_special": special, "parse_special": true }),
+        ),
+        // It adds what its model wants before a text, here and when it answers.
+        Kind::LlamaCppPython => ("/extras/tokenize", json!({ "model": model, "input": text })),
+        _ => (
+            "/tokenize",
+            json!({ "model": model, "prompt": text, "add_special_tokens": special }),
+        ),
     }
+}
+
+/// Where the text of tokens is asked for, beside `/v1`, and the body.
+pub fn detokenize(kind: Kind, model: &str, ids: &[u32]) -> (&'static str, Value) {
+    let path = match kind {
+        Kind::LlamaCppPython => "/extras/detokenize",
+        _ => "/detokenize",
+    };
+    (path, json!({ "model": model, "tokens": ids }))
+}
+
+/// The text in an answer of a detokenizer.
+pub fn text_of(said: &Value) -> Option<&str> {
+    ["prompt", "text", "content"]
+        .iter()
+        .find_map(|name| said[*name].as_str())
 }
 
 /// The tokens in an answer of `/tokenize`.
@@ -142,4 +191,10 @@ pub fn ids(said: &Value) -> Option<Vec<u32>> {
             .and_then(|id| u32::try_from(id).ok())
     };
     tokens.iter().map(id).collect()
+}
+
+fn whole_numbers(list: &Value) -> Vec<u32> {
+    let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let id = |token: &Value| token.as_u64().and_then(|id| u32::try_from(id).ok());
+    list.iter().filter_map(id).collect()
 }

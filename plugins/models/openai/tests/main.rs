@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
-const ALL: [Profile; 5] = [
+const ALL: [Profile; 7] = [
     Profile::Vllm,
     Profile::Sglang,
     Profile::Llamacpp,
+    Profile::LlamaCppPython,
     Profile::Ollama,
+    Profile::Transformers,
     Profile::Openai,
 ];
 
@@ -64,40 +66,57 @@ fn each_engine_is_found_to_be_what_it_is() {
             },
         );
         expect("native", json!(profile == Profile::Sglang));
+        expect(
+            "forced",
+            json!(matches!(profile, Profile::Llamacpp | Profile::LlamaCppPython)),
+        );
         expect("continues", json!(profile == Profile::Vllm));
-        expect("first_token", json!(profile != Profile::Ollama));
+        let scores = !matches!(profile, Profile::Ollama | Profile::Transformers);
+        expect("first_token", json!(scores));
         expect(
             "tokenize",
-            json!(matches!(profile, Profile::Vllm | Profile::Sglang | Profile::Llamacpp)),
+            json!(!matches!(
+                profile,
+                Profile::Ollama | Profile::Transformers | Profile::Openai
+            )),
         );
         expect(
             "constrains",
-            json!(if profile == Profile::Vllm {
-                "structured_outputs"
-            } else {
-                "response_format"
-            }),
+            match profile {
+                Profile::Vllm => json!("structured_outputs"),
+                Profile::Transformers => Value::Null,
+                _ => json!("response_format"),
+            },
         );
         expect(
             "thinks",
             match profile {
                 Profile::Ollama => json!("effort"),
-                Profile::Openai => Value::Null,
-                _ => json!("template"),
+                Profile::Vllm | Profile::Sglang | Profile::Llamacpp => json!("template"),
+                _ => Value::Null,
             },
         );
+        let hears = profile != Profile::LlamaCppPython;
         expect(
             "hears",
-            json!(if profile == Profile::Sglang {
-                "audio_url"
-            } else {
-                "input_audio"
-            }),
+            match profile {
+                Profile::Sglang => json!("audio_url"),
+                _ if hears => json!("input_audio"),
+                _ => Value::Null,
+            },
         );
+        if profile == Profile::LlamaCppPython {
+            let seen = found["seen"]["echo"].as_str().unwrap();
+            assert!(seen.contains("out of step by one"), "{said}");
+        }
         expect("repeatable", json!("yes"));
         expect("truncates_silently", json!(false));
-        assert_eq!(card.scores_choices, profile != Profile::Ollama, "{said}");
-        assert!(card.can_constrain(Constraint::JsonSchema) && card.hears(), "{said}");
+        assert_eq!((card.scores_choices, card.hears()), (scores, hears), "{said}");
+        assert_eq!(
+            card.can_constrain(Constraint::JsonSchema),
+            profile != Profile::Transformers,
+            "{said}"
+        );
         assert!(service.requests().len() < 60, "{}", service.requests().len());
     }
 }
@@ -163,6 +182,9 @@ fn options_have_the_likelihoods_of_the_engines_own_formula() {
     check(Profile::Sglang, "tokens", &plain, &|_| "The sky is".to_owned());
     check(Profile::Vllm, "tokens", &talk, &rendered);
     check(Profile::Sglang, "tokens", &talk, &rendered);
+    check(Profile::Llamacpp, "tokens", &plain, &|_| "The sky is".to_owned());
+    check(Profile::Llamacpp, "tokens", &talk, &rendered);
+    check(Profile::LlamaCppPython, "tokens", &plain, &|_| "The sky is".to_owned());
     check(Profile::Vllm, "continue", &talk, &rendered);
 }
 
@@ -186,11 +208,43 @@ fn options_are_refused_where_they_cannot_be_had() {
     let model = with(&service, json!({})).unwrap();
     let error = model.reply(&prompt("x").choose(["a", "b"]), &NoCallbacks).unwrap_err();
     assert_eq!(error.code, Code::UNSUPPORTED);
-    let (_, service) = engine(Profile::Llamacpp);
+    let (_, service) = engine(Profile::Transformers);
     let error = with(&service, json!({ "choices": "tokens" })).err().unwrap();
     assert!(
         error.code == Code::SETTINGS && error.message.contains("choices=tokens"),
         "{error}"
+    );
+    // The first token alone is no way to score words; the next prompts would fare no better, so nothing more is asked.
+    let (_, service) = engine(Profile::Openai);
+    let model = with(&service, json!({})).unwrap();
+    let asked = prompt("x").choose(["one way", "another way"]);
+    let came = ask_all(&model, [asked.clone(), asked], None);
+    let over = came.over.expect("the run ends");
+    assert!(
+        over.code == Code::UNSUPPORTED && over.message.contains("one token"),
+        "{over}"
+    );
+}
+
+#[test]
+fn an_engine_that_refuses_fields_is_sent_none_that_it_lacks() {
+    let (_, service) = engine(Profile::Transformers);
+    let model = with(&service, json!({})).unwrap();
+    let sampling = Sampling {
+        top_k: Some(5),
+        repetition_penalty: Some(1.5),
+        ..Sampling::greedy(8)
+    };
+    let asked = Prompt::new([Message::user("me")]).sample(sampling);
+    let reply = model.reply(&asked, &NoCallbacks).unwrap();
+    assert_eq!(
+        (reply.text.as_str(), &reply.other["sampling_ignored"]),
+        ("answer to me", &json!(["top_k"]))
+    );
+    let body = service.requests().pop().unwrap().body;
+    assert_eq!(
+        (&body["frequency_penalty"], &body["top_p"], &body["seed"]),
+        (&json!(0.5), &json!(1.0), &json!(0))
     );
 }
 
