@@ -25,6 +25,7 @@ mod plugins;
 mod pull;
 mod runs;
 mod same_bits;
+mod services;
 mod support;
 mod third_party;
 mod tidy;

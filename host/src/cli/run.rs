@@ -7,6 +7,7 @@ use crate::ask::roles::Roles;
 use crate::catalog::{Catalog, Resolved};
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::values;
+use crate::run::ledger;
 use crate::run::plan::RunPlan;
 use crate::run::results::{self, Groups};
 use crate::run::select::{Limit, select};
@@ -312,6 +313,16 @@ fn run_all(args: &Args, catalog: &Catalog, common: &Common) -> Result<Exit> {
         }
     })?;
     show(&outcomes, args.groups, common);
+    if !common.quiet {
+        for outcome in &outcomes {
+            for words in ledger::words(&outcome.results) {
+                note(&format!(
+                    "{} on {}: {words}",
+                    outcome.summary.model, outcome.summary.task
+                ));
+            }
+        }
+    }
     conclude(&outcomes, args.fail_on_error)
 }
 

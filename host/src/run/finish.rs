@@ -7,7 +7,7 @@ use super::store::places;
 use super::store::record::Input;
 use super::store::{Records, Scores};
 use super::tally::Tally;
-use super::{Outcome, report};
+use super::{Outcome, ledger, report};
 use crate::ask::audio_check::AudioCheck;
 use crate::ask::pool::kernels_of;
 use crate::ask::transcriber::Transcriber;
@@ -160,7 +160,8 @@ pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
         seconds: context.began.elapsed().as_secs_f64(),
         hearing: audio_check.as_ref(),
     };
-    let results = results::results(&summary, &tally, &setting);
+    let mut results = results::results(&summary, &tally, &setting);
+    ledger::note(&mut results, run);
     let seconds = tally.inference_seconds();
     // A model that was cut short may still hold its lock.
     let device = match cut_short {

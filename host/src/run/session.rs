@@ -319,6 +319,7 @@ fn judge(
             return Ok(());
         }
         add_judged(&mut outcome.summary, &mut outcome.results, &judged);
+        super::ledger::note(&mut outcome.results, &run);
         report::write(&run, &outcome.summary, &outcome.results, &report::timing_of(&run))?;
     }
     Ok(())
