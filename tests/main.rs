@@ -11,6 +11,7 @@ mod doctor;
 mod exchange;
 mod faithfulness;
 mod faults;
+mod head_to_head;
 mod hearing;
 mod hub_server;
 mod identity;
@@ -24,6 +25,8 @@ mod plugins;
 mod pull;
 mod runs;
 mod same_bits;
+
+mod services;
 mod shards;
 mod support;
 mod third_party;

@@ -3,6 +3,7 @@
 mod answers;
 mod bench;
 mod compare;
+mod compare_by_judge;
 mod config;
 mod convert;
 mod data;

@@ -4,6 +4,7 @@
 //! through the boundary. Records are read one by one, and files appear whole or not at all.
 
 mod folder;
+mod gaia_results;
 mod lm_eval;
 mod sheet;
 
@@ -19,9 +20,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The formats that need no task, each with what it is.
-pub const GENERIC: [(&str, &str); 3] = [
+pub const GENERIC: [(&str, &str); 4] = [
     ("lm-eval", "results.json and samples_TASK.jsonl, as lm-eval writes them"),
     ("csv", "records.csv, a record a row"),
+    (
+        "gaia-results",
+        "results.jsonl: id, accuracy, latency and both texts, as collections of GAIA's traces keep them",
+    ),
     ("markdown", "results.md, the table with every number by group"),
 ];
 
@@ -41,6 +46,7 @@ impl Recorded {
         match format {
             "lm-eval" => lm_eval::write(self, folder)?,
             "csv" => sheet::write(self, folder)?,
+            "gaia-results" => gaia_results::write(self, folder)?,
             "markdown" => {
                 let summary = crate::run::results::summary_of(self.results()?);
                 folder.add(

@@ -7,7 +7,7 @@ use super::store::places;
 use super::store::record::Input;
 use super::store::{Records, Scores};
 use super::tally::Tally;
-use super::{Outcome, report};
+use super::{Outcome, ledger, report};
 use crate::ask::audio_check::AudioCheck;
 use crate::ask::pool::kernels_of;
 use crate::ask::transcriber::Transcriber;
@@ -169,6 +169,7 @@ pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
     if let Some(shard) = options.shard {
         results["host"]["shard"] = json!({ "shard": shard.to_string(), "selected": context.selected });
     }
+    ledger::note(&mut results, run);
     let seconds = tally.inference_seconds();
     // A model that was cut short may still hold its lock.
     let device = match cut_short {

@@ -10,6 +10,7 @@ pub mod clips;
 pub mod context;
 pub(crate) mod finish;
 pub mod graded;
+pub mod ledger;
 pub mod pipeline;
 pub mod plan;
 pub mod progress;

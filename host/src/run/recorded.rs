@@ -4,11 +4,13 @@ use super::graded::graders_of;
 use super::record::Record;
 use super::store::directory::{RunDirectory, read_if_there};
 use super::store::hash::hash_json;
+use super::store::pair_key::Key;
 use super::store::score::{Graders, judge_key};
-use super::store::scores::Scorer;
+use super::store::scores::{Scorer, for_each_record};
 use super::store::{Records, Scores, places};
 use crate::failure::{Failure, Result};
 use serde_json::Value;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// A finished run, one that was cut short, or one at work.
@@ -121,6 +123,31 @@ impl Recorded {
         }
         let mut reader = Records::open(&self.directory, &self.scores)?;
         self.places.iter().try_for_each(|place| tell(reader.read_at(*place)?))
+    }
+
+    /// Does something with every record, on several threads, until `stop` says that it is enough.
+    pub(crate) fn each_at_once(
+        &self,
+        threads: usize,
+        stop: impl Fn() -> bool + Sync,
+        work: impl Fn(Record) -> Result<()> + Sync,
+    ) -> Result<()> {
+        for_each_record(&self.directory, &self.scores, &self.places, threads, stop, work)
+    }
+
+    /// Where each record lies, by what it pairs with in another run.
+    pub(crate) fn places_by_key(&self) -> Result<HashMap<Key, u64>> {
+        let mut reader = self.reader()?;
+        let mut places = HashMap::new();
+        for place in &self.places {
+            places.insert(Key::of(&reader.read_at(*place)?), *place);
+        }
+        Ok(places)
+    }
+
+    /// Reads records where they lie.
+    pub(crate) fn reader(&self) -> Result<Records<'_>> {
+        Records::open(&self.directory, &self.scores)
     }
 }
 

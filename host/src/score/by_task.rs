@@ -171,7 +171,8 @@ impl Rescoring<'_> {
             seconds: former["total_evaluation_time_seconds"].as_f64().unwrap_or(0.0),
             hearing: hearing.as_ref(),
         };
-        let results = results::results(&summary, &tally, &setting);
+        let mut results = results::results(&summary, &tally, &setting);
+        crate::run::ledger::note(&mut results, self.run);
         self.keep_former(&former, &results)?;
         report::write(self.run, &summary, &results, &report::timing_of(self.run))?;
         Ok((summary, results))
