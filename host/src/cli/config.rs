@@ -71,6 +71,7 @@ pub struct Config {
     pub time_limit: Option<Scalar>,
     pub predict_only: bool,
     pub skip_hearing_test: bool,
+    pub keep_audio: bool,
     pub demo: bool,
     pub offline: bool,
     /// What a run's own file says of what the run was made with.
@@ -104,6 +105,7 @@ const KEYS: &[&str] = &[
     "time-limit",
     "predict-only",
     "skip-hearing-test",
+    "keep-audio",
     "demo",
     "offline",
 ];

@@ -17,6 +17,8 @@ use std::sync::atomic::AtomicBool;
 
 mod machine;
 
+pub(super) use machine::free_memory;
+
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Each line says `ok`, `warning` or `missing`. The exit code is 0 when every plugin of the registry can be used and

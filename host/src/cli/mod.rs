@@ -11,6 +11,7 @@ mod doctor;
 mod export;
 mod faithfulness;
 mod figures;
+mod init;
 mod join;
 mod ls;
 mod memory;
@@ -92,6 +93,8 @@ enum Command {
     Data(data::Command),
     /// Compare runs over the same samples, pair by pair
     Compare(compare::CompareArgs),
+    /// Write a registry of your own to begin with, and say a first command
+    Init(init::InitArgs),
     /// Make one run of the shards of a run
     Join(join::JoinArgs),
     /// Write the page of a run, or a report over many runs
@@ -227,6 +230,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Score(args) => score::score(args, common),
         Command::Data(command) => data::run(&command, common),
         Command::Compare(args) => compare::compare(&args, common),
+        Command::Init(args) => init::init(&args, common),
         Command::Join(args) => join::join(&args, common),
         Command::Report(args) => report::report(&args, common),
         Command::Export(args) => export::export(&args, common),

@@ -94,6 +94,9 @@ pub struct RunArgs {
     /// Record the answers and leave the scoring to a later command: `host score RUN`, or this one without the flag
     #[arg(long)]
     predict_only: bool,
+    /// Keep every clip as it was heard, as WAV files in the run directory, so that the page plays them
+    #[arg(long)]
+    keep_audio: bool,
     /// Don't test on the first samples whether silence in place of the clips changes anything
     #[arg(long)]
     skip_hearing_test: bool,
@@ -273,6 +276,7 @@ fn resolve_args(
         quiet: !common.shows_progress(),
         demo: catalog.demo,
         predict_only: args.predict_only || config.predict_only,
+        keep_audio: args.keep_audio || config.keep_audio,
         audio_check: !(args.skip_hearing_test || config.skip_hearing_test),
         until: time_limit.transpose()?.map(|limit| Instant::now() + limit),
         stop,

@@ -156,6 +156,16 @@
     const head = make('tr', ['', 'option', '', 'probability', 'log-likelihood', 'tokens'].map((name) => make('th', name)));
     return make('div', make('table', [head, ...rows]), 'wide');
   };
+  // The samples of a WAV file, from -1 to 1.
+  const heard = (bytes) => {
+    const view = new DataView(bytes.buffer);
+    const float = view.getUint16(20, true) === 3;
+    let at = 12;
+    while (at + 8 < bytes.length && view.getUint32(at, false) !== 0x64617461) at += 8 + view.getUint32(at + 4, true);
+    at += 8;
+    const count = Math.max(0, Math.floor((bytes.length - at) / (float ? 4 : 2)));
+    return Float32Array.from({ length: count }, (_, place) => float ? view.getFloat32(at + 4 * place, true) : view.getInt16(at + 2 * place, true) / 32768);
+  };
   const clip = (info, place) => {
     const box = make('div', make('p', `clip ${place}: ${number(info.seconds)} s at ${info.rate} Hz, sha256 ${info.sha256.slice(0, 12)}`));
     for (const warning of info.warnings || []) box.append(make('p', warning, 'bad'));
@@ -167,7 +177,7 @@
     player.src = URL.createObjectURL(new Blob([bytes], { type: 'audio/wav' }));
     const wave = document.createElement('canvas');
     wave.width = 840; wave.height = 144;
-    const samples = new Int16Array(bytes.buffer.slice(44));
+    const samples = heard(bytes);
     const pen = wave.getContext('2d');
     pen.fillStyle = getComputedStyle(document.documentElement).getPropertyValue('--link');
     for (let x = 0; x < wave.width; x++) {
@@ -175,7 +185,7 @@
       const to = Math.max(from + 1, Math.floor((x + 1) * samples.length / wave.width));
       let low = 0, high = 0;
       for (let at = from; at < to && at < samples.length; at++) { low = Math.min(low, samples[at]); high = Math.max(high, samples[at]); }
-      const top = 72 - high / 32768 * 70, bottom = 72 - low / 32768 * 70;
+      const top = 72 - Math.min(1, high) * 70, bottom = 72 - Math.max(-1, low) * 70;
       pen.fillRect(x, top, 1, Math.max(1, bottom - top));
     }
     box.append(player, wave);

@@ -228,7 +228,7 @@ fn own_file() -> Option<PathBuf> {
     let exe = exe_folder();
     let above = exe
         .ancestors()
-        .map(|folder| folder.join("registry.toml"))
+        .flat_map(|folder| ["registry.toml", "share/host/registry.toml"].map(|file| folder.join(file)))
         .find(|path| path.exists());
     let built =
         || Some(Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.join("registry.toml")).filter(|path| path.exists());

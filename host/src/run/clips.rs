@@ -11,10 +11,12 @@
 use super::store::record::{ClipInfo, Input, Record};
 use super::work_item::WorkItem;
 use crate::ask::transcriber::Transcriber;
+use crate::audio::interventions::write_wav;
 use crate::audio::{Clips, Decoded, Source, Wanted};
 use plugin_api::client::TaskClient;
 use plugin_api::{Clip, ClipSource, Code, Error, ModelCard, Part, Prompt, Result, Sample};
 use serde::Deserialize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What a model that can't hear is told when nothing better is known.
@@ -25,6 +27,8 @@ pub struct ClipResolver<'a> {
     pub model: &'a ModelCard,
     pub transcriber: Option<&'a Transcriber>,
     pub clips: &'a Clips,
+    /// The folder that receives every clip as it was heard, when a run keeps them.
+    pub keep: Option<PathBuf>,
 }
 
 impl ClipResolver<'_> {
@@ -42,6 +46,7 @@ impl ClipResolver<'_> {
                 *clip = place.unwrap_or(attached.len());
                 if place.is_none() {
                     let decoded = self.decode(sample, index, self.model.sample_rate)?;
+                    self.keep(&decoded)?;
                     record.audio.push(info(&decoded));
                     prompt.clips.push(decoded.clip.clone());
                     attached.push(index);
@@ -49,6 +54,7 @@ impl ClipResolver<'_> {
                 (Input::Audio, None)
             } else if let Some(transcriber) = self.transcriber {
                 let decoded = self.decode(sample, index, transcriber.sample_rate()?)?;
+                self.keep(&decoded)?;
                 let transcript = transcriber.hear(&decoded)?;
                 let words = transcript.words.clone();
                 record.audio.push(ClipInfo {
@@ -70,6 +76,22 @@ impl ClipResolver<'_> {
         sample.blobs.clear();
         record.of_given(prompt);
         Ok(())
+    }
+
+    /// Writes a clip under its hash, once.
+    fn keep(&self, decoded: &Decoded) -> Result<()> {
+        let Some(folder) = &self.keep else { return Ok(()) };
+        let path = folder.join(format!("{}.wav", decoded.sha256));
+        if path.exists() {
+            return Ok(());
+        }
+        // Several threads may have the same clip: each writes its own file, and the last name counts.
+        let own = folder.join(format!(".{}.{:?}", decoded.sha256, std::thread::current().id()));
+        let written = std::fs::create_dir_all(folder)
+            .and_then(|()| write_wav(&own, decoded.rate, decoded.clip.samples()))
+            .and_then(|()| std::fs::rename(&own, &path));
+        written
+            .map_err(|why| Error::new(Code::CLIP, format!("cannot keep the clip as `{}`", path.display())).cause(why.to_string()))
     }
 
     fn decode(&self, sample: &Sample, index: usize, rate: Option<u32>) -> Result<Arc<Decoded>> {
@@ -175,6 +197,7 @@ mod tests {
             model,
             transcriber: None,
             clips: &clips,
+            keep: None,
         }
         .resolve(item)
     }

@@ -69,6 +69,8 @@ pub struct Options {
     pub predict_only: bool,
     /// Whether a model that says it hears is put to the test.
     pub audio_check: bool,
+    /// Whether the clips are kept beside the records as they were heard.
+    pub keep_audio: bool,
     /// The time after which nothing more is begun.
     pub until: Option<Instant>,
     pub stop: Arc<AtomicBool>,

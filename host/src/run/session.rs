@@ -219,6 +219,7 @@ fn run_pair(model: &Model, task: &Task, options: &Options, judges: &JudgeModels)
             model: &model.card,
             transcriber: context.transcriber,
             clips: &clips,
+            keep: options.keep_audio.then(|| context.directory.path.join("audio")),
         },
         identity: &identity,
         plugin_hash: Some(model.resolved.plugin.sha256()),

@@ -42,30 +42,39 @@ pub(super) fn folder(about: &str, path: &Path, hint: &str) -> Finding {
 }
 
 fn memory() -> Finding {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let of = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        let kilobytes: u64 = line
-            .trim_start_matches(':')
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .ok()?;
-        Some(kilobytes << 10)
-    };
-    let (Some(total), Some(available)) = (of("MemTotal"), of("MemAvailable")) else {
+    let (Some(total), Some(available)) = (meminfo("MemTotal"), meminfo("MemAvailable")) else {
         return Finding::new(State::Warning, "memory", "unknown: /proc/meminfo can't be read");
     };
-    // In a container the limit is what counts; without one this file says `max`.
-    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    let limit = limit
-        .and_then(|text| text.trim().parse::<u64>().ok())
-        .filter(|limit| *limit < total);
+    let limit = memory_limit().filter(|limit| *limit < total);
     let limit = limit
         .map(|limit| format!(", limited to {}", gigabytes(limit)))
         .unwrap_or_default();
     let says = format!("{}, {} available{limit}", gigabytes(total), gigabytes(available));
     Finding::new(State::Ok, "memory", says)
+}
+
+fn meminfo(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kilobytes: u64 = line
+        .trim_start_matches(':')
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .ok()?;
+    Some(kilobytes << 10)
+}
+
+/// In a container the limit is what counts; without one the file says `max`.
+fn memory_limit() -> Option<u64> {
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok()?;
+    limit.trim().parse().ok()
+}
+
+/// What a model could have: what is available, within the limit of a container.
+pub fn free_memory() -> Option<u64> {
+    let available = meminfo("MemAvailable")?;
+    Some(memory_limit().map_or(available, |limit| limit.min(available)))
 }
 
 /// The instructions that matrix products are fast with.
