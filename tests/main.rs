@@ -1,6 +1,7 @@
 //! The host from outside, with real shared libraries. One binary, so that it is linked once.
 
 mod boundary;
+mod browser;
 mod building;
 mod circles;
 mod compare;
@@ -10,11 +11,13 @@ mod doctor;
 mod exchange;
 mod faithfulness;
 mod faults;
+mod head_to_head;
 mod hearing;
 mod hub_server;
 mod identity;
 mod judges;
 mod loras;
+mod pages;
 mod pairs;
 mod parity;
 mod passes;
@@ -22,6 +25,9 @@ mod plugins;
 mod pull;
 mod runs;
 mod same_bits;
+
+mod services;
+mod shards;
 mod support;
 mod third_party;
 mod tidy;

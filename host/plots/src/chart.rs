@@ -95,10 +95,11 @@ impl Chart {
         }
     }
 
-    /// A mark as matplotlib names them: `o`, `s`, `^`, `D`, `v`, `p`.
+    /// A mark as matplotlib names them: `o`, `s`, `^`, `D`, `v`, `p`; none for a blank.
     pub fn mark(&mut self, x: f64, y: f64, colour: &str, mark: char) {
         let (x, y) = (self.px(x), self.py(y));
         let shape = match mark {
+            ' ' => return,
             's' => "m-4 -4h8v8h-8z",
             '^' => "m0 -5l5 9h-10z",
             'D' => "m0 -5l5 5l-5 5l-5 -5z",

@@ -269,9 +269,7 @@ impl Queue {
                 None => failed.push((flight, Error::msg("the model ended without answering this prompt"))),
                 Some(error) if error.code == Code::DEADLINE && !late => state.again.push_back(flight.job),
                 // A service that answers nobody any more has judged no prompt: a later command asks it.
-                Some(error) if matches!(error.code, Code::RATE_LIMITED | Code::MISSING) => {
-                    state.again.push_back(flight.job)
-                }
+                Some(error) if ends_all(error.code) => state.again.push_back(flight.job),
                 Some(error) if single || flight.alone || error.code == Code::DEADLINE => {
                     failed.push((flight, error.clone()))
                 }
@@ -311,6 +309,12 @@ impl Queue {
         let suspects = std::mem::take(&mut state.suspects);
         (flights, [waiting, suspects, std::mem::take(&mut state.again)])
     }
+}
+
+/// Whether a model that ends with this error says of itself that it can answer nobody, as no crash does.
+fn ends_all(code: Code) -> bool {
+    let all = [Code::RATE_LIMITED, Code::MISSING, Code::SETTINGS, Code::UNSUPPORTED];
+    all.contains(&code)
 }
 
 /// One copy's place at the queue.

@@ -1,5 +1,6 @@
 //! `host compare`: runs over the same samples, pair by pair.
 
+use super::compare_by_judge::{self, JudgingArgs};
 use super::{Common, note, print};
 use crate::compare::{Across, Report, Side, compare as compare_sides};
 use crate::failure::{Exit, Failure, Result};
@@ -18,6 +19,7 @@ enum Format {
   host compare runs/qwen3-arc-1a2b3c4d runs/qwen3-arc-5e6f7a8b
   host compare BASE TUNED --flips 20
   host compare BASE TUNED --fail-if worse:0.01        exit 1 when the second is worse by more than a point
+  host compare BASE TUNED --judge gemini --out comparison_results1.jsonl
   host compare BASE Q8 Q4 --format csv > table.csv    every further run against the first
 
 Pairs are made by sample, variant and chain. The test is chosen by the metric: McNemar's exact test and Newcombe's
@@ -42,17 +44,20 @@ pub struct CompareArgs {
     /// List so many samples that one side got right and the other wrong
     #[arg(long, value_name = "N", default_value_t = 5)]
     flips: usize,
+    #[command(flatten)]
+    judging: JudgingArgs,
 }
 
 pub fn compare(args: &CompareArgs, common: &Common) -> Result<Exit> {
     let across = Across::parse(&args.across)?;
     let margin = args.fail_if.as_deref().map(margin_of).transpose()?;
-    let sides = args
-        .runs
-        .iter()
-        .map(|path| Side::read(path))
-        .collect::<Result<Vec<Side>>>()?;
-    let reports = compare_sides(&sides, &across)?;
+    let reports = match args.judging.wanted() {
+        false => {
+            let sides = args.runs.iter().map(|path| Side::read(path));
+            compare_sides(&sides.collect::<Result<Vec<Side>>>()?, &across)?
+        }
+        true => compare_by_judge::compare(&args.runs, &args.judging, &across, common)?,
+    };
     match if common.json { Format::Json } else { args.format } {
         Format::Json => {
             let whole = match reports.as_slice() {

@@ -3,6 +3,7 @@
 mod answers;
 mod bench;
 mod compare;
+mod compare_by_judge;
 mod config;
 mod convert;
 mod data;
@@ -10,6 +11,7 @@ mod doctor;
 mod export;
 mod faithfulness;
 mod figures;
+mod join;
 mod ls;
 mod memory;
 mod merge;
@@ -17,6 +19,7 @@ mod parity;
 mod plugins;
 mod probe;
 mod pull;
+mod report;
 mod rescore;
 mod run;
 mod score;
@@ -89,6 +92,10 @@ enum Command {
     Data(data::Command),
     /// Compare runs over the same samples, pair by pair
     Compare(compare::CompareArgs),
+    /// Make one run of the shards of a run
+    Join(join::JoinArgs),
+    /// Write the page of a run, or a report over many runs
+    Report(report::ReportArgs),
     /// Write a run in the formats that others read
     Export(export::ExportArgs),
     /// Ask whether answers depend on the reasoning that is stated for them
@@ -220,6 +227,8 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Score(args) => score::score(args, common),
         Command::Data(command) => data::run(&command, common),
         Command::Compare(args) => compare::compare(&args, common),
+        Command::Join(args) => join::join(&args, common),
+        Command::Report(args) => report::report(&args, common),
         Command::Export(args) => export::export(&args, common),
         Command::Faithfulness(args) => faithfulness::faithfulness(&args, common),
         Command::Ls(args) => ls::ls(args, common),

@@ -7,6 +7,7 @@ use crate::ask::roles::Roles;
 use crate::catalog::{Catalog, Resolved};
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::values;
+use crate::run::ledger;
 use crate::run::plan::RunPlan;
 use crate::run::results::{self, Groups};
 use crate::run::select::{Limit, select};
@@ -56,7 +57,8 @@ pub struct RunArgs {
     /// A setting of the judges
     #[arg(short = 'J', value_name = "KEY=VALUE")]
     judge_settings: Vec<String>,
-    /// Which of the LoRAs that the setting `lora` gave the models answer, separated by commas, or `none` [default: all]
+    /// Which of the LoRAs that the setting `lora` gave the models answer, separated by commas, or `none` [default: all];
+    /// `none,NAME` makes a run without and one with it, by one copy of the model
     #[arg(long, value_name = "NAMES|none")]
     lora: Vec<String>,
     /// Only the first N samples, a share of them (0.1), or a range of indexes (10-20, its end left out)
@@ -65,6 +67,9 @@ pub struct RunArgs {
     /// Only this sample; may be given several times
     #[arg(long, value_name = "ID")]
     sample_id: Vec<String>,
+    /// This machine's part of the samples: `3/16` is the fourth of sixteen; `host join` makes one run of all
+    #[arg(long, value_name = "INDEX/COUNT")]
+    shard: Option<String>,
     /// Where random draws start [default: 0]
     #[arg(long)]
     seed: Option<u64>,
@@ -250,12 +255,16 @@ fn resolve_args(
     } else {
         args.sample_id
     };
+    let shard = args.shard.or(config.shard.clone());
+    let shard = shard.map(|text| text.parse().map_err(|why| Failure::usage(format!("`--shard`: {why}"))));
+    let loras = loras(&list(args.lora, config.lora.clone()));
     let options = Options {
         limit,
         limit_text,
         sample_ids,
+        shard: shard.transpose()?,
         chains: chains(args.chains.or(config.chains))?,
-        lora: loras(&list(args.lora, config.lora.clone())),
+        lora: LoraUse::AsLoaded,
         seed: args.seed.or(config.seed).unwrap_or(0),
         batch_size: batch_size.transpose()?,
         out: args.out.or(config.out.clone()).unwrap_or_else(|| PathBuf::from("runs")),
@@ -284,6 +293,7 @@ fn resolve_args(
             task_flags,
             judge_flags,
             roles,
+            loras,
             transcriber,
             transcriber_prompt,
             workers,
@@ -309,6 +319,16 @@ fn run_all(args: &Args, catalog: &Catalog, common: &Common) -> Result<Exit> {
         }
     })?;
     show(&outcomes, args.groups, common);
+    if !common.quiet {
+        for outcome in &outcomes {
+            for words in ledger::words(&outcome.results) {
+                note(&format!(
+                    "{} on {}: {words}",
+                    outcome.summary.model, outcome.summary.task
+                ));
+            }
+        }
+    }
     conclude(&outcomes, args.fail_on_error)
 }
 
@@ -321,14 +341,20 @@ fn chains(given: Option<u32>) -> Result<u32> {
     }
 }
 
-/// What `--lora` chooses.
-fn loras(texts: &[String]) -> LoraUse {
+/// What `--lora` chooses: `none` beside others is an arm of its own, and so is each of the others.
+fn loras(texts: &[String]) -> Vec<LoraUse> {
     let names = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
     let names: Vec<String> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
     match names.as_slice() {
-        [] => LoraUse::AsLoaded,
-        [none] if none == "none" => LoraUse::Off,
-        _ => LoraUse::Only(names),
+        [] => vec![LoraUse::AsLoaded],
+        several if several.iter().any(|name| name == "none") => several
+            .iter()
+            .map(|name| match name.as_str() {
+                "none" => LoraUse::Off,
+                name => LoraUse::Only(vec![name.to_owned()]),
+            })
+            .collect(),
+        _ => vec![LoraUse::Only(names)],
     }
 }
 

@@ -6,6 +6,7 @@
 //! a clip, not by the user, so that nobody picks the test after seeing its p.
 
 mod flips;
+pub mod head_to_head;
 mod metric;
 mod pairing;
 mod read;

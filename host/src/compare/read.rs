@@ -33,12 +33,7 @@ impl Side {
                 .insert(name.clone(), higher.as_bool().unwrap_or(true));
         }
         run.each(|record| {
-            let key = Key {
-                sample: record.sample_id.clone(),
-                variant: record.variant.clone().unwrap_or_default(),
-                chain: record.chain,
-            };
-            side.entries.insert(key, entry(record, &task));
+            side.entries.insert(Key::of(&record), entry(record, &task));
             Ok(())
         })?;
         Ok(side)
@@ -103,7 +98,7 @@ fn entry(record: Record, task: &str) -> Entry {
         target: record.target.clone(),
         latency_ms: record.latency_ms,
         generated_tokens: record.generated_tokens,
-        text: said(&record),
+        text: record.said(),
         ..Entry::default()
     };
     if record.error.is_some() || record.reply.is_none() {
@@ -152,18 +147,5 @@ fn add_values(entry: &mut Entry, scorer: &str, own: bool, score: &ScoreEntry) {
         if let (Some(above), Some(below)) = (sums[0].as_f64(), sums[1].as_f64()) {
             entry.values.insert(name_of(metric), Part::Ratio(above, below));
         }
-    }
-}
-
-fn said(record: &Record) -> String {
-    let Some(reply) = &record.reply else {
-        return String::new();
-    };
-    match reply.best_option() {
-        Some(best) => {
-            let option = record.choices.get(best).cloned();
-            option.unwrap_or_else(|| format!("option {}", best + 1))
-        }
-        None => reply.text.clone(),
     }
 }

@@ -29,6 +29,15 @@ pub struct Report {
     /// What could not be paired, by name and why.
     pub unpaired: Value,
     pub flips: Vec<Flip>,
+    /// Calls of judges of which nobody knows whether they were charged.
+    #[serde(skip)]
+    pub calls_maybe: u64,
+    /// What a judge said of the pairs, where one was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_to_head: Option<Value>,
+    /// The same in words.
+    #[serde(skip)]
+    pub head_to_head_text: String,
 }
 
 /// Compares every further side with the first one. With several of them Holm's adjustment is made over all.
@@ -77,6 +86,9 @@ impl Report {
                 "only_second": only_second.iter().map(name).collect::<Vec<_>>(),
                 "without_score": without_score.iter().map(|(key, why)| json!([name(key), why])).collect::<Vec<_>>(),
             }),
+            calls_maybe: 0,
+            head_to_head: None,
+            head_to_head_text: String::new(),
             flips: main.map(|metric| flips(pairs, &metric)).unwrap_or_default(),
             comparison,
         }
@@ -103,6 +115,7 @@ impl Report {
         }
         let mut text = format!("First: {}\nSecond: {}\n\n{}", self.first, self.second, table.render());
         text += &format!("\n{}\n", self.counts());
+        text += &self.head_to_head_text;
         text
     }
 

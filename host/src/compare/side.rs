@@ -1,15 +1,8 @@
 //! One side of a comparison: what a run's records say, by sample.
 
+pub use crate::run::store::pair_key::Key;
 use serde_json::Value;
 use std::collections::BTreeMap;
-
-/// Which record of a sample: several chains of one question, or variants of a record, pair with their like.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    pub sample: String,
-    pub variant: String,
-    pub chain: u32,
-}
 
 /// What one sample adds to a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -10,7 +10,7 @@ use crate::failure::{Failure, Result};
 use crate::score::judges::ROLE;
 use plugin_api::client::ModelClient;
 use plugin_api::{Code, NoCallbacks};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -105,18 +105,6 @@ impl Spending {
                 error.context(format!("cannot open the ledger `{}`", file.display())),
             )),
         }
-    }
-
-    /// What the calls of a model came to, for `results.json`; nothing for a model of this machine.
-    pub fn spent(model: &Model) -> Option<Value> {
-        model.card.remote.as_ref()?;
-        let told = model
-            .copies
-            .first()?
-            .client
-            .run_command("spent", &Value::Null, &NoCallbacks)
-            .ok()?;
-        Some(told["sums"].clone())
     }
 }
 

@@ -7,7 +7,7 @@ use super::store::places;
 use super::store::record::Input;
 use super::store::{Records, Scores};
 use super::tally::Tally;
-use super::{Outcome, report};
+use super::{Outcome, ledger, report};
 use crate::ask::audio_check::AudioCheck;
 use crate::ask::pool::kernels_of;
 use crate::ask::transcriber::Transcriber;
@@ -142,6 +142,11 @@ pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
         marks: marks(&tally, options.demo, transcriber, context.expected()),
         ..view.summary(run, &tally, &places)?
     };
+    let mut summary = summary;
+    if let Some(shard) = options.shard {
+        let (part, all) = (selection.len(), context.selected);
+        summary.marks.push(format!("shard {shard}: {part} of {all} samples"));
+    }
     let kernels = kernels_of(&model.card);
     let setting = Setting {
         card: &task.card,
@@ -160,7 +165,11 @@ pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
         seconds: context.began.elapsed().as_secs_f64(),
         hearing: audio_check.as_ref(),
     };
-    let results = results::results(&summary, &tally, &setting);
+    let mut results = results::results(&summary, &tally, &setting);
+    if let Some(shard) = options.shard {
+        results["host"]["shard"] = json!({ "shard": shard.to_string(), "selected": context.selected });
+    }
+    ledger::note(&mut results, run);
     let seconds = tally.inference_seconds();
     // A model that was cut short may still hold its lock.
     let device = match cut_short {

@@ -16,6 +16,8 @@ pub struct RunPlan {
     pub judge_flags: Flags,
     /// `ROLE=MODEL`, as given.
     pub roles: Vec<String>,
+    /// Which LoRAs answer: a run for each.
+    pub loras: Vec<LoraUse>,
     pub transcriber: Option<String>,
     pub transcriber_prompt: Option<String>,
     /// Copies of each model.
@@ -25,7 +27,7 @@ pub struct RunPlan {
 
 impl RunPlan {
     /// What `run.toml` repeats a pair with.
-    pub fn repeat(&self, model: &Resolved, task: &Resolved) -> Value {
+    pub fn repeat(&self, model: &Resolved, task: &Resolved, lora: &LoraUse) -> Value {
         let options = &self.options;
         let given = |flags: &Flags, resolved: &Resolved| -> Map<String, Value> {
             let keys = flags.of(&resolved.spec.name);
@@ -45,10 +47,10 @@ impl RunPlan {
         json!({
             "model": model.spec.name, "task": task.spec.name,
             "judge": if judges.is_empty() { Value::Null } else { json!(judges) },
-            "limit": options.limit_text, "sample-id": options.sample_ids, "seed": options.seed,
+            "limit": options.limit_text, "sample-id": options.sample_ids, "shard": options.shard.map(|shard| shard.to_string()), "seed": options.seed,
             "chains": (options.chains > 1).then_some(options.chains), "batch-size": options.batch_size,
             "workers": self.workers, "role": self.roles,
-            "lora": match &options.lora {
+            "lora": match lora {
                 LoraUse::AsLoaded => Value::Null,
                 LoraUse::Off => json!("none"),
                 LoraUse::Only(names) => json!(names),

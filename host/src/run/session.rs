@@ -98,27 +98,30 @@ impl<'a> Session<'a> {
         let mut outcomes = Vec::new();
         for resolved in self.models {
             let model = load(resolved, plan.workers)?;
-            check_loras(&plan.options.lora, &model)?;
+            plan.loras.iter().try_for_each(|lora| check_loras(lora, &model))?;
             // Of several tasks the others can be run all the same; its own samples fail then.
             if let [task] = &self.tasks[..] {
                 check_choices(&model, task)?;
             }
             for (task, judges) in self.tasks.iter().zip(&self.judges) {
-                let options = Options {
-                    roles: roles.clone(),
-                    transcriber: self.transcriber.clone(),
-                    repeat: plan.repeat(&model.resolved, &task.resolved),
-                    ..plan.options.clone()
-                };
-                let mut outcome = run_pair(&model, task, &options, &graders)?;
-                if outcome.cut_short.is_none() {
-                    judge(&mut outcome, task, judges, &roles, &graders)?;
-                }
-                let stopped = outcome.cut_short.is_some();
-                tell(&outcome);
-                outcomes.push(outcome);
-                if stopped {
-                    return Ok(outcomes);
+                for lora in &plan.loras {
+                    let options = Options {
+                        roles: roles.clone(),
+                        transcriber: self.transcriber.clone(),
+                        repeat: plan.repeat(&model.resolved, &task.resolved, lora),
+                        lora: lora.clone(),
+                        ..plan.options.clone()
+                    };
+                    let mut outcome = run_pair(&model, task, &options, &graders)?;
+                    if outcome.cut_short.is_none() {
+                        judge(&mut outcome, task, judges, &roles, &graders)?;
+                    }
+                    let stopped = outcome.cut_short.is_some();
+                    tell(&outcome);
+                    outcomes.push(outcome);
+                    if stopped {
+                        return Ok(outcomes);
+                    }
                 }
             }
         }
@@ -316,6 +319,7 @@ fn judge(
             return Ok(());
         }
         add_judged(&mut outcome.summary, &mut outcome.results, &judged);
+        super::ledger::note(&mut outcome.results, &run);
         report::write(&run, &outcome.summary, &outcome.results, &report::timing_of(&run))?;
     }
     Ok(())

@@ -114,7 +114,7 @@ impl Judging<'_> {
         Ok(Case {
             sample: record.sample(),
             prompt,
-            reply: record.reply.clone().unwrap_or_default(),
+            reply: record.reply_in_words().unwrap_or_default(),
             score: own.map(|_| record.score()),
             ..Case::default()
         })

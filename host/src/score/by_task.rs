@@ -171,7 +171,8 @@ impl Rescoring<'_> {
             seconds: former["total_evaluation_time_seconds"].as_f64().unwrap_or(0.0),
             hearing: hearing.as_ref(),
         };
-        let results = results::results(&summary, &tally, &setting);
+        let mut results = results::results(&summary, &tally, &setting);
+        crate::run::ledger::note(&mut results, self.run);
         self.keep_former(&former, &results)?;
         report::write(self.run, &summary, &results, &report::timing_of(self.run))?;
         Ok((summary, results))
@@ -180,7 +181,7 @@ impl Rescoring<'_> {
     /// Results that say something else are kept under another name.
     fn keep_former(&self, former: &Value, results: &Value) -> Result<()> {
         let same = |key: &str| former[key] == results[key];
-        if former.is_null() || (same("results") && same("versions") && same("configs")) {
+        if former["results"].is_null() || (same("results") && same("versions") && same("configs")) {
             return Ok(());
         }
         let path = self.run.path.join("results.json");

@@ -71,6 +71,7 @@ pub fn judge_run(
     if roles.stop_asked() {
         return Err(Failure::new(Exit::Interrupted, "interrupted").help("the same command goes on from here"));
     }
+    crate::run::ledger::note(&mut results, run);
     report::write(run, &summary, &results, &report::timing_of(run))?;
     Ok((summary, results, all))
 }

@@ -11,12 +11,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// One run's directory, held by this process alone.
+/// One run's directory, held by this process alone, or only looked at.
 #[derive(Debug)]
 pub struct RunDirectory {
     pub path: PathBuf,
-    // Held for its lock, which the kernel drops however the process ends.
-    _lock: File,
+    // Held for its lock, which the kernel drops however the process ends. None for one that is only looked at.
+    lock: Option<File>,
 }
 
 /// Where a record lies in `samples.jsonl`, and what resuming needs to know of it.
@@ -57,8 +57,25 @@ impl RunDirectory {
         })?;
         Ok(RunDirectory {
             path: path.to_owned(),
-            _lock: lock,
+            lock: Some(lock),
         })
+    }
+
+    /// Looks at a directory that another process may be writing: nothing in it is changed, a torn last line least of all.
+    pub fn look(path: &Path) -> RunDirectory {
+        RunDirectory {
+            path: path.to_owned(),
+            lock: None,
+        }
+    }
+
+    /// Tells the number and the place of every line of one of its files, if the file is there. A torn last line is passed
+    /// over; whoever holds the directory cuts it off.
+    pub fn for_each_line(&self, file: &Path, tell: impl FnMut(u64, u64, &[u8]) -> Result<()>) -> Result<()> {
+        match self.lock {
+            Some(_) => for_each_line(file, tell),
+            None => whole_lines(file, tell).map(drop),
+        }
     }
 
     pub fn samples(&self) -> PathBuf {
@@ -170,28 +187,45 @@ impl Appender {
 
 /// Tells the number and the place of every line of a file, if it is there. A torn last line, from a process that was
 /// killed as it wrote, is cut off.
-pub fn for_each_line(path: &Path, mut tell: impl FnMut(u64, u64, &[u8]) -> Result<()>) -> Result<()> {
-    if !path.exists() {
+pub fn for_each_line(path: &Path, tell: impl FnMut(u64, u64, &[u8]) -> Result<()>) -> Result<()> {
+    let Some(whole) = whole_lines(path, tell)? else {
         return Ok(());
+    };
+    let file = OpenOptions::new().write(true).open(path);
+    let cut = file.and_then(|file| file.set_len(whole));
+    cut.map_err(|why| unwritable(path, why))
+}
+
+/// Tells every whole line, and gives the place where a torn last line begins.
+fn whole_lines(path: &Path, mut tell: impl FnMut(u64, u64, &[u8]) -> Result<()>) -> Result<Option<u64>> {
+    if !path.exists() {
+        return Ok(None);
     }
     let failed = || format!("cannot read `{}`", path.display());
-    let file = OpenOptions::new().read(true).write(true).open(path);
-    let file = file.or_fail(Exit::Missing, failed)?;
+    let file = File::open(path).or_fail(Exit::Missing, failed)?;
     let mut reader = BufReader::with_capacity(1 << 20, &file);
     let (mut offset, mut number, mut line) = (0u64, 0u64, Vec::new());
     loop {
         line.clear();
         let length = reader.read_until(b'\n', &mut line).or_fail(Exit::Missing, failed)? as u64;
         if length == 0 {
-            return Ok(());
+            return Ok(None);
         }
         if line.last() != Some(&b'\n') {
-            return file.set_len(offset).map_err(|why| unwritable(path, why));
+            return Ok(Some(offset));
         }
         number += 1;
         tell(number, offset, &line)?;
         offset += length;
     }
+}
+
+/// Whether another process holds a run's directory.
+pub fn at_work(path: &Path) -> bool {
+    let Ok(lock) = File::open(path.join(".lock")) else {
+        return false;
+    };
+    flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
 }
 
 /// Reads lines where they lie, one at a time.
@@ -223,7 +257,8 @@ impl LineReader {
         serde_json::from_slice(&line).or_fail(Exit::Missing, || format!("cannot read `{}`", self.path.display()))
     }
 
-    fn line_at(&mut self, offset: u64) -> Result<Vec<u8>> {
+    /// The line at this place, as it is.
+    pub fn line_at(&mut self, offset: u64) -> Result<Vec<u8>> {
         let failed = || format!("cannot read `{}`", self.path.display());
         let distance = i64::try_from(offset).unwrap_or(0) - i64::try_from(self.at).unwrap_or(0);
         self.reader.seek_relative(distance).or_fail(Exit::Missing, failed)?;
@@ -294,6 +329,21 @@ mod tests {
                 "cut by {cut}"
             );
         }
+    }
+
+    #[test]
+    fn looking_at_a_run_leaves_a_torn_line_to_whoever_writes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = RunDirectory::open(folder.path(), false).unwrap();
+        std::fs::write(held.samples(), "{\"key\":\"a\"}\n{\"key\":").unwrap();
+        let mut lines = 0;
+        let look = RunDirectory::look(folder.path());
+        look.for_each_line(&look.samples(), |_, _, _| {
+            lines += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((lines, std::fs::read(held.samples()).unwrap().len()), (1, 19));
     }
 
     #[test]

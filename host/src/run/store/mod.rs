@@ -6,6 +6,7 @@
 
 pub mod directory;
 pub mod hash;
+pub mod pair_key;
 pub mod places;
 pub mod record;
 pub mod score;

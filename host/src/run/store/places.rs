@@ -1,6 +1,6 @@
 //! Where records lie, by what they answer: one sample may have several, for its chains and for variants of its prompt.
 
-use super::directory::{RunDirectory, for_each_line};
+use super::directory::RunDirectory;
 use crate::failure::Result;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ pub fn of_selection(run: &RunDirectory, selection: &[usize], chains: u32) -> Res
 }
 
 fn for_each(run: &RunDirectory, mut tell: impl FnMut(Asked, u64)) -> Result<()> {
-    for_each_line(&run.samples(), |_, offset, line| {
+    run.for_each_line(&run.samples(), |_, offset, line| {
         if let Ok(asked) = serde_json::from_slice(line) {
             tell(asked, offset);
         }

@@ -346,6 +346,33 @@ impl Record {
         understood.or_else(given)
     }
 
+    /// What the model said: its words, else the calls it made, or the option it chose.
+    pub fn said(&self) -> String {
+        let Some(reply) = &self.reply else {
+            return String::new();
+        };
+        match reply.best_option() {
+            Some(best) => {
+                let option = self.choices.get(best).cloned();
+                option.unwrap_or_else(|| format!("option {}", best + 1))
+            }
+            None if reply.text.trim().is_empty() && !reply.tool_calls.is_empty() => {
+                let calls: Vec<String> = reply.tool_calls.iter().map(Value::to_string).collect();
+                calls.join("\n")
+            }
+            None => reply.text.clone(),
+        }
+    }
+
+    /// The reply as a judge is shown it: a chosen option as its words.
+    pub fn reply_in_words(&self) -> Option<Reply> {
+        let mut reply = self.reply.clone()?;
+        if reply.text.is_empty() && !reply.options.is_empty() {
+            reply.text = self.said();
+        }
+        Some(reply)
+    }
+
     /// The answer as lm-eval writes it after its filters.
     pub fn filtered_resps(&self) -> Value {
         match (self.answer(), &self.reply) {

@@ -3,7 +3,7 @@
 //! A record is never rewritten. A later score is a line of `scores.jsonl` with the record's key and the scorer's name;
 //! the last line that the scorer gave as it is now counts, and none is ever lost.
 
-use super::directory::{Appender, LineReader, RunDirectory, for_each_line};
+use super::directory::{Appender, LineReader, RunDirectory};
 use super::record::Record;
 pub use super::score::Scorer;
 use super::score::{Graders, RecordedError, ScoreEntry, ScoreStatus};
@@ -78,7 +78,7 @@ impl Scores {
         let path = run.path.join("scores.jsonl");
         let task = scorers.first().map(|scorer| scorer.name.to_owned()).unwrap_or_default();
         let mut places: HashMap<String, HashMap<String, u64>> = HashMap::new();
-        for_each_line(&path, |_, place, line| {
+        run.for_each_line(&path, |_, place, line| {
             let Ok(line) = serde_json::from_slice::<Line>(line) else {
                 return Ok(());
             };

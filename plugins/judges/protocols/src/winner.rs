@@ -58,6 +58,7 @@ impl Judge for Winner {
         JudgeCard {
             batch: BATCH,
             asks: vec![ROLE.to_owned()],
+            compares: true,
             ..JudgeCard::new("winner", "1")
         }
     }

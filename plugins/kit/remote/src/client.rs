@@ -608,12 +608,14 @@ impl Client {
                     Class::Redirect => format!("`{host}` sends the request elsewhere, which is not followed"),
                     _ => format!("`{host}` refused the request"),
                 };
-                let error = service(words);
                 match self.refused_again(&message) {
-                    true => Err(self.end(error.help(format!(
-                        "{SAME_REFUSALS} requests in a row were refused with these words"
-                    )))),
-                    false => Err(error.into()),
+                    // No prompt is to blame, so this is no fault of a sample.
+                    true => Err(self.end(
+                        Error { code: Code::UNSUPPORTED, ..service(words) }.help(format!(
+                            "{SAME_REFUSALS} requests in a row were refused with these words; what was answered is kept, and the same command goes on"
+                        )),
+                    )),
+                    false => Err(service(words).into()),
                 }
             }
             Class::Again if tried.failures < self.tries => self.pause(pause, watch),

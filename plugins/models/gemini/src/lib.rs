@@ -152,6 +152,7 @@ fn describe(client: &Client, model: &str) -> Result<Value> {
         // A server that lists no models is asked all the same; its answer to the first prompt decides.
         404 if described.get("error").is_none() => Ok(Value::Null),
         _ => match client.refusal(status, got.as_ref()) {
+            Some(error) if status == 404 => Err(error.context(format!("no model `{model}`"))),
             Some(error) => Err(error),
             None => Ok(Value::Null),
         },

@@ -194,7 +194,8 @@ impl Task for Slurp {
                 flag(answer.as_ref().is_some_and(|answer| answer.strict)),
             )
             .with_detail("prediction", predicted.to_json())
-            .with_detail("counts", tables.to_json());
+            .with_detail("counts", tables.to_json())
+            .with_detail("ratios", summary::ratios(&tables));
         for (name, measure) in &summary::MAIN[..3] {
             score = score.and(*name, tables.table(*measure).micro().f1);
         }

@@ -3,11 +3,12 @@
 //! Records keep the counts, so the sums need neither replies nor sound. A standard error is that of a ratio of sums, by
 //! its linearisation, with the recordings of one utterance as one cluster; a macro figure has none.
 
-use crate::scorer::{Labels, Measure, Table, Tables};
+use crate::scorer::{Counts, Labels, Measure, Table, Tables};
 use crate::utterance;
 use data::{Place, Row as DataRow};
 use plugin_api::{Metric, Row, Status};
 use score::Ratio;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// The main figures in their order: what a card promises.
@@ -36,6 +37,19 @@ const AUDIO_MISSING: &str = "audio_missing";
 /// The group that says what stood for the recording.
 pub(crate) const AUDIO: &str = "audio";
 pub(crate) const CLIP: &str = "clip";
+
+/// A sample's share of the two sums of each F1 over all samples: what is above and what is below. `host compare` sums
+/// them again in every draw.
+pub(crate) fn ratios(tables: &Tables) -> Value {
+    let ratio =
+        |(name, measure): &(&str, Measure)| ((*name).to_owned(), json!(sums_of_f1(&tables.table(*measure).total())));
+    Value::Object(MAIN[CLASSES..].iter().map(ratio).collect())
+}
+
+fn sums_of_f1(total: &Counts) -> (f64, f64) {
+    let (predicted, there) = (total.right + total.too_many, total.right + total.missed);
+    (2.0 * total.right, predicted + there)
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Figure {
@@ -68,7 +82,8 @@ impl Sums {
                 // One label predicted and one there: the accuracy.
                 add(Figure::F1, right, 1.0);
             } else {
-                add(Figure::F1, 2.0 * right, predicted + there);
+                let (above, below) = sums_of_f1(&total);
+                add(Figure::F1, above, below);
                 add(Figure::Precision, right, predicted);
                 add(Figure::Recall, right, there);
             }

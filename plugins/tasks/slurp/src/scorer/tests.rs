@@ -120,3 +120,32 @@ fn counts_survive_being_written_and_read() {
     assert_eq!(Tables::from_json(&json!({"scenario": {"a": [1]}})), None);
     assert_eq!(Tables::from_json(&Value::Null), None);
 }
+
+#[test]
+fn the_sums_that_comparisons_draw_again_give_the_official_f1() {
+    let pairs = [
+        (
+            &[("time", "seven am"), ("date", "monday")][..],
+            &[("time", "seven am")][..],
+        ),
+        (
+            &[("song", "yesterday")],
+            &[("song", "yesterdays"), ("artist", "beatles")],
+        ),
+        (&[], &[("place", "rome")]),
+        (&[("place", "new york")], &[]),
+    ];
+    let (mut all, mut sums) = (Tables::default(), [0.0, 0.0]);
+    for (gold, predicted) in pairs {
+        let tables = Tables::of(&labels("a_b", gold), &labels("a_b", predicted));
+        let ratio = &crate::summary::ratios(&tables)["slu_f1"];
+        sums[0] += ratio[0].as_f64().unwrap();
+        sums[1] += ratio[1].as_f64().unwrap();
+        all.add(&tables);
+    }
+    let official = all.table(Measure::SluF1).micro().f1;
+    assert!(
+        official > 0.0 && (sums[0] / sums[1] - official).abs() < 1e-12,
+        "{sums:?} {official}"
+    );
+}

@@ -1,0 +1,192 @@
+//! `host compare A B --judge MODEL`: judges both runs, then shows the judge the answers in pairs.
+
+use super::rescore::task_of_run;
+use super::spending::SpendingArgs;
+use super::{Common, Flags, note, stop_on_signals};
+use crate::ask::roles::Roles;
+use crate::catalog::Catalog;
+use crate::compare::head_to_head::{Arms, Contest, Files, tally, write_files};
+use crate::compare::{Across, Report, Side, compare as compare_sides};
+use crate::export::Recorded;
+use crate::failure::{Failure, Result};
+use crate::run::calls::Spending;
+use crate::score::judges::{JudgeModels, ROLE, ReadyJudge, Wanted, check_flags};
+use crate::score::run::{judge_run, open};
+use plugin_api::Kind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// The judge that is shown pairs.
+const OF_PAIRS: &str = "winner";
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct JudgingArgs {
+    /// A model that judges both runs and then says of each pair which answer is better
+    #[arg(long, short = 'j', value_name = "MODEL")]
+    judge: Vec<String>,
+    /// With `--judge auto`, the model in the role `judge`
+    #[arg(long, value_name = "ROLE=MODEL", requires = "judge")]
+    role: Vec<String>,
+    /// A setting of the model that judges, as `NAME:KEY=VALUE`
+    #[arg(short = 'M', value_name = "NAME:KEY=VALUE", requires = "judge")]
+    model_settings: Vec<String>,
+    /// A setting of the judges
+    #[arg(short = 'J', value_name = "KEY=VALUE", requires = "judge")]
+    judge_settings: Vec<String>,
+    /// With `--judge`, the file of a line for each sample; the summary and the flips are written beside it
+    #[arg(long, short = 'o', value_name = "FILE", requires = "judge")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    spending: SpendingArgs,
+}
+
+impl JudgingArgs {
+    pub fn wanted(&self) -> bool {
+        !self.judge.is_empty()
+    }
+}
+
+/// Judges two runs, and compares them with everything that was said of them.
+pub(super) fn compare(runs: &[PathBuf], args: &JudgingArgs, across: &Across, common: &Common) -> Result<Vec<Report>> {
+    let [first, second] = runs else {
+        let message = format!("`--judge` compares two runs, and {} are given", runs.len());
+        return Err(Failure::usage(message));
+    };
+    let stop = stop_on_signals();
+    common.with_catalog(false, &stop, |catalog| {
+        let judging = Judging::prepare(args, catalog, &stop)?;
+        // Runs that cannot be compared are told before anybody is asked.
+        let sides = [Side::read(first)?, Side::read(second)?];
+        compare_sides(&sides, across)?;
+        let name = judging.single(first)?;
+        judging.single(second)?;
+        let sides = [Side::read(first)?, Side::read(second)?];
+        let mut reports = compare_sides(&sides, across)?;
+        let (one, two) = (Recorded::open(first)?, Recorded::open(second)?);
+        let verdicts = judging.pairs(&one, &two)?;
+        let (tally, all_alike) = tally(&one, &two, &verdicts)?;
+        let arms = Arms::of(&one, &two)?;
+        for report in &mut reports {
+            report.calls_maybe = judging.calls_maybe();
+            let mut said = tally.as_json();
+            said["judge"] = judging.pair_name().into();
+            report.head_to_head = Some(said);
+            report.head_to_head_text = tally.text(&judging.pair_name());
+            if let Some(out) = &args.out {
+                let files = Files {
+                    first: &one,
+                    second: &two,
+                    arms,
+                    report,
+                    verdicts: &verdicts,
+                    judge: &name,
+                    model: &judging.model,
+                };
+                for path in write_files(&files, &tally, &file_of(out))? {
+                    note(&format!("written: {}", path.display()));
+                }
+            }
+        }
+        if all_alike && arms.second == "lora" {
+            note("suspect: the LoRA changes no answer; it may not have been applied");
+        }
+        Ok(reports)
+    })
+}
+
+/// The file of rows: as given, or in a folder under its usual name.
+fn file_of(out: &Path) -> PathBuf {
+    match out.extension() {
+        Some(_) => out.to_owned(),
+        None => out.join("comparison_results.jsonl"),
+    }
+}
+
+/// The judge of a command, and the model that answers it.
+struct Judging<'a> {
+    catalog: &'a Catalog<'a>,
+    wanted: Vec<Wanted>,
+    flags: Flags,
+    models: JudgeModels,
+    roles: Arc<Roles>,
+    /// One limit for all that the command asks.
+    spending: Spending,
+    /// The registry name of the model that judges.
+    model: String,
+}
+
+impl<'a> Judging<'a> {
+    fn prepare(args: &JudgingArgs, catalog: &'a Catalog<'a>, stop: &Arc<AtomicBool>) -> Result<Judging<'a>> {
+        let wanted = Wanted::parse(catalog.registry, &args.judge)?;
+        let ([Wanted::Model(_)] | [Wanted::Auto]) = wanted.as_slice() else {
+            let failure = Failure::usage("`--judge` of two runs takes one model, or `auto`");
+            return Err(failure.help("judge each run by several with `host score RUN --judge A,B`"));
+        };
+        let flags = Flags::parse("-J", &args.judge_settings)?;
+        check_flags(&flags, &wanted, catalog.registry)?;
+        let model_flags = Flags::parse("-M", &args.model_settings)?;
+        let roles = Roles::load(&args.role, &model_flags, catalog, stop)?;
+        let models = JudgeModels::load(&wanted, &model_flags, catalog, stop)?;
+        let roles = models.for_tasks(roles, &wanted);
+        let model = roles.models.get(ROLE).map(|player| player.grader.model.clone());
+        Ok(Judging {
+            catalog,
+            wanted,
+            flags,
+            models,
+            roles,
+            spending: args.spending.limits(),
+            model: model.unwrap_or_default(),
+        })
+    }
+
+    /// Judges one run by itself, and tells what its verdicts are called.
+    fn single(&self, folder: &Path) -> Result<String> {
+        let (run, places) = open(folder)?;
+        let task = task_of_run(&run, &[], self.catalog)?;
+        let ready = ReadyJudge::prepare(&self.wanted, &task.card, &self.flags, self.catalog)?;
+        for judge in &ready {
+            judge.check_roles(&self.models.roles(&self.roles, judge.model.as_deref()))?;
+        }
+        self.spending.open_roles(&run, &self.roles, self.models.players())?;
+        judge_run(&run, &places, &ready, &self.roles, &self.models, None)?;
+        Ok(ready.first().map(|judge| judge.name.clone()).unwrap_or_default())
+    }
+
+    fn pair_name(&self) -> String {
+        format!("{OF_PAIRS}[{}]", self.model)
+    }
+
+    /// Shows the judge all pairs.
+    fn pairs(&self, first: &Recorded, second: &Recorded) -> Result<crate::compare::head_to_head::PairVerdicts> {
+        let registry = self.catalog.registry;
+        let note = self.catalog.plugin_note(registry.adapter(Kind::Judge, OF_PAIRS)?)?;
+        let mut given = self.flags.of(OF_PAIRS);
+        // Settings of the judge of single answers are none of this one's.
+        let alone = self.flags.for_name_alone(OF_PAIRS);
+        given.retain(|key, _| alone.contains_key(key) || note.options.iter().any(|option| option.name == *key));
+        let resolved = self.catalog.resolve(Kind::Judge, OF_PAIRS, &given)?;
+        let judge = resolved.judge()?;
+        self.spending
+            .open_roles(&second.directory, &self.roles, self.models.players())?;
+        let contest = Contest {
+            name: &self.pair_name(),
+            judge: &judge,
+            resolved: &resolved,
+            roles: &self.roles,
+        };
+        contest.run(first, second)
+    }
+
+    fn calls_maybe(&self) -> u64 {
+        let players = self.roles.models.values();
+        let sums = players.filter_map(|player| {
+            let client = player.remote.as_ref()?;
+            client
+                .run_command("spent", &serde_json::Value::Null, &plugin_api::NoCallbacks)
+                .ok()
+        });
+        sums.filter_map(|told| told["sums"]["maybe"].as_u64()).sum()
+    }
+}
