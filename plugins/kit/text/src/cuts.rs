@@ -271,9 +271,7 @@ const CUTS: &[Cut] = &[
     },
     Cut {
         names: &["ufakzeka"],
-        patterns: &[concat!(
-            r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-        )],
+        patterns: &[r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"],
         ..PLAIN
     },
 ];
