@@ -11,6 +11,7 @@ mod doctor;
 mod export;
 mod faithfulness;
 mod figures;
+mod join;
 mod judge;
 mod ls;
 mod memory;
@@ -95,6 +96,8 @@ enum Command {
     Data(data::Command),
     /// Compare runs over the same samples, pair by pair
     Compare(compare::CompareArgs),
+    /// Make one run of the shards of a run
+    Join(join::JoinArgs),
     /// Write the page of a run, or a report over many runs
     Report(report::ReportArgs),
     /// Write a run in the formats that others read
@@ -229,6 +232,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Judge(command) => judge::run(&command, common),
         Command::Data(command) => data::run(&command, common),
         Command::Compare(args) => compare::compare(&args, common),
+        Command::Join(args) => join::join(&args, common),
         Command::Report(args) => report::report(&args, common),
         Command::Export(args) => export::export(&args, common),
         Command::Faithfulness(args) => faithfulness::faithfulness(&args, common),
