@@ -6,8 +6,11 @@
 use super::Kind;
 use half::f16;
 
+/// Appends the values of one block.
+type Read = fn(&[u8], &mut Vec<f32>);
+
 /// The types that are read here: their number, values and bytes of a block, and what reads one.
-const TYPES: [(u32, usize, usize, fn(&[u8], &mut Vec<f32>)); 12] = [
+const TYPES: [(u32, usize, usize, Read); 12] = [
     (16, 256, 66, iq2_xxs),
     (17, 256, 74, iq2_xs),
     (18, 256, 98, iq3_xxs),
