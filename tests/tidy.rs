@@ -239,7 +239,6 @@ fn no_import_circle_grows_in_any_crate() {
         | "plugins/kit/generate"
         | "plugins/kit/kernels"
         | "plugins/kit/nn"
-        | "plugins/kit/remote"
         | "plugins/kit/train" => true,
         "host" => ["process"].iter().any(|module| {
             circle

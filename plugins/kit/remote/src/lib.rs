@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod asking;
 mod attempt;
 mod body;
 mod budget;
@@ -33,11 +34,12 @@ mod secret;
 mod serve;
 
 pub use address::Address;
+pub use asking::{Answer, Question, Stop, Watch};
 pub use body::{lenient, said};
 pub use budget::Budget;
 pub use canonical::{call_key, canonical, sha256_hex};
 pub use classify::{Class, Denied, Fault, classify, wait_of};
-pub use client::{Answer, Client, Question, Watch};
+pub use client::Client;
 pub use clip::{AudioFormat, base64, encode_clip};
 pub use dialect::{Dialect, Digest};
 pub use events::Events;
@@ -48,4 +50,4 @@ pub use pace::{Pace, Spread};
 pub use pool::Pool;
 pub use price::{Price, Prices, Tokens};
 pub use secret::{Secret, redact, redact_keys};
-pub use serve::{Answerer, Stop, repeat_of, reply, serve};
+pub use serve::{Answerer, repeat_of, reply, serve};
