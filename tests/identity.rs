@@ -86,7 +86,7 @@ fn every_flag_that_can_change_a_number_changes_the_identity_of_what_it_changes()
         "--model echo --task count -T n=3 --judge asker --role grader=stuck",
         &[
             ("-M echo:weights=voice", "run verdict"), // the judge is shown other answers
-            ("-M echo:delay_ms=1", "run"),
+            ("-M echo:delay_ms=1", ""),               // declared `neutral`
             ("--seed 1", "run"),
             ("--lora none", "run"),
             ("-T n=4", "run score verdict"),
