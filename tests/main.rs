@@ -25,7 +25,9 @@ mod plugins;
 mod pull;
 mod runs;
 mod same_bits;
+
 mod services;
+mod shards;
 mod support;
 mod third_party;
 mod tidy;

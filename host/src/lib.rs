@@ -15,6 +15,7 @@ pub mod export;
 pub mod failure;
 pub mod faithfulness;
 mod fingerprint;
+pub mod join;
 pub mod log;
 pub mod page;
 pub mod plugin;

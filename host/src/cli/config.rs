@@ -55,6 +55,7 @@ pub struct Config {
     pub judge_settings: Map<String, Value>,
     pub limit: Option<Scalar>,
     pub sample_id: Vec<String>,
+    pub shard: Option<String>,
     pub role: Vec<String>,
     #[serde(alias = "ears")]
     pub transcriber: Option<String>,
@@ -89,6 +90,7 @@ const KEYS: &[&str] = &[
     "judge-settings",
     "limit",
     "sample-id",
+    "shard",
     "role",
     "transcriber",
     "transcriber-prompt",

@@ -11,6 +11,8 @@ mod doctor;
 mod export;
 mod faithfulness;
 mod figures;
+mod join;
+mod judge;
 mod ls;
 mod memory;
 mod merge;
@@ -86,11 +88,16 @@ enum Command {
     Train(Box<train::TrainArgs>),
     /// Score or judge a finished run without its model, or score a file of answers
     Score(score::ScoreArgs),
+    /// Whether a judge is to be trusted
+    #[command(subcommand)]
+    Judge(judge::Command),
     /// Prepare, tokenize, count, split or convert a task's data
     #[command(subcommand)]
     Data(data::Command),
     /// Compare runs over the same samples, pair by pair
     Compare(compare::CompareArgs),
+    /// Make one run of the shards of a run
+    Join(join::JoinArgs),
     /// Write the page of a run, or a report over many runs
     Report(report::ReportArgs),
     /// Write a run in the formats that others read
@@ -222,8 +229,10 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Run(args) => run::run(*args, common),
         Command::Train(args) => train::train(*args, common),
         Command::Score(args) => score::score(args, common),
+        Command::Judge(command) => judge::run(&command, common),
         Command::Data(command) => data::run(&command, common),
         Command::Compare(args) => compare::compare(&args, common),
+        Command::Join(args) => join::join(&args, common),
         Command::Report(args) => report::report(&args, common),
         Command::Export(args) => export::export(&args, common),
         Command::Faithfulness(args) => faithfulness::faithfulness(&args, common),

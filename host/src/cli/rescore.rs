@@ -8,7 +8,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::registry::Registry;
 use crate::run::context::task_identity;
 use crate::run::directory::RunDirectory;
-use crate::run::results;
+use crate::run::results::{self, Summary};
 use crate::score::by_task::Rescoring;
 use plugin_api::client::TaskClient;
 use plugin_api::{Kind, TaskCard};
@@ -26,6 +26,35 @@ pub struct TaskArgs {
     /// Score again what this very scorer failed on
     #[arg(long, conflicts_with_all = ["judge", "task"])]
     retry_errors: bool,
+}
+
+/// Sums up a run whose answers are scored already, as its own settings say.
+pub(super) fn resum(
+    run: &RunDirectory,
+    places: &[u64],
+    identity: Value,
+    catalog: &Catalog,
+    roles: &Roles,
+) -> Result<(Summary, Value)> {
+    let RunTask {
+        config,
+        client,
+        card,
+        identity: task,
+    } = task_of_run(run, &[], catalog)?;
+    let rescoring = Rescoring {
+        run,
+        places,
+        client: &client,
+        card: &card,
+        task,
+        identity,
+        roles,
+        fresh: false,
+        retry_errors: false,
+        demo: config.demo,
+    };
+    rescoring.run()
 }
 
 /// Scores a run's answers by its task.

@@ -67,6 +67,9 @@ pub struct RunArgs {
     /// Only this sample; may be given several times
     #[arg(long, value_name = "ID")]
     sample_id: Vec<String>,
+    /// This machine's part of the samples: `3/16` is the fourth of sixteen; `host join` makes one run of all
+    #[arg(long, value_name = "INDEX/COUNT")]
+    shard: Option<String>,
     /// Where random draws start [default: 0]
     #[arg(long)]
     seed: Option<u64>,
@@ -252,11 +255,14 @@ fn resolve_args(
     } else {
         args.sample_id
     };
+    let shard = args.shard.or(config.shard.clone());
+    let shard = shard.map(|text| text.parse().map_err(|why| Failure::usage(format!("`--shard`: {why}"))));
     let loras = loras(&list(args.lora, config.lora.clone()));
     let options = Options {
         limit,
         limit_text,
         sample_ids,
+        shard: shard.transpose()?,
         chains: chains(args.chains.or(config.chains))?,
         lora: LoraUse::AsLoaded,
         seed: args.seed.or(config.seed).unwrap_or(0),

@@ -20,6 +20,8 @@ pub struct RunContext<'a> {
     pub directory: RunDirectory,
     /// The samples that it is about, in the order of the data.
     pub selection: Vec<usize>,
+    /// How many samples the command selected, of which a shard has its part.
+    pub selected: usize,
     /// Everything that its records depend on and that is the same for all of them.
     pub identity: Value,
     /// The transcriber, when this model needs one for this task. Else it is no part of the run, whatever the flags say.
@@ -33,7 +35,15 @@ impl<'a> RunContext<'a> {
         let selection = select(&task.client, &task.name, options.limit, &options.sample_ids)?;
         let transcriber = transcriber_in_use(model, task, options)?;
         let identity = identity(model, task, transcriber, options)?;
-        let name = format!("{}-{}-{}", model.name, task.name, &hash_json(&identity)[..8]);
+        let selected = selection.len();
+        let mut name = format!("{}-{}-{}", model.name, task.name, &hash_json(&identity)[..8]);
+        let selection = match options.shard {
+            Some(shard) => {
+                name += &shard.suffix();
+                shard.deal(&task.client, options.seed, &selection)
+            }
+            None => selection,
+        };
         let directory = RunDirectory::open(&options.out.join(name), options.fresh)?;
         crate::log::to_file(&directory.path.join("log.jsonl"))?;
         write_run_toml(&directory, &identity, model, options)?;
@@ -43,6 +53,7 @@ impl<'a> RunContext<'a> {
             options,
             directory,
             selection,
+            selected,
             identity,
             transcriber,
             began: Instant::now(),

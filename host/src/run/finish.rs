@@ -142,6 +142,11 @@ pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
         marks: marks(&tally, options.demo, transcriber, context.expected()),
         ..view.summary(run, &tally, &places)?
     };
+    let mut summary = summary;
+    if let Some(shard) = options.shard {
+        let (part, all) = (selection.len(), context.selected);
+        summary.marks.push(format!("shard {shard}: {part} of {all} samples"));
+    }
     let kernels = kernels_of(&model.card);
     let setting = Setting {
         card: &task.card,
@@ -161,6 +166,9 @@ pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
         hearing: audio_check.as_ref(),
     };
     let mut results = results::results(&summary, &tally, &setting);
+    if let Some(shard) = options.shard {
+        results["host"]["shard"] = json!({ "shard": shard.to_string(), "selected": context.selected });
+    }
     ledger::note(&mut results, run);
     let seconds = tally.inference_seconds();
     // A model that was cut short may still hold its lock.

@@ -20,6 +20,7 @@ pub(crate) mod report;
 pub mod results;
 pub mod select;
 pub mod session;
+pub mod shard;
 pub mod statistics;
 pub mod store;
 pub mod tally;
@@ -49,6 +50,8 @@ pub struct Options {
     pub limit: Option<Limit>,
     pub limit_text: Option<String>,
     pub sample_ids: Vec<String>,
+    /// The part of the selection that is this run's, when several machines share it.
+    pub shard: Option<shard::Shard>,
     /// Where random draws start. There is always one, or a run that was cut short would not equal one that was not.
     pub seed: u64,
     /// Answers to each question, each drawn from a seed of its own.

@@ -47,7 +47,7 @@ impl RunPlan {
         json!({
             "model": model.spec.name, "task": task.spec.name,
             "judge": if judges.is_empty() { Value::Null } else { json!(judges) },
-            "limit": options.limit_text, "sample-id": options.sample_ids, "seed": options.seed,
+            "limit": options.limit_text, "sample-id": options.sample_ids, "shard": options.shard.map(|shard| shard.to_string()), "seed": options.seed,
             "chains": (options.chains > 1).then_some(options.chains), "batch-size": options.batch_size,
             "workers": self.workers, "role": self.roles,
             "lora": match lora {

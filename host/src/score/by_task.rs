@@ -181,7 +181,7 @@ impl Rescoring<'_> {
     /// Results that say something else are kept under another name.
     fn keep_former(&self, former: &Value, results: &Value) -> Result<()> {
         let same = |key: &str| former[key] == results[key];
-        if former.is_null() || (same("results") && same("versions") && same("configs")) {
+        if former["results"].is_null() || (same("results") && same("versions") && same("configs")) {
             return Ok(());
         }
         let path = self.run.path.join("results.json");

@@ -257,7 +257,8 @@ impl LineReader {
         serde_json::from_slice(&line).or_fail(Exit::Missing, || format!("cannot read `{}`", self.path.display()))
     }
 
-    fn line_at(&mut self, offset: u64) -> Result<Vec<u8>> {
+    /// The line at this place, as it is.
+    pub fn line_at(&mut self, offset: u64) -> Result<Vec<u8>> {
         let failed = || format!("cannot read `{}`", self.path.display());
         let distance = i64::try_from(offset).unwrap_or(0) - i64::try_from(self.at).unwrap_or(0);
         self.reader.seek_relative(distance).or_fail(Exit::Missing, failed)?;
