@@ -112,6 +112,19 @@ fn every_flag_that_can_change_a_number_changes_the_identity_of_what_it_changes()
 }
 
 #[test]
+fn chains_without_chance_are_marked() {
+    let bench = Bench::new();
+    let run = "run --model echo --task count -T n=3";
+    let mark = "all 2 answers to each question are the same";
+    bench.check(&format!("{run} --chains 2"), 0, &[mark, "leave out `--chains`"]);
+    let marks = results(&bench.directory("echo-count"))["host"]["marks"].to_string();
+    assert!(marks.contains(mark), "{marks}");
+    bench.check(&format!("{run} --out alone"), 0, &[]);
+    let marks = results(&only(&bench, "alone"))["host"]["marks"].to_string();
+    assert!(!marks.contains("answers to each question"), "{marks}");
+}
+
+#[test]
 fn a_grader_identifies_the_score_of_a_task_that_asks_it() {
     let bench = Bench::new();
     std::fs::create_dir(bench.path("voice")).unwrap();

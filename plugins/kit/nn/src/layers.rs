@@ -5,8 +5,6 @@
 
 use crate::{Linear, Loras, Matrix, Result, Weights};
 use candle_core::{D, DType, Device, Tensor};
-use kernels::packed::MakeRow;
-use kernels::product_input::ProductInput;
 use kernels::{exponential, gelu, rowwise};
 
 /// A table of token vectors.

@@ -2,6 +2,8 @@
 
 use crate::{Result, Weights};
 use candle_core::{DType, Tensor};
+use kernels::packed::MakeRow;
+use kernels::product_input::ProductInput;
 use kernels::rowwise;
 
 /// Division by the root of the mean square, then a weight for each channel. Computed in fp32.
