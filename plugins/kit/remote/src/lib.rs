@@ -12,7 +12,6 @@
 #![forbid(unsafe_code)]
 
 mod address;
-mod asking;
 mod attempt;
 mod body;
 mod budget;
@@ -32,14 +31,14 @@ mod pool;
 mod price;
 mod secret;
 mod serve;
+mod watch;
 
 pub use address::Address;
-pub use asking::{Answer, Question, Stop, Watch};
 pub use body::{lenient, said};
 pub use budget::Budget;
 pub use canonical::{call_key, canonical, sha256_hex};
 pub use classify::{Class, Denied, Fault, classify, wait_of};
-pub use client::Client;
+pub use client::{Answer, Client, Question};
 pub use clip::{AudioFormat, base64, encode_clip};
 pub use dialect::{Dialect, Digest};
 pub use events::Events;
@@ -51,3 +50,4 @@ pub use pool::Pool;
 pub use price::{Price, Prices, Tokens};
 pub use secret::{Secret, redact, redact_keys};
 pub use serve::{Answerer, repeat_of, reply, serve};
+pub use watch::{Stop, Watch};

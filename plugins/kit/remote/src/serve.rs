@@ -1,6 +1,6 @@
 //! Many prompts at work at once: a thread for each, as many as the service takes.
 
-use crate::asking::{Stop, Watch};
+use crate::watch::{Stop, Watch};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use plugin_api::{Call, Code, Error, Job, Jobs, Prompt, Pulled, Reply, Result};
 use std::collections::HashMap;

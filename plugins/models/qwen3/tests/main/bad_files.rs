@@ -136,7 +136,7 @@ fn spoilt_gguf_files() {
         0,
         b"x",
         Code::DATA,
-        &format!("{malformed}its tokenizer is of the kind `none`"),
+        &format!("{malformed}it has no `tokenizer.ggml.model`"),
     );
     let key = "blk.1.attn_k.weight";
     let gone = "`FILE` has no tensor `model.layers.1.self_attn.k_proj.weight`";
