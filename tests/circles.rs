@@ -41,7 +41,12 @@ fn read(folder: &Path, at: &mut Module, files: &mut BTreeMap<Module, String>) {
 
 /// The text without comments and without its tests.
 fn code(text: &str) -> String {
-    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let tests = [
+        "#[cfg(test)]\nmod tests",
+        "#[cfg(all(test, feature = \"host\"))]\nmod tests",
+    ];
+    let end = tests.iter().filter_map(|start| text.find(start)).min();
+    let text = &text[..end.unwrap_or(text.len())];
     let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     lines.collect::<Vec<_>>().join("\n")
 }

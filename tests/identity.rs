@@ -86,7 +86,7 @@ fn every_flag_that_can_change_a_number_changes_the_identity_of_what_it_changes()
         "--model echo --task count -T n=3 --judge asker --role grader=stuck",
         &[
             ("-M echo:weights=voice", "run verdict"), // the judge is shown other answers
-            ("-M echo:delay_ms=1", "run"),
+            ("-M echo:delay_ms=1", ""),               // declared `neutral`
             ("--seed 1", "run"),
             ("--lora none", "run"),
             ("-T n=4", "run score verdict"),
@@ -109,6 +109,19 @@ fn every_flag_that_can_change_a_number_changes_the_identity_of_what_it_changes()
             ("--quiet", ""),
         ],
     );
+}
+
+#[test]
+fn chains_without_chance_are_marked() {
+    let bench = Bench::new();
+    let run = "run --model echo --task count -T n=3";
+    let mark = "all 2 answers to each question are the same";
+    bench.check(&format!("{run} --chains 2"), 0, &[mark, "leave out `--chains`"]);
+    let marks = results(&bench.directory("echo-count"))["host"]["marks"].to_string();
+    assert!(marks.contains(mark), "{marks}");
+    bench.check(&format!("{run} --out alone"), 0, &[]);
+    let marks = results(&only(&bench, "alone"))["host"]["marks"].to_string();
+    assert!(!marks.contains("answers to each question"), "{marks}");
 }
 
 #[test]

@@ -89,3 +89,37 @@ fn a_name_that_is_neither_judge_nor_model_is_refused_with_the_nearest() {
     let words = ["neither a judge nor a model `stack`", "did you mean `stuck`?"];
     bench.check("run --model echo --task count --judge stack", 2, &words);
 }
+
+#[test]
+fn a_judge_is_held_against_peoples_labels() {
+    let bench = Bench::new();
+    // The echo takes 7 for right and 8 for wrong and leaves the rest open; people say that 7, 8 and 9 are right.
+    bench.check("run --model echo --task count --judge echo", 0, &[]);
+    let run = bench.directory("echo-count");
+    let label = |number: usize, right: bool| format!("{{\"sample_id\": \"number-{number}\", \"right\": {right}}}\n");
+    let labels = [label(7, true), label(8, true), label(9, true), label(99, false)].concat();
+    std::fs::write(bench.path("labels.jsonl"), labels).unwrap();
+    let check = format!("judge check labels.jsonl {}", run.display());
+    bench.check(
+        &check,
+        0,
+        &[
+            "Judge seven[echo] against 2 labels",
+            "called wrong, and people say right: number-8",
+        ],
+    );
+    let output = bench.run(&format!("{check} --judge echo --json"));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["sensitivity"]["value"], 0.5);
+    assert_eq!(
+        (&found["unscored"], &found["unknown"]),
+        (&serde_json::json!(["number-9"]), &serde_json::json!(["number-99"]))
+    );
+    bench.check(
+        &format!("{check} --judge stuck"),
+        3,
+        &["was not judged by `stuck`", "it was judged by `seven[echo]`"],
+    );
+    std::fs::write(bench.path("labels.jsonl"), "{\"sample_id\": 7}\n").unwrap();
+    bench.check(&check, 3, &["`labels.jsonl` line 1: `sample_id` is missing or no text"]);
+}

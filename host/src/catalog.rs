@@ -72,6 +72,9 @@ impl Catalog<'_> {
         let mut plain = settings.0.clone();
         // Where a folder lies says nothing; what is in it does, and that stands beside.
         sources.keys().for_each(|option| drop(plain.remove(option)));
+        // What only changes speed or memory makes no other run.
+        let neutral = note.options.iter().filter(|option| option.neutral);
+        neutral.for_each(|option| drop(plain.remove(&option.name)));
         let identity = json!({
             "name": name, "adapter": spec.adapter, "plugin": plugin.note().name, "plugin_version": plugin.note().version,
             "plugin_sha256": hash, "settings": plain, "sources": sources,

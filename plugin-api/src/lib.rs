@@ -46,6 +46,7 @@ mod judge;
 mod kind;
 mod log;
 mod model;
+mod nan;
 mod redact;
 mod register;
 mod secret;
@@ -92,7 +93,7 @@ pub const RUSTC: &str = env!("PLUGIN_API_RUSTC");
 pub mod __private {
     pub use crate::export::{lib_header, LibHeader};
     pub use crate::model::EstimateRegistration;
-    pub use crate::register::{judge, model, note_bytes, note_len, option_types, task, Registration};
+    pub use crate::register::{judge, model, note_bytes, note_len, option_types, option_words, task, Registration};
     pub use crate::task::FilesRegistration;
     pub use inventory;
 }

@@ -216,10 +216,19 @@ pub mod option_types {
     pub const open: OptionType = OptionType::Open;
 }
 
+/// The words that may stand behind an option's type.
+#[doc(hidden)]
+#[allow(non_upper_case_globals)]
+pub mod option_words {
+    pub const required: () = ();
+    pub const neutral: () = ();
+}
+
 /// Announces a [`Model`]: its name, a line about it, a function from [`Settings`] to it, and its options.
 ///
 /// An option is `name: type, "help";` with a type of `text`, `integer`, `number`, `flag`, `path`, `weights`,
-/// `data`, `folders`, `secret` or `open`. After the type may stand its `[allowed, values]`, and then `required` or `= default`.
+/// `data`, `folders`, `secret` or `open`. After the type may stand its `[allowed, values]`, then `required` or `neutral`
+/// ([`OptionSpec::neutral`](crate::OptionSpec)), and then `= default`.
 /// Strings are ordinary literals (`"…"`), since they go into the note as they are written.
 ///
 /// ```
@@ -275,17 +284,18 @@ macro_rules! register_judge {
 #[macro_export]
 macro_rules! __register {
     ($kind:ident $word:literal $wrap:ident; $name:literal, $about:literal, $make:expr $(, { $(
-        $option:ident : $type:ident $([$($allowed:literal),* $(,)?])? $($required:ident)? $(= $default:literal)?, $help:literal
+        $option:ident : $type:ident $([$($allowed:literal),* $(,)?])? $($mark:ident)* $(= $default:literal)?, $help:literal
     );* $(;)? })? $(,)?) => {
         const _: () = {
             $($(const _: $crate::OptionType = $crate::__private::option_types::$type;)*)?
+            $($($(const _: () = $crate::__private::option_words::$mark;)*)*)?
             // `stringify!` of a literal is the literal as it was written, which for ordinary strings is also JSON.
             const NOTE: &str = concat!(
                 "{\"record\":\"adapter\",\"kind\":\"", $word, "\",\"name\":", stringify!($name),
                 ",\"about\":", stringify!($about), ",\"options\":[",
                 $($(
                     "{\"name\":\"", stringify!($option), "\",\"type\":\"", stringify!($type), "\"",
-                    $(",\"", stringify!($required), "\":true",)?
+                    $(",\"", stringify!($mark), "\":true",)*
                     $(",\"default\":", stringify!($default),)?
                     $(",\"allowed\":[", $(stringify!($allowed), ",",)* "null]",)?
                     ",\"help\":", stringify!($help), "},",

@@ -76,6 +76,10 @@ pub struct OptionSpec {
     /// The values it may have, when they can be listed.
     #[serde(default, deserialize_with = "without_nulls")]
     pub allowed: Vec<Value>,
+    /// True when it changes how fast an adapter works or how much memory it takes, and never an answer or a score: a run
+    /// stays the same run when such an option changes, and records of both belong together.
+    #[serde(default)]
+    pub neutral: bool,
     /// What it does, in a line.
     #[serde(default)]
     pub help: String,

@@ -13,6 +13,7 @@ mod faithfulness;
 mod figures;
 mod init;
 mod join;
+mod judge;
 mod ls;
 mod memory;
 mod merge;
@@ -88,6 +89,9 @@ enum Command {
     Train(Box<train::TrainArgs>),
     /// Score or judge a finished run without its model, or score a file of answers
     Score(score::ScoreArgs),
+    /// Whether a judge is to be trusted
+    #[command(subcommand)]
+    Judge(judge::Command),
     /// Prepare, tokenize, count, split or convert a task's data
     #[command(subcommand)]
     Data(data::Command),
@@ -228,6 +232,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Run(args) => run::run(*args, common),
         Command::Train(args) => train::train(*args, common),
         Command::Score(args) => score::score(args, common),
+        Command::Judge(command) => judge::run(&command, common),
         Command::Data(command) => data::run(&command, common),
         Command::Compare(args) => compare::compare(&args, common),
         Command::Init(args) => init::init(&args, common),

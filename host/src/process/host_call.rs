@@ -3,7 +3,7 @@
 
 use super::flow_control::TAKEN_AT_ONCE;
 use super::frame::{self, Head};
-use super::host_side::{End, Event, Shared};
+use super::shared::{End, Event, Shared};
 use plugin_api::{Callbacks, Code, Envelope, Error, Result};
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -11,6 +11,7 @@ mod flow_control;
 mod frame;
 mod host_call;
 mod host_side;
+mod shared;
 mod worker_side;
 
 pub(crate) use exit_reason::in_words;

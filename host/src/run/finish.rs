@@ -251,6 +251,12 @@ pub fn marks(tally: &Tally, demo: bool, transcriber: Option<&str>, selected: usi
             tally.unscored
         ));
     }
+    if let Some(chains) = tally.alike_chains() {
+        marks.push(format!(
+            "all {chains} answers to each question are the same: nothing is drawn by chance; set a temperature of the task, or \
+             leave out `--chains`"
+        ));
+    }
     if tally.pending > 0 {
         marks.push(format!("{} answers are not scored yet", tally.pending));
     }

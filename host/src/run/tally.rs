@@ -31,6 +31,35 @@ pub struct Tally {
     first_tokens: Vec<f64>,
     sessions: BTreeMap<u64, f64>,
     sameness: Sameness,
+    alike: Alike,
+}
+
+/// Whether the chains of each question gave one answer.
+#[derive(Debug, Default)]
+struct Alike {
+    first: BTreeMap<u64, String>,
+    compared: u64,
+    differ: bool,
+}
+
+impl Alike {
+    fn add(&mut self, record: &Record) {
+        let text = record
+            .reply
+            .as_ref()
+            .map(|reply| reply.text.as_str())
+            .unwrap_or_default();
+        match self.first.get(&record.doc_id) {
+            Some(first) => {
+                self.compared += 1;
+                self.differ |= first != text;
+            }
+            None => drop(self.first.insert(record.doc_id, text.to_owned())),
+        }
+        if self.differ {
+            self.first.clear(); // nothing more to find out, and nothing to keep
+        }
+    }
 }
 
 /// Whether all answers are the same though the targets are not.
@@ -99,6 +128,9 @@ impl Tally {
         let status = record.own().map(|own| own.status);
         self.no_answer += u64::from(status == Some(ScoreStatus::NoAnswer));
         self.unscored += u64::from(status == Some(ScoreStatus::Unscored));
+        if self.chains > 1 && !self.alike.differ && record.variant.is_none() {
+            self.alike.add(record);
+        }
         if let Some(answer) = settled_answer(record) {
             self.sameness.add(&answer, &record.target.to_string());
         }
@@ -108,6 +140,12 @@ impl Tally {
         for (name, value) in record.metrics() {
             self.add_value(name, value, record);
         }
+    }
+
+    /// How many answers there are to each question, when those to one question never differ: asked without chance, a model
+    /// gives the same answer each time.
+    pub fn alike_chains(&self) -> Option<u32> {
+        (self.alike.compared > 0 && !self.alike.differ).then_some(self.chains)
     }
 
     /// Adds a number that doesn't stand in the record itself, a judge's for instance.

@@ -4,4 +4,5 @@ pub mod by_judge;
 pub mod by_task;
 pub mod judged;
 pub mod judges;
+pub mod labels;
 pub mod run;

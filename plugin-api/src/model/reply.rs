@@ -28,7 +28,7 @@ pub enum Finish {
 #[serde(default)]
 pub struct OptionScore {
     /// The sum of its tokens' log-probabilities. NaN travels as `null`.
-    #[serde(deserialize_with = "crate::task::nan_when_null")]
+    #[serde(deserialize_with = "crate::nan::nan_when_null")]
     pub loglik: f64,
     /// How many tokens it has.
     pub tokens: u32,
@@ -62,7 +62,7 @@ pub struct TokenScore {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<u32>,
     /// Its log-probability. NaN travels as `null`.
-    #[serde(deserialize_with = "crate::task::nan_when_null")]
+    #[serde(deserialize_with = "crate::nan::nan_when_null")]
     pub logprob: f64,
     /// The likeliest tokens at its place, the likeliest first. Their own `top` is empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -11,7 +11,6 @@ pub use files::{make_files, FileAnswers, FileKind, FileScores, FilesCard, FilesR
 #[cfg(feature = "host")]
 pub(crate) use files::{Piece, WriteRequest};
 pub use rows::Rows;
-pub(crate) use sample::nan_when_null;
 pub use sample::{ClipSource, Metric, Row, Sample, Score, Status};
 
 use crate::training::Lesson;

@@ -182,7 +182,7 @@ pub struct Metric {
     /// How answers were read before it; `none` when they were taken as they are.
     pub filter: String,
     /// The number.
-    #[serde(deserialize_with = "nan_when_null")]
+    #[serde(deserialize_with = "crate::nan::nan_when_null")]
     pub value: f64,
     /// Its standard error.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -195,10 +195,6 @@ pub struct Metric {
     /// The group it speaks of (`level=2`), or all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-}
-
-pub(crate) fn nan_when_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-    Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 crate::wire::packed!(

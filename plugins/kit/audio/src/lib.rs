@@ -23,4 +23,5 @@ mod windows;
 
 pub use check::{Sounds, checked, sounds};
 pub use fbank::Fbank;
-pub use log_mel::{HOP, LogMel, MelExtractor, RATE, frames};
+pub use log_mel::{LogMel, MelExtractor, RATE, frames};
+pub use windows::HOP;

@@ -4,7 +4,7 @@ use crate::filters::{Filter, pass, slaney};
 use crate::lanes::{LANES, Lanes};
 use crate::logarithm::log10;
 use crate::transform::Transform;
-use crate::windows::{BLOCK, WINDOW, read};
+use crate::windows::{BLOCK, HOP, WINDOW, read};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 use std::array::from_fn;
@@ -13,8 +13,6 @@ use std::f32::consts::TAU;
 
 /// Samples a second.
 pub const RATE: usize = 16_000;
-/// Samples from one frame to the next.
-pub const HOP: usize = 160;
 /// Frequencies of a frame's spectrum.
 const SPECTRUM: usize = WINDOW / 2 + 1;
 /// The last frames that see a clip lie behind its end by less than half a window.

@@ -1,8 +1,10 @@
 //! What frames see of the sound, laid out so that frames beside each other can be worked on together.
 
-use crate::HOP;
 use crate::lanes::{LANES, Lanes};
 use std::array::from_fn;
+
+/// Samples from one frame to the next.
+pub const HOP: usize = 160;
 
 /// Samples of a frame: 25 ms.
 pub(crate) const WINDOW: usize = 400;

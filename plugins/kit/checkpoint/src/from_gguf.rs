@@ -20,22 +20,19 @@ pub(crate) struct Tensors {
 }
 
 /// Types that are read.
-pub(crate) const KNOWN: &str = "f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0 or q2_k to q6_k";
+pub(crate) const KNOWN: &str = "f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k, iq1_s, iq1_m, iq2_xxs, iq2_xs, iq2_s, \
+                                iq3_xxs, iq3_s, iq4_nl, iq4_xs, tq1_0, tq2_0 or mxfp4";
 
 /// Types that are not, by the numbers that files have for them.
-const UNKNOWN: [(u32, &str); 12] = [
-    (16, "iq2_xxs"),
-    (17, "iq2_xs"),
-    (18, "iq3_xxs"),
-    (19, "iq1_s"),
-    (20, "iq4_nl"),
-    (21, "iq3_s"),
-    (22, "iq2_s"),
-    (23, "iq4_xs"),
-    (29, "iq1_m"),
-    (34, "tq1_0"),
-    (35, "tq2_0"),
-    (39, "mxfp4"),
+const UNKNOWN: [(u32, &str); 8] = [
+    (9, "q8_1"),
+    (15, "q8_k"),
+    (24, "i8"),
+    (25, "i16"),
+    (26, "i32"),
+    (28, "f64"),
+    (40, "nvfp4"),
+    (41, "q1_0"),
 ];
 
 /// What was done to a tensor when the file was made.
@@ -248,7 +245,7 @@ impl Tensors {
     /// What a tensor is stored as, if that is a kind that is not known.
     pub fn unknown_kind(&self, name: &str) -> Option<String> {
         let kind = self.places.get(name)?.0.kind;
-        let known = matches!(kind.0, 0 | 1 | 30) || block_type(kind).is_some();
+        let known = matches!(kind.0, 0 | 1 | 30) || block_type(kind).is_some() || gguf::blocks::reads(kind);
         (!known).then(|| match UNKNOWN.iter().find(|(number, _)| *number == kind.0) {
             Some((_, name)) => (*name).to_owned(),
             None => format!("GGUF's type {}", kind.0),
@@ -327,6 +324,10 @@ fn decoded(kind: Kind, bytes: Vec<u8>, shape: &[usize]) -> Result<Tensor> {
         (None, Some(dtype)) => {
             let storage = QStorage::from_data(Cow::Owned(bytes), &Device::Cpu, dtype)?;
             Ok(QTensor::new(storage, shape)?.dequantize(&Device::Cpu)?)
+        }
+        (None, None) if gguf::blocks::reads(kind) => {
+            let values = gguf::blocks::values(kind, &bytes).unwrap_or_default();
+            Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
         }
         (None, None) => Err(candle_core::Error::Msg(format!("values of GGUF's type {} are not read", kind.0)).into()),
     }

@@ -4,7 +4,7 @@ use crate::bytes::{MOST_TEXT, read_text};
 use crate::lines::{Lines, json_reason};
 use crate::python;
 use crate::row::{Place, Row, short};
-use crate::rows::Source;
+use crate::source::Source;
 use plugin_api::{Code, Error, Result};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};

@@ -27,6 +27,7 @@ mod parquet;
 mod python;
 mod row;
 mod rows;
+mod source;
 mod table;
 
 pub use beside::{beside, sound_beside};

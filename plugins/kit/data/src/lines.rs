@@ -3,7 +3,7 @@
 use crate::bytes::{BYTE_ORDER_MARK, LONGEST_LINE, MOST_TEXT, open, read_text, utf8};
 use crate::python;
 use crate::row::{Place, Row};
-use crate::rows::Source;
+use crate::source::Source;
 use plugin_api::{Code, Context, Error, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader};

@@ -2,7 +2,7 @@
 
 use crate::bytes::open;
 use crate::row::{Place, Row};
-use crate::rows::Source;
+use crate::source::Source;
 use ::parquet::basic::Compression;
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};

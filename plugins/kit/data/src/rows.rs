@@ -4,6 +4,7 @@ use crate::json;
 use crate::lines::Lines;
 use crate::parquet::Parquet;
 use crate::row::Row;
+use crate::source::Source;
 use crate::table::Table;
 use plugin_api::{Code, Error, Result};
 use std::path::Path;
@@ -41,12 +42,6 @@ impl Format {
         };
         Some((format, packed))
     }
-}
-
-pub(crate) trait Source: Send + Sync {
-    fn len(&self) -> usize;
-    /// The row; `index` is below `len`.
-    fn get(&self, index: usize) -> Result<Row>;
 }
 
 /// The rows of a data set. Opening reads what is needed to find them; [`Rows::get`] reads the row.

@@ -2,7 +2,7 @@
 
 use crate::bytes::{MOST_TEXT, read_text, utf8};
 use crate::row::{Place, Row, short};
-use crate::rows::Source;
+use crate::source::Source;
 use csv::{ByteRecord, ReaderBuilder};
 use plugin_api::{Code, Error, Result};
 use serde_json::{Map, Value};

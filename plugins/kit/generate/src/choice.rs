@@ -110,7 +110,7 @@ impl Choice {
             .collect();
         let mut reply = Reply::scored(options);
         if reply.options.iter().any(|option| option.loglik.is_nan()) {
-            reply.flags.push(super::row::NAN_LOGITS.to_owned());
+            reply.flags.push(super::sampler::NAN_LOGITS.to_owned());
         }
         reply
     }

@@ -1,6 +1,6 @@
 //! A text on its way through the model.
 
-use super::pass::Feed;
+use super::feed::Feed;
 use nn::{Input, KvCache};
 use std::sync::Arc;
 

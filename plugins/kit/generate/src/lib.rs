@@ -7,6 +7,7 @@
 mod admit;
 mod choice;
 mod defaults;
+mod feed;
 mod lane;
 mod pass;
 mod prefixes;

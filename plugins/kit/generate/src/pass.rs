@@ -1,10 +1,11 @@
 //! One pass through the model, over lanes and choices.
 
 use super::choice::{Choice, Likelihood, Wanted, likelihoods};
+use super::feed::Feed;
 use super::lane::Lane;
 use candle_core::{DType, Tensor};
 use kernels::device::among_workers;
-use nn::{Decoder, Input, LoraPlan, LoraSet, Loras, Past, Segment, Step};
+use nn::{Decoder, LoraPlan, LoraSet, Loras, Past, Segment, Step};
 use rayon::prelude::*;
 
 /// Positions whose logits are computed at a time: with a large vocabulary each is half a megabyte.
@@ -113,61 +114,4 @@ fn look<D: Decoder>(
         found.par_extend(scored.map(|(logits, ask)| likelihoods(logits, &ask.tokens)));
     }
     Ok((all, found))
-}
-
-/// The tokens of a pass as they are put together: ids that are embedded in one go, vectors as they come.
-#[derive(Default)]
-pub struct Feed {
-    pieces: Vec<AudioChunk>,
-    pub count: usize,
-    /// The LoRAs that so many tokens go through.
-    loras: Vec<(LoraSet, usize)>,
-}
-
-enum AudioChunk {
-    Ids(Vec<u32>),
-    Vectors(Tensor),
-}
-
-impl Feed {
-    pub fn ids(&mut self, ids: &[u32], loras: &LoraSet) {
-        self.take(ids.len(), loras);
-        match self.pieces.last_mut() {
-            Some(AudioChunk::Ids(last)) => last.extend_from_slice(ids),
-            _ => self.pieces.push(AudioChunk::Ids(ids.to_vec())),
-        }
-    }
-
-    pub fn input(&mut self, input: &Input, start: usize, tokens: usize) -> candle_core::Result<()> {
-        match &input.embedded {
-            None => self.ids(&input.tokens[start..start + tokens], &input.loras),
-            Some(vectors) => {
-                self.take(tokens, &input.loras);
-                self.pieces.push(AudioChunk::Vectors(vectors.narrow(0, start, tokens)?));
-            }
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, tokens: usize, loras: &LoraSet) {
-        self.count += tokens;
-        self.loras.push((loras.clone(), tokens));
-    }
-
-    fn embedded<D: Decoder>(self, decoder: &D) -> candle_core::Result<Tensor> {
-        let vectors = |piece| match piece {
-            AudioChunk::Ids(ids) => decoder.embed(&Tensor::new(ids, decoder.device())?),
-            AudioChunk::Vectors(vectors) => Ok(vectors),
-        };
-        let mut all = self
-            .pieces
-            .into_iter()
-            .map(vectors)
-            .collect::<candle_core::Result<Vec<_>>>()?;
-        if all.len() == 1 {
-            Ok(all.remove(0))
-        } else {
-            Tensor::cat(&all, 0)
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! One answer in progress.
 
 use super::lane::Lane;
-use super::sampler::{Pick, Sampler, ban, log_sum};
+use super::sampler::{NAN_LOGITS, Pick, Sampler, ban, log_sum};
 use super::search::Ended;
 use nn::Input;
 use plugin_api::{Alternative, Call, Finish, Memory, Reply, Result, Timing, Usage};
@@ -9,8 +9,6 @@ use std::collections::VecDeque;
 use std::time::Instant;
 use text::{Answer, Reader, Tokenizer};
 
-/// The flag of a reply whose logits were no numbers.
-pub(super) const NAN_LOGITS: &str = "nan-logits";
 /// The flag of a reply to a prompt that lost its beginning.
 pub(super) const TRUNCATED: &str = "truncated-prompt";
 

@@ -8,6 +8,9 @@ use super::random::Random;
 use plugin_api::{Code, Error, Result, Sampling};
 use std::collections::HashSet;
 
+/// The flag of a reply whose logits were no numbers.
+pub(super) const NAN_LOGITS: &str = "nan-logits";
+
 /// A prompt's sampling settings with all defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Knobs {

@@ -21,7 +21,7 @@ macro_rules! register_generator {
     ($name:literal, $about:literal, $load:expr, { $($own:tt)* }) => {
         $crate::register_computed!($name, $about, $load, { $($own)* } {
             lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
-            prefix_mb: integer = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
+            prefix_mb: integer neutral = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
         });
     };
 }
@@ -44,8 +44,8 @@ macro_rules! register_computed {
             dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU, which is exact, and bf16 on a GPU that has it; on a CPU, bf16 is what matrices are stored as: half the memory, and faster; fp32, asked for by name, unpacks the blocks of a GGUF file";
             device: text = "auto", "where to compute: cpu, cuda, or cuda:1 for the second GPU; auto is a GPU if this build has the feature cuda and finds one";
             quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table and a tied head are q8_0 then, and an encoder of sound stays as it is";
-            max_batch: integer, "answers worked on at a time; if left out, as many as memory allows, up to 32";
-            step_tokens: integer = 1024, "tokens in one pass through the model; a longer prompt is read in several";
+            max_batch: integer neutral, "answers worked on at a time; if left out, as many as memory allows, up to 32";
+            step_tokens: integer neutral = 1024, "tokens in one pass through the model; a longer prompt is read in several";
             $($more)*
         });
     };

@@ -5,8 +5,6 @@
 
 use crate::{Linear, Loras, Matrix, Result, Weights};
 use candle_core::{D, DType, Device, Tensor};
-use kernels::packed::MakeRow;
-use kernels::product_input::ProductInput;
 use kernels::{exponential, gelu, rowwise};
 
 /// A table of token vectors.
@@ -41,111 +39,11 @@ impl Embedding {
     }
 }
 
-/// Division by the root of the mean square, then a weight for each channel. Computed in fp32.
-pub struct RmsNorm {
-    weight: Tensor,
-    eps: f64,
-}
-
-impl RmsNorm {
-    pub fn load(weights: &Weights, size: usize, eps: f64) -> Result<RmsNorm> {
-        Ok(RmsNorm {
-            weight: weights.get("weight", &[size])?,
-            eps,
-        })
-    }
-
-    /// For checkpoints that store how far each weight is from one, as Gemma's do.
-    ///
-    /// The sum is kept in fp32, since bf16 would round it to eight bits.
-    pub fn load_from_one(weights: &Weights, size: usize, eps: f64) -> Result<RmsNorm> {
-        let stored = weights.get("weight", &[size])?.to_dtype(DType::F32)?;
-        Ok(RmsNorm {
-            weight: (stored + 1.0)?,
-            eps,
-        })
-    }
-
-    /// Over the last dimension, whatever stands before it.
-    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        if x.dtype() != self.weight.dtype() {
-            let wide = x.to_dtype(self.weight.dtype())?;
-            return self.forward(&wide)?.to_dtype(x.dtype());
-        }
-        if x.track_op() || self.weight.track_op() {
-            return candle_nn::ops::rms_norm_slow(x, &self.weight, self.eps as f32);
-        }
-        if rowwise::suits(&[x, &self.weight]) {
-            return rowwise::rms_norm(x, &self.weight, self.eps as f32);
-        }
-        candle_nn::ops::rms_norm(&x.contiguous()?, &self.weight, self.eps as f32)
-    }
-}
-
 /// Rows of a table (rows, size), by their numbers.
 pub(crate) fn select_rows(table: &Tensor, numbers: &[u32]) -> candle_core::Result<Tensor> {
     match rowwise::suits(&[table]) {
         true => rowwise::select(table, numbers),
         false => table.index_select(&Tensor::new(numbers, table.device())?, 0),
-    }
-}
-
-/// What a layer makes of x, added to it.
-pub fn residual(x: &Tensor, y: &Tensor) -> candle_core::Result<Tensor> {
-    match rowwise::suits(&[x, y]) {
-        true => rowwise::sum(x, y),
-        false => x + y,
-    }
-}
-
-/// Mean taken away, division by the standard deviation, then a weight and a bias for each channel. Computed in fp32.
-pub struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
-    eps: f64,
-}
-
-impl LayerNorm {
-    pub fn load(weights: &Weights, size: usize, eps: f64) -> Result<LayerNorm> {
-        let of = |name| Ok::<_, crate::Error>(weights.get(name, &[size])?.to_dtype(DType::F32)?);
-        Ok(LayerNorm {
-            weight: of("weight")?,
-            bias: of("bias")?,
-            eps,
-        })
-    }
-
-    #[cfg(test)]
-    pub(crate) fn of(weight: Tensor, bias: Tensor, eps: f64) -> LayerNorm {
-        LayerNorm { weight, bias, eps }
-    }
-
-    /// Over the last dimension, whatever stands before it.
-    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        if x.dtype() != DType::F32 {
-            return self.forward(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype());
-        }
-        let (weight, bias, eps) = (&self.weight, &self.bias, self.eps as f32);
-        if x.track_op() || weight.track_op() {
-            return candle_nn::ops::layer_norm_slow(x, weight, bias, eps);
-        }
-        if rowwise::suits(&[x, weight, bias]) {
-            return rowwise::layer_norm(x, weight, bias, eps);
-        }
-        candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, eps)
-    }
-
-    /// Lends `take` the same of rows (rows, size), to be made where they are needed; nothing where this crate's loops may
-    /// not do that.
-    pub(crate) fn lend<T>(&self, x: &Tensor, take: impl FnOnce(ProductInput) -> T) -> candle_core::Result<Option<T>> {
-        let (weight, bias) = (&self.weight, &self.bias);
-        match rowwise::suits(&[x, weight, bias]) && x.dims().len() == 2 {
-            true => {
-                let given = |rows, inputs, make: &MakeRow| take(ProductInput::Made { rows, inputs, make });
-                rowwise::lend_layer_norm(x, weight, bias, self.eps as f32, given).map(Some)
-            }
-            false => Ok(None),
-        }
     }
 }
 

@@ -37,6 +37,7 @@ mod extractor;
 mod layers;
 mod linear;
 pub mod lora;
+mod norms;
 mod rope;
 mod step;
 
@@ -44,9 +45,10 @@ pub use blueprint::{AudioBlueprint, Blueprint, ProjectorLayer};
 pub use cache::KvCache;
 pub use decoder::{AudioChunk, AudioChunks, AudioEmbeds, Decoder, Input, PendingAudio, Sound, clips, common_beginning};
 pub use extractor::Extractor;
-pub use layers::{Activation, Embedding, Heads, LayerNorm, Mlp, Qkv, RmsNorm, residual, softcap};
+pub use layers::{Activation, Embedding, Heads, Mlp, Qkv, softcap};
 pub use linear::Linear;
 pub use lora::{Entered, Factors, LoraPlan, LoraSet, Loras};
+pub use norms::{LayerNorm, RmsNorm, residual};
 pub use rope::Rope;
 pub use step::{Attention, Past, Segment, Step};
 

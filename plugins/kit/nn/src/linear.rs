@@ -1,7 +1,7 @@
 //! Matrix products with weights: the one entry point, whatever the weights are stored as.
 
-use crate::layers::{LayerNorm, residual};
 use crate::lora::Site;
+use crate::norms::{LayerNorm, residual};
 use crate::{Loras, Matrix, Result, Weights};
 use candle_core::Tensor;
 use kernels::epilogue::Epilogue;

@@ -13,7 +13,7 @@ use crate::options::Common;
 use crate::pool::{NoSlot, Pool, Slot};
 use crate::price::{Prices, Tokens};
 use crate::secret::{Secret, redact, redact_keys};
-use crate::serve::Stop;
+use crate::watch::{Stop, Watch};
 use plugin_api::{Code, Error, Result};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -41,14 +41,6 @@ pub struct Question {
     /// The most tokens that can be read and written, for the spending limit.
     pub most_read: u64,
     pub most_written: u64,
-}
-
-/// Whoever waits for an answer.
-pub struct Watch<'a> {
-    pub deadline: Option<Instant>,
-    pub stop: &'a (dyn Fn() -> bool + Sync),
-    /// Takes words as they come; false closes the stream, and what came so far is the answer.
-    pub token: &'a mut dyn FnMut(&str) -> bool,
 }
 
 /// An answer, fresh or of the ledger.

@@ -1,6 +1,6 @@
 //! Many prompts at work at once: a thread for each, as many as the service takes.
 
-use crate::client::Watch;
+use crate::watch::{Stop, Watch};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use plugin_api::{Call, Code, Error, Job, Jobs, Prompt, Pulled, Reply, Result};
 use std::collections::HashMap;
@@ -13,19 +13,6 @@ use std::time::{Duration, Instant};
 const LAST_ANSWERS: Duration = Duration::from_secs(4);
 const GLANCE: Duration = Duration::from_millis(20);
 const STACK: usize = 1 << 20;
-
-/// Why there is no answer, and whether there will be none to any prompt.
-#[derive(Debug, Clone)]
-pub struct Stop {
-    pub error: Error,
-    pub ends: bool,
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Stop { error, ends: false }
-    }
-}
 
 /// Answers prompts, several at a time.
 pub trait Answerer: Send + Sync + 'static {

@@ -7,6 +7,13 @@ pub enum Error {
     Read { path: PathBuf, source: std::io::Error },
     #[error("`{path}` is malformed: {reason}")]
     Malformed { path: PathBuf, reason: String },
+    #[error("`{path}` has the {what} `{got}`, known here: {known}")]
+    Unknown {
+        path: PathBuf,
+        what: &'static str,
+        got: String,
+        known: String,
+    },
     #[error(
         "`{place}` has no chat template (looked in {}chat_template.jinja, chat_template.json and tokenizer_config.json)",
         if place.extension().is_some_and(|end| end == "gguf") { "its header, and beside it in " } else { "" }
@@ -44,6 +51,10 @@ impl Error {
                 "give the folder of a complete checkpoint in the Hugging Face layout",
             ),
             Error::Malformed { .. } => (Code::DATA, "the download may be incomplete: fetch the file again"),
+            Error::Unknown { .. } => (
+                Code::UNSUPPORTED,
+                "give the checkpoint in the Hugging Face layout as `weights`: its tokenizer.json says all that a GGUF file only names",
+            ),
             Error::VocabularyTooLarge { .. } => (
                 Code::DATA,
                 "tokenizer.json belongs to another checkpoint: take both from the same one",

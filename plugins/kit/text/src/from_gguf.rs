@@ -4,19 +4,11 @@
 //! that isn't known is an error, since a text cut in another way than the model has learnt still gives an answer.
 
 use crate::sentencepiece::{CONTROL, LONGEST_PIECE, MOST_PIECES, Piece, UNKNOWN, UNUSED, USER_DEFINED, merges};
-use crate::{Error, Result};
+use crate::{Error, Result, cuts};
 use checkpoint::gguf::{self, Gguf, Value};
 use serde_json::{Map, Value as Json, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-
-/// How text is cut before pairs are merged, by the names in `tokenizer.ggml.pre`: digits alone, or up to three together.
-const CUTS: [(&str, &str, &str, bool); 4] = [
-    ("qwen2", r"\p{N}", "NFC", false),
-    ("deepseek-r1-qwen", r"\p{N}", "NFC", false),
-    ("llama-bpe", r"\p{N}{1,3}", "", true),
-    ("llama3", r"\p{N}{1,3}", "", true),
-];
 
 /// The file that a checkpoint is, if it is one, and the folder where other files of it may lie.
 pub(crate) fn beside(weights: &Path) -> Result<(PathBuf, Option<Gguf>)> {
@@ -62,14 +54,23 @@ pub(crate) fn tokenizer(file: &Gguf) -> Result<Json> {
         path: file.path().to_owned(),
         reason,
     };
+    let unknown = |what, got: &str, known| Error::Unknown {
+        path: file.path().to_owned(),
+        what,
+        got: got.to_owned(),
+        known,
+    };
     let vocabulary = Vocabulary::read(file).map_err(malformed)?;
-    let model = file.get("tokenizer.ggml.model").and_then(Value::text).unwrap_or("none");
-    match model {
-        "gpt2" => vocabulary.byte_pairs(file),
+    let model = file.get("tokenizer.ggml.model").and_then(Value::text);
+    match model.ok_or_else(|| malformed("it has no `tokenizer.ggml.model`".to_owned()))? {
+        "gpt2" => {
+            let name = file.get("tokenizer.ggml.pre").and_then(Value::text);
+            let name = name.unwrap_or("default");
+            let cut = cuts::named(name).ok_or_else(|| unknown("pre-tokenizer", name, cuts::known()))?;
+            vocabulary.byte_pairs(file, cut)
+        }
         "llama" => vocabulary.sentence_pieces(file),
-        other => Err(format!(
-            "its tokenizer is of the kind `{other}`, known here: gpt2, llama"
-        )),
+        other => return Err(unknown("tokenizer", other, "gpt2, llama".to_owned())),
     }
     .map_err(malformed)
 }
@@ -83,6 +84,13 @@ impl<'a> Vocabulary<'a> {
     fn read(file: &'a Gguf) -> std::result::Result<Vocabulary<'a>, String> {
         let tokens = file.get("tokenizer.ggml.tokens").and_then(Value::texts);
         let tokens = tokens.ok_or("it has no `tokenizer.ggml.tokens`")?;
+        let table = file.tensor("token_embd.weight").and_then(|table| table.shape.first());
+        if let Some(&rows) = table.filter(|&&rows| rows != tokens.len()) {
+            return Err(format!(
+                "it has {} tokens, but `token_embd.weight` has {rows} rows",
+                tokens.len()
+            ));
+        }
         let kinds = match file.get("tokenizer.ggml.token_type").and_then(Value::numbers) {
             Some(kinds) if kinds.len() == tokens.len() => kinds.iter().map(|&kind| kind as u64).collect(),
             Some(kinds) => {
@@ -115,37 +123,19 @@ impl<'a> Vocabulary<'a> {
             .collect()
     }
 
-    fn byte_pairs(&self, file: &Gguf) -> std::result::Result<Json, String> {
-        let name = file
-            .get("tokenizer.ggml.pre")
-            .and_then(Value::text)
-            .unwrap_or("default");
-        let Some((_, digits, normal, whole)) = CUTS.iter().find(|(known, ..)| *known == name) else {
-            let known: Vec<&str> = CUTS.iter().map(|(known, ..)| *known).collect();
-            return Err(format!(
-                "its tokenizer cuts text in the way `{name}`, known here: {}",
-                known.join(", ")
-            ));
-        };
+    fn byte_pairs(&self, file: &Gguf, cut: &cuts::Cut) -> std::result::Result<Json, String> {
         let merges = file.get("tokenizer.ggml.merges").and_then(Value::texts);
         let merges = merges.ok_or("it has no `tokenizer.ggml.merges`")?;
-        let normalizer = (!normal.is_empty()).then(|| json!({ "type": normal }));
         let words = self
             .each()
             .filter(|(.., kind)| !matches!(*kind, CONTROL | USER_DEFINED | UNUSED));
         let vocabulary: Map<String, Json> = words.map(|(id, token, _)| (token.to_owned(), id.into())).collect();
-        let pattern = format!(
-            "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{{L}}\\p{{N}}]?\\p{{L}}+|{digits}\
-             | ?[^\\s\\p{{L}}\\p{{N}}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-        );
         Ok(json!({
-            "version": "1.0", "added_tokens": self.added(), "normalizer": normalizer,
-            "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
-                { "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false },
-                { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false }] },
-            "post_processor": self.first_token(file, false),
+            "version": "1.0", "added_tokens": self.added(), "normalizer": cut.normalizer(),
+            "pre_tokenizer": cut.pre_tokenizer(),
+            "post_processor": self.first_token(file, cut.begins),
             "decoder": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false },
-            "model": { "type": "BPE", "ignore_merges": whole, "vocab": vocabulary, "merges": merges },
+            "model": { "type": "BPE", "ignore_merges": cut.ignore_merges, "vocab": vocabulary, "merges": merges },
         }))
     }
 

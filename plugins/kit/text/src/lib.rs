@@ -18,6 +18,7 @@
 
 mod chat;
 mod clock;
+mod cuts;
 mod error;
 mod from_gguf;
 mod lesson;

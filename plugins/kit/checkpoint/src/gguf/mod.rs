@@ -3,6 +3,7 @@
 //! A reader of our own, since the file is a stranger's and the one at hand allocates whatever a length in it asks for.
 //! It knows the container alone: what the words mean to a tokenizer or a model is for `text` and `nn` to say.
 
+pub(crate) mod blocks;
 mod error;
 mod header;
 mod tensor;

@@ -20,7 +20,7 @@ impl Kind {
             13 => (256, 176), // q5_k
             14 => (256, 210), // q6_k
             15 => (256, 292), // q8_k
-            _ => return None,
+            other => return super::blocks::size(other),
         })
     }
 }

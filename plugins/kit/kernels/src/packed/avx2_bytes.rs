@@ -6,8 +6,7 @@
 #![allow(unsafe_code)] // the processor's own instructions, on lines and words that `tile` counts beforehand
 #![allow(clippy::needless_range_loop)] // rows of several arrays at once
 
-use super::blocks::Some8;
-use super::layout::{BLOCK, Kind};
+use super::layout::{BLOCK, Kind, Some8};
 use super::{LANES, Line};
 
 /// Rows whose sums fit sixteen registers beside what is multiplied.

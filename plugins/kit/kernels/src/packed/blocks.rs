@@ -7,7 +7,7 @@
 //! AVX-512 and AVX-VNNI multiply bytes by fours, AVX2 by twos; all make the same to the last bit. Elsewhere candle multiplies
 //! the blocks as they are.
 
-use super::layout::{BLOCK, Kind, put, take};
+use super::layout::{BLOCK, Kind, MOST_ROWS, Some8, put, take};
 use super::lines::Lines;
 use super::stripe::Stripe;
 use super::stripes::{Columns, by_stripes};
@@ -20,9 +20,6 @@ use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::OnceLock;
-
-/// Rows that a tile has at most.
-pub(super) const MOST_ROWS: usize = 8;
 
 pub struct Blocks {
     kind: Kind,
@@ -41,7 +38,7 @@ pub fn suits(dtype: GgmlDType, device: &Device) -> bool {
 fn best() -> Option<Kernel> {
     static BEST: OnceLock<Option<Kernel>> = OnceLock::new();
     let choose = || match Kernel::most() {
-        Kernel::Amx if amx::usable() => Some(Kernel::Amx),
+        Kernel::Amx if amx::usable(tiles_agree) => Some(Kernel::Amx),
         Kernel::Amx | Kernel::Avx512 if vnni::has() => Some(Kernel::Avx512),
         Kernel::Amx | Kernel::Avx512 | Kernel::Avx2 if avx2_bytes::has() => Some(Kernel::Avx2),
         _ => None,
@@ -228,14 +225,6 @@ pub struct Rounded {
     scales: Vec<f32>,
     sums: Vec<i32>,
     firsts: Vec<i32>,
-}
-
-/// What a tile reads of x.
-pub(super) struct Some8<'a> {
-    pub words: &'a [u32],
-    pub scales: &'a [f32],
-    pub sums: &'a [i32],
-    pub firsts: &'a [i32],
 }
 
 impl Rounded {

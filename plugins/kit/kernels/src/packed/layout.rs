@@ -7,6 +7,17 @@ use super::{LANES, Line};
 use candle_core::quantized::GgmlDType;
 use half::f16;
 
+/// Rows that a tile has at most.
+pub(super) const MOST_ROWS: usize = 8;
+
+/// What a tile reads of x.
+pub(super) struct Some8<'a> {
+    pub words: &'a [u32],
+    pub scales: &'a [f32],
+    pub sums: &'a [i32],
+    pub firsts: &'a [i32],
+}
+
 /// Inputs that share a scale of x, and that a step of scales is for.
 pub const BLOCK: usize = 32;
 const HALF: usize = BLOCK / 2;

@@ -16,6 +16,7 @@ mod blocks;
 mod layout;
 mod lines;
 mod portable;
+mod rounding;
 mod rows;
 mod stripe;
 mod stripes;
@@ -214,7 +215,7 @@ impl Kernel {
             (Kernel::Avx2, _) => avx2::has(),
             (Kernel::Avx512, Kind::F32) => avx512::has_f32(),
             (Kernel::Avx512, Kind::Bf16) => avx512::has_bf16(),
-            (Kernel::Amx, _) => kind == Kind::Bf16 && amx::usable(),
+            (Kernel::Amx, _) => kind == Kind::Bf16 && amx::usable(blocks::tiles_agree),
         };
         let known = [Kernel::Amx, Kernel::Avx512, Kernel::Avx2].into_iter();
         known

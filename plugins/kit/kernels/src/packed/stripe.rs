@@ -4,7 +4,7 @@
 //! while its values are in the nearest cache; and where only bf16 is read later, they never leave it as anything else.
 #![allow(unsafe_code)] // memory that is cleared before anybody reads it; columns that no other thread has
 
-use super::rows::Round;
+use super::rounding::Round;
 use pulp::Arch;
 use std::marker::PhantomData;
 use std::ops::Range;

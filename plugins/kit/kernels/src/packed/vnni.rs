@@ -2,8 +2,7 @@
 #![allow(unsafe_code)] // the processor's own instructions, on lines and words that `tile` counts beforehand
 #![allow(clippy::needless_range_loop)] // rows of several arrays at once
 
-use super::blocks::{MOST_ROWS, Some8};
-use super::layout::{BLOCK, Kind};
+use super::layout::{BLOCK, Kind, MOST_ROWS, Some8};
 use super::{LANES, Line};
 
 pub fn has() -> bool {

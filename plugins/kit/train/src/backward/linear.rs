@@ -28,6 +28,13 @@ pub(crate) struct Factors {
     pub number: u64,
 }
 
+impl Factors {
+    /// What this pass leaves out in front of them.
+    fn draws(&self, pass: &Pass) -> Option<Draws> {
+        Draws::of(pass.draws, self.number, self.dropout)
+    }
+}
+
 /// What goes into one or several layers, packed as they read it.
 pub(crate) struct Given<'x> {
     pub x: &'x [f32],
@@ -91,7 +98,7 @@ impl Linear {
     /// Whether factors read what goes in as it is.
     fn reads_exactly(&self, pass: &Pass) -> bool {
         let factors = self.factors.as_ref();
-        factors.is_some_and(|factors| Draws::of(pass, factors).is_none())
+        factors.is_some_and(|factors| factors.draws(pass).is_none())
     }
 
     /// To y (rows, outputs), of what [`Given::forward`] packed.
@@ -122,7 +129,7 @@ impl Linear {
         let mut kept = vec![0.0; given.rows * factors.rank];
         let a = ByLane::new(&pass.values[factors.a.clone()], self.inputs);
         let mut through = |left: &Left| product(&mut kept, left, &a, factors.rank, 1.0, Into::Set);
-        match (Draws::of(pass, factors), &given.left) {
+        match (factors.draws(pass), &given.left) {
             (None, Some(left)) => through(left),
             (draws, _) => {
                 let dropped = draws.map(|draws| draws.drop(given.x));
@@ -196,7 +203,7 @@ impl Linear {
         let b = ByDepth::new(&pass.values[factors.b.clone()], rank);
         let mut between = vec![0.0; rows * rank];
         product(&mut between, left, &b, rank, factors.scale, Into::Set);
-        let draws = Draws::of(pass, factors);
+        let draws = factors.draws(pass);
         let dropped = draws.as_ref().map(|draws| draws.drop(given.x));
         let x = ByDepth::new(dropped.as_deref().unwrap_or(given.x), inputs);
         let da = &mut gradients.0[factors.a.clone()];

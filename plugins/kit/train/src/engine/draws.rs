@@ -1,7 +1,5 @@
 //! Random draws that depend on where they are made and on nothing else: what dropout leaves out.
 
-use super::parameters::Pass;
-use crate::backward::linear::Factors;
 use rayon::prelude::*;
 
 /// Scatters the bits of a number (SplitMix64's last step).
@@ -49,12 +47,13 @@ pub(crate) struct Draws {
 const TASK: usize = 1 << 14;
 
 impl Draws {
-    pub fn of(pass: &Pass, factors: &Factors) -> Option<Draws> {
-        let seed = pass.draws.filter(|_| factors.dropout > 0.0)?;
+    /// Those of a layer's number, from the pass's seed. None where nothing is left out.
+    pub fn of(seed: Option<u64>, number: u64, dropout: f32) -> Option<Draws> {
+        let seed = seed.filter(|_| dropout > 0.0)?;
         Some(Draws {
-            seed: scattered(seed ^ scattered(factors.number)),
-            bound: (factors.dropout * 65_536.0).round().min(65_535.0) as u16,
-            factor: 1.0 / (1.0 - factors.dropout),
+            seed: scattered(seed ^ scattered(number)),
+            bound: (dropout * 65_536.0).round().min(65_535.0) as u16,
+            factor: 1.0 / (1.0 - dropout),
         })
     }
 

@@ -136,7 +136,7 @@ fn spoilt_gguf_files() {
         0,
         b"x",
         Code::DATA,
-        &format!("{malformed}its tokenizer is of the kind `none`"),
+        &format!("{malformed}it has no `tokenizer.ggml.model`"),
     );
     let key = "blk.1.attn_k.weight";
     let gone = "`FILE` has no tensor `model.layers.1.self_attn.k_proj.weight`";
@@ -144,8 +144,8 @@ fn spoilt_gguf_files() {
     // Behind a tensor's name: dimensions, sizes, type, place.
     let huge = format!("{malformed}tensor `{key}`: it has more values than can be counted");
     check_gguf(key, 4, &(1u64 << 61).to_le_bytes(), Code::DATA, &huge);
-    let stored = "tensor `model.layers.1.self_attn.k_proj.weight` in `FILE` is stored as iq4_nl, expected f32, f16,";
-    check_gguf(key, 20, &20u32.to_le_bytes(), Code::UNSUPPORTED, stored);
+    let stored = "tensor `model.layers.1.self_attn.k_proj.weight` in `FILE` is stored as nvfp4, expected f32, f16,";
+    check_gguf(key, 20, &40u32.to_le_bytes(), Code::UNSUPPORTED, stored);
     let beyond = format!("{malformed}tensor `{key}` lies beyond the end of the file");
     check_gguf(key, 24, &(1u64 << 63).to_le_bytes(), Code::DATA, &beyond);
 }

@@ -52,18 +52,19 @@ const CHUNK: usize = 16;
 /// Rows that AVX-512 takes as fast as memory brings the weights.
 pub const FEW: usize = 4;
 
-/// Whether this processor's tiles may be used, and make the same of numbers as everyone.
-pub fn usable() -> bool {
+/// Whether this processor's tiles may be used, and make the same of numbers as everyone. `bytes_agree` tries a product of
+/// quantised weights.
+pub fn usable(bytes_agree: fn() -> bool) -> bool {
     static USABLE: OnceLock<bool> = OnceLock::new();
-    *USABLE.get_or_init(|| super::avx512::has_f32() && super::vnni::has() && tiles::allowed() && agree())
+    *USABLE.get_or_init(|| super::avx512::has_f32() && super::vnni::has() && tiles::allowed() && agree(bytes_agree))
 }
 
 /// Small products of both kinds, by tiles and without.
-fn agree() -> bool {
+fn agree(bytes_agree: fn() -> bool) -> bool {
     // On threads of its own: one that waits for others of its pool works for whoever else is there, and that could be
     // somebody who waits for this very answer.
     let alone = || rayon::ThreadPoolBuilder::new().num_threads(1).build();
-    let agree = || floats_agree() && super::blocks::tiles_agree();
+    let agree = || floats_agree() && bytes_agree();
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new();
         let tried = thread.spawn_scoped(scope, || alone().is_ok_and(|pool| pool.install(agree)));

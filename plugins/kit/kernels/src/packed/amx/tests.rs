@@ -219,7 +219,7 @@ fn weights(outputs: usize, inputs: usize) -> Packed {
 #[test]
 fn the_first_product_is_tried() {
     if ready() {
-        assert!(agree());
+        assert!(agree(crate::packed::blocks::tiles_agree));
     }
 }
 
