@@ -194,15 +194,25 @@ fn kept_clips_are_in_the_page_and_play() {
     let bench = Bench::new();
     let found = std::fs::read_dir(crate::support::clip_file("")).unwrap();
     let found = found.filter_map(|entry| Some(entry.ok()?.path()));
-    let wav = found.filter(|path| path.extension().is_some_and(|end| end == "wav")).min().expect("a clip");
+    let wav = found
+        .filter(|path| path.extension().is_some_and(|end| end == "wav"))
+        .min()
+        .expect("a clip");
     std::fs::create_dir_all(bench.path("sound")).unwrap();
     std::fs::copy(&wav, bench.path("sound/a.wav")).unwrap();
-    bench.check("run --model absent --task clips -T folder=sound --keep-audio --skip-hearing-test", 0, &[]);
+    bench.check(
+        "run --model absent --task clips -T folder=sound --keep-audio --skip-hearing-test",
+        0,
+        &[],
+    );
     let run = bench.directory("absent-clips");
     let kept = std::fs::read_dir(run.join("audio")).unwrap().count();
     assert_eq!(kept, 1);
     let Some(mut browser) = browser::open() else { return };
-    browser.show(&run.join("report.html"), "document.querySelector('#one audio')?.readyState > 0");
+    browser.show(
+        &run.join("report.html"),
+        "document.querySelector('#one audio')?.readyState > 0",
+    );
     let seconds = browser.ask("document.querySelector('#one audio').duration");
     assert!(seconds.as_f64().is_some_and(|seconds| seconds > 0.0), "{seconds}");
     assert_eq!(browser.faults, Vec::<String>::new());

@@ -90,8 +90,9 @@ impl ClipResolver<'_> {
         let written = std::fs::create_dir_all(folder)
             .and_then(|()| write_wav(&own, decoded.rate, decoded.clip.samples()))
             .and_then(|()| std::fs::rename(&own, &path));
-        written
-            .map_err(|why| Error::new(Code::CLIP, format!("cannot keep the clip as `{}`", path.display())).cause(why.to_string()))
+        written.map_err(|why| {
+            Error::new(Code::CLIP, format!("cannot keep the clip as `{}`", path.display())).cause(why.to_string())
+        })
     }
 
     fn decode(&self, sample: &Sample, index: usize, rate: Option<u32>) -> Result<Arc<Decoded>> {
