@@ -245,7 +245,7 @@ impl Tensors {
     /// What a tensor is stored as, if that is a kind that is not known.
     pub fn unknown_kind(&self, name: &str) -> Option<String> {
         let kind = self.places.get(name)?.0.kind;
-        let known = matches!(kind.0, 0 | 1 | 30) || block_type(kind).is_some() || gguf::blocks::reads(kind);
+        let known = matches!(kind.0, 0 | 1 | 30) || block_type(kind).is_some() || gguf::blocks::reads(kind.0);
         (!known).then(|| match UNKNOWN.iter().find(|(number, _)| *number == kind.0) {
             Some((_, name)) => (*name).to_owned(),
             None => format!("GGUF's type {}", kind.0),
@@ -325,8 +325,8 @@ fn decoded(kind: Kind, bytes: Vec<u8>, shape: &[usize]) -> Result<Tensor> {
             let storage = QStorage::from_data(Cow::Owned(bytes), &Device::Cpu, dtype)?;
             Ok(QTensor::new(storage, shape)?.dequantize(&Device::Cpu)?)
         }
-        (None, None) if gguf::blocks::reads(kind) => {
-            let values = gguf::blocks::values(kind, &bytes).unwrap_or_default();
+        (None, None) if gguf::blocks::reads(kind.0) => {
+            let values = gguf::blocks::values(kind.0, &bytes).unwrap_or_default();
             Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
         }
         (None, None) => Err(candle_core::Error::Msg(format!("values of GGUF's type {} are not read", kind.0)).into()),

@@ -3,7 +3,6 @@
 //!
 //! They are read into plain values, which are then held as fp32 or bf16, or quantised as asked.
 
-use super::Kind;
 use half::f16;
 
 /// Appends the values of one block.
@@ -37,19 +36,19 @@ const IQ1: usize = 2560;
 const STEPS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// Values and bytes of a block.
-pub(super) fn size(kind: u32) -> Option<(u64, u64)> {
-    let found = TYPES.iter().find(|(number, ..)| *number == kind);
+pub(super) fn size(number: u32) -> Option<(u64, u64)> {
+    let found = TYPES.iter().find(|(known, ..)| *known == number);
     found.map(|(_, values, bytes, _)| (*values as u64, *bytes as u64))
 }
 
-/// Whether blocks of this type are read here.
-pub fn reads(kind: Kind) -> bool {
-    size(kind.0).is_some()
+/// Whether blocks of the type of this number are read here.
+pub fn reads(number: u32) -> bool {
+    size(number).is_some()
 }
 
 /// The values of whole blocks, if they are of a type that is read here.
-pub fn values(kind: Kind, bytes: &[u8]) -> Option<Vec<f32>> {
-    let (_, values, size, read) = TYPES.iter().find(|(number, ..)| *number == kind.0)?;
+pub fn values(number: u32, bytes: &[u8]) -> Option<Vec<f32>> {
+    let (_, values, size, read) = TYPES.iter().find(|(known, ..)| *known == number)?;
     let mut out = Vec::with_capacity(bytes.len() / size * values);
     bytes.chunks_exact(*size).for_each(|block| read(block, &mut out));
     Some(out)
@@ -247,8 +246,8 @@ mod tests {
         let recorded: Vec<Value> = serde_json::from_str(include_str!("../../golden/blocks.json")).unwrap();
         assert_eq!(recorded.len(), TYPES.len());
         for record in recorded {
-            let kind = Kind(record["kind"].as_u64().unwrap() as u32);
-            let got = values(kind, &bytes(&record["bytes"])).unwrap();
+            let number = record["kind"].as_u64().unwrap() as u32;
+            let got = values(number, &bytes(&record["bytes"])).unwrap();
             let expected = bytes(&record["values"]);
             let expected: Vec<f32> = expected
                 .as_chunks::<4>()
