@@ -123,3 +123,47 @@ fn a_judge_is_held_against_peoples_labels() {
     std::fs::write(bench.path("labels.jsonl"), "{\"sample_id\": 7}\n").unwrap();
     bench.check(&check, 3, &["`labels.jsonl` line 1: `sample_id` is missing or no text"]);
 }
+
+#[test]
+fn a_judge_that_rules_on_several_cases_together_gets_them_together() {
+    let bench = Bench::new();
+    bench.check("run --model echo --task count --judge panel", 0, &[]);
+    let scores = std::fs::read_to_string(bench.directory("echo-count").join("scores.jsonl")).unwrap();
+    assert_eq!(scores.matches("ruled together").count(), 10, "{scores}");
+}
+
+#[test]
+fn a_judge_that_breaks_down_costs_the_cases_that_break_it() {
+    // 0, 4 and 8 of ten are asked for in the word that breaks it; a worker is started again, a panic is caught.
+    for judge in ["panic", "panic-here", "segfault"] {
+        let bench = Bench::new();
+        bench.check(
+            &format!("run --model echo --task count -T boom=4 --judge {judge}"),
+            0,
+            &[],
+        );
+        let found = results(&bench, "echo-count");
+        let judged = &found["host"]["judges"][judge];
+        assert_eq!(
+            (&judged["n"], &judged["unscored"]),
+            (&10.into(), &3.into()),
+            "{judge}: {judged}"
+        );
+    }
+}
+
+#[test]
+fn a_judge_that_hangs_is_given_up_and_the_run_ends() {
+    for judge in ["hang", "hang-here"] {
+        let bench = Bench::new();
+        bench.check(
+            &format!("run --model echo --task count -T boom=4 --judge {judge}"),
+            0,
+            &[],
+        );
+        let found = results(&bench, "echo-count");
+        let judged = &found["host"]["judges"][judge];
+        let unscored = judged["unscored"].as_u64().unwrap();
+        assert!((3..=10).contains(&unscored), "{judge}: {judged}");
+    }
+}

@@ -91,7 +91,9 @@ impl Bench {
              [plugins.broken-here]\npath = {broken:?}\nisolation = \"in-process\"\ndeadline = \"300ms\"\n\
              [models.echo]\nplugin = \"echo\"\n[models.echo-apart]\nplugin = \"echo-apart\"\nadapter = \"echo\"\n\
              [models.stuck]\nplugin = \"echo\"\n[models.follower]\nplugin = \"echo\"\n[models.ignorer]\nplugin = \"echo\"\n[tasks.riddles]\nplugin = \"echo\"\n[models.scribe]\nplugin = \"echo\"\n[models.absent]\nplugin = \"echo\"\n[tasks.count]\nplugin = \"echo\"\n[tasks.count-apart]\nplugin = \"echo-apart\"\nadapter = \"count\"\n[tasks.clips]\nplugin = \"echo\"\n\
-             [judges.agree]\nplugin = \"echo\"\n[judges.asker]\nplugin = \"echo\"\n[judges.seven]\nplugin = \"echo\"\n{}",
+             [judges.agree]\nplugin = \"echo\"\n[judges.asker]\nplugin = \"echo\"\n[judges.seven]\nplugin = \"echo\"\n[judges.panel]\nplugin = \"echo\"\n\
+             [judges.panic]\nplugin = \"broken\"\n[judges.segfault]\nplugin = \"broken\"\n[judges.hang]\nplugin = \"broken\"\n\
+             [judges.panic-here]\nplugin = \"broken-here\"\nadapter = \"panic\"\n[judges.hang-here]\nplugin = \"broken-here\"\nadapter = \"hang\"\n{}",
             faults.map(faulty).concat()
         );
         std::fs::write(bench.path("fixtures.toml"), registry).expect("a registry");

@@ -101,13 +101,25 @@ impl<'a> Call<'a> {
     /// Asks the host to let another model of the catalog answer, by the role that the settings gave it.
     pub fn generate(&self, role: &str, prompt: &Prompt) -> Result<Reply> {
         let mut prompt = prompt.clone();
-        let envelope = prompt.pack()?;
+        let mut envelope = prompt.pack()?;
+        if let Some(job) = self.job {
+            // So that the host knows for which of several cases its model was asked.
+            envelope.json = Envelope::of(&ForJob { job, prompt: &prompt })?.json;
+        }
         self.host.ask(&format!("generate:{role}"), envelope)?.read()
     }
 
     fn tell<T: Serialize>(&self, what: &str, note: &T) -> bool {
         Envelope::of(note).is_ok_and(|envelope| self.host.emit(what, envelope))
     }
+}
+
+/// A prompt, and the job that it is asked for. A host that reads the prompt alone passes over the job.
+#[derive(Debug, Serialize)]
+struct ForJob<'a> {
+    job: u64,
+    #[serde(flatten)]
+    prompt: &'a Prompt,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

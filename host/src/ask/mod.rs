@@ -3,8 +3,10 @@
 //! The run's own prompts, a transcriber's clips, the audio check and every `--role` model go through a [`pool::Pool`].
 //! It batches what several threads ask, keeps each answer's deadline, tries prompts one by one after a crash until the
 //! one that kills is known, restarts what can be restarted, and gives up what hangs without taking the run along.
+//! A [`judge_server::JudgeServer`] does the same for judges, whose questions to models go to those pools.
 
 pub mod audio_check;
+pub mod judge_server;
 pub mod pool;
 mod queue;
 pub mod roles;

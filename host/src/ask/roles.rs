@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::run::store::hash::hash_json;
 use crate::run::store::score::{Grader, Graders};
 use plugin_api::client::ModelClient;
-use plugin_api::{Callbacks, Code, Envelope, Error, Kind, NoCallbacks, Prompt, Result};
+use plugin_api::{Callbacks, Code, Envelope, Error, Kind, NoCallbacks, Prompt, Reply, Result};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,6 +103,25 @@ impl Roles {
         self.models.get(role).is_some_and(|player| player.hears)
     }
 
+    /// Asks the model of a role.
+    pub fn generate(&self, role: &str, prompt: Prompt) -> Result<Reply> {
+        let player = self.models.get(role).ok_or_else(|| {
+            let message = format!("no model plays the role `{role}` that was asked for");
+            Error::new(Code::SETTINGS, message).help(format!("give one with `--role {role}=MODEL`"))
+        })?;
+        let asked = player.pool.ask(prompt, &|| self.stop_asked());
+        asked.map_err(|error| error.context(format!("the model of role `{role}` gave no answer")))
+    }
+
+    /// The models of these roles. A role that nobody plays is listed as well: a model that plays it later changes the score.
+    pub fn graders_of(&self, roles: &BTreeSet<String>) -> Graders {
+        let player = |role: &String| self.models.get(role).map(|player| player.grader.clone());
+        roles
+            .iter()
+            .map(|role| (role.clone(), player(role).unwrap_or_default()))
+            .collect()
+    }
+
     /// Who plays which role.
     pub fn graders(&self) -> Graders {
         let one = |(role, player): (&String, &Arc<Player>)| (role.clone(), player.grader.clone());
@@ -127,16 +146,11 @@ impl Callbacks for Roles {
         let Some(role) = what.strip_prefix("generate:") else {
             return NoCallbacks.ask(what, input);
         };
-        let player = self.models.get(role).ok_or_else(|| {
-            let message = format!("no model plays the role `{role}` that was asked for");
-            Error::new(Code::SETTINGS, message).help(format!("give one with `--role {role}=MODEL`"))
-        })?;
         let prompt = Prompt {
             clips: input.clips.clone(),
             ..input.read()?
         };
-        let asked = player.pool.ask(prompt, &|| self.stop_asked());
-        Envelope::of(&asked.map_err(|error| error.context(format!("the model of role `{role}` gave no answer")))?)
+        Envelope::of(&self.generate(role, prompt)?)
     }
 
     fn emit(&self, _what: &str, _note: Envelope) -> bool {
@@ -162,14 +176,10 @@ impl<'a> Noted<'a> {
         }
     }
 
-    /// The models that were asked. A role that nobody plays is noted as well: a model that plays it later changes the score.
+    /// The models that were asked.
     pub fn graders(&self) -> Graders {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let player = |role: &String| self.roles.models.get(role).map(|player| player.grader.clone());
-        asked
-            .iter()
-            .map(|role| (role.clone(), player(role).unwrap_or_default()))
-            .collect()
+        self.roles.graders_of(&asked)
     }
 }
 

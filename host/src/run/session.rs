@@ -302,6 +302,7 @@ fn judge(
         let judging = Judging {
             name: &judge.name,
             judge: &judge.client,
+            deadline: judge.resolved.plugin.spec().deadline,
             identity: &judge.resolved.scorer_identity(&judge.client.card()?.version),
             task: Scorer {
                 name: &task.card.name,

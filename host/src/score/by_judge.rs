@@ -2,22 +2,26 @@
 //! without the model.
 
 use super::judged::Judged;
-use crate::ask::roles::{Noted, Roles};
+use crate::ask::judge_server::JudgeServer;
+use crate::ask::roles::Roles;
 use crate::failure::Result;
 use crate::run::store::directory::RunDirectory;
 use crate::run::store::hash::hash_json;
 use crate::run::store::record::Record;
-use crate::run::store::score::{ScoreEntry, ScoreStatus, judge_key};
+use crate::run::store::score::{Graders, ScoreEntry, ScoreStatus, judge_key};
 use crate::run::store::scores::{LaterScore, Scorer, Scores, for_each_record};
 use plugin_api::client::JudgeClient;
 use plugin_api::{Callbacks, Case, JudgeCard};
 use serde_json::{Value, json};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// A judge, and what its verdicts depend on.
 pub struct Judging<'a> {
     pub name: &'a str,
     pub judge: &'a JudgeClient,
+    /// The time that each verdict may take, where the judge's plugin has one.
+    pub deadline: Option<Duration>,
     /// The judge's settings and plugin.
     pub identity: &'a Value,
     /// The run's task as a scorer: a judge is shown the score it gave.
@@ -52,6 +56,7 @@ impl Judging<'_> {
         let file = Mutex::new(Scores::appender(run)?);
         let judged = Mutex::new(Judged::new(self.name, &card, identity));
         let threads = self.roles.threads_for(card.batch);
+        let server = JudgeServer::start(self.judge, self.roles, card.batch, threads, self.deadline);
         let stop = || self.roles.stop_asked();
         for_each_record(run, &scores, places, threads, stop, |record| {
             if record.error.is_some() || record.reply.is_none() {
@@ -64,7 +69,7 @@ impl Judging<'_> {
             let entry = match known {
                 Some(entry) => entry.clone(),
                 None => {
-                    let entry = self.rule(&record, &card, &hash);
+                    let entry = self.rule(&server, &record, &card, &hash);
                     if entry.status == ScoreStatus::Failed && stop() {
                         return Ok(()); // cut short: the next command asks again
                     }
@@ -91,16 +96,18 @@ impl Judging<'_> {
     }
 
     /// Shows the judge one record.
-    fn rule(&self, record: &Record, card: &JudgeCard, hash: &str) -> ScoreEntry {
+    fn rule(&self, server: &JudgeServer, record: &Record, card: &JudgeCard, hash: &str) -> ScoreEntry {
         let own = record.own().filter(|own| own.status != ScoreStatus::Failed);
-        let noted = Noted::new(self.roles);
-        let verdict = self.case(record, card).and_then(|case| self.judge.judge(&case, &noted));
+        let (verdict, graders) = match self.case(record, card) {
+            Ok(case) => server.judge(case),
+            Err(error) => (Err(error), Graders::default()),
+        };
         let entry = match &verdict {
             Ok(verdict) => ScoreEntry::of_verdict(verdict),
             // A judge that fails has not ruled; the sample stays unscored and is counted.
             Err(error) => ScoreEntry::failed(error),
         };
-        entry.by(hash, own.map(ScoreEntry::content_hash), noted.graders())
+        entry.by(hash, own.map(ScoreEntry::content_hash), graders)
     }
 
     fn case(&self, record: &Record, card: &JudgeCard) -> plugin_api::Result<Case> {

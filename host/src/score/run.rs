@@ -53,6 +53,7 @@ pub fn judge_run(
         let judging = Judging {
             name: &judge.name,
             judge: &judge.client,
+            deadline: judge.resolved.plugin.spec().deadline,
             identity: &judge.resolved.scorer_identity(&judge.client.card()?.version),
             task: Scorer {
                 name: &name,

@@ -33,6 +33,7 @@ struct Court {
     waiting: Mutex<Vec<(u64, &'static str)>>,
     ruled: Mutex<Ruled>,
     heard: Mutex<Vec<(Option<u64>, String)>>,
+    asked: Mutex<Vec<(Option<u64>, String)>>,
     together: Barrier,
 }
 
@@ -54,8 +55,9 @@ impl Judging for Court {
         true
     }
 
-    fn generate(&self, role: &str, prompt: Prompt) -> Result<Reply> {
+    fn generate(&self, id: Option<u64>, role: &str, prompt: Prompt) -> Result<Reply> {
         assert_eq!(role, "judge");
+        self.asked.lock().unwrap().push((id, prompt.last_user_text()));
         self.together.wait();
         Ok(Reply::text(prompt.last_user_text()))
     }
@@ -73,6 +75,7 @@ fn rule(cases: &[(u64, &'static str)]) -> (Result<()>, Ruled, Court) {
         waiting: Mutex::new(cases.iter().rev().copied().collect()),
         ruled: Mutex::default(),
         heard: Mutex::default(),
+        asked: Mutex::default(),
         together: Barrier::new(2),
     };
     let adapter: Arc<dyn Adapter> = Arc::new(JudgeAdapter(Box::new(Asks)));
@@ -98,6 +101,13 @@ fn as_many_cases_are_under_way_as_the_card_says() {
     heard.sort();
     assert_eq!(heard[0], (Some(1), "asking".to_owned()));
     assert_eq!(heard.len(), 4);
+    let mut asked = court.asked.into_inner().unwrap();
+    asked.sort();
+    assert_eq!(
+        asked[1],
+        (Some(2), "wrong".to_owned()),
+        "a question to a model names its case"
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Asking the judge about every pair of answers.
 
-use crate::ask::roles::{Noted, Roles};
+use crate::ask::judge_server::JudgeServer;
+use crate::ask::roles::Roles;
 use crate::catalog::Resolved;
 use crate::compare::Key;
 use crate::export::Recorded;
@@ -53,6 +54,8 @@ impl Contest<'_> {
         let other = Mutex::new(second.reader()?);
         let verdicts = Mutex::new(PairVerdicts::default());
         let threads = self.roles.threads_for(card.batch);
+        let deadline = self.resolved.plugin.spec().deadline;
+        let server = JudgeServer::start(self.judge, self.roles, card.batch, threads, deadline);
         let stop = || self.roles.stop_asked();
         first.each_at_once(threads, stop, |mine| {
             let key = Key::of(&mine);
@@ -64,7 +67,7 @@ impl Contest<'_> {
             let line_key = hash_json(&json!([identity, mine.doc_hash, words(&mine), words(&theirs)]));
             let verdict = match known.get(&line_key) {
                 Some(verdict) => Ok(verdict.clone()),
-                None => match self.judge.judge(&case(&mine, &theirs), &Noted::new(self.roles)) {
+                None => match server.judge(case(&mine, &theirs)).0 {
                     Ok(verdict) => {
                         let line = Line {
                             key: line_key,

@@ -6,6 +6,7 @@ use crate::judge::{CaseAnswer, VerdictNote};
 use crate::model::PullRequest;
 use crate::wire::{verb, Adapter, Callbacks, Envelope, Packed};
 use crate::{Case, Code, Error, JudgeCard, NoCallbacks, Prompt, Reply, Result, Verdict};
+use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +36,8 @@ pub trait Judging: Send + Sync {
     /// Takes a verdict. False asks the judge to stop.
     fn take(&self, id: u64, verdict: Result<Verdict>) -> bool;
 
-    /// Answers a prompt in this role. The default answers none.
-    fn generate(&self, role: &str, _prompt: Prompt) -> Result<Reply> {
+    /// Answers a prompt in this role, which is asked for a case where one is named. The default answers none.
+    fn generate(&self, _id: Option<u64>, role: &str, _prompt: Prompt) -> Result<Reply> {
         NoCallbacks
             .ask(&format!("generate:{role}"), Envelope::default())?
             .read()
@@ -53,12 +54,20 @@ pub trait Judging: Send + Sync {
     }
 }
 
+// Which case a model is asked for; what older plugins send names none.
+#[derive(Deserialize)]
+struct JobOf {
+    #[serde(default)]
+    job: Option<u64>,
+}
+
 struct JudgingCallbacks<'a>(&'a dyn Judging);
 
 impl Callbacks for JudgingCallbacks<'_> {
     fn ask(&self, what: &str, input: Envelope) -> Result<Envelope> {
         if let Some(role) = what.strip_prefix("generate:") {
-            return Envelope::of(&self.0.generate(role, Prompt::unpack(input)?)?);
+            let JobOf { job } = input.read()?;
+            return Envelope::of(&self.0.generate(job, role, Prompt::unpack(input)?)?);
         }
         if what != "case" {
             return NoCallbacks.ask(what, input);
