@@ -1,5 +1,6 @@
 //! The host from outside, with real shared libraries. One binary, so that it is linked once.
 
+mod audio_changes;
 mod boundary;
 mod browser;
 mod building;
