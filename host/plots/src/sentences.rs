@@ -103,7 +103,8 @@ mod tests {
             answer: "B".to_owned(),
             shares: vec![0.25, 0.75],
         };
-        let text = sentences("q/0", &vec![row; 61]).document();
+        let rows: Vec<Sentence> = std::iter::repeat_n(row, 61).collect();
+        let text = sentences("q/0", &rows).document();
         assert!(
             text.contains("fill-opacity=\"0.40\"") && text.contains("A &lt;bell&gt; rings."),
             "{text}"

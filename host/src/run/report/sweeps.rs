@@ -58,7 +58,10 @@ fn sweep(folder: &Path, room: &mut usize) -> Option<String> {
         "area",
         "95% interval",
     ];
-    out = out + &verdicts + &validity(&results) + &table(&heads, &rows, 1) + &pictures(&folder.join("plots"), room);
+    out += &verdicts;
+    out += &validity(&results);
+    out += &table(&heads, &rows, 1);
+    out += &pictures(&folder.join("plots"), room);
     Some(out + &folded(&format!("results.json of sweep {name}"), &pretty(&results)))
 }
 
