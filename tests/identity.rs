@@ -148,7 +148,16 @@ fn a_transcriber_identifies_the_runs_that_need_one() {
     let bench = Bench::new();
     std::fs::create_dir(bench.path("clips")).unwrap();
     std::fs::copy(clip_file("sweep.flac"), bench.path("clips/1-plain.flac")).unwrap();
-    check(&bench, deaf, &[("--ears scribe", "")]);
+    check(
+        &bench,
+        deaf,
+        &[
+            ("--ears scribe", ""),
+            ("--keep-audio", ""),
+            ("--audio reverse", "run verdict"),
+            ("--audio mask:percent=0", "run"),
+        ],
+    );
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! The host from outside, with real shared libraries. One binary, so that it is linked once.
 
+mod audio_changes;
 mod boundary;
 mod browser;
 mod building;
 mod circles;
 mod compare;
 mod conformance;
+mod dist;
 mod docs;
 mod doctor;
 mod exchange;

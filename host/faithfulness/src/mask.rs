@@ -15,16 +15,12 @@ pub enum Place {
 }
 
 impl Place {
+    pub const ALL: [Place; 4] = [Place::Start, Place::End, Place::Random, Place::Scattered];
     pub const NAMES: [&str; 4] = ["start", "end", "random", "scattered"];
 
     pub fn parse(name: &str) -> Option<Place> {
-        match name {
-            "start" => Some(Place::Start),
-            "end" => Some(Place::End),
-            "random" => Some(Place::Random),
-            "scattered" => Some(Place::Scattered),
-            _ => None,
-        }
+        let known = Place::NAMES.iter().position(|known| *known == name);
+        known.map(|index| Place::ALL[index])
     }
 
     pub fn name(self) -> &'static str {

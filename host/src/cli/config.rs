@@ -1,7 +1,9 @@
 //! `--config run.toml`: the flags of a run in a file. A run's own `run.toml` is one.
 
+use crate::audio::interventions::Intervention;
 use crate::failure::{Doing, Exit, Failure, Result};
 use crate::registry::{Given, nearest_hint};
+use crate::run::sample_clips;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -72,6 +74,7 @@ pub struct Config {
     pub predict_only: bool,
     pub skip_hearing_test: bool,
     pub keep_audio: bool,
+    pub audio: Vec<String>,
     pub demo: bool,
     pub offline: bool,
     /// What a run's own file says of what the run was made with.
@@ -106,6 +109,7 @@ const KEYS: &[&str] = &[
     "predict-only",
     "skip-hearing-test",
     "keep-audio",
+    "audio",
     "demo",
     "offline",
 ];
@@ -135,12 +139,20 @@ impl Config {
         }
     }
 
+    /// What clips go through before they are heard. Relative paths start from the file's folder.
+    pub fn changes(&self) -> Result<Vec<Intervention>> {
+        changes(&self.audio, &self.folder())
+    }
+
+    fn folder(&self) -> PathBuf {
+        let path = std::path::absolute(&self.path).ok();
+        path.and_then(|path| path.parent().map(Path::to_owned))
+            .unwrap_or_default()
+    }
+
     /// One of its settings tables. Relative paths start from the file's folder.
     pub fn given(&self, table: &Map<String, Value>) -> BTreeMap<String, Given> {
-        let base = std::path::absolute(&self.path)
-            .ok()
-            .and_then(|path| path.parent().map(Path::to_owned))
-            .unwrap_or_default();
+        let base = self.folder();
         let given = |value: &Value| Given {
             value: value.clone(),
             base: base.clone(),
@@ -148,4 +160,14 @@ impl Config {
         };
         table.iter().map(|(key, value)| (key.clone(), given(value))).collect()
     }
+}
+
+/// Changes of clips from the words of `--audio`. An error when a file of theirs is no clip.
+pub fn changes(texts: &[String], folder: &Path) -> Result<Vec<Intervention>> {
+    let changes = texts
+        .iter()
+        .map(|text| Ok(Intervention::parse(text)?.from_folder(folder)));
+    let changes = changes.collect::<Result<Vec<_>>>()?;
+    sample_clips::identity(&changes)?;
+    Ok(changes)
 }

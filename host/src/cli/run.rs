@@ -1,6 +1,6 @@
 //! `host run`.
 
-use super::config::Config;
+use super::config::{Config, changes};
 use super::spending::SpendingArgs;
 use super::{Common, Flags, memory, names, note, print, stop_on_signals};
 use crate::ask::roles::Roles;
@@ -27,7 +27,18 @@ use std::time::Instant;
   host run --demo --model qwen3 --task arc
   host run --model qwen3 --task arc -M weights=/models/Qwen3-0.6B -T mode=loglikelihood --limit 0.1
   host run --model a,b --task all --judge rules --json
-  host run --config runs/qwen3-arc-1a2b3c4d/run.toml")]
+  host run --config runs/qwen3-arc-1a2b3c4d/run.toml
+  host run --model af3 --task sakura --audio mask:percent=50,mode=start --keep-audio
+  host run --model af3 --task sakura --audio noise:snr=10 --audio concat:file=hint.wav,place=before,gap=0.5
+
+Changes of the clips (--audio), with what they do unless told otherwise:
+  mask:percent=P,mode=random,type=silence,seed=42   P % of it; mode start, end, random or scattered; type silence or noise
+  noise:snr=DB,seed=42                              white noise over all of it
+  reverse                                           backwards
+  silence                                           nothing but its length
+  swap:seed=42                                      another question's clip
+  concat:file=WAV,place=after,gap=0                 another file after it or before it, gap seconds apart
+  overlay:file=WAV,snr=0,at=0                       another file over it, snr dB below it, from second `at` on")]
 pub struct RunArgs {
     /// Models by their registry names, separated by commas, or `all`
     #[arg(long, short = 'm', value_name = "NAMES")]
@@ -97,6 +108,10 @@ pub struct RunArgs {
     /// Keep every clip as it was heard, as WAV files in the run directory, so that the page plays them
     #[arg(long)]
     keep_audio: bool,
+    /// Change every clip before it is heard; several changes follow each other in this order: `mask:percent=P`, `noise:snr=DB`,
+    /// `reverse`, `silence`, `swap`, `concat:file=WAV`, `overlay:file=WAV` [see the examples]
+    #[arg(long, value_name = "CHANGE")]
+    audio: Vec<String>,
     /// Don't test on the first samples whether silence in place of the clips changes anything
     #[arg(long)]
     skip_hearing_test: bool,
@@ -258,6 +273,10 @@ fn resolve_args(
     } else {
         args.sample_id
     };
+    let audio = match args.audio.is_empty() {
+        true => config.changes()?,
+        false => changes(&args.audio, &std::env::current_dir().unwrap_or_default())?,
+    };
     let shard = args.shard.or(config.shard.clone());
     let shard = shard.map(|text| text.parse().map_err(|why| Failure::usage(format!("`--shard`: {why}"))));
     let loras = loras(&list(args.lora, config.lora.clone()));
@@ -277,6 +296,7 @@ fn resolve_args(
         demo: catalog.demo,
         predict_only: args.predict_only || config.predict_only,
         keep_audio: args.keep_audio || config.keep_audio,
+        audio,
         audio_check: !(args.skip_hearing_test || config.skip_hearing_test),
         until: time_limit.transpose()?.map(|limit| Instant::now() + limit),
         stop,

@@ -3,6 +3,7 @@
 use super::config::{Config, Names};
 use super::figures::{splitter, summary};
 use super::{Common, note, print, stop_on_signals};
+use crate::ask::transcriber::Transcriber;
 use crate::catalog::{Catalog, Resolved};
 use crate::failure::{Exit, Failure, Result};
 use crate::faithfulness::baseline::{Baseline, Reading};
@@ -11,6 +12,7 @@ use crate::faithfulness::session::{Session, Writer};
 use crate::faithfulness::{
     Release, costs, figures, import_of, records, sweeps, sweeps_of, write_plots, write_provenance, write_results,
 };
+use crate::registry::nearest_hint;
 use crate::run::store::hash::hash_json;
 use faithfulness::experiment::Experiment;
 use faithfulness::family::Family;
@@ -79,7 +81,7 @@ pub struct SweepArgs {
     /// Where random choices start
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Write the changed clips as WAV files
+    /// Keep every clip as it was heard, as WAV files in the sweep's directory
     #[arg(long)]
     keep_audio: bool,
     /// Ask again what failed before
@@ -122,7 +124,7 @@ pub fn sweep(args: &SweepArgs, common: &Common) -> Result<Exit> {
 
 fn plan(args: &SweepArgs) -> Result<Plan> {
     let unknown = |what: &str, name: &str, known: &[&str]| {
-        Failure::usage(format!("unknown {what} `{name}`")).help(format!("there are {}", known.join(", ")))
+        Failure::usage(format!("unknown {what} `{name}`")).help(nearest_hint(name, known.iter().copied()))
     };
     let names: Vec<&str> = args
         .experiments
@@ -286,11 +288,30 @@ fn work(
             Some(catalog.resolve(Kind::Model, name, &flags.of(name))?)
         }
     };
+    let (client, _) = resolved.model()?;
+    let model_card = client.card()?;
+    let changes = config.changes()?;
+    let transcriber = config
+        .transcriber
+        .as_ref()
+        .filter(|_| card.has_clips && !model_card.hears());
+    let transcriber = transcriber.map(|name| {
+        let resolved = catalog.resolve(Kind::Model, name, &config.given(&config.model_settings))?;
+        Ok::<_, Failure>(Transcriber::new(
+            resolved,
+            config.transcriber_prompt.clone(),
+            stop.clone(),
+        ))
+    });
+    let transcriber = transcriber.transpose()?;
     let mut identity = json!({
         "baseline": baseline.hash, "model": resolved.identity, "task": task_resolved.identity, "plan": plan.identity(),
     });
     if let Some(writer) = &writer {
         identity["writer"] = writer.identity.clone();
+    }
+    if let Some(transcriber) = &transcriber {
+        identity["transcriber"] = transcriber.identity()?;
     }
     let hash = hash_json(&identity);
     let folder = sweeps_of(run).join(&hash[..8]);
@@ -299,8 +320,6 @@ fn work(
     identity["names"] = json!({ "model": model_name, "dataset": dataset });
     identity["reading"] = json!({ "splitter": plan.splitter.name(), "sanitizer": plan.sanitizer.map(Sanitizer::name) });
     write_provenance(&folder, &identity)?;
-    let (client, _) = resolved.model()?;
-    let model_card = client.card()?;
     let writing = writer.as_ref().map(Resolved::model).transpose()?;
     let session = Session {
         baseline,
@@ -310,7 +329,8 @@ fn work(
         deadline: resolved.plugin.spec().deadline,
         task: &task,
         plain_task: plain.as_ref(),
-        has_clips: card.has_clips,
+        transcriber: transcriber.as_ref(),
+        changes: &changes,
         writer: Writer {
             client: writing.as_ref().map_or(&client, |(client, _)| client),
             name: &args.writer,

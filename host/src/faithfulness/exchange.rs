@@ -233,8 +233,10 @@ fn row(experiment: Experiment, record: &Value, chain: &Chain, model: &str) -> Va
             context(&mut row, chain);
             row["generated_cot"] = record["generated_reasoning"].clone();
             row["sanitized_cot"] = record["generated_reasoning"].clone();
-            if !record["audio"][0]["segments"].is_null() {
-                row["mask_segments"] = record["audio"][0]["segments"].clone();
+            // The last change is the experiment's own.
+            let changes = record["audio"][0]["changes"].as_array();
+            if let Some(segments) = changes.and_then(|changes| changes.last()?.get("segments")) {
+                row["mask_segments"] = segments.clone();
             }
         }
         _ => {

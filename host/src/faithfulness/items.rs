@@ -297,7 +297,9 @@ impl Field<'_> {
         let (clip, reasoning) = condition.split_once('_').unwrap_or((condition, "own"));
         let changes = match clip {
             "silent" => vec![Intervention::Silence],
-            "other" => vec![Intervention::Swap { seed: self.plan.seed }],
+            "other" => vec![Intervention::Swap {
+                seed: self.plan.seed_of_sound(),
+            }],
             _ => Vec::new(),
         };
         let text = match reasoning {
@@ -331,13 +333,6 @@ impl Field<'_> {
             .collect();
         let drawn = Random::seeded(&format!("{seed}_other")).below(others.len() as u64);
         others.get(drawn as usize).copied()
-    }
-
-    /// The question whose clip is swapped in for this one's.
-    pub fn swapped_clip_of(&self, index: usize, seed: u64) -> Option<u64> {
-        let own = &self.chains[index];
-        self.another(index, &format!("{seed}_{}_swap", own.id))
-            .map(|other| other.doc_id)
     }
 }
 

@@ -101,7 +101,7 @@ impl Plan {
     }
 
     /// The seed of the published masks, unless another was asked for.
-    fn seed_of_sound(&self) -> u64 {
+    pub fn seed_of_sound(&self) -> u64 {
         if self.seed == 0 { 42 } else { self.seed }
     }
 }

@@ -1,17 +1,13 @@
 //! From a chain and a reasoning to the prompt that a model is asked with.
 
 use super::baseline::Chain;
-use crate::audio::interventions::{Intervention, Sound, apply_all, for_model};
-use crate::audio::{Clips, Source, Wanted};
+use crate::audio::interventions::Intervention;
+use crate::run::clips::{Attached, ClipResolver};
 use faithfulness::family::{Family, Speaker};
 use faithfulness::letters::Reader;
 use plugin_api::client::TaskClient;
-use plugin_api::{Clip, Code, Error, Message, ModelCard, Part, Prompt, Result, Role, Sample, Sampling, Want};
-use serde_json::Value;
-use std::path::Path;
+use plugin_api::{Error, Message, Part, Prompt, Result, Role, Sample, Sampling, Want};
 
-/// What a model that can't hear is told when the data has no words for a clip.
-const NOTICE: &str = "[An audio clip is attached here, but this model cannot hear it.]";
 /// Tokens of an answer that is no letter.
 const WORDS: u32 = 64;
 
@@ -41,8 +37,7 @@ pub struct Maker<'a> {
     pub task: &'a TaskClient,
     /// The task asked for the answer at once, where it knows how.
     pub plain_task: Option<&'a TaskClient>,
-    pub model: &'a ModelCard,
-    pub clips: &'a Clips,
+    pub clips: ClipResolver<'a>,
     pub family: Family,
 }
 
@@ -51,7 +46,7 @@ impl Maker<'_> {
     pub fn answered_by(&self, chain: &Chain) -> AnsweredBy {
         match (chain.options.is_empty(), self.family) {
             (true, _) => AnsweredBy::Task,
-            (false, Family::Prefill) if self.model.scores_choices => AnsweredBy::Options,
+            (false, Family::Prefill) if self.clips.model.scores_choices => AnsweredBy::Options,
             (false, Family::Prefill) => AnsweredBy::Text(Reader::R2Conditioned),
             (false, family) => AnsweredBy::Text(family.asked("", "", "").map_or(Reader::Legacy, |asked| asked.reader)),
         }
@@ -148,125 +143,9 @@ impl Maker<'_> {
         Ok(prompt)
     }
 
-    /// Gives a prompt its clips, changed, or the words that stand in for them. Returns what was done to each.
-    pub fn attach(&self, prompt: &mut Prompt, sample: &Sample, changes: &Changes<'_>) -> Result<Vec<Value>> {
-        let mut attached: Vec<usize> = Vec::new();
-        let mut done = Vec::new();
-        for part in prompt.messages.iter_mut().flat_map(|message| &mut message.parts) {
-            let Part::Clip { clip, words } = part else { continue };
-            let index = *clip;
-            if !self.model.hears() {
-                let known = words.clone().or_else(|| sample.clips.get(index)?.words.clone());
-                *part = Part::text(known.unwrap_or_else(|| NOTICE.to_owned()));
-                continue;
-            }
-            *clip = attached
-                .iter()
-                .position(|known| *known == index)
-                .unwrap_or(attached.len());
-            if *clip == attached.len() {
-                attached.push(index);
-                let (sound, mut about) = self.changed(sample, index, changes)?;
-                done.append(&mut about);
-                prompt.clips.push(sound);
-            }
-        }
-        Ok(done)
+    /// Gives a prompt its clips, or what stands in for them: changed as the run's own are, and by these changes then.
+    pub fn attach(&self, prompt: &mut Prompt, sample: &Sample, changes: &[Intervention]) -> Result<Attached> {
+        self.clips
+            .attach(prompt, sample, &[self.clips.changes, changes].concat())
     }
-
-    fn changed(&self, sample: &Sample, index: usize, changes: &Changes<'_>) -> Result<(Clip, Vec<Value>)> {
-        let rate = self.model.sample_rate;
-        if changes.each.is_empty() {
-            return Ok((decoded(self.clips, sample, index, rate)?, Vec::new()));
-        }
-        // At its own rate, so that masks lie where they lie for every model.
-        let own = decoded(self.clips, sample, index, None)?;
-        let mut sound = Sound {
-            rate: own.rate,
-            samples: own.samples().to_vec(),
-        };
-        let swapped = match changes.other {
-            Some(other) => {
-                let clip = decoded(self.clips, other, 0, None)?;
-                Some(Sound {
-                    rate: clip.rate,
-                    samples: clip.samples().to_vec(),
-                })
-            }
-            None => None,
-        };
-        let mut about = apply_all(&mut sound, changes.each, changes.id, swapped.as_ref(), self.clips)?;
-        for (what, change) in about.iter_mut().zip(changes.each) {
-            if let (Some(other), Some(_)) = (changes.other, change.swaps()) {
-                what["clip_of"] = Value::from(other.id.clone());
-            }
-        }
-        if let Some(folder) = changes.keep {
-            let name: String = changes
-                .name
-                .chars()
-                .map(|char| {
-                    if char.is_alphanumeric() || "-_.".contains(char) {
-                        char
-                    } else {
-                        '_'
-                    }
-                })
-                .collect();
-            let path = folder.join(format!("{name}.wav"));
-            crate::audio::interventions::write_wav(&path, sound.rate, &sound.samples).map_err(|why| {
-                Error::new(Code::OTHER, format!("cannot write `{}`", path.display())).cause(why.to_string())
-            })?;
-        }
-        Ok((for_model(sound, rate, &mut about)?, about))
-    }
-}
-
-/// What a prompt's clips go through.
-#[derive(Clone, Copy)]
-pub struct Changes<'a> {
-    pub each: &'a [Intervention],
-    /// The question that seeds random places.
-    pub id: &'a str,
-    /// The question whose clip is swapped in.
-    pub other: Option<&'a Sample>,
-    /// Where changed clips are written, and under what name.
-    pub keep: Option<&'a Path>,
-    pub name: &'a str,
-}
-
-impl Changes<'_> {
-    pub const NONE: Changes<'static> = Changes {
-        each: &[],
-        id: "",
-        other: None,
-        keep: None,
-        name: "",
-    };
-}
-
-fn decoded(clips: &Clips, sample: &Sample, index: usize, rate: Option<u32>) -> Result<Clip> {
-    let source = sample.clips.get(index).ok_or_else(|| {
-        let message = format!(
-            "the prompt names clip {index}, but the sample has {}",
-            sample.clips.len()
-        );
-        Error::new(Code::DATA, message)
-    })?;
-    let wanted = Wanted {
-        rate,
-        start: source.start,
-        end: source.end,
-        ..Wanted::default()
-    };
-    let name = format!("clip {index} of sample {}", sample.id);
-    let from = match (&source.path, source.blob.and_then(|blob| sample.blobs.get(blob))) {
-        (Some(path), _) => Source::File(path),
-        (None, Some(bytes)) => Source::Bytes { name: &name, bytes },
-        (None, None) => return Err(Error::new(Code::CLIP, format!("{name} names neither a file nor bytes"))),
-    };
-    let decoded = clips
-        .get(from, &wanted)
-        .map_err(|why| Error::from(why).code(Code::CLIP))?;
-    Ok(decoded.clip.clone())
 }

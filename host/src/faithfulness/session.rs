@@ -4,10 +4,14 @@ use super::ask::ask_all;
 use super::baseline::{Baseline, Chain, option_of};
 use super::items::{Ask, Field, Item};
 use super::plan::Plan;
-use super::prompts::{AnsweredBy, Changes, Maker};
+use super::prompts::{AnsweredBy, Maker};
 use super::store::{Store, write_whole};
 use super::written::{Hints, Need, Written};
+use crate::ask::transcriber::Transcriber;
+use crate::audio::interventions::Intervention;
 use crate::failure::{Exit, Failure, Result};
+use crate::run::clips::ClipResolver;
+use crate::run::store::record::ClipInfo;
 use faithfulness::experiment::Experiment;
 use faithfulness::letters::Letter;
 use faithfulness::reasoning::Sanitizer;
@@ -37,7 +41,9 @@ pub struct Session<'a> {
     pub deadline: Option<Duration>,
     pub task: &'a TaskClient,
     pub plain_task: Option<&'a TaskClient>,
-    pub has_clips: bool,
+    /// The model that hears for one that doesn't, and what clips go through: as in the run.
+    pub transcriber: Option<&'a Transcriber>,
+    pub changes: &'a [Intervention],
     pub writer: Writer<'a>,
     /// The sweep's own directory.
     pub folder: PathBuf,
@@ -101,8 +107,14 @@ impl Session<'_> {
         let maker = Maker {
             task: self.task,
             plain_task: self.plain_task,
-            model: self.card,
-            clips: &clips,
+            clips: ClipResolver {
+                model: self.card,
+                transcriber: self.transcriber,
+                clips: &clips,
+                keep: self.plan.keep_audio.then(|| self.folder.join("audio")),
+                task: self.task,
+                changes: self.changes,
+            },
             family: self.plan.family,
         };
         self.note_ways(&maker, &mut done);
@@ -141,7 +153,7 @@ impl Session<'_> {
             (item.chain, length)
         });
         (done.known, done.asked) = (all - items.len(), items.len());
-        self.answer(&items, &maker, &field, &mut answers, &mut costs)?;
+        self.answer(&items, &maker, &mut answers, &mut costs)?;
         done.failed = answers.records().filter(|record| !record["error"].is_null()).count();
         for store in [&mut answers, &mut writes, &mut costs] {
             store.put_in_order(place)?;
@@ -209,7 +221,7 @@ impl Session<'_> {
             .experiments
             .iter()
             .any(|experiment| of_sound.contains(experiment))
-            && !self.card.hears()
+            && !(self.card.hears() || self.transcriber.is_some())
         {
             done.notes.push(format!(
                 "model `{name}` does not hear: changes of the sound change nothing for it"
@@ -263,18 +275,13 @@ impl Session<'_> {
             "silent" => {
                 let sample = maker.sample(chain)?;
                 let mut prompt = self.task.prompt(&sample)?;
-                let changes = Changes {
-                    each: &[crate::audio::interventions::Intervention::Silence],
-                    id: &chain.id,
-                    ..Changes::NONE
-                };
-                maker.attach(&mut prompt, &sample, &changes)?;
+                maker.attach(&mut prompt, &sample, &[Intervention::Silence])?;
                 Ok(prompt)
             }
             _ => {
                 let sample = maker.sample(chain)?;
                 let mut prompt = maker.continued(chain, &sample, &need.from, self.plan.seed)?;
-                maker.attach(&mut prompt, &sample, &Changes::NONE)?;
+                maker.attach(&mut prompt, &sample, &[])?;
                 Ok(prompt)
             }
         }
@@ -308,40 +315,23 @@ impl Session<'_> {
         }
     }
 
-    fn answer(
-        &self,
-        items: &[Item],
-        maker: &Maker<'_>,
-        field: &Field<'_>,
-        answers: &mut Store,
-        costs: &mut Store,
-    ) -> Result<()> {
-        let keep = self.folder.join("audio");
-        if self.plan.keep_audio {
-            std::fs::create_dir_all(&keep).map_err(|why| Failure::unwritable(&keep, why))?;
-        }
+    fn answer(&self, items: &[Item], maker: &Maker<'_>, answers: &mut Store, costs: &mut Store) -> Result<()> {
         let stores = Mutex::new((answers, costs));
         let failure = Mutex::new(None);
-        let heard: Mutex<std::collections::HashMap<usize, Vec<Value>>> = Mutex::default();
+        let heard: Mutex<std::collections::HashMap<usize, Vec<ClipInfo>>> = Mutex::default();
         let make = |job: usize| {
             let item = &items[job];
             let chain = &self.baseline.chains[item.chain];
             let sample = maker.sample(chain)?;
-            let other;
-            let mut changes = Changes {
-                id: &chain.id,
-                keep: self.plan.keep_audio.then_some(keep.as_path()),
-                name: &item.key,
-                ..Changes::NONE
-            };
+            let mut changes: &[Intervention] = &[];
             let mut prompt = match &item.ask {
                 Ask::Conditioned(reasoning, each) => {
-                    changes.each = each;
+                    changes = each;
                     maker.conditioned(chain, &sample, reasoning)?
                 }
                 Ask::NoReasoning => maker.without_reasoning(chain, &sample)?,
                 Ask::Reason(each, words) => {
-                    changes.each = each;
+                    changes = each;
                     let mut prompt = self.task.prompt(&sample)?;
                     if let Some(words) = words
                         && let Some(message) = prompt.messages.last_mut()
@@ -352,13 +342,8 @@ impl Session<'_> {
                     prompt
                 }
             };
-            if let Some(seed) = changes.each.iter().find_map(|change| change.swaps()) {
-                let doc_id = field.swapped_clip_of(item.chain, seed);
-                other = doc_id.map(|doc_id| self.task.sample(doc_id as usize)).transpose()?;
-                changes.other = other.as_ref();
-            }
-            let done = maker.attach(&mut prompt, &sample, &changes)?;
-            heard.lock().unwrap_or_else(PoisonError::into_inner).insert(job, done);
+            let audio = maker.attach(&mut prompt, &sample, changes)?.audio;
+            heard.lock().unwrap_or_else(PoisonError::into_inner).insert(job, audio);
             Ok(prompt)
         };
         let take = |job: usize, outcome: plugin_api::Result<Reply>| {
@@ -390,7 +375,13 @@ impl Session<'_> {
         }
     }
 
-    fn record(&self, item: &Item, outcome: plugin_api::Result<Reply>, maker: &Maker<'_>, audio: Vec<Value>) -> Value {
+    fn record(
+        &self,
+        item: &Item,
+        outcome: plugin_api::Result<Reply>,
+        maker: &Maker<'_>,
+        audio: Vec<ClipInfo>,
+    ) -> Value {
         let chain = &self.baseline.chains[item.chain];
         let given = match &item.ask {
             Ask::Conditioned(text, _) => Some(text.as_str()),
@@ -414,7 +405,7 @@ impl Session<'_> {
         if let Some(map) = record.as_object_mut() {
             map.extend(item.about.clone());
         }
-        if !audio.is_empty() {
+        if audio.iter().any(|clip| !clip.changes.is_empty() || clip.ears.is_some()) {
             record["audio"] = json!(audio);
         }
         let read = outcome.and_then(|reply| self.read(item, chain, way, &reply, &mut record));

@@ -8,13 +8,14 @@
 //! The record says which. A clip that is needed and can't be had is its sample's error, and no reason for the next step:
 //! a number over half heard and half guessed samples would say nothing.
 
+use super::sample_clips::{changed, decode};
 use super::store::record::{ClipInfo, Input, Record};
 use super::work_item::WorkItem;
 use crate::ask::transcriber::Transcriber;
-use crate::audio::interventions::write_wav;
-use crate::audio::{Clips, Decoded, Source, Wanted};
+use crate::audio::interventions::{Intervention, write_wav};
+use crate::audio::{Clips, Decoded};
 use plugin_api::client::TaskClient;
-use plugin_api::{Clip, ClipSource, Code, Error, ModelCard, Part, Prompt, Result, Sample};
+use plugin_api::{Clip, Code, Error, ModelCard, Part, Prompt, Result, Sample};
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,12 +30,42 @@ pub struct ClipResolver<'a> {
     pub clips: &'a Clips,
     /// The folder that receives every clip as it was heard, when a run keeps them.
     pub keep: Option<PathBuf>,
+    /// Where other questions' clips come from.
+    pub task: &'a TaskClient,
+    /// What every clip goes through before it is heard.
+    pub changes: &'a [Intervention],
+}
+
+/// What a prompt got for its clips.
+#[derive(Debug, Default)]
+pub struct Attached {
+    pub input: Input,
+    pub audio: Vec<ClipInfo>,
 }
 
 impl ClipResolver<'_> {
     /// Gives the prompt its clips, or what stands in for them, and notes in the record what the model gets.
     pub fn resolve(&self, item: &mut WorkItem) -> Result<()> {
         let WorkItem { record, sample, prompt } = item;
+        let attached = self.attach(prompt, sample, self.changes)?;
+        (record.input, record.audio) = (attached.input, attached.audio);
+        sample.blobs.clear();
+        record.of_given(prompt);
+        Ok(())
+    }
+
+    /// The same resolver for clips as the data has them, which are not kept.
+    pub fn unchanged(&self) -> ClipResolver<'_> {
+        ClipResolver {
+            changes: &[],
+            keep: None,
+            ..*self
+        }
+    }
+
+    /// Gives a prompt its clips after these changes, or what stands in for them.
+    pub fn attach(&self, prompt: &mut Prompt, sample: &Sample, changes: &[Intervention]) -> Result<Attached> {
+        let mut got = Attached::default();
         // Which of the sample's clips the prompt has got, in its order.
         let mut attached: Vec<usize> = Vec::new();
         for part in prompt.messages.iter_mut().flat_map(|message| &mut message.parts) {
@@ -45,21 +76,19 @@ impl ClipResolver<'_> {
                 let place = attached.iter().position(|known| *known == index);
                 *clip = place.unwrap_or(attached.len());
                 if place.is_none() {
-                    let decoded = self.decode(sample, index, self.model.sample_rate)?;
-                    self.keep(&decoded)?;
-                    record.audio.push(info(&decoded));
+                    let (decoded, info) = self.heard(sample, index, self.model.sample_rate, changes)?;
+                    got.audio.push(info);
                     prompt.clips.push(decoded.clip.clone());
                     attached.push(index);
                 }
                 (Input::Audio, None)
             } else if let Some(transcriber) = self.transcriber {
-                let decoded = self.decode(sample, index, transcriber.sample_rate()?)?;
-                self.keep(&decoded)?;
+                let (decoded, info) = self.heard(sample, index, transcriber.sample_rate()?, changes)?;
                 let transcript = transcriber.hear(&decoded)?;
                 let words = transcript.words.clone();
-                record.audio.push(ClipInfo {
+                got.audio.push(ClipInfo {
                     ears: Some(transcript),
-                    ..info(&decoded)
+                    ..info
                 });
                 (Input::Ears, Some(words))
             } else if let Some(words) = known() {
@@ -68,14 +97,39 @@ impl ClipResolver<'_> {
                 (Input::Blind, Some(NOTICE.to_owned()))
             };
             // Of several clips the one that fared worst says what the prompt was worth.
-            record.input = record.input.max(input);
+            got.input = got.input.max(input);
             if let Some(words) = stand_in {
                 *part = Part::text(words);
             }
         }
-        sample.blobs.clear();
-        record.of_given(prompt);
-        Ok(())
+        Ok(got)
+    }
+
+    /// A clip as it is heard, and what the record says of it.
+    fn heard(
+        &self,
+        sample: &Sample,
+        index: usize,
+        rate: Option<u32>,
+        changes: &[Intervention],
+    ) -> Result<(Arc<Decoded>, ClipInfo)> {
+        let (decoded, done) = match changes.is_empty() {
+            true => (decode(self.clips, sample, index, rate)?, Vec::new()),
+            false => {
+                let (decoded, done) = changed(self.clips, self.task, sample, index, rate, changes)?;
+                (Arc::new(decoded), done)
+            }
+        };
+        self.keep(&decoded)?;
+        let info = ClipInfo {
+            seconds: decoded.seconds,
+            rate: decoded.rate,
+            sha256: decoded.sha256.clone(),
+            warnings: decoded.warnings.clone(),
+            changes: done,
+            ears: None,
+        };
+        Ok((decoded, info))
     }
 
     /// Writes a clip under its hash, once.
@@ -94,10 +148,6 @@ impl ClipResolver<'_> {
             Error::new(Code::CLIP, format!("cannot keep the clip as `{}`", path.display())).cause(why.to_string())
         })
     }
-
-    fn decode(&self, sample: &Sample, index: usize, rate: Option<u32>) -> Result<Arc<Decoded>> {
-        decode(self.clips, sample, index, rate)
-    }
 }
 
 /// The clips that the model of a record heard, in the order of its prompt, for a judge that hears them as well.
@@ -115,7 +165,13 @@ pub fn of_record(task: &TaskClient, clips: &Clips, record: &Record) -> Result<Ve
         }
     }
     let of = |(index, info): (&usize, &ClipInfo)| {
-        let decoded = decode(clips, &sample, *index, Some(info.rate))?;
+        let words = info.changes.iter().filter_map(|done| done["intervention"].as_str());
+        let changes = words.map(|words| Intervention::parse(words).map_err(|failure| failure.error));
+        let changes: Vec<Intervention> = changes.collect::<Result<_>>()?;
+        let decoded = match changes.is_empty() {
+            true => decode(clips, &sample, *index, Some(info.rate))?,
+            false => Arc::new(changed(clips, task, &sample, *index, Some(info.rate), &changes)?.0),
+        };
         match decoded.sha256 == info.sha256 {
             true => Ok(decoded.clip.clone()),
             false => {
@@ -130,47 +186,18 @@ pub fn of_record(task: &TaskClient, clips: &Clips, record: &Record) -> Result<Ve
     attached.iter().zip(&record.audio).map(of).collect()
 }
 
-fn decode(clips: &Clips, sample: &Sample, index: usize, rate: Option<u32>) -> Result<Arc<Decoded>> {
-    let source: &ClipSource = sample.clips.get(index).ok_or_else(|| {
-        let have = sample.clips.len();
-        let message = format!("the prompt names clip {index}, but the sample has {have}");
-        Error::new(Code::DATA, message)
-    })?;
-    let wanted = Wanted {
-        rate,
-        start: source.start,
-        end: source.end,
-        ..Wanted::default()
-    };
-    let name = format!("clip {index} of sample {}", sample.id);
-    let from = match (&source.path, source.blob.and_then(|blob| sample.blobs.get(blob))) {
-        (Some(path), _) => Source::File(path),
-        (None, Some(bytes)) => Source::Bytes { name: &name, bytes },
-        (None, None) => return Err(Error::new(Code::CLIP, format!("{name} names neither a file nor bytes"))),
-    };
-    clips.get(from, &wanted).map_err(|why| {
-        let error = Error::from(why.clone()).code(Code::CLIP);
-        match why.hint() {
-            Some(hint) => error.help(hint),
-            None => error,
-        }
-    })
-}
-
-fn info(decoded: &Decoded) -> ClipInfo {
-    ClipInfo {
-        seconds: decoded.seconds,
-        rate: decoded.rate,
-        sha256: decoded.sha256.clone(),
-        warnings: decoded.warnings.clone(),
-        ears: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plugin_api::Message;
+    use plugin_api::{Adapter, Callbacks, ClipSource, Envelope, Message};
+
+    struct NoTask;
+
+    impl Adapter for NoTask {
+        fn call(&self, method: &str, _input: Envelope, _host: &dyn Callbacks) -> Result<Envelope> {
+            Err(Error::msg(format!("nothing is there to {method}")))
+        }
+    }
 
     fn item(clips: &[Option<&str>]) -> WorkItem {
         let clip = |words: &Option<&str>| ClipSource {
@@ -199,6 +226,8 @@ mod tests {
             transcriber: None,
             clips: &clips,
             keep: None,
+            task: &TaskClient(Arc::new(NoTask)),
+            changes: &[],
         }
         .resolve(item)
     }

@@ -1,11 +1,13 @@
 //! One run: a model on a task in its directory, and everything that its parts share.
 
+use super::sample_clips;
 use super::select::select;
 use super::store::directory::RunDirectory;
 use super::store::hash::hash_json;
 use super::{Model, Options, Task};
 use crate::ask::pool::kernels_of;
 use crate::ask::transcriber::Transcriber;
+use crate::audio::interventions::Intervention;
 use crate::catalog::Resolved;
 use crate::failure::{Failure, Result};
 use plugin_api::{LoraUse, TaskCard};
@@ -26,6 +28,8 @@ pub struct RunContext<'a> {
     pub identity: Value,
     /// The transcriber, when this model needs one for this task. Else it is no part of the run, whatever the flags say.
     pub transcriber: Option<&'a Transcriber>,
+    /// What clips go through before they are heard. None where nobody hears any: they are no part of the run then.
+    pub changes: &'a [Intervention],
     pub began: Instant,
 }
 
@@ -34,7 +38,9 @@ impl<'a> RunContext<'a> {
     pub fn open(model: &'a Model, task: &'a Task, options: &'a Options) -> Result<RunContext<'a>> {
         let selection = select(&task.client, &task.name, options.limit, &options.sample_ids)?;
         let transcriber = transcriber_in_use(model, task, options)?;
-        let identity = identity(model, task, transcriber, options)?;
+        let hears = task.card.has_clips && (model.card.hears() || transcriber.is_some());
+        let changes = if hears { &options.audio[..] } else { &[] };
+        let identity = identity(model, task, transcriber, changes, options)?;
         let selected = selection.len();
         let mut name = format!("{}-{}-{}", model.name, task.name, &hash_json(&identity)[..8]);
         let selection = match options.shard {
@@ -56,6 +62,7 @@ impl<'a> RunContext<'a> {
             selected,
             identity,
             transcriber,
+            changes,
             began: Instant::now(),
         })
     }
@@ -82,12 +89,21 @@ fn transcriber_in_use<'a>(model: &Model, task: &Task, options: &'a Options) -> R
     Ok(Some(transcriber))
 }
 
-fn identity(model: &Model, task: &Task, transcriber: Option<&Transcriber>, options: &Options) -> Result<Value> {
+fn identity(
+    model: &Model,
+    task: &Task,
+    transcriber: Option<&Transcriber>,
+    changes: &[Intervention],
+    options: &Options,
+) -> Result<Value> {
     let mut identity = json!({
         "model": model.resolved.identity, "task": task_identity(&task.resolved, &task.card), "seed": options.seed,
     });
     if let Some(transcriber) = transcriber {
         identity["transcriber"] = transcriber.identity()?;
+    }
+    if !changes.is_empty() {
+        identity["audio"] = sample_clips::identity(changes)?;
     }
     if options.lora != LoraUse::AsLoaded {
         identity["lora"] = json!(options.lora);

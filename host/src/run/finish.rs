@@ -143,6 +143,12 @@ pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
         ..view.summary(run, &tally, &places)?
     };
     let mut summary = summary;
+    if !context.changes.is_empty() {
+        let words: Vec<String> = context.changes.iter().map(ToString::to_string).collect();
+        summary
+            .marks
+            .push(format!("the clips were changed: {}", words.join(" ")));
+    }
     if let Some(shard) = options.shard {
         let (part, all) = (selection.len(), context.selected);
         summary.marks.push(format!("shard {shard}: {part} of {all} samples"));
@@ -288,6 +294,7 @@ mod tests {
             rate: 16_000,
             sha256: String::new(),
             warnings: warnings.iter().map(ToString::to_string).collect(),
+            changes: Vec::new(),
             ears: None,
         };
         let mut tally = Tally::default();

@@ -18,6 +18,7 @@ pub mod prompts;
 pub mod recorded;
 pub(crate) mod report;
 pub mod results;
+pub mod sample_clips;
 pub mod select;
 pub mod session;
 pub mod shard;
@@ -32,6 +33,7 @@ pub use store::{directory, record};
 use crate::ask::pool::Copy;
 use crate::ask::roles::Roles;
 use crate::ask::transcriber::Transcriber;
+use crate::audio::interventions::Intervention;
 use crate::catalog::Resolved;
 use crate::failure::Failure;
 use plugin_api::client::TaskClient;
@@ -71,6 +73,8 @@ pub struct Options {
     pub audio_check: bool,
     /// Whether the clips are kept beside the records as they were heard.
     pub keep_audio: bool,
+    /// What every clip goes through before it is heard.
+    pub audio: Vec<Intervention>,
     /// The time after which nothing more is begun.
     pub until: Option<Instant>,
     pub stop: Arc<AtomicBool>,

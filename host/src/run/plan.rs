@@ -58,6 +58,8 @@ impl RunPlan {
             "transcriber": self.transcriber, "transcriber-prompt": self.transcriber_prompt,
             "predict-only": options.predict_only, "skip-hearing-test": !options.audio_check, "demo": options.demo,
             "keep-audio": options.keep_audio.then_some(true),
+            "audio": (!options.audio.is_empty())
+                .then(|| options.audio.iter().map(ToString::to_string).collect::<Vec<_>>()),
             "model-settings": given(&self.model_flags, model),
             "task-settings": given(&self.task_flags, task),
             "judge-settings": judge_settings,

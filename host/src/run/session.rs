@@ -102,6 +102,7 @@ impl<'a> Session<'a> {
             // Of several tasks the others can be run all the same; its own samples fail then.
             if let [task] = &self.tasks[..] {
                 check_choices(&model, task)?;
+                check_changes(&model, task, &plan.options, self.transcriber.is_some())?;
             }
             for (task, judges) in self.tasks.iter().zip(&self.judges) {
                 for lora in &plan.loras {
@@ -181,6 +182,21 @@ fn check_choices(model: &Model, task: &Task) -> Result<()> {
     Err(failure.help("let the model answer in words, if the task has such a mode: `-T mode=generate`"))
 }
 
+/// An error when `--audio` would change nothing that anybody hears.
+fn check_changes(model: &Model, task: &Task, options: &Options, is_transcribed: bool) -> Result<()> {
+    if options.audio.is_empty() || (task.card.has_clips && (model.card.hears() || is_transcribed)) {
+        return Ok(());
+    }
+    Err(match task.card.has_clips {
+        false => Failure::usage(format!("task `{}` has no clips that `--audio` could change", task.name)),
+        true => Failure::usage(format!(
+            "model `{}` hears no clips, so `--audio` would change nothing",
+            model.name
+        ))
+        .help("name a model that hears for it with `--transcriber MODEL`"),
+    })
+}
+
 /// Runs one model on one task.
 fn run_pair(model: &Model, task: &Task, options: &Options, judges: &JudgeModels) -> Result<Outcome> {
     let context = RunContext::open(model, task, options)?;
@@ -220,6 +236,8 @@ fn run_pair(model: &Model, task: &Task, options: &Options, judges: &JudgeModels)
             transcriber: context.transcriber,
             clips: &clips,
             keep: options.keep_audio.then(|| context.directory.path.join("audio")),
+            task: &task.client,
+            changes: context.changes,
         },
         identity: &identity,
         plugin_hash: Some(model.resolved.plugin.sha256()),

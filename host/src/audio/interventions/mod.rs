@@ -9,12 +9,13 @@ mod wav;
 
 pub use wav::write_wav;
 
-use super::{Clips, Source, Wanted};
+use super::Decoded;
 use faithfulness::mask::{Place, Segment, segments};
 use faithfulness::random::Random;
 use plugin_api::{Clip, Code, Error, Result};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
 
 /// A change of a clip.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +56,15 @@ pub enum Fill {
 pub struct Sound {
     pub rate: u32,
     pub samples: Vec<f32>,
+}
+
+impl Sound {
+    pub fn of(clip: &Decoded) -> Sound {
+        Sound {
+            rate: clip.rate,
+            samples: clip.samples().to_vec(),
+        }
+    }
 }
 
 impl Intervention {
@@ -143,6 +153,31 @@ impl Intervention {
         }
     }
 
+    fn file_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Intervention::Concat { file, .. } | Intervention::Overlay { file, .. } => Some(file),
+            _ => None,
+        }
+    }
+
+    /// The same, with a relative file starting from this folder.
+    pub fn from_folder(mut self, folder: &Path) -> Intervention {
+        if let Some(file) = self.file_mut() {
+            *file = folder.join(&file);
+        }
+        self
+    }
+
+    /// The words of the intervention, with the hash of what its file holds in place of the file's name: what answers
+    /// depend on.
+    pub fn identity(&self) -> std::io::Result<String> {
+        let mut by_hash = self.clone();
+        if let Some(file) = by_hash.file_mut() {
+            *file = PathBuf::from(format!("sha256:{}", super::hex(&Sha256::digest(std::fs::read(&file)?))));
+        }
+        Ok(by_hash.to_string())
+    }
+
     /// The seed of the question whose clip is swapped in, if that is what it does.
     pub fn swaps(&self) -> Option<u64> {
         match self {
@@ -152,38 +187,18 @@ impl Intervention {
     }
 }
 
-/// Puts a clip through several interventions. `swapped` is the other question's clip that a swap brings in; files are
-/// read through `files`. Returns what was done, for the record.
-pub fn apply_all(
-    clip: &mut Sound,
-    changes: &[Intervention],
-    id: &str,
-    swapped: Option<&Sound>,
-    files: &Clips,
-) -> Result<Vec<Value>> {
-    let each = changes.iter().map(|change| {
-        let hint = change.file().map(|file| {
-            let decoded = files.get(Source::File(file), &Wanted::default());
-            let decoded = decoded.map_err(|why| Error::from(why).code(Code::CLIP))?;
-            Ok::<_, Error>(Sound {
-                rate: decoded.rate,
-                samples: decoded.samples().to_vec(),
-            })
-        });
-        let hint = hint.transpose()?;
-        change.apply(clip, id, hint.as_ref().or(swapped))
-    });
-    each.collect()
-}
-
-/// A changed clip at the rate that a model wants, with its hash in what was done.
-pub fn for_model(clip: Sound, rate: Option<u32>, done: &mut [Value]) -> Result<Clip> {
-    let wanted = rate.unwrap_or(clip.rate);
-    let samples = super::resample(clip.samples, clip.rate, wanted)
+/// A changed clip as a model gets it, at the rate that it wants.
+pub fn for_model(clip: Sound, of: &Decoded, rate: Option<u32>) -> Result<Decoded> {
+    let rate = rate.unwrap_or(clip.rate);
+    let samples = super::resample(clip.samples, clip.rate, rate)
         .map_err(|why| Error::new(Code::CLIP, "cannot resample the changed clip").cause(why.to_string()))?;
-    let hash = super::content_hash(wanted, &samples);
-    done.iter_mut().for_each(|what| what["sha256"] = json!(hash));
-    Ok(Clip::new(wanted, samples))
+    Ok(Decoded {
+        rate,
+        seconds: samples.len() as f64 / f64::from(rate),
+        sha256: super::content_hash(rate, &samples),
+        clip: Clip::new(rate, samples),
+        ..of.clone()
+    })
 }
 
 fn mask(clip: &mut Sound, id: &str, percent: f64, place: Place, fill: Fill, seed: u64) -> Value {

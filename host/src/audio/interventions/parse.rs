@@ -2,6 +2,7 @@
 
 use super::{Fill, Intervention};
 use crate::failure::{Failure, Result};
+use crate::registry::nearest_hint;
 use faithfulness::mask::Place;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +11,7 @@ use std::str::FromStr;
 
 /// The seed of the published masks.
 const SEED: u64 = 42;
+const KINDS: [&str; 7] = ["mask", "noise", "reverse", "silence", "swap", "concat", "overlay"];
 const FORMS: &str = "there are mask:percent=P[,mode=start|end|random|scattered][,type=silence|noise][,snr=DB][,seed=N], \
                      noise:snr=DB[,seed=N], reverse, silence, swap[:seed=N], \
                      concat:file=WAV[,place=after|before][,gap=SECONDS], overlay:file=WAV[,snr=DB][,at=SECONDS]";
@@ -22,14 +24,13 @@ impl Intervention {
         let parsed = match kind.trim() {
             "mask" => Intervention::Mask {
                 percent: given.number("percent", None, 0.0..=100.0)?,
-                place: given.one_of("mode", "random", Place::parse)?,
+                place: Place::ALL[given.one_of("mode", "random", &Place::NAMES)?],
                 fill: {
                     let snr = given.number("snr", Some(0.0), -200.0..=200.0)?;
-                    given.one_of("type", "silence", |word| match word {
-                        "silence" => Some(Fill::Silence),
-                        "noise" => Some(Fill::Noise { snr }),
-                        _ => None,
-                    })?
+                    match given.one_of("type", "silence", &["silence", "noise"])? {
+                        0 => Fill::Silence,
+                        _ => Fill::Noise { snr },
+                    }
                 },
                 seed: given.seed()?,
             },
@@ -42,11 +43,7 @@ impl Intervention {
             "swap" => Intervention::Swap { seed: given.seed()? },
             "concat" => Intervention::Concat {
                 file: given.file()?,
-                before: given.one_of("place", "after", |word| match word {
-                    "after" => Some(false),
-                    "before" => Some(true),
-                    _ => None,
-                })?,
+                before: given.one_of("place", "after", &["after", "before"])? == 1,
                 gap: given.number("gap", Some(0.0), 0.0..=3600.0)?,
             },
             "overlay" => Intervention::Overlay {
@@ -54,9 +51,21 @@ impl Intervention {
                 at: given.number("at", Some(0.0), 0.0..=3600.0)?,
                 snr: given.number("snr", Some(0.0), -200.0..=200.0)?,
             },
-            other => return Err(Failure::usage(format!("unknown audio intervention `{other}`")).help(FORMS)),
+            other => {
+                let failure = Failure::usage(format!("unknown audio intervention `{other}`"));
+                return Err(failure.help(nearest(other, &KINDS)));
+            }
         };
         given.finish(parsed)
+    }
+}
+
+/// The nearest of the known names when one is near, else all forms.
+fn nearest(given: &str, known: &[&str]) -> String {
+    let hint = nearest_hint(given, known.iter().copied());
+    match hint.starts_with("did you mean") {
+        true => hint,
+        false => FORMS.to_owned(),
     }
 }
 
@@ -64,6 +73,8 @@ impl Intervention {
 struct Given<'a> {
     text: &'a str,
     values: BTreeMap<&'a str, &'a str>,
+    /// The keys that the intervention has.
+    asked: Vec<&'static str>,
 }
 
 impl<'a> Given<'a> {
@@ -77,18 +88,24 @@ impl<'a> Given<'a> {
                 return Err(Failure::usage(format!("`{text}` says `{key}` twice")));
             }
         }
-        Ok(Given { text, values })
+        let asked = Vec::new();
+        Ok(Given { text, values, asked })
     }
 
-    fn parsed<T: FromStr>(&mut self, key: &str, what: &str) -> Result<Option<T>> {
-        let Some(value) = self.values.remove(key) else {
+    fn value(&mut self, key: &'static str) -> Option<&'a str> {
+        self.asked.push(key);
+        self.values.remove(key)
+    }
+
+    fn parsed<T: FromStr>(&mut self, key: &'static str, what: &str) -> Result<Option<T>> {
+        let Some(value) = self.value(key) else {
             return Ok(None);
         };
         let wrong = || Failure::usage(format!("`{key}` of `{}` is `{value}`, expected {what}", self.text));
         value.parse().map(Some).map_err(|_| wrong())
     }
 
-    fn number(&mut self, key: &str, default: Option<f64>, range: std::ops::RangeInclusive<f64>) -> Result<f64> {
+    fn number(&mut self, key: &'static str, default: Option<f64>, range: std::ops::RangeInclusive<f64>) -> Result<f64> {
         let what = format!("a number from {} to {}", range.start(), range.end());
         let number: Option<f64> = self.parsed(key, &what)?;
         match number.or(default) {
@@ -106,19 +123,26 @@ impl<'a> Given<'a> {
     }
 
     fn file(&mut self) -> Result<PathBuf> {
-        let file = self.values.remove("file").map(PathBuf::from);
+        let file = self.value("file").map(PathBuf::from);
         file.ok_or_else(|| Failure::usage(format!("`{}` doesn't say its `file`", self.text)).help(FORMS))
     }
 
-    fn one_of<T>(&mut self, key: &str, default: &str, read: impl Fn(&str) -> Option<T>) -> Result<T> {
-        let value = self.values.remove(key).unwrap_or(default);
-        read(value).ok_or_else(|| Failure::usage(format!("`{key}` of `{}` can't be `{value}`", self.text)).help(FORMS))
+    /// Which of these words it is.
+    fn one_of(&mut self, key: &'static str, default: &'static str, words: &[&str]) -> Result<usize> {
+        let value = self.value(key).unwrap_or(default);
+        words.iter().position(|word| *word == value).ok_or_else(|| {
+            let failure = Failure::usage(format!("`{key}` of `{}` can't be `{value}`", self.text));
+            failure.help(nearest_hint(value, words.iter().copied()))
+        })
     }
 
     fn finish(self, parsed: Intervention) -> Result<Intervention> {
         match self.values.into_keys().next() {
             None => Ok(parsed),
-            Some(key) => Err(Failure::usage(format!("`{}` has no setting `{key}`", self.text)).help(FORMS)),
+            Some(key) => {
+                let failure = Failure::usage(format!("`{}` has no setting `{key}`", self.text));
+                Err(failure.help(nearest(key, &self.asked)))
+            }
         }
     }
 }
@@ -179,6 +203,19 @@ mod tests {
         check("swap", "swap:seed=42");
         check("concat:file=a.wav", "concat:file=a.wav,place=after,gap=0");
         check("overlay:file=a.wav,snr=5", "overlay:file=a.wav,snr=5,at=0");
+    }
+
+    #[test]
+    fn the_nearest_name_is_offered() {
+        for (text, words) in [
+            ("msk:percent=5", "did you mean `mask`?"),
+            ("blur", "there are mask:percent=P"),
+            ("mask:percent=5,mode=strat", "did you mean `start`?"),
+            ("mask:percent=5,sede=1", "did you mean `seed`?"),
+        ] {
+            let failure = Intervention::parse(text).unwrap_err().render();
+            assert!(failure.contains(words), "{text}: {failure}");
+        }
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub struct ClipInfo {
     /// What was wrong with its file without making it unusable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What `--audio` did to it, change by change: segments, seeds, levels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Value>,
     /// The words that stood in for it, when another model heard it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ears: Option<Transcript>,
@@ -481,6 +484,7 @@ mod tests {
                 rate: 8,
                 sha256: "abc".to_owned(),
                 warnings: Vec::new(),
+                changes: Vec::new(),
                 ears: None,
             }],
             ..Record::default()

@@ -1,8 +1,9 @@
 //! Which rows are meant: settings, and what the names of files say where the settings are silent.
 
 use data::{Part, Rows};
-use plugin_api::{Code, Context, Error, Result, Settings};
+use plugin_api::{Result, Settings};
 use std::path::{Path, PathBuf};
+use task::{agreed, find_one, found_or, not_empty};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Subset {
@@ -68,32 +69,25 @@ pub(crate) struct Chosen {
 
 pub(crate) fn rows(settings: &Settings) -> Result<Chosen> {
     let data = settings.path("data")?;
-    let subset = word(settings, "subset", &SUBSETS)?;
-    let split = word(settings, "split", &SPLITS)?;
-    let chosen = match data.is_file() {
+    let subset = find_one(settings, "subset", &SUBSETS)?.map(|(_, subset)| subset);
+    let split = find_one(settings, "split", &SPLITS)?.map(|(_, split)| split);
+    Ok(match data.is_file() {
         true => Chosen {
             subset: agreed("subset", subset, &data, &SUBSETS)?.unwrap_or(Subset::Easy),
             split: agreed("split", split, &data, &SPLITS)?,
-            rows: Rows::open(&data)?,
+            rows: not_empty(Rows::open(&data)?, &data)?,
             data,
         },
         false => {
             let (subset, split) = (subset.unwrap_or(Subset::Easy), split.unwrap_or(Split::Test));
             Chosen {
-                rows: Rows::open_all(files(&data, subset, split)?)?,
+                rows: not_empty(Rows::open_all(files(&data, subset, split)?)?, &data)?,
                 split: Some(split),
                 subset,
                 data,
             }
         }
-    };
-    match chosen.rows.is_empty() {
-        true => Err(Error::new(
-            Code::DATA,
-            format!("`{}` holds no rows", chosen.data.display()),
-        )),
-        false => Ok(chosen),
-    }
+    })
 }
 
 fn files(data: &Path, subset: Subset, split: Split) -> Result<Vec<PathBuf>> {
@@ -101,71 +95,13 @@ fn files(data: &Path, subset: Subset, split: Split) -> Result<Vec<PathBuf>> {
         subset: Some(subset.published()),
         split: split.names(),
     };
-    data::find(data, part).map_err(|error| match error.help {
-        None if error.code == Code::MISSING => {
-            error.help("give a file or a folder with `-T data=PATH`, or fetch `allenai/ai2_arc` first")
-        }
-        _ => error,
-    })
+    found_or(
+        data::find(data, part),
+        "give a file or a folder with `-T data=PATH`, or fetch `allenai/ai2_arc` first",
+    )
 }
 
 /// The rows that worked examples are taken from: `shots_data`, or the train part beside the data.
 pub(crate) fn shot_rows(settings: &Settings, chosen: &Chosen) -> Result<Rows> {
-    let given: Option<PathBuf> = settings.get("shots_data")?;
-    let beside = match chosen.data.is_file() {
-        true => chosen.data.parent().unwrap_or(Path::new("")),
-        false => &chosen.data,
-    };
-    let beside = if beside.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        beside
-    };
-    let from = given.as_deref().unwrap_or(beside);
-    let files = files(from, chosen.subset, Split::Train)
-        .context("cannot find worked examples for `shots`")
-        .map_err(|error| match &given {
-            None => error.help("name a file or folder with `-T shots_data=PATH`, or leave `shots` at 0"),
-            Some(_) => error,
-        })?;
-    Rows::open_all(files)
-}
-
-/// A setting that is one of several words.
-pub(crate) fn word<T: Copy>(settings: &Settings, name: &str, known: &[(&str, T)]) -> Result<Option<T>> {
-    let Some(given) = settings.get::<String>(name)? else {
-        return Ok(None);
-    };
-    match known.iter().find(|(word, _)| *word == given) {
-        Some((_, value)) => Ok(Some(*value)),
-        None => {
-            let words: Vec<_> = known.iter().map(|(word, _)| format!("`{word}`")).collect();
-            let message = format!("setting `{name}` is `{given}`, expected one of {}", words.join(", "));
-            Err(Error::new(Code::SETTINGS, message))
-        }
-    }
-}
-
-/// What the setting says, or the file's name (or its folder's) where there is no setting. The two must not contradict
-/// each other: results under the wrong name would look like any others.
-fn agreed<T: Copy + PartialEq>(name: &str, given: Option<T>, file: &Path, known: &[(&str, T)]) -> Result<Option<T>> {
-    let mut named = None;
-    for component in file.iter().rev().take(2) {
-        let spelled = component.to_string_lossy().to_lowercase();
-        let words = spelled.split(|letter: char| !letter.is_alphanumeric());
-        named = words
-            .filter_map(|part| known.iter().find(|(word, _)| *word == part))
-            .last();
-        if named.is_some() {
-            break;
-        }
-    }
-    match (given, named) {
-        (Some(given), Some((word, says))) if given != *says => {
-            let file = file.display();
-            let message = format!("setting `{name}` contradicts the name of `{file}`, which says `{word}`");
-            Err(Error::new(Code::SETTINGS, message).help(format!("leave `{name}` out, or name another file")))
-        }
-        (given, named) => Ok(given.or(named.map(|(_, value)| *value))),
-    }
+    task::shots_data(settings, &chosen.data, |from| files(from, chosen.subset, Split::Train))
 }

@@ -1,7 +1,7 @@
 //! What is learnt of a question: an answer in the model's own template, or the text that a published script trains on.
 
 use crate::question::Question;
-use plugin_api::{Lesson, Message, Piece, Turn};
+use plugin_api::{Lesson, Message, Piece};
 use serde_json::{Value, json};
 
 /// What of a lesson is not learnt.
@@ -32,15 +32,7 @@ pub(crate) fn lesson(question: &Question, shown: String, mask: Mask) -> Lesson {
             ..Lesson::default()
         };
     }
-    let turn = |message, learn| Turn { message, learn };
-    Lesson {
-        id,
-        turns: vec![
-            turn(Message::user(shown), false),
-            turn(Message::assistant(letter), true),
-        ],
-        ..Lesson::default()
-    }
+    task::lesson(&id, Message::user(shown), letter)
 }
 
 /// How the script trains, for `host train`.

@@ -20,7 +20,7 @@ mod question; // one row as published
 mod scoring; // what a reply is worth
 
 use choose::{Split, Subset};
-use data::{Place, Row, Rows};
+use data::Rows;
 use plugin_api::{
     Lesson, Prompt, Reply, Result, Sample, Score, Settings, Task, TaskCard, export_plugin, register_files,
     register_task,
@@ -28,6 +28,7 @@ use plugin_api::{
 use prompt::{Asking, Shots};
 use question::Question;
 use serde_json::json;
+use task::{Answering, one_of, row_of};
 
 register_task!("arc", "ARC-Easy and ARC-Challenge: school science, three to five options", Arc::load, {
     data: data = "allenai/ai2_arc", "a file, a folder or a hub id: JSON lines flat or nested, or Parquet";
@@ -68,15 +69,13 @@ struct Arc {
     shots: Shots,
     asking: Asking,
     mask: lessons::Mask,
-    thinking: bool,
-    max_tokens: u32,
+    answering: Answering,
 }
 
 impl Arc {
     fn load(settings: &Settings) -> Result<Arc> {
-        let mode = choose::word(settings, "mode", &MODES)?.unwrap_or(Mode::Letter);
+        let mode = one_of(settings, "mode", &MODES)?.1;
         let chosen = choose::rows(settings)?;
-        let thinking = settings.or("thinking", false)?;
         Ok(Arc {
             shots: Shots::load(settings, &chosen)?,
             asking: Asking::load(settings)?,
@@ -84,9 +83,8 @@ impl Arc {
             split: chosen.split,
             rows: chosen.rows,
             mode,
-            mask: choose::word(settings, "mask", &lessons::MASKS)?.unwrap_or(lessons::Mask::Prompt),
-            thinking,
-            max_tokens: settings.or("max_tokens", if thinking { 8192 } else { 256 })?,
+            mask: one_of(settings, "mask", &lessons::MASKS)?.1,
+            answering: Answering::load(settings, 256, 8192)?,
         })
     }
 }
@@ -137,7 +135,7 @@ impl Task for Arc {
         match self.mode {
             Mode::Letter => self.asking.letter(&question, &shots),
             Mode::Loglikelihood => self.asking.loglikelihood(&question, &shots),
-            Mode::Generate => self.asking.generate(&question, &shots, self.thinking, self.max_tokens),
+            Mode::Generate => self.asking.generate(&question, &shots, self.answering),
         }
     }
 
@@ -157,7 +155,6 @@ impl Task for Arc {
     }
 }
 
-/// The question again from a sample that a host hands back: any of its processes may ask, so none is remembered.
 fn question_of(sample: &Sample) -> Result<Question> {
-    Question::read(&Row::new(sample.doc.clone(), Place::Sample(sample.id.clone())))
+    Question::read(&row_of(sample))
 }

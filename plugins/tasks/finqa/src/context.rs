@@ -93,7 +93,7 @@ fn with_noise(example: &Example, gold: Vec<Fact>, noise: Noise) -> Vec<Fact> {
     let head = example.table.first().map_or(&[][..], Vec::as_slice);
     let rows = example.table.iter().enumerate().skip(1);
     let rows = rows.map(|(index, row)| fact(Spot::TableRow(index), row_in_words(head, row)));
-    let mut draws = Draws::new(noise.seed, &example.id);
+    let mut draws = task::Draws::new(noise.seed, &example.id);
     let mut facts = draws.some(sentences.filter(free).collect(), noise.sentences);
     facts.extend(draws.some(rows.filter(free).collect(), noise.rows));
     facts.extend(gold.iter().cloned());
@@ -108,36 +108,4 @@ fn row_in_words(head: &[String], row: &[String]) -> String {
         words.push_str(&format!(" the {name} of {column} is {cell} ;"));
     }
     words.trim().to_owned()
-}
-
-/// Random numbers that are the same on every machine and in every version (SplitMix64), for each example its own.
-struct Draws(u64);
-
-impl Draws {
-    fn new(seed: u64, id: &str) -> Self {
-        // FNV-1a over the id: what is drawn depends on the example and not on its place in the run.
-        let start = 0xcbf2_9ce4_8422_2325 ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Draws(id.bytes().fold(start, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        }))
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound.max(1) as u64) as usize
-    }
-
-    /// So many of them, or all when there are fewer.
-    fn some(&mut self, mut facts: Vec<Fact>, count: usize) -> Vec<Fact> {
-        let count = count.min(facts.len());
-        for index in 0..count {
-            let other = index + self.below(facts.len() - index);
-            facts.swap(index, other);
-        }
-        facts.truncate(count);
-        facts
-    }
 }

@@ -34,17 +34,18 @@ mod scoring; // what a reply is worth
 mod shots; // worked examples
 
 use context::{Inputs, Noise};
-use data::{Place, Row, Rows};
+use data::Rows;
 use example::{Example, Spot};
 use lessons::Style;
 use plugin_api::{
-    Code, Error, Lesson, Message, Prompt, Reply, Result, Sample, Score, Settings, Task, TaskCard, Turn, export_plugin,
+    Code, Error, Lesson, Message, Prompt, Reply, Result, Sample, Score, Settings, Task, TaskCard, export_plugin,
     register_files, register_task,
 };
 use prompt::Target;
 use serde_json::{Value, json};
 use shots::Shots;
 use std::collections::BTreeMap;
+use task::{Answering, one_of, row_of};
 use template::Template;
 
 register_task!("finqa", "FinQA: programs, numbers or answers from a page of a financial report", FinQa::load, {
@@ -77,8 +78,7 @@ struct FinQa {
     style: lessons::Style,
     instruction: Option<String>,
     shots: Shots,
-    thinking: bool,
-    max_tokens: u32,
+    answering: Answering,
 }
 
 impl FinQa {
@@ -115,8 +115,6 @@ impl FinQa {
                 return Err(Error::new(Code::SETTINGS, message).help("add `-T inputs=noisy_gold`"));
             }
         }
-        let thinking = settings.or("thinking", false)?;
-        let max_tokens = settings.or("max_tokens", if thinking { 8192 } else { 256 })?;
         let (rows, split) = choose::rows(settings)?;
         let mut task = FinQa {
             rows,
@@ -127,8 +125,7 @@ impl FinQa {
             style: one_of(settings, "style", &lessons::STYLES)?.1,
             instruction: settings.get("instruction")?,
             shots: Shots::default(),
-            thinking,
-            max_tokens,
+            answering: Answering::load(settings, 256, 8192)?,
         };
         // Worked examples are asked and answered as the task's own are.
         let words = |example: &Example| Ok((task.asked(example)?, task.said(example)?));
@@ -137,20 +134,12 @@ impl FinQa {
     }
 }
 
-/// The word that a setting is, with its meaning; the first one when it is not given.
-fn one_of<T: Copy>(settings: &Settings, name: &str, known: &[(&'static str, T)]) -> Result<(&'static str, T)> {
-    let given: String = settings.or(name, known[0].0.to_owned())?;
-    let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
-    let found = known.iter().find(|(word, _)| *word == given);
-    found.copied().ok_or_else(|| choose::unknown(name, &given, &words))
-}
-
 impl Task for FinQa {
     fn card(&self) -> TaskCard {
         let mut card = TaskCard::new("finqa", "1").with_metrics(scoring::metrics(self.target.1).iter().copied());
         card.split.clone_from(&self.split);
         card.filter = Some(self.target.0.to_owned());
-        card.shots = self.shots.count as u32;
+        card.shots = self.shots.count();
         card.other.insert("target".to_owned(), json!(self.target.0));
         card.other.insert("inputs".to_owned(), json!(self.inputs.0));
         card.other.insert("training".to_owned(), lessons::training());
@@ -187,10 +176,9 @@ impl Task for FinQa {
         let example = example_of(sample)?;
         let mut messages = self.shots.before(&example)?;
         messages.push(Message::user(self.asked(&example)?));
-        let prompt = prompt::prompt(messages, self.thinking, self.max_tokens);
         Ok(Prompt {
             plain: self.style == Style::Script,
-            ..prompt
+            ..self.answering.prompt(messages)
         })
     }
 
@@ -212,16 +200,8 @@ impl Task for FinQa {
         if self.style == Style::Script {
             return Ok(lessons::lesson(&example, self.asked(&example)?, self.target.1));
         }
-        let said = self.said(&example)?;
-        let turn = |message, learn| Turn { message, learn };
-        Ok(Lesson {
-            turns: vec![
-                turn(Message::user(self.asked(&example)?), false),
-                turn(Message::assistant(said), true),
-            ],
-            id: example.id,
-            ..Lesson::default()
-        })
+        let question = Message::user(self.asked(&example)?);
+        Ok(task::lesson(&example.id, question, self.said(&example)?))
     }
 }
 
@@ -255,9 +235,8 @@ impl FinQa {
     }
 }
 
-/// The example again from a sample that a host hands back: any of its processes may ask, so none is remembered.
 fn example_of(sample: &Sample) -> Result<Example> {
-    Example::read(&Row::new(sample.doc.clone(), Place::Sample(sample.id.clone())))
+    Example::read(&row_of(sample))
 }
 
 /// Questions about one page are not independent: `PAGE.pdf-2` is the second about it.

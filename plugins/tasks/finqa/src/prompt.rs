@@ -1,8 +1,7 @@
-//! What a model should have said, and the form in which it is asked.
+//! What a model should have said, and in which words.
 
 use crate::example::Example;
 use crate::official::Value;
-use plugin_api::{Message, Prompt, Sampling};
 
 /// What a model is to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,13 +9,6 @@ pub(crate) enum Target {
     Program,
     Numerical,
     Answer,
-}
-
-pub(crate) fn prompt(messages: Vec<Message>, thinking: bool, max_tokens: u32) -> Prompt {
-    Prompt {
-        thinking: Some(thinking),
-        ..Prompt::new(messages).sample(Sampling::greedy(max_tokens))
-    }
 }
 
 /// The right thing to say; none where the data has no answers.

@@ -1,8 +1,9 @@
 //! Which files are meant, in the layouts of a download.
 
 use data::Part;
-use plugin_api::{Code, Error, Result, Settings};
+use plugin_api::{Code, Result, Settings};
 use std::path::{Path, PathBuf};
+use task::found_or;
 
 const SPLITS: [&str; 2] = ["validation", "test"];
 
@@ -92,8 +93,5 @@ pub(crate) fn traces(data: &Path) -> Result<Vec<PathBuf>> {
         subset: None,
         split: &["traces", "test", "train"],
     };
-    data::find(data, part).map_err(|error| match error.help {
-        None if error.code == Code::MISSING => error.help("name a file of traces with `-T data=FILE`"),
-        _ => Error { ..error },
-    })
+    found_or(data::find(data, part), "name a file of traces with `-T data=FILE`")
 }

@@ -25,6 +25,7 @@ use plugin_api::{
 };
 use questions::Questions;
 use serde_json::json;
+use task::Answering;
 use template::Template;
 use traces::Traces;
 
@@ -61,14 +62,12 @@ struct Gaia {
     split: Option<String>,
     template: Template,
     judged: bool,
-    thinking: bool,
-    max_tokens: u32,
+    answering: Answering,
 }
 
 impl Gaia {
     fn load(settings: &Settings) -> Result<Gaia> {
         let data = settings.path("data")?;
-        let thinking = settings.or("thinking", false)?;
         let is_traces = settings.or("mode", String::new())? == "traces";
         let (files, split, built_in) = match is_traces {
             true => (choose::traces(&data)?, None, include_str!("tools.jinja")),
@@ -85,8 +84,7 @@ impl Gaia {
             split,
             template: Template::load(settings, built_in)?,
             judged: is_traces && settings.or("judge", false)?,
-            thinking,
-            max_tokens: settings.or("max_tokens", if thinking { 16_384 } else { 1024 })?,
+            answering: Answering::load(settings, 1024, 16_384)?,
         })
     }
 }
@@ -133,8 +131,8 @@ impl Task for Gaia {
 
     fn prompt(&self, sample: &Sample) -> Result<Prompt> {
         match &self.mode {
-            Mode::Questions(questions) => questions.prompt(sample, &self.template, self.thinking, self.max_tokens),
-            Mode::Traces(traces) => traces.prompt(sample, &self.template, self.thinking, self.max_tokens),
+            Mode::Questions(questions) => questions.prompt(sample, &self.template, self.answering),
+            Mode::Traces(traces) => traces.prompt(sample, &self.template, self.answering),
         }
     }
 

@@ -3,13 +3,13 @@
 use crate::attachment::Attachment;
 use crate::official;
 use crate::question::Question;
-use data::{Place, Row, Rows};
+use data::Rows;
 use plugin_api::{
-    ClipSource, Code, Error, Lesson, Message, Part, Prompt, Reply, Result, Sample, Sampling, Score, Settings, Status,
-    Turn,
+    ClipSource, Code, Error, Lesson, Message, Part, Prompt, Reply, Result, Sample, Score, Settings, Status,
 };
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use task::{Answering, row_of};
 use template::{CLIP, Template, unmarked};
 
 /// The figure of a run on questions.
@@ -119,11 +119,8 @@ impl Questions {
         })
     }
 
-    pub fn prompt(&self, sample: &Sample, template: &Template, thinking: bool, max_tokens: u32) -> Result<Prompt> {
-        Ok(Prompt {
-            thinking: Some(thinking),
-            ..Prompt::new([self.message(sample, template)?]).sample(Sampling::greedy(max_tokens))
-        })
+    pub fn prompt(&self, sample: &Sample, template: &Template, answering: Answering) -> Result<Prompt> {
+        Ok(answering.prompt([self.message(sample, template)?]))
     }
 
     pub fn lesson(&self, sample: &Sample, template: &Template) -> Result<Lesson> {
@@ -137,15 +134,7 @@ impl Questions {
             Some(steps) => format!("{}\nFINAL ANSWER: {truth}", steps.trim()),
             None => format!("FINAL ANSWER: {truth}"),
         };
-        let turn = |message, learn| Turn { message, learn };
-        Ok(Lesson {
-            id: sample.id.clone(),
-            turns: vec![
-                turn(self.message(sample, template)?, false),
-                turn(Message::assistant(said), true),
-            ],
-            ..Lesson::default()
-        })
+        Ok(task::lesson(&sample.id, self.message(sample, template)?, said))
     }
 }
 
@@ -165,8 +154,4 @@ pub(crate) fn score(sample: &Sample, reply: &Reply) -> Result<Score> {
         Some(answer) => score.with_answer(answer),
         None => score,
     })
-}
-
-fn row_of(sample: &Sample) -> Row {
-    Row::new(sample.doc.clone(), Place::Sample(sample.id.clone()))
 }

@@ -11,6 +11,7 @@ use plugin_api::{
 use score::calls::{Agreement, Calls, ToolCall, agreement, same_written};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use task::{Answering, row_of};
 use template::Template;
 
 /// The figures of a trace, the main one first: a turn is right when its calls are, however they are written, and its final
@@ -179,12 +180,11 @@ impl Traces {
         own.unwrap_or_else(|| self.tools.clone())
     }
 
-    pub fn prompt(&self, sample: &Sample, template: &Template, thinking: bool, max_tokens: u32) -> Result<Prompt> {
+    pub fn prompt(&self, sample: &Sample, template: &Template, answering: Answering) -> Result<Prompt> {
         let (messages, tools) = self.before(sample, template)?;
         Ok(Prompt {
-            thinking: Some(thinking),
             tools,
-            ..Prompt::new(messages).sample(Sampling::greedy(max_tokens))
+            ..answering.prompt(messages)
         })
     }
 
@@ -296,11 +296,6 @@ fn expected(said: &[Said], after: After) -> Vec<usize> {
 fn gold(sample: &Sample) -> Result<Vec<Said>> {
     let row = json!({ "messages": sample.doc["gold"] });
     messages(&Row::new(row, Place::Sample(sample.id.clone())))
-}
-
-/// The row again from a sample that a host hands back: any of its processes may ask, so none is remembered.
-fn row_of(sample: &Sample) -> Row {
-    Row::new(sample.doc.clone(), Place::Sample(sample.id.clone()))
 }
 
 /// The calls of a reply: those that its model keeps apart, or those in its text.

@@ -20,13 +20,14 @@ use judging::Judged;
 use official::Verdict;
 use plugin_api::{
     Call, Case, Code, Cost, Error, Judge, JudgeCard, Lesson, Message, Metric, Part, Prompt, Reply, Result, Rows,
-    Sample, Sampling, Score, Settings, Status, Task, TaskCard, Turn, export_plugin, register_files, register_judge,
+    Sample, Sampling, Score, Settings, Status, Task, TaskCard, export_plugin, register_files, register_judge,
     register_task,
 };
 use question::{Question, Track, letter};
 use samples::{Samples, missing_clip};
 use serde_json::json;
 use summary::{INVALID, JUDGE, RULE, Summary};
+use task::{Answering, one_of};
 use template::{CLIP, Template, unmarked};
 
 register_task!("sakura", "SAKURA: what is heard in a clip, and what follows from it", Sakura::load, {
@@ -63,6 +64,8 @@ enum Form {
     Open,
 }
 
+const FORMS: [(&str, Form); 3] = [("inline", Form::Inline), ("listed", Form::Listed), ("open", Form::Open)];
+
 struct Sakura {
     samples: Samples,
     track: Option<Track>,
@@ -70,34 +73,22 @@ struct Sakura {
     reasoning: bool,
     judged: bool,
     template: Template,
-    thinking: bool,
+    answering: Answering,
     temperature: f32,
-    max_tokens: u32,
 }
 
 impl Sakura {
     fn load(settings: &Settings) -> Result<Sakura> {
         let reasoning = settings.or("reasoning", true)?;
-        let thinking = settings.or("thinking", false)?;
-        let usual_tokens = match (thinking, reasoning) {
-            (true, _) => 8192,
-            (false, true) => 512,
-            (false, false) => 64,
-        };
         Ok(Sakura {
             samples: Samples::load(settings)?,
             track: Track::from_word(&settings.or("track", String::new())?),
-            form: match settings.or("form", String::new())?.as_str() {
-                "listed" => Form::Listed,
-                "open" => Form::Open,
-                _ => Form::Inline,
-            },
+            form: one_of(settings, "form", &FORMS)?.1,
             reasoning,
             judged: settings.or("judge", false)?,
             template: Template::load(settings, include_str!("prompt.jinja"))?,
-            thinking,
+            answering: Answering::load(settings, if reasoning { 512 } else { 64 }, 8192)?,
             temperature: settings.or("temperature", 0.0)?,
-            max_tokens: settings.or("max_tokens", usual_tokens)?,
         })
     }
 
@@ -230,13 +221,10 @@ impl Task for Sakura {
 
     fn prompt(&self, sample: &Sample) -> Result<Prompt> {
         let message = self.message(sample, &question_of(sample)?)?;
-        Ok(Prompt {
-            thinking: Some(self.thinking),
-            ..Prompt::new([message]).sample(Sampling {
-                temperature: Some(self.temperature),
-                ..Sampling::greedy(self.max_tokens)
-            })
-        })
+        Ok(self.answering.prompt([message]).sample(Sampling {
+            temperature: Some(self.temperature),
+            ..Sampling::greedy(self.answering.max_tokens)
+        }))
     }
 
     fn score(&self, sample: &Sample, reply: &Reply) -> Result<Score> {
@@ -292,15 +280,7 @@ impl Task for Sakura {
             None if self.reasoning => format!("Answer: {answer}"),
             None => answer,
         };
-        let turn = |message, learn| Turn { message, learn };
-        Ok(Lesson {
-            id: sample.id.clone(),
-            turns: vec![
-                turn(self.message(sample, &question)?, false),
-                turn(Message::assistant(said), true),
-            ],
-            ..Lesson::default()
-        })
+        Ok(task::lesson(&sample.id, self.message(sample, &question)?, said))
     }
 }
 
@@ -344,10 +324,6 @@ impl Judge for Official {
     }
 }
 
-/// The question again from a sample that a host hands back: any of its processes may ask, so none is remembered.
 fn question_of(sample: &Sample) -> Result<Question> {
-    Question::read(
-        &data::Row::new(sample.doc.clone(), data::Place::Sample(sample.id.clone())),
-        None,
-    )
+    Question::read(&task::row_of(sample), None)
 }

@@ -3,7 +3,7 @@
 use crate::official::{Gold, Key, Scored, prediction_line, score};
 use crate::scorer::{Labels, Measure, Tables};
 use crate::utterance;
-use data::{Place, Row, Rows};
+use data::Rows;
 use plugin_api::{
     Code, Error, FileAnswers, FileKind, FileScores, FilesCard, OfficialFiles, Output, Result, Rows as RunRows,
 };
@@ -60,7 +60,7 @@ impl OfficialFiles for Predictions {
                 let message = format!("the record of sample `{}` has no labels", sample.id);
                 Error::new(Code::DATA, message).help("is it a run on this task?")
             })?;
-            let doc = Row::new(sample.doc.clone(), Place::Sample(sample.id.clone()));
+            let doc = task::row_of(sample);
             tables.add(&Tables::of(&utterance::labels(&doc)?, &labels));
             count += 1;
             // A sample that is a recording is one of its utterance's.

@@ -20,18 +20,18 @@ mod prompt; // what is asked, with worked examples in it
 mod samples; // which rows and recordings
 mod summary; // what many scores come to
 
-use data::{Place, Row};
 use inventory::Inventory;
 use lessons::Style;
 use plugin_api::{
-    Lesson, Message, Metric, Prompt, Reply, Result, Rows, Sample, Sampling, Score, Settings, Status, Task, TaskCard,
-    Turn, export_plugin, register_files, register_task,
+    Lesson, Metric, Prompt, Reply, Result, Rows, Sample, Score, Settings, Status, Task, TaskCard, export_plugin,
+    register_files, register_task,
 };
 use prompt::{Asking, Input, Shots};
 use samples::Samples;
 use scorer::{Labels, Measure, Tables};
 use serde_json::json;
 use summary::Summary;
+use task::{Answering, one_of, row_of};
 use template::Template;
 
 register_task!("slurp", "SLURP: scenario, action and entities of what is said to a home assistant", Slurp::load, {
@@ -66,34 +66,32 @@ enum Rationale {
     Written,
 }
 
+const INPUTS: [(&str, Input); 4] = [
+    ("audio", Input::Audio),
+    ("nbest", Input::Nbest),
+    ("both", Input::Both),
+    ("transcript", Input::Transcript),
+];
+const RATIONALES: [(&str, Rationale); 3] = [
+    ("none", Rationale::None),
+    ("given", Rationale::Given),
+    ("written", Rationale::Written),
+];
+const STYLES: [(&str, Style); 2] = [("template", Style::Template), ("script", Style::Script)];
+
 struct Slurp {
     samples: Samples,
     asking: Asking,
     style: Style,
-    thinking: bool,
-    max_tokens: u32,
+    answering: Answering,
     every_label: bool,
 }
 
 impl Slurp {
     fn load(settings: &Settings) -> Result<Slurp> {
-        let input = match settings.or("input", "audio".to_owned())?.as_str() {
-            "nbest" => Input::Nbest,
-            "both" => Input::Both,
-            "transcript" => Input::Transcript,
-            _ => Input::Audio,
-        };
-        let rationale = match settings.or("rationale", "none".to_owned())?.as_str() {
-            "given" => Rationale::Given,
-            "written" => Rationale::Written,
-            _ => Rationale::None,
-        };
-        let thinking = settings.or("thinking", false)?;
-        let usual_tokens = match (thinking, rationale) {
-            (true, _) => 8192,
-            (false, Rationale::Written) => 512,
-            (false, _) => 256,
-        };
+        let (_, input) = one_of(settings, "input", &INPUTS)?;
+        let (_, rationale) = one_of(settings, "rationale", &RATIONALES)?;
+        let usual_tokens = if rationale == Rationale::Written { 512 } else { 256 };
         Ok(Slurp {
             samples: Samples::load(settings, input)?,
             asking: Asking {
@@ -104,12 +102,8 @@ impl Slurp {
                 template: Template::load(settings, include_str!("prompt.jinja"))?,
                 shots: Shots::load(settings)?,
             },
-            style: match settings.or("style", "template".to_owned())?.as_str() {
-                "script" => Style::Script,
-                _ => Style::Template,
-            },
-            thinking,
-            max_tokens: settings.or("max_tokens", usual_tokens)?,
+            style: one_of(settings, "style", &STYLES)?.1,
+            answering: Answering::load(settings, usual_tokens, 8192)?,
             every_label: settings.or("labels", false)?,
         })
     }
@@ -121,7 +115,7 @@ impl Task for Slurp {
         let mut card = TaskCard::new("slurp", "1").with_metrics(names);
         card.split.clone_from(&self.samples.split);
         card.filter = Some("lenient".to_owned());
-        card.shots = self.asking.shots.count as u32;
+        card.shots = self.asking.shots.count();
         card.has_clips = self.asking.input.has_clips();
         card.other.insert("training".to_owned(), lessons::training());
         if self.style == Style::Script {
@@ -173,11 +167,7 @@ impl Task for Slurp {
             Style::Script => lessons::message(sample, &row, self.asking.input, self.asking.rationale),
             Style::Template => self.asking.message(sample, &row)?,
         };
-        let prompt = Prompt::new([message]).sample(Sampling::greedy(self.max_tokens));
-        Ok(Prompt {
-            thinking: Some(self.thinking),
-            ..prompt
-        })
+        Ok(self.answering.prompt([message]))
     }
 
     fn score(&self, sample: &Sample, reply: &Reply) -> Result<Score> {
@@ -237,23 +227,6 @@ impl Task for Slurp {
             (Rationale::Written, Some(reasons)) => format!("{}\n{labels}", reasons.trim()),
             _ => labels,
         };
-        let asked = Turn {
-            message: self.asking.message(sample, &row)?,
-            learn: false,
-        };
-        let answered = Turn {
-            message: Message::assistant(said),
-            learn: true,
-        };
-        Ok(Lesson {
-            id: sample.id.clone(),
-            turns: vec![asked, answered],
-            ..Lesson::default()
-        })
+        Ok(task::lesson(&sample.id, self.asking.message(sample, &row)?, said))
     }
-}
-
-/// The row again from a sample that a host hands back: any of its processes may ask, so none is remembered.
-fn row_of(sample: &Sample) -> Row {
-    Row::new(sample.doc.clone(), Place::Sample(sample.id.clone()))
 }

@@ -154,69 +154,38 @@ pub(crate) struct Shot {
 }
 
 /// Worked examples to show before each utterance, as transcripts: sound would cost more than it shows.
-#[derive(Debug, Default)]
-pub(crate) struct Shots {
-    pub count: usize,
-    /// One more than are shown, since the utterance itself may be among them.
-    pool: Vec<Shot>,
-}
+#[derive(Debug)]
+pub(crate) struct Shots(task::Shots<Shot>);
 
 const MOST_SHOTS: usize = 1000;
 
 impl Shots {
     pub fn load(settings: &Settings) -> Result<Shots> {
-        let count: usize = settings.or("shots", 0)?;
-        if count == 0 {
-            return Ok(Shots::default());
-        }
-        if count > MOST_SHOTS {
-            let message = format!("setting `shots` is {count}, expected at most {MOST_SHOTS}");
-            return Err(Error::new(Code::SETTINGS, message));
-        }
-        let Some(path) = settings.get::<PathBuf>("shots_data")? else {
-            let error = Error::new(Code::SETTINGS, "setting `shots` needs the setting `shots_data`");
-            return Err(error.help("name a file of training rows with `-T shots_data=FILE`"));
+        let rows = || {
+            let Some(path) = settings.get::<PathBuf>("shots_data")? else {
+                let error = Error::new(Code::SETTINGS, "setting `shots` needs the setting `shots_data`");
+                return Err(error.help("name a file of training rows with `-T shots_data=FILE`"));
+            };
+            Rows::open(&path)
         };
-        let rows = Rows::open(&path)?;
-        let mut pool = Vec::new();
-        for row in rows.iter().take(count + 1) {
-            let row = row?;
-            pool.push(Shot {
-                id: utterance::id(&row)?,
-                utterance: clean(utterance::transcript(&row)?),
-                answer: answer(&utterance::labels(&row)?),
-            });
-        }
-        if pool.len() < count {
-            let message = format!(
-                "setting `shots` is {count}, but `{}` has {} rows",
-                path.display(),
-                pool.len()
-            );
-            return Err(Error::new(Code::SETTINGS, message));
-        }
-        Ok(Shots { count, pool })
+        // One more than are shown, since the utterance itself may be among them.
+        let shots = task::Shots::load(settings, MOST_SHOTS, 1, rows, |row| {
+            Ok(Shot {
+                id: utterance::id(row)?,
+                utterance: clean(utterance::transcript(row)?),
+                answer: answer(&utterance::labels(row)?),
+            })
+        });
+        shots.map(Shots)
+    }
+
+    pub fn count(&self) -> u32 {
+        self.0.count() as u32
     }
 
     /// The examples before an utterance, itself never among them.
     fn before(&self, sample: &str, row: &Row) -> Result<Vec<&Shot>> {
-        if self.count == 0 {
-            return Ok(Vec::new());
-        }
         let own = utterance::id(row).unwrap_or_else(|_| sample.to_owned());
-        let others: Vec<&Shot> = self
-            .pool
-            .iter()
-            .filter(|shot| shot.id != own)
-            .take(self.count)
-            .collect();
-        match others.len() == self.count {
-            true => Ok(others),
-            false => Err(Error::new(
-                Code::DATA,
-                format!("there are {} worked examples besides sample `{sample}`", others.len()),
-            )
-            .help(format!("`shots` is {}, ask for fewer", self.count))),
-        }
+        self.0.before(sample, "sample", |shot| shot.id != own)
     }
 }

@@ -243,36 +243,19 @@ impl Samples {
 fn files(data: &Path, asked: Option<&str>) -> Result<(Vec<PathBuf>, Option<String>)> {
     let known = |word: &str| SPLITS.iter().find(|(_, names)| names.contains(&word));
     if data.is_file() {
-        let named = known(stem(&data.to_string_lossy()).to_lowercase().trim_end_matches(".jsonl"));
-        return match (named, asked.and_then(known)) {
-            (Some((named, _)), Some((asked, _))) if named != asked => {
-                let message = format!(
-                    "setting `split` contradicts the name of `{}`, which says `{named}`",
-                    data.display()
-                );
-                Err(Error::new(Code::SETTINGS, message).help("leave `split` out, or name another file"))
-            }
-            (named, asked) => Ok((
-                vec![data.to_owned()],
-                named.or(asked).map(|(word, _)| (*word).to_owned()),
-            )),
-        };
+        let words = SPLITS.map(|(word, names)| names.iter().map(move |name| (*name, word)));
+        let words: Vec<_> = words.into_iter().flatten().collect();
+        let given = asked.and_then(known).map(|(word, _)| *word);
+        let split = task::agreed("split", given, data, &words)?;
+        return Ok((vec![data.to_owned()], split.map(str::to_owned)));
     }
     let (word, names) = known(asked.unwrap_or("test")).unwrap_or(&SPLITS[0]);
-    let found = data::find(
-        data,
-        Part {
-            subset: None,
-            split: names,
-        },
-    );
-    let found = found.map_err(|error| match error.help {
-        None if error.code == Code::MISSING => {
-            error.help("give a file or a folder of SLURP's text with `-T data=PATH`")
-        }
-        _ => error,
-    });
-    Ok((found?, Some((*word).to_owned())))
+    let part = Part {
+        subset: None,
+        split: names,
+    };
+    let help = "give a file or a folder of SLURP's text with `-T data=PATH`";
+    Ok((task::found_or(data::find(data, part), help)?, Some((*word).to_owned())))
 }
 
 /// The folders that recordings are looked up in: the one that was named, or those around the data.

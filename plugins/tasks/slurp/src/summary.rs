@@ -5,7 +5,6 @@
 
 use crate::scorer::{Counts, Labels, Measure, Table, Tables};
 use crate::utterance;
-use data::{Place, Row as DataRow};
 use plugin_api::{Metric, Row, Status};
 use score::Ratio;
 use serde_json::{Value, json};
@@ -202,8 +201,7 @@ impl Summary {
 
 /// The right labels again, from the row as the record keeps it.
 fn gold(row: &Row) -> Labels {
-    let row = DataRow::new(row.sample.doc.clone(), Place::Sample(row.sample.id.clone()));
-    utterance::labels(&row).unwrap_or_default()
+    utterance::labels(&task::row_of(&row.sample)).unwrap_or_default()
 }
 
 fn prefix(measure: Measure) -> &'static str {

@@ -305,7 +305,7 @@ fn worked_examples_come_from_other_rows() {
     let too_many = task(json!({"data": DEMO, "shots": 9, "shots_data": shots}))
         .err()
         .unwrap();
-    assert!(too_many.message.ends_with("has 4 rows"), "{too_many}");
+    assert!(too_many.message.ends_with("there are 4 worked examples"), "{too_many}");
     assert_eq!(
         task(json!({"data": DEMO, "shots": 1})).err().unwrap().code,
         Code::SETTINGS

@@ -1,0 +1,11 @@
+use plugin_api::{Lesson, Message, Turn};
+
+/// A question that is read and an answer that is learnt, in the model's own chat template.
+pub fn lesson(id: &str, question: Message, answer: impl Into<String>) -> Lesson {
+    let turn = |message, learn| Turn { message, learn };
+    Lesson {
+        id: id.to_owned(),
+        turns: vec![turn(question, false), turn(Message::assistant(answer.into()), true)],
+        ..Lesson::default()
+    }
+}
