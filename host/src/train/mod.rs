@@ -3,6 +3,7 @@
 //! The model learns inside its plugin. What stands here gives it lessons, writes down what it says meanwhile, and tests
 //! what came of it.
 
+mod adapter;
 mod dry_run;
 pub mod environment;
 pub mod launch;
@@ -20,7 +21,6 @@ mod table;
 mod task_lessons;
 mod tasks;
 mod then_run;
-mod trackers;
 
 pub use options::{Options, Output};
 pub use session::run;

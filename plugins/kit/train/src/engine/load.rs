@@ -36,6 +36,8 @@ pub(crate) struct Loader<'s> {
     adapter: Option<Adapter>,
     /// Modules with factors, in the order of their layers.
     pub hit: Vec<String>,
+    /// The last parts of the names of all linear layers, for those who mistyped one.
+    linear: BTreeSet<String>,
     /// Values of the whole model.
     pub values: u64,
     /// Bytes of what is not learnt, by the names of types.
@@ -76,7 +78,9 @@ impl Adapter {
             return Ok(None);
         };
         self.used.insert(name.clone());
-        let tensor = self.weights.get(name, shape).map_err(failed)?;
+        let of_another =
+            |error: Error| error.help("is it a LoRA for another model, or are its settings of another one?");
+        let tensor = self.weights.get(name, shape).map_err(|why| of_another(failed(why)))?;
         let values = tensor.flatten_all().and_then(|tensor| tensor.to_vec1());
         values.map(Some).map_err(|why| failed(why.into()))
     }
@@ -91,6 +95,7 @@ impl<'s> Loader<'s> {
             targets: targets.transpose()?,
             adapter: settings.adapter.as_deref().map(Adapter::open).transpose()?,
             hit: Vec::new(),
+            linear: BTreeSet::new(),
             values: 0,
             frozen: BTreeMap::new(),
             reader: Reader {
@@ -189,6 +194,9 @@ impl<'s> Loader<'s> {
     /// The factors beside a layer, if it is a target.
     fn factors(&mut self, at: &Weights, inputs: usize, outputs: usize, is_head: bool) -> Result<Option<Factors>> {
         let module = module_name(&at.path(""));
+        if let Some(last) = module.rsplit('.').next() {
+            self.linear.insert(last.to_owned());
+        }
         let Some(targets) = self.targets.as_ref().filter(|targets| targets.has(&module, is_head)) else {
             return Ok(None);
         };
@@ -260,11 +268,18 @@ impl<'s> Loader<'s> {
                 return Err(Error::new(Code::DATA, message).help("is it a LoRA for another model?"));
             }
         }
+        if let Some(targets) = self.targets.as_ref().filter(|_| self.adapter.is_none()) {
+            let without = targets.without_a_layer(&self.hit);
+            if !without.is_empty() {
+                let without = without.join("`, `");
+                let there: Vec<&str> = self.linear.iter().map(String::as_str).collect();
+                let message = format!("no layer of this model fits `{without}` in `lora_target_modules`");
+                let help = format!("its linear layers are `{}`", there.join("`, `"));
+                return Err(Error::new(Code::SETTINGS, message).help(help));
+            }
+        }
         if self.parameters.learnt.is_empty() {
-            let what = match self.targets {
-                Some(_) => "`lora_target_modules` names no layer of this model",
-                None => "everything is frozen, so there is nothing to learn",
-            };
+            let what = "everything is frozen, so there is nothing to learn";
             return Err(Error::new(Code::SETTINGS, what));
         }
         Ok(())
@@ -288,6 +303,12 @@ impl<'s> Loader<'s> {
 
     /// The whole model.
     pub fn net(&mut self, blueprint: &Blueprint) -> Result<Net> {
+        if blueprint.fused != [false; 2] {
+            let message = "a model whose projections are fused (`qkv_proj`, `gate_up_proj`) cannot be trained yet";
+            return Err(
+                Error::unsupported(message).help("load a LoRA that was trained elsewhere: `-M lora=NAME=FOLDER`")
+            );
+        }
         let (hidden, eps) = (blueprint.hidden, blueprint.eps);
         let model = &blueprint.model;
         let tower = blueprint.audio.as_ref().map(|audio| self.tower(audio)).transpose()?;
@@ -325,6 +346,7 @@ impl<'s> Loader<'s> {
         Ok(Net {
             embed,
             embed_scale: blueprint.embed_scale as f32,
+            logit_scale: blueprint.logit_scale as f32,
             layers,
             norm,
             head,
@@ -368,37 +390,27 @@ impl<'s> Loader<'s> {
         let own = at.at("self_attn");
         let (queries, keys) = (heads.queries * heads.size, heads.keys * heads.size);
         let norm = |loader: &mut Self, at: Weights, size| loader.rms_norm(&at, size, of.norms_from_one, of.eps);
-        let named = |one: &str, other: &str| at.at(if of.norms_behind { one } else { other });
+        let named =
+            |loader: &mut Self, name: Option<&str>| name.map(|name| norm(loader, at.at(name), hidden)).transpose();
+        let of_heads = |loader: &mut Self, name, count| {
+            let size = of.head_norms.size(count, heads.size);
+            size.map(|size| norm(loader, own.at(name), size)).transpose()
+        };
         Ok(Layer {
             q_proj: self.linear(&own.at("q_proj"), hidden, queries, qkv, false)?,
             k_proj: self.linear(&own.at("k_proj"), hidden, keys, qkv, false)?,
             v_proj: self.linear(&own.at("v_proj"), hidden, keys, qkv, false)?,
             o_proj: self.linear(&own.at("o_proj"), queries, hidden, o, false)?,
-            q_norm: of
-                .head_norms
-                .then(|| norm(self, own.at("q_norm"), heads.size))
-                .transpose()?,
-            k_norm: of
-                .head_norms
-                .then(|| norm(self, own.at("k_norm"), heads.size))
-                .transpose()?,
+            q_norm: of_heads(self, "q_norm", heads.queries)?,
+            k_norm: of_heads(self, "k_norm", heads.keys)?,
             gate_proj: self.linear(&at.at("mlp.gate_proj"), hidden, inner, mlp, false)?,
             up_proj: self.linear(&at.at("mlp.up_proj"), hidden, inner, mlp, false)?,
             down_proj: self.linear(&at.at("mlp.down_proj"), inner, hidden, mlp, false)?,
-            input_norm: norm(self, at.at("input_layernorm"), hidden)?,
-            behind_attention: of
-                .norms_behind
-                .then(|| norm(self, at.at("post_attention_layernorm"), hidden))
-                .transpose()?,
-            mlp_norm: norm(
-                self,
-                named("pre_feedforward_layernorm", "post_attention_layernorm"),
-                hidden,
-            )?,
-            behind_mlp: of
-                .norms_behind
-                .then(|| norm(self, at.at("post_feedforward_layernorm"), hidden))
-                .transpose()?,
+            before_attention: named(self, of.norms.before_attention)?,
+            behind_attention: named(self, of.norms.behind_attention)?,
+            before_mlp: named(self, of.norms.before_mlp)?,
+            behind_mlp: named(self, of.norms.behind_mlp)?,
+            residual_scale: of.residual_scale as f32,
             activation: of.activation,
             rule: Rule {
                 scale: attention.scale as f32,
