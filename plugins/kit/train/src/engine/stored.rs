@@ -3,6 +3,7 @@
 use crate::nf4::Nf4;
 use crate::products::{Operand, turn};
 use half::{bf16, f16};
+use pulp::{Arch, NullaryFnOnce};
 use std::ops::Range;
 
 /// Values of a matrix (rows, columns), row by row.
@@ -83,23 +84,18 @@ pub(crate) struct StoredByLane<'a>(&'a Stored);
 
 impl Operand for StoredByLane<'_> {
     fn pack(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
-        let count = depth.len();
         if let Form::F32(values) = &self.0.form {
             let rows = lanes.map(|lane| &values[lane * self.0.columns..][depth.clone()]);
-            return turn(rows, count, width, out);
+            return turn(rows, depth.len(), width, out);
         }
-        crate::products::vector::vectorised(|| {
-            let mut wide = [[0f32; 64]; 32];
-            for start in (0..count).step_by(64) {
-                let some = start..count.min(start + 64);
-                for (lane, wide) in lanes.clone().zip(&mut wide) {
-                    let some = depth.start + some.start..depth.start + some.end;
-                    self.0.read(lane, some.clone(), &mut wide[..some.len()]);
-                }
-                let rows = wide[..lanes.len()].iter().map(|row| &row[..some.len()]);
-                turn(rows, some.len(), width, &mut out[start * width..some.end * width]);
-            }
-        });
+        let panel = Panel {
+            stored: self.0,
+            lanes,
+            depth,
+            width,
+            out,
+        };
+        Arch::new().dispatch(LanesOf(panel));
     }
 }
 
@@ -107,8 +103,69 @@ pub(crate) struct StoredByDepth<'a>(&'a Stored);
 
 impl Operand for StoredByDepth<'_> {
     fn pack(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
-        let stored = self.0;
-        crate::products::vector::vectorised(|| match &stored.form {
+        let panel = Panel {
+            stored: self.0,
+            lanes,
+            depth,
+            width,
+            out,
+        };
+        Arch::new().dispatch(DepthsOf(panel));
+    }
+}
+
+/// What [`Operand::pack`] is asked for. Closures would be functions of their own, compiled without the registers that are
+/// dispatched to.
+struct Panel<'a> {
+    stored: &'a Stored,
+    lanes: Range<usize>,
+    depth: Range<usize>,
+    width: usize,
+    out: &'a mut [f32],
+}
+
+struct LanesOf<'a>(Panel<'a>);
+
+impl NullaryFnOnce for LanesOf<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Panel {
+            stored,
+            lanes,
+            depth,
+            width,
+            out,
+        } = self.0;
+        let mut wide = [[0f32; 64]; 32];
+        for start in (0..depth.len()).step_by(64) {
+            let some = start..depth.len().min(start + 64);
+            for (lane, wide) in lanes.clone().zip(&mut wide) {
+                let some = depth.start + some.start..depth.start + some.end;
+                stored.read(lane, some.clone(), &mut wide[..some.len()]);
+            }
+            let rows = wide[..lanes.len()].iter().map(|row| &row[..some.len()]);
+            turn(rows, some.len(), width, &mut out[start * width..some.end * width]);
+        }
+    }
+}
+
+struct DepthsOf<'a>(Panel<'a>);
+
+impl NullaryFnOnce for DepthsOf<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Panel {
+            stored,
+            lanes,
+            depth,
+            width,
+            out,
+        } = self.0;
+        match &stored.form {
             Form::F32(values) => by_depth(values, stored.columns, lanes, depth, width, out, |x| x),
             Form::Bf16(values) => by_depth(values, stored.columns, lanes, depth, width, out, |x| {
                 f32::from_bits(u32::from(x.to_bits()) << 16)
@@ -122,7 +179,7 @@ impl Operand for StoredByDepth<'_> {
                     rest.fill(0.0);
                 }
             }
-        });
+        }
     }
 }
 
@@ -142,7 +199,9 @@ fn by_depth<T: Copy>(
         let row = &values[row * columns + lanes.start..][..lanes.len()];
         let ((outs, out), (values, value)) = (filled.as_chunks_mut::<16>(), row.as_chunks::<16>());
         for (out, values) in outs.iter_mut().zip(values) {
-            *out = values.map(&wide);
+            for n in 0..16 {
+                out[n] = wide(values[n]);
+            }
         }
         out.iter_mut().zip(value).for_each(|(out, &x)| *out = wide(x));
         rest.fill(0.0);

@@ -1,7 +1,7 @@
 //! The innermost loop: a tile of rows by columns, whose sums stay in registers.
 
 use kernels::tile;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, NullaryFnOnce, Simd, WithSimd};
 use std::sync::OnceLock;
 
 /// What a tile is on this processor.
@@ -66,7 +66,7 @@ impl Tile<'_, '_> {
     pub fn run(self, shape: Shape) {
         debug_assert_eq!(shape, Shape::here());
         match tile::shape().is_some() {
-            true => Arch::new().dispatch(|| self.by_sums(shape)),
+            true => Arch::new().dispatch(BySums(self, shape)),
             false => Arch::new().dispatch(self),
         }
     }
@@ -129,6 +129,18 @@ impl Tile<'_, '_> {
                 }
             }
         }
+    }
+}
+
+/// A closure would be a function of its own, compiled without the registers that are dispatched to.
+struct BySums<'a, 'y>(Tile<'a, 'y>, Shape);
+
+impl NullaryFnOnce for BySums<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.0.by_sums(self.1);
     }
 }
 

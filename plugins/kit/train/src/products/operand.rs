@@ -1,5 +1,6 @@
 //! What a product reads: numbers in memory, in either order, and in whatever type.
 
+use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -94,11 +95,24 @@ pub(crate) struct Rounded<'a>(pub &'a dyn Operand);
 impl Operand for Rounded<'_> {
     fn pack(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
         self.0.pack(lanes, depth, width, out);
-        super::vector::vectorised(|| out.iter_mut().for_each(|x| *x = round(*x)));
+        Arch::new().dispatch(RoundAll(out));
     }
 
     fn unrounded(&self) -> Option<&dyn Operand> {
         Some(self.0)
+    }
+}
+
+struct RoundAll<'a>(&'a mut [f32]);
+
+impl NullaryFnOnce for RoundAll<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for x in self.0 {
+            *x = round(*x);
+        }
     }
 }
 
