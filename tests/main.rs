@@ -33,6 +33,7 @@ mod script_lessons;
 mod services;
 mod shards;
 mod support;
+mod sweeps;
 mod third_party;
 mod tidy;
 mod train;

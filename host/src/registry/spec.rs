@@ -68,7 +68,7 @@ pub struct AdapterSpec {
     pub train_demo: Option<BTreeMap<String, Given>>,
     /// The tasks that the demo's weights were taught, by the names in tables of results; other answers mean nothing.
     pub taught: Vec<String>,
-    /// False when `all` leaves it out, since it needs a key, a server or a script of the user's.
+    /// False when `all` leaves it out: it needs a key, a server or a script of the user's, or is one of many of a kind.
     pub in_all: bool,
 }
 
