@@ -26,8 +26,10 @@ mod parity;
 mod passes;
 mod plugins;
 mod pull;
+mod recipes;
 mod runs;
 mod same_bits;
+mod script_lessons;
 
 mod services;
 mod shards;

@@ -96,7 +96,8 @@ def collect(build: Path, scratch: Path, strip: bool) -> dict[str, Path]:
 
 def demo_folders(registry: dict) -> set[Path]:
     """The toy weights and samples that the registry names."""
-    entries = [entry.get("demo", {}) for kind in ("models", "tasks", "judges") for entry in registry.get(kind, {}).values()]
+    named = [entry for kind in ("models", "tasks", "judges") for entry in registry.get(kind, {}).values()]
+    entries = [entry.get(key, {}) for entry in named for key in ("demo", "train-demo")]
     paths = [ROOT / value for demo in entries for value in demo.values() if isinstance(value, str)]
     return {path for path in paths if path.is_dir()}
 

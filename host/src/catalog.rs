@@ -51,6 +51,8 @@ pub struct Resolved {
     pub settings: Settings,
     /// What is the same as long as answers are: names, versions, hashes, settings, weights and data.
     pub identity: Value,
+    /// It is the demo as the registry has it: none of the demo's settings was given otherwise.
+    pub is_demo: bool,
 }
 
 impl Catalog<'_> {
@@ -64,6 +66,7 @@ impl Catalog<'_> {
         if self.demo {
             given.extend(spec.demo.clone().unwrap_or_default());
         }
+        let is_demo = self.demo && spec.keeps_demo(flags);
         given.extend(flags.clone());
         let checked = check(&given, &note)?;
         check_complete(&checked.settings, &note)?;
@@ -85,6 +88,7 @@ impl Catalog<'_> {
             note,
             settings,
             identity,
+            is_demo,
         })
     }
 

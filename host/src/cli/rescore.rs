@@ -8,6 +8,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::registry::Registry;
 use crate::run::context::task_identity;
 use crate::run::directory::RunDirectory;
+use crate::run::finish::demo_mark;
 use crate::run::results::{self, Summary};
 use crate::score::by_task::Rescoring;
 use plugin_api::client::TaskClient;
@@ -52,7 +53,7 @@ pub(super) fn resum(
         roles,
         fresh: false,
         retry_errors: false,
-        demo: config.demo,
+        demo: demo_of(&config, &card, catalog)?,
     };
     rescoring.run()
 }
@@ -83,7 +84,7 @@ pub(super) fn rescore(
         roles,
         fresh: args.fresh,
         retry_errors: args.retry_errors,
-        demo: config.demo,
+        demo: demo_of(&config, &card, catalog)?,
     };
     let (summary, results) = rescoring.run()?;
     match common.json {
@@ -97,6 +98,22 @@ pub(super) fn rescore(
         note(&format!("results: {}", run.path.join("results.json").display()));
     }
     Ok(Exit::Ok)
+}
+
+/// The mark of a run that was a demo.
+fn demo_of(config: &Config, card: &TaskCard, catalog: &Catalog) -> Result<Option<String>> {
+    let one = |names: &Option<super::config::Names>| names.clone().and_then(|names| names.list().into_iter().next());
+    let (true, Some(model), Some(task)) = (config.demo, one(&config.model), one(&config.task)) else {
+        return Ok(None);
+    };
+    let registry = catalog.registry;
+    // A model that has left the registry since was taught nothing that is known.
+    let taught = registry
+        .adapter(Kind::Model, &model)
+        .is_ok_and(|spec| spec.keeps_demo(&config.given(&config.model_settings)) && spec.taught.contains(&card.name));
+    let as_it_is = registry.adapter(Kind::Task, &task)?;
+    let as_it_is = as_it_is.keeps_demo(&config.given(&config.task_settings));
+    Ok(Some(demo_mark(&model, taught && as_it_is)))
 }
 
 /// The task of a run, made as the run had it.

@@ -7,6 +7,7 @@ use crate::ask::roles::Roles;
 use crate::catalog::{Catalog, Resolved};
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::values;
+use crate::run::finish::is_taught;
 use crate::run::ledger;
 use crate::run::plan::RunPlan;
 use crate::run::results::{self, Groups};
@@ -338,13 +339,30 @@ fn resolve_args(
     })
 }
 
+/// What a demo's numbers mean, before they are there.
+fn demo_words(session: &Session) -> &'static str {
+    let mut pairs = session
+        .models
+        .iter()
+        .flat_map(|model| session.tasks.iter().map(move |task| is_taught(model, task)));
+    match (pairs.clone().all(|taught| taught), pairs.any(|taught| taught)) {
+        (true, _) => "DEMO: a tiny model that `host train` taught such questions, and hand-made samples.",
+        (_, true) => {
+            "DEMO: tiny weights and hand-made samples. Where no note says that a model was taught the task, the numbers mean nothing."
+        }
+        _ => {
+            "DEMO: tiny weights that were not taught these tasks, and hand-made samples. The numbers below mean nothing."
+        }
+    }
+}
+
 fn run_all(args: &Args, catalog: &Catalog, common: &Common) -> Result<Exit> {
     let session = Session::prepare(&args.plan, catalog)?;
     if args.dry_run {
         return dry_run(&args.plan, &session.models, &session.tasks, common);
     }
     if catalog.demo && !common.quiet {
-        note("DEMO: tiny random weights and hand-made samples. The numbers below mean nothing.");
+        note(demo_words(&session));
     }
     let outcomes = session.run(&|outcome| {
         if !common.quiet && common.shows_progress() {

@@ -310,15 +310,15 @@ fn options(args: TrainArgs) -> Result<Options> {
         let lora = std::path::absolute(&lora).unwrap_or(lora);
         set(&mut given, "adapter", lora.display().to_string().into());
     }
+    let task = text(args.task, "task");
+    // With a task they are its own rows; without one they are tokens already.
+    let rows = given.text("train_file").filter(|_| task.is_none()).map(PathBuf::from);
     Ok(Options {
         model: text(args.model, "model"),
-        task: text(args.task, "task"),
+        task,
         model_flags: flags("-M", &args.model_settings, "model_settings")?,
         task_flags: flags("-T", &args.task_settings, "task_settings")?,
-        rows: path(args.rows, "rows").or(given
-            .text("train_file")
-            .filter(|_| own("task").is_none())
-            .map(PathBuf::from)),
+        rows: path(args.rows, "rows").or(rows),
         eval_rows: path(args.eval_rows, "eval_rows"),
         method: text(args.method, "method"),
         out: path(args.out, "out"),

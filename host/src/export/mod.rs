@@ -15,8 +15,9 @@ pub use crate::run::recorded::Recorded;
 
 use crate::failure::Result;
 use crate::run::store::Records;
-use plugin_api::Row;
+use crate::run::store::record::Record;
 use plugin_api::client::Pages;
+use plugin_api::{Reply, Row};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -63,6 +64,20 @@ impl Recorded {
     }
 }
 
+/// A record's reply, and beside it the words that the model was asked: some formats have both.
+fn with_prompt(record: Record) -> Option<Reply> {
+    let asked = record.prompt();
+    let mut reply = record.reply?;
+    if let Some(prompt) = asked {
+        let words = prompt.last_user_text();
+        reply.other.entry(PROMPT).or_insert_with(|| words.into());
+    }
+    Some(reply)
+}
+
+/// The name in a reply's `other` under which a task that exports a run finds what the model was asked.
+const PROMPT: &str = "prompt";
+
 /// Records with their replies, read back a page at a time.
 pub struct Answered<'a> {
     run: &'a Recorded,
@@ -95,7 +110,7 @@ impl Pages for Answered<'_> {
             rows.push(Row {
                 sample: record.sample(),
                 score: record.score(),
-                reply: record.reply,
+                reply: with_prompt(record),
             });
         }
         Ok(rows)

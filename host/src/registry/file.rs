@@ -47,6 +47,9 @@ pub struct AdapterEntry {
     pub adapter: Option<String>,
     pub settings: Map<String, Value>,
     pub demo: Option<Map<String, Value>>,
+    #[serde(rename = "train-demo")]
+    pub train_demo: Option<Map<String, Value>>,
+    pub taught: Option<Vec<String>>,
     pub all: Option<bool>,
     #[serde(flatten)]
     unknown: BTreeMap<String, toml::Value>,
@@ -54,7 +57,7 @@ pub struct AdapterEntry {
 
 const TABLES: &[&str] = &["plugins", "models", "tasks", "judges"];
 const PLUGIN_KEYS: &[&str] = &["path", "sha256", "version", "isolation", "env", "memory", "deadline"];
-const ADAPTER_KEYS: &[&str] = &["plugin", "adapter", "settings", "demo", "all"];
+const ADAPTER_KEYS: &[&str] = &["plugin", "adapter", "settings", "demo", "train-demo", "taught", "all"];
 
 impl RegistryFile {
     /// Reads a file.

@@ -149,10 +149,18 @@ impl Registry {
                     plugin,
                     settings: known.map(|known| known.settings.clone()).unwrap_or_default(),
                     demo: known.and_then(|known| known.demo.clone()),
+                    train_demo: known.and_then(|known| known.train_demo.clone()),
+                    // Another demo was not taught what the one before it was.
+                    taught: match (entry.taught, &entry.demo) {
+                        (Some(taught), _) => taught,
+                        (None, Some(_)) => Vec::new(),
+                        (None, None) => known.map(|known| known.taught.clone()).unwrap_or_default(),
+                    },
                     in_all: entry.all.or(known.map(|known| known.in_all)).unwrap_or(true),
                 };
                 spec.settings.extend(given(entry.settings));
                 spec.demo = entry.demo.map(given).or(spec.demo);
+                spec.train_demo = entry.train_demo.map(given).or(spec.train_demo);
                 self.adapters.insert(key, spec);
             }
         }

@@ -64,8 +64,20 @@ pub struct AdapterSpec {
     pub settings: BTreeMap<String, Given>,
     /// Settings that `--demo` lays over these.
     pub demo: Option<BTreeMap<String, Given>>,
+    /// Settings that `host train --demo` lays over these: what it starts from.
+    pub train_demo: Option<BTreeMap<String, Given>>,
+    /// The tasks that the demo's weights were taught, by the names in tables of results; other answers mean nothing.
+    pub taught: Vec<String>,
     /// False when `all` leaves it out: it needs a key, a server or a script of the user's, or is one of many of a kind.
     pub in_all: bool,
+}
+
+impl AdapterSpec {
+    /// Whether none of the demo's settings is among those that were given otherwise.
+    pub fn keeps_demo<V>(&self, given: &BTreeMap<String, V>) -> bool {
+        let demo = self.demo.as_ref();
+        demo.is_some_and(|demo| demo.keys().all(|key| !given.contains_key(key)))
+    }
 }
 
 /// A setting as it was given, and where.

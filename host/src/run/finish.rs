@@ -7,10 +7,11 @@ use super::store::places;
 use super::store::record::Input;
 use super::store::{Records, Scores};
 use super::tally::Tally;
-use super::{Outcome, ledger, report};
+use super::{Outcome, Task, ledger, report};
 use crate::ask::audio_check::AudioCheck;
 use crate::ask::pool::kernels_of;
 use crate::ask::transcriber::Transcriber;
+use crate::catalog::Resolved;
 use crate::failure::{Failure, Result};
 use plugin_api::client::{Pages, TaskClient};
 use plugin_api::{Code, Metric, Row, Sample, TaskCard};
@@ -139,7 +140,14 @@ pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
     let summary = Summary {
         model: model.name.clone(),
         suspicions: suspicions(&tally, audio_check.as_ref()),
-        marks: marks(&tally, options.demo, transcriber, context.expected()),
+        marks: marks(
+            &tally,
+            options
+                .demo
+                .then(|| demo_mark(&model.name, is_taught(&model.resolved, task))),
+            transcriber,
+            context.expected(),
+        ),
         ..view.summary(run, &tally, &places)?
     };
     let mut summary = summary;
@@ -207,12 +215,24 @@ fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
-/// What belongs beside a run's numbers and is no fault of them.
-pub fn marks(tally: &Tally, demo: bool, transcriber: Option<&str>, selected: usize) -> Vec<String> {
-    let mut marks = Vec::new();
-    if demo {
-        marks.push("DEMO: tiny random weights and hand-made samples; the numbers mean nothing".to_owned());
+/// What a demo's numbers mean, if anything.
+pub fn demo_mark(model: &str, taught: bool) -> String {
+    if taught {
+        return format!(
+            "DEMO: a tiny model that `host train` taught such questions, which are hand-made; of `{model}` itself the numbers say nothing"
+        );
     }
+    "DEMO: tiny weights that were not taught this task, and hand-made samples; the numbers mean nothing".to_owned()
+}
+
+/// Whether a demo's model was taught the demo's task.
+pub fn is_taught(model: &Resolved, task: &Task) -> bool {
+    model.is_demo && task.resolved.is_demo && model.spec.taught.contains(&task.card.name)
+}
+
+/// What belongs beside a run's numbers and is no fault of them; `demo` is the mark of a demo.
+pub fn marks(tally: &Tally, demo: Option<String>, transcriber: Option<&str>, selected: usize) -> Vec<String> {
+    let mut marks: Vec<String> = demo.into_iter().collect();
     let ears = transcriber.unwrap_or("another model");
     for (input, what) in [
         (Input::Blind, "blind: a notice"),

@@ -96,7 +96,8 @@ pub struct Rescoring<'a> {
     pub fresh: bool,
     /// Score again what this very scorer failed on.
     pub retry_errors: bool,
-    pub demo: bool,
+    /// The mark of a demo.
+    pub demo: Option<String>,
 }
 
 impl Rescoring<'_> {
@@ -151,7 +152,7 @@ impl Rescoring<'_> {
         let summary = Summary {
             model: text(&self.identity["model"]["name"]).unwrap_or_default(),
             suspicions: suspicions(&tally, hearing.as_ref()),
-            marks: marks(&tally, self.demo, ears.as_deref(), selected * chains as usize),
+            marks: marks(&tally, self.demo.take(), ears.as_deref(), selected * chains as usize),
             ..view.summary(self.run, &tally, self.places)?
         };
         self.identity["task"] = self.task.take();

@@ -7,6 +7,7 @@ mod adapter;
 mod dry_run;
 pub mod environment;
 pub mod launch;
+mod log;
 pub mod names;
 pub mod options;
 mod progress;

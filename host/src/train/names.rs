@@ -130,7 +130,11 @@ pub const SETTINGS: &[Setting] = &[
     of(&["add_text_only"], Flag, Host),
     of(&["strict_audio_missing"], Flag, Host),
     of(&["no_text_fallback_when_audio_missing"], Flag, Host),
-    of(&["export_label_eval"], Flag, Host),
+    of(
+        &["export_label_eval"],
+        Flag,
+        Nothing("labels alone and their figures are always written"),
+    ),
     of(&["input_mode"], Text, Host),
     of(&["target_field"], Text, Host),
     of(&["task_instruction"], Text, Host),

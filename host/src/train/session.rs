@@ -11,7 +11,7 @@ use super::settle::{About, method, plan};
 use super::source::{Empty, Lessons, Source};
 use super::task_lessons::{Hearing, TaskLessons};
 use super::tasks::{Part, TaskSet};
-use super::{dry_run, show, then_run};
+use super::{dry_run, log, show, then_run};
 use crate::catalog::{Catalog, Resolved};
 use crate::failure::Exit;
 use crate::failure::{Failure, Result};
@@ -62,7 +62,13 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
         .transpose()?;
     let given = merged(&options, tasks.as_ref())?;
     let method = method(&options, &given)?;
-    let model_settings = model_settings(&name, &options, &given);
+    let mut model_settings = model_settings(&name, &options, &given);
+    if options.demo {
+        let start = catalog.registry.adapter(Kind::Model, &name)?.train_demo.clone();
+        for (key, value) in start.unwrap_or_default() {
+            model_settings.entry(key).or_insert(value);
+        }
+    }
     let dtype = model_settings
         .get("dtype")
         .and_then(|given| given.value.as_str())
@@ -135,7 +141,7 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
         return Ok(Exit::Ok);
     }
     write_json(&out.join("timing.json"), &timing)?;
-    output.say(&format!("learnt {} steps: `{}`", learnt.steps, learnt.path.display()));
+    class.say(&format!("learnt {} steps: `{}`", learnt.steps, learnt.path.display()));
     drop(client);
     let wanted = options.then_run || options.baseline || options.demo || given.flag("do_test");
     let results = match (wanted, &tasks) {
@@ -180,8 +186,18 @@ fn merged(options: &Options, tasks: Option<&TaskSet>) -> Result<Given> {
             given.map.insert(strategy.to_owned(), json!("steps"));
         }
     }
+    let searched = given.whole("generation_num_beams").filter(|beams| *beams > 1);
+    if searched.is_some() || given.flag("generation_do_sample") {
+        let failure = Failure::usage("the test after a training is answered greedily, with neither beams nor draws");
+        return Err(failure.help(
+            "leave out `generation_num_beams` and `generation_do_sample`; `host run` searches as `generation_config.json` says",
+        ));
+    }
     if given.flag("smoke") {
         given.map.insert("num_train_epochs".to_owned(), json!(1));
+        // The first step of a warm-up has rate 0: a single one would leave a LoRA that changes nothing.
+        given.map.insert("warmup_ratio".to_owned(), json!(0.0));
+        given.map.remove("warmup_steps");
         given.map.entry("max_samples".to_owned()).or_insert(json!(SMOKE));
     }
     Ok(given)
@@ -426,6 +442,7 @@ fn timing(learnt: &Learnt) -> Value {
         "train_duration_seconds": train, "eval_duration_seconds": eval, "test_inference_seconds": null,
         "tokens": of("tokens"), "learnt_tokens": of("learnt_tokens"),
         "tokens_per_second": tokens / (train - eval).max(1e-9),
+        "rows_per_second": of("train_samples_per_second"),
         "peak_memory_bytes": of("peak_memory_bytes"), "cuda_max_memory_bytes": of("cuda_max_memory_bytes"), "seconds": seconds,
     })
 }
@@ -471,7 +488,14 @@ struct Heard {
 
 impl Class<'_> {
     fn say(&self, words: &str) {
+        self.log(words);
         self.progress.over(|| self.output.say(words));
+    }
+
+    fn log(&self, words: &str) {
+        if self.writes {
+            log::add(self.out, words);
+        }
     }
 
     /// Ends the log files, and says what could not be written.
@@ -533,11 +557,13 @@ impl Teacher for Class<'_> {
                     record.add(&event.metrics);
                     trackers.add(&event.metrics);
                 }
+                let words = log::line(&event, began.elapsed().as_secs_f64());
+                self.log(&words);
                 if !self.output.progress {
-                    self.output.say(&line(&event, began.elapsed().as_secs_f64()));
+                    self.output.say(&words);
                 }
             }
-            "facts" => self.say(&facts(&event)),
+            "facts" => self.say(&log::facts(&event)),
             "resumed" | "note" => self.say(&format!("note: {}", event.words)),
             "saved" => {
                 if let Some(folder) = &event.saved {
@@ -553,50 +579,4 @@ impl Teacher for Class<'_> {
     fn stop_asked(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
-}
-
-/// A logged line for people who have no bar to look at.
-fn line(event: &LearnEvent, seconds: f64) -> String {
-    let total = event.steps.unwrap_or_default();
-    let left = match event.step {
-        0 => 0.0,
-        step => seconds / step as f64 * total.saturating_sub(step) as f64,
-    };
-    let number = |key: &str| event.metrics.get(key).and_then(Value::as_f64);
-    let mut words = format!("step {}/{total}", event.step);
-    for (key, name) in [
-        ("loss", "loss"),
-        ("eval_loss", "eval loss"),
-        ("train_loss", "mean loss"),
-    ] {
-        if let Some(value) = number(key) {
-            words += &format!(", {name} {value:.4}");
-        }
-    }
-    if let Some(rate) = number("learning_rate") {
-        words += &format!(", rate {rate:.2e}, {left:.0} s to go");
-    }
-    words
-}
-
-/// What is learnt, in a line.
-fn facts(event: &LearnEvent) -> String {
-    let of = |key: &str| event.metrics.get(key).cloned().unwrap_or_default();
-    let (learnt, all) = (of("learnt_parameters"), of("parameters"));
-    let precision = of("precision");
-    let mut words = format!("{} steps, {learnt} of {all} parameters are learnt", of("steps"));
-    if let Some(precision) = precision.as_str().filter(|precision| !precision.is_empty()) {
-        words += &format!("; {precision}");
-    }
-    let targets = of("targets");
-    if let Some(targets) = targets.as_array().filter(|targets| !targets.is_empty()) {
-        let mut kinds: Vec<&str> = targets
-            .iter()
-            .filter_map(|name| name.as_str()?.rsplit('.').next())
-            .collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        words += &format!("; LoRA on {} layers ({})", targets.len(), kinds.join(", "));
-    }
-    words
 }

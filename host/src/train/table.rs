@@ -5,6 +5,8 @@ use super::options::{Options, Output};
 use crate::table::{Align, Table};
 use plugin_api::Learnt;
 use serde_json::{Map, Value, json};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 /// Prints it, or JSON.
 pub fn print(
@@ -41,7 +43,11 @@ fn render(options: &Options, learnt: &Learnt, timing: &Value, results: &Value) -
         ("Published", Align::Right),
     ]);
     let number = |value: &Value| value.as_f64().map_or_else(String::new, shown);
-    let known = |name: &str| published.get(name).map(number).unwrap_or_default();
+    let told = RefCell::new(BTreeSet::new());
+    let known = |name: &str| {
+        told.borrow_mut().insert(name.to_owned());
+        published.get(name).map(number).unwrap_or_default()
+    };
     let empty = Map::new();
     let (before, after) = (
         results["before"].as_object().unwrap_or(&empty),
@@ -67,6 +73,7 @@ fn render(options: &Options, learnt: &Learnt, timing: &Value, results: &Value) -
     }
     for (name, key) in [
         ("train seconds", "train_duration_seconds"),
+        ("rows a second", "rows_per_second"),
         ("tokens a second", "tokens_per_second"),
         ("peak memory, GB", "peak_memory_bytes"),
     ] {
@@ -77,10 +84,16 @@ fn render(options: &Options, learnt: &Learnt, timing: &Value, results: &Value) -
             .unwrap_or_default();
         let theirs = match key {
             "train_duration_seconds" => known("train_seconds"),
+            "rows_per_second" => known("rows_per_second"),
             "peak_memory_bytes" => known("peak_gb"),
             _ => String::new(),
         };
         table.row([name.to_owned(), String::new(), value, theirs]);
+    }
+    // Figures of the test, where none was run.
+    let all = published.iter().filter(|(_, value)| value.is_number());
+    for (name, value) in all.filter(|(name, _)| !told.borrow().contains(*name)) {
+        table.row([name.clone(), String::new(), String::new(), number(value)]);
     }
     let mut text = table.render();
     let paired = &results["paired"];

@@ -35,8 +35,10 @@ pub struct TaskSet {
     note: AdapterNote,
     flags: BTreeMap<String, Setting>,
     files: BTreeMap<&'static str, PathBuf>,
-    /// What the card says: `task`, settings for lessons; `defaults`, of the collection's script; `demo`.
+    /// What the card says: `task`, settings of the script; `lessons`, those of its lessons alone, `demo_lessons` in a demo;
+    /// `defaults` and `demo`, training settings; `exports`, `settings` and `metrics`, of the test.
     training: Value,
+    demo: bool,
 }
 
 /// What scripts call a task's setting, and what it is called here.
@@ -61,6 +63,7 @@ impl TaskSet {
             flags: options.task_flags.of(name),
             files: BTreeMap::new(),
             training: Value::Null,
+            demo: options.demo,
             note,
         };
         for (script, ours) in TASK_SETTINGS {
@@ -114,12 +117,48 @@ impl TaskSet {
             .collect()
     }
 
+    /// The task's settings by the names that the collection's script has for them, as they hold in the test.
+    pub fn script_settings(&self) -> Map<String, Value> {
+        let names = self.training["settings"].as_object().cloned().unwrap_or_default();
+        let mut all: Map<String, Value> = names
+            .iter()
+            .filter_map(|(script, ours)| Some((script.clone(), self.holds(ours.as_str()?)?)))
+            .collect();
+        if let Some(most) = self.holds("max_tokens") {
+            all.insert("generation_max_new_tokens".to_owned(), most);
+        }
+        if let Some(file) = self.files.get("test_file") {
+            all.insert("test_file".to_owned(), json!(file));
+        }
+        all
+    }
+
+    /// What the collection's script calls a figure of this task, where it is another name.
+    pub fn script_metric(&self, name: &str) -> Option<String> {
+        let names = self.training["metrics"].as_object()?;
+        let (script, _) = names.iter().find(|(_, ours)| ours.as_str() == Some(name))?;
+        Some(script.clone())
+    }
+
+    /// A setting as it was given, or as it is when nobody gives it.
+    fn holds(&self, option: &str) -> Option<Value> {
+        if let Some(given) = self.flags.get(option) {
+            // A flag's value is text, whatever it says.
+            let number = given.value.as_str().and_then(|text| text.parse::<u64>().ok());
+            return Some(number.map_or_else(|| given.value.clone(), Value::from));
+        }
+        let option = self.note.options.iter().find(|known| known.name == option)?;
+        Some(option.default.clone()).filter(|default| !default.is_null())
+    }
+
     /// The settings of a part; none where there is no such part.
     pub fn settings(&self, part: Part) -> Option<BTreeMap<String, Setting>> {
         let mut settings = self.flags.clone();
         if part != Part::Test {
-            // What says how lessons are made, and nothing about questions.
-            for (key, value) in self.training["lessons"].as_object().cloned().unwrap_or_default() {
+            // What says how lessons are made, and nothing about questions. A demo may teach what it is asked afterwards.
+            let of_demo = self.training["demo_lessons"].as_object().filter(|_| self.demo);
+            let lessons = of_demo.or(self.training["lessons"].as_object());
+            for (key, value) in lessons.cloned().unwrap_or_default() {
                 if self.has(&key) {
                     settings.entry(key).or_insert_with(|| here(value, "the task's script"));
                 }

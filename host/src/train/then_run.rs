@@ -283,7 +283,12 @@ fn test_metrics(trained: &Trained, made: &Made, latencies: &[f64], total: usize)
     let given = trained.given;
     let mut all = Map::new();
     all.insert("total".to_owned(), json!(total));
-    all.extend(metrics(&made.results));
+    for (name, value) in metrics(&made.results) {
+        if let Some(script) = trained.tasks.script_metric(&name) {
+            all.insert(script, value.clone());
+        }
+        all.insert(name, value);
+    }
     let mut sorted = latencies.to_vec();
     sorted.sort_by(f64::total_cmp);
     all.insert(
@@ -310,11 +315,9 @@ fn test_metrics(trained: &Trained, made: &Made, latencies: &[f64], total: usize)
         "max_seq_length".to_owned(),
         given.get("max_length").cloned().unwrap_or_default(),
     );
-    for (name, value) in &given.map {
-        if name.starts_with("generation_") || ["target_field", "input_mode", "test_file"].contains(&name.as_str()) {
-            all.insert(name.clone(), value.clone());
-        }
-    }
+    let generation = given.map.iter().filter(|(name, _)| name.starts_with("generation_"));
+    all.extend(generation.map(|(name, value)| (name.clone(), value.clone())));
+    all.extend(trained.tasks.script_settings());
     Value::Object(all)
 }
 

@@ -39,13 +39,15 @@ pub(crate) fn lesson(question: &Question, shown: String, mask: Mask) -> Lesson {
 pub(crate) fn training() -> Value {
     json!({
         "lessons": { "mask": "user" },
+        // The demo's model is asked in its chat template, which has an empty thought before the answer.
+        "demo_lessons": { "mask": "prompt" },
         "defaults": {
             "num_train_epochs": 3, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 4, "learning_rate": 2e-5,
             "lr_scheduler_type": "cosine", "warmup_ratio": 0.01, "max_grad_norm": 0.5, "bf16": true, "logging_steps": 10,
             "eval_strategy": "epoch", "save_strategy": "epoch", "save_total_limit": 2,
         },
         "demo": {
-            "num_train_epochs": 20, "gradient_accumulation_steps": 1, "learning_rate": 1e-3, "bf16": false,
+            "num_train_epochs": 10, "gradient_accumulation_steps": 1, "learning_rate": 2e-3, "bf16": false,
             "eval_strategy": "no", "save_strategy": "no",
         },
         "exports": [],

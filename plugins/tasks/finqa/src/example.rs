@@ -3,7 +3,7 @@
 //! The authors' files keep question, program and answers in an object `qa`; the hub's tables have them flat, with
 //! `final_result` for `exe_ans` and the program nested in `program_re`. The private test has neither program nor answer.
 
-use crate::official::{Value, tokens};
+use crate::official::{Value, repr, tokens};
 use crate::reading;
 use data::Row;
 use plugin_api::Result;
@@ -20,6 +20,8 @@ pub(crate) struct Example {
     pub program: Option<String>,
     /// What the program comes to.
     pub result: Option<Value>,
+    /// The same as Python prints it; none where Python takes it for nothing, as it does zero.
+    pub printed: Option<String>,
     /// The answer as a person put it; may be empty, and may differ.
     pub answer: Option<String>,
     /// The facts that the question needs, by the annotators.
@@ -93,6 +95,7 @@ impl Example {
             table: table?,
             program: program(row, &at("program"), &at("program_re"))?,
             result: result(row, &[at("exe_ans"), at("final_result")])?,
+            printed: printed(row, &[at("exe_ans"), at("final_result")]),
             answer: row.at(&at("answer")).and_then(|answer| match answer {
                 Json::String(text) => Some(text.clone()),
                 Json::Number(number) => Some(number.to_string()),
@@ -154,6 +157,15 @@ fn result(row: &Row, paths: &[String]) -> Result<Option<Value>> {
         },
         _ => Value::Number(row.number(path)?),
     }))
+}
+
+fn printed(row: &Row, paths: &[String]) -> Option<String> {
+    match paths.iter().find_map(|path| row.at(path))? {
+        Json::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        Json::Number(number) if number.is_f64() => number.as_f64().filter(|number| *number != 0.0).map(repr),
+        Json::Number(number) => Some(number.to_string()).filter(|text| text != "0"),
+        _ => None,
+    }
 }
 
 /// The facts under the first of these fields that is there: by name, as pairs, or as bare sentences.

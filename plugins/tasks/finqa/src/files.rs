@@ -6,6 +6,7 @@
 use crate::example::Example;
 use crate::official::{Value, verdict};
 use crate::scoring::value_json;
+use crate::test_predictions;
 use data::{Row, Rows};
 use plugin_api::{
     Code, Error, FileAnswers, FileKind, FileScores, FilesCard, OfficialFiles, Output, Result, Rows as RunRows,
@@ -34,6 +35,8 @@ impl Gold {
 
 const FORMAT: &str = "finqa";
 const EXPORTED: &str = "predictions.json";
+/// What the fine-tuning scripts write of their test.
+const SCRIPT: &str = "finqa-script";
 
 impl OfficialFiles for Predictions {
     fn card(&self) -> FilesCard {
@@ -48,6 +51,10 @@ impl OfficialFiles for Predictions {
             .writes(FileKind::new(
                 FORMAT,
                 "predictions.json, which the authors' script reads",
+            ))
+            .writes(FileKind::new(
+                SCRIPT,
+                "test_predictions.jsonl, as the published fine-tuning scripts write it",
             ))
     }
 
@@ -107,8 +114,10 @@ impl OfficialFiles for Predictions {
     }
 
     fn export(&self, format: &str, rows: &mut RunRows, out: &mut Output) -> Result<()> {
-        if format != FORMAT {
-            return Err(Error::unsupported(format!("finqa writes no `{format}`")));
+        match format {
+            FORMAT => {}
+            SCRIPT => return test_predictions::write(rows, out),
+            _ => return Err(Error::unsupported(format!("finqa writes no `{format}`"))),
         }
         // A list, since the script reads the file with one call.
         let mut before = "[\n";

@@ -1,8 +1,7 @@
 //! The text that the published FinQA scripts train on and ask with: no chat template, the answer right behind its colon.
 
 use crate::example::Example;
-use crate::official::Value;
-use crate::prompt::{Target, shown};
+use crate::prompt::Target;
 use plugin_api::{Lesson, Piece};
 use serde_json::json;
 
@@ -27,12 +26,10 @@ pub(crate) fn asked(example: &Example, context: &str, target: Target, instructio
     format!("{hint}\n\nQuestion:\n{question}\n\nContext:\n{context}\n\nAnswer:")
 }
 
-/// What is learnt. As in the scripts, a value that is empty or zero gives way to the next one that is neither.
+/// What is learnt. As in the scripts, a number stands as Python prints it, and a value that is empty or zero gives way to
+/// the next one that is neither.
 pub(crate) fn said(example: &Example, target: Target) -> String {
-    let result = match &example.result {
-        Some(Value::Number(number)) if *number == 0.0 => None,
-        other => other.as_ref().map(shown),
-    };
+    let result = example.printed.clone();
     let answer = example.answer.clone();
     let wanted = match target {
         Target::Program => example.program.clone(),
@@ -56,21 +53,29 @@ pub(crate) fn lesson(example: &Example, asked: String, target: Target) -> Lesson
     }
 }
 
-/// How the scripts train, for `host train`.
-pub(crate) fn training() -> serde_json::Value {
+/// How the scripts train, for `host train`, and what they write of their test.
+pub(crate) fn training(target: Target) -> serde_json::Value {
+    // The authors' own format is of programs alone.
+    let exports = match target {
+        Target::Program => ["finqa", "finqa-script"].as_slice(),
+        Target::Numerical | Target::Answer => &["finqa-script"],
+    };
     json!({
-        "task": { "style": "script" },
+        "task": { "style": "script", "max_tokens": 128 },
         "defaults": {
             "num_train_epochs": 3, "learning_rate": 2e-5, "weight_decay": 0.01, "warmup_ratio": 0.03,
             "per_device_train_batch_size": 2, "per_device_eval_batch_size": 2, "gradient_accumulation_steps": 4,
             "lr_scheduler_type": "cosine", "gradient_checkpointing": true, "seed": 42, "logging_steps": 10, "save_steps": 200,
             "eval_steps": 200, "eval_strategy": "steps", "save_strategy": "steps", "save_total_limit": 1,
             "load_best_model_at_end": true, "max_length": 1024, "truncation": "prompt", "r": 16, "lora_alpha": 32,
-            "lora_dropout": 0.05,
+            "lora_dropout": 0.05, "generation_num_beams": 1, "generation_temperature": 1, "generation_top_p": 1,
+            "generation_do_sample": false,
             "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
         },
         "demo": { "num_train_epochs": 5, "learning_rate": 1e-3, "eval_strategy": "no", "save_strategy": "no" },
-        "exports": ["finqa"],
+        "exports": exports,
+        "settings": { "input_mode": "inputs", "target_field": "target" },
+        "metrics": { "answer_accuracy": "value_accuracy" },
     })
 }
 
@@ -78,13 +83,14 @@ pub(crate) fn training() -> serde_json::Value {
 mod tests {
     use super::*;
 
-    fn example(result: Option<Value>, answer: &str) -> Example {
+    fn example(printed: Option<&str>, answer: &str) -> Example {
         Example {
             id: "a".to_owned(),
             question: " how much? ".to_owned(),
             program: Some("add(1, 2)".to_owned()),
             answer: Some(answer.to_owned()),
-            result,
+            result: None,
+            printed: printed.map(str::to_owned),
             texts: None,
             table: Vec::new(),
             gold: None,
@@ -104,11 +110,10 @@ mod tests {
 
     #[test]
     fn an_empty_value_gives_way_to_the_next() {
-        let text = |word: &str| Some(Value::Text(word.to_owned()));
-        assert_eq!(said(&example(text("yes"), "94"), Target::Program), "add(1, 2)");
-        assert_eq!(said(&example(text("yes"), "94"), Target::Numerical), "yes");
+        assert_eq!(said(&example(Some("yes"), "94"), Target::Program), "add(1, 2)");
+        assert_eq!(said(&example(Some("yes"), "94"), Target::Numerical), "yes");
         assert_eq!(said(&example(None, "94"), Target::Numerical), "94");
-        assert_eq!(said(&example(text("yes"), " "), Target::Answer), "yes");
+        assert_eq!(said(&example(Some("yes"), " "), Target::Answer), "yes");
         assert_eq!(said(&example(None, ""), Target::Answer), "unknown");
     }
 }

@@ -32,6 +32,7 @@ mod prompt; // what is asked
 mod reading; // programs and values out of free text
 mod scoring; // what a reply is worth
 mod shots; // worked examples
+mod test_predictions; // what the fine-tuning scripts write of a test
 
 use context::{Inputs, Noise};
 use data::Rows;
@@ -54,11 +55,11 @@ register_task!("finqa", "FinQA: programs, numbers or answers from a page of a fi
     target: text ["program", "numerical", "answer"] = "program", "what the model writes: a program, the number it comes to, or the answer in words";
     inputs: text ["all", "gold", "noisy_gold", "model_input"] = "all", "what it is shown: the page, the facts it needs, these among others, or a retriever's facts";
     noisy_text_distractors: integer, "sentences beside those needed, with inputs noisy_gold; 3 when it is not given";
-    noisy_table_distractors: integer, "table rows beside those needed, with inputs noisy_gold; 3 when it is not given";
+    noisy_table_distractors: integer, "table rows beside those needed, with inputs noisy_gold; when it is not given 3, with style script 1 as there";
     noisy_context_seed: integer, "draws them for each example apart, with inputs noisy_gold; 0 when it is not given";
     shots: integer = 0, "worked examples before each question, from the train part";
     shots_data: path, "a file or folder to take them from, when the train part is not beside the data";
-    style: text ["template", "script"] = "template", "asks and teaches in the model's chat template, or in plain text as the published scripts do";
+    style: text ["template", "script"] = "template", "asks and teaches in the model's chat template, or as the published scripts do: in plain text, numbers as Python prints them, for a result of zero the answer";
     instruction: text, "what stands first in style script; when it is not given, a sentence for the target";
     template: path, "a Jinja file to ask with, in place of the built-in one";
     thinking: flag = false, "lets the model reason first";
@@ -88,9 +89,11 @@ impl FinQa {
             ("numerical", Target::Numerical),
             ("answer", Target::Answer),
         ];
+        let style = one_of(settings, "style", &lessons::STYLES)?.1;
+        let rows = if style == Style::Script { 1 } else { 3 };
         let noise = Noise {
             sentences: settings.or("noisy_text_distractors", 3)?,
-            rows: settings.or("noisy_table_distractors", 3)?,
+            rows: settings.or("noisy_table_distractors", rows)?,
             seed: settings.or("noisy_context_seed", 0)?,
         };
         let inputs = [
@@ -101,7 +104,8 @@ impl FinQa {
         ];
         let target = one_of(settings, "target", &targets)?;
         let inputs = one_of(settings, "inputs", &inputs)?;
-        if !matches!(inputs.1, Inputs::NoisyGold(_)) {
+        // Commands of the scripts carry all three, whatever the inputs.
+        if !matches!(inputs.1, Inputs::NoisyGold(_)) && style == Style::Template {
             let idle = [
                 "noisy_text_distractors",
                 "noisy_table_distractors",
@@ -122,7 +126,7 @@ impl FinQa {
             target,
             inputs,
             template: Template::load(settings, include_str!("prompt.jinja"))?,
-            style: one_of(settings, "style", &lessons::STYLES)?.1,
+            style,
             instruction: settings.get("instruction")?,
             shots: Shots::default(),
             answering: Answering::load(settings, 256, 8192)?,
@@ -142,7 +146,8 @@ impl Task for FinQa {
         card.shots = self.shots.count();
         card.other.insert("target".to_owned(), json!(self.target.0));
         card.other.insert("inputs".to_owned(), json!(self.inputs.0));
-        card.other.insert("training".to_owned(), lessons::training());
+        card.other
+            .insert("training".to_owned(), lessons::training(self.target.1));
         if self.style == Style::Script {
             card.other.insert("style".to_owned(), json!("script"));
         }

@@ -72,13 +72,12 @@ impl Traces {
         for index in 0..rows.len() {
             match rows.get(index).and_then(|row| messages(&row)) {
                 Ok(said) => {
-                    let expected = expected(&said, after);
-                    // The script learns a conversation as a whole; its sample is the last turn, all others before it.
-                    let skipped = match lessons {
-                        lessons::Style::Script => expected.len().saturating_sub(1),
-                        lessons::Style::Template => 0,
+                    let turns = match lessons {
+                        // The script learns a conversation as a whole; its sample is the last turn, all else before it.
+                        lessons::Style::Script => last_turn(&said).into_iter().collect(),
+                        lessons::Style::Template => expected(&said, after),
                     };
-                    places.extend(expected.into_iter().skip(skipped).map(|place| (index, Some(place))));
+                    places.extend(turns.into_iter().map(|place| (index, Some(place))));
                 }
                 // A broken row is a sample as well, whose error says what is broken.
                 Err(_) => places.push((index, None)),
@@ -116,7 +115,11 @@ impl Traces {
         };
         let row = self.rows.get(place)?;
         let said = messages(&row)?;
-        let id = row.word("id")?.into_owned();
+        // Rows to train on often have nothing but `messages`.
+        let id = match row.at("id") {
+            Some(_) => row.word("id")?.into_owned(),
+            None => format!("row-{}", place + 1),
+        };
         let Some(gold) = expected.and_then(|expected| said.get(expected).map(|gold| (expected, gold))) else {
             return Err(row.wrong("messages", "changed while it was in use"));
         };
@@ -139,6 +142,8 @@ impl Traces {
             sample.groups.insert("level".to_owned(), level);
         }
         let end = said[gold.0 + 1..].iter().position(|later| match self.after {
+            // The script's sample is what is left of the conversation.
+            _ if self.lessons == lessons::Style::Script => false,
             After::User => later.role == Role::User,
             After::Each => true,
         });
@@ -290,6 +295,11 @@ fn expected(said: &[Said], after: After) -> Vec<usize> {
     let places = pairs
         .filter(|(_, pair)| pair[1].role == Role::Assistant && (after == After::Each || pair[0].role == Role::User));
     places.map(|(index, _)| index + 1).collect()
+}
+
+/// The last message that a model is to say, wherever it stands.
+fn last_turn(said: &[Said]) -> Option<usize> {
+    said.iter().rposition(|one| one.role == Role::Assistant)
 }
 
 /// What the trace says at the sample's place and up to the user's next turn.

@@ -1,21 +1,16 @@
 //! SLURP's prediction files: those of others are scored, and runs are written as such.
 
-use crate::official::{Gold, Key, Scored, prediction_line, score};
-use crate::scorer::{Labels, Measure, Tables};
-use crate::utterance;
+use crate::official::{Gold, Key, Scored, score};
+use crate::predictions;
 use data::Rows;
 use plugin_api::{
     Code, Error, FileAnswers, FileKind, FileScores, FilesCard, OfficialFiles, Output, Result, Rows as RunRows,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 pub(crate) struct Predictions;
 
 const FORMAT: &str = "slurp";
-/// The names that the scripts of those who train on SLURP give to these files.
-const FULL: &str = "prediction.jsonl";
-const LABELS: &str = "prediction_labels_only.jsonl";
-const METRICS: &str = "metrics_label_only.json";
 
 impl OfficialFiles for Predictions {
     fn card(&self) -> FilesCard {
@@ -50,48 +45,7 @@ impl OfficialFiles for Predictions {
         if format != FORMAT {
             return Err(Error::unsupported(format!("slurp writes no `{format}`")));
         }
-        let mut tables = Tables::default();
-        let mut count = 0_u64;
-        for row in rows {
-            let row = row?;
-            let sample = &row.sample;
-            let predicted = row.score.details.get("prediction").and_then(Value::as_object);
-            let labels = predicted.and_then(Labels::from_json).ok_or_else(|| {
-                let message = format!("the record of sample `{}` has no labels", sample.id);
-                Error::new(Code::DATA, message).help("is it a run on this task?")
-            })?;
-            let doc = task::row_of(sample);
-            tables.add(&Tables::of(&utterance::labels(&doc)?, &labels));
-            count += 1;
-            // A sample that is a recording is one of its utterance's.
-            let mut line = match (&sample.cluster, utterance::files(&doc)?.first()) {
-                (Some(_), Some(file)) => prediction_line(Key::File, file, &labels),
-                _ => prediction_line(Key::SlurpId, &utterance::id(&doc)?, &labels),
-            };
-            out.line(LABELS, &line)?;
-            let mut more = Map::new();
-            if let Some(reply) = &row.reply {
-                more.insert("raw_output".to_owned(), json!(reply.text));
-            }
-            if let Some(reasons) = row.score.details.get("rationale") {
-                more.insert("rationale".to_owned(), reasons.clone());
-            }
-            more.insert("target_label".to_owned(), sample.target.clone());
-            if let Some(line) = line.as_object_mut() {
-                line.extend(more);
-            }
-            out.line(FULL, &line)?;
-        }
-        let entities = tables.table(Measure::Entities).micro();
-        let share = |measure: Measure| tables.table(measure).micro().f1;
-        out.line(
-            METRICS,
-            &json!({
-                "num_samples": count, "scenario_acc": share(Measure::Scenario), "action_acc": share(Measure::Action),
-                "intent_acc": share(Measure::Intent), "entity_precision": entities.precision,
-                "entity_recall": entities.recall, "entity_f1": entities.f1,
-            }),
-        )
+        predictions::write(rows, out)
     }
 }
 

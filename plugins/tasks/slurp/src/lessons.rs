@@ -90,10 +90,15 @@ pub(crate) fn lesson(
         Rationale::Written => format!("{}\n{}\nSLU:{label}", hypotheses(row), self::rationale(row)),
         _ => label,
     };
+    let mut asked = message(sample, row, input, rationale);
+    // A recording that the row names and that is not there: whether it is left out or learnt as words, the host decides.
+    if input.has_clips() && sample.clips.is_empty() && !utterance::files(row)?.is_empty() {
+        asked.parts.insert(0, Part::clip(0));
+    }
     Ok(Lesson {
         id: sample.id.clone(),
         turns: vec![Turn {
-            message: message(sample, row, input, rationale),
+            message: asked,
             learn: false,
         }],
         pieces: vec![Piece::learn(target).ended()],
@@ -104,7 +109,7 @@ pub(crate) fn lesson(
 /// How the script trains, for `host train`. It saves no checkpoints; here one an epoch is kept, so that a run can go on.
 pub(crate) fn training() -> Value {
     json!({
-        "task": { "style": "script" },
+        "task": { "style": "script", "max_tokens": 2048 },
         "defaults": {
             "num_train_epochs": 3, "per_device_train_batch_size": 1, "learning_rate": 3e-5, "gradient_accumulation_steps": 4,
             "lr_scheduler_type": "linear", "weight_decay": 0, "max_grad_norm": 1.0, "logging_steps": 10, "eval_steps": 50,

@@ -16,7 +16,9 @@ pub mod utterance; // one row as published
 
 mod files; // prediction files as others have them
 mod lessons; // what is learnt
+mod predictions; // what the training script writes of its test
 mod prompt; // what is asked, with worked examples in it
+mod recordings; // where their sound lies
 mod samples; // which rows and recordings
 mod summary; // what many scores come to
 
@@ -38,14 +40,14 @@ register_task!("slurp", "SLURP: scenario, action and entities of what is said to
     data: data required, "a file, a folder or a hub id: SLURP's test.jsonl and its siblings, or rows of that shape";
     split: text ["test", "devel", "validation", "dev", "train", "train_synthetic"], "which part; when it is not given, the one that the file is named after, or test";
     input: text ["audio", "nbest", "both", "transcript"] = "audio", "what the model is given: the recording, what speech recognition made of it, both, or what was said";
-    each: text ["recording", "utterance"], "what one sample is; when it is not given an utterance for transcripts, else a recording";
+    each: text ["recording", "utterance"], "what one sample is; when it is not given an utterance for transcripts and in style script, else a recording";
     microphone: text ["all", "headset", "far"] = "all", "whose recordings are taken";
-    audio: path, "the folder with the recordings, or with slurp_real and slurp_synth; when it is not given, that of the data";
+    audio: path, "the folder with the recordings, or with slurp_real and slurp_synth, or with folders of them; when it is not given, that of the data";
     strict_audio_missing: flag = false, "fails at once when a recording is missing, instead of asking in words alone";
     hypotheses: path, "a file of speech recognition hypotheses: rows of `file` or `slurp_id`, and `hypotheses`, likeliest first";
     most_hypotheses: integer = 5, "how many of them a prompt shows";
     rationale: text ["none", "given", "written"] = "none", "whether the prompt shows the row's rationale, or the model writes one before it answers";
-    style: text ["template", "script"] = "template", "asks and teaches by the task's template, or as the published script does: its README's version where the rationale is given, its later one where it is written";
+    style: text ["template", "script"] = "template", "asks and teaches by the task's template, or as the published script does: its README's version where the rationale is given, its later one where it is written. The script learns a part of the clips an epoch, all are learnt here";
     template: path, "a Jinja file to ask with, in place of the built-in one";
     shots: integer = 0, "worked examples in each prompt";
     shots_data: path, "a file of rows to take them from, the first ones";
@@ -92,8 +94,9 @@ impl Slurp {
         let (_, input) = one_of(settings, "input", &INPUTS)?;
         let (_, rationale) = one_of(settings, "rationale", &RATIONALES)?;
         let usual_tokens = if rationale == Rationale::Written { 512 } else { 256 };
+        let (_, style) = one_of(settings, "style", &STYLES)?;
         Ok(Slurp {
-            samples: Samples::load(settings, input)?,
+            samples: Samples::load(settings, input, style)?,
             asking: Asking {
                 input,
                 rationale,
@@ -102,7 +105,7 @@ impl Slurp {
                 template: Template::load(settings, include_str!("prompt.jinja"))?,
                 shots: Shots::load(settings)?,
             },
-            style: one_of(settings, "style", &STYLES)?.1,
+            style,
             answering: Answering::load(settings, usual_tokens, 8192)?,
             every_label: settings.or("labels", false)?,
         })

@@ -33,7 +33,7 @@ impl Key {
 
     /// The key that a prediction uses; none when it has neither.
     pub fn of(prediction: &Row) -> Option<Key> {
-        let has = |key: &Key| prediction.value.get(key.field()).is_some();
+        let has = |key: &Key| prediction.at(key.field()).is_some();
         [Key::File, Key::SlurpId].into_iter().find(has)
     }
 }

@@ -1,6 +1,8 @@
 //! Which samples there are: rows of which file, which of their recordings, and where the sound of those lies.
 
+use crate::lessons::Style;
 use crate::prompt::Input;
+use crate::recordings::Recordings;
 use crate::utterance::{self, stem};
 use data::{Part, Row, Rows};
 use plugin_api::{ClipSource, Code, Error, Result, Settings};
@@ -44,16 +46,6 @@ const SPLITS: [(&str, &[&str]); 4] = [
     ("train_synthetic", &["train_synthetic"]),
 ];
 
-/// The folders within a folder of recordings in which they are published.
-const FOLDERS: [&str; 6] = [
-    "",
-    "slurp_real",
-    "slurp_synth",
-    "audio",
-    "audio/slurp_real",
-    "audio/slurp_synth",
-];
-
 /// The samples of a run.
 pub(crate) struct Samples {
     rows: Rows,
@@ -63,7 +55,7 @@ pub(crate) struct Samples {
     microphone: Microphone,
     pub split: Option<String>,
     wants_clips: bool,
-    audio: Vec<PathBuf>,
+    audio: Recordings,
     /// What speech recognition made of a recording or an utterance, from a file of its own.
     heard: HashMap<String, Value>,
 }
@@ -81,13 +73,13 @@ pub(crate) struct Found {
 }
 
 impl Samples {
-    pub fn load(settings: &Settings, input: Input) -> Result<Samples> {
+    pub fn load(settings: &Settings, input: Input, style: Style) -> Result<Samples> {
         let data = settings.path("data")?;
         let asked: Option<String> = settings.get("split")?;
         let (files, split) = files(&data, asked.as_deref())?;
         let each = match settings.get::<String>("each")?.as_deref() {
             Some("utterance") => Each::Utterance,
-            None if input == Input::Transcript => Each::Utterance,
+            None if input == Input::Transcript || style == Style::Script => Each::Utterance,
             _ => Each::Recording,
         };
         let microphone = match settings.get::<String>("microphone")?.as_deref() {
@@ -102,7 +94,7 @@ impl Samples {
             microphone,
             split,
             wants_clips: input.has_clips(),
-            audio: audio_folders(settings, &data)?,
+            audio: Recordings::load(settings, &data)?,
             heard: heard(settings)?,
         };
         samples.find_places();
@@ -178,7 +170,11 @@ impl Samples {
         let id = match (self.each, file) {
             (Each::Recording, Some(file)) => file.rsplit('/').next().unwrap_or(file).to_owned(),
             (Each::Recording, None) => format!("{}-row-{}", utterance_id.as_ref().map_err(Clone::clone)?, place + 1),
-            (Each::Utterance, _) => utterance_id.as_ref().map_err(Clone::clone)?.clone(),
+            (Each::Utterance, _) => match (row.at("id"), utterance::own_file(&row)) {
+                // Rows that people made of a recording may share its utterance.
+                (None, Some(file)) => file.rsplit('/').next().unwrap_or(file).to_owned(),
+                _ => utterance::row_id(&row)?,
+            },
         };
         if let (Some(chosen), Some(list)) = (chosen, row.value.get_mut("recordings").and_then(Value::as_array_mut)) {
             list.swap(0, chosen);
@@ -199,8 +195,10 @@ impl Samples {
         }
         let heard_or_meant = self.wants_clips || self.each == Each::Recording;
         Ok(Found {
+            cluster: utterance_id
+                .ok()
+                .filter(|own| self.each == Each::Recording || *own != id),
             id,
-            cluster: utterance_id.ok().filter(|_| self.each == Each::Recording),
             microphone: file.filter(|_| heard_or_meant).map(|file| match Microphone::of(file) {
                 Microphone::Headset => "headset",
                 _ => "far",
@@ -216,7 +214,7 @@ impl Samples {
     /// The first recording by the wanted microphone, one that is there if any is.
     fn first_recording(&self, files: &[String]) -> Option<usize> {
         let wanted = || files.iter().enumerate().filter(|(_, file)| self.microphone.takes(file));
-        let there = wanted().find(|(_, file)| self.wants_clips && self.find(file).is_some());
+        let there = wanted().find(|(_, file)| self.wants_clips && self.audio.find(file).is_some());
         there.or_else(|| wanted().next()).map(|(index, _)| index)
     }
 
@@ -227,15 +225,7 @@ impl Samples {
                 ..ClipSource::default()
             });
         }
-        self.find(file?).map(ClipSource::file)
-    }
-
-    fn find(&self, file: &str) -> Option<PathBuf> {
-        let folders = self
-            .audio
-            .iter()
-            .flat_map(|root| FOLDERS.iter().map(move |folder| root.join(folder)));
-        data::sound_beside(folders, file)
+        self.audio.find(file?).map(ClipSource::file)
     }
 }
 
@@ -256,23 +246,6 @@ fn files(data: &Path, asked: Option<&str>) -> Result<(Vec<PathBuf>, Option<Strin
     };
     let help = "give a file or a folder of SLURP's text with `-T data=PATH`";
     Ok((task::found_or(data::find(data, part), help)?, Some((*word).to_owned())))
-}
-
-/// The folders that recordings are looked up in: the one that was named, or those around the data.
-fn audio_folders(settings: &Settings, data: &Path) -> Result<Vec<PathBuf>> {
-    if let Some(named) = settings.get::<PathBuf>("audio")? {
-        return match named.is_dir() {
-            true => Ok(vec![named]),
-            false => Err(Error::new(
-                Code::MISSING,
-                format!("setting `audio`: `{}` is no folder", named.display()),
-            )),
-        };
-    }
-    Ok(match data.is_dir() {
-        true => vec![data.to_owned()],
-        false => data.parent().map(Path::to_owned).into_iter().collect(),
-    })
 }
 
 /// What speech recognition made of recordings, or of utterances, from a file of its own.

@@ -13,9 +13,21 @@ const FILLER_FIELDS: [&str; 3] = ["filler", "filter", "value"];
 const FILE_FIELDS: [&str; 2] = ["file", "filename"];
 const RATIONALE_FIELDS: [&str; 2] = ["rationale", "rationale_text"];
 
-/// The id of an utterance.
+/// The id of an utterance; rows that people made of it may have another name for it.
 pub(crate) fn id(row: &Row) -> Result<String> {
-    Ok(row.word("slurp_id")?.into_owned())
+    let field = match row.at("slurp_id") {
+        None if row.at("id").is_some() => "id",
+        _ => "slurp_id",
+    };
+    Ok(row.word(field)?.into_owned())
+}
+
+/// The id of a row, or that of its utterance.
+pub(crate) fn row_id(row: &Row) -> Result<String> {
+    match row.at("id") {
+        Some(_) => Ok(row.word("id")?.into_owned()),
+        None => id(row),
+    }
 }
 
 /// The right labels. Fillers are made of the tokens, in small letters, as the official scorer makes them.
@@ -113,9 +125,23 @@ pub(crate) fn rationale(row: &Row) -> Option<&str> {
 pub(crate) fn rationale_text(row: &Row) -> Option<String> {
     let objects = || {
         let mut found = RATIONALE_FIELDS.iter().filter_map(|field| row.at(field));
-        found.find(|value| value.is_object()).map(Value::to_string)
+        found.find(|value| value.is_object()).map(dumps)
     };
     rationale(row).map(str::to_owned).or_else(objects)
+}
+
+/// JSON with the blanks of Python's `json.dumps`.
+fn dumps(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let members = map
+                .iter()
+                .map(|(key, value)| format!("{}: {}", Value::from(key.as_str()), dumps(value)));
+            format!("{{{}}}", members.collect::<Vec<_>>().join(", "))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(dumps).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
 }
 
 /// The names of the files of its recordings, in order: those of `recordings`, or the one of a row that is a recording.

@@ -12,7 +12,7 @@ pub(crate) mod python;
 
 pub use equal::equal;
 pub use execute::{Execution, Value, execute};
-pub(crate) use python::round_to_five;
+pub(crate) use python::{repr, round_to_five};
 
 pub use program::{END, OPERATORS, tokens, written};
 

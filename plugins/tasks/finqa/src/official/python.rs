@@ -28,6 +28,19 @@ pub(crate) fn float(text: &str) -> Option<f64> {
     number.then(|| plain.parse().ok()).flatten()
 }
 
+/// `repr(number)` of a float: `94.0`, `1e-05`.
+pub(crate) fn repr(number: f64) -> String {
+    let shortest = format!("{number:?}");
+    // Both have an exponent for the same numbers; Python writes it with its sign and two digits.
+    match shortest.split_once('e') {
+        Some((digits, exponent)) => {
+            let (sign, size) = exponent.strip_prefix('-').map_or(('+', exponent), |size| ('-', size));
+            format!("{digits}e{sign}{size:0>2}")
+        }
+        None => shortest,
+    }
+}
+
 /// More digits than Python turns into an integer.
 const MOST_DIGITS: usize = 4300;
 
