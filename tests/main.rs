@@ -24,6 +24,7 @@ mod parity;
 mod passes;
 mod plugins;
 mod pull;
+mod python_engine;
 mod runs;
 mod same_bits;
 
