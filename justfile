@@ -21,6 +21,15 @@ lint:
 ci:
     .ci/run
 
+# Archive and wheel, into dist/.
+dist:
+    cargo build --release
+    python3 host/dist/build.py
+
+# Try both in a clean Debian.
+try-dist:
+    host/dist/try.sh
+
 # The book.
 docs:
     mdbook build docs

@@ -7,6 +7,7 @@ mod building;
 mod circles;
 mod compare;
 mod conformance;
+mod dist;
 mod docs;
 mod doctor;
 mod exchange;

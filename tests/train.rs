@@ -332,27 +332,75 @@ fn lessons_are_shown_and_counted() {
     );
 }
 
+/// The launcher of whichever MPI is installed, or none with a word about it.
+#[allow(clippy::print_stderr)] // a test that is skipped says so
+fn mpirun() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .map(|folder| folder.join("mpirun"))
+        .find(|file| file.is_file());
+    if found.is_none() {
+        eprintln!("skipped: there is no `mpirun`; Debian has it in `openmpi-bin` and in `mpich`");
+    }
+    found
+}
+
+impl School {
+    /// The same command in two processes that MPI connects.
+    fn under_mpi(&self, mpirun: &Path, arguments: &str) -> Output {
+        let mut command = Command::new(mpirun);
+        command
+            .args(["-n", "2"])
+            .arg(host_program())
+            .args(arguments.split_whitespace())
+            .args(["--registry", "fixtures.toml"])
+            .current_dir(self.0.path())
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            // Open MPI alone reads these: it may run as root, and where there are fewer cores than processes.
+            .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+            .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+            .env("OMPI_MCA_rmaps_base_oversubscribe", "1")
+            .stdin(Stdio::null());
+        command.output().expect("mpirun starts")
+    }
+
+    /// Both runs logged the same losses.
+    #[track_caller]
+    fn same_curve(&self, one: &str, two: &str) {
+        let (one, two) = (self.metrics(one), self.metrics(two));
+        assert_eq!(one.len(), two.len());
+        for (one, two) in one.iter().zip(&two) {
+            for key in ["loss", "eval_loss", "eval_loss_by_batch", "grad_norm"] {
+                if let (Some(a), Some(b)) = (one[key].as_f64(), two[key].as_f64()) {
+                    assert!((a - b).abs() < 1e-6, "{key}: {one} {two}");
+                }
+            }
+            assert_eq!((&one["step"], &one["items"]), (&two["step"], &two["items"]));
+        }
+    }
+}
+
+/// Two processes with one batch each have to learn what one learns with two.
+const SHARED: &str = "train --model pupil --rows rows.jsonl --eval-rows held.jsonl --per_device_train_batch_size 2 \
+    --num_train_epochs 2 --learning_rate 0.05 --logging_steps 1 --data_seed 5 --save_strategy no --gradient_accumulation_steps";
+
 #[test]
 fn two_processes_are_one_that_accumulates() {
     let school = School::new();
-    let line = "train --model pupil --rows rows.jsonl --eval-rows held.jsonl --per_device_train_batch_size 2 --num_train_epochs 2 \
-        --learning_rate 0.05 --logging_steps 1 --data_seed 5 --save_strategy no";
-    school.check(&format!("{line} --gradient_accumulation_steps 2 --out one"), 0, &[]);
-    school.check(
-        &format!("{line} --gradient_accumulation_steps 1 --processes 2 --out two"),
-        0,
-        &[],
-    );
-    let (one, two) = (school.metrics("one"), school.metrics("two"));
-    assert_eq!(one.len(), two.len());
-    for (one, two) in one.iter().zip(&two) {
-        for key in ["loss", "eval_loss", "eval_loss_by_batch", "grad_norm"] {
-            if let (Some(a), Some(b)) = (one[key].as_f64(), two[key].as_f64()) {
-                assert!((a - b).abs() < 1e-6, "{key}: {one} {two}");
-            }
-        }
-        assert_eq!((&one["step"], &one["items"]), (&two["step"], &two["items"]));
-    }
+    school.check(&format!("{SHARED} 2 --out one"), 0, &[]);
+    school.check(&format!("{SHARED} 1 --processes 2 --out two"), 0, &[]);
+    school.same_curve("one", "two");
+}
+
+#[test]
+fn two_processes_that_mpi_connects_are_one_that_accumulates() {
+    let Some(mpirun) = mpirun() else { return };
+    let school = School::new();
+    school.check(&format!("{SHARED} 2 --out one"), 0, &[]);
+    let output = school.under_mpi(&mpirun, &format!("{SHARED} 1 --collective mpi --out two"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    school.same_curve("one", "two");
 }
 
 #[test]
@@ -362,6 +410,16 @@ fn a_process_that_fails_ends_the_others_with_its_message() {
     let line = format!("{RUN} --processes 2 -M pause_ms=5 -M broken_at=3 -M only_rank=1 --out out");
     school.check(&line, 4, &["the engine broke"]);
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_process_that_fails_under_mpi_says_why_and_ends_the_others() {
+    let Some(mpirun) = mpirun() else { return };
+    let school = School::new();
+    let line = format!("{RUN} -M pause_ms=5 -M broken_at=3 -M only_rank=1 --out out");
+    let output = school.under_mpi(&mpirun, &line);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("the engine broke"), "{said}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use crate::failure::{Doing, Exit, Failure, Result};
 use crate::registry::spec::PluginSpec;
+use crate::registry::{installation, left_out_by_cargo};
 use rustix::fs::{MemfdFlags, SealFlags};
 use sha2::{Digest, Sha256};
 use std::fs::{File, Metadata};
@@ -93,7 +94,8 @@ fn open(spec: &PluginSpec) -> Result<(PathBuf, File)> {
     let missing = || format!("plugin `{}` can't be read at `{}`", spec.name, given.display());
     let path = given.canonicalize().or_fail(Exit::Missing, missing).map_err(|why| {
         let named_in = spec.named_in.display();
-        why.help(format!("build it, or change its `path` in `{named_in}`"))
+        let build = || format!("build it, or change its `path` in `{named_in}`");
+        why.help(left_out_by_cargo().map_or_else(build, str::to_owned))
     })?;
     // Who may change a folder may put another file, or another link, into it.
     for folder in path.ancestors().skip(1).chain(given.ancestors().skip(1)) {
@@ -132,7 +134,12 @@ fn check_owner(path: &Path, found: &Metadata, plugin: &str) -> Result<()> {
     let sticky_folder = found.is_dir() && found.mode() & 0o1000 != 0;
     if found.mode() & 0o022 != 0 && !sticky_folder {
         let message = format!("plugin `{plugin}` is refused: others may write to `{shown}`");
-        return Err(Failure::refused(message).help(format!("take that right away with `chmod go-w {shown}`")));
+        // Where one file of an installation can be written to, all can: its files were made with the same rights.
+        let command = match installation().filter(|prefix| path.starts_with(prefix)) {
+            Some(prefix) => format!("chmod -R go-w {}", prefix.display()),
+            None => format!("chmod go-w {shown}"),
+        };
+        return Err(Failure::refused(message).help(format!("take that right away with `{command}`")));
     }
     Ok(())
 }

@@ -164,7 +164,10 @@ impl Registry {
     pub fn adapter(&self, kind: Kind, name: &str) -> Result<&AdapterSpec> {
         self.adapters.get(&(kind, name.to_owned())).ok_or_else(|| {
             let known = self.names(kind);
-            let hint = nearest_hint(name, known.iter().map(String::as_str));
+            let hint = match left_out_by_cargo().filter(|_| known.is_empty()) {
+                Some(hint) => hint.to_owned(),
+                None => nearest_hint(name, known.iter().map(String::as_str)),
+            };
             Failure::missing(format!("there is no {kind} `{name}` in the registry")).help(hint)
         })
     }
@@ -221,6 +224,20 @@ fn exe_folder() -> PathBuf {
         .and_then(|exe| exe.canonicalize())
         .unwrap_or_default();
     exe.parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// The folder that was installed as a whole, when this program is in one: `bin` beside `share/host`.
+pub fn installation() -> Option<PathBuf> {
+    let prefix = exe_folder().parent()?.to_owned();
+    Some(prefix).filter(|prefix| prefix.join("share/host/registry.toml").exists())
+}
+
+/// What to do instead, when `cargo install` installed this program: it leaves libraries out.
+pub fn left_out_by_cargo() -> Option<&'static str> {
+    let by_cargo = exe_folder().parent()?.join(".crates.toml").exists();
+    by_cargo.then_some(
+        "`cargo install` installs no plugins: unpack an archive of `host`, or run `cargo build --release` and its target/release/host",
+    )
 }
 
 /// The repository's own registry: the nearest one above the program, or where the program was built.

@@ -3,6 +3,7 @@
 //! The model learns inside its plugin. What stands here gives it lessons, writes down what it says meanwhile, and tests
 //! what came of it.
 
+mod adapter;
 mod dry_run;
 pub mod environment;
 pub mod launch;

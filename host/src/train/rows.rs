@@ -2,7 +2,7 @@
 
 use super::source::Source;
 use crate::audio::{Clips, Source as Sound, Wanted};
-use crate::failure::{Failure, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::run::store::hash::hex;
 use plugin_api::{Code, Error, Lesson, LessonTokens};
 use serde::Deserialize;
@@ -61,7 +61,11 @@ impl RowFile {
         if rows.lines.is_empty() {
             return Err(Failure::missing(format!("`{}` has no rows", path.display())));
         }
-        (0..rows.lines.len()).try_for_each(|index| rows.checked(index).map(drop).map_err(Failure::from))?;
+        let broken = |error| Failure {
+            exit: Exit::Missing,
+            error,
+        };
+        (0..rows.lines.len()).try_for_each(|index| rows.checked(index).map(drop).map_err(broken))?;
         Ok(rows)
     }
 
@@ -125,6 +129,7 @@ impl RowFile {
                     index,
                     format!("names the clip `{}`, which is not there", path.display()),
                 )
+                .help("clips are looked for beside the file of rows")
                 .code(Code::CLIP)),
             None => Ok((tokens, clips)),
         }
@@ -160,7 +165,9 @@ impl Source for RowFile {
         };
         let decode = |path: &PathBuf| match self.clips.get(Sound::File(path), &wanted) {
             Ok(decoded) => Ok(decoded.clip.clone()),
-            Err(why) => Err(Error::from(why.clone()).code(Code::CLIP)),
+            Err(why) => Err(Error::from(why.clone())
+                .context(format!("row {index} of `{}` cannot be learnt", self.path.display()))
+                .code(Code::CLIP)),
         };
         Ok(Lesson {
             id: self.name(index),

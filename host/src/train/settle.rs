@@ -23,7 +23,10 @@ pub fn method(options: &Options, given: &Given) -> Result<String> {
             return Err(Failure::usage(message).help("give one of them"));
         }
         (Some(method), _) => method.clone(),
-        (None, _) => peft.unwrap_or_else(|| "full".to_owned()),
+        (None, _) => peft.unwrap_or_else(|| {
+            let from_lora = options.given.get("adapter").is_some();
+            if from_lora { "lora" } else { "full" }.to_owned()
+        }),
     };
     match method.as_str() {
         "full" | "lora" | "qlora" => Ok(method),
@@ -69,6 +72,7 @@ pub struct About<'a> {
 /// The plan, and what is to be said about it.
 pub fn plan(given: &Given, options: &Options, about: About) -> Result<(Plan, Vec<String>)> {
     let mut notes = given.notes.clone();
+    notes.extend(super::adapter::check(options)?);
     let mut other: Map<String, Value> = Map::new();
     for (name, value) in given.map.iter().filter(|(_, value)| !value.is_null()) {
         let reaches = super::names::find(name).is_none_or(|setting| setting.effect == super::names::Effect::Learning);

@@ -10,14 +10,10 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
 use plugin_api::{Code, Error, Result};
 use std::ffi::{c_int, c_void};
 use std::ptr::{null, null_mut};
+use std::time::Duration;
 
-const LIBRARIES: [&str; 5] = [
-    "libmpi.so.40",
-    "libmpi.so.12",
-    "libmpich.so.12",
-    "libmpi.so",
-    "libmpich.so",
-];
+const OPEN_MPI: [&str; 2] = ["libmpi.so.40", "libmpi.so"];
+const MPICH: [&str; 3] = ["libmpi.so.12", "libmpich.so.12", "libmpich.so"];
 
 type Handle = usize;
 type Init = unsafe extern "C" fn(*mut c_int, *mut c_void) -> c_int;
@@ -38,6 +34,9 @@ type AllGatherV = unsafe extern "C" fn(
 type Abort = unsafe extern "C" fn(Handle, c_int) -> c_int;
 type Finalize = unsafe extern "C" fn() -> c_int;
 
+/// So long a process that failed has to say why and end, upon which its launcher ends the others.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// What differs between the two libraries.
 struct Handles {
     world: Handle,
@@ -57,6 +56,7 @@ pub struct Mpi {
     finalize: Symbol<Finalize>,
     rank: usize,
     world: usize,
+    failed: bool,
     // Never closed: MPI leaves threads and exit handlers behind.
     _library: std::mem::ManuallyDrop<Library>,
 }
@@ -68,11 +68,17 @@ unsafe impl Send for Mpi {}
 impl Mpi {
     /// Opens the library and joins the processes of this launch.
     pub fn open() -> Result<Mpi> {
+        // Where both are installed, that one is meant whose launcher started this process.
+        let by_open_mpi = std::env::var_os("OMPI_COMM_WORLD_RANK").is_some();
+        let (first, then) = match by_open_mpi {
+            true => (&OPEN_MPI[..], &MPICH[..]),
+            false => (&MPICH[..], &OPEN_MPI[..]),
+        };
         let mut tried = Vec::new();
-        for name in LIBRARIES {
+        for name in first.iter().chain(then) {
             // SAFETY: loading runs the library's constructors, which is what a user who starts under MPI asks for. Open
             // MPI's own plugins need its symbols to be global.
-            match unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) } {
+            match unsafe { Library::open(Some(*name), RTLD_NOW | RTLD_GLOBAL) } {
                 Ok(library) => return Mpi::join(library),
                 Err(why) => tried.push(why.to_string()),
             }
@@ -106,6 +112,7 @@ impl Mpi {
                 handles,
                 rank: rank as usize,
                 world: world as usize,
+                failed: false,
                 _library: std::mem::ManuallyDrop::new(library),
             }
         };
@@ -215,11 +222,16 @@ impl Collective for Mpi {
             Some(start as c_int)
         });
         let starts: Vec<c_int> = starts.collect();
+        if total == 0 {
+            return Ok(vec![Vec::new(); self.world]); // all are here: they have told each other so
+        }
         let mut all = vec![0_u8; total];
+        // The pointer of an empty slice is 1, which Open MPI reads as its mark for "in place".
+        let mine = if bytes.is_empty() { &[0][..] } else { bytes };
         // SAFETY: the receiver has room for all lengths, at the places that `starts` names.
         checked("MPI_Allgatherv", unsafe {
             (self.all_gather_v)(
-                bytes.as_ptr().cast(),
+                mine.as_ptr().cast(),
                 bytes.len() as c_int,
                 byte,
                 all.as_mut_ptr().cast(),
@@ -243,14 +255,23 @@ impl Collective for Mpi {
             plugin_api::Level::Error,
             &format!("process {} failed: {why}", self.rank),
         );
-        // SAFETY: ends all processes of the launch, this one included.
-        unsafe { (self.abort)(self.handles.world, 4) };
+        self.failed = true;
+        let (abort, world) = (*self.abort, self.handles.world);
+        std::thread::spawn(move || {
+            std::thread::sleep(LAST_WORDS);
+            // SAFETY: the library is never closed, and the thread that called MPI has ended or is done with it. The call
+            // ends all processes of the launch, this one included.
+            unsafe { abort(world, 4) }
+        });
     }
 }
 
 impl Drop for Mpi {
     fn drop(&mut self) {
-        // SAFETY: the last call to MPI in this process.
-        unsafe { (self.finalize)() };
+        // After a failure the others are not here, and would be waited for.
+        if !self.failed {
+            // SAFETY: the last call to MPI in this process.
+            unsafe { (self.finalize)() };
+        }
     }
 }

@@ -166,8 +166,8 @@ fn wrong_settings_and_rows_are_refused_by_name() {
         assert!(error.message.contains(words), "{error}");
     };
     check(
-        |settings| settings.lora.target_modules = json!(["no_such"]),
-        "names no layer",
+        |settings| settings.lora.target_modules = json!(["q_proj", "no_such"]),
+        "fits `no_such`",
     );
     check(
         |settings| settings.lora.target_modules = json!("("),

@@ -36,6 +36,8 @@ pub(crate) struct Loader<'s> {
     adapter: Option<Adapter>,
     /// Modules with factors, in the order of their layers.
     pub hit: Vec<String>,
+    /// The last parts of the names of all linear layers, for those who mistyped one.
+    linear: BTreeSet<String>,
     /// Values of the whole model.
     pub values: u64,
     /// Bytes of what is not learnt, by the names of types.
@@ -76,7 +78,9 @@ impl Adapter {
             return Ok(None);
         };
         self.used.insert(name.clone());
-        let tensor = self.weights.get(name, shape).map_err(failed)?;
+        let of_another =
+            |error: Error| error.help("is it a LoRA for another model, or are its settings of another one?");
+        let tensor = self.weights.get(name, shape).map_err(|why| of_another(failed(why)))?;
         let values = tensor.flatten_all().and_then(|tensor| tensor.to_vec1());
         values.map(Some).map_err(|why| failed(why.into()))
     }
@@ -91,6 +95,7 @@ impl<'s> Loader<'s> {
             targets: targets.transpose()?,
             adapter: settings.adapter.as_deref().map(Adapter::open).transpose()?,
             hit: Vec::new(),
+            linear: BTreeSet::new(),
             values: 0,
             frozen: BTreeMap::new(),
             reader: Reader {
@@ -189,6 +194,9 @@ impl<'s> Loader<'s> {
     /// The factors beside a layer, if it is a target.
     fn factors(&mut self, at: &Weights, inputs: usize, outputs: usize, is_head: bool) -> Result<Option<Factors>> {
         let module = module_name(&at.path(""));
+        if let Some(last) = module.rsplit('.').next() {
+            self.linear.insert(last.to_owned());
+        }
         let Some(targets) = self.targets.as_ref().filter(|targets| targets.has(&module, is_head)) else {
             return Ok(None);
         };
@@ -260,11 +268,18 @@ impl<'s> Loader<'s> {
                 return Err(Error::new(Code::DATA, message).help("is it a LoRA for another model?"));
             }
         }
+        if let Some(targets) = self.targets.as_ref().filter(|_| self.adapter.is_none()) {
+            let without = targets.without_a_layer(&self.hit);
+            if !without.is_empty() {
+                let without = without.join("`, `");
+                let there: Vec<&str> = self.linear.iter().map(String::as_str).collect();
+                let message = format!("no layer of this model fits `{without}` in `lora_target_modules`");
+                let help = format!("its linear layers are `{}`", there.join("`, `"));
+                return Err(Error::new(Code::SETTINGS, message).help(help));
+            }
+        }
         if self.parameters.learnt.is_empty() {
-            let what = match self.targets {
-                Some(_) => "`lora_target_modules` names no layer of this model",
-                None => "everything is frozen, so there is nothing to learn",
-            };
+            let what = "everything is frozen, so there is nothing to learn";
             return Err(Error::new(Code::SETTINGS, what));
         }
         Ok(())

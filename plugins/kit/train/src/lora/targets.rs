@@ -150,6 +150,24 @@ impl Targets {
         number.is_some_and(|number| layers.contains(&number))
     }
 
+    /// The names of a list that none of these modules has, or what a pattern is when there are no modules at all.
+    pub fn without_a_layer(&self, hit: &[String]) -> Vec<String> {
+        match &self.wanted {
+            Modules::Names(names) => names
+                .iter()
+                .filter(|name| !hit.iter().any(|module| is_named(module, name)))
+                .cloned()
+                .collect(),
+            Modules::Pattern(pattern) if hit.is_empty() => {
+                let text = pattern.as_str();
+                let own = text.strip_prefix("^(?:").and_then(|text| text.strip_suffix(")$"));
+                vec![own.unwrap_or(text).to_owned()]
+            }
+            Modules::AllLinear if hit.is_empty() => vec!["all-linear".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether a module of this name is learnt whole.
     pub fn is_whole(&self, module: &str) -> bool {
         self.whole.iter().any(|name| is_named(module, name))
