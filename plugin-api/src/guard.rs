@@ -1,9 +1,7 @@
 //! Panics stop here: each becomes an error with its text and its place.
 
-use crate::redact::redacted;
 use crate::{Code, Error, Result};
 use std::cell::RefCell;
-use std::io::Write;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 thread_local! {
@@ -45,8 +43,7 @@ pub(crate) fn install_panic_hook() {
             .location()
             .map(|at| format!(" at {}:{}", at.file(), at.line()))
             .unwrap_or_default();
-        let whole = format!("{}{place}", payload_text(info.payload()));
-        let text = redacted(&whole);
+        let text = format!("{}{place}", payload_text(info.payload()));
         let guarded = GUARDS.try_with(|guards| {
             guards.try_borrow_mut().map(|mut guards| {
                 let inside = guards.0 > 0;
@@ -59,11 +56,7 @@ pub(crate) fn install_panic_hook() {
         if !matches!(guarded, Ok(Ok(true)))
             && !crate::log::log(crate::log::Level::Error, &format!("a thread panicked: {text}"))
         {
-            match text == whole {
-                true => former(info),
-                // What the former hook prints would hold a key.
-                false => drop(writeln!(std::io::stderr(), "a thread panicked: {text}")),
-            }
+            former(info);
         }
     }));
 }

@@ -114,8 +114,8 @@ impl Roles {
 
     /// Why a service answers nothing any more, when that is so: its quota is used up, or it refuses the key by now.
     pub fn given_up(&self) -> Option<Error> {
-        let services = self.models.values().filter(|player| player.remote.is_some());
-        services.filter_map(|player| player.pool.failure()).next()
+        let mut services = self.models.values().filter(|player| player.remote.is_some());
+        services.find_map(|player| player.pool.failure())
     }
 
     /// How many threads should ask, so that no role's model waits for prompts.

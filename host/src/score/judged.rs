@@ -118,10 +118,6 @@ impl Judged {
         if self.unscored as f64 > MOST_UNSCORED * self.total() as f64 {
             why.push(format!("{} of {} answers are unscored", self.unscored, self.total()));
         }
-        let unpinned = |engine: &&Value| engine["engine"]["unpinned"] == true;
-        if self.engines.values().any(|engine| unpinned(&engine)) {
-            why.push("its model is `unpinned`: the name can stand for another version tomorrow".to_owned());
-        }
         if self.versions.len() > 1 {
             let names: Vec<&str> = self.versions.keys().map(String::as_str).collect();
             why.push(format!("several versions of its model ruled: {}", names.join(", ")));
@@ -184,6 +180,11 @@ impl Judged {
         let suspicions = self.suspicions();
         if !suspicions.is_empty() {
             marks.push(format!("judge {name} is suspect: {}", suspicions.join("; ")));
+        }
+        if self.engines.values().any(|engine| engine["engine"]["unpinned"] == true) {
+            marks.push(format!(
+                "judge {name} asks a model by a floating name, which stands for another version some day (unpinned)"
+            ));
         }
         if self.self_judged {
             marks.push(format!("judge {name} rules on its own answers (self_judged)"));
