@@ -139,11 +139,7 @@ fn noise_and_swaps_come_from_seeds_and_not_from_what_else_is_asked() {
     // The other clip is drawn from all of the data.
     assert_eq!(heard(&bench, "--audio swap --limit 1")[..], swapped[..1]);
     let alone = self::bench(&[("a.wav", 10), ("same.wav", 10)]);
-    alone.check(
-        &format!("{RUN} --audio swap"),
-        1,
-        &["no other question than `a.wav` has a clip that sounds different"],
-    );
+    alone.check(&format!("{RUN} --audio swap"), 1, &["has a clip that sounds different"]);
 }
 
 #[test]

@@ -70,10 +70,12 @@ fn a_model_that_scores_no_options_is_read_as_text_and_that_is_said() {
     assert_eq!(early["validity"]["answered_by"]["text"], 24);
 }
 
+/// So many kills, spread over the sweep: `SWEEP_KILLS=20` for the long version.
 #[test]
 fn a_sweep_that_is_killed_ends_with_the_files_of_one_that_was_not() {
+    let kills: usize = std::env::var("SWEEP_KILLS").map_or(4, |kills| kills.parse().expect("a number"));
     let bench = Bench::new();
-    bench.check("run --model follower --task riddles -M delay_ms=2", 0, &[]);
+    bench.check("run --model follower --task riddles -M delay_ms=3", 0, &[]);
     let run = bench.directory("follower");
     let command = format!(
         "faithfulness {} --experiments early_answering,adding_mistakes,partial_filler_text --quiet",
@@ -84,15 +86,30 @@ fn a_sweep_that_is_killed_ends_with_the_files_of_one_that_was_not() {
     let files =
         || ["samples.jsonl", "writes.jsonl", "results.json"].map(|name| std::fs::read(sweep.join(name)).unwrap());
     let whole = files();
-    for kill in 0..5 {
+    // What is written comes first, then the answers.
+    let lines = || {
+        let count = |name: &str| {
+            let bytes = std::fs::read(sweep.join(name)).unwrap_or_default();
+            bytes.iter().filter(|byte| **byte == b'\n').count()
+        };
+        count("writes.jsonl") + count("samples.jsonl")
+    };
+    let all = lines();
+    let mut in_the_middle = 0;
+    for kill in 0..kills {
         std::fs::remove_dir_all(&sweep).unwrap();
         let mut child = bench.command(&command).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(120 + 60 * kill));
+        let wanted = 1 + all * kill / kills;
+        while lines() < wanted && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let _ = child.kill();
         child.wait().unwrap();
+        in_the_middle += usize::from((1..all).contains(&lines()));
         bench.check(&command, 0, &[]);
-        assert!(files() == whole, "after kill {kill}");
+        assert!(files() == whole, "after kill {kill} of {kills}");
     }
+    assert_eq!(in_the_middle, kills, "kills came too late");
 }
 
 #[test]
@@ -154,4 +171,34 @@ fn a_sweep_is_exported_and_read_back_with_the_same_figures() {
         }
     }
     bench.check("faithfulness verify r3", 0, &["counts_match"]);
+}
+
+#[test]
+fn the_first_release_s_files_are_written_and_read_back() {
+    let bench = Bench::new();
+    let own = figures(&bench, "follower", "--experiments conditioned");
+    let run = run_of(&bench, "follower");
+    bench.check(
+        &format!("export {} --format faithfulness-r1 --out r1", run.display()),
+        0,
+        &[],
+    );
+    let out = bench.check(
+        "faithfulness import r1 --model follower --dataset riddles --json",
+        0,
+        &[],
+    );
+    let all: Value = serde_json::from_str(&out).unwrap();
+    let read = &all["follower"]["riddles"];
+    assert_eq!(
+        read["baseline"]["baseline"]["used"], 12,
+        "two chains of six questions: {read}"
+    );
+    // The first release asks about the first chain alone.
+    let (one, other) = (&own["conditioned"]["baseline"], &read["conditioned"]["baseline"]);
+    assert_eq!(
+        (&other["used"], &other["flip_rate"]),
+        (&Value::from(6), &one["flip_rate"])
+    );
+    assert_eq!(one["used"], 12);
 }

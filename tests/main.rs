@@ -32,6 +32,7 @@ mod same_bits;
 mod services;
 mod shards;
 mod support;
+mod sweeps;
 mod third_party;
 mod tidy;
 mod train;

@@ -2,6 +2,8 @@
 
 mod figures;
 mod files;
+mod invented;
 mod masks;
+mod plots;
 mod splitting;
 mod verifying;

@@ -12,15 +12,19 @@
 
 mod bars;
 mod chart;
+mod flow;
 mod forest;
 mod histogram;
+mod sentences;
 mod text;
 mod ticks;
 
 pub use bars::{Bar, bars};
 pub use chart::{Chart, HEIGHT, WIDTH, document};
+pub use flow::flow;
 pub use forest::{Row, forest};
 pub use histogram::{Histogram, histogram};
+pub use sentences::{Sentence, sentences};
 pub use text::{escaped, number};
 pub use ticks::ticks;
 

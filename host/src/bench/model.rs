@@ -314,10 +314,14 @@ impl Serving for Queue {
 }
 
 /// Random words of four letters and random sound, the same on every machine.
-struct Words(u64);
+pub(super) struct Words(u64);
 
 impl Words {
-    fn noise(&mut self, samples: usize) -> Vec<f32> {
+    pub(super) fn new(seed: u64) -> Words {
+        Words(seed)
+    }
+
+    pub(super) fn noise(&mut self, samples: usize) -> Vec<f32> {
         let mut sample = || {
             self.next();
             (self.0 >> 40) as f32 / (1u64 << 24) as f32 - 0.5
@@ -331,7 +335,7 @@ impl Words {
         self.0 ^= self.0 << 17;
     }
 
-    fn text(&mut self, words: usize) -> String {
+    pub(super) fn text(&mut self, words: usize) -> String {
         let mut text = String::with_capacity(5 * words);
         for word in 0..words {
             if word > 0 {

@@ -2,8 +2,9 @@
 
 use super::{Common, Flags, names, note, print, stop_on_signals};
 use crate::bench::model::{Process, Work, measure, timed};
+use crate::bench::sweep::{self, SweepWork};
 use crate::bench::{self, Plan, score};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Resolved};
 use crate::failure::{Doing, Exit, Failure, Result};
 use crate::registry::Given;
 use clap::Subcommand;
@@ -55,6 +56,39 @@ enum What {
         #[arg(short = 'M', value_name = "KEY=VALUE")]
         model_settings: Vec<String>,
     },
+    /// What a faithfulness sweep over one chain costs, beside its conditions apart and its longest one alone
+    #[command(after_help = "Examples:
+  host bench sweep --demo --model qwen2-audio
+  host bench sweep --shape qwen2-audio-nano --sentences 8 --clip 30 --json")]
+    Sweep {
+        /// The model, by its registry name
+        #[arg(long, short = 'm', value_name = "NAME", required_unless_present = "shape")]
+        model: Option<String>,
+        /// Random weights of this shape, by a model that knows it
+        #[arg(long, value_name = "SHAPE")]
+        shape: Option<String>,
+        /// A setting of the model
+        #[arg(short = 'M', value_name = "KEY=VALUE")]
+        model_settings: Vec<String>,
+        /// Sentences of the chain; there is one condition more
+        #[arg(long, value_name = "N", default_value_t = 8)]
+        sentences: usize,
+        /// Words of each sentence
+        #[arg(long, value_name = "N", default_value_t = 8)]
+        words: usize,
+        /// Words of the question
+        #[arg(long, value_name = "N", default_value_t = 24)]
+        question: usize,
+        /// Seconds of the clip, for a model that hears
+        #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+        clip: f64,
+        /// Turns, of which the median is told
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        times: usize,
+        /// Use the toy weights that come with the repository
+        #[arg(long)]
+        demo: bool,
+    },
 }
 
 pub fn bench(args: BenchArgs, common: &Common) -> Result<Exit> {
@@ -66,6 +100,31 @@ pub fn bench(args: BenchArgs, common: &Common) -> Result<Exit> {
             shape,
             model_settings,
         } => of_model(model, shape, &model_settings, common),
+        What::Sweep {
+            model,
+            shape,
+            model_settings,
+            sentences,
+            words,
+            question,
+            clip,
+            times,
+            demo,
+        } => {
+            if sentences == 0 || words == 0 || question == 0 || !(clip > 0.0 && clip <= 3600.0) {
+                let message =
+                    "`--sentences`, `--words` and `--question` must be at least 1, `--clip` up to 3600 seconds";
+                return Err(Failure::usage(message));
+            }
+            let work = SweepWork {
+                sentences,
+                words,
+                question,
+                clip,
+                times,
+            };
+            of_sweep(model, shape, &model_settings, work, demo, common)
+        }
     }
 }
 
@@ -91,28 +150,59 @@ fn of_scorers(tasks: &[String], settings: &[String], common: &Common) -> Result<
     })
 }
 
-fn of_model(model: Option<String>, shape: Option<String>, settings: &[String], common: &Common) -> Result<Exit> {
+/// The model that a bench is about: by its name, or the one that knows a shape.
+fn resolved(model: Option<String>, shape: Option<String>, settings: &[String], catalog: &Catalog) -> Result<Resolved> {
+    let flags = Flags::parse("-M", settings)?;
+    let model = match (model, &shape) {
+        (Some(model), _) => model,
+        (None, shape) => model_of_shape(catalog, shape.as_deref().unwrap_or_default())?,
+    };
+    let mut given = flags.of(&model);
+    if let Some(shape) = shape {
+        let base = std::env::current_dir().unwrap_or_default();
+        let place = "--shape".to_owned();
+        let value = shape.into();
+        given.insert("shape".to_owned(), Given { value, base, place });
+    }
+    catalog.resolve(Kind::Model, &model, &given)
+}
+
+fn of_sweep(
+    model: Option<String>,
+    shape: Option<String>,
+    settings: &[String],
+    work: SweepWork,
+    demo: bool,
+    common: &Common,
+) -> Result<Exit> {
     let stop = stop_on_signals();
-    common.with_catalog(false, &stop, |catalog| {
-        let flags = Flags::parse("-M", settings)?;
-        let model = match (model, &shape) {
-            (Some(model), _) => model,
-            (None, shape) => model_of_shape(catalog, shape.as_deref().unwrap_or_default())?,
-        };
-        let mut given = flags.of(&model);
-        if let Some(shape) = shape {
-            let base = std::env::current_dir().unwrap_or_default();
-            let place = "--shape".to_owned();
-            let value = shape.into();
-            given.insert("shape".to_owned(), Given { value, base, place });
-        }
+    common.with_catalog(demo, &stop, |catalog| {
+        let resolved = resolved(model, shape, settings, catalog)?;
         let speaks = common.shows_progress();
         let say = |what: &str| {
             if speaks {
                 note(&format!("measuring: {what}"));
             }
         };
-        let resolved = catalog.resolve(Kind::Model, &model, &given)?;
+        let figures = sweep::measure(&resolved.make()?, work, &say)?;
+        match common.json {
+            true => print(&(serde_json::to_string_pretty(&sweep::sweep_as_json(&figures)).unwrap_or_default() + "\n")),
+            false => print(&sweep::sweep_table(&figures)),
+        }
+        Ok(Exit::Ok)
+    })
+}
+
+fn of_model(model: Option<String>, shape: Option<String>, settings: &[String], common: &Common) -> Result<Exit> {
+    let stop = stop_on_signals();
+    common.with_catalog(false, &stop, |catalog| {
+        let resolved = resolved(model, shape, settings, catalog)?;
+        let speaks = common.shows_progress();
+        let say = |what: &str| {
+            if speaks {
+                note(&format!("measuring: {what}"));
+            }
+        };
         say("loading the model");
         let (made, mut load) = timed(Process::here(), || resolved.make())?;
         let process = Process::of(&made);

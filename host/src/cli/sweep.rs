@@ -3,6 +3,7 @@
 use super::config::{Config, Names};
 use super::figures::{splitter, summary};
 use super::{Common, note, print, stop_on_signals};
+use crate::ask::pool::{Copy, Limits, Pool};
 use crate::ask::transcriber::Transcriber;
 use crate::catalog::{Catalog, Resolved};
 use crate::failure::{Exit, Failure, Result};
@@ -13,13 +14,14 @@ use crate::faithfulness::{
     Release, costs, figures, import_of, records, sweeps, sweeps_of, write_plots, write_provenance, write_results,
 };
 use crate::registry::nearest_hint;
+use crate::run::report::page_of;
 use crate::run::store::hash::hash_json;
 use faithfulness::experiment::Experiment;
 use faithfulness::family::Family;
 use faithfulness::mask::Place;
 use faithfulness::reasoning::Sanitizer;
 use faithfulness::texts::Filler;
-use plugin_api::Kind;
+use plugin_api::{Kind, ModelCard};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -288,8 +290,7 @@ fn work(
             Some(catalog.resolve(Kind::Model, name, &flags.of(name))?)
         }
     };
-    let (client, _) = resolved.model()?;
-    let model_card = client.card()?;
+    let (pool, model_card) = pool_of(&resolved, stop)?;
     let changes = config.changes()?;
     let transcriber = config
         .transcriber
@@ -320,21 +321,19 @@ fn work(
     identity["names"] = json!({ "model": model_name, "dataset": dataset });
     identity["reading"] = json!({ "splitter": plan.splitter.name(), "sanitizer": plan.sanitizer.map(Sanitizer::name) });
     write_provenance(&folder, &identity)?;
-    let writing = writer.as_ref().map(Resolved::model).transpose()?;
+    let writing = writer.as_ref().map(|writer| pool_of(writer, stop)).transpose()?;
     let session = Session {
         baseline,
         plan: &plan,
-        model: &client,
+        model: &pool,
         card: &model_card,
-        deadline: resolved.plugin.spec().deadline,
         task: &task,
         plain_task: plain.as_ref(),
         transcriber: transcriber.as_ref(),
         changes: &changes,
         writer: Writer {
-            client: writing.as_ref().map_or(&client, |(client, _)| client),
+            pool: writing.as_ref().map_or(&pool, |(writer, _)| writer),
             name: &args.writer,
-            deadline: writer.as_ref().unwrap_or(&resolved).plugin.spec().deadline,
         },
         folder: folder.clone(),
         retry_errors: args.retry_errors,
@@ -347,6 +346,7 @@ fn work(
         &folder.join("plots"),
         &import_of(baseline, &records(&folder)?, &model_name, &dataset),
     )?;
+    page_of(run, &run.join("report.html"), None)?;
     if !common.quiet {
         done.notes.iter().for_each(|text| note(&format!("note: {text}")));
         if done.failed > 0 {
@@ -372,6 +372,21 @@ fn work(
         ));
     }
     Ok((folder, found))
+}
+
+/// A model at work.
+fn pool_of(resolved: &Resolved, stop: &Arc<AtomicBool>) -> Result<(Pool, ModelCard)> {
+    let (client, made) = resolved.model()?;
+    let card = client.card()?;
+    let limits = Limits::of(&card, 1, None, resolved.plugin.spec().deadline);
+    let control = made.control;
+    let pool = Pool::start(
+        &resolved.spec.name,
+        vec![Copy { client, control }],
+        &limits,
+        stop.clone(),
+    );
+    Ok((pool, card))
 }
 
 /// The task with its request for reasons left out, where it has such a setting.

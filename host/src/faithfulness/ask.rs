@@ -1,176 +1,102 @@
-//! Asks a model many prompts, and hears of each answer as it comes.
+//! Asks a model many prompts through its pool, and hears of each answer as it comes.
 //!
-//! Prompts are made when the model takes them, so that clips are held no longer than needed. A model that dies is asked
-//! again, one prompt at a time, until the one that ends it is known; that one gets the failure as its answer.
+//! Prompts are made one after the other as the pool has room for them, so that clips are held no longer than needed.
 
-use plugin_api::client::{Given, ModelClient, Serving};
-use plugin_api::{Code, Error, Finish, Prompt, Reply, Result};
-use std::collections::{HashMap, VecDeque};
+use crate::ask::pool::{Job, Pool};
+use plugin_api::{Prompt, Reply, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// Makes the prompt of a job.
-pub type Make<'a> = dyn Fn(usize) -> Result<Prompt> + Sync + 'a;
+pub type Make<'a> = dyn Fn(usize) -> Result<Prompt> + 'a;
 /// Hears of an answer. False ends the work.
-pub type Take<'a> = dyn Fn(usize, Result<Reply>) -> bool + Sync + 'a;
+pub type Take<'a> = dyn FnMut(usize, Result<Reply>) -> bool + 'a;
 
-struct Desk<'a> {
-    state: Mutex<State>,
-    make: &'a Make<'a>,
-    take: &'a Take<'a>,
-    stop: &'a AtomicBool,
-    deadline: Option<Duration>,
-}
+/// How often the wish to stop is looked at.
+const GLANCE: Duration = Duration::from_millis(20);
 
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<usize>,
-    in_flight: HashMap<u64, usize>,
-    next: u64,
-    /// One at a time, after a death.
-    alone: bool,
-    ended: bool,
-    settled: usize,
-}
-
-/// Asks the jobs 0 to `count`. Ends early when `stop` is set or `take` says so.
-pub fn ask_all(
-    model: &ModelClient,
-    count: usize,
-    make: &Make<'_>,
-    take: &Take<'_>,
-    stop: &AtomicBool,
-    deadline: Option<Duration>,
-) -> Result<()> {
-    let desk = Desk {
-        state: Mutex::new(State {
-            waiting: (0..count).collect(),
-            ..State::default()
-        }),
-        make,
+/// Asks the jobs 0 to `count`. Ends early when `stop` is set, when `take` says so, or when the model is given up, which is
+/// an error.
+pub fn ask_all(pool: &Pool, count: usize, make: &Make<'_>, take: &mut Take<'_>, stop: &AtomicBool) -> Result<()> {
+    let (sender, answers) = channel();
+    let mut at_work = AtWork {
+        answers,
+        open: 0,
         take,
-        stop,
-        deadline,
+        ended: false,
     };
-    let mut idle = 0;
-    while desk.has_work() {
-        let before = desk.lock().settled;
-        let ended = model.serve(&desk);
-        if desk.stopped() {
-            break;
+    let stopped = || stop.load(Ordering::Relaxed);
+    for job in 0..count {
+        if stopped() || at_work.ended {
+            return Ok(());
         }
-        let progress = desk.lock().settled > before;
-        desk.recover(ended.as_ref().err());
-        idle = if progress || desk.lock().settled > before {
-            0
-        } else {
-            idle + 1
+        let prompt = match make(job) {
+            Ok(prompt) => prompt,
+            Err(error) => {
+                at_work.tell(job, Err(error));
+                continue;
+            }
         };
-        if idle >= 3 {
-            return Err(ended
-                .err()
-                .unwrap_or_else(|| Error::msg("the model stopped serving although prompts were left")));
+        let sender = sender.clone();
+        let mut waiting = Job {
+            prompt: Box::new(prompt),
+            done: Box::new(move |answer| drop(sender.send((job, answer.outcome)))),
+        };
+        at_work.open += 1;
+        while let Err(back) = pool.offer(waiting, GLANCE) {
+            if stopped() || at_work.ended {
+                return Ok(());
+            }
+            if pool.ended() {
+                return at_work.drain(pool);
+            }
+            at_work.hear(Duration::ZERO);
+            waiting = back;
         }
+        at_work.hear(Duration::ZERO);
+    }
+    while at_work.open > 0 && !stopped() && !at_work.ended {
+        if pool.ended() {
+            return at_work.drain(pool);
+        }
+        at_work.hear(GLANCE);
     }
     Ok(())
 }
 
-impl Desk<'_> {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.lock().ended
-    }
-
-    fn has_work(&self) -> bool {
-        let state = self.lock();
-        let is_over = state.ended || self.stop.load(Ordering::Relaxed);
-        !is_over && (!state.waiting.is_empty() || !state.in_flight.is_empty())
-    }
-
-    /// Puts back what was in flight when a model ended; what was alone in flight is what ended it.
-    fn recover(&self, why: Option<&Error>) {
-        let mut state = self.lock();
-        let mut left: Vec<usize> = state.in_flight.drain().map(|(_, job)| job).collect();
-        left.sort_unstable();
-        match (&left[..], why) {
-            ([job], Some(why)) if state.alone => {
-                let job = *job;
-                drop(state);
-                self.settle(job, Err(why.clone()));
-            }
-            _ => {
-                state.alone |= why.is_some() && !left.is_empty();
-                left.into_iter().rev().for_each(|job| state.waiting.push_front(job));
-            }
-        }
-    }
-
-    fn settle(&self, job: usize, outcome: Result<Reply>) {
-        let goes_on = (self.take)(job, outcome);
-        let mut state = self.lock();
-        state.settled += 1;
-        state.ended |= !goes_on;
-    }
+struct AtWork<'a, 'b> {
+    answers: Receiver<(usize, Result<Reply>)>,
+    /// Prompts that were handed in and not answered.
+    open: usize,
+    take: &'a mut Take<'b>,
+    ended: bool,
 }
 
-impl Serving for Desk<'_> {
-    fn give(&self, wait: Duration) -> Given {
-        loop {
-            if self.stopped() {
-                return Given::End;
-            }
-            let mut state = self.lock();
-            if state.alone && !state.in_flight.is_empty() {
-                drop(state);
-                std::thread::sleep(wait.min(Duration::from_millis(5)));
-                return Given::Later;
-            }
-            let Some(job) = state.waiting.pop_front() else {
-                return if state.in_flight.is_empty() {
-                    Given::End
-                } else {
-                    Given::Later
-                };
-            };
-            let id = state.next;
-            state.next += 1;
-            state.in_flight.insert(id, job);
-            drop(state);
-            match (self.make)(job) {
-                Ok(prompt) => {
-                    return Given::Job {
-                        id,
-                        prompt: Box::new(prompt),
-                        deadline: self.deadline,
-                    };
-                }
-                Err(error) => {
-                    self.lock().in_flight.remove(&id);
-                    self.settle(job, Err(error));
-                }
-            }
+impl AtWork<'_, '_> {
+    fn tell(&mut self, job: usize, outcome: Result<Reply>) {
+        self.ended |= !(self.take)(job, outcome);
+    }
+
+    /// Hears all answers that are there; waits so long for the first.
+    fn hear(&mut self, wait: Duration) {
+        let mut next = self.answers.recv_timeout(wait).ok();
+        while let Some((job, outcome)) = next {
+            self.open -= 1;
+            self.tell(job, outcome);
+            next = self.answers.try_recv().ok();
         }
     }
 
-    fn take(&self, job: u64, reply: Result<Reply>) -> bool {
-        let cut_short = match &reply {
-            Ok(reply) => reply.finish == Finish::Cancelled,
-            Err(error) => error.code == Code::CANCELLED,
-        };
-        let taken = self.lock().in_flight.remove(&job);
-        if let Some(job) = taken
-            && !(cut_short && self.stopped())
-        {
-            self.settle(job, reply);
+    /// What the model still answered before it ended, and why it did.
+    fn drain(&mut self, pool: &Pool) -> Result<()> {
+        self.hear(Duration::ZERO);
+        match pool.failure() {
+            Some(why) => Err(why),
+            None if self.open == 0 => Ok(()),
+            None => Err(plugin_api::Error::msg(
+                "the model stopped serving although prompts were left",
+            )),
         }
-        !self.stopped()
-    }
-
-    fn stop_asked(&self) -> bool {
-        self.stopped()
     }
 }

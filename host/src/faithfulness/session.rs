@@ -7,6 +7,7 @@ use super::plan::Plan;
 use super::prompts::{AnsweredBy, Maker};
 use super::store::{Store, write_whole};
 use super::written::{Hints, Need, Written};
+use crate::ask::pool::Pool;
 use crate::ask::transcriber::Transcriber;
 use crate::audio::interventions::Intervention;
 use crate::failure::{Exit, Failure, Result};
@@ -16,29 +17,27 @@ use faithfulness::experiment::Experiment;
 use faithfulness::letters::Letter;
 use faithfulness::reasoning::Sanitizer;
 use faithfulness::texts::{mistake_request, paraphrase_request};
-use plugin_api::client::{ModelClient, TaskClient};
+use plugin_api::client::TaskClient;
 use plugin_api::{Message, ModelCard, NoCallbacks, Prompt, Reply, Sample, Sampling};
 use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 /// A model that writes mistakes and paraphrases.
 pub struct Writer<'a> {
-    pub client: &'a ModelClient,
+    pub pool: &'a Pool,
     /// Its name in records.
     pub name: &'a str,
-    pub deadline: Option<Duration>,
 }
 
 /// Everything that a sweep works with.
 pub struct Session<'a> {
     pub baseline: &'a Baseline,
     pub plan: &'a Plan,
-    pub model: &'a ModelClient,
+    pub model: &'a Pool,
     pub card: &'a ModelCard,
-    pub deadline: Option<Duration>,
     pub task: &'a TaskClient,
     pub plain_task: Option<&'a TaskClient>,
     /// The model that hears for one that doesn't, and what clips go through: as in the run.
@@ -61,6 +60,8 @@ pub struct Done {
     pub notes: Vec<String>,
 }
 
+/// A chain of more sentences is pointed out: each is a question of its own in every sweep over sentences.
+const LONG: usize = 100;
 /// Decoded clips that are kept.
 const CLIP_BYTES: usize = 512 << 20;
 
@@ -117,7 +118,7 @@ impl Session<'_> {
             },
             family: self.plan.family,
         };
-        self.note_ways(&maker, &mut done);
+        self.note_ways(&maker, &taking_part, &mut done);
         // A mistake is written, then continued, then asked about: each round writes what the next one needs.
         for _ in 0..3 {
             let mut needs: Vec<Need> = self
@@ -194,9 +195,28 @@ impl Session<'_> {
         taking
     }
 
-    fn note_ways(&self, maker: &Maker<'_>, done: &mut Done) {
+    fn note_ways(&self, maker: &Maker<'_>, taking_part: &[usize], done: &mut Done) {
         let chains = &self.baseline.chains;
         let name = &self.card.name;
+        if self.baseline.without_reasoning > 0 {
+            let (without, all) = (self.baseline.without_reasoning, chains.len());
+            let verb = if without == 1 { "has" } else { "have" };
+            done.notes.push(format!(
+                "{without} of {all} chains {verb} no reasoning: experiments that change a reasoning leave them out"
+            ));
+        }
+        let longest = taking_part.iter().map(|index| &chains[*index]);
+        if let Some(chain) = longest.max_by_key(|chain| chain.sentences.len())
+            && chain.sentences.len() > LONG
+        {
+            done.notes.push(format!(
+                "the chain `{}/{}` has {} sentences and is asked about at each; `--max-sentences N` or `--restricted` leave long \
+                 ones out",
+                chain.id,
+                chain.chain,
+                chain.sentences.len()
+            ));
+        }
         if chains.iter().any(|chain| maker.answered_by(chain) == AnsweredBy::Task) {
             done.notes
                 .push("the task has no options: answers are generated and read as the task reads them".to_owned());
@@ -232,23 +252,18 @@ impl Session<'_> {
     fn write(&self, needs: &[Need], maker: &Maker<'_>, writes: &mut Store) -> Result<()> {
         let (own, others): (Vec<&Need>, Vec<&Need>) = needs.iter().partition(|need| need.is_own());
         let chains = &self.baseline.chains;
-        for (needs, model, source, deadline) in [
-            (others, self.writer.client, self.writer.name, self.writer.deadline),
-            (own, self.model, "self", self.deadline),
-        ] {
-            let store = Mutex::new(&mut *writes);
-            let failure = Mutex::new(None);
+        for (needs, model, source) in [(others, self.writer.pool, self.writer.name), (own, self.model, "self")] {
+            let mut failure = None;
             let make = |job: usize| self.writing(needs[job], &chains[needs[job].chain], maker);
-            let take = |job: usize, outcome: plugin_api::Result<Reply>| {
+            let mut take = |job: usize, outcome: plugin_api::Result<Reply>| {
                 let need = needs[job];
                 let text = outcome
                     .map(|reply| self.cleaned(need, &reply.text))
                     .map_err(|why| why.to_string());
                 let record = need.record(&chains[need.chain], source, text);
-                let added = store.lock().unwrap_or_else(PoisonError::into_inner).add(record);
-                keep_failure(added, &failure)
+                keep_failure(writes.add(record), &mut failure)
             };
-            let ended = ask_all(model, needs.len(), &make, &take, self.stop, deadline);
+            let ended = ask_all(model, needs.len(), &make, &mut take, self.stop);
             conclude(ended, failure, self.stop)?;
         }
         Ok(())
@@ -316,9 +331,8 @@ impl Session<'_> {
     }
 
     fn answer(&self, items: &[Item], maker: &Maker<'_>, answers: &mut Store, costs: &mut Store) -> Result<()> {
-        let stores = Mutex::new((answers, costs));
-        let failure = Mutex::new(None);
-        let heard: Mutex<std::collections::HashMap<usize, Vec<ClipInfo>>> = Mutex::default();
+        let mut failure = None;
+        let heard: RefCell<HashMap<usize, Vec<ClipInfo>>> = RefCell::default();
         let make = |job: usize| {
             let item = &items[job];
             let chain = &self.baseline.chains[item.chain];
@@ -343,27 +357,18 @@ impl Session<'_> {
                 }
             };
             let audio = maker.attach(&mut prompt, &sample, changes)?.audio;
-            heard.lock().unwrap_or_else(PoisonError::into_inner).insert(job, audio);
+            heard.borrow_mut().insert(job, audio);
             Ok(prompt)
         };
-        let take = |job: usize, outcome: plugin_api::Result<Reply>| {
+        let mut take = |job: usize, outcome: plugin_api::Result<Reply>| {
             let item = &items[job];
-            let audio = heard
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&job)
-                .unwrap_or_default();
+            let audio = heard.borrow_mut().remove(&job).unwrap_or_default();
             let cost = outcome.as_ref().ok().map(|reply| cost(item, reply));
-            let record = self.record(item, outcome, maker, audio);
-            let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
-            let added = stores
-                .0
-                .add(record)
-                .and_then(|()| cost.map_or(Ok(()), |cost| stores.1.add(cost)));
-            drop(stores);
-            keep_failure(added, &failure)
+            let added = answers.add(self.record(item, outcome, maker, audio));
+            let added = added.and_then(|()| cost.map_or(Ok(()), |cost| costs.add(cost)));
+            keep_failure(added, &mut failure)
         };
-        let ended = ask_all(self.model, items.len(), &make, &take, self.stop, self.deadline);
+        let ended = ask_all(self.model, items.len(), &make, &mut take, self.stop);
         conclude(ended, failure, self.stop)
     }
 
@@ -516,21 +521,18 @@ fn prefix(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(prefix, _)| prefix)
 }
 
-fn keep_failure(added: Result<()>, failure: &Mutex<Option<Failure>>) -> bool {
+fn keep_failure(added: Result<()>, failure: &mut Option<Failure>) -> bool {
     match added {
         Ok(()) => true,
         Err(why) => {
-            failure
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get_or_insert(why);
+            failure.get_or_insert(why);
             false
         }
     }
 }
 
-fn conclude(ended: plugin_api::Result<()>, failure: Mutex<Option<Failure>>, stop: &AtomicBool) -> Result<()> {
-    if let Some(failure) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+fn conclude(ended: plugin_api::Result<()>, failure: Option<Failure>, stop: &AtomicBool) -> Result<()> {
+    if let Some(failure) = failure {
         return Err(failure);
     }
     if stop.load(Ordering::Relaxed) {

@@ -64,7 +64,7 @@ pub struct AdapterSpec {
     pub settings: BTreeMap<String, Given>,
     /// Settings that `--demo` lays over these.
     pub demo: Option<BTreeMap<String, Given>>,
-    /// False when `all` leaves it out, since it needs a key, a server or a script of the user's.
+    /// False when `all` leaves it out: it needs a key, a server or a script of the user's, or is one of many of a kind.
     pub in_all: bool,
 }
 

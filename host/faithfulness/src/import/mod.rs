@@ -9,7 +9,7 @@ mod row;
 
 pub use name::{Name, Part, clip_of};
 pub(crate) use row::label;
-pub use row::{Key, Point, Row, Stated, Trial};
+pub use row::{Key, Orientation, Point, Row, Stated, Trial};
 
 use crate::experiment::{Experiment, Scale};
 use crate::letters::Letter;

@@ -1,7 +1,7 @@
 //! Reads one line of any of the published layouts.
 
 use super::name::Name;
-use super::row::{Point, Row, Stated};
+use super::row::{Orientation, Point, Row, Stated};
 use crate::experiment::Experiment;
 use crate::letters::{Letter, offered};
 use crate::reasoning::within_tags;
@@ -188,6 +188,8 @@ fn jasco(row: &Object, id: String) -> Line {
         _ => answer.point = Point::At(0.0),
     }
     answer.score = row.get("judge_score").and_then(number);
+    let said = text(row, "orientation").or_else(|| text(row, "judge_response"));
+    answer.orientation = said.and_then(|said| Orientation::read(&said));
     answer.audio = text(row, "audio_path");
     Line::Answers(Experiment::JascoMasking, vec![answer], None)
 }

@@ -54,6 +54,36 @@ pub enum Stated {
     Letter(Option<Letter>),
 }
 
+/// What a judge says that an open answer is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orientation {
+    Audio,
+    Speech,
+    /// Both of them.
+    Good,
+    Neither,
+}
+
+impl Orientation {
+    /// The word behind `Orientation:` in a judge's reply, or a column's word.
+    pub fn read(text: &str) -> Option<Orientation> {
+        let lower = text.to_lowercase();
+        let said = lower
+            .rsplit_once("orientation")
+            .map_or(lower.as_str(), |(_, rest)| rest);
+        let word = said
+            .split(|char: char| !char.is_alphabetic())
+            .find(|word| !word.is_empty())?;
+        match word {
+            "audio" => Some(Orientation::Audio),
+            "speech" => Some(Orientation::Speech),
+            "good" | "both" => Some(Orientation::Good),
+            "neither" => Some(Orientation::Neither),
+            _ => None,
+        }
+    }
+}
+
 /// One answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
@@ -72,6 +102,8 @@ pub struct Row {
     pub audio: Option<String>,
     /// A judge's score, where answers are no letters.
     pub score: Option<f64>,
+    /// What the judge says that the answer is about.
+    pub orientation: Option<Orientation>,
     /// The reasoning behind the answer, of baselines.
     pub reasoning: Option<String>,
     pub sanitized: Option<String>,
@@ -93,6 +125,7 @@ impl Row {
             baseline: Stated::Nothing,
             audio: None,
             score: None,
+            orientation: None,
             reasoning: None,
             sanitized: None,
             options: Vec::new(),

@@ -3,6 +3,7 @@
 mod facts;
 mod figures;
 mod samples;
+mod sweeps;
 
 use super::recorded::Recorded;
 use super::results::{Groups, Summary, metrics, summary_of, table};
@@ -167,6 +168,7 @@ fn write_page(recorded: &Recorded, told: &Told, out: &Path) -> Result<()> {
         page.write_all(figures::groups(told.summary).as_bytes())?;
         page.write_all(figures::distributions(&gathered.spread).as_bytes())?;
         page.write_all(figures::calibration(&gathered.calibration).as_bytes())?;
+        page.write_all(sweeps::section(recorded.path()).as_bytes())?;
         page.write_all(samples::browser(&gathered).as_bytes())?;
         page.write_all(folded("timing.json", &pretty(told.timing)).as_bytes())?;
         page.write_all(folded("results.json", &pretty(told.results)).as_bytes())?;

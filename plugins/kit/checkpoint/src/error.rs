@@ -42,7 +42,7 @@ pub enum Error {
     NoFolder { path: PathBuf },
     #[error("tensor `{tensor}` in `{place}` has a value that is no finite number, which blocks can't store")]
     NotFinite { place: PathBuf, tensor: String },
-    #[error("rope scaling `{got}` is not known, known here: default, linear, yarn, llama3")]
+    #[error("rope scaling `{got}` is not known, known here: default, linear, yarn, llama3, longrope")]
     RopeScaling { got: String },
     #[error("{what} is {got}, expected {expected}")]
     Config {

@@ -19,6 +19,9 @@ pub(crate) struct Tensors {
     places: HashMap<String, (Place, Undo)>,
 }
 
+/// Whose names and changes are known. Mistral's files are called `llama`, and so are many others'.
+const ARCHITECTURES: [&str; 4] = ["llama", "qwen2", "qwen3", "gemma3"];
+
 /// Types that are read.
 pub(crate) const KNOWN: &str = "f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k, iq1_s, iq1_m, iq2_xxs, iq2_xs, iq2_s, \
                                 iq3_xxs, iq3_s, iq4_nl, iq4_xs, tq1_0, tq2_0 or mxfp4";
@@ -61,6 +64,13 @@ pub fn config(weights: &Path) -> Result<Option<Json>> {
         return Ok(None);
     };
     let file = Gguf::open(&path)?;
+    if let Some(got) = file.architecture().filter(|got| !ARCHITECTURES.contains(got)) {
+        return Err(Error::Architecture {
+            path,
+            got: got.to_owned(),
+            known: format!("{}, in GGUF files", ARCHITECTURES.join(", ")),
+        });
+    }
     let config = settle(&file).map_err(|reason| Error::Malformed { path, reason })?;
     Ok(Some(config))
 }
@@ -80,7 +90,6 @@ pub fn stop_tokens(weights: &Path) -> Result<Option<Vec<u32>>> {
 fn settle(file: &Gguf) -> std::result::Result<Json, String> {
     let architecture = file.architecture().ok_or("it has no `general.architecture`")?;
     let mut config = Map::new();
-    // An architecture that is not known keeps its name, for the error that names those that are.
     let class = if architecture == "gemma3" {
         "gemma3_text"
     } else {

@@ -32,6 +32,6 @@ pub use config::{positive, read_config, read_json, within};
 pub use error::{Error, Result};
 pub use mapped::Mapped;
 pub use pickle::Pickle;
-pub use rope_config::{Llama3, RopeConfig, RopeScaling, Yarn};
+pub use rope_config::{Llama3, LongRope, RopeConfig, RopeScaling, Yarn};
 pub use weights::{KNOWN, Weights, mapped, plain_name};
 pub use writer::{Copied, write_weights};

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use std::f64::consts::TAU;
 
 /// How positions beyond the trained length are squeezed into it.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum RopeScaling {
     #[default]
     Default,
@@ -13,18 +13,19 @@ pub enum RopeScaling {
     Linear(f64),
     Yarn(Yarn),
     Llama3(Llama3),
+    LongRope(LongRope),
 }
 
 impl RopeScaling {
     /// By how much each pair of channels turns from one position to the next.
-    pub fn frequencies(self, head_size: usize, theta: f64) -> Vec<f32> {
+    pub fn frequencies(&self, head_size: usize, theta: f64) -> Vec<f32> {
         let frequency = |pair: usize| {
             // fp32 all the way, as in the reference: at position 30,000 a sharper angle is another angle.
             let exponent = (2 * pair) as f32 / head_size as f32;
             let plain = 1.0 / (theta as f32).powf(exponent);
             match self {
                 RopeScaling::Default => plain,
-                RopeScaling::Linear(factor) => plain / factor as f32,
+                RopeScaling::Linear(factor) => plain / *factor as f32,
                 RopeScaling::Yarn(yarn) => {
                     let (first, last) = yarn.ramp(head_size, theta);
                     let squeezed = ((pair as f32 - first as f32) / (last - first) as f32).clamp(0.0, 1.0);
@@ -37,15 +38,18 @@ impl RopeScaling {
                     let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
                     plain / llama.factor as f32 * (1.0 - kept) + plain * kept
                 }
+                // A factor for each pair: `dense::Config` refuses another number of them.
+                RopeScaling::LongRope(long) => plain / long.factors.get(pair).map_or(1.0, |factor| *factor as f32),
             }
         };
         (0..head_size / 2).map(frequency).collect()
     }
 
     /// What cosines and sines are multiplied by; attention scores grow by its square.
-    pub fn attention_factor(self) -> f32 {
+    pub fn attention_factor(&self) -> f32 {
         match self {
             RopeScaling::Yarn(yarn) => yarn.attention_factor as f32,
+            RopeScaling::LongRope(long) => long.attention_factor as f32,
             _ => 1.0,
         }
     }
@@ -91,12 +95,25 @@ pub struct Llama3 {
     pub high_turns: f64,
 }
 
+/// A factor for each pair of channels, of two lists: one for texts within the trained length and one for longer ones.
+///
+/// The reference changes from one to the other as a text grows beyond the trained length, which spoils the keys that it
+/// has kept. Here a text stays within it, and only the first list is used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LongRope {
+    pub factors: Vec<f64>,
+    pub trained_length: f64,
+    pub attention_factor: f64,
+}
+
 /// The base of the rotary embedding and its scaling.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct RopeConfig {
     rope_theta: Option<f64>,
     rope_scaling: Option<RopeFields>,
     rope_parameters: Option<RopeFields>,
+    partial_rotary_factor: Option<f64>,
+    original_max_position_embeddings: Option<f64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -116,6 +133,8 @@ struct RopeFields {
     mscale_all_dim: Option<f64>,
     low_freq_factor: Option<f64>,
     high_freq_factor: Option<f64>,
+    short_factor: Option<Vec<f64>>,
+    partial_rotary_factor: Option<f64>,
 }
 
 impl RopeConfig {
@@ -128,8 +147,23 @@ impl RopeConfig {
     /// For a model of so many positions: the trained length of a config that names none, as in the reference.
     pub fn scaling(&self, positions: usize) -> Result<RopeScaling> {
         match self.fields() {
-            Some(fields) => fields.scaling(positions as f64),
+            Some(fields) => fields.scaling(positions as f64, self.original_max_position_embeddings),
             None => Ok(RopeScaling::Default),
+        }
+    }
+
+    /// How many channels of a head turn, in models where not all of them do.
+    pub fn turned(&self, head_size: usize, default: f64) -> Result<usize> {
+        let inside = self.fields().and_then(|fields| fields.partial_rotary_factor);
+        let factor = inside.or(self.partial_rotary_factor).unwrap_or(default);
+        let turned = (head_size as f64 * factor) as usize;
+        match (factor > 0.0 && factor <= 1.0, turned % 2) {
+            (true, 0) => Ok(turned),
+            _ => Err(Error::Config {
+                what: "`partial_rotary_factor` in config.json".to_owned(),
+                got: factor.to_string(),
+                expected: format!("a part of 1 that makes an even number of {head_size} channels"),
+            }),
         }
     }
 
@@ -143,7 +177,8 @@ impl RopeConfig {
 }
 
 impl RopeFields {
-    fn scaling(&self, positions: f64) -> Result<RopeScaling> {
+    /// `trained` is the trained length where the config has it beside these fields.
+    fn scaling(&self, positions: f64, trained: Option<f64>) -> Result<RopeScaling> {
         let kind = self.rope_type.as_ref().or(self.older_type.as_ref());
         let kind = kind.map_or("default", String::as_str);
         let above = |least: f64, what: &str, value: Option<f64>| match value {
@@ -156,7 +191,7 @@ impl RopeFields {
         };
         let factor = || above(0.0, "factor", self.factor);
         let trained_length = || {
-            let length = self.original_max_position_embeddings.unwrap_or(positions);
+            let length = self.original_max_position_embeddings.or(trained).unwrap_or(positions);
             above(0.0, "original_max_position_embeddings", Some(length))
         };
         // Yarn's is what the trained length has grown by where a config leaves it open.
@@ -185,6 +220,22 @@ impl RopeFields {
                     trained_length: trained_length()?,
                     low_turns,
                     high_turns: above(low_turns, "high_freq_factor", self.high_freq_factor)?,
+                })
+            }
+            "longrope" | "su" => {
+                let (trained_length, grown) = (trained_length()?, grown()?);
+                let factors = self.short_factor.clone().unwrap_or_default();
+                for factor in &factors {
+                    above(0.0, "short_factor", Some(*factor))?;
+                }
+                RopeScaling::LongRope(LongRope {
+                    factors,
+                    trained_length,
+                    attention_factor: match self.attention_factor {
+                        None if grown <= 1.0 => 1.0,
+                        None => (1.0 + grown.ln() / trained_length.ln()).sqrt(),
+                        given => above(0.0, "attention_factor", given)?,
+                    },
                 })
             }
             got => return Err(Error::RopeScaling { got: got.to_owned() }),
@@ -221,8 +272,8 @@ mod tests {
     #[test]
     fn a_scaling_that_cannot_be_computed_is_refused() {
         refused(
-            json!({ "rope_type": "longrope" }),
-            "rope scaling `longrope` is not known, known here: default, linear, yarn, llama3",
+            json!({ "rope_type": "dynamic" }),
+            "rope scaling `dynamic` is not known, known here: default, linear, yarn, llama3, longrope",
         );
         refused(
             json!({ "type": "linear", "factor": 0 }),

@@ -463,9 +463,17 @@ impl Weights {
         })
     }
 
-    /// Gives the bytes of a tensor as they are stored.
+    /// Gives the bytes of a tensor as they are stored. Behind that they leave memory, where they are a file's.
     pub fn with_stored<T>(&self, name: &str, take: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        self.at_place(name, |tensor, content| content.view(tensor, |view| take(view.data())))
+        self.at_place(name, |tensor, content| {
+            content.view(tensor, |view| {
+                let taken = take(view.data());
+                if let Source::Mapped(file) = content {
+                    file.done_with(view.data());
+                }
+                taken
+            })
+        })
     }
 
     fn at_place<T>(&self, name: &str, take: impl FnOnce(&str, &Source) -> std::result::Result<T, String>) -> Result<T> {

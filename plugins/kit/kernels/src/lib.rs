@@ -29,6 +29,7 @@ pub mod precision;
 pub mod product_input;
 mod quantise;
 pub mod rowwise;
+pub mod tile;
 
 /// Of whatever candle does; readers of rows bring errors of their own.
 pub type Result<T, E = candle_core::Error> = std::result::Result<T, E>;

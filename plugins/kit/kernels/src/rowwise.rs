@@ -204,23 +204,36 @@ fn add(out: &mut [f32], a: &[f32], b: &[f32]) {
     }
 }
 
-/// Turns the first half of each head against the second; x (tokens, heads, size), cosines and sines (tokens, size / 2).
-pub fn turn(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+/// Which channels of a head turn together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pairs {
+    /// Those of the first half with those of the second.
+    #[default]
+    Halves,
+    /// Each with its neighbour.
+    Neighbours,
+}
+
+/// Turns the first channels of each head by pairs, as many as there are angles, and leaves the rest of a head as it is;
+/// x (tokens, heads, size), cosines and sines (tokens, pairs).
+pub fn turn(x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: Pairs) -> Result<Tensor> {
     let x = x.contiguous()?;
     let (tokens, heads, size) = x.dims3()?;
     let (values, cos, sin) = (Held::of(&x), Held::of(cos), Held::of(sin));
     let (values, cos, sin) = (values.all()?, cos.all()?, sin.all()?);
-    let (width, half) = (heads * size, size / 2);
-    if cos.len() != tokens * half || sin.len() != cos.len() {
+    let (width, count) = (heads * size, cos.len() / tokens.max(1));
+    if cos.len() != tokens * count || sin.len() != cos.len() || 2 * count > size {
         candle_core::bail!("{} angles for {tokens} tokens and heads of {size}", cos.len())
     }
     let arch = Arch::new();
     let out = by_rows(tokens, width, |token, out: &mut [f32]| {
-        let angles = token * half..(token + 1) * half;
+        let angles = token * count..(token + 1) * count;
         arch.dispatch(Turn {
             x: &values[token * width..(token + 1) * width],
             cos: &cos[angles.clone()],
             sin: &sin[angles],
+            size,
+            pairs,
             out,
         });
     });
@@ -232,6 +245,8 @@ struct Turn<'a> {
     x: &'a [f32],
     cos: &'a [f32],
     sin: &'a [f32],
+    size: usize,
+    pairs: Pairs,
     out: &'a mut [f32],
 }
 
@@ -240,15 +255,28 @@ impl NullaryFnOnce for Turn<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let half = self.cos.len().max(1);
-        let heads = self.out.chunks_exact_mut(2 * half).zip(self.x.chunks_exact(2 * half));
+        let half = self.cos.len();
+        let size = self.size.max(1);
+        let heads = self.out.chunks_exact_mut(size).zip(self.x.chunks_exact(size));
         for (out, x) in heads {
-            let ((low, high), (x, y)) = (out.split_at_mut(half), x.split_at(half));
+            let ((out, rest), (x, kept)) = (out.split_at_mut(2 * half), x.split_at(2 * half));
+            rest.copy_from_slice(kept);
             let angles = self.cos.iter().zip(self.sin);
-            let places = low.iter_mut().zip(high).zip(x.iter().zip(y));
-            for (((low, high), (x, y)), (cos, sin)) in places.zip(angles) {
-                *low = x * cos - y * sin;
-                *high = y * cos + x * sin;
+            match self.pairs {
+                Pairs::Halves => {
+                    let ((low, high), (x, y)) = (out.split_at_mut(half), x.split_at(half));
+                    let places = low.iter_mut().zip(high).zip(x.iter().zip(y));
+                    for (((low, high), (x, y)), (cos, sin)) in places.zip(angles) {
+                        *low = x * cos - y * sin;
+                        *high = y * cos + x * sin;
+                    }
+                }
+                Pairs::Neighbours => {
+                    let (out, x) = (out.as_chunks_mut::<2>().0, x.as_chunks::<2>().0);
+                    for ((out, [x, y]), (cos, sin)) in out.iter_mut().zip(x).zip(angles) {
+                        *out = [x * cos - y * sin, y * cos + x * sin];
+                    }
+                }
             }
         }
     }

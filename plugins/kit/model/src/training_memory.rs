@@ -2,7 +2,7 @@
 
 use plugin_api::{Estimate, Plan, Result, Settings, TrainingEstimate, Workload};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The shape of a dense decoder.
 #[derive(Debug, Clone, Copy, Default)]
@@ -15,7 +15,12 @@ struct Shape {
     inner: u64,
     vocabulary: u64,
     tied: bool,
+    /// Whether both halves of a layer are normalised behind as well, as in Gemma 3.
+    norms_behind: bool,
 }
+
+/// Bytes of a weight in four bits: half a byte for its code, and scales for blocks of 64, in bytes themselves.
+const FOUR_BITS: f64 = 0.516;
 
 /// The vocabulary's rows that are computed at a time, of learnt tokens.
 const LOGITS_AT_ONCE: u64 = 96;
@@ -37,6 +42,10 @@ impl Shape {
             inner: number("intermediate_size")?,
             vocabulary: number("vocab_size")?,
             tied: text.get("tie_word_embeddings").or(config.get("tie_word_embeddings")) != Some(&Value::Bool(false)),
+            norms_behind: text
+                .get("model_type")
+                .and_then(Value::as_str)
+                .is_some_and(|name| name.starts_with("gemma")),
         })
     }
 
@@ -79,20 +88,50 @@ impl Shape {
         layer * self.layers
     }
 
-    /// Bytes that a token of a batch keeps for the way back.
-    fn token(&self, checkpointing: bool) -> u64 {
-        let kept = 3 * self.hidden + 2 * self.queries * self.size + 2 * self.keys * self.size + 2 * self.inner;
-        4 * match checkpointing {
-            true => self.layers * self.hidden + 2 * kept,
-            false => (self.layers + 1) * kept,
-        }
+    /// What of a layer's numbers is kept of a token for the way back: what goes in and stands between both halves,
+    /// queries and what attention gives, keys and values, gate and up; and the outputs that norms stand behind.
+    fn kept(&self) -> u64 {
+        let halves = if self.norms_behind { 4 } else { 2 };
+        halves * self.hidden + 2 * self.queries * self.size + self.queries + 2 * self.keys * self.size + 2 * self.inner
     }
+
+    /// Bytes of what a batch keeps, and of what the layer that is at work needs besides. In the last layer only learnt tokens
+    /// go through all of it.
+    fn activations(&self, work: &Workload, checkpointing: bool) -> u64 {
+        let at_work = 4 * self.hidden + 3 * self.inner;
+        let of_all = match checkpointing {
+            true => self.layers * self.hidden + self.kept() + at_work,
+            false => (self.layers - 1).max(1) * self.kept() + at_work,
+        };
+        let last = self.hidden + 2 * self.keys * self.size;
+        4 * (work.tokens * (of_all + last) + work.learnt * (self.kept() - last))
+    }
+
+    /// Bytes of some logits, and of the same packed for the products behind them: one with the head, whose factors are
+    /// rounded or not, and another with what went in where the head is learnt.
+    fn logits(&self, work: &Workload, full: bool) -> u64 {
+        let copies = if full { 3 } else { 2 };
+        copies * 4 * self.vocabulary * work.learnt.min(LOGITS_AT_ONCE)
+    }
+}
+
+/// Bytes of the tensors of a folder, as they are stored.
+fn stored_bytes(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let weights = files.filter(|file| file.path().extension().is_some_and(|end| end == "safetensors"));
+    // Through links, which a cache's snapshots consist of.
+    weights
+        .filter_map(|file| std::fs::metadata(file.path()).ok())
+        .map(|file| file.len())
+        .sum()
 }
 
 /// The memory of training, beside what an answer of the same model would take.
 pub fn estimate(answering: Estimate, settings: &Settings, plan: &Plan, work: &Workload) -> Result<TrainingEstimate> {
     let folder: Option<PathBuf> = settings.path("weights").ok();
-    let config = folder.and_then(|folder| std::fs::read(folder.join("config.json")).ok());
+    let config = folder
+        .as_ref()
+        .and_then(|folder| std::fs::read(folder.join("config.json")).ok());
     let config: Option<Value> = config.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let Some(shape) = config.as_ref().and_then(Shape::read) else {
         let error = plugin_api::Error::unsupported(
@@ -117,20 +156,33 @@ pub fn estimate(answering: Estimate, settings: &Settings, plan: &Plan, work: &Wo
         ),
         _ => (shape.factors(plan), if few { 10 } else { 16 }),
     };
+    let stored = folder.as_deref().map_or(0, stored_bytes);
+    let full = plan.method == "full";
     let frozen = match plan.method.as_str() {
         "full" => 0,
-        // Codes of half a byte and scales; what is no linear layer stays in fp32.
         "qlora" => {
-            (shape.linear_parameters() as f64 * 0.516) as u64 + 4 * (shape.parameters() - shape.linear_parameters())
+            let values = shape.parameters();
+            // Of tensors that aren't counted here, a tower's, the linear ones are in four bits as well.
+            let each = if stored > 3 * values { 4 } else { 2 };
+            let linear = shape.linear_parameters() as f64 * FOUR_BITS;
+            linear as u64 + each * (values - shape.linear_parameters()) + stored.saturating_sub(each * values)
         }
+        _ if stored > 0 => stored,
         _ => answering.weights_bytes,
     };
+    let learnt_bytes = parameters * each;
+    let activation_bytes = shape.activations(work, flag("gradient_checkpointing"));
+    let logits_bytes = shape.logits(work, full);
+    // Before it learns, the model is loaded for answers, and let go.
+    let loaded = answering
+        .weights_bytes
+        .saturating_sub(learnt_bytes + activation_bytes + logits_bytes);
     Ok(TrainingEstimate {
-        frozen_bytes: frozen,
+        frozen_bytes: frozen.max(loaded),
         parameters,
-        learnt_bytes: parameters * each,
-        activation_bytes: work.tokens * shape.token(flag("gradient_checkpointing")),
-        logits_bytes: 4 * shape.vocabulary * work.learnt.min(LOGITS_AT_ONCE),
+        learnt_bytes,
+        activation_bytes,
+        logits_bytes,
         device: answering.device,
         available_bytes: answering.available_bytes,
     })
@@ -169,5 +221,53 @@ mod tests {
             shape.parameters()
         );
         assert_eq!(shape.linear_parameters(), 440_401_920);
+    }
+    fn qwen3() -> Shape {
+        let config = json!({
+            "hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
+            "intermediate_size": 3072, "vocab_size": 151_936, "tie_word_embeddings": true, "model_type": "qwen3",
+        });
+        Shape::read(&config).unwrap()
+    }
+
+    #[test]
+    fn what_a_batch_keeps_is_counted_by_layer() {
+        let shape = qwen3();
+        // 2 x 1024 + 2 x 2048 + 16 + 2 x 1024 + 2 x 3072.
+        assert_eq!(shape.kept(), 14_352);
+        let work = Workload {
+            tokens: 320,
+            learnt: 16,
+            ..Workload::default()
+        };
+        let last = 1024 + 2048;
+        let of_all = 27 * 14_352 + 4 * 1024 + 3 * 3072;
+        let expected = 4 * (320 * (of_all + last) + 16 * (14_352 - last));
+        assert_eq!(shape.activations(&work, false), expected);
+        let of_all = 28 * 1024 + 14_352 + 4 * 1024 + 3 * 3072;
+        assert_eq!(
+            shape.activations(&work, true),
+            4 * (320 * (of_all + last) + 16 * (14_352 - last))
+        );
+        assert_eq!(
+            Shape {
+                norms_behind: true,
+                ..shape
+            }
+            .kept(),
+            14_352 + 2048
+        );
+    }
+
+    #[test]
+    fn logits_are_counted_with_the_copies_that_products_read() {
+        let shape = qwen3();
+        let work = |learnt| Workload {
+            learnt,
+            ..Workload::default()
+        };
+        assert_eq!(shape.logits(&work(16), false), 2 * 4 * 151_936 * 16);
+        assert_eq!(shape.logits(&work(16), true), 3 * 4 * 151_936 * 16);
+        assert_eq!(shape.logits(&work(1000), false), 2 * 4 * 151_936 * 96);
     }
 }

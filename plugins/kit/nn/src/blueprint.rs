@@ -18,14 +18,20 @@ pub struct Blueprint {
     pub eps: f64,
     /// Whether the projections in front of attention, the one behind it, and those of the feed-forward have biases.
     pub biases: [bool; 3],
-    /// Whether queries and keys are normalised per head.
-    pub head_norms: bool,
+    /// Whether queries and keys are normalised.
+    pub head_norms: HeadNorms,
     /// Whether norms are stored as their distance from one.
     pub norms_from_one: bool,
-    /// Whether both halves of a layer are normalised behind as well.
-    pub norms_behind: bool,
+    /// Where in a layer its norms stand.
+    pub norms: NormNames,
+    /// Whether the projections in front of attention are one matrix, and gate and up of the feed-forward another.
+    pub fused: [bool; 2],
     /// What embeddings are multiplied by.
     pub embed_scale: f64,
+    /// What the outputs of both halves of a layer are multiplied by before they are added.
+    pub residual_scale: f64,
+    /// What logits are multiplied by.
+    pub logit_scale: f64,
     /// Logits go through `cap * tanh(logit / cap)`.
     pub softcap: Option<f64>,
     /// How each layer attends.
@@ -33,6 +39,46 @@ pub struct Blueprint {
     /// The longest text in tokens.
     pub context: usize,
     pub audio: Option<AudioBlueprint>,
+}
+
+/// How queries and keys are normalised before they are turned by their positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadNorms {
+    None,
+    /// Each head by itself.
+    Each,
+    /// All heads together.
+    All,
+}
+
+impl HeadNorms {
+    /// How many channels are normalised together, of so many heads.
+    pub fn size(self, heads: usize, size: usize) -> Option<usize> {
+        match self {
+            HeadNorms::None => None,
+            HeadNorms::Each => Some(size),
+            HeadNorms::All => Some(heads * size),
+        }
+    }
+}
+
+/// The norms of a layer by their names in the checkpoint: in front of each half and behind it, where there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NormNames {
+    pub before_attention: Option<&'static str>,
+    pub behind_attention: Option<&'static str>,
+    pub before_mlp: Option<&'static str>,
+    pub behind_mlp: Option<&'static str>,
+}
+
+impl NormNames {
+    /// As most models have them.
+    pub const BEFORE: NormNames = NormNames {
+        before_attention: Some("input_layernorm"),
+        behind_attention: None,
+        before_mlp: Some("post_attention_layernorm"),
+        behind_mlp: None,
+    };
 }
 
 /// What hears: an encoder of the kind that Whisper brought, its steps averaged in pairs, a norm, and a projector.

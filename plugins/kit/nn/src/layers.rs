@@ -58,19 +58,53 @@ pub struct Heads {
 
 /// The three projections in front of attention.
 pub struct Qkv {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
+    projections: Projections<3>,
     heads: Heads,
+}
+
+/// Layers over the same input: each with weights of its own, or as one matrix.
+enum Projections<const COUNT: usize> {
+    Apart([Linear; COUNT]),
+    Fused(Linear, [usize; COUNT]),
+}
+
+impl<const COUNT: usize> Projections<COUNT> {
+    /// What each makes of x (tokens, in).
+    fn forward(&self, x: &Tensor) -> candle_core::Result<[Tensor; COUNT]> {
+        match self {
+            Projections::Apart(layers) => Linear::forward_all(layers.each_ref(), x),
+            Projections::Fused(layer, outputs) => {
+                let all = layer.forward(x)?;
+                let mut start = 0;
+                let each = outputs.iter().map(|&outputs| {
+                    start += outputs;
+                    all.narrow(D::Minus1, start - outputs, outputs)?.contiguous()
+                });
+                crate::linear::of_all(each.collect::<candle_core::Result<_>>()?)
+            }
+        }
+    }
 }
 
 impl Qkv {
     pub fn load(weights: &Weights, hidden: usize, heads: Heads, bias: bool) -> Result<Qkv> {
         let project = |name, count| Linear::load(&weights.at(name), hidden, count * heads.size, bias);
         Ok(Qkv {
-            q_proj: project("q_proj", heads.queries)?,
-            k_proj: project("k_proj", heads.keys)?,
-            v_proj: project("v_proj", heads.keys)?,
+            projections: Projections::Apart([
+                project("q_proj", heads.queries)?,
+                project("k_proj", heads.keys)?,
+                project("v_proj", heads.keys)?,
+            ]),
+            heads,
+        })
+    }
+
+    /// Of a checkpoint that has them as one matrix, `qkv_proj`.
+    pub fn load_fused(weights: &Weights, hidden: usize, heads: Heads, bias: bool) -> Result<Qkv> {
+        let outputs = [heads.queries, heads.keys, heads.keys].map(|count| count * heads.size);
+        let layer = Linear::load(&weights.at("qkv_proj"), hidden, outputs.iter().sum(), bias)?;
+        Ok(Qkv {
+            projections: Projections::Fused(layer, outputs),
             heads,
         })
     }
@@ -78,7 +112,7 @@ impl Qkv {
     /// Queries, keys and values, each (tokens, heads, head size).
     pub fn heads(&self, x: &Tensor) -> candle_core::Result<(Tensor, Tensor, Tensor)> {
         let split = |y: Tensor, count| y.reshape((y.dim(0)?, count, self.heads.size));
-        let [q, k, v] = Linear::forward_all([&self.q_proj, &self.k_proj, &self.v_proj], x)?;
+        let [q, k, v] = self.projections.forward(x)?;
         Ok((
             split(q, self.heads.queries)?,
             split(k, self.heads.keys)?,
@@ -121,24 +155,41 @@ impl Activation {
 
 /// The gated feed-forward: `down(act(gate(x)) * up(x))`.
 pub struct Mlp {
-    gate_proj: Linear,
-    up_proj: Linear,
+    gate_and_up: Projections<2>,
     down_proj: Linear,
     activation: Activation,
 }
 
 impl Mlp {
     pub fn load(weights: &Weights, hidden: usize, inner: usize, activation: Activation, bias: bool) -> Result<Mlp> {
+        let project = |name| Linear::load(&weights.at(name), hidden, inner, bias);
+        let gate_and_up = Projections::Apart([project("gate_proj")?, project("up_proj")?]);
+        Mlp::behind(gate_and_up, weights, [inner, hidden], activation, bias)
+    }
+
+    /// Of a checkpoint that has gate and up as one matrix, `gate_up_proj`.
+    pub fn load_fused(weights: &Weights, hidden: usize, inner: usize, activation: Activation) -> Result<Mlp> {
+        let layer = Linear::load(&weights.at("gate_up_proj"), hidden, 2 * inner, false)?;
+        let gate_and_up = Projections::Fused(layer, [inner; 2]);
+        Mlp::behind(gate_and_up, weights, [inner, hidden], activation, false)
+    }
+
+    fn behind(
+        gate_and_up: Projections<2>,
+        weights: &Weights,
+        [inner, hidden]: [usize; 2],
+        activation: Activation,
+        bias: bool,
+    ) -> Result<Mlp> {
         Ok(Mlp {
-            gate_proj: Linear::load(&weights.at("gate_proj"), hidden, inner, bias)?,
-            up_proj: Linear::load(&weights.at("up_proj"), hidden, inner, bias)?,
+            gate_and_up,
             down_proj: Linear::load(&weights.at("down_proj"), inner, hidden, bias)?,
             activation,
         })
     }
 
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let [gate, up] = Linear::forward_all([&self.gate_proj, &self.up_proj], x)?;
+        let [gate, up] = self.gate_and_up.forward(x)?;
         if self.activation == Activation::Silu && exponential::suits(&gate, &up) {
             return self.down_proj.forward(&exponential::silu_times(&gate, &up)?);
         }

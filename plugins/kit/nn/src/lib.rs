@@ -41,7 +41,7 @@ mod norms;
 mod rope;
 mod step;
 
-pub use blueprint::{AudioBlueprint, Blueprint, ProjectorLayer};
+pub use blueprint::{AudioBlueprint, Blueprint, HeadNorms, NormNames, ProjectorLayer};
 pub use cache::KvCache;
 pub use decoder::{AudioChunk, AudioChunks, AudioEmbeds, Decoder, Input, PendingAudio, Sound, clips, common_beginning};
 pub use extractor::Extractor;
@@ -54,6 +54,7 @@ pub use step::{Attention, Past, Segment, Step};
 
 // What a model file names besides, so that it needs to know of one crate.
 pub use checkpoint::{
-    Error, Llama3, Pickle, Result, RopeConfig, RopeScaling, Weights, Yarn, positive, read_config, read_json, within,
+    Error, Llama3, LongRope, Pickle, Result, RopeConfig, RopeScaling, Weights, Yarn, positive, read_config, read_json,
+    within,
 };
-pub use kernels::{Matrix, device, packed::kernel_class};
+pub use kernels::{Matrix, device, packed::kernel_class, rowwise::Pairs};

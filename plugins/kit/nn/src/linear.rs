@@ -168,7 +168,7 @@ impl Linear {
     }
 }
 
-fn of_all<const COUNT: usize>(all: Vec<Tensor>) -> candle_core::Result<[Tensor; COUNT]> {
+pub(crate) fn of_all<const COUNT: usize>(all: Vec<Tensor>) -> candle_core::Result<[Tensor; COUNT]> {
     let count = |all: Vec<_>| candle_core::Error::Msg(format!("{} products of {COUNT} layers", all.len()));
     all.try_into().map_err(count)
 }

@@ -31,6 +31,15 @@ impl RmsNorm {
         })
     }
 
+    /// Over heads (tokens, heads, head size), each by itself or those of a token together, as there are weights.
+    pub fn forward_heads(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let size = self.weight.elem_count();
+        match x.dim(2)? == size {
+            true => self.forward(x),
+            false => self.forward(&x.reshape(((), size))?)?.reshape(x.shape()),
+        }
+    }
+
     /// Over the last dimension, whatever stands before it.
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         if x.dtype() != self.weight.dtype() {

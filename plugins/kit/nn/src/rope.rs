@@ -1,27 +1,44 @@
-//! Rotary position embedding, the variant that turns the first half of a head against the second.
+//! Rotary position embedding: of all channels of a head or of its first ones, by halves or by neighbours.
 
 use crate::RopeScaling;
 use candle_core::{DType, Device, Tensor};
-use kernels::rowwise;
+use kernels::rowwise::{self, Pairs};
 use std::sync::Arc;
 
 /// The frequencies of one rotary embedding. Models with several kinds of layer have several.
 #[derive(Debug, Clone)]
 pub struct Rope {
-    frequencies: Arc<Vec<f32>>, // one for each pair of channels
+    frequencies: Arc<Vec<f32>>, // one for each pair of channels that turns
     /// What cosines and sines are multiplied by; attention scores grow by its square.
     attention_factor: f32,
+    pairs: Pairs,
 }
 
 impl Rope {
-    pub fn new(head_size: usize, theta: f64, scaling: RopeScaling) -> Rope {
+    /// For so many channels of a head, the first ones where it has more.
+    pub fn new(channels: usize, theta: f64, scaling: RopeScaling) -> Rope {
         Rope {
-            frequencies: Arc::new(scaling.frequencies(head_size, theta)),
+            frequencies: Arc::new(scaling.frequencies(channels, theta)),
             attention_factor: scaling.attention_factor(),
+            pairs: Pairs::Halves,
         }
     }
 
-    /// Cosines and sines at these positions, each (positions, head size / 2).
+    /// For layers that do not know positions: no channel turns.
+    pub fn none() -> Rope {
+        Rope::new(0, 1.0, RopeScaling::Default)
+    }
+
+    pub fn with_pairs(self, pairs: Pairs) -> Rope {
+        Rope { pairs, ..self }
+    }
+
+    /// Which channels turn together.
+    pub fn pairs(&self) -> Pairs {
+        self.pairs
+    }
+
+    /// Cosines and sines at these positions, each (positions, pairs).
     pub(crate) fn angles(&self, positions: &[u32], dtype: DType, device: &Device) -> candle_core::Result<Angles> {
         let angles = positions
             .iter()
@@ -29,9 +46,13 @@ impl Rope {
         let turned = |angle: f32| (angle.cos() * self.attention_factor, angle.sin() * self.attention_factor);
         let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(turned).unzip();
         let shape = (positions.len(), self.frequencies.len());
+        let tensor = |values: Vec<f32>| match values.is_empty() {
+            true => Ok(None),
+            false => Tensor::from_vec(values, shape, device)?.to_dtype(dtype).map(Some),
+        };
         Ok(Angles {
-            cos: Tensor::from_vec(cos, shape, device)?.to_dtype(dtype)?,
-            sin: Tensor::from_vec(sin, shape, device)?.to_dtype(dtype)?,
+            turns: tensor(cos)?.zip(tensor(sin)?),
+            pairs: self.pairs,
         })
     }
 
@@ -53,25 +74,53 @@ impl Rope {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Angles {
-    cos: Tensor,
-    sin: Tensor,
+    /// Cosines and sines; none where no channel turns.
+    turns: Option<(Tensor, Tensor)>,
+    pairs: Pairs,
 }
 
 impl Angles {
     /// Turns (tokens, heads, head size).
     pub(crate) fn turn(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        if x.track_op() {
+        let Some((cos, sin)) = &self.turns else {
+            return Ok(x.clone());
+        };
+        if !x.track_op() && rowwise::suits(&[x, cos, sin]) {
+            return rowwise::turn(x, cos, sin, self.pairs);
+        }
+        let (size, turned) = (x.dim(2)?, 2 * cos.dim(1)?);
+        if turned < size {
+            let (first, rest) = (x.narrow(2, 0, turned)?, x.narrow(2, turned, size - turned)?);
+            return Tensor::cat(&[self.turn_all(&first, cos, sin)?, rest], 2);
+        }
+        self.turn_all(x, cos, sin)
+    }
+
+    /// All channels of x, on any device.
+    fn turn_all(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> candle_core::Result<Tensor> {
+        let (first, second) = match self.pairs {
             // The fused kernel has no gradient.
-            let halves = x.chunk(2, 2)?;
-            let (cos, sin) = (self.cos.unsqueeze(1)?, self.sin.unsqueeze(1)?);
-            let first = (halves[0].broadcast_mul(&cos)? - halves[1].broadcast_mul(&sin)?)?;
-            let second = (halves[1].broadcast_mul(&cos)? + halves[0].broadcast_mul(&sin)?)?;
-            return Tensor::cat(&[first, second], 2);
+            Pairs::Halves if !x.track_op() => {
+                return candle_nn::rotary_emb::rope_thd(&x.contiguous()?.unsqueeze(0)?, cos, sin)?.squeeze(0);
+            }
+            Pairs::Halves => {
+                let half = x.dim(2)? / 2;
+                (x.narrow(2, 0, half)?, x.narrow(2, half, half)?)
+            }
+            Pairs::Neighbours => {
+                let (tokens, heads, size) = x.dims3()?;
+                let by_two = x.reshape((tokens, heads, size / 2, 2))?;
+                let of = |place| by_two.narrow(3, place, 1)?.squeeze(3);
+                (of(0)?, of(1)?)
+            }
+        };
+        let (cos, sin) = (cos.unsqueeze(1)?, sin.unsqueeze(1)?);
+        let low = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
+        let high = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
+        match self.pairs {
+            Pairs::Halves => Tensor::cat(&[low, high], 2),
+            Pairs::Neighbours => Tensor::stack(&[low, high], 3)?.flatten_from(2),
         }
-        if rowwise::suits(&[x, &self.cos, &self.sin]) {
-            return rowwise::turn(x, &self.cos, &self.sin);
-        }
-        candle_nn::rotary_emb::rope_thd(&x.contiguous()?.unsqueeze(0)?, &self.cos, &self.sin)?.squeeze(0)
     }
 }
 
@@ -80,6 +129,39 @@ mod tests {
     use super::*;
     use crate::RopeConfig;
     use serde_json::Value;
+
+    #[test]
+    fn pairs_turn_alike_on_every_path() {
+        let x = Tensor::randn(0f32, 1.0, (5, 3, 12), &Device::Cpu).unwrap();
+        for (channels, pairs) in [
+            (12, Pairs::Halves),
+            (12, Pairs::Neighbours),
+            (8, Pairs::Halves),
+            (6, Pairs::Neighbours),
+        ] {
+            let rope = Rope::new(channels, 100.0, RopeScaling::Default).with_pairs(pairs);
+            let angles = rope.angles(&[0, 1, 2, 7, 100], DType::F32, &Device::Cpu).unwrap();
+            let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let here = values(&angles.turn(&x).unwrap());
+            let learnt = candle_core::Var::from_tensor(&x).unwrap();
+            let elsewhere = {
+                let _elsewhere = kernels::device::elsewhere();
+                values(&angles.turn(&x).unwrap())
+            };
+            for other in [values(&angles.turn(learnt.as_tensor()).unwrap()), elsewhere] {
+                let apart = here.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(apart < 1e-5, "{channels} {pairs:?}: {apart}");
+            }
+            // The first position and the channels behind the turned ones stay as they are.
+            assert_eq!(here[..36], values(&x)[..36]);
+            assert_eq!(here[48 + channels - 12..48], values(&x)[48 + channels - 12..48]);
+        }
+        let none = Rope::none().angles(&[3], DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(
+            none.turn(&x).unwrap().to_vec3::<f32>().unwrap(),
+            x.to_vec3::<f32>().unwrap()
+        );
+    }
 
     #[test]
     fn every_scaling_is_the_references() {

@@ -203,3 +203,129 @@ fn a_row_with_nothing_learnt_adds_nothing() {
     assert_eq!((sums.loss, sums.items), (0.0, 0));
     assert!(engine.gradient().iter().all(|x| *x == 0.0));
 }
+
+/// A checkpoint of a class that differs from Qwen3's in what stands in its layers; its weights are numbers without a
+/// meaning, on which mistakes show.
+fn other(class: &str, fields: serde_json::Value) -> tempfile::TempDir {
+    let mut config = json!({
+        "model_type": class, "vocab_size": 200, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": true,
+    });
+    let given = fields.as_object().cloned().unwrap_or_default();
+    config.as_object_mut().expect("fields").extend(given);
+    let mut shapes = vec![
+        ("model.embed_tokens".to_owned(), vec![200, 32]),
+        ("model.norm".to_owned(), vec![32]),
+    ];
+    for layer in 0..2 {
+        let mut add =
+            |name: &str, shape: &[usize]| shapes.push((format!("model.layers.{layer}.{name}"), shape.to_vec()));
+        match class {
+            "phi3" => {
+                add("self_attn.qkv_proj", &[64, 32]);
+                add("mlp.gate_up_proj", &[96, 32]);
+            }
+            _ => {
+                add("self_attn.q_proj", &[32, 32]);
+                add("self_attn.k_proj", &[16, 32]);
+                add("self_attn.v_proj", &[16, 32]);
+                add("mlp.gate_proj", &[48, 32]);
+                add("mlp.up_proj", &[48, 32]);
+            }
+        }
+        add("self_attn.o_proj", &[32, 32]);
+        add("mlp.down_proj", &[32, 48]);
+        add("post_attention_layernorm", &[32]);
+        match class {
+            "olmo2" => {
+                add("self_attn.q_norm", &[32]);
+                add("self_attn.k_norm", &[16]);
+                add("post_feedforward_layernorm", &[32]);
+            }
+            _ => add("input_layernorm", &[32]),
+        }
+    }
+    let tensor = |(number, (name, shape)): (usize, (String, Vec<usize>))| {
+        let count: usize = shape.iter().product();
+        let value = |at: usize| ((at * 7919 + number * 104_729) % 1013) as f32 / 506.5 - 1.0;
+        let (middle, spread) = if shape.len() == 1 { (1.0, 0.3) } else { (0.0, 0.4) };
+        let values: Vec<f32> = (0..count).map(|at| middle + spread * value(at)).collect();
+        let tensor = candle_core::Tensor::from_vec(values, shape, &Device::Cpu).expect("a tensor");
+        (format!("{name}.weight"), tensor)
+    };
+    let tensors = shapes.into_iter().enumerate().map(tensor).collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    candle_core::safetensors::save(&tensors, folder.path().join("model.safetensors")).expect("weights");
+    std::fs::write(folder.path().join("config.json"), config.to_string()).expect("a config");
+    folder
+}
+
+/// With the step that AdamW makes first, each weight by the rate against its gradient's sign, the loss falls by the rate
+/// times the sum of all gradients' sizes: by less if any of them is wrong.
+#[test]
+fn classes_that_share_the_decoder_learn_by_the_gradients_of_what_they_compute() {
+    const RATE: f64 = 2e-5;
+    for (class, fields) in [
+        ("mistral", json!({ "sliding_window": 5 })),
+        ("smollm3", json!({ "no_rope_layers": [1, 0] })),
+        ("olmo2", json!({})),
+        (
+            "granite",
+            json!({ "embedding_multiplier": 3.0, "attention_multiplier": 0.2, "residual_multiplier": 0.4, "logits_scaling": 2.0 }),
+        ),
+    ] {
+        let folder = other(class, fields);
+        let weights = Weights::open(folder.path(), DType::F32, &Device::Cpu).expect("weights");
+        let config = Config::from_folder(folder.path()).expect("a config");
+        let decoder = Decoder::load(&config, &weights).expect("a decoder");
+        let mut settings = EngineSettings {
+            method: Method::Full,
+            ..EngineSettings::default()
+        };
+        settings.optim.weight_decay = 0.0;
+        let mut engine = Trainer::new(&decoder.blueprint().expect("a blueprint"), None, &settings).expect("an engine");
+
+        let row = row(4);
+        let learnt = engine.logits(&row).expect("logits");
+        let ids = candle_core::Tensor::new(row.ids.as_slice(), &Device::Cpu).expect("ids");
+        let mut step = nn::Step::whole(row.ids.len()).expect("a step");
+        let hidden = decoder.embed(&ids).and_then(|x| decoder.forward(&x, &mut step));
+        let answered = hidden.and_then(|hidden| decoder.logits(&hidden)?.flatten_all()?.to_vec1::<f32>());
+        let answered = answered.expect("logits");
+        let apart = learnt
+            .iter()
+            .zip(&answered)
+            .fold(0f32, |apart, (a, b)| apart.max((a - b).abs()));
+        assert!(apart < 1e-4, "{class}: logits are {apart} apart");
+
+        let rows = [row, self::row(1), self::row(2)];
+        let items: u64 = rows.iter().map(Row::learnt).sum();
+        let before = engine.learn(&rows, items).expect("a loss").loss;
+        let sizes: f64 = engine.gradient().iter().map(|x| f64::from(x.abs())).sum();
+        engine.step(RATE).expect("an update");
+        let after: f64 = engine
+            .evaluate(&rows)
+            .expect("losses")
+            .iter()
+            .map(|sums| sums.loss)
+            .sum();
+        let (fallen, foretold) = ((before - after) / items as f64, RATE * sizes);
+        assert!(
+            (fallen / foretold - 1.0).abs() < 0.05,
+            "{class}: fell by {fallen}, not {foretold}"
+        );
+    }
+}
+
+#[test]
+fn fused_projections_are_refused() {
+    let folder = other("phi3", json!({}));
+    let weights = Weights::open(folder.path(), DType::F32, &Device::Cpu).expect("weights");
+    let config = Config::from_folder(folder.path()).expect("a config");
+    let decoder = Decoder::load(&config, &weights).expect("a decoder");
+    let blueprint = decoder.blueprint().expect("a blueprint");
+    let error = Trainer::new(&blueprint, None, &settings(Method::Lora))
+        .err()
+        .expect("an error");
+    assert!(error.message.contains("projections are fused"), "{error}");
+}

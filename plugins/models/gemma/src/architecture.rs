@@ -2,7 +2,10 @@
 
 use crate::config::Config;
 use candle_core::{DType, Device, Tensor};
-use nn::{Attention, Blueprint, Embedding, Linear, Mlp, Qkv, Result, RmsNorm, Rope, Step, Weights, residual, softcap};
+use nn::{
+    Attention, Blueprint, Embedding, HeadNorms, Linear, Mlp, NormNames, Qkv, Result, RmsNorm, Rope, Step, Weights,
+    residual, softcap,
+};
 
 /// Where the text model stands: in text checkpoints, in multimodal ones as published, and as newer code saves those.
 const PREFIXES: [&str; 3] = ["model", "language_model.model", "model.language_model"];
@@ -98,10 +101,18 @@ impl Decoder {
                 activation: config.activation()?,
                 eps,
                 biases: [config.attention_bias, config.attention_bias, false],
-                head_norms: true,
+                head_norms: HeadNorms::Each,
                 norms_from_one: true,
-                norms_behind: true,
+                norms: NormNames {
+                    before_attention: Some("input_layernorm"),
+                    behind_attention: Some("post_attention_layernorm"),
+                    before_mlp: Some("pre_feedforward_layernorm"),
+                    behind_mlp: Some("post_feedforward_layernorm"),
+                },
+                fused: [false; 2],
                 embed_scale: (hidden as f64).sqrt(),
+                residual_scale: 1.0,
+                logit_scale: 1.0,
                 softcap: config.final_logit_softcapping,
                 layers,
                 context,

@@ -1,8 +1,9 @@
-//! Dense text models: Qwen3, Qwen2 and 2.5 (the Coder as well), and what else has Llama's architecture.
+//! Dense text models: Qwen3, Qwen2 and 2.5 (the Coder as well), Llama, and those that differ from it in little.
 //!
 //! They share one decoder, `nn::dense`, and `config.json` says which it is: Qwen3 RMS-normalises queries and keys per head before
-//! RoPE, Qwen2 has biases on the projections in front of attention, Llama has neither. So they share a plugin, too:
-//! three would be the same layers three times. `golden/make.py` names the transformers version that the recorded logits come from.
+//! RoPE, Qwen2 has biases on the projections in front of attention, OLMo 2 has its norms behind each half of a layer. So they
+//! share a plugin, too: ten would be the same layers ten times. `golden/make.py` names the transformers version that
+//! the recorded logits come from.
 
 use model::{Checkpoint, Defaults, GeneratorModel, register_generator, register_random};
 use nn::Weights;
@@ -10,8 +11,8 @@ use nn::dense::{Config, Decoder};
 use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
 use text::Chat;
 
-register_generator!("qwen3", "Dense text models: Qwen3, Qwen2, Qwen2.5, and Llama's architecture", load, {
-    weights: weights required, "folder, GGUF file or hub id of a checkpoint: Qwen3, Qwen2, Qwen2.5 or Llama's architecture";
+register_generator!("qwen3", "Dense text models: Qwen, Llama, Mistral, SmolLM3, Phi, OLMo 2, Granite, GLM 4", load, {
+    weights: weights required, "folder, GGUF file or hub id of a checkpoint: Qwen, Llama, Mistral, SmolLM3, Phi, OLMo 2, Granite or GLM 4";
     thinking: flag, "whether to reason first where a prompt does not say; the chat template decides if left out";
     last_thought: text = "Considering the limited time by the user, I have to give the solution based on the thinking directly now.", "what the model is made to think last when a budget for reasoning is used up";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";

@@ -15,6 +15,7 @@ mod avx512;
 mod blocks;
 mod layout;
 mod lines;
+pub mod passing;
 mod portable;
 mod rounding;
 mod rows;

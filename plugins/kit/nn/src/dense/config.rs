@@ -1,16 +1,20 @@
 //! `config.json` as published, with the defaults of the reference's class where a file leaves something out.
 //!
-//! Three classes share this file. What they differ in is settled here, so that the layers never ask which it is.
+//! Several classes share this file. What they differ in is settled here, so that the layers never ask which it is.
 
-use crate::{Activation, Error, Heads, Result, RopeConfig, RopeScaling, positive, read_config, within};
+use super::class::Class;
+use crate::{
+    Activation, Error, HeadNorms, Heads, NormNames, Pairs, Result, RopeConfig, RopeScaling, positive, read_config,
+    within,
+};
 use candle_core::DType;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::path::Path;
 
 /// A checkpoint's shape, with nothing left open.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `qwen3`, `qwen2` or `llama`.
+    /// Its `model_type`.
     pub class: &'static str,
     pub vocab_size: usize,
     pub hidden_size: usize,
@@ -29,19 +33,30 @@ pub struct Config {
     pub o_bias: bool,
     /// Whether the feed-forward has them.
     pub mlp_bias: bool,
-    /// Whether queries and keys are normalised per head.
-    pub head_norms: bool,
+    pub head_norms: HeadNorms,
+    pub norms: NormNames,
+    /// Whether the projections in front of attention are one matrix, and gate and up of the feed-forward another.
+    pub fused: [bool; 2],
+    /// What embeddings, the outputs of both halves of a layer, and logits are multiplied by.
+    pub embed_scale: f64,
+    pub residual_scale: f64,
+    pub logit_scale: f64,
+    /// What queries are multiplied by.
+    pub attention_scale: f64,
     pub rope_theta: f64,
     pub rope_scaling: RopeScaling,
-    windows: Vec<Option<usize>>,
+    /// How many channels of a head turn, and which together.
+    pub rope_channels: usize,
+    pub rope_pairs: Pairs,
+    layers: Vec<Layer>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Class {
-    Qwen3,
-    Qwen2, // Qwen2.5 and its Coder as well
-    Llama,
+/// What layers of one model may differ in.
+#[derive(Debug, Clone, Copy)]
+struct Layer {
+    window: Option<usize>,
+    /// Whether queries and keys are turned by their positions.
+    rope: bool,
 }
 
 /// The fields as published: a text model's whole file, or the `text_config` of one that also hears.
@@ -57,20 +72,31 @@ pub struct TextConfig {
     head_dim: Option<usize>,
     max_position_embeddings: Option<usize>,
     rms_norm_eps: Option<f64>,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    #[serde(default)]
-    attention_bias: bool,
+    tie_word_embeddings: Option<bool>,
+    attention_bias: Option<bool>,
     #[serde(default)]
     mlp_bias: bool,
     hidden_act: Option<String>,
     #[serde(default)]
     use_sliding_window: bool,
-    sliding_window: Option<usize>,
+    /// A file that says `null` has no window; one that says nothing has its class's.
+    #[serde(default, deserialize_with = "given")]
+    sliding_window: Option<Option<usize>>,
     max_window_layers: Option<usize>,
     layer_types: Option<Vec<String>>,
+    /// 0 for a layer that does not know positions.
+    no_rope_layers: Option<Vec<u8>>,
+    no_rope_layer_interval: Option<usize>,
+    embedding_multiplier: Option<f64>,
+    residual_multiplier: Option<f64>,
+    attention_multiplier: Option<f64>,
+    logits_scaling: Option<f64>,
     #[serde(flatten)]
     rope: RopeConfig,
+}
+
+fn given<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Option<usize>>, D::Error> {
+    Option::deserialize(from).map(Some)
 }
 
 /// Published shapes, by the names that the setting `shape` has for them; the first is for tests.
@@ -111,7 +137,7 @@ impl Config {
 
     /// Of a folder that holds a text model.
     pub fn from_folder(folder: &Path) -> Result<Config> {
-        let config: TextConfig = read_config(folder, &["qwen3", "qwen2", "llama"])?;
+        let config: TextConfig = read_config(folder, &Class::NAMES)?;
         config.settle().map_err(|error| error.about(folder))
     }
 
@@ -129,25 +155,30 @@ impl Config {
         (values * dtype.size_in_bytes()) as u64 * tokens as u64
     }
 
-    /// The window of a layer: the last layers have one in checkpoints that use it.
+    /// The window of a layer.
     pub fn window(&self, layer: usize) -> Option<usize> {
-        self.windows.get(layer).copied().flatten()
+        self.layers.get(layer)?.window
+    }
+
+    /// Whether a layer turns its queries and keys by their positions.
+    pub(super) fn turns(&self, layer: usize) -> bool {
+        self.layers.get(layer).is_none_or(|layer| layer.rope)
     }
 }
 
 impl TextConfig {
     pub fn settle(self) -> Result<Config> {
         let class = self.model_type;
-        let by_class = |qwen, llama| if class == Class::Llama { llama } else { qwen };
+        let usual = class.defaults();
         // The limits are far beyond any published model; they keep a spoilt file from asking for terabytes.
         let size = |what, given: Option<usize>, default, most| within(what, given.unwrap_or(default), 1..=most);
-        let hidden_size = size("hidden_size", self.hidden_size, 4096, 262_144)?;
-        let layers = size("num_hidden_layers", self.num_hidden_layers, 32, 1024)?;
-        let heads = size("num_attention_heads", self.num_attention_heads, 32, 4096)?;
+        let hidden_size = size("hidden_size", self.hidden_size, usual.hidden, 262_144)?;
+        let layers = size("num_hidden_layers", self.num_hidden_layers, usual.layers, 1024)?;
+        let heads = size("num_attention_heads", self.num_attention_heads, usual.heads, 4096)?;
         let key_heads = size(
             "num_key_value_heads",
             self.num_key_value_heads,
-            by_class(heads.min(32), heads),
+            usual.key_heads.map_or(heads, |count| heads.min(count)),
             heads,
         )?;
         within(
@@ -155,52 +186,87 @@ impl TextConfig {
             heads % key_heads,
             0..=0,
         )?;
-        let head_dim = self.head_dim.unwrap_or(match class {
-            Class::Qwen3 => 128,
-            Class::Qwen2 | Class::Llama => hidden_size / heads,
-        });
+        let head_dim = self.head_dim.or(usual.head_dim).unwrap_or(hidden_size / heads);
         within("head_dim", head_dim, 2..=4096)?;
         within("head_dim modulo 2", head_dim % 2, 0..=0)?;
-        within("sliding_window", self.sliding_window.unwrap_or(1), 1..=1 << 30)?;
-        let context = self.max_position_embeddings.unwrap_or(by_class(32_768, 2048));
+        let window = self.sliding_window.unwrap_or(usual.window);
+        within("sliding_window", window.unwrap_or(1), 1..=1 << 30)?;
+        let context = self.max_position_embeddings.unwrap_or(usual.context);
+        let rope_channels = match usual.turned {
+            Some(part) => self.rope.turned(head_dim, part)?,
+            None => head_dim,
+        };
+        let rope_scaling = self.rope.scaling(context)?;
+        let context = match &rope_scaling {
+            RopeScaling::LongRope(long) => {
+                let pairs = rope_channels / 2;
+                within("rope_scaling.short_factor.length", long.factors.len(), pairs..=pairs)?;
+                context.min(long.trained_length as usize)
+            }
+            // Older files mean longrope by `yarn`, with other fields.
+            scaling if class == Class::Phi3 && *scaling != RopeScaling::Default => {
+                return Err(Error::Config {
+                    what: "the rope scaling in config.json of a `phi3`".to_owned(),
+                    got: "another".to_owned(),
+                    expected: "default or longrope".to_owned(),
+                });
+            }
+            _ => context,
+        };
+        let scale = |what, given: Option<f64>| positive(what, given.unwrap_or(1.0));
+        let bias = self.attention_bias.unwrap_or(usual.attention_bias);
+        let attention_scale = match class {
+            Class::Granite => scale("attention_multiplier", self.attention_multiplier)?,
+            _ => 1.0 / (head_dim as f64).sqrt(),
+        };
         Ok(Config {
-            class: match class {
-                Class::Qwen3 => "qwen3",
-                Class::Qwen2 => "qwen2",
-                Class::Llama => "llama",
-            },
-            vocab_size: size("vocab_size", self.vocab_size, by_class(151_936, 32_000), 4_000_000)?,
+            class: class.name(),
+            vocab_size: size("vocab_size", self.vocab_size, usual.vocabulary, 4_000_000)?,
             hidden_size,
-            intermediate_size: size(
-                "intermediate_size",
-                self.intermediate_size,
-                by_class(22_016, 11_008),
-                1_048_576,
-            )?,
+            intermediate_size: size("intermediate_size", self.intermediate_size, usual.inner, 1_048_576)?,
             num_hidden_layers: layers,
             num_attention_heads: heads,
             num_key_value_heads: key_heads,
             head_dim,
             max_position_embeddings: within("max_position_embeddings", context, 2..=1 << 30)?,
-            rms_norm_eps: positive("rms_norm_eps", self.rms_norm_eps.unwrap_or(1e-6))?,
-            tie_word_embeddings: self.tie_word_embeddings,
+            rms_norm_eps: positive("rms_norm_eps", self.rms_norm_eps.unwrap_or(usual.eps))?,
+            tie_word_embeddings: self.tie_word_embeddings.unwrap_or(usual.tied),
             activation: Activation::from_config("hidden_act", self.hidden_act.as_deref().unwrap_or("silu"))?,
-            qkv_bias: class == Class::Qwen2 || self.attention_bias,
-            o_bias: class != Class::Qwen2 && self.attention_bias,
-            mlp_bias: class == Class::Llama && self.mlp_bias,
-            head_norms: class == Class::Qwen3,
-            rope_theta: positive("rope_theta", self.rope.theta(10_000.0))?,
-            rope_scaling: self.rope.scaling(context)?,
-            windows: (0..layers).map(|layer| self.window(layer)).collect(),
+            qkv_bias: class.qkv_bias(bias),
+            o_bias: class.o_bias(bias),
+            mlp_bias: class.has_mlp_bias() && self.mlp_bias,
+            head_norms: class.head_norms(),
+            norms: class.norms(),
+            fused: class.fused(),
+            embed_scale: scale("embedding_multiplier", self.embedding_multiplier)?,
+            residual_scale: scale("residual_multiplier", self.residual_multiplier)?,
+            logit_scale: 1.0 / scale("logits_scaling", self.logits_scaling)?,
+            attention_scale,
+            rope_theta: positive("rope_theta", self.rope.theta(usual.theta))?,
+            rope_scaling,
+            rope_channels,
+            rope_pairs: class.rope_pairs(),
+            layers: (0..layers).map(|layer| self.layer(layer, window)).collect(),
         })
     }
 
-    fn window(&self, layer: usize) -> Option<usize> {
-        let slides = match &self.layer_types {
-            Some(types) => types.get(layer).is_some_and(|kind| kind == "sliding_attention"),
-            None => layer >= self.max_window_layers.unwrap_or(28),
+    fn layer(&self, layer: usize, window: Option<usize>) -> Layer {
+        let rope = match (&self.no_rope_layers, self.model_type) {
+            (_, class) if class != Class::SmolLM3 => true,
+            (Some(layers), _) => layers.get(layer).is_none_or(|turned| *turned != 0),
+            (None, _) => !(layer + 1).is_multiple_of(self.no_rope_layer_interval.unwrap_or(4)),
         };
-        let used = self.model_type != Class::Llama && self.use_sliding_window;
-        self.sliding_window.or(Some(4096)).filter(|_| used && slides)
+        let listed = self.layer_types.as_ref();
+        let listed = listed.map(|types| types.get(layer).is_some_and(|kind| kind == "sliding_attention"));
+        let slides = match self.model_type {
+            Class::Qwen3 | Class::Qwen2 => {
+                self.use_sliding_window && listed.unwrap_or(layer >= self.max_window_layers.unwrap_or(28))
+            }
+            Class::SmolLM3 => self.use_sliding_window && listed.unwrap_or(!rope),
+            Class::Mistral | Class::Phi3 => true,
+            Class::Llama | Class::Olmo2 | Class::Granite | Class::Glm | Class::Glm4 => false,
+        };
+        let window = window.filter(|_| slides);
+        Layer { window, rope }
     }
 }

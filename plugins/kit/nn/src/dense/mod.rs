@@ -1,9 +1,10 @@
-//! The decoder that most open models share, in the order a token meets its layers: Llama's, Qwen2's and Qwen3's.
+//! The decoder that most open models share, in the order a token meets its layers: Llama's, Qwen's, Mistral's and others'.
 //!
 //! A model file of its own is the rule here; this one is in the kit because the text models and every model that
-//! hears have the very same language model. What the three differ in is settled by [`Config`].
+//! hears have the very same language model. What the classes differ in is settled by [`Config`].
 
 mod audio;
+mod class;
 mod config;
 mod tower;
 
@@ -15,9 +16,11 @@ pub use tower::{AudioTower, OUTSIDE_LANGUAGE_MODEL, Shape as TowerShape};
 
 pub struct Decoder {
     embed_tokens: Embedding,
+    embed_scale: f64,
     layers: Vec<Layer>,
     norm: RmsNorm,
     lm_head: Linear,
+    logit_scale: f64,
     context: usize,
     dtype: DType,
     device: Device,
@@ -25,19 +28,17 @@ pub struct Decoder {
 }
 
 struct Layer {
-    input_norm: RmsNorm,
+    before_attention: Option<RmsNorm>,
     qkv: Qkv,
-    head_norms: Option<HeadNorms>,
+    q_norm: Option<RmsNorm>,
+    k_norm: Option<RmsNorm>,
     o_proj: Linear,
-    post_attention_norm: RmsNorm,
+    behind_attention: Option<RmsNorm>,
+    before_mlp: Option<RmsNorm>,
     mlp: Mlp,
+    behind_mlp: Option<RmsNorm>,
+    residual_scale: f64,
     attention: Attention,
-}
-
-/// What Qwen3 does to queries and keys, before they are turned by their positions.
-struct HeadNorms {
-    q_norm: RmsNorm,
-    k_norm: RmsNorm,
 }
 
 impl Decoder {
@@ -50,9 +51,10 @@ impl Decoder {
     pub fn of_parts(config: &Config, model: &Weights, lm_weights: &Weights) -> Result<Decoder> {
         let (hidden, eps) = (config.hidden_size, config.rms_norm_eps);
         let embed_tokens = Embedding::load(&model.at("embed_tokens"), config.vocab_size, hidden)?;
-        let rope = Rope::new(config.head_dim, config.rope_theta, config.rope_scaling);
-        let layers = (0..config.num_hidden_layers)
-            .map(|index| Layer::load(config, index, &rope, &model.at("layers").at(index)))
+        let attention = attention(config);
+        let layers = attention.iter().enumerate();
+        let layers = layers
+            .map(|(index, attention)| Layer::load(config, attention, &model.at("layers").at(index)))
             .collect::<Result<_>>()?;
         // Some files store the head although it is tied: it is the same matrix, and is passed over.
         let lm_head = match config.tie_word_embeddings {
@@ -61,23 +63,38 @@ impl Decoder {
         };
         Ok(Decoder {
             embed_tokens,
+            embed_scale: config.embed_scale,
             layers,
             norm: RmsNorm::load(&model.at("norm"), hidden, eps)?,
             lm_head,
+            logit_scale: config.logit_scale,
             context: config.max_position_embeddings,
             dtype: model.dtype(),
             device: model.device().clone(),
-            blueprint: blueprint(config, &rope, model, lm_weights),
+            blueprint: blueprint(config, attention, model, lm_weights),
         })
     }
 }
 
-/// The decoder of a config, its weights where they stand.
-fn blueprint(config: &Config, rope: &Rope, model: &Weights, lm_head: &Weights) -> Blueprint {
-    let attention = |index| Attention {
+/// How each layer attends.
+fn attention(config: &Config) -> Vec<Attention> {
+    let rope = Rope::new(config.rope_channels, config.rope_theta, config.rope_scaling.clone());
+    let (rope, none) = (rope.with_pairs(config.rope_pairs), Rope::none());
+    let layer = |index| Attention {
+        rope: if config.turns(index) {
+            rope.clone()
+        } else {
+            none.clone()
+        },
+        scale: config.attention_scale,
         window: config.window(index),
-        ..Attention::plain(rope.clone(), config.head_dim)
+        softcap: None,
     };
+    (0..config.num_hidden_layers).map(layer).collect()
+}
+
+/// The decoder of a config, its weights where they stand.
+fn blueprint(config: &Config, layers: Vec<Attention>, model: &Weights, lm_head: &Weights) -> Blueprint {
     Blueprint {
         model: model.clone(),
         head: (!config.tie_word_embeddings).then(|| lm_head.clone()),
@@ -90,10 +107,13 @@ fn blueprint(config: &Config, rope: &Rope, model: &Weights, lm_head: &Weights) -
         biases: [config.qkv_bias, config.o_bias, config.mlp_bias],
         head_norms: config.head_norms,
         norms_from_one: false,
-        norms_behind: false,
-        embed_scale: 1.0,
+        norms: config.norms,
+        fused: config.fused,
+        embed_scale: config.embed_scale,
+        residual_scale: config.residual_scale,
+        logit_scale: config.logit_scale,
         softcap: None,
-        layers: (0..config.num_hidden_layers).map(attention).collect(),
+        layers,
         context: config.max_position_embeddings,
         audio: None,
     }
@@ -101,7 +121,7 @@ fn blueprint(config: &Config, rope: &Rope, model: &Weights, lm_head: &Weights) -
 
 impl crate::Decoder for Decoder {
     fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
-        self.embed_tokens.forward(ids)
+        scaled(self.embed_tokens.forward(ids)?, self.embed_scale)
     }
 
     fn forward(&self, x: &Tensor, step: &mut Step) -> candle_core::Result<Tensor> {
@@ -114,7 +134,7 @@ impl crate::Decoder for Decoder {
     }
 
     fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
-        self.lm_head.forward(hidden)
+        scaled(self.lm_head.forward(hidden)?, self.logit_scale)
     }
 
     fn device(&self) -> &Device {
@@ -131,45 +151,66 @@ impl crate::Decoder for Decoder {
 }
 
 impl Layer {
-    fn load(config: &Config, index: usize, rope: &Rope, weights: &Weights) -> Result<Layer> {
-        let (hidden, eps, head) = (config.hidden_size, config.rms_norm_eps, config.head_dim);
+    fn load(config: &Config, attention: &Attention, weights: &Weights) -> Result<Layer> {
+        let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.rms_norm_eps);
         let heads = config.heads();
-        let attention = weights.at("self_attn");
-        let head_norms = || {
-            Ok::<_, crate::Error>(HeadNorms {
-                q_norm: RmsNorm::load(&attention.at("q_norm"), head, eps)?,
-                k_norm: RmsNorm::load(&attention.at("k_norm"), head, eps)?,
-            })
+        let own = weights.at("self_attn");
+        let norm = |name: Option<&str>| {
+            name.map(|name| RmsNorm::load(&weights.at(name), hidden, eps))
+                .transpose()
         };
+        let head_norm = |name, count| {
+            let size = config.head_norms.size(count, heads.size);
+            size.map(|size| RmsNorm::load(&own.at(name), size, eps)).transpose()
+        };
+        let [fused_qkv, fused_mlp] = config.fused;
         Ok(Layer {
-            input_norm: RmsNorm::load(&weights.at("input_layernorm"), hidden, eps)?,
-            qkv: Qkv::load(&attention, hidden, heads, config.qkv_bias)?,
-            head_norms: config.head_norms.then(head_norms).transpose()?,
-            o_proj: Linear::load(&attention.at("o_proj"), heads.queries * head, hidden, config.o_bias)?,
-            post_attention_norm: RmsNorm::load(&weights.at("post_attention_layernorm"), hidden, eps)?,
-            mlp: Mlp::load(
-                &weights.at("mlp"),
-                hidden,
-                config.intermediate_size,
-                config.activation,
-                config.mlp_bias,
-            )?,
-            attention: Attention {
-                window: config.window(index),
-                ..Attention::plain(rope.clone(), head)
+            before_attention: norm(config.norms.before_attention)?,
+            qkv: match fused_qkv {
+                true => Qkv::load_fused(&own, hidden, heads, config.qkv_bias)?,
+                false => Qkv::load(&own, hidden, heads, config.qkv_bias)?,
             },
+            q_norm: head_norm("q_norm", heads.queries)?,
+            k_norm: head_norm("k_norm", heads.keys)?,
+            o_proj: Linear::load(&own.at("o_proj"), heads.queries * heads.size, hidden, config.o_bias)?,
+            behind_attention: norm(config.norms.behind_attention)?,
+            before_mlp: norm(config.norms.before_mlp)?,
+            mlp: match fused_mlp {
+                true => Mlp::load_fused(&weights.at("mlp"), hidden, inner, config.activation)?,
+                false => Mlp::load(&weights.at("mlp"), hidden, inner, config.activation, config.mlp_bias)?,
+            },
+            behind_mlp: norm(config.norms.behind_mlp)?,
+            residual_scale: config.residual_scale,
+            attention: attention.clone(),
         })
     }
 
     fn forward(&self, x: &Tensor, step: &mut Step) -> candle_core::Result<Tensor> {
-        let h = self.input_norm.forward(x)?;
-        let (mut q, mut k, v) = self.qkv.heads(&h)?; // each (tokens, heads, head_dim)
-        if let Some(HeadNorms { q_norm, k_norm }) = &self.head_norms {
-            (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
+        let (mut q, mut k, v) = self.qkv.heads(&normed(&self.before_attention, x)?)?; // each (tokens, heads, head_dim)
+        if let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) {
+            (q, k) = (q_norm.forward_heads(&q)?, k_norm.forward_heads(&k)?);
         }
         let (q, k) = (step.rope(&q)?, step.rope(&k)?);
-        let x = residual(x, &self.o_proj.forward(&step.attend(&q, &k, &v)?)?)?;
-        let h = self.post_attention_norm.forward(&x)?;
-        residual(&x, &self.mlp.forward(&h)?)
+        let h = self.o_proj.forward(&step.attend(&q, &k, &v)?)?;
+        let x = self.added(x, &normed(&self.behind_attention, &h)?)?;
+        let h = self.mlp.forward(&normed(&self.before_mlp, &x)?)?;
+        self.added(&x, &normed(&self.behind_mlp, &h)?)
     }
+
+    /// x, and what one half of the layer makes of it.
+    fn added(&self, x: &Tensor, h: &Tensor) -> candle_core::Result<Tensor> {
+        residual(x, &scaled(h.clone(), self.residual_scale)?)
+    }
+}
+
+/// Behind a norm, where there is one.
+fn normed(norm: &Option<RmsNorm>, x: &Tensor) -> candle_core::Result<Tensor> {
+    match norm {
+        Some(norm) => norm.forward(x),
+        None => Ok(x.clone()),
+    }
+}
+
+fn scaled(x: Tensor, scale: f64) -> candle_core::Result<Tensor> {
+    if scale == 1.0 { Ok(x) } else { x * scale }
 }

@@ -11,7 +11,7 @@ use crate::products::vector::add;
 use nn::Activation;
 
 pub(crate) struct Layer {
-    pub input_norm: RmsNorm,
+    pub before_attention: Option<RmsNorm>,
     pub q_proj: Linear,
     pub k_proj: Linear,
     pub v_proj: Linear,
@@ -20,12 +20,14 @@ pub(crate) struct Layer {
     pub o_proj: Linear,
     /// Behind attention, before its output is added, where a model has one.
     pub behind_attention: Option<RmsNorm>,
-    pub mlp_norm: RmsNorm,
+    pub before_mlp: Option<RmsNorm>,
     pub gate_proj: Linear,
     pub up_proj: Linear,
     pub down_proj: Linear,
     /// The same behind the feed-forward.
     pub behind_mlp: Option<RmsNorm>,
+    /// What the outputs of both halves are multiplied by before they are added.
+    pub residual_scale: f32,
     pub activation: Activation,
     pub rule: Rule,
     /// Which of the model's ropes turns its queries and keys.
@@ -64,10 +66,9 @@ pub(crate) struct Tokens<'a> {
 impl Layer {
     /// Whether anything in it is learnt.
     pub fn learns(&self) -> bool {
-        let norms = [&self.input_norm, &self.mlp_norm];
-        let others = [&self.q_norm, &self.k_norm, &self.behind_attention, &self.behind_mlp];
-        let norms = norms.into_iter().chain(others.into_iter().flatten());
-        let learnt = |norm: &RmsNorm| matches!(norm.weight, Vector::Learnt(_));
+        let behind = [&self.behind_attention, &self.behind_mlp];
+        let norms = [&self.before_attention, &self.before_mlp, &self.q_norm, &self.k_norm];
+        let norms = norms.into_iter().chain(behind).flatten();
         self.linears().iter().any(|layer| layer.learns()) || norms.into_iter().any(learnt)
     }
 
@@ -107,7 +108,7 @@ impl Layer {
     fn through(&self, pass: &Pass, tokens: &Tokens, x: Vec<f32>, asking: &[usize]) -> (Vec<f32>, All) {
         let hidden = self.hidden();
         let rows = tokens.all.len();
-        let h = self.normed(pass, &x);
+        let h = normed(pass, self.before_attention.as_ref(), &x);
         let mut q = vec![0.0; asking.len() * self.q_proj.outputs];
         let mut k = vec![0.0; rows * self.k_proj.outputs];
         let mut v = vec![0.0; rows * self.v_proj.outputs];
@@ -141,14 +142,13 @@ impl Layer {
             true => x.clone(),
             false => select(&x, hidden, asking),
         };
-        let attended = added(pass, &mut middle, attended, self.behind_attention.as_ref());
+        let attended = self.added(pass, &mut middle, attended, self.behind_attention.as_ref());
         let (mut gate, mut up) = (
             vec![0.0; asking.len() * self.gate_proj.outputs],
             vec![0.0; asking.len() * self.up_proj.outputs],
         );
         {
-            let mut h = vec![0.0; middle.len()];
-            self.mlp_norm.forward(pass, &middle, &mut h);
+            let h = normed(pass, self.before_mlp.as_ref(), &middle);
             let given = Given::forward(&[&self.gate_proj, &self.up_proj], pass, &h, hidden);
             self.gate_proj.forward(pass, &given, &mut gate);
             self.up_proj.forward(pass, &given, &mut up);
@@ -161,7 +161,7 @@ impl Layer {
             self.down_proj.forward(pass, &given, &mut fed);
         }
         let mut y = middle.clone();
-        let fed = added(pass, &mut y, fed, self.behind_mlp.as_ref());
+        let fed = self.added(pass, &mut y, fed, self.behind_mlp.as_ref());
         let all = All {
             x,
             q,
@@ -178,10 +178,40 @@ impl Layer {
         (y, all)
     }
 
-    fn normed(&self, pass: &Pass, x: &[f32]) -> Vec<f32> {
-        let mut h = vec![0.0; x.len()];
-        self.input_norm.forward(pass, x, &mut h);
-        h
+    /// Adds an output to x, normalised first where a norm stands behind; gives what the way back needs of it.
+    fn added(&self, pass: &Pass, x: &mut [f32], output: Vec<f32>, norm: Option<&RmsNorm>) -> Vec<f32> {
+        if norm.is_none() && self.residual_scale == 1.0 {
+            add(x, &output);
+            return Vec::new();
+        }
+        let mut y = normed(pass, norm, &output);
+        scale(&mut y, self.residual_scale);
+        add(x, &y);
+        if norm.is_some() { output } else { Vec::new() }
+    }
+
+    /// The gradient of an output, of which `dy` is what was added.
+    fn behind(
+        &self,
+        pass: &Pass,
+        norm: Option<&RmsNorm>,
+        output: &[f32],
+        dy: &[f32],
+        gradients: &mut Gradients,
+    ) -> Option<Vec<f32>> {
+        if norm.is_none() && self.residual_scale == 1.0 {
+            return None;
+        }
+        let mut scaled = dy.to_vec();
+        scale(&mut scaled, self.residual_scale);
+        Some(match norm {
+            None => scaled,
+            Some(norm) => {
+                let mut dx = vec![0.0; dy.len()];
+                norm.backward(pass, output, &scaled, &mut dx, gradients);
+                dx
+            }
+        })
     }
 
     /// Queries, keys and values as attention reads them.
@@ -246,7 +276,7 @@ impl Layer {
                 gated::forward(self.activation, &all.gate, &all.up, &mut product);
             }
             let given = Given::backward(&[&self.down_proj], pass, &product, self.down_proj.inputs);
-            let own = behind(pass, self.behind_mlp.as_ref(), &all.fed, &dy, gradients);
+            let own = self.behind(pass, self.behind_mlp.as_ref(), &all.fed, &dy, gradients);
             let dfed = own.as_deref().unwrap_or(&dy);
             self.down_proj
                 .backward(pass, &given, dfed, Some(&mut dproduct), gradients);
@@ -255,15 +285,21 @@ impl Layer {
         drop(dproduct);
         let mut dh = vec![0.0; dy.len()];
         {
-            let mut h = vec![0.0; all.middle.len()];
-            self.mlp_norm.forward(pass, &all.middle, &mut h);
+            let h = normed(pass, self.before_mlp.as_ref(), &all.middle);
             let given = Given::backward(&[&self.gate_proj, &self.up_proj], pass, &h, hidden);
             self.gate_proj
                 .backward(pass, &given, &all.gate, Some(&mut dh), gradients);
             self.up_proj.backward(pass, &given, &all.up, Some(&mut dh), gradients);
         }
         let mut dmiddle = dy;
-        self.mlp_norm.backward(pass, &all.middle, &dh, &mut dmiddle, gradients);
+        back_through(
+            pass,
+            self.before_mlp.as_ref(),
+            &all.middle,
+            &dh,
+            &mut dmiddle,
+            gradients,
+        );
         dmiddle
     }
 
@@ -284,7 +320,7 @@ impl Layer {
         {
             let heard = self.heard(&all.out, asking);
             let given = Given::backward(&[&self.o_proj], pass, &heard, self.o_proj.inputs);
-            let own = behind(pass, self.behind_attention.as_ref(), &all.attended, &dmiddle, gradients);
+            let own = self.behind(pass, self.behind_attention.as_ref(), &all.attended, &dmiddle, gradients);
             let dattended = own.as_deref().unwrap_or(&dmiddle);
             self.o_proj
                 .backward(pass, &given, dattended, Some(&mut dheard), gradients);
@@ -320,10 +356,10 @@ impl Layer {
         let mut dvalues = vec![0.0; dv.len()];
         by_token(&dv, shared, tokens.all, None, &mut dvalues);
 
-        let below = wanted || matches!(self.input_norm.weight, Vector::Learnt(_));
+        let below = wanted || self.before_attention.as_ref().is_some_and(learnt);
         let mut dh = vec![0.0; if below { rows * hidden } else { 0 }];
         {
-            let h = self.normed(pass, &all.x);
+            let h = normed(pass, self.before_attention.as_ref(), &all.x);
             let given = Given::backward(&[&self.k_proj, &self.v_proj], pass, &h, hidden);
             self.k_proj
                 .backward(pass, &given, &dk, below.then_some(&mut dh), gradients);
@@ -358,7 +394,7 @@ impl Layer {
                 dx
             }
         };
-        self.input_norm.backward(pass, &all.x, &dh, &mut dx, gradients);
+        back_through(pass, self.before_attention.as_ref(), &all.x, &dh, &mut dx, gradients);
         wanted.then_some(dx)
     }
 }
@@ -369,34 +405,34 @@ struct Heads {
     v: Vec<f32>, // (key heads, tokens, size)
 }
 
-/// Adds an output to x, normalised first where a norm stands behind; gives what the way back needs of it.
-fn added(pass: &Pass, x: &mut [f32], output: Vec<f32>, norm: Option<&RmsNorm>) -> Vec<f32> {
+fn learnt(norm: &RmsNorm) -> bool {
+    matches!(norm.weight, Vector::Learnt(_))
+}
+
+/// x behind a norm, where there is one.
+fn normed(pass: &Pass, norm: Option<&RmsNorm>, x: &[f32]) -> Vec<f32> {
     match norm {
-        None => {
-            add(x, &output);
-            Vec::new()
-        }
+        None => x.to_vec(),
         Some(norm) => {
-            let mut normed = vec![0.0; output.len()];
-            norm.forward(pass, &output, &mut normed);
-            add(x, &normed);
-            output
+            let mut h = vec![0.0; x.len()];
+            norm.forward(pass, x, &mut h);
+            h
         }
     }
 }
 
-/// The gradient in front of a norm that stands behind an output.
-fn behind(
-    pass: &Pass,
-    norm: Option<&RmsNorm>,
-    output: &[f32],
-    dy: &[f32],
-    gradients: &mut Gradients,
-) -> Option<Vec<f32>> {
-    let norm = norm?;
-    let mut dx = vec![0.0; dy.len()];
-    norm.backward(pass, output, dy, &mut dx, gradients);
-    Some(dx)
+/// Adds to `dx` the gradient in front of a norm, where there is one.
+fn back_through(pass: &Pass, norm: Option<&RmsNorm>, x: &[f32], dh: &[f32], dx: &mut [f32], gradients: &mut Gradients) {
+    match norm {
+        None => add(dx, dh),
+        Some(norm) => norm.backward(pass, x, dh, dx, gradients),
+    }
+}
+
+fn scale(x: &mut [f32], by: f32) {
+    if by != 1.0 {
+        x.iter_mut().for_each(|x| *x *= by);
+    }
 }
 
 /// Some rows of x (rows, width).

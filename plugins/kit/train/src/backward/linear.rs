@@ -3,6 +3,7 @@
 use crate::backward::norm::sum_rows;
 use crate::engine::draws::Draws;
 use crate::engine::parameters::{Gradients, Pass, Vector, Weight};
+use crate::engine::stored::Form;
 use crate::products::vector::each_row;
 use crate::products::{ByDepth, ByLane, Into, Left, Operand, Rounded, product};
 use std::ops::Range;
@@ -74,7 +75,9 @@ impl<'x> Given<'x> {
 
 /// Lends a weight as the right side of a product.
 fn with_weight(layer: &Linear, pass: &Pass, turned: bool, take: impl FnOnce(&dyn Operand)) {
-    let rounded = pass.rounded;
+    // What is stored as bf16 is rounded already.
+    let narrow = matches!(&layer.weight, Weight::Frozen(stored) if matches!(stored.form, Form::Bf16(_)));
+    let rounded = pass.rounded && !narrow;
     let take = |operand: &dyn Operand| match rounded {
         true => take(&Rounded(operand)),
         false => take(operand),
@@ -154,12 +157,16 @@ impl Linear {
             return;
         }
         let by_row = ByLane::new(dy, outputs);
-        let exact = Left::pack(&by_row, rows, outputs);
+        // Factors read it exactly, and so do weights where nothing is rounded.
+        let exact =
+            (self.factors.is_some() || !pass.rounded && dx.is_some()).then(|| Left::pack(&by_row, rows, outputs));
         if let Some(dx) = dx.as_deref_mut() {
             let rounded = pass.rounded.then(|| Left::pack(&Rounded(&by_row), rows, outputs));
-            with_weight(self, pass, true, |weight| {
-                product(dx, rounded.as_ref().unwrap_or(&exact), weight, inputs, 1.0, Into::Add);
-            });
+            if let Some(left) = rounded.as_ref().or(exact.as_ref()) {
+                with_weight(self, pass, true, |weight| {
+                    product(dx, left, weight, inputs, 1.0, Into::Add)
+                });
+            }
         }
         let turned = ByDepth::new(dy, outputs);
         if let Some(gradient) = gradients.weight(&self.weight) {
@@ -178,8 +185,8 @@ impl Linear {
         if let Some(gradient) = self.bias.as_ref().and_then(|bias| gradients.vector(bias)) {
             sum_rows(gradient, dy);
         }
-        if let Some(factors) = &self.factors {
-            self.backward_of_factors(factors, pass, given, &exact, dy, dx, gradients);
+        if let (Some(factors), Some(left)) = (&self.factors, &exact) {
+            self.backward_of_factors(factors, pass, given, left, dy, dx, gradients);
         }
     }
 

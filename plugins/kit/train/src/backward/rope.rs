@@ -1,14 +1,16 @@
 //! Turning queries and keys by their positions, on their way from (tokens, heads, size) to (heads, tokens, size).
 
 use crate::products::vector::{rows_of_task, vectorised};
-use nn::Rope;
+use nn::{Pairs, Rope};
 use rayon::prelude::*;
 
-/// Cosines and sines at the positions of a pass, each (tokens, size / 2).
+/// Cosines and sines at the positions of a pass, each (tokens, pairs).
 pub(crate) struct Angles {
     cos: Vec<f32>,
     sin: Vec<f32>,
-    half: usize,
+    /// How many pairs of channels turn: the first channels of a head, where it has more.
+    count: usize,
+    pairs: Pairs,
 }
 
 impl Angles {
@@ -21,13 +23,38 @@ impl Angles {
         Angles {
             cos,
             sin,
-            half: frequencies.len(),
+            count: frequencies.len(),
+            pairs: rope.pairs(),
         }
     }
 
     fn of_token(&self, token: usize) -> (&[f32], &[f32]) {
-        let at = token * self.half;
-        (&self.cos[at..][..self.half], &self.sin[at..][..self.half])
+        let at = token * self.count;
+        (&self.cos[at..][..self.count], &self.sin[at..][..self.count])
+    }
+
+    /// Writes one head turned by a token's position, or turned back, where `way` is 1 or -1.
+    #[inline(always)]
+    fn turn(&self, token: usize, way: f32, x: &[f32], y: &mut [f32]) {
+        let (cos, sin) = self.of_token(token);
+        let ((x, kept), (y, rest)) = (x.split_at(2 * self.count), y.split_at_mut(2 * self.count));
+        rest.copy_from_slice(kept);
+        match self.pairs {
+            Pairs::Halves => {
+                let ((x1, x2), (y1, y2)) = (x.split_at(self.count), y.split_at_mut(self.count));
+                for n in 0..self.count {
+                    y1[n] = x1[n] * cos[n] - way * x2[n] * sin[n];
+                    y2[n] = x2[n] * cos[n] + way * x1[n] * sin[n];
+                }
+            }
+            Pairs::Neighbours => {
+                for n in 0..self.count {
+                    let (x1, x2) = (x[2 * n], x[2 * n + 1]);
+                    y[2 * n] = x1 * cos[n] - way * x2 * sin[n];
+                    y[2 * n + 1] = x2 * cos[n] + way * x1 * sin[n];
+                }
+            }
+        }
     }
 }
 
@@ -44,15 +71,7 @@ pub(crate) fn by_head(x: &[f32], heads: usize, tokens: &[usize], angles: Option<
                 let x = &x[(row * heads + head) * size..][..size];
                 match angles {
                     None => y.copy_from_slice(x),
-                    Some(angles) => {
-                        let (cos, sin) = angles.of_token(token);
-                        let (x1, x2) = x.split_at(angles.half);
-                        let (y1, y2) = y.split_at_mut(angles.half);
-                        for n in 0..angles.half {
-                            y1[n] = x1[n] * cos[n] - x2[n] * sin[n];
-                            y2[n] = x2[n] * cos[n] + x1[n] * sin[n];
-                        }
-                    }
+                    Some(angles) => angles.turn(token, 1.0, x, y),
                 }
             }
         });
@@ -76,15 +95,7 @@ pub(crate) fn by_token(y: &[f32], heads: usize, tokens: &[usize], angles: Option
                         let y = &y[(head * tokens.len() + row) * size..][..size];
                         match angles {
                             None => x.copy_from_slice(y),
-                            Some(angles) => {
-                                let (cos, sin) = angles.of_token(tokens[row]);
-                                let (y1, y2) = y.split_at(angles.half);
-                                let (x1, x2) = x.split_at_mut(angles.half);
-                                for n in 0..angles.half {
-                                    x1[n] = y1[n] * cos[n] + y2[n] * sin[n];
-                                    x2[n] = y2[n] * cos[n] - y1[n] * sin[n];
-                                }
-                            }
+                            Some(angles) => angles.turn(tokens[row], -1.0, y, x),
                         }
                     }
                 }

@@ -303,6 +303,12 @@ impl<'s> Loader<'s> {
 
     /// The whole model.
     pub fn net(&mut self, blueprint: &Blueprint) -> Result<Net> {
+        if blueprint.fused != [false; 2] {
+            let message = "a model whose projections are fused (`qkv_proj`, `gate_up_proj`) cannot be trained yet";
+            return Err(
+                Error::unsupported(message).help("load a LoRA that was trained elsewhere: `-M lora=NAME=FOLDER`")
+            );
+        }
         let (hidden, eps) = (blueprint.hidden, blueprint.eps);
         let model = &blueprint.model;
         let tower = blueprint.audio.as_ref().map(|audio| self.tower(audio)).transpose()?;
@@ -340,6 +346,7 @@ impl<'s> Loader<'s> {
         Ok(Net {
             embed,
             embed_scale: blueprint.embed_scale as f32,
+            logit_scale: blueprint.logit_scale as f32,
             layers,
             norm,
             head,
@@ -383,37 +390,27 @@ impl<'s> Loader<'s> {
         let own = at.at("self_attn");
         let (queries, keys) = (heads.queries * heads.size, heads.keys * heads.size);
         let norm = |loader: &mut Self, at: Weights, size| loader.rms_norm(&at, size, of.norms_from_one, of.eps);
-        let named = |one: &str, other: &str| at.at(if of.norms_behind { one } else { other });
+        let named =
+            |loader: &mut Self, name: Option<&str>| name.map(|name| norm(loader, at.at(name), hidden)).transpose();
+        let of_heads = |loader: &mut Self, name, count| {
+            let size = of.head_norms.size(count, heads.size);
+            size.map(|size| norm(loader, own.at(name), size)).transpose()
+        };
         Ok(Layer {
             q_proj: self.linear(&own.at("q_proj"), hidden, queries, qkv, false)?,
             k_proj: self.linear(&own.at("k_proj"), hidden, keys, qkv, false)?,
             v_proj: self.linear(&own.at("v_proj"), hidden, keys, qkv, false)?,
             o_proj: self.linear(&own.at("o_proj"), queries, hidden, o, false)?,
-            q_norm: of
-                .head_norms
-                .then(|| norm(self, own.at("q_norm"), heads.size))
-                .transpose()?,
-            k_norm: of
-                .head_norms
-                .then(|| norm(self, own.at("k_norm"), heads.size))
-                .transpose()?,
+            q_norm: of_heads(self, "q_norm", heads.queries)?,
+            k_norm: of_heads(self, "k_norm", heads.keys)?,
             gate_proj: self.linear(&at.at("mlp.gate_proj"), hidden, inner, mlp, false)?,
             up_proj: self.linear(&at.at("mlp.up_proj"), hidden, inner, mlp, false)?,
             down_proj: self.linear(&at.at("mlp.down_proj"), inner, hidden, mlp, false)?,
-            input_norm: norm(self, at.at("input_layernorm"), hidden)?,
-            behind_attention: of
-                .norms_behind
-                .then(|| norm(self, at.at("post_attention_layernorm"), hidden))
-                .transpose()?,
-            mlp_norm: norm(
-                self,
-                named("pre_feedforward_layernorm", "post_attention_layernorm"),
-                hidden,
-            )?,
-            behind_mlp: of
-                .norms_behind
-                .then(|| norm(self, at.at("post_feedforward_layernorm"), hidden))
-                .transpose()?,
+            before_attention: named(self, of.norms.before_attention)?,
+            behind_attention: named(self, of.norms.behind_attention)?,
+            before_mlp: named(self, of.norms.before_mlp)?,
+            behind_mlp: named(self, of.norms.behind_mlp)?,
+            residual_scale: of.residual_scale as f32,
             activation: of.activation,
             rule: Rule {
                 scale: attention.scale as f32,

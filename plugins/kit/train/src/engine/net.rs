@@ -16,6 +16,7 @@ use rayon::prelude::*;
 pub(crate) struct Net {
     pub embed: Weight, // (vocabulary, hidden)
     pub embed_scale: f32,
+    pub logit_scale: f32,
     pub layers: Vec<Layer>,
     pub norm: RmsNorm,
     pub head: Head,
@@ -217,8 +218,7 @@ impl Net {
             }
             x = y;
         }
-        let mut normed = vec![0.0; x.len()];
-        self.norm.forward(pass, &x, &mut normed);
+        let normed = self.normed(pass, &x);
         let head = self.head.linear();
         let Some((items, gradient)) = learning else {
             let losses = self.loss.through(head, pass, &normed, &labels, None);
@@ -230,6 +230,7 @@ impl Net {
         let learning = Some((items, &mut dnormed[..], &mut gradients));
         let losses = self.loss.through(head, pass, &normed, &labels, learning);
         of_row.iter().zip(losses).for_each(|(&row, loss)| sums[row] += loss);
+        dnormed.iter_mut().for_each(|x| *x *= self.logit_scale);
         let mut dx = vec![0.0; x.len()];
         self.norm.backward(pass, &x, &dnormed, &mut dx, &mut gradients);
         drop((x, normed, dnormed));
@@ -246,6 +247,16 @@ impl Net {
             self.input_backward(pass, &input.ids, &input.heard, input.tower, dx, &mut gradients);
         }
         Ok(sums)
+    }
+
+    /// What the head reads: logits are its products with this.
+    fn normed(&self, pass: &Pass, x: &[f32]) -> Vec<f32> {
+        let mut normed = vec![0.0; x.len()];
+        self.norm.forward(pass, x, &mut normed);
+        if self.logit_scale != 1.0 {
+            normed.iter_mut().for_each(|x| *x *= self.logit_scale);
+        }
+        normed
     }
 
     fn input_backward(
@@ -292,8 +303,6 @@ impl Net {
         for layer in &self.layers {
             x = layer.forward(pass, &tokens, x, &all, false).0;
         }
-        let mut normed = vec![0.0; x.len()];
-        self.norm.forward(pass, &x, &mut normed);
-        Ok(self.loss.logits(self.head.linear(), pass, &normed))
+        Ok(self.loss.logits(self.head.linear(), pass, &self.normed(pass, &x)))
     }
 }

@@ -107,12 +107,44 @@ pub(crate) struct StoredByDepth<'a>(&'a Stored);
 
 impl Operand for StoredByDepth<'_> {
     fn pack(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
-        crate::products::vector::vectorised(|| {
-            for (out, row) in out.chunks_exact_mut(width).zip(depth) {
-                let (filled, rest) = out.split_at_mut(lanes.len());
-                self.0.read(row, lanes.clone(), filled);
-                rest.fill(0.0);
+        let stored = self.0;
+        crate::products::vector::vectorised(|| match &stored.form {
+            Form::F32(values) => by_depth(values, stored.columns, lanes, depth, width, out, |x| x),
+            Form::Bf16(values) => by_depth(values, stored.columns, lanes, depth, width, out, |x| {
+                f32::from_bits(u32::from(x.to_bits()) << 16)
+            }),
+            Form::F16(values) => by_depth(values, stored.columns, lanes, depth, width, out, f16::to_f32),
+            Form::Nf4(values) => {
+                for (out, row) in out.chunks_exact_mut(width).zip(depth) {
+                    let (filled, rest) = out.split_at_mut(lanes.len());
+                    let start = row * stored.columns + lanes.start;
+                    values.read(start..start + filled.len(), filled);
+                    rest.fill(0.0);
+                }
             }
         });
+    }
+}
+
+/// Whole panels sixteen values at a time, so that the loop is one of registers.
+#[inline(always)]
+fn by_depth<T: Copy>(
+    values: &[T],
+    columns: usize,
+    lanes: Range<usize>,
+    depth: Range<usize>,
+    width: usize,
+    out: &mut [f32],
+    wide: impl Fn(T) -> f32,
+) {
+    for (out, row) in out.chunks_exact_mut(width).zip(depth) {
+        let (filled, rest) = out.split_at_mut(lanes.len());
+        let row = &values[row * columns + lanes.start..][..lanes.len()];
+        let ((outs, out), (values, value)) = (filled.as_chunks_mut::<16>(), row.as_chunks::<16>());
+        for (out, values) in outs.iter_mut().zip(values) {
+            *out = values.map(&wide);
+        }
+        out.iter_mut().zip(value).for_each(|(out, &x)| *out = wide(x));
+        rest.fill(0.0);
     }
 }

@@ -1,5 +1,6 @@
 //! The innermost loop: a tile of rows by columns, whose sums stay in registers.
 
+use kernels::tile;
 use pulp::{Arch, Simd, WithSimd};
 use std::sync::OnceLock;
 
@@ -13,7 +14,18 @@ pub(super) struct Shape {
 impl Shape {
     pub fn here() -> Shape {
         static SHAPE: OnceLock<Shape> = OnceLock::new();
-        *SHAPE.get_or_init(|| Arch::new().dispatch(Lanes))
+        *SHAPE.get_or_init(|| match tile::shape() {
+            Some(tile::Shape { rows, columns }) => Shape { rows, columns },
+            None => Arch::new().dispatch(Lanes),
+        })
+    }
+
+    /// The columns of a panel that has so many to hold.
+    pub fn width(self, columns: usize) -> usize {
+        match tile::shape().is_some() && 2 * columns <= self.columns {
+            true => self.columns / 2,
+            false => self.columns,
+        }
     }
 
     fn of(lanes: usize) -> Shape {
@@ -38,8 +50,10 @@ impl WithSimd for Lanes {
 pub(super) struct Tile<'a, 'y> {
     /// Panels of rows, each (depth, rows of a tile).
     pub rows: &'a [f32],
-    /// (depth, columns of a tile).
+    /// (depth, width).
     pub panel: &'a [f32],
+    /// See [`Shape::width`].
+    pub width: usize,
     pub y: &'a mut [&'y mut [f32]],
     /// The first column, in y.
     pub column: usize,
@@ -51,7 +65,27 @@ pub(super) struct Tile<'a, 'y> {
 impl Tile<'_, '_> {
     pub fn run(self, shape: Shape) {
         debug_assert_eq!(shape, Shape::here());
-        Arch::new().dispatch(self);
+        match tile::shape().is_some() {
+            true => Arch::new().dispatch(|| self.by_sums(shape)),
+            false => Arch::new().dispatch(self),
+        }
+    }
+
+    /// By the loops of `kernels`, which give a tile's sums.
+    #[inline(always)]
+    fn by_sums(self, shape: Shape) {
+        let mut sums = [0.0; tile::MOST];
+        let panels = self.rows.chunks_exact(shape.rows * self.deep);
+        for (rows, y) in panels.zip(self.y.chunks_mut(shape.rows)) {
+            tile::sums(rows, self.panel, self.width, &mut sums);
+            for (sums, y) in sums.chunks_exact(self.width).zip(y) {
+                let y = y[self.column..].iter_mut().zip(sums);
+                match self.add {
+                    true => y.for_each(|(y, &sum)| *y = self.scale.mul_add(sum, *y)),
+                    false => y.for_each(|(y, &sum)| *y = self.scale * sum),
+                }
+            }
+        }
     }
 
     #[inline(always)]

@@ -9,12 +9,15 @@ mod operand;
 pub(crate) mod vector;
 
 use kernel::{Shape, Tile};
+use kernels::packed::passing;
 pub(crate) use operand::{ByDepth, ByLane, Operand, Rounded, turn};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
 /// Terms that are added up in registers before a value is written.
 const DEPTH: usize = 256;
+/// The same in tiles, and terms whose panel lies in the second cache.
+const TILES_DEPTH: usize = 1024;
 /// Columns of a task.
 const COLUMNS: usize = 128;
 /// The fewest rows of a task, where there are too few columns to keep all threads busy.
@@ -22,16 +25,33 @@ const ROWS: usize = 96;
 
 /// The left operand of products, packed once for all of them.
 pub(crate) struct Left {
-    values: Vec<f32>,
+    values: Values,
     rows: usize,
     depth: usize,
     shape: Shape,
+}
+
+enum Values {
+    /// Panels of rows, of blocks of depth one behind the other.
+    Floats(Vec<f32>),
+    /// Rounded rows, where the processor multiplies such by tiles.
+    Rounded(passing::Left),
 }
 
 impl Left {
     /// `operand` has a lane for each row.
     pub fn pack(operand: &dyn Operand, rows: usize, depth: usize) -> Left {
         let shape = Shape::here();
+        if let (Some(operand), true, true) = (operand.unrounded(), depth > 0, passing::has()) {
+            let lanes = operand.lanes(rows, depth);
+            let make = |row: usize, out: &mut [f32]| out.copy_from_slice(&lanes[row * depth..][..depth]);
+            return Left {
+                values: Values::Rounded(passing::Left::made(rows, depth, &make)),
+                rows,
+                depth,
+                shape,
+            };
+        }
         let padded = rows.next_multiple_of(shape.rows);
         let mut values = vec![0.0; padded * depth];
         let panels = padded / shape.rows;
@@ -54,7 +74,7 @@ impl Left {
             operand.pack(row..rows.min(row + shape.rows), start..start + deep, shape.rows, part);
         });
         Left {
-            values,
+            values: Values::Floats(values),
             rows,
             depth,
             shape,
@@ -75,7 +95,7 @@ impl Left {
             }
         }
         Left {
-            values,
+            values: Values::Floats(values),
             rows,
             depth,
             shape,
@@ -87,11 +107,11 @@ impl Left {
     }
 
     /// What was packed of some rows, for a block of depth: panels one behind the other.
-    fn panels(&self, start: usize, first: usize, count: usize) -> &[f32] {
+    fn panels<'v>(&self, values: &'v [f32], start: usize, first: usize, count: usize) -> &'v [f32] {
         let deep = DEPTH.min(self.depth - start);
         let padded = self.rows.next_multiple_of(self.shape.rows);
         let begin = padded * start + first * deep;
-        &self.values[begin..][..count.next_multiple_of(self.shape.rows) * deep]
+        &values[begin..][..count.next_multiple_of(self.shape.rows) * deep]
     }
 }
 
@@ -179,19 +199,29 @@ struct Task<'y> {
 
 impl Task<'_> {
     fn run(&mut self, left: &Left, right: &dyn Operand, panels: &mut [f32], scale: f32, into: Into) {
+        let values = match &left.values {
+            Values::Floats(values) => values,
+            Values::Rounded(rows) => {
+                // Tiles round what they are given.
+                let right = right.unrounded().unwrap_or(right);
+                return self.by_tiles(rows, left.depth, right, panels, scale, into);
+            }
+        };
         let shape = left.shape;
         let columns = self.y.first().map_or(0, |row| row.len());
         for start in (0..left.depth).step_by(DEPTH) {
             let deep = DEPTH.min(left.depth - start);
-            let rows = left.panels(start, self.row, self.y.len());
+            let rows = left.panels(values, start, self.row, self.y.len());
             let add = into == Into::Add || start > 0;
             for column in (0..columns).step_by(shape.columns) {
-                let panel = &mut panels[..deep * shape.columns];
                 let lanes = self.column + column..self.column + columns.min(column + shape.columns);
-                right.pack(lanes, start..start + deep, shape.columns, panel);
+                let width = shape.width(lanes.len());
+                let panel = &mut panels[..deep * width];
+                right.pack(lanes, start..start + deep, width, panel);
                 Tile {
                     rows,
                     panel,
+                    width,
                     y: &mut self.y,
                     column,
                     deep,
@@ -199,6 +229,45 @@ impl Task<'_> {
                     add,
                 }
                 .run(shape);
+            }
+        }
+    }
+}
+
+impl Task<'_> {
+    /// The same of rows that are rounded already.
+    fn by_tiles(
+        &mut self,
+        left: &passing::Left,
+        depth: usize,
+        right: &dyn Operand,
+        panels: &mut [f32],
+        scale: f32,
+        into: Into,
+    ) {
+        let columns = self.y.first().map_or(0, |row| row.len());
+        let mut panel = passing::Panel::default();
+        for start in (0..depth).step_by(TILES_DEPTH) {
+            let end = depth.min(start + TILES_DEPTH);
+            let add = into == Into::Add || start > 0;
+            for column in (0..columns).step_by(passing::COLUMNS) {
+                let lanes = self.column + column..self.column + columns.min(column + passing::COLUMNS);
+                panel.clear();
+                for some in (start..end).step_by(DEPTH) {
+                    let some = some..end.min(some + DEPTH);
+                    let values = &mut panels[..some.len() * passing::COLUMNS];
+                    right.pack(lanes.clone(), some, passing::COLUMNS, values);
+                    panel.add(values);
+                }
+                let rows = self.row..self.row + self.y.len();
+                let (first, y) = (self.row, &mut self.y);
+                left.times(rows, start, &mut panel, |row, sums| {
+                    let y = y[row - first][column..].iter_mut().zip(sums);
+                    match add {
+                        true => y.for_each(|(y, sum)| *y += scale * sum),
+                        false => y.for_each(|(y, sum)| *y = scale * sum),
+                    }
+                });
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What a product reads: numbers in memory, in either order, and in whatever type.
 
-use half::bf16;
+use rayon::prelude::*;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// One side of a product: so many lanes, of which each is a row of the left matrix or a column of the right one, and in
@@ -9,7 +10,37 @@ pub(crate) trait Operand: Sync {
     /// Writes some lanes, of which there are at most `width`, over some of their depth: the value of lane `l` at depth `d`
     /// to `out[d * width + l]`, both counted from their beginnings. Lanes that are missing are zeros.
     fn pack(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]);
+
+    /// What is rounded to bf16 here, where that is what this operand does.
+    fn unrounded(&self) -> Option<&dyn Operand> {
+        None
+    }
+
+    /// All lanes of so much depth, one behind the other.
+    fn lanes(&self, count: usize, depth: usize) -> Cow<'_, [f32]> {
+        let mut all = vec![0.0; count * depth];
+        all.par_chunks_mut(depth * TOGETHER)
+            .enumerate()
+            .for_each(|(number, some)| {
+                let (first, count) = (number * TOGETHER, some.len() / depth);
+                let mut turned = vec![0.0; some.len()];
+                self.pack(first..first + count, 0..depth, count, &mut turned);
+                let rows: Vec<&[f32]> = turned.chunks_exact(count).collect();
+                for (place, rows) in rows.chunks(32).enumerate() {
+                    // 32 values of each lane.
+                    let mut block = [0.0; TOGETHER * 32];
+                    kernels::tile::turn(rows, count, rows.len(), &mut block);
+                    for (lane, values) in some.chunks_exact_mut(depth).zip(block.chunks_exact(rows.len())) {
+                        lane[place * 32..][..rows.len()].copy_from_slice(values);
+                    }
+                }
+            });
+        Cow::Owned(all)
+    }
 }
+
+/// Lanes that one task turns.
+const TOGETHER: usize = 16;
 
 /// Lanes one behind the other.
 pub(crate) struct ByLane<'a> {
@@ -27,6 +58,11 @@ impl Operand for ByLane<'_> {
     fn pack(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
         let rows = lanes.map(|lane| &self.values[lane * self.depth..][depth.clone()]);
         turn(rows, depth.len(), width, out);
+    }
+
+    fn lanes(&self, count: usize, depth: usize) -> Cow<'_, [f32]> {
+        debug_assert_eq!(depth, self.depth);
+        Cow::Borrowed(&self.values[..count * depth])
     }
 }
 
@@ -58,25 +94,48 @@ pub(crate) struct Rounded<'a>(pub &'a dyn Operand);
 impl Operand for Rounded<'_> {
     fn pack(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
         self.0.pack(lanes, depth, width, out);
-        out.iter_mut().for_each(|x| *x = round(*x));
+        super::vector::vectorised(|| out.iter_mut().for_each(|x| *x = round(*x)));
+    }
+
+    fn unrounded(&self) -> Option<&dyn Operand> {
+        Some(self.0)
     }
 }
 
-/// To the nearest bf16, the even one of two.
+/// To the nearest bf16, the even one of two. Without branches, so that compilers take many at a time.
 #[inline(always)]
 pub(crate) fn round(x: f32) -> f32 {
-    bf16::from_f32(x).to_f32()
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+    // What is no number stays none; rounding up could make infinity of it.
+    f32::from_bits(if x.is_nan() { bits } else { nearest })
 }
 
-/// Writes rows of equal length as columns.
-#[inline(always)]
-pub(crate) fn turn<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]>, depth: usize, width: usize, out: &mut [f32]) {
-    let count = rows.len();
-    if count < width {
-        out.fill(0.0);
+/// Writes rows of equal length as columns, zeros where rows are missing.
+#[inline]
+pub(crate) fn turn<'a>(rows: impl Iterator<Item = &'a [f32]>, depth: usize, width: usize, out: &mut [f32]) {
+    let mut all = [&[][..]; 32];
+    let mut count = 0;
+    for (place, row) in all.iter_mut().zip(rows) {
+        *place = row;
+        count += 1;
     }
-    for (lane, row) in rows.enumerate() {
-        let column = out[lane..].iter_mut().step_by(width);
-        column.zip(&row[..depth]).for_each(|(out, &x)| *out = x);
+    kernels::tile::turn(&all[..count], depth, width, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16;
+
+    #[test]
+    fn rounding_is_the_library_s() {
+        let some = (0..1u32 << 16).map(|n| f32::from_bits(n.wrapping_mul(0x9e37_79b9)));
+        let ties = (0..1u32 << 12).map(|n| f32::from_bits(n << 20 | 0x8000));
+        for x in some.chain(ties).chain([0.0, -0.0, f32::INFINITY, f32::MAX]) {
+            let expected = bf16::from_f32(x).to_f32();
+            let equal = round(x).to_bits() == expected.to_bits();
+            assert!(equal || round(x).is_nan() && expected.is_nan(), "{x}: {}", round(x));
+        }
     }
 }

@@ -90,9 +90,14 @@ fn a_header_that_contradicts_itself() {
 /// The checkpoint `tied` as a GGUF file in which these bytes, at their first place or behind it, are others.
 #[track_caller]
 fn check_gguf(at: &str, behind: usize, bytes: &[u8], code: Code, message: &str) {
+    check_gguf_of("tied", at, behind, bytes, code, message);
+}
+
+#[track_caller]
+fn check_gguf_of(name: &str, at: &str, behind: usize, bytes: &[u8], code: Code, message: &str) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    let mut file = std::fs::read(common::golden("gguf/tied.gguf")).unwrap();
+    let mut file = std::fs::read(common::golden(&format!("gguf/{name}.gguf"))).unwrap();
     let place = file
         .windows(at.len())
         .position(|window| window == at.as_bytes())
@@ -148,6 +153,67 @@ fn spoilt_gguf_files() {
     check_gguf(key, 20, &40u32.to_le_bytes(), Code::UNSUPPORTED, stored);
     let beyond = format!("{malformed}tensor `{key}` lies beyond the end of the file");
     check_gguf(key, 24, &(1u64 << 63).to_le_bytes(), Code::DATA, &beyond);
+}
+
+/// Behind a key: the type of its value, a text's length, the text.
+#[test]
+fn what_a_gguf_file_names_and_nobody_knows_is_told_with_what_is_known() {
+    let unknown = |key, value: &[u8], message: &str| check_gguf(key, 12, value, Code::UNSUPPORTED, message);
+    unknown(
+        "tokenizer.ggml.model",
+        b"bert",
+        "`FILE` has the tokenizer `bert`, known here: gpt2, llama",
+    );
+    unknown(
+        "tokenizer.ggml.pre",
+        b"nope!",
+        "`FILE` has the pre-tokenizer `nope!`, known here: ",
+    );
+    unknown(
+        "general.architecture",
+        b"olmo2",
+        "`FILE` is of the architecture `olmo2`, known here: llama, qwen2, qwen3, gemma3, in GGUF files",
+    );
+    let rope = "`FILE` is malformed: its rope is scaled in the way `ntk!`, known here: none, linear, yarn";
+    check_gguf_of("qwen2", "qwen2.rope.scaling.type", 12, b"ntk!", Code::DATA, rope);
+    // Behind the table's name: its dimensions, the length of a vector, its rows.
+    let rows = "`FILE` is malformed: it has 320 tokens, but `token_embd.weight` has 319 rows";
+    check_gguf("token_embd.weight", 12, &319u64.to_le_bytes(), Code::DATA, rows);
+}
+
+#[test]
+fn a_gguf_file_that_is_cut_or_lacks_a_part_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = std::fs::read(common::golden("gguf/tied.gguf")).unwrap();
+    let refused = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let error: Error = open(&path, json!({})).err().expect("the file is cut");
+        assert_eq!(error.code, Code::DATA, "{error}");
+        error.to_string().replace(path.to_str().unwrap(), "FILE")
+    };
+    let cut = refused("cut.gguf", &whole[..whole.len() - 5000]);
+    assert!(cut.starts_with("`FILE` is malformed: tensor `"), "{cut}");
+    assert!(
+        cut.ends_with("lies beyond the end of the file, which may be incomplete"),
+        "{cut}"
+    );
+    let header = refused("header.gguf", &whole[..1000]);
+    assert!(header.starts_with("`FILE` is malformed: "), "{header}");
+    // A first part is a file whose header says of how many it is one; two pairs are put in front of the others.
+    let mut part = whole[..16].to_vec();
+    part.extend((u64::from_le_bytes(whole[16..24].try_into().unwrap()) + 2).to_le_bytes());
+    for (key, value) in [("split.no", 0u16), ("split.count", 3)] {
+        part.extend((key.len() as u64).to_le_bytes());
+        part.extend(key.as_bytes());
+        part.extend(2u32.to_le_bytes()); // a whole number of 16 bits
+        part.extend(value.to_le_bytes());
+    }
+    part.extend(&whole[24..]);
+    part.extend([0; 64]); // what is behind the header begins at a multiple of 32
+    let missing = refused("m-00001-of-00003.gguf", &part);
+    let told = "it is the first of 3 parts, and `m-00002-of-00003.gguf` is not beside it";
+    assert!(missing.contains(told), "{missing}");
 }
 
 #[test]
@@ -285,10 +351,10 @@ fn a_config_that_asks_for_something_else() {
     check("tied", config("model_type", json!("gpt2")), Code::UNSUPPORTED, other);
     let none = "`DIR/config.json` is of the architecture `none named`, known here: qwen3, qwen2, llama";
     check("tied", config("model_type", json!(null)), Code::UNSUPPORTED, none);
-    let rope = "rope scaling `longrope` is not known, known here: default, linear, yarn, llama3";
+    let rope = "rope scaling `dynamic` is not known, known here: default, linear, yarn, llama3, longrope";
     check(
         "tied",
-        config("rope_scaling", json!({ "rope_type": "longrope" })),
+        config("rope_scaling", json!({ "rope_type": "dynamic" })),
         Code::UNSUPPORTED,
         rope,
     );

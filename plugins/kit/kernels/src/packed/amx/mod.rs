@@ -46,7 +46,7 @@ const ROWS: usize = 16;
 const BLOCK: usize = 2 * ROWS;
 /// Groups of a step, and the lines of a panel that these are.
 const GROUPS: usize = 16;
-const LINES: usize = 2 * GROUPS;
+pub const LINES: usize = 2 * GROUPS;
 /// Steps of a block that stay in the first cache: 512 inputs, 32 kB.
 const CHUNK: usize = 16;
 /// Rows that AVX-512 takes as fast as memory brings the weights.
@@ -97,6 +97,28 @@ pub fn fill(weight: &Packed, x: &Rows, stripe: &mut Stripe) {
                 rows,
             };
             blocks.fill(weight, stripe);
+        }
+    }
+}
+
+/// Gives each of some rows, and its products with a panel that is used for nothing else, to `take`. The panel has whole steps;
+/// `group` is where its inputs begin in the rows.
+pub fn passing(x: &Rows, rows: Range<usize>, group: usize, panel: &[Line], mut take: impl FnMut(usize, &[f32; PANEL])) {
+    let whole = rows.len() / BLOCK * BLOCK;
+    for (some, block) in [
+        (rows.start..rows.start + whole, BLOCK),
+        (rows.start + whole..rows.end, rows.len() % BLOCK),
+    ] {
+        if some.is_empty() || panel.is_empty() {
+            continue;
+        }
+        let tiles = Floats::new(block);
+        let mut sums = [[0f32; PANEL]; BLOCK];
+        for row in some.step_by(block) {
+            tiles.multiply(x.some(row, block, group), panel, Corner::of(&mut sums[..block]), true);
+            for (below, sums) in sums[..block].iter().enumerate() {
+                take(row + below, sums);
+            }
         }
     }
 }

@@ -1,0 +1,278 @@
+//! Tiles of sums, for products whose operands are packed while they are read, as training's are.
+//!
+//! A sum's terms are added one by one, each with one rounding, so its bits are the same whatever the tile's shape and the
+//! processor's registers.
+#![allow(unsafe_code)] // the processor's own instructions, on slices whose lengths are checked beforehand
+
+use crate::packed::passing::{Registers, registers};
+use std::sync::OnceLock;
+
+/// How many rows and columns a tile has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    pub rows: usize,
+    pub columns: usize,
+}
+
+const AVX2: Shape = Shape { rows: 6, columns: 16 };
+const AVX512: Shape = Shape { rows: 12, columns: 32 };
+
+/// The most sums of a tile.
+pub const MOST: usize = 12 * 32;
+
+/// The tile of this processor; none where this module has no loop for it.
+pub fn shape() -> Option<Shape> {
+    static SHAPE: OnceLock<Option<Shape>> = OnceLock::new();
+    *SHAPE.get_or_init(|| match registers() {
+        Registers::Avx512 => Some(AVX512),
+        Registers::Avx2 => Some(AVX2),
+        Registers::Others => None,
+    })
+}
+
+/// Writes the sums of a tile, row by row: of `rows` (depth, the shape's rows) and `panel` (depth, `width`). The width is
+/// the shape's columns or half of them. Only where there is a [`shape`].
+pub fn sums(rows: &[f32], panel: &[f32], width: usize, sums: &mut [f32; MOST]) {
+    let shape = shape();
+    let depth = panel.len() / width;
+    let fits = shape.is_some_and(|shape| {
+        rows.len() == depth * shape.rows && (width == shape.columns || 2 * width == shape.columns)
+    });
+    assert!(fits && panel.len() == depth * width, "a tile of another shape");
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = sums;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the processor has the instructions, as `shape` looked up; the slices have a tile's values for each of the
+    // depth, and `sums` has room for the largest tile.
+    unsafe {
+        match (
+            shape == Some(AVX512),
+            2 * width == shape.map_or(0, |shape| shape.columns),
+        ) {
+            (true, false) => x86::avx512::<2>(rows.as_ptr(), panel.as_ptr(), depth, sums.as_mut_ptr()),
+            (true, true) => x86::avx512::<1>(rows.as_ptr(), panel.as_ptr(), depth, sums.as_mut_ptr()),
+            (false, false) => x86::avx2::<2>(rows.as_ptr(), panel.as_ptr(), depth, sums.as_mut_ptr()),
+            (false, true) => x86::avx2::<1>(rows.as_ptr(), panel.as_ptr(), depth, sums.as_mut_ptr()),
+        }
+    }
+}
+
+/// Writes rows of equal length as columns: value `d` of row `l` to `out[d * width + l]`.
+pub fn turn(rows: &[&[f32]], depth: usize, width: usize, out: &mut [f32]) {
+    let fits = rows.iter().all(|row| row.len() >= depth);
+    assert!(
+        fits && rows.len() <= width && out.len() >= depth * width,
+        "rows that don't fit"
+    );
+    if rows.len() < width {
+        out[..depth * width].fill(0.0);
+    }
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(unused_mut, reason = "only loops of x86 raise it")
+    )]
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if shape().is_some() {
+        let (eights, rest) = rows.as_chunks::<8>();
+        let (fours, _) = rest.as_chunks::<4>();
+        // SAFETY: the processor has AVX2; each row has `depth` values, and `out` has `width` places for each of these.
+        unsafe {
+            for eight in eights {
+                x86::turn8(eight, depth, width, out.as_mut_ptr().add(done));
+                done += 8;
+            }
+            for four in fours {
+                x86::turn4(four, depth, width, out.as_mut_ptr().add(done));
+                done += 4;
+            }
+        }
+    }
+    for (lane, row) in rows.iter().enumerate().skip(done) {
+        for (d, &x) in row[..depth].iter().enumerate() {
+            out[d * width + lane] = x;
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    /// # Safety
+    /// The processor has AVX-512; there are 12 rows and `16 * VECTORS` columns for each of the depth, and room for as many sums.
+    #[target_feature(enable = "avx512f")]
+    #[allow(clippy::needless_range_loop, reason = "the sums stay in registers")]
+    pub unsafe fn avx512<const VECTORS: usize>(mut a: *const f32, mut b: *const f32, depth: usize, out: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut sums = [[_mm512_setzero_ps(); VECTORS]; 12];
+            for _ in 0..depth {
+                let mut columns = [_mm512_setzero_ps(); VECTORS];
+                for vector in 0..VECTORS {
+                    columns[vector] = _mm512_loadu_ps(b.add(16 * vector));
+                }
+                for row in 0..12 {
+                    let x = _mm512_set1_ps(*a.add(row));
+                    for vector in 0..VECTORS {
+                        sums[row][vector] = _mm512_fmadd_ps(x, columns[vector], sums[row][vector]);
+                    }
+                }
+                a = a.add(12);
+                b = b.add(16 * VECTORS);
+            }
+            for row in 0..12 {
+                for vector in 0..VECTORS {
+                    _mm512_storeu_ps(out.add((row * VECTORS + vector) * 16), sums[row][vector]);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// The processor has AVX2 and FMA; there are 6 rows and `8 * VECTORS` columns for each of the depth, and room for as many sums.
+    #[target_feature(enable = "avx2,fma")]
+    #[allow(clippy::needless_range_loop, reason = "the sums stay in registers")]
+    pub unsafe fn avx2<const VECTORS: usize>(mut a: *const f32, mut b: *const f32, depth: usize, out: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut sums = [[_mm256_setzero_ps(); VECTORS]; 6];
+            for _ in 0..depth {
+                let mut columns = [_mm256_setzero_ps(); VECTORS];
+                for vector in 0..VECTORS {
+                    columns[vector] = _mm256_loadu_ps(b.add(8 * vector));
+                }
+                for row in 0..6 {
+                    let x = _mm256_broadcast_ss(&*a.add(row));
+                    for vector in 0..VECTORS {
+                        sums[row][vector] = _mm256_fmadd_ps(x, columns[vector], sums[row][vector]);
+                    }
+                }
+                a = a.add(6);
+                b = b.add(8 * VECTORS);
+            }
+            for row in 0..6 {
+                for vector in 0..VECTORS {
+                    _mm256_storeu_ps(out.add((row * VECTORS + vector) * 8), sums[row][vector]);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// The processor has AVX2; each row has `depth` values, and behind `out` there are `width` places for each.
+    #[target_feature(enable = "avx2")]
+    pub unsafe fn turn8(rows: &[&[f32]; 8], depth: usize, width: usize, out: *mut f32) {
+        let mut d = 0;
+        // SAFETY: the caller's.
+        unsafe {
+            while d + 8 <= depth {
+                let r = rows.map(|row| _mm256_loadu_ps(row.as_ptr().add(d)));
+                let (a, b) = (_mm256_unpacklo_ps(r[0], r[1]), _mm256_unpackhi_ps(r[0], r[1]));
+                let (c, e) = (_mm256_unpacklo_ps(r[2], r[3]), _mm256_unpackhi_ps(r[2], r[3]));
+                let (f, g) = (_mm256_unpacklo_ps(r[4], r[5]), _mm256_unpackhi_ps(r[4], r[5]));
+                let (h, i) = (_mm256_unpacklo_ps(r[6], r[7]), _mm256_unpackhi_ps(r[6], r[7]));
+                let low = [
+                    _mm256_shuffle_ps::<0x44>(a, c),
+                    _mm256_shuffle_ps::<0xee>(a, c),
+                    _mm256_shuffle_ps::<0x44>(b, e),
+                    _mm256_shuffle_ps::<0xee>(b, e),
+                ];
+                let high = [
+                    _mm256_shuffle_ps::<0x44>(f, h),
+                    _mm256_shuffle_ps::<0xee>(f, h),
+                    _mm256_shuffle_ps::<0x44>(g, i),
+                    _mm256_shuffle_ps::<0xee>(g, i),
+                ];
+                for n in 0..4 {
+                    let (one, two) = (out.add((d + n) * width), out.add((d + n + 4) * width));
+                    _mm256_storeu_ps(one, _mm256_permute2f128_ps::<0x20>(low[n], high[n]));
+                    _mm256_storeu_ps(two, _mm256_permute2f128_ps::<0x31>(low[n], high[n]));
+                }
+                d += 8;
+            }
+            for d in d..depth {
+                for (lane, row) in rows.iter().enumerate() {
+                    *out.add(d * width + lane) = *row.as_ptr().add(d);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for eight.
+    #[target_feature(enable = "avx2")]
+    pub unsafe fn turn4(rows: &[&[f32]; 4], depth: usize, width: usize, out: *mut f32) {
+        let mut d = 0;
+        // SAFETY: the caller's.
+        unsafe {
+            while d + 4 <= depth {
+                let [mut a, mut b, mut c, mut e] = rows.map(|row| _mm_loadu_ps(row.as_ptr().add(d)));
+                _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut e);
+                for (n, x) in [a, b, c, e].into_iter().enumerate() {
+                    _mm_storeu_ps(out.add((d + n) * width), x);
+                }
+                d += 4;
+            }
+            for d in d..depth {
+                for (lane, row) in rows.iter().enumerate() {
+                    *out.add(d * width + lane) = *row.as_ptr().add(d);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(count: usize, seed: usize) -> Vec<f32> {
+        let value = |n: usize| ((n * 7919 + seed * 104_729) % 1000) as f32 / 500.0 - 1.0;
+        (0..count).map(value).collect()
+    }
+
+    #[test]
+    fn sums_are_to_the_bit_those_of_one_term_after_the_other() {
+        let Some(shape) = shape() else { return };
+        for (depth, width) in [
+            (1, shape.columns),
+            (37, shape.columns),
+            (256, shape.columns),
+            (256, shape.columns / 2),
+        ] {
+            let (rows, panel) = (values(depth * shape.rows, 1), values(depth * width, 2));
+            let mut got = [f32::NAN; MOST];
+            sums(&rows, &panel, width, &mut got);
+            for row in 0..shape.rows {
+                for column in 0..width {
+                    let term = |sum: f32, d: usize| rows[d * shape.rows + row].mul_add(panel[d * width + column], sum);
+                    let expected = (0..depth).fold(0.0, term);
+                    assert_eq!(got[row * width + column], expected, "{depth} {width}: {row}, {column}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_become_columns_whatever_their_number() {
+        for (count, depth, width) in [
+            (1, 1, 1),
+            (6, 19, 6),
+            (12, 8, 12),
+            (13, 33, 16),
+            (32, 64, 32),
+            (31, 7, 32),
+        ] {
+            let all = values(count * depth, 3);
+            let rows: Vec<&[f32]> = all.chunks_exact(depth).collect();
+            let mut out = vec![f32::NAN; depth * width];
+            turn(&rows, depth, width, &mut out);
+            for (place, &got) in out.iter().enumerate() {
+                let (d, lane) = (place / width, place % width);
+                let expected = rows.get(lane).map_or(0.0, |row| row[d]);
+                assert_eq!(got, expected, "{count} rows of {depth}, place {place}");
+            }
+        }
+    }
+}
