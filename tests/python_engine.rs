@@ -201,10 +201,17 @@ fn a_new_script_is_written_checked_and_run() {
     let mine = fs::read_to_string(bench.path("mine/mine.py")).expect("a script");
     assert!(mine.lines().count() < 40);
     // One whose method raises is not passed.
-    fs::write(
-        bench.path("mine/mine.py"),
-        mine.replace("return {\"text\"", "raise KeyError(\"no\")\n        return {\"text\""),
-    )
-    .expect("a script");
-    check("plugins check mine/mine.py", 1, &["KeyError"]);
+    let last = "        return {\"text\": \"\".join(words), \"usage\"";
+    let raises = mine.replace(last, "        raise KeyError(\"no\")");
+    assert_ne!(raises, mine);
+    let raises = raises.replace(
+        "KeyError(\"no\"): {\"generated_tokens\": len(words)}}",
+        "KeyError(\"no\")",
+    );
+    fs::write(bench.path("mine/mine.py"), raises).expect("a script");
+    check(
+        "plugins check mine/mine.py",
+        4,
+        &["FAILED   it answers in text: KeyError"],
+    );
 }
