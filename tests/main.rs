@@ -26,6 +26,7 @@ mod parity;
 mod passes;
 mod plugins;
 mod pull;
+mod python_engine;
 mod recipes;
 mod runs;
 mod same_bits;

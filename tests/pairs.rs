@@ -41,7 +41,7 @@ fn changed(folders: &[PathBuf]) -> SystemTime {
 
 /// Builds those of these that were not built, or are older than what they are built from: a test of the host alone
 /// builds no plugin.
-fn build_what_is_stale(files: &[String]) {
+pub fn build_what_is_stale(files: &[String]) {
     let plugins = repository().join("plugins");
     let mut arguments = vec!["build".to_owned()];
     for file in files {

@@ -1,47 +1,38 @@
 """Qwen2.5-Omni's thinker by transformers' own classes: `-M python=/envs/x/bin/python -M script=qwen2_5_omni.py -M weights=FOLDER`."""
-import torch
-from host_plugin import Model, split
-from transformers import Qwen2_5OmniThinkerForConditionalGeneration, Qwen2_5OmniProcessor
+import json
+from pathlib import Path
+
+from hearing import Hearing
+from transformers import AutoTokenizer, Qwen2_5OmniThinkerForConditionalGeneration, WhisperFeatureExtractor
+
+SOUND = "<|AUDIO|>"
 
 
-class Hearing(Model):
-    options = {"dtype": "float32", "device": "cpu"}
+class Thinker(Hearing):
+    name, kind, longest_clip = "qwen2.5-omni", Qwen2_5OmniThinkerForConditionalGeneration, 300
 
-    def load(self, settings):
-        self.device, dtype = settings["device"], getattr(torch, settings["dtype"])
-        self.processor = Qwen2_5OmniProcessor.from_pretrained(settings["weights"])
-        self.model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(settings["weights"], dtype=dtype).to(self.device).eval()
+    def read(self, folder):
+        # Its processor wants a reader of pictures and one of films, hence torchvision. For sound these two do.
+        self.tokenizer = self.processor = AutoTokenizer.from_pretrained(folder)
+        self.extract = WhisperFeatureExtractor.from_pretrained(folder)
+        beside = Path(folder) / "chat_template.json"
+        if beside.is_file():
+            self.tokenizer.chat_template = json.loads(beside.read_text(encoding="utf-8"))["chat_template"]
 
-    def card(self):
-        return {"name": "qwen2.5-omni", "reads": ["text", "audio"], "sample_rate": 16000, "longest_clip": 300, "device": self.device}
-
-    def render(self, prompt):
-        how = {"continue_final_message": True} if prompt.begun else {"add_generation_prompt": True}
-        return prompt.text if prompt.plain else self.processor.apply_chat_template(prompt.chat(), tokenize=False, **how)
-
-    def inputs(self, prompt, text):
-        clips = [clip.numpy() for clip in prompt.clips]
-        sound = {"audio": clips, "audio_kwargs": {"sampling_rate": 16000}} if clips else {}
-        made = self.processor(text=[text], return_tensors="pt", **sound).to(self.device)
-        return {name: value.to(self.model.dtype) if value.is_floating_point() else value for name, value in made.items()}
-
-    def reply(self, prompt):
-        inputs = self.inputs(prompt, self.render(prompt))
-        read = inputs["input_ids"].shape[1]
-        how = {"max_new_tokens": prompt.sampling.get("max_tokens", 256), "do_sample": False, "repetition_penalty": 1.0}
-        out = self.model.generate(**inputs, **how)[0, read:]
-        usage = {"prompt_tokens": read, "generated_tokens": len(out), "clip_seconds": sum(clip.seconds for clip in prompt.clips)}
-        return {"text": prompt.cut(self.processor.tokenizer.decode(out, skip_special_tokens=True)), "usage": usage}
-
-    @torch.inference_mode()
-    def choices(self, prompt, options):
-        encode = lambda text: self.inputs(prompt, text)["input_ids"][0].tolist()
-        for option in options:
-            context = self.render(prompt)
-            before, after = split(encode, context, option, prompt)
-            inputs = self.inputs(prompt, context)
-            inputs["input_ids"] = torch.tensor([before + after]).to(self.device)
-            inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-            logits = self.model(**inputs).logits[0, -len(after) - 1 : -1]
-            chosen = logits.float().log_softmax(-1).cpu()[range(len(after)), after]
-            yield {"loglik": chosen.sum().item(), "tokens": len(after), "greedy": logits.argmax(-1).tolist() == after}
+    def process(self, text, clips):
+        made, counts = {}, []
+        if clips:
+            how = {"sampling_rate": 16000, "return_attention_mask": True, "padding": "max_length", "return_tensors": "pt"}
+            heard = self.extract(clips, **how)
+            frames = heard["attention_mask"].sum(-1)
+            # Padded to five minutes, of which the model reads what the mask keeps.
+            kept = slice(int(frames.max()))
+            made = {"input_features": heard["input_features"][..., kept], "feature_attention_mask": heard["attention_mask"][:, kept]}
+            # A convolution with stride 2, then pooling by pairs.
+            counts = [(((frame - 1) // 2 + 1) - 2) // 2 + 1 for frame in frames.tolist()]
+        pieces = text.split(SOUND)
+        if len(pieces) != len(counts) + 1:
+            raise ValueError(f"the prompt has {len(pieces) - 1} places for {len(counts)} clips")
+        filled = "".join(piece + SOUND * count for piece, count in zip(pieces, counts + [0]))
+        words = self.tokenizer([filled], return_tensors="pt", add_special_tokens=False)
+        return {"input_ids": words["input_ids"], "attention_mask": words["attention_mask"], **made}

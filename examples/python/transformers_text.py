@@ -22,12 +22,12 @@ class Text(Model):
 
     def reply(self, prompt):
         ids = self.tokenizer(self.render(prompt), add_special_tokens=prompt.plain, return_tensors="pt").to(self.device)
-        heat = prompt.sampling.get("temperature") or 0
-        how = {"do_sample": heat > 0, "temperature": heat or None, "top_p": prompt.sampling.get("top_p"), "top_k": None}
-        how |= {"max_new_tokens": prompt.sampling.get("max_tokens", 256), "repetition_penalty": 1.0}
+        how = prompt.generation(self.model.generation_config)
+        torch.manual_seed(prompt.sampling.get("seed", 0))
         out = self.model.generate(**ids, **how)[0, ids.input_ids.shape[1] :]
         usage = {"prompt_tokens": ids.input_ids.shape[1], "generated_tokens": len(out)}
-        return {"text": prompt.cut(self.tokenizer.decode(out, skip_special_tokens=True)), "usage": usage}
+        finish = "length" if len(out) == how["max_new_tokens"] else "stop"
+        return {"text": prompt.cut(self.tokenizer.decode(out, skip_special_tokens=True)), "finish": finish, "usage": usage}
 
     @torch.inference_mode()
     def choices(self, prompt, options):

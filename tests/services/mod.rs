@@ -2,6 +2,7 @@
 //! and what each prompt was charged by the service's own books.
 
 mod faults;
+mod judging;
 mod kills;
 mod money;
 mod secrets;

@@ -16,6 +16,18 @@ fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
     }
 }
 
+/// Greps every file that a test's commands left, ledgers among them, for the key.
+#[track_caller]
+pub fn check_absent(questions: &Questions) {
+    let mut found = Vec::new();
+    files(questions.bench.path("").as_path(), &mut found);
+    assert!(found.iter().any(|(name, _)| name.ends_with("calls.jsonl")));
+    for (name, bytes) in found {
+        let holds = bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes());
+        assert!(!holds, "`{name}` holds the key");
+    }
+}
+
 #[test]
 fn a_planted_key_is_in_no_file_and_no_stream() {
     let models = [
@@ -49,13 +61,7 @@ fn a_planted_key_is_in_no_file_and_no_stream() {
             let output = command.output().unwrap();
             super::said(output, 1, &["samples"]);
         }
-        let mut found = Vec::new();
-        files(questions.bench.path("").as_path(), &mut found);
-        assert!(found.iter().any(|(name, _)| name.ends_with("calls.jsonl")), "{model}");
-        for (name, bytes) in found {
-            let holds = bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes());
-            assert!(!holds, "`{name}` holds the key ({model})");
-        }
+        check_absent(&questions);
         let seen = service.requests();
         assert!(
             seen.iter().all(|asked| !asked.path.contains(KEY)),

@@ -27,6 +27,8 @@ pub struct Player {
     pub grader: Grader,
     /// What it is: adapter, settings, weights.
     pub identity: Value,
+    /// What its card says of what answers: the service, the engine behind it, the name of the key's variable.
+    pub engine: Value,
 }
 
 impl Player {
@@ -58,6 +60,7 @@ impl Player {
                 identity: hash_json(&identity),
             },
             identity: resolved.identity,
+            engine: json!({ "host": card.remote, "engine": card.other.get("engine"), "fingerprint": card.fingerprint }),
         })
     }
 }
@@ -126,6 +129,12 @@ impl Roles {
     pub fn graders(&self) -> Graders {
         let one = |(role, player): (&String, &Arc<Player>)| (role.clone(), player.grader.clone());
         self.models.iter().map(one).collect()
+    }
+
+    /// Why a service answers nothing any more, when that is so: its quota is used up, or it refuses the key by now.
+    pub fn given_up(&self) -> Option<Error> {
+        let mut services = self.models.values().filter(|player| player.remote.is_some());
+        services.find_map(|player| player.pool.failure())
     }
 
     /// How many threads should ask, so that no role's model waits for prompts.

@@ -7,7 +7,7 @@ use super::calls::LEDGER;
 use super::store::directory::RunDirectory;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 
@@ -24,6 +24,8 @@ struct Line {
     dollars: Option<f64>,
     maybe_dollars: Option<f64>,
     model_version: Option<String>,
+    unix_ms: Option<u64>,
+    price: Option<String>,
 }
 
 impl Default for Line {
@@ -38,6 +40,8 @@ impl Default for Line {
             dollars: None,
             maybe_dollars: None,
             model_version: None,
+            unix_ms: None,
+            price: None,
         }
     }
 }
@@ -58,6 +62,11 @@ struct Sums {
     maybe_dollars: f64,
     /// The models that answered, and how often each.
     versions: BTreeMap<String, u64>,
+    /// When the first and the last of them left, in milliseconds since 1970.
+    first_unix_ms: Option<u64>,
+    last_unix_ms: Option<u64>,
+    /// The prices that the dollars were counted by: since when each holds, and who says so.
+    prices: BTreeSet<String>,
 }
 
 /// The sums of a ledger by role.
@@ -71,7 +80,10 @@ fn sums(ledger: impl BufRead) -> BTreeMap<String, Sums> {
         };
         let attempt = (line.call, line.attempt);
         if line.event == "sent" {
-            roles.entry(line.role.clone()).or_default().sent += 1;
+            let sums = roles.entry(line.role.clone()).or_default();
+            sums.sent += 1;
+            sums.first_unix_ms = sums.first_unix_ms.or(line.unix_ms);
+            sums.last_unix_ms = line.unix_ms.or(sums.last_unix_ms);
             open.insert(attempt, (line.role, line.most_dollars.unwrap_or(0.0)));
             continue;
         }
@@ -82,6 +94,7 @@ fn sums(ledger: impl BufRead) -> BTreeMap<String, Sums> {
                 sums.answered += 1;
                 sums.dollars += line.dollars.unwrap_or(0.0);
                 sums.unpriced += u64::from(line.dollars.is_none());
+                sums.prices.extend(line.price);
                 if let Some(version) = line.model_version {
                     *sums.versions.entry(version).or_default() += 1;
                 }
@@ -137,12 +150,12 @@ pub fn words(results: &Value) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const LINES: &str = r#"{"event": "sent", "call": "a", "attempt": 1, "role": "model", "most_dollars": 0.5}
+    const LINES: &str = r#"{"event": "sent", "call": "a", "attempt": 1, "role": "model", "most_dollars": 0.5, "unix_ms": 1000}
 {"event": "sent", "call": "b", "attempt": 1, "role": "judge", "most_dollars": 0.5}
-{"event": "got", "call": "a", "attempt": 1, "class": "answered", "dollars": 0.25, "model_version": "m-1", "reply": {"text": "x"}}
+{"event": "got", "call": "a", "attempt": 1, "class": "answered", "dollars": 0.25, "price": "2026-01-01, a test", "model_version": "m-1", "reply": {"text": "x"}}
 {"event": "sent", "call": "c", "attempt": 1, "role": "model", "most_dollars": 0.5}
 {"event": "got", "call": "c", "attempt": 1, "class": "maybe", "maybe_dollars": 0.5}
-{"event": "sent", "call": "c", "attempt": 2, "role": "model", "most_dollars": 0.5}
+{"event": "sent", "call": "c", "attempt": 2, "role": "model", "most_dollars": 0.5, "unix_ms": 3000}
 {"event": "got", "call": "c", "attempt": 2, "class": "answered"}
 {"event": "sent", "call": "d", "attempt": 1, "role": "mod"#;
 
@@ -155,6 +168,8 @@ mod tests {
             (model.dollars, model.maybe_dollars, model.versions["m-1"]),
             (0.25, 0.5, 1)
         );
+        assert_eq!((model.first_unix_ms, model.last_unix_ms), (Some(1000), Some(3000)));
+        assert_eq!(model.prices, BTreeSet::from(["2026-01-01, a test".to_owned()]));
         assert_eq!((roles["judge"].maybe, roles["judge"].maybe_dollars), (1, 0.5));
         let words = words(&json!({ "host": { "calls": roles } }));
         assert_eq!(

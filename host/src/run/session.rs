@@ -336,7 +336,11 @@ fn judge(
             clips: Some(&|record| super::clips::of_record(&task.client, &clips, record)),
         };
         let judged = judging.run(&run, &outcome.places)?;
-        if let Some(why) = roles.stop_asked().then(interrupted) {
+        if let Some(why) = roles
+            .stop_asked()
+            .then(interrupted)
+            .or_else(|| judged.cut_short.clone())
+        {
             // The means of some of the verdicts would say something else than all of them.
             outcome.cut_short = Some(why);
             return Ok(());

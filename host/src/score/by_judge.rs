@@ -4,16 +4,16 @@
 use super::judged::Judged;
 use crate::ask::judge_server::JudgeServer;
 use crate::ask::roles::Roles;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::run::store::directory::RunDirectory;
 use crate::run::store::hash::hash_json;
 use crate::run::store::record::Record;
 use crate::run::store::score::{Graders, ScoreEntry, ScoreStatus, judge_key};
 use crate::run::store::scores::{LaterScore, Scorer, Scores, for_each_record};
 use plugin_api::client::JudgeClient;
-use plugin_api::{Callbacks, Case, JudgeCard};
+use plugin_api::{Callbacks, Case, Code, Error, JudgeCard};
 use serde_json::{Value, json};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// A judge, and what its verdicts depend on.
@@ -43,7 +43,11 @@ impl Judging<'_> {
     /// Judges the records at these places, except those that this very judge has judged before.
     pub fn run(&self, run: &RunDirectory, places: &[u64]) -> Result<Judged> {
         let card = self.judge.card()?;
-        let identity = json!({ "judge": self.identity, "version": card.version });
+        let mut identity = json!({ "judge": self.identity, "version": card.version });
+        if !card.other.is_empty() {
+            // What is asked and how it is read: verdicts of another template or reader are given anew, by stored answers.
+            identity["protocol"] = json!(card.other);
+        }
         let hash = hash_json(&identity);
         let graders = self.roles.graders();
         let key = judge_key(self.name, self.task.name);
@@ -57,7 +61,8 @@ impl Judging<'_> {
         let judged = Mutex::new(Judged::new(self.name, &card, identity));
         let threads = self.roles.threads_for(card.batch);
         let server = JudgeServer::start(self.judge, self.roles, card.batch, threads, self.deadline);
-        let stop = || self.roles.stop_asked();
+        let over = OnceLock::new();
+        let stop = || self.roles.stop_asked() || over.get().is_some() || self.roles.given_up().is_some();
         for_each_record(run, &scores, places, threads, stop, |record| {
             if record.error.is_some() || record.reply.is_none() {
                 return Ok(());
@@ -69,9 +74,14 @@ impl Judging<'_> {
             let entry = match known {
                 Some(entry) => entry.clone(),
                 None => {
-                    let entry = self.rule(&server, &record, &card, &hash);
-                    if entry.status == ScoreStatus::Failed && stop() {
-                        return Ok(()); // cut short: the next command asks again
+                    let (entry, error) = self.rule(&server, &record, &card, &hash);
+                    if let Some(error) = error {
+                        if error.code == Code::RATE_LIMITED {
+                            let _ = over.set(error);
+                        }
+                        if stop() {
+                            return Ok(()); // cut short: the next command asks again
+                        }
                     }
                     let line = LaterScore {
                         key: &record.key,
@@ -87,6 +97,10 @@ impl Judging<'_> {
             Ok(())
         })?;
         let mut judged = judged.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let why = over.into_inner().or_else(|| self.roles.given_up());
+        judged.cut_short = why.map(|error| cut_short(self.name, error));
+        let of_role = |role: &String| Some((role.clone(), self.roles.models.get(role)?.engine.clone()));
+        judged.engines = card.asks.iter().filter_map(of_role).collect();
         judged.self_judged = card
             .asks
             .iter()
@@ -96,7 +110,13 @@ impl Judging<'_> {
     }
 
     /// Shows the judge one record.
-    fn rule(&self, server: &JudgeServer, record: &Record, card: &JudgeCard, hash: &str) -> ScoreEntry {
+    fn rule(
+        &self,
+        server: &JudgeServer,
+        record: &Record,
+        card: &JudgeCard,
+        hash: &str,
+    ) -> (ScoreEntry, Option<Error>) {
         let own = record.own().filter(|own| own.status != ScoreStatus::Failed);
         let (verdict, graders) = match self.case(record, card) {
             Ok(case) => server.judge(case),
@@ -107,7 +127,8 @@ impl Judging<'_> {
             // A judge that fails has not ruled; the sample stays unscored and is counted.
             Err(error) => ScoreEntry::failed(error),
         };
-        entry.by(hash, own.map(ScoreEntry::content_hash), graders)
+        let entry = entry.by(hash, own.map(ScoreEntry::content_hash), graders);
+        (entry, verdict.err())
     }
 
     fn case(&self, record: &Record, card: &JudgeCard) -> plugin_api::Result<Case> {
@@ -125,6 +146,15 @@ impl Judging<'_> {
             score: own.map(|_| record.score()),
             ..Case::default()
         })
+    }
+}
+
+/// The failure of a judging whose model answers nothing any more.
+pub fn cut_short(judge: &str, error: Error) -> Failure {
+    let failure = Failure::from(error).context(format!("judge `{judge}` can't go on"));
+    match failure.error.help {
+        None => failure.help("every verdict so far is kept, and the same command goes on from here"),
+        Some(_) => failure,
     }
 }
 

@@ -1,12 +1,13 @@
 //! What a judge's rulings on a run came to: their mean, what was left unscored and why, who ruled, and what it cost.
 
+use crate::failure::Failure;
 use crate::run::graded::GradedBy;
 use crate::run::results::{Summary, metric_of};
 use crate::run::statistics::Mean;
 use crate::run::store::score::{JUDGED, ScoreEntry, ScoreStatus};
 use plugin_api::{JudgeCard, Metric};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Above this share of unscored answers a mean is not to be trusted: what a judge cannot rule on is seldom like the rest.
 const MOST_UNSCORED: f64 = 0.05;
@@ -30,14 +31,22 @@ pub struct Judged {
     /// The versions of the models that ruled.
     versions: BTreeMap<String, u64>,
     flags: BTreeMap<String, u64>,
-    /// What each answer's several rulings were, where a judge rules several times.
-    votes: Vec<Vec<Option<String>>>,
+    /// What an answer's several rulings were, where a judge rules several times, and of how many answers.
+    votes: BTreeMap<Vec<Option<String>>, u64>,
     /// What the verdicts depend on beside the records.
     identity: Value,
     /// The models that the judge asked.
     pub graded_by: GradedBy,
     /// True when the model that rules is the one that answered.
     pub self_judged: bool,
+    /// What answered in each role that the judge asks: service, engine, the name of the key's variable.
+    pub engines: Map<String, Value>,
+    /// Settings of its questions that the model does not take.
+    sampling_ignored: BTreeSet<String>,
+    /// What its card says of its questions: hashes of template and schema, the reader's version.
+    asks: Map<String, Value>,
+    /// Why it did not rule on everything: its quota or budget is used up, or its model was given up.
+    pub cut_short: Option<Failure>,
 }
 
 impl Judged {
@@ -47,6 +56,7 @@ impl Judged {
             protocol: card.name.clone(),
             version: card.version.clone(),
             identity,
+            asks: card.other.clone(),
             ..Judged::default()
         }
     }
@@ -72,9 +82,11 @@ impl Judged {
         for flag in texts(details.get("flags")).into_iter().flatten() {
             *self.flags.entry(flag).or_default() += 1;
         }
+        self.sampling_ignored
+            .extend(texts(details.get("sampling_ignored")).into_iter().flatten());
         let votes = texts(details.get("votes"));
         if !votes.is_empty() {
-            self.votes.push(votes);
+            *self.votes.entry(votes).or_default() += 1;
         }
         match (entry.status, entry.values.get(JUDGED)) {
             (ScoreStatus::Scored, Some(value)) => {
@@ -115,18 +127,14 @@ impl Judged {
 
     /// The share of answers on which all rulings agree, and Krippendorff's alpha over them.
     fn agreement_with_itself(&self) -> Option<(f64, Option<f64>)> {
-        let most = self.votes.iter().map(Vec::len).max().filter(|most| *most > 1)?;
+        self.votes.keys().map(Vec::len).max().filter(|most| *most > 1)?;
         let alike = self
             .votes
             .iter()
-            .filter(|votes| votes.iter().all(|vote| *vote == votes[0]));
-        let share = alike.count() as f64 / self.votes.len() as f64;
-        let rater = |place: usize| -> Vec<Option<String>> {
-            let vote = |votes: &Vec<Option<String>>| votes.get(place).cloned().flatten();
-            self.votes.iter().map(vote).collect()
-        };
-        let raters: Vec<_> = (0..most).map(rater).collect();
-        Some((share, statistics::krippendorff_alpha(&raters)))
+            .filter(|(votes, _)| votes.iter().all(|vote| *vote == votes[0]));
+        let share = alike.map(|(_, times)| times).sum::<u64>() as f64 / self.votes.values().sum::<u64>() as f64;
+        let cases = self.votes.iter().map(|(votes, times)| (votes.iter().flatten(), *times));
+        Some((share, statistics::krippendorff_alpha_of(cases)))
     }
 
     /// What `results.json` says of it in `host.judges`.
@@ -139,6 +147,11 @@ impl Judged {
             "suspect": self.suspicions(), "self_judged": self.self_judged,
             "identity": self.identity, "graders": self.graded_by.as_json(),
         });
+        said["engines"] = json!(self.engines);
+        said["sampling_ignored"] = json!(self.sampling_ignored);
+        for (name, value) in &self.asks {
+            said[name] = value.clone();
+        }
         if let Some((share, alpha)) = self.agreement_with_itself() {
             said["self_agreement"] = json!(share);
             said["self_alpha"] = json!(alpha);
@@ -167,6 +180,11 @@ impl Judged {
         let suspicions = self.suspicions();
         if !suspicions.is_empty() {
             marks.push(format!("judge {name} is suspect: {}", suspicions.join("; ")));
+        }
+        if self.engines.values().any(|engine| engine["engine"]["unpinned"] == true) {
+            marks.push(format!(
+                "judge {name} asks a model by a floating name, which stands for another version some day (unpinned)"
+            ));
         }
         if self.self_judged {
             marks.push(format!("judge {name} rules on its own answers (self_judged)"));

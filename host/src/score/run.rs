@@ -66,6 +66,9 @@ pub fn judge_run(
             clips,
         };
         let judged = judging.run(run, places)?;
+        if let Some(failure) = judged.cut_short.clone() {
+            return Err(failure);
+        }
         add_judged(&mut summary, &mut results, &judged);
         all.push(judged);
     }

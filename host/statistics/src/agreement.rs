@@ -42,21 +42,30 @@ pub fn gwet_ac1<T: Ord>(pairs: &[(T, T)]) -> Option<f64> {
 /// or only one category was ever used.
 pub fn krippendorff_alpha<T: Ord>(raters: &[Vec<Option<T>>]) -> Option<f64> {
     let cases = raters.iter().map(Vec::len).max()?;
+    let ratings = |case: usize| raters.iter().filter_map(move |rater| rater.get(case)?.as_ref());
+    krippendorff_alpha_of((0..cases).map(|case| (ratings(case), 1)))
+}
+
+/// The same from the ratings of each case and how many cases were rated so: very many cases have few patterns.
+pub fn krippendorff_alpha_of<'a, T: Ord + 'a, R: Iterator<Item = &'a T>>(
+    cases: impl Iterator<Item = (R, u64)>,
+) -> Option<f64> {
     let (mut disagreement, mut total) = (0.0, 0.0);
     let mut all: BTreeMap<&T, f64> = BTreeMap::new();
-    for case in 0..cases {
+    for (ratings, times) in cases {
+        let times = times as f64;
         let mut counts: BTreeMap<&T, f64> = BTreeMap::new();
-        for value in raters.iter().filter_map(|rater| rater.get(case)?.as_ref()) {
+        for value in ratings {
             *counts.entry(value).or_default() += 1.0;
         }
         let rated: f64 = counts.values().sum();
         if rated < 2.0 {
             continue;
         }
-        total += rated;
+        total += times * rated;
         for (value, count) in counts {
-            disagreement += count * (rated - count) / (rated - 1.0);
-            *all.entry(value).or_default() += count;
+            disagreement += times * count * (rated - count) / (rated - 1.0);
+            *all.entry(value).or_default() += times * count;
         }
     }
     let expected: f64 = all.values().map(|count| count * (total - count)).sum::<f64>() / (total - 1.0);
@@ -104,6 +113,12 @@ mod tests {
         near(
             krippendorff_alpha(&[row("1011-010"), row("100110-0"), row("11111-10")]),
             0.615_384_6,
+        );
+        let patterns = [(vec!['a', 'b'], 3), (vec!['a', 'a'], 2), (vec!['b', 'b', 'b'], 1)];
+        let counted = krippendorff_alpha_of(patterns.iter().map(|(ratings, times)| (ratings.iter(), *times)));
+        near(
+            counted,
+            krippendorff_alpha(&[row("aaaaab"), row("bbbaab"), row("-----b")]).expect("a number"),
         );
         assert_eq!(krippendorff_alpha(&[row("111"), row("111")]), None);
         assert_eq!(krippendorff_alpha(&[row("1--"), row("-1-")]), None);

@@ -17,7 +17,7 @@ mod power;
 mod proportion;
 mod resample;
 
-pub use agreement::{cohen_kappa, gwet_ac1, krippendorff_alpha};
+pub use agreement::{cohen_kappa, gwet_ac1, krippendorff_alpha, krippendorff_alpha_of};
 pub use distributions::{binomial_cdf, normal_cdf, normal_quantile, student_quantile, student_two_sided};
 pub use judged::{corrected_accuracy, prediction_powered_mean};
 pub use paired::{MeanDifference, clustered_t, holm, mcnemar, mcnemar_mid_p, paired_t, sign_flip, sign_test};

@@ -98,6 +98,23 @@ class Prompt:
         ends = [text.find(stop) for stop in self.sampling.get("stop", []) if stop in text]
         return text[: min(ends)] if ends else text
 
+    def generation(self, checkpoint):
+        """What `generate` of transformers takes. `checkpoint` is the model's `generation_config`.
+
+        What a prompt leaves open is as the checkpoint's publisher has it, a repetition penalty above all: so it is with every
+        model of the host, and `generate` reads the same file.
+        """
+        names = {
+            "max_tokens": "max_new_tokens", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p",
+            "repetition_penalty": "repetition_penalty", "beams": "num_beams", "length_penalty": "length_penalty",
+        }
+        given = {theirs: self.sampling[ours] for ours, theirs in names.items() if self.sampling.get(ours) is not None}
+        if self.sampling.get("temperature") is not None:
+            given["do_sample"] = self.sampling["temperature"] > 0
+            given["temperature"] = self.sampling["temperature"] or 1.0
+        given.setdefault("max_new_tokens", getattr(checkpoint, "max_new_tokens", None) or 256)
+        return given
+
     @property
     def begun(self):
         """True when the last message is the assistant's: it is to be gone on with."""

@@ -5,17 +5,20 @@ use crate::ask::roles::Roles;
 use crate::catalog::Resolved;
 use crate::compare::Key;
 use crate::export::Recorded;
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::{Doing, Exit, Failure, Result};
 use crate::run::record::Record;
 use crate::run::store::directory::{Appender, for_each_line};
 use crate::run::store::hash::hash_json;
+use crate::score::by_judge::cut_short;
 use plugin_api::client::JudgeClient;
-use plugin_api::{Callbacks, Case, Verdict};
+use plugin_api::{Callbacks, Case, Code, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Where verdicts on pairs are kept, in the second run's directory.
 const FILE: &str = "pairs.jsonl";
@@ -39,9 +42,89 @@ struct Line {
     verdict: Verdict,
 }
 
-/// The verdict on each pair. A pair that could not be judged has the reason.
-#[derive(Debug, Default)]
-pub struct PairVerdicts(pub HashMap<Key, std::result::Result<Verdict, String>>);
+/// The verdict on a pair, or why there is none.
+pub type PairVerdict = std::result::Result<Verdict, String>;
+
+/// The verdicts on all pairs: where each stands in the file of verdicts, so that memory does not grow with their texts.
+#[derive(Debug)]
+pub struct PairVerdicts {
+    file: PathBuf,
+    places: HashMap<Key, std::result::Result<u64, String>>,
+    pub calls: u64,
+    pub dollars: f64,
+    /// The versions of the models that ruled.
+    pub versions: BTreeSet<String>,
+}
+
+impl PairVerdicts {
+    fn new(file: &Path) -> PairVerdicts {
+        PairVerdicts {
+            file: file.to_owned(),
+            places: HashMap::new(),
+            calls: 0,
+            dollars: 0.0,
+            versions: BTreeSet::new(),
+        }
+    }
+
+    fn add(&mut self, key: Key, place: u64, verdict: &Verdict) {
+        self.places.insert(key, Ok(place));
+        self.calls += verdict.cost.calls;
+        self.dollars += verdict.cost.dollars;
+        self.versions.extend(verdict.model_version.clone());
+    }
+
+    pub fn reader(&self) -> Result<PairReader<'_>> {
+        Ok(PairReader {
+            places: &self.places,
+            lines: Lines::open(&self.file)?,
+        })
+    }
+}
+
+/// Reads verdicts on pairs.
+pub struct PairReader<'a> {
+    places: &'a HashMap<Key, std::result::Result<u64, String>>,
+    lines: Lines,
+}
+
+impl PairReader<'_> {
+    pub fn get(&mut self, key: &Key) -> Result<Option<PairVerdict>> {
+        match self.places.get(key) {
+            None => Ok(None),
+            Some(Err(why)) => Ok(Some(Err(why.clone()))),
+            Some(Ok(place)) => self.lines.at(*place).map(|verdict| Some(Ok(verdict))),
+        }
+    }
+}
+
+/// The lines of the file of verdicts, by their places.
+struct Lines {
+    path: PathBuf,
+    reader: BufReader<File>,
+}
+
+impl Lines {
+    fn open(path: &Path) -> Result<Lines> {
+        let file = File::open(path).or_fail(Exit::Missing, || format!("cannot read `{}`", path.display()))?;
+        Ok(Lines {
+            path: path.to_owned(),
+            reader: BufReader::new(file),
+        })
+    }
+
+    fn at(&mut self, place: u64) -> Result<Verdict> {
+        let failed = || format!("cannot read the verdict at byte {place} of `{}`", self.path.display());
+        let mut line = Vec::new();
+        let read = self
+            .reader
+            .seek(SeekFrom::Start(place))
+            .and_then(|_| self.reader.read_until(b'\n', &mut line));
+        read.or_fail(Exit::Missing, failed)?;
+        let line: Line = serde_json::from_slice(&line).or_fail(Exit::Missing, failed)?;
+        Ok(line.verdict)
+    }
+}
 
 impl Contest<'_> {
     /// Rules on the pairs of two runs, except those that are known.
@@ -49,14 +132,16 @@ impl Contest<'_> {
         let card = self.judge.card()?;
         let identity = json!([self.resolved.scorer_identity(&card.version), self.roles.graders()]);
         let (file, known) = self.known(second)?;
-        let file = Mutex::new(Appender::open(&file)?);
+        let verdicts = Mutex::new(PairVerdicts::new(&file));
+        let appender = Mutex::new(Appender::open(&file)?);
+        let lines = Mutex::new(Lines::open(&file)?);
         let places = second.places_by_key()?;
         let other = Mutex::new(second.reader()?);
-        let verdicts = Mutex::new(PairVerdicts::default());
         let threads = self.roles.threads_for(card.batch);
         let deadline = self.resolved.plugin.spec().deadline;
         let server = JudgeServer::start(self.judge, self.roles, card.batch, threads, deadline);
-        let stop = || self.roles.stop_asked();
+        let over = OnceLock::new();
+        let stop = || self.roles.stop_asked() || over.get().is_some() || self.roles.given_up().is_some();
         first.each_at_once(threads, stop, |mine| {
             let key = Key::of(&mine);
             let Some(place) = places.get(&key) else { return Ok(()) };
@@ -66,40 +151,58 @@ impl Contest<'_> {
             }
             let line_key = hash_json(&json!([identity, mine.doc_hash, words(&mine), words(&theirs)]));
             let verdict = match known.get(&line_key) {
-                Some(verdict) => Ok(verdict.clone()),
+                Some(place) => {
+                    let read = lines.lock().unwrap_or_else(PoisonError::into_inner).at(*place)?;
+                    Ok((*place, read))
+                }
                 None => match server.judge(case(&mine, &theirs)).0 {
                     Ok(verdict) => {
                         let line = Line {
                             key: line_key,
                             judge: self.name.to_owned(),
                             sample_id: mine.sample_id.clone(),
-                            verdict: verdict.clone(),
+                            verdict,
                         };
-                        file.lock().unwrap_or_else(PoisonError::into_inner).append(&line)?;
-                        Ok(verdict)
+                        let mut appender = appender.lock().unwrap_or_else(PoisonError::into_inner);
+                        let place = appender.append_placed(&line)?;
+                        Ok((place, line.verdict))
                     }
-                    Err(_) if stop() => return Ok(()), // cut short: the next command asks again
-                    Err(error) => Err(error.to_string()),
+                    Err(error) => {
+                        if error.code == Code::RATE_LIMITED {
+                            let _ = over.set(error.clone());
+                        }
+                        if stop() {
+                            return Ok(()); // cut short: the next command asks again
+                        }
+                        Err(error.to_string())
+                    }
                 },
             };
             let mut verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-            verdicts.0.insert(key, verdict);
+            match verdict {
+                Ok((place, verdict)) => verdicts.add(key, place, &verdict),
+                Err(why) => drop(verdicts.places.insert(key, Err(why))),
+            }
             Ok(())
         })?;
         if self.roles.stop_asked() {
             return Err(Failure::new(Exit::Interrupted, "interrupted").help("the same command goes on from here"));
         }
-        Ok(verdicts.into_inner().unwrap_or_else(PoisonError::into_inner))
+        match over.into_inner().or_else(|| self.roles.given_up()) {
+            Some(error) => Err(cut_short(self.name, error)),
+            None => Ok(verdicts.into_inner().unwrap_or_else(PoisonError::into_inner)),
+        }
     }
 
-    fn known(&self, second: &Recorded) -> Result<(PathBuf, HashMap<String, Verdict>)> {
+    /// The file of verdicts, and the place of each that is in it.
+    fn known(&self, second: &Recorded) -> Result<(PathBuf, HashMap<String, u64>)> {
         let file = second.path().join(FILE);
         let mut known = HashMap::new();
         if file.exists() {
-            for_each_line(&file, |_, _, line| {
+            for_each_line(&file, |_, place, line| {
                 // A line that a kill tore in two is asked again.
                 if let Ok(line) = serde_json::from_slice::<Line>(line) {
-                    known.insert(line.key, line.verdict);
+                    known.insert(line.key, place);
                 }
                 Ok(())
             })?;
@@ -124,20 +227,6 @@ fn case(mine: &Record, theirs: &Record) -> Case {
         other: theirs.reply_in_words(),
         other_score: theirs.own().map(|_| theirs.score()),
     }
-}
-
-/// What the verdicts cost: calls, dollars, and the versions of the models that ruled.
-pub(super) fn cost(verdicts: &PairVerdicts) -> (u64, f64, Vec<String>) {
-    let mut versions: Vec<String> = Vec::new();
-    let (mut calls, mut dollars) = (0, 0.0);
-    for verdict in verdicts.0.values().flatten() {
-        calls += verdict.cost.calls;
-        dollars += verdict.cost.dollars;
-        versions.extend(verdict.model_version.clone());
-    }
-    versions.sort();
-    versions.dedup();
-    (calls, dollars, versions)
 }
 
 /// A text for a value of a record that may be text or structure.

@@ -1,6 +1,6 @@
 //! The files of a comparison: a line a sample, the summary, and the flips.
 
-use super::contest::{PairVerdicts, cost, in_text};
+use super::contest::{PairVerdict, PairVerdicts, in_text};
 use super::tally::{Outcome, Said, Tally};
 use crate::compare::{Key, Report};
 use crate::export::Recorded;
@@ -8,7 +8,6 @@ use crate::failure::Result;
 use crate::run::record::Record;
 use crate::run::store::directory::write_whole;
 use crate::run::store::score::{JUDGED, ScoreEntry, judge_key};
-use plugin_api::Verdict;
 use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -75,6 +74,7 @@ pub fn tally(first: &Recorded, second: &Recorded, verdicts: &PairVerdicts) -> Re
     let (mut tally, mut all_alike) = (Tally::default(), true);
     let others = second.places_by_key()?;
     let mut reader = second.reader()?;
+    let mut verdicts = verdicts.reader()?;
     first.each(|mine| {
         let key = Key::of(&mine);
         let Some(place) = others.get(&key) else { return Ok(()) };
@@ -84,11 +84,8 @@ pub fn tally(first: &Recorded, second: &Recorded, verdicts: &PairVerdicts) -> Re
         }
         let (one, two) = (mine.said(), theirs.said());
         all_alike &= one == two;
-        let said = verdicts
-            .0
-            .get(&key)
-            .and_then(|verdict| verdict.as_ref().ok())
-            .map(Said::of);
+        let verdict = verdicts.get(&key)?.and_then(std::result::Result::ok);
+        let said = verdict.as_ref().map(Said::of);
         let unscored = Said {
             outcome: Outcome::Unscored,
             forward: None,
@@ -110,12 +107,13 @@ pub fn write_files(files: &Files, tally: &Tally, out: &Path) -> Result<Vec<PathB
     let mut lines = BufWriter::new(File::create(&partial).map_err(unwritable)?);
     let others = files.second.places_by_key()?;
     let mut reader = files.second.reader()?;
+    let mut verdicts = files.verdicts.reader()?;
     let (mut number, mut scored) = (0, 0);
     files.first.each(|mine| {
         let key = Key::of(&mine);
         if let Some(place) = others.get(&key) {
             let theirs = reader.read_at(*place)?;
-            let row = files.row(number, &key, &mine, &theirs);
+            let row = files.row(number, &key, &mine, &theirs, verdicts.get(&key)?.as_ref());
             number += 1;
             scored +=
                 u64::from(!row[files.column("accuracy").0].is_null() && !row[files.column("accuracy").1].is_null());
@@ -156,7 +154,7 @@ impl Files<'_> {
         record.scores.get(&judge_key(self.judge, &record.task))
     }
 
-    fn row(&self, id: u64, key: &Key, mine: &Record, theirs: &Record) -> Value {
+    fn row(&self, id: u64, key: &Key, mine: &Record, theirs: &Record, ruled: Option<&PairVerdict>) -> Value {
         let mut row = Map::new();
         let mut put = |name: &str, value: Value| drop(row.insert(name.to_owned(), value));
         let (one, two) = (self.entry(mine), self.entry(theirs));
@@ -187,7 +185,6 @@ impl Files<'_> {
         let (check, other_check) = (detail(one, "check"), detail(two, "check"));
         both("overlap", check["overlap"].clone(), other_check["overlap"].clone());
         both("check", check, other_check);
-        let ruled = self.verdicts.0.get(key);
         let verdict = ruled.and_then(|ruled| ruled.as_ref().ok());
         let said = verdict.map(Said::of);
         put("winner", self.arms.word(said.map(|said| said.outcome)));
@@ -223,7 +220,7 @@ impl Files<'_> {
         &self,
         one: Option<&ScoreEntry>,
         two: Option<&ScoreEntry>,
-        ruled: Option<&std::result::Result<Verdict, String>>,
+        ruled: Option<&PairVerdict>,
         said: Option<Said>,
     ) -> Value {
         let mut list = Vec::new();
@@ -246,7 +243,7 @@ impl Files<'_> {
 
     fn summary(&self, n: u64, scored: u64, tally: &Tally) -> Value {
         let row = self.report.comparison.rows.iter().find(|row| row.metric == self.judge);
-        let (calls, dollars, versions) = cost(self.verdicts);
+        let (calls, dollars) = (self.verdicts.calls, self.verdicts.dollars);
         let of = |results: &Value, name: &str| results["host"]["judges"][self.judge][name].clone();
         let sides: Vec<&Value> = [self.first, self.second]
             .iter()
@@ -258,7 +255,7 @@ impl Files<'_> {
                 .filter_map(|results| of(results, name).as_f64())
                 .sum::<f64>()
         };
-        let mut all_versions = versions;
+        let mut all_versions = self.verdicts.versions.clone();
         for results in &sides {
             all_versions.extend(
                 of(results, "model_versions")
@@ -267,8 +264,6 @@ impl Files<'_> {
                     .flat_map(|map| map.keys().cloned()),
             );
         }
-        all_versions.sort();
-        all_versions.dedup();
         let mut summary = Map::new();
         let mut put = |name: &str, value: Value| drop(summary.insert(name.to_owned(), value));
         let (first, second) = self.column("accuracy");

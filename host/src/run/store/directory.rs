@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 /// One run's directory, held by this process alone, or only looked at.
@@ -168,12 +168,18 @@ impl Appender {
     }
 
     pub fn append(&mut self, line: &impl Serialize) -> Result<()> {
+        self.append_placed(line).map(drop)
+    }
+
+    /// The same, and gives the place where the line begins.
+    pub fn append_placed(&mut self, line: &impl Serialize) -> Result<u64> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
         let mut bytes = serde_json::to_vec(line).map_err(|why| unwritable(&self.path, why))?;
         bytes.push(b'\n');
-        self.file.write_all(&bytes).map_err(|why| {
+        let written = self.file.write_all(&bytes).and_then(|()| self.file.stream_position());
+        written.map(|end| end - bytes.len() as u64).map_err(|why| {
             let failure = unwritable(&self.path, why);
             self.failure.insert(failure).clone()
         })

@@ -8,6 +8,9 @@ use plugin_api::{
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
+/// The flag of a reply that another version than the asked model gave.
+const MOVED: &str = "moved-model";
+
 /// What all protocols let the user set.
 #[derive(Debug, Clone)]
 pub(crate) struct Asking {
@@ -15,6 +18,8 @@ pub(crate) struct Asking {
     pub max_tokens: u32,
     pub longest: usize,
     pub whole: bool,
+    /// Leaves unscored what another version than the asked model answered.
+    pub strict: bool,
 }
 
 impl Asking {
@@ -24,6 +29,7 @@ impl Asking {
             max_tokens: settings.or("max_tokens", 4096)?,
             longest: settings.or("longest", 60_000)?,
             whole: settings.or("whole", false)?,
+            strict: settings.or("pin", "flag".to_owned())? == "strict",
         };
         for (name, value) in [
             ("repeat", asking.repeat),
@@ -64,6 +70,14 @@ pub(crate) struct Opinion {
 }
 
 impl Opinion {
+    fn none(why: &'static str) -> Opinion {
+        Opinion {
+            word: None,
+            why,
+            object: Map::new(),
+        }
+    }
+
     pub fn reason(&self) -> String {
         self.object
             .get("reason")
@@ -90,18 +104,18 @@ impl Asking {
         if question.shortened {
             asked.verdict.flags.push("shortened".to_owned());
             if self.whole {
-                asked.opinions.push(Opinion {
-                    word: None,
-                    why: "too_long",
-                    object: Map::new(),
-                });
+                asked.opinions.push(Opinion::none("too_long"));
                 return Ok(asked);
             }
         }
         for repeat in 0..self.repeat {
             call.check()?;
             let reply = call.generate(ROLE, &self.prompt(question, repeat))?;
-            let opinion = opinion(&reply, question);
+            let moved = self.strict && reply.flags.iter().any(|flag| flag == MOVED);
+            let opinion = match moved {
+                true => Opinion::none("moved_model"),
+                false => opinion(&reply, question),
+            };
             asked.note(reply);
             asked.opinions.push(opinion);
         }
@@ -124,11 +138,7 @@ impl Asking {
 }
 
 fn opinion(reply: &Reply, question: &Question) -> Opinion {
-    let none = |why| Opinion {
-        word: None,
-        why,
-        object: Map::new(),
-    };
+    let none = Opinion::none;
     let said = reply.other.get("why").and_then(Value::as_str);
     match (reply.finish, said) {
         (_, Some("blocked_prompt")) => return none("blocked_prompt"),
@@ -160,6 +170,9 @@ impl Asked {
             }
         }
         reply.flags.iter().for_each(|name| flag(verdict, name));
+        if let Some(ignored) = reply.other.get("sampling_ignored") {
+            verdict.other.insert("sampling_ignored".to_owned(), ignored.clone());
+        }
         let raw = verdict.raw.get_or_insert_with(String::new);
         if !raw.is_empty() {
             raw.push('\n');
@@ -186,11 +199,7 @@ impl Asked {
                     .find(|opinion| opinion.word.as_deref() == Some(word));
                 first.cloned().unwrap_or_else(|| self.opinions[0].clone())
             }
-            (Some(_), Some(_)) => Opinion {
-                word: None,
-                why: "tied_votes",
-                object: Map::new(),
-            },
+            (Some(_), Some(_)) => Opinion::none("tied_votes"),
             _ => self.opinions[0].clone(),
         }
     }
@@ -242,6 +251,7 @@ pub(crate) fn in_words(why: &str) -> String {
         "two_verdicts" => "the judge's answer holds verdicts that disagree",
         "off_menu" => "the judge's verdict is not one of the allowed words",
         "tied_votes" => "the judge's votes are tied",
+        "moved_model" => "another version than the asked model answered; `-J pin=flag` only flags it",
         "too_long" => "the case is longer than `-J longest` allows",
         "cannot_tell" => "the judge cannot tell",
         "contradiction" => "the judge's verdict contradicts its own findings",

@@ -6,6 +6,7 @@
 //! with a word for why. It is never taken for wrong, right or a tie, and nothing is guessed from keywords.
 
 mod ask;
+mod identity;
 mod marks;
 mod read;
 mod rubric;
@@ -18,6 +19,7 @@ register_judge!("match", "Whether a reply calls the same tools with equivalent a
     ask: text ["unclear", "all"] = "unclear", "which cases the model is asked about: those that a comparison without a model leaves open, or all";
     extra: text ["refuse", "allow"] = "refuse", "whether calls beyond the expected ones may pass when the model finds them harmless";
     repeat: integer = 1, "how often the model is asked about each case; the majority rules, and a tie of votes is unscored";
+    pin: text ["flag", "strict"] = "flag", "what becomes of an answer by another version than the model that was asked: `flag` flags the verdict, `strict` leaves the case unscored";
     max_tokens: integer = 4096, "the most tokens of an answer, reasoning included";
     longest: integer = 60000, "a text with more characters is shown by its first and last half, and the verdict is flagged `shortened`";
     whole: flag = false, "leaves a case unscored that would be shortened";
@@ -26,6 +28,7 @@ register_judge!("match", "Whether a reply calls the same tools with equivalent a
 register_judge!("winner", "Which of two replies is better, by the model in the role `judge`, asked in both orders", winner::Winner::load, {
     orders: integer = 2, "2 asks in both orders; 1 asks in one that the sample's hash chooses, and the verdict is flagged `unswapped`";
     repeat: integer = 1, "how often the model is asked in each order; the majority rules";
+    pin: text ["flag", "strict"] = "flag", "what becomes of an answer by another version than the model that was asked: `flag` flags the verdict, `strict` leaves the case unscored";
     max_tokens: integer = 4096, "the most tokens of an answer, reasoning included";
     longest: integer = 60000, "a text with more characters is shown by its first and last half, and the verdict is flagged `shortened`";
     whole: flag = false, "leaves a case unscored that would be shortened";
@@ -35,6 +38,7 @@ register_judge!("rubric", "How good a reply is by a rubric, by the model in the 
     rubric: path, "a file with the rubric; without one, whether the reply is right by the reference answer";
     highest: integer = 1, "the best score of the scale that begins at 0; the verdict is the score divided by it";
     repeat: integer = 1, "how often the model is asked about each case; the majority rules";
+    pin: text ["flag", "strict"] = "flag", "what becomes of an answer by another version than the model that was asked: `flag` flags the verdict, `strict` leaves the case unscored";
     max_tokens: integer = 4096, "the most tokens of an answer, reasoning included";
     longest: integer = 60000, "a text with more characters is shown by its first and last half, and the verdict is flagged `shortened`";
     whole: flag = false, "leaves a case unscored that would be shortened";

@@ -1,11 +1,10 @@
 //! The protocol `rubric`: how good is a reply by a rubric of the user's, or by the reference answer?
 
 use crate::ask::{Asking, Question, in_words};
+use crate::identity;
 use crate::marks::{Marks, RULE};
-use crate::{BATCH, ROLE};
 use plugin_api::{Call, Case, Code, Context, Error, Judge, JudgeCard, Result, Ruling, Settings, Verdict};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
 pub(crate) struct Rubric {
@@ -52,16 +51,9 @@ impl Rubric {
 
 impl Judge for Rubric {
     fn card(&self) -> JudgeCard {
-        let mut card = JudgeCard {
-            batch: BATCH,
-            asks: vec![ROLE.to_owned()],
-            ..JudgeCard::new("rubric", "1")
-        };
         // Another text in the same file is another rubric.
-        let hash = Sha256::digest(self.text.as_bytes());
-        let hash: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        card.version = format!("1+{hash}");
-        card
+        let version = format!("1+{}", identity::short_hash(&self.text));
+        identity::card("rubric", &version, &self.question(&Case::default()))
     }
 
     fn judge(&self, case: &Case, call: &mut Call) -> Result<Verdict> {

@@ -5,8 +5,8 @@
 //! otherwise contradicts itself: the case is unscored.
 
 use crate::ask::{Asking, Opinion, Question, in_words};
+use crate::identity;
 use crate::marks::{Marks, RULE};
-use crate::{BATCH, ROLE};
 use plugin_api::{Call, Case, Judge, JudgeCard, Result, Ruling, Settings, Verdict};
 use score::CallCheck;
 use score::calls::{Calls, ToolCall};
@@ -30,11 +30,9 @@ impl Match {
 
 impl Judge for Match {
     fn card(&self) -> JudgeCard {
-        JudgeCard {
-            batch: BATCH,
-            asks: vec![ROLE.to_owned()],
-            ..JudgeCard::new("match", "1")
-        }
+        let empty = Case::default();
+        let question = question(&empty, &expected(&empty), &said(&empty), &[], self.asking.longest);
+        identity::card("match", "1", &question)
     }
 
     fn judge(&self, case: &Case, call: &mut Call) -> Result<Verdict> {

@@ -1,8 +1,8 @@
 //! The protocol `winner`: which of two replies is better? Asked in both orders, since models favour a slot.
 
 use crate::ask::{Asked, Asking, Question, add_cost, flag, in_words};
+use crate::identity;
 use crate::marks::{Marks, RULE};
-use crate::{BATCH, ROLE};
 use plugin_api::{Call, Case, Code, Error, Judge, JudgeCard, Reply, Result, Ruling, Settings, Verdict};
 use score::calls::Calls;
 use serde_json::{Value, json};
@@ -56,10 +56,8 @@ impl Side {
 impl Judge for Winner {
     fn card(&self) -> JudgeCard {
         JudgeCard {
-            batch: BATCH,
-            asks: vec![ROLE.to_owned()],
             compares: true,
-            ..JudgeCard::new("winner", "1")
+            ..identity::card("winner", "1", &question(&Case::default(), "", "", self.asking.longest))
         }
     }
 

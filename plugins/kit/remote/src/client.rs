@@ -11,7 +11,7 @@ use crate::http::{Body, Got, Http, Lost, Sent};
 use crate::ledger::{GotLine, Ledger};
 use crate::options::Common;
 use crate::pool::{NoSlot, Pool, Slot};
-use crate::price::{Prices, Tokens};
+use crate::price::{Price, Prices, Tokens};
 use crate::secret::{Secret, redact, redact_keys};
 use crate::watch::{Stop, Watch};
 use plugin_api::{Code, Error, Result};
@@ -398,6 +398,7 @@ impl Client {
             Ok(digest) => {
                 line.class = Class::Answered.word().to_owned();
                 line.dollars = price.map(|price| price.dollars(&digest.tokens));
+                line.price = price.map(Price::in_words);
                 line.usage = Some(digest.tokens);
                 line.model_version.clone_from(&digest.model_version);
                 line.reply = clean(digest.reply);

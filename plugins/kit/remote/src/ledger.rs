@@ -39,6 +39,9 @@ pub struct GotLine {
     /// What it cost, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dollars: Option<f64>,
+    /// By which price: the day since when it holds, and its source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<String>,
     /// The most that it may have cost, when nobody knows whether it was charged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maybe_dollars: Option<f64>,
@@ -194,7 +197,9 @@ impl Ledger {
         };
         let mut line = serde_json::to_value(&line).unwrap_or_default();
         line["event"] = json!("sent");
-        line["at_ms"] = json!(crate::date::now_ms().saturating_sub(self.began_ms));
+        let now = crate::date::now_ms();
+        line["at_ms"] = json!(now.saturating_sub(self.began_ms));
+        line["unix_ms"] = json!(now);
         self.append(&mut state, &self.file, &line)?;
         state.summary.sent += 1;
         state.open.insert((short(call), attempt), most_dollars.unwrap_or(0.0));

@@ -54,6 +54,12 @@ impl Price {
         (read + (tokens.answer + tokens.thoughts) as f64 * output) / 1e6
     }
 
+    /// Since when it holds, and who says so.
+    pub fn in_words(&self) -> String {
+        let from = self.from.map(|day| day.to_string()).unwrap_or_default();
+        format!("{from}, {}", self.source)
+    }
+
     /// The most that a call can cost: nothing cached, sound at its own price if that is higher, every token written.
     pub fn most(&self, prompt: u64, written: u64) -> f64 {
         let highest = [Some(self.input), self.input_long, self.audio_input];

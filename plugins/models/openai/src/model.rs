@@ -159,6 +159,13 @@ impl Inner {
             thinks: !prompt.plain,
         };
         let mut reply = reply::reply(&answer, &reading);
+        // Hosted models answer under a dated name that begins with the one that was asked for.
+        if answer.reply["model"]
+            .as_str()
+            .is_some_and(|answered| !answered.starts_with(&model))
+        {
+            reply.flags.push("moved-model".to_owned());
+        }
         if !body.ignored.is_empty() {
             reply.other.insert("sampling_ignored".to_owned(), json!(body.ignored));
         }
