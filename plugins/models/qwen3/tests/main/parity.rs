@@ -51,6 +51,49 @@ fn a_search_with_a_prompt_beyond_the_context_is_not_the_fault_of_its_file() {
     assert_eq!(error.code, Code::TOO_LONG);
 }
 
+/// The other classes that share the decoder: `golden/make_others.py` makes the folders, and others like them:
+/// `QWEN3_OTHERS=DIR cargo test -p qwen3`.
+#[test]
+fn classes_that_share_the_decoder_are_reproduced() {
+    let recorded = checkpoints(&golden().join("others"));
+    assert!(!recorded.is_empty());
+    let others = given("QWEN3_OTHERS");
+    let others = others.iter().flat_map(|folder| checkpoints(folder));
+    for folder in recorded.iter().cloned().chain(others) {
+        check_text("qwen3", &folder, &folder.join("golden"));
+    }
+    let _elsewhere = nn::device::elsewhere();
+    for folder in &recorded {
+        check_text("qwen3", folder, &folder.join("golden"));
+        check_narrow("qwen3", folder);
+    }
+}
+
+/// A quantised one is near enough to answer, and what is said does not depend on what is asked beside it.
+#[test]
+fn classes_that_share_the_decoder_are_quantised_and_batched() {
+    let prompts = || {
+        ["Which is heavier?", "Be brief: name a planet.", "1, 2, 3"]
+            .map(|text| testkit::ask(text, plugin_api::Sampling::greedy(6)))
+    };
+    for folder in checkpoints(&golden().join("others")) {
+        for quant in ["none", "q8_0"] {
+            let open = || testkit::open("qwen3", &folder, json!({ "quant": quant, "step_tokens": 16 })).unwrap();
+            let (alone, together) = (open(), open());
+            let expected: Vec<String> = prompts()
+                .iter()
+                .map(|prompt| alone.reply(prompt, &plugin_api::NoCallbacks).unwrap().text)
+                .collect();
+            let replies = testkit::Host::new(prompts().to_vec()).serve(&together);
+            let got: Vec<String> = replies
+                .iter()
+                .map(|reply| reply.as_ref().unwrap().text.clone())
+                .collect();
+            assert_eq!(got, expected, "{}, {quant}", folder.display());
+        }
+    }
+}
+
 /// Made of those folders by nn's `golden/make_gguf.py`: config, names, tokenizer and template are all the file's own.
 #[test]
 fn a_gguf_file_is_the_checkpoint_that_it_was_made_of() {
