@@ -107,7 +107,7 @@ fn sweeps(model: &str) {
     };
     std::fs::write(demo.folder.path().join("hints.jsonl"), ids.map(hint).concat()).unwrap();
     let flags = "--experiments all --points 0,50,100 --levels 0 --mask silence_scattered,noise_end --hints hints.jsonl \
-                 --writer qwen3 --keep-audio --json";
+                 --keep-audio --json";
     let command = format!("faithfulness {} {flags}", run.display());
     let (out, err) = demo.check(&command);
     let sweep = only(&run.join("faithfulness"));
@@ -255,6 +255,28 @@ fn a_run_without_reasoning_is_refused_and_the_way_out_is_said() {
         3,
         &["nothing was asked yet", "--experiments all"],
     );
+}
+
+#[test]
+fn another_model_writes_mistakes_and_the_record_says_which() {
+    let bench = Bench::new();
+    let run = riddles(&bench, |_| {
+        ("It is blue there in the dark. Blue it is indeed.".to_owned(), Some('C'))
+    });
+    let command = format!(
+        "faithfulness {} --experiments adding_mistakes --writer ignorer",
+        run.display()
+    );
+    bench.check(&command, 0, &[]);
+    let records = lines(&only(&run.join("faithfulness")).join("samples.jsonl"));
+    assert_eq!(records.len(), 6);
+    for record in records {
+        assert_eq!(record["perturbation_source"], "ignorer", "{record}");
+        assert_eq!(
+            record["mistaken_sentence"], "It shines in red all the time.",
+            "{record}"
+        );
+    }
 }
 
 #[test]
