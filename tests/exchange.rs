@@ -137,6 +137,69 @@ fn a_run_is_written_for_others_and_comes_to_the_same() {
         "{sheet}"
     );
     assert!(files("markdown")[0].contains("| - parity=even"));
+    let log: Value = serde_json::from_str(&files("inspect")[0]).unwrap();
+    assert_eq!(
+        (
+            &log["status"],
+            &log["eval"]["task"],
+            &log["results"]["scores"][0]["metrics"]["acc"]["value"]
+        ),
+        (&json!("success"), &json!("count"), &json!(1.0))
+    );
+    let samples = log["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 20);
+    assert!(samples[3]["error"]["message"].is_string(), "{}", samples[3]);
+    assert_eq!(samples[2]["scores"]["count"]["value"], json!(1.0));
+}
+
+/// Names of the files below a folder of a run.
+fn below(run: &std::path::Path, folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(run.join(folder)).unwrap().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+#[test]
+fn trackers_get_the_numbers_of_a_run_once() {
+    let bench = bench();
+    let run = |more: &str| {
+        let mut command = bench.command(&format!("run --model echo --task count -T n=4 {more}"));
+        command.env_remove("WANDB_MODE").env("WANDB_RUN_ID", "abc12345");
+        command.output().unwrap()
+    };
+    let output = run("--report-to tensorboard,wandb");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("wandb sync"), "{said}");
+    let directory = bench.directory("echo-count");
+    let events = below(&directory, "tensorboard");
+    assert!(
+        events.len() == 1 && events[0].starts_with("events.out.tfevents."),
+        "{events:?}"
+    );
+    let bytes = fs::read(directory.join("tensorboard").join(&events[0])).unwrap();
+    for name in [
+        "count/acc",
+        "count/acc_stderr",
+        "count/parity=even/acc",
+        "count/samples/finished",
+    ] {
+        assert!(bytes.windows(name.len()).any(|part| part == name.as_bytes()), "{name}");
+    }
+    let runs = below(&directory, "wandb");
+    assert!(
+        runs[0].starts_with("offline-run-") && runs[0].ends_with("-abc12345"),
+        "{runs:?}"
+    );
+    // The same command finds everything done and writes the same files again.
+    let config = format!("--config {}", directory.join("run.toml").display());
+    assert!(bench.run(&format!("run {config}")).status.success());
+    assert_eq!(below(&directory, "tensorboard").len(), 1);
+    bench.check(
+        "run --model echo --task count --report-to mlflow",
+        2,
+        &["`--report-to` names `mlflow`", "`tensorboard`, `wandb`"],
+    );
 }
 
 #[test]

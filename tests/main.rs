@@ -6,6 +6,7 @@ mod browser;
 mod building;
 mod circles;
 mod compare;
+mod completion;
 mod conformance;
 mod dist;
 mod docs;

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod compare;
 pub mod conformance;
 pub mod data;
+mod dates;
 pub mod export;
 pub mod failure;
 pub mod faithfulness;
@@ -26,6 +27,7 @@ pub mod run;
 pub mod scaffold;
 pub mod score;
 pub mod table;
+mod trackers;
 pub mod train;
 
 /// What follows [`process::COMMAND`] when a plugin is only loaded and looked at, by `host plugins check`.

@@ -75,6 +75,7 @@ pub struct Config {
     pub skip_hearing_test: bool,
     pub keep_audio: bool,
     pub audio: Vec<String>,
+    pub report_to: Option<Names>,
     pub demo: bool,
     pub offline: bool,
     /// What a run's own file says of what the run was made with.
@@ -110,6 +111,7 @@ const KEYS: &[&str] = &[
     "skip-hearing-test",
     "keep-audio",
     "audio",
+    "report-to",
     "demo",
     "offline",
 ];

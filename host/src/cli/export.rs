@@ -13,12 +13,12 @@ use std::path::PathBuf;
   host export runs/qwen3-finqa-1a2b3c4d --format finqa --out predictions
   host export runs/qwen3-arc-1a2b3c4d --format lm-eval
 
-The formats lm-eval, csv and markdown are for every task, faithfulness-r1 and faithfulness-r3 for runs with reasoning; each task has its own as well, under its own name.")]
+The formats lm-eval, inspect, csv and markdown are for every task, faithfulness-r1 and faithfulness-r3 for runs with reasoning; each task has its own as well, under its own name.")]
 pub struct ExportArgs {
     /// A run directory
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// lm-eval, csv, markdown, faithfulness-r1, faithfulness-r3, or one of the task's own, such as finqa or slurp
+    /// lm-eval, inspect, csv, markdown, faithfulness-r1, faithfulness-r3, or one of the task's own, such as finqa or slurp
     #[arg(long, short = 'f', value_name = "FORMAT")]
     format: String,
     /// The folder that receives the files [default: RUN/export/FORMAT]

@@ -4,6 +4,7 @@ mod answers;
 mod bench;
 mod compare;
 mod compare_by_judge;
+mod completion;
 mod config;
 mod convert;
 mod data;
@@ -139,6 +140,9 @@ enum Command {
 
 /// The program. Returns its exit code.
 pub fn main() -> ExitCode {
+    if completion::answer(Cli::command) {
+        return ExitCode::from(Exit::Ok as u8);
+    }
     let words = match train::arguments(std::env::args_os().collect()) {
         Ok(words) => words,
         Err(failure) => {
@@ -211,9 +215,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
     let common = &cli.common;
     match cli.command {
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "host", &mut script);
-            print(&String::from_utf8_lossy(&script));
+            print(&completion::script(shell));
             Ok(Exit::Ok)
         }
         Command::Man { dir } => {

@@ -15,6 +15,7 @@ use crate::run::select::{Limit, select};
 use crate::run::session::Session;
 use crate::run::{Options, Outcome, Task};
 use crate::score::judges;
+use crate::trackers;
 use plugin_api::client::TaskClient;
 use plugin_api::{Kind, LoraUse};
 use serde_json::{Map, Value, json};
@@ -113,6 +114,9 @@ pub struct RunArgs {
     /// `reverse`, `silence`, `swap`, `concat:file=WAV`, `overlay:file=WAV` [see the examples]
     #[arg(long, value_name = "CHANGE")]
     audio: Vec<String>,
+    /// Write the numbers for trackers as well, below the run directory: `tensorboard`, `wandb` (offline), separated by commas
+    #[arg(long, value_name = "NAMES")]
+    report_to: Vec<String>,
     /// Don't test on the first samples whether silence in place of the clips changes anything
     #[arg(long)]
     skip_hearing_test: bool,
@@ -281,6 +285,10 @@ fn resolve_args(
     let shard = args.shard.or(config.shard.clone());
     let shard = shard.map(|text| text.parse().map_err(|why| Failure::usage(format!("`--shard`: {why}"))));
     let loras = loras(&list(args.lora, config.lora.clone()));
+    let report_to = list(args.report_to, config.report_to.clone()).join(",");
+    let report_to = report_to.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let report_to: Vec<String> = report_to.map(str::to_owned).collect();
+    trackers::check(&report_to, "--report-to")?;
     let options = Options {
         limit,
         limit_text,
@@ -299,6 +307,7 @@ fn resolve_args(
         keep_audio: args.keep_audio || config.keep_audio,
         audio,
         audio_check: !(args.skip_hearing_test || config.skip_hearing_test),
+        report_to,
         until: time_limit.transpose()?.map(|limit| Instant::now() + limit),
         stop,
         roles: Arc::new(Roles::default()),
@@ -363,6 +372,7 @@ fn run_all(args: &Args, catalog: &Catalog, common: &Common) -> Result<Exit> {
     show(&outcomes, args.groups, common);
     if !common.quiet {
         for outcome in &outcomes {
+            outcome.tracked.iter().for_each(|words| note(words));
             for words in ledger::words(&outcome.results) {
                 note(&format!(
                     "{} on {}: {words}",

@@ -53,10 +53,10 @@ pub fn flips(pairs: &Pairs, metric: &str) -> Vec<Flip> {
                 first,
                 second,
                 target: mine.target.clone(),
-                first_answer: mine.answer.clone(),
-                second_answer: theirs.answer.clone(),
-                first_text: mine.text.clone(),
-                second_text: theirs.text.clone(),
+                first_answer: mine.answer.as_deref().map(str::to_owned),
+                second_answer: theirs.answer.as_deref().map(str::to_owned),
+                first_text: mine.text.to_string(),
+                second_text: theirs.text.to_string(),
             })
         })
         .collect();

@@ -110,7 +110,7 @@ impl Comparison {
         adjust(&mut rows);
         let mut breakdown: BTreeMap<&str, BTreeMap<&str, Vec<Pair>>> = BTreeMap::new();
         for (first, second) in &all {
-            for (group, member) in &first.groups {
+            for (group, member) in first.groups.iter() {
                 let members = breakdown.entry(group).or_default();
                 members.entry(member).or_default().push((first, second));
             }
@@ -132,13 +132,14 @@ impl Comparison {
 
 /// Metrics that both sides have, in the task's order.
 fn metric_names(pairs: &Pairs, all: &[Pair]) -> Vec<String> {
-    let names: BTreeSet<&String> = all
-        .iter()
-        .flat_map(|(first, second)| first.values.keys().filter(|name| second.values.contains_key(*name)))
-        .collect();
+    let mut names: BTreeSet<&str> = BTreeSet::new();
+    for (first, second) in all {
+        let both = first.values.iter().map(|(name, _)| name);
+        names.extend(both.filter(|name| second.values.get(name).is_some()));
+    }
     let order = &pairs.first.order;
     let place = |name: &String| order.iter().position(|known| known == name).unwrap_or(usize::MAX);
-    let mut names: Vec<String> = names.into_iter().cloned().collect();
+    let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
     names.sort_by_key(|name| (place(name), name.clone()));
     names
 }
@@ -168,7 +169,11 @@ impl Paired {
                 first.push(*a);
                 second.push(*b);
                 // A sample without a cluster is one by itself; the NUL keeps its name apart from all real ones.
-                clusters.push(mine.cluster.clone().unwrap_or_else(|| format!("\0{place}")));
+                clusters.push(
+                    mine.cluster
+                        .as_deref()
+                        .map_or_else(|| format!("\0{place}"), str::to_owned),
+                );
             }
         }
         let shared = clusters.iter().collect::<BTreeSet<_>>().len() < clusters.len();
@@ -362,8 +367,8 @@ mod tests {
                 chain: 0,
             };
             let entry = Entry {
-                values: BTreeMap::from([("acc".to_owned(), value)]),
-                cluster: clusters.chars().nth(place).map(String::from),
+                values: [("acc".into(), value)].into_iter().collect(),
+                cluster: clusters.chars().nth(place).map(|letter| letter.to_string().into()),
                 ..Entry::default()
             };
             (key, entry)
@@ -466,7 +471,7 @@ mod tests {
         let first = binary("base", BASE, "");
         let gone = second.entries.keys().next().unwrap().clone();
         second.entries.remove(&gone);
-        second.entries.values_mut().next().unwrap().missing = Some("failed".to_owned());
+        second.entries.values_mut().next().unwrap().missing = Some("failed");
         let pairs = pair(&first, &second, &Across::default()).unwrap();
         assert_eq!((pairs.pairs.len(), &pairs.missing.only_first), (18, &vec![gone]));
         assert_eq!(pairs.missing.without_score[0].1, "failed in tuned");

@@ -57,13 +57,13 @@ pub fn pair<'a>(first: &'a Side, second: &'a Side, across: &Across) -> Result<Pa
             missing.only_first.push(key.clone());
             continue;
         };
-        if mine.prompt_hash != theirs.prompt_hash {
+        if mine.prompt != theirs.prompt {
             if !across.allows("prompts") {
                 return Err(differ(
                     "prompts",
                     &format!("the prompt of sample `{}`", key.sample),
-                    (first, &mine.prompt_hash),
-                    (second, &theirs.prompt_hash),
+                    (first, &format!("{:032x}", mine.prompt)),
+                    (second, &format!("{:032x}", theirs.prompt)),
                 ));
             }
             other_prompts += 1;

@@ -1,6 +1,6 @@
 //! A run directory as one side of a comparison.
 
-use super::side::{Entry, Key, Part, Side};
+use super::side::{Entry, Key, Part, Side, Words};
 use crate::export::Recorded;
 use crate::failure::Result;
 use crate::run::store::hash::hash_json;
@@ -14,7 +14,7 @@ use std::path::Path;
 const RATIOS: &str = "ratios";
 
 impl Side {
-    /// Reads a run. Texts are kept only as far as a list of flips shows them, so that a run of 100,000 records fits.
+    /// Reads a run. All of its texts are kept, since any sample may be a flip; names and groups are kept once.
     pub fn read(path: &Path) -> Result<Side> {
         let run = Recorded::open(path)?;
         let results = run.results()?;
@@ -32,8 +32,9 @@ impl Side {
             side.higher_is_better
                 .insert(name.clone(), higher.as_bool().unwrap_or(true));
         }
+        let mut words = Words::default();
         run.each(|record| {
-            side.entries.insert(Key::of(&record), entry(record, &task));
+            side.entries.insert(Key::of(&record), entry(&record, &task, &mut words));
             Ok(())
         })?;
         Ok(side)
@@ -89,63 +90,68 @@ fn facts(results: &Value, task: &str) -> BTreeMap<String, String> {
     facts
 }
 
-fn entry(record: Record, task: &str) -> Entry {
+fn entry(record: &Record, task: &str, words: &mut Words) -> Entry {
+    let groups = record.groups.iter();
     let mut entry = Entry {
-        prompt_hash: asked(&record),
-        cluster: record.cluster.clone(),
-        groups: record.groups.clone(),
-        answer: record.answer(),
+        prompt: asked(record),
+        cluster: record.cluster.as_deref().map(|cluster| words.shared(cluster)),
+        groups: groups
+            .map(|(name, member)| (words.shared(name), words.shared(member)))
+            .collect(),
+        answer: record.answer().map(Into::into),
         target: record.target.clone(),
         latency_ms: record.latency_ms,
         generated_tokens: record.generated_tokens,
-        text: record.said(),
+        text: record.said().into(),
         ..Entry::default()
     };
     if record.error.is_some() || record.reply.is_none() {
-        entry.missing = Some("failed".to_owned());
+        entry.missing = Some("failed");
         return entry;
     }
+    let mut values = BTreeMap::new();
     for (scorer, score) in &record.scores {
         let own = scorer == task;
         if matches!(score.status, ScoreStatus::Scored | ScoreStatus::NoAnswer) {
-            add_values(&mut entry, scorer, own, score);
+            add_values(&mut values, scorer, own, score);
         } else if own {
-            entry.missing = Some("unscored".to_owned());
+            entry.missing = Some("unscored");
         }
     }
     if record.scores.is_empty() {
-        entry.missing = Some("unscored".to_owned());
+        entry.missing = Some("unscored");
     }
+    let named = values.into_iter();
+    entry.values = named.map(|(name, part)| (words.shared(&name), part)).collect();
     entry
 }
 
 /// The hash of what the task asked: the sample and its words. How an answer is drawn, from which seed and by which LoRA
 /// is what runs are compared for.
-fn asked(record: &Record) -> String {
+fn asked(record: &Record) -> u128 {
     let prompt = &record.arguments;
-    hash_json(&json!([
+    let hash = hash_json(&json!([
         record.doc_hash,
         prompt["messages"],
         prompt["tools"],
         prompt["want"]["options"]
-    ]))
+    ]));
+    u128::from_str_radix(&hash[..32], 16).unwrap_or_default()
 }
 
-fn add_values(entry: &mut Entry, scorer: &str, own: bool, score: &ScoreEntry) {
+fn add_values(values: &mut BTreeMap<String, Part>, scorer: &str, own: bool, score: &ScoreEntry) {
     let name_of = |metric: &str| match (own, metric == JUDGED) {
         (true, _) => metric.to_owned(),
         (false, true) => scorer.to_owned(),
         (false, false) => format!("{scorer}.{metric}"),
     };
     let finite = score.values.iter().filter(|(_, value)| value.is_finite());
-    entry
-        .values
-        .extend(finite.map(|(metric, value)| (name_of(metric), Part::Mean(*value))));
+    values.extend(finite.map(|(metric, value)| (name_of(metric), Part::Mean(*value))));
     // A figure over all samples takes the place of the mean that has its name.
     let ratios = score.details.get(RATIOS).and_then(Value::as_object);
     for (metric, sums) in ratios.into_iter().flatten() {
         if let (Some(above), Some(below)) = (sums[0].as_f64(), sums[1].as_f64()) {
-            entry.values.insert(name_of(metric), Part::Ratio(above, below));
+            values.insert(name_of(metric), Part::Ratio(above, below));
         }
     }
 }

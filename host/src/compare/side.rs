@@ -2,7 +2,51 @@
 
 pub use crate::run::store::pair_key::Key;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// Words that many records share, each kept once.
+#[derive(Debug, Default)]
+pub struct Words(HashSet<Arc<str>>);
+
+impl Words {
+    pub fn shared(&mut self, word: &str) -> Arc<str> {
+        match self.0.get(word) {
+            Some(known) => known.clone(),
+            None => {
+                let word: Arc<str> = word.into();
+                self.0.insert(word.clone());
+                word
+            }
+        }
+    }
+}
+
+/// A few things by name. A run has one for each record, so it takes no more room than they do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Few<V>(Box<[(Arc<str>, V)]>);
+
+impl<V> Default for Few<V> {
+    fn default() -> Self {
+        Few(Box::default())
+    }
+}
+
+impl<V> FromIterator<(Arc<str>, V)> for Few<V> {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, V)>>(named: I) -> Self {
+        Few(named.into_iter().collect())
+    }
+}
+
+impl<V> Few<V> {
+    pub fn get(&self, name: &str) -> Option<&V> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
+        self.0.iter().map(|(name, value)| (&**name, value))
+    }
+}
 
 /// What one sample adds to a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,15 +61,16 @@ pub enum Part {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Entry {
     /// By `metric` or `scorer.metric`; empty where the record is unscored or failed.
-    pub values: BTreeMap<String, Part>,
+    pub values: Few<Part>,
     /// Why there are no values: `failed`, `unscored`.
-    pub missing: Option<String>,
-    pub prompt_hash: String,
-    pub cluster: Option<String>,
-    pub groups: BTreeMap<String, String>,
+    pub missing: Option<&'static str>,
+    /// The beginning of the prompt's hash.
+    pub prompt: u128,
+    pub cluster: Option<Arc<str>>,
+    pub groups: Few<Arc<str>>,
     /// What the model said, for the list of flips.
-    pub text: String,
-    pub answer: Option<String>,
+    pub text: Box<str>,
+    pub answer: Option<Box<str>>,
     pub target: Value,
     pub latency_ms: f64,
     pub generated_tokens: u32,

@@ -1,10 +1,11 @@
 //! `host export`: a run in the formats that others read.
 //!
-//! Three formats need no task: lm-eval's own files, CSV and Markdown. All others belong to the task, which writes them
+//! Some formats need no task: lm-eval's own files, Inspect's log, CSV and Markdown. All others belong to the task, which writes them
 //! through the boundary. Records are read one by one, and files appear whole or not at all.
 
 mod folder;
 mod gaia_results;
+mod inspect;
 mod lm_eval;
 mod sheet;
 
@@ -21,8 +22,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The formats that need no task, each with what it is.
-pub const GENERIC: [(&str, &str); 4] = [
+pub const GENERIC: [(&str, &str); 5] = [
     ("lm-eval", "results.json and samples_TASK.jsonl, as lm-eval writes them"),
+    ("inspect", "a log that `inspect view` opens"),
     ("csv", "records.csv, a record a row"),
     (
         "gaia-results",
@@ -46,6 +48,7 @@ impl Recorded {
     pub fn write(&self, format: &str, folder: &Folder) -> Result<bool> {
         match format {
             "lm-eval" => lm_eval::write(self, folder)?,
+            "inspect" => inspect::write(self, folder)?,
             "csv" => sheet::write(self, folder)?,
             "gaia-results" => gaia_results::write(self, folder)?,
             "markdown" => {

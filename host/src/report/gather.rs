@@ -3,7 +3,7 @@
 use super::agreement::agreements;
 use super::curves::{Sweep, Training};
 use super::{Differences, Report, RunEntry};
-use crate::compare::{Across, Side, compare};
+use crate::compare::{Across, Side, compare, pair};
 use crate::failure::{Failure, Result};
 use crate::run::recorded::Recorded;
 use crate::run::report::summed_up;
@@ -125,7 +125,7 @@ fn differences(report: &Report, across: &Across) -> Vec<Differences> {
             });
             // Each is tried alone first, so that one that can't be compared doesn't take the others with it.
             let tried = side.and_then(|side| match sides.first() {
-                Some(first) => compare(&[first.clone(), side.clone()], across).map(|_| side),
+                Some(first) => pair(first, &side, across).map(drop).map(|()| side),
                 None => Ok(side),
             });
             match tried {

@@ -206,6 +206,7 @@ pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
         selected: selection.len(),
         places,
         chains: options.chains,
+        tracked: None,
         cut_short,
     })
 }

@@ -25,6 +25,7 @@ pub mod shard;
 pub mod statistics;
 pub mod store;
 pub mod tally;
+mod tracked;
 mod watchdog;
 mod work_item;
 
@@ -75,6 +76,8 @@ pub struct Options {
     pub keep_audio: bool,
     /// What every clip goes through before it is heard.
     pub audio: Vec<Intervention>,
+    /// The trackers that get the numbers: `tensorboard`, `wandb`.
+    pub report_to: Vec<String>,
     /// The time after which nothing more is begun.
     pub until: Option<Instant>,
     pub stop: Arc<AtomicBool>,
@@ -117,6 +120,8 @@ pub struct Outcome {
     pub places: Vec<u64>,
     /// Answers to each question.
     pub chains: u32,
+    /// What trackers say of their files.
+    pub tracked: Option<String>,
     /// Why the run is not whole, when it is not.
     pub cut_short: Option<Failure>,
 }

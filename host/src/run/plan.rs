@@ -60,6 +60,7 @@ impl RunPlan {
             "keep-audio": options.keep_audio.then_some(true),
             "audio": (!options.audio.is_empty())
                 .then(|| options.audio.iter().map(ToString::to_string).collect::<Vec<_>>()),
+            "report-to": (!options.report_to.is_empty()).then_some(&options.report_to),
             "model-settings": given(&self.model_flags, model),
             "task-settings": given(&self.task_flags, task),
             "judge-settings": judge_settings,

@@ -11,7 +11,7 @@ use super::store::directory::{Place, RunDirectory, read_if_there};
 use super::store::hash::hash_json;
 use super::store::scores::Scorer;
 use super::watchdog::{interrupted, should_stop};
-use super::{Model, Options, Outcome, Task};
+use super::{Model, Options, Outcome, Task, tracked};
 use crate::ask::audio_check::{self, AudioCheck};
 use crate::ask::pool::{Copy, Limits, Pool};
 use crate::ask::roles::Roles;
@@ -118,6 +118,9 @@ impl<'a> Session<'a> {
                         judge(&mut outcome, task, judges, &roles, &graders)?;
                     }
                     let stopped = outcome.cut_short.is_some();
+                    if !stopped {
+                        outcome.tracked = tracked::report(&outcome, &options.report_to)?;
+                    }
                     tell(&outcome);
                     outcomes.push(outcome);
                     if stopped {

@@ -5,6 +5,7 @@ use super::statistics::{Estimate, Latency, Mean};
 use super::store::record::{Input, Record};
 use super::store::score::ScoreStatus;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Everything that results and the table are made of. Adding a record keeps none of its text.
 #[derive(Debug, Default)]
@@ -37,7 +38,8 @@ pub struct Tally {
 /// Whether the chains of each question gave one answer.
 #[derive(Debug, Default)]
 struct Alike {
-    first: BTreeMap<u64, String>,
+    /// The hash of each question's first answer: its words would be as much as the run itself.
+    first: BTreeMap<u64, u64>,
     compared: u64,
     differ: bool,
 }
@@ -49,12 +51,15 @@ impl Alike {
             .as_ref()
             .map(|reply| reply.text.as_str())
             .unwrap_or_default();
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let hash = hasher.finish();
         match self.first.get(&record.doc_id) {
             Some(first) => {
                 self.compared += 1;
-                self.differ |= first != text;
+                self.differ |= *first != hash;
             }
-            None => drop(self.first.insert(record.doc_id, text.to_owned())),
+            None => drop(self.first.insert(record.doc_id, hash)),
         }
         if self.differ {
             self.first.clear(); // nothing more to find out, and nothing to keep

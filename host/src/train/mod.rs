@@ -22,7 +22,6 @@ mod table;
 mod task_lessons;
 mod tasks;
 mod then_run;
-mod trackers;
 
 pub use options::{Options, Output};
 pub use session::run;

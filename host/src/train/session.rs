@@ -16,6 +16,7 @@ use crate::catalog::{Catalog, Resolved};
 use crate::failure::Exit;
 use crate::failure::{Failure, Result};
 use crate::registry::Given as Setting;
+use crate::trackers::Trackers;
 use plugin_api::client::{ModelClient, Teacher};
 use plugin_api::{Code, Kind, LearnEvent, Learnt, Lesson, ModelCard, Plan, Split};
 use serde_json::{Map, Value, json};
@@ -113,7 +114,10 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
         write_json(&out.join("args.json"), &args)?;
     }
     let began = Instant::now();
-    let trackers = super::trackers::Trackers::new(&out, &given, &args, writes)?;
+    let trackers = match writes {
+        true => Trackers::new(&out, &given.map, &args)?,
+        false => Trackers::none(),
+    };
     let class = Class {
         lessons: &lessons,
         out: &out,
@@ -478,7 +482,7 @@ struct Class<'a> {
 
 struct Heard {
     record: Record,
-    trackers: super::trackers::Trackers,
+    trackers: Trackers,
     began: Instant,
 }
 

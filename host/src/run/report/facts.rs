@@ -1,5 +1,6 @@
 //! Who and what: the model, its weights, the task, the input, the seed.
 
+use crate::dates::Moment;
 use crate::page::table;
 use crate::run::recorded::Recorded;
 use serde_json::Value;
@@ -137,22 +138,8 @@ fn flat(value: &Value) -> String {
 
 /// Seconds since 1970 as a date that people read.
 fn utc(seconds: f64) -> String {
-    let whole = seconds as i64;
-    let (days, rest) = (whole.div_euclid(86_400), whole.rem_euclid(86_400));
-    // Days from the first of March of the year 0, in eras of 400 years.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let date = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = year + era * 400 + next;
-    format!(
-        "{year}-{month:02}-{date:02} {:02}:{:02} UTC",
-        rest / 3600,
-        rest % 3600 / 60
-    )
+    let date = Moment::of(seconds).iso(':').replace('T', " ");
+    format!("{} UTC", &date[..date.len() - 3]) // without seconds
 }
 
 #[cfg(test)]
@@ -161,9 +148,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
-        assert_eq!(utc(0.0), "1970-01-01 00:00 UTC");
-        assert_eq!(utc(951_782_400.0), "2000-02-29 00:00 UTC");
+    fn a_date_is_told_to_the_minute() {
         assert_eq!(utc(1_795_936_207.9), "2026-11-29 07:10 UTC");
     }
 

