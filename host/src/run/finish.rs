@@ -332,6 +332,6 @@ mod tests {
         let damaged = "the clips of 1 samples are damaged and were heard as far as they go, \
                        e.g. a: its header promises 9 frames, it holds 5";
         let cut = "the clips of 1 samples are longer than the model hears; it heard their beginning";
-        assert_eq!(marks(&tally, false, None, 2), [damaged, cut]);
+        assert_eq!(marks(&tally, None, None, 2), [damaged, cut]);
     }
 }

@@ -110,13 +110,7 @@ impl Judging<'_> {
     }
 
     /// Shows the judge one record.
-    fn rule(
-        &self,
-        server: &JudgeServer,
-        record: &Record,
-        card: &JudgeCard,
-        hash: &str,
-    ) -> (ScoreEntry, Option<Error>) {
+    fn rule(&self, server: &JudgeServer, record: &Record, card: &JudgeCard, hash: &str) -> (ScoreEntry, Option<Error>) {
         let own = record.own().filter(|own| own.status != ScoreStatus::Failed);
         let (verdict, graders) = match self.case(record, card) {
             Ok(case) => server.judge(case),
