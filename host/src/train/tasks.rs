@@ -66,6 +66,16 @@ impl TaskSet {
             demo: options.demo,
             note,
         };
+        for part in [Part::Train, Part::Eval, Part::Test] {
+            let (file, _) = part.words();
+            if let Some(path) = options.given.text(file) {
+                set.files.insert(file, PathBuf::from(path));
+            }
+        }
+        // What a task says of training is the same for all its parts. Its script's settings come first: names of the script
+        // may mean something beside them alone.
+        set.read_card(catalog)?;
+        let defaults = set.training["task"].as_object().cloned().unwrap_or_default();
         for (script, ours) in TASK_SETTINGS {
             let Some(value) = options.given.get(script) else {
                 continue;
@@ -78,21 +88,19 @@ impl TaskSet {
                 .entry(ours.to_owned())
                 .or_insert_with(|| here(value.clone(), script));
         }
-        for part in [Part::Train, Part::Eval, Part::Test] {
-            let (file, _) = part.words();
-            if let Some(path) = options.given.text(file) {
-                set.files.insert(file, PathBuf::from(path));
-            }
-        }
-        // What a task says of training is the same for all its parts.
-        let (_, task) = set.made(Part::Train, catalog)?;
-        set.training = task.card()?.other.get("training").cloned().unwrap_or_default();
-        for (key, value) in set.training["task"].as_object().cloned().unwrap_or_default() {
+        for (key, value) in defaults {
             if set.has(&key) {
                 set.flags.entry(key).or_insert_with(|| here(value, "the task's script"));
             }
         }
+        set.read_card(catalog)?;
         Ok(set)
+    }
+
+    fn read_card(&mut self, catalog: &Catalog) -> Result<()> {
+        let (_, task) = self.made(Part::Train, catalog)?;
+        self.training = task.card()?.other.get("training").cloned().unwrap_or_default();
+        Ok(())
     }
 
     fn has(&self, option: &str) -> bool {

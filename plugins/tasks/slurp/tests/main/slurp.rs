@@ -352,7 +352,7 @@ fn a_malformed_row_is_that_samples_error() {
     );
     check(&ROW.replace("[3, 4]", "[]"), "field entities.0.span names no words");
     check(
-        &ROW.replace("\"slurp_id\": 7", "\"id\": 7"),
+        &ROW.replace("\"slurp_id\": 7", "\"number\": 7"),
         "field slurp_id is missing",
     );
     let (_folder, task) = over(&[&ROW.replace("recordings", "records")], &[], json!({}));
