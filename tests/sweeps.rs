@@ -97,7 +97,7 @@ fn sweeps(model: &str) {
     });
     let hint = |id: &str| {
         let (correct, wrong) = (
-            clips.join("Animal/audio/demo_cat.wav"),
+            clips.join("Animal/audio/demo_crow.wav"),
             clips.join("Animal/audio/demo_dog.wav"),
         );
         format!(

@@ -91,12 +91,13 @@ pub(crate) struct Shots(task::Shots<Question>);
 
 /// Each shot is a question and its answer: more of them fit into no model's context.
 const MOST_SHOTS: usize = 1000;
+/// So many of them may ask in the same words as one question, and are not shown before it.
+const SPARE: usize = 256;
 
 impl Shots {
     pub fn load(settings: &Settings, chosen: &Chosen) -> Result<Shots> {
-        // One more than asked for, since the question itself may be among them.
         let rows = || shot_rows(settings, chosen);
-        task::Shots::load(settings, MOST_SHOTS, 1, rows, Question::read).map(Shots)
+        task::Shots::load(settings, MOST_SHOTS, SPARE, rows, Question::read).map(Shots)
     }
 
     pub fn count(&self) -> u32 {
