@@ -31,6 +31,8 @@ struct Shared {
     deadline: Option<Duration>,
     state: Mutex<State>,
     changed: Condvar,
+    /// Held by the one case that is shown alone.
+    alone: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -40,6 +42,8 @@ struct State {
     closed: bool,
     /// How often the judge has hung since its last verdict.
     hangs: u32,
+    /// Cases that are still to be shown alone; until then the judge gets no other, which one of them could take along.
+    suspects: usize,
 }
 
 /// A case between the thread that has it and the judge.
@@ -73,6 +77,7 @@ impl JudgeServer {
             deadline,
             state: Mutex::default(),
             changed: Condvar::new(),
+            alone: Mutex::default(),
         });
         for _ in 0..at_once.div_ceil(batch.max(1) as usize).max(1) {
             shared.start_serving();
@@ -167,7 +172,12 @@ impl Shared {
     /// Shows the judge one case and no other.
     fn alone(&self, case: &Case) -> (Result<Verdict>, Graders) {
         let noted = Noted::new(&self.roles);
-        let verdict = self.client.judge(case, &noted);
+        let verdict = {
+            let _one = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+            self.client.judge(case, &noted)
+        };
+        self.lock().suspects -= 1;
+        self.changed.notify_all();
         (verdict, noted.graders())
     }
 
@@ -188,7 +198,8 @@ impl Shared {
             let mut state = self.lock();
             // What it took without ruling on it; and, if it cannot even begin, what waits for it.
             let cannot_begin = ended.is_err() && given.is_empty();
-            for (id, under_way) in &mut state.cases {
+            let State { cases, suspects, .. } = &mut *state;
+            for (id, under_way) in cases {
                 let is_left = match under_way.stage {
                     Stage::Given(_) => given.contains(id),
                     Stage::Waiting(_) => cannot_begin,
@@ -196,6 +207,7 @@ impl Shared {
                 };
                 if is_left {
                     under_way.stage = Stage::Dropped;
+                    *suspects += 1;
                 }
             }
             self.changed.notify_all();
@@ -232,7 +244,8 @@ impl Judging for Seat<'_> {
                 return NextCase::End;
             }
             let is_waiting = |it: &&mut UnderWay| matches!(it.stage, Stage::Waiting(_));
-            let next = state.cases.iter_mut().find(|(_, it)| is_waiting(it));
+            let may_give = state.suspects == 0;
+            let next = state.cases.iter_mut().find(|(_, it)| may_give && is_waiting(it));
             if let Some((&id, under_way)) = next
                 && let Stage::Waiting(case) = std::mem::replace(&mut under_way.stage, Stage::Given(Instant::now()))
             {
