@@ -57,7 +57,7 @@ enum Stage {
     Waiting(Box<Case>),
     /// The judge has it since then.
     Given(Instant),
-    Ruled(Result<Verdict>),
+    Ruled(Box<Result<Verdict>>),
     /// The judge broke down with it.
     Dropped,
 }
@@ -93,7 +93,7 @@ impl JudgeServer {
         let UnderWay { stage, asked } = shared.wait_for(id);
         let graders = shared.roles.graders_of(&asked);
         match stage {
-            Stage::Ruled(verdict) => (verdict, graders),
+            Stage::Ruled(verdict) => (*verdict, graders),
             Stage::Dropped => shared.alone(&again),
             Stage::Waiting(_) | Stage::Given(_) => (Err(cancelled()), graders),
         }
@@ -148,12 +148,12 @@ impl Shared {
                     Stage::Ruled(_) | Stage::Dropped => true,
                     Stage::Waiting(_) if given_up => {
                         let error = Error::new(Code::DEADLINE, "the judge hangs and was given up");
-                        under_way.stage = Stage::Ruled(Err(error));
+                        under_way.stage = Stage::Ruled(Box::new(Err(error)));
                         true
                     }
                     Stage::Given(since) if too_late(since) => {
                         let error = Error::new(Code::DEADLINE, "the judge did not rule within its plugin's deadline");
-                        under_way.stage = Stage::Ruled(Err(error));
+                        under_way.stage = Stage::Ruled(Box::new(Err(error)));
                         state.hangs += 1;
                         // Whoever has this case may never pull another.
                         self.start_serving();
@@ -265,7 +265,7 @@ impl Judging for Seat<'_> {
         let mut state = self.shared.lock();
         state.hangs = 0;
         if let Some(under_way) = state.cases.get_mut(&id) {
-            under_way.stage = Stage::Ruled(verdict);
+            under_way.stage = Stage::Ruled(Box::new(verdict));
         }
         self.shared.changed.notify_all();
         !self.stop_asked()
