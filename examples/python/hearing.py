@@ -55,4 +55,5 @@ class Hearing(Model):
             inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
             logits = self.model(**inputs).logits[0, -len(after) - 1 : -1]
             chosen = logits.float().log_softmax(-1).cpu()[range(len(after)), after]
-            yield {"loglik": chosen.sum().item(), "tokens": len(after), "greedy": logits.argmax(-1).tolist() == after}
+            greedy = logits.argmax(-1).tolist() == after
+            yield {"loglik": chosen.sum().item(), "tokens": len(after), "greedy": greedy, "prompt_tokens": len(before)}

@@ -35,4 +35,5 @@ class Text(Model):
         for before, after in [split(encode, self.render(prompt), option, prompt) for option in options]:
             logits = self.model(torch.tensor([before + after]).to(self.device)).logits[0, len(before) - 1 : -1]
             chosen = logits.float().log_softmax(-1).cpu()[range(len(after)), after]
-            yield {"loglik": chosen.sum().item(), "tokens": len(after), "greedy": logits.argmax(-1).tolist() == after}
+            greedy = logits.argmax(-1).tolist() == after
+            yield {"loglik": chosen.sum().item(), "tokens": len(after), "greedy": greedy, "prompt_tokens": len(before)}

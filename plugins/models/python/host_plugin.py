@@ -156,7 +156,7 @@ class Model:
         raise NotImplementedError("a model answers in `reply(self, prompt)`")
 
     def choices(self, prompt, options):
-        """The log-likelihood of each option: numbers, or dicts with `loglik`, `tokens`, `greedy`."""
+        """The log-likelihood of each option: numbers, or dicts with `loglik`, `tokens`, `greedy`, `prompt_tokens`."""
         raise Unsupported("this model scores no options")
 
     def serve(self, jobs):
@@ -239,7 +239,8 @@ class Jobs:
                 self.done(job, model.reply(job.prompt))
             else:
                 scores = [_score(option, score) for option, score in zip(job.prompt.options, model.choices(job.prompt, job.prompt.options))]
-                self.done(job, {"options": scores})
+                read = max((score.pop("prompt_tokens", 0) for score in scores), default=0)
+                self.done(job, {"options": scores, "usage": {"prompt_tokens": read}})
         except Exception as error:
             self.failed(job, error)
         finally:
