@@ -164,7 +164,7 @@ impl Config {
     }
 }
 
-/// Changes of clips from the words of `--audio`. An error when a file of theirs is no clip.
+/// Parses the changes that `--audio` asks for. Fails when a file that one of them names is not a clip.
 pub fn changes(texts: &[String], folder: &Path) -> Result<Vec<Intervention>> {
     let changes = texts
         .iter()

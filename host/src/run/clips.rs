@@ -32,7 +32,7 @@ pub struct ClipResolver<'a> {
     pub keep: Option<PathBuf>,
     /// Where other questions' clips come from.
     pub task: &'a TaskClient,
-    /// What every clip goes through before it is heard.
+    /// Changes that are made to every clip before the model gets it, in this order.
     pub changes: &'a [Intervention],
 }
 

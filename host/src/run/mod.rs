@@ -74,7 +74,7 @@ pub struct Options {
     pub audio_check: bool,
     /// Whether the clips are kept beside the records as they were heard.
     pub keep_audio: bool,
-    /// What every clip goes through before it is heard.
+    /// Changes that are made to every clip before the model gets it, in this order.
     pub audio: Vec<Intervention>,
     /// The trackers that get the numbers: `tensorboard`, `wandb`.
     pub report_to: Vec<String>,

@@ -54,7 +54,7 @@ pub enum Stated {
     Letter(Option<Letter>),
 }
 
-/// What a judge says that an open answer is about.
+/// What a judge found an open answer to describe: the sounds, the speech, both or neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Orientation {
     Audio,
@@ -102,7 +102,7 @@ pub struct Row {
     pub audio: Option<String>,
     /// A judge's score, where answers are no letters.
     pub score: Option<f64>,
-    /// What the judge says that the answer is about.
+    /// What the judge found the answer to describe.
     pub orientation: Option<Orientation>,
     /// The reasoning behind the answer, of baselines.
     pub reasoning: Option<String>,

@@ -6,7 +6,7 @@ use crate::import::{Orientation, Row, Study};
 use plots::{Chart, colour};
 use std::collections::BTreeMap;
 
-/// What the judged answers are about, from below to above in a column.
+/// What judged answers describe, from the bottom of a column to its top.
 const ORIENTATIONS: [(Orientation, &str); 3] = [
     (Orientation::Audio, "the sounds"),
     (Orientation::Speech, "the speech"),
@@ -63,7 +63,7 @@ fn scores(conditions: &Conditions<'_>) -> Option<String> {
     (drawn > 0).then(|| chart.finish())
 }
 
-/// What the answers are about, as shares of those that are about something.
+/// The share of each among the answers that describe the sounds, the speech or both.
 fn orientations(name: &str, region: &BTreeMap<u64, Vec<&Row>>) -> Option<String> {
     let mut chart = Chart::new(
         &format!("JASCO: {name} masked"),
