@@ -21,7 +21,6 @@ pub struct Browser {
 }
 
 /// A browser, or none with a word about it.
-#[allow(clippy::print_stderr)] // a test that is skipped says so
 pub fn open() -> Option<Browser> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let there = |name: &&&str| {
@@ -33,7 +32,7 @@ pub fn open() -> Option<Browser> {
         found.is_ok_and(|status| status.success())
     };
     let Some(name) = names.iter().find(there) else {
-        eprintln!("skipped: there is no Chromium; Debian has it as `chromium`");
+        crate::support::skipped("there is no Chromium; Debian has it as `chromium`");
         return None;
     };
     let profile = tempfile::tempdir().expect("a folder");

@@ -97,11 +97,10 @@ fn a_program_that_cargo_installed_says_what_it_lacks() {
 
 /// The module's own tests, over runs that this build's program makes.
 #[test]
-#[allow(clippy::print_stderr)] // a test that is skipped says so
 fn the_python_module_reads_what_the_program_writes() {
     let known = Command::new("python3").args(["-c", "import tomllib"]).output();
     if !known.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: there is no Python 3.11");
+        crate::support::skipped("there is no Python 3.11");
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");

@@ -19,7 +19,6 @@ const MODELS: [(&str, &str, &str, bool); 4] = [
 ];
 
 /// An interpreter that has torch and these packages.
-#[allow(clippy::print_stderr)] // a test that is skipped says so
 fn interpreter() -> Option<String> {
     let named = std::env::var("HOST_TEST_PYTHON").ok();
     let python = named.clone().unwrap_or_else(|| "python3".to_owned());
@@ -35,7 +34,7 @@ fn interpreter() -> Option<String> {
         named.is_none(),
         "`{python}`, which HOST_TEST_PYTHON names, has no transformers"
     );
-    eprintln!("skipped: `python3` has no transformers; HOST_TEST_PYTHON names an interpreter that has");
+    crate::support::skipped("`python3` has no transformers; HOST_TEST_PYTHON names an interpreter that has");
     None
 }
 

@@ -14,6 +14,12 @@ use tempfile::TempDir;
 /// Both places where an adapter can live.
 pub const BOTH: [Isolation; 2] = [Isolation::InProcess, Isolation::Process];
 
+/// Says why a test is skipped.
+#[allow(clippy::print_stderr)]
+pub fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
 /// The shared library of a fixture: built because the host's tests depend on the fixture, and put beside them.
 pub fn plugin_file(krate: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own file");

@@ -333,14 +333,13 @@ fn lessons_are_shown_and_counted() {
 }
 
 /// The launcher of whichever MPI is installed, or none with a word about it.
-#[allow(clippy::print_stderr)] // a test that is skipped says so
 fn mpirun() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
         .map(|folder| folder.join("mpirun"))
         .find(|file| file.is_file());
     if found.is_none() {
-        eprintln!("skipped: there is no `mpirun`; Debian has it in `openmpi-bin` and in `mpich`");
+        crate::support::skipped("there is no `mpirun`; Debian has it in `openmpi-bin` and in `mpich`");
     }
     found
 }
