@@ -5,7 +5,6 @@ use crate::canonical::sha256_hex;
 use crate::dialect::Dialect;
 use crate::secret::{redact, redact_keys};
 use serde_json::Value;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// No pause that this side chooses is longer.
@@ -27,22 +26,6 @@ pub(crate) fn clean(value: Value) -> Value {
         Value::Array(items) => items.into_iter().map(clean).collect(),
         Value::Object(map) => map.into_iter().map(|(key, value)| (key, clean(value))).collect(),
         other => other,
-    }
-}
-
-/// Counts a call for as long as it is under way.
-pub(crate) struct UnderWay<'a>(&'a AtomicUsize);
-
-impl<'a> UnderWay<'a> {
-    pub fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        UnderWay(count)
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

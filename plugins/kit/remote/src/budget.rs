@@ -7,13 +7,15 @@ use plugin_api::{Code, Context, Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 const UNIT: f64 = 1e9;
 
 /// Money that may still be spent.
 #[derive(Debug)]
 pub struct Budget {
-    file: File,
+    /// A file's lock keeps other processes out; threads that share this file take turns by the mutex.
+    file: Mutex<File>,
     most: f64,
 }
 
@@ -27,7 +29,10 @@ impl Budget {
             .truncate(false)
             .open(path);
         let file = file.with_context(|| format!("cannot open the budget `{}`", path.display()))?;
-        Ok(Budget { file, most })
+        Ok(Budget {
+            file: Mutex::new(file),
+            most,
+        })
     }
 
     /// Sets money aside, unless the sum would pass the limit. True when it was set aside.
@@ -47,28 +52,32 @@ impl Budget {
 
     fn change(&self, by: impl FnOnce(f64) -> Option<f64>) -> Result<bool> {
         let failed = |why: std::io::Error| Error::new(Code::OTHER, "cannot update the budget").cause(why.to_string());
-        self.file.lock().map_err(failed)?;
-        let changed = self.change_locked(by);
-        let unlocked = self.file.unlock();
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.lock().map_err(failed)?;
+        let changed = change_locked(&mut file, by);
+        let unlocked = file.unlock();
         let changed = changed.map_err(failed)?;
         unlocked.map_err(failed)?;
         Ok(changed)
     }
+}
 
-    fn change_locked(&self, by: impl FnOnce(f64) -> Option<f64>) -> std::io::Result<bool> {
-        let (mut file, mut text) = (&self.file, String::new());
-        file.seek(SeekFrom::Start(0))?;
-        file.read_to_string(&mut text)?;
-        let spent = text.trim().parse::<i64>().unwrap_or(0);
-        let Some(dollars) = by(spent as f64 / UNIT) else {
-            return Ok(false);
-        };
-        let spent = spent + (dollars * UNIT).round() as i64;
-        file.seek(SeekFrom::Start(0))?;
-        // Of one width, so that nothing of a longer number is left behind.
-        file.write_all(format!("{spent:>20}\n").as_bytes())?;
-        Ok(true)
-    }
+fn change_locked(file: &mut File, by: impl FnOnce(f64) -> Option<f64>) -> std::io::Result<bool> {
+    let mut text = String::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_string(&mut text)?;
+    let spent = match text.trim() {
+        "" => 0,
+        sum => sum.parse::<i64>().map_err(std::io::Error::other)?,
+    };
+    let Some(dollars) = by(spent as f64 / UNIT) else {
+        return Ok(false);
+    };
+    let spent = spent + (dollars * UNIT).round() as i64;
+    file.seek(SeekFrom::Start(0))?;
+    // Of one width, so that nothing of a longer number is left behind.
+    file.write_all(format!("{spent:>20}\n").as_bytes())?;
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -88,18 +97,28 @@ mod tests {
     }
 
     #[test]
-    fn threads_do_not_lose_each_others_sums() {
+    fn neither_threads_nor_processes_lose_each_others_sums() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("budget");
+        let shared = Budget::open(&path, 1.0).unwrap();
         std::thread::scope(|scope| {
             for _ in 0..4 {
+                scope.spawn(|| (0..50).for_each(|_| shared.add(0.001).unwrap()));
+                // An open file of its own, as another process has.
                 scope.spawn(|| {
-                    let budget = Budget::open(&path, 1.0).unwrap();
-                    (0..50).for_each(|_| budget.add(0.001).unwrap());
+                    let own = Budget::open(&path, 1.0).unwrap();
+                    (0..50).for_each(|_| own.add(0.001).unwrap());
                 });
             }
         });
-        let budget = Budget::open(&path, 1.0).unwrap();
-        assert!(budget.reserve(0.8).unwrap() && !budget.reserve(0.001).unwrap());
+        assert!(shared.reserve(0.6).unwrap() && !shared.reserve(0.001).unwrap());
+    }
+
+    #[test]
+    fn a_file_that_is_no_sum_is_refused_and_not_taken_for_nothing_spent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("budget");
+        std::fs::write(&path, "twelve\n").unwrap();
+        assert!(Budget::open(&path, 1.0).unwrap().reserve(0.1).is_err());
     }
 }

@@ -1,10 +1,12 @@
 //! A question to a service, through everything that can happen to it, to an answer that is paid for once.
 
-use crate::attempt::{Streamed, UnderWay, clean, pause_of};
+mod after;
+mod look;
+
+use crate::attempt::{Streamed, clean};
 use crate::body::{lenient, shortened};
-use crate::budget::Budget;
 use crate::canonical::call_key;
-use crate::classify::{Class, Denied, Fault, classify};
+use crate::classify::{Class, Fault, classify};
 use crate::dialect::{Dialect, Digest};
 use crate::events::Events;
 use crate::http::{Body, Got, Http, Lost, Sent};
@@ -13,18 +15,13 @@ use crate::options::Common;
 use crate::pool::{NoSlot, Pool, Slot};
 use crate::price::{Price, Prices, Tokens};
 use crate::secret::{Secret, redact, redact_keys};
+use crate::spending::{Reservation, Spending};
 use crate::watch::{Stop, Watch};
-use plugin_api::{Code, Error, Result};
+use plugin_api::{Code, Error};
 use serde_json::Value;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-
-/// A listing or a version that takes longer is none.
-const LONGEST_LOOK: Duration = Duration::from_secs(20);
-/// So many refusals in a row with the same words end the work.
-const SAME_REFUSALS: u32 = 3;
 
 /// What is asked of a service.
 #[derive(Debug, Clone)]
@@ -73,14 +70,13 @@ pub struct Client {
     wait_for_engine: Duration,
     hosts: String,
     ledger: RwLock<Option<Arc<Ledger>>>,
-    budget: RwLock<Option<(Arc<Budget>, bool)>>,
+    spending: Spending,
     /// Why nothing more goes out.
     over: Mutex<Option<Stop>>,
     refusals: Mutex<(String, u32)>,
     /// Calls under way by their names, so that two who ask the same pay once.
     asked: Mutex<HashSet<String>>,
     answered: Condvar,
-    under_way: AtomicUsize,
 }
 
 impl Client {
@@ -102,12 +98,11 @@ impl Client {
             first_pause: common.first_pause,
             wait_for_engine: common.wait_for_engine,
             ledger: RwLock::default(),
-            budget: RwLock::default(),
+            spending: Spending::default(),
             over: Mutex::default(),
             refusals: Mutex::default(),
             asked: Mutex::default(),
             answered: Condvar::new(),
-            under_way: AtomicUsize::new(0),
         }
     }
 
@@ -136,9 +131,8 @@ impl Client {
         self.ledger.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Limits what may be spent. Models without a price are refused then, unless `unpriced` lets them pass.
-    pub fn set_budget(&self, budget: Budget, unpriced: bool) {
-        *self.budget.write().unwrap_or_else(PoisonError::into_inner) = Some((Arc::new(budget), unpriced));
+    pub fn spending(&self) -> &Spending {
+        &self.spending
     }
 
     /// Why nothing more is asked, if so.
@@ -163,83 +157,6 @@ impl Client {
             base
         };
         format!("{base}{path}")
-    }
-
-    /// Asks by GET and gives status and JSON, or what is wrong. Costs nothing and is noted nowhere.
-    pub fn look(&self, place: usize, path: &str) -> std::result::Result<(u16, Value, Option<Got>), Lost> {
-        self.fetch(&self.url(place, path, false))
-    }
-
-    /// The same beside `/v1`.
-    pub fn look_beside(&self, place: usize, path: &str) -> Option<Value> {
-        let (status, value, _) = self.fetch(&self.url(place, path, true)).ok()?;
-        (status == 200 && !value.is_null()).then_some(value)
-    }
-
-    /// Asks by POST what is no prompt of anyone: tokens of a text, or a probe of what a server can do. It is tried once, and
-    /// noted nowhere.
-    pub fn probe(
-        &self,
-        place: usize,
-        path: &str,
-        root: bool,
-        body: &Value,
-        until: Instant,
-    ) -> std::result::Result<(u16, Value), Lost> {
-        let (status, value, _) = self.exchange_once(&self.url(place, path, root), Some(&body.to_string()), until)?;
-        Ok((status, value))
-    }
-
-    fn fetch(&self, url: &str) -> std::result::Result<(u16, Value, Option<Got>), Lost> {
-        self.exchange_once(url, None, Instant::now() + LONGEST_LOOK)
-    }
-
-    fn exchange_once(
-        &self,
-        url: &str,
-        body: Option<&str>,
-        until: Instant,
-    ) -> std::result::Result<(u16, Value, Option<Got>), Lost> {
-        let got = self.http.send(self.sent(url, body, "", Some(until)), &mut |_| true)?;
-        let value = match &got.body {
-            Body::Whole(text) => lenient(text).unwrap_or(Value::Null),
-            _ => Value::Null,
-        };
-        Ok((got.status, value, Some(got)))
-    }
-
-    /// Like [`Client::look`], and waits for an engine that still loads or is not there yet. What never comes is an error.
-    pub fn look_patiently(&self, place: usize, path: &str, say: &dyn Fn(&str)) -> Result<(u16, Value, Option<Got>)> {
-        let host = &self.pool.addresses()[place].host;
-        let until = Instant::now() + self.wait_for_engine;
-        let mut pause = 0.2_f64;
-        loop {
-            let why = match self.look(place, path) {
-                Ok((503, value, got)) => {
-                    let text = got.as_ref().map(|got| match &got.body {
-                        Body::Whole(text) => text.clone(),
-                        _ => String::new(),
-                    });
-                    let said = crate::body::said(&text.unwrap_or_else(|| value.to_string()));
-                    format!("`{host}` answers 503: {said}")
-                }
-                Ok(found) => return Ok(found),
-                Err(lost) if lost.hopeless => {
-                    let error = Error::new(Code::MISSING, format!("cannot reach `{host}`")).cause(lost.what);
-                    return Err(error.help("check the name in `base_url` and the network"));
-                }
-                Err(lost) => format!("cannot reach `{host}`: {}", lost.what),
-            };
-            if Instant::now() + Duration::from_secs_f64(pause) > until {
-                let error = Error::new(Code::MISSING, why);
-                return Err(error.help(
-                    "start the server, or check `base_url`; `wait_for_engine` says for how many seconds to wait",
-                ));
-            }
-            say(&why);
-            std::thread::sleep(Duration::from_secs_f64(pause));
-            pause = (pause * 2.0).min(5.0);
-        }
     }
 
     fn sent<'a>(
@@ -382,9 +299,7 @@ impl Client {
         };
         let url = self.url(slot.place, &question.path, question.root);
         let began = Instant::now();
-        let under_way = UnderWay::new(&self.under_way);
         let (came, first_token) = self.exchange(&url, body, &call[..32], watch);
-        drop(under_way);
         let latency = began.elapsed();
         let (status, outcome, wait) = self.judge(came, slot.place, first);
         let mut line = GotLine {
@@ -415,7 +330,7 @@ impl Client {
         if let Some(ledger) = ledger {
             ledger.got(&line).map_err(|error| self.end(error))?;
         }
-        self.settle(reserved, line.dollars.or(line.maybe_dollars).unwrap_or(0.0));
+        reserved.settle(line.dollars.or(line.maybe_dollars).unwrap_or(0.0));
         Ok(result.map_err(|fault| (fault, wait)).map(|()| Answer {
             reply: line.reply,
             tokens: line.usage.unwrap_or_default(),
@@ -546,143 +461,6 @@ impl Client {
         (status, outcome, None)
     }
 
-    /// What a fault leads to: another attempt after a pause, the end of this call, or the end of all.
-    fn after(
-        &self,
-        fault: Fault,
-        wait: Option<f64>,
-        tried: &mut Tried,
-        call: &str,
-        began: Instant,
-        watch: &Watch<'_>,
-    ) -> std::result::Result<(), Stop> {
-        let Fault { class, message } = fault;
-        let host = &self.hosts;
-        let service = |words: String| Error::new(Code::SERVICE, words).cause(message.clone());
-        let pause = pause_of(tried.failures, self.first_pause, call);
-        match class {
-            Class::Answered => Ok(()),
-            // The pool rests the address, and knows when patience with all of them is over.
-            Class::NotSent => self.pause(Duration::from_millis(10), watch),
-            Class::Busy { .. } | Class::Loading => {
-                let wait = Duration::from_secs_f64(wait.unwrap_or(pause.as_secs_f64()).min(1e9));
-                let patience = if class == Class::Loading {
-                    self.patience.max(self.wait_for_engine)
-                } else {
-                    self.patience
-                };
-                if wait > patience || (self.pool.silent_for() > patience && began.elapsed() > patience) {
-                    return Err(self.quota(&message));
-                }
-                // The pool keeps every call from this address until the wait is over.
-                self.pool.too_many(tried.place, wait);
-                Ok(())
-            }
-            Class::Quota => Err(self.quota(&message)),
-            Class::Denied(why) => Err(self.end(self.denied(why, &message))),
-            Class::TooLong => Err(Error::new(
-                Code::TOO_LONG,
-                format!("the prompt doesn't fit into the model's context at `{host}`"),
-            )
-            .cause(message)
-            .into()),
-            Class::Unknown => {
-                let error = Error::new(
-                    Code::UNSUPPORTED,
-                    format!("`{host}` does not take a part or field of the request"),
-                )
-                .cause(message);
-                Err(self.end(
-                    error.help("say what the server can't do, as with `hears=off`, `choices=off` or `stream=off`"),
-                ))
-            }
-            Class::Invalid | Class::Redirect => {
-                let words = match class {
-                    Class::Redirect => format!("`{host}` sends the request elsewhere, which is not followed"),
-                    _ => format!("`{host}` refused the request"),
-                };
-                match self.refused_again(&message) {
-                    // No prompt is to blame, so this is no fault of a sample.
-                    true => Err(self.end(
-                        Error { code: Code::UNSUPPORTED, ..service(words) }.help(format!(
-                            "{SAME_REFUSALS} requests in a row were refused with these words; what was answered is kept, and the same command goes on"
-                        )),
-                    )),
-                    false => Err(service(words).into()),
-                }
-            }
-            Class::Again if tried.failures < self.tries => self.pause(pause, watch),
-            Class::Again => Err(service(format!("`{host}` failed {} times", tried.failures)).into()),
-            Class::Maybe | Class::Garbage => {
-                tried.resent += 1;
-                if tried.resent <= self.resend {
-                    return self.pause(pause, watch);
-                }
-                let words = match class {
-                    Class::Garbage => format!("`{host}` answered what is no answer"),
-                    _ => format!("no answer came from `{host}`, and the call may have been charged"),
-                };
-                let code = match watch.deadline {
-                    Some(deadline) if Instant::now() >= deadline => Code::DEADLINE,
-                    _ => Code::SERVICE,
-                };
-                Err(Error { code, ..service(words) }.into())
-            }
-        }
-    }
-
-    fn quota(&self, message: &str) -> Stop {
-        let error = Error::new(Code::RATE_LIMITED, format!("the quota at `{}` is used up", self.hosts))
-            .cause(message.to_owned());
-        let help = "everything finished is kept and the same command goes on; daily quotas reset at midnight Pacific time, per project and not per key";
-        self.end(error.help(help))
-    }
-
-    pub(crate) fn denied(&self, why: Denied, message: &str) -> Error {
-        let host = &self.hosts;
-        let (words, help) = match why {
-            Denied::Key => {
-                let from = self.key_source().map_or("no key was sent".to_owned(), |source| {
-                    format!("the key is that of `{source}`")
-                });
-                (
-                    format!("`{host}` does not accept the key"),
-                    format!("{from}; check it, or name another with `-M key_env=NAME`"),
-                )
-            }
-            Denied::Credit => (
-                format!("the account at `{host}` has no credit left"),
-                "add credit and repeat the command".to_owned(),
-            ),
-            Denied::Precondition => (
-                format!("`{host}` does not serve this account or region"),
-                "enable billing, or use a key of another region".to_owned(),
-            ),
-            Denied::Model => {
-                let names = self
-                    .look(0, self.dialect.list_path())
-                    .map(|(_, listed, _)| self.dialect.offers(&listed))
-                    .unwrap_or_default();
-                let help = match names.is_empty() {
-                    true => "check `model` and `base_url`".to_owned(),
-                    false => format!(
-                        "it offers `{}`",
-                        names.into_iter().take(20).collect::<Vec<_>>().join("`, `")
-                    ),
-                };
-                (format!("`{host}` does not know this model or address"), help)
-            }
-        };
-        Error::new(Code::MISSING, words).cause(message.to_owned()).help(help)
-    }
-
-    fn refused_again(&self, message: &str) -> bool {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.1 = if refusals.0 == message { refusals.1 + 1 } else { 1 };
-        message.clone_into(&mut refusals.0);
-        refusals.1 >= SAME_REFUSALS
-    }
-
     fn pause(&self, time: Duration, watch: &Watch<'_>) -> std::result::Result<(), Stop> {
         let until = Instant::now() + time;
         loop {
@@ -701,45 +479,14 @@ impl Client {
         most: Option<f64>,
         question: &Question,
         watch: &Watch<'_>,
-    ) -> std::result::Result<Option<(Arc<Budget>, f64)>, Stop> {
-        let Some((budget, unpriced)) = self.budget.read().unwrap_or_else(PoisonError::into_inner).clone() else {
-            return Ok(None);
-        };
-        let Some(most) = most else {
-            if unpriced {
-                return Ok(None);
-            }
-            let error = Error::new(
-                Code::SETTINGS,
-                format!("model `{}` has no price, and spending is limited", question.model),
-            );
-            return Err(self.end(
-                error.help("give its price in a file with `-M prices=FILE`, or let it pass with `--allow-unpriced`"),
-            ));
-        };
+    ) -> std::result::Result<Reservation<'_>, Stop> {
         loop {
-            if budget.reserve(most).map_err(|error| self.end(error))? {
-                return Ok(Some((budget, most)));
-            }
-            if self.under_way.load(Ordering::SeqCst) == 0 {
-                let error = Error::new(
-                    Code::RATE_LIMITED,
-                    format!(
-                        "the next call may cost {most:.6} dollars, more than is left of {} dollars",
-                        budget.most()
-                    ),
-                );
-                return Err(self.end(
-                    error.help("everything finished is kept; raise `--max-cost-usd` and the same command goes on"),
-                ));
+            let reserved = self.spending.reserve(most, &question.model);
+            if let Some(reserved) = reserved.map_err(|error| self.end(error))? {
+                return Ok(reserved);
             }
             self.pause(Duration::from_millis(20), watch)?;
         }
-    }
-
-    fn settle(&self, reserved: Option<(Arc<Budget>, f64)>, spent: f64) {
-        // A sum that can't be given back leaves less to spend, never more.
-        let _ = reserved.map(|(budget, most)| budget.add(spent - most));
     }
 }
 

@@ -52,7 +52,7 @@ impl Client {
                     if asked.count_known {
                         budget.add(known.dollars + known.maybe_dollars)?;
                     }
-                    self.set_budget(budget, asked.allow_unpriced);
+                    self.spending().limit(budget, asked.allow_unpriced);
                 }
                 serde_json::to_value(known).context("cannot write the sums of the ledger")
             }

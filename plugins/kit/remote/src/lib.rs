@@ -31,6 +31,7 @@ mod pool;
 mod price;
 mod secret;
 mod serve;
+mod spending;
 mod watch;
 
 pub use address::Address;
@@ -50,4 +51,5 @@ pub use pool::Pool;
 pub use price::{Price, Prices, Tokens};
 pub use secret::{Secret, redact, redact_keys};
 pub use serve::{Answerer, repeat_of, reply, serve};
+pub use spending::{Reservation, Spending};
 pub use watch::{Stop, Watch};
