@@ -24,6 +24,7 @@ pub mod exponential;
 pub mod gelu;
 pub mod kernel;
 mod matrix;
+pub mod memory;
 pub mod packed;
 pub mod precision;
 pub mod product_input;

@@ -17,9 +17,6 @@ pub struct Shape {
 const AVX2: Shape = Shape { rows: 6, columns: 16 };
 const AVX512: Shape = Shape { rows: 12, columns: 32 };
 
-/// The most sums of a tile.
-pub const MOST: usize = 12 * 32;
-
 /// The tile of this processor; none where this module has no loop for it.
 pub fn shape() -> Option<Shape> {
     static SHAPE: OnceLock<Option<Shape>> = OnceLock::new();
@@ -30,29 +27,32 @@ pub fn shape() -> Option<Shape> {
     })
 }
 
-/// Writes the sums of a tile, row by row: of `rows` (depth, the shape's rows) and `panel` (depth, `width`). The width is
-/// the shape's columns or half of them. Only where there is a [`shape`].
-pub fn sums(rows: &[f32], panel: &[f32], width: usize, sums: &mut [f32; MOST]) {
+/// Writes the sums of a tile, row by row, or adds them to what is there: of `rows` (depth, the shape's rows) and `panel`
+/// (depth, `width`). The width is the shape's columns or half of them. Only where there is a [`shape`].
+pub fn sums(rows: &[f32], panel: &[f32], width: usize, add: bool, sums: &mut [f32]) {
     let shape = shape();
     let depth = panel.len() / width;
     let fits = shape.is_some_and(|shape| {
-        rows.len() == depth * shape.rows && (width == shape.columns || 2 * width == shape.columns)
+        rows.len() == depth * shape.rows
+            && (width == shape.columns || 2 * width == shape.columns)
+            && sums.len() == shape.rows * width
     });
     assert!(fits && panel.len() == depth * width, "a tile of another shape");
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = sums;
+    let _ = (sums, add);
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the processor has the instructions, as `shape` looked up; the slices have a tile's values for each of the
-    // depth, and `sums` has room for the largest tile.
+    // depth, and `sums` has a place for each sum.
     unsafe {
+        let (a, b, out) = (rows.as_ptr(), panel.as_ptr(), sums.as_mut_ptr());
         match (
             shape == Some(AVX512),
             2 * width == shape.map_or(0, |shape| shape.columns),
         ) {
-            (true, false) => x86::avx512::<2>(rows.as_ptr(), panel.as_ptr(), depth, sums.as_mut_ptr()),
-            (true, true) => x86::avx512::<1>(rows.as_ptr(), panel.as_ptr(), depth, sums.as_mut_ptr()),
-            (false, false) => x86::avx2::<2>(rows.as_ptr(), panel.as_ptr(), depth, sums.as_mut_ptr()),
-            (false, true) => x86::avx2::<1>(rows.as_ptr(), panel.as_ptr(), depth, sums.as_mut_ptr()),
+            (true, false) => x86::avx512::<2>(a, b, depth, add, out),
+            (true, true) => x86::avx512::<1>(a, b, depth, add, out),
+            (false, false) => x86::avx2::<2>(a, b, depth, add, out),
+            (false, true) => x86::avx2::<1>(a, b, depth, add, out),
         }
     }
 }
@@ -103,7 +103,13 @@ mod x86 {
     /// The processor has AVX-512; there are 12 rows and `16 * VECTORS` columns for each of the depth, and room for as many sums.
     #[target_feature(enable = "avx512f")]
     #[allow(clippy::needless_range_loop, reason = "the sums stay in registers")]
-    pub unsafe fn avx512<const VECTORS: usize>(mut a: *const f32, mut b: *const f32, depth: usize, out: *mut f32) {
+    pub unsafe fn avx512<const VECTORS: usize>(
+        mut a: *const f32,
+        mut b: *const f32,
+        depth: usize,
+        add: bool,
+        out: *mut f32,
+    ) {
         // SAFETY: the caller's.
         unsafe {
             let mut sums = [[_mm512_setzero_ps(); VECTORS]; 12];
@@ -123,7 +129,11 @@ mod x86 {
             }
             for row in 0..12 {
                 for vector in 0..VECTORS {
-                    _mm512_storeu_ps(out.add((row * VECTORS + vector) * 16), sums[row][vector]);
+                    let (at, mut sum) = (out.add((row * VECTORS + vector) * 16), sums[row][vector]);
+                    if add {
+                        sum = _mm512_add_ps(_mm512_loadu_ps(at), sum);
+                    }
+                    _mm512_storeu_ps(at, sum);
                 }
             }
         }
@@ -133,7 +143,13 @@ mod x86 {
     /// The processor has AVX2 and FMA; there are 6 rows and `8 * VECTORS` columns for each of the depth, and room for as many sums.
     #[target_feature(enable = "avx2,fma")]
     #[allow(clippy::needless_range_loop, reason = "the sums stay in registers")]
-    pub unsafe fn avx2<const VECTORS: usize>(mut a: *const f32, mut b: *const f32, depth: usize, out: *mut f32) {
+    pub unsafe fn avx2<const VECTORS: usize>(
+        mut a: *const f32,
+        mut b: *const f32,
+        depth: usize,
+        add: bool,
+        out: *mut f32,
+    ) {
         // SAFETY: the caller's.
         unsafe {
             let mut sums = [[_mm256_setzero_ps(); VECTORS]; 6];
@@ -153,7 +169,11 @@ mod x86 {
             }
             for row in 0..6 {
                 for vector in 0..VECTORS {
-                    _mm256_storeu_ps(out.add((row * VECTORS + vector) * 8), sums[row][vector]);
+                    let (at, mut sum) = (out.add((row * VECTORS + vector) * 8), sums[row][vector]);
+                    if add {
+                        sum = _mm256_add_ps(_mm256_loadu_ps(at), sum);
+                    }
+                    _mm256_storeu_ps(at, sum);
                 }
             }
         }
@@ -242,8 +262,11 @@ mod tests {
             (256, shape.columns / 2),
         ] {
             let (rows, panel) = (values(depth * shape.rows, 1), values(depth * width, 2));
-            let mut got = [f32::NAN; MOST];
-            sums(&rows, &panel, width, &mut got);
+            let mut got = vec![f32::NAN; shape.rows * width];
+            sums(&rows, &panel, width, false, &mut got);
+            let mut twice = got.clone();
+            sums(&rows, &panel, width, true, &mut twice);
+            assert!(got.iter().zip(&twice).all(|(sum, twice)| 2.0 * sum == *twice));
             for row in 0..shape.rows {
                 for column in 0..width {
                     let term = |sum: f32, d: usize| rows[d * shape.rows + row].mul_add(panel[d * width + column], sum);

@@ -1,7 +1,7 @@
 //! Attention by blocks of queries: the scores of a block are never kept, only each row's logarithm of its sum.
 
 use super::Texts;
-use crate::products::vector::{dot, exp, vectorised};
+use crate::products::vector::{dot, exp, largest, vectorised};
 use crate::products::{ByDepth, ByLane, Into, Left, product_here};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -114,19 +114,26 @@ impl Plan {
                 let of_rows = block.rows.start * size..block.rows.end * size;
                 let left = Left::pack_here(&ByLane::new(&q[of_rows.clone()], size), rows, size);
                 let mut scores = self.scores(&left, &k[of_keys.clone()], keys);
-                vectorised(|| {
-                    for (row, scores) in block.rows.clone().zip(scores.chunks_exact_mut(keys)) {
-                        let seen = self.seen(block, row);
-                        scores[..seen.start].fill(0.0);
-                        scores[seen.end..].fill(0.0);
-                        let scores = &mut scores[seen];
-                        let largest = scores.iter().fold(f32::NEG_INFINITY, |largest, &x| largest.max(x));
-                        scores.iter_mut().for_each(|score| *score = exp(*score - largest));
-                        let sum = crate::products::vector::sum(scores.iter().copied());
-                        scores.iter_mut().for_each(|score| *score /= sum);
-                        sums[row] = largest + sum.ln();
-                    }
-                });
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (row, scores) in block.rows.clone().zip(scores.chunks_exact_mut(keys)) {
+                            let seen = self.seen(block, row);
+                            scores[..seen.start].fill(0.0);
+                            scores[seen.end..].fill(0.0);
+                            let scores = &mut scores[seen];
+                            let largest = largest(scores);
+                            scores.iter_mut().for_each(|score| *score = exp(*score - largest));
+                            let sum = crate::products::vector::sum(
+                                [scores],
+                                #[inline(always)]
+                                |[x]| x,
+                            );
+                            scores.iter_mut().for_each(|score| *score /= sum);
+                            sums[row] = largest + sum.ln();
+                        }
+                    },
+                );
                 let left = Left::pack_here(&ByLane::new(&scores, keys), rows, keys);
                 let v = ByDepth::new(&v[of_keys], size);
                 product_here(&mut out[of_rows], &left, &v, size, 1.0, Into::Set);
@@ -203,27 +210,30 @@ impl Plan {
         let mut slopes = vec![0.0; rows * keys];
         let left = Left::pack_here(&ByLane::new(dout, size), rows, size);
         product_here(&mut slopes, &left, &ByLane::new(v, size), keys, 1.0, Into::Set);
-        vectorised(|| {
-            let each = weights.chunks_exact_mut(keys).zip(slopes.chunks_exact_mut(keys));
-            for ((number, row), (weights, slopes)) in block.rows.clone().enumerate().zip(each) {
-                let seen = self.seen(block, row);
-                for outside in [0..seen.start, seen.end..keys] {
-                    weights[outside.clone()].fill(0.0);
-                    slopes[outside].fill(0.0);
-                }
-                let (weights, slopes) = (&mut weights[seen.clone()], &mut slopes[seen]);
-                let at = number * size..(number + 1) * size;
-                let (level, sum) = (dot(&out[at.clone()], &dout[at]), head.sums[row]);
-                for (weight, slope) in weights.iter_mut().zip(slopes) {
-                    let score = *weight;
-                    *weight = exp(score - sum);
-                    *slope = *weight * (*slope - level);
-                    if let Some(cap) = rule.softcap {
-                        *slope *= 1.0 - (score / cap) * (score / cap);
+        vectorised(
+            #[inline(always)]
+            || {
+                let each = weights.chunks_exact_mut(keys).zip(slopes.chunks_exact_mut(keys));
+                for ((number, row), (weights, slopes)) in block.rows.clone().enumerate().zip(each) {
+                    let seen = self.seen(block, row);
+                    for outside in [0..seen.start, seen.end..keys] {
+                        weights[outside.clone()].fill(0.0);
+                        slopes[outside].fill(0.0);
+                    }
+                    let (weights, slopes) = (&mut weights[seen.clone()], &mut slopes[seen]);
+                    let at = number * size..(number + 1) * size;
+                    let (level, sum) = (dot(&out[at.clone()], &dout[at]), head.sums[row]);
+                    for (weight, slope) in weights.iter_mut().zip(slopes) {
+                        let score = *weight;
+                        *weight = exp(score - sum);
+                        *slope = *weight * (*slope - level);
+                        if let Some(cap) = rule.softcap {
+                            *slope *= 1.0 - (score / cap) * (score / cap);
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
         let by_row = Left::pack_here(&ByLane::new(&slopes, keys), rows, keys);
         product_here(
             &mut dq[of_rows],

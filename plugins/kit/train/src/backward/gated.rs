@@ -89,13 +89,20 @@ pub(crate) fn forward(activation: Activation, gate: &[f32], up: &[f32], y: &mut 
         .zip(gate.par_chunks(TASK))
         .zip(up.par_chunks(TASK));
     parts.for_each(|((y, gate), up)| {
-        vectorised(|| {
-            by_kind(activation, |activation| {
-                for ((y, &gate), up) in y.iter_mut().zip(gate).zip(up) {
-                    *y = value_and_slope(activation, gate).0 * up;
-                }
-            });
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                by_kind(
+                    activation,
+                    #[inline(always)]
+                    |activation| {
+                        for ((y, &gate), up) in y.iter_mut().zip(gate).zip(up) {
+                            *y = value_and_slope(activation, gate).0 * up;
+                        }
+                    },
+                );
+            },
+        );
     });
 }
 
@@ -106,15 +113,22 @@ pub(crate) fn backward(activation: Activation, gate: &mut [f32], up: &mut [f32],
         .zip(up.par_chunks_mut(TASK))
         .zip(dy.par_chunks(TASK));
     parts.for_each(|((gate, up), dy)| {
-        vectorised(|| {
-            by_kind(activation, |activation| {
-                for ((gate, up), dy) in gate.iter_mut().zip(up.iter_mut()).zip(dy) {
-                    let (value, slope) = value_and_slope(activation, *gate);
-                    *gate = dy * *up * slope;
-                    *up = dy * value;
-                }
-            });
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                by_kind(
+                    activation,
+                    #[inline(always)]
+                    |activation| {
+                        for ((gate, up), dy) in gate.iter_mut().zip(up.iter_mut()).zip(dy) {
+                            let (value, slope) = value_and_slope(activation, *gate);
+                            *gate = dy * *up * slope;
+                            *up = dy * value;
+                        }
+                    },
+                );
+            },
+        );
     });
 }
 
@@ -122,13 +136,20 @@ pub(crate) fn backward(activation: Activation, gate: &mut [f32], up: &mut [f32],
 pub(crate) fn activate(activation: Activation, x: &[f32], y: &mut [f32]) {
     let parts = y.par_chunks_mut(TASK).zip(x.par_chunks(TASK));
     parts.for_each(|(y, x)| {
-        vectorised(|| {
-            by_kind(activation, |activation| {
-                for (y, &x) in y.iter_mut().zip(x) {
-                    *y = value_and_slope(activation, x).0;
-                }
-            });
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                by_kind(
+                    activation,
+                    #[inline(always)]
+                    |activation| {
+                        for (y, &x) in y.iter_mut().zip(x) {
+                            *y = value_and_slope(activation, x).0;
+                        }
+                    },
+                );
+            },
+        );
     });
 }
 
@@ -136,13 +157,20 @@ pub(crate) fn activate(activation: Activation, x: &[f32], y: &mut [f32]) {
 pub(crate) fn activate_backward(activation: Activation, x: &[f32], dy: &mut [f32]) {
     let parts = dy.par_chunks_mut(TASK).zip(x.par_chunks(TASK));
     parts.for_each(|(dy, x)| {
-        vectorised(|| {
-            by_kind(activation, |activation| {
-                for (dy, &x) in dy.iter_mut().zip(x) {
-                    *dy *= value_and_slope(activation, x).1;
-                }
-            });
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                by_kind(
+                    activation,
+                    #[inline(always)]
+                    |activation| {
+                        for (dy, &x) in dy.iter_mut().zip(x) {
+                            *dy *= value_and_slope(activation, x).1;
+                        }
+                    },
+                );
+            },
+        );
     });
 }
 

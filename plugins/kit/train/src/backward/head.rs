@@ -2,7 +2,7 @@
 
 use super::linear::{Given, Linear};
 use crate::engine::parameters::{Gradients, Pass};
-use crate::products::vector::{each_row, exp, sum};
+use crate::products::vector::{each_row, exp, largest, sum};
 use rayon::prelude::*;
 
 /// Positions whose logits are computed together.
@@ -61,9 +61,12 @@ impl Loss {
 
     fn capped(&self, logits: &mut [f32]) {
         if let Some(cap) = self.softcap {
-            each_row(logits, 1024, |_, row| {
-                row.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh())
-            });
+            each_row(
+                logits,
+                1024,
+                #[inline(always)]
+                |_, row| row.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh()),
+            );
             let rest = logits.len() / 1024 * 1024;
             logits[rest..].iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
         }
@@ -71,34 +74,41 @@ impl Loss {
 
     /// The loss of one position; with a factor, its gradient times that is written over the logits.
     fn of_row(&self, logits: &mut [f32], label: u32, factor: Option<f32>) -> f64 {
-        crate::products::vector::vectorised(|| {
-            let largest = logits.iter().fold(f32::NEG_INFINITY, |largest, &x| largest.max(x));
-            // Groups are added in fp64, so that a large vocabulary costs no digits.
-            let total: f64 = logits
-                .chunks(4096)
-                .map(|some| f64::from(sum(some.iter().map(|&x| exp(x - largest)))))
-                .sum();
-            let scale = f64::from(largest) + total.ln();
-            let of_label = logits.get(label as usize).copied().unwrap_or(f32::NAN);
-            let own = scale - f64::from(of_label);
-            let smoothing = f64::from(self.smoothing);
-            let loss = match smoothing > 0.0 {
-                false => own,
-                true => {
-                    let mean = logits.iter().map(|&x| f64::from(x)).sum::<f64>() / logits.len() as f64;
-                    (1.0 - smoothing) * own + smoothing * (scale - mean)
+        crate::products::vector::vectorised(
+            #[inline(always)]
+            || {
+                let largest = largest(logits);
+                // Groups are added in fp64, so that a large vocabulary costs no digits.
+                let mut total = 0.0;
+                for some in logits.chunks(4096) {
+                    total += f64::from(sum(
+                        [some],
+                        #[inline(always)]
+                        |[x]| exp(x - largest),
+                    ));
                 }
-            };
-            if let Some(factor) = factor {
-                let even = self.smoothing / logits.len() as f32;
-                let share = (1.0 / total) as f32;
-                for (n, x) in logits.iter_mut().enumerate() {
-                    let slope = self.softcap.map_or(1.0, |cap| 1.0 - (*x / cap) * (*x / cap));
-                    let target = if n == label as usize { 1.0 - self.smoothing } else { 0.0 };
-                    *x = (exp(*x - largest) * share - target - even) * factor * slope;
+                let scale = f64::from(largest) + total.ln();
+                let of_label = logits.get(label as usize).copied().unwrap_or(f32::NAN);
+                let own = scale - f64::from(of_label);
+                let smoothing = f64::from(self.smoothing);
+                let loss = match smoothing > 0.0 {
+                    false => own,
+                    true => {
+                        let mean = logits.iter().map(|&x| f64::from(x)).sum::<f64>() / logits.len() as f64;
+                        (1.0 - smoothing) * own + smoothing * (scale - mean)
+                    }
+                };
+                if let Some(factor) = factor {
+                    let even = self.smoothing / logits.len() as f32;
+                    let share = (1.0 / total) as f32;
+                    for (n, x) in logits.iter_mut().enumerate() {
+                        let slope = self.softcap.map_or(1.0, |cap| 1.0 - (*x / cap) * (*x / cap));
+                        let target = if n == label as usize { 1.0 - self.smoothing } else { 0.0 };
+                        *x = (exp(*x - largest) * share - target - even) * factor * slope;
+                    }
                 }
-            }
-            loss
-        })
+                loss
+            },
+        )
     }
 }

@@ -110,7 +110,12 @@ impl Linear {
             None => Into::Set,
             Some(bias) => {
                 let bias = pass.vector(bias);
-                each_row(y, self.outputs, |_, y| y.copy_from_slice(bias));
+                each_row(
+                    y,
+                    self.outputs,
+                    #[inline(always)]
+                    |_, y| y.copy_from_slice(bias),
+                );
                 Into::Add
             }
         };

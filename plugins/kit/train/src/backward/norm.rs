@@ -22,39 +22,57 @@ impl RmsNorm {
     pub fn forward(&self, pass: &Pass, x: &[f32], y: &mut [f32]) {
         let weights = self.weights(pass);
         let size = weights.len();
-        each_row(y, size, |row, y| {
-            let x = &x[row * size..][..size];
-            let factor = 1.0 / (dot(x, x) / size as f32 + self.eps).sqrt();
-            for ((y, x), weight) in y.iter_mut().zip(x).zip(&weights) {
-                *y = x * factor * weight;
-            }
-        });
+        each_row(
+            y,
+            size,
+            #[inline(always)]
+            |row, y| {
+                let x = &x[row * size..][..size];
+                let factor = 1.0 / (dot(x, x) / size as f32 + self.eps).sqrt();
+                for ((y, x), weight) in y.iter_mut().zip(x).zip(&weights) {
+                    *y = x * factor * weight;
+                }
+            },
+        );
     }
 
     /// From the gradient of y to that of x, which is added to `dx`.
     pub fn backward(&self, pass: &Pass, x: &[f32], dy: &[f32], dx: &mut [f32], gradients: &mut Gradients) {
         let weights = self.weights(pass);
         let size = weights.len();
-        each_row(dx, size, |row, dx| {
-            let (x, dy) = (&x[row * size..][..size], &dy[row * size..][..size]);
-            let factor = 1.0 / (dot(x, x) / size as f32 + self.eps).sqrt();
-            let along = sum(dy.iter().zip(x).zip(&weights).map(|((dy, x), weight)| dy * weight * x));
-            let along = along * factor * factor * factor / size as f32;
-            for (((dx, dy), x), weight) in dx.iter_mut().zip(dy).zip(x).zip(&weights) {
-                *dx += dy * weight * factor - x * along;
-            }
-        });
-        if let Some(gradient) = gradients.vector(&self.weight) {
-            let part = |rows: std::ops::Range<usize>, sums: &mut [f32]| {
-                for row in rows {
-                    let (x, dy) = (&x[row * size..][..size], &dy[row * size..][..size]);
-                    let factor = 1.0 / (dot(x, x) / size as f32 + self.eps).sqrt();
-                    for ((sum, dy), x) in sums.iter_mut().zip(dy).zip(x) {
-                        *sum += dy * x * factor;
-                    }
+        each_row(
+            dx,
+            size,
+            #[inline(always)]
+            |row, dx| {
+                let (x, dy) = (&x[row * size..][..size], &dy[row * size..][..size]);
+                let factor = 1.0 / (dot(x, x) / size as f32 + self.eps).sqrt();
+                let along = sum(
+                    [dy, x, &weights],
+                    #[inline(always)]
+                    |[dy, x, weight]| dy * weight * x,
+                );
+                let along = along * factor * factor * factor / size as f32;
+                for (((dx, dy), x), weight) in dx.iter_mut().zip(dy).zip(x).zip(&weights) {
+                    *dx += dy * weight * factor - x * along;
                 }
-            };
-            sum_over_rows(gradient, x.len() / size.max(1), part);
+            },
+        );
+        if let Some(gradient) = gradients.vector(&self.weight) {
+            sum_over_rows(
+                gradient,
+                x.len() / size.max(1),
+                #[inline(always)]
+                |rows, sums| {
+                    for row in rows {
+                        let (x, dy) = (&x[row * size..][..size], &dy[row * size..][..size]);
+                        let factor = 1.0 / (dot(x, x) / size as f32 + self.eps).sqrt();
+                        for ((sum, dy), x) in sums.iter_mut().zip(dy).zip(x) {
+                            *sum += dy * x * factor;
+                        }
+                    }
+                },
+            );
         }
     }
 }
@@ -69,8 +87,16 @@ pub(crate) struct LayerNorm {
 #[inline(always)]
 fn mean_and_factor(x: &[f32], eps: f32) -> (f32, f32) {
     let size = x.len() as f32;
-    let mean = sum(x.iter().copied()) / size;
-    let variance = sum(x.iter().map(|x| (x - mean) * (x - mean))) / size;
+    let mean = sum(
+        [x],
+        #[inline(always)]
+        |[x]| x,
+    ) / size;
+    let variance = sum(
+        [x],
+        #[inline(always)]
+        |[x]| (x - mean) * (x - mean),
+    ) / size;
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
@@ -78,40 +104,62 @@ impl LayerNorm {
     pub fn forward(&self, pass: &Pass, x: &[f32], y: &mut [f32]) {
         let (weights, biases) = (pass.vector(&self.weight), pass.vector(&self.bias));
         let size = weights.len();
-        each_row(y, size, |row, y| {
-            let x = &x[row * size..][..size];
-            let (mean, factor) = mean_and_factor(x, self.eps);
-            for (((y, x), weight), bias) in y.iter_mut().zip(x).zip(weights).zip(biases) {
-                *y = (x - mean) * factor * weight + bias;
-            }
-        });
+        each_row(
+            y,
+            size,
+            #[inline(always)]
+            |row, y| {
+                let x = &x[row * size..][..size];
+                let (mean, factor) = mean_and_factor(x, self.eps);
+                for (((y, x), weight), bias) in y.iter_mut().zip(x).zip(weights).zip(biases) {
+                    *y = (x - mean) * factor * weight + bias;
+                }
+            },
+        );
     }
 
     pub fn backward(&self, pass: &Pass, x: &[f32], dy: &[f32], dx: &mut [f32], gradients: &mut Gradients) {
         let weights = pass.vector(&self.weight);
         let size = weights.len();
-        each_row(dx, size, |row, dx| {
-            let (x, dy) = (&x[row * size..][..size], &dy[row * size..][..size]);
-            let (mean, factor) = mean_and_factor(x, self.eps);
-            let level = sum(dy.iter().zip(weights).map(|(dy, weight)| dy * weight)) / size as f32;
-            let terms = dy.iter().zip(weights).zip(x);
-            let along = sum(terms.map(|((dy, weight), x)| dy * weight * (x - mean))) * factor * factor / size as f32;
-            for (((dx, dy), x), weight) in dx.iter_mut().zip(dy).zip(x).zip(weights) {
-                *dx += (dy * weight - level - (x - mean) * along) * factor;
-            }
-        });
+        each_row(
+            dx,
+            size,
+            #[inline(always)]
+            |row, dx| {
+                let (x, dy) = (&x[row * size..][..size], &dy[row * size..][..size]);
+                let (mean, factor) = mean_and_factor(x, self.eps);
+                let level = sum(
+                    [dy, weights],
+                    #[inline(always)]
+                    |[dy, weight]| dy * weight,
+                ) / size as f32;
+                let along = sum(
+                    [dy, weights, x],
+                    #[inline(always)]
+                    |[dy, weight, x]| dy * weight * (x - mean),
+                );
+                let along = along * factor * factor / size as f32;
+                for (((dx, dy), x), weight) in dx.iter_mut().zip(dy).zip(x).zip(weights) {
+                    *dx += (dy * weight - level - (x - mean) * along) * factor;
+                }
+            },
+        );
         let rows = x.len() / size.max(1);
         if let Some(gradient) = gradients.vector(&self.weight) {
-            let part = |rows: std::ops::Range<usize>, sums: &mut [f32]| {
-                for row in rows {
-                    let (x, dy) = (&x[row * size..][..size], &dy[row * size..][..size]);
-                    let (mean, factor) = mean_and_factor(x, self.eps);
-                    for ((sum, dy), x) in sums.iter_mut().zip(dy).zip(x) {
-                        *sum += dy * (x - mean) * factor;
+            sum_over_rows(
+                gradient,
+                rows,
+                #[inline(always)]
+                |rows, sums| {
+                    for row in rows {
+                        let (x, dy) = (&x[row * size..][..size], &dy[row * size..][..size]);
+                        let (mean, factor) = mean_and_factor(x, self.eps);
+                        for ((sum, dy), x) in sums.iter_mut().zip(dy).zip(x) {
+                            *sum += dy * (x - mean) * factor;
+                        }
                     }
-                }
-            };
-            sum_over_rows(gradient, rows, part);
+                },
+            );
         }
         if let Some(gradient) = gradients.vector(&self.bias) {
             sum_rows(gradient, dy);
@@ -122,14 +170,18 @@ impl LayerNorm {
 /// Adds all rows of dy (rows, size) to a vector.
 pub(crate) fn sum_rows(gradient: &mut [f32], dy: &[f32]) {
     let size = gradient.len();
-    let part = |rows: std::ops::Range<usize>, sums: &mut [f32]| {
-        for row in rows {
-            sums.iter_mut()
-                .zip(&dy[row * size..][..size])
-                .for_each(|(sum, dy)| *sum += dy);
-        }
-    };
-    sum_over_rows(gradient, dy.len() / size.max(1), part);
+    sum_over_rows(
+        gradient,
+        dy.len() / size.max(1),
+        #[inline(always)]
+        |rows, sums| {
+            for row in rows {
+                sums.iter_mut()
+                    .zip(&dy[row * size..][..size])
+                    .for_each(|(sum, dy)| *sum += dy);
+            }
+        },
+    );
 }
 
 /// Adds up what `part` makes of some rows, in an order that depends on their number alone.
@@ -141,7 +193,10 @@ fn sum_over_rows(gradient: &mut [f32], rows: usize, part: impl Fn(std::ops::Rang
         .into_par_iter()
         .map(|start| {
             let mut sums = vec![0.0; size];
-            vectorised(|| part(start..rows.min(start + few), &mut sums));
+            vectorised(
+                #[inline(always)]
+                || part(start..rows.min(start + few), &mut sums),
+            );
             sums
         })
         .collect();

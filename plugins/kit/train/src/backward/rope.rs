@@ -66,15 +66,18 @@ pub(crate) fn by_head(x: &[f32], heads: usize, tokens: &[usize], angles: Option<
         return;
     }
     y.par_chunks_mut(tokens.len() * size).enumerate().for_each(|(head, y)| {
-        vectorised(|| {
-            for ((row, &token), y) in tokens.iter().enumerate().zip(y.chunks_exact_mut(size)) {
-                let x = &x[(row * heads + head) * size..][..size];
-                match angles {
-                    None => y.copy_from_slice(x),
-                    Some(angles) => angles.turn(token, 1.0, x, y),
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((row, &token), y) in tokens.iter().enumerate().zip(y.chunks_exact_mut(size)) {
+                    let x = &x[(row * heads + head) * size..][..size];
+                    match angles {
+                        None => y.copy_from_slice(x),
+                        Some(angles) => angles.turn(token, 1.0, x, y),
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }
 
@@ -88,17 +91,20 @@ pub(crate) fn by_token(y: &[f32], heads: usize, tokens: &[usize], angles: Option
     x.par_chunks_mut(rows * heads * size)
         .enumerate()
         .for_each(|(number, x)| {
-            vectorised(|| {
-                for (row, x) in x.chunks_exact_mut(heads * size).enumerate() {
-                    let row = number * rows + row;
-                    for (head, x) in x.chunks_exact_mut(size).enumerate() {
-                        let y = &y[(head * tokens.len() + row) * size..][..size];
-                        match angles {
-                            None => x.copy_from_slice(y),
-                            Some(angles) => angles.turn(tokens[row], -1.0, y, x),
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (row, x) in x.chunks_exact_mut(heads * size).enumerate() {
+                        let row = number * rows + row;
+                        for (head, x) in x.chunks_exact_mut(size).enumerate() {
+                            let y = &y[(head * tokens.len() + row) * size..][..size];
+                            match angles {
+                                None => x.copy_from_slice(y),
+                                Some(angles) => angles.turn(tokens[row], -1.0, y, x),
+                            }
                         }
                     }
-                }
-            });
+                },
+            );
         });
 }

@@ -81,18 +81,23 @@ impl Reader {
             Ok((dtype @ (Dtype::BF16 | Dtype::F16), stored)) if stored == shape => Some(dtype),
             _ => None,
         };
-        let bytes = |take: fn([u8; 2]) -> u16| {
-            at.with_stored("weight", |bytes| -> Vec<u16> {
-                bytes.as_chunks::<2>().0.iter().map(|pair| take(*pair)).collect()
-            })
-            .map_err(failed)
-        };
+        let count = shape.iter().product();
         Ok(match half {
-            Some(Dtype::BF16) => Form::Bf16(bytes(u16::from_le_bytes)?.into_iter().map(bf16::from_bits).collect()),
-            Some(_) => Form::F16(bytes(u16::from_le_bytes)?.into_iter().map(f16::from_bits).collect()),
+            Some(Dtype::BF16) => Form::Bf16(halves(at, count, bf16::from_le_bytes)?),
+            Some(_) => Form::F16(halves(at, count, f16::from_le_bytes)?),
             None => Form::F32(self.vector(at, "weight", shape)?),
         })
     }
+}
+
+/// Values of two bytes.
+fn halves<T>(at: &Weights, count: usize, value: fn([u8; 2]) -> T) -> Result<Vec<T>> {
+    let mut values = kernels::memory::with_room(count);
+    let read = at.with_stored("weight", |bytes| {
+        values.extend(bytes.as_chunks::<2>().0.iter().map(|pair| value(*pair)));
+    });
+    read.map_err(failed)?;
+    Ok(values)
 }
 
 /// A matrix that bitsandbytes quantised.

@@ -3,6 +3,7 @@
 use crate::nf4::Nf4;
 use crate::products::{Operand, turn};
 use half::{bf16, f16};
+use kernels::memory::prefetch;
 use pulp::{Arch, NullaryFnOnce};
 use std::ops::Range;
 
@@ -43,6 +44,18 @@ impl Stored {
             Form::Bf16(values) => widen(out, &values[some], |x| f32::from_bits(u32::from(x.to_bits()) << 16)),
             Form::F16(values) => widen(out, &values[some], f16::to_f32),
             Form::Nf4(values) => values.read(some, out),
+        }
+    }
+
+    /// Asks for the values that are read next, from a column on.
+    #[inline(always)]
+    fn foresee(&self, row: usize, column: usize) {
+        let start = row * self.columns + column;
+        match &self.form {
+            Form::Bf16(values) => prefetch(values.get(start..start + 64).unwrap_or_default()),
+            Form::F16(values) => prefetch(values.get(start..start + 64).unwrap_or_default()),
+            Form::Nf4(values) => prefetch(values.bytes.get(start / 2..start / 2 + 32).unwrap_or_default()),
+            Form::F32(_) => {}
         }
     }
 
@@ -103,6 +116,10 @@ pub(crate) struct StoredByDepth<'a>(&'a Stored);
 
 impl Operand for StoredByDepth<'_> {
     fn pack(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
+        self.pack_panels(lanes, depth, width, out);
+    }
+
+    fn pack_panels(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
         let panel = Panel {
             stored: self.0,
             lanes,
@@ -114,7 +131,7 @@ impl Operand for StoredByDepth<'_> {
     }
 }
 
-/// What [`Operand::pack`] is asked for. Closures would be functions of their own, compiled without the registers that are
+/// What [`Operand::pack_panels`] is asked for. Closures would be functions of their own, compiled without the registers that are
 /// dispatched to.
 struct Panel<'a> {
     stored: &'a Stored,
@@ -143,6 +160,7 @@ impl NullaryFnOnce for LanesOf<'_> {
             let some = start..depth.len().min(start + 64);
             for (lane, wide) in lanes.clone().zip(&mut wide) {
                 let some = depth.start + some.start..depth.start + some.end;
+                stored.foresee(lane, some.end);
                 stored.read(lane, some.clone(), &mut wide[..some.len()]);
             }
             let rows = wide[..lanes.len()].iter().map(|row| &row[..some.len()]);
@@ -165,45 +183,75 @@ impl NullaryFnOnce for DepthsOf<'_> {
             width,
             out,
         } = self.0;
+        let panels = Panels {
+            stored: stored.columns,
+            lanes,
+            depth,
+            width,
+            out,
+        };
         match &stored.form {
-            Form::F32(values) => by_depth(values, stored.columns, lanes, depth, width, out, |x| x),
-            Form::Bf16(values) => by_depth(values, stored.columns, lanes, depth, width, out, |x| {
-                f32::from_bits(u32::from(x.to_bits()) << 16)
-            }),
-            Form::F16(values) => by_depth(values, stored.columns, lanes, depth, width, out, f16::to_f32),
+            Form::F32(values) => panels.fill(
+                values,
+                #[inline(always)]
+                |x| x,
+            ),
+            Form::Bf16(values) => panels.fill(
+                values,
+                #[inline(always)]
+                |x| f32::from_bits(u32::from(x.to_bits()) << 16),
+            ),
+            Form::F16(values) => panels.fill(
+                values,
+                #[inline(always)]
+                |x| f16::to_f32(x),
+            ),
             Form::Nf4(values) => {
-                for (out, row) in out.chunks_exact_mut(width).zip(depth) {
-                    let (filled, rest) = out.split_at_mut(lanes.len());
-                    let start = row * stored.columns + lanes.start;
-                    values.read(start..start + filled.len(), filled);
-                    rest.fill(0.0);
+                let deep = panels.depth.len();
+                for (place, row) in panels.depth.enumerate() {
+                    let starts = panels.lanes.clone().step_by(width);
+                    for (panel, start) in starts.enumerate() {
+                        let out = &mut panels.out[(panel * deep + place) * width..][..width];
+                        let (filled, rest) = out.split_at_mut(width.min(panels.lanes.end - start));
+                        let start = row * stored.columns + start;
+                        values.read(start..start + filled.len(), filled);
+                        rest.fill(0.0);
+                    }
                 }
             }
         }
     }
 }
 
-/// Whole panels sixteen values at a time, so that the loop is one of registers.
-#[inline(always)]
-fn by_depth<T: Copy>(
-    values: &[T],
-    columns: usize,
+/// Panels of columns, to be filled row by row of the matrix.
+struct Panels<'a> {
+    /// Columns of the matrix.
+    stored: usize,
     lanes: Range<usize>,
     depth: Range<usize>,
     width: usize,
-    out: &mut [f32],
-    wide: impl Fn(T) -> f32,
-) {
-    for (out, row) in out.chunks_exact_mut(width).zip(depth) {
-        let (filled, rest) = out.split_at_mut(lanes.len());
-        let row = &values[row * columns + lanes.start..][..lanes.len()];
-        let ((outs, out), (values, value)) = (filled.as_chunks_mut::<16>(), row.as_chunks::<16>());
-        for (out, values) in outs.iter_mut().zip(values) {
-            for n in 0..16 {
-                out[n] = wide(values[n]);
+    out: &'a mut [f32],
+}
+
+/// Rows that are asked for before they are read: their places are too far apart for the processor to foresee them.
+const AHEAD: usize = 12;
+
+impl Panels<'_> {
+    #[inline(always)]
+    fn fill<T: Copy>(self, values: &[T], wide: impl Fn(T) -> f32) {
+        let (deep, width) = (self.depth.len(), self.width);
+        for (place, row) in self.depth.enumerate() {
+            let start = row * self.stored + self.lanes.start;
+            if let Some(later) = values.get(start + AHEAD * self.stored..) {
+                prefetch(&later[..later.len().min(self.lanes.len())]);
+            }
+            let row = &values[start..][..self.lanes.len()];
+            for (panel, values) in row.chunks(width).enumerate() {
+                let out = &mut self.out[(panel * deep + place) * width..][..width];
+                let (filled, rest) = out.split_at_mut(values.len());
+                widen(filled, values, &wide);
+                rest.fill(0.0);
             }
         }
-        out.iter_mut().zip(value).for_each(|(out, &x)| *out = wide(x));
-        rest.fill(0.0);
     }
 }

@@ -86,7 +86,7 @@ impl Trainer {
             memory,
         };
         Ok(Trainer {
-            gradient: vec![0.0; parameters.values.len()],
+            gradient: kernels::memory::zeros(parameters.values.len()),
             base: Base {
                 folder: blueprint.model.folder().to_owned(),
                 weights: blueprint.model.clone(),

@@ -59,8 +59,8 @@ impl Optim {
                 Optimiser::Sgd => State::None,
                 Optimiser::AdamW8Bit if bytes => State::Bytes(ByteStates::new(count)),
                 Optimiser::AdamW | Optimiser::AdamW8Bit => State::Moments {
-                    first: vec![0.0; count],
-                    second: vec![0.0; count],
+                    first: kernels::memory::zeros(count),
+                    second: kernels::memory::zeros(count),
                 },
                 Optimiser::Adafactor => State::Factored(Factored::new(&learnt.parameter.shape)),
             }
@@ -159,15 +159,18 @@ pub(crate) fn adam(rule: &Rule, values: &mut [f32], gradient: &[f32], first: &mu
     let (kept, factor, epsilon) = (rule.kept as f32, rule.factor as f32, rule.epsilon as f32);
     let step = (rule.rate / rule.left1) as f32;
     let root = (1.0 / rule.left2.sqrt()) as f32;
-    crate::products::vector::vectorised(|| {
-        let each = values.iter_mut().zip(gradient).zip(first.iter_mut().zip(second));
-        for ((value, gradient), (first, second)) in each {
-            let gradient = gradient * factor;
-            *first = beta1 * *first + new1 * gradient;
-            *second = beta2 * *second + new2 * gradient * gradient;
-            *value = *value * kept - step * *first / (second.sqrt() * root + epsilon);
-        }
-    });
+    crate::products::vector::vectorised(
+        #[inline(always)]
+        || {
+            let each = values.iter_mut().zip(gradient).zip(first.iter_mut().zip(second));
+            for ((value, gradient), (first, second)) in each {
+                let gradient = gradient * factor;
+                *first = beta1 * *first + new1 * gradient;
+                *second = beta2 * *second + new2 * gradient * gradient;
+                *value = *value * kept - step * *first / (second.sqrt() * root + epsilon);
+            }
+        },
+    );
 }
 
 fn plain(rule: &Rule, values: &mut [f32], gradient: &[f32]) {
@@ -181,7 +184,16 @@ fn plain(rule: &Rule, values: &mut [f32], gradient: &[f32]) {
 
 /// The length of a vector: added in fp64, in an order that depends on its length alone.
 pub(crate) fn norm(values: &[f32]) -> f64 {
-    let part = |some: &[f32]| -> f64 { some.iter().map(|&x| f64::from(x) * f64::from(x)).sum() };
+    let part = |some: &[f32]| -> f64 {
+        let (eights, rest) = some.as_chunks::<8>();
+        let mut sums = [0f64; 8];
+        for values in eights {
+            for n in 0..8 {
+                sums[n] += f64::from(values[n]) * f64::from(values[n]);
+            }
+        }
+        sums.iter().sum::<f64>() + rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()
+    };
     let parts: Vec<f64> = values.par_chunks(TASK).map(part).collect();
     parts.iter().sum::<f64>().sqrt()
 }

@@ -1,7 +1,7 @@
 //! The innermost loop: a tile of rows by columns, whose sums stay in registers.
 
 use kernels::tile;
-use pulp::{Arch, NullaryFnOnce, Simd, WithSimd};
+use pulp::{Arch, Simd, WithSimd};
 use std::sync::OnceLock;
 
 /// What a tile is on this processor.
@@ -47,55 +47,38 @@ impl WithSimd for Lanes {
 }
 
 /// A panel of columns against all panels of rows.
-pub(super) struct Tile<'a, 'y> {
+pub(super) struct Tile<'a> {
     /// Panels of rows, each (depth, rows of a tile).
     pub rows: &'a [f32],
     /// (depth, width).
     pub panel: &'a [f32],
     /// See [`Shape::width`].
     pub width: usize,
-    pub y: &'a mut [&'y mut [f32]],
-    /// The first column, in y.
-    pub column: usize,
     pub deep: usize,
-    pub scale: f32,
+    /// Whether sums are added to what is there.
     pub add: bool,
+    /// For each panel of rows (rows of a tile, width).
+    pub sums: &'a mut [f32],
 }
 
-impl Tile<'_, '_> {
+impl Tile<'_> {
     pub fn run(self, shape: Shape) {
         debug_assert_eq!(shape, Shape::here());
-        match tile::shape().is_some() {
-            true => Arch::new().dispatch(BySums(self, shape)),
-            false => Arch::new().dispatch(self),
+        if tile::shape().is_none() {
+            return Arch::new().dispatch(self);
         }
-    }
-
-    /// By the loops of `kernels`, which give a tile's sums.
-    #[inline(always)]
-    fn by_sums(self, shape: Shape) {
-        let mut sums = [0.0; tile::MOST];
         let panels = self.rows.chunks_exact(shape.rows * self.deep);
-        for (rows, y) in panels.zip(self.y.chunks_mut(shape.rows)) {
-            tile::sums(rows, self.panel, self.width, &mut sums);
-            for (sums, y) in sums.chunks_exact(self.width).zip(y) {
-                let y = y[self.column..].iter_mut().zip(sums);
-                match self.add {
-                    true => y.for_each(|(y, &sum)| *y = self.scale.mul_add(sum, *y)),
-                    false => y.for_each(|(y, &sum)| *y = self.scale * sum),
-                }
-            }
+        for (rows, sums) in panels.zip(self.sums.chunks_exact_mut(shape.rows * self.width)) {
+            tile::sums(rows, self.panel, self.width, self.add, sums);
         }
     }
 
     #[inline(always)]
     fn tiles<S: Simd, const ROWS: usize, const VECTORS: usize>(self, simd: S) {
-        let lanes = S::F32_LANES;
         let (panel, _) = S::as_simd_f32s(self.panel);
         let (steps, _) = panel.as_chunks::<VECTORS>();
-        let columns = VECTORS * lanes;
-        let scale = simd.splat_f32s(self.scale);
-        for (rows, y) in self.rows.chunks_exact(ROWS * self.deep).zip(self.y.chunks_mut(ROWS)) {
+        let panels = self.rows.chunks_exact(ROWS * self.deep);
+        for (rows, out) in panels.zip(self.sums.chunks_exact_mut(ROWS * self.width)) {
             let (rows, _) = rows.as_chunks::<ROWS>();
             let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
             for (a, b) in rows.iter().zip(steps) {
@@ -106,45 +89,18 @@ impl Tile<'_, '_> {
                     }
                 }
             }
-            for (sums, y) in sums.iter().zip(y) {
-                let y = &mut y[self.column..];
-                if y.len() >= columns {
-                    let (y, _) = S::as_mut_simd_f32s(&mut y[..columns]);
-                    for (y, &sum) in y.iter_mut().zip(sums) {
-                        *y = match self.add {
-                            true => simd.mul_add_f32s(scale, sum, *y),
-                            false => simd.mul_f32s(scale, sum),
-                        };
-                    }
-                } else {
-                    let mut all = [0.0; 64];
-                    let (vectors, _) = S::as_mut_simd_f32s(&mut all[..columns]);
-                    vectors.copy_from_slice(sums);
-                    for (y, sum) in y.iter_mut().zip(all) {
-                        *y = match self.add {
-                            true => self.scale.mul_add(sum, *y),
-                            false => self.scale * sum,
-                        };
-                    }
-                }
+            let (out, _) = S::as_mut_simd_f32s(out);
+            for (out, &sum) in out.iter_mut().zip(sums.iter().flatten()) {
+                *out = match self.add {
+                    true => simd.add_f32s(*out, sum),
+                    false => sum,
+                };
             }
         }
     }
 }
 
-/// A closure would be a function of its own, compiled without the registers that are dispatched to.
-struct BySums<'a, 'y>(Tile<'a, 'y>, Shape);
-
-impl NullaryFnOnce for BySums<'_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        self.0.by_sums(self.1);
-    }
-}
-
-impl WithSimd for Tile<'_, '_> {
+impl WithSimd for Tile<'_> {
     type Output = ();
 
     #[inline(always)]

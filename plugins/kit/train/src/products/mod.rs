@@ -13,11 +13,15 @@ use kernels::packed::passing;
 pub(crate) use operand::{ByDepth, ByLane, Operand, Rounded, turn};
 use rayon::prelude::*;
 use std::cell::RefCell;
+use std::ops::Range;
+use vector::vectorised;
 
 /// Terms that are added up in registers before a value is written.
 const DEPTH: usize = 256;
 /// The same in tiles, and terms whose panel lies in the second cache.
 const TILES_DEPTH: usize = 1024;
+/// Panels of rows that are packed at a time.
+const TOGETHER: usize = 8;
 /// Columns of a task.
 const COLUMNS: usize = 128;
 /// The fewest rows of a task, where there are too few columns to keep all threads busy.
@@ -55,23 +59,25 @@ impl Left {
         let padded = rows.next_multiple_of(shape.rows);
         let mut values = vec![0.0; padded * depth];
         let panels = padded / shape.rows;
-        // Blocks of depth one behind the other, in each all panels of rows.
+        // Blocks of depth one behind the other, in each all panels of rows: some of them at a time.
         let parts: Vec<(usize, usize, &mut [f32])> = {
             let mut rest = &mut values[..];
-            let mut parts = Vec::with_capacity(panels * depth.div_ceil(DEPTH));
+            let mut parts = Vec::with_capacity(panels.div_ceil(TOGETHER) * depth.div_ceil(DEPTH));
             for start in (0..depth).step_by(DEPTH) {
                 let deep = DEPTH.min(depth - start);
-                for panel in 0..panels {
-                    let (part, others) = rest.split_at_mut(shape.rows * deep);
+                for panel in (0..panels).step_by(TOGETHER) {
+                    let count = TOGETHER.min(panels - panel);
+                    let (part, others) = rest.split_at_mut(count * shape.rows * deep);
                     parts.push((start, panel * shape.rows, part));
                     rest = others;
                 }
             }
             parts
         };
-        parts.into_par_iter().with_min_len(8).for_each(|(start, row, part)| {
-            let deep = part.len() / shape.rows;
-            operand.pack(row..rows.min(row + shape.rows), start..start + deep, shape.rows, part);
+        parts.into_par_iter().for_each(|(start, row, part)| {
+            let deep = DEPTH.min(depth - start);
+            let some = row..rows.min(row + part.len() / deep);
+            operand.pack_panels(some, start..start + deep, shape.rows, part);
         });
         Left {
             values: Values::Floats(values),
@@ -120,15 +126,13 @@ pub(crate) fn product_here(y: &mut [f32], left: &Left, right: &dyn Operand, colu
     if columns == 0 || left.rows == 0 {
         return;
     }
-    let wide = COLUMNS.next_multiple_of(left.shape.columns);
-    PANELS.with_borrow_mut(|panels| {
-        panels.resize(DEPTH * wide, 0.0);
+    SPACE.with_borrow_mut(|space| {
         let mut task = Task {
             row: 0,
             column: 0,
             y: y.chunks_exact_mut(columns).collect(),
         };
-        task.run(left, right, panels, scale, into);
+        task.run(left, right, space, scale, into);
     });
 }
 
@@ -139,8 +143,17 @@ pub(crate) enum Into {
     Add,
 }
 
+/// What a task works in.
+#[derive(Default)]
+struct Space {
+    /// Panels of the right side.
+    panels: Vec<f32>,
+    /// The sums of the task, which lie together here as they don't in y.
+    sums: Vec<f32>,
+}
+
 thread_local! {
-    static PANELS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static SPACE: RefCell<Space> = RefCell::default();
 }
 
 /// `y = scale * left * right`, or adds that: y is (rows, columns), and `right` has a lane for each column.
@@ -183,10 +196,7 @@ pub(crate) fn product(y: &mut [f32], left: &Left, right: &dyn Operand, columns: 
         }
     }
     tasks.into_par_iter().with_max_len(1).for_each(|mut task| {
-        PANELS.with_borrow_mut(|panels| {
-            panels.resize(DEPTH * wide, 0.0);
-            task.run(left, right, panels, scale, into);
-        });
+        SPACE.with_borrow_mut(|space| task.run(left, right, space, scale, into));
     });
 }
 
@@ -198,78 +208,129 @@ struct Task<'y> {
 }
 
 impl Task<'_> {
-    fn run(&mut self, left: &Left, right: &dyn Operand, panels: &mut [f32], scale: f32, into: Into) {
+    fn run(&mut self, left: &Left, right: &dyn Operand, space: &mut Space, scale: f32, into: Into) {
         let values = match &left.values {
             Values::Floats(values) => values,
             Values::Rounded(rows) => {
                 // Tiles round what they are given.
                 let right = right.unrounded().unwrap_or(right);
-                return self.by_tiles(rows, left.depth, right, panels, scale, into);
+                return self.by_tiles(rows, left.depth, right, space, scale, into);
             }
         };
         let shape = left.shape;
         let columns = self.y.first().map_or(0, |row| row.len());
-        for start in (0..left.depth).step_by(DEPTH) {
-            let deep = DEPTH.min(left.depth - start);
-            let rows = left.panels(values, start, self.row, self.y.len());
-            let add = into == Into::Add || start > 0;
-            for column in (0..columns).step_by(shape.columns) {
-                let lanes = self.column + column..self.column + columns.min(column + shape.columns);
-                let width = shape.width(lanes.len());
-                let panel = &mut panels[..deep * width];
-                right.pack(lanes, start..start + deep, width, panel);
-                Tile {
-                    rows,
-                    panel,
-                    width,
-                    y: &mut self.y,
-                    column,
-                    deep,
-                    scale,
-                    add,
+        let padded = self.y.len().next_multiple_of(shape.rows);
+        let wide = COLUMNS.next_multiple_of(shape.columns);
+        space.sums.resize(padded * wide, 0.0);
+        space.panels.resize(DEPTH * wide, 0.0);
+        if left.depth == 0 {
+            space.sums.fill(0.0);
+        }
+        for block in (0..columns).step_by(wide) {
+            let block = block..columns.min(block + wide);
+            // The last panel is a narrower one, where that is enough.
+            let rest = block.len() % shape.columns;
+            let narrow = Some(shape.width(rest)).filter(|&width| rest > 0 && width < shape.columns);
+            let whole = block.len() - narrow.map_or(0, |_| rest);
+            let widths = [shape.columns].repeat(whole.div_ceil(shape.columns));
+            let widths: Vec<usize> = widths.into_iter().chain(narrow).collect();
+            for start in (0..left.depth).step_by(DEPTH) {
+                let deep = DEPTH.min(left.depth - start);
+                let (depth, first) = (start..start + deep, self.column + block.start);
+                let (packed, last) = space.panels.split_at_mut(whole.next_multiple_of(shape.columns) * deep);
+                right.pack_panels(first..first + whole, depth.clone(), shape.columns, packed);
+                if let Some(width) = narrow {
+                    right.pack(
+                        first + whole..first + block.len(),
+                        depth,
+                        width,
+                        &mut last[..width * deep],
+                    );
                 }
-                .run(shape);
+                let (mut panels, mut sums) = (&space.panels[..], &mut space.sums[..]);
+                for &width in &widths {
+                    let (panel, panels_behind) = panels.split_at(width * deep);
+                    let (of_panel, sums_behind) = sums.split_at_mut(padded * width);
+                    Tile {
+                        rows: left.panels(values, start, self.row, self.y.len()),
+                        panel,
+                        width,
+                        deep,
+                        add: start > 0,
+                        sums: of_panel,
+                    }
+                    .run(shape);
+                    (panels, sums) = (panels_behind, sums_behind);
+                }
+            }
+            let mut sums = &space.sums[..];
+            for (&width, column) in widths.iter().zip((block.start..).step_by(shape.columns)) {
+                let (of_panel, behind) = sums.split_at(padded * width);
+                self.write(of_panel, width, column..block.end.min(column + width), scale, into);
+                sums = behind;
             }
         }
     }
-}
 
-impl Task<'_> {
     /// The same of rows that are rounded already.
     fn by_tiles(
         &mut self,
         left: &passing::Left,
         depth: usize,
         right: &dyn Operand,
-        panels: &mut [f32],
+        space: &mut Space,
         scale: f32,
         into: Into,
     ) {
         let columns = self.y.first().map_or(0, |row| row.len());
         let mut panel = passing::Panel::default();
-        for start in (0..depth).step_by(TILES_DEPTH) {
-            let end = depth.min(start + TILES_DEPTH);
-            let add = into == Into::Add || start > 0;
-            for column in (0..columns).step_by(passing::COLUMNS) {
-                let lanes = self.column + column..self.column + columns.min(column + passing::COLUMNS);
+        space.panels.resize(DEPTH * passing::COLUMNS, 0.0);
+        space.sums.resize(self.y.len() * passing::COLUMNS, 0.0);
+        for column in (0..columns).step_by(passing::COLUMNS) {
+            let some = column..columns.min(column + passing::COLUMNS);
+            let lanes = self.column + some.start..self.column + some.end;
+            for start in (0..depth).step_by(TILES_DEPTH) {
+                let end = depth.min(start + TILES_DEPTH);
                 panel.clear();
                 for some in (start..end).step_by(DEPTH) {
                     let some = some..end.min(some + DEPTH);
-                    let values = &mut panels[..some.len() * passing::COLUMNS];
+                    let values = &mut space.panels[..some.len() * passing::COLUMNS];
                     right.pack(lanes.clone(), some, passing::COLUMNS, values);
                     panel.add(values);
                 }
-                let rows = self.row..self.row + self.y.len();
-                let (first, y) = (self.row, &mut self.y);
-                left.times(rows, start, &mut panel, |row, sums| {
-                    let y = y[row - first][column..].iter_mut().zip(sums);
-                    match add {
-                        true => y.for_each(|(y, sum)| *y += scale * sum),
-                        false => y.for_each(|(y, sum)| *y = scale * sum),
+                let (all, _) = space.sums.as_chunks_mut::<{ passing::COLUMNS }>();
+                left.times(self.row..self.row + self.y.len(), start, &mut panel, |row, sums| {
+                    let all = &mut all[row - self.row];
+                    match start {
+                        0 => *all = *sums,
+                        _ => all.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum),
                     }
                 });
             }
+            self.write(&space.sums, passing::COLUMNS, some, scale, into);
         }
+    }
+
+    /// Writes sums (rows, width) to some columns of y, or adds them.
+    fn write(&mut self, sums: &[f32], width: usize, columns: Range<usize>, scale: f32, into: Into) {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (y, sums) in self.y.iter_mut().zip(sums.chunks_exact(width)) {
+                    let y = y[columns.clone()].iter_mut().zip(sums);
+                    match into {
+                        Into::Add => y.for_each(
+                            #[inline(always)]
+                            |(y, &sum)| *y = scale.mul_add(sum, *y),
+                        ),
+                        Into::Set => y.for_each(
+                            #[inline(always)]
+                            |(y, &sum)| *y = scale * sum,
+                        ),
+                    }
+                }
+            },
+        );
     }
 }
 

@@ -12,6 +12,14 @@ pub(crate) trait Operand: Sync {
     /// to `out[d * width + l]`, both counted from their beginnings. Lanes that are missing are zeros.
     fn pack(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]);
 
+    /// The same for several panels of `width` lanes, one behind the other.
+    fn pack_panels(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
+        let panels = out.chunks_exact_mut(width * depth.len());
+        for (first, out) in lanes.clone().step_by(width).zip(panels) {
+            self.pack(first..lanes.end.min(first + width), depth.clone(), width, out);
+        }
+    }
+
     /// What is rounded to bf16 here, where that is what this operand does.
     fn unrounded(&self) -> Option<&dyn Operand> {
         None
@@ -81,12 +89,35 @@ impl<'a> ByDepth<'a> {
 
 impl Operand for ByDepth<'_> {
     fn pack(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
-        for (out, at) in out.chunks_exact_mut(width).zip(depth) {
-            let (filled, rest) = out.split_at_mut(lanes.len());
-            filled.copy_from_slice(&self.values[at * self.lanes..][lanes.clone()]);
-            rest.fill(0.0);
+        self.pack_panels(lanes, depth, width, out);
+    }
+
+    fn pack_panels(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
+        let deep = depth.len();
+        for (place, at) in depth.enumerate() {
+            let row = &self.values[at * self.lanes..][lanes.clone()];
+            for (panel, values) in row.chunks(width).enumerate() {
+                copy(values, &mut out[(panel * deep + place) * width..][..width]);
+            }
         }
     }
+}
+
+/// Copies a row of a panel, zeros where values are missing.
+#[inline(always)]
+fn copy(values: &[f32], out: &mut [f32]) {
+    #[inline(always)]
+    fn whole<const N: usize>(values: &[f32], out: &mut [f32]) -> bool {
+        let both = values.as_array::<N>().zip(out.as_mut_array::<N>());
+        both.map(|(values, out)| *out = *values).is_some()
+    }
+    // A call of `memcpy` for each of them would cost more than the copies.
+    if whole::<32>(values, out) || whole::<16>(values, out) || whole::<12>(values, out) || whole::<6>(values, out) {
+        return;
+    }
+    let (filled, rest) = out.split_at_mut(values.len());
+    filled.copy_from_slice(values);
+    rest.fill(0.0);
 }
 
 /// The same values, rounded to bf16.
@@ -95,6 +126,11 @@ pub(crate) struct Rounded<'a>(pub &'a dyn Operand);
 impl Operand for Rounded<'_> {
     fn pack(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
         self.0.pack(lanes, depth, width, out);
+        Arch::new().dispatch(RoundAll(out));
+    }
+
+    fn pack_panels(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
+        self.0.pack_panels(lanes, depth, width, out);
         Arch::new().dispatch(RoundAll(out));
     }
 

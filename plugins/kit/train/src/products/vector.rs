@@ -3,7 +3,8 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
-/// Runs a loop with the instructions that this processor has.
+/// Runs a loop with the instructions that this processor has. The closure has to be `#[inline(always)]`, and those that it
+/// calls as well: what is compiled as a function of its own has the registers of any processor.
 #[inline(always)]
 pub(crate) fn vectorised<T>(work: impl FnOnce() -> T) -> T {
     Arch::new().dispatch(work)
@@ -24,11 +25,14 @@ pub(crate) fn each_row(y: &mut [f32], width: usize, work: impl Fn(usize, &mut [f
     }
     let rows = rows_of_task(width);
     y.par_chunks_mut(rows * width).enumerate().for_each(|(number, part)| {
-        vectorised(|| {
-            for (row, y) in part.chunks_exact_mut(width).enumerate() {
-                work(number * rows + row, y);
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, y) in part.chunks_exact_mut(width).enumerate() {
+                    work(number * rows + row, y);
+                }
+            },
+        );
     });
 }
 
@@ -37,7 +41,9 @@ pub(crate) fn each_row(y: &mut [f32], width: usize, work: impl Fn(usize, &mut [f
 pub(crate) fn exp(x: f32) -> f32 {
     // 2^n * 2^f with |f| <= 1/2: n goes into the exponent's bits, 2^f is a polynomial of ln 2 * f.
     let x = x.clamp(-87.3, 88.7);
-    let n = (x * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0; // to the nearest whole number
+    // Of so large a number the last bits are those of the nearest whole one.
+    let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0;
+    let n = shifted - 12_582_912.0;
     let r = n.mul_add(-0.693_145_75, x);
     let r = n.mul_add(-1.428_606_8e-6, r);
     let p = 1.987_569_1e-4_f32;
@@ -47,25 +53,64 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 1.666_666_5e-1);
     let p = p.mul_add(r, 0.5);
     let p = p.mul_add(r * r, r) + 1.0;
-    let power = f32::from_bits(((n as i32 + 127) << 23) as u32);
+    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
     p * power
 }
 
-/// The sum of a row's values, in an order that does not depend on the processor's vectors alone.
+/// The sum of what `of` makes of the values at each place of rows of equal length, in an order that does not depend on the
+/// processor's vectors.
 #[inline(always)]
-pub(crate) fn sum(values: impl Iterator<Item = f32>) -> f32 {
+pub(crate) fn sum<const N: usize>(rows: [&[f32]; N], of: impl Fn([f32; N]) -> f32) -> f32 {
     let mut sums = [0f32; 16];
-    for (n, value) in values.enumerate() {
-        sums[n % 16] += value;
+    let parts = rows.map(
+        #[inline(always)]
+        |row| row.as_chunks::<16>(),
+    );
+    for place in 0..parts[0].0.len() {
+        let sixteens = parts.map(
+            #[inline(always)]
+            |(sixteens, _)| &sixteens[place],
+        );
+        for n in 0..16 {
+            sums[n] += of(sixteens.map(
+                #[inline(always)]
+                |values| values[n],
+            ));
+        }
+    }
+    for (n, sum) in sums.iter_mut().enumerate().take(parts[0].1.len()) {
+        *sum += of(parts.map(
+            #[inline(always)]
+            |(_, rest)| rest[n],
+        ));
     }
     sums.iter().sum()
+}
+
+/// The largest of a row's values, below all numbers where there are none.
+#[inline(always)]
+pub(crate) fn largest(values: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let (sixteens, rest) = values.as_chunks::<16>();
+    let mut most = [f32::NEG_INFINITY; 16];
+    for values in sixteens {
+        for n in 0..16 {
+            most[n] = larger(most[n], values[n]);
+        }
+    }
+    most.into_iter()
+        .chain(rest.iter().copied())
+        .fold(f32::NEG_INFINITY, larger)
 }
 
 /// `y += x`.
 pub(crate) fn add(y: &mut [f32], x: &[f32]) {
     debug_assert_eq!(y.len(), x.len());
     y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(y, x)| {
-        vectorised(|| y.iter_mut().zip(x).for_each(|(y, x)| *y += x));
+        vectorised(
+            #[inline(always)]
+            || y.iter_mut().zip(x).for_each(|(y, x)| *y += x),
+        );
     });
 }
 
