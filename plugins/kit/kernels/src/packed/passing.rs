@@ -3,6 +3,10 @@
 use super::rounding::bf16_bits;
 use super::rows::Rows;
 use super::{Kernel, Kind, LANES, Line, MakeRow, PANEL, amx};
+use crate::memory::prefetch;
+use crate::tile::turn;
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
 use pulp::Arch;
 use std::ops::Range;
 
@@ -68,25 +72,81 @@ impl Panel {
         self.lines
             .resize(before + 2 * values.len().div_ceil(2 * PANEL), Line([0; LANES]));
         let lines = &mut self.lines[before..];
-        Arch::new().dispatch(|| {
-            let (pairs, rest) = values.as_chunks::<{ 2 * PANEL }>();
-            let (lines, last) = lines.split_at_mut(2 * pairs.len());
-            for (pair, lines) in pairs.iter().zip(lines.as_chunks_mut::<2>().0) {
-                let (low, high) = pair.split_at(PANEL);
-                for (half, line) in lines.iter_mut().enumerate() {
-                    let (low, high) = (&low[half * LANES..][..LANES], &high[half * LANES..][..LANES]);
-                    for ((word, &low), &high) in line.0.iter_mut().zip(low).zip(high) {
-                        *word = bf16_bits(low) | bf16_bits(high) << 16;
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let (pairs, rest) = values.as_chunks::<{ 2 * PANEL }>();
+                let (lines, last) = lines.split_at_mut(2 * pairs.len());
+                for (pair, lines) in pairs.iter().zip(lines.as_chunks_mut::<2>().0) {
+                    let (low, high) = pair.split_at(PANEL);
+                    for (half, line) in lines.iter_mut().enumerate() {
+                        let (low, high) = (&low[half * LANES..][..LANES], &high[half * LANES..][..LANES]);
+                        for ((word, &low), &high) in line.0.iter_mut().zip(low).zip(high) {
+                            *word = bf16_bits(low) | bf16_bits(high) << 16;
+                        }
                     }
                 }
+                for (line, values) in last.iter_mut().zip(rest.chunks(LANES)) {
+                    line.0
+                        .iter_mut()
+                        .zip(values)
+                        .for_each(|(word, &x)| *word = bf16_bits(x));
+                }
+            },
+        );
+    }
+
+    /// Adds values that are bf16 already, of a matrix whose rows are inputs: `stored` from the first input and column on,
+    /// and `width` values from one row to the next. There are at most [`COLUMNS`] columns, and an even number of inputs.
+    pub fn add_inputs(&mut self, stored: &[bf16], width: usize, inputs: usize, columns: usize) {
+        let bits: &[u16] = stored.reinterpret_cast();
+        let lines = self.more(inputs);
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (pair, lines) in lines.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                    let at = 2 * pair * width;
+                    prefetch(
+                        bits.get(at + 16 * width..)
+                            .map_or(&[], |later| &later[..columns.min(later.len())]),
+                    );
+                    prefetch(
+                        bits.get(at + 17 * width..)
+                            .map_or(&[], |later| &later[..columns.min(later.len())]),
+                    );
+                    let (low, high) = (&bits[at..][..columns], &bits[at + width..][..columns]);
+                    let words: &mut [u32] = bytemuck::cast_slice_mut(lines);
+                    for ((word, &low), &high) in words.iter_mut().zip(low).zip(high) {
+                        *word = u32::from(low) | u32::from(high) << 16;
+                    }
+                }
+            },
+        );
+    }
+
+    /// The same of a matrix whose rows are columns here. False where pairs of its values don't begin at whole words; then
+    /// nothing is added.
+    pub fn add_columns(&mut self, stored: &[bf16], width: usize, inputs: usize, columns: usize) -> bool {
+        let bits: &[u16] = stored.reinterpret_cast();
+        let mut rows = [&[][..]; COLUMNS];
+        for (column, row) in rows[..columns].iter_mut().enumerate() {
+            match bytemuck::try_cast_slice::<u16, f32>(&bits[column * width..][..inputs]) {
+                Ok(words) => *row = words,
+                Err(_) => return false,
             }
-            for (line, values) in last.iter_mut().zip(rest.chunks(LANES)) {
-                line.0
-                    .iter_mut()
-                    .zip(values)
-                    .for_each(|(word, &x)| *word = bf16_bits(x));
-            }
-        });
+        }
+        let lines = self.more(inputs);
+        // Words are moved and never computed with, so their bits are what they were.
+        turn(&rows[..columns], inputs / 2, COLUMNS, bytemuck::cast_slice_mut(lines));
+        true
+    }
+
+    /// Lines for so many more inputs, an even number.
+    fn more(&mut self, inputs: usize) -> &mut [Line] {
+        assert!(inputs.is_multiple_of(2), "half a pair of inputs");
+        let before = self.lines.len();
+        self.lines.resize(before + inputs, Line([0; LANES]));
+        &mut self.lines[before..]
     }
 
     /// Zeros up to a whole step of tiles.
@@ -99,7 +159,6 @@ impl Panel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use half::bf16;
 
     #[test]
     fn products_are_those_of_rounded_numbers() {
@@ -132,6 +191,35 @@ mod tests {
                 }
             });
             assert_eq!(seen, count);
+        }
+    }
+
+    #[test]
+    fn what_is_bf16_already_goes_the_same_way_in_either_order() {
+        let value = |input: usize, column: usize| ((input * 7919 + column * 104_729) % 1000) as f32 / 500.0 - 1.0;
+        for (inputs, columns, width) in [(2, 32, 70), (6, 32, 40), (64, 31, 66), (34, 1, 34), (256, 17, 300)] {
+            // Beside them, numbers that nobody asks for.
+            let matrix = |rows: usize, of: &dyn Fn(usize, usize) -> f32| -> Vec<bf16> {
+                (0..rows * width)
+                    .map(|n| bf16::from_f32(of(n / width, n % width)))
+                    .collect()
+            };
+            let by_input = matrix(inputs, &value);
+            let by_column = matrix(columns, &|column, input| value(input, column));
+            let mut values = vec![0.0; inputs * COLUMNS];
+            for (input, row) in values.chunks_exact_mut(COLUMNS).enumerate() {
+                let columns = row[..columns].iter_mut().enumerate();
+                columns.for_each(|(column, x)| *x = value(input, column));
+            }
+            let [mut general, mut one, mut two] = [(); 3].map(|()| Panel::default());
+            general.add(&values);
+            one.add_inputs(&by_input, width, inputs, columns);
+            assert!(two.add_columns(&by_column, width, inputs, columns));
+            assert!(one.lines.len() == general.lines.len() && two.lines.len() == general.lines.len());
+            for (own, general) in one.lines.iter().chain(&two.lines).zip(general.lines.iter().cycle()) {
+                assert_eq!(own.0, general.0, "{inputs} x {columns}");
+            }
+            assert!(!Panel::default().add_columns(&by_column[1..], width, 2, 1));
         }
     }
 }

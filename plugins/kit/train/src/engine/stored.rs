@@ -4,6 +4,7 @@ use crate::nf4::Nf4;
 use crate::products::{Operand, turn};
 use half::{bf16, f16};
 use kernels::memory::prefetch;
+use kernels::packed::passing;
 use pulp::{Arch, NullaryFnOnce};
 use std::ops::Range;
 
@@ -110,6 +111,14 @@ impl Operand for StoredByLane<'_> {
         };
         Arch::new().dispatch(LanesOf(panel));
     }
+
+    fn add_stored(&self, lanes: Range<usize>, depth: Range<usize>, panel: &mut passing::Panel) -> bool {
+        let (Form::Bf16(values), true) = (&self.0.form, depth.len().is_multiple_of(2)) else {
+            return false;
+        };
+        let stored = &values[lanes.start * self.0.columns + depth.start..];
+        panel.add_columns(stored, self.0.columns, depth.len(), lanes.len())
+    }
 }
 
 pub(crate) struct StoredByDepth<'a>(&'a Stored);
@@ -128,6 +137,15 @@ impl Operand for StoredByDepth<'_> {
             out,
         };
         Arch::new().dispatch(DepthsOf(panel));
+    }
+
+    fn add_stored(&self, lanes: Range<usize>, depth: Range<usize>, panel: &mut passing::Panel) -> bool {
+        let (Form::Bf16(values), true) = (&self.0.form, depth.len().is_multiple_of(2)) else {
+            return false;
+        };
+        let stored = &values[depth.start * self.0.columns + lanes.start..];
+        panel.add_inputs(stored, self.0.columns, depth.len(), lanes.len());
+        true
     }
 }
 

@@ -294,6 +294,9 @@ impl Task<'_> {
                 panel.clear();
                 for some in (start..end).step_by(DEPTH) {
                     let some = some..end.min(some + DEPTH);
+                    if right.add_stored(lanes.clone(), some.clone(), &mut panel) {
+                        continue;
+                    }
                     let values = &mut space.panels[..some.len() * passing::COLUMNS];
                     right.pack(lanes.clone(), some, passing::COLUMNS, values);
                     panel.add(values);

@@ -1,5 +1,6 @@
 //! What a product reads: numbers in memory, in either order, and in whatever type.
 
+use kernels::packed::passing::Panel;
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -18,6 +19,11 @@ pub(crate) trait Operand: Sync {
         for (first, out) in lanes.clone().step_by(width).zip(panels) {
             self.pack(first..lanes.end.min(first + width), depth.clone(), width, out);
         }
+    }
+
+    /// Adds some lanes to a panel of tiles, where values are stored as such read them. False where they aren't.
+    fn add_stored(&self, _lanes: Range<usize>, _depth: Range<usize>, _panel: &mut Panel) -> bool {
+        false
     }
 
     /// What is rounded to bf16 here, where that is what this operand does.
