@@ -41,6 +41,17 @@ fn advise<T>(memory: &mut [MaybeUninit<T>]) {
     }
 }
 
+/// Keeps memory that was given back for what is asked for next, instead of returning it to the system and having it cleared
+/// again. For processes that ask for the same sizes all the time, as training does.
+pub fn keep_what_is_freed() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: sets parameters of the C library's allocator, which may be done at any time.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    }
+}
+
 /// Asks for values that will be read soon.
 #[inline(always)]
 pub fn prefetch<T>(values: &[T]) {

@@ -1,7 +1,7 @@
 //! What memory training would take, by the shape that a checkpoint's `config.json` tells, before anything is loaded.
 
 use plugin_api::{Estimate, Plan, Result, Settings, TrainingEstimate, Workload};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 /// The shape of a dense decoder.
@@ -22,8 +22,8 @@ struct Shape {
 /// Bytes of a weight in four bits: half a byte for its code, and scales for blocks of 64, in bytes themselves.
 const FOUR_BITS: f64 = 0.516;
 
-/// The vocabulary's rows that are computed at a time, of learnt tokens.
-const LOGITS_AT_ONCE: u64 = 96;
+/// Logits that are computed together, of whole positions of learnt tokens: at least 96 of these, and at most 1024.
+const LOGITS_AT_ONCE: u64 = 48 << 20;
 
 impl Shape {
     fn read(config: &Value) -> Option<Shape> {
@@ -74,8 +74,14 @@ impl Shape {
     }
 
     fn factors(&self, plan: &Plan) -> u64 {
-        let rank = plan.other.get("r").and_then(Value::as_u64).unwrap_or(8);
-        let wanted = |name: &str| match plan.other.get("target_modules") {
+        // A LoRA that learning starts from has a rank and targets of its own.
+        let own = plan.other.get("adapter").and_then(Value::as_str).and_then(|folder| {
+            let config = std::fs::read(Path::new(folder).join("adapter_config.json")).ok()?;
+            serde_json::from_slice::<Map<String, Value>>(&config).ok()
+        });
+        let settings = own.as_ref().unwrap_or(&plan.other);
+        let rank = settings.get("r").and_then(Value::as_u64).unwrap_or(8);
+        let wanted = |name: &str| match settings.get("target_modules") {
             None | Some(Value::Null) => ["q_proj", "v_proj"].contains(&name),
             Some(Value::Array(names)) => names
                 .iter()
@@ -111,7 +117,9 @@ impl Shape {
     /// rounded or not, and another with what went in where the head is learnt.
     fn logits(&self, work: &Workload, full: bool) -> u64 {
         let copies = if full { 3 } else { 2 };
-        copies * 4 * self.vocabulary * work.learnt.min(LOGITS_AT_ONCE)
+        let most = (LOGITS_AT_ONCE / self.vocabulary.max(1)).clamp(96, 1024);
+        let together = work.learnt.div_ceil(work.learnt.div_ceil(most).max(1));
+        copies * 4 * self.vocabulary * together
     }
 }
 
@@ -215,6 +223,17 @@ mod tests {
             ..Plan::default()
         };
         assert_eq!(shape.factors(&plan), 10_092_544);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(
+            folder.path().join("adapter_config.json"),
+            json!({ "r": 4, "target_modules": ["k_proj"] }).to_string(),
+        )
+        .unwrap();
+        let mut from_folder = plan.clone();
+        from_folder
+            .other
+            .insert("adapter".to_owned(), folder.path().display().to_string().into());
+        assert_eq!(shape.factors(&from_folder), 28 * 4 * (1024 + 1024));
         assert!(
             (590_000_000..600_000_000).contains(&shape.parameters()),
             "{}",
@@ -268,6 +287,7 @@ mod tests {
         };
         assert_eq!(shape.logits(&work(16), false), 2 * 4 * 151_936 * 16);
         assert_eq!(shape.logits(&work(16), true), 3 * 4 * 151_936 * 16);
-        assert_eq!(shape.logits(&work(1000), false), 2 * 4 * 151_936 * 96);
+        // Four times 250, since 331 positions are the most that have 48 Mi logits.
+        assert_eq!(shape.logits(&work(1000), false), 2 * 4 * 151_936 * 250);
     }
 }

@@ -7,7 +7,7 @@ use crate::memory::prefetch;
 use crate::tile::turn;
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use std::ops::Range;
 
 /// The widest registers that loops over fp32 use here.
@@ -72,28 +72,7 @@ impl Panel {
         self.lines
             .resize(before + 2 * values.len().div_ceil(2 * PANEL), Line([0; LANES]));
         let lines = &mut self.lines[before..];
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                let (pairs, rest) = values.as_chunks::<{ 2 * PANEL }>();
-                let (lines, last) = lines.split_at_mut(2 * pairs.len());
-                for (pair, lines) in pairs.iter().zip(lines.as_chunks_mut::<2>().0) {
-                    let (low, high) = pair.split_at(PANEL);
-                    for (half, line) in lines.iter_mut().enumerate() {
-                        let (low, high) = (&low[half * LANES..][..LANES], &high[half * LANES..][..LANES]);
-                        for ((word, &low), &high) in line.0.iter_mut().zip(low).zip(high) {
-                            *word = bf16_bits(low) | bf16_bits(high) << 16;
-                        }
-                    }
-                }
-                for (line, values) in last.iter_mut().zip(rest.chunks(LANES)) {
-                    line.0
-                        .iter_mut()
-                        .zip(values)
-                        .for_each(|(word, &x)| *word = bf16_bits(x));
-                }
-            },
-        );
+        Arch::new().dispatch(Narrow { values, lines });
     }
 
     /// Adds values that are bf16 already, of a matrix whose rows are inputs: `stored` from the first input and column on,
@@ -101,27 +80,12 @@ impl Panel {
     pub fn add_inputs(&mut self, stored: &[bf16], width: usize, inputs: usize, columns: usize) {
         let bits: &[u16] = stored.reinterpret_cast();
         let lines = self.more(inputs);
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for (pair, lines) in lines.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-                    let at = 2 * pair * width;
-                    prefetch(
-                        bits.get(at + 16 * width..)
-                            .map_or(&[], |later| &later[..columns.min(later.len())]),
-                    );
-                    prefetch(
-                        bits.get(at + 17 * width..)
-                            .map_or(&[], |later| &later[..columns.min(later.len())]),
-                    );
-                    let (low, high) = (&bits[at..][..columns], &bits[at + width..][..columns]);
-                    let words: &mut [u32] = bytemuck::cast_slice_mut(lines);
-                    for ((word, &low), &high) in words.iter_mut().zip(low).zip(high) {
-                        *word = u32::from(low) | u32::from(high) << 16;
-                    }
-                }
-            },
-        );
+        Arch::new().dispatch(Interleave {
+            bits,
+            width,
+            columns,
+            lines,
+        });
     }
 
     /// The same of a matrix whose rows are columns here. False where pairs of its values don't begin at whole words; then
@@ -153,6 +117,68 @@ impl Panel {
     fn fill_step(&mut self) {
         let whole = self.lines.len().next_multiple_of(amx::LINES);
         self.lines.resize(whole, Line([0; LANES]));
+    }
+}
+
+/// Rounds values (inputs, [`COLUMNS`]), two inputs to a word. Closures would be functions of their own, compiled without the
+/// registers that are dispatched to.
+struct Narrow<'a> {
+    values: &'a [f32],
+    lines: &'a mut [Line],
+}
+
+impl NullaryFnOnce for Narrow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let (pairs, rest) = self.values.as_chunks::<{ 2 * PANEL }>();
+        let (lines, last) = self.lines.split_at_mut(2 * pairs.len());
+        for (pair, lines) in pairs.iter().zip(lines.as_chunks_mut::<2>().0) {
+            let (low, high) = pair.split_at(PANEL);
+            for (half, line) in lines.iter_mut().enumerate() {
+                let (low, high) = (&low[half * LANES..][..LANES], &high[half * LANES..][..LANES]);
+                for ((word, &low), &high) in line.0.iter_mut().zip(low).zip(high) {
+                    *word = bf16_bits(low) | bf16_bits(high) << 16;
+                }
+            }
+        }
+        for (line, values) in last.iter_mut().zip(rest.chunks(LANES)) {
+            for (word, &x) in line.0.iter_mut().zip(values) {
+                *word = bf16_bits(x);
+            }
+        }
+    }
+}
+
+/// Joins the values of two inputs to words.
+struct Interleave<'a> {
+    bits: &'a [u16],
+    width: usize,
+    columns: usize,
+    lines: &'a mut [Line],
+}
+
+/// Inputs that are asked for before they are read.
+const AHEAD: usize = 16;
+
+impl NullaryFnOnce for Interleave<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let row = |input: usize| {
+            let row = self.bits.get(input * self.width..).unwrap_or_default();
+            &row[..self.columns.min(row.len())]
+        };
+        for (pair, lines) in self.lines.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+            prefetch(row(2 * pair + AHEAD));
+            prefetch(row(2 * pair + AHEAD + 1));
+            let words: &mut [u32] = bytemuck::cast_slice_mut(lines);
+            for ((word, &low), &high) in words.iter_mut().zip(row(2 * pair)).zip(row(2 * pair + 1)) {
+                *word = u32::from(low) | u32::from(high) << 16;
+            }
+        }
     }
 }
 

@@ -223,12 +223,21 @@ impl Plan {
                     let (weights, slopes) = (&mut weights[seen.clone()], &mut slopes[seen]);
                     let at = number * size..(number + 1) * size;
                     let (level, sum) = (dot(&out[at.clone()], &dout[at]), head.sums[row]);
-                    for (weight, slope) in weights.iter_mut().zip(slopes) {
-                        let score = *weight;
-                        *weight = exp(score - sum);
-                        *slope = *weight * (*slope - level);
-                        if let Some(cap) = rule.softcap {
-                            *slope *= 1.0 - (score / cap) * (score / cap);
+                    let each = weights.iter_mut().zip(slopes);
+                    match rule.softcap {
+                        // A loop of its own, without a question in it.
+                        None => {
+                            for (weight, slope) in each {
+                                *weight = exp(*weight - sum);
+                                *slope = *weight * (*slope - level);
+                            }
+                        }
+                        Some(cap) => {
+                            for (weight, slope) in each {
+                                let score = *weight;
+                                *weight = exp(score - sum);
+                                *slope = *weight * (*slope - level) * (1.0 - (score / cap) * (score / cap));
+                            }
                         }
                     }
                 }

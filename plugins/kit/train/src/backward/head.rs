@@ -5,8 +5,13 @@ use crate::engine::parameters::{Gradients, Pass};
 use crate::products::vector::{each_row, exp, largest, sum};
 use rayon::prelude::*;
 
+/// Logits that are computed together, of whole positions: the more, the less often the head's weights are widened.
+const TOGETHER: usize = 48 << 20;
+
 /// Positions whose logits are computed together.
-const TOGETHER: usize = 96;
+fn positions(vocabulary: usize) -> usize {
+    (TOGETHER / vocabulary.max(1)).clamp(96, 1024)
+}
 
 /// What is asked of a model's output.
 #[derive(Debug, Clone, Copy)]
@@ -30,9 +35,12 @@ impl Loss {
         let (hidden, vocabulary) = (head.inputs, head.outputs);
         let mut losses = Vec::with_capacity(labels.len());
         let mut learning = learning;
-        let mut logits = vec![0.0; TOGETHER.min(labels.len()) * vocabulary];
-        for (number, labels) in labels.chunks(TOGETHER).enumerate() {
-            let at = number * TOGETHER * hidden..(number * TOGETHER + labels.len()) * hidden;
+        // Of about equal sizes, so that no few positions are left for the last.
+        let parts = labels.len().div_ceil(positions(vocabulary)).max(1);
+        let together = labels.len().div_ceil(parts).max(1);
+        let mut logits = kernels::memory::zeros(together * vocabulary);
+        for (number, labels) in labels.chunks(together).enumerate() {
+            let at = number * together * hidden..(number * together + labels.len()) * hidden;
             let logits = &mut logits[..labels.len() * vocabulary];
             let x = &x[at.clone()];
             head.forward(pass, &Given::forward(&[head], pass, x, hidden), logits);

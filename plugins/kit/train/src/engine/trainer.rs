@@ -34,6 +34,7 @@ pub(super) struct Base {
 impl Trainer {
     /// Reads the checkpoint of a blueprint. `placeholder` is the token in whose places sound is heard.
     pub fn new(blueprint: &Blueprint, placeholder: Option<u32>, settings: &EngineSettings) -> Result<Trainer> {
+        kernels::memory::keep_what_is_freed();
         let mut settings = settings.clone();
         if let Some(adapter) = &settings.adapter {
             if settings.method == Method::Full {
