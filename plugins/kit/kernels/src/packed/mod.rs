@@ -13,6 +13,7 @@ mod avx2;
 mod avx2_bytes;
 mod avx512;
 mod blocks;
+mod choice;
 mod layout;
 mod lines;
 pub mod passing;
@@ -25,6 +26,8 @@ mod vnni;
 
 use blocks::Rounded;
 pub use blocks::{Blocks, suits as suits_blocks};
+pub use choice::kernel_class;
+use choice::{Kernel, Kind};
 
 use crate::Result;
 use crate::device::own_kernels;
@@ -33,9 +36,9 @@ use half::bf16;
 use lines::{Line, Lines};
 use rayon::prelude::*;
 pub use rows::MakeRow;
-use rows::{Rows, SomeRows};
+use rows::Rows;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use stripe::Stripe;
 pub use stripe::{Finish, Place};
 use stripes::{Columns, by_matrices, by_stripes};
@@ -173,113 +176,6 @@ fn together(panels: usize, bytes: usize, rows: usize, most: usize) -> usize {
         true => of_threads.min(BYTES / bytes.max(1)).clamp(1, most),
         false => of_threads.clamp(1, most),
     }
-}
-
-/// What the values are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    F32,
-    Bf16,
-}
-
-impl Kind {
-    /// Inputs in a word.
-    fn inputs(self) -> usize {
-        match self {
-            Kind::F32 => 1,
-            Kind::Bf16 => 2,
-        }
-    }
-}
-
-/// How the innermost loops are run; each asks more of a processor than the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
-enum Kernel {
-    Portable,
-    Avx2,
-    Avx512,
-    /// Only of bf16.
-    Amx,
-}
-
-impl Kernel {
-    /// The best for these values that the processor has.
-    fn best(kind: Kind) -> Kernel {
-        static BEST: OnceLock<[Kernel; 2]> = OnceLock::new();
-        let best = BEST.get_or_init(|| [Kind::F32, Kind::Bf16].map(|kind| Kernel::choose(kind, Kernel::most())));
-        best[usize::from(kind == Kind::Bf16)]
-    }
-
-    fn choose(kind: Kind, most: Kernel) -> Kernel {
-        let has = |kernel: &Kernel| match (kernel, kind) {
-            (Kernel::Portable, _) => true,
-            (Kernel::Avx2, _) => avx2::has(),
-            (Kernel::Avx512, Kind::F32) => avx512::has_f32(),
-            (Kernel::Avx512, Kind::Bf16) => avx512::has_bf16(),
-            (Kernel::Amx, _) => kind == Kind::Bf16 && amx::usable(blocks::tiles_agree),
-        };
-        let known = [Kernel::Amx, Kernel::Avx512, Kernel::Avx2].into_iter();
-        known
-            .filter(|kernel| *kernel <= most)
-            .find(has)
-            .unwrap_or(Kernel::Portable)
-    }
-
-    /// The most that a user lets the processor do: to compare, or to get around what it does wrong.
-    fn most() -> Kernel {
-        Kernel::named(std::env::var("HOST_KERNELS").as_deref().unwrap_or_default())
-    }
-
-    fn named(name: &str) -> Kernel {
-        match name {
-            "portable" => Kernel::Portable,
-            "avx2" => Kernel::Avx2,
-            "avx512" => Kernel::Avx512,
-            _ => Kernel::Amx,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Kernel::Portable => "portable",
-            Kernel::Avx2 => "avx2",
-            Kernel::Avx512 => "avx512",
-            Kernel::Amx => "amx",
-        }
-    }
-
-    fn rows(self) -> usize {
-        match self {
-            Kernel::Portable => portable::ROWS,
-            Kernel::Avx2 => avx2::ROWS,
-            Kernel::Avx512 => MOST_ROWS,
-            Kernel::Amx => amx::FEW,
-        }
-    }
-
-    fn groups(self) -> usize {
-        match self {
-            Kernel::Portable | Kernel::Avx2 | Kernel::Avx512 => GROUPS,
-            Kernel::Amx => usize::MAX, // so few rows need no cache, and their sums no other order than that of many
-        }
-    }
-
-    /// Makes `tile` (rows, 32) of a panel, or some groups of it, and as many words of some rows.
-    fn tile(self, x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
-        match self {
-            Kernel::Portable => portable::tile(x, lines, tile),
-            Kernel::Avx2 => avx2::tile(x, lines, tile),
-            Kernel::Avx512 => avx512::tile(x, lines, tile),
-            Kernel::Amx => amx::few_rows(x, lines, tile),
-        }
-    }
-}
-
-/// The class of this crate's kernels that make products in this process: within one, a prompt's numbers are the same to
-/// the bit. Classes differ in how products of bf16 are added up, so that it is by these that they are told apart: products
-/// of fp32 and of blocks are the same in all but `portable`.
-pub fn kernel_class() -> &'static str {
-    Kernel::best(Kind::Bf16).name()
 }
 
 /// Weights (out, in) in panels.
