@@ -14,7 +14,7 @@ wanted = parser.parse_args()
 
 def losses(folder):
     lines = [json.loads(line) for line in open(f"{folder}/metrics.jsonl")]
-    return {line["step"]: line for line in lines if line["type"] == "train"}
+    return {line["step"]: line for line in lines if line["type"] == "train" and "loss" in line}
 
 
 def picture(ours, peft, title):
