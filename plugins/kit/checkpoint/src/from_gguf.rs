@@ -17,6 +17,8 @@ use std::path::Path;
 pub(crate) struct Tensors {
     file: Gguf,
     places: HashMap<String, (Place, Undo)>,
+    /// What all values of some matrices are multiplied by: a `NAME.scale` beside `NAME.weight`.
+    scales: HashMap<String, f64>,
 }
 
 /// Whose names and changes are known. Mistral's files are called `llama`, and so are many others'.
@@ -24,18 +26,16 @@ const ARCHITECTURES: [&str; 4] = ["llama", "qwen2", "qwen3", "gemma3"];
 
 /// Types that are read.
 pub(crate) const KNOWN: &str = "f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k, iq1_s, iq1_m, iq2_xxs, iq2_xs, iq2_s, \
-                                iq3_xxs, iq3_s, iq4_nl, iq4_xs, tq1_0, tq2_0 or mxfp4";
+                                iq3_xxs, iq3_s, iq4_nl, iq4_xs, tq1_0, tq2_0, mxfp4, nvfp4 or q1_0";
 
 /// Types that are not, by the numbers that files have for them.
-const UNKNOWN: [(u32, &str); 8] = [
+const UNKNOWN: [(u32, &str); 6] = [
     (9, "q8_1"),
     (15, "q8_k"),
     (24, "i8"),
     (25, "i16"),
     (26, "i32"),
     (28, "f64"),
-    (40, "nvfp4"),
-    (41, "q1_0"),
 ];
 
 /// What was done to a tensor when the file was made.
@@ -235,7 +235,26 @@ impl Tensors {
             };
             places.insert(old, (place.clone(), undo));
         }
-        Ok(Tensors { file, places })
+        let mut scales = HashMap::new();
+        for (name, (place, _)) in &places {
+            let Some(scaled) = name.strip_suffix(".scale").map(|matrix| format!("{matrix}.weight")) else {
+                continue;
+            };
+            if place.kind != Kind(0) || place.length != 4 {
+                return Err(Error::Malformed {
+                    path: path.to_owned(),
+                    reason: format!("tensor `{name}` is not a single number of the type f32"),
+                });
+            }
+            let bytes = file.bytes(place, 0..4)?;
+            let (numbers, _) = bytes.as_chunks::<4>();
+            scales.extend(
+                numbers
+                    .iter()
+                    .map(|four| (scaled.clone(), f32::from_le_bytes(*four).into())),
+            );
+        }
+        Ok(Tensors { file, places, scales })
     }
 
     pub fn names(&self) -> impl Iterator<Item = &String> {
@@ -248,7 +267,8 @@ impl Tensors {
 
     /// The blocks that a tensor is stored in, if it is stored in such.
     pub fn block_type(&self, name: &str) -> Option<GgmlDType> {
-        block_type(self.places.get(name)?.0.kind)
+        let place = &self.places.get(name)?.0;
+        block_type(place.kind).filter(|_| !self.scales.contains_key(name))
     }
 
     /// What a tensor is stored as, if that is a kind that is not known.
@@ -271,7 +291,7 @@ impl Tensors {
             Undo::Halves(_) => self.rows(name, 0..rows)?,
             _ => self.file.bytes(place, 0..place.length)?,
         };
-        let values = decoded(place.kind, bytes, &place.shape)?;
+        let values = self.scaled(name, decoded(place.kind, bytes, &place.shape)?)?;
         match undo {
             Undo::One => Ok(Some((values.to_dtype(DType::F32)? - 1.0)?)),
             _ => Ok(Some(values)),
@@ -283,7 +303,15 @@ impl Tensors {
         let (place, _) = self.place(name)?;
         let inputs = place.shape.get(1).copied().unwrap_or(1);
         let values = decoded(place.kind, self.rows(name, rows.clone())?, &[rows.len(), inputs])?;
+        let values = self.scaled(name, values)?;
         Ok(values.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    }
+
+    fn scaled(&self, name: &str, values: Tensor) -> Result<Tensor> {
+        match self.scales.get(name) {
+            Some(scale) => Ok((values.to_dtype(DType::F32)? * *scale)?),
+            None => Ok(values),
+        }
     }
 
     /// The bytes of some rows as they lie in the file, but in their own order.

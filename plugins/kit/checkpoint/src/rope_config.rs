@@ -45,6 +45,17 @@ impl RopeScaling {
         (0..head_size / 2).map(frequency).collect()
     }
 
+    /// As `config.json` calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            RopeScaling::Default => "default",
+            RopeScaling::Linear(_) => "linear",
+            RopeScaling::Yarn(_) => "yarn",
+            RopeScaling::Llama3(_) => "llama3",
+            RopeScaling::LongRope(_) => "longrope",
+        }
+    }
+
     /// What cosines and sines are multiplied by; attention scores grow by its square.
     pub fn attention_factor(&self) -> f32 {
         match self {

@@ -8,6 +8,8 @@ without cutting it, so a pair is merged across every place where a way doesn't c
 
 Where a tokenizer's published `tokenizer.json` is at hand (`--published NAME=FILE`), its own pre-tokenizer over the same
 vocabulary is recorded instead, since that is what models learnt with; lines where llama.cpp differs are printed.
+The llama.cpp in xllamacpp 2026.10.11549 cuts every recorded line alike, but for four lines of `qwen2` and `gpt-4o` whose record is
+the published tokenizer's.
 llama.cpp's expressions for a few ways are simpler than the published ones that they stand for. Those lines are
 left out of the record, and printed.
 """

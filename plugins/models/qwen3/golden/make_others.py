@@ -3,7 +3,7 @@
 LoRA over all of its linear layers.
 
     pip install torch==2.15.0 transformers==5.23.0 peft==0.21.2 safetensors tokenizers
-    python make_others.py                                    # all; of `mistral` the part without a LoRA is committed
+    python make_others.py                                    # those that are committed
     python make_others.py --out DIR --seed 70 --larger       # others: `QWEN3_OTHERS=DIR cargo test -p qwen3`
 
 The same versions give the same bytes.
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import torch
-from make import HERE, PLAIN, TALKS, make_checkpoint, record
+from make import HERE, PLAIN, make_checkpoint, record
 
 sys.path.insert(0, str(HERE.parents[2] / "kit/nn/golden"))
 import lora  # noqa: E402
@@ -47,6 +47,11 @@ OTHERS: dict[str, tuple[str, dict]] = {
     "glm4": ("Glm4ForCausalLM", {"head_dim": 8, "partial_rotary_factor": 0.5, "attention_bias": True, "rope_theta": 10000.0,
                                  "tie_word_embeddings": False}),
 }
+# Longer than any window above, and no longer: the logits of every token are recorded.
+SHORT = [
+    [{"role": "user", "content": "Which is heavier?"}],
+    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1, 2, \u00bd\u2026"}],
+]
 # Twice the width, another number of layers and of heads.
 LARGER = {"hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 4, "intermediate_size": 96, "num_hidden_layers": 4}
 
@@ -70,10 +75,11 @@ def main() -> None:
         without = tuple(field for field in QWEN if field not in fields)
         parts = make_checkpoint(folder, arguments.seed + number, torch.float32, rows=288, template=PLAIN, without=without,
                                 **fields)
-        record(folder, *parts, PLAIN, TALKS[:2])
+        record(folder, *parts, PLAIN, SHORT)
         sys.argv = ["lora.py", str(folder), "--like", "all", "--seed", str(arguments.seed + number)]
         lora.main()
-        (folder / "model.safetensors").chmod(0o644)  # the writer makes it its owner's alone
+        for path in folder.rglob("*.safetensors"):
+            path.chmod(0o644)  # the writer makes them its owner's alone
 
 
 if __name__ == "__main__":

@@ -121,3 +121,76 @@ fn what_is_wrong_names_file_and_tensor() {
         "{several}"
     );
 }
+
+/// Recorded by `golden/blocks.py`.
+#[test]
+fn every_type_that_llama_cpp_writes_is_read_as_its_package_reads_it() {
+    let recorded: Vec<Json> = serde_json::from_str(include_str!("../../golden/blocks.json")).unwrap();
+    assert_eq!(recorded.len(), 24);
+    for record in recorded {
+        let kind = Kind(record["kind"].as_u64().unwrap() as u32);
+        let bytes = |of: &str| -> Vec<u8> {
+            let (digits, _) = record[of].as_str().unwrap().as_bytes().as_chunks::<2>();
+            let byte = |two: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap();
+            digits.iter().map(byte).collect()
+        };
+        let (numbers, values) = (bytes("values"), 2 * kind.block().unwrap().0 as usize);
+        let (expected, _) = numbers.as_chunks::<4>();
+        assert_eq!(expected.len(), values);
+        let got = decoded(kind, bytes("bytes"), &[values]).unwrap();
+        for (got, expected) in got.to_vec1::<f32>().unwrap().into_iter().zip(expected) {
+            let expected = f32::from_le_bytes(*expected);
+            // The package multiplies in another order.
+            let near = (got - expected).abs() <= 1e-6 * expected.abs().max(1.0);
+            assert!(near, "{}: {got}, expected {expected}", record["name"]);
+        }
+    }
+}
+
+/// A matrix of `nvfp4` and what all of its values are multiplied by.
+#[test]
+fn a_scale_beside_a_matrix_counts() {
+    let block = |scale: u8| [[scale; 4].as_slice(), &[0x21; 32]].concat(); // of each byte the values 0.5 and 1
+    let open = |scale: &[u8]| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = b"GGUF\x03\0\0\0".to_vec();
+        let text = |file: &mut Vec<u8>, text: &str| {
+            file.extend((text.len() as u64).to_le_bytes());
+            file.extend(text.as_bytes());
+        };
+        for count in [2u64, 1] {
+            file.extend(count.to_le_bytes());
+        }
+        text(&mut file, "general.architecture");
+        file.extend(8u32.to_le_bytes());
+        text(&mut file, "qwen3");
+        let blocks = [block(0x38), block(0x40)].concat(); // by one, and by two
+        for (name, sizes, kind, place) in [
+            ("blk.0.attn_q.weight", vec![64u64, 2], 40u32, 0u64),
+            ("blk.0.attn_q.scale", vec![scale.len() as u64 / 4], 0, 96),
+        ] {
+            text(&mut file, name);
+            file.extend((sizes.len() as u32).to_le_bytes());
+            sizes.iter().for_each(|size| file.extend(size.to_le_bytes()));
+            file.extend(kind.to_le_bytes());
+            file.extend(place.to_le_bytes());
+        }
+        file.resize(file.len().next_multiple_of(32), 0);
+        file.extend(blocks);
+        file.resize(file.len().next_multiple_of(32), 0);
+        file.extend(scale);
+        std::fs::write(folder.path().join("model.gguf"), file).unwrap();
+        Weights::open(folder.path(), DType::F32, &Device::Cpu).map(|weights| (folder, weights))
+    };
+    let (_folder, weights) = open(&3f32.to_le_bytes()).unwrap();
+    let matrix = weights.at(QUERIES).matrix("weight", 2, 64).unwrap();
+    let values = matrix.values().unwrap().to_vec2::<f32>().unwrap();
+    for (row, scale) in values.iter().zip([3.0, 6.0]) {
+        assert_eq!((row[0], row[8]), (0.5 * scale, scale));
+    }
+    let error = open(&[0; 8]).err().unwrap().to_string();
+    assert!(
+        error.ends_with("tensor `model.layers.0.self_attn.q_proj.scale` is not a single number of the type f32"),
+        "{error}"
+    );
+}

@@ -207,7 +207,7 @@ impl TextConfig {
             scaling if class == Class::Phi3 && *scaling != RopeScaling::Default => {
                 return Err(Error::Config {
                     what: "the rope scaling in config.json of a `phi3`".to_owned(),
-                    got: "another".to_owned(),
+                    got: format!("`{}`", scaling.name()),
                     expected: "default or longrope".to_owned(),
                 });
             }

@@ -149,8 +149,8 @@ fn spoilt_gguf_files() {
     // Behind a tensor's name: dimensions, sizes, type, place.
     let huge = format!("{malformed}tensor `{key}`: it has more values than can be counted");
     check_gguf(key, 4, &(1u64 << 61).to_le_bytes(), Code::DATA, &huge);
-    let stored = "tensor `model.layers.1.self_attn.k_proj.weight` in `FILE` is stored as nvfp4, expected f32, f16,";
-    check_gguf(key, 20, &40u32.to_le_bytes(), Code::UNSUPPORTED, stored);
+    let stored = "tensor `model.layers.1.self_attn.k_proj.weight` in `FILE` is stored as f64, expected f32, f16,";
+    check_gguf(key, 20, &28u32.to_le_bytes(), Code::UNSUPPORTED, stored);
     let beyond = format!("{malformed}tensor `{key}` lies beyond the end of the file");
     check_gguf(key, 24, &(1u64 << 63).to_le_bytes(), Code::DATA, &beyond);
 }
@@ -364,6 +364,12 @@ fn a_config_that_asks_for_something_else() {
         Code::DATA,
         "`DIR/config.json` is malformed: ",
     );
+    let yarn = json!({ "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096 });
+    let other = "the rope scaling in config.json of a `phi3` is `yarn`, expected default or longrope";
+    check("others/phi3", config("rope_scaling", yarn), Code::DATA, other);
+    let factors = json!({ "type": "longrope", "short_factor": [1.0, 2.0], "long_factor": [1.0, 2.0] });
+    let pairs = "`rope_scaling.short_factor.length` in config.json is 2, expected 3 to 3";
+    check("others/phi3", config("rope_scaling", factors), Code::DATA, pairs);
     let biases = "`DIR` has no tensor `model.layers.0.mlp.gate_proj.bias`";
     check("llama", config("mlp_bias", json!(true)), Code::DATA, biases);
     let huge = "`vocab_size` in config.json is 999999999999, expected 1 to 4000000";
