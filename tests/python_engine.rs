@@ -184,6 +184,51 @@ fn environments_that_differ_answer_side_by_side_in_one_run() {
     }
 }
 
+#[test]
+fn two_real_environments_give_the_same_answers_in_one_run() {
+    let Some(new) = interpreter() else { return };
+    let Ok(old) = std::env::var("HOST_TEST_OTHER_PYTHON") else {
+        return crate::support::skipped("HOST_TEST_OTHER_PYTHON names no second interpreter with transformers");
+    };
+    let bench = Bench::new();
+    let plugin = plugin_file("python").display().to_string();
+    let arc = plugin_file("arc").display().to_string();
+    let (script, weights) = (
+        repository().join("examples/python/transformers_text.py"),
+        repository().join("plugins/models/qwen3/golden/tied"),
+    );
+    let mut registry =
+        format!("[plugins.python]\npath = {plugin:?}\nisolation = \"in-process\"\n[plugins.arc]\npath = {arc:?}\n");
+    for (name, python) in [("old", old), ("new", new)] {
+        registry += &format!(
+            "[models.{name}]\nplugin = \"python\"\nsettings = {{ python = {python:?}, script = {script:?}, weights = {weights:?} }}\n"
+        );
+    }
+    fs::write(bench.path("two.toml"), registry).expect("a registry");
+    let data = repository().join("plugins/tasks/arc/demo");
+    let run = format!(
+        "run --model old,new --task arc -T data={} -T mode=loglikelihood --limit 4 --registry two.toml --offline",
+        data.display()
+    );
+    bench.check(&run, 0, &[]);
+    let (first, second) = (bench.records("old-arc"), bench.records("new-arc"));
+    assert_eq!(first.len(), 4);
+    for (number, record) in &first {
+        for (one, two) in options(record).into_iter().zip(options(&second[number])) {
+            assert!(
+                (one.0 - two.0).abs() < 1e-4 && (one.1, one.2) == (two.1, two.2),
+                "{one:?} and {two:?}"
+            );
+        }
+    }
+    let version = |run: &str| -> toml::Value {
+        let text = fs::read_to_string(bench.directory(run).join("run.toml")).expect("a record");
+        let told: toml::Table = text.parse().expect("TOML");
+        told["engine"]["versions"]["transformers"].clone()
+    };
+    assert_ne!(version("old-arc"), version("new-arc"), "both are the same environment");
+}
+
 fn runnable(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("rights");

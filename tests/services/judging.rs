@@ -14,7 +14,7 @@ use std::time::Duration;
 const COUNT: usize = 24;
 
 /// What a judge of answers, or of pairs, is to say.
-fn verdict(asked: &Asked) -> Act {
+pub fn verdict(asked: &Asked) -> Act {
     let verdict = match asked.prompt().contains("Answer A") {
         true => json!({ "reason": "by the rule", "winner": "A" }),
         false => json!({ "reason": "by the rule", "score": 1 }),
@@ -23,13 +23,13 @@ fn verdict(asked: &Asked) -> Act {
 }
 
 /// Questions that the echo and the stuck model answer, and a service that judges.
-struct Judged {
-    questions: Questions,
+pub struct Judged {
+    pub questions: Questions,
     dialect: Dialect,
 }
 
 impl Judged {
-    fn new(dialect: Dialect, count: usize) -> Judged {
+    pub fn new(dialect: Dialect, count: usize) -> Judged {
         let questions = Questions::new(count);
         let file = questions.bench.path("services.toml");
         let mut text = fs::read_to_string(&file).expect("a registry");
@@ -45,7 +45,7 @@ impl Judged {
     }
 
     /// A command with this service as the judge, all times cut short.
-    fn command(&self, what: &str, service: &Service, more: &str) -> Command {
+    pub fn command(&self, what: &str, service: &Service, more: &str) -> Command {
         let judge = self.dialect.model();
         let setting = |pair: &str| format!(" -M {judge}:{pair}");
         let settings: String = [
@@ -73,7 +73,7 @@ impl Judged {
     }
 
     #[track_caller]
-    fn check(&self, what: &str, service: &Service, more: &str, exit: i32, words: &[&str]) -> String {
+    pub fn check(&self, what: &str, service: &Service, more: &str, exit: i32, words: &[&str]) -> String {
         said(
             self.command(what, service, more).output().expect("it starts"),
             exit,
@@ -82,7 +82,7 @@ impl Judged {
     }
 
     /// Runs a model that needs no service, and gives its directory.
-    fn answered_by(&self, model: &str) -> PathBuf {
+    pub fn answered_by(&self, model: &str) -> PathBuf {
         let run = format!("{RUN} --model {model} --registry services.toml --out {model} --quiet");
         said(self.questions.bench.command(&run).output().expect("it starts"), 0, &[]);
         let names = self.questions.bench.directories(model);
@@ -90,7 +90,7 @@ impl Judged {
     }
 
     /// Kills the command at these counts of charged prompts, then lets it end.
-    fn kill_and_end(&self, what: &str, service: &Service, at: &[usize]) {
+    pub fn kill_and_end(&self, what: &str, service: &Service, at: &[usize]) {
         for reached in at {
             let mut command = self.command(what, service, "");
             let mut child = command
@@ -106,11 +106,11 @@ impl Judged {
     }
 }
 
-const RUN: &str = "run --task arc -T data=data -T mode=generate";
+pub const RUN: &str = "run --task arc -T data=data -T mode=generate";
 
 /// Holds the ledgers of these runs against the service's own books.
 #[track_caller]
-fn check_books(service: &Service, runs: &[PathBuf], prompts: usize, kills: usize) {
+pub fn check_books(service: &Service, runs: &[PathBuf], prompts: usize, kills: usize) {
     let mut attempts: BTreeMap<(String, u64), bool> = BTreeMap::new();
     let mut answers: BTreeMap<String, usize> = BTreeMap::new();
     for run in runs {
@@ -406,7 +406,7 @@ fn a_daily_quota_ends_judging_at_once_and_the_same_command_goes_on() {
 }
 
 /// A tenth of a dollar a thousand tokens: 12 read and 8 written are a fifth of a cent.
-const PRICES: &str = "as_of = 2026-01-01\nprice = [{ model = \"m\", from = 2020-01-01, input = 100, output = 100, source = \"a test\" }]\n";
+pub const PRICES: &str = "as_of = 2026-01-01\nprice = [{ model = \"m\", from = 2020-01-01, input = 100, output = 100, source = \"a test\" }]\n";
 
 #[test]
 fn what_judging_may_cost_is_kept_to() {

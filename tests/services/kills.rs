@@ -1,10 +1,12 @@
 //! Kills at any instant, and addresses that die: no answered call is paid for twice.
 
+use super::judging::{Judged, RUN, check_books, verdict};
 use super::{DIALECTS, Dialect, Questions, charges, right, service};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const COUNT: usize = 60;
 
@@ -82,4 +84,34 @@ fn an_address_that_dies_costs_its_calls_in_flight() {
         .filter_map(|record| record["reply"]["address"].as_str().map(str::to_owned))
         .collect();
     assert_eq!(addresses.len(), 2);
+}
+
+#[test]
+fn a_judging_that_is_killed_at_any_instant_pays_for_no_answered_call_twice() {
+    const CASES: usize = 20;
+    let what = format!("{RUN} --model echo");
+    for dialect in DIALECTS {
+        let start = || service(dialect, |asked| verdict(asked).after(Duration::from_millis(15)));
+        // How long an undisturbed command takes on this machine now.
+        let began = Instant::now();
+        Judged::new(dialect, CASES).check(&what, &start(), "", 0, &[]);
+        let whole = began.elapsed();
+        for round in 0..10 {
+            let (service, judged) = (start(), Judged::new(dialect, CASES));
+            let share = RandomState::new().hash_one(round) as f64 / u64::MAX as f64;
+            let instant = whole.mul_f64(share);
+            let mut command = judged.command(&what, &service, "");
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(instant);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let paid = charges(&[&service]).len();
+            let said = judged.check(&what, &service, "", 0, &[]);
+            assert!(
+                !said.contains("unscored"),
+                "killed after {instant:?} with {paid} paid:\n{said}"
+            );
+            check_books(&service, &[judged.questions.bench.directory("")], CASES, 1);
+        }
+    }
 }

@@ -30,6 +30,7 @@ struct Shared {
     roles: Roles,
     deadline: Option<Duration>,
     state: Mutex<State>,
+    /// A case waits, or the judge is to be let go. Whoever waits for a verdict is woken by its own case instead: many do.
     changed: Condvar,
     /// Held by the one case that is shown alone.
     alone: Mutex<()>,
@@ -51,6 +52,8 @@ struct UnderWay {
     stage: Stage,
     /// The roles that were asked for it.
     asked: BTreeSet<String>,
+    /// Wakes the thread that has it.
+    over: Arc<Condvar>,
 }
 
 enum Stage {
@@ -90,7 +93,7 @@ impl JudgeServer {
         let shared = &self.shared;
         let again = case.clone();
         let id = shared.put(case);
-        let UnderWay { stage, asked } = shared.wait_for(id);
+        let UnderWay { stage, asked, .. } = shared.wait_for(id);
         let graders = shared.roles.graders_of(&asked);
         match stage {
             Stage::Ruled(verdict) => (*verdict, graders),
@@ -108,6 +111,12 @@ impl Drop for JudgeServer {
     }
 }
 
+/// Lets go of the state until something changes, or for a moment.
+fn wait<'a>(changed: &Condvar, state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
+    let waited = changed.wait_timeout(state, most.min(GLANCE));
+    waited.unwrap_or_else(PoisonError::into_inner).0
+}
+
 fn cancelled() -> Error {
     Error::new(Code::CANCELLED, "stopped because the host asked for it")
 }
@@ -117,10 +126,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of the state until it changes, or for a moment.
     fn wait<'a>(&self, state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
-        let waited = self.changed.wait_timeout(state, most.min(GLANCE));
-        waited.unwrap_or_else(PoisonError::into_inner).0
+        wait(&self.changed, state, most)
     }
 
     fn put(&self, case: Case) -> u64 {
@@ -130,15 +137,21 @@ impl Shared {
         let under_way = UnderWay {
             stage: Stage::Waiting(Box::new(case)),
             asked: BTreeSet::new(),
+            over: Arc::default(),
         };
         state.cases.insert(id, under_way);
-        self.changed.notify_all();
+        self.changed.notify_one();
         id
     }
 
     /// Takes a case back when it is ruled on, too late, or no longer wanted.
     fn wait_for(self: &Arc<Shared>, id: u64) -> UnderWay {
         let mut state = self.lock();
+        let over = state
+            .cases
+            .get(&id)
+            .map(|under_way| under_way.over.clone())
+            .unwrap_or_default();
         loop {
             let given_up = state.hangs >= FRUITLESS_HANGS;
             let stopped = self.roles.stop_asked();
@@ -165,7 +178,7 @@ impl Shared {
                     return under_way;
                 }
             }
-            state = self.wait(state, GLANCE);
+            state = wait(&over, state, GLANCE);
         }
     }
 
@@ -207,6 +220,7 @@ impl Shared {
                 };
                 if is_left {
                     under_way.stage = Stage::Dropped;
+                    under_way.over.notify_all();
                     *suspects += 1;
                 }
             }
@@ -266,8 +280,8 @@ impl Judging for Seat<'_> {
         state.hangs = 0;
         if let Some(under_way) = state.cases.get_mut(&id) {
             under_way.stage = Stage::Ruled(Box::new(verdict));
+            under_way.over.notify_all();
         }
-        self.shared.changed.notify_all();
         !self.stop_asked()
     }
 

@@ -9,6 +9,7 @@ use crate::audio::Decoded;
 use crate::catalog::Resolved;
 use crate::run::store::hash::hash_json;
 use crate::run::store::record::Transcript;
+use plugin_api::client::ModelClient;
 use plugin_api::{Error, Message, ModelCard, Part, Prompt, Result, Sampling};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -23,6 +24,14 @@ const MOST_TOKENS: u32 = 512;
 /// Each waits in a thread of its own.
 const MOST_AT_ONCE: usize = 16;
 
+/// The model once it is there.
+struct Loaded {
+    pool: Pool,
+    card: ModelCard,
+    /// The way to it beside its pool, when it is asked over a network.
+    remote: Option<ModelClient>,
+}
+
 /// The model of `--transcriber`.
 pub struct Transcriber {
     resolved: Resolved,
@@ -30,7 +39,7 @@ pub struct Transcriber {
     hash: OnceLock<String>,
     /// The command's wish to stop.
     stop: Arc<AtomicBool>,
-    loaded: OnceLock<Result<(Pool, ModelCard)>>,
+    loaded: OnceLock<Result<Loaded>>,
     /// By the hash of the clip. A clip that two threads want is heard by one, and the other waits.
     heard: Mutex<HashMap<String, Arc<OnceLock<Result<String>>>>>,
 }
@@ -55,7 +64,7 @@ impl Transcriber {
 
     /// What its words depend on. Its kernels' class is known when it is loaded.
     pub fn identity(&self) -> Result<Value> {
-        let class = kernels_of(&self.model()?.1);
+        let class = kernels_of(&self.model()?.card);
         let mut identity = json!({ "model": self.resolved.identity, "prompt": self.prompt, "max_tokens": MOST_TOKENS });
         if let Some(class) = class {
             identity["kernels"] = class;
@@ -70,16 +79,28 @@ impl Transcriber {
 
     /// The rate at which it wants its clips.
     pub fn sample_rate(&self) -> Result<Option<u32>> {
-        Ok(self.model()?.1.sample_rate)
+        Ok(self.model()?.card.sample_rate)
     }
 
     /// How many threads should want clips heard at a time, so that it works on several together.
     pub fn at_once(&self) -> Result<usize> {
-        let card = &self.model()?.1;
+        let card = &self.model()?.card;
         Ok(Limits::of(card, 1, None, None).at_once.clamp(1, MOST_AT_ONCE))
     }
 
-    fn model(&self) -> Result<&(Pool, ModelCard)> {
+    /// The way to a service that hears: it keeps a ledger of what it is asked.
+    pub fn remote(&self) -> Result<Option<&ModelClient>> {
+        Ok(self.model()?.remote.as_ref())
+    }
+
+    /// Why a service hears nothing any more, when that is so: its quota or what may be spent is used up, or it refuses the
+    /// key by now.
+    pub fn given_up(&self) -> Option<Error> {
+        let loaded = self.loaded.get()?.as_ref().ok()?;
+        loaded.remote.as_ref().and_then(|_| loaded.pool.failure())
+    }
+
+    fn model(&self) -> Result<&Loaded> {
         let load = || {
             let (client, made) = self.resolved.model().map_err(|failure| failure.error)?;
             let card = client.card()?;
@@ -90,11 +111,13 @@ impl Transcriber {
             }
             let deadline = self.resolved.plugin.spec().deadline.unwrap_or(HELPERS_DEADLINE);
             let limits = Limits::of(&card, 1, None, Some(deadline));
+            let remote = card.remote.is_some().then(|| client.clone());
             let copy = Copy {
                 client,
                 control: made.control,
             };
-            Ok((Pool::start(self.name(), vec![copy], &limits, self.stop.clone()), card))
+            let pool = Pool::start(self.name(), vec![copy], &limits, self.stop.clone());
+            Ok(Loaded { pool, card, remote })
         };
         self.loaded.get_or_init(load).as_ref().map_err(Clone::clone)
     }
@@ -124,7 +147,7 @@ impl Transcriber {
         };
         let mut prompt = Prompt::new([message]).sample(Sampling::greedy(MOST_TOKENS));
         prompt.clips.push(clip.clip.clone());
-        let reply = self.model()?.0.ask(prompt, &|| self.stop.load(Ordering::Relaxed))?;
+        let reply = self.model()?.pool.ask(prompt, &|| self.stop.load(Ordering::Relaxed))?;
         Ok(reply.text.trim().to_owned())
     }
 }

@@ -56,6 +56,13 @@ impl Flags {
         self.named.get(name).cloned().unwrap_or_default()
     }
 
+    /// What any adapter is given under this name, as text.
+    pub fn values_of(&self, key: &str) -> Vec<String> {
+        let given = std::iter::once(&self.all).chain(self.named.values());
+        let values = given.filter_map(|given| given.get(key)?.value.as_str().map(str::to_owned));
+        values.collect()
+    }
+
     /// An error when a setting is for an adapter that takes no part.
     pub fn check_names(&self, kind: Kind, names: &[String]) -> Result<()> {
         match self.named.keys().find(|name| !names.contains(name)) {

@@ -4,13 +4,15 @@ use super::rescore::task_of_run;
 use super::spending::SpendingArgs;
 use super::{Common, Flags, note, stop_on_signals};
 use crate::ask::roles::Roles;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Resolved};
 use crate::compare::head_to_head::{Arms, Contest, Files, tally, write_files};
 use crate::compare::{Across, Report, Side, compare as compare_sides};
 use crate::export::Recorded;
 use crate::failure::{Failure, Result};
 use crate::run::calls::Spending;
-use crate::score::judges::{JudgeModels, ROLE, ReadyJudge, Wanted, check_flags};
+use crate::run::ledger::maybe_charged;
+use crate::run::store::directory::RunDirectory;
+use crate::score::judges::{JudgeModels, ROLE, ReadyJudge, Wanted, check_flags, members_of};
 use crate::score::run::{judge_run, open};
 use plugin_api::Kind;
 use std::path::{Path, PathBuf};
@@ -55,7 +57,7 @@ pub(super) fn compare(runs: &[PathBuf], args: &JudgingArgs, across: &Across, com
     };
     let stop = stop_on_signals();
     common.with_catalog(false, &stop, |catalog| {
-        let judging = Judging::prepare(args, catalog, &stop)?;
+        let judging = Judging::prepare(first, args, catalog, &stop)?;
         // Runs that cannot be compared are told before anybody is asked.
         let sides = [Side::read(first)?, Side::read(second)?];
         compare_sides(&sides, across)?;
@@ -68,7 +70,7 @@ pub(super) fn compare(runs: &[PathBuf], args: &JudgingArgs, across: &Across, com
         let (tally, all_alike) = tally(&one, &two, &verdicts)?;
         let arms = Arms::of(&one, &two)?;
         for report in &mut reports {
-            report.calls_maybe = judging.calls_maybe();
+            report.calls_maybe = [&one, &two].map(|run| maybe_charged(&run.directory, ROLE)).iter().sum();
             let mut said = tally.as_json();
             said["judge"] = judging.pair_name().into();
             report.head_to_head = Some(said);
@@ -112,12 +114,20 @@ struct Judging<'a> {
     roles: Arc<Roles>,
     /// One limit for all that the command asks.
     spending: Spending,
-    /// The registry name of the model that judges.
+    /// The registry names of the models that judge: `gemini`, `qwen3+gemini+openai`.
     model: String,
+    /// The judge that is shown pairs, and the models of its panel.
+    of_pairs: Resolved,
+    panel: Vec<String>,
 }
 
 impl<'a> Judging<'a> {
-    fn prepare(args: &JudgingArgs, catalog: &'a Catalog<'a>, stop: &Arc<AtomicBool>) -> Result<Judging<'a>> {
+    fn prepare(
+        first: &Path,
+        args: &JudgingArgs,
+        catalog: &'a Catalog<'a>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Judging<'a>> {
         let wanted = Wanted::parse(catalog.registry, &args.judge)?;
         let ([Wanted::Model(_)] | [Wanted::Auto]) = wanted.as_slice() else {
             let failure = Failure::usage("`--judge` of two runs takes one model, or `auto`");
@@ -126,10 +136,17 @@ impl<'a> Judging<'a> {
         let flags = Flags::parse("-J", &args.judge_settings)?;
         check_flags(&flags, &wanted, catalog.registry)?;
         let model_flags = Flags::parse("-M", &args.model_settings)?;
+        let of_pairs = judge_of_pairs(&flags, catalog)?;
+        let panel = members_of(&of_pairs.judge()?.card()?);
+        let alone = ready(&open(first)?.0, &wanted, &flags, catalog)?;
         let roles = Roles::load(&args.role, &model_flags, catalog, stop)?;
-        let models = JudgeModels::load(&wanted, &model_flags, catalog, stop)?;
+        let panels = alone.iter().flat_map(|judge| &judge.panel).chain(&panel);
+        let models = JudgeModels::load(&wanted, panels, &model_flags, catalog, stop)?;
         let roles = models.for_tasks(roles, &wanted);
-        let model = roles.models.get(ROLE).map(|player| player.grader.model.clone());
+        let model = match panel.is_empty() {
+            true => roles.models.get(ROLE).map(|player| player.grader.model.clone()),
+            false => Some(panel.join("+")),
+        };
         Ok(Judging {
             catalog,
             wanted,
@@ -138,16 +155,17 @@ impl<'a> Judging<'a> {
             roles,
             spending: args.spending.limits(),
             model: model.unwrap_or_default(),
+            of_pairs,
+            panel,
         })
     }
 
     /// Judges one run by itself, and tells what its verdicts are called.
     fn single(&self, folder: &Path) -> Result<String> {
         let (run, places) = open(folder)?;
-        let task = task_of_run(&run, &[], self.catalog)?;
-        let ready = ReadyJudge::prepare(&self.wanted, &task.card, &self.flags, self.catalog)?;
+        let ready = ready(&run, &self.wanted, &self.flags, self.catalog)?;
         for judge in &ready {
-            judge.check_roles(&self.models.roles(&self.roles, judge.model.as_deref()))?;
+            judge.check_roles(&self.models.roles(&self.roles, judge))?;
         }
         self.spending.open_roles(&run, &self.roles, self.models.players())?;
         judge_run(&run, &places, &ready, &self.roles, &self.models, None)?;
@@ -160,33 +178,31 @@ impl<'a> Judging<'a> {
 
     /// Shows the judge all pairs.
     fn pairs(&self, first: &Recorded, second: &Recorded) -> Result<crate::compare::head_to_head::PairVerdicts> {
-        let registry = self.catalog.registry;
-        let note = self.catalog.plugin_note(registry.adapter(Kind::Judge, OF_PAIRS)?)?;
-        let mut given = self.flags.of(OF_PAIRS);
-        // Settings of the judge of single answers are none of this one's.
-        let alone = self.flags.for_name_alone(OF_PAIRS);
-        given.retain(|key, _| alone.contains_key(key) || note.options.iter().any(|option| option.name == *key));
-        let resolved = self.catalog.resolve(Kind::Judge, OF_PAIRS, &given)?;
-        let judge = resolved.judge()?;
+        let judge = self.of_pairs.judge()?;
         self.spending
             .open_roles(&second.directory, &self.roles, self.models.players())?;
         let contest = Contest {
             name: &self.pair_name(),
             judge: &judge,
-            resolved: &resolved,
-            roles: &self.roles,
+            resolved: &self.of_pairs,
+            roles: &self.models.roles_of(&self.roles, None, &self.panel),
         };
         contest.run(first, second)
     }
+}
 
-    fn calls_maybe(&self) -> u64 {
-        let players = self.roles.models.values();
-        let sums = players.filter_map(|player| {
-            let client = player.remote.as_ref()?;
-            client
-                .run_command("spent", &serde_json::Value::Null, &plugin_api::NoCallbacks)
-                .ok()
-        });
-        sums.filter_map(|told| told["sums"]["maybe"].as_u64()).sum()
-    }
+/// The judge that is shown pairs, with the settings that are meant for it.
+fn judge_of_pairs(flags: &Flags, catalog: &Catalog) -> Result<Resolved> {
+    let note = catalog.plugin_note(catalog.registry.adapter(Kind::Judge, OF_PAIRS)?)?;
+    let mut given = flags.of(OF_PAIRS);
+    // Settings of the judge of single answers are none of this one's.
+    let alone = flags.for_name_alone(OF_PAIRS);
+    given.retain(|key, _| alone.contains_key(key) || note.options.iter().any(|option| option.name == *key));
+    catalog.resolve(Kind::Judge, OF_PAIRS, &given)
+}
+
+/// The judges of a run's single answers.
+fn ready(run: &RunDirectory, wanted: &[Wanted], flags: &Flags, catalog: &Catalog) -> Result<Vec<ReadyJudge>> {
+    let task = task_of_run(run, &[], catalog)?;
+    ReadyJudge::prepare(wanted, &task.card, flags, catalog)
 }

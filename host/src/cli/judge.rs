@@ -1,9 +1,15 @@
 //! `host judge`: whether a judge is to be trusted.
 
-use super::{Common, print};
+use super::rescore::task_of_run;
+use super::spending::SpendingArgs;
+use super::{Common, Flags, print, stop_on_signals};
+use crate::ask::roles::Roles;
 use crate::failure::{Exit, Failure, Result};
 use crate::run::recorded::Recorded;
+use crate::score::judges::{JudgeModels, ReadyJudge, Wanted, check_flags};
 use crate::score::labels::{self, Checked};
+use crate::score::probes::{Probed, Probes};
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -27,10 +33,47 @@ pub enum Command {
         #[arg(long, short = 'j', value_name = "NAME")]
         judge: Option<String>,
     },
+    /// Show a judge answers that are known to be right or wrong
+    ///
+    /// Some samples of a run are shown with their own reference answer, which is right, and with four answers that are
+    /// wrong: another sample's reference, nothing, a refusal, and an order to call it right. What the judge gets wrong is
+    /// printed first, and stands below the run's figures from then on.
+    #[command(after_help = "Examples:
+  host judge probe runs/qwen3-gaia-1a2b3c4d --judge gemini
+  host judge probe runs/qwen3-gaia-1a2b3c4d --judge auto -J panel=qwen3,gemini,openai --samples 20
+  host judge probe runs/qwen3-gaia-1a2b3c4d --judge winner --role judge=gemini")]
+    Probe(Box<ProbeArgs>),
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct ProbeArgs {
+    /// A run directory
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Judges, separated by commas: judges by name, `auto` for the one that suits the task, or a model that plays it
+    #[arg(long, short = 'j', value_name = "NAMES", required = true)]
+    judge: Vec<String>,
+    /// The samples that are shown, five answers each
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    samples: u32,
+    /// A model that judges may ask: the role they ask for, and the model that plays it
+    #[arg(long, value_name = "ROLE=MODEL")]
+    role: Vec<String>,
+    /// A setting of the models that judge, as `NAME:KEY=VALUE`
+    #[arg(short = 'M', value_name = "NAME:KEY=VALUE")]
+    model_settings: Vec<String>,
+    /// A setting of the judges
+    #[arg(short = 'J', value_name = "KEY=VALUE")]
+    judge_settings: Vec<String>,
+    #[command(flatten)]
+    spending: SpendingArgs,
 }
 
 pub fn run(command: &Command, common: &Common) -> Result<Exit> {
-    let Command::Check { labels, run, judge } = command;
+    let (labels, run, judge) = match command {
+        Command::Check { labels, run, judge } => (labels, run, judge),
+        Command::Probe(args) => return probe(args, common),
+    };
     let labels = labels::read(labels)?;
     let recorded = Recorded::open(run)?;
     let known = recorded.results()?["host"]["judges"]
@@ -67,14 +110,91 @@ pub fn run(command: &Command, common: &Common) -> Result<Exit> {
     }
     match common.json {
         true => {
-            let all: Vec<_> = checked.iter().map(Checked::as_json).collect();
-            let whole = match all.as_slice() {
-                [only] => only.clone(),
-                several => several.into(),
+            let one = |(checked, name): (&Checked, &&String)| {
+                let mut said = checked.as_json();
+                said["probes"] = known[*name]["probes"].clone();
+                said
             };
-            print(&(serde_json::to_string_pretty(&whole).unwrap_or_default() + "\n"));
+            print_json(checked.iter().zip(&names).map(one).collect());
         }
-        false => print(&checked.iter().map(Checked::text).collect::<Vec<_>>().join("\n")),
+        false => {
+            // What it fails at comes before what it says.
+            let probes = |name: &&String| serde_json::from_value::<Probes>(known[*name]["probes"].clone()).ok();
+            let one = |(checked, name): (&Checked, &&String)| {
+                let before = probes(name).map(|probes| probes.text(name) + "\n").unwrap_or_default();
+                before + &checked.text()
+            };
+            print(&checked.iter().zip(&names).map(one).collect::<Vec<_>>().join("\n"));
+        }
     }
     Ok(Exit::Ok)
+}
+
+/// One object as it is, several as a list.
+fn print_json(mut all: Vec<Value>) {
+    let whole = match all.len() {
+        1 => all.remove(0),
+        _ => all.into(),
+    };
+    print(&(serde_json::to_string_pretty(&whole).unwrap_or_default() + "\n"));
+}
+
+fn probe(args: &ProbeArgs, common: &Common) -> Result<Exit> {
+    let stop = stop_on_signals();
+    common.with_catalog(false, &stop, |catalog| {
+        let recorded = Recorded::open(&args.run)?;
+        let task = task_of_run(&recorded.directory, &[], catalog)?;
+        let flags = Flags::parse("-J", &args.judge_settings)?;
+        let wanted = Wanted::parse(catalog.registry, &args.judge)?;
+        check_flags(&flags, &wanted, catalog.registry)?;
+        let ready = ReadyJudge::prepare_any(&wanted, &task.card, &flags, catalog)?;
+        let model_flags = Flags::parse("-M", &args.model_settings)?;
+        let roles = Roles::load(&args.role, &model_flags, catalog, &stop)?;
+        let panels = ready.iter().flat_map(|judge| &judge.panel);
+        let models = JudgeModels::load(&wanted, panels, &model_flags, catalog, &stop)?;
+        let roles = models.for_tasks(roles, &wanted);
+        for judge in &ready {
+            judge.check_roles(&models.roles(&roles, judge))?;
+        }
+        let spending = args.spending.limits();
+        spending.open_roles(&recorded.directory, &roles, models.players())?;
+        let samples = samples_of(&recorded, args.samples as usize)?;
+        let mut all = Vec::new();
+        for judge in &ready {
+            let found = Probes::of(judge, &samples, &models.roles(&roles, judge))?;
+            found.keep(&judge.name, &recorded.directory)?;
+            all.push((judge.name.as_str(), found));
+        }
+        match common.json {
+            true => {
+                let one = |(judge, found): &(&str, Probes)| {
+                    let mut said = json!(found);
+                    said["judge"] = json!(judge);
+                    said
+                };
+                print_json(all.iter().map(one).collect());
+            }
+            false => {
+                let texts: Vec<String> = all.iter().map(|(judge, found)| found.text(judge)).collect();
+                print(&texts.join("\n"));
+            }
+        }
+        Ok(Exit::Ok)
+    })
+}
+
+/// The first samples of a run that have a reference answer.
+fn samples_of(recorded: &Recorded, most: usize) -> Result<Vec<Probed>> {
+    let mut samples: Vec<Probed> = Vec::new();
+    recorded.each(|record| {
+        let is_new = samples.iter().all(|known| known.sample.id != record.sample_id);
+        if samples.len() < most && is_new && !record.target.is_null() {
+            samples.push(Probed {
+                sample: record.sample(),
+                prompt: record.prompt(),
+            });
+        }
+        Ok(())
+    })?;
+    Ok(samples)
 }

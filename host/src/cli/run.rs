@@ -248,6 +248,7 @@ fn resolve_args(
         return Err(Failure::usage(message));
     }
     let judging = judges.iter().filter_map(|wanted| wanted.model().map(str::to_owned));
+    let judging = judging.chain(judges::panel_members(&judge_flags, catalog.registry));
     let players = players.chain(judging).chain(transcriber.clone());
     let part_takers = models.iter().cloned().chain(players);
     model_flags.check_names(Kind::Model, &part_takers.collect::<Vec<_>>())?;

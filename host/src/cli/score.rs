@@ -82,13 +82,14 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
             .as_ref()
             .map_or_else(|_| TaskCard::default(), |task| task.card.clone());
         let ready = ReadyJudge::prepare(&wanted, &card, &flags, catalog)?;
-        let models = JudgeModels::load(&wanted, &model_flags, catalog, &stop)?;
+        let panels = ready.iter().flat_map(|judge| &judge.panel);
+        let models = JudgeModels::load(&wanted, panels, &model_flags, catalog, &stop)?;
         let roles = models.for_tasks(roles, &wanted);
         let spending = args.spending.limits();
         spending.open_roles(&run, &roles, models.players())?;
         let mut hears = false;
         for judge in &ready {
-            let roles = models.roles(&roles, judge.model.as_deref());
+            let roles = models.roles(&roles, judge);
             judge.check_roles(&roles)?;
             hears |= judge.client.card()?.asks.iter().any(|role| roles.hears(role));
         }

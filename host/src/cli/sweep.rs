@@ -14,6 +14,7 @@ use crate::faithfulness::{
     Release, costs, figures, import_of, records, sweeps, sweeps_of, write_plots, write_provenance, write_results,
 };
 use crate::registry::nearest_hint;
+use crate::run::calls::Spending;
 use crate::run::report::page_of;
 use crate::run::store::hash::hash_json;
 use faithfulness::experiment::Experiment;
@@ -321,6 +322,10 @@ fn work(
     identity["names"] = json!({ "model": model_name, "dataset": dataset });
     identity["reading"] = json!({ "splitter": plan.splitter.name(), "sanitizer": plan.sanitizer.map(Sanitizer::name) });
     write_provenance(&folder, &identity)?;
+    if let Some(transcriber) = &transcriber {
+        // A clip that a service has heard is paid for once, however often the sweep is begun.
+        Spending::default().open_transcriber(&folder, transcriber)?;
+    }
     let writing = writer.as_ref().map(|writer| pool_of(writer, stop)).transpose()?;
     let session = Session {
         baseline,

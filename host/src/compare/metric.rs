@@ -1,5 +1,6 @@
 //! The test of one metric over paired records.
 
+use super::bounds::Bounds;
 use super::pairing::Pairs;
 use super::side::{Entry, Part};
 use serde::Serialize;
@@ -84,6 +85,9 @@ pub struct Row {
     /// Pairs with which McNemar's test would find a difference of this size four times in five.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pairs_for_80_percent_power: Option<u64>,
+    /// How far the figures could move by what is unscored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
 }
 
 /// One sample's record on either side.
@@ -108,25 +112,51 @@ impl Comparison {
             .filter_map(|name| test(name, None, better(name), &all))
             .collect();
         adjust(&mut rows);
-        let mut breakdown: BTreeMap<&str, BTreeMap<&str, Vec<Pair>>> = BTreeMap::new();
-        for (first, second) in &all {
-            for (group, member) in first.groups.iter() {
-                let members = breakdown.entry(group).or_default();
-                members.entry(member).or_default().push((first, second));
-            }
-        }
+        bound(&mut rows, &all, &pairs.unscored);
+        let breakdown = by_group(&all);
+        let unscored = by_group(&pairs.unscored);
         let mut groups = Vec::new();
-        for (group, members) in breakdown {
+        for (group, members) in &breakdown {
             for name in &metrics {
-                let mut family: Vec<Row> = members
-                    .iter()
-                    .filter_map(|(member, pairs)| test(name, Some(format!("{group}={member}")), better(name), pairs))
-                    .collect();
+                let mut family = Vec::new();
+                for (member, pairs) in members {
+                    let Some(row) = test(name, Some(format!("{group}={member}")), better(name), pairs) else {
+                        continue;
+                    };
+                    let unscored = unscored.get(group).and_then(|members| members.get(member));
+                    family.push(row);
+                    let last = family.len() - 1;
+                    bound(&mut family[last..], pairs, unscored.map_or(&[], Vec::as_slice));
+                }
                 adjust(&mut family);
                 groups.append(&mut family);
             }
         }
         Comparison { rows, groups }
+    }
+}
+
+/// Pairs by group and by member of it.
+fn by_group<'a>(pairs: &[Pair<'a>]) -> BTreeMap<&'a str, BTreeMap<&'a str, Vec<Pair<'a>>>> {
+    let mut breakdown: BTreeMap<&str, BTreeMap<&str, Vec<Pair>>> = BTreeMap::new();
+    for (first, second) in pairs {
+        for (group, member) in first.groups.iter() {
+            let members = breakdown.entry(group).or_default();
+            members.entry(member).or_default().push((first, second));
+        }
+    }
+    breakdown
+}
+
+/// Says how far each row could move by what is unscored. Of the task's own metrics those of right and wrong have bounds; a
+/// judge's number lies between 0 and 1 always.
+fn bound(rows: &mut [Row], scored: &[Pair], unscored: &[Pair]) {
+    for row in rows {
+        let pairs = || scored.iter().chain(unscored).copied();
+        let judged = || pairs().any(|(first, second)| [first, second].iter().any(|side| side.judge_left(&row.metric)));
+        if row.kind == Kind::Binary || judged() {
+            row.bounds = Bounds::of(&row.metric, pairs());
+        }
     }
 }
 
@@ -254,6 +284,7 @@ fn test(name: &str, group: Option<String>, higher_is_better: bool, pairs: &[Pair
         bootstrap_ci95: None,
         decision: Decision::TooFew,
         pairs_for_80_percent_power: None,
+        bounds: None,
     };
     match kind {
         Kind::Binary => binary(&mut row, &paired),

@@ -5,6 +5,7 @@
 //! newcomer would question: which test rules is chosen by the kind of metric and by whether samples share a passage or
 //! a clip, not by the user, so that nobody picks the test after seeing its p.
 
+mod bounds;
 mod flips;
 pub mod head_to_head;
 mod metric;
@@ -13,6 +14,7 @@ mod read;
 mod report;
 mod side;
 
+pub use bounds::Bounds;
 pub use flips::Flip;
 pub use metric::{Comparison, Decision, Kind, Row};
 pub use pairing::{ACROSS, Across, Missing, Pairs, pair};

@@ -1,6 +1,6 @@
 //! Which record of one run belongs to which of the other, and whether the two may be compared at all.
 
-use super::side::{Entry, Key, Side};
+use super::side::{Entry, Key, Side, UNSCORED};
 use crate::failure::{Exit, Failure, Result};
 use std::collections::BTreeSet;
 
@@ -43,6 +43,8 @@ pub struct Pairs<'a> {
     pub first: &'a Side,
     pub second: &'a Side,
     pub pairs: Vec<(&'a Key, &'a Entry, &'a Entry)>,
+    /// Pairs that both sides answered and that the task left unscored on at least one of them.
+    pub unscored: Vec<(&'a Entry, &'a Entry)>,
     pub missing: Missing,
     /// Pairs whose prompts differ; only with `--across prompts` more than none.
     pub other_prompts: usize,
@@ -51,7 +53,8 @@ pub struct Pairs<'a> {
 /// Pairs two runs, or says why they can't be compared.
 pub fn pair<'a>(first: &'a Side, second: &'a Side, across: &Across) -> Result<Pairs<'a>> {
     check(first, second, across)?;
-    let (mut pairs, mut missing, mut other_prompts) = (Vec::new(), Missing::default(), 0);
+    let (mut pairs, mut unscored) = (Vec::new(), Vec::new());
+    let (mut missing, mut other_prompts) = (Missing::default(), 0);
     for (key, mine) in &first.entries {
         let Some(theirs) = second.entries.get(key) else {
             missing.only_first.push(key.clone());
@@ -75,7 +78,13 @@ pub fn pair<'a>(first: &'a Side, second: &'a Side, across: &Across) -> Result<Pa
             .collect();
         match reasons.is_empty() {
             true => pairs.push((key, mine, theirs)),
-            false => missing.without_score.push((key.clone(), reasons.join(", "))),
+            false => {
+                missing.without_score.push((key.clone(), reasons.join(", ")));
+                let answered = |entry: &Entry| matches!(entry.missing, None | Some(UNSCORED));
+                if answered(mine) && answered(theirs) {
+                    unscored.push((mine, theirs));
+                }
+            }
         }
     }
     missing.only_second = second
@@ -97,6 +106,7 @@ pub fn pair<'a>(first: &'a Side, second: &'a Side, across: &Across) -> Result<Pa
         first,
         second,
         pairs,
+        unscored,
         missing,
         other_prompts,
     })

@@ -1,6 +1,6 @@
 //! A run directory as one side of a comparison.
 
-use super::side::{Entry, Key, Part, Side, Words};
+use super::side::{Entry, Key, Part, Side, UNSCORED, Words};
 use crate::export::Recorded;
 use crate::failure::Result;
 use crate::run::store::hash::hash_json;
@@ -109,18 +109,21 @@ fn entry(record: &Record, task: &str, words: &mut Words) -> Entry {
         entry.missing = Some("failed");
         return entry;
     }
-    let mut values = BTreeMap::new();
+    let (mut values, mut unscored) = (BTreeMap::new(), Vec::new());
     for (scorer, score) in &record.scores {
         let own = scorer == task;
         if matches!(score.status, ScoreStatus::Scored | ScoreStatus::NoAnswer) {
             add_values(&mut values, scorer, own, score);
         } else if own {
-            entry.missing = Some("unscored");
+            entry.missing = Some(UNSCORED);
+        } else {
+            unscored.push(words.shared(scorer));
         }
     }
     if record.scores.is_empty() {
-        entry.missing = Some("unscored");
+        entry.missing = Some(UNSCORED);
     }
+    entry.unscored = unscored.into();
     let named = values.into_iter();
     entry.values = named.map(|(name, part)| (words.shared(&name), part)).collect();
     entry

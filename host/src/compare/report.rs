@@ -1,5 +1,6 @@
 //! A comparison in the forms that people and programs read: a table, JSON, CSV.
 
+use super::bounds::Bounds;
 use super::flips::{Flip, flips};
 use super::metric::{Comparison, Decision, Row};
 use super::pairing::{Across, Missing, Pairs, pair};
@@ -115,6 +116,17 @@ impl Report {
         }
         let mut text = format!("First: {}\nSecond: {}\n\n{}", self.first, self.second, table.render());
         text += &format!("\n{}\n", self.counts());
+        let groups = self.comparison.groups.iter().filter(|_| with_groups);
+        for row in self.comparison.rows.iter().chain(groups) {
+            if let Some(bounds) = &row.bounds {
+                let group = row
+                    .group
+                    .as_ref()
+                    .map(|group| format!(" ({group})"))
+                    .unwrap_or_default();
+                text += &format!("{}\n", bounds.in_words(&format!("{}{group}", row.metric)));
+            }
+        }
         text += &self.head_to_head_text;
         text
     }
@@ -151,12 +163,13 @@ impl Report {
 
     /// The same rows as comma-separated values.
     pub fn csv(&self) -> String {
-        let head =
-            "first,second,metric,group,kind,n,first_value,second_value,difference,low,high,test,p,p_holm,decision\n";
+        let head = "first,second,metric,group,kind,n,first_value,second_value,difference,low,high,test,p,p_holm,decision,\
+             unscored_first,unscored_second,difference_least,difference_most\n";
         let rows = self.comparison.rows.iter().chain(&self.comparison.groups);
         let lines = rows.map(|row| {
             let (low, high) = row.interval.map_or((None, None), |(low, high)| (Some(low), Some(high)));
             let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+            let count = |of: fn(&Bounds) -> u64| row.bounds.as_ref().map_or(0, of).to_string();
             let cells = [
                 self.first.clone(),
                 self.second.clone(),
@@ -173,6 +186,10 @@ impl Report {
                 number(row.p),
                 number(row.p_holm),
                 word(&row.decision),
+                count(|bounds| bounds.unscored_first),
+                count(|bounds| bounds.unscored_second),
+                number(row.bounds.map(|bounds| bounds.difference.0)),
+                number(row.bounds.map(|bounds| bounds.difference.1)),
             ];
             cells.map(|cell| quoted(&cell)).join(",") + "\n"
         });

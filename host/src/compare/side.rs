@@ -62,8 +62,10 @@ pub enum Part {
 pub struct Entry {
     /// By `metric` or `scorer.metric`; empty where the record is unscored or failed.
     pub values: Few<Part>,
-    /// Why there are no values: `failed`, `unscored`.
+    /// Why there are no values of the task's own: `failed`, `unscored`.
     pub missing: Option<&'static str>,
+    /// Judges that left it unscored.
+    pub unscored: Box<[Arc<str>]>,
     /// The beginning of the prompt's hash.
     pub prompt: u128,
     pub cluster: Option<Arc<str>>,
@@ -75,6 +77,21 @@ pub struct Entry {
     pub latency_ms: f64,
     pub generated_tokens: u32,
 }
+
+impl Entry {
+    /// Whether the model answered and no score of this name came of it.
+    pub fn is_unscored(&self, name: &str) -> bool {
+        self.judge_left(name) || self.missing == Some(UNSCORED)
+    }
+
+    /// Whether a judge of this name left it unscored.
+    pub fn judge_left(&self, name: &str) -> bool {
+        self.unscored.iter().any(|judge| &**judge == name)
+    }
+}
+
+/// Why a record has no values: its scorer could not tell.
+pub const UNSCORED: &str = "unscored";
 
 /// A run, as far as it is compared.
 #[derive(Debug, Clone, Default, PartialEq)]

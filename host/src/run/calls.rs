@@ -6,13 +6,14 @@
 use super::Model;
 use super::store::directory::RunDirectory;
 use crate::ask::roles::{Player, Roles};
+use crate::ask::transcriber::Transcriber;
 use crate::failure::{Failure, Result};
 use crate::score::judges::ROLE;
 use plugin_api::client::ModelClient;
 use plugin_api::{Code, NoCallbacks};
 use serde_json::json;
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The ledger's name in a run's directory.
@@ -57,7 +58,7 @@ impl Spending {
     ) -> Result<()> {
         if model.card.remote.is_some() {
             for copy in &model.copies {
-                self.tell(&copy.client, run, "model")?;
+                self.tell(&copy.client, &run.path, "model")?;
             }
         }
         self.open_roles(run, roles, judges)
@@ -73,14 +74,23 @@ impl Spending {
         let played = roles.models.iter().map(|(role, player)| (role.as_str(), player));
         for (role, player) in played.chain(judges.map(|player| (ROLE, player))) {
             if let Some(client) = &player.remote {
-                self.tell(client, run, role)?;
+                self.tell(client, &run.path, role)?;
             }
         }
         Ok(())
     }
 
-    fn tell(&self, client: &ModelClient, run: &RunDirectory, role: &str) -> Result<()> {
-        let file = std::path::absolute(run.path.join(LEDGER)).unwrap_or_else(|_| run.path.join(LEDGER));
+    /// The same for the model that hears in the place of another.
+    pub fn open_transcriber(&self, folder: &Path, transcriber: &Transcriber) -> Result<()> {
+        match transcriber.remote()? {
+            Some(client) => self.tell(client, folder, "transcriber"),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells one model that its ledger is in this folder.
+    fn tell(&self, client: &ModelClient, folder: &Path, role: &str) -> Result<()> {
+        let file = std::path::absolute(folder.join(LEDGER)).unwrap_or_else(|_| folder.join(LEDGER));
         // What former sessions of a run spent counts, once.
         let first = self
             .counted

@@ -114,6 +114,13 @@ fn sums(ledger: impl BufRead) -> BTreeMap<String, Sums> {
     roles
 }
 
+/// The attempts of a role of which nobody knows whether they were charged.
+pub fn maybe_charged(run: &RunDirectory, role: &str) -> u64 {
+    let ledger = File::open(run.path.join(LEDGER)).ok();
+    let sums = ledger.map(|file| sums(BufReader::new(file))).unwrap_or_default();
+    sums.get(role).map_or(0, |sums| sums.maybe)
+}
+
 /// Puts the sums of a run's ledger into its results, where it has one.
 pub fn note(results: &mut Value, run: &RunDirectory) {
     let Ok(file) = File::open(run.path.join(LEDGER)) else {

@@ -11,6 +11,7 @@ use super::tally::{Tally, repeats_itself};
 use super::watchdog::Watchdog;
 use crate::ask::pool::{Answer, Job, Pool};
 use crate::ask::roles::Roles;
+use crate::ask::transcriber::Transcriber;
 use crate::failure::{Failure, Result};
 use crate::score::by_task::score;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -58,6 +59,7 @@ pub fn run(work: &Work, prompts: &dyn Prompts) -> Result<(Tally, Option<Failure>
         pool: work.pool,
         known: work.known,
         retry_errors: options.retry_errors,
+        transcriber: work.context.transcriber,
         cursor: AtomicUsize::new(0),
         left: AtomicUsize::new(builders),
         stop: &work.stop,
@@ -125,6 +127,7 @@ struct Building<'a> {
     pool: &'a Pool,
     known: &'a HashMap<String, Place>,
     retry_errors: bool,
+    transcriber: Option<&'a Transcriber>,
     /// The next place of the prompts.
     cursor: AtomicUsize,
     /// Threads that still build.
@@ -179,6 +182,8 @@ impl Building<'_> {
             }
             // The transcriber stopped because it was asked to: unrecorded, so that the next command does it.
             Err(error) if error.code == Code::CANCELLED => return false,
+            // The same where nobody hears any more.
+            Err(_) if self.transcriber.is_some_and(|it| it.given_up().is_some()) => return false,
             Err(error) => {
                 let mut record = item.record;
                 record.failed(&error);

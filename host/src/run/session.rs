@@ -90,10 +90,12 @@ impl<'a> Session<'a> {
     pub fn run(self, tell: &dyn Fn(&Outcome)) -> Result<Vec<Outcome>> {
         let plan = self.plan;
         let roles = Roles::load(&plan.roles, &plan.model_flags, self.catalog, &plan.options.stop)?;
-        let graders = JudgeModels::load(&plan.judges, &plan.model_flags, self.catalog, &plan.options.stop)?;
+        let panels = self.judges.iter().flatten().flat_map(|judge| &judge.panel);
+        let (flags, stop) = (&plan.model_flags, &plan.options.stop);
+        let graders = JudgeModels::load(&plan.judges, panels, flags, self.catalog, stop)?;
         let roles = graders.for_tasks(roles, &plan.judges);
         for judge in self.judges.iter().flatten() {
-            judge.check_roles(&graders.roles(&roles, judge.model.as_deref()))?;
+            judge.check_roles(&graders.roles(&roles, judge))?;
         }
         let mut outcomes = Vec::new();
         for resolved in self.models {
@@ -206,6 +208,11 @@ fn run_pair(model: &Model, task: &Task, options: &Options, judges: &JudgeModels)
     options
         .spending
         .open(&context.directory, model, &options.roles, judges.players())?;
+    if let Some(transcriber) = context.transcriber {
+        options
+            .spending
+            .open_transcriber(&context.directory.path, transcriber)?;
+    }
     let (scorer_hash, graders) = (context.scorer_hash(), options.roles.graders());
     let scorer = Scorer {
         name: &task.card.name,
@@ -318,13 +325,13 @@ fn judge(
     let graders = roles.graders();
     let clips = Clips::new(CLIP_CACHE);
     for judge in judges {
-        let roles = models.roles(roles, judge.model.as_deref());
+        let roles = models.roles(roles, judge);
         let run = RunDirectory::open(&outcome.directory, false)?;
         let judging = Judging {
             name: &judge.name,
             judge: &judge.client,
             deadline: judge.resolved.plugin.spec().deadline,
-            identity: &judge.resolved.scorer_identity(&judge.client.card()?.version),
+            identity: &judge.identity()?,
             task: Scorer {
                 name: &task.card.name,
                 hash: &hash_json(&outcome.results["host"]["identity"]["task"]),

@@ -55,7 +55,7 @@ impl<'a> Watchdog<'a> {
         }
         self.glanced = Instant::now();
         self.why = should_stop(self.options);
-        if self.why.is_some() || self.pool.failure().is_some() {
+        if self.why.is_some() || self.given_up().is_some() {
             self.stop.store(true, Ordering::Relaxed);
         }
     }
@@ -64,7 +64,13 @@ impl<'a> Watchdog<'a> {
     pub fn cut_short(self, whole: bool) -> Option<Failure> {
         // A copy that hangs is left behind, whether or not there was more to ask.
         let counts = |why: &Error| !whole || why.code == Code::DEADLINE;
-        let gave_up = || self.pool.failure().filter(counts).map(Failure::from);
-        self.why.or_else(gave_up)
+        let gave_up = self.given_up().filter(counts).map(Failure::from);
+        self.why.or(gave_up)
+    }
+
+    /// Why the model answers nothing any more, or the service that hears for it.
+    fn given_up(&self) -> Option<Error> {
+        let hears = self.options.transcriber.as_ref();
+        self.pool.failure().or_else(|| hears.and_then(|it| it.given_up()))
     }
 }

@@ -2,9 +2,11 @@
 //! without the model.
 
 use super::judged::Judged;
+use super::judges::{cut_short, identity_of};
+use super::probes;
 use crate::ask::judge_server::JudgeServer;
 use crate::ask::roles::Roles;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::run::store::directory::RunDirectory;
 use crate::run::store::hash::hash_json;
 use crate::run::store::record::Record;
@@ -12,7 +14,7 @@ use crate::run::store::score::{Graders, ScoreEntry, ScoreStatus, judge_key};
 use crate::run::store::scores::{LaterScore, Scorer, Scores, for_each_record};
 use plugin_api::client::JudgeClient;
 use plugin_api::{Callbacks, Case, Code, Error, JudgeCard};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -43,11 +45,7 @@ impl Judging<'_> {
     /// Judges the records at these places, except those that this very judge has judged before.
     pub fn run(&self, run: &RunDirectory, places: &[u64]) -> Result<Judged> {
         let card = self.judge.card()?;
-        let mut identity = json!({ "judge": self.identity, "version": card.version });
-        if !card.other.is_empty() {
-            // What is asked and how it is read: verdicts of another template or reader are given anew, by stored answers.
-            identity["protocol"] = json!(card.other);
-        }
+        let identity = identity_of(self.identity, &card);
         let hash = hash_json(&identity);
         let graders = self.roles.graders();
         let key = judge_key(self.name, self.task.name);
@@ -97,7 +95,11 @@ impl Judging<'_> {
             Ok(())
         })?;
         let mut judged = judged.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let asks = card.asks.iter().cloned().collect();
         let why = over.into_inner().or_else(|| self.roles.given_up());
+        judged.probes = probes::kept(run)
+            .remove(self.name)
+            .filter(|probes| probes.identity == hash && probes.graders == self.roles.graders_of(&asks));
         judged.cut_short = why.map(|error| cut_short(self.name, error));
         let of_role = |role: &String| Some((role.clone(), self.roles.models.get(role)?.engine.clone()));
         judged.engines = card.asks.iter().filter_map(of_role).collect();
@@ -140,15 +142,6 @@ impl Judging<'_> {
             score: own.map(|_| record.score()),
             ..Case::default()
         })
-    }
-}
-
-/// The failure of a judging whose model answers nothing any more.
-pub fn cut_short(judge: &str, error: Error) -> Failure {
-    let failure = Failure::from(error).context(format!("judge `{judge}` can't go on"));
-    match failure.error.help {
-        None => failure.help("every verdict so far is kept, and the same command goes on from here"),
-        Some(_) => failure,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a judge's rulings on a run came to: their mean, what was left unscored and why, who ruled, and what it cost.
 
+use super::panel::PanelTally;
+use super::probes::Probes;
 use crate::failure::Failure;
 use crate::run::graded::GradedBy;
 use crate::run::results::{Summary, metric_of};
@@ -33,6 +35,8 @@ pub struct Judged {
     flags: BTreeMap<String, u64>,
     /// What an answer's several rulings were, where a judge rules several times, and of how many answers.
     votes: BTreeMap<Vec<Option<String>>, u64>,
+    /// How the members of a panel ruled.
+    panel: PanelTally,
     /// What the verdicts depend on beside the records.
     identity: Value,
     /// The models that the judge asked.
@@ -45,6 +49,8 @@ pub struct Judged {
     sampling_ignored: BTreeSet<String>,
     /// What its card says of its questions: hashes of template and schema, the reader's version.
     asks: Map<String, Value>,
+    /// What this judge made of answers of which everybody knows what they are worth, where it was shown some.
+    pub probes: Option<Probes>,
     /// Why it did not rule on everything: its quota or budget is used up, or its model was given up.
     pub cut_short: Option<Failure>,
 }
@@ -84,6 +90,7 @@ impl Judged {
         }
         self.sampling_ignored
             .extend(texts(details.get("sampling_ignored")).into_iter().flatten());
+        self.panel.add(details.get("panel"));
         let votes = texts(details.get("votes"));
         if !votes.is_empty() {
             *self.votes.entry(votes).or_default() += 1;
@@ -122,6 +129,7 @@ impl Judged {
             let names: Vec<&str> = self.versions.keys().map(String::as_str).collect();
             why.push(format!("several versions of its model ruled: {}", names.join(", ")));
         }
+        why.extend(self.panel.moved());
         why
     }
 
@@ -152,6 +160,12 @@ impl Judged {
         for (name, value) in &self.asks {
             said[name] = value.clone();
         }
+        if let Some(probes) = &self.probes {
+            said["probes"] = json!(probes);
+        }
+        if !self.panel.is_empty() {
+            said["panel"] = self.panel.as_json();
+        }
         if let Some((share, alpha)) = self.agreement_with_itself() {
             said["self_agreement"] = json!(share);
             said["self_alpha"] = json!(alpha);
@@ -163,6 +177,7 @@ impl Judged {
     fn marks(&self) -> Vec<String> {
         let name = &self.name;
         let mut marks = Vec::new();
+        marks.extend(self.probes.as_ref().map(|probes| probes.line(name)));
         if let Some((low, high)) = self.bounds() {
             let (scored, total) = (self.metric().count, self.total());
             marks.push(format!(
@@ -194,6 +209,9 @@ impl Judged {
             marks.push(format!(
                 "judge {name} agrees with itself on {share:.4} of the answers, alpha {alpha}"
             ));
+        }
+        if !self.panel.is_empty() {
+            marks.extend(self.panel.lines(name));
         }
         marks
     }

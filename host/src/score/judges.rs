@@ -8,7 +8,8 @@ use crate::catalog::{Catalog, Flags, Resolved};
 use crate::failure::{Failure, Result};
 use crate::registry::{Registry, nearest_hint};
 use plugin_api::client::JudgeClient;
-use plugin_api::{Kind, TaskCard};
+use plugin_api::{Error, JudgeCard, Kind, TaskCard};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,6 +22,12 @@ pub const AUTO: &str = "auto";
 
 /// The judge of a task whose card names none: whether a reply is right by the reference answer.
 const ANY_TASK: &str = "rubric";
+
+/// A member of a panel plays the role `judge/NAME`, where `NAME` is its model's name in the catalog.
+const MEMBER: &str = "judge/";
+
+/// The setting of judges that names a panel's members.
+const PANEL: &str = "panel";
 
 /// One name that `--judge` was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,18 +104,55 @@ pub fn check_flags(flags: &Flags, wanted: &[Wanted], registry: &Registry) -> Res
     flags.check_names(Kind::Judge, &names)
 }
 
+/// The models that any judge's setting `panel` names, on the command line or in the registry.
+pub fn panel_members(flags: &Flags, registry: &Registry) -> Vec<String> {
+    let in_registry = registry.names_in_all(Kind::Judge).into_iter().filter_map(|name| {
+        let spec = registry.adapter(Kind::Judge, &name).ok()?;
+        Some(spec.settings.get(PANEL)?.value.as_str()?.to_owned())
+    });
+    let given = flags.values_of(PANEL).into_iter().chain(in_registry);
+    let names = given.flat_map(|text| text.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>());
+    names.collect()
+}
+
 /// A judge that is ready to rule on the answers to one task.
 pub struct ReadyJudge {
     /// What its verdicts are called: `rules`, `match[gemini]`.
     pub name: String,
     pub client: JudgeClient,
     pub resolved: Resolved,
-    pub model: Option<String>,
+    /// The model that `--judge` names.
+    model: Option<String>,
+    /// The models of its panel.
+    pub panel: Vec<String>,
 }
 
 impl ReadyJudge {
-    /// Makes the judges that a command wants for a task.
+    /// Makes the judges of single answers that a command wants for a task.
     pub fn prepare(wanted: &[Wanted], task: &TaskCard, flags: &Flags, catalog: &Catalog) -> Result<Vec<ReadyJudge>> {
+        let judges = ReadyJudge::prepare_any(wanted, task, flags, catalog)?;
+        for (judge, wanted) in judges.iter().zip(wanted) {
+            if judge.client.card()?.compares {
+                let failure = Failure::usage(format!(
+                    "judge `{}` compares two answers, and a run has one",
+                    judge.resolved.spec.name
+                ));
+                return Err(failure.help(format!(
+                    "run both, then: `host compare RUN RUN --judge {}`",
+                    wanted.model().unwrap_or("MODEL")
+                )));
+            }
+        }
+        Ok(judges)
+    }
+
+    /// The same, judges of pairs included.
+    pub fn prepare_any(
+        wanted: &[Wanted],
+        task: &TaskCard,
+        flags: &Flags,
+        catalog: &Catalog,
+    ) -> Result<Vec<ReadyJudge>> {
         let suits = task.judge.as_deref().unwrap_or(ANY_TASK);
         let one = |wanted: &Wanted| {
             let judge = match wanted {
@@ -118,25 +162,35 @@ impl ReadyJudge {
             let resolved = catalog.resolve(Kind::Judge, judge, &flags.of(judge))?;
             let client = resolved.judge()?;
             let card = client.card()?;
-            if card.compares {
-                let failure = Failure::usage(format!("judge `{judge}` compares two answers, and a run has one"));
+            let panel = members_of(&card);
+            if let (Some(model), false) = (wanted.model(), panel.is_empty()) {
+                let failure = Failure::usage(format!(
+                    "`--judge {model}` names one model that judges, and `panel` names others"
+                ));
                 return Err(failure.help(format!(
-                    "run both, then: `host compare RUN RUN --judge {}`",
-                    wanted.model().unwrap_or("MODEL")
+                    "let the panel judge: `--judge {judge} -J panel={}`",
+                    panel.join(",")
                 )));
             }
             let model = wanted.model().map(str::to_owned);
+            let answered_by = model.clone().or_else(|| (!panel.is_empty()).then(|| panel.join("+")));
             Ok(ReadyJudge {
-                name: match &model {
-                    Some(model) => format!("{judge}[{model}]"),
+                name: match answered_by {
+                    Some(models) => format!("{judge}[{models}]"),
                     None => judge.to_owned(),
                 },
                 client,
                 resolved,
                 model,
+                panel,
             })
         };
         wanted.iter().map(one).collect()
+    }
+
+    /// The judge's settings and plugin: what its verdicts depend on.
+    pub fn identity(&self) -> Result<Value> {
+        Ok(self.resolved.scorer_identity(&self.client.card()?.version))
     }
 
     /// An error when nobody plays a role that the judge asks: better now than once a sample.
@@ -159,18 +213,33 @@ impl ReadyJudge {
     }
 }
 
-/// The models that `--judge` names, each loaded once, and the roles of each judging.
+/// The models of a judge's panel, by their names in the catalog.
+pub fn members_of(card: &JudgeCard) -> Vec<String> {
+    let names = card.asks.iter().filter_map(|role| role.strip_prefix(MEMBER));
+    names.map(str::to_owned).collect()
+}
+
+/// The models that `--judge` and panels name, each loaded once, and the roles of each judging.
 #[derive(Default)]
 pub struct JudgeModels(BTreeMap<String, Arc<Player>>);
 
 impl JudgeModels {
-    /// Loads the models. A service is asked here whether it knows the key and the model: before any sample.
-    pub fn load(wanted: &[Wanted], flags: &Flags, catalog: &Catalog, stop: &Arc<AtomicBool>) -> Result<JudgeModels> {
+    /// Loads the models that `--judge` names and those of panels. A service is asked here whether it knows the key and the
+    /// model: before any sample.
+    pub fn load<'a>(
+        wanted: &'a [Wanted],
+        panels: impl IntoIterator<Item = &'a String>,
+        flags: &Flags,
+        catalog: &Catalog,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<JudgeModels> {
         let mut models = BTreeMap::new();
-        for name in wanted.iter().filter_map(Wanted::model) {
+        let of_judges = wanted.iter().filter_map(|one| Some((one.model()?, "--judge ")));
+        let of_panels = panels.into_iter().map(|name| (name.as_str(), "panel="));
+        for (name, flag) in of_judges.chain(of_panels) {
             if !models.contains_key(name) {
                 let player = Player::load(name, flags, catalog, stop);
-                let player = player.map_err(|failure| failure.context(format!("`--judge {name}` cannot be asked")))?;
+                let player = player.map_err(|failure| failure.context(format!("`{flag}{name}` cannot be asked")))?;
                 models.insert(name.to_owned(), Arc::new(player));
             }
         }
@@ -178,11 +247,20 @@ impl JudgeModels {
     }
 
     /// The roles that a judging asks.
-    pub fn roles(&self, base: &Arc<Roles>, model: Option<&str>) -> Arc<Roles> {
-        match model.and_then(|name| self.0.get(name)) {
-            Some(player) => Arc::new(base.with(ROLE, player)),
-            None => base.clone(),
+    pub fn roles(&self, base: &Arc<Roles>, judge: &ReadyJudge) -> Arc<Roles> {
+        self.roles_of(base, judge.model.as_deref(), &judge.panel)
+    }
+
+    /// The roles with this model as the judge, and these as a panel's members.
+    pub fn roles_of(&self, base: &Arc<Roles>, model: Option<&str>, panel: &[String]) -> Arc<Roles> {
+        let mut roles = base.clone();
+        if let Some(player) = model.and_then(|name| self.0.get(name)) {
+            roles = Arc::new(roles.with(ROLE, player));
         }
+        for (name, player) in panel.iter().filter_map(|name| Some((name, self.0.get(name)?))) {
+            roles = Arc::new(roles.with(&format!("{MEMBER}{name}"), player));
+        }
+        roles
     }
 
     /// The roles that tasks ask: the first model that judges plays the judge for them, too, unless another one does.
@@ -197,5 +275,24 @@ impl JudgeModels {
     /// The models themselves.
     pub fn players(&self) -> impl Iterator<Item = &Arc<Player>> {
         self.0.values()
+    }
+}
+
+/// What a judge's verdicts depend on beside the record and the models that it asks.
+pub fn identity_of(judge: &Value, card: &JudgeCard) -> Value {
+    let mut identity = json!({ "judge": judge, "version": card.version });
+    if !card.other.is_empty() {
+        // What is asked and how it is read: verdicts of another template or reader are given anew, by stored answers.
+        identity["protocol"] = json!(card.other);
+    }
+    identity
+}
+
+/// The failure of a judging whose model answers nothing any more.
+pub fn cut_short(judge: &str, error: Error) -> Failure {
+    let failure = Failure::from(error).context(format!("judge `{judge}` can't go on"));
+    match failure.error.help {
+        None => failure.help("every verdict so far is kept, and the same command goes on from here"),
+        Some(_) => failure,
     }
 }

@@ -5,4 +5,6 @@ pub mod by_task;
 pub mod judged;
 pub mod judges;
 pub mod labels;
+pub mod panel;
+pub mod probes;
 pub mod run;

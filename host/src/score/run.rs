@@ -49,12 +49,12 @@ pub fn judge_run(
         .and_then(|chains| u32::try_from(chains).ok());
     let mut all = Vec::new();
     for judge in judges {
-        let roles = models.roles(roles, judge.model.as_deref());
+        let roles = models.roles(roles, judge);
         let judging = Judging {
             name: &judge.name,
             judge: &judge.client,
             deadline: judge.resolved.plugin.spec().deadline,
-            identity: &judge.resolved.scorer_identity(&judge.client.card()?.version),
+            identity: &judge.identity()?,
             task: Scorer {
                 name: &name,
                 hash: &hash,

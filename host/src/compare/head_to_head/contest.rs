@@ -9,7 +9,7 @@ use crate::failure::{Doing, Exit, Failure, Result};
 use crate::run::record::Record;
 use crate::run::store::directory::{Appender, for_each_line};
 use crate::run::store::hash::hash_json;
-use crate::score::by_judge::cut_short;
+use crate::score::judges::cut_short;
 use plugin_api::client::JudgeClient;
 use plugin_api::{Callbacks, Case, Code, Verdict};
 use serde::{Deserialize, Serialize};

@@ -14,6 +14,8 @@ const MOVED: &str = "moved-model";
 /// What all protocols let the user set.
 #[derive(Debug, Clone)]
 pub(crate) struct Asking {
+    /// Whom it asks.
+    pub role: String,
     pub repeat: u64,
     pub max_tokens: u32,
     pub longest: usize,
@@ -25,6 +27,7 @@ pub(crate) struct Asking {
 impl Asking {
     pub fn load(settings: &Settings) -> Result<Asking> {
         let asking = Asking {
+            role: ROLE.to_owned(),
             repeat: settings.or("repeat", 1)?,
             max_tokens: settings.or("max_tokens", 4096)?,
             longest: settings.or("longest", 60_000)?,
@@ -110,7 +113,7 @@ impl Asking {
         }
         for repeat in 0..self.repeat {
             call.check()?;
-            let reply = call.generate(ROLE, &self.prompt(question, repeat))?;
+            let reply = call.generate(&self.role, &self.prompt(question, repeat))?;
             let moved = self.strict && reply.flags.iter().any(|flag| flag == MOVED);
             let opinion = match moved {
                 true => Opinion::none("moved_model"),
@@ -251,9 +254,11 @@ pub(crate) fn in_words(why: &str) -> String {
         "two_verdicts" => "the judge's answer holds verdicts that disagree",
         "off_menu" => "the judge's verdict is not one of the allowed words",
         "tied_votes" => "the judge's votes are tied",
+        "no_majority" => "too few members of the panel have a vote for more than half of them to agree",
         "moved_model" => "another version than the asked model answered; `-J pin=flag` only flags it",
         "too_long" => "the case is longer than `-J longest` allows",
         "cannot_tell" => "the judge cannot tell",
+        "inconsistent" => "the two orders choose opposite sides",
         "contradiction" => "the judge's verdict contradicts its own findings",
         other => other,
     }

@@ -3,6 +3,7 @@
 use crate::ask::{Asking, Question, in_words};
 use crate::identity;
 use crate::marks::{Marks, RULE};
+use crate::panel::Protocol;
 use plugin_api::{Call, Case, Code, Context, Error, Judge, JudgeCard, Result, Ruling, Settings, Verdict};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -46,6 +47,12 @@ impl Rubric {
             text,
             highest,
         })
+    }
+}
+
+impl Protocol for Rubric {
+    fn asking(&mut self) -> &mut Asking {
+        &mut self.asking
     }
 }
 

@@ -7,6 +7,7 @@
 use crate::ask::{Asking, Opinion, Question, in_words};
 use crate::identity;
 use crate::marks::{Marks, RULE};
+use crate::panel::Protocol;
 use plugin_api::{Call, Case, Judge, JudgeCard, Result, Ruling, Settings, Verdict};
 use score::CallCheck;
 use score::calls::{Calls, ToolCall};
@@ -25,6 +26,12 @@ impl Match {
             ask_all: settings.or("ask", "unclear".to_owned())? == "all",
             extra_allowed: settings.or("extra", "refuse".to_owned())? == "allow",
         })
+    }
+}
+
+impl Protocol for Match {
+    fn asking(&mut self) -> &mut Asking {
+        &mut self.asking
     }
 }
 

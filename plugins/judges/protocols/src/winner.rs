@@ -3,6 +3,7 @@
 use crate::ask::{Asked, Asking, Question, add_cost, flag, in_words};
 use crate::identity;
 use crate::marks::{Marks, RULE};
+use crate::panel::Protocol;
 use plugin_api::{Call, Case, Code, Error, Judge, JudgeCard, Reply, Result, Ruling, Settings, Verdict};
 use score::calls::Calls;
 use serde_json::{Value, json};
@@ -50,6 +51,12 @@ impl Side {
             Side::Second => (Ruling::Second, 1.0),
             Side::Tie => (Ruling::Tie, 0.5),
         }
+    }
+}
+
+impl Protocol for Winner {
+    fn asking(&mut self) -> &mut Asking {
+        &mut self.asking
     }
 }
 

@@ -3,8 +3,10 @@
 use crate::secret::redact;
 use serde_json::Value;
 
-/// Reads JSON as servers write it: the words `NaN` and `Infinity`, which JSON lacks, stand for null.
+/// Reads JSON as servers write it: the words `NaN` and `Infinity`, which JSON lacks, stand for null, and a byte order mark
+/// before it is passed over.
 pub fn lenient(text: &str) -> Option<Value> {
+    let text = text.trim_start_matches('\u{feff}');
     if let Ok(value) = serde_json::from_str(text) {
         return Some(value);
     }
@@ -192,6 +194,7 @@ mod tests {
             r#"{"a":[null,null,1],"b":"NaN \" Infinity"}"#
         );
         assert_eq!(lenient("NaN of it"), None);
+        assert_eq!(lenient("\u{feff}{\"a\": 1}").unwrap()["a"], 1);
         assert_eq!(lenient(&"[".repeat(100_000)), None);
     }
 

@@ -83,7 +83,10 @@ pub struct Fault {
 /// Classifies a reply that is no success by its status, its headers and its body.
 pub fn classify(status: u16, header: &dyn Fn(&str) -> Option<String>, body: &str) -> Fault {
     let read = ErrorBody::read(body);
-    let message = crate::body::said(body);
+    let message = match crate::body::said(body) {
+        words if words.is_empty() => format!("HTTP status {status} and no words"),
+        words => words,
+    };
     let wait = wait_of(header, body);
     let class = match status {
         300..=399 => Class::Redirect,
@@ -100,7 +103,8 @@ pub fn classify(status: u16, header: &dyn Fn(&str) -> Option<String>, body: &str
         408 => Class::Again,
         503 if read.message.to_ascii_lowercase().contains("loading model") => Class::Loading,
         503 if wait.is_some() => Class::Busy { wait },
-        502 | 504 => Class::Maybe,
+        // Proxies say so when the service has the request and they have no answer; 520 and 524 are Cloudflare's.
+        502 | 504 | 520 | 524 | 598 | 599 => Class::Maybe,
         500..=599 => Class::Again,
         _ => Class::Invalid,
     };

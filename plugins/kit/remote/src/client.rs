@@ -397,7 +397,7 @@ impl Client {
         };
         self.pool.reached(place);
         let status = got.status;
-        if status != 200 {
+        if !(200..300).contains(&status) {
             return match &got.body {
                 Body::Whole(text) => {
                     let header = |name: &str| got.header(name);
@@ -405,11 +405,11 @@ impl Client {
                     (status, Err((classify(status, &header, text), None)), wait)
                 }
                 Body::Cut(why) if status >= 500 => (status, Err((fault(Class::Maybe, why.clone()), None)), None),
-                _ => (
-                    status,
-                    Err((classify(status, &|name| got.header(name), ""), None)),
-                    None,
-                ),
+                _ => {
+                    let header = |name: &str| got.header(name);
+                    let wait = crate::classify::wait_of(&header, "");
+                    (status, Err((classify(status, &header, ""), None)), wait)
+                }
             };
         }
         let json = |kind: &str| kind == "application/json" || kind.ends_with("+json");

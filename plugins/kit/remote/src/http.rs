@@ -1,5 +1,6 @@
 //! One request and what came of it. Nothing is tried twice here, no redirect is followed, and every wait has an end.
 
+use crate::body::lenient;
 use crate::secret::{Secret, redact};
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -176,15 +177,23 @@ impl Http {
 
 fn collect(reader: &mut impl Read) -> Body {
     let mut bytes = Vec::new();
-    match reader.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes) {
+    let read = reader.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes);
+    if bytes.len() > MOST_BYTES {
+        return Body::TooLong;
+    }
+    // Pages of proxies come in any encoding; what is no UTF-8 in them must not hide what they say.
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(why) => String::from_utf8_lossy(why.as_bytes()).into_owned(),
+    };
+    match read {
+        Ok(_) => Body::Whole(text),
+        // The connection broke after the last brace, so nothing is missing.
+        Err(_) if text.trim_start().starts_with('{') && lenient(&text).is_some() => Body::Whole(text),
         Err(why) => Body::Cut(redact(&format!(
             "the reply broke off after {} bytes: {why}",
-            bytes.len()
+            text.len()
         ))),
-        Ok(_) if bytes.len() > MOST_BYTES => Body::TooLong,
-        Ok(_) => {
-            String::from_utf8(bytes).map_or_else(|_| Body::Cut("the reply is no UTF-8 text".to_owned()), Body::Whole)
-        }
     }
 }
 

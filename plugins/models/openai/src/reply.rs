@@ -34,7 +34,11 @@ impl Dialect for OpenAi {
                 || reply["closed"] == true
                 || choice.get("logprobs").is_some_and(Value::is_object)
         };
-        if choices.is_empty() || !choices.iter().all(|choice| choice.is_object() && ended(choice)) {
+        // A whole reply without a choice is an answer, if an empty one, and was charged; a stream without one broke off.
+        if choices.is_empty() && (reply["streamed"] == true || !reply["error"].is_null()) {
+            return None;
+        }
+        if !choices.iter().all(|choice| choice.is_object() && ended(choice)) {
             return None;
         }
         let usage = &reply["usage"];
@@ -72,7 +76,7 @@ impl Dialect for OpenAi {
                 .map_or_else(|| error.to_string(), str::to_owned));
         }
         if !whole.is_object() {
-            *whole = json!({ "choices": [] });
+            *whole = json!({ "choices": [], "streamed": true });
         }
         for name in ["id", "model", "system_fingerprint", "usage", "prompt_token_ids"] {
             if let Some(value) = event.get(name).filter(|value| !value.is_null()) {
