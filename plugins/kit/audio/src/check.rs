@@ -24,6 +24,11 @@ pub fn checked(clip: &Clip, which: usize) -> Result<&[f32]> {
         return refuse("is empty".to_owned());
     }
     let damaged = |sample: &f32| sample.is_nan() || sample.abs() > LOUDEST;
+    // Block by block, without a way out in between: the processor looks at many samples at once then.
+    let is_bad = |block: &[f32]| block.iter().fold(false, |bad, sample| bad | damaged(sample));
+    if !samples.chunks(4096).any(is_bad) {
+        return Ok(samples);
+    }
     match samples.iter().position(damaged) {
         Some(place) => refuse(format!("is damaged: sample {place} is {:e}", samples[place])),
         None => Ok(samples),

@@ -36,6 +36,14 @@ impl Work {
             Work::Choice(choice) => &choice.context,
         }
     }
+
+    pub fn lane_mut(&mut self) -> &mut Lane {
+        match self {
+            Work::Row(row) => &mut row.lane,
+            Work::Search(search) => &mut search.beams[0].lane,
+            Work::Choice(choice) => &mut choice.context,
+        }
+    }
 }
 
 impl<D: Decoder> Generator<D> {

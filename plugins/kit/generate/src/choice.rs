@@ -41,16 +41,16 @@ impl Choice {
 
     /// Tokens that go into the pass.
     pub fn tokens(&self) -> usize {
-        self.context.waiting() + self.options.iter().map(|option| option.len() - 1).sum::<usize>()
+        self.context.waiting() + self.option_tokens()
     }
 
-    /// Segments behind those that are there, with the ids of the options' tokens. `past` is what the context follows.
-    pub fn plan(&self, segments: &mut Vec<Segment>, past: Past) -> Vec<u32> {
-        let context = segments.len();
-        segments.push(Segment {
-            tokens: self.context.waiting(),
-            past,
-        });
+    /// Those of the options.
+    pub fn option_tokens(&self) -> usize {
+        self.options.iter().map(|option| option.len() - 1).sum()
+    }
+
+    /// The options' segments behind that of the context's end, with the ids of their tokens.
+    pub fn plan(&self, segments: &mut Vec<Segment>, context: usize) -> Vec<u32> {
         let mut ids = Vec::new();
         for option in &self.options {
             let fed = &option[..option.len() - 1];
@@ -70,16 +70,16 @@ impl Choice {
         1 + self.options.iter().map(|option| option.len() - 1).sum::<usize>()
     }
 
-    /// What is wanted of the logits, when the rest of the context begins at this position of the pass.
-    pub fn wanted(&self, start: usize) -> Vec<Wanted> {
-        let last = start + self.context.waiting() - 1;
+    /// What is wanted of the logits, when the context's last token and the options' first ones have these positions in the
+    /// pass.
+    pub fn wanted(&self, last: usize, options: usize) -> Vec<Wanted> {
         let first_tokens = self.options.iter().map(|option| option[0]).collect();
         let mut wanted = vec![Wanted {
             position: last,
             tokens: first_tokens,
             loras: self.context.input.loras.clone(),
         }];
-        let mut position = last + 1;
+        let mut position = options;
         for option in &self.options {
             for &token in &option[1..] {
                 wanted.push(Wanted {

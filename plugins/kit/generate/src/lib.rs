@@ -16,6 +16,7 @@ mod row;
 mod sampler;
 mod scheduler;
 mod search;
+mod tree;
 
 use admit::MOST_BEAMS;
 pub use defaults::{Defaults, EarlyStop};

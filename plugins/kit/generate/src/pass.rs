@@ -3,6 +3,7 @@
 use super::choice::{Choice, Likelihood, Wanted, likelihoods};
 use super::feed::Feed;
 use super::lane::Lane;
+use super::tree::Tree;
 use candle_core::{DType, Tensor};
 use kernels::device::among_workers;
 use nn::{Decoder, LoraPlan, LoraSet, Loras, Past, Segment, Step};
@@ -43,17 +44,32 @@ pub fn pass<D: Decoder>(
         }
     }
     let raw = wanted.len();
-    let mut rows = segments.len();
-    for choice in choices.iter() {
-        wanted.extend(choice.wanted(feed.count));
-        choice.context.feed(&mut feed, choice.context.waiting())?;
-        // A context that goes in whole is kept for no longer than its options.
-        let past = match choice.has_cache() {
-            false => Past::Nothing,
-            true => Past::Row(rows),
+    let rows = segments.len();
+    let tree = Tree::of(choices);
+    // A context that goes in whole is kept for no longer than its options.
+    let mut rows_of = vec![None; choices.len()];
+    let cached = (0..choices.len()).filter(|&number| choices[number].has_cache());
+    for (row, number) in cached.enumerate() {
+        rows_of[number] = Some(rows + row);
+    }
+    // Of each node its segment, and where its last token stands.
+    let mut places = vec![(0, 0); tree.nodes.len()];
+    for number in tree.in_order() {
+        let node = &tree.nodes[number];
+        let past = match (node.cache.and_then(|choice| rows_of[choice]), node.parent) {
+            (Some(row), _) => Past::Row(row),
+            (None, Some(parent)) => Past::Segment(places[parent].0),
+            (None, None) => Past::Nothing,
         };
-        rows += usize::from(past != Past::Nothing);
-        feed.ids(&choice.plan(&mut segments, past), &choice.context.input.loras);
+        let tokens = node.tokens.len();
+        feed.input(&choices[node.owner].context.input, node.tokens.start, tokens)?;
+        places[number] = (segments.len(), feed.count - 1);
+        segments.push(Segment { tokens, past });
+    }
+    for (choice, end) in choices.iter().zip(&tree.ends) {
+        let (context, last) = places[*end];
+        wanted.extend(choice.wanted(last, feed.count));
+        feed.ids(&choice.plan(&mut segments, context), &choice.context.input.loras);
     }
 
     let ends: Vec<bool> = lanes

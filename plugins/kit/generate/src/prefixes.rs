@@ -15,6 +15,8 @@ const WORTH: usize = 32;
 const GAIN: usize = 12;
 /// The same behind a clip, where prompts are few and long.
 const GAIN_BEHIND_CLIPS: usize = 4;
+/// Room for an answer behind a prompt that begins with a copy, in tokens.
+const SPARE: usize = 16;
 /// How many prompts a new one is compared with.
 const RECENT: usize = 32;
 
@@ -58,6 +60,29 @@ impl Prefixes {
             self.recent.truncate(RECENT - 1);
             self.recent.push_front(lane.input.clone());
         }
+    }
+
+    /// Lets a prompt share its clips with those that were seen before.
+    pub fn share_clips(&self, lane: &mut Lane) {
+        if self.most_bytes > 0 && !lane.input.sounds.is_empty() {
+            let kept = self.kept.iter().flat_map(|kept| &kept.sounds);
+            let known = self.recent.iter().flat_map(|input| &input.sounds).chain(kept);
+            Arc::make_mut(&mut lane.input).share_clips(known);
+        }
+    }
+
+    /// Whether a choice's context, of which nothing has been read, shares more with one of these, which go into the next
+    /// pass, than with what is kept: it goes with them then, and needs no copy of a cache.
+    pub fn goes_with(&self, lane: &Lane, others: &[Arc<Input>]) -> bool {
+        if self.most_bytes == 0 || !lane.cache.is_empty() || lane.keep_at.is_some() {
+            return false;
+        }
+        let alike = others.iter().filter(|other| other.loras == lane.input.loras);
+        let shared = alike.map(|other| lane.input.common(other)).max().unwrap_or(0);
+        let own = (&lane.input.tokens[..], &lane.input.sounds[..]);
+        let kept = self.kept.iter().filter(|kept| kept.loras == lane.input.loras);
+        let known = kept.map(|kept| common_beginning(own, (&kept.tokens, &kept.sounds)));
+        shared >= WORTH && shared > known.max().unwrap_or(0) && shared >= lane.input.sounds_end()
     }
 
     /// Prepares a lane of which nothing has been read. False if it should wait for what one of `others` is reading.
@@ -110,7 +135,8 @@ impl Prefixes {
             self.clock += 1;
             self.kept[best].used = self.clock;
             // Where there is no memory for a copy, it is read.
-            lane.cache = self.kept[best].cache.first(known).unwrap_or_default();
+            let room = lane.input.tokens.len() + SPARE;
+            lane.cache = self.kept[best].cache.first(known, room).unwrap_or_default();
             lane.reused = lane.cache.len();
         }
         true
@@ -118,18 +144,34 @@ impl Prefixes {
 
     /// Takes a copy of a lane's cache if it has come to the beginning that is to be kept.
     pub fn keep(&mut self, lane: &mut Lane) -> candle_core::Result<()> {
-        let Some(tokens) = lane.keep_at.filter(|tokens| lane.cache.len() >= *tokens) else {
-            return Ok(());
-        };
+        if let Some(tokens) = self.makes_room_for(lane) {
+            let cache = lane.cache.first(tokens, tokens)?;
+            self.take(&lane.input, tokens, cache);
+        }
+        Ok(())
+    }
+
+    /// The same of a lane that is done with its cache, which is taken as it is.
+    pub fn keep_of(&mut self, mut lane: Lane) {
+        if let Some(tokens) = self.makes_room_for(&mut lane) {
+            lane.cache.truncate(tokens);
+            self.take(&lane.input, tokens, lane.cache);
+        }
+    }
+
+    /// How many of a lane's tokens are to be kept now, if any, and if there is room for them.
+    fn makes_room_for(&mut self, lane: &mut Lane) -> Option<usize> {
+        let tokens = lane.keep_at.filter(|tokens| lane.cache.len() >= *tokens)?;
         lane.keep_at = None;
-        let bytes = lane.cache.bytes_of(tokens);
+        let bytes = lane.cache.bytes_of(tokens + SPARE);
         if bytes > self.most_bytes {
-            return Ok(());
+            return None;
         }
         // Beginnings of this one are no longer needed: it serves wherever they do.
-        let tokens = &lane.input.tokens[..tokens];
-        self.kept
-            .retain(|kept| kept.loras != lane.input.loras || !tokens.starts_with(&kept.tokens));
+        let own = (&lane.input.tokens[..tokens], &lane.input.sounds[..]);
+        self.kept.retain(|kept| {
+            kept.loras != lane.input.loras || common_beginning(own, (&kept.tokens, &kept.sounds)) < kept.tokens.len()
+        });
         while self.bytes() + bytes > self.most_bytes {
             let oldest = self.kept.iter().enumerate().min_by_key(|(_, kept)| kept.used);
             match oldest.map(|(number, _)| number) {
@@ -137,15 +179,18 @@ impl Prefixes {
                 None => break,
             }
         }
+        Some(tokens)
+    }
+
+    fn take(&mut self, input: &Input, tokens: usize, cache: KvCache) {
         self.clock += 1;
         self.kept.push(Kept {
-            tokens: tokens.to_vec(),
-            sounds: lane.input.sounds.clone(),
-            loras: lane.input.loras.clone(),
-            cache: lane.cache.first(tokens.len())?,
+            tokens: input.tokens[..tokens].to_vec(),
+            sounds: input.sounds.clone(),
+            loras: input.loras.clone(),
+            cache,
             used: self.clock,
         });
-        Ok(())
     }
 }
 

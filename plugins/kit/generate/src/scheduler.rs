@@ -1,5 +1,7 @@
 //! The work in progress, and one pass through the model after another.
 
+mod hearing;
+
 use super::Generator;
 use super::admit::Work;
 use super::choice::{Choice, Likelihood};
@@ -9,7 +11,8 @@ use super::prefixes::{Prefixes, Reading};
 use super::row::{Row, Ticket};
 use super::sampler::NAN_LOGITS;
 use super::search::{Search, State};
-use nn::Decoder;
+use super::tree;
+use nn::{Decoder, Input};
 use plugin_api::{Call, Code, Error, Finish, Level, Prompt, Reply, Result};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,8 +20,6 @@ use std::time::Instant;
 
 /// Answers worked on at a time before it is known what a token takes in a cache.
 const UNMEASURED: usize = 8;
-/// Samples of sound heard together: of several short clips, or of two or three windows of a long one.
-const HEARD_AT_ONCE: usize = 80 * audio::RATE;
 /// Choices that begin with a copy of a cache, in one pass.
 const CACHES_AT_ONCE: usize = 8;
 /// Passes are not made smaller than this when memory runs out.
@@ -91,7 +92,8 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         match work {
             Work::Row(row) if row.room == 0 => self.finish(*row, Finish::Length),
             Work::Search(search) if search.room() == 0 => self.conclude(search),
-            work => {
+            mut work => {
+                self.prefixes.share_clips(work.lane_mut());
                 self.prefixes.note(work.lane());
                 self.arrived.push(work);
             }
@@ -108,11 +110,16 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
 
     /// Whether a pass over what has come would only score options behind words, and has room for more of that.
     pub fn only_scores(&self) -> bool {
-        let scored = |work: &Work| match work {
-            Work::Choice(choice) if choice.context.input.embedded.is_none() => Some(choice.tokens()),
+        // What a choice shares with an earlier one is read once.
+        let scored = |(number, work): (usize, &Work)| match work {
+            Work::Choice(choice) if choice.context.input.embedded.is_none() => {
+                let common = |other: &Work| choice.context.input.common(&other.lane().input);
+                let shared = self.arrived[..number].iter().map(common).max().unwrap_or(0);
+                Some(choice.tokens() - shared)
+            }
             _ => None,
         };
-        let arrived: Option<usize> = self.arrived.iter().map(scored).sum();
+        let arrived: Option<usize> = self.arrived.iter().enumerate().map(scored).sum();
         let waiting: usize = self.choices.iter().map(Choice::tokens).sum();
         let alone = self.rows.is_empty() && self.searches.is_empty() && self.waiting.is_empty();
         alone && arrived.is_some_and(|arrived| arrived + waiting < self.learnt.step_tokens)
@@ -289,79 +296,6 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         self.rows.iter().map(|row| row.job).chain(searched)
     }
 
-    /// Hears clips of prompts that have been begun: as many together as is bounded, but no more than a piece between two
-    /// passes while something else could go on.
-    fn encode_audio(&mut self) {
-        let generator = self.generator;
-        let Scheduler {
-            rows,
-            searches,
-            choices,
-            ..
-        } = &*self;
-        let lanes = || {
-            let rows = rows.iter().map(|row| (row.job, &row.lane));
-            let searched = searches
-                .iter()
-                .flat_map(|it| it.beams.iter().map(|beam| (it.job, &beam.lane)));
-            rows.chain(searched)
-                .chain(choices.iter().map(|choice| (choice.job, &choice.context)))
-        };
-        let mut wanted: Vec<(u64, &Lane)> = Vec::new();
-        for (job, lane) in lanes().filter(|(_, lane)| lane.is_unheard()) {
-            // Sound that an earlier one has in the same place is heard for both: what is read of it will be kept.
-            let shares = |(_, other): &(u64, &Lane)| {
-                other.keep_at.is_some() && lane.input.common(&other.input) >= lane.input.sounds_end()
-            };
-            if !lane.waits && !wanted.iter().any(shares) {
-                wanted.push((job, lane));
-            }
-        }
-        let Some(loras) = wanted.first().map(|(_, lane)| &lane.input.loras) else {
-            return;
-        };
-        let busy = lanes().any(|(_, lane)| !lane.is_unheard());
-        let mut left = if busy { 0 } else { HEARD_AT_ONCE };
-        let (mut jobs, mut sounds) = (Vec::new(), Vec::new());
-        for (job, lane) in wanted.iter().filter(|(_, lane)| lane.input.loras == *loras) {
-            let Some(unheard) = &lane.input.unheard else { continue };
-            if left == 0 && !sounds.is_empty() {
-                break;
-            }
-            let next = unheard.next(left);
-            left = left.saturating_sub(next.iter().map(|sound| sound.len()).sum());
-            jobs.push((*job, next.len()));
-            sounds.extend(next);
-        }
-        let mut heard = generator.encode_audio(&sounds, loras);
-        if let (Err(_), Some(first), Some((_, count))) = (&heard, sounds.first(), jobs.first_mut())
-            && sounds.len() > 1
-        {
-            // Whose fault it is, and whether less goes where all is too much, shows when each is heard by itself.
-            heard = generator.encode_audio(&[first], loras);
-            *count = 1;
-            jobs.truncate(1);
-        }
-        let mut heard = match heard {
-            Ok(heard) => heard.into_iter(),
-            Err(error) => {
-                return jobs
-                    .first()
-                    .into_iter()
-                    .for_each(|(job, _)| self.fail(*job, error.clone()));
-            }
-        };
-        for (job, count) in jobs {
-            let own = heard.by_ref().take(count).collect();
-            let taken = self
-                .lane_of(job)
-                .map(|lane| Arc::make_mut(&mut lane.input).take(&generator.decoder, own));
-            if let Some(Err(error)) = taken {
-                self.fail(job, error);
-            }
-        }
-    }
-
     /// The text of a job that has not been read yet.
     fn lane_of(&mut self, job: u64) -> Option<&mut Lane> {
         let rows = self.rows.iter_mut().map(|row| (row.job, &mut row.lane));
@@ -386,12 +320,19 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         }
         // Only the first choices can go into the next pass. Those behind them may be able to begin where these stop.
         let (mut tokens, mut caches, mut open) = (0, 0, true);
+        let mut going: Vec<Arc<Input>> = Vec::new();
         for choice in &mut self.choices {
             let context = &mut choice.context;
+            if open && self.prefixes.goes_with(context, &going) {
+                context.waits = true;
+                going.push(context.input.clone());
+                continue;
+            }
             context.waits = !(open && self.prefixes.begin(context, &reading));
             open &= !context.waits;
             if open {
                 reading.extend(Reading::of(context));
+                going.push(context.input.clone());
                 (tokens, caches) = (tokens + context.waiting(), caches + usize::from(context.reused > 0));
                 open = tokens <= self.learnt.step_tokens.saturating_mul(2) && caches < CACHES_AT_ONCE;
             }
@@ -440,7 +381,20 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         }
         let (mut ahead, mut choices) = (0, Vec::new());
         while let Some(choice) = self.choices.front_mut() {
-            if choice.context.waits || choice.context.is_unheard() {
+            if choice.context.waits {
+                // It goes with those that it begins like, or waits on.
+                let Some(shared) = tree::joins(&choice.context, &choices) else {
+                    break;
+                };
+                let tokens = choice.tokens() - shared;
+                if tokens > budget {
+                    break;
+                }
+                budget -= tokens;
+                choices.extend(self.choices.pop_front());
+                continue;
+            }
+            if choice.context.is_unheard() {
                 break;
             }
             // What no pass can hold is read in pieces.
@@ -472,9 +426,9 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
             .map(|lane| lane.cache.bytes_of(1))
             .max();
         self.learnt.token_bytes = self.learnt.token_bytes.max(measured.unwrap_or(0));
-        for (mut choice, found) in choices.into_iter().zip(&found.choices) {
-            drop(self.prefixes.keep(&mut choice.context));
+        for (choice, found) in choices.into_iter().zip(&found.choices) {
             self.finish_choice(&choice, found);
+            self.prefixes.keep_of(choice.context);
         }
         // Of a choice that is read ahead, nothing is asked yet; it stands last.
         let mut logits = found.lanes.into_iter();

@@ -51,10 +51,16 @@ impl KvCache {
         layers.map(|b| (of_one(&b.keys) + of_one(&b.values)) * tokens).sum()
     }
 
-    /// A copy of the first tokens alone, that grows on its own.
-    pub fn first(&self, tokens: usize) -> candle_core::Result<KvCache> {
+    /// A copy of the first tokens alone, that grows on its own; into so much room it does without another copy.
+    pub fn first(&self, tokens: usize, room: usize) -> candle_core::Result<KvCache> {
         let tokens = tokens.min(self.length);
-        let copy = |t: &Tensor| t.narrow(1, 0, tokens)?.contiguous()?.copy();
+        let room = room.max(tokens);
+        let copy = |old: &Tensor| {
+            let (heads, _, size) = old.dims3()?;
+            let new = Tensor::zeros((heads, room, size), old.dtype(), old.device())?;
+            put(&new, &old.narrow(1, 0, tokens)?.transpose(0, 1)?, 0)?;
+            Ok::<_, candle_core::Error>(new)
+        };
         let layer = |buffers: &Option<Buffers>| match buffers {
             Some(b) => Ok(Some(Buffers {
                 keys: copy(&b.keys)?,
@@ -106,15 +112,23 @@ impl KvCache {
         Ok(())
     }
 
-    /// Adds keys and values (new, heads, head size) behind the row's tokens and returns all that the layer has now.
+    /// Adds keys and values (new, heads, head size) behind the row's tokens, and so many that joined them in this step,
+    /// and returns all that the layer has now.
     ///
     /// The row counts as longer only after [`KvCache::advance`], when all layers have the new tokens.
-    pub fn append(&mut self, layer: usize, keys: &Tensor, values: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
+    pub fn append(
+        &mut self,
+        layer: usize,
+        joined: usize,
+        keys: &Tensor,
+        values: &Tensor,
+    ) -> candle_core::Result<(Tensor, Tensor)> {
         if self.layers.len() <= layer {
             self.layers.resize_with(layer + 1, || None);
         }
         let (new, heads, size) = keys.dims3()?;
-        let total = self.length + new;
+        let before = self.length + joined;
+        let total = before + new;
         let slot = &mut self.layers[layer];
         let room = slot.as_ref().map_or(0, |b| b.keys.dims()[1]);
         if total > room {
@@ -135,12 +149,8 @@ impl KvCache {
         let Some(buffers) = slot else {
             candle_core::bail!("a cache without buffers")
         };
-        let put = |buffer: &Tensor, new: &Tensor| match rowwise::suits(&[buffer, new]) {
-            true => buffer.inplace_op2(new, &Put { at: self.length }),
-            false => buffer.slice_set(&new.transpose(0, 1)?.contiguous()?, 1, self.length),
-        };
-        put(&buffers.keys, keys)?;
-        put(&buffers.values, values)?;
+        put(&buffers.keys, keys, before)?;
+        put(&buffers.values, values, before)?;
         let all = |buffer: &Tensor| buffer.narrow(1, 0, total)?.transpose(0, 1);
         Ok((all(&buffers.keys)?, all(&buffers.values)?))
     }
@@ -148,9 +158,22 @@ impl KvCache {
     pub fn advance(&mut self, new: usize) {
         self.length += new;
     }
+
+    /// Forgets what stands behind the first tokens. Its room stays.
+    pub fn truncate(&mut self, tokens: usize) {
+        self.length = self.length.min(tokens);
+    }
 }
 
 /// Writes tokens (new, heads, head size) into a buffer (heads, room, head size), behind as many as it has.
+fn put(buffer: &Tensor, new: &Tensor, at: usize) -> candle_core::Result<()> {
+    match rowwise::suits(&[buffer, new]) {
+        true => buffer.inplace_op2(new, &Put { at }),
+        false => buffer.slice_set(&new.transpose(0, 1)?.contiguous()?, 1, at),
+    }
+}
+
+/// [`put`], for values in main memory.
 struct Put {
     at: usize,
 }
@@ -179,6 +202,12 @@ impl InplaceOp2 for Put {
         // A single token's is no work for several cores.
         let together = if tokens * size < TASK { usize::MAX } else { 1 };
         heads.with_min_len(together).for_each(|(number, buffer)| {
+            if token == size {
+                // Of another buffer: a head's tokens lie one behind the other in both.
+                let all = tokens * size;
+                buffer[self.at * size..][..all].copy_from_slice(&new[number * head..][..all]);
+                return;
+            }
             let places = buffer[self.at * size..].chunks_exact_mut(size).take(tokens);
             for (place, to) in places.enumerate() {
                 to.copy_from_slice(&new[place * token + number * head..][..size]);

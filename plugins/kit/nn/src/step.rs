@@ -12,7 +12,7 @@ use kernels::rowwise;
 pub enum Past {
     /// Nothing, and nothing is kept of them: training, or a prompt that is only scored.
     Nothing,
-    /// The cache of this row, which they join.
+    /// The cache of this row, which they join, behind those of earlier segments that join it in the same step.
     Row(usize),
     /// All that an earlier segment of the same step saw, and that segment itself. Nothing is kept of them. So
     /// several continuations are tried on one context that is computed once.
@@ -67,14 +67,14 @@ impl<'a> Step<'a> {
     /// Segments in the order of their tokens; `Past::Row` counts into `rows`.
     pub fn new(segments: Vec<Segment>, rows: Vec<&'a mut KvCache>) -> candle_core::Result<Step<'a>> {
         let mut ends: Vec<usize> = Vec::with_capacity(segments.len());
-        let mut taken = vec![false; rows.len()];
+        let mut joined = vec![0; rows.len()];
         let mut positions = Vec::new();
         for segment in &segments {
             let start = match segment.past {
                 Past::Nothing => 0,
-                Past::Row(row) if row < rows.len() && !taken[row] => {
-                    taken[row] = true;
-                    rows[row].len()
+                Past::Row(row) if row < rows.len() => {
+                    joined[row] += segment.tokens;
+                    rows[row].len() + joined[row] - segment.tokens
                 }
                 Past::Segment(earlier) if earlier < ends.len() => ends[earlier],
                 past => candle_core::bail!("segment {} cannot follow {past:?}", ends.len()),
@@ -185,13 +185,18 @@ impl<'a> Step<'a> {
     /// What each segment's tokens see, once those that a row keeps are in its cache.
     fn texts(&mut self, k: &Tensor, v: &Tensor) -> candle_core::Result<Vec<Text>> {
         let mut texts: Vec<Text> = Vec::with_capacity(self.segments.len());
+        let mut joined = vec![0; self.rows.len()];
         let mut start = 0;
         for segment in &self.segments {
             let own = |x: &Tensor| x.narrow(0, start, segment.tokens);
             let (k, v) = (own(k)?, own(v)?);
             let seen = match segment.past {
                 Past::Nothing => vec![(k, v)],
-                Past::Row(row) => vec![self.rows[row].append(self.layer, &k, &v)?],
+                Past::Row(row) => {
+                    let all = self.rows[row].append(self.layer, joined[row], &k, &v)?;
+                    joined[row] += segment.tokens;
+                    vec![all]
+                }
                 Past::Segment(earlier) => [&texts[earlier].seen[..], &[(k, v)]].concat(),
             };
             start += segment.tokens;

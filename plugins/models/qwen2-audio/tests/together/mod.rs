@@ -255,6 +255,8 @@ fn a_sweep_over_a_growing_reasoning_hears_the_clip_once_and_reads_each_sentence_
         .collect();
     let heard: Vec<_> = seen(&model).into_iter().filter(|samples| !samples.is_empty()).collect();
     assert_eq!(heard.len(), 1, "the clip is encoded once: {heard:?}");
+    // As many passes as it takes to be given nine prompts, and not one for each.
+    assert!(seen(&model).len() <= 3, "{} passes", seen(&model).len());
     let reused = |reply: &Reply| reply.other.get("reused_tokens").and_then(Value::as_u64).unwrap_or(0);
     let all: u64 = replies.iter().map(|reply| u64::from(reply.usage.prompt_tokens)).sum();
     let read = all - replies.iter().map(reused).sum::<u64>();
@@ -267,12 +269,7 @@ fn a_sweep_over_a_growing_reasoning_hears_the_clip_once_and_reads_each_sentence_
     for (prompt, reply) in prompts.iter().zip(&replies) {
         let alone = watched(0).reply(prompt, &NoCallbacks).unwrap();
         for (one, other) in reply.options.iter().zip(&alone.options) {
-            assert!(
-                (one.loglik - other.loglik).abs() < 1e-3,
-                "{} and {}",
-                one.loglik,
-                other.loglik
-            );
+            assert_eq!(one.loglik.to_bits(), other.loglik.to_bits());
         }
     }
 }

@@ -133,6 +133,36 @@ fn continuations_share_their_context() {
 }
 
 #[test]
+fn branches_leave_a_row_between_the_pieces_that_join_it() {
+    each(|decoder| {
+        let (trunk, a, b, more) = (text(4, 40), text(5, 4), text(6, 9), text(7, 3));
+        let mut cache = KvCache::default();
+        run(
+            decoder,
+            &trunk[..10],
+            Step::new(vec![row(10, 0)], vec![&mut cache]).unwrap(),
+        );
+        let behind = |tokens, earlier| Segment {
+            tokens,
+            past: Past::Segment(earlier),
+        };
+        // Trunk, a branch, the trunk's rest, a branch of that, and one behind the first branch.
+        let segments = vec![row(12, 0), behind(4, 0), row(18, 0), behind(9, 2), behind(3, 1)];
+        let tokens = [&trunk[10..22], &a, &trunk[22..], &b, &more].concat();
+        let got = run(decoder, &tokens, Step::new(segments, vec![&mut cache]).unwrap());
+        let long = whole(decoder, &[&trunk[..], &b].concat());
+        let short = whole(decoder, &[&trunk[..22], &a, &more].concat());
+        check(&got[..12], &long[10..22]);
+        check(&got[12..16], &short[22..26]);
+        check(&got[16..43], &long[22..]);
+        check(&got[43..], &short[26..]);
+        assert_eq!(cache.len(), 40);
+        let next = run(decoder, &b, Step::new(vec![row(9, 0)], vec![&mut cache]).unwrap());
+        check(&next, &long[40..]);
+    });
+}
+
+#[test]
 fn a_fork_grows_on_its_own() {
     let decoder = decoder("tied");
     let (start, a, b) = (text(7, 9), text(8, 4), text(9, 4));
@@ -148,7 +178,6 @@ fn a_fork_grows_on_its_own() {
 #[test]
 fn segments_that_make_no_sense_are_refused() {
     let mut cache = KvCache::default();
-    assert!(Step::new(vec![row(1, 0), row(1, 0)], vec![&mut cache]).is_err());
     assert!(Step::new(vec![row(1, 1)], vec![&mut cache]).is_err());
     assert!(
         Step::new(
