@@ -2,6 +2,9 @@
 //!
 //! The three are asked by turns, each time about another clip, question and reasoning, so that nothing read for one serves
 //! another. Apart means with nothing shared at all: as many clips, questions and reasonings as there are conditions.
+//!
+//! The kernel counts processor time in hundredths of a second, and a small model answers in less. So a turn asks each of
+//! the three several times over, until the clock's steps no longer show.
 
 use super::model::{Process, Rate, Words, timed};
 use super::report::{machine, machine_line};
@@ -64,6 +67,8 @@ impl Cost {
 pub struct SweepFigures {
     pub card: ModelCard,
     pub work: SweepWork,
+    /// How often each was asked in a turn. The costs are those of all rounds together.
+    pub rounds: usize,
     pub sweep: Cost,
     pub apart: Cost,
     pub longest: Cost,
@@ -115,10 +120,12 @@ pub fn measure(made: &OpenAdapter, work: SweepWork, say: &dyn Fn(&str)) -> Resul
     };
     let mut costs = [Vec::new(), Vec::new(), Vec::new()];
     say("a first turn, which does not count");
-    bench.turn()?;
+    bench.turn(1)?;
+    let [longest, ..] = bench.turn(1)?;
+    let rounds = rounds(longest.processor);
     for turn in 1..=work.times.max(1) {
         say(&format!("turn {turn} of {}", work.times.max(1)));
-        for (costs, cost) in costs.iter_mut().zip(bench.turn()?) {
+        for (costs, cost) in costs.iter_mut().zip(bench.turn(rounds)?) {
             costs.push(cost);
         }
     }
@@ -129,10 +136,18 @@ pub fn measure(made: &OpenAdapter, work: SweepWork, say: &dyn Fn(&str)) -> Resul
     Ok(SweepFigures {
         card: bench.card,
         work,
+        rounds,
         sweep,
         apart,
         longest,
     })
+}
+
+/// How often work that takes so long is done, for the clock's steps to come to a fiftieth of it at most.
+fn rounds(once: Duration) -> usize {
+    const ENOUGH: Duration = Duration::from_millis(500);
+    const STEP: Duration = Duration::from_millis(10);
+    ENOUGH.as_millis().div_ceil(once.max(STEP).as_millis()) as usize
 }
 
 struct Bench {
@@ -144,14 +159,15 @@ struct Bench {
 }
 
 impl Bench {
-    /// Each of the three once: the longest condition, the sweep, the conditions apart.
-    fn turn(&mut self) -> Result<[Cost; 3]> {
+    /// Each of the three so often: the longest condition, the sweep, the conditions apart.
+    fn turn(&mut self, rounds: usize) -> Result<[Cost; 3]> {
         let all = self.work.sentences;
-        let longest = vec![self.chain().remove(all)];
-        let longest = self.ask(vec![longest])?;
-        let sweep = self.chain();
-        let sweep = self.ask(vec![sweep])?;
-        let apart = (0..=all).map(|kept| vec![self.chain().remove(kept)]).collect();
+        let longest = (0..rounds).map(|_| vec![self.chain().remove(all)]).collect();
+        let longest = self.ask(longest)?;
+        let sweep = (0..rounds).map(|_| self.chain()).collect();
+        let sweep = self.ask(sweep)?;
+        let conditions = (0..rounds).flat_map(|_| 0..=all);
+        let apart = conditions.map(|kept| vec![self.chain().remove(kept)]).collect();
         Ok([longest, sweep, self.ask(apart)?])
     }
 
@@ -245,10 +261,10 @@ pub fn sweep_table(figures: &SweepFigures) -> String {
     for (_, what, cost) in figures.rows() {
         table.row([
             what.to_owned(),
-            cost.answers.to_string(),
-            cost.read().to_string(),
-            cost.reused.to_string(),
-            format!("{:.2} s", cost.processor.as_secs_f64()),
+            (cost.answers / figures.rounds).to_string(),
+            (cost.read() / figures.rounds as u64).to_string(),
+            (cost.reused / figures.rounds as u64).to_string(),
+            format!("{:.3} s", cost.processor.as_secs_f64() / figures.rounds as f64),
         ]);
     }
     let ((time, saved), (tokens, fewer)) = (figures.ratios(), figures.token_ratios());
@@ -277,7 +293,7 @@ pub fn sweep_as_json(figures: &SweepFigures) -> Value {
     let mut all = json!({
         "model": figures.card.name, "precision": figures.card.precision, "device": figures.card.device,
         "sentences": work.sentences, "words_a_sentence": work.words, "question_words": work.question,
-        "clip_seconds": figures.card.hears().then_some(work.clip),
+        "clip_seconds": figures.card.hears().then_some(work.clip), "rounds": figures.rounds,
         "sweep_by_longest": time, "apart_by_sweep": saved,
         "sweep_by_longest_in_tokens": tokens, "apart_by_sweep_in_tokens": fewer, "machine": machine(),
     });

@@ -72,7 +72,7 @@ pub struct SweepArgs {
     /// The first N questions only
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Percentages in place of the published ones, separated by commas
+    /// Percentages of fillers and masks in place of the published ones, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     points: Vec<f64>,
     /// Levels of noise in dB, separated by commas
@@ -369,7 +369,7 @@ fn work(
                 .sum()
         };
         note(&format!(
-            "{} answers asked, {} known before; {} prompt tokens read, {} reused",
+            "{} answers asked, {} known before; in all {} prompt tokens read, {} reused",
             done.asked,
             done.known,
             sum("tokens_read"),

@@ -112,13 +112,24 @@ pub(super) fn encode(head: &Head, envelope: &Envelope) -> plugin_api::Result<Vec
         bytes.extend(clip.rate.to_le_bytes());
         bytes.extend(clip.channels.to_le_bytes());
         bytes.extend((clip.samples().len() as u64).to_le_bytes());
-        bytes.extend(clip.samples().iter().flat_map(|sample| sample.to_le_bytes()));
+        extend_with_samples(&mut bytes, clip.samples());
     }
     for blob in &envelope.blobs {
         bytes.extend((blob.len() as u64).to_le_bytes());
         bytes.extend(blob);
     }
     Ok(bytes)
+}
+
+/// Adds samples block by block, since byte by byte a long clip takes longer than a small model needs to hear it.
+fn extend_with_samples(bytes: &mut Vec<u8>, samples: &[f32]) {
+    let mut block = [0; 4 * 1024];
+    for samples in samples.chunks(1024) {
+        for (place, sample) in block.chunks_exact_mut(4).zip(samples) {
+            place.copy_from_slice(&sample.to_le_bytes());
+        }
+        bytes.extend_from_slice(&block[..4 * samples.len()]);
+    }
 }
 
 /// Sends a frame in one write, so that frames of several threads don't mix when each holds the lock.
@@ -221,7 +232,7 @@ mod tests {
         let envelope = Envelope {
             json: "\"grüße\"".to_owned(),
             clips: vec![
-                Clip::new(16_000, vec![f32::MIN_POSITIVE; 100_000]),
+                Clip::new(16_000, (0..100_000).map(|number| number as f32 / 7.0).collect()),
                 stereo,
                 Clip::new(1, Vec::new()),
             ],

@@ -3,7 +3,7 @@
 use crate::experiment::Experiment;
 use std::path::Path;
 
-const MODELS: [&str; 14] = [
+const MODELS: [&str; 15] = [
     "flamingo_hf",
     "flamingo",
     "aflamingo_3",
@@ -18,6 +18,7 @@ const MODELS: [&str; 14] = [
     "audio-flamingo-3",
     "qwen2_audio",
     "af3",
+    "omni",
 ];
 const DATASETS: [&str; 7] = [
     "sakura-animal",
