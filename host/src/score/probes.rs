@@ -123,7 +123,8 @@ fn probes_of(samples: &[Probed], compares: bool) -> Vec<Probe> {
             continue;
         };
         let mut others = samples[place + 1..].iter().chain(&samples[..place]);
-        let other = others.find(|other| other.sample.target != probed.sample.target);
+        let differs = |other: &&Probed| other.sample.target != probed.sample.target;
+        let other = others.find(|other| differs(other) && reply_of(&other.sample.target).is_some());
         for kind in Kind::ALL {
             let reply = match kind {
                 Kind::OwnGold => Some(gold.clone()),

@@ -476,7 +476,17 @@ mod tests {
             "ok",
         );
         assert_eq!(OpenAi.digest(&body(json!({ "content": "a" }), Value::Null)), None);
-        assert_eq!(OpenAi.digest(&json!({ "choices": [] })), None);
+        // A whole reply without a choice was paid for; a stream without one, or an error, was not an answer.
+        let none = json!({ "choices": [] });
+        let said = reply(&answer_of(&none), &Reading::default());
+        assert_eq!((said.text.as_str(), &said.other["why"]), ("", &json!("empty")));
+        let mut stream = Value::Null;
+        OpenAi.fold(&mut stream, &none).unwrap();
+        assert_eq!(OpenAi.digest(&stream), None);
+        assert_eq!(
+            OpenAi.digest(&json!({ "choices": [], "error": { "message": "down" } })),
+            None
+        );
     }
 
     #[test]
