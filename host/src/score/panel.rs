@@ -188,14 +188,14 @@ mod tests {
     /// Votes of `a` and `b` and `c` on each answer: `1` right, `0` wrong, `–` unscored.
     fn tally(rows: [&str; 3]) -> PanelTally {
         let mut tally = PanelTally::default();
-        let rows = rows.map(|row| row.chars().collect::<Vec<char>>());
-        for place in 0..rows[0].len() {
+        let [a, b, c] = rows.map(str::chars);
+        for ((a, b), c) in a.zip(b).zip(c) {
             let said = |word: char| match word {
                 '1' => json!({ "ruling": "right", "value": 1.0, "why": "ok" }),
                 '0' => json!({ "ruling": "wrong", "value": 0.0, "why": "ok" }),
                 _ => json!({ "ruling": "unscored", "value": null, "why": "unparsable" }),
             };
-            let panel = json!({ "a": said(rows[0][place]), "b": said(rows[1][place]), "c": said(rows[2][place]) });
+            let panel = json!({ "a": said(a), "b": said(b), "c": said(c) });
             tally.add(Some(&panel));
         }
         tally

@@ -31,9 +31,11 @@ pub mod product_input;
 mod quantise;
 pub mod rowwise;
 pub mod tile;
+mod turn;
 
 /// Of whatever candle does; readers of rows bring errors of their own.
 pub type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
 
 pub use matrix::{Matrix, RowsOf, fitting};
 pub use packed::attention;
+pub use turn::turn;

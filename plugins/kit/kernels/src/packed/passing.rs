@@ -4,7 +4,7 @@ use super::rounding::bf16_bits;
 use super::rows::Rows;
 use super::{Kernel, Kind, LANES, Line, MakeRow, PANEL, amx};
 use crate::memory::prefetch;
-use crate::tile::turn;
+use crate::turn::turn;
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 use pulp::{Arch, NullaryFnOnce};

@@ -219,11 +219,7 @@ impl NullaryFnOnce for DepthsOf<'_> {
                 #[inline(always)]
                 |x| f32::from_bits(u32::from(x.to_bits()) << 16),
             ),
-            Form::F16(values) => panels.fill(
-                values,
-                #[inline(always)]
-                |x| f16::to_f32(x),
-            ),
+            Form::F16(values) => panels.fill(values, f16::to_f32),
             Form::Nf4(values) => {
                 let deep = panels.depth.len();
                 for (place, row) in panels.depth.enumerate() {

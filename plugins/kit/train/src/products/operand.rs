@@ -44,7 +44,7 @@ pub(crate) trait Operand: Sync {
                 for (place, rows) in rows.chunks(32).enumerate() {
                     // 32 values of each lane.
                     let mut block = [0.0; TOGETHER * 32];
-                    kernels::tile::turn(rows, count, rows.len(), &mut block);
+                    kernels::turn(rows, count, rows.len(), &mut block);
                     for (lane, values) in some.chunks_exact_mut(depth).zip(block.chunks_exact(rows.len())) {
                         lane[place * 32..][..rows.len()].copy_from_slice(values);
                     }
@@ -114,8 +114,12 @@ impl Operand for ByDepth<'_> {
 fn copy(values: &[f32], out: &mut [f32]) {
     #[inline(always)]
     fn whole<const N: usize>(values: &[f32], out: &mut [f32]) -> bool {
-        let both = values.as_array::<N>().zip(out.as_mut_array::<N>());
-        both.map(|(values, out)| *out = *values).is_some()
+        let both = (<&[f32; N]>::try_from(values), <&mut [f32; N]>::try_from(out));
+        let (Ok(values), Ok(out)) = both else {
+            return false;
+        };
+        *out = *values;
+        true
     }
     // A call of `memcpy` for each of them would cost more than the copies.
     if whole::<32>(values, out) || whole::<16>(values, out) || whole::<12>(values, out) || whole::<6>(values, out) {
@@ -176,7 +180,7 @@ pub(crate) fn turn<'a>(rows: impl Iterator<Item = &'a [f32]>, depth: usize, widt
         *place = row;
         count += 1;
     }
-    kernels::tile::turn(&all[..count], depth, width, out);
+    kernels::turn(&all[..count], depth, width, out);
 }
 
 #[cfg(test)]
