@@ -18,7 +18,7 @@ pub struct Histogram {
 
 /// So many bins at most.
 const MOST: usize = 40;
-/// The axis becomes logarithmic when the largest number is so many times the smallest.
+/// The axis becomes logarithmic when the largest number is this many times the smallest.
 const WIDE: f64 = 100.0;
 
 impl Histogram {

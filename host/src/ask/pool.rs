@@ -261,7 +261,7 @@ mod tests {
     use super::*;
     use plugin_api::{Adapter, Callbacks, Envelope, Jobs, Pulled};
 
-    /// A model that answers once it has so many prompts, and hangs on one of them.
+    /// A model that answers once it has a number of prompts, and hangs on one of them.
     struct Choir(usize);
 
     impl Adapter for Choir {

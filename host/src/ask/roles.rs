@@ -144,7 +144,7 @@ impl Roles {
         most.unwrap_or(1).clamp(1, MOST)
     }
 
-    /// How many threads should show cases to a judge that takes so many at a time.
+    /// How many threads should show cases to a judge, given how many it takes at a time.
     pub fn threads_for(&self, batch: u32) -> usize {
         (batch.clamp(1, 32) as usize).max(self.at_once())
     }

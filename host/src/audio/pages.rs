@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use std::io::Cursor;
 
-    /// A page of so many bytes.
+    /// A page of this size in bytes.
     fn page(stream: u8, number: u8, last: bool, bytes: usize) -> Vec<u8> {
         let mut page = b"OggS\0".to_vec();
         page.push(if last { LAST } else { 0 });

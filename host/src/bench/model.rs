@@ -175,7 +175,7 @@ impl Bench {
         })
     }
 
-    /// A prompt of about so many tokens.
+    /// A prompt of about that many tokens.
     fn prompt_of(&self, sizes: &Sizes, tokens: usize) -> Prompt {
         let words = ((tokens as f64 - sizes.fixed) / sizes.word).round().max(1.0);
         self.prompt(words as usize)
@@ -231,7 +231,7 @@ impl Bench {
         Ok((rate, tokens))
     }
 
-    /// Answers of so many tokens, less what their first tokens cost.
+    /// Answers of a number of tokens, less what their first tokens cost.
     fn write(&self, sizes: &Sizes, answers: usize, tokens: u32) -> Result<Rate> {
         let serve = |tokens| {
             let prompts = (0..answers).map(|_| self.prompt_of(sizes, 32).sample(Sampling::greedy(tokens)));

@@ -79,7 +79,7 @@ pub fn listing(plan: &Plan) -> Result<Listing> {
     Ok(Listing { times })
 }
 
-/// Runs the echo on so many samples.
+/// Runs the echo model on a number of samples.
 pub fn run(plan: &Plan, folder: &Path, samples: usize, isolation: Isolation) -> Result<Run> {
     let folder = folder.join(format!("{}-{samples}", isolation.word()));
     std::fs::create_dir_all(&folder).map_err(|why| Failure::unwritable(&folder, why))?;

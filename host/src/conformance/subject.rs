@@ -50,7 +50,7 @@ pub(super) fn with_unknown_field(prompt: &Prompt) -> Value {
     json
 }
 
-/// A host that listens: it keeps what is streamed, and asks to stop after so many pieces.
+/// A host that listens: it keeps what is streamed, and asks to stop after a number of pieces.
 pub(super) struct Listener {
     pieces: Mutex<Vec<String>>,
     most: usize,
@@ -64,7 +64,7 @@ impl Listener {
         Listener::stopping_after(usize::MAX)
     }
 
-    /// Asks to stop after so many pieces.
+    /// Asks to stop after this many pieces.
     pub fn stopping_after(most: usize) -> Self {
         Listener {
             pieces: Mutex::default(),

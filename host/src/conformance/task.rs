@@ -6,7 +6,7 @@ use plugin_api::client::TaskClient;
 use plugin_api::{OptionScore, Reply, Sample, Score, Status, TaskCard, Want};
 use std::collections::HashSet;
 
-/// Ids are looked at in so many samples; prompts and scores in the first few.
+/// How many samples' ids are looked at; of prompts and scores only the first few are.
 const MOST_IDS: usize = 1_000;
 const MOST_ASKED: usize = 8;
 

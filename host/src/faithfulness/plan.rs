@@ -19,11 +19,11 @@ pub struct Plan {
     pub family: Family,
     pub filler: Filler,
     pub seed: u64,
-    /// Chains of 1 to so many sentences only.
+    /// Only chains of at most this many sentences.
     pub max_sentences: Option<usize>,
     /// Chains below this number only.
     pub num_chains: Option<u64>,
-    /// Questions, the first so many.
+    /// Only the first questions, this many.
     pub limit: Option<usize>,
     /// Percentages in place of the published ones.
     pub points: Option<Vec<f64>>,
@@ -70,7 +70,7 @@ impl Plan {
         }
     }
 
-    /// The points of an experiment on a chain of so many sentences.
+    /// The points of an experiment on a chain, by its number of sentences.
     pub fn points(&self, experiment: Experiment, sentences: usize) -> Vec<Point> {
         let whole = |range: std::ops::RangeInclusive<usize>| range.map(|k| Point::At(k as f64)).collect();
         match experiment.scale() {

@@ -38,7 +38,7 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// Everything before a page's content. With `refresh` the page loads itself again after so many seconds.
+/// Everything before a page's content. With `refresh` the page loads itself again after that many seconds.
 pub fn head(title: &str, refresh: Option<u64>) -> String {
     let hash = |text: &str| BASE64.encode(Sha256::digest(text.as_bytes()));
     let refresh = refresh.map(|seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">\n"));

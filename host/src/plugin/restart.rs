@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// After so many failures in a row, with nothing done in between, an adapter is given up.
+/// After this many failures in a row, with nothing done in between, an adapter is given up.
 const MOST_FAILURES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 

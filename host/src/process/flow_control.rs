@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// So many messages of a call may be under way.
 const MOST: u64 = 64;
-/// After so many the host says that they were taken.
+/// The host says that messages were taken each time it has taken this many.
 pub(super) const TAKEN_AT_ONCE: u64 = 16;
 
 /// One call's side of it, in the worker.

@@ -29,7 +29,7 @@ pub(super) enum Head {
     Cancel { call: u64 },
     /// To the worker: what became of an `Ask`.
     Answer { id: u64, failed: Option<Failed> },
-    /// To the worker: so many of a call's messages were taken.
+    /// To the worker: how many of a call's messages were taken.
     Taken { call: u64, count: u64 },
     /// To the worker: no more messages of this name are wanted.
     Refused { call: u64, what: String },

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// A bar over so many samples; `done` of them were there before and count neither for the rate nor for the time to go.
+    /// A bar over a number of samples; `done` of them were there before and count neither for the rate nor for the time to go.
     pub fn samples(name: &str, total: u64, quiet: bool) -> Progress {
         let bar = bar(total, quiet);
         let shape = "{prefix} {bar:24} {pos}/{len} {per_sec} ETA {eta} {msg}";

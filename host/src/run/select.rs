@@ -7,7 +7,7 @@ use std::str::FromStr;
 /// `--limit`: a number, a share, or a range.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Limit {
-    /// The first so many.
+    /// Only the first ones, this many.
     First(usize),
     /// The first so large a share, at least one sample.
     Share(f64),

@@ -91,7 +91,7 @@ impl Sameness {
 const ENOUGH_TO_JUDGE: u64 = 8;
 
 impl Tally {
-    /// A tally of a run with so many answers to each question.
+    /// A tally of a run with this number of answers to each question.
     pub fn of_chains(chains: u32) -> Tally {
         Tally {
             chains,

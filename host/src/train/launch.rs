@@ -1,4 +1,4 @@
-//! `--processes N`: starts so many processes on this machine, and ends all when one fails.
+//! `--processes N`: starts N processes on this machine, and ends all when one fails.
 
 use crate::failure::{Exit, Failure, Result};
 use std::ffi::OsString;

@@ -180,7 +180,7 @@ fn merged(options: &Options, tasks: Option<&TaskSet>) -> Result<Given> {
     given.notes.clear();
     given.map.extend(options.given.map.clone());
     given.notes.extend(options.given.notes.clone());
-    // A number of steps means that there is something every so many steps, whatever the script's own strategy.
+    // A number of steps means: every that many steps, whatever the script's own strategy.
     for (steps, strategy) in [("eval_steps", "eval_strategy"), ("save_steps", "save_strategy")] {
         if options.given.get(steps).is_some() && options.given.get(strategy).is_none() {
             given.map.insert(strategy.to_owned(), json!("steps"));

@@ -67,7 +67,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds a verdict on two answers of so many characters.
+    /// Adds a verdict on two answers, with how many characters each has.
     pub fn add(&mut self, said: Said, first_length: usize, second_length: usize) {
         let count = match said.outcome {
             Outcome::First => &mut self.first_wins,

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// A page lists so many samples at most; of a larger run it has every so-manyth.
+/// The most samples that a page lists; of a larger run it has every second, third or nth.
 const LISTED: usize = 200_000;
 /// Rows of the list in one block.
 const ROWS: usize = 10_000;

@@ -24,7 +24,7 @@ pub fn all(run: &RunDirectory) -> Result<Vec<u64>> {
     Ok(places.into_values().collect())
 }
 
-/// The places of the task's own prompts for these samples and so many chains of each, in the order of the data.
+/// The places of the task's own prompts for these samples and all their chains, in the order of the data.
 pub fn of_selection(run: &RunDirectory, selection: &[usize], chains: u32) -> Result<Vec<u64>> {
     const NOWHERE: u64 = u64::MAX;
     let each = chains.max(1) as usize;

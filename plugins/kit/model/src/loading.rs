@@ -99,7 +99,7 @@ impl<'s> Checkpoint<'s> {
         read(&self.folder).map_err(Error::into_plugin_error)
     }
 
-    /// Its tokenizer and chat template, for a table of so many rows, with the settings `thinking` and `system` where the
+    /// Its tokenizer and chat template, for a table with that many rows, with the settings `thinking` and `system` where the
     /// model has them.
     pub fn chat(&self, rows: usize) -> plugin_api::Result<Chat> {
         self.chat_that(|chat| chat.tokenizer().check_rows(rows).map(|()| chat))

@@ -13,7 +13,7 @@ fn settings(job: &str) -> Settings {
     }
 }
 
-/// Runs something in each process of a ring of so many.
+/// Runs something in each process of a ring, by its size.
 fn ring<T: Send>(world: usize, job: &str, work: impl Fn(Ring) -> T + Sync) -> Vec<T> {
     let settings = settings(job);
     std::thread::scope(|scope| {

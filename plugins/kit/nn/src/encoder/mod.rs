@@ -76,12 +76,12 @@ impl Block {
 /// The fewest samples that become a token where steps are pooled in pairs.
 pub const LEAST_SAMPLES: usize = 2 * audio::HOP + 1;
 
-/// Steps that so many frames become: the second convolution takes every other one.
+/// How many steps a number of frames becomes: the second convolution takes every other one.
 pub fn steps(frames: usize) -> usize {
     frames.div_ceil(2)
 }
 
-/// Steps that the sound of so many samples becomes, its padding left out.
+/// How many steps a number of samples of sound becomes, its padding left out.
 pub fn steps_of(samples: usize) -> usize {
     steps(audio::frames(samples))
 }
@@ -104,7 +104,7 @@ pub fn pool_pairs(x: &Tensor, blocks: &[usize]) -> candle_core::Result<Tensor> {
     }
 }
 
-/// A tensor's rows as several, one behind the other, of so many each.
+/// A tensor's rows as several tensors, one behind the other, by how many rows each has.
 pub fn split_rows(x: &Tensor, counts: impl Iterator<Item = usize>) -> candle_core::Result<Vec<Tensor>> {
     let mut start = 0;
     let part = |count: usize| {
