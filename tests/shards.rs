@@ -112,6 +112,27 @@ fn shards_that_do_not_belong_together_are_refused_by_name() {
     bench.check(&format!("join {a} {b} {c} --fresh"), 0, &["30 records"]);
 }
 
+#[test]
+fn a_registry_without_the_task_is_told_before_anything_is_written() {
+    let bench = Bench::new();
+    let parts = shards(&bench, 2, "-T n=10");
+    let registry = std::fs::read_to_string(bench.path("fixtures.toml")).unwrap();
+    std::fs::write(
+        bench.path("fixtures.toml"),
+        registry.replace("[tasks.count]", "[tasks.other]"),
+    )
+    .unwrap();
+    let before = bench.directories("parts");
+    bench.check(
+        &format!("join {parts}"),
+        3,
+        &["the run's task `count` is needed to score it"],
+    );
+    assert_eq!(bench.directories("parts"), before);
+    std::fs::write(bench.path("fixtures.toml"), registry).unwrap();
+    bench.check(&format!("join {parts}"), 0, &["10 records"]);
+}
+
 fn script(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../examples/cluster")

@@ -1,6 +1,6 @@
 //! `host join`: the shards of a run, made one run again.
 
-use super::rescore::resum;
+use super::rescore::{resum, task_of_run};
 use super::{Common, note, print, stop_on_signals};
 use crate::ask::roles::Roles;
 use crate::failure::{Failure, Result};
@@ -54,6 +54,10 @@ pub fn join(args: &JoinArgs, common: &Common) -> Result<crate::failure::Exit> {
         let failure = Failure::usage(format!("`{}` is there already", path.display()));
         return Err(failure.help("`--fresh` joins anew and keeps it under another name"));
     }
+    // Without its task a run has no figures: so that is found out before anything is written.
+    common.with_catalog(false, &stop, |catalog| {
+        task_of_run(&RunDirectory::look(&args.runs[0]), &[], catalog).map(drop)
+    })?;
     let run = RunDirectory::open(&path, args.fresh)?;
     let count = parts.write(&run)?;
     write_timing(&run, &parts)?;
