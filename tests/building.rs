@@ -34,7 +34,16 @@ pub fn build(folder: &Path, target: &Path) -> PathBuf {
 /// Runs the cargo that runs this test.
 #[track_caller]
 pub fn cargo(folder: &Path, target: &Path, arguments: &[&str]) {
-    let output = Command::new(env!("CARGO"))
+    let mut command = Command::new(env!("CARGO"));
+    // Cargo tells a test of the package that it belongs to. Build scripts of dependencies that look at these variables would
+    // run again, and all that stands on such a crate would be compiled again.
+    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(of_package) {
+            command.env_remove(name);
+        }
+    }
+    let output = command
         .args(arguments)
         .current_dir(folder)
         .env("CARGO_TARGET_DIR", target)
