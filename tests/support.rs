@@ -15,7 +15,10 @@ use tempfile::TempDir;
 pub const BOTH: [Isolation; 2] = [Isolation::InProcess, Isolation::Process];
 
 /// Says why a test is skipped.
-#[allow(clippy::print_stderr)]
+#[allow(
+    clippy::print_stderr,
+    reason = "whoever reads a test's output should see that it was skipped"
+)]
 pub fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }

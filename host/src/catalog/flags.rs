@@ -56,7 +56,7 @@ impl Flags {
         self.named.get(name).cloned().unwrap_or_default()
     }
 
-    /// What any adapter is given under this name, as text.
+    /// The values that adapters are given for this key, as text.
     pub fn values_of(&self, key: &str) -> Vec<String> {
         let given = std::iter::once(&self.all).chain(self.named.values());
         let values = given.filter_map(|given| given.get(key)?.value.as_str().map(str::to_owned));

@@ -1,4 +1,4 @@
-//! What a comparison would say if everything that is unscored were wrong, or right.
+//! What a comparison would show if every unscored answer were wrong, and if every one were right.
 //!
 //! An answer that a judge cannot rule on is left out of the test, and such answers are seldom like the rest. So beside the
 //! figure of the pairs that both sides have a score for stands how far it could move.
@@ -26,7 +26,7 @@ enum Value {
 }
 
 impl Bounds {
-    /// None where nothing is unscored, and where the metric is no number between 0 and 1.
+    /// None if no answer is unscored, or if the metric does not lie between 0 and 1.
     pub fn of<'a>(name: &str, pairs: impl Iterator<Item = (&'a Entry, &'a Entry)>) -> Option<Bounds> {
         let (mut of, mut unscored, mut sums) = (0, [0_u64; 2], [0.0; 2]);
         for (first, second) in pairs {

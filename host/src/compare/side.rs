@@ -62,7 +62,7 @@ pub enum Part {
 pub struct Entry {
     /// By `metric` or `scorer.metric`; empty where the record is unscored or failed.
     pub values: Few<Part>,
-    /// Why there are no values of the task's own: `failed`, `unscored`.
+    /// Why the task gave no value: `failed` or `unscored`.
     pub missing: Option<&'static str>,
     /// Judges that left it unscored.
     pub unscored: Box<[Arc<str>]>,

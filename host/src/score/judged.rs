@@ -49,7 +49,7 @@ pub struct Judged {
     sampling_ignored: BTreeSet<String>,
     /// What its card says of its questions: hashes of template and schema, the reader's version.
     asks: Map<String, Value>,
-    /// What this judge made of answers of which everybody knows what they are worth, where it was shown some.
+    /// How this judge ruled on answers whose right ruling is known, if it was shown any.
     pub probes: Option<Probes>,
     /// Why it did not rule on everything: its quota or budget is used up, or its model was given up.
     pub cut_short: Option<Failure>,

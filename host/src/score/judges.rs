@@ -282,7 +282,7 @@ impl JudgeModels {
 pub fn identity_of(judge: &Value, card: &JudgeCard) -> Value {
     let mut identity = json!({ "judge": judge, "version": card.version });
     if !card.other.is_empty() {
-        // What is asked and how it is read: verdicts of another template or reader are given anew, by stored answers.
+        // Template and reader: when either changes, verdicts are read again from the stored answers.
         identity["protocol"] = json!(card.other);
     }
     identity

@@ -96,7 +96,7 @@ impl<P: Protocol> Judge for Panel<P> {
 
 impl<P> Panel<P> {
     fn combine(&self, verdicts: Vec<Verdict>) -> Verdict {
-        // What a comparison without a model settled is the same for all members.
+        // A case that was settled without asking a model is the same for all members.
         if verdicts.iter().all(|verdict| verdict.cost.calls == 0) {
             return verdicts.into_iter().next().expect("a panel has members");
         }

@@ -17,7 +17,7 @@ use std::path::Path;
 pub(crate) struct Tensors {
     file: Gguf,
     places: HashMap<String, (Place, Undo)>,
-    /// What all values of some matrices are multiplied by: a `NAME.scale` beside `NAME.weight`.
+    /// A factor for all values of a matrix: the tensor `NAME.scale` beside `NAME.weight`.
     scales: HashMap<String, f64>,
 }
 

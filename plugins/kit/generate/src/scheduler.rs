@@ -110,7 +110,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
 
     /// Whether a pass over what has come would only score options behind words, and has room for more of that.
     pub fn only_scores(&self) -> bool {
-        // What a choice shares with an earlier one is read once.
+        // A beginning that two choices share is read once.
         let scored = |(number, work): (usize, &Work)| match work {
             Work::Choice(choice) if choice.context.input.embedded.is_none() => {
                 let common = |other: &Work| choice.context.input.common(&other.lane().input);

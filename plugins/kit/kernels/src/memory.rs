@@ -19,7 +19,7 @@ pub fn with_room<T>(count: usize) -> Vec<T> {
 /// Zeros, in large pages where there are some.
 pub fn zeros(count: usize) -> Vec<f32> {
     let mut values = vec![0.0; count];
-    // What nobody has written yet has no pages: so the advice comes in time.
+    // Zeros that were never written have no pages yet, so the advice comes in time.
     let memory = values.as_mut_ptr().cast::<MaybeUninit<f32>>();
     // SAFETY: the vector's own values, lent for the call.
     advise(unsafe { std::slice::from_raw_parts_mut(memory, count) });
