@@ -72,14 +72,17 @@ fn value_and_slope(activation: Activation, x: f32) -> (f32, f32) {
     }
 }
 
-/// Calls `work` with the activation known where the loop is compiled.
+/// Runs a loop with the instructions that this processor has, the activation known where it is compiled.
 #[inline(always)]
-fn by_kind(activation: Activation, mut work: impl FnMut(Activation)) {
-    match activation {
-        Activation::Silu => work(Activation::Silu),
-        Activation::GeluTanh => work(Activation::GeluTanh),
-        Activation::GeluErf => work(Activation::GeluErf),
-    }
+fn vectorised_by_kind(activation: Activation, mut work: impl FnMut(Activation)) {
+    vectorised(
+        #[inline(always)]
+        || match activation {
+            Activation::Silu => work(Activation::Silu),
+            Activation::GeluTanh => work(Activation::GeluTanh),
+            Activation::GeluErf => work(Activation::GeluErf),
+        },
+    );
 }
 
 /// `y = act(gate) * up`.
@@ -89,18 +92,13 @@ pub(crate) fn forward(activation: Activation, gate: &[f32], up: &[f32], y: &mut 
         .zip(gate.par_chunks(TASK))
         .zip(up.par_chunks(TASK));
     parts.for_each(|((y, gate), up)| {
-        vectorised(
+        vectorised_by_kind(
+            activation,
             #[inline(always)]
-            || {
-                by_kind(
-                    activation,
-                    #[inline(always)]
-                    |activation| {
-                        for ((y, &gate), up) in y.iter_mut().zip(gate).zip(up) {
-                            *y = value_and_slope(activation, gate).0 * up;
-                        }
-                    },
-                );
+            |activation| {
+                for ((y, &gate), up) in y.iter_mut().zip(gate).zip(up) {
+                    *y = value_and_slope(activation, gate).0 * up;
+                }
             },
         );
     });
@@ -113,20 +111,15 @@ pub(crate) fn backward(activation: Activation, gate: &mut [f32], up: &mut [f32],
         .zip(up.par_chunks_mut(TASK))
         .zip(dy.par_chunks(TASK));
     parts.for_each(|((gate, up), dy)| {
-        vectorised(
+        vectorised_by_kind(
+            activation,
             #[inline(always)]
-            || {
-                by_kind(
-                    activation,
-                    #[inline(always)]
-                    |activation| {
-                        for ((gate, up), dy) in gate.iter_mut().zip(up.iter_mut()).zip(dy) {
-                            let (value, slope) = value_and_slope(activation, *gate);
-                            *gate = dy * *up * slope;
-                            *up = dy * value;
-                        }
-                    },
-                );
+            |activation| {
+                for ((gate, up), dy) in gate.iter_mut().zip(up.iter_mut()).zip(dy) {
+                    let (value, slope) = value_and_slope(activation, *gate);
+                    *gate = dy * *up * slope;
+                    *up = dy * value;
+                }
             },
         );
     });
@@ -136,18 +129,13 @@ pub(crate) fn backward(activation: Activation, gate: &mut [f32], up: &mut [f32],
 pub(crate) fn activate(activation: Activation, x: &[f32], y: &mut [f32]) {
     let parts = y.par_chunks_mut(TASK).zip(x.par_chunks(TASK));
     parts.for_each(|(y, x)| {
-        vectorised(
+        vectorised_by_kind(
+            activation,
             #[inline(always)]
-            || {
-                by_kind(
-                    activation,
-                    #[inline(always)]
-                    |activation| {
-                        for (y, &x) in y.iter_mut().zip(x) {
-                            *y = value_and_slope(activation, x).0;
-                        }
-                    },
-                );
+            |activation| {
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = value_and_slope(activation, x).0;
+                }
             },
         );
     });
@@ -157,18 +145,13 @@ pub(crate) fn activate(activation: Activation, x: &[f32], y: &mut [f32]) {
 pub(crate) fn activate_backward(activation: Activation, x: &[f32], dy: &mut [f32]) {
     let parts = dy.par_chunks_mut(TASK).zip(x.par_chunks(TASK));
     parts.for_each(|(dy, x)| {
-        vectorised(
+        vectorised_by_kind(
+            activation,
             #[inline(always)]
-            || {
-                by_kind(
-                    activation,
-                    #[inline(always)]
-                    |activation| {
-                        for (dy, &x) in dy.iter_mut().zip(x) {
-                            *dy *= value_and_slope(activation, x).1;
-                        }
-                    },
-                );
+            |activation| {
+                for (dy, &x) in dy.iter_mut().zip(x) {
+                    *dy *= value_and_slope(activation, x).1;
+                }
             },
         );
     });
