@@ -2,7 +2,7 @@
 
 use super::Texts;
 use crate::products::vector::{dot, exp, largest, vectorised};
-use crate::products::{ByDepth, ByLane, Into, Left, product_here};
+use crate::products::{ByDepth, ByLane, Into, Left, Scratch, product_here};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -86,8 +86,8 @@ impl Plan {
     }
 
     /// The scores of a block, before they become weights: (queries, keys).
-    fn scores(&self, left: &Left, k: &[f32], keys: usize) -> Vec<f32> {
-        let mut scores = vec![0.0; left.rows() * keys];
+    fn scores(&self, left: &Left, k: &[f32], keys: usize) -> Scratch {
+        let mut scores = Scratch::new(left.rows() * keys);
         let right = ByLane::new(k, self.rule.size);
         product_here(&mut scores, left, &right, keys, self.rule.scale, Into::Set);
         if let Some(cap) = self.rule.softcap {
@@ -207,7 +207,7 @@ impl Plan {
             &head.dout[of_rows.clone()],
         );
         let mut weights = self.scores(&Left::pack_here(&ByLane::new(q, size), rows, size), k, keys);
-        let mut slopes = vec![0.0; rows * keys];
+        let mut slopes = Scratch::new(rows * keys);
         let left = Left::pack_here(&ByLane::new(dout, size), rows, size);
         product_here(&mut slopes, &left, &ByLane::new(v, size), keys, 1.0, Into::Set);
         vectorised(

@@ -2,6 +2,7 @@
 
 use super::linear::{Given, Linear};
 use crate::engine::parameters::{Gradients, Pass};
+use crate::products::Scratch;
 use crate::products::vector::{each_row, exp, largest, sum};
 use rayon::prelude::*;
 
@@ -38,7 +39,7 @@ impl Loss {
         // Of about equal sizes, so that no few positions are left for the last.
         let parts = labels.len().div_ceil(positions(vocabulary)).max(1);
         let together = labels.len().div_ceil(parts).max(1);
-        let mut logits = kernels::memory::zeros(together * vocabulary);
+        let mut logits = Scratch::new(together * vocabulary);
         for (number, labels) in labels.chunks(together).enumerate() {
             let at = number * together * hidden..(number * together + labels.len()) * hidden;
             let logits = &mut logits[..labels.len() * vocabulary];
@@ -109,10 +110,23 @@ impl Loss {
                 if let Some(factor) = factor {
                     let even = self.smoothing / logits.len() as f32;
                     let share = (1.0 / total) as f32;
-                    for (n, x) in logits.iter_mut().enumerate() {
-                        let slope = self.softcap.map_or(1.0, |cap| 1.0 - (*x / cap) * (*x / cap));
-                        let target = if n == label as usize { 1.0 - self.smoothing } else { 0.0 };
-                        *x = (exp(*x - largest) * share - target - even) * factor * slope;
+                    let slope = |x: f32| self.softcap.map_or(1.0, |cap| 1.0 - (x / cap) * (x / cap));
+                    let slope_of_label = slope(of_label);
+                    match self.softcap {
+                        // A loop of its own, without a division in it.
+                        None => {
+                            for x in logits.iter_mut() {
+                                *x = (exp(*x - largest) * share - even) * factor;
+                            }
+                        }
+                        Some(_) => {
+                            for x in logits.iter_mut() {
+                                *x = (exp(*x - largest) * share - even) * factor * slope(*x);
+                            }
+                        }
+                    }
+                    if let Some(x) = logits.get_mut(label as usize) {
+                        *x -= (1.0 - self.smoothing) * factor * slope_of_label;
                     }
                 }
                 loss

@@ -91,7 +91,19 @@ impl Stored {
 
 #[inline(always)]
 fn widen<T: Copy>(out: &mut [f32], values: &[T], wide: impl Fn(T) -> f32) {
-    out.iter_mut().zip(values).for_each(|(out, &x)| *out = wide(x));
+    // Sixteen at a time: rows are short, and compilers' own loops are for long ones.
+    let (out, out_rest) = out.as_chunks_mut::<16>();
+    let (values, values_rest) = values.as_chunks::<16>();
+    for (out, values) in out.iter_mut().zip(values) {
+        *out = values.map(
+            #[inline(always)]
+            |x| wide(x),
+        );
+    }
+    out_rest
+        .iter_mut()
+        .zip(values_rest)
+        .for_each(|(out, &x)| *out = wide(x));
 }
 
 pub(crate) struct StoredByLane<'a>(&'a Stored);

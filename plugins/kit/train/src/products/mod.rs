@@ -6,12 +6,15 @@
 
 mod kernel;
 mod operand;
+mod scratch;
 pub(crate) mod vector;
 
 use kernel::{Shape, Tile};
+use kernels::memory::prefetch;
 use kernels::packed::passing;
 pub(crate) use operand::{ByDepth, ByLane, Operand, Rounded, turn};
 use rayon::prelude::*;
+pub(crate) use scratch::Scratch;
 use std::cell::RefCell;
 use std::ops::Range;
 use vector::vectorised;
@@ -22,8 +25,12 @@ const DEPTH: usize = 256;
 const TILES_DEPTH: usize = 1024;
 /// Panels of rows that are packed at a time.
 const TOGETHER: usize = 8;
+/// Rows, of any tile's height a multiple, of which so much depth stays in the second cache beside the columns.
+const NEAR: usize = 96;
 /// Columns of a task.
 const COLUMNS: usize = 128;
+/// Rows that are asked for before they are read or written.
+const AHEAD: usize = 12;
 /// The fewest rows of a task, where there are too few columns to keep all threads busy.
 const ROWS: usize = 96;
 
@@ -37,7 +44,7 @@ pub(crate) struct Left {
 
 enum Values {
     /// Panels of rows, of blocks of depth one behind the other.
-    Floats(Vec<f32>),
+    Floats(Scratch),
     /// Rounded rows, where the processor multiplies such by tiles.
     Rounded(passing::Left),
 }
@@ -57,7 +64,7 @@ impl Left {
             };
         }
         let padded = rows.next_multiple_of(shape.rows);
-        let mut values = vec![0.0; padded * depth];
+        let mut values = Scratch::new(padded * depth);
         let panels = padded / shape.rows;
         // Blocks of depth one behind the other, in each all panels of rows: some of them at a time.
         let parts: Vec<(usize, usize, &mut [f32])> = {
@@ -90,7 +97,7 @@ impl Left {
     /// The same on the calling thread alone.
     pub fn pack_here(operand: &dyn Operand, rows: usize, depth: usize) -> Left {
         let shape = Shape::here();
-        let mut values = vec![0.0; rows.next_multiple_of(shape.rows) * depth];
+        let mut values = Scratch::new(rows.next_multiple_of(shape.rows) * depth);
         let mut rest = &mut values[..];
         for start in (0..depth).step_by(DEPTH) {
             let deep = DEPTH.min(depth - start);
@@ -112,8 +119,15 @@ impl Left {
         self.rows
     }
 
+    fn is_rounded(&self) -> bool {
+        matches!(self.values, Values::Rounded(_))
+    }
+
     /// What was packed of some rows, for a block of depth: panels one behind the other.
-    fn panels<'v>(&self, values: &'v [f32], start: usize, first: usize, count: usize) -> &'v [f32] {
+    fn panels(&self, start: usize, first: usize, count: usize) -> &[f32] {
+        let Values::Floats(values) = &self.values else {
+            return &[];
+        };
         let deep = DEPTH.min(self.depth - start);
         let padded = self.rows.next_multiple_of(self.shape.rows);
         let begin = padded * start + first * deep;
@@ -121,7 +135,7 @@ impl Left {
     }
 }
 
-/// The same on the calling thread alone: for the small products inside a task.
+/// A product on the calling thread alone: for the small ones inside a task.
 pub(crate) fn product_here(y: &mut [f32], left: &Left, right: &dyn Operand, columns: usize, scale: f32, into: Into) {
     if columns == 0 || left.rows == 0 {
         return;
@@ -132,7 +146,7 @@ pub(crate) fn product_here(y: &mut [f32], left: &Left, right: &dyn Operand, colu
             column: 0,
             y: y.chunks_exact_mut(columns).collect(),
         };
-        task.run(left, right, space, scale, into);
+        task.run(&[(left, right)], space, scale, into);
     });
 }
 
@@ -142,6 +156,9 @@ pub(crate) enum Into {
     Set,
     Add,
 }
+
+/// A left and a right side.
+pub(crate) type Product<'a> = (&'a Left, &'a dyn Operand);
 
 /// What a task works in.
 #[derive(Default)]
@@ -158,8 +175,22 @@ thread_local! {
 
 /// `y = scale * left * right`, or adds that: y is (rows, columns), and `right` has a lane for each column.
 pub(crate) fn product(y: &mut [f32], left: &Left, right: &dyn Operand, columns: usize, scale: f32, into: Into) {
-    let (rows, depth, shape) = (left.rows, left.depth, left.shape);
-    debug_assert_eq!(y.len(), rows * columns);
+    sum_of_products(y, &[(left, right)], columns, scale, into);
+}
+
+/// The same of several products, whose terms are added up before anything is written.
+pub(crate) fn sum_of_products(y: &mut [f32], products: &[Product], columns: usize, scale: f32, into: Into) {
+    let Some(((left, _), others)) = products.split_first() else {
+        return;
+    };
+    if others.iter().any(|(other, _)| other.is_rounded() != left.is_rounded()) {
+        // Tiles of rounded values have panels of their own.
+        sum_of_products(y, &products[..1], columns, scale, into);
+        return sum_of_products(y, others, columns, scale, Into::Add);
+    }
+    let (rows, shape) = (left.rows, left.shape);
+    let depth: usize = products.iter().map(|(left, _)| left.depth).sum();
+    debug_assert!(y.len() == rows * columns && products.iter().all(|(left, _)| left.rows == rows));
     if rows == 0 || columns == 0 {
         return;
     }
@@ -196,7 +227,7 @@ pub(crate) fn product(y: &mut [f32], left: &Left, right: &dyn Operand, columns: 
         }
     }
     tasks.into_par_iter().with_max_len(1).for_each(|mut task| {
-        SPACE.with_borrow_mut(|space| task.run(left, right, space, scale, into));
+        SPACE.with_borrow_mut(|space| task.run(products, space, scale, into));
     });
 }
 
@@ -208,22 +239,18 @@ struct Task<'y> {
 }
 
 impl Task<'_> {
-    fn run(&mut self, left: &Left, right: &dyn Operand, space: &mut Space, scale: f32, into: Into) {
-        let values = match &left.values {
-            Values::Floats(values) => values,
-            Values::Rounded(rows) => {
-                // Tiles round what they are given.
-                let right = right.unrounded().unwrap_or(right);
-                return self.by_tiles(rows, left.depth, right, space, scale, into);
-            }
-        };
+    fn run(&mut self, products: &[Product], space: &mut Space, scale: f32, into: Into) {
+        let Some(&(left, _)) = products.first() else { return };
+        if left.is_rounded() {
+            return self.by_tiles(products, space, scale, into);
+        }
         let shape = left.shape;
         let columns = self.y.first().map_or(0, |row| row.len());
         let padded = self.y.len().next_multiple_of(shape.rows);
         let wide = COLUMNS.next_multiple_of(shape.columns);
         space.sums.resize(padded * wide, 0.0);
         space.panels.resize(DEPTH * wide, 0.0);
-        if left.depth == 0 {
+        if products.iter().all(|(left, _)| left.depth == 0) {
             space.sums.fill(0.0);
         }
         for block in (0..columns).step_by(wide) {
@@ -234,54 +261,48 @@ impl Task<'_> {
             let whole = block.len() - narrow.map_or(0, |_| rest);
             let widths = [shape.columns].repeat(whole.div_ceil(shape.columns));
             let widths: Vec<usize> = widths.into_iter().chain(narrow).collect();
-            for start in (0..left.depth).step_by(DEPTH) {
-                let deep = DEPTH.min(left.depth - start);
-                let (depth, first) = (start..start + deep, self.column + block.start);
+            let first = self.column + block.start;
+            for (number, (left, right, depth)) in blocks_of_depth(products).enumerate() {
+                let deep = depth.len();
                 let (packed, last) = space.panels.split_at_mut(whole.next_multiple_of(shape.columns) * deep);
                 right.pack_panels(first..first + whole, depth.clone(), shape.columns, packed);
                 if let Some(width) = narrow {
-                    right.pack(
-                        first + whole..first + block.len(),
-                        depth,
-                        width,
-                        &mut last[..width * deep],
-                    );
+                    let lanes = first + whole..first + block.len();
+                    right.pack(lanes, depth.clone(), width, &mut last[..width * deep]);
                 }
-                let (mut panels, mut sums) = (&space.panels[..], &mut space.sums[..]);
-                for &width in &widths {
-                    let (panel, panels_behind) = panels.split_at(width * deep);
-                    let (of_panel, sums_behind) = sums.split_at_mut(padded * width);
-                    Tile {
-                        rows: left.panels(values, start, self.row, self.y.len()),
-                        panel,
-                        width,
-                        deep,
-                        add: start > 0,
-                        sums: of_panel,
+                // Some rows at a time, which stay in the second cache for all panels.
+                for some in (0..padded).step_by(NEAR) {
+                    let some = some..padded.min(some + NEAR);
+                    let (mut panels, mut sums) = (&space.panels[..], &mut space.sums[..]);
+                    for &width in &widths {
+                        let (panel, panels_behind) = panels.split_at(width * deep);
+                        let (of_panel, sums_behind) = sums.split_at_mut(padded * width);
+                        Tile {
+                            rows: left.panels(depth.start, self.row + some.start, some.len()),
+                            panel,
+                            width,
+                            deep,
+                            add: number > 0,
+                            sums: &mut of_panel[some.start * width..some.end * width],
+                        }
+                        .run(shape);
+                        (panels, sums) = (panels_behind, sums_behind);
                     }
-                    .run(shape);
-                    (panels, sums) = (panels_behind, sums_behind);
                 }
             }
+            let mut parts = Vec::with_capacity(widths.len());
             let mut sums = &space.sums[..];
-            for (&width, column) in widths.iter().zip((block.start..).step_by(shape.columns)) {
+            for &width in &widths {
                 let (of_panel, behind) = sums.split_at(padded * width);
-                self.write(of_panel, width, column..block.end.min(column + width), scale, into);
+                parts.push((of_panel, width));
                 sums = behind;
             }
+            self.write(&parts, block, scale, into);
         }
     }
 
     /// The same of rows that are rounded already.
-    fn by_tiles(
-        &mut self,
-        left: &passing::Left,
-        depth: usize,
-        right: &dyn Operand,
-        space: &mut Space,
-        scale: f32,
-        into: Into,
-    ) {
+    fn by_tiles(&mut self, products: &[Product], space: &mut Space, scale: f32, into: Into) {
         let columns = self.y.first().map_or(0, |row| row.len());
         let mut panel = passing::Panel::default();
         space.panels.resize(DEPTH * passing::COLUMNS, 0.0);
@@ -289,51 +310,97 @@ impl Task<'_> {
         for column in (0..columns).step_by(passing::COLUMNS) {
             let some = column..columns.min(column + passing::COLUMNS);
             let lanes = self.column + some.start..self.column + some.end;
-            for start in (0..depth).step_by(TILES_DEPTH) {
-                let end = depth.min(start + TILES_DEPTH);
-                panel.clear();
-                for some in (start..end).step_by(DEPTH) {
-                    let some = some..end.min(some + DEPTH);
-                    if right.add_stored(lanes.clone(), some.clone(), &mut panel) {
-                        continue;
+            let mut first = true;
+            for (left, right) in products {
+                // Tiles round what they are given.
+                let right = right.unrounded().unwrap_or(*right);
+                let Values::Rounded(rows) = &left.values else { continue };
+                for start in (0..left.depth).step_by(TILES_DEPTH) {
+                    let end = left.depth.min(start + TILES_DEPTH);
+                    panel.clear();
+                    for some in (start..end).step_by(DEPTH) {
+                        let some = some..end.min(some + DEPTH);
+                        if right.add_stored(lanes.clone(), some.clone(), &mut panel) {
+                            continue;
+                        }
+                        let values = &mut space.panels[..some.len() * passing::COLUMNS];
+                        right.pack(lanes.clone(), some, passing::COLUMNS, values);
+                        panel.add(values);
                     }
-                    let values = &mut space.panels[..some.len() * passing::COLUMNS];
-                    right.pack(lanes.clone(), some, passing::COLUMNS, values);
-                    panel.add(values);
+                    let (all, _) = space.sums.as_chunks_mut::<{ passing::COLUMNS }>();
+                    rows.times(self.row..self.row + self.y.len(), start, &mut panel, |row, sums| {
+                        let all = &mut all[row - self.row];
+                        match first {
+                            true => *all = *sums,
+                            false => all.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum),
+                        }
+                    });
+                    first = false;
                 }
-                let (all, _) = space.sums.as_chunks_mut::<{ passing::COLUMNS }>();
-                left.times(self.row..self.row + self.y.len(), start, &mut panel, |row, sums| {
-                    let all = &mut all[row - self.row];
-                    match start {
-                        0 => *all = *sums,
-                        _ => all.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum),
-                    }
-                });
             }
-            self.write(&space.sums, passing::COLUMNS, some, scale, into);
+            self.write(&[(&space.sums, passing::COLUMNS)], some, scale, into);
         }
     }
 
-    /// Writes sums (rows, width) to some columns of y, or adds them.
-    fn write(&mut self, sums: &[f32], width: usize, columns: Range<usize>, scale: f32, into: Into) {
+    /// Writes panels of sums, each (rows, width), to some columns of y, or adds them.
+    fn write(&mut self, panels: &[(&[f32], usize)], columns: Range<usize>, scale: f32, into: Into) {
         vectorised(
             #[inline(always)]
             || {
-                for (y, sums) in self.y.iter_mut().zip(sums.chunks_exact(width)) {
-                    let y = y[columns.clone()].iter_mut().zip(sums);
-                    match into {
-                        Into::Add => y.for_each(
-                            #[inline(always)]
-                            |(y, &sum)| *y = scale.mul_add(sum, *y),
-                        ),
-                        Into::Set => y.for_each(
-                            #[inline(always)]
-                            |(y, &sum)| *y = scale * sum,
-                        ),
+                for row in 0..self.y.len() {
+                    // Rows lie too far apart for the processor to foresee the next one.
+                    if let Some(later) = self.y.get(row + AHEAD) {
+                        prefetch(&later[columns.clone()]);
+                    }
+                    let mut y = &mut self.y[row][columns.clone()];
+                    for &(sums, width) in panels {
+                        let (part, behind) = y.split_at_mut(width.min(y.len()));
+                        let sums = &sums[row * width..][..width];
+                        match into {
+                            Into::Add => by_eights(
+                                part,
+                                sums,
+                                #[inline(always)]
+                                |y, sum| scale.mul_add(sum, y),
+                            ),
+                            Into::Set => by_eights(
+                                part,
+                                sums,
+                                #[inline(always)]
+                                |_, sum| scale * sum,
+                            ),
+                        }
+                        y = behind;
                     }
                 }
             },
         );
+    }
+}
+
+/// The blocks of depth of one product after the other: both sides, and which block it is.
+fn blocks_of_depth<'p>(products: &'p [Product<'p>]) -> impl Iterator<Item = (&'p Left, &'p dyn Operand, Range<usize>)> {
+    products.iter().flat_map(|&(left, right)| {
+        let starts = (0..left.depth).step_by(DEPTH);
+        starts.map(move |start| (left, right, start..left.depth.min(start + DEPTH)))
+    })
+}
+
+/// Puts what `of` makes of both values at each place of y. Rows are short, and compilers' own loops are for long ones.
+#[inline(always)]
+fn by_eights(y: &mut [f32], x: &[f32], of: impl Fn(f32, f32) -> f32) {
+    let (y, y_rest) = y.as_chunks_mut::<8>();
+    let (x, x_rest) = x.as_chunks::<8>();
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = std::array::from_fn(
+            #[inline(always)]
+            |n| of(y[n], x[n]),
+        );
+    }
+    // A row that is shorter than its panel ends inside one of the panel's eights.
+    let x_rest = x.get(y.len()).map_or(x_rest, |x| &x[..]);
+    for (y, &x) in y_rest.iter_mut().zip(x_rest) {
+        *y = of(*y, x);
     }
 }
 

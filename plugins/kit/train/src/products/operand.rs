@@ -1,5 +1,7 @@
 //! What a product reads: numbers in memory, in either order, and in whatever type.
 
+use super::AHEAD;
+use kernels::memory::prefetch;
 use kernels::packed::passing::Panel;
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
@@ -101,7 +103,11 @@ impl Operand for ByDepth<'_> {
     fn pack_panels(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
         let deep = depth.len();
         for (place, at) in depth.enumerate() {
-            let row = &self.values[at * self.lanes..][lanes.clone()];
+            let start = at * self.lanes + lanes.start;
+            if let Some(later) = self.values.get(start + AHEAD * self.lanes..) {
+                prefetch(&later[..later.len().min(lanes.len())]);
+            }
+            let row = &self.values[start..][..lanes.len()];
             for (panel, values) in row.chunks(width).enumerate() {
                 copy(values, &mut out[(panel * deep + place) * width..][..width]);
             }
