@@ -48,6 +48,10 @@ miri:
     HOST_KERNELS=portable MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance" \
         cargo +nightly miri test -p kernels --lib --target-dir target/miri -- portable lines layout
 
+# 64-bit Arm compiles. Needs `rustup target add aarch64-unknown-linux-gnu` and Debian's gcc-aarch64-linux-gnu and libc6-dev-arm64-cross.
+arm:
+    RUSTFLAGS="-D warnings" cargo check --workspace --target aarch64-unknown-linux-gnu
+
 # Fuzz whatever reads files of strangers, so many seconds a target.
 fuzz seconds="60":
     tests/fuzz/run {{seconds}}

@@ -1,4 +1,4 @@
-"""python training_peft.py FOLDER [--rows 4] [--tokens 80] [--learnt 4] [--steps 2] [--dtype fp32|bf16] [--method lora|full]
+"""python training_peft.py FOLDER [--rows 4] [--tokens 80] [--learnt 4] [--steps 2] [--dtype fp32|bf16] [--method lora|full] [--device cuda]
 
 Steps of PEFT (or of a full fine-tuning by transformers) on random rows: tokens a second of processor time, and peak memory.
 Beside it: `cargo run --release -p train --example step -- FOLDER …` with the same options."""
@@ -19,10 +19,11 @@ parser.add_argument("--steps", type=int, default=2, help="measured; one before t
 parser.add_argument("--dtype", default="fp32", choices=["fp32", "bf16"])
 parser.add_argument("--method", default="lora", choices=["lora", "full"])
 parser.add_argument("--rank", type=int, default=16)
+parser.add_argument("--device", default="cpu")
 wanted = parser.parse_args()
 
 dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[wanted.dtype]
-model = transformers.AutoModelForCausalLM.from_pretrained(wanted.folder, dtype=dtype)
+model = transformers.AutoModelForCausalLM.from_pretrained(wanted.folder, dtype=dtype).to(wanted.device)
 if wanted.method == "lora":
     import peft
 
@@ -32,7 +33,7 @@ model.train()
 learnt = [p for p in model.parameters() if p.requires_grad]
 optimiser = torch.optim.AdamW(learnt, lr=1e-4, weight_decay=0.0)
 random = torch.Generator().manual_seed(1)
-ids = torch.randint(0, model.config.vocab_size, (wanted.rows, wanted.tokens), generator=random)
+ids = torch.randint(0, model.config.vocab_size, (wanted.rows, wanted.tokens), generator=random).to(wanted.device)
 labels = ids.clone()
 labels[:, : wanted.tokens - wanted.learnt] = -100
 
@@ -55,5 +56,5 @@ print(json.dumps({
     "processor_seconds_per_step": round(spent / wanted.steps, 3),
     "seconds_per_step": round((time.monotonic() - wall) / wanted.steps, 3),
     "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    "losses": losses, "threads": torch.get_num_threads(),
+    "device_peak_mb": torch.cuda.max_memory_allocated() >> 20 if wanted.device != "cpu" else None, "losses": losses, "threads": torch.get_num_threads(),
 }))

@@ -3,8 +3,14 @@ import json
 import time
 
 PROMPT, ANSWER, BATCH, CHOICES, CHOICE_PROMPT, TIMES = 512, 64, 8, 16, 80, 3
-# The shape of Qwen3-0.6B.
-VOCABULARY, HIDDEN, LAYERS, HEADS, KEY_HEADS, HEAD_SIZE, INNER = 151936, 1024, 28, 16, 8, 128, 3072
+# Hidden and inner width, layers, heads, key heads, head size, vocabulary, whether the head is tied; as `--shape` has them.
+SHAPES = {
+    "nano": (64, 128, 2, 4, 2, 16, 512, True),
+    "qwen3-0.6b": (1024, 3072, 28, 16, 8, 128, 151_936, True),
+    "qwen3-1.7b": (2048, 6144, 28, 16, 8, 128, 151_936, True),
+    "qwen3-8b": (4096, 12_288, 36, 32, 8, 128, 151_936, False),
+}
+HIDDEN, INNER, LAYERS, HEADS, KEY_HEADS, HEAD_SIZE, VOCABULARY, _ = SHAPES["qwen3-0.6b"]
 
 
 def rate(count, work, without=None):

@@ -1,28 +1,31 @@
 """What a page of hard text becomes, cut in each of the ways that GGUF files name: `cuts.json`.
 
-    python cuts.py [--published DIR ...]
+    python cuts.py [--published NAME=FILE ...]
 
-Made once with llama-cpp-python 0.3.36 (`Llama(vocab_only=True)`) and tokenizers 0.23. For each name the script writes a
-GGUF file of a vocabulary alone and records what llama.cpp makes of the page. The vocabulary was learnt from the page
+Made with xllamacpp 2026.10.11549 (llama.cpp of October 2026), tokenizers 0.23 and regex 2026.11. For each name the script
+writes a GGUF file of one tiny layer and records what llama.cpp makes of the page. The vocabulary was learnt from the page
 without cutting it, so a pair is merged across every place where a way doesn't cut.
 
-Where a tokenizer's published `tokenizer.json` is at hand (`--published NAME=FILE`), its own pre-tokenizer over the same
-vocabulary is recorded instead, since that is what models learnt with; lines where llama.cpp differs are printed.
-The llama.cpp in xllamacpp 2026.10.11549 cuts every recorded line alike, but for four lines of `qwen2` and `gpt-4o` whose record is
-the published tokenizer's.
-llama.cpp's expressions for a few ways are simpler than the published ones that they stand for. Those lines are
-left out of the record, and printed.
+Where a tokenizer's published `tokenizer.json` is at hand (`--published`), its own pre-tokenizer over the same vocabulary is
+recorded instead, since that is what models learnt with; lines where llama.cpp differs are printed.
+
+llama.cpp's expressions for a few ways are simpler than the published ones that they stand for. On those lines the published
+expressions are recorded, as the package `regex` applies them: an engine other than the one that is tested. On all other
+lines of these ways it cuts as llama.cpp does, which the script checks.
 """
 
 import argparse
 import json
 import sys
 import tempfile
+import unicodedata
+import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path = [path for path in sys.path if Path(path).resolve() != HERE]  # beside this script lies another gguf.py
 import gguf  # noqa: E402
+import numpy as np  # noqa: E402
 
 NAMES = """gpt-2 phi-2 mpt olmo jais trillion granite-docling exaone4 gigachat a.x-4.0 mellum modern-bert
 smollm starcoder refact command-r codeshell exaone minerva-7b mellum2 default falcon
@@ -61,15 +64,37 @@ PAGE = [
     "ǅ ǈ titlecase ʰ modifier ªº ordinals ﬁ ligature ȺȾ",
 ]
 
+# What is published of ways that llama.cpp has in a simpler form: expressions, each applied to what the one before left, the
+# normal form, whether a piece that is a token stays whole, and the lines on which that makes a difference.
+ENDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+CASED = (
+    r"[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}]*[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}]+{0}"
+    r"|[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}]+[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}]*{0}"
+    r"|{1}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+THREE, ONE = r"\p{N}{1,3}", r"\p{N}"
+QWEN = ENDS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN35 = ENDS + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+AYA = [r"\d{1,3}(?=(?:\d{3})*\b)", CASED.format(ENDS + "?", THREE)]
+YOUTU = ["[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+", CASED.format(ENDS + "?", ONE)]
+HAN = "[一-龥ࠀ-一가-퟿]+"
+# Of the letters that have cases, those of Europe: the page has no others.
+DEEPSEEK_LLM = ["[\r\n]", r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯﬀ-ﬆ]+", r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"\s+$", HAN, r"\p{N}+"]
+DEEPSEEK_CODER = ["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", HAN, ONE]
 MARKS = [13, 15, 18]
-# Lines, by name, on which llama.cpp does not do what the expression says that it quotes of the published tokenizer.
-SIMPLER = {
-    # It has no class of marks here, and no normal form (NFC).
-    "tekken": MARKS, "deepseek-r1-qwen": [18], "megrez": [18], "qwen35": [18],
+PUBLISHED = {
+    # llama.cpp has no class of marks here.
+    "tekken": ([CASED.format("", ONE)], None, True, MARKS),
+    **dict.fromkeys(["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"], ([CASED.format(ENDS + "?", THREE)], None, False, MARKS)),
+    # And no normal form.
+    **dict.fromkeys(["qwen2", "deepseek-r1-qwen", "megrez"], ([QWEN], "NFC", False, [18])),
+    "qwen35": ([QWEN35], "NFC", False, [18]),
     # It takes some letters for what they are not where it translates classes (`eBay`, syllables of Hangul).
-    "tiny_aya": [6, 12], "cohere2moe": [6, 12], "youtu": [6],
+    **dict.fromkeys(["tiny_aya", "cohere2moe"], (AYA, None, False, [6, 12])),
+    "youtu": (YOUTU, None, True, [6]),
     # Blanks beyond ASCII in front of a word.
-    "deepseek-llm": [21], "deepseek-coder": [21],
+    "deepseek-llm": (DEEPSEEK_LLM, None, False, [21]),
+    "deepseek-coder": (DEEPSEEK_CODER, None, False, [21]),
 }
 
 
@@ -87,11 +112,17 @@ def learn(lines):
 
 
 def by_llama_cpp(name, vocabulary, merges):
-    from llama_cpp import Llama
+    import xllamacpp
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vocabulary.gguf"
         writer = gguf.GGUFWriter(path, "llama")
+        writer.add_block_count(1)
+        writer.add_context_length(64)
+        writer.add_embedding_length(32)
+        writer.add_feed_forward_length(32)
+        writer.add_head_count(1)
+        writer.add_layer_norm_rms_eps(1e-5)
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre(name)
         writer.add_token_list(vocabulary)
@@ -100,11 +131,45 @@ def by_llama_cpp(name, vocabulary, merges):
         writer.add_bos_token_id(0)
         writer.add_eos_token_id(0)
         writer.add_add_bos_token(False)
+        layer = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]
+        shapes = {f"blk.0.{part}": (32, 32) for part in layer} | {"token_embd": (len(vocabulary), 32)}
+        shapes |= {part: (32,) for part in ["output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"]}
+        for tensor, shape in shapes.items():
+            writer.add_tensor(f"{tensor}.weight", np.zeros(shape, dtype=np.float32))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
         writer.close()
-        model = Llama(str(path), vocab_only=True, verbose=False)
-        return [model.tokenize(line.encode(), add_bos=False, special=False) for line in PAGE]
+        settings = xllamacpp.CommonParams()
+        settings.model.path, settings.n_ctx, settings.n_parallel, settings.warmup = str(path), 64, 1, False
+        server = xllamacpp.Server(settings)
+        lines = []
+        for line in PAGE:
+            body = json.dumps({"content": line, "add_special": False, "parse_special": False}).encode()
+            request = urllib.request.Request(server.listening_address + "/tokenize", body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request) as answer:
+                lines.append(json.load(answer)["tokens"])
+        return lines
+
+
+def by_expression(line, vocabulary, merges, patterns, form, whole):
+    import regex
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    pieces = [unicodedata.normalize(form, line) if form else line]
+    for pattern in patterns:
+        finer = []
+        for piece in pieces:
+            at = 0
+            for found in regex.finditer(pattern, piece):
+                finer += [piece[at:found.start()], found.group()]
+                at = found.end()
+            finer.append(piece[at:])
+        pieces = [piece for piece in finer if piece]
+    ids = {token: id for id, token in enumerate(vocabulary)}
+    pairs = Tokenizer(models.BPE(ids, [tuple(pair.split(" ")) for pair in merges], ignore_merges=whole))
+    pairs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return [id for piece in pieces for id in pairs.encode(piece, add_special_tokens=False).ids]
 
 
 def by_published(file, vocabulary, merges):
@@ -135,8 +200,14 @@ def main():
                 if theirs != line:
                     print(f"{name}: llama.cpp differs from the published tokenizer on {PAGE[number]!r}")
             cuts[name] = own
-        for number in SIMPLER.get(name, []):
-            cuts[name][number] = None
+        elif name in PUBLISHED:
+            *how, simpler = PUBLISHED[name]
+            for number, line in enumerate(PAGE):
+                ids = by_expression(line, vocabulary, merges, *how)
+                if number in simpler:
+                    cuts[name][number] = ids
+                elif cuts[name][number] != ids:
+                    sys.exit(f"{name}: the published expressions and llama.cpp differ on {line!r}")
     # One record for all names that agree.
     groups = []
     for name, lines in cuts.items():

@@ -64,6 +64,7 @@ pub struct Form {
 }
 
 impl Kind {
+    #[cfg(target_arch = "x86_64")] // kernels of other processors have no table of forms
     pub const ALL: [Kind; 8] = [
         Kind::Q4_0,
         Kind::Q4_1,

@@ -7,10 +7,13 @@
 //! Rows of x are rounded to bf16 where the weights are, on every machine: products are exact then and sums are fp32, so
 //! kernels differ by the order of a sum. Which kernel it is, the processor decides when the program runs.
 
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused))] // elsewhere their types are left, and that they are not there
 mod amx;
 pub mod attention;
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused))] // elsewhere their types are left, and that they are not there
 mod avx2;
 mod avx2_bytes;
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused))] // elsewhere their types are left, and that they are not there
 mod avx512;
 mod blocks;
 mod choice;

@@ -15,7 +15,7 @@ fn texts(list: &Json) -> Vec<&str> {
         .collect()
 }
 
-/// A page of hard text becomes the tokens that were recorded, for every name that has a record.
+/// Each line of a page of hard text becomes the tokens that were recorded, for every name.
 #[test]
 fn every_way_cuts_a_page_of_hard_text_as_recorded() {
     let recorded = recorded();
@@ -38,9 +38,7 @@ fn every_way_cuts_a_page_of_hard_text_as_recorded() {
                 .into_iter()
                 .zip(group["ids"].as_array().unwrap())
             {
-                let Some(ids) = ids.as_array() else {
-                    continue; // a line that llama.cpp treats more simply than the tokenizer that was published
-                };
+                let ids = ids.as_array().expect("each line has a record");
                 let expected: Vec<u32> = ids.iter().map(|id| id.as_u64().unwrap() as u32).collect();
                 if tokenizer.encode(line).unwrap() != expected {
                     wrong.push(format!("{name} ({}): {line:?}", group["from"]));
