@@ -12,12 +12,14 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
+# What stands in a record in the place of its number and its key until it is written.
+PLACE, KEY = "\0place", "\0key"
 
-def enlarge(small: Path, count: int, out: Path, change: Callable[[dict, int], None] = lambda record, number: None) -> Path:
-    """Writes a run of so many records into a folder of `out`; `change` is given each record with its number."""
+
+def enlarge(small: Path, count: int, out: Path, answer: str | None = None) -> Path:
+    """Writes a run of so many records into a folder of `out`; with an `answer` that holds PLACE, each has one of its own."""
     large = out / small.name
     large.mkdir(parents=True)
     for name in ["run.toml", "timing.json"]:
@@ -31,17 +33,25 @@ def enlarge(small: Path, count: int, out: Path, change: Callable[[dict, int], No
         index, shards = map(int, results["host"]["shard"]["shard"].split("/"))
         results["host"]["shard"]["selected"] = count * shards
     (large / "results.json").write_text(json.dumps(results))
-    lines = [json.loads(line) for line in (small / "samples.jsonl").read_text().splitlines()]
-    lines = [line for line in lines if line.get("reply")]
+    records = [json.loads(line) for line in (small / "samples.jsonl").read_text().splitlines()]
+    lines = [as_pattern(record, answer) for record in records if record.get("reply")]
     with open(large / "samples.jsonl", "w", encoding="utf-8") as file:
         for number in range(count):
-            record = lines[number % len(lines)]
             place = number * shards + index
-            record["doc_id"], record["sample_id"] = place, f"number-{place}"
-            record["key"] = hashlib.sha256(f"{small.name} {place}".encode()).hexdigest()
-            change(record, number)
-            file.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
+            key = hashlib.sha256(f"{small.name} {place}".encode()).hexdigest()
+            file.write(lines[number % len(lines)] % {"place": place, "key": key})
     return large
+
+
+def as_pattern(record: dict, answer: str | None) -> str:
+    """A record's line, for the operator % to fill: a JSON text a record would take most of the time."""
+    record.update(doc_id=PLACE, sample_id=f"number-{PLACE}", key=KEY)
+    if answer is not None:
+        record["reply"]["text"] = answer
+    line = json.dumps(record, ensure_ascii=False, separators=(",", ":")).replace("%", "%%") + "\n"
+    place, key = json.dumps(PLACE), json.dumps(KEY)
+    line = line.replace(place, "%(place)d").replace(place[1:-1], "%(place)d")
+    return line.replace(key[1:-1], "%(key)s")
 
 
 def main() -> None:

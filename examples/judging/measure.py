@@ -21,8 +21,9 @@ import time
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))
-from many_records import enlarge
+from many_records import PLACE, enlarge
 
+ANSWER = f"Answer {PLACE} of this run is A."
 VERDICT = json.dumps({"reason": "by the rule", "score": 1})
 
 
@@ -89,11 +90,6 @@ def serve(seconds: float) -> tuple[int, Books]:
     return port[0], books
 
 
-def own_answer(record: dict, number: int) -> None:
-    """Gives a record an answer that no other has."""
-    record["reply"]["text"] = f"Answer {number} of this run is A."
-
-
 def judge(host: str, run: Path, port: int, under_way: int, more: list[str]) -> tuple[float, float, float]:
     """Wall seconds, processor seconds and the peak in MiB of the command's largest process."""
     command = [
@@ -122,7 +118,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.verdicts:
-            run = enlarge(args.run, args.verdicts, Path(folder) / "time", own_answer)
+            run = enlarge(args.run, args.verdicts, Path(folder) / "time", ANSWER)
             port, books = serve(args.seconds)
             seconds, processor, _ = judge(args.host, run, port, args.under_way, args.more)
             own = math.ceil(args.verdicts / args.under_way) * args.seconds
@@ -130,7 +126,7 @@ def main() -> None:
             print(f"  first request to last answer {books.last - books.first:.2f} s, x{(books.last - books.first) / own:.3f}")
             print(f"  whole command {seconds:.2f} s, x{seconds / own:.3f}; {processor:.1f} s of processor time")
         for count in args.records:
-            run = enlarge(args.run, count, Path(folder) / str(count), own_answer)
+            run = enlarge(args.run, count, Path(folder) / str(count), ANSWER)
             port, books = serve(0.0)
             seconds, processor, peak = judge(args.host, run, port, args.under_way, args.more)
             print(f"{count} records judged by {books.asked} calls: peak {peak:.0f} MiB, {seconds:.1f} s, {processor:.1f} s of processor time")
