@@ -327,7 +327,7 @@ mod tests {
         };
         let (one, other) = (sound(0.5), sound(0.25));
         let frames: Vec<(Head, Envelope)> = [
-            holding(&[one.clone()]),
+            holding(std::slice::from_ref(&one)),
             holding(&[other.clone(), one.clone(), sound(0.25)]),
             holding(&[one.clone(), other.clone()]),
         ]
