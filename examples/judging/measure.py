@@ -10,11 +10,9 @@ equal questions are asked once. Needs nothing but Python's standard library.
 
 import argparse
 import asyncio
-import hashlib
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +20,10 @@ import threading
 import time
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))
+from many_records import PLACE, enlarge
+
+ANSWER = f"Answer {PLACE} of this run is A."
 VERDICT = json.dumps({"reason": "by the rule", "score": 1})
 
 
@@ -88,29 +90,6 @@ def serve(seconds: float) -> tuple[int, Books]:
     return port[0], books
 
 
-def enlarge(small: Path, count: int, out: Path) -> Path:
-    """A run of so many records, each with an answer of its own."""
-    large = out / small.name
-    large.mkdir(parents=True)
-    for name in ["run.toml", "timing.json"]:
-        shutil.copy(small / name, large / name)
-    results = json.loads((small / "results.json").read_text())
-    for counts in results["n-samples"].values():
-        counts.update(original=count, effective=count)
-    results["host"]["counts"].update(finished=count, answered=count)
-    (large / "results.json").write_text(json.dumps(results))
-    lines = [json.loads(line) for line in (small / "samples.jsonl").read_text().splitlines()]
-    lines = [line for line in lines if line.get("reply")]
-    with open(large / "samples.jsonl", "w", encoding="utf-8") as file:
-        for number in range(count):
-            record = json.loads(json.dumps(lines[number % len(lines)]))
-            record["doc_id"], record["sample_id"] = number, f"number-{number}"
-            record["key"] = hashlib.sha256(f"{small.name} {number}".encode()).hexdigest()
-            record["reply"]["text"] = f"Answer {number} of this run is A."
-            file.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
-    return large
-
-
 def judge(host: str, run: Path, port: int, under_way: int, more: list[str]) -> tuple[float, float, float]:
     """Wall seconds, processor seconds and the peak in MiB of the command's largest process."""
     command = [
@@ -139,7 +118,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.verdicts:
-            run = enlarge(args.run, args.verdicts, Path(folder) / "time")
+            run = enlarge(args.run, args.verdicts, Path(folder) / "time", ANSWER)
             port, books = serve(args.seconds)
             seconds, processor, _ = judge(args.host, run, port, args.under_way, args.more)
             own = math.ceil(args.verdicts / args.under_way) * args.seconds
@@ -147,7 +126,7 @@ def main() -> None:
             print(f"  first request to last answer {books.last - books.first:.2f} s, x{(books.last - books.first) / own:.3f}")
             print(f"  whole command {seconds:.2f} s, x{seconds / own:.3f}; {processor:.1f} s of processor time")
         for count in args.records:
-            run = enlarge(args.run, count, Path(folder) / str(count))
+            run = enlarge(args.run, count, Path(folder) / str(count), ANSWER)
             port, books = serve(0.0)
             seconds, processor, peak = judge(args.host, run, port, args.under_way, args.more)
             print(f"{count} records judged by {books.asked} calls: peak {peak:.0f} MiB, {seconds:.1f} s, {processor:.1f} s of processor time")

@@ -37,6 +37,8 @@ pub struct Opening {
 
 /// No sound, a kilobyte and a megabyte.
 const AUDIO: [usize; 3] = [0, 1 << 10, 1 << 20];
+/// More clips than the two ends of a worker remember, so that each call's clip crosses.
+const CLIPS: usize = 80;
 const MOST_CALLS: usize = 20_000;
 const LEAST_CALLS: usize = 200;
 const TIME: Duration = Duration::from_secs(2);
@@ -60,10 +62,14 @@ pub fn calls(file: &Path) -> Result<Vec<Call>> {
         let made = plugin.make(Kind::Model, "echo", &Settings::default())?;
         let model = ModelClient(made.adapter);
         for audio in AUDIO {
-            let prompt = prompt(audio);
-            let ask = || match model.reply(&prompt, &NoCallbacks)?.options.len() {
-                1 => Ok(()),
-                got => Err(Failure::refused(format!("the echo scored {got} options, expected 1"))),
+            let prompts: Vec<Prompt> = (0..CLIPS).map(|number| prompt(audio, number)).collect();
+            let mut calls_made = 0;
+            let mut ask = || {
+                calls_made += 1;
+                match model.reply(&prompts[calls_made % CLIPS], &NoCallbacks)?.options.len() {
+                    1 => Ok(()),
+                    got => Err(Failure::refused(format!("the echo scored {got} options, expected 1"))),
+                }
             };
             for _ in 0..WARM_UP {
                 ask()?;
@@ -79,14 +85,15 @@ pub fn calls(file: &Path) -> Result<Vec<Call>> {
     Ok(calls)
 }
 
-/// A choice, since the echo listens to what it is asked to repeat: its adding up a megabyte would be measured too.
-fn prompt(audio: usize) -> Prompt {
+/// A choice, since the echo listens to what it is asked to repeat: its adding up a megabyte would be measured too. Each
+/// number has a clip of its own.
+fn prompt(audio: usize, number: usize) -> Prompt {
     let mut message = Message::user("Is the light on?");
     let samples = audio / size_of::<f32>();
     let mut clips = Vec::new();
     if samples > 0 {
         message.parts.push(Part::clip(0));
-        clips.push(Clip::new(16_000, vec![0.25; samples]));
+        clips.push(Clip::new(16_000, vec![number as f32 / CLIPS as f32; samples]));
     }
     let mut prompt = Prompt::new([message]).choose([" yes"]);
     prompt.clips = clips;

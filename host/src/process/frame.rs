@@ -1,15 +1,16 @@
 //! What host and worker send each other: a head that says what it is about, and an envelope.
 //!
-//! A frame is four lengths (head, JSON, number of clips, number of blobs), the head, the JSON, each clip with its rate,
-//! channels and samples, each blob. Numbers are little-endian. A length is believed only as far as bytes follow it, and
-//! never above a cap.
+//! A frame is four lengths (head, JSON, number of clips, number of blobs), the head, the JSON, the clips, each blob. A clip
+//! that the other end still has is its place among [those](KnownClips), counted from 1; another is a 0, its rate, channels
+//! and samples. Numbers are little-endian. A length is believed only as far as bytes follow it, and never above a cap.
 
+use super::known_clips::KnownClips;
 use plugin_api::{Clip, Code, Envelope, Error, Level, Settings};
 use serde::{Deserialize, Serialize};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 
 /// Changes when the two sides of one program could no longer talk; they are of one build, so this is a safeguard.
-pub(super) const PROTOCOL: u32 = 3;
+pub(super) const PROTOCOL: u32 = 4;
 
 /// The largest frame: some hours of sound.
 const MOST_BYTES: u64 = 1 << 31;
@@ -86,12 +87,34 @@ impl From<Failed> for Error {
     }
 }
 
-/// Writes a frame's bytes.
-pub(super) fn encode(head: &Head, envelope: &Envelope) -> plugin_api::Result<Vec<u8>> {
+/// Where frames are written to. Whoever shares it holds a lock, so that frames of several threads don't mix.
+pub(super) struct FrameWriter<W> {
+    to: W,
+    known: KnownClips,
+}
+
+impl<W: Write> FrameWriter<W> {
+    pub fn new(to: W) -> Self {
+        FrameWriter {
+            to,
+            known: KnownClips::default(),
+        }
+    }
+
+    /// Sends a frame, unless it is too large. That the other end is gone is seen where frames are read.
+    pub fn send(&mut self, head: &Head, envelope: &Envelope) -> plugin_api::Result<()> {
+        let bytes = encode(head, envelope, &mut self.known)?;
+        let _ = self.to.write_all(&bytes).and_then(|()| self.to.flush());
+        Ok(())
+    }
+}
+
+fn encode(head: &Head, envelope: &Envelope, known: &mut KnownClips) -> plugin_api::Result<Vec<u8>> {
     let head = Envelope::of(head)?.json;
-    let clips = envelope.clips.iter().map(|clip| 16 + 4 * clip.samples().len());
+    let clips = envelope.clips.iter().map(|clip| 20 + 4 * clip.samples().len());
     let blobs = envelope.blobs.iter().map(|blob| 8 + blob.len());
-    let total = 16 + head.len() + envelope.json.len() + clips.sum::<usize>() + blobs.sum::<usize>();
+    let rest = 16 + head.len() + envelope.json.len() + blobs.sum::<usize>();
+    let total = rest + clips.sum::<usize>();
     if total as u64 > MOST_BYTES {
         let message = format!("an envelope of {total} bytes is too large for a worker, which takes {MOST_BYTES}");
         return Err(Error::new(Code::ENVELOPE, message));
@@ -104,15 +127,20 @@ pub(super) fn encode(head: &Head, envelope: &Envelope) -> plugin_api::Result<Vec
         envelope.blobs.len(),
     ]
     .map(|length| length as u32);
-    let mut bytes = Vec::with_capacity(total);
+    let mut bytes = Vec::with_capacity(rest);
     bytes.extend(lengths.into_iter().flat_map(u32::to_le_bytes));
     bytes.extend(head.as_bytes());
     bytes.extend(envelope.json.as_bytes());
     for clip in &envelope.clips {
-        bytes.extend(clip.rate.to_le_bytes());
-        bytes.extend(clip.channels.to_le_bytes());
-        bytes.extend((clip.samples().len() as u64).to_le_bytes());
-        extend_with_samples(&mut bytes, clip.samples());
+        let place = known.place_of(clip);
+        bytes.extend(place.map_or(0, |place| place as u32 + 1).to_le_bytes());
+        if place.is_none() {
+            bytes.reserve(16 + 4 * clip.samples().len());
+            bytes.extend(clip.rate.to_le_bytes());
+            bytes.extend(clip.channels.to_le_bytes());
+            bytes.extend((clip.samples().len() as u64).to_le_bytes());
+            extend_with_samples(&mut bytes, clip.samples());
+        }
     }
     for blob in &envelope.blobs {
         bytes.extend((blob.len() as u64).to_le_bytes());
@@ -132,50 +160,54 @@ fn extend_with_samples(bytes: &mut Vec<u8>, samples: &[f32]) {
     }
 }
 
-/// Sends a frame in one write, so that frames of several threads don't mix when each holds the lock.
-pub(super) fn write(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
-    to.write_all(bytes)?;
-    to.flush()
+/// Where frames are read from.
+pub(super) struct FrameReader<R> {
+    from: BufReader<R>,
+    known: KnownClips,
 }
 
-/// Reads a frame; none at the end of the stream.
-pub(super) fn read(from: &mut impl Read) -> io::Result<Option<(Head, Envelope)>> {
-    let mut header = [0; 16];
-    loop {
-        match from.read(&mut header[..1]) {
-            Ok(0) => return Ok(None),
-            Ok(_) => break,
-            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-            Err(why) => return Err(why),
+impl<R: Read> FrameReader<R> {
+    pub fn new(from: R) -> Self {
+        FrameReader {
+            from: BufReader::with_capacity(1 << 16, from),
+            known: KnownClips::default(),
         }
     }
-    from.read_exact(&mut header[1..])?;
-    let length = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let mut reader = Limited { from, left: MOST_BYTES };
-    let head = reader.bytes(u64::from(length(0)))?;
-    let head = serde_json::from_slice(&head).map_err(|why| bad(format!("the head of a frame is no head: {why}")))?;
-    let json = reader.bytes(u64::from(length(4)))?;
-    let json = String::from_utf8(json).map_err(|_| bad("the text of a frame is no UTF-8".to_owned()))?;
-    let (clips, blobs) = (length(8), length(12));
-    let mut envelope = Envelope {
-        json,
-        ..Envelope::default()
-    };
-    for _ in 0..clips {
-        let (rate, channels, count) = (reader.u32()?, reader.u32()?, reader.u64()?);
-        let bytes = reader.bytes(count.saturating_mul(4))?;
-        let samples = bytes
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        let mut clip = Clip::new(rate, samples.collect());
-        clip.channels = channels;
-        envelope.clips.push(clip);
+
+    /// Reads a frame; none at the end of the stream.
+    pub fn read(&mut self) -> io::Result<Option<(Head, Envelope)>> {
+        let FrameReader { from, known } = self;
+        let mut header = [0; 16];
+        loop {
+            match from.read(&mut header[..1]) {
+                Ok(0) => return Ok(None),
+                Ok(_) => break,
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                Err(why) => return Err(why),
+            }
+        }
+        from.read_exact(&mut header[1..])?;
+        let length = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let mut reader = Limited { from, left: MOST_BYTES };
+        let head = reader.bytes(u64::from(length(0)))?;
+        let head =
+            serde_json::from_slice(&head).map_err(|why| bad(format!("the head of a frame is no head: {why}")))?;
+        let json = reader.bytes(u64::from(length(4)))?;
+        let json = String::from_utf8(json).map_err(|_| bad("the text of a frame is no UTF-8".to_owned()))?;
+        let (clips, blobs) = (length(8), length(12));
+        let mut envelope = Envelope {
+            json,
+            ..Envelope::default()
+        };
+        for _ in 0..clips {
+            envelope.clips.push(reader.clip(known)?);
+        }
+        for _ in 0..blobs {
+            let count = reader.u64()?;
+            envelope.blobs.push(reader.bytes(count)?);
+        }
+        Ok(Some((head, envelope)))
     }
-    for _ in 0..blobs {
-        let count = reader.u64()?;
-        envelope.blobs.push(reader.bytes(count)?);
-    }
-    Ok(Some((head, envelope)))
 }
 
 struct Limited<'a, R> {
@@ -199,6 +231,26 @@ impl<R: Read> Limited<'_, R> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(bytes)
+    }
+
+    fn clip(&mut self, known: &mut KnownClips) -> io::Result<Clip> {
+        if let Some(place) = self.u32()?.checked_sub(1) {
+            let clip = known.take(place as usize);
+            return clip.ok_or_else(|| {
+                bad(format!(
+                    "a frame names clip {place} of those before it, which is not kept"
+                ))
+            });
+        }
+        let (rate, channels, count) = (self.u32()?, self.u32()?, self.u64()?);
+        let bytes = self.bytes(count.saturating_mul(4))?;
+        let samples = bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let mut clip = Clip::new(rate, samples.collect());
+        clip.channels = channels;
+        known.keep(&clip);
+        Ok(clip)
     }
 
     fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
@@ -225,6 +277,19 @@ fn bad(why: String) -> io::Error {
 mod tests {
     use super::*;
 
+    /// The bytes of some frames, one behind the other.
+    fn written(frames: &[(Head, Envelope)]) -> Vec<u8> {
+        let mut writer = FrameWriter::new(Vec::new());
+        for (head, envelope) in frames {
+            writer.send(head, envelope).expect("written");
+        }
+        writer.to
+    }
+
+    fn done(call: u64) -> Head {
+        Head::Done { call, failed: None }
+    }
+
     #[test]
     fn what_is_written_is_read() {
         let mut stereo = Clip::new(48_000, vec![0.25, -1.0]);
@@ -243,23 +308,56 @@ mod tests {
             call: 7,
             failed: Some(failed.clone()),
         };
-        let mut bytes = encode(&head, &envelope).expect("encoded");
-        bytes.extend(encode(&Head::Leave, &Envelope::default()).expect("encoded"));
-        let mut from = bytes.as_slice();
-        assert_eq!(read(&mut from).expect("read"), Some((head, envelope)));
-        assert_eq!(read(&mut from).expect("read"), Some((Head::Leave, Envelope::default())));
-        assert_eq!(read(&mut from).expect("the end"), None);
+        let frames = [(head, envelope), (Head::Leave, Envelope::default())];
+        let bytes = written(&frames);
+        let mut reader = FrameReader::new(bytes.as_slice());
+        for frame in frames {
+            assert_eq!(reader.read().expect("read"), Some(frame));
+        }
+        assert_eq!(reader.read().expect("the end"), None);
         assert_eq!(Error::from(failed).code, Code::MEMORY);
+    }
+
+    #[test]
+    fn a_clip_crosses_once_and_is_the_same_one_each_time() {
+        let sound = |value: f32| Clip::new(16_000, vec![value; 50_000]);
+        let holding = |clips: &[Clip]| Envelope {
+            clips: clips.to_vec(),
+            ..Envelope::default()
+        };
+        let (one, other) = (sound(0.5), sound(0.25));
+        let frames: Vec<(Head, Envelope)> = [
+            holding(std::slice::from_ref(&one)),
+            holding(&[other.clone(), one.clone(), sound(0.25)]),
+            holding(&[one.clone(), other.clone()]),
+        ]
+        .into_iter()
+        .enumerate()
+        .map(|(call, envelope)| (done(call as u64), envelope))
+        .collect();
+        let bytes = written(&frames);
+        let once = 4 * (one.samples().len() + other.samples().len());
+        assert!((once..once + 500).contains(&bytes.len()), "{} bytes", bytes.len());
+        let mut reader = FrameReader::new(bytes.as_slice());
+        let mut read = Vec::new();
+        for frame in frames {
+            let got = reader.read().expect("read").expect("a frame");
+            assert_eq!(got, frame);
+            read.extend(got.1.clips);
+        }
+        let places: Vec<*const f32> = read.iter().map(|clip| clip.samples().as_ptr()).collect();
+        assert_eq!((places[2], places[4]), (places[0], places[0]));
+        assert_eq!((places[3], places[5]), (places[1], places[1]));
     }
 
     #[track_caller]
     fn check_refused(bytes: &[u8]) {
-        assert!(read(&mut &*bytes).is_err(), "{bytes:?}");
+        assert!(FrameReader::new(bytes).read().is_err(), "{bytes:?}");
     }
 
     #[test]
     fn garbage_and_lies_are_refused_without_their_memory() {
-        let whole = encode(&Head::Leave, &Envelope::of("x").expect("an envelope")).expect("encoded");
+        let whole = written(&[(Head::Leave, Envelope::of("x").expect("an envelope"))]);
         for end in 1..whole.len() {
             check_refused(&whole[..end]);
         }
@@ -268,8 +366,11 @@ mod tests {
         let mut many_clips = whole.clone();
         many_clips[8..12].copy_from_slice(&[0xff; 4]);
         check_refused(&many_clips);
+        let mut unknown_clip = many_clips.clone();
+        unknown_clip.extend([1, 0, 0, 0]);
+        check_refused(&unknown_clip);
         let mut long_clip = many_clips;
-        long_clip[8] = 1;
+        long_clip.extend([0; 4]);
         long_clip.extend([0xff; 16]);
         check_refused(&long_clip);
     }

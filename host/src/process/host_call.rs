@@ -2,7 +2,7 @@
 //! the call's time is over.
 
 use super::flow_control::TAKEN_AT_ONCE;
-use super::frame::{self, Head};
+use super::frame::Head;
 use super::shared::{End, Event, Shared};
 use plugin_api::{Callbacks, Code, Envelope, Error, Result};
 use std::collections::HashSet;
@@ -44,11 +44,11 @@ impl HostCall<'_> {
                     taken += 1;
                     if taken % TAKEN_AT_ONCE == 0 {
                         let count = TAKEN_AT_ONCE;
-                        self.say(&Head::Taken { call: self.call, count });
+                        self.shared.say(&Head::Taken { call: self.call, count });
                     }
                     let goes_on = self.guarded(false, |host| host.emit(&what, note));
                     if !goes_on && refused.insert(what.clone()) {
-                        self.say(&Head::Refused { call: self.call, what });
+                        self.shared.say(&Head::Refused { call: self.call, what });
                     }
                 }
                 // An answer may take long (another model's reply), and other threads of the plugin may talk to us
@@ -79,7 +79,7 @@ impl HostCall<'_> {
     fn glance(&self, cancelled: &mut bool) {
         if !*cancelled && self.guarded(true, |host| host.stop_asked()) {
             *cancelled = true;
-            self.say(&Head::Cancel { call: self.call });
+            self.shared.say(&Head::Cancel { call: self.call });
         }
         if let Some((until, time)) = self.deadline
             && Instant::now() >= until
@@ -89,12 +89,6 @@ impl HostCall<'_> {
             let help = "when it needs longer, raise the plugin's `deadline` in the registry";
             self.shared
                 .end(End::Killed(Error::new(Code::DEADLINE, message).help(help)));
-        }
-    }
-
-    fn say(&self, head: &Head) {
-        if let Ok(bytes) = frame::encode(head, &Envelope::default()) {
-            self.shared.send(&bytes);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::WorkerControl;
 use super::exit_reason::LastLines;
-use super::frame::{self, Head, MAKING, PROTOCOL, Start};
+use super::frame::{FrameWriter, Head, MAKING, PROTOCOL, Start};
 use super::host_call::HostCall;
 use super::shared::{End, Process, Shared, locked};
 use crate::log::from_plugin;
@@ -66,7 +66,7 @@ impl WorkerHandle {
             plugin: spec.name.clone(),
             memory: spec.memory,
             process: Mutex::new(Process { child, reaped: false }),
-            writer: Mutex::new(socket),
+            writer: Mutex::new(FrameWriter::new(socket)),
             calls: Mutex::default(),
             next: AtomicU64::new(MAKING + 1),
             gone: Default::default(),
@@ -102,7 +102,6 @@ impl WorkerHandle {
 
     /// Carries one call to the worker and serves its callbacks until it is done.
     fn carry(&self, call: u64, method: &str, head: Head, input: Envelope, host: &dyn Callbacks) -> Result<Envelope> {
-        let bytes = frame::encode(&head, &input)?;
         let (sender, events) = channel();
         {
             let mut calls = locked(&self.shared.calls);
@@ -111,7 +110,10 @@ impl WorkerHandle {
             }
             calls.pending.insert(call, sender);
         }
-        self.shared.send(&bytes);
+        if let Err(error) = self.shared.send(&head, &input) {
+            locked(&self.shared.calls).pending.remove(&call);
+            return Err(error);
+        }
         let host_call = HostCall {
             shared: &self.shared,
             call,
@@ -191,9 +193,7 @@ impl Drop for WorkerHandle {
     fn drop(&mut self) {
         let shared = &self.shared;
         if locked(&shared.calls).end.is_none() {
-            if let Ok(bytes) = frame::encode(&Head::Leave, &Envelope::default()) {
-                shared.send(&bytes);
-            }
+            shared.say(&Head::Leave);
             let (gone, bell) = &shared.gone;
             let _ = bell.wait_timeout_while(locked(gone), FAREWELL, |gone| !*gone);
         }

@@ -11,6 +11,7 @@ mod flow_control;
 mod frame;
 mod host_call;
 mod host_side;
+mod known_clips;
 mod shared;
 mod worker_side;
 

@@ -1,12 +1,11 @@
 //! What the calls to one worker share: its process, its socket, and the calls that are pending.
 
 use super::exit_reason::{ExitReason, LastLines};
-use super::frame::{self, Failed, Head};
+use super::frame::{Failed, FrameReader, FrameWriter, Head};
 use crate::log::from_plugin;
 use plugin_api::{Code, Envelope, Error, Result};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::collections::HashMap;
-use std::io::BufReader;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ExitStatus};
 use std::sync::atomic::AtomicU64;
@@ -22,7 +21,7 @@ pub(super) struct Shared {
     pub plugin: String,
     pub memory: Option<u64>,
     pub process: Mutex<Process>,
-    pub writer: Mutex<UnixStream>,
+    pub writer: Mutex<FrameWriter<UnixStream>>,
     pub calls: Mutex<Calls>,
     pub next: AtomicU64,
     /// Set, and told to those who wait, when the process is gone.
@@ -68,8 +67,13 @@ impl Process {
 
 impl Shared {
     /// Sends a frame. When the worker is gone, the reading thread tells the calls so.
-    pub fn send(&self, bytes: &[u8]) {
-        let _ = frame::write(&mut *locked(&self.writer), bytes);
+    pub fn send(&self, head: &Head, envelope: &Envelope) -> Result<()> {
+        locked(&self.writer).send(head, envelope)
+    }
+
+    /// Sends a head that brings nothing.
+    pub fn say(&self, head: &Head) {
+        let _ = self.send(head, &Envelope::default());
     }
 
     pub fn answer(&self, id: u64, outcome: Result<Envelope>) {
@@ -77,12 +81,9 @@ impl Shared {
             Ok(envelope) => (envelope, None),
             Err(error) => (Envelope::default(), Some(Failed::from(error))),
         };
-        let encoded = frame::encode(&Head::Answer { id, failed }, &envelope).or_else(|error| {
+        if let Err(error) = self.send(&Head::Answer { id, failed }, &envelope) {
             let failed = Some(Failed::from(error));
-            frame::encode(&Head::Answer { id, failed }, &Envelope::default())
-        });
-        if let Ok(bytes) = encoded {
-            self.send(&bytes);
+            self.say(&Head::Answer { id, failed });
         }
     }
 
@@ -111,9 +112,9 @@ impl Shared {
     }
 
     pub fn read_until_the_end(&self, socket: UnixStream, printed: Option<JoinHandle<()>>, lines: &Mutex<LastLines>) {
-        let mut socket = BufReader::with_capacity(1 << 16, socket);
+        let mut frames = FrameReader::new(socket);
         let garbled = loop {
-            match frame::read(&mut socket) {
+            match frames.read() {
                 Ok(Some((head, envelope))) => self.dispatch(head, envelope),
                 Ok(None) => break None,
                 Err(why) => break Some(why),

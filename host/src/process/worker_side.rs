@@ -4,12 +4,12 @@
 //! any time.
 
 use super::flow_control::FlowControl;
-use super::frame::{self, Failed, Head, MAKING, PROTOCOL, Start};
+use super::frame::{Failed, FrameReader, FrameWriter, Head, MAKING, PROTOCOL, Start};
 use plugin_api::{Adapter, Callbacks, Code, Envelope, Error, Level, Result};
 use rustix::process::{Resource, Rlimit, Signal, getpgrp, getpid, kill_current_process_group, kill_process, setrlimit};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -67,7 +67,7 @@ impl Streams {
 
 struct Worker {
     plugin: Arc<File>,
-    writer: Mutex<UnixStream>,
+    writer: Mutex<FrameWriter<UnixStream>>,
     make: MakeAdapter,
     adapter: Mutex<Option<Arc<dyn Adapter>>>,
     /// The calls at work.
@@ -95,7 +95,7 @@ fn serve(streams: Streams, make: MakeAdapter, log: fn(Log)) -> i32 {
     };
     let worker = Arc::new(Worker {
         plugin: Arc::new(streams.plugin),
-        writer: Mutex::new(streams.socket),
+        writer: Mutex::new(FrameWriter::new(streams.socket)),
         make,
         adapter: Mutex::default(),
         calls: Mutex::default(),
@@ -108,9 +108,9 @@ fn serve(streams: Streams, make: MakeAdapter, log: fn(Log)) -> i32 {
         to_host.send(&Head::Log { level, message }, &Envelope::default());
     }));
     let threads = Threads::new();
-    let mut reading = BufReader::with_capacity(1 << 16, reading);
+    let mut frames = FrameReader::new(reading);
     loop {
-        match frame::read(&mut reading) {
+        match frames.read() {
             Ok(Some((Head::Leave, _))) => break,
             Ok(Some((head, envelope))) => worker.take(head, envelope, &threads),
             Ok(None) | Err(_) => leave_at_once(),
@@ -134,7 +134,7 @@ fn leave_at_once() -> ! {
 
 impl Worker {
     fn send(&self, head: &Head, envelope: &Envelope) {
-        let sent = frame::encode(head, envelope).map(|bytes| frame::write(&mut *locked(&self.writer), &bytes));
+        let sent = locked(&self.writer).send(head, envelope);
         if let (Err(error), Head::Done { call, .. }) = (sent, head) {
             let failed = Some(Failed::from(error));
             self.send(&Head::Done { call: *call, failed }, &Envelope::default());
@@ -241,14 +241,10 @@ impl Host<'_> {
         let id = self.worker.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = channel();
         locked(&self.worker.waiting).insert(id, sender);
-        match frame::encode(&head(id), envelope) {
-            Ok(bytes) => {
-                let _ = frame::write(&mut *locked(&self.worker.writer), &bytes);
-            }
-            Err(error) => {
-                locked(&self.worker.waiting).remove(&id);
-                return Err(error);
-            }
+        let sent = locked(&self.worker.writer).send(&head(id), envelope);
+        if let Err(error) = sent {
+            locked(&self.worker.waiting).remove(&id);
+            return Err(error);
         }
         let gone = |_| Err(Error::new(Code::CANCELLED, "the host is gone"));
         answer.recv().unwrap_or_else(gone)

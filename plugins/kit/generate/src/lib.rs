@@ -8,6 +8,7 @@ mod admit;
 mod choice;
 mod defaults;
 mod feed;
+mod heard;
 mod lane;
 mod pass;
 mod prefixes;

@@ -5,6 +5,7 @@ mod hearing;
 use super::Generator;
 use super::admit::Work;
 use super::choice::{Choice, Likelihood};
+use super::heard::Heard;
 use super::lane::Lane;
 use super::pass::{Found, pass};
 use super::prefixes::{Prefixes, Reading};
@@ -22,6 +23,8 @@ use std::time::Instant;
 const UNMEASURED: usize = 8;
 /// Choices that begin with a copy of a cache, in one pass.
 const CACHES_AT_ONCE: usize = 8;
+/// Of the memory for what several prompts share, this part goes to their clips.
+const OF_CLIPS: usize = 8;
 /// Passes are not made smaller than this when memory runs out.
 const SMALLEST_STEP: usize = 16;
 
@@ -35,6 +38,7 @@ pub(super) struct Scheduler<'g, 'c, D> {
     searches: Vec<Search>,
     choices: VecDeque<Choice>,
     prefixes: Prefixes,
+    heard: Heard,
     done: Vec<(u64, Result<Reply>)>,
     learnt: Learnt,
     /// Set once memory ran out: the rest wait, without caches.
@@ -62,6 +66,8 @@ struct Plan {
 
 impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
     pub fn new(generator: &'g Generator<D>) -> Self {
+        let prefix_bytes = generator.limits.prefix_bytes;
+        let of_clips = generator.decoder.placeholder().map_or(0, |_| prefix_bytes / OF_CLIPS);
         Scheduler {
             generator,
             tickets: BTreeMap::new(),
@@ -70,7 +76,8 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
             rows: Vec::new(),
             searches: Vec::new(),
             choices: VecDeque::new(),
-            prefixes: Prefixes::new(generator.limits.prefix_bytes),
+            prefixes: Prefixes::new(prefix_bytes - of_clips),
+            heard: Heard::new(of_clips),
             done: Vec::new(),
             learnt: Learnt {
                 peak_bytes: generator.weight_bytes,
@@ -245,6 +252,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
     /// Goes on with half as much, after a pass of so many jobs for which memory did not suffice.
     fn shrink(&mut self, jobs: usize) {
         self.prefixes.clear();
+        self.heard.clear();
         self.most_rows = (jobs / 2).clamp(1, self.most_rows);
         self.learnt.rows = self.learnt.rows.min(self.most_rows);
         self.learnt.step_tokens = (self.learnt.step_tokens / 2).max(SMALLEST_STEP);
@@ -548,7 +556,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
             .flat_map(|it| it.beams.iter().map(|beam| &beam.lane));
         let cached: usize = rows.chain(searched).map(|lane| lane.cache.bytes()).sum();
         let contexts: usize = self.choices.iter().map(|choice| choice.context.cache.bytes()).sum();
-        self.generator.weight_bytes + (cached + contexts + self.prefixes.bytes()) as u64
+        self.generator.weight_bytes + (cached + contexts + self.prefixes.bytes() + self.heard.bytes()) as u64
     }
 }
 

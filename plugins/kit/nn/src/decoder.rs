@@ -157,7 +157,7 @@ impl PartialEq for Sound {
 }
 
 /// Whether two clips are alike, which is seen at once where they share their samples.
-fn is_same_clip(a: &Clip, b: &Clip) -> bool {
+pub fn is_same_clip(a: &Clip, b: &Clip) -> bool {
     (a.rate, a.channels) == (b.rate, b.channels)
         && (std::ptr::eq(a.samples(), b.samples()) || a.samples() == b.samples())
 }
@@ -280,17 +280,17 @@ impl Input {
     pub fn heard<D: Decoder + ?Sized>(mut self, decoder: &D) -> Result<Input> {
         if let Some(unheard) = &self.unheard {
             let heard = decoder.encode_audio(&unheard.next(usize::MAX))?;
-            self.take(decoder, heard)?;
+            self.take(decoder, heard.into_iter().map(|heard| heard.vectors).collect())?;
         }
         Ok(self)
     }
 
-    /// Takes what the next pieces were heard as.
-    pub fn take<D: Decoder + ?Sized>(&mut self, decoder: &D, heard: Vec<AudioEmbeds>) -> Result<()> {
+    /// Takes the vectors that the next pieces were heard as.
+    pub fn take<D: Decoder + ?Sized>(&mut self, decoder: &D, heard: Vec<Tensor>) -> Result<()> {
         let Some(unheard) = &mut self.unheard else {
             return Ok(());
         };
-        for AudioEmbeds { vectors, .. } in heard {
+        for vectors in heard {
             let (got, piece) = (vectors.dim(0)?, unheard.pieces.get(unheard.vectors.len()));
             let expected = piece.map_or(0, |piece| piece.tokens);
             if got != expected {
@@ -338,6 +338,12 @@ pub struct PendingAudio {
 }
 
 impl PendingAudio {
+    /// The clips of the pieces that are still to be heard, and what of their samples each is.
+    pub fn coming(&self) -> impl Iterator<Item = (&Clip, &Range<usize>)> {
+        let rest = self.pieces.iter().skip(self.vectors.len());
+        rest.map(|piece| (&self.clips[piece.clip], &piece.samples))
+    }
+
     /// The next pieces, of so many samples together, and at least one.
     pub fn next(&self, samples: usize) -> Vec<&[f32]> {
         let mut all = 0;

@@ -43,7 +43,9 @@ mod step;
 
 pub use blueprint::{AudioBlueprint, Blueprint, HeadNorms, NormNames, ProjectorLayer};
 pub use cache::KvCache;
-pub use decoder::{AudioChunk, AudioChunks, AudioEmbeds, Decoder, Input, PendingAudio, Sound, clips, common_beginning};
+pub use decoder::{
+    AudioChunk, AudioChunks, AudioEmbeds, Decoder, Input, PendingAudio, Sound, clips, common_beginning, is_same_clip,
+};
 pub use extractor::Extractor;
 pub use layers::{Activation, Embedding, Heads, Mlp, Qkv, softcap};
 pub use linear::Linear;

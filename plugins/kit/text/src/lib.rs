@@ -27,6 +27,7 @@ mod python_json;
 mod reader;
 mod sentencepiece;
 mod stream;
+mod stretches;
 mod template;
 mod tokenizer;
 

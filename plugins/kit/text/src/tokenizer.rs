@@ -1,5 +1,6 @@
 //! `tokenizer.json`, read with the `tokenizers` crate; where there is none, `tokenizer.model` or what a GGUF file has.
 
+use crate::stretches::Stretches;
 use crate::{Error, Result, sentencepiece};
 use serde_json::json;
 use std::collections::{BTreeSet, HashSet};
@@ -11,6 +12,8 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     path: PathBuf,
     special: HashSet<u32>,
+    /// None where every text is cut as a whole.
+    stretches: Option<Stretches>,
 }
 
 impl Tokenizer {
@@ -75,7 +78,12 @@ impl Tokenizer {
             .filter(|(_, token)| token.special)
             .map(|(id, _)| id)
             .collect();
-        Ok(Tokenizer { inner, path, special })
+        Ok(Tokenizer {
+            stretches: Stretches::of(&inner),
+            inner,
+            path,
+            special,
+        })
     }
 
     /// Refuses a tokenizer that could name a row the embedding table does not have.
@@ -109,7 +117,10 @@ impl Tokenizer {
     ///
     /// The post-processor is left out: it would add a second beginning-of-text token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        self.encode_with(text, false)
+        match &self.stretches {
+            Some(stretches) => stretches.encode(text, |stretch| self.encode_with(stretch, false)),
+            None => self.encode_with(text, false),
+        }
     }
 
     /// Tokens of a bare text, with whatever the post-processor puts around it.

@@ -9,14 +9,53 @@ use std::sync::Arc;
 const HEARD_AT_ONCE: usize = 80 * audio::RATE;
 
 impl<D: Decoder> Scheduler<'_, '_, D> {
-    /// Hears clips of prompts that have been begun: as many together as is bounded, but no more than a piece between two
-    /// passes while something else could go on.
+    /// Hears clips of prompts that have been begun, each once.
     pub(super) fn encode_audio(&mut self) {
+        self.recall();
+        self.hear();
+        self.recall();
+    }
+
+    /// Gives prompts what is known of their clips.
+    fn recall(&mut self) {
+        let Scheduler {
+            generator,
+            rows,
+            searches,
+            choices,
+            heard,
+            ..
+        } = self;
+        let rows = rows.iter_mut().map(|row| (row.job, &mut row.lane));
+        let searched = searches
+            .iter_mut()
+            .filter_map(|it| Some((it.job, &mut it.beams.first_mut()?.lane)));
+        let chosen = choices.iter_mut().map(|choice| (choice.job, &mut choice.context));
+        let mut failed = Vec::new();
+        for (job, lane) in rows.chain(searched).chain(chosen) {
+            if lane.waits || !lane.is_unheard() {
+                continue;
+            }
+            let known = heard.known(&lane.input);
+            if !known.is_empty() {
+                let taken = Arc::make_mut(&mut lane.input).take(&generator.decoder, known);
+                failed.extend(taken.err().map(|error| (job, error)));
+            }
+        }
+        for (job, error) in failed {
+            self.fail(job, error);
+        }
+    }
+
+    /// Hears as many clips together as is bounded, but no more than a piece between two passes while something else could
+    /// go on.
+    fn hear(&mut self) {
         let generator = self.generator;
         let Scheduler {
             rows,
             searches,
             choices,
+            heard: known,
             ..
         } = &*self;
         let lanes = || {
@@ -29,9 +68,11 @@ impl<D: Decoder> Scheduler<'_, '_, D> {
         };
         let mut wanted: Vec<(u64, &Lane)> = Vec::new();
         for (job, lane) in lanes().filter(|(_, lane)| lane.is_unheard()) {
-            // Sound that an earlier one has in the same place is heard for both: what is read of it will be kept.
+            // Sound that an earlier one has in the same place is heard for both, since what is read of it will be kept; in
+            // another place, since its vectors will be.
             let shares = |(_, other): &(u64, &Lane)| {
-                other.keep_at.is_some() && lane.input.common(&other.input) >= lane.input.sounds_end()
+                let reads = other.keep_at.is_some() && lane.input.common(&other.input) >= lane.input.sounds_end();
+                reads || known.serves_both(&lane.input, &other.input)
             };
             if !lane.waits && !wanted.iter().any(shares) {
                 wanted.push((job, lane));
@@ -72,7 +113,12 @@ impl<D: Decoder> Scheduler<'_, '_, D> {
             }
         };
         for (job, count) in jobs {
-            let own = heard.by_ref().take(count).collect();
+            let own: Vec<_> = heard.by_ref().take(count).map(|heard| heard.vectors).collect();
+            let Some(input) = self.lane_of(job).map(|lane| lane.input.clone()) else {
+                continue;
+            };
+            self.heard.keep(&input, &own);
+            drop(input);
             let taken = self
                 .lane_of(job)
                 .map(|lane| Arc::make_mut(&mut lane.input).take(&generator.decoder, own));

@@ -273,3 +273,32 @@ fn a_sweep_over_a_growing_reasoning_hears_the_clip_once_and_reads_each_sentence_
         }
     }
 }
+
+/// Where the reasoning stands in the question, the prompts differ before the clip.
+#[test]
+fn a_clip_behind_other_words_is_encoded_once_and_heard_as_it_is_alone() {
+    let behind = |words: &str, samples: usize, options: bool| {
+        let mut prompt = about(vec![clip(samples)]);
+        prompt.messages[0].parts.insert(0, plugin_api::Part::text(words));
+        match options {
+            true => prompt.choose(["A", "B"]),
+            false => prompt,
+        }
+    };
+    let prompts: Vec<Prompt> = (0..9)
+        .map(|number| behind(&format!("Reason {number} says so. "), 12_000, number % 2 == 0))
+        .chain([behind("Another clip. ", 8_000, true), behind("Late. ", 12_000, false)])
+        .collect();
+    let model = watched(0);
+    let replies = serve(&model, prompts.clone(), false);
+    let mut heard = seen(&model).concat();
+    heard.sort_unstable();
+    assert_eq!(heard, [8_000, 12_000], "{:?}", seen(&model));
+    for (prompt, reply) in prompts.iter().zip(replies) {
+        let (alone, reply) = (watched(0).reply(prompt, &NoCallbacks).unwrap(), reply.unwrap());
+        assert_eq!((reply.text, reply.usage), (alone.text, alone.usage));
+        for (one, other) in reply.options.iter().zip(&alone.options) {
+            assert_eq!(one.loglik.to_bits(), other.loglik.to_bits());
+        }
+    }
+}
