@@ -2,7 +2,7 @@
 
 use crate::{Code, Error, Result};
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{catch_unwind, AssertUnwindSafe};
 
 thread_local! {
     /// How many guards the thread is inside of, and what the last panic in them said.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::export::lib_header;
-use crate::{Call, Clip, Message, Model, ModelCard, Prompt, Reply, register_model};
+use crate::{register_model, Call, Clip, Message, Model, ModelCard, Prompt, Reply};
 
 static HEADER: LibHeader = lib_header();
 

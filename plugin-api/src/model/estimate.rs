@@ -1,6 +1,6 @@
 //! What memory a model would take, found out before any of it is taken.
 
-use crate::wire::{Adapter, Callbacks, Envelope, unknown_method};
+use crate::wire::{unknown_method, Adapter, Callbacks, Envelope};
 use crate::{Code, Error, Kind, Plan, Result, Settings};
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! The files that people exchange about a task: answers that other tools made, and those that a run is written as.
 
 use super::Rows;
-use crate::wire::{Adapter, Callbacks, Envelope, unknown_method};
+use crate::wire::{unknown_method, Adapter, Callbacks, Envelope};
 use crate::{Code, Error, Result, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
