@@ -1,4 +1,5 @@
-//! `host run --audio`: what the changes of the clips are to the sample, in the record, in the kept files, in the run's name.
+//! `host run --audio`: what the changes of the clips are to the sample, in the record, in the kept files, in the run's
+//! name.
 
 use crate::support::Bench;
 use host::audio::interventions::write_wav;
@@ -241,8 +242,16 @@ fn what_is_wrong_with_a_change_is_told_before_anything_is_loaded() {
             &["has no setting `sede`", "did you mean `seed`?"],
         ),
         ("mask:percent=150", 2, &["expected a number from 0 to 100"]),
-        ("concat:file=nowhere.wav", 3, &["brings in no clip", "nowhere.wav"]),
-        ("overlay:file=fixtures.toml", 3, &["brings in no clip", "fixtures.toml"]),
+        (
+            "concat:file=nowhere.wav",
+            3,
+            &["names a file that is not a clip", "nowhere.wav"],
+        ),
+        (
+            "overlay:file=fixtures.toml",
+            3,
+            &["names a file that is not a clip", "fixtures.toml"],
+        ),
     ] {
         bench.check(&format!("{RUN} --audio {flags}"), exit, words);
     }

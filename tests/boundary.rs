@@ -203,7 +203,7 @@ fn files_that_are_no_plugins_are_refused() {
     check_refused(
         file(b"just some text, and no library\n"),
         Exit::Refused,
-        "it is no ELF file",
+        "it is not an ELF file",
     );
     let program = std::fs::read(env!("CARGO_BIN_EXE_host")).expect("our own program");
     check_refused(file(&program), Exit::Refused, "it carries no note");
@@ -215,7 +215,7 @@ fn files_that_are_no_plugins_are_refused() {
         "it was built for another kind of processor",
     );
     let path = folder.path().to_owned();
-    check_refused(PluginSpec { path, ..file(b"") }, Exit::Refused, "is no file");
+    check_refused(PluginSpec { path, ..file(b"") }, Exit::Refused, "is not a file");
     let missing = PluginSpec {
         path: folder.path().join("nothing.so"),
         ..file(b"")
@@ -369,5 +369,5 @@ fn nobody_but_the_host_starts_a_worker() {
         .expect("it runs");
     assert_eq!(worker.status.code(), Some(2));
     let words = String::from_utf8_lossy(&worker.stderr).into_owned();
-    assert!(words.contains("`host worker` is started by the host alone"), "{words}");
+    assert!(words.contains("only the host itself starts `host worker`"), "{words}");
 }

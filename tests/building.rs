@@ -11,7 +11,7 @@ pub fn repository() -> PathBuf {
     host.parent().expect("host lies in the repository").to_owned()
 }
 
-/// A folder of this name in the target folder that holds this very test.
+/// A folder of this name in the target folder that holds the same test.
 pub fn target(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own file");
     // …/target/debug/deps/e2e-…
@@ -35,8 +35,8 @@ pub fn build(folder: &Path, target: &Path) -> PathBuf {
 #[track_caller]
 pub fn cargo(folder: &Path, target: &Path, arguments: &[&str]) {
     let mut command = Command::new(env!("CARGO"));
-    // Cargo tells a test of the package that it belongs to. Build scripts of dependencies that look at these variables would
-    // run again, and all that stands on such a crate would be compiled again.
+    // Cargo tells a test of the package that it belongs to. Build scripts of dependencies that look at these variables
+    // would run again, and all that stands on such a crate would be compiled again.
     let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(of_package) {

@@ -120,7 +120,7 @@ fn runs_that_asked_something_else_are_refused_with_the_way_out() {
         2,
         &["unknown name `flavour`"],
     );
-    bench.check(&format!("compare {whole} nowhere"), 3, &["is no run directory"]);
+    bench.check(&format!("compare {whole} nowhere"), 3, &["is not a run directory"]);
     bench.check(
         &format!("compare {whole} {whole} --fail-if better"),
         2,

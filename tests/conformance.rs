@@ -153,7 +153,11 @@ fn a_mood_is_found_wherever_it_shows() {
 fn what_is_no_plugin_is_said_so_and_not_loaded() {
     let report = checked(&repository().join("Cargo.toml"), &[]);
     assert_eq!(report.checks.len(), 1, "{}", report.render());
-    assert!(report.checks[0].found.contains("no ELF file"), "{}", report.render());
+    assert!(
+        report.checks[0].found.contains("not an ELF file"),
+        "{}",
+        report.render()
+    );
     let other_wire = build(&repository().join("tests/frozen"), &target("frozen")).join("libnext_wire.so");
     let report = checked(&other_wire, &[]);
     assert!(!report.passed());

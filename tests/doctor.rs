@@ -112,17 +112,17 @@ fn each_thing_that_is_missing_is_told_with_the_way_out() {
         "not the file that was pinned",
         "host plugins pin changed",
     );
-    machine.check("model echo", "ok", "none given of `weights`", "");
+    machine.check("model echo", "ok", "not given: `weights`", "");
     machine.check(
         "model fetched",
         "missing",
-        "`org/tiny` is not in the cache",
+        "the cached snapshot of `org/tiny` is incomplete",
         "host pull --model fetched",
     );
     machine.check(
         "task count",
         "missing",
-        "`org/numbers` is not in the cache",
+        "the cached snapshot of `org/numbers` is incomplete",
         "host pull --task count",
     );
     machine.check("task count, demo", "missing", "is not there", "hub id");

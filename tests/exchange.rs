@@ -63,12 +63,12 @@ fn what_can_not_be_scored_is_said() {
             2,
             "it reads `--predictions FILE`: lines of an id and an answer",
         ),
-        ("--answers answers.txt", 2, "is no `KIND=FILE`"),
+        ("--answers answers.txt", 2, "is not `KIND=FILE`"),
         ("", 2, "no answers to task `count` are given"),
         (
             "--predictions answers.txt --judge-replies answers.txt",
             2,
-            "scored one by one",
+            "is scored by a command of its own",
         ),
         ("runs/x --predictions answers.txt", 2, "cannot be used with"),
     ] {
@@ -100,7 +100,7 @@ fn a_run_is_written_for_others_and_comes_to_the_same() {
     bench.check(
         &format!("export {run} --format count --out out"),
         0,
-        &["note: 1 samples failed", "out/answers.txt"],
+        &["note: left out 1 samples", "out/answers.txt"],
     );
     let text = fs::read_to_string(bench.path("out/answers.txt")).unwrap();
     assert_eq!((text.lines().count(), text.lines().nth(3)), (19, Some("number-4 4")));
@@ -232,11 +232,11 @@ fn what_can_not_be_written_leaves_nothing_behind() {
     bench.check(
         &format!("export {run} --format stray --out out"),
         4,
-        &["`../answers.txt` is no name of a file"],
+        &["`../answers.txt` is not a file name"],
     );
     assert_eq!(fs::read_to_string(bench.path("answers.txt")).unwrap(), ANSWERS);
     assert_eq!(fs::read_dir(bench.path("out")).unwrap().count(), 0);
-    bench.check(&format!("export {run}x --format csv"), 3, &["is no run directory"]);
+    bench.check(&format!("export {run}x --format csv"), 3, &["is not a run directory"]);
     bench.check(
         &format!("export {run} --format csv --out answers.txt"),
         6,
@@ -316,7 +316,7 @@ fn data_are_counted_split_and_converted() {
     bench.check(
         "data split --task count --fraction 2 --out x",
         2,
-        &["no share between 0 and 1"],
+        &["must be between 0 and 1"],
     );
     bench.check("data split --task count --out x", 2, &["--by"]);
     bench.check(

@@ -70,7 +70,7 @@ fn a_model_that_scores_no_options_is_read_as_text_and_that_is_said() {
     assert_eq!(early["validity"]["answered_by"]["text"], 24);
 }
 
-/// So many kills, spread over the sweep: `SWEEP_KILLS=20` for the long version.
+/// This many kills, spread over the sweep: `SWEEP_KILLS=20` for the long version.
 #[test]
 fn a_sweep_that_is_killed_ends_with_the_files_of_one_that_was_not() {
     let kills: usize = std::env::var("SWEEP_KILLS").map_or(4, |kills| kills.parse().expect("a number"));

@@ -54,7 +54,7 @@ fn a_panic_whose_payload_panics_is_an_error() {
             &spec("fixture-broken", isolation),
             "panic-payload",
             Code::PANIC,
-            &["a payload that is no text"],
+            &["a payload that is not text"],
         );
     }
 }
@@ -92,7 +92,7 @@ fn a_panic_while_an_adapter_is_made_is_a_failure_of_making_it() {
         assert_eq!(failure.exit, Exit::Refused);
         let text = failure.render();
         assert!(
-            text.contains("model `panic-make` of plugin `broken` can't be made"),
+            text.contains("cannot make model `panic-make` of plugin `broken`"),
             "{text}"
         );
         assert!(text.contains("made with 0 settings"), "{text}");
@@ -209,7 +209,7 @@ fn a_hang_ends_at_its_deadline() {
         &spec,
         "hang",
         Code::DEADLINE,
-        &["plugin `broken` did not finish `reply` within 1s and was ended"],
+        &["plugin `broken` did not finish `reply` within 1s and was killed"],
     );
 }
 

@@ -83,7 +83,7 @@ fn ears_are_for_those_who_need_them() {
     bench.check(
         "run --model stuck --task clips -T folder=clips --ears stuck",
         3,
-        &["model `stuck` can't hear, so it can't be the ears"],
+        &["model `stuck` can't hear, so it can't be the transcriber"],
     );
     bench.check(
         "run --model stuck --task count --ears-prompt Listen",
@@ -167,7 +167,8 @@ fn the_test_for_hearing_costs_a_run_nothing_that_is_recorded() {
     assert_eq!(results(&tested, "stuck-clips")["host"]["hearing_test"], Value::Null);
 }
 
-/// A wav file: 1 is PCM, 3 is floating point. The length stands in the header; `data` may be shorter, and the file sparse.
+/// A wav file: 1 is PCM, 3 is floating point. The length stands in the header; `data` may be shorter, and the file
+/// sparse.
 fn write_wav(path: &Path, kind: u16, channels: u16, rate: u32, bits: u16, length: u32, data: &[u8]) {
     let frame = channels * bits / 8;
     let mut bytes = b"RIFF".to_vec();

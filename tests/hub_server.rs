@@ -30,9 +30,9 @@ pub struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// The connection is closed after so many bytes of the body.
+    /// The connection is closed after this many bytes of the body.
     pub cut_after: Option<usize>,
-    /// The body comes in pieces of so many bytes, with a pause after each.
+    /// The body comes in pieces of this many bytes, with a pause after each.
     pub drip: Option<(usize, Duration)>,
 }
 

@@ -105,7 +105,7 @@ fn a_judge_is_held_against_peoples_labels() {
         0,
         &[
             "Judge seven[echo] against 2 labels",
-            "called wrong, and people say right: number-8",
+            "called wrong, but labelled right: number-8",
         ],
     );
     let output = bench.run(&format!("{check} --judge echo --json"));

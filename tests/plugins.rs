@@ -101,7 +101,7 @@ fn every_plugin_is_listed_with_what_is_wrong_with_it() {
     check_status(&bench, "echo", &["ok"]);
     check_status(&bench, "gone", &["missing", "libgone.so"]);
     check_status(&bench, "other", &["refused", "speaks plugin-api 0.9.0 (wire 3)"]);
-    check_status(&bench, "text", &["refused", "no ELF file"]);
+    check_status(&bench, "text", &["refused", "not an ELF file"]);
     let text = bench.says(0, &["list"]);
     assert!(
         text.contains(&format!("plugin-api {}, process, not pinned: ok", plugin_api::VERSION)),
@@ -161,7 +161,7 @@ fn inspect_shows_the_note_the_options_and_the_build() {
         "{text}"
     );
     let (_, complaint) = bench.run(4, &["inspect", "registry.toml"]);
-    assert!(complaint.contains("no ELF file"), "{complaint}");
+    assert!(complaint.contains("not an ELF file"), "{complaint}");
     bench.run(3, &["inspect", "libgone.so"]);
 }
 

@@ -247,6 +247,91 @@ fn an_interrupted_pull_goes_on_where_it_stopped() {
     assert!(bench.blobs().iter().all(|path| path.extension().is_none()));
 }
 
+/// Starts a command that fetches the weights, and kills it while a part of them is on disk. Gives the part's size.
+fn killed_while_fetching(bench: &Bench, server: &Server, arguments: &str) -> u64 {
+    let before = server.requests_for(WEIGHTS).len();
+    let mut command = bench.command(&server.address(), arguments);
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    while server.requests_for(WEIGHTS).len() == before {
+        assert!(child.try_wait().expect("a child").is_none(), "it ended early");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    wait_for_a_part(bench, &mut child);
+    child.kill().expect("it lives");
+    child.wait().expect("it ends");
+    let blobs = bench.blobs();
+    let part = blobs.iter().find(|path| path.extension().is_some());
+    let have = part.expect("a part").metadata().expect("its size").len();
+    assert!(have < weights().len() as u64, "{have}");
+    have
+}
+
+#[test]
+fn a_part_that_a_kill_left_is_completed_and_never_taken_for_the_whole() {
+    for arguments in [
+        "pull org/tiny",
+        "run --model echo --task count -M weights=org/tiny -T data=org/numbers",
+    ] {
+        let bench = Bench::new();
+        // The first two requests are so slow that they are cut short wherever the test runs.
+        let server = Server::start(|request| match request.path.ends_with(WEIGHTS) && request.earlier < 2 {
+            true => behave(request).drip(4 << 10, Duration::from_millis(35)),
+            false => behave(request),
+        });
+        let first = killed_while_fetching(&bench, &server, arguments);
+        let words = ["is incomplete and `--offline`", "hint: run `host pull org/tiny`"];
+        bench.check(NOBODY, "pull org/tiny --offline", 3, &words);
+        bench.check(
+            NOBODY,
+            "run --model echo --task count -M weights=org/tiny --offline",
+            3,
+            &words,
+        );
+        killed_while_fetching(&bench, &server, arguments);
+        bench.check(&server.address(), arguments, 0, &[]);
+        let requests = server.requests_for(WEIGHTS);
+        assert_eq!(requests.len(), 3, "{arguments}");
+        assert_eq!(
+            requests[1].0.header("range"),
+            Some(format!("bytes={first}-").as_str()),
+            "{arguments}"
+        );
+        let got = std::fs::read(bench.snapshot("models--org--tiny").join(WEIGHTS)).expect("the file");
+        assert!(got == weights(), "{arguments}: {} bytes", got.len());
+    }
+}
+
+#[test]
+fn a_part_with_wrong_bytes_is_thrown_away_and_fetched_from_its_beginning() {
+    let bench = Bench::new();
+    let server = Server::start(
+        |request| match request.path.ends_with(WEIGHTS) && request.earlier == 0 {
+            true => behave(request).drip(4 << 10, Duration::from_millis(35)),
+            false => behave(request),
+        },
+    );
+    killed_while_fetching(&bench, &server, "pull org/tiny");
+    let part = bench.blobs().into_iter().find(|path| path.extension().is_some());
+    let part = part.expect("a part");
+    let mut bytes = std::fs::read(&part).expect("its bytes");
+    bytes[0] ^= 1;
+    std::fs::write(&part, bytes).expect("it is written");
+    bench.check(&server.address(), "pull org/tiny", 0, &[]);
+    let requests = server.requests_for(WEIGHTS);
+    // The part is completed and found to be wrong, so all of it is asked for once more.
+    let ranges: Vec<bool> = requests
+        .iter()
+        .map(|(request, _)| request.header("range").is_some())
+        .collect();
+    assert_eq!(ranges, [false, true, false]);
+    let got = std::fs::read(bench.snapshot("models--org--tiny").join(WEIGHTS)).expect("the file");
+    assert!(got == weights(), "{} bytes", got.len());
+}
+
 #[test]
 fn a_file_that_arrives_damaged_is_refused_and_not_kept() {
     let bench = Bench::new();
@@ -303,7 +388,7 @@ fn offline_the_command_that_would_help_is_told() {
     let bench = Bench::new();
     let words = [
         "`org/tiny`",
-        "is incomplete and `--offline` is set",
+        "is incomplete and `--offline` or HF_HUB_OFFLINE is set",
         "hint: run `host pull org/tiny`",
     ];
     bench.check(NOBODY, "pull org/tiny --offline", 3, &words);
@@ -339,7 +424,7 @@ fn one_gguf_file_of_several_is_fetched_and_given_to_the_model() {
     let words = [
         "`weights` of model `echo` can't be had",
         "it holds several GGUF files: `m-Q4_K_M.gguf`, `m-Q8_0.gguf`",
-        "hint: say which, by its name or by what it is stored as: `org/several:Q4_K_M`",
+        "hint: name one, by its file name or by its format: `org/several:Q4_K_M`",
     ];
     bench.check(&server.address(), run, 3, &words);
     let words = ["no GGUF file of it is `Q5_0`: it holds `m-Q4_K_M.gguf`, `m-Q8_0.gguf`"];

@@ -162,7 +162,7 @@ fn results_that_can_not_be_written_are_no_success() {
     bench.check(
         arguments,
         6,
-        &["results.json`", "No space left on device", "what is finished is kept"],
+        &["results.json`", "No space left on device", "finished samples are kept"],
     );
     std::fs::remove_file(&full).unwrap();
     bench.check(arguments, 0, &["1.0000"]);
@@ -339,7 +339,7 @@ fn judges_rule_during_a_run_and_after_it() {
         verdicts,
         "nothing is judged twice"
     );
-    bench.check("score nowhere --judge agree", 3, &["is no run directory"]);
+    bench.check("score nowhere --judge agree", 3, &["is not a run directory"]);
 }
 
 #[test]
@@ -443,7 +443,7 @@ fn mistakes_are_told_before_any_work_with_the_way_out() {
     bench.check(
         "run --model echo --task count -M other:delay_ms=1",
         2,
-        &["`other`, which takes no part"],
+        &["`other`, which this command does not use"],
     );
     bench.check("run --model echo --task clips", 3, &["needs the setting `folder`"]);
     bench.check("run --model echo --task count --frsh", 2, &["--fresh"]);

@@ -94,7 +94,7 @@ fn shards_that_do_not_belong_together_are_refused_by_name() {
     );
     bench.check("run --model echo --task count -T n=30", 0, &[]);
     let whole = bench.directory("echo-count");
-    bench.check(&format!("join {}", whole.display()), 2, &["is no shard of a run"]);
+    bench.check(&format!("join {}", whole.display()), 2, &["is not a shard of a run"]);
     bench.check("run --model echo --task count --shard 3/3", 2, &["shards count from 0"]);
     bench.check(
         "run --model echo --task count --shard 3",

@@ -1,8 +1,73 @@
 //! The words of help and of errors, as they stand: whoever changes one sees it here, and whoever reads the change, too.
 //!
-//! `INSTA_UPDATE=always` writes them anew (`cargo insta review` shows them first).
+//! `INSTA_UPDATE=always` writes them again (`cargo insta review` shows them first).
 
+use crate::building::repository;
 use crate::support::Bench;
+use std::path::{Path, PathBuf};
+
+/// Words that readers have stumbled over, and what to write instead.
+const STUMBLES: [(&str, &str); 8] = [
+    ("anew", "again"),
+    ("foretell", "estimate"),
+    ("foretold", "estimated"),
+    ("one behind the other", "one after the other"),
+    ("is no number", "is not a number"),
+    ("is no JSON", "is not JSON"),
+    ("is no panel", "needs at least two models"),
+    ("so manyth", "nth"),
+];
+
+/// Places that are still to be read through, and tests that quote their errors.
+const UNREAD: [&str; 5] = [
+    "plugins/kit/kernels",
+    "plugins/kit/train",
+    "tests/fixtures/fixture-pupil",
+    "tests/train.rs",
+    "tests/words.rs",
+];
+
+/// Our sources and pages below a folder.
+fn texts(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if path.is_dir() && !name.starts_with('.') && !["target", "frozen"].contains(&name.as_str()) {
+            texts(&path, found);
+        } else if [".rs", ".md"].iter().any(|end| name.ends_with(end)) {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn words_that_readers_stumbled_over_do_not_come_back() {
+    let (root, mut found) = (repository(), Vec::new());
+    texts(&root, &mut found);
+    let is_letter = |letter: Option<char>| letter.is_some_and(|it| it.is_alphanumeric() || it == '_');
+    let mut stumbles = Vec::new();
+    for path in found {
+        let place = path.strip_prefix(&root).expect("below the root").to_owned();
+        if UNREAD.iter().any(|unread| place.starts_with(unread)) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a readable file");
+        for (number, line) in text.lines().enumerate() {
+            for (word, better) in STUMBLES {
+                let whole = line.match_indices(word).any(|(at, _)| {
+                    !is_letter(line[..at].chars().next_back()) && !is_letter(line[at + word.len()..].chars().next())
+                });
+                if whole {
+                    stumbles.push(format!(
+                        "{}:{}: `{word}`, better `{better}`",
+                        place.display(),
+                        number + 1
+                    ));
+                }
+            }
+        }
+    }
+    assert!(stumbles.is_empty(), "{}", stumbles.join("\n"));
+}
 
 fn said(bench: &Bench, arguments: &str) -> String {
     let output = bench.run(arguments);
@@ -52,16 +117,16 @@ fn help_is_worded_as_it_was_agreed() {
     let bench = Bench::new();
     insta::assert_snapshot!(said(&bench, "merge --help"), @r#"
     exit 0
-    Make a LoRA part of its base, and write the checkpoint
+    Merge a LoRA into its base, and write the checkpoint
 
     Usage: host merge [OPTIONS] --model <NAME> --lora <DIR> --out <DIR>
 
     Options:
       -m, --model <NAME>     The model, by its registry name
       -M <KEY=VALUE>         A setting of the model
-          --lora <DIR>       The LoRA's folder; of several, the sum is merged
-          --out <DIR>        The folder that becomes the checkpoint
-          --force            Replace a checkpoint that is there
+          --lora <DIR>       The LoRA's folder; if given several times, their sum is merged
+          --out <DIR>        The folder that receives the checkpoint
+          --force            Replace an existing checkpoint
           --registry <FILE>  A registry file to lay over the repository's and the user's own; may be
                              given several times
           --offline          Never touch the network
@@ -69,11 +134,9 @@ fn help_is_worded_as_it_was_agreed() {
       -q, --quiet            No progress, and no notes on standard error
       -h, --help             Print help
 
-    The checkpoint has the base's files, names and types. It is loaded again through the same plugin and
-    answers a few
-    prompts, as the base with its LoRA did before: the largest difference of a logit is printed. Both
-    compute in fp32, so
-    what differs is what the base's own type rounds.
+    The checkpoint has the base's files, names and types. To check it, the same plugin loads it and
+    answers a few prompts that the base with its LoRA answered before; the largest difference of a
+    logit is printed. Both compute in fp32, so a difference comes from rounding to the base's type.
 
     Example:
       host merge --model qwen3 -M weights=/models/Qwen3-0.6B --lora /loras/brief --out
@@ -112,8 +175,8 @@ fn help_is_worded_as_it_was_agreed() {
 
     Options:
           --data <ID>        Hub ids of data sets
-      -m, --model <NAMES>    Models whose weights are wanted
-      -t, --task <NAMES>     Tasks whose data are wanted
+      -m, --model <NAMES>    Models whose weights to fetch
+      -t, --task <NAMES>     Tasks whose data to fetch
       -M <KEY=VALUE>         A setting of the models
       -T <KEY=VALUE>         A setting of the tasks
           --registry <FILE>  A registry file to lay over the repository's and the user's own; may be
@@ -129,7 +192,6 @@ fn help_is_worded_as_it_was_agreed() {
       host pull Qwen/Qwen3-0.6B-GGUF:Q8_0
       host pull --data allenai/ai2_arc
 
-    HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_TOKEN are honoured; an interrupted pull goes on where it
-    stopped.
+    HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_TOKEN are used; an interrupted pull continues.
     "#);
 }

@@ -1,8 +1,8 @@
-//! `host join`: the shards of a run, made one run again.
+//! `host join`: joins the shards of a run into one run.
 //!
 //! Records and later scores are copied as they are, in the order of the data; every figure is computed again from them,
-//! since means of means and percentiles of percentiles are wrong. What doesn't belong together is refused by name: shards
-//! of other runs, missing, repeated and unfinished ones, a sample with two different records.
+//! since means of means and percentiles of percentiles are wrong. What doesn't belong together is refused by name:
+//! shards of other runs, missing, repeated and unfinished ones, a sample with two different records.
 
 use crate::failure::{Failure, Result};
 use crate::run::recorded::Recorded;
@@ -70,7 +70,7 @@ impl Parts {
                     "shard {} in `{path}` is not finished: {done} of {wanted} samples are done",
                     part.shard
                 ));
-                return Err(failure.help(format!("go on with it: `host run --config {path}/run.toml`")));
+                return Err(failure.help(format!("resume it: `host run --config {path}/run.toml`")));
             }
         }
         let selected = first.results["host"]["shard"]["selected"].as_u64().unwrap_or(0);
@@ -90,7 +90,8 @@ impl Parts {
         self.parts[0].results["host"]["identity"].clone()
     }
 
-    /// Writes the whole run's records and everything that its results are computed from. Gives how many records there are.
+    /// Writes the whole run's records and everything that its results are computed from. Gives how many records there
+    /// are.
     pub fn write(&self, run: &RunDirectory) -> Result<usize> {
         let count = self.write_records(run)?;
         for name in ["scores.jsonl", "calls.jsonl"] {
@@ -241,7 +242,7 @@ fn read(path: &Path) -> Result<Part> {
         .as_str()
         .and_then(|text| text.parse().ok());
     let shard = shard.ok_or_else(|| {
-        let failure = Failure::usage(format!("`{}` is no shard of a run", path.display()));
+        let failure = Failure::usage(format!("`{}` is not a shard of a run", path.display()));
         failure.help("`host run --shard INDEX/COUNT` makes one")
     })?;
     Ok(Part {

@@ -35,7 +35,8 @@ const PROBE: &str = "probe";
 
 /// Runs this process as a worker, or as what only loads a plugin and looks at it, and returns the exit code.
 ///
-/// It has to be called before the program starts a thread, opens a file or prints: it takes over the standard streams.
+/// It must be called before the program starts a thread, opens a file or prints, since it takes over the standard
+/// streams.
 pub fn run_worker() -> i32 {
     let mut arguments = std::env::args_os().skip(2);
     match arguments.next() {

@@ -30,7 +30,7 @@ macro_rules! codes {
 codes! {
     /// Anything that has no better code.
     OTHER = 0 "other",
-    /// The plugin panicked; the adapter is poisoned and must be made anew.
+    /// The plugin panicked; the adapter is poisoned and must be made again.
     PANIC = 1 "panic",
     /// This adapter can't do what was asked: a method, a part or a setting of the prompt it doesn't know.
     UNSUPPORTED = 2 "unsupported",
@@ -48,7 +48,7 @@ codes! {
     MEMORY = 8 "memory",
     /// The prompt doesn't fit into the model's context.
     TOO_LONG = 9 "too-long",
-    /// The adapter panicked before and was not made anew.
+    /// The adapter panicked before and was not made again.
     POISONED = 10 "poisoned",
     /// The process that held the plugin died.
     DIED = 11 "died",

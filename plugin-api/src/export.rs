@@ -28,7 +28,7 @@ impl AbiAdapter for Guarded {
         host: &AbiHost_TO<'_, RRef<'_, ()>>,
     ) -> RResult<AbiEnvelope, AbiError> {
         if self.poisoned.load(Ordering::Acquire) {
-            return RErr(Error::new(Code::POISONED, "this adapter panicked before and must be made anew").into());
+            return RErr(Error::new(Code::POISONED, "this adapter panicked before and must be made again").into());
         }
         let method = method.as_str();
         let outcome = caught(method, || match method {

@@ -32,7 +32,7 @@ pub(crate) fn caught<T>(what: &str, work: impl FnOnce() -> Result<T>) -> std::re
 fn payload_text(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "(a payload that is no text)".to_owned())
+        .unwrap_or_else(|| "(a payload that is not text)".to_owned())
 }
 
 /// Keeps the text of panics inside guards and sends those outside, on a plugin's own threads, to the host's log.

@@ -110,7 +110,7 @@ fn nonsense_is_no_answer() {
             .charged(true)
     });
     stays("8 MiB", 2, |_| Act::status(200, "x".repeat(10 << 20)).charged(true));
-    stays("no answer", 2, |_| Act::status(200, "[[[[").charged(true));
+    stays("not an answer", 2, |_| Act::status(200, "[[[[").charged(true));
     stays("empty", 2, |_| Act::status(200, "").charged(true));
 }
 

@@ -1,5 +1,29 @@
-//! The real program in front of services that fail in every way they have been seen to fail: what it says, what it keeps,
-//! and what each prompt was charged by the service's own books.
+//! The real program in front of services that fail in every way they have been seen to fail: what it says, what it
+//! keeps, and what each prompt was charged by the service's own books.
+//!
+//! What judging by a service has to fulfil, and the tests that show it:
+//!
+//! | condition | tests |
+//! |---|---|
+//! | rate limits with and without a wait, 5xx, refused connections: asked again | `faults::a_service_that_is_busy_or_ill_for_a_moment_is_asked_again` |
+//! | slow, hanging and cut answers: asked once more, and counted as maybe charged | `faults::what_may_have_been_charged_…`, `faults::a_stream_that_ends_early_or_never_is_no_answer` |
+//! | garbage, another content type, an empty body | `faults::nonsense_is_no_answer` |
+//! | blocked prompts and answers, thoughts only | `faults::a_blocked_answer_is_an_answer`, `judging::each_answer_comes_to_its_word` |
+//! | fenced answers, two verdicts, off the menu, another model version: each its own `why` | `verdicts::each_fault_of_a_service_costs_its_own_verdict_alone`, `judging::each_answer_comes_to_its_word` |
+//! | redirects | `faults::a_redirect_is_not_followed_and_takes_no_key_elsewhere` |
+//! | 400 and 413 fail one case, and the same three times in a row end the work | `faults::three_refusals_in_the_same_words_end_the_run` |
+//! | 401, 402, 403, 404: found before the first sample, or ending the work with everything kept | `faults::a_key_credit_or_model_that_fails_…`, `faults::a_key_that_fails_under_way_…`, `judging::a_missing_or_wrong_key_…`, `verdicts::what_ends_judging_keeps_every_verdict_…` |
+//! | quotas per day | `faults::a_daily_quota_ends_the_run_…`, `judging::a_daily_quota_ends_judging_at_once_…` |
+//! | both dialects | all of the above |
+//! | each prompt is charged once over any number of kills and resumes, except the maybe class | `kills`, `judging::a_killed_judging_…`, `judging::a_killed_comparison_…`, `transcribing::a_clip_that_a_service_has_heard_is_paid_for_once` |
+//! | the maybe class is reported in dollars, and spending stops at its limit | `money`, `judging::results_say_what_was_asked_of_whom_…`, `judging::what_judging_may_cost_is_kept_to` |
+//! | the key is nowhere | `secrets`, `judging::a_planted_key_…`, `judging::the_text_of_a_panic_holds_no_key` |
+//! | a changed parser reads stored answers again | `verdicts::when_the_reader_changes_…` |
+//! | any protocol with `gemini`, an OpenAI endpoint and a local model by one flag | `judging::one_flag_chooses_who_judges`, `panel` |
+//! | unscored is neither wrong, right nor a tie, and bounds are printed | `verdicts::a_comparison_says_how_far_it_could_move_by_what_is_unscored` |
+//! | `host compare` of a run with itself: 0, p = 1, no flips | `compare::a_run_compared_with_itself_differs_in_nothing` |
+//! | statistics to 1e-6 | the unit tests of the crate `statistics` |
+//! | 64 calls under way | `a_thousand_prompts_keep_a_service_full` of the plugin `gemini`, without a clock; `examples/judging/measure.py` measures the time beside the service's own |
 
 mod faults;
 mod judging;
@@ -88,7 +112,7 @@ pub fn right(asked: &Asked) -> Act {
     answer(asked, "A")
 }
 
-/// A folder with so many questions of a task whose answers are read from free text.
+/// A folder with this many questions of a task whose answers are read from free text.
 pub struct Questions {
     pub bench: Bench,
 }

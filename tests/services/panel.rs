@@ -36,7 +36,7 @@ struct Panel {
 }
 
 impl Panel {
-    /// What each member says to each of so many questions.
+    /// What each member says to each of this many questions.
     fn new(words: [&'static str; 3]) -> Panel {
         let judged = Judged::new(Dialect::Openai, words[0].len());
         let file = judged.questions.bench.path("services.toml");
@@ -175,12 +175,12 @@ fn a_panel_that_cannot_be_is_refused_before_the_first_sample() {
             "`--judge openai` names one model that judges, and `panel` names others",
         ),
         ("--judge auto -J panel=thirt,openai", 3, "did you mean `third`?"),
-        ("--judge auto -J panel=openai", 2, "one model is no panel"),
+        ("--judge auto -J panel=openai", 2, "a panel needs at least two models"),
         ("--judge auto -J panel=openai,openai", 2, "stands there twice"),
         (
             "--judge auto -J panel=openai,third -M gemini:model=x",
             2,
-            "which takes no part",
+            "which this command does not use",
         ),
     ] {
         let line = format!("{RUN} --model echo {more} --registry services.toml");

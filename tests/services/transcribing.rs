@@ -34,6 +34,16 @@ fn hears(asked: &Asked) -> Act {
     answer(asked, "Somebody says yes.").after(Duration::from_millis(30))
 }
 
+/// A service that hears, and a folder of clips.
+fn clips_to_hear() -> (Service, Questions) {
+    let questions = Questions::new(1);
+    fs::create_dir(questions.bench.path("clips")).unwrap();
+    for number in 0..CLIPS {
+        fs::write(questions.bench.path(&format!("clips/{number:02}.wav")), wav(number)).unwrap();
+    }
+    (service(Dialect::Gemini, hears), questions)
+}
+
 fn command(questions: &Questions, service: &Service, more: &str) -> Command {
     let settings = ["base_url=", "model=", "concurrency=2-2-2", "first_pause=0.02"];
     let values = [
@@ -78,12 +88,7 @@ fn lines(run: &Path, event: &str) -> Vec<Value> {
 
 #[test]
 fn a_clip_that_a_service_has_heard_is_paid_for_once() {
-    let service = service(Dialect::Gemini, hears);
-    let questions = Questions::new(1);
-    fs::create_dir(questions.bench.path("clips")).unwrap();
-    for number in 0..CLIPS {
-        fs::write(questions.bench.path(&format!("clips/{number:02}.wav")), wav(number)).unwrap();
-    }
+    let (service, questions) = clips_to_hear();
     let mut first = command(&questions, &service, "");
     let mut child = first.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     questions.wait(&service, 5);
@@ -118,12 +123,7 @@ fn a_clip_that_a_service_has_heard_is_paid_for_once() {
 
 #[test]
 fn what_a_transcriber_spends_counts_against_the_commands_limit() {
-    let service = service(Dialect::Gemini, hears);
-    let questions = Questions::new(1);
-    fs::create_dir(questions.bench.path("clips")).unwrap();
-    for number in 0..CLIPS {
-        fs::write(questions.bench.path(&format!("clips/{number:02}.wav")), wav(number)).unwrap();
-    }
+    let (service, questions) = clips_to_hear();
     let output = command(&questions, &service, "--max-cost-usd 0.000001")
         .output()
         .unwrap();

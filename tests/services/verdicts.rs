@@ -177,7 +177,7 @@ const FAULTS: [Fault; 31] = [
     ),
     fault(
         |_| Act::status(200, "{\"choices\": 7").charged(true),
-        Failed("no answer"),
+        Failed("not an answer"),
         2,
         2,
     ),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 #[track_caller]
 fn close(value: &Value, expected: f64) {
-    let value = value.as_f64().unwrap_or_else(|| panic!("{value} is no number"));
+    let value = value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"));
     assert!((value - expected).abs() < 1e-6, "{value} is not {expected}");
 }
 

@@ -26,17 +26,17 @@ pub(super) struct Client {
 
 /// How long a failing server is tried.
 pub(super) struct Patience {
-    /// Requests in a row that brought nothing.
+    /// Requests in a row without progress.
     pub tries: u32,
     /// The pause after the first; it doubles each time.
     pub first_pause: Duration,
-    /// No pause is longer, whatever the server's `Retry-After` asks for.
+    /// The longest pause, whatever the server's `Retry-After` asks for.
     pub longest_pause: Duration,
-    /// Waits; a test looks at the pauses and does not wait.
+    /// Waits; tests record the pauses instead of waiting.
     pub wait: Box<dyn Fn(Duration) + Send + Sync>,
 }
 
-/// A server as far as the token is concerned: it goes to the endpoint's and to no other.
+/// What identifies a server for the token, which is sent only to the endpoint's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Origin {
     scheme: String,
@@ -49,7 +49,7 @@ pub(super) struct Answer {
     pub status: u16,
     pub host: String,
     pub headers: HeaderMap,
-    /// The headers of the first answer that speaks of the file itself; see [`Client::head`].
+    /// The headers of the first answer about the file itself; see [`Client::head`].
     pub linked: Option<HeaderMap>,
     body: Body,
 }
@@ -99,10 +99,10 @@ impl Client {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(concat!("host/", env!("CARGO_PKG_VERSION")))
-            // A compressed answer to a request for a part of a file would be a part of something else.
+            // A compressed answer to a request for a part of a file would be a part of the compressed file.
             .accept_encoding("identity")
             .timeout_connect(Some(Duration::from_secs(10)))
-            // Not a limit on a whole file, which may take hours, but on silence.
+            // A limit on silence, not on a whole file, which may take hours.
             .timeout_per_read(Some(Duration::from_secs(15)))
             .proxy(if is_loopback(&origin.host) {
                 None
@@ -128,7 +128,7 @@ impl Client {
         &self.origin.host
     }
 
-    /// The address of something the hub's API tells of a repository.
+    /// The address of a repository in the hub's API.
     pub fn api_url(&self, kind: Kind, name: &str, rest: &str) -> String {
         format!("{}/api/{}/{name}{rest}", self.endpoint, kind.plural())
     }
@@ -144,10 +144,10 @@ impl Client {
         )
     }
 
-    /// Tries until it works, until it cannot, or until patience ends.
+    /// Tries until it succeeds, fails for good, or runs out of patience.
     ///
-    /// `attempt` says through its argument when it got further than ever, by a few more bytes of a file:
-    /// then patience starts anew, so that a long file over a bad line arrives in the end.
+    /// `attempt` reports through its argument when it got further than before, even by a few bytes of a file: then
+    /// patience is renewed, so that a long file over a bad line arrives in the end.
     pub fn retrying<T>(
         &self,
         stop: &AtomicBool,
@@ -174,7 +174,7 @@ impl Client {
         }
     }
 
-    /// In short steps, so that stopping need not wait for the end.
+    /// Sleeps in short steps, so that stopping need not wait for the end.
     fn pause(&self, mut left: Duration, stop: &AtomicBool) {
         while !left.is_zero() && !stop.load(Ordering::Relaxed) {
             let step = left.min(Duration::from_millis(100));
@@ -209,8 +209,8 @@ impl Client {
         self.request(Method::GET, url, (start > 0).then_some(start), true)
     }
 
-    /// What the hub says of a file without sending it. A redirect to a storage server is not followed:
-    /// its headers speak of the stored object, those before it of the file.
+    /// What the hub says about a file without sending it. A redirect to a storage server is not followed: its headers
+    /// are about the stored object, those of the hub about the file.
     pub fn head(&self, url: &str) -> Result<Answer, Trouble> {
         self.request(Method::HEAD, url, None, false)
     }
@@ -220,9 +220,7 @@ impl Client {
             host: host.to_owned(),
             why: why.to_owned(),
         };
-        let mut uri: Uri = url
-            .parse()
-            .map_err(|_| malformed(self.host(), "an address that is none"))?;
+        let mut uri: Uri = url.parse().map_err(|_| malformed(self.host(), "an invalid address"))?;
         let mut linked = None;
         for _ in 0..=MAX_REDIRECTS {
             let here = Origin::of(&uri).ok_or_else(|| malformed(self.host(), "a redirect to nowhere"))?;
@@ -237,7 +235,7 @@ impl Client {
             }
             let request = request
                 .body(())
-                .map_err(|_| malformed(&here.host, "an address that is none"))?;
+                .map_err(|_| malformed(&here.host, "an invalid address"))?;
             let response = self
                 .agent
                 .run(request)
@@ -250,7 +248,7 @@ impl Client {
             let location = head.headers.get("location").and_then(|location| location.to_str().ok());
             if let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, location) {
                 let next = redirected(&uri, location)
-                    .ok_or_else(|| malformed(&here.host, "a redirect to an address that is none"))?;
+                    .ok_or_else(|| malformed(&here.host, "a redirect to an invalid address"))?;
                 let there = Origin::of(&next).ok_or_else(|| malformed(&here.host, "a redirect to nowhere"))?;
                 if here.scheme == "https" && there.scheme != "https" {
                     return Err(malformed(&here.host, "a redirect from https to http").into());
@@ -281,7 +279,7 @@ impl Answer {
         self.body.into_reader()
     }
 
-    /// A status that is not the one hoped for, as a fault.
+    /// A status that means failure, as a fault.
     pub fn into_trouble(self, client: &Client) -> Trouble {
         let said = Said(self.header("x-error-message").map(|said| {
             let said = match &client.token {
@@ -328,7 +326,7 @@ impl Origin {
 }
 
 fn unreachable(host: &str, error: ureq::Error) -> Trouble {
-    // A certificate that does not hold, or a host that does not exist, will not by waiting.
+    // Waiting does not help against an invalid certificate or a host that does not exist.
     let passing = matches!(
         error,
         ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed
@@ -356,7 +354,7 @@ pub(super) fn broken_off(host: &str, error: &std::io::Error) -> Trouble {
     }
 }
 
-/// Where a `Location` leads from `base`; relative ones are what the hub itself sends for renamed repositories.
+/// Resolves a `Location` against `base`; the hub itself sends relative ones for renamed repositories.
 fn redirected(base: &Uri, location: &str) -> Option<Uri> {
     let scheme = base.scheme_str()?;
     let authority = base.authority()?;
@@ -376,7 +374,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host == "[::1]" || host.starts_with("127.")
 }
 
-/// One segment of a path, with everything encoded that could mean something else there.
+/// One segment of a path, with special characters encoded.
 pub(super) fn percent_encoded(segment: &str) -> String {
     let mut encoded = String::new();
     for byte in segment.bytes() {

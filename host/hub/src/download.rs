@@ -17,10 +17,10 @@ use super::listing::RemoteFile;
 use super::names::is_hash;
 use super::snapshot::Progress;
 
-/// Bytes read between two looks at `stop`.
+/// Bytes read between two checks of `stop`.
 const BLOCK: usize = 256 << 10;
 
-/// Fetches every file that is not there, and links all of them into the commit's snapshot.
+/// Fetches every missing file, and links all files into the commit's snapshot.
 pub(super) fn fetch_all(
     client: &Client,
     id: &HubId,
@@ -120,7 +120,7 @@ struct Download<'a> {
 }
 
 impl Download<'_> {
-    /// Sees to it that the blob is there and returns its length; reports the bytes of it that are there.
+    /// Makes sure that the blob is there and returns its length; reports progress in bytes.
     fn fetch(&self, report: &mut dyn FnMut(u64)) -> Result<u64, HubFault> {
         if let Some(length) = self.is_there() {
             return Ok(length);
@@ -134,8 +134,8 @@ impl Download<'_> {
         make_parent(&partial)?;
         let resumed = fs::metadata(&partial).is_ok_and(|found| found.len() > 0);
         let length = match self.fetch_partial(&partial, report) {
-            // A power cut can leave a partial file of the right length with the wrong content; that is not
-            // the server's fault, so a file that was gone on with is begun anew, once.
+            // A power cut can leave a partial file of the right length with wrong content. That is not the
+            // server's fault, so a resumed file is fetched again from the beginning, once.
             Err(HubFault::Corrupt { .. }) if resumed => self.fetch_partial(&partial, report)?,
             other => other?,
         };
@@ -154,7 +154,7 @@ impl Download<'_> {
         self.size.is_none_or(|size| size == length).then_some(length)
     }
 
-    /// Python takes the same lock on the same file, so the two do not write into one another.
+    /// Python takes the same lock on the same file, so the two do not write at the same time.
     fn lock(&self) -> Result<File, HubFault> {
         let path = self.repo.lock(self.hash);
         make_parent(&path)?;
@@ -184,7 +184,7 @@ impl Download<'_> {
         outcome
     }
 
-    /// Fetches until the partial file has everything, and returns its length.
+    /// Fetches until the partial file is complete, and returns its length.
     fn complete(&self, partial: &Path, report: &mut dyn FnMut(u64)) -> Result<u64, HubFault> {
         let mut file = OpenOptions::new()
             .create(true)
@@ -202,8 +202,8 @@ impl Download<'_> {
         Ok(file.metadata().map_err(on_disk(partial))?.len())
     }
 
-    /// One request for what is missing of the partial file. `furthest` is how much of it there has been at
-    /// most: a server that starts from the beginning each time and breaks off makes no headway.
+    /// One request for the missing part of the file. `furthest` is the most bytes there have been: a server that always
+    /// starts from the beginning and breaks off makes no progress.
     fn fetch_rest(
         &self,
         file: &mut File,
@@ -224,12 +224,12 @@ impl Download<'_> {
         let answer = self.client.get(self.url, have)?;
         match answer.status {
             206 if starts_at(&answer, have) => {}
-            // The server sends the whole file whatever was asked for.
+            // The server ignores the range and sends the whole file.
             200 => {
                 file.set_len(0).map_err(disk)?;
                 have = 0;
             }
-            // Of a file of unknown size everything was there already, or more than that.
+            // The size is unknown, and the whole file was there already, or more than that.
             206 | 416 if have > 0 => {
                 file.set_len(0).map_err(disk)?;
                 let fault = HubFault::Malformed {
@@ -267,7 +267,7 @@ impl Download<'_> {
             report(have);
         }
         match self.size {
-            // Some servers end an answer early without the connection telling.
+            // Some servers end an answer early without an error on the connection.
             Some(size) if have < size => Err(broken_off(
                 &host,
                 &std::io::Error::other(format!("{have} of {size} bytes of `{}`", self.name)),
@@ -284,7 +284,7 @@ impl Download<'_> {
         let (what, got) = if self.hash.len() == 64 {
             ("sha256", self.digest(Sha256::new(), &mut file))
         } else {
-            // What git calls a blob is its length and its content.
+            // Git hashes a blob as its length and its content.
             let hasher = Sha1::new().chain_update(format!("blob {length}\0"));
             ("git sha1", self.digest(hasher, &mut file))
         };
@@ -296,7 +296,7 @@ impl Download<'_> {
         }
     }
 
-    /// `None` when stopped in between: a large file takes a while.
+    /// `None` if stopped in between: a large file takes a while.
     fn digest<D: Digest>(&self, mut hasher: D, file: &mut File) -> std::io::Result<Option<String>> {
         let mut block = vec![0; BLOCK];
         while !self.stop.load(Ordering::Relaxed) {

@@ -6,7 +6,7 @@ use super::fault::HubFault;
 use super::gguf;
 use super::id::HubId;
 
-/// Something of the hub that cannot be had, and why.
+/// Why something could not be fetched from the hub.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[error("cannot get `{id}` from the hub: {fault}")]
 pub struct HubError {
@@ -22,7 +22,7 @@ impl HubError {
             HubFault::Offline { .. } => Some(format!(
                 "run `host pull {id}` where there is a network, with the same HF_HOME or a copy of it"
             )),
-            // To someone it does not know, the hub answers so about a repository that does not exist too.
+            // Without a token, the hub gives the same answer about a repository that does not exist.
             HubFault::Refused { token_sent: false, .. } => Some(format!(
                 "check the spelling; if it is right, accept the licence on the page of `{}`, if it has one, \
                  and set HF_TOKEN to a token that may read it",
@@ -49,7 +49,7 @@ impl HubError {
             HubFault::SeveralGguf { known } | HubFault::NoGguf { known, .. } if !known.is_empty() => {
                 let label = gguf::label(&known[0]);
                 Some(format!(
-                    "say which, by its name or by what it is stored as: `{}:{label}`",
+                    "name one, by its file name or by its format: `{}:{label}`",
                     id.name()
                 ))
             }
@@ -57,7 +57,7 @@ impl HubError {
                 Some("pull again; if it happens again, the server or a proxy is at fault".to_owned())
             }
             HubFault::Network { .. } => {
-                Some("pull again, it goes on where it broke off; `--offline` uses what is in the cache".to_owned())
+                Some("pull again, it continues where it broke off; `--offline` uses what is in the cache".to_owned())
             }
             _ => None,
         }

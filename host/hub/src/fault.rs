@@ -21,7 +21,7 @@ pub enum HubFault {
         variable: &'static str,
         expected: &'static str,
     },
-    #[error("the cached snapshot at `{}` is incomplete and `--offline` is set", cache.display())]
+    #[error("the cached snapshot at `{}` is incomplete and `--offline` or HF_HUB_OFFLINE is set", cache.display())]
     Offline { cache: PathBuf },
     #[error("{host} refuses access (status {status}{said})")]
     Refused {
@@ -57,7 +57,7 @@ pub enum HubFault {
     Status { host: String, status: u16, said: Said },
     #[error("{host} cannot be reached or broke off ({why})")]
     Network { host: String, why: String },
-    #[error("{host} answers with something else than was asked for ({why})")]
+    #[error("{host} sent an unexpected answer ({why})")]
     Malformed { host: String, why: String },
     #[error("`{}`: {why}", path.display())]
     Disk { path: PathBuf, why: String },

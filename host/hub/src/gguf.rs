@@ -1,7 +1,7 @@
-//! Which of a repository's GGUF files is wanted: most hold one model many times, each time stored in other bits.
+//! Chooses one of a repository's GGUF files: most repositories hold one model many times, in different formats.
 //!
-//! `org/name:Q8_0` says it as llama.cpp and Ollama do, and any file can be given by its name. Nothing is chosen for whom
-//! says nothing, unless there is only one: a default would decide over scores without a word.
+//! `org/name:Q8_0` names the format as in llama.cpp and Ollama, and any file can be given by its name. Nothing is
+//! chosen by default unless there is only one: a default would silently decide scores.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use super::fault::HubFault;
 
 const END: &str = ".gguf";
 
-/// A model's files, by the name that they have in common: one, or several where it was split.
+/// A model's files, by their common name: one, or several if it was split.
 type Models<'a> = BTreeMap<&'a str, Vec<&'a str>>;
 
-/// The files of the model that `choice` names: what it is stored as (`Q8_0`), or a file.
+/// The files of the model that `choice` names by format (`Q8_0`) or file name.
 pub(super) fn named<'a>(names: &[&'a str], choice: &str) -> Result<Vec<&'a str>, HubFault> {
     let models = models(names);
     let is_file = |stem: &str, files: &[&str]| {
@@ -44,8 +44,8 @@ pub(super) fn named<'a>(names: &[&'a str], choice: &str) -> Result<Vec<&'a str>,
     }
 }
 
-/// Of files that were asked for in all formats, those of one: safetensors where there are some at the top, else the only
-/// model in GGUF, whose file brings all with it, and what PyTorch pickled where there is nothing else.
+/// Of files that were asked for in all formats, those of one: safetensors where there are some at the top, else the
+/// only model in GGUF, whose file brings all with it, and what PyTorch pickled where there is nothing else.
 pub(super) fn settle(names: Vec<&str>) -> Result<Vec<&str>, HubFault> {
     let (ggufs, others): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(|name| name.ends_with(END));
     let models = models(&ggufs);
@@ -76,7 +76,7 @@ fn one<'a>(mut models: Models<'a>) -> Result<Vec<&'a str>, HubFault> {
     }
 }
 
-/// What lies beside a model to let it see is no model.
+/// Image encoders that come with a model are not models.
 fn models<'a>(names: &[&'a str]) -> Models<'a> {
     let mut models = Models::new();
     for name in names {
@@ -91,7 +91,7 @@ fn models<'a>(names: &[&'a str]) -> Models<'a> {
     models
 }
 
-/// Of a part, `stem-00001-of-00003.gguf`: the stem, its number and how many there are.
+/// For a part such as `stem-00001-of-00003.gguf`: the stem, its number and how many there are.
 fn split(name: &str) -> Option<(&str, u32, u32)> {
     let (stem, all) = name.strip_suffix(END)?.rsplit_once("-of-")?;
     let (stem, part) = stem.rsplit_once('-')?;
@@ -104,7 +104,7 @@ fn list(models: &Models) -> Vec<String> {
     models.values().filter_map(first).collect()
 }
 
-/// What a file is stored as, by the end of its name: `Q8_0` of `Qwen3-0.6B-Q8_0.gguf`.
+/// The format of a file, from the end of its name: `Q8_0` of `Qwen3-0.6B-Q8_0.gguf`.
 pub(super) fn label(file: &str) -> &str {
     let stem = split(file).map_or_else(|| file.strip_suffix(END).unwrap_or(file), |(stem, _, _)| stem);
     stem.rsplit(['-', '.', '/']).next().unwrap_or(stem)

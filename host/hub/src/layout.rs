@@ -79,7 +79,7 @@ pub(super) fn make_parent(path: &Path) -> Result<(), HubFault> {
     }
 }
 
-/// Readers see the old content or the new, never a part.
+/// Readers see either the old content or the new one, never a part.
 fn write_whole(path: &Path, content: &[u8]) -> Result<(), HubFault> {
     make_parent(path)?;
     let draft = draft_beside(path);
@@ -117,11 +117,11 @@ struct TreeFile {
 
 /// Python's version of the format, in which every file has a size and a blob.
 const TREE_VERSION: u32 = 1;
-/// A version that Python passes over, for a server that told the names alone.
+/// A version that Python ignores, for a server that lists only names.
 const TREE_VERSION_NAMES_ALONE: u32 = 0;
 
 pub(super) fn write_listing(repo: &Repo, listing: &Listing) -> Result<(), HubFault> {
-    // A commit never changes, and what Python noted of it may say more.
+    // A commit never changes, and Python's own list may say more.
     if read_listing(repo, &listing.commit).is_some() {
         return Ok(());
     }
@@ -201,11 +201,11 @@ pub(super) fn link(repo: &Repo, commit: &str, name: &str, hash: &str) -> Result<
 
 /// The snapshot of the revision that `id` names, if every file that the patterns choose is there.
 ///
-/// Where this program or a newer Python pulled the commit, its tree says which files that is. Where an
-/// older Python did, nothing says it, and what is there counts as whole unless shards that an index names are missing or, when there
-/// is a network to ask instead (`lenient` is false), a download lies unfinished.
+/// If this program or a newer Python pulled the commit, its tree lists the files. If an older Python did, there is no
+/// list, and the files in the cache count as complete unless shards that an index names are missing or, if the network
+/// can be asked instead (`lenient` is false), there is an unfinished download.
 ///
-/// An error is what no pull would mend: the patterns choose nothing of the commit, or too much.
+/// An error is something that no pull would fix: the patterns choose nothing of the commit, or too much.
 pub(super) fn cached(
     repo: &Repo,
     id: &HubId,
@@ -263,7 +263,7 @@ fn has_partial_blobs(repo: &Repo) -> bool {
     })
 }
 
-/// The names of the files below a folder, links to files that are gone left out.
+/// The names of the files below a folder, without links to missing files.
 fn files_below(folder: &Path) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut open = vec![String::new()];
@@ -276,7 +276,7 @@ fn files_below(folder: &Path) -> BTreeSet<String> {
                 continue;
             };
             let name = format!("{prefix}{name}");
-            // A link to a folder is not followed: the layout has none, and a circle of them has no end.
+            // A link to a folder is not followed: the layout has none, and links can form a circle.
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => open.push(format!("{name}/")),
                 Ok(_) if entry.path().is_file() => {
@@ -289,7 +289,7 @@ fn files_below(folder: &Path) -> BTreeSet<String> {
     names
 }
 
-/// Whether every shard that a `*.safetensors.index.json` names lies beside it.
+/// Whether every shard that a `*.safetensors.index.json` names is next to it.
 fn shards_are_there(folder: &Path, there: &BTreeSet<String>) -> bool {
     there
         .iter()

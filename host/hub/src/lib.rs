@@ -1,13 +1,12 @@
 //! Weights and data sets from the hub, into the cache that Python's `huggingface_hub` uses.
 //!
-//! [`Hub::snapshot`] gives a folder with the files of one commit of a repository: from the cache if they
-//! are there, from the network if not. The layout of the cache is the one Python reads and writes, down
-//! to the lock files, so that what either downloads the other finds.
+//! [`Hub::snapshot`] gives a folder with the files of one commit of a repository: from the cache if they are there,
+//! from the network if not. The layout of the cache is the one that Python reads and writes, down to the lock files, so
+//! that each finds what the other downloaded.
 //!
-//! What a newcomer would question: this is a client of its own on `ureq`, not the `hf-hub` crate. That
-//! crate's 1.0 brings an async runtime, a second HTTP stack and an upload protocol for what is here one
-//! GET per file, and starts an interrupted file anew; its 0.5 checks no hash. Neither stops in the middle
-//! of a file when asked to.
+//! What a newcomer would question: this is a separate client on `ureq`, not the `hf-hub` crate. That crate's 1.0 brings
+//! an async runtime, a second HTTP stack and an upload protocol where one GET per file is enough, and starts an
+//! interrupted file from the beginning; its 0.5 checks no hash. Neither stops in the middle of a file when asked to.
 //!
 //! One request lists a commit with the hash and the size of each file; each file is then one GET (with
 //! redirects followed here, because the token must stay with the host it is meant for), appended to
@@ -52,7 +51,7 @@ pub struct Hub {
 impl Hub {
     /// The hub as the environment names it: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME` and the others that Python honours.
     ///
-    /// `offline` is the command line's word; `HF_HUB_OFFLINE` says the same.
+    /// `offline` is the flag `--offline`; `HF_HUB_OFFLINE` has the same effect.
     pub fn from_env(offline: bool) -> Result<Self, HubFault> {
         let mut settings = Settings::from_variables(|name| std::env::var(name).ok())?;
         settings.offline |= offline;
@@ -66,7 +65,7 @@ impl Hub {
 
     /// The files that the patterns choose: from the cache if they are all there, else pulled.
     ///
-    /// A branch is what it was when it was last pulled; [`Hub::pull`] asks the hub for the newest commit.
+    /// A branch stays as it was when it was last pulled; [`Hub::pull`] asks the hub for the newest commit.
     pub fn snapshot(
         &self,
         id: &HubId,
@@ -91,13 +90,13 @@ impl Hub {
         layout::cached(&repo, id, &patterns, self.settings.offline)
     }
 
-    /// Asks the hub which commit the revision names, and fetches what of it is missing.
+    /// Asks the hub which commit the revision names, and fetches its missing files.
     ///
     /// Patterns match whole file names as in a shell, except that `*` crosses folders; one that starts
     /// with `!` leaves files out; none at all means every file.
     ///
-    /// `stop` is looked at between blocks of a file, so stopping takes no longer than a silent server is
-    /// waited for, which is 15 s.
+    /// `stop` is checked between blocks of a file, so stopping takes at most as long as the wait for a silent server,
+    /// 15 s.
     pub fn pull(
         &self,
         id: &HubId,
@@ -136,7 +135,7 @@ impl Hub {
         let wanted = listing.choose(patterns)?;
         layout::write_listing(repo, &listing)?;
         download::fetch_all(&self.client, id, repo, &listing.commit, &wanted, progress, stop)?;
-        // Last, so that a branch never points to a commit of which nothing is there yet.
+        // Written last, so that a branch never points to a commit without files.
         layout::write_ref(repo, id.revision(), &listing.commit)?;
         Ok(Snapshot {
             name: id.name().to_owned(),

@@ -1,4 +1,4 @@
-//! Which files a commit has, and which of them are wanted.
+//! The files of a commit, and which of them to fetch.
 
 use std::sync::atomic::AtomicBool;
 
@@ -17,26 +17,26 @@ pub(super) struct Listing {
     pub files: Vec<RemoteFile>,
 }
 
-/// Some servers list names alone; a file's own answer then says the rest.
+/// Some servers list only names; the answer for the file then has the rest.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct RemoteFile {
     /// Relative, with `/` between folders; checked to stay inside the snapshot.
     pub name: String,
     pub size: Option<u64>,
-    /// Git's name for the content; for a large file, for the note that stands in its place.
+    /// Git's hash of the content; for a large file, of its pointer.
     pub blob_id: Option<String>,
-    /// Of a file that the hub stores as a large one.
+    /// The hash of a file that the hub stores as a large one.
     pub sha256: Option<String>,
 }
 
 impl RemoteFile {
-    /// What the blob is called in the cache, and what its content is checked against.
+    /// The blob's name in the cache, which its content is checked against.
     pub fn hash(&self) -> Option<&str> {
         self.sha256.as_deref().or(self.blob_id.as_deref())
     }
 }
 
-/// The shape of the hub's answer, as far as it is read.
+/// The parts of the hub's answer that are read.
 #[derive(Deserialize)]
 struct RevisionAnswer {
     sha: String,
@@ -117,11 +117,11 @@ impl Listing {
     }
 }
 
-/// Finds out what exactly a "not found" or "refused" is about; costs one request, and only when something is wrong.
+/// Finds out what exactly a "not found" or "refused" is about, with one request, made only after a failure.
 fn explain_missing(client: &Client, id: &HubId, fault: HubFault) -> HubFault {
     let hidden = match &fault {
         HubFault::Status { status: 404, .. } => false,
-        // Without a token the hub says of a repository that does not exist what it says of a private one.
+        // Without a token the hub gives the same answer for missing and for private repositories.
         HubFault::Refused {
             status: 401,
             token_sent: false,
@@ -164,7 +164,7 @@ fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<Str
         .map(|(_, name)| name.to_owned())
 }
 
-/// Which files are wanted.
+/// Which files to fetch.
 pub(super) struct Patterns {
     wanted: Vec<String>,
     unwanted: Vec<String>,
@@ -193,9 +193,8 @@ impl Patterns {
         }
     }
 
-    /// Those of these names that are wanted. A name written in full that is not there is an error; a pattern with `*` may
-    /// match nothing, as long as some other matches something. Where `*.gguf` is among the patterns, one format of
-    /// weights is taken.
+    /// The names to fetch among these. A missing name without `*` is an error; a pattern with `*` may match nothing as
+    /// long as another matches something. If `*.gguf` is among the patterns, one format of weights is chosen.
     pub fn of<'a>(&self, names: &[&'a str]) -> Result<Vec<&'a str>, HubFault> {
         let no_file = |pattern: &str| HubFault::NoFile {
             pattern: pattern.to_owned(),
@@ -232,7 +231,7 @@ impl Patterns {
 
 /// Shell patterns, in which `*` crosses `/` as in the hub's own tools.
 ///
-/// Goes back to the last `*` only, so that its time is bounded by the product of both lengths.
+/// Backtracks to the last `*` only, so that its time is bounded by the product of both lengths.
 fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     let (mut at_pattern, mut at_name) = (0, 0);

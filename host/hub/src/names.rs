@@ -1,4 +1,4 @@
-//! What file names, commits and hashes look like, so that none leads out of the cache's folder.
+//! Checks file names, commits and hashes, so that none leads out of the cache's folder.
 
 /// Whether a file name stays inside the folder it is put into.
 pub(super) fn is_safe(name: &str) -> bool {

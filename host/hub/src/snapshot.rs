@@ -1,4 +1,4 @@
-//! What a pull gives, and how far one is.
+//! The result of a pull, and its progress.
 
 use std::path::PathBuf;
 
@@ -33,12 +33,12 @@ impl Snapshot {
     }
 }
 
-/// How far a pull is. Files that were there already count as done.
+/// The progress of a pull. Files that were there already count as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress<'a> {
     pub file: &'a str,
     pub done_bytes: u64,
-    /// Grows only where the hub does not tell the size of a file before it is fetched.
+    /// Grows only if the hub does not tell a file's size before it is fetched.
     pub total_bytes: u64,
     pub done_files: usize,
     pub total_files: usize,

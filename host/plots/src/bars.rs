@@ -1,7 +1,7 @@
-//! Bars that lie, each with its label, its interval and its number.
+//! Horizontal bars, each with its label, its interval and its number.
 
 use crate::text::{escaped, number, shortened};
-use crate::{Plot, colour, ticks};
+use crate::{Plot, colour, frame::frame, ticks};
 use std::fmt::Write;
 
 /// One bar.
@@ -27,20 +27,13 @@ pub fn bars(title: &str, rows: &[Bar], range: [f64; 2]) -> Plot {
     let [low, high] = range;
     let px = |value: f64| LABELS + (value.clamp(low, high) - low) / (high - low) * FIELD;
     let bottom = TOP + ROW * rows.len() as f64;
-    let mut body = format!(
-        "<text x=\"{LABELS}\" y=\"20\" font-size=\"14\">{}</text>\n",
-        escaped(title)
+    let mut body = frame(
+        title,
+        LABELS,
+        TOP,
+        bottom,
+        ticks(low, high).into_iter().map(|tick| (tick, px(tick))),
     );
-    for tick in ticks(low, high) {
-        let x = px(tick);
-        let _ = writeln!(
-            body,
-            "<path d=\"M{x:.1} {TOP}V{bottom:.1}\" class=\"grid\" stroke=\"#ddd\"/>\
-             <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"11\">{}</text>",
-            bottom + 16.0,
-            number(tick)
-        );
-    }
     for (place, row) in rows.iter().enumerate() {
         let y = TOP + ROW * place as f64;
         let from = px(0f64.clamp(low, high));

@@ -1,4 +1,4 @@
-//! What became what: one column before, one after, and bands between them.
+//! Changes between categories: a column before, a column after, and bands between them.
 
 use crate::Plot;
 use crate::text::{escaped, shortened};

@@ -1,7 +1,7 @@
 //! Estimates with their intervals, a row each, around a line that says "no difference".
 
-use crate::text::{escaped, number, shortened};
-use crate::{Plot, colour, ticks};
+use crate::text::{escaped, shortened};
+use crate::{Plot, colour, frame::frame, ticks};
 use std::fmt::Write;
 
 /// One row.
@@ -26,20 +26,13 @@ pub fn forest(title: &str, rows: &[Row], line: f64, range: Option<[f64; 2]>) -> 
     let [low, high] = range.unwrap_or_else(|| spread(rows, line));
     let px = |value: f64| LABELS + (value.clamp(low, high) - low) / (high - low) * FIELD;
     let bottom = TOP + ROW * rows.len() as f64;
-    let mut body = format!(
-        "<text x=\"{LABELS}\" y=\"20\" font-size=\"14\">{}</text>\n",
-        escaped(title)
+    let mut body = frame(
+        title,
+        LABELS,
+        TOP,
+        bottom,
+        ticks(low, high).into_iter().map(|tick| (tick, px(tick))),
     );
-    for tick in ticks(low, high) {
-        let x = px(tick);
-        let _ = writeln!(
-            body,
-            "<path d=\"M{x:.1} {TOP}V{bottom:.1}\" class=\"grid\" stroke=\"#ddd\"/>\
-             <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"11\">{}</text>",
-            bottom + 16.0,
-            number(tick)
-        );
-    }
     let _ = writeln!(
         body,
         "<path d=\"M{:.1} {TOP}V{bottom:.1}\" class=\"axis\" stroke=\"#333\" stroke-dasharray=\"4 3\"/>",
@@ -79,7 +72,7 @@ pub fn forest(title: &str, rows: &[Row], line: f64, range: Option<[f64; 2]>) -> 
     Plot::new(WIDTH, bottom + 26.0, body)
 }
 
-/// A range around everything that is to be seen.
+/// A range around all values, intervals and the line.
 fn spread(rows: &[Row], line: f64) -> [f64; 2] {
     let ends = rows.iter().flat_map(|row| {
         let (low, high) = row.interval.unwrap_or((row.value, row.value));

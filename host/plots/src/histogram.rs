@@ -1,4 +1,4 @@
-//! How numbers are spread.
+//! Histograms.
 
 use crate::text::{escaped, number};
 use crate::{Plot, ticks};
@@ -16,13 +16,13 @@ pub struct Histogram {
     pub left_out: u64,
 }
 
-/// So many bins at most.
+/// The most bins.
 const MOST: usize = 40;
 /// The axis becomes logarithmic when the largest number is this many times the smallest.
 const WIDE: f64 = 100.0;
 
 impl Histogram {
-    /// None when there is nothing to count. The scale is logarithmic where numbers above zero span two powers of ten.
+    /// None if there is nothing to count. The scale is logarithmic if positive numbers span two powers of ten.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Histogram> {
         let all: Vec<f64> = values.into_iter().collect();
         let total = all.len() as u64;

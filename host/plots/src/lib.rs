@@ -1,9 +1,9 @@
 //! Plots as SVG text: axes, curves with bands, bars and forests with intervals, histograms.
 //!
-//! One module draws every picture of the host: those inside of pages and those in files of their own. It writes text and
-//! depends on nothing. A plotting crate would be the larger part of the program's tables and figures, would bring fonts
-//! and rasters that no page needs, and would colour by value, where a page needs colours that follow its theme: here ink,
-//! axes and paper are CSS variables with a plain colour beside them for viewers that know none.
+//! One module draws every picture of the host: those inside of pages and those in files of their own. It writes text
+//! and depends on nothing. A plotting crate would be the larger part of the program's tables and figures, would bring
+//! fonts and rasters that no page needs, and would colour by value, where a page needs colours that follow its theme:
+//! here ink, axes and paper are CSS variables with a plain colour beside them for viewers that know none.
 //!
 //! ```
 //! let bar = plots::Bar { label: "dog".into(), value: 0.75, interval: Some((0.5, 0.9)), ..Default::default() };
@@ -14,6 +14,7 @@ mod bars;
 mod chart;
 mod flow;
 mod forest;
+mod frame;
 mod histogram;
 mod sentences;
 mod text;
@@ -38,8 +39,8 @@ pub fn colour(place: usize) -> &'static str {
     SERIES[place % SERIES.len()]
 }
 
-/// The variables and classes that plots are drawn with. A page that shows plots has this in its style; a document of its
-/// own brings it along.
+/// The variables and classes that plots are drawn with. A page that shows plots has this in its style; a document of
+/// its own brings it along.
 pub const STYLE: &str = ":root{--ink:#222;--axis:#444;--grid:#ddd;--paper:#fff}\
 @media(prefers-color-scheme:dark){:root{--ink:#ddd;--axis:#aaa;--grid:#3a3a3a;--paper:#161616}}\
 svg text{fill:var(--ink)}svg .axis{stroke:var(--axis)}svg .grid{stroke:var(--grid)}\
@@ -63,8 +64,8 @@ impl Plot {
         document(self.width, self.height, &self.body)
     }
 
-    /// The picture as a part of a page that has [`STYLE`] in its own style. `words` say what it shows to those who can't
-    /// see it.
+    /// The picture as a part of a page that has [`STYLE`] in its own style. `words` say what it shows to those who
+    /// can't see it.
     pub fn inline(&self, words: &str) -> String {
         format!(
             "<svg class=\"plot\" role=\"img\" aria-label=\"{}\" viewBox=\"0 0 {w:.0} {h:.0}\" width=\"{w:.0}\" \

@@ -4,7 +4,7 @@ use crate::text::{escaped, number, shortened};
 use crate::{Plot, colour};
 use std::fmt::Write;
 
-/// So many rows are drawn; the rest is counted.
+/// The most rows that are drawn; the others are counted.
 const MOST: usize = 60;
 const TOP: f64 = 60.0;
 const ROW: f64 = 26.0;
@@ -24,7 +24,7 @@ pub struct Sentence {
     pub shares: Vec<f64>,
 }
 
-/// The first row is what is answered before any sentence.
+/// The first row is the answer before any sentence.
 pub fn sentences(title: &str, rows: &[Sentence]) -> Plot {
     let mut body = format!(
         "<text x=\"20\" y=\"24\" font-size=\"14\">{}</text>\n\

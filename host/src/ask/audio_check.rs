@@ -1,4 +1,4 @@
-//! Whether a model that says it hears does so: the same prompts with silence in place of the clips must change something.
+//! Whether a model that claims to hear does hear: replacing the clips of a prompt by silence must change something.
 //!
 //! It catches what no score shows: audio that is decoded, encoded and then lost on its way into the model. The first
 //! samples are asked apart from the run, briefly and greedily, and no further than to the first that changes. Where the
@@ -10,16 +10,16 @@ use crate::run::prompts::{PromptBuilder, WorkItem};
 use plugin_api::{Clip, Code, Error, ModelCard, Prompt, Reply, Sampling, Want};
 use serde::{Deserialize, Serialize};
 
-/// So many prompts are asked twice, at most.
+/// The most prompts that are asked twice.
 const MOST_SAMPLES: usize = 3;
-/// So many samples are looked at to find some whose clips are no silence.
+/// How many samples are searched for clips that are not silent.
 const MOST_LOOKS: usize = 20;
 const MOST_TOKENS: u32 = 32;
-/// No more of a clip than this is played.
+/// The most of a clip that is played.
 const MOST_SECONDS: f64 = 30.0;
-/// Below this a clip is silence, for a model as well: 16 bits can't tell it from zero.
+/// Below this a clip is silent, for a model too: 16 bits can't tell it from zero.
 const SILENT: f32 = 1.0 / 65536.0;
-/// What sums of float numbers may differ by from one time to the next, as a share.
+/// How much sums of floating point numbers may differ from one time to the next, as a share.
 const NOISE: f64 = 1e-5;
 
 /// What the test found.
@@ -30,11 +30,11 @@ pub enum Finding {
     Heard,
     /// Silence changed nothing.
     Ignored,
-    /// It could not be done, or was not wanted.
+    /// The test was impossible, or was skipped.
     NotTested,
 }
 
-/// The test, as `hearing.json` keeps it and `results.json` tells it.
+/// The test, as `hearing.json` and `results.json` have it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudioCheck {
     pub finding: Finding,
@@ -57,7 +57,7 @@ impl AudioCheck {
         }
     }
 
-    /// Why the run's numbers should not be trusted, if the audio was ignored.
+    /// Why the run's numbers should not be trusted, if the model ignores the audio.
     pub fn suspicion(&self) -> Option<String> {
         let count = self.samples.len();
         let compared = self.compared.as_deref().unwrap_or("text");
@@ -77,7 +77,7 @@ pub fn check(
 ) -> Result<Option<AudioCheck>> {
     let asker = Asker { pool, card, stop_asked };
     let mut done = AudioCheck::not_tested(format!(
-        "no clip of the first {} samples is anything but silence",
+        "the clips of the first {} samples are all silent",
         selection.len().min(MOST_LOOKS)
     ));
     let mut tried = 0;
@@ -85,9 +85,9 @@ pub fn check(
         let Some((mut item, outcome)) = builder.chains_of(*index).into_iter().next() else {
             continue;
         };
-        // Whether it hears is asked of the clips as they are: a run may play it silence on purpose.
+        // The test uses the unchanged clips: a run may play silence on purpose.
         if let Err(error) = outcome.and_then(|()| builder.clips.unchanged().resolve(&mut item)) {
-            // The run itself will say so of this sample.
+            // The run itself will report this sample.
             done.why = Some(error.to_string());
             continue;
         }
@@ -120,7 +120,7 @@ pub fn check(
     Ok(Some(done))
 }
 
-/// As much of a clip as the test needs: hours of it would cost what the run itself costs.
+/// As much of a clip as the test needs: hours of audio would cost as much as the run itself.
 fn beginning(clip: &Clip) -> Clip {
     let most = (f64::from(clip.rate) * MOST_SECONDS) as usize;
     match clip.samples().get(..most) {
@@ -196,7 +196,7 @@ fn differ(one: &Reply, other: &Reply) -> bool {
         return true;
     }
     let pairs = one.options.iter().zip(&other.options);
-    // Of two that are not numbers nothing can be said.
+    // Two values that are not numbers can't be compared.
     let apart = |(one, other): (f64, f64)| (one - other).abs() > NOISE * (1.0 + one.abs());
     pairs.map(|(one, other)| (one.loglik, other.loglik)).any(apart)
 }

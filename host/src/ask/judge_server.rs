@@ -1,9 +1,9 @@
-//! A judge at work for every thread that has a case.
+//! One judge that serves every thread with a case.
 //!
-//! The judge serves: it pulls cases when it has room for them and hands verdicts back, so that one which rules on several
+//! The judge serves: it pulls cases when it has room for them and hands verdicts back, so a judge that rules on several
 //! cases together gets them together. The decision a newcomer would question: a case that was under way when the judge
-//! broke down is shown to it again, alone. Which of several cases broke it is not known otherwise, and the rest of them
-//! must not pay for it.
+//! failed is shown to it again, alone. Otherwise nobody could tell which of several cases made it fail, and the others
+//! must not suffer for it.
 
 use super::roles::{Noted, Roles};
 use crate::run::store::score::Graders;
@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often a waiting thread looks whether the command should stop.
+/// How often a waiting thread checks whether the command should stop.
 const GLANCE: Duration = Duration::from_millis(50);
-/// What a judge gets beyond its deadline.
+/// The time that a judge gets beyond its deadline.
 const GRACE: Duration = Duration::from_millis(500);
-/// A judge that hangs this often without a verdict in between is given up.
+/// A judge that hangs this often without a verdict in between is abandoned.
 const FRUITLESS_HANGS: u32 = 3;
 
 /// A judge that serves until this is dropped.
@@ -30,9 +30,10 @@ struct Shared {
     roles: Roles,
     deadline: Option<Duration>,
     state: Mutex<State>,
-    /// A case waits, or the judge is to be let go. Whoever waits for a verdict is woken by its own case instead: many do.
+    /// A case waits, or the judge is to be released. Threads that wait for a verdict are woken through their own case:
+    /// there are many.
     changed: Condvar,
-    /// Held by the one case that is shown alone.
+    /// Held while one case is shown alone.
     alone: Mutex<()>,
 }
 
@@ -43,14 +44,14 @@ struct State {
     closed: bool,
     /// How often the judge has hung since its last verdict.
     hangs: u32,
-    /// Cases that are still to be shown alone; until then the judge gets no other, which one of them could take along.
+    /// Cases that are still to be shown alone. Until then the judge gets no other case, which one of them could break.
     suspects: usize,
 }
 
 /// A case between the thread that has it and the judge.
 struct UnderWay {
     stage: Stage,
-    /// The roles that were asked for it.
+    /// The roles whose models were asked about it.
     asked: BTreeSet<String>,
     /// Wakes the thread that has it.
     over: Arc<Condvar>,
@@ -58,15 +59,16 @@ struct UnderWay {
 
 enum Stage {
     Waiting(Box<Case>),
-    /// The judge has it since then.
+    /// When the judge took it.
     Given(Instant),
     Ruled(Box<Result<Verdict>>),
-    /// The judge broke down with it.
+    /// The judge failed while it had this case.
     Dropped,
 }
 
 impl JudgeServer {
-    /// Starts a judge that takes `batch` cases at a time, often enough that `at_once` are under way.
+    /// Starts as many calls of a judge, each with `batch` cases at a time, as it takes to have `at_once` cases under
+    /// way.
     pub fn start(
         client: &JudgeClient,
         roles: &Roles,
@@ -88,7 +90,7 @@ impl JudgeServer {
         JudgeServer { shared }
     }
 
-    /// The verdict on a case, and the models that were asked for it.
+    /// The verdict on a case, and the models that were asked about it.
     pub fn judge(&self, case: Case) -> (Result<Verdict>, Graders) {
         let shared = &self.shared;
         let again = case.clone();
@@ -104,14 +106,14 @@ impl JudgeServer {
 }
 
 impl Drop for JudgeServer {
-    /// Lets the judge go. It is not waited for: it may hang.
+    /// Releases the judge without waiting for it, since it may hang.
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.changed.notify_all();
     }
 }
 
-/// Lets go of the state until something changes, or for a moment.
+/// Unlocks the state until something changes, or for a moment.
 fn wait<'a>(changed: &Condvar, state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
     let waited = changed.wait_timeout(state, most.min(GLANCE));
     waited.unwrap_or_else(PoisonError::into_inner).0
@@ -144,7 +146,7 @@ impl Shared {
         id
     }
 
-    /// Takes a case back when it is ruled on, too late, or no longer wanted.
+    /// Takes a case back when it has a verdict, is late, or is no longer wanted.
     fn wait_for(self: &Arc<Shared>, id: u64) -> UnderWay {
         let mut state = self.lock();
         let over = state
@@ -168,7 +170,7 @@ impl Shared {
                         let error = Error::new(Code::DEADLINE, "the judge did not rule within its plugin's deadline");
                         under_way.stage = Stage::Ruled(Box::new(Err(error)));
                         state.hangs += 1;
-                        // Whoever has this case may never pull another.
+                        // The call that has this case may never pull another.
                         self.start_serving();
                         true
                     }
@@ -182,7 +184,7 @@ impl Shared {
         }
     }
 
-    /// Shows the judge one case and no other.
+    /// Shows the judge a single case.
     fn alone(&self, case: &Case) -> (Result<Verdict>, Graders) {
         let noted = Noted::new(&self.roles);
         let verdict = {
@@ -199,7 +201,7 @@ impl Shared {
         std::thread::spawn(move || shared.serve());
     }
 
-    /// Lets the judge serve until nothing more comes, through as many breakdowns as it has.
+    /// Lets the judge serve until no more cases come, and restarts it after each failure.
     fn serve(&self) {
         loop {
             let seat = Seat {
@@ -209,7 +211,7 @@ impl Shared {
             let ended = self.client.serve(&seat);
             let given = seat.given.into_inner().unwrap_or_else(PoisonError::into_inner);
             let mut state = self.lock();
-            // What it took without ruling on it; and, if it cannot even begin, what waits for it.
+            // The cases that it took without a verdict; and, if it cannot even start, the cases that wait for it.
             let cannot_begin = ended.is_err() && given.is_empty();
             let State { cases, suspects, .. } = &mut *state;
             for (id, under_way) in cases {
@@ -225,7 +227,7 @@ impl Shared {
                 }
             }
             self.changed.notify_all();
-            // It may have let go although more comes: then it is asked again when something waits.
+            // It may have returned although more cases will come: then it is called again when one waits.
             while !state.closed && !state.cases.values().any(|it| matches!(it.stage, Stage::Waiting(_))) {
                 state = self.wait(state, GLANCE);
             }
@@ -289,7 +291,7 @@ impl Judging for Seat<'_> {
         {
             let mut state = self.shared.lock();
             let given = self.given();
-            // A plugin that does not say for which case it asks may ask for any of those that it has.
+            // A plugin that does not say for which case it asks may mean any that it has.
             let is_meant = |of: &u64| id.map_or_else(|| given.contains(of), |id| id == *of);
             for (_, under_way) in state.cases.iter_mut().filter(|(of, _)| is_meant(of)) {
                 under_way.asked.insert(role.to_owned());

@@ -1,8 +1,8 @@
-//! A model at work for everybody who asks it.
+//! A model that serves everyone who asks it.
 //!
-//! Every copy of the model has a thread and a seat at one queue, and serves as long as somebody asks. A watchdog ends
-//! workers that are past a deadline. A copy in this process cannot be ended, so when it hangs the pool is given up: what
-//! was in flight fails, later askers get the reason, and the thread is left behind.
+//! Every copy of the model has a thread and a seat at one queue, and serves as long as prompts come. A watchdog kills
+//! workers that are past a deadline. A copy in this process cannot be killed, so when it hangs the pool is abandoned:
+//! prompts in flight fail, later callers get the reason, and the thread is left behind.
 
 pub use super::queue::{Answer, Job};
 use super::queue::{Queue, Seat};
@@ -16,18 +16,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What a model gets beyond its deadline before its worker is killed, or it is given up.
+/// The time that a model gets beyond its deadline before its worker is killed or the model is abandoned.
 const GRACE: Duration = Duration::from_millis(500);
 /// How long a model may take to notice that it should stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-/// Nothing is watched more often than this.
+/// The shortest time between two checks.
 const GLANCE: Duration = Duration::from_millis(20);
-/// A copy that dies this often in a row without settling a single prompt is given up.
+/// A copy that dies this often in a row without finishing a single prompt is abandoned.
 const FRUITLESS_DEATHS: u32 = 3;
-/// The deadline of graders and transcribers whose plugin has none: nobody watches them, and a hang must end some time.
+/// The deadline of graders and transcribers whose plugin has none: nobody watches them, and a hang must end at some
+/// point.
 pub const HELPERS_DEADLINE: Duration = Duration::from_secs(30 * 60);
 
-/// The class of a model's kernels, where it says so: on one class a prompt gives the same bits, on another others.
+/// The class of a model's kernels, if it tells: within one class a prompt always gives the same bits.
 pub fn kernels_of(card: &ModelCard) -> Option<Value> {
     let named = card.kernel_class.as_ref().map(|class| json!(class));
     named.or_else(|| card.other.get("kernels").cloned())
@@ -41,10 +42,10 @@ pub struct Copy {
     pub control: Option<Arc<dyn WorkerControl>>,
 }
 
-/// How a pool works.
+/// The settings of a pool.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Prompts at work at once, over all copies.
+    /// Prompts in flight at once, over all copies.
     pub at_once: usize,
     /// Prompts that may wait before [`Pool::offer`] gives one back.
     pub room: usize,
@@ -53,15 +54,15 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Those of a model by its card: as many prompts at a time as all copies together work on, unless told otherwise.
+    /// The settings that fit a model's card: as many prompts at a time as all copies together work on, unless given.
     pub fn of(card: &ModelCard, copies: usize, batch: Option<usize>, deadline: Option<Duration>) -> Limits {
-        // A service says for itself how much it wants under way.
+        // A service states how many prompts it wants in flight.
         let own = card.concurrency.unwrap_or(card.batch).max(1) as usize;
         let each = batch.unwrap_or(own);
         let at_once = each.saturating_mul(copies);
         Limits {
             at_once,
-            // Twice what is at work: enough that no model waits for a prompt, little enough to stay bounded.
+            // Twice what is in flight: enough that no model waits for a prompt, little enough to stay bounded.
             room: at_once.saturating_mul(2).clamp(16, 1024),
             deadline,
         }
@@ -80,14 +81,14 @@ struct Shared {
     copies: Vec<Copy>,
     stop: Arc<AtomicBool>,
     deadline: Option<Duration>,
-    /// Copies that still serve.
+    /// Copies that are still serving.
     serving: AtomicU32,
-    /// Why the last copy that ended did so.
+    /// Why the last copy ended.
     last_end: Mutex<Option<Error>>,
 }
 
 impl Pool {
-    /// Starts to serve. `stop` ends it, and drops what was not answered by then.
+    /// Starts to serve. `stop` ends it, and drops unanswered prompts.
     pub fn start(name: &str, copies: Vec<Copy>, limits: &Limits, stop: Arc<AtomicBool>) -> Pool {
         let count = copies.len();
         let shared = Arc::new(Shared {
@@ -132,23 +133,23 @@ impl Pool {
                 Ok(outcome) => return outcome,
                 Err(RecvTimeoutError::Timeout) if !stop_asked() => {}
                 Err(RecvTimeoutError::Timeout) => return Err(cancelled()),
-                // Dropped without an answer: the model was given up, or everything is to stop.
+                // Dropped without an answer: the model was abandoned, or everything is to stop.
                 Err(RecvTimeoutError::Disconnected) => return Err(self.failure().unwrap_or_else(cancelled)),
             }
         }
     }
 
-    /// Says that nothing more will be asked; what waits is still answered.
+    /// Announces that no more prompts will come; those that wait are still answered.
     pub fn close(&self) {
         self.shared.queue.close();
     }
 
-    /// Why the model answers nothing any more, when that is so.
+    /// Why the model no longer answers, if it doesn't.
     pub fn failure(&self) -> Option<Error> {
         self.shared.queue.failure()
     }
 
-    /// True when no copy serves any more, or the pool was given up.
+    /// True when no copy serves any more, or the pool was abandoned.
     pub fn ended(&self) -> bool {
         self.failure().is_some() || self.threads.iter().all(JoinHandle::is_finished)
     }
@@ -161,14 +162,14 @@ impl Pool {
 }
 
 impl Drop for Pool {
-    /// Lets the copies go when they are done. None is waited for: one may hang.
+    /// Releases the copies when they are done, without waiting for them, since one may hang.
     fn drop(&mut self) {
         self.close();
     }
 }
 
 impl Shared {
-    /// Lets a copy serve until there is nothing left, through as many deaths as settle at least one prompt each.
+    /// Lets a copy serve until no prompts are left, restarting it after a crash while it still finishes prompts.
     fn serve(&self, number: usize) {
         let mut fruitless = 0;
         let mut why = None;
@@ -197,13 +198,13 @@ impl Shared {
             *self.last_end.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
         }
         if self.serving.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Nobody is left to answer what waits.
+            // No copy is left to answer the prompts that wait.
             let why = self.last_end.lock().unwrap_or_else(PoisonError::into_inner).take();
             self.queue.abandon(why.filter(|_| !self.queue.done()));
         }
     }
 
-    /// Ends workers that are past a deadline or don't stop, until all copies have ended.
+    /// Kills workers that are past a deadline or don't stop, until all copies have ended.
     fn watch(&self) {
         let mut stopped_since: Option<Instant> = None;
         while self.serving.load(Ordering::Acquire) > 0 && self.queue.failure().is_none() {
@@ -227,7 +228,7 @@ impl Shared {
             for number in self.queue.overdue(GRACE) {
                 let deadline = self.deadline.unwrap_or_default();
                 let message = format!("no answer within {deadline:?}, so its worker was ended");
-                let help = "when it needs longer, raise the plugin's `deadline` in the registry";
+                let help = "if it needs longer, raise the plugin's `deadline` in the registry";
                 if !self.kill(number, Error::new(Code::DEADLINE, message).help(help)) {
                     let late = Error::new(Code::DEADLINE, format!("no answer within the deadline of {deadline:?}"));
                     self.queue.give_up(&late, unstoppable(&self.name, deadline));
@@ -249,7 +250,7 @@ impl Shared {
     }
 }
 
-/// What is said of a model of this process that hangs.
+/// The error for a model in this process that hangs.
 fn unstoppable(model: &str, deadline: Duration) -> Error {
     let message = format!("model `{model}` ignored its deadline of {deadline:?} and can't be stopped");
     let help = "give its plugin `isolation = \"process\"` in the registry: a worker can be killed";

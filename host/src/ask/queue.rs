@@ -1,7 +1,7 @@
-//! The host's half of serving: prompts that wait, prompts at work, and what becomes of both when something dies.
+//! The host's half of serving: prompts that wait, prompts in flight, and what happens to both when a model dies.
 //!
-//! Models pull. So the queue bounds what waits, counts what is at work, keeps each job's deadline, and after a crash
-//! gives the jobs that were in flight out again, one at a time, until the one that kills is known.
+//! Models pull. So the queue bounds what waits, counts what is in flight, keeps each job's deadline, and after a crash
+//! hands out the jobs that were in flight again, one at a time, until it knows which one causes the crash.
 
 use plugin_api::client::{NextJob, Serving};
 use plugin_api::{Code, Error, Finish, Prompt, Reply, Result};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What became of a prompt.
+/// The outcome of a prompt.
 #[derive(Debug)]
 pub struct Answer {
     pub outcome: Result<Reply>,
@@ -43,11 +43,11 @@ struct State {
     /// Jobs to give out again that are not suspected of anything.
     again: VecDeque<Job>,
     next_id: u64,
-    /// Nothing more will come.
+    /// No more jobs will come.
     closed: bool,
-    /// Why nothing is answered any more.
+    /// Why no job is answered any more.
     failure: Option<Error>,
-    /// When a job was last given out or answered.
+    /// When a job was last handed out or answered.
     active: Option<Instant>,
 }
 
@@ -69,13 +69,13 @@ pub struct Queue {
     settled: AtomicU64,
 }
 
-/// Nothing waits longer than this without looking whether it should stop.
+/// The longest wait between two checks whether to stop.
 const GLANCE: Duration = Duration::from_millis(20);
-/// A model with nothing to do is let go after this time, so that it can be asked other things.
+/// An idle model's `serve` ends after this time, so that the model can be asked other things.
 const LINGER: Duration = Duration::from_millis(500);
 
 impl Queue {
-    /// A queue that gives out at most `at_once` jobs, each with this deadline, and in which `room` jobs may wait.
+    /// A queue that hands out at most `at_once` jobs, each with this deadline, and in which `room` jobs may wait.
     pub fn new(at_once: usize, room: usize, deadline: Option<Duration>, stop: Arc<AtomicBool>) -> Self {
         let (state, changed, settled) = Default::default();
         Queue {
@@ -89,7 +89,7 @@ impl Queue {
         }
     }
 
-    /// How many jobs came to an end, with an answer or with an error.
+    /// How many jobs have ended, with an answer or with an error.
     pub fn settled(&self) -> u64 {
         self.settled.load(Ordering::Relaxed)
     }
@@ -104,7 +104,7 @@ impl Queue {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Why nothing is answered any more, when that is so.
+    /// Why no job is answered any more, if so.
     pub fn failure(&self) -> Option<Error> {
         self.lock().failure.clone()
     }
@@ -118,7 +118,8 @@ impl Queue {
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Takes a job when there is room for it within this time; else gives it back. One that nobody will answer is dropped.
+    /// Takes a job if there is room for it within this time; else gives it back. A job that nobody will answer is
+    /// dropped.
     pub fn offer(&self, job: Job, wait: Duration) -> std::result::Result<(), Job> {
         let until = Instant::now() + wait;
         let mut state = self.lock();
@@ -133,7 +134,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes a job, whether there is room or not: whoever asks and waits bounds itself.
+    /// Takes a job whether there is room or not: callers that wait for their answer bound themselves.
     pub fn put(&self, job: Job) {
         self.push(self.lock(), job);
     }
@@ -145,13 +146,13 @@ impl Queue {
         }
     }
 
-    /// Says that nothing more will come.
+    /// Announces that no more jobs will come.
     pub fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// Waits until there is something to give out. False when there will never be.
+    /// Waits until there is a job to hand out. False if there will never be one.
     pub fn wait_for_work(&self) -> bool {
         let mut state = self.lock();
         loop {
@@ -178,14 +179,14 @@ impl Queue {
             let alone = state.in_flight.values().any(|flight| flight.alone);
             let full = alone || state.in_flight.len() >= self.at_once;
             if !full && !state.suspects.is_empty() {
-                // Suspects wait until nothing else is in flight, and nothing else is begun before they had their turn.
+                // Suspects wait until nothing else is in flight, and no other job starts before they had their turn.
                 if state.in_flight.is_empty()
                     && let Some(suspect) = state.suspects.pop_front()
                 {
                     return self.hand_out(&mut state, suspect, seat, true);
                 }
             } else if !full && let Some(job) = state.again.pop_front().or_else(|| state.waiting.pop_front()) {
-                // There may be room for another that waits.
+                // There may be room for another job that waits.
                 self.changed.notify_all();
                 return self.hand_out(&mut state, job, seat, false);
             }
@@ -244,7 +245,8 @@ impl Queue {
         late.map(|flight| flight.seat).collect()
     }
 
-    /// Settles what a model left unanswered when its `serve` came to an end. `why` is none when it ended in peace.
+    /// Settles the jobs that a model left unanswered when its `serve` ended. `why` is none if it ended without an
+    /// error.
     pub fn left_behind(&self, seat: usize, why: Option<&Error>) {
         let mut state = self.lock();
         let ids: Vec<u64> = state
@@ -268,7 +270,7 @@ impl Queue {
             match why {
                 None => failed.push((flight, Error::msg("the model ended without answering this prompt"))),
                 Some(error) if error.code == Code::DEADLINE && !late => state.again.push_back(flight.job),
-                // A service that answers nobody any more has judged no prompt: a later command asks it.
+                // The prompt is not to blame for a service that no longer answers: a later command asks again.
                 Some(error) if ends_all(error.code) => state.again.push_back(flight.job),
                 Some(error) if single || flight.alone || error.code == Code::DEADLINE => {
                     failed.push((flight, error.clone()))
@@ -283,13 +285,13 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Takes no more and drops what waits and what is in flight, without an answer. `failure` says why, when it is one.
+    /// Closes the queue and drops all jobs, waiting or in flight, without an answer. `failure` says why, if it is one.
     pub fn abandon(&self, failure: Option<Error>) {
         drop(self.take_all(failure));
         self.changed.notify_all();
     }
 
-    /// The same, but what is in flight fails with `answer`.
+    /// The same, but jobs in flight fail with `answer`.
     pub fn give_up(&self, answer: &Error, failure: Error) {
         for flight in self.take_all(Some(failure)).0 {
             self.finish(flight, Err(answer.clone()));
@@ -297,7 +299,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    // Dropped outside of the lock: whoever waits for one of them looks here why.
+    // Dropped outside of the lock: threads that wait for one of them look here for the reason.
     fn take_all(&self, failure: Option<Error>) -> (Vec<Flight>, [VecDeque<Job>; 3]) {
         let mut state = self.lock();
         state.closed = true;
@@ -311,7 +313,7 @@ impl Queue {
     }
 }
 
-/// Whether a model that ends with this error says of itself that it can answer nobody, as no crash does.
+/// Whether this error means that the model can answer no prompt at all, unlike a crash.
 fn ends_all(code: Code) -> bool {
     let all = [Code::RATE_LIMITED, Code::MISSING, Code::SETTINGS, Code::UNSUPPORTED];
     all.contains(&code)
@@ -336,7 +338,7 @@ impl<'a> Seat<'a> {
         }
     }
 
-    /// Whether the copy was told that there is nothing to do.
+    /// Whether the copy was told that no job is waiting.
     pub fn let_go(&self) -> bool {
         self.let_go.load(Ordering::Relaxed)
     }
@@ -353,7 +355,7 @@ impl Serving for Seat<'_> {
 
     fn take(&self, job: u64, reply: Result<Reply>) -> bool {
         let queue = self.queue;
-        // One that is not in flight any more was given up before: its deadline was over.
+        // A job that is no longer in flight was abandoned before, when its deadline passed.
         let flight = {
             let mut state = queue.lock();
             state.active = Some(Instant::now());

@@ -21,18 +21,18 @@ pub struct Player {
     pub at_once: usize,
     /// Whether it hears sound.
     pub hears: bool,
-    /// The way to it beside its pool, when it is asked over a network.
+    /// A direct line to it next to its pool, if it is asked over a network.
     pub remote: Option<ModelClient>,
-    /// Its registry name, and the hash of everything that its answers depend on.
+    /// Its registry name, and a hash of everything that its answers depend on.
     pub grader: Grader,
     /// What it is: adapter, settings, weights.
     pub identity: Value,
-    /// What its card says of what answers: the service, the engine behind it, the name of the key's variable.
+    /// What its card says about the engine: the service, what runs behind it, the name of the key's variable.
     pub engine: Value,
 }
 
 impl Player {
-    /// Loads a model for a role. A service is asked here whether it knows the key and the model.
+    /// Loads a model for a role. A service is asked at once whether it accepts the key and knows the model.
     pub fn load(
         model: &str,
         flags: &Flags,
@@ -65,7 +65,7 @@ impl Player {
     }
 }
 
-/// The models of a command's roles, and its wish to stop.
+/// The models of a command's roles, and its request to stop.
 #[derive(Default, Clone)]
 pub struct Roles {
     pub models: BTreeMap<String, Arc<Player>>,
@@ -116,7 +116,8 @@ impl Roles {
         asked.map_err(|error| error.context(format!("the model of role `{role}` gave no answer")))
     }
 
-    /// The models of these roles. A role that nobody plays is listed as well: a model that plays it later changes the score.
+    /// The models of these roles. A role without a model is listed as well: a model that plays it later changes the
+    /// score.
     pub fn graders_of(&self, roles: &BTreeSet<String>) -> Graders {
         let player = |role: &String| self.models.get(role).map(|player| player.grader.clone());
         roles
@@ -131,7 +132,7 @@ impl Roles {
         self.models.iter().map(one).collect()
     }
 
-    /// Why a service answers nothing any more, when that is so: its quota is used up, or it refuses the key by now.
+    /// Why a service no longer answers, if it doesn't: its quota is used up, or it now refuses the key.
     pub fn given_up(&self) -> Option<Error> {
         let mut services = self.models.values().filter(|player| player.remote.is_some());
         services.find_map(|player| player.pool.failure())

@@ -1,8 +1,8 @@
-//! `--transcriber`: a model that hears, in the place of those that don't.
+//! `--transcriber`: a model that hears for models that can't.
 //!
-//! It is loaded when the first of them meets a task with clips, and hears each clip once for a whole command, however
-//! many samples and models share it, and several clips at a time. What it says is drawn greedily, so a run that was cut
-//! short goes on with the words that it began with.
+//! It is loaded when the first such model meets a task with clips, and transcribes each clip once for a whole command,
+//! however many samples and models share the clip, and several clips at a time. It answers greedily, so a run that is
+//! resumed gets the same words as before.
 
 use super::pool::{Copy, HELPERS_DEADLINE, Limits, Pool, kernels_of};
 use crate::audio::Decoded;
@@ -21,14 +21,14 @@ pub const PROMPT: &str =
     "Write down what is said in this recording, word for word. If nobody speaks, describe what is to be heard.";
 /// Enough for a few minutes of speech.
 const MOST_TOKENS: u32 = 512;
-/// Each waits in a thread of its own.
+/// Each caller waits in its own thread.
 const MOST_AT_ONCE: usize = 16;
 
-/// The model once it is there.
+/// The model, once loaded.
 struct Loaded {
     pool: Pool,
     card: ModelCard,
-    /// The way to it beside its pool, when it is asked over a network.
+    /// A direct line to it next to its pool, if it is asked over a network.
     remote: Option<ModelClient>,
 }
 
@@ -37,10 +37,10 @@ pub struct Transcriber {
     resolved: Resolved,
     prompt: String,
     hash: OnceLock<String>,
-    /// The command's wish to stop.
+    /// The command's request to stop.
     stop: Arc<AtomicBool>,
     loaded: OnceLock<Result<Loaded>>,
-    /// By the hash of the clip. A clip that two threads want is heard by one, and the other waits.
+    /// By the hash of the clip. If two threads need the same clip, one asks for it and the other waits.
     heard: Mutex<HashMap<String, Arc<OnceLock<Result<String>>>>>,
 }
 
@@ -62,7 +62,7 @@ impl Transcriber {
         &self.resolved.spec.name
     }
 
-    /// What its words depend on. Its kernels' class is known when it is loaded.
+    /// What its transcripts depend on. The class of its kernels is known once it is loaded.
     pub fn identity(&self) -> Result<Value> {
         let class = kernels_of(&self.model()?.card);
         let mut identity = json!({ "model": self.resolved.identity, "prompt": self.prompt, "max_tokens": MOST_TOKENS });
@@ -82,19 +82,18 @@ impl Transcriber {
         Ok(self.model()?.card.sample_rate)
     }
 
-    /// How many threads should want clips heard at a time, so that it works on several together.
+    /// How many threads should ask at a time, so that it works on several clips together.
     pub fn at_once(&self) -> Result<usize> {
         let card = &self.model()?.card;
         Ok(Limits::of(card, 1, None, None).at_once.clamp(1, MOST_AT_ONCE))
     }
 
-    /// The way to a service that hears: it keeps a ledger of what it is asked.
+    /// The direct line to a service that transcribes: it keeps a ledger of its calls.
     pub fn remote(&self) -> Result<Option<&ModelClient>> {
         Ok(self.model()?.remote.as_ref())
     }
 
-    /// Why a service hears nothing any more, when that is so: its quota or what may be spent is used up, or it refuses the
-    /// key by now.
+    /// Why a service no longer transcribes, if it doesn't: its quota or budget is used up, or it now refuses the key.
     pub fn given_up(&self) -> Option<Error> {
         let loaded = self.loaded.get()?.as_ref().ok()?;
         loaded.remote.as_ref().and_then(|_| loaded.pool.failure())
@@ -105,7 +104,7 @@ impl Transcriber {
             let (client, made) = self.resolved.model().map_err(|failure| failure.error)?;
             let card = client.card()?;
             if !card.hears() {
-                let message = format!("model `{}` can't hear, so it can't be the ears", self.name());
+                let message = format!("model `{}` can't hear, so it can't be the transcriber", self.name());
                 let help = "`--transcriber` takes a model that reads audio; `host ls models --verbose` says which do";
                 return Err(Error::unsupported(message).help(help));
             }
@@ -122,7 +121,7 @@ impl Transcriber {
         self.loaded.get_or_init(load).as_ref().map_err(Clone::clone)
     }
 
-    /// What it says of a clip.
+    /// Its transcript of a clip.
     pub fn hear(&self, clip: &Decoded) -> Result<Transcript> {
         let slot = {
             let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,8 +133,9 @@ impl Transcriber {
         Ok(Transcript {
             model: self.name().to_owned(),
             hash,
-            words: words
-                .map_err(|error| error.context(format!("the ears, model `{}`, failed on a clip", self.name())))?,
+            words: words.map_err(|error| {
+                error.context(format!("the transcriber, model `{}`, failed on a clip", self.name()))
+            })?,
         })
     }
 

@@ -1,9 +1,9 @@
 //! Decoded clips, shared.
 //!
-//! Several prompts often hold the same clip (one question per row, five questions about one
-//! recording), and a judge hears what the model heard. A clip is decoded once, by whichever thread
-//! asks first; the others wait for it. The least recently used clips are let go when the decoded samples
-//! together pass the limit; whoever still holds one keeps it alive.
+//! Several prompts often hold the same clip (one question per row, five questions about one recording), and a judge
+//! hears what the model heard. A clip is decoded once, by whichever thread asks first; the others wait for it. The
+//! least recently used clips are dropped when all decoded samples together pass the limit; a clip that is still in use
+//! stays alive.
 //!
 //! Files are known by their path, embedded clips by the hash of their bytes. A file that changes while a
 //! `Clips` lives is not noticed: one lives as long as one run, and a run reads one state of its data.
@@ -35,7 +35,7 @@ struct Kept {
 #[derive(Debug)]
 struct Entry {
     slot: Arc<OnceLock<Outcome>>,
-    /// Zero until the clip is decoded; such an entry is never let go.
+    /// Zero until the clip is decoded; such an entry is never dropped.
     bytes: usize,
     last_used: u64,
 }
@@ -100,7 +100,7 @@ impl Clips {
         self.lock().bytes
     }
 
-    /// Counts a clip that was just decoded, and lets go of others until all fit.
+    /// Counts a clip that was just decoded, and drops others until all fit.
     fn settle(&self, key: &Key, outcome: &Outcome) {
         let mut kept = self.lock();
         let bytes = match outcome {

@@ -15,7 +15,7 @@ use super::open::{Opened, open};
 use super::pages::check_pages;
 use super::{Source, Wanted};
 
-/// The highest rate at which a clip may be as long as the limit allows; of more frames a second it may have as many.
+/// The highest rate at which a clip may be as long as the limit allows; at a higher rate it may have as many frames.
 const FULL_RATE: u32 = 48_000;
 
 #[derive(Debug)]
@@ -202,7 +202,7 @@ fn decode_packets(clip: &mut Opened<'_>, kept: &mut Kept) -> Result<u64, AudioFa
             Ok(Some(packet)) if packet.track_id == clip.track_id => packet,
             Ok(Some(_)) => continue,
             Ok(None) => break,
-            // Whether an end in the middle of a packet is an error is for the frame count to say.
+            // The frame count decides whether an end in the middle of a packet is an error.
             Err(SymphoniaError::IoError(error)) if error.kind() == ErrorKind::UnexpectedEof => {
                 break;
             }
@@ -233,7 +233,7 @@ fn decode_packets(clip: &mut Opened<'_>, kept: &mut Kept) -> Result<u64, AudioFa
                 let frames = usize::try_from(packet.dur.get()).unwrap_or(usize::MAX);
                 frames <= kept.limit && kept.take(&vec![0.0; frames])
             }
-            // A wav cut in the middle of a frame: the count of frames says it better.
+            // A wav cut in the middle of a frame: the frame count gives the better error.
             Err(SymphoniaError::IoError(error)) if error.kind() == ErrorKind::UnexpectedEof => {
                 break;
             }
@@ -264,7 +264,7 @@ fn keep_mono(buffer: &GenericAudioBufferRef<'_>, interleaved: &mut Vec<f32>, kep
     kept.take(interleaved)
 }
 
-/// The mean of each frame's channels, written to the front.
+/// Replaces each frame by the mean of its channels, in place.
 ///
 /// Plain indices, because this is the one loop over every sample that a debug build does not optimise.
 fn mix_to_mono(interleaved: &mut Vec<f32>, channels: usize) {

@@ -26,10 +26,10 @@ pub(super) struct Opened<'a> {
     pub seekable: bool,
     /// How many frames the header says there are, where it says so; never an estimate.
     pub promised: Option<u64>,
-    /// A count that does not come true is an error, not a warning.
+    /// A wrong count is an error, not a warning.
     pub promise_binds: bool,
     pub edit: Option<Edit>,
-    /// It has pages to be checked.
+    /// It has pages to check.
     pub paged: bool,
 }
 
@@ -128,8 +128,8 @@ fn length_left_open(track: &Track, params: &AudioCodecParameters) -> bool {
         .is_some_and(|frames| frames.saturating_mul(bytes_per_frame) >= NEARLY_2_GIB)
 }
 
-/// Says what a file is that no reader wants, since the usual causes look alike from outside: a download
-/// that brought an error page, a Git LFS pointer, a transcript under the wrong name.
+/// Says what an unreadable file is, since the usual causes look alike: a download that saved an error page, a Git LFS
+/// pointer, a transcript under the wrong name.
 fn unknown(file: &mut (impl Read + Seek)) -> AudioFault {
     let mut head = Vec::new();
     let read = file
@@ -160,7 +160,7 @@ fn unknown(file: &mut (impl Read + Seek)) -> AudioFault {
     })
 }
 
-/// The format that the first bytes announce.
+/// The format that the first bytes indicate.
 fn format_of(head: &[u8]) -> Option<&'static str> {
     let at = |offset: usize, magic: &[u8]| head.get(offset..).is_some_and(|rest| rest.starts_with(magic));
     [

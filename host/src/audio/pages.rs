@@ -1,6 +1,6 @@
-//! Whether an Ogg stream is all there: its pages are numbered, and the last one says that it is.
+//! Whether an Ogg stream is complete: its pages are numbered, and the last one is marked.
 //!
-//! Symphonia passes over pages that are damaged or missing without a word, and no header counts the frames.
+//! Symphonia silently skips damaged and missing pages, and no header counts the frames.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
@@ -11,7 +11,7 @@ const MAGIC: &[u8] = b"OggS";
 const HEAD: usize = 27;
 const LAST: u8 = 4;
 
-/// Refuses a stream of which a page is missing, among them the one that ends it.
+/// Refuses a stream with a missing page, such as the last one.
 pub(super) fn check_pages(mut file: impl Read + Seek) -> Result<(), AudioFault> {
     let unreadable = |error: io::Error| AudioFault::Unreadable(error.to_string());
     let length = file.seek(SeekFrom::End(0)).map_err(unreadable)?;

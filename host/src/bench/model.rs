@@ -1,8 +1,9 @@
-//! `host bench model`: how fast a model reads, hears, answers and scores options here, asked through the boundary as a run would.
+//! `host bench model`: how fast a model reads, hears, answers and scores options here, asked through the boundary as a
+//! run would.
 //!
 //! Prompts are made of random words, no two alike, so that nothing computed for one serves another. How many words make
 //! how many tokens is asked of the model itself, and every figure is counted in the tokens that its replies report.
-//! A machine that others use too slows the clock and not the work: so each figure also has the processor's time.
+//! On a shared machine wall-clock time grows and processor time does not: so each figure has both.
 
 use crate::failure::{Failure, Result};
 use crate::plugin::OpenAdapter;
@@ -23,9 +24,9 @@ pub struct Work {
     /// Choices scored, and the tokens of each.
     pub choices: usize,
     pub choice_prompt: usize,
-    /// Seconds of the clip that is heard, if the model hears so long a one.
+    /// Seconds of the clip to hear, if the model takes clips of that length.
     pub clip: f64,
-    /// The median of so many times is told.
+    /// How many times are measured; the median is reported.
     pub times: usize,
 }
 
@@ -43,7 +44,7 @@ impl Default for Work {
     }
 }
 
-/// Work done, and what it took.
+/// Work done, and the time it took.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Rate {
     /// Tokens, prompts or seconds of sound.
@@ -155,7 +156,7 @@ impl Bench {
     fn sizes(&self) -> Result<Sizes> {
         let count = |words| -> Result<f64> {
             let prompt = self.prompt(words);
-            // A model need not tell what tokens a prompt becomes, but its replies say how many there were.
+            // A model need not give the tokens of a prompt, but its replies say how many there were.
             let tokens = match self.client.tokens(&prompt) {
                 Ok(tokens) => tokens.ids.len(),
                 Err(_) => self.ask(prompt.sample(Sampling::greedy(1)))?.usage.prompt_tokens as usize,
@@ -185,7 +186,7 @@ impl Bench {
         Ok(self.client.reply(&prompt, &NoCallbacks)?)
     }
 
-    /// The middle one of several, after one that does not count.
+    /// The median of several, after a first one that does not count.
     fn median(&self, mut once: impl FnMut() -> Result<Rate>) -> Result<Rate> {
         once()?;
         let mut rates = (0..self.work.times.max(1))
@@ -204,7 +205,7 @@ impl Bench {
         })
     }
 
-    /// The seconds of a clip, less what the words around it cost, and the clip's tokens.
+    /// The time for a clip, less the cost of the words around it, and the clip's tokens.
     fn hear(&self, sizes: &Sizes, card: &ModelCard) -> Result<(Rate, u32)> {
         let rate = card.sample_rate.unwrap_or(16_000);
         let seconds = card.longest_clip.unwrap_or(f64::INFINITY).min(self.work.clip);
@@ -231,7 +232,7 @@ impl Bench {
         Ok((rate, tokens))
     }
 
-    /// Answers of a number of tokens, less what their first tokens cost.
+    /// The time for answers of a number of tokens, less the cost of their first tokens.
     fn write(&self, sizes: &Sizes, answers: usize, tokens: u32) -> Result<Rate> {
         let serve = |tokens| {
             let prompts = (0..answers).map(|_| self.prompt_of(sizes, 32).sample(Sampling::greedy(tokens)));

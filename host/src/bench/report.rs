@@ -59,9 +59,9 @@ pub fn table(figures: &Figures) -> String {
         text += &format!("{what}: {ratio:.2}\n");
     }
     if let Some(grown) = growth(&figures.runs) {
-        // What is prepared and at work varies by more than a short run's samples leave behind.
+        // Prompts that are prepared and in flight vary by more memory than the samples of a short run leave behind.
         text += &match grown {
-            grown if grown < 1.0 => "memory that each further sample takes: too little to be told\n".to_owned(),
+            grown if grown < 1.0 => "memory that each further sample takes: too little to measure\n".to_owned(),
             grown => format!("memory that each further sample takes: {grown:.0} bytes\n"),
         };
     }
@@ -111,7 +111,7 @@ fn sound(audio: usize) -> String {
     }
 }
 
-/// What of one sitting can be compared with another's.
+/// The ratios, which can be compared between sittings.
 fn ratios(figures: &Figures) -> Vec<(String, f64)> {
     let mut ratios = Vec::new();
     let median = |isolation, audio| {
@@ -137,7 +137,7 @@ fn ratios(figures: &Figures) -> Vec<(String, f64)> {
     ratios
 }
 
-/// The runs that only their length tells apart.
+/// The two runs that differ only in their length.
 fn two_lengths(runs: &[Run]) -> Option<(&Run, &Run)> {
     let mut here = runs.iter().filter(|run| run.isolation == Isolation::InProcess);
     Some((here.next()?, here.next()?))
@@ -160,7 +160,7 @@ pub(super) fn machine() -> Value {
     json!({ "cores": cores, "processor": processor, "load": load, "debug_build": cfg!(debug_assertions) })
 }
 
-/// Figures without the machine they were taken on mean little, and those of a busy one less.
+/// The machine and its load, without which figures mean little.
 pub(super) fn machine_line() -> String {
     let machine = machine();
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };

@@ -22,7 +22,7 @@ pub struct Run {
     pub wall: Duration,
     /// The most memory the host held, as the kernel counted it.
     pub host_bytes: u64,
-    /// The same of the model's worker; none when it has none.
+    /// The same for the model's worker; none if it has no worker.
     pub worker_bytes: Option<u64>,
     /// The size of the records it wrote.
     pub record_bytes: u64,
@@ -99,7 +99,7 @@ pub fn run(plan: &Plan, folder: &Path, samples: usize, isolation: Isolation) -> 
         .arg(&registry)
         .arg("--out")
         .arg(&out)
-        // What the user's own registry says of an echo shall not count.
+        // The user's own registry must not change the echo.
         .env("XDG_CONFIG_HOME", &folder);
     let before = Instant::now();
     finish(command)?;
@@ -108,7 +108,8 @@ pub fn run(plan: &Plan, folder: &Path, samples: usize, isolation: Isolation) -> 
     let timing = std::fs::read_to_string(run.join("timing.json")).or_fail(Exit::Missing, || {
         format!("the run in `{}` left no timing.json", run.display())
     })?;
-    let timing: Value = serde_json::from_str(&timing).or_fail(Exit::Missing, || "timing.json is no JSON".to_owned())?;
+    let timing: Value =
+        serde_json::from_str(&timing).or_fail(Exit::Missing, || "timing.json is not JSON".to_owned())?;
     if timing["samples"] != samples {
         let message = format!("the run finished {} samples, expected {samples}", timing["samples"]);
         return Err(Failure::refused(message));
@@ -123,7 +124,7 @@ pub fn run(plan: &Plan, folder: &Path, samples: usize, isolation: Isolation) -> 
         worker_bytes: peaks["workers"][0].as_u64(),
         record_bytes: records,
     };
-    // Not only at the end, since a long run's records are large.
+    // Removed after each run and not only at the end, since the records of a long run are large.
     let _ = std::fs::remove_dir_all(&folder);
     Ok(measured)
 }

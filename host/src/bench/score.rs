@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// So many samples at most; they are scored over and over.
+/// The most samples; they are scored over and over.
 const MOST_SAMPLES: usize = 64;
 const LEAST_CALLS: usize = 100;
 const MOST_CALLS: usize = 50_000;
 const TIME: Duration = Duration::from_secs(1);
-/// The rows that a task sums up by itself, when it does.
+/// The rows for a task that computes its own metrics.
 const ROWS: usize = 1_000;
 const PAGE: usize = 256;
 
@@ -29,7 +29,7 @@ pub struct Scorer {
     pub samples: usize,
     pub per_second: f64,
     pub times: Spread,
-    /// Rows a second of the task's own sums; none when it leaves them to the host.
+    /// Rows a second of the task's own metrics; none if it leaves them to the host.
     pub summed_per_second: Option<f64>,
 }
 

@@ -1,10 +1,12 @@
-//! `host bench sweep`: what a truncation sweep over one chain costs, beside its conditions asked apart and its longest alone.
+//! `host bench sweep`: what a truncation sweep over one chain costs, against its conditions asked separately and its
+//! longest one alone.
 //!
-//! The three are asked by turns, each time about another clip, question and reasoning, so that nothing read for one serves
-//! another. Apart means with nothing shared at all: as many clips, questions and reasonings as there are conditions.
+//! The three alternate, each time with another clip, question and reasoning, so that nothing computed for one serves
+//! another. Separately means that nothing is shared at all: there are as many clips, questions and reasonings as
+//! conditions.
 //!
-//! The kernel counts processor time in hundredths of a second, and a small model answers in less. So a turn asks each of
-//! the three several times over, until the clock's steps no longer show.
+//! The kernel counts processor time in hundredths of a second, and a small model answers in less. So a turn asks each
+//! of the three several times over, until the clock's steps no longer show.
 
 use super::model::{Process, Rate, Words, timed};
 use super::report::{machine, machine_line};
@@ -22,15 +24,15 @@ use std::time::Duration;
 /// How long the chain, its question and its clip are.
 #[derive(Debug, Clone, Copy)]
 pub struct SweepWork {
-    /// Sentences of the chain; there is one condition more.
+    /// Sentences in the chain; the sweep has one condition more.
     pub sentences: usize,
     /// Words of a sentence.
     pub words: usize,
-    /// Words of the question.
+    /// Words in the question.
     pub question: usize,
     /// Seconds of the clip, if the model hears.
     pub clip: f64,
-    /// The median of so many turns is told.
+    /// How many turns are measured; the median is reported.
     pub times: usize,
 }
 
@@ -83,7 +85,8 @@ impl SweepFigures {
         ]
     }
 
-    /// The sweep's processor time by that of its longest condition, and that of its conditions apart by the sweep's.
+    /// The sweep's processor time divided by that of its longest condition, and that of the separate conditions divided
+    /// by the sweep's.
     fn ratios(&self) -> (f64, f64) {
         let seconds = |cost: Cost| cost.processor.as_secs_f64();
         (
@@ -143,7 +146,7 @@ pub fn measure(made: &OpenAdapter, work: SweepWork, say: &dyn Fn(&str)) -> Resul
     })
 }
 
-/// How often work that takes so long is done, for the clock's steps to come to a fiftieth of it at most.
+/// How often to repeat work of this duration so that the clock's steps are a fiftieth of the whole at most.
 fn rounds(once: Duration) -> usize {
     const ENOUGH: Duration = Duration::from_millis(500);
     const STEP: Duration = Duration::from_millis(10);
@@ -159,7 +162,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Each of the three so often: the longest condition, the sweep, the conditions apart.
+    /// How often each of the three is asked: the longest condition, the sweep, the separate conditions.
     fn turn(&mut self, rounds: usize) -> Result<[Cost; 3]> {
         let all = self.work.sentences;
         let longest = (0..rounds).map(|_| vec![self.chain().remove(all)]).collect();

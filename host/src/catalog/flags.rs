@@ -44,32 +44,35 @@ impl Flags {
         Flags { all, ..self }
     }
 
-    /// What this adapter is given.
+    /// The settings for this adapter.
     pub fn of(&self, name: &str) -> BTreeMap<String, Given> {
         let mut given = self.all.clone();
         given.extend(self.named.get(name).cloned().unwrap_or_default());
         given
     }
 
-    /// What was given for this adapter by its name, and nothing that was given for all.
+    /// The settings given for this adapter by name, without those for all.
     pub fn for_name_alone(&self, name: &str) -> BTreeMap<String, Given> {
         self.named.get(name).cloned().unwrap_or_default()
     }
 
-    /// The values that adapters are given for this key, as text.
+    /// The values of this key, as text.
     pub fn values_of(&self, key: &str) -> Vec<String> {
         let given = std::iter::once(&self.all).chain(self.named.values());
         let values = given.filter_map(|given| given.get(key)?.value.as_str().map(str::to_owned));
         values.collect()
     }
 
-    /// An error when a setting is for an adapter that takes no part.
+    /// An error if a setting is for an adapter that is not used.
     pub fn check_names(&self, kind: Kind, names: &[String]) -> Result<()> {
         match self.named.keys().find(|name| !names.contains(name)) {
             None => Ok(()),
             Some(name) => {
                 let hint = crate::registry::nearest_hint(name, names.iter().map(String::as_str));
-                Err(Failure::usage(format!("a setting is for the {kind} `{name}`, which takes no part")).help(hint))
+                Err(Failure::usage(format!(
+                    "a setting is for the {kind} `{name}`, which this command does not use"
+                ))
+                .help(hint))
             }
         }
     }

@@ -18,7 +18,7 @@ pub struct AnswerArgs {
     /// Predictions in the task's official format
     #[arg(long, value_name = "FILE", requires = "task")]
     predictions: Option<PathBuf>,
-    /// A judge's words on each answer
+    /// A judge's reply about each answer
     #[arg(long, value_name = "FILE", requires = "task")]
     judge_replies: Option<PathBuf>,
     /// Log-likelihoods of the options of each question
@@ -35,7 +35,7 @@ pub struct AnswerArgs {
     rows: bool,
 }
 
-/// The files of a task, by the name that it has in the registry.
+/// The files of a task, by the task's name in the registry.
 pub(super) fn files_of(registry: &Registry, task: &str) -> Result<FilesClient> {
     let spec = registry.adapter(Kind::Task, task)?;
     let plugin = plugin::open(registry.plugin(&spec.plugin)?)?;
@@ -43,7 +43,7 @@ pub(super) fn files_of(registry: &Registry, task: &str) -> Result<FilesClient> {
 }
 
 impl AnswerArgs {
-    /// True when a file is to be scored, and not a run.
+    /// True if a file is scored instead of a run.
     pub(super) fn given(&self) -> bool {
         self.task.is_some()
     }
@@ -79,7 +79,7 @@ impl AnswerArgs {
         Ok(Exit::Ok)
     }
 
-    /// The one file that was given, and which of those it is that the task reads.
+    /// The one file that was given, and which of the task's kinds of answers it holds.
     fn file<'a>(&self, task: &str, known: &'a [FileKind]) -> Result<(&'a FileKind, PathBuf)> {
         let mut given: Vec<(String, PathBuf)> = Vec::new();
         for (name, path) in [
@@ -91,21 +91,21 @@ impl AnswerArgs {
         }
         if let Some(text) = &self.answers {
             let Some((name, path)) = text.split_once('=') else {
-                return Err(Failure::usage(format!("`--answers {text}` is no `KIND=FILE`")));
+                return Err(Failure::usage(format!("`--answers {text}` is not `KIND=FILE`")));
             };
             given.push((name.to_owned(), path.into()));
         }
         let kinds = || {
             let lines = known.iter().map(|kind| format!("{}: {}", flag(&kind.name), kind.about));
             match known.is_empty() {
-                true => "it reads none".to_owned(),
+                true => "it reads no answers from files".to_owned(),
                 false => format!("it reads {}", lines.collect::<Vec<_>>().join("; ")),
             }
         };
         let [(name, path)] = given.as_slice() else {
             let message = match given.len() {
                 0 => format!("no answers to task `{task}` are given"),
-                _ => "answers of several kinds are given, which are scored one by one".to_owned(),
+                _ => "several kinds of answers are given, and each is scored by a command of its own".to_owned(),
             };
             return Err(Failure::usage(message).help(kinds()));
         };

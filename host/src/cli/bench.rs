@@ -20,7 +20,7 @@ pub struct BenchArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 enum What {
-    /// What a call into a plugin costs, what opening one costs, and how much a long run takes
+    /// Measure what a call into a plugin costs, what opening one costs, and what a long run takes
     Boundary {
         /// A build of the `fixture-echo` plugin [default: the one beside this program]
         #[arg(long, value_name = "FILE")]
@@ -29,7 +29,7 @@ enum What {
         #[arg(long, value_name = "N", default_value_t = 100_000)]
         samples: usize,
     },
-    /// How many replies a second each task scores; on its demo unless its settings say otherwise
+    /// Measure how many replies a second each task scores, on its demo data unless settings say otherwise
     #[command(after_help = "Examples:
   host bench score
   host bench score --task finqa -T data=/data/finqa --json")]
@@ -41,48 +41,34 @@ enum What {
         #[arg(short = 'T', value_name = "KEY=VALUE")]
         task_settings: Vec<String>,
     },
-    /// How fast a model reads prompts, writes answers and scores options
+    /// Measure how fast a model reads prompts, writes answers and scores options
     #[command(after_help = "Examples:
   host bench model --shape qwen3-0.6b -M dtype=bf16        # random weights, no checkpoint needed
   host bench model --model qwen3 -M weights=/models/x --json")]
     Model {
-        /// The model, by its registry name
-        #[arg(long, short = 'm', value_name = "NAME", required_unless_present = "shape")]
-        model: Option<String>,
-        /// Random weights of this shape, by a model that knows it
-        #[arg(long, value_name = "SHAPE")]
-        shape: Option<String>,
-        /// A setting of the model
-        #[arg(short = 'M', value_name = "KEY=VALUE")]
-        model_settings: Vec<String>,
+        #[command(flatten)]
+        model: ModelArgs,
     },
-    /// What a faithfulness sweep over one chain costs, beside its conditions apart and its longest one alone
+    /// Measure a faithfulness sweep over one chain against its conditions asked separately and its longest one alone
     #[command(after_help = "Examples:
   host bench sweep --demo --model qwen2-audio
   host bench sweep --shape qwen2-audio-nano --sentences 8 --clip 30 --json")]
     Sweep {
-        /// The model, by its registry name
-        #[arg(long, short = 'm', value_name = "NAME", required_unless_present = "shape")]
-        model: Option<String>,
-        /// Random weights of this shape, by a model that knows it
-        #[arg(long, value_name = "SHAPE")]
-        shape: Option<String>,
-        /// A setting of the model
-        #[arg(short = 'M', value_name = "KEY=VALUE")]
-        model_settings: Vec<String>,
-        /// Sentences of the chain; there is one condition more
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Sentences in the chain; the sweep has one condition more
         #[arg(long, value_name = "N", default_value_t = 8)]
         sentences: usize,
-        /// Words of each sentence
+        /// Words in each sentence
         #[arg(long, value_name = "N", default_value_t = 8)]
         words: usize,
-        /// Words of the question
+        /// Words in the question
         #[arg(long, value_name = "N", default_value_t = 24)]
         question: usize,
         /// Seconds of the clip, for a model that hears
         #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
         clip: f64,
-        /// Turns, of which the median is told
+        /// How often to measure; the median is reported
         #[arg(long, value_name = "N", default_value_t = 3)]
         times: usize,
         /// Use the toy weights that come with the repository
@@ -91,19 +77,46 @@ enum What {
     },
 }
 
+/// The model that a bench is about.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ModelArgs {
+    /// The model, by its registry name
+    #[arg(long, short = 'm', value_name = "NAME", required_unless_present = "shape")]
+    model: Option<String>,
+    /// Random weights of this shape, with the model that knows it
+    #[arg(long, value_name = "SHAPE")]
+    shape: Option<String>,
+    /// A setting of the model
+    #[arg(short = 'M', value_name = "KEY=VALUE")]
+    model_settings: Vec<String>,
+}
+
+impl ModelArgs {
+    /// The model of this name, or else the one that knows the shape.
+    fn resolve(&self, catalog: &Catalog) -> Result<Resolved> {
+        let flags = Flags::parse("-M", &self.model_settings)?;
+        let model = match (&self.model, &self.shape) {
+            (Some(model), _) => model.clone(),
+            (None, shape) => model_of_shape(catalog, shape.as_deref().unwrap_or_default())?,
+        };
+        let mut given = flags.of(&model);
+        if let Some(shape) = &self.shape {
+            let base = std::env::current_dir().unwrap_or_default();
+            let place = "--shape".to_owned();
+            let value = shape.as_str().into();
+            given.insert("shape".to_owned(), Given { value, base, place });
+        }
+        catalog.resolve(Kind::Model, &model, &given)
+    }
+}
+
 pub fn bench(args: BenchArgs, common: &Common) -> Result<Exit> {
     match args.what {
         What::Boundary { plugin, samples } => boundary(plugin, samples, common),
         What::Score { task, task_settings } => of_scorers(&task, &task_settings, common),
-        What::Model {
-            model,
-            shape,
-            model_settings,
-        } => of_model(model, shape, &model_settings, common),
+        What::Model { model } => of_model(&model, common),
         What::Sweep {
             model,
-            shape,
-            model_settings,
             sentences,
             words,
             question,
@@ -123,7 +136,7 @@ pub fn bench(args: BenchArgs, common: &Common) -> Result<Exit> {
                 clip,
                 times,
             };
-            of_sweep(model, shape, &model_settings, work, demo, common)
+            of_sweep(&model, work, demo, common)
         }
     }
 }
@@ -150,34 +163,10 @@ fn of_scorers(tasks: &[String], settings: &[String], common: &Common) -> Result<
     })
 }
 
-/// The model that a bench is about: by its name, or the one that knows a shape.
-fn resolved(model: Option<String>, shape: Option<String>, settings: &[String], catalog: &Catalog) -> Result<Resolved> {
-    let flags = Flags::parse("-M", settings)?;
-    let model = match (model, &shape) {
-        (Some(model), _) => model,
-        (None, shape) => model_of_shape(catalog, shape.as_deref().unwrap_or_default())?,
-    };
-    let mut given = flags.of(&model);
-    if let Some(shape) = shape {
-        let base = std::env::current_dir().unwrap_or_default();
-        let place = "--shape".to_owned();
-        let value = shape.into();
-        given.insert("shape".to_owned(), Given { value, base, place });
-    }
-    catalog.resolve(Kind::Model, &model, &given)
-}
-
-fn of_sweep(
-    model: Option<String>,
-    shape: Option<String>,
-    settings: &[String],
-    work: SweepWork,
-    demo: bool,
-    common: &Common,
-) -> Result<Exit> {
+fn of_sweep(model: &ModelArgs, work: SweepWork, demo: bool, common: &Common) -> Result<Exit> {
     let stop = stop_on_signals();
     common.with_catalog(demo, &stop, |catalog| {
-        let resolved = resolved(model, shape, settings, catalog)?;
+        let resolved = model.resolve(catalog)?;
         let speaks = common.shows_progress();
         let say = |what: &str| {
             if speaks {
@@ -193,10 +182,10 @@ fn of_sweep(
     })
 }
 
-fn of_model(model: Option<String>, shape: Option<String>, settings: &[String], common: &Common) -> Result<Exit> {
+fn of_model(model: &ModelArgs, common: &Common) -> Result<Exit> {
     let stop = stop_on_signals();
     common.with_catalog(false, &stop, |catalog| {
-        let resolved = resolved(model, shape, settings, catalog)?;
+        let resolved = model.resolve(catalog)?;
         let speaks = common.shows_progress();
         let say = |what: &str| {
             if speaks {
@@ -218,7 +207,7 @@ fn of_model(model: Option<String>, shape: Option<String>, settings: &[String], c
     })
 }
 
-/// The model whose setting `shape` knows this one. None is known by its name here.
+/// The model whose setting `shape` lists this shape. The host itself knows no model by name.
 fn model_of_shape(catalog: &Catalog, shape: &str) -> Result<String> {
     let mut known = Vec::new();
     for name in catalog.registry.names(Kind::Model) {
@@ -239,7 +228,7 @@ fn model_of_shape(catalog: &Catalog, shape: &str) -> Result<String> {
     }
     let failure = Failure::usage(format!("no model of the registry knows the shape `{shape}`"));
     Err(failure.help(match known.is_empty() {
-        true => "none knows any; a model's setting `shape` lists those that it knows".to_owned(),
+        true => "no model lists any in its setting `shape`".to_owned(),
         false => format!("known are {}", known.join(", ")),
     }))
 }

@@ -29,7 +29,7 @@ pub struct CompareArgs {
     /// Two or more run directories; each is compared with the first
     #[arg(value_name = "RUN", required = true, num_args = 2..)]
     runs: Vec<PathBuf>,
-    /// Compare although these differ: task, task-version, data, scorer, prompts, judges
+    /// Compare even though these differ: task, task-version, data, scorer, prompts, judges
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     across: Vec<String>,
     /// Exit with 1 when a metric is worse: `worse`, or `worse:MARGIN` for more than a margin
@@ -41,7 +41,7 @@ pub struct CompareArgs {
     /// Print every group's row as well
     #[arg(long)]
     groups: bool,
-    /// List so many samples that one side got right and the other wrong
+    /// List up to N samples that one side got right and the other wrong
     #[arg(long, value_name = "N", default_value_t = 5)]
     flips: usize,
     #[command(flatten)]

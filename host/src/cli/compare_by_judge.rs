@@ -24,7 +24,7 @@ const OF_PAIRS: &str = "winner";
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct JudgingArgs {
-    /// A model that judges both runs and then says of each pair which answer is better
+    /// A model that judges both runs and then says which answer of each pair is better
     #[arg(long, short = 'j', value_name = "MODEL")]
     judge: Vec<String>,
     /// With `--judge auto`, the model in the role `judge`
@@ -36,7 +36,7 @@ pub struct JudgingArgs {
     /// A setting of the judges
     #[arg(short = 'J', value_name = "KEY=VALUE", requires = "judge")]
     judge_settings: Vec<String>,
-    /// With `--judge`, the file of a line for each sample; the summary and the flips are written beside it
+    /// With `--judge`, the file that receives one line per sample; the summary and the flips are written next to it
     #[arg(long, short = 'o', value_name = "FILE", requires = "judge")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -49,16 +49,16 @@ impl JudgingArgs {
     }
 }
 
-/// Judges two runs, and compares them with everything that was said of them.
+/// Judges two runs and compares them, verdicts included.
 pub(super) fn compare(runs: &[PathBuf], args: &JudgingArgs, across: &Across, common: &Common) -> Result<Vec<Report>> {
     let [first, second] = runs else {
-        let message = format!("`--judge` compares two runs, and {} are given", runs.len());
+        let message = format!("`--judge` compares two runs, got {}", runs.len());
         return Err(Failure::usage(message));
     };
     let stop = stop_on_signals();
     common.with_catalog(false, &stop, |catalog| {
         let judging = Judging::prepare(first, args, catalog, &stop)?;
-        // Runs that cannot be compared are told before anybody is asked.
+        // Runs that cannot be compared are an error before any model is asked.
         let sides = [Side::read(first)?, Side::read(second)?];
         compare_sides(&sides, across)?;
         let name = judging.single(first)?;
@@ -160,7 +160,7 @@ impl<'a> Judging<'a> {
         })
     }
 
-    /// Judges one run by itself, and tells what its verdicts are called.
+    /// Judges one run by itself, and returns the name of its verdicts.
     fn single(&self, folder: &Path) -> Result<String> {
         let (run, places) = open(folder)?;
         let ready = ready(&run, &self.wanted, &self.flags, self.catalog)?;
@@ -195,7 +195,7 @@ impl<'a> Judging<'a> {
 fn judge_of_pairs(flags: &Flags, catalog: &Catalog) -> Result<Resolved> {
     let note = catalog.plugin_note(catalog.registry.adapter(Kind::Judge, OF_PAIRS)?)?;
     let mut given = flags.of(OF_PAIRS);
-    // Settings of the judge of single answers are none of this one's.
+    // This judge does not take the settings of the judge of single answers.
     let alone = flags.for_name_alone(OF_PAIRS);
     given.retain(|key, _| alone.contains_key(key) || note.options.iter().any(|option| option.name == *key));
     catalog.resolve(Kind::Judge, OF_PAIRS, &given)

@@ -1,4 +1,4 @@
-//! Tab completion. The shell asks this program, so that what the registry and the disk hold is offered as well.
+//! Tab completion. The shell asks this program, so names from the registry and the disk are offered as well.
 
 mod asked;
 mod candidates;
@@ -11,7 +11,7 @@ use plugin_api::Kind;
 use std::ffi::OsStr;
 use std::io::Write;
 
-/// The variable by which a shell's script says that it asks, and which shell it is.
+/// The variable in which a completion script names its shell.
 const VARIABLE: &str = "_HOST_COMPLETE";
 const BASH: &str = "bash";
 
@@ -25,7 +25,7 @@ pub fn script(shell: clap_complete::Shell) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Answers a shell that asks, and says whether one did.
+/// Answers a shell that asks for completions, and returns whether one did.
 pub fn answer(command: impl FnOnce() -> Command) -> bool {
     let Some(shell) = std::env::var(VARIABLE).ok().filter(|shell| !shell.is_empty()) else {
         return false;
@@ -34,7 +34,7 @@ pub fn answer(command: impl FnOnce() -> Command) -> bool {
     let mut command = with_completers(command());
     let folder = std::env::current_dir().ok();
     let mut out = std::io::stdout().lock();
-    // A shell shows nothing where nothing is known, and never an error.
+    // Without candidates a shell shows nothing, never an error.
     let _ = match (shell.as_str(), Shells::builtins().completer(&shell)) {
         (BASH, _) => {
             let asked = Bash::read(words);
@@ -47,7 +47,7 @@ pub fn answer(command: impl FnOnce() -> Command) -> bool {
     true
 }
 
-/// Tells every argument of every command, by its name, what it can be.
+/// Gives every argument of every command its candidates, by the argument's name.
 fn with_completers(command: Command) -> Command {
     let name = command.get_name().to_owned();
     command

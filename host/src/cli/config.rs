@@ -78,7 +78,7 @@ pub struct Config {
     pub report_to: Option<Names>,
     pub demo: bool,
     pub offline: bool,
-    /// What a run's own file says of what the run was made with.
+    /// What a run's own file records about how the run was made.
     pub resolved: Option<Value>,
     #[serde(flatten)]
     unknown: BTreeMap<String, toml::Value>,
@@ -115,7 +115,7 @@ const KEYS: &[&str] = &[
     "demo",
     "offline",
 ];
-/// What a run's own file has beside the flags: said for people, and not read.
+/// Keys of a run's own file that are for people and never read.
 const PASSED_OVER: &[&str] = &["host_version"];
 
 impl Config {
@@ -133,7 +133,7 @@ impl Config {
         Ok(config)
     }
 
-    /// A file of which nothing but its place is known.
+    /// An empty file at this place.
     pub fn at(path: &Path) -> Config {
         Config {
             path: path.to_owned(),
@@ -141,7 +141,7 @@ impl Config {
         }
     }
 
-    /// What clips go through before they are heard. Relative paths start from the file's folder.
+    /// Changes to clips before the model hears them. Relative paths start from the file's folder.
     pub fn changes(&self) -> Result<Vec<Intervention>> {
         changes(&self.audio, &self.folder())
     }

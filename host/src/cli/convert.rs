@@ -39,7 +39,7 @@ pub fn convert(args: &ConvertArgs, common: &Common) -> Result<Exit> {
         // Weights that are only copied are not read into memory first. A model that knows no other way is none that
         // converts, and its note says so before anything is fetched.
         if note.options.iter().all(|option| option.name != "load") {
-            let hint = "only a model that is published in several parts needs it; this one is run as it is";
+            let hint = "only a model that is published in several parts needs converting; run this one as it is";
             return Err(nothing().help(hint));
         }
         given.entry("load".to_owned()).or_insert_with(|| Given {

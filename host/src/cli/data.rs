@@ -20,9 +20,9 @@ use std::time::Instant;
 
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
-    /// Write a row to train on for each sample: `user_text` and `assistant_text`, or what the task makes of it
+    /// Write a training row for each sample: `user_text` and `assistant_text`, or the task's own form
     Prepare(Prepare),
-    /// The same for a task with `inputs=noisy_gold`: the facts that a question needs, among others
+    /// Like `prepare`, with `inputs=noisy_gold`: the facts that a question needs, mixed with others
     NoisyGold(Prepare),
     /// Write the tokens of each sample's lesson: `input_ids`, `labels` (-100 where nothing is learnt), `attention_mask`
     Tokenize(Tokenize),
@@ -30,7 +30,7 @@ pub enum Command {
     Stats(Picked),
     /// Write rows into a file for each value of a group, or into a drawn share and the rest
     Split(Split),
-    /// Rewrite files of others as the task's own
+    /// Convert other tools' files into the task's own format
     Convert(Convert),
 }
 
@@ -87,7 +87,7 @@ pub struct Split {
     /// A share to draw; samples that share a passage or clip go together
     #[arg(long, value_name = "SHARE", group = "how")]
     fraction: Option<f64>,
-    /// Where the draw starts
+    /// Seed of the draw
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// The folder that receives the files
@@ -100,13 +100,13 @@ pub struct Convert {
     /// The task, by its registry name
     #[arg(long, short = 't', value_name = "NAME")]
     task: String,
-    /// What the files are to become, when the task knows several conversions
+    /// The format to convert to, if the task knows several
     #[arg(long, value_name = "NAME")]
     to: Option<String>,
     /// The files
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// The folder that receives what becomes of them
+    /// The folder that receives the converted files
     #[arg(long, short = 'o', value_name = "DIR")]
     out: PathBuf,
 }
@@ -176,7 +176,7 @@ fn with(
 }
 
 impl Picked {
-    /// The same, of the one task that has noisy facts when none is named.
+    /// The same for `noisy-gold`: without `--task`, the only task that has such an input.
     fn noisy(&self, common: &Common) -> Result<Picked> {
         if self.task.is_some() {
             return Ok(self.clone());
@@ -206,7 +206,7 @@ impl Picked {
     }
 }
 
-/// Says how it went, and gives the exit code: rows that are missing are no success.
+/// Reports the outcome and returns the exit code: missing rows are a failure.
 fn told(common: &Common, troubles: &Troubles, of: usize, words: &str) -> Exit {
     if let Some(words) = troubles.words(of) {
         note(&format!("warning: {words}"));
@@ -240,7 +240,7 @@ impl Prepare {
         Ok(told(common, &troubles, task.indexes.len(), &format!("{count} rows")))
     }
 
-    /// Where the lines went to a file, standard output is free for what they come to.
+    /// If the lines went to a file, the summary goes to standard output.
     fn summarize(&self, common: &Common, summary: serde_json::Value) {
         if common.json && self.out.is_some() {
             print(&format!("{summary}\n"));
@@ -343,7 +343,7 @@ impl Split {
         let mut samples = Vec::new();
         let sample = |index| task.client.sample(index).map(slim);
         in_order(&task.indexes, task.stop, sample, |sample| {
-            // A row that can't be read belongs nowhere, and to leave it out would make another data set.
+            // A row that can't be read belongs to no part, and leaving it out would change the data set.
             samples.push(sample?);
             Ok(())
         })?;
@@ -355,7 +355,7 @@ impl Split {
             (None, fraction) => {
                 let given = fraction.unwrap_or_default();
                 return Err(Failure::usage(format!(
-                    "`--fraction {given}` is no share between 0 and 1"
+                    "`--fraction` must be between 0 and 1, got `{given}`"
                 )));
             }
         };
@@ -369,7 +369,7 @@ impl Split {
                 let sample = sample?;
                 if !sample.blobs.is_empty() {
                     let message = format!(
-                        "the row of sample `{}` holds sound, which a file of lines can't",
+                        "the row of sample `{}` holds sound, which a JSONL file can't hold",
                         sample.id
                     );
                     return Err(Failure::missing(message).help("split the files that the rows came from"));

@@ -1,7 +1,8 @@
 //! `host doctor`: what is missing on this machine, and the command that gets it.
 //!
-//! It runs no plugin's code, touches no network and writes nothing: what it says is read from files and from the kernel,
-//! so that it can be asked before anything is trusted. Only `--memory` asks plugins, of models whose weights are here.
+//! It runs no plugin's code, touches no network and writes nothing: what it says is read from files and from the
+//! kernel, so that it can be asked before anything is trusted. Only `--memory` asks plugins, of models whose weights
+//! are here.
 
 use super::{Common, memory, print};
 use crate::catalog::Catalog;
@@ -25,12 +26,12 @@ Each line says `ok`, `warning` or `missing`. The exit code is 0 when every plugi
 everything that `--demo` needs is there, else 3. Weights and data that a run would fetch, keys that aren't set and a
 machine without a GPU are told, but leave the exit code at 0.")]
 pub struct DoctorArgs {
-    /// Also say what memory the models would take whose weights are on this machine; this runs their plugins' code
+    /// Also estimate the memory of every model whose weights are on this machine; this runs plugin code
     #[arg(long)]
     memory: bool,
 }
 
-/// How one thing stands.
+/// The state of one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Ok,
@@ -120,7 +121,7 @@ pub fn doctor(args: DoctorArgs, common: &Common) -> Result<Exit> {
         });
     }
     for spec in registry.adapters.values() {
-        // Without its plugin nothing is known of an adapter, and that was said already.
+        // Without its plugin nothing is known about an adapter; the missing plugin has been reported already.
         if let Some(note) = notes.get(&spec.plugin) {
             let found = adapter(&registry, spec, note);
             let usable = found.first().is_some_and(|found| found.state == State::Ok);
@@ -190,7 +191,7 @@ fn weight(registry: &Registry, spec: &AdapterSpec) -> Option<Finding> {
             let found = Finding::new(state, about, memory::in_a_line(&estimate));
             match estimate.fits() {
                 true => found,
-                false => found.hint("it does not fit: store it in less, or take a smaller one"),
+                false => found.hint("it does not fit: store it in fewer bits, or choose a smaller model"),
             }
         }
         Err(failure) => Finding::of_failure(about, &failure),
@@ -226,7 +227,7 @@ fn sources(registry: &Registry, spec: &AdapterSpec, note: &AdapterNote, demo: bo
             }
             Source::Hub(id) => {
                 let snapshot = catalog.snapshot(of, &id).map_err(|_| {
-                    let message = format!("{option}: `{id}` is not in the cache");
+                    let message = format!("{option}: the cached snapshot of `{id}` is incomplete");
                     Failure::missing(message).help(pull_command(spec, of, &id))
                 })?;
                 format!("{option}: {id} ({})", &snapshot.commit[..7.min(snapshot.commit.len())])
@@ -239,7 +240,7 @@ fn sources(registry: &Registry, spec: &AdapterSpec, note: &AdapterNote, demo: bo
         .filter(|option| matches!(option.kind, OptionType::Weights | OptionType::Data));
     let takes: Vec<String> = takes.map(|option| format!("`{}`", option.name)).collect();
     Ok(if says.is_empty() && !takes.is_empty() {
-        format!("none given of {}", takes.join(", "))
+        format!("not given: {}", takes.join(", "))
     } else if says.is_empty() {
         "needs nothing".to_owned()
     } else {

@@ -18,7 +18,8 @@ pub struct ExportArgs {
     /// A run directory
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// lm-eval, inspect, csv, markdown, faithfulness-r1, faithfulness-r3, or one of the task's own, such as finqa or slurp
+    /// lm-eval, inspect, csv, markdown, faithfulness-r1, faithfulness-r3, or one of the task's own, such as finqa or
+    /// slurp
     #[arg(long, short = 'f', value_name = "FORMAT")]
     format: String,
     /// The folder that receives the files [default: RUN/export/FORMAT]
@@ -33,7 +34,7 @@ pub fn export(args: &ExportArgs, common: &Common) -> Result<Exit> {
     }
     let run = Recorded::open(&args.run)?;
     let generic = GENERIC.iter().any(|(name, _)| *name == format);
-    // A format that nobody knows is told of before a folder is made for it.
+    // An unknown format is an error before a folder is made for it.
     let files = match generic {
         true => None,
         false => Some(own_format(&run, format, common)?),
@@ -90,7 +91,7 @@ fn write_own(run: &Recorded, files: &FilesClient, format: &str, folder: &Folder,
     let left_out = answered.left_out();
     if left_out > 0 && !common.quiet {
         note(&format!(
-            "note: {left_out} samples failed or wait for their score, and are left out"
+            "note: left out {left_out} samples that failed or have no score yet"
         ));
     }
     Ok(())

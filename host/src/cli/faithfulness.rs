@@ -32,13 +32,13 @@ pub struct FaithfulnessArgs {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 enum Command {
-    /// Figures of result files that the published experiments wrote
+    /// Compute figures from result files of the published experiments
     Import(ImportArgs),
-    /// Say which rows result files lack, have twice or should not have
+    /// Check result files for rows that are missing, repeated or unexpected
     Verify(VerifyArgs),
-    /// Cut texts into sentences
+    /// Split texts into sentences
     Split(TextArgs),
-    /// Cut texts into the words of the filler experiments
+    /// Split texts into words as the filler experiments do
     Words(TextArgs),
 }
 
@@ -47,10 +47,10 @@ struct ImportArgs {
     /// JSONL files, or folders of them
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
-    /// The model that all files are of, whatever their names say
+    /// The model of all files, whatever their names say
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// The data set that all files are of, whatever their names say
+    /// The data set of all files, whatever their names say
     #[arg(long, value_name = "NAME")]
     dataset: Option<String>,
     /// The width of a curve's bins in percent [default: 5; 10 for adding_mistakes]
@@ -59,7 +59,7 @@ struct ImportArgs {
     /// The folder that receives plots and their numbers
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
-    /// How chains whose rows don't say their length are cut: punkt, regex or lines
+    /// How to split chains whose rows don't give their length: punkt, regex or lines
     #[arg(long, value_name = "NAME", default_value = "punkt")]
     splitter: String,
 }
@@ -69,20 +69,20 @@ struct VerifyArgs {
     /// JSONL files, or folders of them; the baselines among them say what the others should hold
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
-    /// How chains are cut: punkt, regex or lines
+    /// How to split chains into sentences: punkt, regex or lines
     #[arg(long, value_name = "NAME", default_value = "punkt")]
     splitter: String,
-    /// Only chains below this number were asked about
+    /// Expect only chains below this number
     #[arg(long, value_name = "N")]
     num_chains: Option<u64>,
-    /// Parts that the questions are cut into [default: the highest number of a part]
+    /// Number of parts that the questions are split into [default: the highest number of a part]
     #[arg(long, value_name = "N")]
     total_parts: Option<usize>,
 }
 
 #[derive(Debug, Clone, clap::Args)]
 struct TextArgs {
-    /// A text a line; of a `.jsonl` file a JSON string a line
+    /// One text per line; in a `.jsonl` file, one JSON string per line
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// punkt, regex or lines
@@ -103,9 +103,11 @@ pub fn faithfulness(args: &FaithfulnessArgs, common: &Common) -> Result<Exit> {
             cut_texts(&args.file, cut, common)
         }
         Command::Words(args) => {
-            // The words stand on Punkt's sentences, whatever else a run is cut by.
+            // Words are always split within Punkt's sentences, however a run splits its chains.
             if splitter(&args.splitter)? != Splitter::Punkt {
-                return Err(Failure::usage("words are cut from Punkt's sentences alone").help("leave `--splitter` out"));
+                return Err(
+                    Failure::usage("words are always split within Punkt's sentences").help("leave `--splitter` out")
+                );
             }
             cut_texts(&args.file, faithfulness::words, common)
         }
@@ -123,7 +125,7 @@ fn cut_texts(file: &Path, cut: impl Fn(&str) -> Vec<String>, common: &Common) ->
             false => line.to_owned(),
             true => json_text(line).ok_or_else(|| {
                 let place = format!("`{}`, line {}", file.display(), index + 1);
-                Failure::missing(format!("{place}, is no JSON string and has no `text`"))
+                Failure::missing(format!("{place}, is not a JSON string and has no `text`"))
             })?,
         };
         all.push(cut(&decoded));

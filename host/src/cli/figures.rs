@@ -12,7 +12,7 @@ pub(super) fn splitter(name: &str) -> Result<Splitter> {
     })
 }
 
-/// The figures for people: what stands above the headline first.
+/// The figures for people, warnings first.
 pub(super) fn summary(figures: &Value) -> String {
     let right = ["used", "left out", "same %", "accuracy %", "AOC", "±", "slope"].map(|name| (name, Align::Right));
     let left = ["model", "data set", "experiment", "reference"].map(|name| (name, Align::Left));

@@ -17,7 +17,7 @@ pub struct InitArgs {
     /// The file to write [default: the user's own registry]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Write over a file that is there
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
 }
@@ -27,7 +27,7 @@ struct First {
     model: Vec<Candidate>,
 }
 
-/// A model that one can begin with.
+/// A model to start with.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Candidate {
     adapter: String,
@@ -35,7 +35,7 @@ struct Candidate {
     bytes: u64,
 }
 
-/// Of the memory that is free so much may be weights; caches and the rest of the machine need some.
+/// The share of the free memory that weights may take; caches and the rest of the machine need some.
 const SHARE: f64 = 0.6;
 
 fn candidates() -> Vec<Candidate> {
@@ -62,12 +62,12 @@ pub fn init(args: &InitArgs, common: &Common) -> Result<Exit> {
         place.ok_or_else(|| Failure::usage("neither XDG_CONFIG_HOME nor HOME is set").help("give `--out FILE`"))?;
     if place.exists() && !args.force {
         let failure = Failure::usage(format!("`{}` is there already", place.display()));
-        return Err(failure.help("`--force` writes over it, `--out FILE` writes another"));
+        return Err(failure.help("overwrite it with `--force`, or write another file with `--out FILE`"));
     }
     let free = doctor::free_memory();
     let all = candidates();
     let Some(chosen) = choose(&all, free) else {
-        return Err(Failure::usage("there is no model to begin with"));
+        return Err(Failure::usage("there is no model to start with"));
     };
     if let Some(folder) = place.parent() {
         std::fs::create_dir_all(folder).map_err(|why| Failure::unwritable(folder, why))?;

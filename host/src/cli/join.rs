@@ -1,4 +1,4 @@
-//! `host join`: the shards of a run, made one run again.
+//! `host join`: joins the shards of a run into one run.
 
 use super::rescore::{resum, task_of_run};
 use super::{Common, note, print, stop_on_signals};
@@ -27,10 +27,10 @@ pub struct JoinArgs {
     /// The folder that receives the run's directory [default: that of the first shard]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Join although shards are missing or unfinished; the result is marked as incomplete
+    /// Join even if shards are missing or unfinished; the result is marked as incomplete
     #[arg(long)]
     partial: bool,
-    /// Begin anew; what an earlier join or run left there is kept under another name
+    /// Start over; what an earlier join or run left there is kept under another name
     #[arg(long)]
     fresh: bool,
 }
@@ -52,9 +52,9 @@ pub fn join(args: &JoinArgs, common: &Common) -> Result<crate::failure::Exit> {
     let path = out.join(parts.name());
     if path.join("samples.jsonl").exists() && !args.fresh {
         let failure = Failure::usage(format!("`{}` is there already", path.display()));
-        return Err(failure.help("`--fresh` joins anew and keeps it under another name"));
+        return Err(failure.help("join again with `--fresh`, which keeps the old directory under another name"));
     }
-    // Without its task a run has no figures: so that is found out before anything is written.
+    // A run's figures need its task, so a missing task is an error before anything is written.
     common.with_catalog(false, &stop, |catalog| {
         task_of_run(&RunDirectory::look(&args.runs[0]), &[], catalog).map(drop)
     })?;
@@ -78,7 +78,7 @@ pub fn join(args: &JoinArgs, common: &Common) -> Result<crate::failure::Exit> {
     })
 }
 
-/// Times of all records; how long it took is how long the longest shard took, and the sum stands beside it.
+/// Times of all records. The run took as long as its longest shard; the sum over shards stands next to it.
 fn write_timing(run: &RunDirectory, parts: &Parts) -> Result<()> {
     let mut tally = Tally::default();
     Recorded::look(&run.path)?.each(|record| {

@@ -1,12 +1,11 @@
-//! `host judge`: whether a judge is to be trusted.
+//! `host judge`: whether a judge can be trusted.
 
+use super::graders::GraderArgs;
 use super::rescore::task_of_run;
-use super::spending::SpendingArgs;
-use super::{Common, Flags, print, stop_on_signals};
-use crate::ask::roles::Roles;
+use super::{Common, print, stop_on_signals};
 use crate::failure::{Exit, Failure, Result};
 use crate::run::recorded::Recorded;
-use crate::score::judges::{JudgeModels, ReadyJudge, Wanted, check_flags};
+use crate::score::judges::ReadyJudge;
 use crate::score::labels::{self, Checked};
 use crate::score::probes::{Probed, Probes};
 use serde_json::{Value, json};
@@ -14,30 +13,30 @@ use std::path::PathBuf;
 
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
-    /// Hold a judge's verdicts on a run against people's labels
+    /// Compare a judge's verdicts on a run with people's labels
     ///
-    /// Each line of the file of labels is `{"sample_id": "…", "right": true}`. Printed are the shares of right and wrong
-    /// answers that the judge recognised, its agreement with people beyond chance, and the run's accuracy corrected for
-    /// the judge's errors, with an interval that holds both kinds of doubt.
+    /// Each line of the label file is `{"sample_id": "…", "right": true}`. Prints the shares of right and wrong answers
+    /// that the judge recognised, its agreement with people beyond chance, and the run's accuracy corrected for the
+    /// judge's errors, with an interval that allows for both sources of uncertainty.
     #[command(after_help = "Examples:
   host judge check labels.jsonl runs/qwen3-gaia-1a2b3c4d
   host judge check labels.jsonl runs/qwen3-gaia-1a2b3c4d --judge 'match[gemini]' --json")]
     Check {
-        /// The file of labels
+        /// The label file
         #[arg(value_name = "LABELS")]
         labels: PathBuf,
         /// A run that was judged
         #[arg(value_name = "RUN")]
         run: PathBuf,
-        /// Which judging, by its name in `results.json` or the name of its model [default: all of them]
+        /// The judge, by its name in `results.json` or the name of its model [default: all of them]
         #[arg(long, short = 'j', value_name = "NAME")]
         judge: Option<String>,
     },
     /// Show a judge answers that are known to be right or wrong
     ///
-    /// Some samples of a run are shown with their own reference answer, which is right, and with four answers that are
-    /// wrong: another sample's reference, nothing, a refusal, and an order to call it right. What the judge gets wrong is
-    /// printed first, and stands below the run's figures from then on.
+    /// Shows the judge some samples of a run with their own reference answer, which is right, and with four wrong
+    /// answers: another sample's reference, an empty answer, a refusal, and an order to call it right. The judge's
+    /// mistakes are printed first, and are noted below the run's figures from then on.
     #[command(after_help = "Examples:
   host judge probe runs/qwen3-gaia-1a2b3c4d --judge gemini
   host judge probe runs/qwen3-gaia-1a2b3c4d --judge auto -J panel=qwen3,gemini,openai --samples 20
@@ -53,20 +52,11 @@ pub struct ProbeArgs {
     /// Judges, separated by commas: judges by name, `auto` for the one that suits the task, or a model that plays it
     #[arg(long, short = 'j', value_name = "NAMES", required = true)]
     judge: Vec<String>,
-    /// The samples that are shown, five answers each
+    /// How many samples to show, with five answers each
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
-    /// A model that judges may ask: the role they ask for, and the model that plays it
-    #[arg(long, value_name = "ROLE=MODEL")]
-    role: Vec<String>,
-    /// A setting of the models that judge, as `NAME:KEY=VALUE`
-    #[arg(short = 'M', value_name = "NAME:KEY=VALUE")]
-    model_settings: Vec<String>,
-    /// A setting of the judges
-    #[arg(short = 'J', value_name = "KEY=VALUE")]
-    judge_settings: Vec<String>,
     #[command(flatten)]
-    spending: SpendingArgs,
+    graders: GraderArgs,
 }
 
 pub fn run(command: &Command, common: &Common) -> Result<Exit> {
@@ -118,7 +108,7 @@ pub fn run(command: &Command, common: &Common) -> Result<Exit> {
             print_json(checked.iter().zip(&names).map(one).collect());
         }
         false => {
-            // What it fails at comes before what it says.
+            // The judge's mistakes come before its figures.
             let probes = |name: &&String| serde_json::from_value::<Probes>(known[*name]["probes"].clone()).ok();
             let one = |(checked, name): (&Checked, &&String)| {
                 let before = probes(name).map(|probes| probes.text(name) + "\n").unwrap_or_default();
@@ -144,24 +134,16 @@ fn probe(args: &ProbeArgs, common: &Common) -> Result<Exit> {
     common.with_catalog(false, &stop, |catalog| {
         let recorded = Recorded::open(&args.run)?;
         let task = task_of_run(&recorded.directory, &[], catalog)?;
-        let flags = Flags::parse("-J", &args.judge_settings)?;
-        let wanted = Wanted::parse(catalog.registry, &args.judge)?;
-        check_flags(&flags, &wanted, catalog.registry)?;
-        let ready = ReadyJudge::prepare_any(&wanted, &task.card, &flags, catalog)?;
-        let model_flags = Flags::parse("-M", &args.model_settings)?;
-        let roles = Roles::load(&args.role, &model_flags, catalog, &stop)?;
-        let panels = ready.iter().flat_map(|judge| &judge.panel);
-        let models = JudgeModels::load(&wanted, panels, &model_flags, catalog, &stop)?;
-        let roles = models.for_tasks(roles, &wanted);
-        for judge in &ready {
-            judge.check_roles(&models.roles(&roles, judge))?;
-        }
-        let spending = args.spending.limits();
-        spending.open_roles(&recorded.directory, &roles, models.players())?;
+        let (wanted, flags) = args.graders.wanted(&args.judge, catalog)?;
+        let judges = ReadyJudge::prepare_any(&wanted, &task.card, &flags, catalog)?;
+        let roles = args.graders.roles(catalog, &stop)?;
+        let graders = args
+            .graders
+            .load(&recorded.directory, &wanted, judges, roles, catalog, &stop)?;
         let samples = samples_of(&recorded, args.samples as usize)?;
         let mut all = Vec::new();
-        for judge in &ready {
-            let found = Probes::of(judge, &samples, &models.roles(&roles, judge))?;
+        for judge in &graders.judges {
+            let found = Probes::of(judge, &samples, &graders.models.roles(&graders.roles, judge))?;
             found.keep(&judge.name, &recorded.directory)?;
             all.push((judge.name.as_str(), found));
         }

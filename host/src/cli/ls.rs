@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 pub struct LsArgs {
     /// What to list
     what: What,
-    /// With every option of each
+    /// Show every option of each
     #[arg(long, short)]
     verbose: bool,
-    /// Ask the server of each model over HTTP what it can do, by some twenty short requests
+    /// Ask the server of each HTTP model what it can do, with about twenty short requests
     #[arg(long)]
     probe: bool,
     /// The folder with run directories
@@ -109,7 +109,7 @@ fn note_of(
     })
 }
 
-/// Which files of a task its plugin reads and writes.
+/// The files that a task's plugin reads and writes.
 fn files_of(spec: &AdapterSpec, note: Option<&std::result::Result<Note, String>>) -> Option<String> {
     let note = note?.as_ref().ok().filter(|_| spec.kind == Kind::Task)?;
     let files = note.task_files(&note.meant(spec).ok()?.name).ok()?;

@@ -1,4 +1,5 @@
-//! `host merge`: a LoRA made part of its base, written as a checkpoint, and compared with what the two answer apart.
+//! `host merge`: merges a LoRA into its base, writes the checkpoint, and compares its answers with those of the two
+//! apart.
 
 use super::parity::in_fp32;
 use super::{Common, Flags, note, print, stop_on_signals};
@@ -15,9 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "The checkpoint has the base's files, names and types. It is loaded again through the same plugin and answers a few
-prompts, as the base with its LoRA did before: the largest difference of a logit is printed. Both compute in fp32, so
-what differs is what the base's own type rounds.
+    after_help = "The checkpoint has the base's files, names and types. To check it, the same plugin loads it and
+answers a few prompts that the base with its LoRA answered before; the largest difference of a
+logit is printed. Both compute in fp32, so a difference comes from rounding to the base's type.
 
 Example:
   host merge --model qwen3 -M weights=/models/Qwen3-0.6B --lora /loras/brief --out /models/Qwen3-0.6B-brief"
@@ -29,13 +30,13 @@ pub struct MergeArgs {
     /// A setting of the model
     #[arg(short = 'M', value_name = "KEY=VALUE")]
     model_settings: Vec<String>,
-    /// The LoRA's folder; of several, the sum is merged
+    /// The LoRA's folder; if given several times, their sum is merged
     #[arg(long, value_name = "DIR", required = true)]
     lora: Vec<PathBuf>,
-    /// The folder that becomes the checkpoint
+    /// The folder that receives the checkpoint
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Replace a checkpoint that is there
+    /// Replace an existing checkpoint
     #[arg(long)]
     force: bool,
 }
@@ -68,7 +69,7 @@ pub fn merge(args: MergeArgs, common: &Common) -> Result<Exit> {
             watching.progress.end();
             answer.map_err(|error| cannot(&args.model, error))?
         };
-        // The base is gone by now: a machine that holds one model is enough.
+        // The base is unloaded by now, so the machine needs memory for one model only.
         let client = open(catalog, &args.model, given, Some(&out))?;
         let replay = client.replay(&json!({ "golden": recorded.0 }))?;
         let cases = replay["cases"].as_array().cloned().unwrap_or_default();
@@ -99,7 +100,7 @@ fn open(
             place: "merge".to_owned(),
         };
         given.insert("weights".to_owned(), set(&weights.display().to_string()));
-        // What was merged is not laid over it once more.
+        // The merged LoRA is not applied a second time.
         if note.options.iter().any(|option| option.name == "lora") {
             given.insert("lora".to_owned(), set(""));
         }
@@ -137,7 +138,7 @@ fn show(answer: &Value, out: &Path, common: &Common) {
     }
 }
 
-/// Shows how far the work is, and passes a wish to stop on.
+/// Shows progress, and passes on a request to stop.
 struct Watching<'a> {
     stop: &'a AtomicBool,
     progress: Progress,
@@ -162,7 +163,7 @@ impl Callbacks for Watching<'_> {
     }
 }
 
-/// A folder for what was recorded, as long as it is needed.
+/// A folder for recordings, removed when it is dropped.
 struct Recorded(PathBuf);
 
 impl Recorded {
@@ -175,7 +176,7 @@ impl Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        // What can't be removed is the system's to clean up.
+        // The system cleans up what can't be removed here.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

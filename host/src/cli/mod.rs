@@ -1,4 +1,4 @@
-//! The command line: what can be said, and which part of the program does it.
+//! The command line: its commands, and which part of the program runs each.
 
 mod answers;
 mod bench;
@@ -12,6 +12,7 @@ mod doctor;
 mod export;
 mod faithfulness;
 mod figures;
+mod graders;
 mod init;
 mod join;
 mod judge;
@@ -44,7 +45,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Runs any model on any task: each of them is a plugin, and none needs the host rebuilt.
+/// Run any model on any task. Each is a plugin: add one without rebuilding `host`
 #[derive(Debug, Parser)]
 #[command(name = "host", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
@@ -65,7 +66,7 @@ Exit codes: 0 done, 1 finished but failed a threshold, 2 usage or configuration,
 4 a plugin was refused or failed, 5 a budget or time limit is used up, 6 a file can't be written (a full disk, say),
 130 interrupted. After 5, 6 and 130 the same command goes on where it was cut short.";
 
-/// What every command understands.
+/// Flags that every command takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Common {
     /// A registry file to lay over the repository's and the user's own; may be given several times
@@ -86,11 +87,11 @@ pub struct Common {
 enum Command {
     /// Run models on tasks
     Run(Box<run::RunArgs>),
-    /// Teach a model a task, or rows of tokens: fine-tune it whole, or a LoRA
+    /// Fine-tune a model on a task or on tokenised rows: all of its weights, or a LoRA
     Train(Box<train::TrainArgs>),
     /// Score or judge a finished run without its model, or score a file of answers
     Score(score::ScoreArgs),
-    /// Whether a judge is to be trusted
+    /// Check whether a judge can be trusted
     #[command(subcommand)]
     Judge(judge::Command),
     /// Prepare, tokenize, count, split or convert a task's data
@@ -98,15 +99,15 @@ enum Command {
     Data(data::Command),
     /// Compare runs over the same samples, pair by pair
     Compare(compare::CompareArgs),
-    /// Write a registry of your own to begin with, and say a first command
+    /// Write a registry to start with, and suggest a first command
     Init(init::InitArgs),
-    /// Make one run of the shards of a run
+    /// Join the shards of a run into one run
     Join(join::JoinArgs),
     /// Write the page of a run, or a report over many runs
     Report(report::ReportArgs),
-    /// Write a run in the formats that others read
+    /// Write a run in the formats of other tools
     Export(export::ExportArgs),
-    /// Ask whether answers depend on the reasoning that is stated for them
+    /// Measure whether answers depend on the reasoning that is stated for them
     Faithfulness(Box<faithfulness::FaithfulnessArgs>),
     /// List models, tasks, judges or runs
     Ls(ls::LsArgs),
@@ -115,24 +116,24 @@ enum Command {
     /// List, inspect, check, pin or write plugins
     #[command(subcommand)]
     Plugins(plugins::Command),
-    /// Compare a model with what a reference implementation recorded of it
+    /// Compare a model with recordings of a reference implementation
     Parity(parity::ParityArgs),
-    /// Write the parts of a model's weights as one folder
+    /// Combine the parts of a model's weights into one folder
     Convert(convert::ConvertArgs),
-    /// Make a LoRA part of its base, and write the checkpoint
+    /// Merge a LoRA into its base, and write the checkpoint
     Merge(merge::MergeArgs),
-    /// Say what is missing on this machine
+    /// Check what is missing on this machine
     Doctor(doctor::DoctorArgs),
-    /// Measure what plugins cost on this machine
+    /// Measure the speed of models, tasks and plugins on this machine
     Bench(bench::BenchArgs),
-    /// Print a shell's completions
+    /// Print completions for a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
     /// Print the man page, or write those of all commands
     Man {
-        /// The folder that receives a page a command
+        /// The folder that receives one page per command
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
@@ -158,7 +159,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if asked_for_help { Exit::Ok } else { Exit::Usage } as u8);
         }
     };
-    // Unless somebody listens, the kernel ends a process that writes past `ulimit -f`, in the middle of a line.
+    // By default the kernel ends a process that writes past `ulimit -f`, in the middle of a line.
     let listening = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
     debug_assert!(listening.is_ok());
     crate::plugin::set_log_sink(Box::new(crate::log::write));
@@ -171,7 +172,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Ends the process. Not by returning from `main`: a model that hangs in this process would be waited for.
+/// Ends the process without returning from `main`, which would wait for a model that hangs in this process.
 fn leave(exit: Exit) -> ExitCode {
     let _ = std::io::stdout().flush();
     let exit = match (exit, UNPRINTED.load(Ordering::Relaxed)) {
@@ -200,7 +201,7 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Prints a result on standard output. A reader that went away is no failure; a full disk is one, which is told once.
+/// Prints a result on standard output. A closed pipe is not a failure; a full disk is, and is reported once.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     if let Err(why) = out.write_all(text.as_bytes()).and_then(|()| out.flush())

@@ -1,4 +1,5 @@
-//! `host parity`: is a model right? Replays what a reference implementation recorded, through the plugin's ordinary `.so`.
+//! `host parity`: is a model right? Replays what a reference implementation recorded, through the plugin's ordinary
+//! `.so`.
 
 use super::{Common, Flags, complain, note, print, stop_on_signals};
 use crate::catalog::Catalog;
@@ -123,7 +124,7 @@ pub fn parity(args: ParityArgs, common: &Common) -> Result<Exit> {
     })
 }
 
-/// Replays what was recorded of one folder.
+/// Replays the recordings of one folder.
 fn compare(
     catalog: &Catalog,
     note: &AdapterNote,
@@ -146,7 +147,7 @@ fn compare(
         return Err(failure.help("a reference implementation records one; the model's own folder has the script"));
     }
     let mut given = flags.of(model);
-    // A served model has its weights elsewhere; what it needs of the folder is the tokenizer.
+    // A served model has its weights elsewhere and needs only the folder's tokenizer.
     let option = ["weights", "tokenizer"]
         .into_iter()
         .find(|name| note.options.iter().any(|option| option.name == *name));

@@ -15,24 +15,24 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// What `host plugins` can be told.
+/// The commands of `host plugins`.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
-    /// Every plugin of the registry; runs no plugin code
+    /// List every plugin of the registry; runs no plugin code
     List,
-    /// What a plugin's file says of itself; runs none of its code
+    /// Show what a plugin's file says about itself; runs none of its code
     Inspect {
         /// The shared library
         file: PathBuf,
     },
-    /// Try everything that a host relies on; exit code 4 when something fails
+    /// Test everything that the host relies on; exit with 4 if something fails
     ///
-    /// Loads the plugin in processes of their own, never in this one. Weights and data are given with `--settings`; what
-    /// needs more than it was given is made as far as it goes.
+    /// Loads the plugin in separate processes, never in this one. Give weights and data with `--settings`; an adapter
+    /// that lacks some of them is tested as far as possible.
     Check {
         /// The shared library, or the script of a Python model
         file: PathBuf,
-        /// A setting for every adapter that has one of that name
+        /// A setting for every adapter that has a setting of this name
         #[arg(long, short, value_name = "NAME=VALUE")]
         settings: Vec<String>,
     },
@@ -74,7 +74,7 @@ fn sort(word: &str) -> std::result::Result<Sort, String> {
     }
 }
 
-/// Does what was asked. The registry is read only by what needs it.
+/// Runs the command. Only commands that need the registry read it.
 pub(super) fn run(command: &Command, common: &Common) -> Result<Exit> {
     let json = common.json;
     let text = match command {
@@ -215,7 +215,7 @@ fn inspect(path: &Path, as_json: bool) -> Result<String> {
         path: path.clone(),
         ..PluginSpec::default()
     };
-    // One that others could have written can still be looked at.
+    // A file that others could have written can still be inspected.
     let sha256 = trust::sha256(&path)?;
     let refused = crate::plugin::look(&spec)
         .err()
@@ -274,7 +274,7 @@ fn new_script(name: &str, out: Option<&Path>) -> Result<String> {
     ))
 }
 
-/// A script is held to the same as any plugin, through the one that runs it.
+/// A script has to pass the same tests as any plugin, through the plugin that runs it.
 fn check_script(script: &Path, mut given: BTreeMap<String, Given>, common: &Common) -> Result<conformance::Report> {
     if !script.is_file() {
         return Err(Failure::missing(format!(
@@ -303,7 +303,7 @@ fn new(name: &str, kind: Kind, out: &Option<PathBuf>, api: &Option<PathBuf>) -> 
     })?;
     let library = format!("target/debug/lib{}.so", name.replace('-', "_"));
     Ok(format!(
-        "wrote the {kind} `{name}` to `{0}`\n\nnext:\n  cd {0}\n  cargo test\n  cargo build\n  host plugins check {library}\n",
+        "wrote the {kind} `{name}` to `{0}`\n\nnext:\n  cd {0}\n  cargo test\n  cargo build\n  host plugins check {library}\n\n`README.md` has the registry entry that makes `host run` find it.\n",
         folder.display()
     ))
 }

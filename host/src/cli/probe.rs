@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// How many seconds a server that is not there is waited for.
+/// How many seconds to wait for a server that does not answer.
 const WAIT: u32 = 2;
 
 /// Makes every model that knows the setting `probe`, with it switched on, and shows what its card says of its engine.

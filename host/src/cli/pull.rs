@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
   host pull Qwen/Qwen3-0.6B-GGUF:Q8_0
   host pull --data allenai/ai2_arc
 
-HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_TOKEN are honoured; an interrupted pull goes on where it stopped.")]
+HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_TOKEN are used; an interrupted pull continues.")]
 pub struct PullArgs {
     /// Hub ids of models, `org/name` or `org/name@revision`, and one GGUF file of several as `org/name:Q8_0`
     #[arg(value_name = "ID")]
@@ -21,10 +21,10 @@ pub struct PullArgs {
     /// Hub ids of data sets
     #[arg(long, value_name = "ID")]
     data: Vec<String>,
-    /// Models whose weights are wanted
+    /// Models whose weights to fetch
     #[arg(long, short = 'm', value_name = "NAMES")]
     model: Vec<String>,
-    /// Tasks whose data are wanted
+    /// Tasks whose data to fetch
     #[arg(long, short = 't', value_name = "NAMES")]
     task: Vec<String>,
     /// A setting of the models
@@ -77,7 +77,7 @@ pub fn pull(args: PullArgs, common: &Common) -> Result<Exit> {
             }
         }
         if got.is_empty() {
-            return Err(Failure::usage("nothing is asked for").help("give hub ids, `--model` or `--task`"));
+            return Err(Failure::usage("there is nothing to fetch").help("give hub ids, `--model` or `--task`"));
         }
         match common.json {
             true => print(&format!("{}\n", json!(got))),

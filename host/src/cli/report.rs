@@ -41,13 +41,13 @@ pub struct ReportArgs {
     /// Write the pictures as SVG files into this folder as well
     #[arg(long, value_name = "DIR")]
     svg: Option<PathBuf>,
-    /// Write the page of a run at work again and again, until it ends
+    /// Rewrite the page of an unfinished run until the run ends
     #[arg(long)]
     watch: bool,
-    /// Seconds from one page to the next with `--watch`
+    /// Seconds between pages with `--watch`
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     every: u64,
-    /// Compare although these differ: task, task-version, data, scorer, prompts, judges
+    /// Compare even though these differ: task, task-version, data, scorer, prompts, judges
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     across: Vec<String>,
 }
@@ -136,7 +136,8 @@ fn watch(run: &Path, out: &Path, every: u64, common: &Common) -> Result<Exit> {
     let mut before = None;
     loop {
         let size = std::fs::metadata(run.join("samples.jsonl")).map(|file| file.len()).ok();
-        // Whoever writes holds a lock. It is asked for only while nothing is written, so as not to meet a run that begins.
+        // Whoever writes holds a lock. It is asked for only while nothing is written, so as not to meet a run that
+        // begins.
         let ended = size == before && !at_work(run);
         before = size;
         let (records, summary) = page_of(run, out, (!ended).then_some(every))?;
@@ -155,7 +156,7 @@ fn watch(run: &Path, out: &Path, every: u64, common: &Common) -> Result<Exit> {
         let next = Instant::now() + Duration::from_secs(every);
         while Instant::now() < next {
             if stop.load(Ordering::Relaxed) {
-                // The page that stays behind must not load itself for ever.
+                // The last page must not reload itself for ever.
                 page_of(run, out, None)?;
                 return Ok(Exit::Interrupted);
             }

@@ -15,16 +15,16 @@ use plugin_api::client::TaskClient;
 use plugin_api::{Kind, TaskCard};
 use serde_json::{Value, json};
 
-/// How the task is made, where not as the run had it.
+/// How the task is made, if not as the run had it.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TaskArgs {
-    /// A setting of the run's task, where it is to score otherwise than the run says
+    /// A setting of the run's task, in place of the run's own
     #[arg(short = 'T', value_name = "KEY=VALUE", conflicts_with_all = ["judge", "task"])]
     task_settings: Vec<String>,
-    /// Score again what this very scorer has scored before
+    /// Score again what the same scorer has already scored
     #[arg(long, conflicts_with_all = ["judge", "task"])]
     fresh: bool,
-    /// Score again what this very scorer failed on
+    /// Score again what the same scorer failed on
     #[arg(long, conflicts_with_all = ["judge", "task"])]
     retry_errors: bool,
 }
@@ -37,25 +37,8 @@ pub(super) fn resum(
     catalog: &Catalog,
     roles: &Roles,
 ) -> Result<(Summary, Value)> {
-    let RunTask {
-        config,
-        client,
-        card,
-        identity: task,
-    } = task_of_run(run, &[], catalog)?;
-    let rescoring = Rescoring {
-        run,
-        places,
-        client: &client,
-        card: &card,
-        task,
-        identity,
-        roles,
-        fresh: false,
-        retry_errors: false,
-        demo: demo_of(&config, &card, catalog)?,
-    };
-    rescoring.run()
+    let task = task_of_run(run, &[], catalog)?;
+    score_by(task, run, places, Some(identity), catalog, roles, [false, false])
 }
 
 /// Scores a run's answers by its task.
@@ -67,26 +50,9 @@ pub(super) fn rescore(
     roles: &Roles,
     common: &Common,
 ) -> Result<Exit> {
-    let RunTask {
-        config,
-        client,
-        card,
-        identity: task,
-    } = task_of_run(run, &args.task_settings, catalog)?;
-    let identity = config.resolved.clone().unwrap_or_default();
-    let rescoring = Rescoring {
-        run,
-        places,
-        client: &client,
-        card: &card,
-        task,
-        identity,
-        roles,
-        fresh: args.fresh,
-        retry_errors: args.retry_errors,
-        demo: demo_of(&config, &card, catalog)?,
-    };
-    let (summary, results) = rescoring.run()?;
+    let task = task_of_run(run, &args.task_settings, catalog)?;
+    let again = [args.fresh, args.retry_errors];
+    let (summary, results) = score_by(task, run, places, None, catalog, roles, again)?;
     match common.json {
         true => {
             let whole: Value = json!({ "results": results });
@@ -100,6 +66,32 @@ pub(super) fn rescore(
     Ok(Exit::Ok)
 }
 
+/// Scores by this task. Without an identity the run keeps its own.
+fn score_by(
+    task: RunTask,
+    run: &RunDirectory,
+    places: &[u64],
+    identity: Option<Value>,
+    catalog: &Catalog,
+    roles: &Roles,
+    [fresh, retry_errors]: [bool; 2],
+) -> Result<(Summary, Value)> {
+    let demo = demo_of(&task.config, &task.card, catalog)?;
+    let rescoring = Rescoring {
+        run,
+        places,
+        client: &task.client,
+        card: &task.card,
+        task: task.identity,
+        identity: identity.or(task.config.resolved).unwrap_or_default(),
+        roles,
+        fresh,
+        retry_errors,
+        demo,
+    };
+    rescoring.run()
+}
+
 /// The mark of a run that was a demo.
 fn demo_of(config: &Config, card: &TaskCard, catalog: &Catalog) -> Result<Option<String>> {
     let one = |names: &Option<super::config::Names>| names.clone().and_then(|names| names.list().into_iter().next());
@@ -107,7 +99,7 @@ fn demo_of(config: &Config, card: &TaskCard, catalog: &Catalog) -> Result<Option
         return Ok(None);
     };
     let registry = catalog.registry;
-    // A model that has left the registry since was taught nothing that is known.
+    // What a model was taught is unknown once the registry no longer has it.
     let taught = registry
         .adapter(Kind::Model, &model)
         .is_ok_and(|spec| spec.keeps_demo(&config.given(&config.model_settings)) && spec.taught.contains(&card.name));
@@ -150,7 +142,7 @@ pub(super) fn task_of_run(run: &RunDirectory, settings: &[String], catalog: &Cat
     })
 }
 
-/// A task that has left the registry since the run is told as such.
+/// An error when the registry no longer has the run's task.
 fn known(registry: &Registry, name: &str) -> Result<()> {
     let spec = registry.adapter(Kind::Task, name);
     spec.map(drop)

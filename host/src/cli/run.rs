@@ -48,14 +48,14 @@ pub struct RunArgs {
     /// Tasks by their registry names, separated by commas, or `all`
     #[arg(long, short = 't', value_name = "NAMES")]
     task: Vec<String>,
-    /// Judges that rule on the answers, separated by commas: judges by name, `auto` for the one that suits the task, or a
-    /// model that plays it
+    /// Judges that rule on the answers, separated by commas: judges by name, `auto` for the one that suits the task, or
+    /// a model that plays it
     #[arg(long, short = 'j', value_name = "NAMES")]
     judge: Vec<String>,
     /// A model that tasks and judges may ask: the role they ask for, and the model that plays it
     #[arg(long, value_name = "ROLE=MODEL")]
     role: Vec<String>,
-    /// A model that hears for models that can't: its words stand in for each clip
+    /// A model that transcribes clips for models that can't hear; its words replace each clip
     #[arg(long, alias = "ears", value_name = "MODEL")]
     transcriber: Option<String>,
     /// What the transcriber is asked about a clip [default: to write down what is said, or describe what is heard]
@@ -70,8 +70,8 @@ pub struct RunArgs {
     /// A setting of the judges
     #[arg(short = 'J', value_name = "KEY=VALUE")]
     judge_settings: Vec<String>,
-    /// Which of the LoRAs that the setting `lora` gave the models answer, separated by commas, or `none` [default: all];
-    /// `none,NAME` makes a run without and one with it, by one copy of the model
+    /// Which of the LoRAs given with the setting `lora` to use, separated by commas, or `none` [default: all];
+    /// `none,NAME` makes one run without and one with it, from one copy of the model
     #[arg(long, value_name = "NAMES|none")]
     lora: Vec<String>,
     /// Only the first N samples, a share of them (0.1), or a range of indexes (10-20, its end left out)
@@ -80,16 +80,16 @@ pub struct RunArgs {
     /// Only this sample; may be given several times
     #[arg(long, value_name = "ID")]
     sample_id: Vec<String>,
-    /// This machine's part of the samples: `3/16` is the fourth of sixteen; `host join` makes one run of all
+    /// This machine's part of the samples: `3/16` is the fourth of sixteen; `host join` joins all parts
     #[arg(long, value_name = "INDEX/COUNT")]
     shard: Option<String>,
-    /// Where random draws start [default: 0]
+    /// Seed of random draws [default: 0]
     #[arg(long)]
     seed: Option<u64>,
     /// Answers to each question, each drawn from a seed of its own [default: 1]
     #[arg(long, value_name = "N")]
     chains: Option<u32>,
-    /// Prompts at work at once, or `auto` to leave it to the model
+    /// Prompts in flight at once, or `auto` to leave it to the model
     #[arg(long, value_name = "N|auto")]
     batch_size: Option<String>,
     /// Copies of the model that share the work
@@ -98,26 +98,26 @@ pub struct RunArgs {
     /// The folder that receives run directories [default: runs]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Begin anew; what an earlier run recorded is kept under another name
+    /// Start over; what an earlier run recorded is kept under another name
     #[arg(long)]
     fresh: bool,
     /// Try samples again that failed in an earlier run
     #[arg(long)]
     retry_errors: bool,
-    /// Record the answers and leave the scoring to a later command: `host score RUN`, or this one without the flag
+    /// Record the answers and score them later, with `host score RUN` or this command without the flag
     #[arg(long)]
     predict_only: bool,
     /// Keep every clip as it was heard, as WAV files in the run directory, so that the page plays them
     #[arg(long)]
     keep_audio: bool,
-    /// Change every clip before it is heard; several changes follow each other in this order: `mask:percent=P`, `noise:snr=DB`,
-    /// `reverse`, `silence`, `swap`, `concat:file=WAV`, `overlay:file=WAV` [see the examples]
+    /// Change every clip before the model hears it; several changes are made in the order given: `mask:percent=P`,
+    /// `noise:snr=DB`, `reverse`, `silence`, `swap`, `concat:file=WAV`, `overlay:file=WAV` [see the examples]
     #[arg(long, value_name = "CHANGE")]
     audio: Vec<String>,
-    /// Write the numbers for trackers as well, below the run directory: `tensorboard`, `wandb` (offline), separated by commas
+    /// Also write the numbers for trackers, in the run directory: `tensorboard`, `wandb` (offline), separated by commas
     #[arg(long, value_name = "NAMES")]
     report_to: Vec<String>,
-    /// Don't test on the first samples whether silence in place of the clips changes anything
+    /// Skip the test on the first samples that silence in place of the clips changes something
     #[arg(long)]
     skip_hearing_test: bool,
     /// Show what would be done and what memory the models would take; load none
@@ -129,15 +129,15 @@ pub struct RunArgs {
     /// Use the toy weights and samples that come with the repository
     #[arg(long)]
     demo: bool,
-    /// Exit with 1 when more than so many samples, or so large a share of them, failed [default: 0]
+    /// Exit with 1 if more than this number or share of the samples failed [default: 0]
     #[arg(long, value_name = "N|SHARE")]
     fail_on_error: Option<String>,
     #[command(flatten)]
     spending: SpendingArgs,
-    /// Begin nothing more after this time (90s, 10min, 2h); exit with 5
+    /// Start nothing new after this time (90s, 10min, 2h); exit with 5
     #[arg(long, value_name = "TIME")]
     time_limit: Option<String>,
-    /// Flags from a file; those on the command line count more
+    /// Flags from a file; those on the command line take precedence
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -340,7 +340,7 @@ fn resolve_args(
     })
 }
 
-/// What a demo's numbers mean, before they are there.
+/// What a demo's numbers will mean, said before there are any.
 fn demo_words(session: &Session) -> &'static str {
     let mut pairs = session
         .models

@@ -1,18 +1,17 @@
-//! `host score`: rules on a finished run, without its model: by judges, or by its task; with `--task`, on answers that
+//! `host score`: scores a finished run without its model, by its task or by judges; with `--task`, scores answers that
 //! any tool produced.
 
 use super::answers::AnswerArgs;
+use super::graders::{GraderArgs, Graders};
 use super::rescore::{TaskArgs, rescore, task_of_run};
-use super::spending::SpendingArgs;
-use super::{Common, Flags, note, print, stop_on_signals};
-use crate::ask::roles::Roles;
+use super::{Common, note, print, stop_on_signals};
 use crate::audio::Clips;
 use crate::failure::{Exit, Result};
 use crate::run::clips;
 use crate::run::record::Record;
 use crate::run::results;
 use crate::score::judged::Judged;
-use crate::score::judges::{self, JudgeModels, ReadyJudge, Wanted};
+use crate::score::judges::{ReadyJudge, Wanted};
 use crate::score::run::{judge_run, open};
 use plugin_api::TaskCard;
 use serde_json::{Value, json};
@@ -36,17 +35,8 @@ pub struct ScoreArgs {
     /// without one the run's task scores the answers
     #[arg(long, short = 'j', value_name = "NAMES")]
     judge: Vec<String>,
-    /// A model that judges or the task may ask: the role they ask for, and the model that plays it
-    #[arg(long, value_name = "ROLE=MODEL")]
-    role: Vec<String>,
-    /// A setting of the models that judge, as `NAME:KEY=VALUE`
-    #[arg(short = 'M', value_name = "NAME:KEY=VALUE")]
-    model_settings: Vec<String>,
-    /// A setting of the judges
-    #[arg(short = 'J', value_name = "KEY=VALUE")]
-    judge_settings: Vec<String>,
     #[command(flatten)]
-    spending: SpendingArgs,
+    graders: GraderArgs,
     #[command(flatten)]
     answers: AnswerArgs,
     #[command(flatten)]
@@ -64,15 +54,12 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
     let stop = stop_on_signals();
     common.with_catalog(false, &stop, |catalog| {
         let (run, places) = open(folder)?;
-        let model_flags = Flags::parse("-M", &args.model_settings)?;
-        let roles = Roles::load(&args.role, &model_flags, catalog, &stop)?;
+        let roles = args.graders.roles(catalog, &stop)?;
         if args.judge.is_empty() {
             return rescore(&run, &places, &args.scorer, catalog, &roles, common);
         }
-        let flags = Flags::parse("-J", &args.judge_settings)?;
-        let wanted = Wanted::parse(catalog.registry, &args.judge)?;
-        judges::check_flags(&flags, &wanted, catalog.registry)?;
-        // A judge by name rules without the run's task; the others need its card.
+        let (wanted, flags) = args.graders.wanted(&args.judge, catalog)?;
+        // A judge of the registry needs no task; the other choices need the card of the run's task.
         let by_name = wanted.iter().all(|one| matches!(one, Wanted::Judge(_)));
         let task = match task_of_run(&run, &[], catalog) {
             Err(failure) if !by_name => return Err(failure),
@@ -81,16 +68,12 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
         let card = task
             .as_ref()
             .map_or_else(|_| TaskCard::default(), |task| task.card.clone());
-        let ready = ReadyJudge::prepare(&wanted, &card, &flags, catalog)?;
-        let panels = ready.iter().flat_map(|judge| &judge.panel);
-        let models = JudgeModels::load(&wanted, panels, &model_flags, catalog, &stop)?;
-        let roles = models.for_tasks(roles, &wanted);
-        let spending = args.spending.limits();
-        spending.open_roles(&run, &roles, models.players())?;
+        let judges = ReadyJudge::prepare(&wanted, &card, &flags, catalog)?;
+        let graders = args.graders.load(&run, &wanted, judges, roles, catalog, &stop)?;
+        let Graders { judges, models, roles } = &graders;
         let mut hears = false;
-        for judge in &ready {
-            let roles = models.roles(&roles, judge);
-            judge.check_roles(&roles)?;
+        for judge in judges {
+            let roles = models.roles(roles, judge);
             hears |= judge.client.card()?.asks.iter().any(|role| roles.hears(role));
         }
         // The clips are found through the run's task, for judges that hear them.
@@ -103,7 +86,7 @@ fn score_run(folder: &Path, args: &ScoreArgs, common: &Common) -> Result<Exit> {
             Some(task) => clips::of_record(task, &decoded, record),
             None => Ok(Vec::new()),
         };
-        let (summary, results, judged) = judge_run(&run, &places, &ready, &roles, &models, Some(&find))?;
+        let (summary, results, judged) = judge_run(&run, &places, judges, roles, models, Some(&find))?;
         match common.json {
             true => {
                 let whole: Vec<Value> = judged.iter().map(as_json).collect();

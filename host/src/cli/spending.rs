@@ -8,10 +8,10 @@ pub struct SpendingArgs {
     /// The most that the models of this command may spend on calls, in US dollars; exit with 5
     #[arg(long, value_name = "DOLLARS")]
     max_cost_usd: Option<f64>,
-    /// With `--max-cost-usd`, ask models whose price is not known, too
+    /// With `--max-cost-usd`, also ask models whose price is unknown
     #[arg(long)]
     allow_unpriced: bool,
-    /// A folder of answers of services that several runs share
+    /// A folder for services' answers that several runs share
     #[arg(long, value_name = "DIR")]
     call_cache: Option<PathBuf>,
 }

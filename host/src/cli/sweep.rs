@@ -33,7 +33,7 @@ pub struct SweepArgs {
     /// A run directory
     #[arg(value_name = "RUN")]
     run: Option<PathBuf>,
-    /// Experiments, separated by commas, or `all`; without this the figures of what was asked before are shown
+    /// Experiments, separated by commas, or `all`; without it, show the figures of earlier sweeps
     #[arg(long, short = 'e', value_name = "NAMES")]
     experiments: Vec<String>,
     /// Who writes mistakes and paraphrases: `self`, or a model by its registry name
@@ -42,22 +42,22 @@ pub struct SweepArgs {
     /// A setting of the writer
     #[arg(short = 'W', value_name = "KEY=VALUE")]
     writer_settings: Vec<String>,
-    /// Mistakes and paraphrases written beforehand (JSONL); the writer is asked for what it lacks
+    /// Mistakes and paraphrases written beforehand (JSONL); the writer is asked for what the file lacks
     #[arg(long, value_name = "FILE")]
     perturbations: Option<PathBuf>,
     /// Spoken hints (JSONL: id, out_correct, out_wrong, wrong_choice)
     #[arg(long, value_name = "FILE")]
     hints: Option<PathBuf>,
-    /// How a reasoning is cut into sentences: punkt, regex or lines
+    /// How to split a reasoning into sentences: punkt, regex or lines
     #[arg(long, value_name = "NAME", default_value = "punkt")]
     splitter: String,
-    /// How the statement of the answer is taken off: r1, r2, r3, legacy, tags or whole [default: by what a chain looks like]
+    /// How to remove the stated answer: r1, r2, r3, legacy, tags or whole [default: by what a chain looks like]
     #[arg(long, value_name = "NAME")]
     sanitizer: Option<String>,
-    /// How the answer is asked for: prefill, or one of the published families by its name
+    /// How to ask for the answer: prefill, or one of the published families by its name
     #[arg(long, value_name = "NAME", default_value = "prefill")]
     family: String,
-    /// What stands in for words: dots or lorem
+    /// What replaces words: dots or lorem
     #[arg(long, value_name = "NAME", default_value = "dots")]
     filler: String,
     /// Chains of 1 to 6 sentences only
@@ -81,7 +81,7 @@ pub struct SweepArgs {
     /// Masks as FILL_PLACE: silence or noise, and start, end, random or scattered
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "silence_random")]
     mask: Vec<String>,
-    /// Where random choices start
+    /// Seed of random choices
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Keep every clip as it was heard, as WAV files in the sweep's directory
@@ -467,8 +467,9 @@ pub(super) fn open(folder: &Path, plan: &Plan) -> Result<(Baseline, String, Stri
             run.display(),
             folder.display()
         ));
-        return Err(failure
-            .help("the run went on or was scored anew since; ask again: `host faithfulness RUN --experiments …`"));
+        return Err(failure.help(
+            "the run went on or was scored again since then; ask again: `host faithfulness RUN --experiments …`",
+        ));
     }
     Ok((baseline, name("model"), name("dataset")))
 }
@@ -510,7 +511,7 @@ pub(super) fn export(run: &Path, out: Option<&Path>, format: &str, release: Rele
     Ok(Exit::Ok)
 }
 
-/// A sweep's flags as they are when none is given.
+/// The default flags of a sweep.
 impl Default for SweepArgs {
     fn default() -> Self {
         #[derive(clap::Parser)]

@@ -28,10 +28,10 @@ Examples:
 The same command goes on where it was cut short, and ends with the same bytes. `--fresh` begins again."
 )]
 pub struct TrainArgs {
-    /// The model that learns, by its registry name
+    /// The model to train, by its registry name
     #[arg(long, short = 'm', value_name = "NAME")]
     model: Option<String>,
-    /// The task whose samples are learnt, by its registry name
+    /// The task whose samples to learn from, by its registry name
     #[arg(long, short = 't', value_name = "NAME")]
     task: Option<String>,
     /// A setting of the model
@@ -46,52 +46,53 @@ pub struct TrainArgs {
     /// Tokenised rows to evaluate on
     #[arg(long, value_name = "FILE")]
     eval_rows: Option<PathBuf>,
-    /// What is learnt: all weights, a LoRA, or a LoRA over a base in four bits
+    /// What to train: all weights, a LoRA, or a LoRA over a base in four bits
     #[arg(long, value_name = "full|lora|qlora")]
     method: Option<String>,
-    /// A PEFT folder to start from: its rank, alpha, targets and factors count
+    /// A PEFT folder to start from; its rank, alpha, targets and factors are used
     #[arg(long, value_name = "DIR")]
     lora: Option<PathBuf>,
-    /// Parts of names of parameters that are not learnt, separated by commas [default: what hears]
+    /// Don't train parameters whose names contain one of these, separated by commas [default: the audio parts]
     #[arg(long, value_name = "NAMES")]
     freeze: Vec<String>,
-    /// Parts of names of parameters that are learnt although `--freeze` has them
+    /// Train parameters whose names contain one of these, although `--freeze` names them
     #[arg(long, value_name = "NAMES")]
     unfreeze: Vec<String>,
-    /// The order of rows: as given, shuffled by a seed, or as transformers' Trainer shuffles them [default: transformers]
+    /// The order of rows: as given, shuffled by a seed, or as transformers' Trainer shuffles them [default:
+    /// transformers]
     #[arg(long, value_name = "given|seeded|transformers")]
     order: Option<String>,
     /// The folder that receives checkpoints, logs and the result [default: outputs/MODEL-TASK-METHOD]
     #[arg(long, short = 'o', value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Flags from a TOML file; those on the command line count more
+    /// Flags from a TOML file; those on the command line take precedence
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print so many lessons with what is learnt of them marked, and end
+    /// Print the first N lessons with the learnt parts marked, and exit
     #[arg(long, value_name = "N")]
     show: Option<usize>,
-    /// Print steps, tokens, learnt tokens and memory, and end; refuse what cannot fit
+    /// Print steps, tokens, learnt tokens and memory, and exit; fail if the run cannot fit
     #[arg(long)]
     dry_run: bool,
-    /// Run the task's test split with the result
+    /// Run the task's test split with the trained model
     #[arg(long)]
     then_run: bool,
-    /// Run it with the untouched model as well, and compare the two
+    /// Run it with the original model as well, and compare the two
     #[arg(long)]
     baseline: bool,
     /// Use the toy weights and samples that come with the repository; run before and after
     #[arg(long)]
     demo: bool,
-    /// Only the first so many samples to learn from
+    /// Learn from the first N samples only
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Begin again; what an earlier run left is kept under another name
+    /// Start over; what an earlier run left is kept under another name
     #[arg(long)]
     fresh: bool,
-    /// Go on from a checkpoint although settings or rows are others than it was written with
+    /// Resume from a checkpoint even if settings or rows have changed since
     #[arg(long)]
     resume_changed: bool,
-    /// Start so many processes on this machine that learn together
+    /// Start N processes on this machine that train together
     #[arg(long, value_name = "N")]
     processes: Option<u32>,
     /// What connects processes [default: auto]
@@ -126,8 +127,8 @@ const KEYS: &[&str] = &[
     "about",
 ];
 
-/// Turns the training settings among the arguments of `host train` into `--set NAME=VALUE`, and flags of its own that are
-/// written with `_` into those with `-`: their names are too many for a help text, and are the reference's.
+/// Turns the training settings among the arguments of `host train` into `--set NAME=VALUE`, and flags of its own that
+/// are written with `_` into those with `-`: their names are too many for a help text, and are the reference's.
 pub(super) fn arguments(all: Vec<OsString>) -> Result<Vec<OsString>> {
     let Some(at) = all
         .iter()
@@ -337,7 +338,7 @@ fn options(args: TrainArgs) -> Result<Options> {
     })
 }
 
-/// What a file says: keys of the command, and training settings.
+/// The contents of a file: flags of the command, and training settings.
 #[derive(Debug, Default)]
 struct File {
     own: BTreeMap<String, Value>,

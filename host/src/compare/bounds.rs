@@ -1,7 +1,7 @@
-//! What a comparison would show if every unscored answer were wrong, and if every one were right.
+//! What a comparison would show if every unscored answer were wrong, and if every unscored answer were right.
 //!
-//! An answer that a judge cannot rule on is left out of the test, and such answers are seldom like the rest. So beside the
-//! figure of the pairs that both sides have a score for stands how far it could move.
+//! An answer that a judge cannot rule on is left out of the test, and such answers are rarely like the rest. So the
+//! figure over the scored pairs comes with a range of how far the others could move it.
 
 use super::side::{Entry, Part};
 use serde::Serialize;
@@ -14,7 +14,7 @@ pub struct Bounds {
     pub unscored_second: u64,
     pub first: (f64, f64),
     pub second: (f64, f64),
-    /// Second less first.
+    /// Second minus first.
     pub difference: (f64, f64),
 }
 
@@ -30,7 +30,7 @@ impl Bounds {
     pub fn of<'a>(name: &str, pairs: impl Iterator<Item = (&'a Entry, &'a Entry)>) -> Option<Bounds> {
         let (mut of, mut unscored, mut sums) = (0, [0_u64; 2], [0.0; 2]);
         for (first, second) in pairs {
-            // A side that was never scored by this scorer says nothing of the pair.
+            // A side that this scorer never scored says nothing about the pair.
             let (Some(first), Some(second)) = (value(name, first)?, value(name, second)?) else {
                 continue;
             };
@@ -60,7 +60,7 @@ impl Bounds {
         })
     }
 
-    /// In a line for people.
+    /// A line for people.
     pub fn in_words(&self, metric: &str) -> String {
         format!(
             "{metric}: unscored are {} in the first and {} in the second of {}; were they all wrong or all right, the first \
@@ -78,7 +78,7 @@ impl Bounds {
     }
 }
 
-/// None where the metric has no bounds; inside, none where the record has no such score at all.
+/// None if the metric has no bounds; inside, none if the record has no such score at all.
 fn value(name: &str, entry: &Entry) -> Option<Option<Value>> {
     match entry.values.get(name) {
         Some(Part::Mean(value)) if (0.0..=1.0).contains(value) => Some(Some(Value::Known(*value))),
@@ -92,7 +92,7 @@ fn value(name: &str, entry: &Entry) -> Option<Option<Value>> {
 mod tests {
     use super::*;
 
-    /// A letter a sample: `1` right, `0` wrong, `u` unscored, `-` never judged.
+    /// A letter per sample: `1` right, `0` wrong, `u` unscored, `-` never judged.
     fn entries(text: &str) -> Vec<Entry> {
         let entry = |letter: char| {
             let mut entry = Entry::default();

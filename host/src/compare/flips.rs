@@ -72,7 +72,7 @@ fn value(entry: &Entry, metric: &str) -> Option<f64> {
     }
 }
 
-/// So much of a text is shown in a terminal; `--json` has it whole.
+/// How much of a text a terminal shows; `--json` has all of it.
 const SHOWN: usize = 160;
 
 /// The first `most` flips for reading.
@@ -105,7 +105,7 @@ pub(super) fn text(flips: &[Flip], most: usize) -> String {
     text
 }
 
-/// One line without control characters, so that a model's words cannot move the cursor or colour the terminal.
+/// One line without control characters, so that a model's words can't move the cursor or colour the terminal.
 fn plain(text: &str) -> String {
     let mut line: String = text
         .chars()

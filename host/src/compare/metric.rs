@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const DRAWS: usize = 10_000;
 const SEED: u64 = 42;
 
-/// Below this many pairs that differ nothing can be told: 0 of 5 gives p = 0.0625.
+/// With fewer differing pairs than this, no test can find a difference: 0 of 5 gives p = 0.0625.
 const FEWEST_DISCORDANT: u64 = 6;
 
 /// What a metric's values are, which decides its test.
@@ -26,7 +26,7 @@ pub enum Kind {
     Corpus,
 }
 
-/// What the interval says.
+/// The conclusion from the interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
@@ -36,11 +36,11 @@ pub enum Decision {
     Worse,
     /// The interval holds 0.
     Unclear,
-    /// Fewer pairs differ than any test can use.
+    /// Too few pairs differ for any test.
     TooFew,
 }
 
-/// One metric, of all pairs or of a group.
+/// One metric, over all pairs or a group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     pub metric: String,
@@ -57,7 +57,7 @@ pub struct Row {
     pub difference: f64,
     #[serde(rename = "difference_ci95")]
     pub interval: Option<(f64, f64)>,
-    /// The test that rules, and its p.
+    /// The test that decides, and its p.
     pub test: &'static str,
     pub p: Option<f64>,
     /// After Holm's adjustment within the table.
@@ -85,7 +85,7 @@ pub struct Row {
     /// Pairs with which McNemar's test would find a difference of this size four times in five.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pairs_for_80_percent_power: Option<u64>,
-    /// How far the figures could move by what is unscored.
+    /// How far unscored answers could move the figures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bounds: Option<Bounds>,
 }
@@ -93,7 +93,7 @@ pub struct Row {
 /// One sample's record on either side.
 type Pair<'a> = (&'a Entry, &'a Entry);
 
-/// Everything that two runs' metrics came to.
+/// All metrics of two runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
     pub rows: Vec<Row>,
@@ -101,8 +101,8 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Tests every metric over all pairs, and again within each group. Holm's adjustment is made over all metrics of the
-    /// table, and over all groups of one breakdown.
+    /// Tests every metric over all pairs, and again within each group. Holm's adjustment is made over all metrics of
+    /// the table, and over all groups of one breakdown.
     pub fn of(pairs: &Pairs) -> Comparison {
         let all: Vec<Pair> = pairs.pairs.iter().map(|(_, first, second)| (*first, *second)).collect();
         let metrics = metric_names(pairs, &all);
@@ -148,8 +148,8 @@ fn by_group<'a>(pairs: &[Pair<'a>]) -> BTreeMap<&'a str, BTreeMap<&'a str, Vec<P
     breakdown
 }
 
-/// Says how far each row could move by what is unscored. Of the task's own metrics those of right and wrong have bounds; a
-/// judge's number lies between 0 and 1 always.
+/// Says how far unscored answers could move each row. Of the task's own metrics, those of right and wrong have bounds;
+/// a judge's number always lies between 0 and 1.
 fn bound(rows: &mut [Row], scored: &[Pair], unscored: &[Pair]) {
     for row in rows {
         let pairs = || scored.iter().chain(unscored).copied();
@@ -198,7 +198,7 @@ impl Paired {
             if let (Some(a), Some(b)) = (mine.values.get(name), theirs.values.get(name)) {
                 first.push(*a);
                 second.push(*b);
-                // A sample without a cluster is one by itself; the NUL keeps its name apart from all real ones.
+                // A sample without a cluster is a cluster by itself; the NUL keeps its name apart from all real ones.
                 clusters.push(
                     mine.cluster
                         .as_deref()
@@ -324,7 +324,7 @@ fn graded(row: &mut Row, paired: &Paired) {
     }
 }
 
-/// Samples that share a passage or a clip are not independent, so then this test rules.
+/// Samples that share a passage or a clip are not independent, so then this test decides.
 fn clustered(row: &mut Row, paired: &Paired) {
     if let Some(t) = statistics::clustered_t(&paired.differences(), &paired.clusters) {
         row.clusters = Some(t.units);
@@ -333,7 +333,7 @@ fn clustered(row: &mut Row, paired: &Paired) {
     }
 }
 
-/// A ratio of sums has no value of its own for each sample: whole clusters are drawn and their sums summed again.
+/// A ratio of sums has no value per sample: whole clusters are drawn, and their sums are summed again.
 fn corpus(row: &mut Row, paired: &Paired) {
     let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (place, cluster) in paired.clusters.iter().enumerate() {

@@ -1,9 +1,9 @@
 //! `host compare`: two or more runs over the same samples.
 //!
-//! Runs are paired sample by sample, never compared by their totals: the same questions were asked of both sides, and a
-//! test that forgets it needs several times as many of them. What can't be paired is counted and listed. The decision a
-//! newcomer would question: which test rules is chosen by the kind of metric and by whether samples share a passage or
-//! a clip, not by the user, so that nobody picks the test after seeing its p.
+//! Runs are paired sample by sample, never compared by their totals: both sides got the same questions, and a test that
+//! ignores this needs several times as many. Samples without a partner are counted and listed. The decision a newcomer
+//! would question: the kind of metric, and whether samples share a passage or a clip, determine the test. The user
+//! can't choose it, so nobody can pick a test after seeing its p.
 
 mod bounds;
 mod flips;

@@ -1,14 +1,14 @@
-//! Which record of one run belongs to which of the other, and whether the two may be compared at all.
+//! Which records of two runs belong together, and whether the runs may be compared at all.
 
 use super::side::{Entry, Key, Side, UNSCORED};
 use crate::failure::{Exit, Failure, Result};
 use std::collections::BTreeSet;
 
-/// Facts that two runs may differ in although they matter, each allowed by name.
+/// Facts that matter but may differ between two runs if allowed by name.
 #[derive(Debug, Clone, Default)]
 pub struct Across(BTreeSet<String>);
 
-/// What `--across` takes.
+/// The values of `--across`.
 pub const ACROSS: [&str; 6] = ["task", "task-version", "data", "scorer", "prompts", "judges"];
 
 impl Across {
@@ -28,7 +28,7 @@ impl Across {
     }
 }
 
-/// Samples that could not be paired, by why.
+/// Samples that could not be paired, by reason.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Missing {
     pub only_first: Vec<Key>,
@@ -43,10 +43,10 @@ pub struct Pairs<'a> {
     pub first: &'a Side,
     pub second: &'a Side,
     pub pairs: Vec<(&'a Key, &'a Entry, &'a Entry)>,
-    /// Pairs that both sides answered and that the task left unscored on at least one of them.
+    /// Pairs that both sides answered and that the task left unscored on at least one side.
     pub unscored: Vec<(&'a Entry, &'a Entry)>,
     pub missing: Missing,
-    /// Pairs whose prompts differ; only with `--across prompts` more than none.
+    /// Pairs whose prompts differ; always 0 without `--across prompts`.
     pub other_prompts: usize,
 }
 
@@ -116,7 +116,7 @@ fn check(first: &Side, second: &Side, across: &Across) -> Result<()> {
     for side in [first, second] {
         if !side.finished {
             let failure = Failure::usage(format!("cannot compare `{}`: the run is not finished", side.path));
-            return Err(failure.help("the command that began it goes on from where it stopped"));
+            return Err(failure.help("the command that started it resumes where it stopped"));
         }
     }
     let names: BTreeSet<&String> = first.facts.keys().chain(second.facts.keys()).collect();
@@ -124,7 +124,7 @@ fn check(first: &Side, second: &Side, across: &Across) -> Result<()> {
         let of = |side: &Side| side.facts.get(name).cloned().unwrap_or_else(|| "none".to_owned());
         let (mine, theirs) = (of(first), of(second));
         let family = name.split('.').next().unwrap_or(name);
-        // A judge that ruled on one side alone has no metric to compare.
+        // A judge that ruled on only one side has no metric to compare.
         let one_sided = family == "judges" && (mine == "none" || theirs == "none");
         if mine != theirs && !one_sided && !across.allows(family) {
             return Err(differ(family, name, (first, &mine), (second, &theirs)));
@@ -142,5 +142,5 @@ fn differ(name: &str, what: &str, (first, mine): (&Side, &str), (second, theirs)
         "`{}` has `{mine}`, `{}` has `{theirs}`",
         first.name, second.name
     ))
-    .help(format!("`--across {name}` compares them all the same"))
+    .help(format!("compare them anyway with `--across {name}`"))
 }

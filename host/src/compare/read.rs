@@ -10,11 +10,11 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Where a task keeps the two sums of a figure over all samples, in a score's details: `{"slu_f1": [above, below]}`.
+/// The key in a score's details for the two sums of a ratio over all samples: `{"slu_f1": [above, below]}`.
 const RATIOS: &str = "ratios";
 
 impl Side {
-    /// Reads a run. All of its texts are kept, since any sample may be a flip; names and groups are kept once.
+    /// Reads a run. All of its texts are kept, since any sample may be a flip; repeated names are stored once.
     pub fn read(path: &Path) -> Result<Side> {
         let run = Recorded::open(path)?;
         let results = run.results()?;
@@ -53,7 +53,7 @@ fn has_mark(results: &Value, mark: &str) -> bool {
     marks.filter_map(Value::as_str).any(|known| known.starts_with(mark))
 }
 
-/// What both sides must agree in. Where the plugin's file lies and how it was built changes no score.
+/// The facts in which both sides must agree. The place and build of a plugin's file change no score.
 fn facts(results: &Value, task: &str) -> BTreeMap<String, String> {
     let host = &results["host"];
     let mut scorer = host["identity"]["task"].clone();
@@ -83,7 +83,7 @@ fn facts(results: &Value, task: &str) -> BTreeMap<String, String> {
         ("data".to_owned(), short(&Value::Object(data))),
         ("scorer".to_owned(), short(&scorer)),
     ]);
-    // A judge that ruled on one side alone has no metric in the comparison; only two judgings can contradict each other.
+    // A judge that ruled on only one side has no metric in the comparison; only two judgings can contradict each other.
     for (name, identity) in judges {
         facts.insert(format!("judges.{name}"), identity[..12].to_owned());
     }
@@ -129,8 +129,8 @@ fn entry(record: &Record, task: &str, words: &mut Words) -> Entry {
     entry
 }
 
-/// The hash of what the task asked: the sample and its words. How an answer is drawn, from which seed and by which LoRA
-/// is what runs are compared for.
+/// The hash of the task's question: the sample and its words. Sampling, seed and LoRA are left out, since these are
+/// what comparisons are about.
 fn asked(record: &Record) -> u128 {
     let prompt = &record.arguments;
     let hash = hash_json(&json!([
@@ -150,7 +150,7 @@ fn add_values(values: &mut BTreeMap<String, Part>, scorer: &str, own: bool, scor
     };
     let finite = score.values.iter().filter(|(_, value)| value.is_finite());
     values.extend(finite.map(|(metric, value)| (name_of(metric), Part::Mean(*value))));
-    // A figure over all samples takes the place of the mean that has its name.
+    // A ratio over all samples replaces the mean of the same name.
     let ratios = score.details.get(RATIOS).and_then(Value::as_object);
     for (metric, sums) in ratios.into_iter().flatten() {
         if let (Some(above), Some(below)) = (sums[0].as_f64(), sums[1].as_f64()) {

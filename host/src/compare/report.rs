@@ -24,16 +24,16 @@ pub struct Report {
     pub other_prompts: usize,
     #[serde(flatten)]
     pub comparison: Comparison,
-    /// The second side's median by the first's.
+    /// The second side's median divided by the first's.
     pub latency_ratio: Option<f64>,
     pub tokens_ratio: Option<f64>,
-    /// What could not be paired, by name and why.
+    /// Samples that could not be paired, with the reason.
     pub unpaired: Value,
     pub flips: Vec<Flip>,
-    /// Calls of judges of which nobody knows whether they were charged.
+    /// Calls of judges that may or may not have been charged.
     #[serde(skip)]
     pub calls_maybe: u64,
-    /// What a judge said of the pairs, where one was asked.
+    /// A judge's verdicts on the pairs, if one was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head_to_head: Option<Value>,
     /// The same in words.
@@ -41,7 +41,7 @@ pub struct Report {
     pub head_to_head_text: String,
 }
 
-/// Compares every further side with the first one. With several of them Holm's adjustment is made over all.
+/// Compares every other side with the first one. With several, Holm's adjustment is made over all.
 pub fn compare(sides: &[Side], across: &Across) -> Result<Vec<Report>> {
     let (first, others) = sides.split_first().expect("the command line asks for two runs or more");
     let mut reports = others

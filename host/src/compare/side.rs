@@ -1,4 +1,4 @@
-//! One side of a comparison: what a run's records say, by sample.
+//! One side of a comparison: a run's records, by sample.
 
 pub use crate::run::store::pair_key::Key;
 use serde_json::Value;
@@ -22,7 +22,7 @@ impl Words {
     }
 }
 
-/// A few things by name. A run has one for each record, so it takes no more room than they do.
+/// A few things by name, stored compactly, since there is one for each record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Few<V>(Box<[(Arc<str>, V)]>);
 
@@ -48,7 +48,7 @@ impl<V> Few<V> {
     }
 }
 
-/// What one sample adds to a figure.
+/// The contribution of one sample to a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Part {
     /// A number whose mean is the figure.
@@ -57,7 +57,7 @@ pub enum Part {
     Ratio(f64, f64),
 }
 
-/// One record, as far as it is compared.
+/// The parts of a record that are compared.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Entry {
     /// By `metric` or `scorer.metric`; empty where the record is unscored or failed.
@@ -79,7 +79,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether the model answered and no score of this name came of it.
+    /// Whether the model answered but has no score of this name.
     pub fn is_unscored(&self, name: &str) -> bool {
         self.judge_left(name) || self.missing == Some(UNSCORED)
     }
@@ -93,16 +93,16 @@ impl Entry {
 /// Why a record has no values: its scorer could not tell.
 pub const UNSCORED: &str = "unscored";
 
-/// A run, as far as it is compared.
+/// The parts of a run that are compared.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Side {
-    /// What the tables call it.
+    /// Its name in tables.
     pub name: String,
     /// The run's directory as it was given.
     pub path: String,
     /// What must agree, by name: `task`, `task-version`, `data`, `scorer`, `judges`.
     pub facts: BTreeMap<String, String>,
-    /// False for metrics of which less is better.
+    /// False for metrics where lower is better.
     pub higher_is_better: BTreeMap<String, bool>,
     /// The order in which the task names its metrics.
     pub order: Vec<String>,

@@ -1,4 +1,4 @@
-//! What every adapter owes, whatever its kind.
+//! Checks for adapters of every kind.
 
 use super::report::{Outcome, Report, expect_error, failed, fine, is_orderly, skipped, warning};
 use super::subject::{Maker, Subject};
@@ -9,10 +9,10 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// What a name looks like that no adapter has an option or a method of.
+/// A name that no adapter has as an option or a method.
 const NOBODYS: &str = "nobodys-option-7f3a";
 
-/// Makes the adapter with these settings, or says what it needs.
+/// Makes the adapter with these settings, or reports what it needs.
 pub(super) fn make<'a>(
     report: &mut Report,
     note: &'a AdapterNote,
@@ -31,7 +31,7 @@ pub(super) fn make<'a>(
                 "the error should be `settings`, and it is {error} ({})",
                 error.code.word()
             ))),
-            Ok(_) => Err(failed("it was made as if nothing were wrong")),
+            Ok(_) => Err(failed("it was made without an error")),
         }
     });
     report.check(&of, "an ill-typed setting is refused", || {
@@ -51,7 +51,10 @@ pub(super) fn make<'a>(
                 true => "give what it needs with `--settings NAME=VALUE`".to_owned(),
                 false => format!("give it with `{}`", names.join(" ")),
             };
-            Err(warning(format!("not without more: {error}; nothing else of it was checked")).hint(hint))
+            Err(warning(format!(
+                "it needs more settings: {error}; nothing else of it was checked"
+            ))
+            .hint(hint))
         }
         Err(error) => Err(error.into()),
     });
@@ -63,7 +66,7 @@ pub(super) fn make<'a>(
     })
 }
 
-/// Says that it needs something, which is an answer and no fault.
+/// Whether the error says that something is missing, which is not a fault.
 fn needs_something(error: &Error) -> bool {
     [Code::SETTINGS, Code::MISSING].contains(&error.code)
 }
@@ -88,7 +91,7 @@ fn options(note: &AdapterNote) -> Outcome {
             }
         }
         if option.help.trim().is_empty() {
-            return Err(warning(format!("`{}` says nothing of what it does", option.name)));
+            return Err(warning(format!("`{}` does not say what it does", option.name)));
         }
     }
     match note.options.len() {
@@ -97,7 +100,7 @@ fn options(note: &AdapterNote) -> Outcome {
     }
 }
 
-/// The host checks types before, but a plugin's own tests and other hosts do not.
+/// The host checks types beforehand, but a plugin's own tests and other hosts do not.
 fn ill_typed(note: &AdapterNote, settings: &Settings, make: &Maker) -> Outcome {
     let typed = |option: &&plugin_api::OptionSpec| option.kind != OptionType::Unknown;
     let Some(option) = note.options.iter().find(typed) else {
@@ -113,12 +116,12 @@ fn ill_typed(note: &AdapterNote, settings: &Settings, make: &Maker) -> Outcome {
         Err(error) if error.to_string().contains(&option.name) => fine(),
         Err(error) => Err(warning(format!("the error doesn't name `{}`: {error}", option.name))
             .hint("`Settings::get` and `Settings::need` say it by themselves")),
-        Ok(_) => Err(warning(format!("`{}` was an object, and nobody minded", option.name))
+        Ok(_) => Err(warning(format!("`{}` was an object, and was accepted", option.name))
             .hint("read it with `Settings::get` or `Settings::need`")),
     }
 }
 
-/// The last checks of an adapter, since the second one breaks it.
+/// The last checks of an adapter, since one of them breaks it.
 pub(super) fn manners(report: &mut Report, subject: &Subject) {
     let of = subject.title();
     report.check(&of, "an unknown method is not implemented", || {
@@ -149,7 +152,7 @@ pub(super) fn manners(report: &mut Report, subject: &Subject) {
             Err(error) if error.code == Code::PANIC => fine(),
             Err(error) => Err(failed(format!("{error} ({})", error.code.word()))
                 .hint("build it with `panic = \"unwind\"`, and call nothing of C that forbids unwinding")),
-            Ok(_) => Err(failed("it was asked to panic and did not")),
+            Ok(_) => Err(failed("it did not panic although it was asked to")),
         }
     });
     report.check(&of, "after a panic it can be made again", || {

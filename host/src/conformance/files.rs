@@ -1,4 +1,4 @@
-//! What a task's files owe: a card that is true, and an error for whatever is no such file.
+//! Checks of a task's files: a correct card, and an error for any file of another kind.
 
 use super::report::{Finding, Outcome, Report, failed, fine, is_orderly};
 use crate::plugin::OpenPlugin;
@@ -78,7 +78,7 @@ fn names(kinds: &[FileKind]) -> Result<(), Finding> {
     Ok(())
 }
 
-/// An outcome that leaves the plugin as sound as before.
+/// An outcome after which the plugin still works.
 fn sound(outcome: plugin_api::Result<()>, what: &str) -> Outcome {
     match outcome {
         Err(error) if !is_orderly(&error) => Err(failed(format!("`{what}`: {error}"))),
@@ -86,10 +86,10 @@ fn sound(outcome: plugin_api::Result<()>, what: &str) -> Outcome {
     }
 }
 
-/// An error, and an orderly one.
+/// An ordinary error.
 fn refused(outcome: plugin_api::Result<()>, what: &str) -> Outcome {
     match outcome {
-        Ok(()) => Err(failed(format!("`{what}`: it was taken for one"))),
+        Ok(()) => Err(failed(format!("`{what}`: it was accepted"))),
         error => sound(error, what),
     }
 }

@@ -1,4 +1,4 @@
-//! What a judge owes: a ruling that can be counted, whatever it is shown.
+//! Checks of a judge: a verdict that can be counted, whatever it is shown.
 
 use super::report::{Outcome, Report, failed, fine};
 use super::subject::{Answering, Subject};
@@ -20,7 +20,7 @@ pub(super) fn check(report: &mut Report, subject: &Subject) {
         let case = case("4", "5");
         match ruling(&judge, &case)? == ruling(&judge, &case)? {
             true => fine(),
-            false => Err(failed("it ruled otherwise the second time")),
+            false => Err(failed("its second verdict differs")),
         }
     });
     report.check(&of, "an unknown field is ignored", || {
@@ -43,7 +43,7 @@ pub(super) fn check(report: &mut Report, subject: &Subject) {
         });
         match agree {
             true => fine(),
-            false => Err(failed("it rules otherwise among others than alone")),
+            false => Err(failed("its verdicts differ alone and among others")),
         }
     });
 }
@@ -62,7 +62,7 @@ fn case(target: &str, reply: &str) -> Case {
     }
 }
 
-/// A judge that asks another model gets an answer that rules nothing.
+/// A judge that asks another model gets an answer without a verdict.
 fn ruling(judge: &JudgeClient, case: &Case) -> plugin_api::Result<Ruling> {
     Ok(judge.judge(case, &Answering("I would rather not say."))?.ruling)
 }
@@ -90,7 +90,9 @@ fn rules(judge: &JudgeClient) -> Outcome {
 fn is_whole(verdict: &Verdict) -> Result<(), super::report::Finding> {
     let shown = format!("{:?} with the value {:?}", verdict.ruling, verdict.value);
     match (verdict.ruling, verdict.value) {
-        (Ruling::Unscored, Some(_)) => Err(failed(shown).hint("what isn't ruled on has no value: `Verdict::unscored`")),
+        (Ruling::Unscored, Some(_)) => {
+            Err(failed(shown).hint("a case without a ruling has no value: `Verdict::unscored`"))
+        }
         (Ruling::Unscored, None) => Ok(()),
         (_, None) => Err(failed(shown).hint("a ruling has a value between 0 and 1: `Verdict::of`")),
         (_, Some(value)) if !(0.0..=1.0).contains(&value) => Err(failed(shown).hint("the value lies between 0 and 1")),

@@ -1,7 +1,7 @@
-//! What happens when a plugin is loaded: in a process of its own, whose standard output must stay as empty as it was.
+//! Loads a plugin in a separate process, whose standard output must stay empty.
 //!
-//! That process is this program again, told to load one file in process and to write what it saw into another. What it prints
-//! meanwhile is the plugin's doing, and would have spoiled the results of a run that somebody pipes into a file.
+//! That process is this program again, told to load one file and to write its findings into another. Anything that it
+//! prints comes from the plugin, and would spoil the results of a run that is piped into a file.
 
 use super::report::{Report, failed, fine, warning};
 use super::still::from_failure;
@@ -25,18 +25,18 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// Loading by itself, without making anything.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// What the process that loaded the plugin saw.
+/// The findings of the process that loaded the plugin.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Seen {
     /// How long loading kept a processor busy.
     load_ms: f64,
     /// What the plugin says of its adapters.
     about: Vec<AdapterNote>,
-    /// Threads that were there after loading, beyond those before.
+    /// Threads that loading started.
     threads: usize,
 }
 
-/// Loads the plugin. None when there is nothing to go on with.
+/// Loads the plugin. None if nothing more can be checked.
 pub(super) fn check(
     report: &mut Report,
     spec: &PluginSpec,
@@ -58,7 +58,7 @@ pub(super) fn check(
         let remark = format!("in {:.1} ms", found.load_ms);
         seen = Some(found);
         match took > SLOW {
-            true => Err(warning(remark).hint("what takes long belongs into the function that makes an adapter")),
+            true => Err(warning(remark).hint("move slow work into the function that makes an adapter")),
             false => Ok(remark),
         }
     });
@@ -93,7 +93,7 @@ pub(super) fn check(
 
 /// Loads the plugin in another process. Returns what was seen and what was printed.
 fn probe(file: &Path, settings: &BTreeMap<String, Settings>) -> Result<(Seen, Vec<u8>)> {
-    let failing = || "the process that loads it could not be used".to_owned();
+    let failing = || "the process that loads it could not be started".to_owned();
     let folder = Scratch::new().or_fail(Exit::Refused, failing)?;
     let (answers, given) = (folder.0.join("seen.json"), folder.0.join("settings.json"));
     let printed = folder.0.join("stdout");
@@ -117,7 +117,7 @@ fn probe(file: &Path, settings: &BTreeMap<String, Settings>) -> Result<(Seen, Ve
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(Failure::refused(format!(
-                    "it did not come to an end in {} s",
+                    "it did not end within {} s",
                     LONGEST.as_secs()
                 )));
             }
@@ -185,7 +185,7 @@ pub(super) fn title(note: &AdapterNote) -> String {
     format!("{} {}", note.kind, note.name)
 }
 
-/// Makes an adapter and has it do a little, for the sake of what it may print. Errors are other checks' business.
+/// Makes an adapter and uses it a little, to see what it prints. Other checks look at errors.
 fn use_once(plugin: &OpenPlugin, note: &AdapterNote, settings: Settings) {
     let Ok(made) = plugin.make(note.kind, &note.name, &settings) else {
         return;
@@ -206,7 +206,8 @@ fn use_once(plugin: &OpenPlugin, note: &AdapterNote, settings: Settings) {
     }
 }
 
-/// How long this thread has worked. Not the time of day: on a busy machine that says more of others than of the plugin.
+/// The processor time of this thread. On a busy machine, wall-clock time says more about other programs than about the
+/// plugin.
 fn worked() -> Duration {
     let words = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanoseconds = words.split_whitespace().next().and_then(|word| word.parse().ok());
@@ -217,7 +218,7 @@ fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
 
-/// A folder that is gone when this is dropped.
+/// A folder that is removed when this is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -227,7 +228,7 @@ impl Scratch {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("host-check-{}-{number}", std::process::id()));
-        // Fails when somebody else made it first, and lets nobody else in.
+        // Fails if somebody else made it first, and gives nobody else access.
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Scratch(path))
     }

@@ -1,8 +1,8 @@
-//! `host plugins check`: everything that a host relies on, tried on one plugin.
+//! `host plugins check`: tests one plugin for everything that the host relies on.
 //!
-//! It is meant for a plugin author's own continuous integration, so it says what is wrong in words that lead to the line to
-//! change, and it holds the repository's own plugins to the same. The file is looked at before it is loaded, and it is loaded
-//! only into workers: what is checked may well be broken, and a check that dies says less than one that reports a death.
+//! It is meant for a plugin author's own continuous integration, so its messages point to the line to change; the
+//! repository's own plugins have to pass it, too. The file is inspected before it is loaded, and it is loaded only into
+//! workers: a plugin under test may well crash, and the check must survive to report it.
 
 mod common;
 mod files;
@@ -27,10 +27,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// A call that takes longer hangs. Long enough for weights to be read, and short enough for a continuous integration.
+/// A call that takes longer counts as hanging. Long enough to read weights, and short enough for continuous
+/// integration.
 const LONGEST_CALL: Duration = Duration::from_secs(120);
 
-/// Checks a plugin's file. `given` holds settings by name, for every adapter that has one of that name.
+/// Checks a plugin's file. `given` holds settings by name, for every adapter that has a setting of that name.
 pub fn check(path: &Path, given: &BTreeMap<String, Given>) -> Result<Report> {
     let path = path.canonicalize().map_err(|why| {
         let message = format!("there is no plugin at `{}`", path.display());
@@ -77,7 +78,7 @@ fn settings_of(note: &AdapterNote, given: &BTreeMap<String, Given>) -> Result<Se
     Ok(settings::check(&own, note)?.settings)
 }
 
-/// Whether it takes settings that only something it reads declares.
+/// Whether it takes undeclared settings, such as those of a script that it reads.
 fn is_open(note: &AdapterNote) -> bool {
     note.options.iter().any(|option| option.kind == OptionType::Open)
 }
@@ -91,7 +92,7 @@ fn check_adapter(report: &mut Report, plugin: &OpenPlugin, note: &AdapterNote, s
     let given = settings.clone();
     if let Some(subject) = common::make(report, note, settings, &make) {
         if note.kind == Kind::Model && plugin.note().estimates(&note.name) {
-            foretell(report, plugin, note, &given);
+            estimates_memory(report, plugin, note, &given);
         }
         match note.kind {
             Kind::Model => model::check(report, &subject),
@@ -103,7 +104,7 @@ fn check_adapter(report: &mut Report, plugin: &OpenPlugin, note: &AdapterNote, s
 }
 
 /// A model that can be made must be able to say what it takes.
-fn foretell(report: &mut Report, plugin: &OpenPlugin, note: &AdapterNote, settings: &Settings) {
+fn estimates_memory(report: &mut Report, plugin: &OpenPlugin, note: &AdapterNote, settings: &Settings) {
     report.check(&load::title(note), "its memory is estimated", || {
         let estimate = plugin.estimate(&note.name, settings).map_err(|failure| failure.error)?;
         let bytes = estimate.map_or(0, |estimate| estimate.weights_bytes);
@@ -111,9 +112,9 @@ fn foretell(report: &mut Report, plugin: &OpenPlugin, note: &AdapterNote, settin
     });
 }
 
-/// The report says already which adapter of which plugin it speaks of.
+/// Shortens an error, since the report already names plugin and adapter.
 fn without_context(mut error: Error) -> Error {
-    if error.message.ends_with("can't be made") && !error.causes.is_empty() {
+    if error.message.starts_with("cannot make ") && !error.causes.is_empty() {
         error.message = error.causes.remove(0);
     }
     error
@@ -132,7 +133,7 @@ fn refuse_unknown(given: &BTreeMap<String, Given>, adapters: &[AdapterNote]) -> 
     match given.keys().find(|name| known().all(|known| known != name.as_str())) {
         None => Ok(()),
         Some(name) => {
-            let message = format!("nothing in this plugin has a setting `{name}`");
+            let message = format!("no adapter of this plugin has a setting `{name}`");
             Err(Failure::usage(message).help(nearest_hint(name, known())))
         }
     }

@@ -1,4 +1,4 @@
-//! What a model owes: whatever is asked, and however many ask.
+//! Checks of a model, whatever is asked and however many ask.
 
 use super::report::{Finding, Outcome, Report, expect_error, failed, fine, is_orderly, skipped, warning};
 use super::serving;
@@ -7,10 +7,10 @@ use plugin_api::client::ModelClient;
 use plugin_api::{Clip, Code, Message, ModelCard, NoCallbacks, Part, Prompt, Reads, Sampling};
 use std::time::{Duration, Instant};
 
-/// A model that was asked to stop may take so long.
+/// How long a model may take to stop.
 const LONGEST_STOP: Duration = Duration::from_secs(1);
 
-/// What the checks ask when it doesn't matter what.
+/// The question of checks for which any question will do.
 const QUESTION: &str = "Name three colours, and say which of them the sky has at noon.";
 
 pub(super) fn question() -> Prompt {
@@ -100,13 +100,12 @@ fn card_is_complete(card: &ModelCard) -> Outcome {
     }
     if card.reads.is_empty() {
         return Err(
-            failed("it says that it reads nothing").hint("make it with `ModelCard::text` or `ModelCard::audio`")
+            failed("its card lists nothing that it reads").hint("make it with `ModelCard::text` or `ModelCard::audio`")
         );
     }
     if card.hears() && card.sample_rate.is_none() {
-        return Err(
-            failed("it hears, and doesn't say at which rate").hint("make it with `ModelCard::audio(name, rate)`")
-        );
+        return Err(failed("it reads audio, but its card has no sample rate")
+            .hint("make it with `ModelCard::audio(name, rate)`"));
     }
     Ok(format!("`{}`", card.name))
 }
@@ -153,7 +152,7 @@ fn keeps_to_most_tokens(model: &ModelClient) -> Outcome {
 }
 
 fn ends_before_stop(model: &ModelClient) -> Outcome {
-    // A search may prefer another answer once some end early, so a model that searches by itself is asked not to.
+    // A beam search may prefer another answer once some end early, so it is switched off here.
     let plain = |stop| {
         let sampling = Sampling::greedy(16);
         question().sample(Sampling {
@@ -163,7 +162,7 @@ fn ends_before_stop(model: &ModelClient) -> Outcome {
         })
     };
     let whole = model.reply(&plain(Vec::new()), &NoCallbacks)?.text;
-    // A letter from the middle of what it says by itself, so that something stands before it.
+    // A letter from the middle of its answer, so that something comes before it.
     let Some(stop) = whole.chars().skip(1).find(|letter| !letter.is_whitespace()) else {
         return Err(skipped(format!("its answer is too short: {whole:?}")));
     };
@@ -184,7 +183,7 @@ fn ends_before_stop(model: &ModelClient) -> Outcome {
     }
 }
 
-/// A busy machine may delay a stop, but hardly three times; a model that doesn't heed it never stops in time.
+/// A busy machine may delay a stop, but hardly three times; a model that ignores it never stops in time.
 fn stops(model: &ModelClient) -> Outcome {
     let mut shortest = Duration::MAX;
     for _ in 0..3 {
@@ -194,7 +193,7 @@ fn stops(model: &ModelClient) -> Outcome {
         }
     }
     Err(failed(format!("it took {:.1} s", shortest.as_secs_f64()))
-        .hint("ask `Call::check` between tokens, and heed what `Call::token` returns"))
+        .hint("call `Call::check` between tokens, and stop when `Call::token` returns false"))
 }
 
 /// How long a model goes on after it was asked to stop.
@@ -204,7 +203,7 @@ fn time_to_stop(model: &ModelClient) -> std::result::Result<Duration, Finding> {
     let began = Instant::now();
     let outcome = std::thread::scope(|scope| {
         let asked = scope.spawn(|| model.reply(&endless, &listener));
-        // A model that streams nothing is asked through `stop_asked` alone.
+        // A model that streams nothing only learns of it through `stop_asked`.
         while !asked.is_finished() && listener.asked_for().is_none() && began.elapsed() < LONGEST_STOP / 2 {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -249,7 +248,7 @@ fn scores(model: &ModelClient, prompt: &Prompt) -> Outcome {
     fine()
 }
 
-/// Prompts that tasks do send. Each may be refused, none may break the model.
+/// Odd prompts that tasks do send. The model may refuse each, but must survive all of them.
 fn odd_prompts(model: &ModelClient, asked: Option<&Prompt>) -> Outcome {
     let long = "a long prompt says much and means little. ".repeat(400);
     let odd = "e\u{301} 👩‍👩‍👧‍👦 \u{202e}desrever\u{202c} \u{0} \u{feff}\u{fffd} 漢字 ي \u{10ffff}\r\n\t<|im_end|>";

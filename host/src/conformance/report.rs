@@ -3,15 +3,15 @@
 use plugin_api::{Code, Error};
 use serde::Serialize;
 
-/// How a check came out.
+/// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// As it should be.
     Ok,
-    /// Not wrong, and worth a look.
+    /// Not wrong, but worth a look.
     Warning,
-    /// Could not be tried.
+    /// Not possible here.
     Skipped,
     /// Wrong: the plugin can't be relied upon.
     Failed,
@@ -20,7 +20,7 @@ pub enum Verdict {
 /// One check.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Check {
-    /// What it was about: `file`, `load`, or an adapter such as `model echo`.
+    /// Its subject: `file`, `load`, or an adapter such as `model echo`.
     pub of: String,
     /// What was checked.
     pub name: String,
@@ -47,7 +47,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// How many checks came out so.
+    /// The number of checks with this outcome.
     pub fn count(&self, verdict: Verdict) -> usize {
         self.checks.iter().filter(|check| check.verdict == verdict).count()
     }
@@ -100,7 +100,7 @@ impl Report {
         json
     }
 
-    /// Makes a check and keeps what it found. True when it found nothing wrong.
+    /// Runs a check and keeps its findings. True if it found nothing wrong.
     pub(super) fn check(&mut self, of: &str, name: &str, make: impl FnOnce() -> Outcome) -> bool {
         let (verdict, found, hint) = match make() {
             Ok(found) => (Verdict::Ok, found, None),
@@ -117,10 +117,10 @@ impl Report {
     }
 }
 
-/// What a check comes to: a remark when all is well, or what is not.
+/// The result of a check: a remark if all is well, or the fault.
 pub(super) type Outcome = Result<String, Finding>;
 
-/// What is not well.
+/// A fault.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Finding {
     verdict: Verdict,
@@ -162,7 +162,7 @@ pub(super) fn fine() -> Outcome {
     Ok(String::new())
 }
 
-/// An error where there should be none.
+/// An unexpected error.
 impl From<Error> for Finding {
     fn from(error: Error) -> Self {
         let word = error.code.word();
@@ -184,18 +184,18 @@ pub(super) fn expect_error<T>(outcome: Result<T, Error>, code: Code, when: &str)
     match outcome {
         Err(error) if error.code == code => fine(),
         Err(error) => Err(failed(format!(
-            "{when}: the error should be `{}`, and it is {error} ({})",
+            "{when}: expected the error `{}`, got {error} ({})",
             code.word(),
             error.code.word()
         ))),
         Ok(_) => Err(failed(format!(
-            "{when}: it answered as if nothing were wrong, where the error `{}` should come",
+            "{when}: expected the error `{}`, got an answer",
             code.word()
         ))),
     }
 }
 
-/// A page of text in one line of a report helps nobody.
+/// Shortens a text to fit into one line of a report.
 fn shortened(text: String) -> String {
     const MOST: usize = 400;
     let text = text.replace('\n', " ");

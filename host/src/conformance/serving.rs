@@ -1,4 +1,4 @@
-//! A model that is asked by many: a batch, threads, and a second instance.
+//! Asks a model in a batch, from threads, and next to a second instance.
 
 use super::report::{Outcome, failed, fine};
 use plugin_api::client::{ModelClient, NextJob, Serving};
@@ -10,7 +10,7 @@ use std::time::Duration;
 /// How often each prompt is asked.
 const TIMES: usize = 4;
 
-/// A prompt and the answer that the model gave when it was asked nothing else.
+/// A prompt and the answer that the model gives to it alone.
 pub(super) type Expected = (Prompt, Reply);
 
 /// Variants of these prompts, of different lengths, and what is answered to each alone.
@@ -52,7 +52,7 @@ pub(super) fn together(model: &ModelClient, expected: &[Expected]) -> Outcome {
             "it took {handed_out} of {} prompts, and came to an end",
             expected.len()
         ))
-        .hint("`serve` goes on until `Jobs::next` returns none"));
+        .hint("`serve` must go on until `Jobs::next` returns none"));
     }
     for (id, (_, alone)) in (0..).zip(expected) {
         match answers.get(&id).map(Vec::as_slice) {
@@ -67,11 +67,11 @@ pub(super) fn together(model: &ModelClient, expected: &[Expected]) -> Outcome {
     }
     match answers.len() == expected.len() {
         true => fine(),
-        false => Err(failed("it answered a job that it never had")),
+        false => Err(failed("it answered a job that it was never given")),
     }
 }
 
-/// From four threads, each beginning with another prompt.
+/// From four threads, each starting with a different prompt.
 pub(super) fn from_four_threads(model: &ModelClient, expected: &[Expected]) -> Outcome {
     let complaints = std::thread::scope(|scope| {
         let ask = |first: usize| {
@@ -133,7 +133,7 @@ impl Serving for Bench<'_> {
     }
 }
 
-/// The same answer, up to what the order of sums does to a float.
+/// The same answer, up to rounding of floating point sums.
 fn differ(one: &Reply, other: &Reply) -> Option<String> {
     if one.text != other.text {
         return Some(format!("{:?}, and {:?}", one.text, other.text));

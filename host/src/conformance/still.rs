@@ -1,4 +1,4 @@
-//! What can be seen while nothing runs: the file, its note, and how it was built.
+//! Checks without running anything: the file, its note, and how it was built.
 
 use super::report::{Finding, Report, failed, fine, warning};
 use crate::failure::Failure;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 const OF: &str = "file";
 
-/// Looks at the file. None when it makes no sense to load it.
+/// Inspects the file. None if it makes no sense to load it.
 pub(super) fn check(report: &mut Report, path: &Path) -> Option<Note> {
     let mut look = Look::default();
     let mut found = None;
@@ -37,7 +37,7 @@ pub(super) fn check(report: &mut Report, path: &Path) -> Option<Note> {
     });
     sound &= report.check(OF, "its version", || match semver::Version::parse(&note.version) {
         Ok(version) => Ok(version.to_string()),
-        Err(why) => Err(failed(format!("`{}` is no version: {why}", note.version))),
+        Err(why) => Err(failed(format!("`{}` is not a version: {why}", note.version))),
     });
     sound &= report.check(OF, "its panics unwind", || match note.panic.as_str() {
         "unwind" => fine(),
@@ -46,7 +46,7 @@ pub(super) fn check(report: &mut Report, path: &Path) -> Option<Note> {
     });
     report.check(OF, "it is a release build", || match note.debug {
         false => fine(),
-        true => Err(warning("no, a debug build").hint("ship what `cargo build --release` makes")),
+        true => Err(warning("no, a debug build").hint("ship the result of `cargo build --release`")),
     });
     report.check(OF, "it holds adapters", || match note.adapters.len() {
         0 => Err(failed("it holds none")

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Makes the adapter under test, each time a new one.
+/// Makes a new instance of the adapter under test.
 pub(super) type Maker<'a> = dyn Fn(&Settings) -> Result<Arc<dyn Adapter>> + Sync + 'a;
 
 /// The adapter under test.
@@ -18,7 +18,7 @@ pub(super) struct Subject<'a> {
     pub settings: Settings,
     /// Makes it.
     pub make: &'a Maker<'a>,
-    /// The one that most checks share. It renews itself after a panic.
+    /// The instance that most checks share. It is made again after a panic.
     pub adapter: Arc<dyn Adapter>,
 }
 
@@ -33,7 +33,7 @@ impl Subject<'_> {
         (self.make)(&self.settings)
     }
 
-    /// Calls it with JSON as it stands, which need not be what this version would write.
+    /// Calls it with raw JSON, which need not be valid for this version.
     pub fn raw(&self, method: &str, json: &Value) -> Result<Value> {
         let input = Envelope {
             json: json.to_string(),
@@ -50,7 +50,7 @@ pub(super) fn with_unknown_field(prompt: &Prompt) -> Value {
     json
 }
 
-/// A host that listens: it keeps what is streamed, and asks to stop after a number of pieces.
+/// A host that keeps what is streamed, and asks to stop after a number of pieces.
 pub(super) struct Listener {
     pieces: Mutex<Vec<String>>,
     most: usize,
@@ -118,7 +118,7 @@ impl Callbacks for Listener {
     }
 }
 
-/// A host whose other models all answer the same words.
+/// A host whose other models always give the same answer.
 pub(super) struct Answering(pub &'static str);
 
 impl Callbacks for Answering {

@@ -1,4 +1,4 @@
-//! What a task owes: samples that can be named, asked about and scored.
+//! Checks of a task: samples have ids, prompts and scores.
 
 use super::report::{Outcome, Report, failed, fine, is_orderly, warning};
 use super::subject::{Answering, Subject};
@@ -6,7 +6,7 @@ use plugin_api::client::TaskClient;
 use plugin_api::{OptionScore, Reply, Sample, Score, Status, TaskCard, Want};
 use std::collections::HashSet;
 
-/// How many samples' ids are looked at; of prompts and scores only the first few are.
+/// How many ids are checked; prompts and scores are checked for the first few samples only.
 const MOST_IDS: usize = 1_000;
 const MOST_ASKED: usize = 8;
 
@@ -29,7 +29,7 @@ pub(super) fn check(report: &mut Report, subject: &Subject) {
         count = task.count()?;
         match count {
             0 => Err(warning(
-                "it has none with these settings; nothing else of it was checked",
+                "it has no samples with these settings; nothing else of it was checked",
             )),
             _ => Ok(count.to_string()),
         }
@@ -41,7 +41,7 @@ pub(super) fn check(report: &mut Report, subject: &Subject) {
     report.check(&of, "the same index gives the same sample", || {
         for index in (0..count).take(MOST_ASKED).chain([count - 1]) {
             if task.sample(index)? != task.sample(index)? {
-                return Err(failed(format!("sample {index} was another the second time")));
+                return Err(failed(format!("sample {index} differs the second time")));
             }
         }
         fine()
@@ -93,11 +93,11 @@ fn ids(task: &TaskClient, count: usize) -> Outcome {
         };
         if sample.id.trim().is_empty() {
             return Err(failed(format!("sample {index} has no id"))
-                .hint("a run is continued by ids: make one of the row's number"));
+                .hint("resumed runs find samples by their ids: use the row's number if there is nothing else"));
         }
         if !seen.insert(sample.id.clone()) {
             return Err(failed(format!(
-                "sample {index} has the id `{}`, as another before it",
+                "sample {index} has the id `{}`, like an earlier one",
                 sample.id
             )));
         }
@@ -123,9 +123,7 @@ fn asks(task: &TaskClient, card: &TaskCard, count: usize) -> Outcome {
             return Err(failed(format!("{of} says nothing")));
         }
         if prompt != task.prompt(&sample)? {
-            return Err(
-                failed(format!("{of} was another the second time")).hint("draw from a seed of the settings, not anew")
-            );
+            return Err(failed(format!("{of} differs the second time")).hint("draw from a seed in the settings"));
         }
         let parts = || prompt.messages.iter().flat_map(|message| &message.parts);
         for part in parts() {
@@ -135,7 +133,7 @@ fn asks(task: &TaskClient, card: &TaskCard, count: usize) -> Outcome {
                 }
                 plugin_api::Part::Clip { .. } if !card.has_clips => {
                     return Err(
-                        failed(format!("{of} holds a clip, and the card says that there are none"))
+                        failed(format!("{of} holds a clip, but the card says that there are none"))
                             .hint("set `TaskCard::has_clips`"),
                     );
                 }
@@ -146,7 +144,7 @@ fn asks(task: &TaskClient, card: &TaskCard, count: usize) -> Outcome {
             Want::Choice { options } if options.is_empty() => return Err(failed(format!("{of} offers no options"))),
             Want::Choice { .. } if !card.needs_choices => {
                 return Err(
-                    failed(format!("{of} wants options scored, and the card doesn't say so"))
+                    failed(format!("{of} needs options scored, but the card doesn't say so"))
                         .hint("set `TaskCard::needs_choices`"),
                 );
             }
@@ -182,7 +180,7 @@ fn scores(task: &TaskClient, card: &TaskCard, count: usize) -> Outcome {
                 ],
                 ..Reply::text(text)
             };
-            // A task may ask another model for help; here that one has nothing to say.
+            // A task may ask another model for help; here that model gives an empty answer.
             let score = task.score(sample, &reply, &Answering(""))?;
             is_whole(&score, card, &sample.id)?;
             right += usize::from(text == target && score.values.values().any(|value| *value > 0.0));
@@ -191,7 +189,7 @@ fn scores(task: &TaskClient, card: &TaskCard, count: usize) -> Outcome {
     if options_alone(&samples, task) || right > 0 {
         return fine();
     }
-    // A target may be an index into the choices, or need words around it: worth a look, and no more.
+    // A target may be an index into the choices, or need words around it: a remark is enough.
     Ok("none of the targets, given as the reply, scores above 0".to_owned())
 }
 
@@ -210,7 +208,7 @@ fn is_whole(score: &Score, card: &TaskCard, id: &str) -> Result<(), super::repor
     if score.status != Status::Unscored && !score.values.contains_key(main) {
         let names: Vec<_> = score.values.keys().map(String::as_str).collect();
         return Err(failed(format!(
-            "the card's first metric is `{main}`, and the score of sample `{id}` has `{}`",
+            "the card's first metric is `{main}`, but the score of sample `{id}` has `{}`",
             names.join("`, `")
         )));
     }

@@ -1,16 +1,16 @@
-//! Whether a model reads each option's letter as one token: else the likelihoods of letters are no fair comparison, and
-//! a lesson that teaches a letter teaches its pieces.
+//! Whether a model reads each option's letter as one token: otherwise comparing likelihoods of letters is unfair, and a
+//! lesson that teaches a letter teaches several tokens.
 
 use plugin_api::client::ModelClient;
 use plugin_api::{Lesson, Message, Result, Turn};
 use std::collections::BTreeSet;
 
-/// The letters that were met.
+/// The letters seen so far.
 #[derive(Debug, Default)]
 pub struct Letters(BTreeSet<String>);
 
 impl Letters {
-    /// Takes note of an answer or an option that is a single letter.
+    /// Notes an answer or an option that is a single letter.
     pub fn meet(&mut self, text: &str) {
         let text = text.trim();
         let mut letters = text.chars();
@@ -21,9 +21,9 @@ impl Letters {
         }
     }
 
-    /// The letters that are not one token, as answers to a question; none when there is nothing to compare.
+    /// The letters that are not one token, as answers to a question; none if there is nothing to compare.
     ///
-    /// A model doesn't say which tokens are a letter's. But two answers of one token each differ in one place.
+    /// A model doesn't tell which tokens belong to a letter. But two answers of one token each differ in one place.
     pub fn in_pieces(&self, model: &ModelClient) -> Result<Vec<&str>> {
         let mut cut = Vec::new();
         for letter in &self.0 {
@@ -37,7 +37,7 @@ impl Letters {
         Ok(cut)
     }
 
-    /// The letters, for a sentence about them.
+    /// The letters, as a list for a sentence.
     pub fn words(&self) -> String {
         self.0.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
     }

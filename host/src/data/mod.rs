@@ -1,7 +1,7 @@
-//! `host data`: the samples of a task outside of runs, as rows to train on, counts, and files of their own.
+//! `host data`: a task's samples without a run, as training rows, counts and files.
 //!
-//! Nothing here knows a task. What a sample is, what is learnt of it and what it is counted under, the task says through
-//! the boundary; samples are read on several threads and told in the order of the data.
+//! Nothing here knows any task. The task itself says, through the boundary, what a sample is, what to learn from it and
+//! what it is counted under. Samples are read on several threads and passed on in the order of the data.
 
 pub mod letters;
 pub mod rows;
@@ -14,14 +14,14 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Does something with every sample, and tells what came of it in the order of the data.
+/// Calls a function for every sample, and passes on the results in the order of the data.
 pub fn in_order<T: Send>(
     indexes: &[usize],
     stop: &AtomicBool,
     work: impl Fn(usize) -> T + Sync,
     mut tell: impl FnMut(T) -> Result<()>,
 ) -> Result<()> {
-    // Enough to keep all threads busy, and little enough to hold in memory with its sound.
+    // Enough to keep all threads busy, and few enough to hold in memory with their sound.
     const AT_ONCE: usize = 1024;
     let threads = std::thread::available_parallelism().map_or(2, usize::from).min(16);
     for some in indexes.chunks(AT_ONCE) {
@@ -38,14 +38,14 @@ pub fn in_order<T: Send>(
             let joined = threads.into_iter().map(|thread| thread.join());
             joined
                 .collect::<std::result::Result<_, _>>()
-                .map_err(|_| Failure::new(Exit::Refused, "a thread that read samples panicked"))
+                .map_err(|_| Failure::new(Exit::Refused, "a thread that was reading samples panicked"))
         })?;
         done.into_iter().flatten().try_for_each(&mut tell)?;
     }
     Ok(())
 }
 
-/// Where lines go: a file that appears when it is whole, or standard output.
+/// Where lines go: a file that appears once it is complete, or standard output.
 pub enum Lines<'a> {
     File {
         folder: Folder,
@@ -59,7 +59,7 @@ pub enum Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// To this file, or else to what prints.
+    /// Writes to this file, or else to the function that prints.
     pub fn open(path: Option<&Path>, print: &'a dyn Fn(&str)) -> Result<Lines<'a>> {
         let Some(path) = path else {
             let waiting = RefCell::default();
@@ -91,7 +91,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// The file, now that it is whole.
+    /// The finished file.
     pub fn finish(self) -> Result<Option<PathBuf>> {
         match self {
             Lines::File { folder, name, path } => {
@@ -115,7 +115,7 @@ pub struct Troubles {
 }
 
 impl Troubles {
-    /// Takes note of one. What a task or model can't do at all it can't do for any sample, and ends the command.
+    /// Notes one. Something that a task or model can't do for any sample ends the command.
     pub fn add(&mut self, error: plugin_api::Error) -> Result<()> {
         if error.code.is_inability() {
             return Err(error.into());
@@ -125,7 +125,7 @@ impl Troubles {
         Ok(())
     }
 
-    /// In words, when there were any.
+    /// A sentence about them, if there are any.
     pub fn words(&self, of: usize) -> Option<String> {
         let first = self.first.as_ref()?;
         Some(format!(

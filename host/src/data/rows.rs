@@ -1,11 +1,11 @@
-//! Rows that people train on: a lesson's words, or its tokens.
+//! Training rows: a lesson's words, or its tokens.
 
 use plugin_api::client::{ModelClient, TaskClient};
 use plugin_api::{Code, Error, Lesson, Message, Part, Result, Role, Sample, Turn};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// The row of a sample: as the task makes it, or else its lesson's words.
+/// The row of a sample: the task's own form, or else its lesson's words.
 pub fn prepared(task: &TaskClient, sample: &Sample) -> Result<Value> {
     match task.prepared(sample) {
         Err(error) if error.code == Code::NOT_IMPLEMENTED => words(&task.lesson(sample)?, sample),
@@ -13,8 +13,8 @@ pub fn prepared(task: &TaskClient, sample: &Sample) -> Result<Value> {
     }
 }
 
-/// One question and one answer are `user_text` and `assistant_text`; all else is a conversation. Clips are named beside
-/// the words, in the order in which these speak of them.
+/// One question and one answer are `user_text` and `assistant_text`; anything else is a conversation. Clips are listed
+/// next to the words, in the order in which the words refer to them.
 fn words(lesson: &Lesson, sample: &Sample) -> Result<Value> {
     let mut row = Map::new();
     match lesson.turns.as_slice() {
@@ -49,7 +49,10 @@ fn words(lesson: &Lesson, sample: &Sample) -> Result<Value> {
                 (Some(path), false) => Ok(json!(path)),
                 (Some(path), true) => Ok(json!({ "path": path, "start": source.start, "end": source.end })),
                 (None, _) => {
-                    let message = format!("the sound of sample `{}` lies in its data and in no file", sample.id);
+                    let message = format!(
+                        "the sound of sample `{}` is embedded in its data and not a file",
+                        sample.id
+                    );
                     Err(Error::new(Code::UNSUPPORTED, message))
                 }
             }
@@ -61,7 +64,7 @@ fn words(lesson: &Lesson, sample: &Sample) -> Result<Value> {
     Ok(Value::Object(row))
 }
 
-/// The words, with a mark where a clip is heard.
+/// The words, with a mark in the place of each clip.
 fn shown(message: &Message) -> String {
     let part = |part: &Part| match part {
         Part::Text { text } => text.clone(),
@@ -93,7 +96,7 @@ fn message(turn: &Turn) -> Value {
     Value::Object(json)
 }
 
-/// What is not learnt, to those who compute a loss.
+/// The label of a token that is not learnt.
 const IGNORED: i64 = -100;
 
 #[derive(Serialize)]
@@ -103,16 +106,16 @@ struct TokenRow<'a> {
     attention_mask: Vec<u8>,
 }
 
-/// The tokens of a lesson, as trainers read them; everything but what is learnt is masked.
+/// The tokens of a lesson, as trainers read them; everything that is not learnt is masked.
 pub fn tokens(model: &ModelClient, lesson: &Lesson) -> Result<(usize, String)> {
     let mut parts = lesson.turns.iter().flat_map(|turn| &turn.message.parts);
     if parts.any(|part| matches!(part, Part::Clip { .. })) {
-        // Their tokens stand for sound, which no such row holds.
+        // Their tokens stand for sound, which such a row can't hold.
         let error = Error::unsupported(format!(
             "lesson `{}` has a clip, whose tokens mean nothing without it",
             lesson.id
         ));
-        return Err(error.help("choose an input of the task that is words alone, or `host data prepare`"));
+        return Err(error.help("choose an input of the task without clips, or use `host data prepare`"));
     }
     let tokens = model.lesson_tokens(lesson)?;
     if tokens.ids.len() != tokens.learn.len() {

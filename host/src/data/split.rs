@@ -1,11 +1,11 @@
-//! A task's rows in files of their own: one for each value of a group, or a drawn share and the rest.
+//! Splits a task's rows into files: one for each value of a group, or a random share and the rest.
 
 use crate::failure::{Failure, Result};
 use plugin_api::Sample;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The file of each sample, by the value that it has in a group. `None` is the value of samples that have none.
+/// The file of each sample, by its value in a group. `None` is for samples without a value.
 pub fn by_group(group: &str, samples: &[Sample]) -> Result<Vec<String>> {
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
     let mut known: BTreeSet<&str> = BTreeSet::new();
@@ -25,13 +25,13 @@ pub fn by_group(group: &str, samples: &[Sample]) -> Result<Vec<String>> {
     }
     let different: BTreeSet<String> = names.keys().map(|value| plain(value)).collect();
     if different.len() < names.len() {
-        let message = format!("two values of `{group}` come to the same name of a file");
+        let message = format!("two values of `{group}` give the same file name");
         return Err(Failure::usage(message).cause(names.into_keys().collect::<Vec<_>>().join(", ")));
     }
     Ok(files)
 }
 
-/// A name that every file system takes.
+/// A name that every file system allows.
 fn plain(name: &str) -> String {
     let kept = |letter: char| {
         if letter.is_alphanumeric() || "-.".contains(letter) {
@@ -43,10 +43,10 @@ fn plain(name: &str) -> String {
     name.chars().map(kept).collect()
 }
 
-/// The file of each sample: a drawn share, or the rest.
+/// The file of each sample: the random share, or the rest.
 ///
-/// Samples of one cluster (a passage, a clip) go together, or one part would tell of the other. What is drawn depends
-/// on the seed and the samples' names, and not on their order.
+/// Samples of one cluster (a passage, a clip) stay together, or one part would leak into the other. The draw depends on
+/// the seed and the samples' ids, and not on their order.
 pub fn by_fraction(fraction: f64, seed: u64, samples: &[Sample]) -> Vec<String> {
     let cluster = |sample: &Sample| sample.cluster.clone().unwrap_or_else(|| sample.id.clone());
     let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
@@ -61,7 +61,7 @@ pub fn by_fraction(fraction: f64, seed: u64, samples: &[Sample]) -> Vec<String> 
     let wanted = (samples.len() as f64 * fraction).round() as usize;
     let (mut drawn, mut count) = (BTreeSet::new(), 0);
     for (_, name) in order {
-        // One cluster too many is taken back where fewer come nearer.
+        // The last cluster is taken back if fewer samples come nearer to the share.
         let with = count + sizes[name];
         if with.abs_diff(wanted) > count.abs_diff(wanted) || count >= wanted {
             break;

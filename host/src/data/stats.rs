@@ -1,4 +1,4 @@
-//! What a task's data holds: counts of samples, in all and by what they are counted under.
+//! Counts of a task's samples, in all and by group.
 
 use super::Troubles;
 use crate::table::{Align, Table};

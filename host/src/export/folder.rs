@@ -53,7 +53,7 @@ impl Folder {
         let mut parts = Path::new(name).components();
         // A plugin names its files; where they lie is not its to say.
         if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) || name.contains('/') {
-            return Err(Failure::refused(format!("`{name}` is no name of a file")));
+            return Err(Failure::refused(format!("`{name}` is not a file name")));
         }
         let path = self.partial(name);
         if !state.files.contains_key(name) {

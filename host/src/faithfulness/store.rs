@@ -76,7 +76,7 @@ impl Store {
         self.known.retain(|_, record| record["error"].is_null());
     }
 
-    /// Writes the file anew, its lines in this order: a sweep that was killed ends with the file of one that was not.
+    /// Writes the file again, its lines in this order: a sweep that was killed ends with the file of one that was not.
     pub fn put_in_order(&mut self, order: impl Fn(&Value) -> (u64, u64, usize, String, u64)) -> Result<()> {
         let mut records: Vec<&Value> = self.known.values().collect();
         records.sort_by_cached_key(|record| order(record));

@@ -1,4 +1,4 @@
-//! Blocks of data inside a page: base64 of gzip, each in an element that no browser runs.
+//! Blocks of data inside a page: gzip in base64, each in an element that no browser runs.
 
 use base64::engine::general_purpose::STANDARD as BASE64;
 use base64::write::EncoderWriter;
@@ -26,7 +26,7 @@ impl<W: Write> Blocks<W> {
         })
     }
 
-    /// A block of JSON that is written already, compressed.
+    /// A block of finished JSON, compressed.
     pub fn packed(&mut self, id: &str, json: &[u8]) -> io::Result<()> {
         self.element(id, |inside| {
             let mut packed = GzEncoder::new(inside, Compression::fast());

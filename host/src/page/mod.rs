@@ -1,9 +1,8 @@
-//! Pages that need nothing else: one file of HTML, to be opened from a disk and mailed.
+//! Self-contained pages: one HTML file that can be opened from disk and mailed.
 //!
-//! A page's policy allows its own style and its own script by their hashes, sound from blobs, and nothing more: no
-//! network, no frame, no form, no markup that came with an answer could load or run anything. What a page shows of
-//! samples lies in blocks of compressed JSON that the script unpacks when they are looked at, so that a page with 100,000
-//! of them is on the screen at once.
+//! A page's policy allows its own style and script by their hashes, and sound from blobs, and nothing else: no network,
+//! frames or forms, and no markup in an answer can load or run anything. Samples are in blocks of compressed JSON that
+//! the script unpacks when somebody opens them, so that a page with 100,000 of them appears at once.
 
 mod blocks;
 
@@ -17,7 +16,7 @@ const STYLE: &str = include_str!("page.css");
 /// The sample browser, and the button that changes the theme.
 const SCRIPT: &str = include_str!("samples.js");
 
-/// Text that can't become markup. Marks that turn text around, or that nobody sees, are spelt out.
+/// Text that can't become markup. Marks that reverse text, or that are invisible, are spelt out.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
@@ -38,7 +37,7 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// Everything before a page's content. With `refresh` the page loads itself again after that many seconds.
+/// Everything before a page's content. With `refresh` the page reloads itself after that many seconds.
 pub fn head(title: &str, refresh: Option<u64>) -> String {
     let hash = |text: &str| BASE64.encode(Sha256::digest(text.as_bytes()));
     let refresh = refresh.map(|seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">\n"));
@@ -60,7 +59,7 @@ pub fn head(title: &str, refresh: Option<u64>) -> String {
 /// The end of a page.
 pub const TAIL: &str = "</body>\n</html>\n";
 
-/// A part that is folded until somebody opens it.
+/// A section that is folded until it is opened.
 pub fn folded(name: &str, text: &str) -> String {
     format!(
         "<details><summary>{}</summary><pre>{}</pre></details>\n",
@@ -69,7 +68,7 @@ pub fn folded(name: &str, text: &str) -> String {
     )
 }
 
-/// A table. Cells are escaped; columns from `numbers` on stand on the right.
+/// A table. Cells are escaped; columns from `numbers` on are aligned right.
 pub fn table(heads: &[&str], rows: &[Vec<String>], numbers: usize) -> String {
     let class = |place: usize| if place >= numbers { " class=\"n\"" } else { "" };
     let cells = |cells: &mut dyn Iterator<Item = &str>, tag: &str| -> String {

@@ -1,7 +1,7 @@
-//! What a shared library's file says of itself, read without running any of it.
+//! Reads what a shared library's file says about itself, without running any of it.
 //!
-//! The file is untrusted: reads go through a cache that asks for the pieces it needs, and everything that a file can
-//! repeat without end is cut off, so that a hostile one costs neither time nor memory beyond its own size.
+//! The file is untrusted: reads go through a cache that fetches only the needed pieces, and everything that a file can
+//! repeat without end is limited, so that a hostile file costs neither time nor memory beyond its own size.
 
 use crate::failure::{Failure, Result};
 use object::elf::{self, FileHeader64};
@@ -39,7 +39,7 @@ type Header = FileHeader64<Endianness>;
 pub fn look(file: &File, path: &Path) -> Result<Look> {
     let cache = ReadCache::new(file);
     look_at(&cache).map_err(|why| {
-        Failure::refused(format!("`{}` is no shared library for this machine", path.display()))
+        Failure::refused(format!("`{}` is not a shared library for this machine", path.display()))
             .cause(why)
             .help("a plugin is a crate with `crate-type = [\"cdylib\"]`; name the `.so` file that cargo made of it")
     })
@@ -49,15 +49,15 @@ fn look_at<'data, R: ReadRef<'data>>(data: R) -> std::result::Result<Look, Strin
     let broken = |why: object::Error| format!("it is damaged: {why}");
     let magic = data.read_bytes_at(0, 4).map_err(|()| "it has less than four bytes")?;
     if magic != elf::ELFMAG {
-        return Err("it is no ELF file".to_owned());
+        return Err("it is not an ELF file".to_owned());
     }
-    let header = Header::parse(data).map_err(|_| "it is no 64-bit ELF file".to_owned())?;
+    let header = Header::parse(data).map_err(|_| "it is not a 64-bit ELF file".to_owned())?;
     let endian = header.endian().map_err(broken)?;
     if header.e_machine(endian) != OUR_MACHINE {
         return Err("it was built for another kind of processor".to_owned());
     }
     if header.e_type(endian) != elf::ET_DYN {
-        return Err("it is an ELF file, but no shared library".to_owned());
+        return Err("it is an ELF file, but not a shared library".to_owned());
     }
     let sections = header.sections(endian, data).map_err(broken)?;
     if sections.len() > MOST_SECTIONS {

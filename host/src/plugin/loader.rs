@@ -1,8 +1,8 @@
 //! The one place where a plugin's code enters this process, and the one file of the host with `unsafe`.
 //!
-//! Opening a shared library runs its constructors, and no check can come before that which makes it safe: the file was
-//! admitted by [`super::trust`], and beyond that a plugin is trusted like any other code of this process.
-//! A library is never closed. Its vtables, its `'static` strings and perhaps its threads stay in use.
+//! Opening a shared library runs its constructors, and no check beforehand can make that safe: the file was admitted by
+//! [`super::trust`], and beyond that a plugin is trusted like any other code of this process. A library is never
+//! closed. Its vtables, its `'static` strings and perhaps its threads stay in use.
 #![allow(unsafe_code)]
 
 use super::log::PluginLog;
@@ -16,7 +16,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What this process has loaded, by the sha256 of the file. An entry is never taken out.
+/// The libraries that this process has loaded, by the sha256 of the file. Entries are never removed.
 static LOADED: Mutex<BTreeMap<String, Plugin>> = Mutex::new(BTreeMap::new());
 
 /// Loads a library into this process, or finds it when it is loaded already, under whatever name.
@@ -37,15 +37,15 @@ pub fn load(name: &str, sha256: &str, copy: &Arc<File>) -> Result<Plugin> {
 
 fn open(name: &str, copy: &Arc<File>) -> Result<Plugin> {
     let refused = |why: String| Failure::refused(format!("plugin `{name}` can't be loaded")).cause(why);
-    // The linker remembers libraries by path. Were this descriptor ever closed, the next file of its number would be
-    // taken for this library.
+    // The linker remembers libraries by path. If this descriptor were closed, the next file with its number would be
+    // mistaken for this library.
     std::mem::forget(copy.clone());
     let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
     // SAFETY: the constructors of an admitted plugin run here; see the head of this file.
     let library = unsafe { Library::open(Some(&path), RTLD_LAZY | RTLD_LOCAL) };
-    // The path of the copy says nothing to anybody.
+    // The path of the copy means nothing to users.
     let library = ManuallyDrop::new(library.map_err(|why| {
-        // What the linker said stands behind an error that only says that it said something.
+        // The linker's message is the source of an error that only says that there is one.
         let told = why.source().map_or_else(|| why.to_string(), ToString::to_string);
         let why = told.replace(&path, "the file");
         let help = missing_library(&why).map(way_to);
@@ -71,13 +71,13 @@ fn open(name: &str, copy: &Arc<File>) -> Result<Plugin> {
     })
 }
 
-/// The library that the linker looked for in vain, by its own words.
+/// The library that the linker could not find, from its message.
 fn missing_library(why: &str) -> Option<&str> {
     let (before, _) = why.split_once(": cannot open shared object file")?;
     before.rsplit(' ').next().filter(|name| name.contains(".so"))
 }
 
-/// Where a library comes from that this machine lacks.
+/// How to get a library that this machine lacks.
 fn way_to(library: &str) -> String {
     let nvidia = ["libcuda.", "libcudart.", "libcublas", "libcurand.", "libnvrtc."];
     match nvidia.iter().any(|start| library.starts_with(start)) {
@@ -85,7 +85,7 @@ fn way_to(library: &str) -> String {
             "it is built for NVIDIA GPUs, and `{library}` comes with their driver or with CUDA: is its folder in \
              LD_LIBRARY_PATH? For a machine without a GPU, build the plugin without `--features cuda`"
         ),
-        false => format!("install what brings `{library}`, or put its folder into LD_LIBRARY_PATH"),
+        false => format!("install the package with `{library}`, or put its folder into LD_LIBRARY_PATH"),
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
         };
         check(linker("libcuda.so.1"), "`libcuda.so.1` comes with their driver");
         check(linker("libcublasLt.so.13"), "without `--features cuda`");
-        check(linker("libfoo.so.2"), "install what brings `libfoo.so.2`");
+        check(linker("libfoo.so.2"), "install the package with `libfoo.so.2`");
         assert_eq!(missing_library("undefined symbol: foo"), None);
         assert_eq!(missing_library("the file: file too short"), None);
     }

@@ -1,9 +1,9 @@
-//! The host as a plugin knows it outside of any call: the way of its log messages.
+//! The host as a plugin sees it outside of any call: the receiver of its log messages.
 
 use crate::log::from_plugin;
 use plugin_api::{Callbacks, Envelope, Error, LogNote};
 
-/// The host as a plugin knows it outside of any call.
+/// The host as a plugin sees it outside of any call.
 pub(crate) struct PluginLog {
     plugin: String,
 }
@@ -19,7 +19,7 @@ impl PluginLog {
 impl Callbacks for PluginLog {
     fn ask(&self, what: &str, _input: Envelope) -> plugin_api::Result<Envelope> {
         Err(Error::unsupported(format!(
-            "outside of a call this host doesn't answer `{what}`"
+            "outside of a call the host doesn't answer `{what}`"
         )))
     }
 

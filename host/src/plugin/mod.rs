@@ -1,7 +1,7 @@
 //! Plugins: from a file that the registry names to adapters that can be called, in this process or in a worker.
 //!
-//! The order is the point. Who could have written the file, what it says of itself, whether we speak the same version:
-//! all of that is asked before any of its code runs, and the bytes that were asked about are the bytes that are loaded.
+//! The order is the point. Who could have written the file, what it says about itself, whether it speaks the same
+//! version: all of that is checked before any of its code runs, and the checked bytes are the loaded bytes.
 
 pub mod elf;
 mod loader;
@@ -37,7 +37,7 @@ pub struct OpenPlugin {
 
 /// An adapter, ready to be called.
 pub struct OpenAdapter {
-    /// Calls it. After a panic, or the death of its worker, the next call makes it anew.
+    /// Calls it. After a panic, or the death of its worker, the next call makes it again.
     pub adapter: Arc<dyn Adapter>,
     /// Its worker, when it lives in one.
     pub control: Option<Arc<dyn WorkerControl>>,
@@ -109,19 +109,19 @@ fn refuse_what_needs_a_worker(spec: &PluginSpec) -> Result<()> {
         Isolation::InProcess => return Ok(()),
     };
     let message = format!(
-        "plugin `{}` has `{given}`, which one in this process can't have",
+        "plugin `{}` has `{given}`, which is only possible in a worker",
         spec.name
     );
     Err(Failure::usage(message).help(format!("give it `isolation = \"process\"`, or take `{given}` away")))
 }
 
 impl OpenPlugin {
-    /// What its file says of it.
+    /// What its file says about it.
     pub fn note(&self) -> &Note {
         &self.note
     }
 
-    /// What the plugin itself says of its adapters, when it lives in this process.
+    /// What the plugin itself says about its adapters, if it lives in this process.
     pub fn about(&self) -> std::result::Result<Vec<AdapterNote>, String> {
         let plugin = self.here.ok_or("it doesn't live in this process")?;
         serde_json::from_str(&plugin.about()).map_err(|why| why.to_string())
@@ -150,7 +150,7 @@ impl OpenPlugin {
         Ok(FilesClient(made.adapter))
     }
 
-    /// What one of its models would take if it were made with these settings; none where the plugin doesn't say.
+    /// The memory that one of its models would take with these settings; none if the plugin doesn't say.
     pub fn estimate(&self, model: &str, settings: &Settings) -> Result<Option<Estimate>> {
         if !self.note.estimates(model) {
             return Ok(None);
@@ -161,7 +161,7 @@ impl OpenPlugin {
         Ok(Some(estimate.map_err(|error| Failure::from(of(error)))?))
     }
 
-    /// What training one of its models would take by this plan; none where the plugin doesn't say.
+    /// The memory that training one of its models by this plan would take; none if the plugin doesn't say.
     pub fn training_estimate(
         &self,
         model: &str,
@@ -184,7 +184,7 @@ impl OpenPlugin {
 
     fn make_by_word(&self, kind: &'static str, name: &str, settings: &Settings) -> Result<OpenAdapter> {
         let what = format!("{kind} `{name}` of plugin `{}`", self.spec.name);
-        let failed = |error: Error| Failure::from(error.context(format!("{what} can't be made")));
+        let failed = |error: Error| Failure::from(error.context(format!("cannot make {what}")));
         let adapter = match self.here {
             Some(plugin) => {
                 let (name, settings) = (name.to_owned(), settings.clone());

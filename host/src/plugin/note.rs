@@ -1,4 +1,4 @@
-//! A plugin's note: what it says of itself and of its adapters, in its file.
+//! A plugin's note: what its file says about itself and its adapters.
 //!
 //! It is read before anything is loaded, so that a plugin can be listed, and refused, without running its code.
 
@@ -24,7 +24,7 @@ pub struct Note {
     pub version: String,
     /// The version of `plugin-api` it was built against.
     pub api: String,
-    /// The version of the wire it speaks; empty for one from before the wire had a version of its own.
+    /// The version of its wire format; empty for plugins from before the wire had its own version.
     pub wire: String,
     /// The compiler it was built with.
     pub rustc: String,
@@ -52,12 +52,12 @@ impl Note {
         let shown = path.display();
         let Some(bytes) = &look.note else {
             return Err(Failure::refused(format!(
-                "`{shown}` is a shared library, but no plugin: it carries no note"
+                "`{shown}` is a shared library, but not a plugin: it carries no note"
             ))
             .help("a plugin calls `plugin_api::export_plugin!()` once, in the crate that becomes the `.so`"));
         };
         Note::parse(bytes).map_err(|why| {
-            Failure::refused(format!("the note of `{shown}` can't be used"))
+            Failure::refused(format!("cannot use the note of `{shown}`"))
                 .cause(why)
                 .help("build the plugin again with the current `plugin-api`")
         })
@@ -100,10 +100,10 @@ impl Note {
                 Ok(NoteRecord::Files(note)) => files.push(note),
                 Ok(NoteRecord::Estimate(note)) => estimates.push(note),
                 Ok(NoteRecord::Unknown) => {}
-                Err(why) => return Err(format!("`{}` is no record: {why}", shortened(line))),
+                Err(why) => return Err(format!("`{}` is not a record: {why}", shortened(line))),
             }
         }
-        let mut note = plugin.ok_or("it names adapters, but no plugin: is `export_plugin!()` missing?")?;
+        let mut note = plugin.ok_or("it names adapters but no plugin: is `export_plugin!()` missing?")?;
         adapters.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
         if let Some(pair) = adapters
             .windows(2)
@@ -121,8 +121,8 @@ impl Note {
         Ok(note)
     }
 
-    /// The note of the adapter that a registry entry means: the one it names, or, where it names none and its own name is none
-    /// either, the only one of its kind.
+    /// The note of the adapter that a registry entry means: the one it names, or the one with the entry's own name, or
+    /// the only one of its kind.
     pub fn meant(&self, spec: &AdapterSpec) -> Result<&AdapterNote> {
         let mut of_kind = self.adapters.iter().filter(|note| note.kind == spec.kind);
         match (of_kind.next(), of_kind.next()) {
@@ -131,7 +131,7 @@ impl Note {
         }
     }
 
-    /// The note of one adapter, or a failure that names the ones there are.
+    /// The note of one adapter, or a failure that lists all of them.
     pub fn adapter(&self, kind: Kind, name: &str) -> Result<&AdapterNote> {
         let found = self.adapters.iter().find(|note| note.kind == kind && note.name == name);
         found.ok_or_else(|| {
@@ -141,14 +141,14 @@ impl Note {
                 .map(|it| format!("{} `{}`", it.kind, it.name))
                 .collect();
             let holds = match names.len() {
-                0 => "it holds nothing".to_owned(),
+                0 => "it has none".to_owned(),
                 _ => format!("it holds {}", names.join(", ")),
             };
             Failure::missing(format!("plugin `{}` holds no {kind} `{name}`", self.name)).help(holds)
         })
     }
 
-    /// The note of a task's files, or a failure that says which tasks have some.
+    /// The note of a task's files, or a failure that lists the tasks with files.
     pub fn task_files(&self, task: &str) -> Result<&FilesNote> {
         self.files.iter().find(|note| note.task == task).ok_or_else(|| {
             let message = format!("plugin `{}` reads and writes no files of task `{task}`", self.name);
@@ -165,8 +165,8 @@ impl Note {
         self.estimates.iter().any(|note| note.model == model)
     }
 
-    /// Refuses a plugin that speaks another wire than this host: the versions of `plugin-api` that share one work together,
-    /// whichever is older.
+    /// Refuses a plugin that speaks another wire version than this host: all versions of `plugin-api` with the same
+    /// wire work together, whichever is older.
     pub fn check_api(&self) -> Result<()> {
         let ours = plugin_api::WIRE;
         if self.wire == ours {
@@ -191,7 +191,7 @@ impl Note {
         let Some(allowed) = allowed else { return Ok(()) };
         let request = VersionReq::parse(allowed).or_fail(Exit::Usage, || {
             format!(
-                "`version = \"{allowed}\"` of plugin `{}` is no range of versions",
+                "`version = \"{allowed}\"` of plugin `{}` is not a range of versions",
                 self.name
             )
         })?;
@@ -209,7 +209,7 @@ impl Note {
     }
 }
 
-/// Refuses libraries that are built in a way that can't work, and says how to build them.
+/// Refuses libraries that were built in a way that can't work, and says how to build them.
 pub fn check_build(look: &Look, path: &Path) -> Result<()> {
     let shown = path.display();
     if let Some(library) = look.needs.iter().find(|name| name.starts_with("libstd-")) {
@@ -231,7 +231,7 @@ pub fn check_build(look: &Look, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What our C library's newest version is, and which of these it lacks.
+/// The newest version of our C library, and which of these it lacks.
 fn glibc_newer_than_ours(needed: &BTreeSet<String>) -> (Option<String>, Vec<String>) {
     static OURS: OnceLock<Option<BTreeSet<String>>> = OnceLock::new();
     let Some(ours) = OURS.get_or_init(our_glibc) else {
@@ -318,7 +318,7 @@ mod tests {
         check(&adapter("a"), Err("export_plugin!()"));
         check(&format!("{PLUGIN}\n{PLUGIN}"), Err("two plugins"));
         check(&format!("{PLUGIN}\n{}\n{}", adapter("a"), adapter("a")), Err("twice"));
-        check("not json", Err("`not json` is no record"));
+        check("not json", Err("`not json` is not a record"));
     }
 
     #[track_caller]

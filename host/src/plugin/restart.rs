@@ -1,7 +1,7 @@
 //! An adapter that outlives its failures: after a panic, or when its worker died, the next call restarts it.
 //!
-//! A caught panic leaves an adapter in a state that nobody can trust, so it answers nothing more; a dead worker can't.
-//! Both are the same to a run: the calls that were in flight failed, and the next one should find a fresh adapter.
+//! A caught panic leaves an adapter in an unknown state, so it must not answer any more; a dead worker can't. For a run
+//! both are the same: the calls in flight failed, and the next one should find a fresh adapter.
 
 use crate::process::{WorkerControl, WorkerHandle};
 use plugin_api::client::is_result;
@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// After this many failures in a row, with nothing done in between, an adapter is given up.
+/// After this many failures in a row, with nothing done in between, an adapter is abandoned.
 const MOST_FAILURES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// One making of an adapter.
+/// One instance of an adapter.
 pub(crate) trait Instance: Adapter {
-    /// True when it can answer nothing any more.
+    /// True if it can no longer answer.
     fn is_over(&self) -> bool;
 
     /// The worker it lives in, if it does.
@@ -26,11 +26,11 @@ pub(crate) trait Instance: Adapter {
 /// Makes the adapter, for the first time or again.
 pub(crate) type Make = Box<dyn Fn() -> Result<Arc<dyn Instance>> + Send + Sync>;
 
-/// An adapter that is made anew when it is over.
+/// An adapter that is made again after it fails.
 pub(crate) struct Restarting {
     what: String,
     make: Make,
-    /// Held while the adapter is made, so that calls which come meanwhile wait for it.
+    /// Locked while the adapter is made, so that calls that come meanwhile wait for it.
     making: Mutex<()>,
     state: Mutex<State>,
 }
@@ -62,7 +62,7 @@ impl Restarting {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The adapter, made anew when the one before is over.
+    /// The adapter, made again if the one before has failed.
     fn usable(&self) -> Result<Arc<dyn Instance>> {
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let failures = {
@@ -108,7 +108,7 @@ impl Restarting {
         }
     }
 
-    /// Counts what a call came to: once for each making, however many calls it took down with it.
+    /// Counts a failure: once for each instance, however many calls failed with it.
     fn count(&self, instance: &Arc<dyn Instance>, outcome: &Result<Envelope>, progressed: bool) {
         let mut state = self.state();
         if progressed {
@@ -138,7 +138,7 @@ impl Adapter for Restarting {
         // An envelope's sound is shared, so the copy is a few strings.
         let mut outcome = instance.call(method, input.clone(), &watched);
         if matches!(&outcome, Err(error) if error.code == Code::POISONED) {
-            // Another call's panic came first and this one never began.
+            // Another call's panic came first, and this call never began.
             self.count(&instance, &outcome, false);
             instance = self.usable()?;
             outcome = instance.call(method, input, &watched);
@@ -165,7 +165,7 @@ impl WorkerControl for Restarting {
     }
 }
 
-/// A judge that passes on that its grader panicked did not panic itself.
+/// A judge that reports its grader's panic did not panic itself.
 fn unlike_its_own(error: Error) -> Error {
     match error.code {
         Code::PANIC | Code::POISONED => error.code(Code::OTHER),
@@ -173,7 +173,7 @@ fn unlike_its_own(error: Error) -> Error {
     }
 }
 
-/// Sees whether a long call gets anything done: each reply of `serve` is a success of its own.
+/// Notices whether a long call makes progress: each reply of `serve` is a success.
 struct Watched<'a> {
     host: &'a dyn Callbacks,
     progressed: AtomicBool,
@@ -216,7 +216,7 @@ impl Instance for WorkerHandle {
     }
 }
 
-/// An adapter in this process. It is over when it panicked.
+/// An adapter in this process. It has failed once it has panicked.
 pub(crate) struct InProcess {
     adapter: Arc<dyn Adapter>,
     over: AtomicBool,

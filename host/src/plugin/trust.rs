@@ -45,8 +45,8 @@ pub fn admit(spec: &PluginSpec) -> Result<Admitted> {
     })
 }
 
-/// Makes a copy unchangeable. The kernel says that it is busy while it still holds the pages that were written a moment ago,
-/// which on a machine under load can take longer than it is ready to wait by itself.
+/// Seals a copy. The kernel reports that it is busy while it still holds the pages that were just written, which on a
+/// loaded machine can take longer than it waits by itself.
 fn seal(copy: &File) -> rustix::io::Result<()> {
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     for _ in 0..100 {
@@ -58,13 +58,13 @@ fn seal(copy: &File) -> rustix::io::Result<()> {
     Err(rustix::io::Errno::BUSY)
 }
 
-/// The sha256 of the file that the registry names, after the same checks, and without a look at the pin.
+/// The sha256 of the file that the registry names, after the same checks except for the pin.
 pub fn fingerprint(spec: &PluginSpec) -> Result<String> {
     let (path, mut file) = open(spec)?;
     hash(&mut file, |_| Ok(())).or_fail(Exit::Missing, || format!("cannot read `{}`", path.display()))
 }
 
-/// Whether the file may be loaded, as [`admit`] asks it, without a copy. It is read only when it is pinned.
+/// Whether the file may be loaded, with the checks of [`admit`] but without a copy. It is read only if it is pinned.
 pub fn check(spec: &PluginSpec) -> Result<()> {
     let (path, _) = open(spec)?;
     match spec.sha256 {
@@ -83,7 +83,7 @@ pub fn sha256(path: &Path) -> Result<String> {
 fn open(spec: &PluginSpec) -> Result<(PathBuf, File)> {
     let given = &spec.path;
     if !given.is_absolute() {
-        // The dynamic linker would look for it in folders that the environment names.
+        // The dynamic linker would search for it in folders that the environment names.
         let message = format!(
             "the path `{}` of plugin `{}` is not absolute",
             given.display(),
@@ -97,7 +97,7 @@ fn open(spec: &PluginSpec) -> Result<(PathBuf, File)> {
         let build = || format!("build it, or change its `path` in `{named_in}`");
         why.help(left_out_by_cargo().map_or_else(build, str::to_owned))
     })?;
-    // Who may change a folder may put another file, or another link, into it.
+    // Anyone who may change a folder may put another file, or another link, into it.
     for folder in path.ancestors().skip(1).chain(given.ancestors().skip(1)) {
         let found = folder.symlink_metadata().or_fail(Exit::Missing, missing)?;
         if !found.is_symlink() {
@@ -108,7 +108,7 @@ fn open(spec: &PluginSpec) -> Result<(PathBuf, File)> {
     let found = file.metadata().or_fail(Exit::Missing, missing)?;
     if !found.is_file() {
         return Err(Failure::refused(format!(
-            "plugin `{}` is no file: `{}`",
+            "plugin `{}` is not a file: `{}`",
             spec.name,
             path.display()
         )));
@@ -117,7 +117,7 @@ fn open(spec: &PluginSpec) -> Result<(PathBuf, File)> {
     Ok((path, file))
 }
 
-/// Refuses what somebody other than this user and root could have written.
+/// Refuses a file that somebody other than this user and root could have written.
 fn check_owner(path: &Path, found: &Metadata, plugin: &str) -> Result<()> {
     let shown = path.display();
     let us = rustix::process::geteuid().as_raw();
@@ -134,12 +134,12 @@ fn check_owner(path: &Path, found: &Metadata, plugin: &str) -> Result<()> {
     let sticky_folder = found.is_dir() && found.mode() & 0o1000 != 0;
     if found.mode() & 0o022 != 0 && !sticky_folder {
         let message = format!("plugin `{plugin}` is refused: others may write to `{shown}`");
-        // Where one file of an installation can be written to, all can: its files were made with the same rights.
+        // If one file of an installation is writable, all are: they were made with the same permissions.
         let command = match installation().filter(|prefix| path.starts_with(prefix)) {
             Some(prefix) => format!("chmod -R go-w {}", prefix.display()),
             None => format!("chmod go-w {shown}"),
         };
-        return Err(Failure::refused(message).help(format!("take that right away with `{command}`")));
+        return Err(Failure::refused(message).help(format!("remove that permission with `{command}`")));
     }
     Ok(())
 }

@@ -1,14 +1,14 @@
-//! What a worker died of, in words that help.
+//! Why a worker died, in words that help.
 
 use plugin_api::{Code, Error};
 use std::collections::VecDeque;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-/// So many of the lines that a worker printed last are kept for its error.
+/// How many of the worker's last lines are kept for its error.
 const MOST_LINES: usize = 5;
 
-/// The last lines that a worker printed, and what any of them gave away.
+/// The worker's last lines, and what any of them revealed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LastLines {
     lines: VecDeque<String>,
@@ -18,7 +18,7 @@ pub(super) struct LastLines {
 
 impl LastLines {
     pub(super) fn push(&mut self, line: String) {
-        // What an allocator says that is refused: Rust's, and C++'s.
+        // The messages of allocators that run out of memory: Rust's, and C++'s.
         self.out_of_memory |= line.contains("memory allocation of ") || line.contains("std::bad_alloc");
         self.overflowed |= line.contains("has overflowed its stack");
         if !of_a_backtrace(&line) {
@@ -30,7 +30,7 @@ impl LastLines {
     }
 }
 
-/// The log has the backtrace. In an error its end would stand where its reason should.
+/// The log has the backtrace. In an error, its end would hide the reason.
 fn of_a_backtrace(line: &str) -> bool {
     let words = line.trim_start();
     let frame = words
@@ -40,7 +40,7 @@ fn of_a_backtrace(line: &str) -> bool {
     line == "stack backtrace:" || line.starts_with("note: ") || (indented && (frame || words.starts_with("at ")))
 }
 
-/// How a worker came to its end.
+/// How a worker ended.
 #[derive(Debug, Clone)]
 pub(super) struct ExitReason {
     code: Code,
@@ -50,7 +50,7 @@ pub(super) struct ExitReason {
 }
 
 impl ExitReason {
-    /// Reads a status and the last lines that the worker printed.
+    /// Interprets an exit status and the worker's last lines.
     pub(super) fn new(status: Option<ExitStatus>, lines: &LastLines, memory: Option<u64>) -> ExitReason {
         let signal = status.and_then(|status| status.signal());
         let (mut code, mut help) = (Code::DIED, None);
@@ -61,7 +61,7 @@ impl ExitReason {
                 match memory {
                     Some(limit) => {
                         help = Some(
-                            "give it more with `memory` in the registry; all that is reserved counts, not only what is used"
+                            "raise `memory` in the registry; all reserved memory counts, not only what is used"
                                 .to_owned(),
                         );
                         format!("ran out of the {} of memory that it may take", in_words(limit))
@@ -75,7 +75,7 @@ impl ExitReason {
             }
             (Some(signal), _) => format!("died of signal {signal} ({})", signal_name(signal)),
             (None, Some(code)) => format!("exited with code {code}"),
-            (None, None) => "went silent and was ended".to_owned(),
+            (None, None) => "stopped responding and was killed".to_owned(),
         };
         ExitReason {
             code,

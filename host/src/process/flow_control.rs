@@ -1,21 +1,22 @@
-//! What a call in a worker sends its host without waiting for an answer: pieces of answers, whole answers, progress.
+//! Messages that a call in a worker sends without waiting for an answer: pieces of answers, whole answers, progress.
 //!
-//! The host's answer to each of these is "go on" but for once, so it comes only when it is another one, and the next message
-//! of that name hears of it. What is under way is bounded: a plugin that sends faster than its host takes waits.
+//! The host's answer to each of them is nearly always "go on", so it is sent only if it is "stop", and the next message
+//! of that name gets it. The number of messages under way is bounded: a plugin that sends faster than the host receives
+//! has to wait.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// So many messages of a call may be under way.
+/// How many messages of a call may be under way.
 const MOST: u64 = 64;
-/// The host says that messages were taken each time it has taken this many.
+/// The host acknowledges messages each time it has received this many.
 pub(super) const TAKEN_AT_ONCE: u64 = 16;
 
 /// One call's side of it, in the worker.
 #[derive(Default)]
 pub(super) struct FlowControl {
-    /// The call should come to an end.
+    /// The call should end.
     pub stop: AtomicBool,
     any_refused: AtomicBool,
     state: Mutex<State>,
@@ -27,7 +28,7 @@ struct State {
     sent: u64,
     taken: u64,
     over: bool,
-    /// Names of messages of which no more is wanted.
+    /// Names of messages that the host no longer wants.
     refused: HashSet<String>,
 }
 
@@ -36,7 +37,7 @@ impl FlowControl {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts one more under way, waiting until it may be. False when the call is over.
+    /// Counts one more message under way, after waiting until there is room. False if the call is over.
     pub fn wait_for_room(&self) -> bool {
         let full = |state: &mut State| !state.over && state.sent - state.taken >= MOST;
         let waited = self.changed.wait_while(self.lock(), full);
@@ -60,7 +61,7 @@ impl FlowControl {
         self.any_refused.load(Ordering::Acquire) && self.lock().refused.contains(name)
     }
 
-    /// The call is over: a thread that the plugin left behind has nobody to send to.
+    /// Ends the call: a thread that the plugin left behind can't send any more.
     pub fn end(&self) {
         self.lock().over = true;
         self.changed.notify_all();

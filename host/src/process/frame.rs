@@ -1,15 +1,15 @@
-//! What host and worker send each other: a head that says what it is about, and an envelope.
+//! The frames that host and worker exchange: a head that says what it is about, and an envelope.
 //!
 //! A frame is four lengths (head, JSON, number of clips, number of blobs), the head, the JSON, the clips, each blob. A clip
 //! that the other end still has is its place among [those](KnownClips), counted from 1; another is a 0, its rate, channels
-//! and samples. Numbers are little-endian. A length is believed only as far as bytes follow it, and never above a cap.
+//! and samples. Numbers are little-endian. A length is trusted only as far as bytes follow it, and never above a limit.
 
 use super::known_clips::KnownClips;
 use plugin_api::{Clip, Code, Envelope, Error, Level, Settings};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufReader, Read, Write};
 
-/// Changes when the two sides of one program could no longer talk; they are of one build, so this is a safeguard.
+/// Changes with the protocol. Both sides are the same program, so this is only a safeguard.
 pub(super) const PROTOCOL: u32 = 4;
 
 /// The largest frame: some hours of sound.
@@ -22,28 +22,29 @@ pub(super) const MAKING: u64 = 0;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "frame", rename_all = "snake_case")]
 pub(super) enum Head {
-    /// To the worker, first of all: what to load and make. Answered like a call, under the number [`MAKING`].
+    /// To the worker, first: what to load and make. Answered like a call, under the number [`MAKING`].
     Start(Start),
     /// To the worker: calls the adapter.
     Call { call: u64, method: String },
-    /// To the worker: this call should come to an end.
+    /// To the worker: this call should end.
     Cancel { call: u64 },
-    /// To the worker: what became of an `Ask`.
+    /// To the worker: the answer to an `Ask`.
     Answer { id: u64, failed: Option<Failed> },
-    /// To the worker: how many of a call's messages were taken.
+    /// To the worker: how many of a call's messages were received.
     Taken { call: u64, count: u64 },
     /// To the worker: no more messages of this name are wanted.
     Refused { call: u64, what: String },
     /// To the worker: drop the adapter and leave.
     Leave,
-    /// To the host: what came of a call.
+    /// To the host: the result of a call.
     Done { call: u64, failed: Option<Failed> },
     /// To the host, during a call: [`plugin_api::Callbacks::ask`].
     Ask { call: u64, id: u64, what: String },
-    /// To the host, during a call: [`plugin_api::Callbacks::emit`]. Nobody waits for it, since an answer that is only "go on"
-    /// is not worth a round trip. A host that wants no more of it says so later, by `Refused` or `Cancel`.
+    /// To the host, during a call: [`plugin_api::Callbacks::emit`]. The worker does not wait for an answer, since one
+    /// that nearly always says "go on" is not worth a round trip. To stop the messages, the host later sends `Refused`
+    /// or `Cancel`.
     Emit { call: u64, what: String },
-    /// To the host: a message for its log. Nobody waits for it.
+    /// To the host: a message for its log, without an answer.
     Log { level: Level, message: String },
 }
 
@@ -56,7 +57,7 @@ pub struct Start {
     pub plugin: String,
     /// Of the plugin's file.
     pub sha256: String,
-    /// The word that layer 1 takes: a kind of adapter, or a task's files.
+    /// The kind, as layer 1 spells it: a kind of adapter, or a task's files.
     pub kind: String,
     /// The adapter's name inside the plugin.
     pub adapter: String,
@@ -119,7 +120,7 @@ fn encode(head: &Head, envelope: &Envelope, known: &mut KnownClips) -> plugin_ap
         let message = format!("an envelope of {total} bytes is too large for a worker, which takes {MOST_BYTES}");
         return Err(Error::new(Code::ENVELOPE, message));
     }
-    // All four fit, since their sum was found to be small enough.
+    // All four fit, since their sum is small enough.
     let lengths = [
         head.len(),
         envelope.json.len(),
@@ -191,9 +192,9 @@ impl<R: Read> FrameReader<R> {
         let mut reader = Limited { from, left: MOST_BYTES };
         let head = reader.bytes(u64::from(length(0)))?;
         let head =
-            serde_json::from_slice(&head).map_err(|why| bad(format!("the head of a frame is no head: {why}")))?;
+            serde_json::from_slice(&head).map_err(|why| bad(format!("the head of a frame can't be read: {why}")))?;
         let json = reader.bytes(u64::from(length(4)))?;
-        let json = String::from_utf8(json).map_err(|_| bad("the text of a frame is no UTF-8".to_owned()))?;
+        let json = String::from_utf8(json).map_err(|_| bad("the text of a frame is not UTF-8".to_owned()))?;
         let (clips, blobs) = (length(8), length(12));
         let mut envelope = Envelope {
             json,
@@ -224,7 +225,7 @@ impl<R: Read> Limited<'_, R> {
 
     fn bytes(&mut self, count: u64) -> io::Result<Vec<u8>> {
         self.spend(count)?;
-        // Grows as bytes come, so a length that lies costs nothing.
+        // Grows as bytes come, so a wrong length costs nothing.
         let mut bytes = Vec::with_capacity(usize::try_from(count.min(1 << 16)).unwrap_or_default());
         self.from.by_ref().take(count).read_to_end(&mut bytes)?;
         if (bytes.len() as u64) < count {

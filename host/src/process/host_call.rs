@@ -1,5 +1,5 @@
-//! One call, while it is under way: serves the plugin's callbacks, passes on a wish to stop, and ends the worker when
-//! the call's time is over.
+//! One call in progress: serves the plugin's callbacks, passes on a request to stop, and kills the worker when the
+//! call's time is over.
 
 use super::flow_control::TAKEN_AT_ONCE;
 use super::frame::Head;
@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-/// How often a pending call looks whether it should stop.
+/// How often a pending call checks whether it should stop.
 const GLANCE: Duration = Duration::from_millis(20);
 /// Serves the callbacks of one call.
 pub(super) struct HostCall<'a> {
@@ -52,7 +52,7 @@ impl HostCall<'_> {
                     }
                 }
                 // An answer may take long (another model's reply), and other threads of the plugin may talk to us
-                // meanwhile. One that is there needs no thread that waits for it.
+                // meanwhile. An answer that is ready needs no thread to wait for it.
                 Ok(Event::Frame(Head::Ask { id, what, .. }, input)) => match self.ask_now(&what, &input) {
                     Some(answer) => self.shared.answer(id, answer),
                     None => {
@@ -75,7 +75,7 @@ impl HostCall<'_> {
         }
     }
 
-    /// Passes on that the call should stop; ends the worker when its time is over.
+    /// Passes on that the call should stop; kills the worker when its time is over.
     fn glance(&self, cancelled: &mut bool) {
         if !*cancelled && self.guarded(true, |host| host.stop_asked()) {
             *cancelled = true;
@@ -85,8 +85,8 @@ impl HostCall<'_> {
             && Instant::now() >= until
         {
             let (plugin, method) = (&self.shared.plugin, self.method);
-            let message = format!("plugin `{plugin}` did not finish `{method}` within {time:?} and was ended");
-            let help = "when it needs longer, raise the plugin's `deadline` in the registry";
+            let message = format!("plugin `{plugin}` did not finish `{method}` within {time:?} and was killed");
+            let help = "if it needs longer, raise the plugin's `deadline` in the registry";
             self.shared
                 .end(End::Killed(Error::new(Code::DEADLINE, message).help(help)));
         }

@@ -1,6 +1,6 @@
-//! The host's end of a worker: starts it, carries calls there and callbacks back, and says how it ended.
+//! The host's end of a worker: starts it, sends calls, serves callbacks, and reports how it ended.
 //!
-//! One thread reads what the worker sends and hands it to the calls it belongs to; each call attends to it on its own
+//! One thread reads what the worker sends and hands it to the call that it belongs to; each call handles it on its own
 //! thread.
 
 use super::WorkerControl;
@@ -23,13 +23,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long a worker may take to leave after it was told to.
+/// How long a worker may take to exit after it was told to.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// A line that a plugin prints is cut here.
 const LONGEST_LINE: u64 = 4096;
 
-/// What glibc's allocator reads when a process starts; other systems pass it over. A pass through a model takes and gives
-/// back the same tens of megabytes hundreds of times a second. By itself the allocator returns them to the system each
+/// Read by glibc's allocator when a process starts; other systems ignore it. A pass through a model allocates and frees
+/// the same tens of megabytes hundreds of times a second. By default the allocator returns them to the system each
 /// time, and a tenth of a pass goes into getting them back, page by page.
 const ALLOCATOR: [(&str, &str); 3] = [
     ("MALLOC_MMAP_THRESHOLD_", "33554432"), // the largest that it takes
@@ -95,7 +95,7 @@ impl WorkerHandle {
         Ok(link)
     }
 
-    /// True when it can answer nothing any more.
+    /// True if it can no longer answer.
     pub(crate) fn is_over(&self) -> bool {
         locked(&self.shared.calls).end.is_some()
     }
@@ -120,7 +120,7 @@ impl WorkerHandle {
             method,
             host,
             panicked: AtomicBool::new(false),
-            // Whoever runs a call that lasts watches each job's time.
+            // The caller of a long call watches the time of each job.
             deadline: self
                 .deadline
                 .filter(|_| !host.lasts())
@@ -143,7 +143,7 @@ fn spawn(recipe: &Recipe) -> std::io::Result<(Child, UnixStream)> {
     command
         .arg(super::COMMAND)
         .arg(&recipe.spec.name) // seen in a list of processes
-        // The hub's keys are the host's: a plugin gets weights as a folder and has nothing to ask there.
+        // The hub's tokens stay with the host: a plugin gets weights as a folder and need not ask the hub.
         .env_remove("HF_TOKEN")
         .env_remove("HUGGING_FACE_HUB_TOKEN")
         .envs(
@@ -155,9 +155,9 @@ fn spawn(recipe: &Recipe) -> std::io::Result<(Child, UnixStream)> {
         .stdin(OwnedFd::from(theirs))
         .stdout(recipe.copy.try_clone()?)
         .stderr(Stdio::piped())
-        // A group of its own: an interrupt from the keyboard is the host's to handle.
+        // A separate process group, so that the host handles an interrupt from the keyboard.
         .process_group(0);
-    // The command holds the worker's end of the socket; were it kept, the worker's death would go unnoticed.
+    // The command holds the worker's end of the socket; if it were kept, the worker's death would go unnoticed.
     command.spawn().map(|child| (child, ours))
 }
 
@@ -201,7 +201,7 @@ impl Drop for WorkerHandle {
     }
 }
 
-/// Passes what the worker prints on to the log, and keeps the last of it.
+/// Passes what the worker prints to the log, and keeps the last lines.
 fn spawn_line_reader(stderr: ChildStderr, plugin: String, lines: Arc<Mutex<LastLines>>) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut stderr = BufReader::new(stderr);

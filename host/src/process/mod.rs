@@ -1,10 +1,10 @@
-//! A plugin's adapter in a process of its own, a worker, so that its crash, hang or hunger ends there.
+//! Runs a plugin's adapter in its own process, a worker, so that crashes, hangs and exhausted memory stay there.
 //!
 //! A worker is this same program, started as `host worker` with three things in place of its standard streams: a
-//! socket, the plugin's sealed copy, and a pipe for what it prints. Each adapter gets its own, so that one that dies
-//! takes nobody along. It is fault isolation and no sandbox: a worker has all rights of the user.
+//! socket, the plugin's sealed copy, and a pipe for what it prints. Each adapter has its own worker, so that a crash
+//! affects no other. This is fault isolation and not a sandbox: a worker has all permissions of the user.
 //!
-//! It carries calls, questions and messages by their names and knows none of them: a new one needs no change here.
+//! Calls, questions and messages are carried by name, and none is known here: a new one needs no change.
 
 mod exit_reason;
 mod flow_control;
@@ -29,9 +29,9 @@ pub const COMMAND: &str = "worker";
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// What can be done to a worker from outside of its calls.
+/// Controls a worker from outside of its calls.
 pub trait WorkerControl: Send + Sync {
-    /// Ends it. Every call that is pending returns this error.
+    /// Kills it. Every pending call returns this error.
     fn kill(&self, why: Error);
 
     /// Its process, while it lives.
@@ -41,8 +41,8 @@ pub trait WorkerControl: Send + Sync {
     fn peak_memory_bytes(&self) -> Option<u64>;
 }
 
-/// Names the program that workers are started from. Only a program whose own `main` doesn't know [`COMMAND`], as that
-/// of a test, has to say so; otherwise it is this program, even when its file was replaced meanwhile.
+/// Sets the program that workers are started from. Only a program whose own `main` doesn't know [`COMMAND`], such as a
+/// test, has to do so; otherwise it is this program, even if its file was replaced meanwhile.
 pub fn set_program(path: impl Into<PathBuf>) {
     let _ = PROGRAM.set(path.into());
 }

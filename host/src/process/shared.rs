@@ -24,7 +24,7 @@ pub(super) struct Shared {
     pub writer: Mutex<FrameWriter<UnixStream>>,
     pub calls: Mutex<Calls>,
     pub next: AtomicU64,
-    /// Set, and told to those who wait, when the process is gone.
+    /// Set, and signalled to waiting threads, when the process is gone.
     pub gone: (Mutex<bool>, Condvar),
 }
 
@@ -39,7 +39,7 @@ pub(super) enum Event {
     Over(End),
 }
 
-/// Why a worker takes no more calls.
+/// Why a worker accepts no more calls.
 #[derive(Clone)]
 pub(super) enum End {
     Killed(Error),
@@ -52,12 +52,12 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 pub(super) struct Process {
     pub child: Child,
-    /// Its end was noted; from then on its number may be another process's.
+    /// Its end was noted; from then on its id may belong to another process.
     pub reaped: bool,
 }
 
 impl Process {
-    /// Ends it, and the programs that its plugin started.
+    /// Kills it, and the programs that its plugin started.
     pub fn kill(&mut self) {
         if !self.reaped {
             let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
@@ -66,12 +66,12 @@ impl Process {
 }
 
 impl Shared {
-    /// Sends a frame. When the worker is gone, the reading thread tells the calls so.
+    /// Sends a frame. If the worker is gone, the reading thread informs the calls.
     pub fn send(&self, head: &Head, envelope: &Envelope) -> Result<()> {
         locked(&self.writer).send(head, envelope)
     }
 
-    /// Sends a head that brings nothing.
+    /// Sends a head without an envelope.
     pub fn say(&self, head: &Head) {
         let _ = self.send(head, &Envelope::default());
     }
@@ -94,7 +94,7 @@ impl Shared {
         }
     }
 
-    /// Ends the process, if it still lives, and all pending calls at once. The first reason counts.
+    /// Kills the process, if it still lives, and ends all pending calls at once. The first reason counts.
     pub fn end(&self, end: End) {
         let pending = {
             let mut calls = locked(&self.calls);
@@ -129,7 +129,7 @@ impl Shared {
             self.end(End::Killed(Error::new(Code::DIED, message).cause(why)));
         }
         let status = self.last_status();
-        // Its last words may still be in the pipe. A process that it left behind may hold the pipe open for ever.
+        // Its last lines may still be in the pipe. A process that it left behind may hold the pipe open for ever.
         let until = Instant::now() + AFTERLIFE;
         while printed.as_ref().is_some_and(|thread| !thread.is_finished()) && Instant::now() < until {
             thread::sleep(Duration::from_millis(1));
@@ -140,7 +140,7 @@ impl Shared {
         self.gone.1.notify_all();
     }
 
-    /// How the process ended; none when it lived on without its socket.
+    /// How the process ended; none if it lived on without its socket.
     fn last_status(&self) -> Option<ExitStatus> {
         let pid = Pid::from_child(&locked(&self.process).child);
         let looking = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -169,7 +169,7 @@ impl Shared {
         let pending = locked(&self.calls).pending.get(&call).cloned();
         let taken = pending.is_some_and(|pending| pending.send(Event::Frame(head, envelope)).is_ok());
         if let (false, Some(id)) = (taken, id) {
-            // A thread that the plugin left behind asks on behalf of a call that is over.
+            // A thread that the plugin left behind is asking for a call that is over.
             let over = Error::new(Code::CANCELLED, "the call that this was asked for is over");
             self.answer(id, Err(over));
         }

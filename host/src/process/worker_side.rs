@@ -1,7 +1,7 @@
 //! The worker's end: loads one plugin, makes one adapter, and answers calls until the host is gone.
 //!
-//! The main thread does nothing but read. So it sees a wish to stop in the middle of a call, and the end of the host at
-//! any time.
+//! The main thread only reads. So it notices a request to stop in the middle of a call, and the end of the host at any
+//! time.
 
 use super::flow_control::FlowControl;
 use super::frame::{Failed, FrameReader, FrameWriter, Head, MAKING, PROTOCOL, Start};
@@ -22,34 +22,35 @@ const STACK_BYTES: usize = 8 << 20;
 /// Loads what a worker was started for and makes its adapter, from the plugin's sealed copy.
 pub type MakeAdapter = fn(&Start, &Arc<File>) -> Result<Arc<dyn Adapter>>;
 
-/// What a plugin in the worker logs, on its way to the host.
+/// Sends the log messages of the worker's plugin to the host.
 pub type Log = Box<dyn Fn(&str, Level, &str) + Send + Sync>;
 
-/// Runs this process as a worker until the host is gone, and returns the exit code. `log` is handed the way of log messages
-/// to the host.
+/// Runs this process as a worker until the host is gone, and returns the exit code. `log` is given the sender of log
+/// messages to the host.
 ///
-/// It has to be called before the program starts a thread, opens a file or prints: it takes over the standard streams.
+/// It must be called before the program starts a thread, opens a file or prints, since it takes over the standard
+/// streams.
 pub fn run(make: MakeAdapter, log: fn(Log)) -> i32 {
     match Streams::take() {
         Ok(streams) => serve(streams, make, log),
         Err(why) => {
             let _ = writeln!(
                 std::io::stderr(),
-                "error: `host worker` is started by the host alone: {why}"
+                "error: only the host itself starts `host worker`: {why}"
             );
             2
         }
     }
 }
 
-/// What the host put in place of the standard streams.
+/// What the host passed in place of the standard streams.
 struct Streams {
     socket: UnixStream,
     plugin: File,
 }
 
 impl Streams {
-    /// Moves them to descriptors that the plugin doesn't know. What it prints from then on goes to the host's log.
+    /// Moves them to descriptors that the plugin doesn't know. From then on, what it prints goes to the host's log.
     fn take() -> std::io::Result<Streams> {
         let (stdin, stdout, stderr) = (rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr());
         rustix::net::sockopt::socket_type(stdin)?;
@@ -77,7 +78,7 @@ struct Worker {
     next: AtomicU64,
 }
 
-/// What was asked for.
+/// The name of the question.
 type Answer = Result<Envelope>;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -121,10 +122,10 @@ fn serve(streams: Streams, make: MakeAdapter, log: fn(Log)) -> i32 {
     0
 }
 
-/// The host is gone: whatever the plugin is in the middle of, nobody waits for it.
+/// The host is gone: nobody waits for whatever the plugin is doing.
 fn leave_at_once() -> ! {
-    // No handler of the plugin's libraries can delay this. The group is the worker's own, so that programs which the
-    // plugin started go as well; when it is not, this process alone goes.
+    // No handler of the plugin's libraries can delay this. The group is the worker's own, so that programs started by
+    // the plugin end as well; if it is not, only this process ends.
     if getpgrp() == getpid() {
         let _ = kill_current_process_group(Signal::KILL);
     }
@@ -186,7 +187,7 @@ impl Worker {
         }
     }
 
-    /// What is left to do when a call ended: the thread is free for the next one before the host hears of it.
+    /// Sends the result when a call has ended: the thread is free for the next call before the host knows.
     fn done(self: &Arc<Self>, call: u64, outcome: Result<Envelope>) -> Finish {
         let worker = self.clone();
         Box::new(move || {
@@ -203,9 +204,10 @@ impl Worker {
             return Err(Error::msg("the worker is of another version than the host").help("start the host again"));
         }
         if let Some(bytes) = start.memory {
-            // What can be written to is what can be limited without rights, used or not. A limit of all addresses would
-            // count files that are mapped to be read, too, which checkpoints are: the system takes their pages back.
-            // Drivers of graphics cards reserve much, so a model on such a card needs a generous limit or none.
+            // Writable memory, used or not, is what an unprivileged process can limit. A limit on all addresses would
+            // also
+            // count read-only mappings such as checkpoints, whose pages the system can reclaim. Drivers of graphics
+            // cards reserve much, so a model on such a card needs a generous limit or none.
             let limit = Rlimit {
                 current: Some(bytes),
                 maximum: Some(bytes),
@@ -228,7 +230,7 @@ impl Worker {
     }
 }
 
-/// The host, as a call in the worker sees it.
+/// The host as a call in the worker sees it.
 struct Host<'a> {
     worker: &'a Worker,
     call: u64,
@@ -278,8 +280,8 @@ impl Callbacks for Host<'_> {
 type Finish = Box<dyn FnOnce() + Send>;
 type Work = Box<dyn FnOnce() -> Finish + Send>;
 
-/// Threads that run calls. A new one is made only when all are busy, so calls that come one by one share one thread
-/// and what the plugin keeps for it.
+/// Threads that run calls. A new one is started only if all are busy, so calls that come one by one share a thread and
+/// the plugin's thread-local data.
 struct Threads {
     sender: crossbeam_channel::Sender<Work>,
     receiver: crossbeam_channel::Receiver<Work>,
@@ -300,7 +302,7 @@ impl Threads {
         if taken.is_err() {
             let (receiver, idle) = (self.receiver.clone(), self.idle.clone());
             let thread = thread::Builder::new().name("call".to_owned()).stack_size(STACK_BYTES);
-            // Without a new thread the call waits for one that gets free, or for the host's patience to end.
+            // Without a new thread the call waits until one is free or the host's deadline passes.
             let _ = thread.spawn(move || {
                 for work in receiver {
                     let finish = work();

@@ -1,7 +1,7 @@
 //! One registry file, as written.
 //!
-//! Unknown keys are collected and refused with the nearest known one, since a misspelt `isolaton` that is silently
-//! ignored would run a stranger's code in this process.
+//! Unknown keys are refused, with the nearest known one as a hint: a misspelt `isolaton` that is silently ignored would
+//! run a stranger's code in this process.
 
 use crate::failure::{Doing, Exit, Failure, Result};
 use serde::Deserialize;

@@ -1,8 +1,8 @@
 //! The registry: which plugins may be loaded, and what their adapters are called.
 //!
-//! Layers, each laid over the one before, key by key: the repository's own file, the user's
-//! (`$XDG_CONFIG_HOME/host/registry.toml`), the one given with `--registry`, then flags. A file in the current folder is
-//! not read unless it is given: running `host` inside a stranger's checkout must not load a stranger's code.
+//! It has layers, and each overrides the one before, key by key: the repository's own file, the user's
+//! (`$XDG_CONFIG_HOME/host/registry.toml`), files given with `--registry`, then flags. A file in the current folder is
+//! not read unless it is named: running `host` inside a stranger's checkout must not load a stranger's code.
 
 mod file;
 pub mod settings;
@@ -29,7 +29,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Reads the layers that this user has. `extra` is what `--registry` gave.
+    /// Reads the layers that exist for this user. `extra` are the files of `--registry`.
     pub fn load(extra: &[PathBuf]) -> Result<Registry> {
         let mut layers = Vec::new();
         layers.extend(own_file());
@@ -48,7 +48,7 @@ impl Registry {
         Registry::from_layers(files)
     }
 
-    /// Lays files over each other.
+    /// Merges files, later ones over earlier ones.
     pub fn from_layers(files: Vec<RegistryFile>) -> Result<Registry> {
         let mut registry = Registry::default();
         for file in files {
@@ -82,7 +82,7 @@ impl Registry {
                 .cause(why)
             };
             if let Some(path) = entry.path {
-                // Another file is another plugin: what was said of the former one's bytes and rights doesn't hold for it.
+                // Another file is another plugin: pin, version and isolation of the old one don't apply to it.
                 *known = PluginSpec {
                     name: name.clone(),
                     path: absolute(&path, &base),
@@ -150,7 +150,7 @@ impl Registry {
                     settings: known.map(|known| known.settings.clone()).unwrap_or_default(),
                     demo: known.and_then(|known| known.demo.clone()),
                     train_demo: known.and_then(|known| known.train_demo.clone()),
-                    // Another demo was not taught what the one before it was.
+                    // Another demo was not taught the same tasks.
                     taught: match (entry.taught, &entry.demo) {
                         (Some(taught), _) => taught,
                         (None, Some(_)) => Vec::new(),
@@ -197,7 +197,7 @@ impl Registry {
             .collect()
     }
 
-    /// The names that `all` stands for: those that need nothing more of the user.
+    /// The names that `all` stands for: those that need nothing from the user.
     pub fn names_in_all(&self, kind: Kind) -> Vec<String> {
         let mut names = self.names(kind);
         names.retain(|name| self.adapters[&(kind, name.clone())].in_all);
@@ -205,7 +205,7 @@ impl Registry {
     }
 }
 
-/// `did you mean …?`, or the list when nothing is near.
+/// `did you mean …?`, or the list if nothing is near.
 pub fn nearest_hint<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
     let nearest = known.iter().max_by(|a, b| {
@@ -234,13 +234,13 @@ fn exe_folder() -> PathBuf {
     exe.parent().map(Path::to_owned).unwrap_or_default()
 }
 
-/// The folder that was installed as a whole, when this program is in one: `bin` beside `share/host`.
+/// The installation that this program is in, if any: `bin` next to `share/host`.
 pub fn installation() -> Option<PathBuf> {
     let prefix = exe_folder().parent()?.to_owned();
     Some(prefix).filter(|prefix| prefix.join("share/host/registry.toml").exists())
 }
 
-/// What to do instead, when `cargo install` installed this program: it leaves libraries out.
+/// What to do if `cargo install`, which leaves libraries out, installed this program.
 pub fn left_out_by_cargo() -> Option<&'static str> {
     let by_cargo = exe_folder().parent()?.join(".crates.toml").exists();
     by_cargo.then_some(

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Something outside of the settings that a setting names.
+/// Something that a setting names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A file or folder of this machine.
@@ -16,16 +16,17 @@ pub enum Source {
     Hub(String),
 }
 
-/// Checked settings. Sources are still to be turned into folders.
+/// Checked settings. Sources have yet to be turned into folders.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Checked {
     /// The values, defaults filled in.
     pub settings: Settings,
-    /// Which of them name files, folders or hub ids. Data may be several: a benchmark's parts lie in repositories of their own.
+    /// Which of them name files, folders or hub ids. Data may be several, since some benchmarks have a repository per
+    /// part.
     pub sources: BTreeMap<String, (OptionType, Vec<Source>)>,
 }
 
-/// Checks what was given against what the adapter declares.
+/// Checks settings against the adapter's options.
 pub fn check(given: &BTreeMap<String, Given>, note: &AdapterNote) -> Result<Checked> {
     let mut checked = Checked::default();
     let open = note.options.iter().any(|option| option.kind == OptionType::Open);
@@ -61,7 +62,7 @@ pub fn check(given: &BTreeMap<String, Given>, note: &AdapterNote) -> Result<Chec
     Ok(checked)
 }
 
-/// An error when a setting is missing without which the adapter can't be made.
+/// An error if a required setting is missing.
 pub fn check_complete(settings: &Settings, note: &AdapterNote) -> Result<()> {
     let missing = |option: &&OptionSpec| option.required && settings.0.get(&option.name).is_none_or(Value::is_null);
     let Some(option) = note.options.iter().find(missing) else {
@@ -114,7 +115,8 @@ impl std::fmt::Display for Source {
     }
 }
 
-/// What a text names. That of data may name several, separated by commas, unless there is a file of that very name.
+/// What a text names. A text for data may name several things, separated by commas, unless there is a file of that
+/// name.
 fn sources(text: &str, base: &Path, kind: OptionType) -> Vec<Source> {
     let one = || vec![source(text, base, kind)];
     if kind != OptionType::Data || !text.contains(',') || base.join(text).exists() {
@@ -125,7 +127,7 @@ fn sources(text: &str, base: &Path, kind: OptionType) -> Vec<Source> {
     if several.is_empty() { one() } else { several }
 }
 
-/// What a text names: a path when it looks like one or is there, else a hub id.
+/// What a text names: a path if it looks like one or exists, else a hub id.
 fn source(text: &str, base: &Path, kind: OptionType) -> Source {
     if let Some(path) = expand_home(text) {
         return Source::Local(path);
@@ -134,7 +136,7 @@ fn source(text: &str, base: &Path, kind: OptionType) -> Source {
     let plainly_a_path = kind == OptionType::Path || text.starts_with(['.', '/']) || path.exists();
     let id = text.split(['@', ':']).next().unwrap_or(text);
     let parts: Vec<&str> = id.split('/').collect();
-    // A file inside a repository, unless it looks like one in a folder of downloads.
+    // A file inside a repository, unless it looks like a local file.
     let is_file = parts.len() > 2 && id.ends_with(".gguf") && !["models", "datasets"].contains(&parts[0]);
     let hub_like = (parts.len() == 2 || is_file) && parts.iter().all(|part| !part.is_empty());
     if plainly_a_path || !hub_like {
@@ -149,7 +151,7 @@ pub(super) fn expand_home(text: &str) -> Option<PathBuf> {
     Some(PathBuf::from(std::env::var_os("HOME")?).join(rest))
 }
 
-/// The value in the option's type. Text is read as that type, since flags can give nothing else.
+/// The value in the option's type. Text is parsed as that type, since flags are always text.
 fn typed(option: &OptionSpec, value: &Value) -> std::result::Result<Value, String> {
     let expected = || format!("expected {}, got {value}", article(option.kind));
     let value = match (option.kind, value) {
@@ -176,7 +178,7 @@ fn typed(option: &OptionSpec, value: &Value) -> std::result::Result<Value, Strin
         (OptionType::Weights | OptionType::Data, Value::String(text)) if text.trim().is_empty() => {
             return Err(expected());
         }
-        // The message doesn't repeat what was given: it may be the key itself.
+        // The message doesn't repeat the value: it may be the key itself.
         (OptionType::Secret, Value::String(text)) if text.split(',').all(|name| is_variable_name(name.trim())) => {
             value.clone()
         }
@@ -192,7 +194,7 @@ fn typed(option: &OptionSpec, value: &Value) -> std::result::Result<Value, Strin
         let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let known: Vec<&str> = option.allowed.iter().filter_map(Value::as_str).collect();
         return Err(format!(
-            "`{shown}` is none of its values; {}",
+            "`{shown}` is not one of its values; {}",
             nearest_hint(&shown, known.into_iter())
         ));
     }
@@ -208,7 +210,7 @@ fn article(kind: OptionType) -> &'static str {
         OptionType::Weights | OptionType::Data => "a path or a hub id",
         OptionType::Folders => "paths or hub ids by name",
         OptionType::Secret => "the name of an environment variable",
-        OptionType::Open => "nothing: it stands for settings of other names",
+        OptionType::Open => "no value: it stands for settings of other names",
         OptionType::Text | OptionType::Unknown => "text",
     }
 }
@@ -354,7 +356,7 @@ mod tests {
         check_refused(
             "dtype",
             json!("fp23"),
-            &["`fp23` is none of its values", "did you mean `fp32`?"],
+            &["`fp23` is not one of its values", "did you mean `fp32`?"],
         );
         check_refused("warm", json!("perhaps"), &["true or false"]);
         check_value("key_env", "FIRST_KEY, SECOND_KEY", json!("FIRST_KEY, SECOND_KEY"));

@@ -1,4 +1,4 @@
-//! What the registry says, after all its layers were laid over each other.
+//! The registry's entries, after all layers were merged.
 
 use plugin_api::Kind;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Where a plugin's code runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Isolation {
-    /// In this process: fast, and its crash is ours.
+    /// In this process: fast, but its crash is ours.
     InProcess,
     /// In a worker process. The default for every plugin that this repository didn't build.
     #[default]
@@ -43,7 +43,7 @@ pub struct PluginSpec {
     pub env: BTreeMap<String, String>,
     /// The most memory its worker may take, in bytes.
     pub memory: Option<u64>,
-    /// The longest one call may take, that which makes an adapter included.
+    /// The longest that one call may take, including the one that makes an adapter.
     pub deadline: Option<Duration>,
     /// The registry file that names it.
     pub named_in: PathBuf,
@@ -66,21 +66,21 @@ pub struct AdapterSpec {
     pub demo: Option<BTreeMap<String, Given>>,
     /// Settings that `host train --demo` lays over these: what it starts from.
     pub train_demo: Option<BTreeMap<String, Given>>,
-    /// The tasks that the demo's weights were taught, by the names in tables of results; other answers mean nothing.
+    /// The tasks that the demo's weights were taught, by their names in tables of results; other numbers mean nothing.
     pub taught: Vec<String>,
-    /// False when `all` leaves it out: it needs a key, a server or a script of the user's, or is one of many of a kind.
+    /// False if `all` leaves it out: it needs a key, a server or a script of the user's, or is one of many of a kind.
     pub in_all: bool,
 }
 
 impl AdapterSpec {
-    /// Whether none of the demo's settings is among those that were given otherwise.
+    /// Whether the given settings override none of the demo's.
     pub fn keeps_demo<V>(&self, given: &BTreeMap<String, V>) -> bool {
         let demo = self.demo.as_ref();
         demo.is_some_and(|demo| demo.keys().all(|key| !given.contains_key(key)))
     }
 }
 
-/// A setting as it was given, and where.
+/// A setting as given, and where it was given.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Given {
     /// The value; from the command line it is always text.

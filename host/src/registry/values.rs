@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// `8GB`, `512 MiB`, `1.5g`, or plain bytes. Decimal and binary units are both taken at their word.
+/// `8GB`, `512 MiB`, `1.5g`, or plain bytes. Units are decimal or binary as written.
 pub fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text)?;
     let factor: f64 = match unit.to_ascii_lowercase().as_str() {
@@ -17,7 +17,7 @@ pub fn size(text: &str) -> Result<u64, String> {
         "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
         other => {
             return Err(format!(
-                "`{other}` is no unit of size: B, KB, MB, GB, TB, KiB, MiB, GiB, TiB are"
+                "`{other}` is not a unit of size; expected B, KB, MB, GB, TB, KiB, MiB, GiB or TiB"
             ));
         }
     };
@@ -32,7 +32,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "" | "s" | "sec" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
-        other => return Err(format!("`{other}` is no unit of time: ms, s, min, h are")),
+        other => return Err(format!("`{other}` is not a unit of time; expected ms, s, min or h")),
     };
     Duration::try_from_secs_f64(number * seconds).map_err(|_| format!("`{text}` is too long"))
 }

@@ -1,4 +1,4 @@
-//! How far those who scored the same records agree: the task's own scorer and judges, two by two.
+//! Agreement between the scorers of the same records: the task's own scorer and judges, in pairs.
 
 use super::main_metric;
 use crate::failure::Result;
@@ -16,7 +16,7 @@ pub struct Agreement {
     pub second: String,
     /// Records that both scored.
     pub n: usize,
-    /// The share of records on which both say right, or both wrong; none where a score is neither.
+    /// The share of records that both score right, or both wrong; none if a score is neither.
     pub same: Option<f64>,
     pub kappa: Option<f64>,
     pub ac1: Option<f64>,
@@ -24,7 +24,7 @@ pub struct Agreement {
     pub distance: f64,
 }
 
-/// The agreements of a run's scorers; none where there is one scorer alone.
+/// The agreements of a run's scorers; none if there is only one.
 pub fn agreements(run: &Recorded, summary: &Summary) -> Result<Vec<Agreement>> {
     let judged = run.results().is_ok_and(|results| results["host"]["judges"].is_object());
     if !judged {

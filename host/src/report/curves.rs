@@ -1,4 +1,4 @@
-//! Curves that runs left behind: losses of trainings, consistency of faithfulness sweeps.
+//! Curves: losses of trainings, consistency of faithfulness sweeps.
 
 use crate::run::store::directory::read_if_there;
 use serde_json::Value;
@@ -15,7 +15,7 @@ pub struct Training {
 }
 
 impl Training {
-    /// Reads `metrics.jsonl` of a training; a torn last line is passed over.
+    /// Reads `metrics.jsonl` of a training; a torn last line is skipped.
     pub fn read(path: &Path) -> Option<Training> {
         let text = read_if_there(&path.join("metrics.jsonl"))?;
         let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -47,7 +47,7 @@ pub struct Sweep {
     pub model: String,
     pub dataset: String,
     pub experiment: String,
-    /// Where, how many percent of the answers stay the same, and how many there are.
+    /// The place, the percentage of answers that stay the same, and their number.
     pub curve: Vec<(f64, f64, u64)>,
     pub consistency: Option<f64>,
     pub aoc: Option<f64>,

@@ -1,11 +1,11 @@
-//! A report as comma-separated values: one long table, a number a row.
+//! A report as comma-separated values: one long table with a number per row.
 
 use super::{Report, flips_of};
 
 const HEAD: &str =
     "section,run,second,task,metric,filter,group,value,stderr,low,high,n,p,p_holm,gains,losses,suspect\n";
 
-/// A row in the making; what is not set stays empty.
+/// A row; unset cells are empty.
 #[derive(Default)]
 struct Row {
     names: [String; 7],

@@ -28,7 +28,7 @@ fn holds(path: &Path) -> Holds {
     }
 }
 
-/// Reads runs, trainings and sweeps. A folder that is none of these stands for those in it.
+/// Reads runs, trainings and sweeps. Any other folder stands for those inside it.
 pub fn gather(paths: &[PathBuf], across: &Across) -> Result<Report> {
     let mut found: Vec<(PathBuf, Holds)> = Vec::new();
     for path in paths {
@@ -47,8 +47,8 @@ pub fn gather(paths: &[PathBuf], across: &Across) -> Result<Report> {
                         .map(|(holds, path)| (path, holds)),
                 );
                 if found.len() == before {
-                    let message = format!("`{}` is no run, and holds none", path.display());
-                    return Err(Failure::missing(message).help("`host ls runs` lists those that there are"));
+                    let message = format!("`{}` is not a run, and holds none", path.display());
+                    return Err(Failure::missing(message).help("`host ls runs` lists all runs"));
                 }
             }
             holds => found.push((path.clone(), holds)),
@@ -123,7 +123,7 @@ fn differences(report: &Report, across: &Across) -> Vec<Differences> {
                 name: run.label.clone(),
                 ..side
             });
-            // Each is tried alone first, so that one that can't be compared doesn't take the others with it.
+            // Each is tried alone first, so that one that can't be compared doesn't affect the others.
             let tried = side.and_then(|side| match sides.first() {
                 Some(first) => pair(first, &side, across).map(drop).map(|()| side),
                 None => Ok(side),

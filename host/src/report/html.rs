@@ -8,7 +8,7 @@ use plots::{Chart, Plot, Row, colour, forest, ticks};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-/// So many flips of a comparison are listed.
+/// The most flips of a comparison that are listed.
 const FLIPS: usize = 50;
 
 pub fn page(report: &Report, refresh: Option<u64>, beside: &Path) -> String {
@@ -133,7 +133,7 @@ fn matrix(report: &Report, beside: &Path) -> String {
     out + "</table></div>\n<p class=\"pale\">In brackets: 95% intervals.</p>\n"
 }
 
-/// The way from a folder to a file, as a link. None where a name has no text.
+/// The relative link from a folder to a file. None if a name is not valid text.
 fn relative(file: &Path, from: &Path) -> Option<String> {
     let (file, from) = (file.canonicalize().ok()?, from.canonicalize().ok()?);
     let (mut to, mut base) = (file.components().peekable(), from.components().peekable());
@@ -311,7 +311,7 @@ fn training_pictures(report: &Report) -> Vec<(String, Plot)> {
     all
 }
 
-/// Curves over steps, in one picture; none when all are empty.
+/// Curves over steps, in one picture; none if all are empty.
 fn curves(axis: &str, curves: &[Curve]) -> Option<Plot> {
     let points = || {
         curves

@@ -1,9 +1,9 @@
-//! A report as LaTeX tables, for papers. They need the package `booktabs`.
+//! A report as LaTeX tables for papers, which need the package `booktabs`.
 
 use super::markdown::flips_words;
 use super::{Report, main_metric};
 
-/// Text in which nothing is a command.
+/// Escapes text so that nothing in it is a command.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {

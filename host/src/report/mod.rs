@@ -1,8 +1,8 @@
 //! `host report`: one page, table or file over many runs.
 //!
 //! Everything it shows is read from directories: results of runs, their records for paired differences and for the
-//! agreement of judges, the logs of trainings, the figures of faithfulness sweeps. Nothing is computed in a second way:
-//! differences are those of `host compare`. A run that can't be compared is listed with the reason, and the rest goes on.
+//! agreement of judges, the logs of trainings, the figures of faithfulness sweeps. Differences are computed by the code
+//! of `host compare`. A run that can't be compared is listed with the reason.
 
 mod agreement;
 mod curves;
@@ -21,13 +21,13 @@ use std::path::PathBuf;
 
 pub use gather::gather;
 
-/// A run, as far as a report shows it.
+/// The parts of a run that a report shows.
 pub struct RunEntry {
     pub path: PathBuf,
     /// What tables call it: the model, or the directory where a model has several runs on a task.
     pub label: String,
     pub summary: Summary,
-    /// It has never come to its end.
+    /// It has never finished.
     pub unfinished: bool,
 }
 
@@ -39,7 +39,7 @@ pub struct Differences {
     pub left_out: Vec<(String, String)>,
 }
 
-/// Everything that a report is made of.
+/// The content of a report.
 #[derive(Default)]
 pub struct Report {
     pub runs: Vec<RunEntry>,
@@ -72,7 +72,7 @@ impl Report {
         html::pictures(self)
     }
 
-    /// The tasks in the order in which they were met.
+    /// The tasks in order of appearance.
     fn tasks(&self) -> Vec<&str> {
         let mut tasks: Vec<&str> = Vec::new();
         for run in &self.runs {
@@ -83,7 +83,7 @@ impl Report {
         tasks
     }
 
-    /// The labels in the order in which they were met.
+    /// The labels in order of appearance.
     fn labels(&self) -> Vec<&str> {
         let mut labels: Vec<&str> = Vec::new();
         for run in &self.runs {
@@ -124,7 +124,7 @@ fn main_metric(summary: &Summary) -> Option<&Metric> {
     summary.metrics.iter().find(|metric| metric.group.is_none())
 }
 
-/// `0.3000 [0.1078, 0.6032]`, with a word where the number can't be trusted or isn't whole.
+/// `0.3000 [0.1078, 0.6032]`, with a word if the number can't be trusted or is incomplete.
 fn cell(run: &RunEntry, metric: &Metric) -> String {
     let mut text = match metric.value.is_nan() {
         true => "NaN".to_owned(),

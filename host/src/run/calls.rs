@@ -1,7 +1,7 @@
 //! Calls that leave this machine: where a run keeps the ledger of them, and what a command may spend.
 //!
-//! A model behind a service writes the ledger itself, a line before each request leaves, so the host says only where. The
-//! ledger lies in the run's directory, and a run that goes on finds its answers there.
+//! A plugin that asks a service writes the ledger itself, with a line before each request is sent; the host only says
+//! where. The ledger lies in the run's directory, where a resumed run finds its answers.
 
 use super::Model;
 use super::store::directory::RunDirectory;
@@ -27,7 +27,7 @@ pub struct Spending {
     pub allow_unpriced: bool,
     /// A folder of answers that runs share.
     pub cache: Option<PathBuf>,
-    /// Where all models of the command add up what they spend, and the ledgers whose sums are in there.
+    /// The file in which all models of the command add up their spending, and the ledgers that are already counted.
     budget: Option<PathBuf>,
     counted: Mutex<HashSet<PathBuf>>,
 }
@@ -48,7 +48,7 @@ impl Spending {
         }
     }
 
-    /// Tells every model of this run that is asked over a network where its ledger is.
+    /// Tells every remote model of this run where its ledger is.
     pub fn open<'a>(
         &self,
         run: &RunDirectory,
@@ -64,7 +64,7 @@ impl Spending {
         self.open_roles(run, roles, judges)
     }
 
-    /// The same for models that play roles, and those that judge.
+    /// The same for models that play roles, and for judging models.
     pub fn open_roles<'a>(
         &self,
         run: &RunDirectory,
@@ -80,7 +80,7 @@ impl Spending {
         Ok(())
     }
 
-    /// The same for the model that hears in the place of another.
+    /// The same for the transcriber.
     pub fn open_transcriber(&self, folder: &Path, transcriber: &Transcriber) -> Result<()> {
         match transcriber.remote()? {
             Some(client) => self.tell(client, folder, "transcriber"),
@@ -91,7 +91,7 @@ impl Spending {
     /// Tells one model that its ledger is in this folder.
     fn tell(&self, client: &ModelClient, folder: &Path, role: &str) -> Result<()> {
         let file = std::path::absolute(folder.join(LEDGER)).unwrap_or_else(|_| folder.join(LEDGER));
-        // What former sessions of a run spent counts, once.
+        // Spending of a run's earlier sessions counts, once.
         let first = self
             .counted
             .lock()
@@ -103,10 +103,10 @@ impl Spending {
         });
         match client.run_command("open_ledger", &request, &NoCallbacks) {
             Ok(_) => Ok(()),
-            // A service of another author's that keeps no ledger spends unseen, which a limit can't allow.
+            // A third-party plugin without a ledger spends unseen, which a limit can't allow.
             Err(error) if matches!(error.code, Code::UNSUPPORTED | Code::NOT_IMPLEMENTED) => match self.max_cost_usd {
                 Some(_) => {
-                    let failure = Failure::usage("`--max-cost-usd` is given, and a model does not say what it spends");
+                    let failure = Failure::usage("`--max-cost-usd` is set, but a model does not report what it spends");
                     Err(failure.cause(error))
                 }
                 None => Ok(()),

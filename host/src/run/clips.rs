@@ -1,12 +1,12 @@
-//! What a model is given for a task's clips: for every task and every model alike, the first of these that can be had.
+//! What a model is given for a task's clips: for every task and every model, the first of these that is available.
 //!
 //! 1. The clip itself, when the model hears: `audio`.
-//! 2. The words of another model that heard it, when `--transcriber` names one: `ears`.
-//! 3. The words that the data set has for it: `words`.
-//! 4. A notice that a clip was there: `blind`, a legitimate baseline, never to be mistaken for a real one.
+//! 2. The words of another model that heard it, if `--transcriber` names one: `ears`.
+//! 3. The data set's own transcript of it: `words`.
+//! 4. A notice that there was a clip: `blind`, a legitimate baseline that must never be mistaken for a real result.
 //!
-//! The record says which. A clip that is needed and can't be had is its sample's error, and no reason for the next step:
-//! a number over half heard and half guessed samples would say nothing.
+//! The record says which. A clip that is needed but can't be read is its sample's error; the next step is not tried,
+//! since a number over samples half heard and half guessed would mean nothing.
 
 use super::sample_clips::{changed, decode};
 use super::store::record::{ClipInfo, Input, Record};
@@ -20,19 +20,19 @@ use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What a model that can't hear is told when nothing better is known.
+/// What a model that can't hear is told if nothing better is available.
 const NOTICE: &str = "[An audio clip is attached here, but this model cannot hear it.]";
 
-/// What there is to take the steps with.
+/// The sources that the steps draw on.
 pub struct ClipResolver<'a> {
     pub model: &'a ModelCard,
     pub transcriber: Option<&'a Transcriber>,
     pub clips: &'a Clips,
-    /// The folder that receives every clip as it was heard, when a run keeps them.
+    /// The folder that receives every clip as the model heard it, if the run keeps them.
     pub keep: Option<PathBuf>,
     /// Where other questions' clips come from.
     pub task: &'a TaskClient,
-    /// Changes that are made to every clip before the model gets it, in this order.
+    /// Changes to every clip before the model gets it, in this order.
     pub changes: &'a [Intervention],
 }
 
@@ -96,7 +96,7 @@ impl ClipResolver<'_> {
             } else {
                 (Input::Blind, Some(NOTICE.to_owned()))
             };
-            // Of several clips the one that fared worst says what the prompt was worth.
+            // With several clips, the worst input mode stands for the prompt.
             got.input = got.input.max(input);
             if let Some(words) = stand_in {
                 *part = Part::text(words);
@@ -139,7 +139,7 @@ impl ClipResolver<'_> {
         if path.exists() {
             return Ok(());
         }
-        // Several threads may have the same clip: each writes its own file, and the last name counts.
+        // Several threads may have the same clip: each writes its own file, and the last rename wins.
         let own = folder.join(format!(".{}.{:?}", decoded.sha256, std::thread::current().id()));
         let written = std::fs::create_dir_all(folder)
             .and_then(|()| write_wav(&own, decoded.rate, decoded.clip.samples()))
@@ -176,10 +176,10 @@ pub fn of_record(task: &TaskClient, clips: &Clips, record: &Record) -> Result<Ve
             true => Ok(decoded.clip.clone()),
             false => {
                 let message = format!(
-                    "clip {index} of sample {} is another than the model heard",
+                    "clip {index} of sample {} is not the one that the model heard",
                     record.sample_id
                 );
-                Err(Error::new(Code::CLIP, message).help("judge with the data that the run was made with"))
+                Err(Error::new(Code::CLIP, message).help("judge with the data that the run used"))
             }
         }
     };
@@ -195,7 +195,7 @@ mod tests {
 
     impl Adapter for NoTask {
         fn call(&self, method: &str, _input: Envelope, _host: &dyn Callbacks) -> Result<Envelope> {
-            Err(Error::msg(format!("nothing is there to {method}")))
+            Err(Error::msg(format!("there is nothing to {method}")))
         }
     }
 

@@ -20,21 +20,22 @@ pub struct RunContext<'a> {
     pub task: &'a Task,
     pub options: &'a Options,
     pub directory: RunDirectory,
-    /// The samples that it is about, in the order of the data.
+    /// Its samples, in the order of the data.
     pub selection: Vec<usize>,
-    /// How many samples the command selected, of which a shard has its part.
+    /// How many samples the command selected; a shard has its part of them.
     pub selected: usize,
-    /// Everything that its records depend on and that is the same for all of them.
+    /// Everything that all of its records depend on.
     pub identity: Value,
-    /// The transcriber, when this model needs one for this task. Else it is no part of the run, whatever the flags say.
+    /// The transcriber, if this model needs one for this task. Otherwise it is not part of the run, whatever the flags
+    /// say.
     pub transcriber: Option<&'a Transcriber>,
-    /// What clips go through before they are heard. None where nobody hears any: they are no part of the run then.
+    /// Changes to clips before they are heard. None where no model hears clips: then they are not part of the run.
     pub changes: &'a [Intervention],
     pub began: Instant,
 }
 
 impl<'a> RunContext<'a> {
-    /// Opens the run's directory, making it when it isn't there, and writes down what the run is made with.
+    /// Opens the run's directory, which it makes if needed, and writes down how the run is made.
     pub fn open(model: &'a Model, task: &'a Task, options: &'a Options) -> Result<RunContext<'a>> {
         let selection = select(&task.client, &task.name, options.limit, &options.sample_ids)?;
         let transcriber = transcriber_in_use(model, task, options)?;
@@ -85,7 +86,7 @@ fn transcriber_in_use<'a>(model: &Model, task: &Task, options: &'a Options) -> R
     };
     transcriber
         .load()
-        .map_err(|error| Failure::from(error.context("the model of `--transcriber` can't be used")))?;
+        .map_err(|error| Failure::from(error.context("cannot use the model of `--transcriber`")))?;
     Ok(Some(transcriber))
 }
 
@@ -124,13 +125,13 @@ fn write_run_toml(run: &RunDirectory, identity: &Value, model: &Model, options: 
     if let Some(map) = repeat.as_object_mut() {
         map.insert("host_version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
         map.insert("resolved".to_owned(), identity.clone());
-        // What answers, as far as it tells: a server's version and what it was found to do, an environment's packages.
+        // The engine, as far as it tells: a server's version and abilities, an environment's packages.
         if let Some(engine) = model.card.other.get("engine") {
             map.insert("engine".to_owned(), engine.clone());
         }
     }
     let text = toml::to_string_pretty(&without_nulls(repeat)).unwrap_or_default();
-    let head = "# Everything that this run was made with. `host run --config run.toml` repeats it.\n";
+    let head = "# Everything that this run depends on. `host run --config run.toml` repeats it.\n";
     run.write_file("run.toml", format!("{head}{text}").as_bytes())
 }
 

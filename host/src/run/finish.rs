@@ -1,4 +1,4 @@
-//! The end of a run: what its records come to, and the files that say so.
+//! The end of a run: sums up its records, and writes the result files.
 
 use super::context::RunContext;
 use super::results::{self, Setting, Summary};
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Rows for a task that sums up by itself, read back a page at a time.
+/// Rows for a task that computes its own metrics, read back a page at a time.
 struct RowPages<'a> {
     places: &'a [u64],
     next: AtomicUsize,
@@ -52,7 +52,7 @@ impl Pages for RowPages<'_> {
     }
 }
 
-/// A scorer, and the scores that it gave later than the records.
+/// A scorer, and the scores that it gave after the records were written.
 pub struct View<'a> {
     pub client: &'a TaskClient,
     pub card: &'a TaskCard,
@@ -62,7 +62,7 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
-    /// What these records come to as the task sums up, or else as the host does.
+    /// Sums up these records, by the task if it does so, else by the host.
     pub fn summary(&self, run: &RunDirectory, tally: &Tally, places: &[u64]) -> Result<Summary> {
         let scored = tally.finished > tally.failed + tally.pending;
         let own = if scored { self.own_metrics(run, places)? } else { None };
@@ -78,7 +78,7 @@ impl View<'_> {
         })
     }
 
-    /// A task's own sums over the records at these places, when it has some.
+    /// A task's own metrics over the records at these places, if it has some.
     fn own_metrics(&self, run: &RunDirectory, places: &[u64]) -> Result<Option<Vec<Metric>>> {
         let pages = RowPages {
             places,
@@ -100,19 +100,19 @@ pub fn suspicions(tally: &Tally, hearing: Option<&AudioCheck>) -> Vec<String> {
     tally.suspicions().into_iter().chain(deaf).collect()
 }
 
-/// What a stretch of work left behind.
+/// What a session of work left behind.
 pub struct Totals {
     pub tally: Tally,
-    /// Scores that came later than their records.
+    /// Scores that came after their records.
     pub scores: Scores,
     pub audio_check: Option<AudioCheck>,
-    /// Why the run is not whole, when it isn't.
+    /// Why the run is incomplete, if it is.
     pub cut_short: Option<Failure>,
     /// The most memory that each worker held.
     pub workers: Vec<u64>,
 }
 
-/// Sums up and writes the files that say so.
+/// Sums up, and writes the result files.
 pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
     let RunContext {
         model,
@@ -215,7 +215,7 @@ fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
-/// What a demo's numbers mean, if anything.
+/// What a demo's numbers mean, if they mean anything.
 pub fn demo_mark(model: &str, taught: bool) -> String {
     if taught {
         return format!(
@@ -230,7 +230,7 @@ pub fn is_taught(model: &Resolved, task: &Task) -> bool {
     model.is_demo && task.resolved.is_demo && model.spec.taught.contains(&task.card.name)
 }
 
-/// What belongs beside a run's numbers and is no fault of them; `demo` is the mark of a demo.
+/// Notes for a run's numbers that do not make them suspect; `demo` is the note of a demo.
 pub fn marks(tally: &Tally, demo: Option<String>, transcriber: Option<&str>, selected: usize) -> Vec<String> {
     let mut marks: Vec<String> = demo.into_iter().collect();
     let ears = transcriber.unwrap_or("another model");
@@ -250,7 +250,7 @@ pub fn marks(tally: &Tally, demo: Option<String>, transcriber: Option<&str>, sel
     }
     if let Some(count) = tally.flags.get("cut-clip") {
         marks.push(format!(
-            "the clips of {count} samples are longer than the model hears; it heard their beginning"
+            "the clips of {count} samples are longer than the model takes; it heard their beginning"
         ));
     }
     if tally.failed > 0 {
@@ -331,7 +331,7 @@ mod tests {
         });
         let damaged = "the clips of 1 samples are damaged and were heard as far as they go, \
                        e.g. a: its header promises 9 frames, it holds 5";
-        let cut = "the clips of 1 samples are longer than the model hears; it heard their beginning";
+        let cut = "the clips of 1 samples are longer than the model takes; it heard their beginning";
         assert_eq!(marks(&tally, None, None, 2), [damaged, cut]);
     }
 }

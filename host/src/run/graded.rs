@@ -1,10 +1,10 @@
-//! Who graded: which models scorers asked, counted.
+//! Who graded: counts of the models that scorers asked.
 
 use super::store::score::{Grader, Graders, ScoreEntry};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// The models that one scorer asked, by role and identity, and about how many records.
+/// The models that one scorer asked, by role and identity, and the number of records.
 #[derive(Debug, Clone, Default)]
 pub struct GradedBy(BTreeMap<String, BTreeMap<String, (String, u64)>>);
 
@@ -50,7 +50,7 @@ pub fn in_words(results: &Value) -> Vec<String> {
     words
 }
 
-/// The graders of a scorer as `results.json` has them; a role that several models played is left open.
+/// The graders of a scorer as `results.json` has them, without roles that several models played.
 pub fn graders_of(scorer: &Value) -> Graders {
     let empty = Map::new();
     let roles = scorer["graders"].as_object().unwrap_or(&empty);

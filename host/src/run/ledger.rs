@@ -1,7 +1,8 @@
-//! What the calls of a run came to, read from its ledger: for each role how many were answered, what they cost, and what
-//! may have been charged without an answer.
+//! Sums of a run's calls, read from its ledger: for each role how many were answered, what they cost, and what may have
+//! been charged without an answer.
 //!
-//! The file is read and not the models asked: it holds what former sessions and all roles paid, judges included.
+//! The file is read instead of asking the models, since it holds what earlier sessions and all roles paid, judges
+//! included.
 
 use super::calls::LEDGER;
 use super::store::directory::RunDirectory;
@@ -46,33 +47,33 @@ impl Default for Line {
     }
 }
 
-/// What one role's calls came to.
+/// The sums of one role's calls.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 struct Sums {
-    /// Attempts that left.
+    /// Attempts that were sent.
     sent: u64,
     answered: u64,
-    /// Attempts of which nobody knows whether they were charged: without a reply, or with one that is none.
+    /// Attempts that may or may not have been charged: without a reply, or with an unreadable one.
     maybe: u64,
     failed: u64,
     /// Answers without a price.
     unpriced: u64,
     dollars: f64,
-    /// The most that the uncertain ones cost besides.
+    /// The most that the uncertain attempts may have cost.
     maybe_dollars: f64,
     /// The models that answered, and how often each.
     versions: BTreeMap<String, u64>,
-    /// When the first and the last of them left, in milliseconds since 1970.
+    /// When the first and the last of them were sent, in milliseconds since 1970.
     first_unix_ms: Option<u64>,
     last_unix_ms: Option<u64>,
-    /// The prices that the dollars were counted by: since when each holds, and who says so.
+    /// The prices behind the dollars: since when each holds, and its source.
     prices: BTreeSet<String>,
 }
 
 /// The sums of a ledger by role.
 fn sums(ledger: impl BufRead) -> BTreeMap<String, Sums> {
     let mut roles: BTreeMap<String, Sums> = BTreeMap::new();
-    // What left and has not come back: an attempt's role and the most it may cost. What stays is from a process that died.
+    // Attempts without an answer so far: the role and the most it may cost. What remains is from a process that died.
     let mut open: HashMap<(String, u32), (String, f64)> = HashMap::new();
     for line in ledger.lines().map_while(Result::ok) {
         let Ok(line) = serde_json::from_str::<Line>(&line) else {
@@ -114,14 +115,14 @@ fn sums(ledger: impl BufRead) -> BTreeMap<String, Sums> {
     roles
 }
 
-/// The attempts of a role of which nobody knows whether they were charged.
+/// The attempts of a role that may or may not have been charged.
 pub fn maybe_charged(run: &RunDirectory, role: &str) -> u64 {
     let ledger = File::open(run.path.join(LEDGER)).ok();
     let sums = ledger.map(|file| sums(BufReader::new(file))).unwrap_or_default();
     sums.get(role).map_or(0, |sums| sums.maybe)
 }
 
-/// Puts the sums of a run's ledger into its results, where it has one.
+/// Puts the sums of a run's ledger into its results, if it has one.
 pub fn note(results: &mut Value, run: &RunDirectory) {
     let Ok(file) = File::open(run.path.join(LEDGER)) else {
         return;

@@ -1,9 +1,9 @@
 //! A run: one model on one task, from samples to records to results.
 //!
 //! Samples are prepared ahead on a few threads, models pull prompts from a bounded queue, replies are scored on other
-//! threads, and one writer appends records. Memory is bounded by what is prepared and at work; of a finished sample only
-//! its key and its numbers stay. Everything a record depends on is in its key, so the same command goes on where any
-//! earlier one stopped.
+//! threads, and one writer appends records. Memory is bounded by the prompts that are prepared or in flight; a finished
+//! sample leaves only its key and its numbers in memory. Everything a record depends on is in its key, so the same
+//! command resumes where an earlier one stopped.
 
 pub mod calls;
 pub mod clips;
@@ -47,21 +47,21 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-/// How a run is to be done.
+/// The options of a run.
 #[derive(Clone)]
 pub struct Options {
     pub limit: Option<Limit>,
     pub limit_text: Option<String>,
     pub sample_ids: Vec<String>,
-    /// The part of the selection that is this run's, when several machines share it.
+    /// This run's part of the selection, if several machines share it.
     pub shard: Option<shard::Shard>,
-    /// Where random draws start. There is always one, or a run that was cut short would not equal one that was not.
+    /// The seed of random draws. There is always one, so that a resumed run equals an uninterrupted one.
     pub seed: u64,
     /// Answers to each question, each drawn from a seed of its own.
     pub chains: u32,
-    /// Which of the LoRAs that the model holds answer.
+    /// Which of the model's LoRAs to use.
     pub lora: LoraUse,
-    /// Prompts at work at once; none leaves it to the model.
+    /// Prompts in flight at once; none leaves it to the model.
     pub batch_size: Option<usize>,
     pub out: PathBuf,
     pub fresh: bool,
@@ -70,24 +70,24 @@ pub struct Options {
     pub demo: bool,
     /// Leaves the scoring to a later command.
     pub predict_only: bool,
-    /// Whether a model that says it hears is put to the test.
+    /// Whether to test that a model that claims to hear does hear.
     pub audio_check: bool,
     /// Whether the clips are kept beside the records as they were heard.
     pub keep_audio: bool,
-    /// Changes that are made to every clip before the model gets it, in this order.
+    /// Changes to every clip before the model gets it, in this order.
     pub audio: Vec<Intervention>,
     /// The trackers that get the numbers: `tensorboard`, `wandb`.
     pub report_to: Vec<String>,
-    /// The time after which nothing more is begun.
+    /// The time after which nothing new is started.
     pub until: Option<Instant>,
     pub stop: Arc<AtomicBool>,
-    /// Models that the task may ask while it scores.
+    /// Models that the task may ask when it scores.
     pub roles: Arc<Roles>,
-    /// The model that hears for models that can't.
+    /// The model that transcribes for models that can't hear.
     pub transcriber: Option<Arc<Transcriber>>,
     /// What may be spent on calls that leave this machine.
     pub spending: Arc<calls::Spending>,
-    /// What `run.toml` repeats this run with.
+    /// The flags in `run.toml` that repeat this run.
     pub repeat: Value,
 }
 
@@ -108,7 +108,7 @@ pub struct Task {
     pub client: TaskClient,
 }
 
-/// What became of a run.
+/// The outcome of a run.
 pub struct Outcome {
     pub summary: Summary,
     pub results: Value,
@@ -120,8 +120,8 @@ pub struct Outcome {
     pub places: Vec<u64>,
     /// Answers to each question.
     pub chains: u32,
-    /// What trackers say of their files.
+    /// What trackers say about their files.
     pub tracked: Option<String>,
-    /// Why the run is not whole, when it is not.
+    /// Why the run is incomplete, if it is.
     pub cut_short: Option<Failure>,
 }

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 pub struct Work<'a> {
     pub context: &'a RunContext<'a>,
     pub pool: &'a Pool,
-    /// Set when everybody is to stop; the pool looks at it as well.
+    /// Set when every thread must stop; the pool checks it as well.
     pub stop: Arc<AtomicBool>,
     /// What earlier commands recorded.
     pub known: &'a HashMap<String, Place>,
@@ -38,8 +38,8 @@ pub struct Work<'a> {
     pub expected: usize,
 }
 
-/// Asks all prompts that are not recorded yet and records the answers. Gives what all records come to, and why some are
-/// missing when that is so.
+/// Asks all prompts that have no record yet, and records the answers. Returns the sums over all records, and why some
+/// are missing, if any.
 pub fn run(work: &Work, prompts: &dyn Prompts) -> Result<(Tally, Option<Failure>)> {
     let options = work.context.options;
     let (outgoing, finished) = bounded::<Finished>(1024);
@@ -51,7 +51,7 @@ pub fn run(work: &Work, prompts: &dyn Prompts) -> Result<(Tally, Option<Failure>
         began: Instant::now(),
     };
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    // Who waits for the transcriber needs no core, and it works on what several threads want together.
+    // A thread that waits for the transcriber needs no core, and the transcriber batches what several threads ask.
     let transcriber = work.context.transcriber.map(|it| it.at_once()).transpose()?;
     let builders = cores.min(4).max(transcriber.unwrap_or(0));
     let building = Building {
@@ -79,14 +79,14 @@ pub fn run(work: &Work, prompts: &dyn Prompts) -> Result<(Tally, Option<Failure>
             let (outgoing, lines) = (outgoing.clone(), lines.clone());
             scope.spawn(move || building.build_all(&outgoing, &lines));
         }
-        // Who waits for a grader needs no core either.
+        // A thread that waits for a grader needs no core either.
         for _ in 0..options.roles.at_once().max(2) {
             let (finished, lines) = (finished.clone(), lines.clone());
             scope.spawn(move || scoring.score_all(&finished, &lines));
         }
         drop((outgoing, finished, lines));
         let outcome = writer.write_all(&written);
-        // Whatever ended the writer ends the others too.
+        // When the writer ends, for whatever reason, the others end too.
         if outcome.is_err() {
             work.stop.store(true, Ordering::Relaxed);
         }
@@ -100,7 +100,7 @@ pub fn run(work: &Work, prompts: &dyn Prompts) -> Result<(Tally, Option<Failure>
     Ok((writer.tally, writer.watchdog.cut_short(whole)))
 }
 
-/// A prompt that is done: its record, and what became of it.
+/// A finished prompt: its record, and its outcome.
 struct Finished {
     record: Record,
     answer: Answer,
@@ -114,7 +114,7 @@ enum Line {
     New(Box<Record>),
 }
 
-/// A stretch of work: when it began, in milliseconds since 1970 and on this machine's own clock.
+/// A session of work: when it began, in milliseconds since 1970 and on this machine's monotonic clock.
 #[derive(Clone, Copy)]
 struct Stretch {
     session: u64,
@@ -130,14 +130,14 @@ struct Building<'a> {
     transcriber: Option<&'a Transcriber>,
     /// The next place of the prompts.
     cursor: AtomicUsize,
-    /// Threads that still build.
+    /// Threads that are still building.
     left: AtomicUsize,
     stop: &'a AtomicBool,
     stretch: Stretch,
 }
 
 impl Building<'_> {
-    /// Builds prompts until there are none left. What is known already goes straight to the writer.
+    /// Builds prompts until none are left. Items with a record go straight to the writer.
     fn build_all(&self, finished: &Sender<Finished>, lines: &Sender<Line>) {
         'all: while let Some(items) = self.prompts.at(self.cursor.fetch_add(1, Ordering::Relaxed)) {
             for (item, outcome) in items {
@@ -169,7 +169,7 @@ impl Building<'_> {
             Ok(()) => {
                 let WorkItem { record, prompt, .. } = item;
                 let finished = finished.clone();
-                // The receiver outlives the pool's users, except when the run is being given up; then nobody asks.
+                // The receiver outlives the pool's users, except when the run is being abandoned; then nobody asks.
                 let done = Box::new(move |answer| drop(finished.send(Finished { record, answer })));
                 let prompt = Box::new(prompt);
                 let mut waiting = Job { prompt, done };
@@ -180,9 +180,9 @@ impl Building<'_> {
                     waiting = back;
                 }
             }
-            // The transcriber stopped because it was asked to: unrecorded, so that the next command does it.
+            // The transcriber was asked to stop: no record, so that the next command does this item.
             Err(error) if error.code == Code::CANCELLED => return false,
-            // The same where nobody hears any more.
+            // The same if no transcriber is left.
             Err(_) if self.transcriber.is_some_and(|it| it.given_up().is_some()) => return false,
             Err(error) => {
                 let mut record = item.record;
@@ -207,7 +207,7 @@ fn milliseconds(time: Duration) -> f64 {
 
 /// What the threads that score replies share.
 struct Scoring<'a> {
-    /// None leaves the scoring to a later command.
+    /// None leaves scoring to a later command.
     task: Option<&'a TaskClient>,
     scorer: &'a str,
     roles: &'a Roles,
@@ -222,7 +222,7 @@ impl Scoring<'_> {
         loop {
             let done = match finished.recv_timeout(Duration::from_millis(50)) {
                 Ok(done) => done,
-                // A model that hangs holds the other end for ever, so the writer's end counts as well.
+                // A model that hangs holds the other end for ever, so the writer's end is checked as well.
                 Err(RecvTimeoutError::Timeout) if !self.over.load(Ordering::Relaxed) => continue,
                 Err(_) => return,
             };
@@ -242,7 +242,7 @@ impl Scoring<'_> {
         }
         record.ttft_ms = answer.first_token.map(milliseconds).or(record.ttft_ms);
         if let (Some(task), None) = (self.task, &record.error)
-            // Cut short while it scored, the answer is kept and scored by the next command.
+            // If scoring was interrupted, the answer is kept and the next command scores it.
             && let Some(entry) = score(task, self.scorer, &record, self.roles)
         {
             record.score_by_task(entry);
@@ -262,7 +262,7 @@ fn note_oddities(record: &mut Record, reply: Reply) {
     }
 }
 
-/// Appends what comes, sums it up, and meanwhile looks whether the run should stop.
+/// Appends records, sums them up, and checks now and then whether the run should stop.
 struct Writer<'a> {
     work: &'a Work<'a>,
     watchdog: Watchdog<'a>,
@@ -319,7 +319,8 @@ impl<'a> Writer<'a> {
             true => self.progress.tick(),
             false => self.progress.skip(),
         }
-        // Nobody reads faster than this, and for many samples a sum and a text each would be most of the writer's work.
+        // Nobody reads faster than this, and with many samples, summing and printing after each would be most of the
+        // writer's work.
         if self
             .said
             .is_some_and(|said| said.elapsed() < Duration::from_millis(100))

@@ -26,7 +26,7 @@ pub struct RunPlan {
 }
 
 impl RunPlan {
-    /// What `run.toml` repeats a pair with.
+    /// The flags in `run.toml` that repeat this pair.
     pub fn repeat(&self, model: &Resolved, task: &Resolved, lora: &LoraUse) -> Value {
         let options = &self.options;
         let given = |flags: &Flags, resolved: &Resolved| -> Map<String, Value> {

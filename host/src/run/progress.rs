@@ -1,4 +1,4 @@
-//! Progress on standard error: rate, time to go and the running score. Nothing when it is not a terminal.
+//! Progress on standard error: rate, time left and the running score. Nothing if it is not a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// A bar over a number of samples; `done` of them were there before and count neither for the rate nor for the time to go.
+    /// A bar over a number of samples; `done` of them are from an earlier session and do not count for rate and time
+    /// left.
     pub fn samples(name: &str, total: u64, quiet: bool) -> Progress {
         let bar = bar(total, quiet);
         let shape = "{prefix} {bar:24} {pos}/{len} {per_sec} ETA {eta} {msg}";
@@ -17,7 +18,7 @@ impl Progress {
         Progress(bar)
     }
 
-    /// A bar over work that tells what share of it is done.
+    /// A bar over work that reports what share is done.
     pub fn share(name: &str, quiet: bool) -> Progress {
         let bar = bar(1000, quiet);
         bar.set_style(style("{prefix} {bar:24} {percent}% ETA {eta}"));

@@ -1,4 +1,4 @@
-//! From a place in the data to prompts that a model can be given: sample, prompt, chains, variants, key, clips.
+//! From a place in the data to prompts for a model: sample, prompt, chains, variants, key, clips.
 //!
 //! Several threads build prompts ahead of the model, a bounded number of them.
 
@@ -14,12 +14,13 @@ use plugin_api::{LoraUse, Prompt, Result, Sample, Want};
 use serde_json::{Value, json};
 use std::sync::{Mutex, PoisonError};
 
-/// An item, and why it can't be asked when that is so.
+/// An item, and why it can't be asked, if so.
 pub type Built = (WorkItem, Result<()>);
 
 /// Where a run's prompts come from: a selection of samples, or variants of finished records.
 pub trait Prompts: Sync {
-    /// The items at this place; none after the last place. Clips are not decoded yet, since an item may be done already.
+    /// The items at this place; none after the last place. Clips are not decoded yet, since an item may already be
+    /// done.
     fn at(&self, place: usize) -> Option<Vec<Built>>;
 
     /// Gives an item's prompt its clips, or what stands in for them.
@@ -35,7 +36,7 @@ pub struct PromptBuilder<'a> {
     /// The hash of everything that is the same for all samples: settings, plugins, weights, task version.
     pub identity: &'a str,
     pub plugin_hash: Option<&'a str>,
-    /// Which words the task puts around its samples, when it says so.
+    /// The hash of the words that the task puts around its samples, if it gives one.
     pub template_hash: Option<&'a str>,
     pub seed: u64,
     /// Answers to each question.
@@ -47,7 +48,7 @@ pub struct PromptBuilder<'a> {
 /// A prompt that differs from the task's own in a way that has a name.
 #[derive(Debug, Clone, Default)]
 pub struct Variant {
-    /// How it differs, in words that stay the same: `early_answering:3`.
+    /// How it differs, in a stable form: `early_answering:3`.
     pub name: String,
     /// The prompt as a task writes it: its clips are places in the sample's clips.
     pub prompt: Prompt,
@@ -79,7 +80,7 @@ impl PromptBuilder<'_> {
         (0..self.chains.max(1)).map(chain).collect()
     }
 
-    /// A variant of a finished record's prompt, as an item of its own. `sample` is the record's, with its clips.
+    /// A variant of a finished record's prompt as a separate item. `sample` is the record's, with its clips.
     pub fn variant_of(&self, parent: &Record, sample: Sample, variant: Variant) -> Built {
         let record = Record {
             doc_id: parent.doc_id,
@@ -91,7 +92,7 @@ impl PromptBuilder<'_> {
         self.build(record, sample, variant.prompt)
     }
 
-    /// A sample that can't be read has no content to be known by; its place stands in.
+    /// A sample that can't be read has no content to be identified by; its place is used instead.
     fn unreadable(&self, index: usize, chain: u32) -> WorkItem {
         let mut key = json!([self.identity, "unreadable", index]);
         if let (Some(parts), 1..) = (key.as_array_mut(), chain) {
@@ -165,7 +166,7 @@ impl PromptBuilder<'_> {
         }
     }
 
-    /// Each prompt draws from a seed of its own, so that an answer depends neither on its batch nor on what came before.
+    /// Each prompt has its own seed, so that an answer depends neither on its batch nor on earlier prompts.
     fn seed_prompt(&self, prompt: &mut Prompt, key: &str, chain: u32) {
         let Want::Text { sampling } = &mut prompt.want else {
             return;
@@ -202,7 +203,7 @@ impl Prompts for SelectedPrompts<'_> {
 
 /// Makes variants of finished prompts: interventions on a reply's reasoning or on what the model heard.
 pub trait Operator: Sync {
-    /// The prompts to ask because of this record. An error is a record of this parent, and not the end of the run.
+    /// The prompts to ask about this record. An error becomes a record with this parent and does not end the run.
     fn variants(&self, parent: &Record, sample: &Sample) -> Result<Vec<Variant>>;
 }
 
@@ -216,7 +217,7 @@ pub struct VariantPrompts<'a> {
 }
 
 impl<'a> VariantPrompts<'a> {
-    /// Variants of the records at these places of a run, which may be another than the one that is asked.
+    /// Variants of the records at these places of a run, which may be a different run from the one being made.
     pub fn new(
         builder: &'a PromptBuilder<'a>,
         operator: &'a dyn Operator,

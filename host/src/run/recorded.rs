@@ -1,4 +1,4 @@
-//! A run as it lies on disk, to be read: by exports, comparisons and pages.
+//! Reads a run from disk, for exports, comparisons and pages.
 
 use super::graded::graders_of;
 use super::record::Record;
@@ -13,20 +13,20 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// A finished run, one that was cut short, or one at work.
+/// A run that is finished, interrupted or still going.
 pub struct Recorded {
     pub(crate) directory: RunDirectory,
-    /// Where the records that count lie, in the order of the data.
+    /// The places of the records that count, in the order of the data.
     pub(crate) places: Vec<u64>,
-    /// `results.json`; none while a run has never come to an end.
+    /// `results.json`; none as long as the run has never finished.
     results: Option<Value>,
     settings: toml::Table,
-    /// What the run's scorers said later than the records.
+    /// Scores that came after the records.
     pub(crate) scores: Scores,
 }
 
 impl Recorded {
-    /// Opens a run and holds it, so that no other process writes it meanwhile.
+    /// Opens a run and locks it, so that no other process writes it meanwhile.
     pub fn open(path: &Path) -> Result<Recorded> {
         is_run(path)?;
         let directory = RunDirectory::open(path, false)?;
@@ -47,7 +47,7 @@ impl Recorded {
         let results = read_if_there(&path.join("results.json")).and_then(|text| serde_json::from_str(&text).ok());
         let results: Option<Value> = results;
         let settings = read_if_there(&path.join("run.toml")).and_then(|text| text.parse().ok());
-        // The scores that the results are made of: the task's own first, then the judges'.
+        // The scores behind the results: the task's own first, then the judges'.
         let scores = results.as_ref().map(|results| {
             let host = &results["host"];
             let names = results["versions"].as_object();
@@ -97,26 +97,23 @@ impl Recorded {
     /// The task, by the name that it had in the registry.
     pub fn task(&self) -> Result<&str> {
         let task = self.settings.get("task").and_then(toml::Value::as_str);
-        task.ok_or_else(|| Failure::missing(format!("`{}` doesn't say which task it is a run on", self.run_toml())))
+        task.ok_or_else(|| Failure::missing(format!("`{}` doesn't name the run's task", self.run_toml())))
     }
 
     fn run_toml(&self) -> String {
         self.path().join("run.toml").display().to_string()
     }
 
-    /// `results.json`, or a failure that says how it is had.
+    /// `results.json`, or a failure that says how to get it.
     pub fn results(&self) -> Result<&Value> {
         self.results.as_ref().ok_or_else(|| {
             let file = self.path().join("results.json");
-            let failure = Failure::missing(format!(
-                "`{}` is not there: the run never came to its end",
-                file.display()
-            ));
-            failure.help(format!("go on with it: `host run --config {}`", self.run_toml()))
+            let failure = Failure::missing(format!("`{}` is missing: the run has never finished", file.display()));
+            failure.help(format!("resume it: `host run --config {}`", self.run_toml()))
         })
     }
 
-    /// Tells all records, by their sample's place in the data.
+    /// Passes on all records, in the order of the data.
     pub(crate) fn each(&self, mut tell: impl FnMut(Record) -> Result<()>) -> Result<()> {
         if self.places.is_empty() {
             return Ok(());
@@ -125,7 +122,7 @@ impl Recorded {
         self.places.iter().try_for_each(|place| tell(reader.read_at(*place)?))
     }
 
-    /// Does something with every record, on several threads, until `stop` says that it is enough.
+    /// Calls `work` for every record, on several threads, until `stop` returns true.
     pub(crate) fn each_at_once(
         &self,
         threads: usize,
@@ -135,7 +132,7 @@ impl Recorded {
         for_each_record(&self.directory, &self.scores, &self.places, threads, stop, work)
     }
 
-    /// Where each record lies, by what it pairs with in another run.
+    /// The place of each record, by what it pairs with in another run.
     pub(crate) fn places_by_key(&self) -> Result<HashMap<Key, u64>> {
         let mut reader = self.reader()?;
         let mut places = HashMap::new();
@@ -155,6 +152,6 @@ fn is_run(path: &Path) -> Result<()> {
     if path.join("samples.jsonl").exists() {
         return Ok(());
     }
-    let message = format!("`{}` is no run directory: it has no samples.jsonl", path.display());
-    Err(Failure::missing(message).help("`host ls runs` lists those that there are"))
+    let message = format!("`{}` is not a run directory: it has no samples.jsonl", path.display());
+    Err(Failure::missing(message).help("`host ls runs` lists all runs"))
 }

@@ -19,9 +19,9 @@ pub struct Summary {
     pub shots: u32,
     pub metrics: Vec<Metric>,
     pub suspicions: Vec<String>,
-    /// Judges whose figure is not to be trusted; a mark says why.
+    /// Judges whose figures should not be trusted; a mark says why.
     pub suspect_judges: Vec<String>,
-    /// Marks that belong beside the numbers and are no fault: `blind`, `demo`, `incomplete`.
+    /// Notes for the numbers that do not make them suspect: `blind`, `demo`, `incomplete`.
     pub marks: Vec<String>,
 }
 
@@ -31,7 +31,7 @@ impl Summary {
     }
 }
 
-/// The metrics of a run: the task's own sums if it has some, else the means of all named numbers, main ones first.
+/// The metrics of a run: the task's own if it has some, else the means of all named numbers, main ones first.
 pub fn metrics(card: &TaskCard, tally: &Tally, own: Option<Vec<Metric>>) -> Vec<Metric> {
     let filter = card.filter.clone().unwrap_or_else(|| "none".to_owned());
     if let Some(mut own) = own {
@@ -76,7 +76,7 @@ pub fn metric_of(name: &str, filter: &str, group: Option<&str>, estimate: Estima
     }
 }
 
-/// Everything that `results.json` says and that isn't a number over samples.
+/// Everything in `results.json` that isn't a number over samples.
 pub struct Setting<'a> {
     pub card: &'a TaskCard,
     pub identity: &'a Value,
@@ -92,7 +92,7 @@ pub struct Setting<'a> {
     /// The class of a processor's kernels, within which numbers are the same to the bit.
     pub kernels: Option<&'a Value>,
     pub seconds: f64,
-    /// None when nothing is to be heard, or nothing can be.
+    /// None if there are no clips, or the model can't hear.
     pub hearing: Option<&'a AudioCheck>,
 }
 
@@ -202,7 +202,7 @@ pub fn timing(tally: &mut Tally, inference_seconds: f64, peaks: &Value) -> Value
     Value::Object(timing)
 }
 
-/// What is known of a run from its `results.json`, for those who print it again.
+/// What `results.json` says about a run, to print it again.
 pub fn summary_of(results: &Value) -> Summary {
     let task = results["versions"]
         .as_object()
@@ -235,7 +235,7 @@ pub fn summary_of(results: &Value) -> Summary {
     summary
 }
 
-/// The metrics that [`results`] wrote as keys of this object; a judge's are told of by itself.
+/// The metrics that [`results`] wrote as keys of this object; a judge's are read separately.
 fn metrics_in(numbers: &Value, group: Option<&String>, metrics: &mut Vec<Metric>) {
     for (key, value) in numbers.as_object().into_iter().flatten() {
         let Some((name, filter)) = key.split_once(',') else {
@@ -273,7 +273,7 @@ pub enum Groups {
     All,
 }
 
-/// The table that a command prints, and the notes that belong under it. Of several runs each has one row first, its main
+/// The table that a command prints, and the notes below it. With several runs, each first has one row with its main
 /// metric; a second table has the others.
 pub fn table(summaries: &[Summary], groups: Groups) -> String {
     let wanted = |metric: &&Metric| metric.group.is_none() || groups == Groups::All;
@@ -305,7 +305,7 @@ pub fn table(summaries: &[Summary], groups: Groups) -> String {
     text
 }
 
-/// A table with a row for each of these metrics; none when there are none.
+/// A table with a row for each of these metrics; none if there are none.
 fn rows<'a>(summaries: impl Iterator<Item = (&'a Summary, Vec<Metric>)>) -> Option<String> {
     let mut table = Table::new(&[
         ("Tasks", Align::Left),
@@ -358,9 +358,9 @@ fn rows<'a>(summaries: impl Iterator<Item = (&'a Summary, Vec<Metric>)>) -> Opti
     (!table.is_empty()).then(|| table.render())
 }
 
-/// What belongs under the table. A note that several runs share is one line.
+/// The notes below the table. A note that several runs share is one line.
 fn notes(summaries: &[Summary]) -> Vec<String> {
-    /// So many runs are named in a line.
+    /// The most runs that a line names.
     const NAMED: usize = 3;
     let mut notes = Vec::new();
     let mut shared: Vec<(&String, Vec<String>)> = Vec::new();

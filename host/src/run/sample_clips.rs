@@ -1,8 +1,7 @@
-//! The clips of a sample: as the data has them, or changed before they are heard, as `--audio` and the experiments on the
-//! sound want it.
+//! The clips of a sample: as in the data, or with the changes of `--audio` and of the experiments on sound.
 //!
-//! A change works on a clip at its own rate, before it is resampled for a model, so that all models hear the same one.
-//! Another question's clip is drawn from the whole data set, so that `--limit` changes no answer.
+//! A change works on a clip at its own rate, before it is resampled for a model, so that all models hear the same
+//! change. Another question's clip is drawn from the whole data set, so that `--limit` changes no answer.
 
 use crate::audio::interventions::{Intervention, Sound, for_model};
 use crate::audio::{Clips, Decoded, Source, Wanted};
@@ -13,11 +12,16 @@ use plugin_api::{ClipSource, Code, Error, Sample};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// What a run's answers depend on of the changes that its clips go through. An error when a file of theirs is no clip.
+/// The part of a run's identity that describes the changes to its clips. An error if one of their files is not a clip.
 pub fn identity(changes: &[Intervention]) -> Result<Value> {
     let each = changes.iter().map(|change| {
         if let Some(file) = change.file() {
-            let what = || Failure::new(Exit::Missing, format!("`--audio {change}` brings in no clip"));
+            let what = || {
+                Failure::new(
+                    Exit::Missing,
+                    format!("`--audio {change}` names a file that is not a clip"),
+                )
+            };
             crate::audio::decode(Source::File(file), &Wanted::default()).map_err(|why| what().cause(why))?;
             return change.identity().map(Value::from).map_err(|why| what().cause(why));
         }
@@ -26,7 +30,7 @@ pub fn identity(changes: &[Intervention]) -> Result<Value> {
     each.collect()
 }
 
-/// A clip of a sample, at the rate that is wanted or its own.
+/// A clip of a sample, at the requested rate or its own.
 pub fn decode(clips: &Clips, sample: &Sample, index: usize, rate: Option<u32>) -> plugin_api::Result<Arc<Decoded>> {
     let source: &ClipSource = sample.clips.get(index).ok_or_else(|| {
         let have = sample.clips.len();
@@ -54,7 +58,7 @@ pub fn decode(clips: &Clips, sample: &Sample, index: usize, rate: Option<u32>) -
     })
 }
 
-/// A sample's clip after these changes, and what each of them did.
+/// A sample's clip after these changes, and a note of what each did.
 pub fn changed(
     clips: &Clips,
     task: &TaskClient,
@@ -65,7 +69,7 @@ pub fn changed(
 ) -> plugin_api::Result<(Decoded, Vec<Value>)> {
     let own = decode(clips, sample, index, None)?;
     let mut sound = Sound::of(&own);
-    // The published seeds name the question; of further clips each has places of its own.
+    // The published seeds contain the question's id; further clips have seeds of their own.
     let id = match index {
         0 => sample.id.clone(),
         index => format!("{}_{index}", sample.id),
@@ -89,7 +93,7 @@ pub fn changed(
     Ok((for_model(sound, &own, rate)?, done))
 }
 
-/// Another question's clip: the first from a drawn place on that sounds different.
+/// Another question's clip: the first one that sounds different, from a random place on.
 fn another(
     clips: &Clips,
     task: &TaskClient,
@@ -104,16 +108,13 @@ fn another(
         if other.id == sample.id || other.clips.is_empty() {
             continue;
         }
-        // One that can't be read is its own question's error.
+        // An unreadable clip is an error of its own question.
         if let Ok(clip) = decode(clips, &other, 0, None)
             && clip.sha256 != own.sha256
         {
             return Ok((other.id, clip));
         }
     }
-    let message = format!(
-        "no other question than `{}` has a clip that sounds different",
-        sample.id
-    );
+    let message = format!("no question besides `{}` has a clip that sounds different", sample.id);
     Err(Error::new(Code::DATA, message))
 }

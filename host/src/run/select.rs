@@ -1,4 +1,4 @@
-//! Which samples of a task a run is about.
+//! Which samples of a task belong to a run.
 
 use crate::failure::{Failure, Result};
 use plugin_api::client::TaskClient;
@@ -9,7 +9,7 @@ use std::str::FromStr;
 pub enum Limit {
     /// Only the first ones, this many.
     First(usize),
-    /// The first so large a share, at least one sample.
+    /// The first share of this size, at least one sample.
     Share(f64),
     /// From one index up to, not including, another.
     Range(usize, usize),
@@ -57,7 +57,7 @@ impl Limit {
     }
 }
 
-/// The indexes of the samples that are wanted, in the order of the data.
+/// The indexes of the selected samples, in the order of the data.
 pub fn select(task: &TaskClient, name: &str, limit: Option<Limit>, ids: &[String]) -> Result<Vec<usize>> {
     let count = task.count()?;
     if count == 0 {

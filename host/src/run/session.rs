@@ -32,7 +32,7 @@ use std::sync::atomic::AtomicBool;
 /// Decoded sound that is kept for samples that share a clip.
 const CLIP_CACHE: usize = 512 << 20;
 
-/// Everything that a plan names, found and checked. No model is loaded yet.
+/// Everything that a plan names, resolved and checked. No model is loaded yet.
 pub struct Session<'a> {
     plan: &'a RunPlan,
     catalog: &'a Catalog<'a>,
@@ -44,7 +44,7 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Asks for everything that can be missing before any work is begun.
+    /// Checks for everything that can be missing before any work starts.
     pub fn prepare(plan: &'a RunPlan, catalog: &'a Catalog<'a>) -> Result<Session<'a>> {
         let models = plan
             .models
@@ -85,8 +85,8 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Runs every model on every task, one after the other, and tells each outcome as it comes. One that was cut short is
-    /// the last.
+    /// Runs every model on every task, one after the other, and passes on each outcome as it comes. An interrupted run
+    /// is the last.
     pub fn run(self, tell: &dyn Fn(&Outcome)) -> Result<Vec<Outcome>> {
         let plan = self.plan;
         let roles = Roles::load(&plan.roles, &plan.model_flags, self.catalog, &plan.options.stop)?;
@@ -101,7 +101,7 @@ impl<'a> Session<'a> {
         for resolved in self.models {
             let model = load(resolved, plan.workers)?;
             plan.loras.iter().try_for_each(|lora| check_loras(lora, &model))?;
-            // Of several tasks the others can be run all the same; its own samples fail then.
+            // The other tasks can still run; the samples of this one fail.
             if let [task] = &self.tasks[..] {
                 check_choices(&model, task)?;
                 check_changes(&model, task, &plan.options, self.transcriber.is_some())?;
@@ -155,7 +155,7 @@ fn load(resolved: Resolved, workers: usize) -> Result<Model> {
     })
 }
 
-/// An error when `--lora` names one that a model does not hold: better now than once a sample.
+/// An error if `--lora` names one that a model does not hold: better now than once per sample.
 fn check_loras(wanted: &LoraUse, model: &Model) -> Result<()> {
     let LoraUse::Only(names) = wanted else {
         return Ok(());
@@ -174,20 +174,20 @@ fn check_loras(wanted: &LoraUse, model: &Model) -> Result<()> {
     }
 }
 
-/// An error when a task wants options scored by a model that can't: better now than once a sample.
+/// An error if a task needs option scores and the model has none: better now than once per sample.
 fn check_choices(model: &Model, task: &Task) -> Result<()> {
     if model.card.scores_choices || !task.card.needs_choices {
         return Ok(());
     }
     let message = format!(
-        "task `{}` wants options scored, which model `{}` can't do",
+        "task `{}` needs scores of options, which model `{}` does not give",
         task.name, model.name
     );
     let failure = Failure::refused(message);
     Err(failure.help("let the model answer in words, if the task has such a mode: `-T mode=generate`"))
 }
 
-/// An error when `--audio` would change nothing that anybody hears.
+/// An error if `--audio` would change no clip that the model hears.
 fn check_changes(model: &Model, task: &Task, options: &Options, is_transcribed: bool) -> Result<()> {
     if options.audio.is_empty() || (task.card.has_clips && (model.card.hears() || is_transcribed)) {
         return Ok(());
@@ -198,7 +198,7 @@ fn check_changes(model: &Model, task: &Task, options: &Options, is_transcribed: 
             "model `{}` hears no clips, so `--audio` would change nothing",
             model.name
         ))
-        .help("name a model that hears for it with `--transcriber MODEL`"),
+        .help("name a model that transcribes for it with `--transcriber MODEL`"),
     })
 }
 
@@ -283,7 +283,7 @@ fn run_pair(model: &Model, task: &Task, options: &Options, judges: &JudgeModels)
     )
 }
 
-/// Whether the model hears, if this run turns on it. What was found is kept, so that it is tested once a run.
+/// Whether the model hears, if this run depends on it. The finding is kept, so that it is tested once per run.
 fn check_audio(
     context: &RunContext,
     pool: &Pool,
@@ -303,7 +303,9 @@ fn check_audio(
         return Ok(Some(AudioCheck::not_tested("left out by `--skip-hearing-test`")));
     }
     if known.len() >= context.expected() {
-        return Ok(Some(AudioCheck::not_tested("all was recorded before without a test")));
+        return Ok(Some(AudioCheck::not_tested(
+            "everything was recorded before, without a test",
+        )));
     }
     let stop_asked = || should_stop(options).is_some();
     let found = audio_check::check(pool, card, builder, &context.selection, &stop_asked)?;
@@ -314,7 +316,7 @@ fn check_audio(
     Ok(found)
 }
 
-/// Judges the records of a finished run, and puts the rulings beside the other metrics.
+/// Judges the records of a finished run, and adds the verdicts to the metrics.
 fn judge(
     outcome: &mut Outcome,
     task: &Task,
@@ -348,7 +350,7 @@ fn judge(
             .then(interrupted)
             .or_else(|| judged.cut_short.clone())
         {
-            // The means of some of the verdicts would say something else than all of them.
+            // Means over some of the verdicts would differ from means over all.
             outcome.cut_short = Some(why);
             return Ok(());
         }

@@ -1,8 +1,9 @@
 //! `--shard 3/16`: a part of a run for one of several machines, and how samples are dealt out.
 //!
-//! Samples are put in the order of a hash of the seed and of their cluster or id, and dealt out in turns, clusters whole.
-//! By place would give one shard one kind of sample where data are regular. The hash is SHA-256, so that every machine
-//! deals alike, and the shard is no part of a run's identity: `host join` makes one run of all.
+//! Samples are sorted by a hash of the seed and of their cluster or id, and dealt out in turn, whole clusters at a
+//! time. Dealing by place could give a shard only one kind of sample if the data are regular. The hash is SHA-256, so
+//! that every machine deals alike. The shard is not part of a run's identity: `host join` joins all shards into one
+//! run.
 
 use super::store::hash::hash_all;
 use plugin_api::client::TaskClient;
@@ -57,7 +58,7 @@ impl Shard {
                         .as_ref()
                         .map_or(["sample", &sample.id], |name| ["cluster", name])
                 ),
-                // It will fail, in one shard alone.
+                // This sample will fail, in one shard only.
                 Err(_) => json!(["place", index]),
             };
             hash_all(&[&Value::from(seed), &name])

@@ -21,21 +21,21 @@ impl OrderlessSum {
     }
 }
 
-/// A mean in the making.
+/// A running mean.
 #[derive(Debug, Clone, Default)]
 pub struct Mean {
     sum: OrderlessSum,
     squares: OrderlessSum,
     count: u64,
     not_finite: u64,
-    /// True once a value is neither right nor wrong but something between or beyond.
+    /// True once a value is neither 0 nor 1.
     graded: bool,
     clusters: HashMap<String, (OrderlessSum, u64)>,
-    /// The values that belong to no cluster: each is one by itself.
+    /// The values without a cluster: each is a cluster by itself.
     loose: (OrderlessSum, OrderlessSum, u64),
 }
 
-/// What a mean came to.
+/// A finished mean.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     pub value: f64,
@@ -99,12 +99,13 @@ impl Mean {
         let interval = stderr.map(|stderr| {
             let unanimous = mean == 0.0 || mean == 1.0;
             if !self.graded && (independent || unanimous) {
-                // All right or all wrong has no spread to go by, in clusters or not: then each cluster counts as one.
+                // All right or all wrong has no spread to estimate from, in clusters or not: then each cluster counts
+                // as one sample.
                 let clusters = self.clusters.len() as f64 + self.loose.2 as f64;
                 wilson(mean, if independent { n } else { clusters })
             } else {
                 let (low, high) = (mean - Z * stderr, mean + Z * stderr);
-                // Of shares of right answers none is below nothing or above all.
+                // Shares of right answers lie between 0 and 1.
                 if self.graded {
                     (low, high)
                 } else {
@@ -120,7 +121,7 @@ impl Mean {
         }
     }
 
-    /// The deviations are summed within each cluster first, as they go the same way there.
+    /// The deviations are summed within each cluster first, since they go the same way there.
     fn clustered_stderr(&self, mean: f64) -> Option<f64> {
         let (sum, squares, loose) = (self.loose.0.value(), self.loose.1.value(), self.loose.2 as f64);
         let clusters = self.clusters.len() as f64 + loose;

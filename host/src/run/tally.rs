@@ -1,4 +1,4 @@
-//! What many records come to: means, counts, times, and the signs that something is wrong with them.
+//! Sums over many records: means, counts, times, and signs that something is wrong with them.
 
 use super::graded::GradedBy;
 use super::statistics::{Estimate, Latency, Mean};
@@ -7,14 +7,14 @@ use super::store::score::ScoreStatus;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Everything that results and the table are made of. Adding a record keeps none of its text.
+/// Everything behind the results and the table. Adding a record keeps none of its text.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub finished: u64,
     pub failed: u64,
     pub no_answer: u64,
     pub unscored: u64,
-    /// Answers that nobody has scored yet.
+    /// Answers without a score so far.
     pub pending: u64,
     pub prompt_tokens: u64,
     pub generated_tokens: u64,
@@ -38,7 +38,7 @@ pub struct Tally {
 /// Whether the chains of each question gave one answer.
 #[derive(Debug, Default)]
 struct Alike {
-    /// The hash of each question's first answer: its words would be as much as the run itself.
+    /// The hash of each question's first answer: the texts would take as much memory as the run itself.
     first: BTreeMap<u64, u64>,
     compared: u64,
     differ: bool,
@@ -67,7 +67,7 @@ impl Alike {
     }
 }
 
-/// Whether all answers are the same though the targets are not.
+/// Whether all answers are the same although the targets differ.
 #[derive(Debug, Default)]
 struct Sameness {
     answer: Option<String>,
@@ -87,7 +87,7 @@ impl Sameness {
     }
 }
 
-/// Fewer samples than this say nothing about a model that always answers alike.
+/// With fewer samples than this, equal answers say nothing about the model.
 const ENOUGH_TO_JUDGE: u64 = 8;
 
 impl Tally {
@@ -147,13 +147,13 @@ impl Tally {
         }
     }
 
-    /// How many answers there are to each question, when those to one question never differ: asked without chance, a model
+    /// The number of answers to each question, if the answers to one question never differ: without sampling, a model
     /// gives the same answer each time.
     pub fn alike_chains(&self) -> Option<u32> {
         (self.alike.compared > 0 && !self.alike.differ).then_some(self.chains)
     }
 
-    /// Adds a number that doesn't stand in the record itself, a judge's for instance.
+    /// Adds a number that isn't in the record itself, such as a judge's.
     pub fn add_value(&mut self, name: &str, value: f64, record: &Record) {
         let cluster = record.cluster_among(self.chains);
         let of = |group: Option<String>| (name.to_owned(), group);
@@ -175,7 +175,7 @@ impl Tally {
         self.means.get(&(name.to_owned(), None)).map(Mean::estimate)
     }
 
-    /// How long models were at work, over all stretches of the run.
+    /// How long models were at work, over all sessions of the run.
     pub fn inference_seconds(&self) -> f64 {
         self.sessions.values().sum::<f64>() / 1000.0
     }
@@ -188,7 +188,7 @@ impl Tally {
         Latency::of(&mut self.first_tokens)
     }
 
-    /// Why these numbers should not be trusted; empty when nothing was noticed.
+    /// Why these numbers should not be trusted; empty if nothing was noticed.
     pub fn suspicions(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         let answered = self.finished - self.failed;
@@ -219,7 +219,7 @@ impl Tally {
     }
 }
 
-/// What the reply came to: the parsed answer, the likeliest option, or the text.
+/// The answer in the reply: the parsed answer, the likeliest option, or the text.
 fn settled_answer(record: &Record) -> Option<String> {
     let reply = record.reply.as_ref()?;
     record
@@ -228,7 +228,7 @@ fn settled_answer(record: &Record) -> Option<String> {
         .or_else(|| Some(reply.text.clone()))
 }
 
-/// True for text that ends in one token or phrase over and over, as broken weights write it.
+/// True for text that ends in one token or phrase over and over, as broken weights produce.
 pub fn repeats_itself(text: &str) -> bool {
     const LEAST_REPEATS: usize = 8;
     let words: Vec<&str> = text.split_whitespace().collect();

@@ -5,11 +5,11 @@ use crate::failure::Result;
 use crate::trackers::Trackers;
 use serde_json::{Map, json};
 
-/// The project of W&B, unless its environment names another.
+/// The W&B project, unless the environment names another.
 const PROJECT: &str = "host";
 
-/// Writes the numbers of a finished run below its directory, and gives what is to be said. A run that goes on later writes
-/// them again, in place of the former.
+/// Writes the numbers of a finished run in its directory, and returns notes for the user. A run that is resumed later
+/// writes them again, in place of the earlier ones.
 pub fn report(outcome: &Outcome, names: &[String]) -> Result<Option<String>> {
     if names.is_empty() {
         return Ok(None);
@@ -22,7 +22,7 @@ pub fn report(outcome: &Outcome, names: &[String]) -> Result<Option<String>> {
     Ok(trackers.finish(true))
 }
 
-/// `TASK/METRIC`, its standard error, and the same below each group.
+/// `TASK/METRIC`, its standard error, and the same for each group.
 fn named(outcome: &Outcome) -> Vec<(String, f64)> {
     let mut named = Vec::new();
     for metric in &outcome.summary.metrics {

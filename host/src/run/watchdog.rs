@@ -1,4 +1,4 @@
-//! Why a run should stop before its end: somebody interrupted it, its time is over, or its model is given up.
+//! Why a run should stop early: the user interrupted it, its time is over, or its model is abandoned.
 
 use super::Options;
 use crate::ask::pool::Pool;
@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Nothing is looked at more often than this.
+/// The shortest time between two checks.
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// Looks now and then whether the run should stop, and remembers why.
+/// Checks now and then whether the run should stop, and remembers why.
 pub struct Watchdog<'a> {
     options: &'a Options,
     pool: &'a Pool,
-    /// Tells everybody who works on the run.
+    /// Set for all threads of the run.
     stop: Arc<AtomicBool>,
     glanced: Instant,
     why: Option<Failure>,
@@ -23,7 +23,7 @@ pub struct Watchdog<'a> {
 
 const GOES_ON: &str = "the same command goes on from here";
 
-/// Somebody interrupted the command.
+/// The user interrupted the command.
 pub fn interrupted() -> Failure {
     Failure::new(Exit::Interrupted, "interrupted").help(GOES_ON)
 }
@@ -48,7 +48,7 @@ impl<'a> Watchdog<'a> {
         }
     }
 
-    /// Looks, unless it just did.
+    /// Checks, unless it just did.
     pub fn glance(&mut self) {
         if self.glanced.elapsed() < GLANCE || self.why.is_some() {
             return;
@@ -60,15 +60,15 @@ impl<'a> Watchdog<'a> {
         }
     }
 
-    /// Why the run is not whole, when it isn't.
+    /// Why the run is incomplete, if it is.
     pub fn cut_short(self, whole: bool) -> Option<Failure> {
-        // A copy that hangs is left behind, whether or not there was more to ask.
+        // A copy that hangs is left behind, even if all prompts were done.
         let counts = |why: &Error| !whole || why.code == Code::DEADLINE;
         let gave_up = self.given_up().filter(counts).map(Failure::from);
         self.why.or(gave_up)
     }
 
-    /// Why the model answers nothing any more, or the service that hears for it.
+    /// Why the model no longer answers, or the service that transcribes for it.
     fn given_up(&self) -> Option<Error> {
         let hears = self.options.transcriber.as_ref();
         self.pool.failure().or_else(|| hears.and_then(|it| it.given_up()))

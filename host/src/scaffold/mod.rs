@@ -1,7 +1,7 @@
 //! `host plugins new`: a crate that builds and passes `host plugins check` as it is.
 //!
 //! The templates are whole files that read like the crates they become, with four words to fill in; a template engine
-//! would make them harder to read than what they make.
+//! would only make them harder to read.
 
 pub mod python;
 
@@ -10,7 +10,7 @@ use plugin_api::Kind;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What is to be made.
+/// What to make.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The crate's name, and the adapter's.
@@ -23,7 +23,7 @@ pub struct Request {
     pub api: Option<PathBuf>,
 }
 
-/// Words that Cargo or Rust refuse as the name of a crate, and those that would hide a crate that the plugin needs.
+/// Names that Cargo or Rust refuse for a crate, and names of crates that the plugin needs.
 const TAKEN: &[&str] = &[
     "abstract",
     "alloc",
@@ -98,7 +98,7 @@ pub fn create(request: &Request) -> Result<PathBuf> {
         Err(_) => folder.symlink_metadata().is_ok(),
     };
     if occupied {
-        let message = format!("`{}` exists, and is not an empty folder", folder.display());
+        let message = format!("`{}` exists and is not an empty folder", folder.display());
         return Err(Failure::usage(message).help("name another folder with `--out`"));
     }
     let files = files(request, &folder)?;
@@ -122,7 +122,7 @@ fn check_name(name: &str) -> Result<()> {
     };
     let fine = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "-_".contains(letter);
     match name.chars().next() {
-        None => return Err(refused("that is no name")),
+        None => return Err(refused("it is empty")),
         Some(first) if !first.is_ascii_lowercase() => return Err(refused("it doesn't begin with a small letter")),
         Some(_) => {}
     }
@@ -133,7 +133,7 @@ fn check_name(name: &str) -> Result<()> {
         return Err(refused("it is longer than 64 letters"));
     }
     if TAKEN.contains(&name.replace('-', "_").as_str()) {
-        return Err(refused("the word is taken by Rust or by the plugin's own dependencies"));
+        return Err(refused("Rust or a dependency of the plugin uses this name"));
     }
     Ok(())
 }
@@ -143,17 +143,17 @@ fn files(request: &Request, folder: &Path) -> Result<Vec<(&'static str, String)>
         Kind::Model => (
             include_str!("templates/model.rs"),
             include_str!("templates/model_test.rs"),
-            "Then any task can ask it: `host run --model @NAME@ --task …`.",
+            "Then run it on any task: `host run --model @NAME@ --task …`.",
         ),
         Kind::Task => (
             include_str!("templates/task.rs"),
             include_str!("templates/task_test.rs"),
-            "Then it can ask any model: `host run --model … --task @NAME@`.",
+            "Then run any model on it: `host run --model … --task @NAME@`.",
         ),
         Kind::Judge => (
             include_str!("templates/judge.rs"),
             include_str!("templates/judge_test.rs"),
-            "Then it can rule on any run: `host run --model … --task … --judge @NAME@`.",
+            "Then judge any run with it: `host run --model … --task … --judge @NAME@`.",
         ),
     };
     let api = dependency(request)?;
@@ -189,7 +189,7 @@ fn dependency(request: &Request) -> Result<String> {
             })?;
             if !path.join("Cargo.toml").is_file() {
                 let message = format!(
-                    "`{}` is no source folder of plugin-api: it has no Cargo.toml",
+                    "`{}` is not a source folder of plugin-api: it has no Cargo.toml",
                     path.display()
                 );
                 return Err(Failure::usage(message).help("give the folder `plugin-api` of host's source with `--api`"));
@@ -233,7 +233,7 @@ mod tests {
         for name in ["my-model", "m", "whisper_2"] {
             check_name(name).expect("a fine name");
         }
-        check_name_refused("", "no name");
+        check_name_refused("", "empty");
         check_name_refused("2nd", "small letter");
         check_name_refused("My", "small letter");
         check_name_refused("my model", "` `");
@@ -241,8 +241,8 @@ mod tests {
         check_name_refused("a/../b", "`/`");
         check_name_refused("\"", "small letter");
         check_name_refused("naïve", "`ï`");
-        check_name_refused("match", "taken");
-        check_name_refused("plugin-api", "taken");
+        check_name_refused("match", "uses this name");
+        check_name_refused("plugin-api", "uses this name");
         check_name_refused(&"a".repeat(65), "64");
     }
 

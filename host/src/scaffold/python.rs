@@ -18,7 +18,7 @@ pub fn create(name: &str, out: Option<&Path>) -> Result<PathBuf> {
         Err(_) => folder.symlink_metadata().is_ok(),
     };
     if occupied {
-        let failure = Failure::usage(format!("`{}` exists, and is not an empty folder", folder.display()));
+        let failure = Failure::usage(format!("`{}` exists and is not an empty folder", folder.display()));
         return Err(failure.help("name another folder with `--out`"));
     }
     let fill = |text: &str| {

@@ -1,5 +1,5 @@
-//! Judging a run: verdicts lie beside the records, so that a run can be judged later, again, and by several judges,
-//! without the model.
+//! Judging a run: verdicts are stored next to the records, so that a run can be judged later, again, and by several
+//! judges, without its model.
 
 use super::judged::Judged;
 use super::judges::{cut_short, identity_of};
@@ -26,11 +26,11 @@ pub struct Judging<'a> {
     pub deadline: Option<Duration>,
     /// The judge's settings and plugin.
     pub identity: &'a Value,
-    /// The run's task as a scorer: a judge is shown the score it gave.
+    /// The run's task as a scorer: a judge sees the score that it gave.
     pub task: Scorer<'a>,
-    /// Models that the judge may ask, and the command's wish to stop.
+    /// Models that the judge may ask, and the command's request to stop.
     pub roles: &'a Roles,
-    /// The model whose answers these are: a judge may be that very model.
+    /// The model that gave the answers: a judge may be the same model.
     pub answered_by: &'a Value,
     /// Answers to each question.
     pub chains: u32,
@@ -42,7 +42,7 @@ pub struct Judging<'a> {
 pub type ClipsOf<'a> = dyn Fn(&Record) -> plugin_api::Result<Vec<plugin_api::Clip>> + Sync + 'a;
 
 impl Judging<'_> {
-    /// Judges the records at these places, except those that this very judge has judged before.
+    /// Judges the records at these places, except those with a verdict by the same judge.
     pub fn run(&self, run: &RunDirectory, places: &[u64]) -> Result<Judged> {
         let card = self.judge.card()?;
         let identity = identity_of(self.identity, &card);
@@ -120,7 +120,7 @@ impl Judging<'_> {
         };
         let entry = match &verdict {
             Ok(verdict) => ScoreEntry::of_verdict(verdict),
-            // A judge that fails has not ruled; the sample stays unscored and is counted.
+            // A judge that fails has given no verdict; the sample stays unscored and is counted.
             Err(error) => ScoreEntry::failed(error),
         };
         let entry = entry.by(hash, own.map(ScoreEntry::content_hash), graders);
@@ -129,7 +129,7 @@ impl Judging<'_> {
 
     fn case(&self, record: &Record, card: &JudgeCard) -> plugin_api::Result<Case> {
         let mut prompt = record.prompt();
-        // A judge is shown the sound when one of the models that it may ask can hear it.
+        // A judge gets the sound if one of the models that it may ask can hear.
         let hears = card.asks.iter().any(|role| self.roles.hears(role));
         if let (Some(prompt), Some(clips), true) = (&mut prompt, self.clips, hears) {
             prompt.clips = clips(record)?;
@@ -145,7 +145,7 @@ impl Judging<'_> {
     }
 }
 
-/// Whether two models answer alike: the same adapter with the same weights, or the same model of the same service.
+/// Whether two models are the same: one adapter with the same weights, or one model of one service.
 fn same_model(one: &Value, other: &Value) -> bool {
     let what = |model: &Value| {
         let setting = |name: &str| model["settings"][name].clone();

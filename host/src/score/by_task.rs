@@ -1,4 +1,4 @@
-//! A finished run scored by its task again: what its model said stays, and the results are written again.
+//! Scores a finished run again by its task: the answers stay, and the results are rewritten.
 
 use crate::ask::roles::{Noted, Roles};
 use crate::failure::{Exit, Failure, Result};
@@ -16,7 +16,7 @@ use plugin_api::{Callbacks, TaskCard};
 use serde_json::Value;
 use std::sync::{Mutex, PoisonError};
 
-/// A task that scores answers which are there already.
+/// A task that scores recorded answers.
 pub struct Scoring<'a> {
     pub task: &'a TaskClient,
     pub scorer: Scorer<'a>,
@@ -24,18 +24,18 @@ pub struct Scoring<'a> {
     pub fresh: bool,
     /// Score again what this scorer failed on.
     pub retry_errors: bool,
-    /// Models that the task may ask, and the command's wish to stop.
+    /// Models that the task may ask, and the command's request to stop.
     pub roles: &'a Roles,
 }
 
 impl Scoring<'_> {
-    /// Scores the answers at these places that this scorer has not scored, and gives all that it ever gave.
+    /// Scores the answers at these places that this scorer has not scored yet, and returns all of its scores.
     pub fn run(&self, run: &RunDirectory, places: &[u64]) -> Result<Scores> {
         let known = Scores::open(run, &[self.scorer])?;
         if places.is_empty() {
             return Ok(known);
         }
-        // Opened by the first score there is to write.
+        // Opened when the first score is written.
         let file: Mutex<Option<Appender>> = Mutex::default();
         let cores = std::thread::available_parallelism().map_or(2, usize::from).min(4);
         let threads = cores.max(self.roles.at_once());
@@ -69,7 +69,7 @@ impl Scoring<'_> {
     }
 }
 
-/// Lets a task score a record's reply. None when it was asked to stop.
+/// Scores a record's reply by the task. None if the command is to stop.
 pub fn score(task: &TaskClient, scorer: &str, record: &Record, roles: &Roles) -> Option<ScoreEntry> {
     let noted = Noted::new(roles);
     let entry = match task.score(&record.sample(), record.reply.as_ref()?, &noted) {
@@ -80,7 +80,7 @@ pub fn score(task: &TaskClient, scorer: &str, record: &Record, roles: &Roles) ->
     Some(entry.by(scorer, None, noted.graders()))
 }
 
-/// A run that is scored without its model.
+/// Scores a run without its model.
 pub struct Rescoring<'a> {
     pub run: &'a RunDirectory,
     /// The records that count, in the order of the data.
@@ -92,16 +92,16 @@ pub struct Rescoring<'a> {
     /// What `run.toml` says of the whole run.
     pub identity: Value,
     pub roles: &'a Roles,
-    /// Score again what this very scorer has scored.
+    /// Score again what the same scorer has scored.
     pub fresh: bool,
-    /// Score again what this very scorer failed on.
+    /// Score again what the same scorer failed on.
     pub retry_errors: bool,
     /// The mark of a demo.
     pub demo: Option<String>,
 }
 
 impl Rescoring<'_> {
-    /// Scores the answers and writes `results.json` and `report.html` anew. The former results get another name.
+    /// Scores the answers and rewrites `results.json` and `report.html`. The old results get another name.
     pub fn run(mut self) -> Result<(Summary, Value)> {
         let (hash, graders) = (hash_json(&self.task), self.roles.graders());
         let scorer = Scorer {

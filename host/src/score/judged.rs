@@ -11,7 +11,8 @@ use plugin_api::{JudgeCard, Metric};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Above this share of unscored answers a mean is not to be trusted: what a judge cannot rule on is seldom like the rest.
+/// Above this share of unscored answers a mean is not to be trusted: what a judge cannot rule on is seldom like the
+/// rest.
 const MOST_UNSCORED: f64 = 0.05;
 
 /// What a judge's rulings came to.
@@ -41,17 +42,17 @@ pub struct Judged {
     identity: Value,
     /// The models that the judge asked.
     pub graded_by: GradedBy,
-    /// True when the model that rules is the one that answered.
+    /// True if the judging model is the one that answered.
     pub self_judged: bool,
-    /// What answered in each role that the judge asks: service, engine, the name of the key's variable.
+    /// The engine behind each role that the judge asks: service, server, the name of the key's variable.
     pub engines: Map<String, Value>,
     /// Settings of its questions that the model does not take.
     sampling_ignored: BTreeSet<String>,
-    /// What its card says of its questions: hashes of template and schema, the reader's version.
+    /// What its card says about its questions: hashes of template and schema, the parser's version.
     asks: Map<String, Value>,
-    /// How this judge ruled on answers whose right ruling is known, if it was shown any.
+    /// How this judge ruled on answers with a known verdict, if it was shown any.
     pub probes: Option<Probes>,
-    /// Why it did not rule on everything: its quota or budget is used up, or its model was given up.
+    /// Why it did not rule on everything: its quota or budget is used up, or its model was abandoned.
     pub cut_short: Option<Failure>,
 }
 
@@ -113,13 +114,13 @@ impl Judged {
         self.metric().count + self.unscored
     }
 
-    /// The mean if all that is unscored were wrong, and if all were right.
+    /// The mean if all unscored answers were wrong, and if all were right.
     pub fn bounds(&self) -> Option<(f64, f64)> {
         let total = self.total() as f64;
         (self.unscored > 0).then(|| (self.sum / total, (self.sum + self.unscored as f64) / total))
     }
 
-    /// Why the figure is not to be trusted.
+    /// Why the figure should not be trusted.
     fn suspicions(&self) -> Vec<String> {
         let mut why = Vec::new();
         if self.unscored as f64 > MOST_UNSCORED * self.total() as f64 {
@@ -145,7 +146,7 @@ impl Judged {
         Some((share, statistics::krippendorff_alpha_of(cases)))
     }
 
-    /// What `results.json` says of it in `host.judges`.
+    /// Its entry in `host.judges` of `results.json`.
     pub fn as_json(&self) -> Value {
         let mut said = json!({
             "protocol": self.protocol, "version": self.version,
@@ -173,7 +174,7 @@ impl Judged {
         said
     }
 
-    /// Lines that belong under the table.
+    /// Notes below the table.
     fn marks(&self) -> Vec<String> {
         let name = &self.name;
         let mut marks = Vec::new();
@@ -217,13 +218,13 @@ impl Judged {
     }
 }
 
-/// A list of texts; what is no text is none.
+/// The texts in a list.
 fn texts(list: Option<&Value>) -> Vec<Option<String>> {
     let items = list.and_then(Value::as_array).into_iter().flatten();
     items.map(|item| item.as_str().map(str::to_owned)).collect()
 }
 
-/// Puts a judge's rulings beside the other metrics.
+/// Adds a judge's verdicts to the metrics.
 pub fn add_judged(summary: &mut Summary, results: &mut Value, judged: &Judged) {
     let name = judged.name.as_str();
     let metric = judged.metric();

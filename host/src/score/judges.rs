@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 /// The role that a model plays when `--judge` names it.
 pub const ROLE: &str = "judge";
 
-/// The judge that stands for the one that suits the task.
+/// The name for whichever judge suits the task.
 pub const AUTO: &str = "auto";
 
 /// The judge of a task whose card names none: whether a reply is right by the reference answer.
@@ -41,7 +41,7 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    /// What these texts name, each once: `rules,gemini`, `all`.
+    /// Parses texts such as `rules,gemini` and `all`, and drops repetitions.
     pub fn parse(registry: &Registry, given: &[String]) -> Result<Vec<Wanted>> {
         let mut wanted = Vec::new();
         let names = given.iter().flat_map(|text| text.split(',')).map(str::trim);
@@ -78,7 +78,7 @@ impl Wanted {
         Err(failure.help(nearest_hint(name, known.iter().map(String::as_str))))
     }
 
-    /// As the command line has it.
+    /// The name on the command line.
     pub fn text(&self) -> &str {
         match self {
             Wanted::Judge(name) | Wanted::Model(name) => name,
@@ -95,7 +95,7 @@ impl Wanted {
     }
 }
 
-/// An error for a `-J` setting of a judge that the command doesn't use.
+/// An error for a `-J` setting of a judge that the command does not use.
 pub fn check_flags(flags: &Flags, wanted: &[Wanted], registry: &Registry) -> Result<()> {
     let mut names: Vec<String> = wanted.iter().map(|one| one.text().to_owned()).collect();
     if wanted.iter().any(|one| !matches!(one, Wanted::Judge(_))) {
@@ -117,7 +117,7 @@ pub fn panel_members(flags: &Flags, registry: &Registry) -> Vec<String> {
 
 /// A judge that is ready to rule on the answers to one task.
 pub struct ReadyJudge {
-    /// What its verdicts are called: `rules`, `match[gemini]`.
+    /// The name of its verdicts: `rules`, `match[gemini]`.
     pub name: String,
     pub client: JudgeClient,
     pub resolved: Resolved,
@@ -128,13 +128,13 @@ pub struct ReadyJudge {
 }
 
 impl ReadyJudge {
-    /// Makes the judges of single answers that a command wants for a task.
+    /// Makes the judges of single answers that a command names, for a task.
     pub fn prepare(wanted: &[Wanted], task: &TaskCard, flags: &Flags, catalog: &Catalog) -> Result<Vec<ReadyJudge>> {
         let judges = ReadyJudge::prepare_any(wanted, task, flags, catalog)?;
         for (judge, wanted) in judges.iter().zip(wanted) {
             if judge.client.card()?.compares {
                 let failure = Failure::usage(format!(
-                    "judge `{}` compares two answers, and a run has one",
+                    "judge `{}` compares two answers, but a run has one",
                     judge.resolved.spec.name
                 ));
                 return Err(failure.help(format!(
@@ -146,7 +146,7 @@ impl ReadyJudge {
         Ok(judges)
     }
 
-    /// The same, judges of pairs included.
+    /// The same, including judges of pairs.
     pub fn prepare_any(
         wanted: &[Wanted],
         task: &TaskCard,
@@ -193,14 +193,14 @@ impl ReadyJudge {
         Ok(self.resolved.scorer_identity(&self.client.card()?.version))
     }
 
-    /// An error when nobody plays a role that the judge asks: better now than once a sample.
+    /// An error if a role that the judge asks has no model: better now than once per sample.
     pub fn check_roles(&self, roles: &Roles) -> Result<()> {
         let asks = self.client.card()?.asks;
         match asks.iter().find(|role| !roles.models.contains_key(*role)) {
             None => Ok(()),
             Some(role) => {
                 let message = format!(
-                    "judge `{}` asks a model in the role `{role}`, and none plays it",
+                    "judge `{}` asks a model in the role `{role}`, which has no model",
                     self.name
                 );
                 let hint = match role.as_str() {
@@ -224,8 +224,8 @@ pub fn members_of(card: &JudgeCard) -> Vec<String> {
 pub struct JudgeModels(BTreeMap<String, Arc<Player>>);
 
 impl JudgeModels {
-    /// Loads the models that `--judge` names and those of panels. A service is asked here whether it knows the key and the
-    /// model: before any sample.
+    /// Loads the models that `--judge` names and those of panels. A service is asked at once whether it accepts the key
+    /// and knows the model, before any sample.
     pub fn load<'a>(
         wanted: &'a [Wanted],
         panels: impl IntoIterator<Item = &'a String>,
@@ -263,7 +263,7 @@ impl JudgeModels {
         roles
     }
 
-    /// The roles that tasks ask: the first model that judges plays the judge for them, too, unless another one does.
+    /// The roles for tasks: the first judging model also plays the role `judge` for them, unless another one does.
     pub fn for_tasks(&self, base: Roles, wanted: &[Wanted]) -> Arc<Roles> {
         let first = wanted.iter().find_map(Wanted::model).and_then(|name| self.0.get(name));
         match first {
@@ -278,21 +278,21 @@ impl JudgeModels {
     }
 }
 
-/// What a judge's verdicts depend on beside the record and the models that it asks.
+/// What a judge's verdicts depend on besides the record and the models that it asks.
 pub fn identity_of(judge: &Value, card: &JudgeCard) -> Value {
     let mut identity = json!({ "judge": judge, "version": card.version });
     if !card.other.is_empty() {
-        // Template and reader: when either changes, verdicts are read again from the stored answers.
+        // Template and parser: if either changes, verdicts are parsed again from the stored answers.
         identity["protocol"] = json!(card.other);
     }
     identity
 }
 
-/// The failure of a judging whose model answers nothing any more.
+/// The failure of a judge whose model no longer answers.
 pub fn cut_short(judge: &str, error: Error) -> Failure {
     let failure = Failure::from(error).context(format!("judge `{judge}` can't go on"));
     match failure.error.help {
-        None => failure.help("every verdict so far is kept, and the same command goes on from here"),
+        None => failure.help("all verdicts so far are kept, and the same command goes on from here"),
         Some(_) => failure,
     }
 }

@@ -1,4 +1,4 @@
-//! A judge's verdicts against people's labels: how far the judge is to be trusted, and what its accuracy is worth.
+//! Compares a judge's verdicts with people's labels: how far the judge can be trusted, and what its accuracy is worth.
 
 use crate::failure::{Exit, Failure, Result};
 use crate::run::recorded::Recorded;
@@ -27,7 +27,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, bool>> {
             let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
             let parse = |(number, line): (usize, &str)| {
                 let row = serde_json::from_str(line).map_err(|why| {
-                    Failure::new(Exit::Missing, format!("{} is no JSON", place(number + 1))).cause(why)
+                    Failure::new(Exit::Missing, format!("{} is not JSON", place(number + 1))).cause(why)
                 })?;
                 Ok((number + 1, row))
             };
@@ -97,7 +97,7 @@ fn share(part: u64, n: u64) -> Option<Share> {
     })
 }
 
-/// What a judge's verdicts are worth.
+/// The quality of a judge's verdicts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Checked {
     pub judge: String,
@@ -112,9 +112,9 @@ pub struct Checked {
     pub alpha: Option<f64>,
     /// The judge's own figure over the whole run.
     pub judged: Option<Share>,
-    /// The same corrected for the judge's errors; none where it errs too often to be corrected.
+    /// The same, corrected for the judge's errors; none if it errs too often for a correction.
     pub corrected: Option<Corrected>,
-    /// The judge's mean, moved by what people say of the labelled ones.
+    /// The judge's mean, adjusted by people's labels (prediction-powered inference).
     pub prediction_powered: Option<Corrected>,
     /// Labels whose sample the judge left unscored, and labels of samples that the run doesn't have.
     pub unscored: Vec<String>,
@@ -125,7 +125,7 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Holds one judging of a run against labels. Where a sample has several chains, each verdict counts.
+    /// Compares one judge's verdicts on a run with labels. If a sample has several chains, each verdict counts.
     pub fn of(run: &Recorded, judge: &str, labels: &BTreeMap<String, bool>) -> Result<Checked> {
         let mut verdicts = Vec::new();
         run.each(|record| {
@@ -192,7 +192,7 @@ impl Checked {
         checked
     }
 
-    /// The figures in words.
+    /// The figures as text.
     pub fn text(&self) -> String {
         let share = |name: &str, share: Option<Share>| match share {
             Some(Share { value, ci95, n }) => {
@@ -224,14 +224,14 @@ impl Checked {
         text += &estimate(
             "corrected for its errors",
             self.corrected,
-            "not to be had: the judge errs too often",
+            "not possible: the judge errs too often",
         );
-        text += &estimate("moved by the labels", self.prediction_powered, "–");
+        text += &estimate("adjusted by the labels", self.prediction_powered, "–");
         for (what, ids) in [
-            ("called right, and people say wrong", &self.called_right_wrongly),
-            ("called wrong, and people say right", &self.called_wrong_wrongly),
-            ("labelled, and left unscored by the judge", &self.unscored),
-            ("labelled, and not in the run", &self.unknown),
+            ("called right, but labelled wrong", &self.called_right_wrongly),
+            ("called wrong, but labelled right", &self.called_wrong_wrongly),
+            ("labelled, but left unscored by the judge", &self.unscored),
+            ("labelled, but not in the run", &self.unknown),
         ] {
             if !ids.is_empty() {
                 text += &format!("{} {what}: {}\n", ids.len(), some_of(ids));
@@ -258,7 +258,7 @@ fn some_of(ids: &[String]) -> String {
 mod tests {
     use super::*;
 
-    /// Letters of people and of the judge: `r` right, `w` wrong, `u` unscored, a sample each.
+    /// Letters for people and for the judge: `r` right, `w` wrong, `u` unscored, one per sample.
     fn checked(people: &str, judge: &str) -> Checked {
         let id = |place: usize| format!("s{place:03}");
         let labels: BTreeMap<String, bool> = people

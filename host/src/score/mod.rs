@@ -1,4 +1,4 @@
-//! Scores of finished answers, without the model that gave them: by the run's own task, and by judges.
+//! Scores finished answers without the model that gave them: by the run's own task, and by judges.
 
 pub mod by_judge;
 pub mod by_task;

@@ -1,4 +1,4 @@
-//! How the members of a panel ruled: each by itself, and how far they agree.
+//! Verdicts of a panel's members: of each alone, and how far they agree.
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ struct Member {
 #[derive(Debug, Clone, Default)]
 pub struct PanelTally {
     members: BTreeMap<String, Member>,
-    /// What all members ruled on an answer, in the order of their names, and of how many answers.
+    /// The combinations of the members' verdicts, in the order of their names, and how many answers have each.
     votes: BTreeMap<Vec<Option<String>>, u64>,
 }
 
@@ -30,7 +30,7 @@ struct Agreement {
 }
 
 impl PanelTally {
-    /// Adds what a verdict keeps of its members. A verdict that needed no model has none.
+    /// Adds the members' verdicts. A verdict that needed no model has none.
     pub fn add(&mut self, panel: Option<&Value>) {
         let Some(panel) = panel.and_then(Value::as_object) else {
             return;
@@ -76,7 +76,7 @@ impl PanelTally {
         words.collect()
     }
 
-    /// The share of answers on which all members ruled alike, of those on which all ruled, and how many these are.
+    /// The share of answers with equal verdicts among those on which all members ruled, and their number.
     fn unanimous(&self) -> (Option<f64>, u64) {
         let whole = || self.votes.iter().filter(|(votes, _)| votes.iter().all(Option::is_some));
         let n: u64 = whole().map(|(_, times)| times).sum();
@@ -109,7 +109,7 @@ impl PanelTally {
         }
     }
 
-    /// Every two members, by their names.
+    /// Every pair of members, by name.
     fn agreements(&self) -> Vec<(&str, &str, Agreement)> {
         let names: Vec<&str> = self.members.keys().map(String::as_str).collect();
         let mut all = Vec::new();
@@ -121,7 +121,7 @@ impl PanelTally {
         all
     }
 
-    /// What `results.json` says of it.
+    /// Its entry in `results.json`.
     pub fn as_json(&self) -> Value {
         let member = |member: &Member| {
             json!({
@@ -144,7 +144,7 @@ impl PanelTally {
         json!({ "members": members, "pairs": pairs, "unanimous": unanimous, "unanimous_n": n, "alpha": self.alpha() })
     }
 
-    /// Lines for people: each member, every two of them, and all together.
+    /// Lines for people: each member, each pair, and all together.
     pub fn lines(&self, judge: &str) -> Vec<String> {
         let number = |value: Option<f64>| value.map_or_else(|| "not defined".to_owned(), |value| format!("{value:.4}"));
         let member = |(name, member): (&String, &Member)| {

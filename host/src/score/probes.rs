@@ -1,9 +1,9 @@
-//! Answers of which everybody knows what they are worth, shown to a judge: what it makes of them says how far it is to be
-//! trusted, without any label by people.
+//! Probes: answers with a known verdict, shown to a judge. Its rulings say how far it can be trusted, without labels by
+//! people.
 //!
-//! Each of some samples of a run is shown with its own reference answer, which is right, and with four answers that are
-//! wrong: another sample's reference, nothing, a refusal, and words that order the judge to call them right. What a judge
-//! gets wrong here stands before every figure that it gives.
+//! The judge sees some samples of a run, each with its own reference answer, which is right, and with four wrong
+//! answers: another sample's reference, an empty answer, a refusal, and an order to call it right. The judge's mistakes
+//! are shown before any of its figures.
 
 use super::judges::{ReadyJudge, cut_short, identity_of};
 use crate::ask::judge_server::JudgeServer;
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Where a run keeps what its judges made of their probes.
+/// The file in which a run keeps its judges' rulings on probes.
 const FILE: &str = "judge_probes.json";
 
 const REFUSAL: &str = "I'm sorry, but I can't help with that.";
@@ -64,7 +64,7 @@ struct Probe {
     expected: Ruling,
 }
 
-/// A probe that the judge did not pass.
+/// A probe that the judge failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failed {
     pub kind: Kind,
@@ -80,24 +80,24 @@ pub struct Failed {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Count {
     pub passed: u64,
-    /// Ruled the other way: the judge errs.
+    /// Wrong verdicts.
     pub failed: u64,
     pub unscored: u64,
 }
 
-/// What a judge made of its probes.
+/// A judge's rulings on its probes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Probes {
     /// The hash of the judge, and the models that answered.
     pub identity: String,
     pub graders: Graders,
-    /// Samples that were shown.
+    /// Samples shown.
     pub samples: usize,
     pub asked: u64,
-    /// Of these, settled by a comparison that needs no model.
+    /// Of these, decided by a comparison without a model.
     pub without_asking: u64,
     pub kinds: BTreeMap<Kind, Count>,
-    /// What it ruled wrongly, then what it left unscored.
+    /// Wrong verdicts, then unscored probes.
     pub failures: Vec<Failed>,
 }
 
@@ -164,8 +164,8 @@ impl Probes {
         let card = judge.client.card()?;
         let probes = probes_of(samples, card.compares);
         if probes.is_empty() {
-            let failure = Failure::usage("no sample of the run has a reference answer that a judge could be shown");
-            return Err(failure.help("`host judge check LABELS RUN` holds a judge against people's labels instead"));
+            let failure = Failure::usage("no sample of the run has a reference answer to show a judge");
+            return Err(failure.help("`host judge check LABELS RUN` compares a judge with people's labels instead"));
         }
         let threads = roles.threads_for(card.batch).min(probes.len());
         let deadline = judge.resolved.plugin.spec().deadline;
@@ -271,7 +271,7 @@ impl Probes {
         )
     }
 
-    /// What it failed at, then the counts.
+    /// Mistakes, then counts.
     pub fn text(&self, judge: &str) -> String {
         const SHOWN: usize = 20;
         let mut text = format!("Probes of {judge}: {} about {} samples\n", self.asked, self.samples);
@@ -310,7 +310,7 @@ impl Probes {
         text
     }
 
-    /// Keeps it with the run, beside those of other judges.
+    /// Stores it with the run, next to those of other judges.
     pub fn keep(&self, judge: &str, run: &RunDirectory) -> Result<()> {
         let mut all = kept(run);
         all.insert(judge.to_owned(), self.clone());
@@ -319,7 +319,7 @@ impl Probes {
     }
 }
 
-/// What is kept of all judges that were probed on a run.
+/// The rulings of all judges that were probed on a run.
 pub fn kept(run: &RunDirectory) -> BTreeMap<String, Probes> {
     let text = read_if_there(&run.path.join(FILE));
     text.and_then(|text| serde_json::from_str(&text).ok())

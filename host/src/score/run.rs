@@ -1,4 +1,4 @@
-//! Judging a run that is on disk.
+//! Judges a run on disk.
 
 use super::by_judge::{ClipsOf, Judging};
 use super::judged::{Judged, add_judged};
@@ -20,8 +20,8 @@ use std::sync::Arc;
 /// Opens a run's directory, and finds the records that count.
 pub fn open(folder: &Path) -> Result<(RunDirectory, Vec<u64>)> {
     if !folder.join("samples.jsonl").exists() {
-        let message = format!("`{}` is no run directory: it has no samples.jsonl", folder.display());
-        return Err(Failure::missing(message).help("`host ls runs` lists those that there are"));
+        let message = format!("`{}` is not a run directory: it has no samples.jsonl", folder.display());
+        return Err(Failure::missing(message).help("`host ls runs` lists all runs"));
     }
     let run = RunDirectory::open(folder, false)?;
     run.repair()?;
@@ -29,7 +29,7 @@ pub fn open(folder: &Path) -> Result<(RunDirectory, Vec<u64>)> {
     Ok((run, places))
 }
 
-/// Lets judges rule on a run's records, and writes its results and page again.
+/// Judges a run's records, and rewrites its results and page.
 pub fn judge_run(
     run: &RunDirectory,
     places: &[u64],
@@ -41,7 +41,7 @@ pub fn judge_run(
     let results = read_if_there(&run.path.join("results.json")).and_then(|text| serde_json::from_str(&text).ok());
     let mut results: Value = results.unwrap_or_else(|| json!({}));
     let mut summary = summary_of(&results);
-    // The score that judges are shown is the one that the results are made of.
+    // Judges see the score that the results are made of.
     let (name, hash) = (summary.task.clone(), hash_json(&results["host"]["identity"]["task"]));
     let graders = graders_of(&results["host"]["scorers"][&name]);
     let chains = results["host"]["chains"]

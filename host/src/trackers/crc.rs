@@ -1,4 +1,4 @@
-//! The two checksums: zlib's CRC-32 and Castagnoli's. Log lines are few and short, so a bit at a time is fast enough.
+//! Two checksums: zlib's CRC-32 and Castagnoli's. Log lines are few and short, so going bit by bit is fast enough.
 
 const fn table(polynomial: u32) -> [u32; 256] {
     let mut table = [0; 256];
@@ -29,12 +29,12 @@ fn crc(table: &[u32; 256], parts: &[&[u8]]) -> u32 {
     })
 }
 
-/// zlib's, of these bytes one behind the other.
+/// zlib's checksum of these pieces in a row.
 pub fn crc32(parts: &[&[u8]]) -> u32 {
     crc(&ZLIB, parts)
 }
 
-/// Castagnoli's, masked as TensorFlow's records have it.
+/// Castagnoli's checksum, masked as in TensorFlow's records.
 pub fn masked_crc32c(bytes: &[u8]) -> u32 {
     crc(&CASTAGNOLI, &[bytes]).rotate_right(15).wrapping_add(0xa282_ead8)
 }

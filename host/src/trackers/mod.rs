@@ -1,5 +1,4 @@
-//! Trackers that people look at trainings and evaluations with: TensorBoard's event files, and W&B's offline runs. Both are
-//! written by hand.
+//! Writes files for experiment trackers, without their libraries: TensorBoard's event files, and W&B's offline runs.
 
 mod crc;
 mod protobuf;
@@ -10,16 +9,16 @@ use crate::failure::{Failure, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// What a tracker is told of.
+/// A tracker.
 trait Tracker: Send {
     /// Takes a log line, at a step.
     fn add(&mut self, step: u64, entry: &[(String, f64)]) -> std::io::Result<()>;
 
-    /// The run is over. Gives words for people.
+    /// Ends the run. Returns notes for the user.
     fn finish(&mut self, whole: bool) -> std::io::Result<Option<String>>;
 }
 
-/// The trackers of a run. One that cannot be written says so once and costs the run nothing.
+/// The trackers of a run. One whose files can't be written warns once and does not stop the run.
 pub struct Trackers {
     make: Vec<Maker>,
     open: Vec<Box<dyn Tracker>>,
@@ -38,7 +37,7 @@ impl Trackers {
         }
     }
 
-    /// Those that `report_to`, the settings of W&B and its environment ask for, below this folder.
+    /// The trackers that `report_to`, W&B's settings and its environment name, in this folder.
     pub fn new(out: &Path, given: &Map<String, Value>, args: &Value) -> Result<Trackers> {
         let mut trackers = Trackers::none();
         let wanted = match given.get("report_to") {
@@ -70,7 +69,7 @@ impl Trackers {
         Ok(trackers)
     }
 
-    /// Begins with what was logged before.
+    /// Starts with everything that was logged before.
     pub fn begin(&mut self, history: &[Map<String, Value>]) {
         self.open.clear();
         for make in &self.make {
@@ -108,7 +107,7 @@ impl Trackers {
         });
     }
 
-    /// Ends them, and gives what is to be said.
+    /// Ends them, and returns notes for the user.
     pub fn finish(&mut self, whole: bool) -> Option<String> {
         let mut words: Vec<String> = self.trouble.take().into_iter().collect();
         for tracker in &mut self.open {
@@ -127,7 +126,7 @@ pub fn check(names: &[String], flag: &str) -> Result<()> {
     match names.iter().find(|name| !known.contains(&name.as_str())) {
         None => Ok(()),
         Some(other) => {
-            let failure = Failure::usage(format!("`{flag}` names `{other}`, which this program does not write"));
+            let failure = Failure::usage(format!("`{flag}` names `{other}`, which is not supported"));
             Err(failure.help("it is `tensorboard`, `wandb`, `all` or `none`"))
         }
     }

@@ -1,4 +1,4 @@
-//! As much of protocol buffers as log files need: fields written one behind the other.
+//! The part of protocol buffers that log files need: fields written one after the other.
 
 /// A message that is being written.
 #[derive(Debug, Clone, Default)]

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Result, Write};
 use std::path::Path;
 
-/// What our files end with: a run that goes on writes a new one with all that was logged, in place of its own.
+/// The end of our files' names: a resumed run replaces its own file by one with everything that was logged.
 const OURS: &str = ".host";
 
 pub struct Events(File);

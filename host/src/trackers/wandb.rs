@@ -1,4 +1,4 @@
-//! W&B's offline runs: one file of records in blocks, as LevelDB has its log, each a protobuf `Record`.
+//! W&B's offline runs: one file of records in the blocks of LevelDB's log, each a protobuf `Record`.
 
 use super::crc::crc32;
 use super::protobuf::Message;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const BLOCK: usize = 32_768;
 const HEADER: usize = 7;
 
-/// What a run is called, and where it goes.
+/// A run's names and place.
 #[derive(Clone)]
 pub struct Settings {
     folder: PathBuf,

@@ -28,7 +28,11 @@ pub fn read() -> Result<Option<Place>> {
 fn read_from(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Place>> {
     let number = |name: &str| -> Result<Option<u32>> {
         let Some(text) = variable(name) else { return Ok(None) };
-        let wrong = |_| Failure::usage(format!("`{name}` is `{text}` in the environment, which is no number"));
+        let wrong = |_| {
+            Failure::usage(format!(
+                "`{name}` is `{text}` in the environment, which is not a number"
+            ))
+        };
         text.trim().parse().map(Some).map_err(wrong)
     };
     let launchers = [
@@ -69,7 +73,7 @@ fn read_from(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Place>>
         let port = match variable("MASTER_PORT") {
             Some(text) => text.trim().parse().map_err(|_| {
                 Failure::usage(format!(
-                    "`MASTER_PORT` is `{text}` in the environment, which is no port"
+                    "`MASTER_PORT` is `{text}` in the environment, which is not a port"
                 ))
             })?,
             None => job_port(&job),

@@ -219,7 +219,7 @@ pub const SETTINGS: &[Setting] = &[
     of(
         &["logging_nan_inf_filter"],
         Flag,
-        Nothing("a loss that is no number ends the run"),
+        Nothing("a loss that is not a number ends the run"),
     ),
     of(&["log_on_each_node"], Flag, Nothing("process 0 alone logs")),
     of(&["log_level"], Text, Nothing("`--quiet` keeps notes away")),

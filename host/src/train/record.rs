@@ -10,8 +10,8 @@ pub const METRICS: &str = "metrics.jsonl";
 pub const TRAIN_LOSS: &str = "train_loss.log";
 pub const EVAL_LOSS: &str = "eval_loss.log";
 
-/// A run's log files. All of them follow from what was logged, so a run that goes on from a checkpoint writes them again up
-/// to there, and what was logged after it is gone.
+/// A run's log files. All of them follow from what was logged, so a run that goes on from a checkpoint writes them
+/// again up to there, and what was logged after it is gone.
 pub struct Record {
     folder: PathBuf,
     failed: Option<Failure>,
@@ -25,7 +25,7 @@ impl Record {
         }
     }
 
-    /// Begins with what was logged before.
+    /// Starts with everything that was logged before.
     pub fn begin(&mut self, history: &[Map<String, Value>]) {
         for (name, line) in FILES {
             let text: String = history.iter().filter_map(line).collect();

@@ -22,7 +22,7 @@ pub struct RowFile {
     rate: Option<u32>,
 }
 
-/// So many bytes of decoded sound are kept.
+/// The most bytes of decoded sound that are kept.
 const CLIPS: usize = 256 << 20;
 
 #[derive(Deserialize)]
@@ -120,7 +120,7 @@ impl RowFile {
             Value::Null => Vec::new(),
             Value::String(name) => vec![name.as_str()],
             Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
-            _ => return Err(self.wrong(index, "has an `audio` that is no list of files")),
+            _ => return Err(self.wrong(index, "has an `audio` that is not a list of files")),
         };
         let clips: Vec<PathBuf> = named.iter().map(|name| base.join(name)).collect();
         match clips.iter().find(|path| !path.is_file()) {

@@ -41,7 +41,7 @@ pub struct Most<'a> {
     pub cut: &'a str,
 }
 
-/// So many names are told.
+/// The most names that are listed.
 const SHOWN: usize = 5;
 
 enum Seen {

@@ -363,7 +363,7 @@ fn resume(out: &Path, given: &Given, options: &Options) -> Result<Option<PathBuf
         Some(path) => {
             let folder = PathBuf::from(path);
             if !folder.join("run.toml").is_file() {
-                let failure = Failure::missing(format!("`{path}` is no checkpoint that a run can go on from"));
+                let failure = Failure::missing(format!("`{path}` is not a checkpoint that a run can resume from"));
                 return Err(failure.help("a checkpoint of this program has `run.toml` and `optimizer.safetensors`; start from the weights or the LoRA of another one"));
             }
             Ok(Some(std::path::absolute(&folder).unwrap_or(folder)))

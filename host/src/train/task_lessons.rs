@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
-/// So many bytes of decoded sound are kept.
+/// The most bytes of decoded sound that are kept.
 const CLIPS: usize = 256 << 20;
-/// So many names are told of what is left out.
+/// How many names of left-out samples are listed.
 const SHOWN: usize = 5;
 
 /// What is done about clips.
@@ -107,7 +107,8 @@ impl TaskLessons {
         Ok(lessons)
     }
 
-    /// Samples whose clips are missing are left out; where all are missing, they are learnt as text, as the script does.
+    /// Samples whose clips are missing are left out; where all are missing, they are learnt as text, as the script
+    /// does.
     fn tell_missing(&mut self, missing: Vec<(usize, String)>, with_clips: usize) {
         if missing.is_empty() {
             return;

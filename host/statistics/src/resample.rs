@@ -35,7 +35,7 @@ pub fn percentile(sorted: &[f64], share: f64) -> f64 {
 }
 
 /// Draws whole clusters with replacement and evaluates `figure` on each draw, which gets the numbers of the drawn
-/// clusters; gives the 95% percentile interval. A draw on which the figure is no number is left out.
+/// clusters; gives the 95% percentile interval. A draw on which the figure is not a number is left out.
 pub fn cluster_bootstrap(
     clusters: usize,
     draws: usize,

@@ -102,7 +102,12 @@ fn a_panic_becomes_an_error_and_the_adapter_answers_no_more() {
 
 #[test]
 fn a_payload_that_panics_when_dropped_is_not_dropped() {
-    check("payload", &crate::NoCallbacks, Code::PANIC, "a payload that is no text");
+    check(
+        "payload",
+        &crate::NoCallbacks,
+        Code::PANIC,
+        "a payload that is not text",
+    );
 }
 
 #[test]

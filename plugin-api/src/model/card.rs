@@ -61,8 +61,8 @@ pub struct ModelCard {
     /// The service that answers, by its host name, when this machine doesn't compute the answers itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remote: Option<String>,
-    /// How many prompts it wants under way at a time, at most, when that differs from `batch`: a service that learns its
-    /// limit pulls up to so many.
+    /// How many prompts it wants under way at a time, at most, when that differs from `batch`: a service that learns
+    /// its limit pulls up to this many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
     /// What answers, as far as can be told without its weights: a served engine's version and configuration.
@@ -71,7 +71,8 @@ pub struct ModelCard {
     /// The constraints on generated text that it keeps. It ignores the others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub constrains: Vec<Constraint>,
-    /// The class of its kernels: on one class the same prompt gives the same bits, on another the last digits may differ.
+    /// The class of its kernels: on one class the same prompt gives the same bits, on another the last digits may
+    /// differ.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel_class: Option<String>,
     /// LoRAs that it holds by name.
@@ -116,8 +117,8 @@ impl ModelCard {
         self
     }
 
-    /// An error with [`crate::Code::UNSUPPORTED`] when a prompt holds or wants what this card rules out, or what this version
-    /// doesn't know. Such a prompt is refused before [`crate::Model::reply`] sees it.
+    /// An error with [`crate::Code::UNSUPPORTED`] when a prompt holds or wants what this card rules out, or what this
+    /// version doesn't know. Such a prompt is refused before [`crate::Model::reply`] sees it.
     pub fn can_answer(&self, prompt: &Prompt) -> Result<()> {
         for part in prompt.messages.iter().flat_map(|message| &message.parts) {
             match part {

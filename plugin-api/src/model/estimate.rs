@@ -16,7 +16,7 @@ pub struct Estimate {
     pub answer_bytes: u64,
     /// How many tokens, of prompt and answer, that is for.
     pub planned_tokens: u32,
-    /// Answers that would be worked on at a time, if there is memory for so many.
+    /// Answers that would be worked on at a time, if there is memory for this many.
     pub batch: u32,
     /// Where all of this would be: `cpu`, `cuda`.
     pub device: String,
@@ -111,8 +111,8 @@ pub struct EstimateRegistration {
 
 inventory::collect!(EstimateRegistration);
 
-/// What answers for the memory of one of this library's models. The host makes it through layer 1; a plugin's own tests do
-/// it directly. The settings are checked as a model's are.
+/// What answers for the memory of one of this library's models. The host makes it through layer 1; a plugin's own tests
+/// do it directly. The settings are checked as a model's are.
 pub fn make_estimate(model: &str, settings: &Settings) -> Result<Box<dyn Adapter>> {
     let mut all = inventory::iter::<EstimateRegistration>.into_iter();
     match all.find(|found| found.model == model) {
@@ -153,8 +153,9 @@ impl Adapter for EstimateAdapter {
 }
 
 /// Announces an estimate of a model's memory: the model's name, and a function from the [`Settings`] it would be made
-/// with to an [`Estimate`]. It reads headers and no weights: it is asked so that nothing needs to be loaded. A second function, `training: …`, estimates the same of training: it takes the settings, the
-/// [`Plan`] and the [`Workload`], and gives a [`TrainingEstimate`].
+/// with to an [`Estimate`]. It reads headers and no weights: it is asked so that nothing needs to be loaded. A second
+/// function, `training: …`, estimates the same of training: it takes the settings, the [`Plan`] and the [`Workload`],
+/// and gives a [`TrainingEstimate`].
 ///
 /// ```
 /// use plugin_api::{Estimate, Result, Settings};

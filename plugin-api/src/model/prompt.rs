@@ -32,7 +32,8 @@ pub enum Part {
         /// The words.
         text: String,
     },
-    /// A clip of sound: an index into [`Prompt::clips`] or, before the host has decoded it, into [`crate::Sample::clips`].
+    /// A clip of sound: an index into [`Prompt::clips`] or, before the host has decoded it, into
+    /// [`crate::Sample::clips`].
     Clip {
         /// Which clip.
         clip: usize,
@@ -115,7 +116,7 @@ impl Message {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sampling {
-    /// At most so many tokens are generated.
+    /// At most this many tokens are generated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
     /// 0 is greedy.
@@ -124,7 +125,7 @@ pub struct Sampling {
     /// Nucleus sampling: the smallest set of tokens with this much probability.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f32>,
-    /// Only the so many most probable tokens.
+    /// Only the this many most probable tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u32>,
     /// Only tokens with at least this share of the best one's probability.
@@ -133,7 +134,7 @@ pub struct Sampling {
     /// Divides (or multiplies, when negative) the logits of tokens that were there before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repetition_penalty: Option<f32>,
-    /// Beam search with so many beams; 0 and 1 mean none.
+    /// Beam search with this many beams; 0 and 1 mean none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beams: Option<u32>,
     /// The exponent of the length by which a beam's score is divided.
@@ -145,21 +146,21 @@ pub struct Sampling {
     /// Where random draws start; the same seed gives the same answer, whatever the batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// So many answers to one prompt; 0 and 1 mean one.
+    /// This many answers to one prompt; 0 and 1 mean one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_best: Option<u32>,
-    /// At most so many tokens of reasoning, then it is brought to an end.
+    /// At most this many tokens of reasoning, then it is brought to an end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking_budget: Option<u32>,
-    /// The text is JSON of this schema. A model whose card doesn't list it in `constrains` ignores it, so whoever reads the
-    /// answer must cope with any text.
+    /// The text is JSON of this schema. A model whose card doesn't list it in `constrains` ignores it, so whoever reads
+    /// the answer must cope with any text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub json_schema: Option<Value>,
     /// The text is one of these. Ignored like `json_schema` where the card doesn't list it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub one_of: Vec<String>,
-    /// Log-probabilities of the generated tokens, with so many alternatives each: [`crate::Reply::tokens`]. 0 gives the
-    /// tokens alone.
+    /// Log-probabilities of the generated tokens, with this many alternatives each: [`crate::Reply::tokens`]. 0 gives
+    /// the tokens alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_logprobs: Option<u32>,
     /// Settings that this version has no name for.

@@ -165,7 +165,7 @@ pub struct FileScores {
 }
 
 impl FileScores {
-    /// The scores of so many answers.
+    /// The scores of this many answers.
     pub fn of(n: usize) -> Self {
         FileScores {
             n: n as u64,
@@ -253,8 +253,8 @@ pub(crate) struct WriteRequest {
     pub files: Vec<PathBuf>,
 }
 
-/// The word under which layer 1 makes a task's files. No [`crate::Kind`]: hosts of 1.0 and 1.1 would refuse a plugin that
-/// announces one they don't know, whereas a record that they don't know is passed over.
+/// The word under which layer 1 makes a task's files. No [`crate::Kind`]: hosts of 1.0 and 1.1 would refuse a plugin
+/// that announces one they don't know, whereas a record that they don't know is passed over.
 pub const WORD: &str = "files";
 
 /// Makes a task's files from settings.
@@ -270,7 +270,8 @@ pub struct FilesRegistration {
 
 inventory::collect!(FilesRegistration);
 
-/// Makes the files of one of this library's tasks. The host does this through layer 1; a plugin's own tests do it directly.
+/// Makes the files of one of this library's tasks. The host does this through layer 1; a plugin's own tests do it
+/// directly.
 pub fn make_files(task: &str, settings: &Settings) -> Result<Box<dyn Adapter>> {
     let mut all = inventory::iter::<FilesRegistration>.into_iter();
     match all.find(|found| found.task == task) {
@@ -309,8 +310,8 @@ impl Adapter for FilesAdapter {
     }
 }
 
-/// Announces a task's [`OfficialFiles`]: the task's name, a line about them, and a function from [`Settings`] (which are empty
-/// so far) to them. older hosts pass it over.
+/// Announces a task's [`OfficialFiles`]: the task's name, a line about them, and a function from [`Settings`] (which
+/// are empty so far) to them. older hosts pass it over.
 #[macro_export]
 macro_rules! register_files {
     ($task:literal, $about:literal, $make:expr $(,)?) => {

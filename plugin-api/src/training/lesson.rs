@@ -69,15 +69,15 @@ pub struct Lesson {
     /// Tools that may be called in it, in the JSON schema shape that chat templates read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Value>,
-    /// What stands behind the turns, each piece cut into tokens by itself. With it the turns are rendered up to where an
-    /// answer would begin, and none of them is learnt. This is how scripts train that put tokens together by hand.
+    /// What stands behind the turns, each piece cut into tokens by itself. With it the turns are rendered up to where
+    /// an answer would begin, and none of them is learnt. This is how scripts train that put tokens together by hand.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pieces: Vec<Piece>,
     /// Special tokens that the pieces spell. A model without one of them refuses the lesson.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<String>,
-    /// Its tokens, when it is tokens already: then there are no turns, and [`Lesson::clips`] stand where its placeholders
-    /// are, in their order.
+    /// Its tokens, when it is tokens already: then there are no turns, and [`Lesson::clips`] stand where its
+    /// placeholders are, in their order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<LessonTokens>,
     /// True when the texts of its tokens are wanted as well, for people to look at.
@@ -123,7 +123,7 @@ pub enum Every {
     Never,
     /// At the end of each pass over the lessons.
     Epoch,
-    /// After so many steps, and after the last; below 1 it is a share of all steps.
+    /// After this many steps, and after the last; below 1 it is a share of all steps.
     Steps(f64),
 }
 

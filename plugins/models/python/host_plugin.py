@@ -346,7 +346,7 @@ def _plain(value):
     for name in ("item", "tolist"):
         if hasattr(value, name):
             return getattr(value, name)()
-    raise TypeError(f"a {type(value).__name__} is no JSON")
+    raise TypeError(f"a {type(value).__name__} is not JSON")
 
 
 def _versions(script):

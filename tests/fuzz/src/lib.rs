@@ -3,12 +3,12 @@
 //! Each target that is about a task is linked with that task alone: every plugin exports the same symbol.
 
 use plugin_api::client::{FilesClient, TaskClient};
-use plugin_api::{FileAnswers, Kind, Reply, Settings, NoCallbacks, make, make_files};
+use plugin_api::{FileAnswers, Kind, NoCallbacks, Reply, Settings, make, make_files};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-/// So many samples of a file are read.
+/// This many samples of a file are read.
 const MOST_SAMPLES: usize = 8;
 
 /// A task, its demo, and the files that its official scorer takes.

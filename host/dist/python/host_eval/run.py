@@ -30,7 +30,7 @@ class Run:
     def __init__(self, path):
         self.path = Path(path)
         if not (self.path / "samples.jsonl").is_file():
-            raise FileNotFoundError(f"`{self.path}` is no run directory: it has no samples.jsonl")
+            raise FileNotFoundError(f"`{self.path}` is not a run directory: it has no samples.jsonl")
         self._results = None
 
     def __repr__(self):

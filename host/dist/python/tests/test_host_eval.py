@@ -116,7 +116,7 @@ class Comparisons(unittest.TestCase):
         self.assertEqual(found, json.loads(host("compare", "--json", str(first.path), str(second.path))))
 
     def test_a_refusal_is_the_programs_own_words(self):
-        with self.assertRaisesRegex(ValueError, "no run directory"):
+        with self.assertRaisesRegex(ValueError, "not a run directory"):
             host_eval.compare(OUT, OUT)
 
 

@@ -1,8 +1,8 @@
 //! Changes to what a model hears: masks, noise, other clips, hints.
 //!
 //! They work on a clip at its own rate, before it is resampled for a model, so that all models hear the same change.
-//! Random places and noise come from a seed and the question's id: the same words change the same clip alike, today and
-//! in a run that is resumed.
+//! Random places and noise come from a seed and the question's id: the same flag changes the same clip in the same way,
+//! also in a resumed run.
 
 mod parse;
 mod wav;
@@ -31,21 +31,21 @@ pub enum Intervention {
     Noise { snr: f64, seed: u64 },
     /// Plays the clip backwards.
     Reverse,
-    /// Keeps the length and nothing else.
+    /// Replaces the clip by silence of the same length.
     Silence,
-    /// Puts another question's clip in its place, drawn by the seed.
+    /// Replaces the clip by another question's, drawn by the seed.
     Swap { seed: u64 },
     /// Plays another clip after this one, or before it.
     Concat { file: PathBuf, before: bool, gap: f64 },
-    /// Mixes another clip in, from `at` seconds on, so loud that this clip is `snr` dB above it.
+    /// Mixes another clip in from `at` seconds on, at a level `snr` dB below this clip.
     Overlay { file: PathBuf, at: f64, snr: f64 },
 }
 
-/// What stands where a clip is masked.
+/// What replaces the masked part of a clip.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fill {
     Silence,
-    /// White noise, so loud that what is left is `snr` dB above it.
+    /// White noise, at a level `snr` dB below the rest of the clip.
     Noise {
         snr: f64,
     },
@@ -68,8 +68,8 @@ impl Sound {
 }
 
 impl Intervention {
-    /// Changes a clip of the question `id`. `other` is the clip that swaps and hints bring in. Returns what was done, for
-    /// the record.
+    /// Changes a clip of the question `id`. `other` is the clip that swaps and hints use. Returns a description of the
+    /// change, for the record.
     pub fn apply(&self, clip: &mut Sound, id: &str, other: Option<&Sound>) -> Result<Value> {
         let mut done = json!({ "intervention": self.to_string(), "rate": clip.rate, "samples": clip.samples.len() });
         let about = match self {
@@ -119,7 +119,7 @@ impl Intervention {
             Intervention::Overlay { at, snr, .. } => {
                 let mut other = at_rate(needed(other, self)?, clip.rate)?;
                 let (own, hint) = (rms(clip.samples.iter().copied()), rms(other.iter().copied()));
-                // Beside silence a hint keeps its own level.
+                // Next to silence a hint keeps its own level.
                 let gain = if own > 0.0 && hint > 0.0 {
                     own / hint / 10_f64.powf(snr / 20.0)
                 } else {
@@ -145,7 +145,7 @@ impl Intervention {
         Ok(done)
     }
 
-    /// The file that is brought in, if the intervention names one.
+    /// The file that the intervention uses, if it names one.
     pub fn file(&self) -> Option<&PathBuf> {
         match self {
             Intervention::Concat { file, .. } | Intervention::Overlay { file, .. } => Some(file),
@@ -168,8 +168,8 @@ impl Intervention {
         self
     }
 
-    /// The words of the intervention, with the hash of what its file holds in place of the file's name: what answers
-    /// depend on.
+    /// The intervention as text, with the hash of its file's content in place of the file's name: what answers depend
+    /// on.
     pub fn identity(&self) -> std::io::Result<String> {
         let mut by_hash = self.clone();
         if let Some(file) = by_hash.file_mut() {
@@ -241,12 +241,12 @@ fn mask(clip: &mut Sound, id: &str, percent: f64, place: Place, fill: Fill, seed
 }
 
 fn needed<'a>(other: Option<&'a Sound>, of: &Intervention) -> Result<&'a Sound> {
-    other.ok_or_else(|| Error::new(Code::DATA, format!("there is no other clip for `{of}`")))
+    other.ok_or_else(|| Error::new(Code::DATA, format!("there is no second clip for `{of}`")))
 }
 
 fn at_rate(sound: &Sound, rate: u32) -> Result<Vec<f32>> {
     super::resample(sound.samples.clone(), sound.rate, rate)
-        .map_err(|why| Error::new(Code::CLIP, "cannot bring the hint to the clip's rate").cause(why.to_string()))
+        .map_err(|why| Error::new(Code::CLIP, "cannot resample the hint to the clip's rate").cause(why.to_string()))
 }
 
 /// The root of the mean square.

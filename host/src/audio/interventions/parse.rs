@@ -1,4 +1,4 @@
-//! Interventions in words: `mask:percent=50,mode=start`.
+//! Interventions as text: `mask:percent=50,mode=start`.
 
 use super::{Fill, Intervention};
 use crate::failure::{Failure, Result};
@@ -17,7 +17,7 @@ const FORMS: &str = "there are mask:percent=P[,mode=start|end|random|scattered][
                      concat:file=WAV[,place=after|before][,gap=SECONDS], overlay:file=WAV[,snr=DB][,at=SECONDS]";
 
 impl Intervention {
-    /// Reads the words of a flag.
+    /// Parses the text of a flag.
     pub fn parse(text: &str) -> Result<Intervention> {
         let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
         let mut given = Given::read(text, rest)?;
@@ -60,7 +60,7 @@ impl Intervention {
     }
 }
 
-/// The nearest of the known names when one is near, else all forms.
+/// The nearest known name if there is one, else all forms.
 fn nearest(given: &str, known: &[&str]) -> String {
     let hint = nearest_hint(given, known.iter().copied());
     match hint.starts_with("did you mean") {
@@ -69,7 +69,7 @@ fn nearest(given: &str, known: &[&str]) -> String {
     }
 }
 
-/// The `key=value`s behind a colon; each is taken once.
+/// The `key=value`s behind a colon; each is used once.
 struct Given<'a> {
     text: &'a str,
     values: BTreeMap<&'a str, &'a str>,
@@ -147,7 +147,7 @@ impl<'a> Given<'a> {
     }
 }
 
-/// The words that make the same intervention again, with every default said.
+/// The text that makes the same intervention, with every default spelt out.
 impl fmt::Display for Intervention {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

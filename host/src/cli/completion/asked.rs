@@ -1,4 +1,4 @@
-//! What the shell asks about: the words so far, and bash's way of taking them apart.
+//! What the shell asks about: the words so far, and how bash splits them.
 
 use clap_complete::engine::CompletionCandidate;
 use std::ffi::{OsStr, OsString};
@@ -28,11 +28,11 @@ pub fn given(flags: &[&str]) -> Vec<String> {
     next.chain(inline).collect()
 }
 
-/// Bash takes words apart at `=` and `:`, which stand inside our settings.
+/// Bash splits words at `=` and `:`, which our settings contain.
 pub struct Bash {
     pub words: Vec<OsString>,
     pub index: usize,
-    /// How much of the last word bash takes for words of their own.
+    /// How much of the last word bash counts as separate words.
     before: String,
 }
 
@@ -75,7 +75,7 @@ impl Bash {
         asked
     }
 
-    /// The candidates without what bash has as words already.
+    /// The candidates without the part that bash has already split off.
     pub fn answer(&self, found: &[CompletionCandidate]) -> String {
         let separator = std::env::var("_CLAP_IFS").unwrap_or_else(|_| "\n".to_owned());
         let words = found.iter().map(|one| one.get_value().to_string_lossy().into_owned());

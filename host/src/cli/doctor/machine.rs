@@ -5,9 +5,9 @@ use rustix::fs::{Access, access, statvfs};
 use rustix::process::{Resource, getrlimit};
 use std::path::{Path, PathBuf};
 
-/// Less free disk than this holds no model of any use.
+/// No useful model fits into less free disk space than this.
 const LITTLE_DISK: u64 = 5 << 30;
-/// A run holds a few files, a plugin that maps shards some dozens.
+/// A run opens a few files, a plugin that maps shards some dozens.
 const FEW_FILES: u64 = 256;
 
 /// Every line about the machine.
@@ -22,7 +22,7 @@ pub(super) fn findings() -> Vec<Finding> {
     findings
 }
 
-/// A folder that has to be writable, and what is free there. It need not be there yet.
+/// A folder that must be writable, and its free space. It need not exist yet.
 pub(super) fn folder(about: &str, path: &Path, hint: &str) -> Finding {
     let shown = path.display();
     let nearest = there(path);

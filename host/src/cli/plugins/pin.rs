@@ -1,4 +1,4 @@
-//! `host plugins pin`: the one place where the host writes into a registry, and it changes one line of it.
+//! `host plugins pin`: the only command that writes into a registry, and it changes one line.
 
 use crate::failure::{Doing, Exit, Failure, Result};
 use crate::plugin::trust;
@@ -51,7 +51,7 @@ fn with_pin(text: &str, name: &str, sha256: &str) -> std::result::Result<String,
     Ok(document.to_string())
 }
 
-/// Writes beside and renames, so that no reader ever finds half a registry, and the file keeps its rights.
+/// Writes a new file and renames it, so that no reader ever finds half a registry, and the file keeps its permissions.
 fn replace(path: &Path, text: &str) -> Result<()> {
     let path = path.canonicalize().map_err(|why| Failure::unwritable(path, why))?;
     let mut name = path.file_name().unwrap_or_default().to_owned();

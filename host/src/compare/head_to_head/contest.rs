@@ -20,7 +20,7 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// Where verdicts on pairs are kept, in the second run's directory.
+/// The file of verdicts on pairs, in the second run's directory.
 const FILE: &str = "pairs.jsonl";
 
 /// A judge of pairs, ready to rule.
@@ -45,7 +45,7 @@ struct Line {
 /// The verdict on a pair, or why there is none.
 pub type PairVerdict = std::result::Result<Verdict, String>;
 
-/// The verdicts on all pairs: where each stands in the file of verdicts, so that memory does not grow with their texts.
+/// The place of each verdict in the file of verdicts, so that memory does not grow with their texts.
 #[derive(Debug)]
 pub struct PairVerdicts {
     file: PathBuf,
@@ -98,7 +98,7 @@ impl PairReader<'_> {
     }
 }
 
-/// The lines of the file of verdicts, by their places.
+/// Reads lines of the file of verdicts by their places.
 struct Lines {
     path: PathBuf,
     reader: BufReader<File>,
@@ -127,7 +127,7 @@ impl Lines {
 }
 
 impl Contest<'_> {
-    /// Rules on the pairs of two runs, except those that are known.
+    /// Rules on the pairs of two runs, except those with a known verdict.
     pub fn run(&self, first: &Recorded, second: &Recorded) -> Result<PairVerdicts> {
         let card = self.judge.card()?;
         let identity = json!([self.resolved.scorer_identity(&card.version), self.roles.graders()]);
@@ -194,13 +194,13 @@ impl Contest<'_> {
         }
     }
 
-    /// The file of verdicts, and the place of each that is in it.
+    /// The file of verdicts, and the place of each verdict in it.
     fn known(&self, second: &Recorded) -> Result<(PathBuf, HashMap<String, u64>)> {
         let file = second.path().join(FILE);
         let mut known = HashMap::new();
         if file.exists() {
             for_each_line(&file, |_, place, line| {
-                // A line that a kill tore in two is asked again.
+                // A verdict whose line was torn by a kill is asked for again.
                 if let Ok(line) = serde_json::from_slice::<Line>(line) {
                     known.insert(line.key, place);
                 }
@@ -211,13 +211,13 @@ impl Contest<'_> {
     }
 }
 
-/// What of an answer a judge is shown.
+/// The part of an answer that a judge sees.
 fn words(record: &Record) -> Value {
     let reply = record.reply_in_words();
     json!(reply.map(|reply| (reply.text, reply.tool_calls)))
 }
 
-/// Both answers, as the judge is shown them.
+/// Both answers, as the judge sees them.
 fn case(mine: &Record, theirs: &Record) -> Case {
     Case {
         sample: mine.sample(),
@@ -229,7 +229,7 @@ fn case(mine: &Record, theirs: &Record) -> Case {
     }
 }
 
-/// A text for a value of a record that may be text or structure.
+/// A record's value as text, whether it is text or a structure.
 pub(super) fn in_text(value: &Value) -> Value {
     match value {
         Value::String(_) | Value::Null => value.clone(),

@@ -1,7 +1,7 @@
-//! Two runs head to head: a judge is shown both answers to each question and says which is better.
+//! Two runs head to head: a judge sees both answers to each question and says which is better.
 //!
-//! Verdicts are kept in the second run's directory, one line a pair, so that nothing is asked twice. A verdict is known
-//! by the judge, its model, and both answers.
+//! Verdicts are kept in the second run's directory, one line per pair, so that nothing is asked twice. The judge, its
+//! model and both answers identify a verdict.
 
 mod contest;
 mod rows;

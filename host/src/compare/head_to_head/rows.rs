@@ -1,4 +1,4 @@
-//! The files of a comparison: a line a sample, the summary, and the flips.
+//! The files of a comparison: one line per sample, the summary, and the flips.
 
 use super::contest::{PairVerdict, PairVerdicts, in_text};
 use super::tally::{Outcome, Said, Tally};
@@ -13,8 +13,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// What the two sides are called in names of columns: `base` and `lora` where the second run has the first one's weights
-/// and a LoRA, `a` and `b` otherwise.
+/// The names of the two sides in columns: `base` and `lora` if the second run has the first one's weights and a LoRA,
+/// `a` and `b` otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arms {
     pub first: &'static str,
@@ -56,20 +56,20 @@ impl Arms {
     }
 }
 
-/// What the files are made of.
+/// The content of the files.
 pub struct Files<'a> {
     pub first: &'a Recorded,
     pub second: &'a Recorded,
     pub arms: Arms,
     pub report: &'a Report,
     pub verdicts: &'a PairVerdicts,
-    /// What judged either side by itself: `match[gemini]`.
+    /// The judge of each side by itself: `match[gemini]`.
     pub judge: &'a str,
     /// The model that judged.
     pub model: &'a str,
 }
 
-/// Both texts of one pair, and how the judge ruled, counted into the tally.
+/// Adds one pair to the tally: both texts, and the judge's ruling.
 pub fn tally(first: &Recorded, second: &Recorded, verdicts: &PairVerdicts) -> Result<(Tally, bool)> {
     let (mut tally, mut all_alike) = (Tally::default(), true);
     let others = second.places_by_key()?;
@@ -149,7 +149,7 @@ impl Files<'_> {
         )
     }
 
-    /// What judged one side by itself: the judge's entry, else the task's own.
+    /// The score of one side by itself: the judge's entry, else the task's own.
     fn entry<'r>(&self, record: &'r Record) -> Option<&'r ScoreEntry> {
         record.scores.get(&judge_key(self.judge, &record.task))
     }
@@ -215,7 +215,7 @@ impl Files<'_> {
         Value::Object(row)
     }
 
-    /// What of this pair has no verdict, and why.
+    /// The parts of this pair without a verdict, and why.
     fn unscored(
         &self,
         one: Option<&ScoreEntry>,

@@ -1,20 +1,20 @@
-//! Wins, losses and ties, and how far the judge is to be trusted.
+//! Wins, losses and ties, and how far the judge can be trusted.
 
 use plugin_api::Verdict;
 use serde_json::{Value, json};
 
-/// Which side an answer in one order, or both orders together, chose.
+/// The side that one order, or both orders together, chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     First,
     Second,
     Tie,
-    /// Each order chose another side.
+    /// The two orders chose different sides.
     Inconsistent,
     Unscored,
 }
 
-/// What one verdict on a pair says.
+/// One verdict on a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Said {
     pub outcome: Outcome,
@@ -47,7 +47,7 @@ impl Said {
     }
 }
 
-/// What all verdicts came to.
+/// The sums of all verdicts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tally {
     pub first_wins: u64,
@@ -55,7 +55,7 @@ pub struct Tally {
     pub ties: u64,
     pub inconsistent: u64,
     pub unscored: u64,
-    /// Pairs whose two orders were both read, and of these the ones that chose alike.
+    /// Pairs where both orders could be read, and those of them where both chose the same side.
     both_read: u64,
     alike: u64,
     /// Answers that chose a slot, and those that chose the first one.
@@ -127,12 +127,12 @@ impl Tally {
         share(self.alike, self.both_read)
     }
 
-    /// The share of choices that fell on the first slot; a half means that the place of an answer does not matter.
+    /// The share of choices for the first slot; one half means that an answer's place does not matter.
     pub fn first_slot_share(&self) -> Option<f64> {
         share(self.first_slot, self.slots)
     }
 
-    /// Whether the first slot was chosen more or less often than chance has it.
+    /// Tests whether the first slot was chosen more or less often than by chance.
     pub fn p_first_slot(&self) -> f64 {
         statistics::binomial_two_sided(self.first_slot, self.slots)
     }
@@ -158,7 +158,7 @@ impl Tally {
         })
     }
 
-    /// The figures in words, for a terminal.
+    /// The figures as text for a terminal.
     pub fn text(&self, judge: &str) -> String {
         let percent =
             |share: Option<f64>| share.map_or_else(|| "–".to_owned(), |share| format!("{:.1}%", 100.0 * share));

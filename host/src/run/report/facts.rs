@@ -1,11 +1,11 @@
-//! Who and what: the model, its weights, the task, the input, the seed.
+//! The facts of a run: the model, its weights, the task, the input, the seed.
 
 use crate::dates::Moment;
 use crate::page::table;
 use crate::run::recorded::Recorded;
 use serde_json::Value;
 
-/// A table of what the run was made with.
+/// A table of what the run depends on.
 pub fn of(results: &Value, recorded: &Recorded, unfinished: bool) -> String {
     let host = &results["host"];
     let identity = &host["identity"];
@@ -119,7 +119,7 @@ fn judges(host: &Value) -> String {
     judges.map(|(name, _)| name.clone()).collect::<Vec<_>>().join(", ")
 }
 
-/// JSON in words: `name value, name value`.
+/// JSON as words: `name value, name value`.
 fn flat(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

@@ -7,7 +7,7 @@ use plots::{Bar, Chart, Histogram, bars, histogram};
 use plugin_api::Metric;
 use std::collections::BTreeMap;
 
-/// So many members of a group are drawn; the table has all.
+/// The most members of a group that are drawn; the table has all.
 const MOST: usize = 40;
 
 /// The main metric by group, a picture for each grouping.
@@ -55,7 +55,7 @@ pub fn groups(summary: &Summary) -> String {
     )
 }
 
-/// From nothing to all for shares, else from the least to the most.
+/// From 0 to 1 for shares, else from the smallest to the largest value.
 fn range_of<'a>(metrics: impl Iterator<Item = &'a Metric>) -> [f64; 2] {
     let ends = metrics.flat_map(|metric| {
         let (low, high) = metric.interval.unwrap_or((metric.value, metric.value));
@@ -71,7 +71,7 @@ fn range_of<'a>(metrics: impl Iterator<Item = &'a Metric>) -> [f64; 2] {
     [low, high]
 }
 
-/// How times, tokens and margins are spread.
+/// Histograms of times, tokens and margins.
 pub fn distributions(spread: &Spread) -> String {
     let picture = |(title, axis, values): (&str, &str, &Vec<f64>)| {
         let worth = values.iter().any(|value| *value != 0.0);

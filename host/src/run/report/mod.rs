@@ -44,8 +44,8 @@ fn timing_in(path: &Path) -> Value {
         .unwrap_or_default()
 }
 
-/// Writes the page of a run as it lies on disk: finished, cut short or at work, of this version or an earlier one. Gives
-/// how many records it has.
+/// Writes the page of a run on disk: finished, interrupted or still going, of this version or an earlier one. Returns
+/// the number of records.
 pub fn page_of(path: &Path, out: &Path, refresh: Option<u64>) -> Result<(usize, Summary)> {
     let recorded = Recorded::look(path)?;
     let (summary, results, unfinished) = summed_up(&recorded)?;
@@ -61,7 +61,7 @@ pub fn page_of(path: &Path, out: &Path, refresh: Option<u64>) -> Result<(usize, 
     Ok((recorded.len(), summary))
 }
 
-/// What `results.json` says. Where a run has never come to its end: the means of what is recorded, and true.
+/// The contents of `results.json`. For a run that has never finished: the means of what is recorded, and true.
 pub fn summed_up(recorded: &Recorded) -> Result<(Summary, Value, bool)> {
     if let Ok(results) = recorded.results() {
         let mut summary = summary_of(results);
@@ -104,7 +104,7 @@ pub fn summed_up(recorded: &Recorded) -> Result<(Summary, Value, bool)> {
     Ok((summary, results, true))
 }
 
-/// What judges said on the whole.
+/// What judges said overall.
 fn judged(results: &Value, task: &str) -> Vec<Metric> {
     let numbers = &results["results"][task];
     let one = |name: &String| Metric {
@@ -120,17 +120,17 @@ fn judged(results: &Value, task: &str) -> Vec<Metric> {
     judges.map(|(name, _)| one(name)).collect()
 }
 
-/// What a page is told beside the records.
+/// What a page shows besides the records.
 struct Told<'a> {
     summary: &'a Summary,
     results: &'a Value,
     timing: &'a Value,
     unfinished: bool,
-    /// Seconds after which the page loads itself again.
+    /// Seconds after which the page reloads itself.
     refresh: Option<u64>,
 }
 
-/// One pass over the records; what it unpacks later goes through a file, so that memory doesn't grow with the run.
+/// One pass over the records; the blocks for the page go through a file, so that memory doesn't grow with the run.
 fn write_page(recorded: &Recorded, told: &Told, out: &Path) -> Result<()> {
     let failed = |why: io::Error| unwritable(out, why);
     let beside = |end: &str| {
@@ -145,7 +145,7 @@ fn write_page(recorded: &Recorded, told: &Told, out: &Path) -> Result<()> {
         .read(true)
         .write(true)
         .open(&waiting);
-    // Only the open file is needed from here on.
+    // From here on only the open file is needed.
     let blocks = blocks
         .inspect(|_| drop(std::fs::remove_file(&waiting)))
         .map_err(failed)?;
@@ -181,7 +181,7 @@ fn write_page(recorded: &Recorded, told: &Told, out: &Path) -> Result<()> {
     write().map_err(failed)
 }
 
-/// The top of the page: what can't be trusted first, then the number, then who and what.
+/// The top of the page: first why the number can't be trusted, if so, then the number, then the facts.
 fn top(title: &str, told: &Told, recorded: &Recorded) -> String {
     let summary = told.summary;
     let mut out = format!("<h1>{}</h1>\n", escape(title));
@@ -231,7 +231,7 @@ fn headline(summary: &Summary) -> String {
     format!("<div class=\"headline\">{}</div>\n", parts.join("\n"))
 }
 
-/// The metric that stands for the run: the first that is about all samples.
+/// The main metric of the run: the first one over all samples.
 fn main_metric(summary: &Summary) -> Option<&Metric> {
     summary.metrics.iter().find(|metric| metric.group.is_none())
 }

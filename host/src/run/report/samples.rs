@@ -1,5 +1,5 @@
-//! A run's samples on its page: a list that is read at once, and records in compressed blocks that are read when they are
-//! looked at.
+//! A run's samples on its page: a list that is read at once, and records in compressed blocks that are unpacked when
+//! somebody opens them.
 
 use super::main_metric;
 use crate::page::Blocks;
@@ -12,18 +12,18 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// The most samples that a page lists; of a larger run it has every second, third or nth.
+/// The most samples that a page lists; for a larger run it lists every second, third or nth.
 const LISTED: usize = 200_000;
 /// Rows of the list in one block.
 const ROWS: usize = 10_000;
-/// A block of records is closed when it has this much JSON.
+/// A block of records ends when it has this much JSON.
 const BLOCK: usize = 256 << 10;
 /// A record with more JSON than this is left to `samples.jsonl`.
 const RECORD: usize = 16 << 20;
-/// So much sound of kept clips goes into the page.
+/// The most bytes of kept clips that go into the page.
 const SOUND: u64 = 48 << 20;
 
-/// How a sample fared, as the script of the page numbers it.
+/// The outcome of a sample, as the page's script numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Wrong,
@@ -44,7 +44,7 @@ pub struct Spread {
     pub margin: Vec<f64>,
 }
 
-/// The probability of the chosen option held against whether it was right, in ten bins.
+/// The probability of the chosen option against whether it was right, in ten bins.
 #[derive(Debug, Default)]
 pub struct Calibration {
     bins: [(f64, u64, u64); 10],
@@ -87,7 +87,7 @@ impl Calibration {
     }
 }
 
-/// What the page says of all samples.
+/// What the page says about all samples.
 pub struct Gathered {
     pub spread: Spread,
     pub calibration: Calibration,
@@ -95,15 +95,15 @@ pub struct Gathered {
     pub all: usize,
 }
 
-/// A page's samples in the making.
+/// Builds the samples of a page.
 pub struct Gathering<W: Write> {
     blocks: Blocks<W>,
     gathered: Gathered,
-    /// The metrics that say whether a sample is right, the first that it has, and whether more of it is better.
+    /// The metrics that say whether a sample is right, the first that it has counting, and whether higher is better.
     metrics: Vec<(String, bool)>,
     seen: usize,
     block: Vec<u8>,
-    /// The row that each block begins with.
+    /// The first row of each block.
     firsts: Vec<usize>,
     in_block: usize,
     rows: Rows,
@@ -167,7 +167,7 @@ impl<W: Write> Gathering<W> {
         let sure = self.measure(record, fate);
         let place = self.seen;
         self.seen += 1;
-        // Evenly over the data when there are too many.
+        // Evenly spread over the data if there are too many.
         let all = self.gathered.all.max(1);
         if all > LISTED && place * LISTED / all == (place + 1) * LISTED / all {
             return Ok(());
@@ -176,7 +176,7 @@ impl<W: Write> Gathering<W> {
         self.put(record, fate, value, sure)
     }
 
-    /// Adds to the distributions, and gives how sure the model was of the option that it chose.
+    /// Adds to the distributions, and returns how sure the model was of the option that it chose.
     fn measure(&mut self, record: &Record, fate: Fate) -> Option<f64> {
         if record.error.is_some() {
             return None;
@@ -295,7 +295,7 @@ impl<W: Write> Gathering<W> {
         (at, place)
     }
 
-    /// Puts the clips that a run kept beside its records into the page, as far as there is room.
+    /// Puts the clips that a run kept into the page, as far as there is room.
     fn keep_clips(&mut self, record: &Record) -> io::Result<()> {
         for clip in &record.audio {
             let hash = &clip.sha256;
@@ -336,7 +336,7 @@ impl<W: Write> Gathering<W> {
         Ok(())
     }
 
-    /// Closes what is open, and gives what was gathered and where the blocks went.
+    /// Closes open blocks, and returns what was gathered and where the blocks are.
     pub fn finish(mut self) -> io::Result<(Gathered, W)> {
         self.close_block()?;
         self.close_rows()?;
@@ -354,7 +354,7 @@ impl<W: Write> Gathering<W> {
     }
 }
 
-/// The sample's name, with which of its records this is.
+/// The sample's name, and which of its records this is.
 fn name_of(record: &Record) -> String {
     let mut name = record.sample_id.clone();
     if let Some(variant) = &record.variant {
@@ -366,7 +366,7 @@ fn name_of(record: &Record) -> String {
     name
 }
 
-/// A line about a record: what it answered, what was right, how the question begins.
+/// A line about a record: its answer, the target, and how the question begins.
 fn about(record: &Record) -> String {
     const LETTERS: usize = 120;
     let target = match &record.target {
@@ -401,12 +401,12 @@ fn about(record: &Record) -> String {
     line.chars().take(LETTERS).collect()
 }
 
-/// The beginning of a text, so that a line of a megabyte isn't split into words to show a hundred letters.
+/// The beginning of a text, so that a megabyte isn't split into words to show a hundred letters.
 fn cut(text: &str) -> String {
     text.chars().take(2000).collect()
 }
 
-/// What the page holds of a record.
+/// The part of a record that the page holds.
 fn shown(record: &Record) -> Value {
     let prompt = if record.given.is_null() {
         &record.arguments
@@ -448,7 +448,7 @@ pub fn browser(gathered: &Gathered) -> String {
     let (listed, all) = (gathered.listed, gathered.all);
     let note = match listed < all {
         true => format!(
-            "<p>The list has {listed} of {all} records, evenly over the data; the numbers above count all.</p>\n"
+            "<p>The list has {listed} of {all} records, evenly spread over the data; the numbers above count all.</p>\n"
         ),
         false => String::new(),
     };

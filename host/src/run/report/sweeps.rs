@@ -7,10 +7,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// So much of pictures goes into a page; the rest stays beside it.
+/// The most bytes of pictures that go into a page; the others stay in their own files.
 const MOST_BYTES: usize = 6 << 20;
 
-/// The section of all sweeps; nothing for a run without.
+/// The section of all sweeps; empty for a run without one.
 pub fn section(run: &Path) -> String {
     let entries = std::fs::read_dir(run.join("faithfulness")).into_iter().flatten();
     let mut folders: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -118,7 +118,7 @@ fn row(experiment: &str, entry: &Value) -> Vec<String> {
     ]
 }
 
-/// The pictures that say most stand first and open, the others folded.
+/// The most telling pictures come first and open, the others folded.
 fn pictures(folder: &Path, room: &mut usize) -> String {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let mut files: Vec<PathBuf> = entries

@@ -1,4 +1,4 @@
-//! A run on disk: one directory, one writer, lines that are whole or not there.
+//! A run on disk: one directory, one writer, and lines that are whole or absent.
 
 use super::record::Record;
 use super::score::{Graders, ScoreStatus, Scorer};
@@ -11,15 +11,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// One run's directory, held by this process alone, or only looked at.
+/// One run's directory, locked by this process or opened read-only.
 #[derive(Debug)]
 pub struct RunDirectory {
     pub path: PathBuf,
-    // Held for its lock, which the kernel drops however the process ends. None for one that is only looked at.
+    // Kept for its lock, which the kernel releases however the process ends. None for a read-only directory.
     lock: Option<File>,
 }
 
-/// Where a record lies in `samples.jsonl`, and what resuming needs to know of it.
+/// Where a record lies in `samples.jsonl`, and what resuming needs to know about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub offset: u64,
@@ -32,7 +32,7 @@ pub struct Place {
 }
 
 impl RunDirectory {
-    /// Opens the directory, making it when it isn't there. With `fresh`, what is there is moved aside first.
+    /// Opens the directory, which it makes if needed. With `fresh`, an existing one is moved aside first.
     pub fn open(path: &Path, fresh: bool) -> Result<RunDirectory> {
         if fresh && path.join("samples.jsonl").exists() {
             let aside = (1..)
@@ -52,8 +52,8 @@ impl RunDirectory {
             .open(path.join(".lock"));
         let lock = lock.or_fail(Exit::Unwritable, failed)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            Failure::usage(format!("another `host` is at work in `{}`", path.display()))
-                .help("wait for it, or give another place with `--out`")
+            Failure::usage(format!("another `host` is using `{}`", path.display()))
+                .help("wait for it, or choose another folder with `--out`")
         })?;
         Ok(RunDirectory {
             path: path.to_owned(),
@@ -61,7 +61,7 @@ impl RunDirectory {
         })
     }
 
-    /// Looks at a directory that another process may be writing: nothing in it is changed, a torn last line least of all.
+    /// Opens a directory that another process may be writing, and changes nothing in it, not even a torn last line.
     pub fn look(path: &Path) -> RunDirectory {
         RunDirectory {
             path: path.to_owned(),
@@ -69,8 +69,8 @@ impl RunDirectory {
         }
     }
 
-    /// Tells the number and the place of every line of one of its files, if the file is there. A torn last line is passed
-    /// over; whoever holds the directory cuts it off.
+    /// Passes on the number and the place of every line of one of its files, if the file exists. A torn last line is
+    /// skipped; the process that holds the lock cuts it off.
     pub fn for_each_line(&self, file: &Path, tell: impl FnMut(u64, u64, &[u8]) -> Result<()>) -> Result<()> {
         match self.lock {
             Some(_) => for_each_line(file, tell),
@@ -82,13 +82,13 @@ impl RunDirectory {
         self.path.join("samples.jsonl")
     }
 
-    /// Writes a file so that readers see the former one or the whole new one.
+    /// Writes a file so that readers see either the old one or the whole new one.
     pub fn write_file(&self, name: &str, content: &[u8]) -> Result<()> {
         write_whole(&self.path.join(name), content)
     }
 
-    /// Records by key, as a scorer finds them: the last of a key counts. A torn last line, from a process that was killed
-    /// as it wrote, is cut off.
+    /// Records by key, as a scorer sees them: the last record of a key counts. A torn last line, from a process that
+    /// was killed while writing, is cut off.
     pub fn known(&self, scorer: &Scorer) -> Result<HashMap<String, Place>> {
         let path = self.samples();
         let mut known = HashMap::new();
@@ -143,17 +143,17 @@ struct BriefScore {
 }
 
 fn broken(path: &Path, number: u64, why: serde_json::Error) -> Failure {
-    Failure::missing(format!("line {number} of `{}` is no record", path.display()))
+    Failure::missing(format!("line {number} of `{}` is not a record", path.display()))
         .cause(why)
-        .help("repair the line, or begin anew with `--fresh`, which keeps this run under another name")
+        .help("repair the line, or start over with `--fresh`, which keeps this run under another name")
 }
 
-/// Writes records and the like, each with one call of the kernel: a line is whole or not there, also after `kill -9`.
+/// Writes each line with one system call: a line is whole or absent, even after `kill -9`.
 #[derive(Debug)]
 pub struct Appender {
     file: File,
     path: PathBuf,
-    /// What failed. A full disk may have taken part of a line, which is cut off later as long as it stays the last.
+    /// The first failure. A full disk may have taken part of a line, which is cut off later as long as it is the last.
     failure: Option<Failure>,
 }
 
@@ -171,7 +171,7 @@ impl Appender {
         self.append_placed(line).map(drop)
     }
 
-    /// The same, and gives the place where the line begins.
+    /// The same, and returns the place where the line begins.
     pub fn append_placed(&mut self, line: &impl Serialize) -> Result<u64> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
@@ -185,14 +185,14 @@ impl Appender {
         })
     }
 
-    /// Asks the disk to keep what was written, for the case that the machine itself goes down.
+    /// Flushes what was written to the disk, in case the machine itself goes down.
     pub fn sync(&self) {
         let _ = self.file.sync_data();
     }
 }
 
-/// Tells the number and the place of every line of a file, if it is there. A torn last line, from a process that was
-/// killed as it wrote, is cut off.
+/// Passes on the number and the place of every line of a file, if it exists. A torn last line, from a process that was
+/// killed while writing, is cut off.
 pub fn for_each_line(path: &Path, tell: impl FnMut(u64, u64, &[u8]) -> Result<()>) -> Result<()> {
     let Some(whole) = whole_lines(path, tell)? else {
         return Ok(());
@@ -202,7 +202,7 @@ pub fn for_each_line(path: &Path, tell: impl FnMut(u64, u64, &[u8]) -> Result<()
     cut.map_err(|why| unwritable(path, why))
 }
 
-/// Tells every whole line, and gives the place where a torn last line begins.
+/// Passes on every whole line, and returns the place where a torn last line begins.
 fn whole_lines(path: &Path, mut tell: impl FnMut(u64, u64, &[u8]) -> Result<()>) -> Result<Option<u64>> {
     if !path.exists() {
         return Ok(None);
@@ -226,7 +226,7 @@ fn whole_lines(path: &Path, mut tell: impl FnMut(u64, u64, &[u8]) -> Result<()>)
     }
 }
 
-/// Whether another process holds a run's directory.
+/// Whether another process holds the lock of a run's directory.
 pub fn at_work(path: &Path) -> bool {
     let Ok(lock) = File::open(path.join(".lock")) else {
         return false;
@@ -257,13 +257,13 @@ impl LineReader {
         Record::parse(&line).or_fail(Exit::Missing, || format!("cannot read `{}`", self.path.display()))
     }
 
-    /// What the line at this place says.
+    /// The line at this place, parsed.
     pub fn read_at<T: DeserializeOwned>(&mut self, offset: u64) -> Result<T> {
         let line = self.line_at(offset)?;
         serde_json::from_slice(&line).or_fail(Exit::Missing, || format!("cannot read `{}`", self.path.display()))
     }
 
-    /// The line at this place, as it is.
+    /// The line at this place, as text.
     pub fn line_at(&mut self, offset: u64) -> Result<Vec<u8>> {
         let failed = || format!("cannot read `{}`", self.path.display());
         let distance = i64::try_from(offset).unwrap_or(0) - i64::try_from(self.at).unwrap_or(0);
@@ -278,7 +278,7 @@ impl LineReader {
     }
 }
 
-/// Writes a file so that readers see the former one or the whole new one.
+/// Writes a file so that readers see either the old one or the whole new one.
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
@@ -290,7 +290,7 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
 /// A failure to write into a run, which ends it for now.
 pub fn unwritable(path: &Path, why: impl std::fmt::Display) -> Failure {
     Failure::unwritable(path, why)
-        .help("what is finished is kept: make room there, and the same command goes on from here")
+        .help("finished samples are kept: free some space, and the same command goes on from here")
 }
 
 /// The text of a small file, or none when it isn't there.

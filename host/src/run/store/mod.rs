@@ -1,4 +1,4 @@
-//! A run on disk: records that are appended and never rewritten, and scores that came later beside them.
+//! A run on disk: records that are appended and never rewritten, and later scores in a file of their own.
 //!
 //! `samples.jsonl` holds one record for each key. A record's `scores` map names everybody who scored it. Scores that
 //! came after the record was written (of a run with `--predict-only`, of another version of the scorer, of a judge) lie

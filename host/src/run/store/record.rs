@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// What a model truly got in place of a task's clips.
+/// What a model actually got for a task's clips.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
-    /// The task asks in words alone.
+    /// The task has no clips.
     #[default]
     Text,
     /// The model heard the clips.
     Audio,
-    /// The words of another model that heard the clips stood in for them.
+    /// The words of another model that heard the clips replaced them.
     Ears,
-    /// The data set's own words stood in for the clips.
+    /// The data set's own transcripts replaced the clips.
     Words,
-    /// A notice stood in for the clips: the model could not know what was said.
+    /// A notice replaced the clips: the model could not know what was said.
     Blind,
 }
 
@@ -30,13 +30,13 @@ pub struct ClipInfo {
     pub seconds: f64,
     pub rate: u32,
     pub sha256: String,
-    /// What was wrong with its file without making it unusable.
+    /// Faults of its file that did not make it unusable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// What `--audio` did to it, change by change: segments, seeds, levels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Value>,
-    /// The words that stood in for it, when another model heard it.
+    /// The words that replaced it, if another model heard it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ears: Option<Transcript>,
 }
@@ -57,8 +57,8 @@ const UNNAMED_TASK: &str = "task";
 
 /// One finished prompt. Field names that lm-eval has mean here what they mean there.
 ///
-/// On disk a record also repeats the task's own score as `status`, `metrics`, `filtered_resps`, `details` and `pending`,
-/// for readers that know these names; here they are methods, and `scores` is what counts.
+/// On disk a record also repeats the task's own score as `status`, `metrics`, `filtered_resps`, `details` and
+/// `pending`, for readers that know these names; here they are methods, and `scores` is what counts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Record {
@@ -224,8 +224,8 @@ impl Record {
         self.target_hash = hash_json(&sample.target);
     }
 
-    /// Fills in the prompt as the model gets it. Its clips stay beside the record; their hashes are `audio`'s, in the order
-    /// of the prompt.
+    /// Fills in the prompt as the model gets it. Its clips stay beside the record; their hashes are `audio`'s, in the
+    /// order of the prompt.
     pub fn of_given(&mut self, prompt: &Prompt) {
         let mut given = serde_json::to_value(prompt).unwrap_or_default();
         if !prompt.clips.is_empty() {
@@ -250,8 +250,8 @@ impl Record {
         self.generated_tokens = reply.usage.generated_tokens;
         self.flags.clone_from(&reply.flags);
         self.rendered_sha256 = reply.rendered_sha256.take();
-        // What the model's process held just then, and how much it had read for others already, say something of the
-        // answer's company and nothing of the answer.
+        // The memory of the model's process at that moment, and tokens reused from other prompts, depend on the batch
+        // and not on the answer.
         let memory = None;
         reply.other.shift_remove("reused_tokens");
         self.reply = Some(Reply { memory, ..reply });
@@ -262,7 +262,7 @@ impl Record {
         self.error = Some(RecordedError::from(error));
     }
 
-    /// Gives the task of a record that has no name for it this one.
+    /// Names the task of a record that doesn't name it.
     pub(super) fn name_task(&mut self, task: &str) {
         if self.task == UNNAMED_TASK && !task.is_empty() || self.task.is_empty() {
             let own = self.scores.remove(&self.task);
@@ -286,7 +286,7 @@ impl Record {
         self.reply.is_some() && self.own().is_none()
     }
 
-    /// Why there is no reply, or no score of the task.
+    /// Why there is no reply, or no score by the task.
     pub fn failure(&self) -> Option<&RecordedError> {
         self.error.as_ref().or_else(|| self.own()?.error.as_ref())
     }
@@ -297,7 +297,8 @@ impl Record {
         values.map(|(name, value)| (name, *value))
     }
 
-    /// What this record is not independent of: its cluster or, among several answers to a question, the question.
+    /// The cluster of records that are not independent: the sample's cluster or, with several answers to a question,
+    /// the question.
     pub fn cluster_among(&self, chains: u32) -> Option<&str> {
         let question = || (chains > 1).then_some(self.sample_id.as_str());
         self.cluster.as_deref().or_else(question)
@@ -334,7 +335,7 @@ impl Record {
         }
     }
 
-    /// The answer as it was understood, or else as the model gave it.
+    /// The parsed answer, or else the answer as the model gave it.
     pub fn answer(&self) -> Option<String> {
         let understood = self.own().and_then(|own| own.answer.clone());
         let given = || {
@@ -349,7 +350,7 @@ impl Record {
         understood.or_else(given)
     }
 
-    /// What the model said: its words, else the calls it made, or the option it chose.
+    /// What the model answered: its words, else its tool calls, or the option it chose.
     pub fn said(&self) -> String {
         let Some(reply) = &self.reply else {
             return String::new();
@@ -367,7 +368,7 @@ impl Record {
         }
     }
 
-    /// The reply as a judge is shown it: a chosen option as its words.
+    /// The reply as a judge sees it: a chosen option as its text.
     pub fn reply_in_words(&self) -> Option<Reply> {
         let mut reply = self.reply.clone()?;
         if reply.text.is_empty() && !reply.options.is_empty() {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the plugin and checks all that a host relies on. Needs `host` in PATH, or its path in HOST.
+# Builds the plugin and checks everything that the host relies on. Needs `host` in PATH, or its path in HOST.
 set -eu
 cd "$(dirname "$0")"
 target="${CARGO_TARGET_DIR:-target}"

@@ -1,4 +1,4 @@
-//! What the host relies on, tried in this process; `host plugins check` tries more, on the built library.
+//! Tests in this process; `host plugins check` tests more, on the built library.
 
 use @CRATE@ as _; // else the linker drops the crate, and its adapters with it
 use plugin_api::client::ModelClient;

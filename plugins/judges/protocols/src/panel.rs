@@ -1,7 +1,7 @@
 //! Several models as one judge: each rules by the whole protocol, and the majority of them rules.
 //!
-//! The decision a newcomer would question: a majority is more than half of all members, the silent ones included. A member
-//! whose answer cannot be read has no vote, and it must not make a lone survivor the judge.
+//! The decision a newcomer would question: a majority is more than half of all members, the silent ones included. A
+//! member whose answer cannot be read has no vote, and it must not make a lone survivor the judge.
 
 use crate::ROLE;
 use crate::ask::{Asking, add_cost, flag, in_words};
@@ -48,7 +48,7 @@ fn names_of(text: &str) -> Result<Vec<String>> {
         names.push(name.to_owned());
     }
     match names.len() {
-        1 => wrong("one model is no panel".to_owned()),
+        1 => wrong("a panel needs at least two models".to_owned()),
         0 if !text.trim().is_empty() => wrong("it names no model".to_owned()),
         _ => Ok(names),
     }

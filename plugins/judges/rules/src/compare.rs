@@ -88,7 +88,7 @@ impl Pattern {
         let sample = compile(&text.replace(TARGET, "target"), ignore_case).map_err(|why| {
             let error = Error::new(
                 Code::SETTINGS,
-                format!("setting `pattern` is no regular expression: `{text}`"),
+                format!("setting `pattern` is not a regular expression: `{text}`"),
             );
             error.cause(why)
         })?;
@@ -150,11 +150,11 @@ fn close(answer: &str, targets: &[String], tolerance: f64, relative: bool) -> Ru
     for target in targets {
         match number(target) {
             Some(number) => numbers.push(number),
-            None => return Ruled::Unclear(format!("the target `{}` is no number", short(target))),
+            None => return Ruled::Unclear(format!("the target `{}` is not a number", short(target))),
         }
     }
     let Some(said) = only_number(answer) else {
-        return Ruled::Unclear(format!("`{}` is no number and names no single one", short(answer)));
+        return Ruled::Unclear(format!("`{}` is not a number and names no single one", short(answer)));
     };
     match numbers
         .iter()

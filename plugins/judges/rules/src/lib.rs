@@ -1,8 +1,9 @@
-//! A judge by rules: an answer is right when it equals the target, as it stands, normalised, as a number, or by a pattern.
+//! A judge by rules: an answer is right when it equals the target, as it stands, normalised, as a number, or by a
+//! pattern.
 //!
 //! It needs no model and costs nothing, so it is also the judge to try a set-up with. The decision a newcomer would
-//! question: where a rule can't decide (no target, no number in the answer, a pattern that finds nothing) the verdict is
-//! unscored and counted, not wrong. An answer that the task itself found to be none is wrong, as it is to the task.
+//! question: where a rule can't decide (no target, no number in the answer, a pattern that finds nothing) the verdict
+//! is unscored and counted, not wrong. An answer that the task itself found to be none is wrong, as it is to the task.
 
 mod compare;
 
@@ -95,7 +96,7 @@ fn targets(target: &Value) -> std::result::Result<Vec<String>, String> {
         Value::Number(number) => Ok(number.to_string()),
         Value::Bool(flag) => Ok(flag.to_string()),
         Value::Null => Err("the sample has no target".to_owned()),
-        _ => Err("the target is no text, number or list of them".to_owned()),
+        _ => Err("the target is neither text, nor a number, nor a list of them".to_owned()),
     };
     match target {
         Value::Array(several) if several.is_empty() => Err("the sample has no target".to_owned()),

@@ -160,7 +160,7 @@ fn settings_that_make_no_sense_are_refused() {
     let error = |settings: Value| -> Error { judge(settings).err().unwrap() };
     let bad = error(json!({"rule": "regex", "pattern": "a(b"}));
     assert_eq!(bad.code, Code::SETTINGS);
-    assert_eq!(bad.message, "setting `pattern` is no regular expression: `a(b`");
+    assert_eq!(bad.message, "setting `pattern` is not a regular expression: `a(b`");
     assert!(bad.causes[0].contains("unclosed group"), "{bad}");
     assert_eq!(
         error(json!({"rule": "regex"})).message,

@@ -5,7 +5,7 @@ use plugin_api::{Clip, Code, Error, Result};
 use std::ops::RangeInclusive;
 
 /// Samples that no recording has, whatever whole scale it was made for; of larger ones the energies, which are squares
-/// of sums of them, are no numbers in fp32.
+/// of sums of them, are not numbers in fp32.
 const LOUDEST: f32 = 1e11;
 
 /// The samples of a clip that can be heard: one channel at the models' rate, and numbers throughout.
@@ -48,8 +48,8 @@ pub struct Sounds<'a> {
 /// The flag of a reply that was made on the beginning of a clip alone.
 const CUT: &str = "cut-clip";
 
-/// The samples of clips that are [`checked`], for a model that hears `range` samples of each: a longer one is cut there,
-/// as the reference does, and a shorter one is refused, since nothing of it would reach the model.
+/// The samples of clips that are [`checked`], for a model that hears `range` samples of each: a longer one is cut
+/// there, as the reference does, and a shorter one is refused, since nothing of it would reach the model.
 pub fn sounds<'a>(clips: &[&'a Clip], range: RangeInclusive<usize>) -> Result<Sounds<'a>> {
     let (least, most) = range.into_inner();
     let (mut each, mut flags) = (Vec::with_capacity(clips.len()), Vec::new());

@@ -24,7 +24,7 @@ const PRE_EMPHASIS: f64 = 0.97;
 /// Kaldi counts in 16-bit samples.
 const FULL_SCALE: f64 = 32_768.0;
 
-/// Computes Kaldi's log filter banks with so many bins.
+/// Computes Kaldi's log filter banks with this many bins.
 pub struct Fbank {
     window: [f64; WINDOW],
     filters: Vec<Filter>,
@@ -42,7 +42,7 @@ impl Fbank {
         }
     }
 
-    /// Frames of so many samples: whole ones only, so that the end of a clip may be left out.
+    /// Frames of this many samples: whole ones only, so that the end of a clip may be left out.
     pub fn frames(samples: usize) -> usize {
         (samples + HOP).saturating_sub(WINDOW) / HOP
     }

@@ -1,8 +1,8 @@
 //! Frames side by side: one number of each, and all of them worked on at once.
 //!
 //! Plain arrays and loops over them, which compile to whatever vector registers the processor turns out to have
-//! (`pulp::Arch::dispatch`). Nothing is ever added across lanes, and no product is fused with a sum, so a frame's numbers
-//! depend neither on what is beside it nor on the processor.
+//! (`pulp::Arch::dispatch`). Nothing is ever added across lanes, and no product is fused with a sum, so a frame's
+//! numbers depend neither on what is beside it nor on the processor.
 
 use std::ops::{Add, Mul, Sub};
 
@@ -152,7 +152,7 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// So many parts of a whole turn backwards, as a transform turns.
+    /// This many parts of a whole turn backwards, as a transform turns.
     pub fn back(parts: usize, whole: usize) -> Turn {
         let angle = -std::f64::consts::TAU * (parts % whole) as f64 / whole as f64;
         Turn {

@@ -24,7 +24,7 @@ const TOGETHER: usize = 4;
 /// Values whose logarithms are taken together.
 const LINE: usize = 16;
 
-/// Frames of so many samples that hold sound, the last of them perhaps in part.
+/// Frames of this many samples that hold sound, the last of them perhaps in part.
 pub fn frames(samples: usize) -> usize {
     samples.div_ceil(HOP)
 }
@@ -54,8 +54,8 @@ impl LogMel {
         self.frames
     }
 
-    /// The first `count` frames, one behind the other: (count, bins). Frames behind the last are left out. Only where there
-    /// is padding among them are they copied.
+    /// The first `count` frames, one after the other: (count, bins). Frames behind the last are left out. Only where
+    /// there is padding among them are they copied.
     pub fn rows(&self, count: usize) -> Cow<'_, [f32]> {
         let values = count.min(self.frames) * self.bins;
         match self.computed.get(..values) {
@@ -70,18 +70,20 @@ impl LogMel {
     }
 }
 
-/// Computes [`LogMel`]s with so many bins.
+/// Computes [`LogMel`]s with this many bins.
 pub struct MelExtractor {
     window: [f32; WINDOW],
     filters: Vec<Filter>,
-    // In fp64, or far below the loudest tone of a frame rounding alone would be off by 5e-5, and the reference is by as much.
+    // In fp64, or far below the loudest tone of a frame rounding alone would be off by 5e-5, and the reference is by as
+    // much.
     transform: Transform,
 }
 
 impl MelExtractor {
     /// 80 bins in the first Whisper models, 128 in the later ones.
     pub fn new(bins: usize) -> MelExtractor {
-        // In fp32 from the angle on, as the reference's: with a more exact window, features are nearly twice as far from its own.
+        // In fp32 from the angle on, as the reference's: with a more exact window, features are nearly twice as far
+        // from its own.
         let hann = |n: usize| 0.5 - 0.5 * (n as f32 * (TAU / WINDOW as f32)).cos();
         MelExtractor {
             window: from_fn(hann),
@@ -137,7 +139,7 @@ impl MelExtractor {
     }
 }
 
-/// `f32::max` without its care for what is no number.
+/// `f32::max` without its care for what is not a number.
 #[inline(always)]
 fn at_least(x: f32, least: f32) -> f32 {
     if x > least { x } else { least }

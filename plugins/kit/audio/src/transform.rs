@@ -1,12 +1,12 @@
 //! Fourier's transform of several frames side by side, all the same way.
 //!
-//! A frame of real numbers is transformed as half as many complex ones, of which the even places are the real and the odd
-//! ones the imaginary parts. The passes work where the numbers lie, so they come out in another order, which the last step,
-//! the one that makes a spectrum of real numbers out of them, goes by.
+//! A frame of real numbers is transformed as half as many complex ones, of which the even places are the real and the
+//! odd ones the imaginary parts. The passes work where the numbers lie, so they come out in another order, which the
+//! last step, the one that makes a spectrum of real numbers out of them, goes by.
 
 use crate::lanes::{Complex, LANES, Lanes, Turn};
 
-/// One pass over everything: parts of so many numbers become `radix` parts each.
+/// One pass over everything: parts of this many numbers become `radix` parts each.
 struct Pass {
     radix: usize,
     length: usize,
@@ -27,7 +27,7 @@ pub(crate) struct Transform {
 }
 
 impl Transform {
-    /// Of frames of so many samples: twice a product of 4, 5 and 8.
+    /// Of frames of this many samples: twice a product of 4, 5 and 8.
     pub fn new(size: usize) -> Transform {
         let half = size / 2;
         let mut passes = Vec::new();
@@ -216,7 +216,8 @@ mod tests {
             let got = powers(from_fn(|lane| &frames[lane][..]));
             for (frequency, got) in got.iter().enumerate() {
                 for (frame, &got) in frames.iter().zip(got) {
-                    // To the rounding of the power to fp32, and of the sums: some units in the last place of the tone's.
+                    // To the rounding of the power to fp32, and of the sums: some units in the last place of the
+                    // tone's.
                     let (expected, loudest) = (slowly(frame, frequency), (size * size) as f64 / 4.0);
                     let bound = expected * 6.1e-8 + (expected * loudest).sqrt() * 1e-14 + loudest * 1e-28;
                     assert!(

@@ -40,7 +40,7 @@ pub enum Error {
     Quantised { path: PathBuf, method: String },
     #[error("`{path}` is a file, expected a checkpoint's folder or a GGUF file")]
     NoFolder { path: PathBuf },
-    #[error("tensor `{tensor}` in `{place}` has a value that is no finite number, which blocks can't store")]
+    #[error("tensor `{tensor}` in `{place}` has a value that is not finite, which blocks can't store")]
     NotFinite { place: PathBuf, tensor: String },
     #[error("rope scaling `{got}` is not known, known here: default, linear, yarn, llama3, longrope")]
     RopeScaling { got: String },

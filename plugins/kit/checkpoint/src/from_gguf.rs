@@ -42,7 +42,7 @@ const UNKNOWN: [(u32, &str); 6] = [
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Undo {
     Nothing,
-    /// The rows of each of so many heads: the two halves, which turn together, were laid alternately.
+    /// The rows of each of this many heads: the two halves, which turn together, were laid alternately.
     Halves(usize),
     /// One was added.
     One,

@@ -7,8 +7,8 @@ use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use std::path::Path;
 
-/// Pages are read when a tensor's bytes are; [`Mapped::done_with`] gives them back, so that what was packed into another
-/// order is not in memory twice.
+/// Pages are read when a tensor's bytes are; [`Mapped::done_with`] gives them back, so that what was packed into
+/// another order is not in memory twice.
 pub struct Mapped {
     map: Mmap,
     metadata: Metadata,
@@ -84,7 +84,9 @@ fn reason(why: &SafeTensorError, bytes: &[u8]) -> String {
     let length = bytes.len();
     let header = bytes.first_chunk::<8>().map(|first| u64::from_le_bytes(*first));
     match (why, header) {
-        (SafeTensorError::HeaderTooSmall, _) | (_, None) => format!("it is no safetensors file: it has {length} bytes"),
+        (SafeTensorError::HeaderTooSmall, _) | (_, None) => {
+            format!("it is not a safetensors file: it has {length} bytes")
+        }
         (SafeTensorError::HeaderTooLarge | SafeTensorError::InvalidHeaderLength, Some(header)) => {
             format!("its header would be {header} bytes long, and the whole file is {length}")
         }

@@ -155,7 +155,7 @@ impl RopeConfig {
         inside.or(self.rope_theta).unwrap_or(default)
     }
 
-    /// For a model of so many positions: the trained length of a config that names none, as in the reference.
+    /// For a model of this many positions: the trained length of a config that names none, as in the reference.
     pub fn scaling(&self, positions: usize) -> Result<RopeScaling> {
         match self.fields() {
             Some(fields) => fields.scaling(positions as f64, self.original_max_position_embeddings),

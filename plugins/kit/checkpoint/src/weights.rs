@@ -191,8 +191,8 @@ impl Weights {
         self.quant.filter(|_| !kept)
     }
 
-    /// The same weights, and whether the blocks of a GGUF file become plain values where [`Weights::quantised`] asks for
-    /// none: four to eight times the memory, and products that are exact.
+    /// The same weights, and whether the blocks of a GGUF file become plain values where [`Weights::quantised`] asks
+    /// for none: four to eight times the memory, and products that are exact.
     pub fn unpacked(&self, unpack: bool) -> Weights {
         Weights { unpack, ..self.clone() }
     }
@@ -404,7 +404,7 @@ impl Weights {
         }
     }
 
-    /// The same for values that become blocks. One that is no number would be lost in those, where otherwise
+    /// The same for values that become blocks. One that is not a number would be lost in those, where otherwise
     /// it shows in the logits.
     fn with_finite_rows<T>(
         &self,

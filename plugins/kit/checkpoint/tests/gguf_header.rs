@@ -161,7 +161,7 @@ fn reasons() {
         Bytes(b"GGUF".to_vec()).u32(1).u64(0),
         "it is of version 1, known here: 2, 3",
     );
-    let room = "things where there is no room for them";
+    let room = "things without room for them";
     refused(
         Bytes::begin(u64::MAX, 0),
         &format!("it claims to hold {} {room}", u64::MAX),

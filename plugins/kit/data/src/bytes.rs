@@ -25,7 +25,10 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     // A pipe or a device would be waited for without end.
     match file.metadata().map_err(failed)?.is_file() {
         true => Ok(file),
-        false => Err(Error::new(Code::DATA, format!("`{}` is no plain file", path.display()))),
+        false => Err(Error::new(
+            Code::DATA,
+            format!("`{}` is not a plain file", path.display()),
+        )),
     }
 }
 

@@ -24,7 +24,7 @@ const USUAL_NAMES: [&str; 6] = ["data", "rows", "examples", "samples", "question
 pub(crate) fn open(path: &Path, packed: bool) -> Result<Box<dyn Source>> {
     let text = read_text(path, packed, MOST_TEXT)?;
     let failed = |why: serde_json::Error| {
-        let message = format!("`{}` is no JSON: {}", path.display(), json_reason(&why, false));
+        let message = format!("`{}` is not JSON: {}", path.display(), json_reason(&why, false));
         Error::new(Code::DATA, message)
     };
     let items = match python::parse(&text) {

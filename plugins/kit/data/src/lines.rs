@@ -18,7 +18,7 @@ pub(crate) struct Lines {
 }
 
 enum Text {
-    /// Read anew for each row: a data set larger than memory can be used.
+    /// Read again for each row: a data set larger than memory can be used.
     File(File),
     /// Unpacked: `.gz` can't be entered in its middle.
     Memory(Vec<u8>),
@@ -87,7 +87,7 @@ fn decode(bytes: &[u8], place: Place) -> Result<Row> {
     let text = utf8(bytes, &place)?;
     match python::parse(text.as_bytes()) {
         Ok(value) => Ok(Row::new(value, place)),
-        Err(why) => Err(place.broken(format!("is no JSON: {}", json_reason(&why, true)))),
+        Err(why) => Err(place.broken(format!("is not JSON: {}", json_reason(&why, true)))),
     }
 }
 

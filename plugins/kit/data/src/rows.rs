@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_broken_line_is_that_rows_error_alone() {
-        let broken = "line 2 of `x.jsonl` is no JSON: EOF while parsing an object at column 7";
+        let broken = "line 2 of `x.jsonl` is not JSON: EOF while parsing an object at column 7";
         check(
             "x.jsonl",
             "{\"a\": 1}\n{\"a\": 2\n{\"a\": 3}\n",
@@ -170,7 +170,7 @@ mod tests {
         let deep = rows_of("x.jsonl", &[b'['; 100_000]);
         assert_eq!(
             deep,
-            ["line 1 of `x.jsonl` is no JSON: recursion limit exceeded at column 128"]
+            ["line 1 of `x.jsonl` is not JSON: recursion limit exceeded at column 128"]
         );
     }
 
@@ -209,7 +209,7 @@ mod tests {
         check(
             "x.json",
             "[1,\n2",
-            &["`x.json` is no JSON: EOF while parsing a list at line 2 column 1"],
+            &["`x.json` is not JSON: EOF while parsing a list at line 2 column 1"],
         );
     }
 

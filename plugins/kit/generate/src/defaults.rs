@@ -73,7 +73,7 @@ impl Defaults {
         Ok(defaults)
     }
 
-    /// The tokens that an answer to a prompt of so many must have before one may end it.
+    /// The tokens that an answer to a prompt of this many must have before one may end it.
     pub fn least(&self, prompt: usize) -> usize {
         match (self.min_new_tokens, self.min_length) {
             (Some(tokens), _) => tokens as usize,

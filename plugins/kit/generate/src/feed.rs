@@ -8,7 +8,7 @@ use nn::{Decoder, Input, LoraSet};
 pub struct Feed {
     pieces: Vec<AudioChunk>,
     pub count: usize,
-    /// The LoRAs that so many tokens go through.
+    /// The LoRAs that this many tokens go through.
     pub loras: Vec<(LoraSet, usize)>,
 }
 

@@ -42,7 +42,8 @@ impl Lane {
         }
     }
 
-    /// Whether it has clips that must be heard before it is read. Those of a beginning that is in the cache need not be.
+    /// Whether it has clips that must be heard before it is read. Those of a beginning that is in the cache need not
+    /// be.
     pub fn is_unheard(&self) -> bool {
         self.input.unheard.is_some() && self.cache.len() < self.input.sounds_end()
     }
@@ -78,7 +79,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Puts the next tokens, at most so many as wait, into a pass.
+    /// Puts the next tokens, at most this many as wait, into a pass.
     pub fn feed(&self, feed: &mut Feed, tokens: usize) -> candle_core::Result<()> {
         let (prompt, start) = (self.input.tokens.len(), self.cache.len());
         let end = start + tokens;

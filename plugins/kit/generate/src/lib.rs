@@ -2,7 +2,7 @@
 //!
 //! Batching is continuous. Every pass through the model takes one token of each answer in progress, the next piece
 //! of each prompt that is still being read, and whole choices to be scored; a finished answer's place is free at the
-//! next pass. Rows lie one behind the other without padding, so a prompt costs the same in any company.
+//! next pass. Rows lie one after the other without padding, so a prompt costs the same in any company.
 
 mod admit;
 mod choice;
@@ -58,8 +58,8 @@ impl Limits {
     /// Tokens of the answer whose cache must fit in front of anything else: prompt and answer of a common task.
     pub const PLANNED_TOKENS: usize = 2048;
 
-    /// The settings `max_batch`, `step_tokens`, `max_tokens` and `prefix_mb`. One of `beams`, which some models have as a
-    /// default for prompts, is checked with them.
+    /// The settings `max_batch`, `step_tokens`, `max_tokens` and `prefix_mb`. One of `beams`, which some models have as
+    /// a default for prompts, is checked with them.
     pub fn from_settings(settings: &Settings) -> Result<Limits> {
         let standard = Limits::default();
         let refused = |name: &str, got: u32, expected: String| {

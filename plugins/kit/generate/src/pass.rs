@@ -20,7 +20,7 @@ pub struct Found {
     pub choices: Vec<Vec<Vec<Likelihood>>>,
 }
 
-/// Puts so many tokens of each lane, and whole choices, through the model together.
+/// Puts this many tokens of each lane, and whole choices, through the model together.
 ///
 /// Nothing has changed if it fails: what is written into a cache counts only when all layers have it.
 pub fn pass<D: Decoder>(

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 /// Shorter beginnings are not worth a copy of a cache.
 const WORTH: usize = 32;
-/// Nor is it worth one to have fewer tokens more than these. A sentence of a reasoning has about so many, and a sweep over
-/// its sentences reads each of them once.
+/// Nor is it worth one to have fewer tokens more than these. A sentence of a reasoning has about this many, and a sweep
+/// over its sentences reads each of them once.
 const GAIN: usize = 12;
 /// The same behind a clip, where prompts are few and long.
 const GAIN_BEHIND_CLIPS: usize = 4;
@@ -71,8 +71,8 @@ impl Prefixes {
         }
     }
 
-    /// Whether a choice's context, of which nothing has been read, shares more with one of these, which go into the next
-    /// pass, than with what is kept: it goes with them then, and needs no copy of a cache.
+    /// Whether a choice's context, of which nothing has been read, shares more with one of these, which go into the
+    /// next pass, than with what is kept: it goes with them then, and needs no copy of a cache.
     pub fn goes_with(&self, lane: &Lane, others: &[Arc<Input>]) -> bool {
         if self.most_bytes == 0 || !lane.cache.is_empty() || lane.keep_at.is_some() {
             return false;
@@ -210,7 +210,7 @@ impl Reading {
     }
 }
 
-/// So many tokens, or fewer where they would end within a clip.
+/// This many tokens, or fewer where they would end within a clip.
 fn before_sounds(tokens: usize, sounds: &[Sound]) -> usize {
     let within = sounds
         .iter()

@@ -76,7 +76,8 @@ impl<'c> Ticket<'c> {
         reply
     }
 
-    /// Takes an answer that a search has found; `which` is its rank. It is said in one piece, since only now is it known.
+    /// Takes an answer that a search has found; `which` is its rank. It is said in one piece, since only now is it
+    /// known.
     pub fn take(&mut self, which: usize, ended: Ended) -> Result<()> {
         self.usage.generated_tokens += ended.tokens.len() as u32;
         let (_, answer) = ended.reader.finish()?;
@@ -128,7 +129,7 @@ pub(super) struct Row {
     pub lane: Lane,
     pub sampler: Sampler,
     pub reader: Reader,
-    /// At most so many tokens, and at least so many before one ends it.
+    /// At most this many tokens, and at least this many before one ends it.
     pub room: usize,
     pub least: usize,
     pub thinking_budget: Option<usize>,

@@ -31,7 +31,8 @@ const SMALLEST_STEP: usize = 16;
 pub(super) struct Scheduler<'g, 'c, D> {
     generator: &'g Generator<D>,
     tickets: BTreeMap<u64, Ticket<'c>>,
-    /// What has come since the last pass, and what has not been begun, shorter prompts first among those that came together.
+    /// What has come since the last pass, and what has not been begun, shorter prompts first among those that came
+    /// together.
     arrived: Vec<Work>,
     waiting: VecDeque<Work>,
     rows: Vec<Row>,
@@ -132,7 +133,8 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         alone && arrived.is_some_and(|arrived| arrived + waiting < self.learnt.step_tokens)
     }
 
-    /// Whether there is nothing to work on and nothing to hand over: a host may give no more before it has what is done.
+    /// Whether there is nothing to work on and nothing to hand over: a host may give no more before it has what is
+    /// done.
     pub fn is_idle(&self) -> bool {
         self.tickets.is_empty() && self.done.is_empty()
     }
@@ -249,7 +251,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         }
     }
 
-    /// Goes on with half as much, after a pass of so many jobs for which memory did not suffice.
+    /// Goes on with half as much, after a pass of this many jobs for which memory did not suffice.
     fn shrink(&mut self, jobs: usize) {
         self.prefixes.clear();
         self.heard.clear();

@@ -1,8 +1,9 @@
 //! Beam search: the likeliest answers as a whole, rather than the likeliest token each time.
 //!
 //! It does what transformers' does, to the token: the repetition penalty falls on log-probabilities, which are not
-//! made to add up to one again, nor are they where a token may not end an answer yet; ended answers compete by `sum / tokens ^ length_penalty`, the stop token counted; and
-//! the search is over when no beam, were it to end now, would beat the worst of as many ended answers as there are beams.
+//! made to add up to one again, nor are they where a token may not end an answer yet; ended answers compete by `sum /
+//! tokens ^ length_penalty`, the stop token counted; and the search is over when no beam, were it to end now, would
+//! beat the worst of as many ended answers as there are beams.
 
 use super::defaults::EarlyStop;
 use super::lane::Lane;
@@ -18,7 +19,7 @@ pub struct Breadth {
     pub length_penalty: f32,
     pub early_stop: EarlyStop,
     pub repetition_penalty: f32,
-    /// At most so many tokens, and at least so many before one ends it.
+    /// At most this many tokens, and at least this many before one ends it.
     pub room: usize,
     pub least: usize,
 }
@@ -61,7 +62,7 @@ struct Candidate {
 pub enum State {
     Growing,
     Done,
-    /// The logits are no numbers.
+    /// The logits are not numbers.
     Broken,
 }
 
@@ -141,7 +142,7 @@ impl Search {
         Ok(if self.is_over() { State::Done } else { State::Growing })
     }
 
-    /// The best answers, so many at most; the likeliest beam as it stands, if none has ended.
+    /// The best answers, this many at most; the likeliest beam as it stands, if none has ended.
     pub fn finish(mut self, answers: usize) -> Vec<Ended> {
         if self.ended.is_empty()
             && let Some(beam) = self.beams.into_iter().next()
@@ -158,7 +159,7 @@ impl Search {
         self.ended
     }
 
-    /// The likeliest continuations of all beams, likeliest first. None if logits are no numbers.
+    /// The likeliest continuations of all beams, likeliest first. None if logits are not numbers.
     fn candidates(&self, logits: Vec<Vec<f32>>, stop: &[u32], kept: usize) -> Option<Vec<Candidate>> {
         let mut candidates = Vec::new();
         for (index, (beam, mut logits)) in self.beams.iter().zip(logits).enumerate() {

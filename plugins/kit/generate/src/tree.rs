@@ -91,7 +91,7 @@ impl Tree {
         });
     }
 
-    /// Makes a node end after so many tokens, on the way to this one, and says which.
+    /// Makes a node end after this many tokens, on the way to this one, and says which.
     fn cut(&mut self, end: usize, tokens: usize) -> usize {
         let mut node = end;
         while self.nodes[node].tokens.start >= tokens

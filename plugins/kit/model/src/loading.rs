@@ -99,8 +99,8 @@ impl<'s> Checkpoint<'s> {
         read(&self.folder).map_err(Error::into_plugin_error)
     }
 
-    /// Its tokenizer and chat template, for a table with that many rows, with the settings `thinking` and `system` where the
-    /// model has them.
+    /// Its tokenizer and chat template, for a table with that many rows, with the settings `thinking` and `system`
+    /// where the model has them.
     pub fn chat(&self, rows: usize) -> plugin_api::Result<Chat> {
         self.chat_that(|chat| chat.tokenizer().check_rows(rows).map(|()| chat))
     }
@@ -119,7 +119,7 @@ impl<'s> Checkpoint<'s> {
     }
 
     /// Its weights, if there is memory for them and for the caches of an answer, which `cache_bytes` counts for a type
-    /// and so many tokens. Those whose names begin like one of `left_out` will not be asked for.
+    /// and this many tokens. Those whose names begin like one of `left_out` will not be asked for.
     pub fn weights(
         &self,
         left_out: &[&str],

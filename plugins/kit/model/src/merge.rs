@@ -1,4 +1,5 @@
-//! A LoRA merged into its base: a checkpoint of the same files, in which the product of the factors is part of the weights.
+//! A LoRA merged into its base: a checkpoint of the same files, in which the product of the factors is part of the
+//! weights.
 //!
 //! The base is read again from its files, a tensor at a time, and not taken from the model in memory: what is written
 //! has the type that the base is published in, whatever the model computes in, and a large base needs no second copy.
@@ -230,13 +231,13 @@ impl<'a> Whole<'a> {
             match force {
                 false => return Err(there.help("give another folder, or `--force` to replace a checkpoint")),
                 true if !is_checkpoint(out) => {
-                    return Err(there.help("what is in there is no checkpoint, and is not replaced by one"));
+                    return Err(there.help("it holds something other than a checkpoint, which is not replaced"));
                 }
                 true => {}
             }
         }
         let Some(name) = out.file_name() else {
-            let message = format!("`{}` is no name for a folder", out.display());
+            let message = format!("`{}` is not a name for a folder", out.display());
             return Err(plugin_api::Error::new(Code::SETTINGS, message));
         };
         let part = out.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));

@@ -10,7 +10,7 @@ use kernels::device::own_kernels;
 use kernels::rowwise;
 
 /// The most scores computed at a time. A long prompt's queries go through in blocks, or its scores, which grow with
-/// the square of its length, would outgrow the model. So many still lie in a core's own cache.
+/// the square of its length, would outgrow the model. This many still lie in a core's own cache.
 const BLOCK: usize = 1 << 20;
 /// The same where each product has a start to wait for, as on a GPU: few large blocks.
 const LARGE_BLOCK: usize = 1 << 26;
@@ -28,8 +28,8 @@ pub(crate) fn attend(q: &Tensor, keys: &Tensor, values: &Tensor, rule: Rule) -> 
 }
 
 /// Queries over all keys of their text, before and behind them alike; each (tokens, heads * size) in and out, of texts
-/// of so many tokens one behind the other. Without positions, as in encoders, and scaled by the head size. `products` is
-/// the type that numbers are rounded to before they are multiplied.
+/// of this many tokens one after the other. Without positions, as in encoders, and scaled by the head size. `products`
+/// is the type that numbers are rounded to before they are multiplied.
 pub(crate) fn attend_to_all(
     q: &Tensor,
     keys: &Tensor,
@@ -134,7 +134,7 @@ fn attend_in_blocks(
     }
 }
 
-/// Each head's rows one behind the other: products on a GPU refuse what lies otherwise. As they are in a cache they
+/// Each head's rows one after the other: products on a GPU refuse what lies otherwise. As they are in a cache they
 /// need no copy, whatever room is behind them.
 fn dense(x: &Tensor) -> candle_core::Result<Tensor> {
     let (_, _, size) = x.dims3()?;

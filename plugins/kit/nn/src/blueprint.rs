@@ -1,4 +1,5 @@
-//! What a model's layers are, as plain data: for code that computes with the same weights in another way, such as training.
+//! What a model's layers are, as plain data: for code that computes with the same weights in another way, such as
+//! training.
 
 use crate::encoder::EncoderConfig;
 use crate::{Activation, Attention, Heads, Weights};
@@ -52,7 +53,7 @@ pub enum HeadNorms {
 }
 
 impl HeadNorms {
-    /// How many channels are normalised together, of so many heads.
+    /// How many channels are normalised together, of this many heads.
     pub fn size(self, heads: usize, size: usize) -> Option<usize> {
         match self {
             HeadNorms::None => None,

@@ -44,7 +44,7 @@ impl KvCache {
             .sum()
     }
 
-    /// Bytes of so many tokens.
+    /// Bytes of this many tokens.
     pub fn bytes_of(&self, tokens: usize) -> usize {
         let of_one = |t: &Tensor| t.dims()[0] * t.dims()[2] * t.dtype().size_in_bytes();
         let layers = self.layers.iter().flatten();
@@ -203,7 +203,7 @@ impl InplaceOp2 for Put {
         let together = if tokens * size < TASK { usize::MAX } else { 1 };
         heads.with_min_len(together).for_each(|(number, buffer)| {
             if token == size {
-                // Of another buffer: a head's tokens lie one behind the other in both.
+                // Of another buffer: a head's tokens lie one after the other in both.
                 let all = tokens * size;
                 buffer[self.at * size..][..all].copy_from_slice(&new[number * head..][..all]);
                 return;

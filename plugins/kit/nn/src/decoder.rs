@@ -34,8 +34,8 @@ pub trait Decoder: Send + Sync {
         None
     }
 
-    /// What of these clips is heard, in pieces of which each is heard by itself. It costs next to nothing: how many tokens
-    /// a piece becomes follows from its length.
+    /// What of these clips is heard, in pieces of which each is heard by itself. It costs next to nothing: how many
+    /// tokens a piece becomes follows from its length.
     fn audio_chunks(&self, _clips: &[&Clip]) -> Result<AudioChunks> {
         Err(deaf())
     }
@@ -53,7 +53,8 @@ pub trait Decoder: Send + Sync {
         }
     }
 
-    /// What goes into the model for a prompt whose text has these tokens, its clips still [to be encoded](Input::encode_audio).
+    /// What goes into the model for a prompt whose text has these tokens, its clips still [to be
+    /// encoded](Input::encode_audio).
     fn input(&self, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
         Input::of(self, prompt, tokens)
     }
@@ -102,8 +103,8 @@ pub struct AudioChunks {
 }
 
 impl AudioChunks {
-    /// Clips of at least and at most so many samples, cut into windows; `tokens` says what a piece of so many samples
-    /// becomes.
+    /// Clips of at least and at most this many samples, cut into windows; `tokens` says what a piece of this many
+    /// samples becomes.
     pub fn cut(
         clips: &[&Clip],
         samples: RangeInclusive<usize>,
@@ -138,7 +139,7 @@ impl AudioChunks {
 #[derive(Debug, Clone)]
 pub struct AudioEmbeds {
     pub features: LogMel,
-    /// (tokens, hidden), in the place of so many placeholders.
+    /// (tokens, hidden), in the place of this many placeholders.
     pub vectors: Tensor,
 }
 
@@ -344,7 +345,7 @@ impl PendingAudio {
         rest.map(|piece| (&self.clips[piece.clip], &piece.samples))
     }
 
-    /// The next pieces, of so many samples together, and at least one.
+    /// The next pieces, of this many samples together, and at least one.
     pub fn next(&self, samples: usize) -> Vec<&[f32]> {
         let mut all = 0;
         let rest = self.pieces.iter().skip(self.vectors.len()).enumerate();

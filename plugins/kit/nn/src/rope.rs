@@ -15,7 +15,7 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// For so many channels of a head, the first ones where it has more.
+    /// For this many channels of a head, the first ones where it has more.
     pub fn new(channels: usize, theta: f64, scaling: RopeScaling) -> Rope {
         Rope {
             frequencies: Arc::new(scaling.frequencies(channels, theta)),

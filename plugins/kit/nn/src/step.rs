@@ -32,7 +32,7 @@ pub struct Attention {
     pub rope: Rope,
     /// What queries are multiplied by; one over the root of the head size in most models.
     pub scale: f64,
-    /// A token sees itself and so many minus one before it; all of them if there is no window.
+    /// A token sees itself and this many minus one before it; all of them if there is no window.
     pub window: Option<usize>,
     /// Scores go through `cap * tanh(score / cap)`.
     pub softcap: Option<f64>,
@@ -53,7 +53,8 @@ impl Attention {
 /// Where in the model a pass is, and what its tokens look back on.
 ///
 /// A pass takes tokens of any number of rows, one text behind the other without padding: whole prompts, single next
-/// tokens, options to be scored. Linear layers see one long list of tokens; only here is it known which belong together.
+/// tokens, options to be scored. Linear layers see one long list of tokens; only here is it known which belong
+/// together.
 pub struct Step<'a> {
     segments: Vec<Segment>,
     rows: Vec<&'a mut KvCache>,

@@ -58,8 +58,8 @@ struct Case {
     texts: Vec<String>,
 }
 
-/// What [`plugin_api::Model::replay`] answers to `{"golden": FOLDER}`, or to `{"golden": FOLDER, "lora": NAME}` for what
-/// was recorded with a LoRA.
+/// What [`plugin_api::Model::replay`] answers to `{"golden": FOLDER}`, or to `{"golden": FOLDER, "lora": NAME}` for
+/// what was recorded with a LoRA.
 pub fn trace<D: Decoder>(generator: &Generator<D>, request: &Value) -> plugin_api::Result<Value> {
     let Some(folder) = request["golden"].as_str() else {
         return Err(plugin_api::Error::unsupported(
@@ -303,8 +303,8 @@ fn compare_prompts<D: Decoder>(
     Ok(as_text())
 }
 
-/// Whether a lesson with an answer to this prompt is the recorded prompt, not learnt, and then the answer. Clips are one
-/// token each in it: how many they become is up to whoever teaches.
+/// Whether a lesson with an answer to this prompt is the recorded prompt, not learnt, and then the answer. Clips are
+/// one token each in it: how many they become is up to whoever teaches.
 fn taught<D: Decoder>(generator: &Generator<D>, prompt: &Prompt, ids: &[u32]) -> bool {
     let (chat, ids_of) = (generator.chat(), |cut: plugin_api::Result<PromptTokens>| {
         cut.ok().map(|cut| cut.ids)
@@ -515,7 +515,7 @@ fn last_row(logits: &Tensor) -> Result<Tensor> {
     Ok(logits.get(logits.dim(0)? - 1)?)
 }
 
-/// The largest absolute difference; infinite where one of the two is no number.
+/// The largest absolute difference; infinite where one of the two is not a number.
 pub fn difference(got: &Tensor, expected: &Tensor) -> Result<f64> {
     let apart = (&plain(got)? - expected)?.abs()?.flatten_all()?.to_vec1::<f32>()?;
     let worst = |worst: f64, x: f32| {

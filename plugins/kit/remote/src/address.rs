@@ -23,7 +23,7 @@ impl Address {
             error.help("as in `base_url=http://127.0.0.1:8000/v1`; several are separated by commas")
         };
         let text = text.trim().trim_end_matches('/');
-        let uri: Uri = text.parse().map_err(|_| wrong("which is no address"))?;
+        let uri: Uri = text.parse().map_err(|_| wrong("which is not an address"))?;
         let scheme = uri.scheme_str().unwrap_or_default().to_ascii_lowercase();
         if scheme != "http" && scheme != "https" {
             return Err(wrong("expected it to begin with `http://` or `https://`"));

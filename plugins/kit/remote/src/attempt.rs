@@ -44,7 +44,7 @@ impl Streamed {
             return (false, String::new());
         }
         let Some(event) = lenient(event) else {
-            self.error.get_or_insert_with(|| "an event is no JSON".to_owned());
+            self.error.get_or_insert_with(|| "an event is not JSON".to_owned());
             return (false, String::new());
         };
         match dialect.fold(&mut self.whole, &event) {

@@ -430,7 +430,7 @@ impl Client {
                     None => Err((
                         fault(
                             Class::Garbage,
-                            format!("the reply is no answer: {}", crate::body::said(text)),
+                            format!("the reply is not an answer: {}", crate::body::said(text)),
                         ),
                         None,
                     )),

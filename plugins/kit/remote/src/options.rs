@@ -116,7 +116,7 @@ fn key(
             // Somebody gave the key itself, which must not be shown.
             let error = Error::new(
                 Code::SETTINGS,
-                "setting `key_env` holds something that is no variable's name",
+                "setting `key_env` holds something that is not the name of a variable",
             );
             return Err(error.help("put the key into a variable of the environment and give the variable's name"));
         }

@@ -4,7 +4,7 @@
 
 use plugin_api::{Code, Error, Result};
 
-/// After a cut no other follows for so many seconds: one moment's crowd must not be punished call by call.
+/// After a cut no other follows for this many seconds: one moment's crowd must not be punished call by call.
 const SETTLE: f64 = 15.0;
 
 /// Least, first and most calls under way: `start` or `min-start-max`.
@@ -95,7 +95,7 @@ impl Pace {
         self.limit = (self.limit + more).min(f64::from(self.spread.max));
     }
 
-    /// The service said that it is too many, and to wait so many seconds.
+    /// The service said that it is too many, and to wait this many seconds.
     pub fn too_many(&mut self, now: f64, wait: f64) {
         self.first_phase = false;
         self.gate = self.gate.max(now + wait);
@@ -106,7 +106,7 @@ impl Pace {
     }
 }
 
-/// One call in so many seconds, and so many tokens in a minute, at most.
+/// One call in this many seconds, and this many tokens in a minute, at most.
 #[derive(Debug, Clone, Default)]
 pub struct Rate {
     /// Seconds from a call to the next, by `rpm`.
@@ -126,7 +126,7 @@ impl Rate {
         }
     }
 
-    /// Takes the next place in line for a call of so many tokens, and says when its turn is.
+    /// Takes the next place in line for a call of this many tokens, and says when its turn is.
     pub fn turn(&mut self, now: f64, tokens: f64) -> f64 {
         let turn = self.next.max(now);
         self.next = turn + self.call.max(self.token * tokens);

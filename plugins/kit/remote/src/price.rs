@@ -35,7 +35,7 @@ pub struct Price {
     pub audio_input: Option<f64>,
     pub input_long: Option<f64>,
     pub output_long: Option<f64>,
-    /// Prompts above so many tokens cost the `long` prices.
+    /// Prompts above this many tokens cost the `long` prices.
     pub long_above: Option<u64>,
     /// The share of the price that a batch costs.
     pub batch: Option<f64>,

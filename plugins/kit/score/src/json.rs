@@ -5,7 +5,7 @@
 //! was open there is closed. Anything else is no object. A bare word is never taken for a value: that would be a guess.
 //!
 //! The decision a newcomer would question: a budget of work and not only of depth. A hostile text can make a reader
-//! that starts anew at every brace take time in the square of its length; this one stops looking instead.
+//! that starts again at every brace take time in the square of its length; this one stops looking instead.
 
 mod reader;
 
@@ -27,8 +27,8 @@ pub struct FoundObject {
 /// The objects in a text, in order; an object within an object is part of it.
 ///
 /// ```
-/// let reply = "Sure!\n```json\n{'action': 'set', \"at\": [6, 7,],}\n```\nAnything else? {\"cut\": [1, {\"off\": \"her";
-/// let found: Vec<_> = score::json_objects(reply).collect();
+/// let reply = "Sure!\n```json\n{'action': 'set', \"at\": [6, 7,],}\n```\nAnything else? {\"cut\": [1, {\"off\":
+/// \"her"; let found: Vec<_> = score::json_objects(reply).collect();
 /// assert_eq!(serde_json::to_string(&found[0].object).unwrap(), r#"{"action":"set","at":[6,7]}"#);
 /// assert_eq!(serde_json::to_string(&found[1].object).unwrap(), r#"{"cut":[1,{"off":"her"}]}"#);
 /// assert_eq!((found[0].whole, found[1].whole), (true, false));

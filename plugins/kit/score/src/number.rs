@@ -46,7 +46,8 @@ pub fn only_number(text: &str) -> Option<f64> {
     }
     let mut only: Option<f64> = None;
     for found in NUMBER.find_iter(text) {
-        // A digit in a word (`CO2`, `v1.2.3`) and a piece of something longer (`12:30`, `1,5`) is no number of its own.
+        // A digit in a word (`CO2`, `v1.2.3`) and a piece of something longer (`12:30`, `1,5`) is not a number of its
+        // own.
         let before = text[..found.start()].chars().next_back();
         let mut after = text[found.end()..].chars();
         let next = after.next();

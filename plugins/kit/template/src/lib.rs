@@ -1,8 +1,8 @@
 //! The words around a sample, as a Jinja template that people can replace with `-T template=FILE`.
 //!
 //! A template may be a stranger's. It sees the variables that the task gives it and nothing else, and its fuel is
-//! bounded, so that an endless loop is an error. The decision a newcomer would question: this is no part of `text`, which
-//! renders the chat templates of models; a task would then be built with a tokenizer that it has no use for.
+//! bounded, so that an endless loop is an error. The decision a newcomer would question: this is no part of `text`,
+//! which renders the chat templates of models; a task would then be built with a tokenizer that it has no use for.
 //!
 //! ```
 //! use template::Template;
@@ -70,7 +70,7 @@ fn read(path: &Path) -> Result<String> {
         .with_context(|| format!("cannot open `{}`", path.display()));
     let about = about.map_err(|error| error.code(Code::MISSING))?;
     if !about.is_file() || about.len() > LARGEST {
-        let message = format!("`{}` is no file of at most {LARGEST} bytes", path.display());
+        let message = format!("`{}` is not a file of at most {LARGEST} bytes", path.display());
         return Err(Error::new(Code::SETTINGS, message));
     }
     std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
@@ -114,7 +114,7 @@ mod tests {
             "{% for a in range(9999) %}{% for b in range(9999) %}.{% endfor %}{% endfor %}",
             Err("can't be rendered"),
         );
-        check(&"x".repeat(LARGEST as usize + 1), Err("is no file of at most"));
+        check(&"x".repeat(LARGEST as usize + 1), Err("is not a file of at most"));
     }
 
     #[test]

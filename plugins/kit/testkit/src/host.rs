@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Host {
     pub waiting: Mutex<Vec<(u64, Prompt, Option<Duration>)>>,
     pub asked: Mutex<u64>,
-    /// Every so many pulls find nothing yet.
+    /// Every this many pulls find nothing yet.
     pub hesitate: u64,
     /// Tokens of each job that are wanted; none for all of them.
     pub patience: Option<usize>,

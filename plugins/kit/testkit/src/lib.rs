@@ -1,11 +1,13 @@
-//! Models asked as a host asks them, for the tests of plugins, which depend on it for nothing else.
+//! Models and tasks, asked as a host asks them. Only the tests of plugins depend on it.
 //!
 //! The decision a newcomer would question: these functions panic instead of returning errors. Each is a piece of a
 //! test, and says in its panic what was expected.
 
+pub mod columns;
 pub mod hearing;
 mod host;
 pub mod parity;
+pub mod task;
 pub mod training;
 
 pub use host::Host;

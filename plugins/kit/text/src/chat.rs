@@ -152,7 +152,7 @@ impl Chat {
         self
     }
 
-    /// For a model that is asked to reason in so many words, on a line of their own behind the last question.
+    /// For a model that is asked to reason in this many words, on a line of their own behind the last question.
     pub fn with_thinking_words(mut self, words: &str) -> Chat {
         self.manner.thinking_words = Some(words.to_owned());
         self
@@ -183,7 +183,8 @@ impl Chat {
 
     /// For families whose members share a tokenizer, some of whose special tokens only the larger tables hold.
     ///
-    /// Words beyond the table are refused here, as by [`Tokenizer::check_rows`]; special tokens, once a text spells one.
+    /// Words beyond the table are refused here, as by [`Tokenizer::check_rows`]; special tokens, once a text spells
+    /// one.
     pub fn with_rows(mut self, rows: usize) -> crate::Result<Chat> {
         self.tokenizer.check_rows_of_words(rows)?;
         self.rows = u32::try_from(rows).ok();
@@ -394,7 +395,7 @@ impl Manner {
     }
 }
 
-/// The texts of all messages, one behind the other, with these words for a clip.
+/// The texts of all messages, one after the other, with these words for a clip.
 pub(crate) fn plain_text(messages: &[Message], clip_words: Option<&str>) -> Result<String> {
     let mut text = String::new();
     for part in messages.iter().flat_map(|message| &message.parts) {

@@ -188,7 +188,7 @@ impl Piece {
             }
         }
         match text.is_empty() || score.is_nan() {
-            true => Err("a piece is empty, or its score is no number".to_owned()),
+            true => Err("a piece is empty, or its score is not a number".to_owned()),
             false => Ok(Piece { text, score, kind }),
         }
     }

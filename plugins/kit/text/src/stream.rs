@@ -4,7 +4,7 @@ use crate::{Result, Tokenizer};
 
 /// The sign that stands for bytes which are no character, or not yet one.
 const INCOMPLETE: char = '\u{fffd}';
-/// Tokens that never become a character are given up on after this many, or each would be decoded anew for ever.
+/// Tokens that never become a character are given up on after this many, or each would be decoded again for ever.
 const LONGEST_WAIT: usize = 64;
 
 /// Turns tokens into text as they come, without ever splitting a character.

@@ -1,8 +1,8 @@
 //! Gemini, and other models behind the same service: text and audio in, text out.
 //!
 //! What single models take and ignore is data ([`quirks`]), since it changes monthly. Two things that a newcomer would
-//! question: thinking can't be switched off on the newer models, so a prompt that asks for none gets the least and a flag
-//! in its record; and sampling settings that a model passes over are not sent, and listed in the card.
+//! question: thinking can't be switched off on the newer models, so a prompt that asks for none gets the least and a
+//! flag in its record; and sampling settings that a model passes over are not sent, and listed in the card.
 
 mod quirks;
 mod reply;
@@ -25,8 +25,8 @@ register_model!("gemini", "Gemini and its siblings, over HTTP", load, {
     key_env: secret, "the variable that holds the key: GOOGLE_API_KEY, then GEMINI_API_KEY, if left out";
     key_file: path, "a file that holds the key and that nobody else can read";
     concurrency: text = "1-4-64", "calls under way: the first number, or least-first-most";
-    rpm: number, "at most so many calls a minute";
-    tpm: number, "at most so many tokens a minute";
+    rpm: number, "the most calls a minute";
+    tpm: number, "the most tokens a minute";
     max_tokens: integer = 4096, "longest answer where a prompt sets none; reasoning counts, too";
     thinking: text ["off", "minimal", "low", "medium", "high"], "how much to reason where a prompt does not say";
     hears: text ["auto", "on", "off"] = "auto", "whether clips are sent";
@@ -136,8 +136,8 @@ fn extra(settings: &Settings) -> Result<Map<String, Value>> {
         None => Ok(Map::new()),
         Some(Value::Object(map)) => Ok(map),
         Some(Value::String(text)) => serde_json::from_str(&text)
-            .map_err(|why| Error::new(Code::SETTINGS, "setting `extra` is no JSON object").cause(why.to_string())),
-        Some(_) => Err(Error::new(Code::SETTINGS, "setting `extra` is no JSON object")),
+            .map_err(|why| Error::new(Code::SETTINGS, "setting `extra` is not a JSON object").cause(why.to_string())),
+        Some(_) => Err(Error::new(Code::SETTINGS, "setting `extra` is not a JSON object")),
     }
 }
 

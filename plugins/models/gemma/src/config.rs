@@ -27,7 +27,7 @@ pub struct Config {
     pub query_pre_attn_scalar: f64,
     pub final_logit_softcapping: Option<f64>,
     sliding_window: Option<usize>,
-    /// Every so many-th layer is global, where `layer_types` doesn't say.
+    /// Every this many-th layer is global, where `layer_types` doesn't say.
     sliding_window_pattern: Option<usize>,
     /// What newer files call it. Older ones that were saved again have both.
     #[serde(rename = "_sliding_window_pattern")]
@@ -141,7 +141,7 @@ impl Config {
         }
     }
 
-    /// Bytes of the cache of so many tokens.
+    /// Bytes of the cache of this many tokens.
     pub fn cache_bytes(&self, dtype: DType, tokens: usize) -> u64 {
         let values = 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim;
         (values * dtype.size_in_bytes()) as u64 * tokens as u64

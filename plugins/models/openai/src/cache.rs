@@ -1,5 +1,5 @@
-//! What was found out about a server, kept for a day: a run that goes on after a kill must not ask, and pay for, the same
-//! probes again.
+//! What was found out about a server, kept for a day: a run that goes on after a kill must not ask, and pay for, the
+//! same probes again.
 
 use crate::engine::Engine;
 use crate::probe::{Capabilities, Probe};
@@ -19,8 +19,8 @@ struct Kept {
     found: Capabilities,
 }
 
-/// What this server can do: as it was found within the last day, unless it is to be found out anew.
-pub fn found(client: &Client, engine: &Engine, hear: bool, anew: bool) -> Capabilities {
+/// What this server can do: as it was found within the last day, unless it is to be found out again.
+pub fn found(client: &Client, engine: &Engine, hear: bool, afresh: bool) -> Capabilities {
     let file = file(client, engine);
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -30,7 +30,7 @@ pub fn found(client: &Client, engine: &Engine, hear: bool, anew: bool) -> Capabi
         .as_deref()
         .and_then(|file| serde_json::from_slice::<Kept>(&std::fs::read(file).ok()?).ok());
     if let Some(kept) =
-        kept.filter(|kept| !anew && now.saturating_sub(kept.at) < KEPT.as_secs() && (kept.heard || !hear))
+        kept.filter(|kept| !afresh && now.saturating_sub(kept.at) < KEPT.as_secs() && (kept.heard || !hear))
     {
         return kept.found;
     }

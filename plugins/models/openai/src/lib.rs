@@ -1,9 +1,9 @@
-//! Any OpenAI-compatible server as a model: vLLM, SGLang, llama.cpp's server, Ollama, OpenAI, or a cluster behind several
-//! addresses.
+//! Any OpenAI-compatible server as a model: vLLM, SGLang, llama.cpp's server, Ollama, OpenAI, or a cluster behind
+//! several addresses.
 //!
-//! The card says what this server can do, and that is found by effect: servers answer 200 to what they ignore. The decision
-//! a newcomer would question: every sampling value is sent in every request, also those equal to a default, since what is
-//! left out comes from a file on the server that no record would show.
+//! The card says what this server can do, and that is found by effect: servers answer 200 to what they ignore. The
+//! decision a newcomer would question: every sampling value is sent in every request, also those equal to a default,
+//! since what is left out comes from a file on the server that no record would show.
 
 mod cache;
 mod chat;
@@ -42,8 +42,8 @@ register_model!("openai", "Any OpenAI-compatible server, over HTTP", load, {
     probe: text ["auto", "on", "off"] = "auto", "whether to find out by requests what the server can do; `auto` spares engines that say nothing of themselves";
     tokenizer: path, "the served model's own folder: text prompts are then cut here and sent as token ids";
     concurrency: text = "4-32-256", "calls under way at each address: the first number, or least-first-most";
-    rpm: number, "at most so many calls a minute";
-    tpm: number, "at most so many tokens a minute";
+    rpm: number, "the most calls a minute";
+    tpm: number, "the most tokens a minute";
     max_tokens: integer = 1024, "longest answer where a prompt sets none";
     thinking: flag, "whether to reason first where a prompt does not say";
     hears: text ["auto", "on", "off"] = "auto", "whether clips are sent";
@@ -254,8 +254,8 @@ fn extra(settings: &Settings) -> Result<Map<String, Value>> {
         None => Ok(Map::new()),
         Some(Value::Object(map)) => Ok(map),
         Some(Value::String(text)) => serde_json::from_str(&text)
-            .map_err(|why| Error::new(Code::SETTINGS, "setting `extra` is no JSON object").cause(why.to_string())),
-        Some(_) => Err(Error::new(Code::SETTINGS, "setting `extra` is no JSON object")),
+            .map_err(|why| Error::new(Code::SETTINGS, "setting `extra` is not a JSON object").cause(why.to_string())),
+        Some(_) => Err(Error::new(Code::SETTINGS, "setting `extra` is not a JSON object")),
     }
 }
 

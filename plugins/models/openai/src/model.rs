@@ -38,7 +38,7 @@ pub struct Inner {
 pub(crate) type Outcome<T> = std::result::Result<T, Stop>;
 
 const CHAT: &str = "/chat/completions";
-/// The server is asked for the rendered text of so many conversations, where that is a request of its own.
+/// The server is asked for the rendered text of this many conversations, where that is a request of its own.
 const SHOWN: u32 = 20;
 
 impl Inner {

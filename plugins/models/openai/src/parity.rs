@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Recordings have so many greedy tokens.
+/// Recordings have this many greedy tokens.
 const STEPS: u32 = 24;
 const EACH: Duration = Duration::from_secs(300);
 /// Beyond this a log-probability is that of another model, whatever the server computes in.
@@ -93,7 +93,8 @@ impl Replay<'_> {
         Ok(findings)
     }
 
-    /// How far the log-probability of the first token of an answer is from the recorded one, if it is the recorded token.
+    /// How far the log-probability of the first token of an answer is from the recorded one, if it is the recorded
+    /// token.
     fn first(&self, (text, logprob): &(String, f64)) -> Result<Option<f64>> {
         let (Some((rows, width)), Cutter::Local(chat)) =
             (self.recording.logits(self.name, self.row)?, &self.inner.cutter)

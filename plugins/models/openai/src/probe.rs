@@ -31,7 +31,7 @@ enum Echo {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Capabilities {
-    /// Echo gives log-probabilities of the prompt, with so many tokens to write at least.
+    /// Echo gives log-probabilities of the prompt, with this many tokens to write at least.
     pub echo: Option<u32>,
     /// SGLang's own form does.
     pub native: bool,
@@ -220,7 +220,8 @@ impl<'a> Probe<'a> {
         let (first, second) = (columns(one)?, columns(two)?);
         let last = count(&first)?.checked_sub(1).filter(|last| *last > 1)?;
         let values = |columns: &Value| columns["token_logprobs"].as_array().cloned().unwrap_or_default();
-        // What could have stood last is the same in both: a server that shows another best token there is out of step by one.
+        // What could have stood last is the same in both: a server that shows another best token there is out of step
+        // by one.
         let best = |columns: &Value| {
             let top = columns["top_logprobs"][last].as_object()?;
             top.values().filter_map(Value::as_f64).reduce(f64::max)

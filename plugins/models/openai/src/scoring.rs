@@ -11,7 +11,7 @@ use remote::{Answer, Stop, Watch};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 
-/// So many choices are scored in a second way, where there is one.
+/// This many choices are scored in a second way, where there is one.
 const TWICE: u32 = 12;
 
 /// Asks the server: path, whether it lies beside `/v1`, body, and the most tokens that are written.

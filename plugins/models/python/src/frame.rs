@@ -77,8 +77,9 @@ impl Frames {
         let text = String::from_utf8_lossy(&self.pending[8..8 + json]).into_owned();
         self.pending.drain(..8 + json + raw);
         let read = serde_json::from_str(&without_words(&text));
-        read.map(Some)
-            .map_err(|why| Error::new(Code::ENVELOPE, "the script sent a frame that is no JSON").cause(why.to_string()))
+        read.map(Some).map_err(|why| {
+            Error::new(Code::ENVELOPE, "the script sent a frame that is not JSON").cause(why.to_string())
+        })
     }
 }
 

@@ -67,8 +67,8 @@ impl Tower {
         })
     }
 
-    /// Clips to the vectors of each. They are cut into blocks, whose convolutions, positions and attention know nothing of
-    /// each other; what follows runs over a whole clip.
+    /// Clips to the vectors of each. They are cut into blocks, whose convolutions, positions and attention know nothing
+    /// of each other; what follows runs over a whole clip.
     fn forward(&self, mels: &[LogMel]) -> candle_core::Result<Vec<Tensor>> {
         let (mut blocks, mut steps) = (Vec::new(), Vec::new());
         for mel in mels {
@@ -82,7 +82,7 @@ impl Tower {
         split_rows(&x, steps.into_iter().map(|steps| steps / 2))
     }
 
-    /// Vectors that so many samples become.
+    /// Vectors that this many samples become.
     fn tokens(&self, samples: usize) -> usize {
         let frames = audio::frames(samples);
         let (whole, rest) = (frames / self.block, frames % self.block);

@@ -64,7 +64,7 @@ impl Beats {
         features
     }
 
-    /// Steps that so many samples become.
+    /// Steps that this many samples become.
     pub fn steps(&self, samples: usize) -> usize {
         Fbank::frames(samples) / self.patch * (BINS / self.patch)
     }
@@ -165,7 +165,7 @@ impl DistanceBiases {
         })
     }
 
-    /// For each head the biases of all distances in so many steps, from the farthest before to the farthest behind.
+    /// For each head the biases of all distances in this many steps, from the farthest before to the farthest behind.
     fn up_to(&self, steps: usize) -> Vec<Vec<f32>> {
         let most = steps as i64 - 1;
         let buckets: Vec<usize> = (-most..=most).map(|distance| self.bucket(distance)).collect();

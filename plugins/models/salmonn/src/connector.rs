@@ -43,7 +43,7 @@ impl Connector {
         })
     }
 
-    /// Vectors that so many steps of both encoders become.
+    /// Vectors that this many steps of both encoders become.
     pub fn tokens(&self, speech: usize, sound: usize) -> usize {
         self.starts(speech.max(sound)).count() * self.queries.dims()[1]
     }

@@ -37,7 +37,7 @@ register_task!("arc", "ARC-Easy and ARC-Challenge: school science, three to five
     mode: text ["letter", "loglikelihood", "generate"] = "letter", "likeliest letter, likeliest option text, or a letter read from free text";
     shots: integer = 0, "worked examples before each question, from the train part";
     shots_data: path, "a file or folder to take them from, when the train part is not beside the data";
-    shots_seed: integer, "draws them for each question anew from this seed; when it is not given, the first ones are taken";
+    shots_seed: integer, "draws them for each question from this seed; by default the first ones are taken";
     template: path, "a Jinja file to ask with, in place of the built-in one";
     mask: text ["prompt", "user"] = "prompt", "what of a lesson is not learnt: all before the answer, or the user's part alone, as the published script has it, whose rows hold ChatML whatever the model's template";
     thinking: flag = false, "lets the model reason first, in mode generate";

@@ -91,7 +91,7 @@ pub(crate) struct Shots(task::Shots<Question>);
 
 /// Each shot is a question and its answer: more of them fit into no model's context.
 const MOST_SHOTS: usize = 1000;
-/// So many of them may ask in the same words as one question, and are not shown before it.
+/// This many of them may ask in the same words as one question, and are not shown before it.
 const SPARE: usize = 256;
 
 impl Shots {

@@ -1,7 +1,8 @@
 //! One row, in any of the published forms.
 //!
 //! The authors' files keep question, program and answers in an object `qa`; the hub's tables have them flat, with
-//! `final_result` for `exe_ans` and the program nested in `program_re`. The private test has neither program nor answer.
+//! `final_result` for `exe_ans` and the program nested in `program_re`. The private test has neither program nor
+//! answer.
 
 use crate::official::{Value, repr, tokens};
 use crate::reading;
@@ -199,6 +200,6 @@ fn first(row: &Row, paths: &[String], example: &Example) -> Result<Option<Vec<Fa
         _ => None,
     };
     let expected =
-        "is no list of facts: expected an object of sentences, a list of them, or a list of names with sentences";
+        "is not a list of facts: expected an object of sentences, a list of them, or a list of names with sentences";
     facts.map(Some).ok_or_else(|| row.wrong(path, expected))
 }

@@ -59,12 +59,12 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Value>> {
         .with_context(|| format!("cannot open `{}`", path.display()));
     let about = about.map_err(|error| error.code(Code::MISSING))?;
     if !about.is_file() || about.len() > LARGEST {
-        let message = format!("`{}` is no file of at most {LARGEST} bytes", path.display());
+        let message = format!("`{}` is not a file of at most {LARGEST} bytes", path.display());
         return Err(Error::new(Code::SETTINGS, message));
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     parse(&text).map_err(|why| {
-        let message = format!("`{}` is no catalogue of tools", path.display());
+        let message = format!("`{}` is not a catalogue of tools", path.display());
         let error = Error::new(Code::SETTINGS, message).cause(why.trim().to_owned());
         error.help("each tool is a table `[tools.NAME]` with a `description` and `arguments`")
     })

@@ -28,7 +28,7 @@ impl Questions {
         let folders = match given {
             Some(folder) if folder.is_dir() => vec![folder],
             Some(folder) => {
-                let message = format!("setting `attachments`: `{}` is no folder", folder.display());
+                let message = format!("setting `attachments`: `{}` is not a folder", folder.display());
                 return Err(Error::new(Code::MISSING, message));
             }
             None => {

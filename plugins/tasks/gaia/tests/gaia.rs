@@ -1,22 +1,19 @@
 //! The task and its files as a host sees them: by their names, over their envelopes.
 
 use gaia as _; // linked in, so that its task is there
-use plugin_api::client::{FilesClient, Pages, TaskClient};
-use plugin_api::{
-    Callbacks, Code, Envelope, FileAnswers, FileScores, Kind, NoCallbacks, Part, Prompt, Reply, Result, Role, Row,
-    Sample, Score, Status, make, make_files,
-};
+use plugin_api::client::TaskClient;
+use plugin_api::{Code, FileAnswers, FileScores, NoCallbacks, Part, Reply, Result, Role, Status};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::fs;
-use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
+use testkit::task::{
+    FixedGrader, OnePage, folder, ids, make_files_client, make_task, prompt_for, row, score_file, score_text, written,
+};
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo");
 
 fn task(settings: Value) -> Result<TaskClient> {
-    let settings = serde_json::from_value(settings).unwrap();
-    Ok(TaskClient(Arc::from(make(Kind::Task, "gaia", &settings)?)))
+    make_task("gaia", settings)
 }
 
 fn demo(mut settings: Value) -> TaskClient {
@@ -26,12 +23,7 @@ fn demo(mut settings: Value) -> TaskClient {
 
 /// The task over these files, `data` being the folder unless the settings name a file in it.
 fn over(files: &[(&str, &str)], mut settings: Value) -> (TempDir, Result<TaskClient>) {
-    let folder = TempDir::new().unwrap();
-    for (name, text) in files {
-        let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
+    let folder = folder(files);
     for name in ["data", "attachments", "tools", "template"] {
         if name == "data" || settings[name].is_string() {
             settings[name] = json!(folder.path().join(settings[name].as_str().unwrap_or_default()));
@@ -39,20 +31,6 @@ fn over(files: &[(&str, &str)], mut settings: Value) -> (TempDir, Result<TaskCli
     }
     let task = task(settings);
     (folder, task)
-}
-
-fn ids(task: &TaskClient) -> Vec<String> {
-    let all = 0..task.count().unwrap();
-    all.map(|index| task.sample(index).unwrap().id).collect()
-}
-
-fn asked(task: &TaskClient, index: usize) -> Prompt {
-    task.prompt(&task.sample(index).unwrap()).unwrap()
-}
-
-fn score(task: &TaskClient, index: usize, text: &str) -> Score {
-    task.score(&task.sample(index).unwrap(), &Reply::text(text), &NoCallbacks)
-        .unwrap()
 }
 
 const QUESTION: &str =
@@ -127,13 +105,13 @@ fn what_is_off_is_named() {
 #[test]
 fn attachments_are_read_heard_or_named() {
     let task = demo(json!({}));
-    let text = |index: usize| asked(&task, index).last_user_text();
+    let text = |index: usize| prompt_for(&task, index).last_user_text();
     assert!(!text(0).contains("belongs to the question"));
     assert!(
         text(1).contains("The file `demo-2.csv` belongs to the question. It reads:\n```\nhill,height\nStone Back,412")
     );
     assert!(text(4).contains("The file `demo-5.xlsx` belongs to the question, but it can't be shown to you."));
-    let parts = &asked(&task, 3).messages[0].parts;
+    let parts = &prompt_for(&task, 3).messages[0].parts;
     assert_eq!((parts.len(), &parts[1]), (3, &Part::clip(0)));
     assert!(
         task.sample(3).unwrap().clips[0]
@@ -143,7 +121,11 @@ fn attachments_are_read_heard_or_named() {
             .ends_with("validation/demo-4.wav")
     );
     let short = demo(json!({"attachment_bytes": 4}));
-    assert!(asked(&short, 1).last_user_text().contains("It begins:\n```\nhill\n```"));
+    assert!(
+        prompt_for(&short, 1)
+            .last_user_text()
+            .contains("It begins:\n```\nhill\n```")
+    );
     assert_eq!(short.sample(1).unwrap().groups["attachment"], "text, cut short");
     let file = QUESTION.replace("\"\"", "\"x.txt\"");
     let (_folder, missing) = over(
@@ -153,7 +135,7 @@ fn attachments_are_read_heard_or_named() {
     assert_eq!(missing.unwrap().sample(0).unwrap().groups["attachment"], "missing");
     let elsewhere = [("m/metadata.jsonl", file.as_str()), ("f/x.txt", "there")];
     let (_folder, there) = over(&elsewhere, json!({"data": "m/metadata.jsonl", "attachments": "f"}));
-    assert!(asked(&there.unwrap(), 0).last_user_text().contains("there"));
+    assert!(prompt_for(&there.unwrap(), 0).last_user_text().contains("there"));
 }
 
 #[test]
@@ -161,7 +143,7 @@ fn an_answer_is_what_stands_behind_its_mark() {
     let (_folder, task) = over(&[("metadata.jsonl", QUESTION)], json!({}));
     let task = task.unwrap();
     let check = |text: &str, right: f64, status: Status, answer: Option<&str>| {
-        let score = score(&task, 0, text);
+        let score = score_text(&task, 0, text);
         assert_eq!(
             (score.values["accuracy"], score.status, score.answer.as_deref()),
             (right, status, answer),
@@ -173,7 +155,7 @@ fn an_answer_is_what_stands_behind_its_mark() {
     check("a, B", 0.0, Status::NoAnswer, None);
     let hidden = QUESTION.replace("a, B", "?");
     let (_folder, task) = over(&[("metadata.jsonl", &hidden)], json!({}));
-    let score = score(&task.unwrap(), 0, "FINAL ANSWER: ?");
+    let score = score_text(&task.unwrap(), 0, "FINAL ANSWER: ?");
     assert_eq!((score.status, score.values.len()), (Status::Unscored, 0));
 }
 
@@ -195,7 +177,7 @@ fn a_trace_is_gone_on_with_after_each_turn_of_the_user_or_of_its_tools() {
     assert_eq!(ids(&traces(json!({}))), after_user);
     assert_eq!(ids(&traces(json!({"after": "each"}))).len(), 9);
     let task = traces(json!({}));
-    let prompt = asked(&task, 1);
+    let prompt = prompt_for(&task, 1);
     let roles: Vec<Role> = prompt.messages.iter().map(|message| message.role).collect();
     use Role::{Assistant, System, User};
     assert_eq!(roles, [System, User, Assistant, User, Assistant, User]);
@@ -215,7 +197,7 @@ fn a_trace_is_gone_on_with_after_each_turn_of_the_user_or_of_its_tools() {
         json!("<tool_call>{\"name\": \"calculator\", \"arguments\": {\"expression\": \"1998 / 6\"}}</tool_call>")
     );
     assert_eq!(sample.groups["gold_calls"], "1");
-    let native = asked(&traces(json!({"tools_as": "template"})), 4);
+    let native = prompt_for(&traces(json!({"tools_as": "template"})), 4);
     assert_eq!((native.tools.len(), native.messages.len()), (1, 1));
     assert_eq!(native.tools[0]["function"]["name"], "lookup");
 }
@@ -224,7 +206,7 @@ fn a_trace_is_gone_on_with_after_each_turn_of_the_user_or_of_its_tools() {
 fn calls_are_compared_with_those_of_the_trace() {
     let task = traces(json!({}));
     let check = |index: usize, text: &str, expected: Value| {
-        let score = score(&task, index, text);
+        let score = score_text(&task, index, text);
         for (name, value) in expected.as_object().unwrap() {
             assert_eq!(&json!(score.values.get(name)), value, "{name} of {text}");
         }
@@ -279,7 +261,7 @@ fn calls_are_compared_with_those_of_the_trace() {
         json!({"names_acc": 0.0, "calls_acc": 0.5}),
     );
     for text in ["<tool_call>calculator</tool_call>", " "] {
-        let score = score(&task, 3, text);
+        let score = score_text(&task, 3, text);
         assert_eq!(
             (score.status, score.values["exact_acc"]),
             (Status::NoAnswer, 0.0),
@@ -294,35 +276,19 @@ fn calls_are_compared_with_those_of_the_trace() {
     assert_eq!((score.status, score.values["exact_acc"]), (Status::Scored, 1.0));
 }
 
-/// A judge that always says this, and counts how often it was asked.
-struct Says(&'static str, Mutex<u32>);
-
-impl Callbacks for Says {
-    fn ask(&self, what: &str, _input: Envelope) -> Result<Envelope> {
-        assert_eq!(what, "generate:judge");
-        *self.1.lock().unwrap() += 1;
-        Envelope::of(&Reply::text(self.0))
-    }
-
-    fn emit(&self, _what: &str, _note: Envelope) -> bool {
-        true
-    }
-
-    fn stop_asked(&self) -> bool {
-        false
-    }
-}
-
 #[test]
 fn a_judge_is_asked_where_writing_leaves_it_open() {
     let task = traces(json!({"judge": true}));
     let sample = task.sample(0).unwrap();
-    let check = |text: &str, words: &'static str, expected: Option<f64>, asked: u32| {
-        let judge = Says(words, Mutex::new(0));
+    let check = |text: &str, words: &'static str, expected: Option<f64>, asked: usize| {
+        let judge = FixedGrader::new(words);
         let score = task.score(&sample, &Reply::text(text), &judge).unwrap();
         let unscored = f64::from(u8::from(expected.is_none()));
         assert_eq!(
-            (score.values.get("judge_acc").copied(), *judge.1.lock().unwrap()),
+            (
+                score.values.get("judge_acc").copied(),
+                judge.asked.lock().unwrap().len()
+            ),
             (expected, asked),
             "{text} {words}"
         );
@@ -359,7 +325,7 @@ fn broken_traces_cost_themselves_alone() {
         bad.err()
             .unwrap()
             .message
-            .contains("tools.toml` is no catalogue of tools")
+            .contains("tools.toml` is not a catalogue of tools")
     );
 }
 
@@ -386,23 +352,15 @@ fn lessons_hold_reasons_and_answers_or_the_turns_of_a_trace() {
     assert!(learnt(0)[1].contains("1998") && learnt(1)[1].contains("333"));
 }
 
-fn files() -> FilesClient {
-    FilesClient(Arc::from(make_files("gaia", &Default::default()).unwrap()))
-}
-
 fn scored(predictions: &str, gold: &str) -> Result<FileScores> {
-    let folder = TempDir::new().unwrap();
-    let at = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        fs::write(&path, text).unwrap();
-        path
-    };
-    files().score(&FileAnswers {
+    let folder = folder(&[("p.jsonl", predictions), ("g.jsonl", gold)]);
+    let answers = FileAnswers {
         kind: "predictions".to_owned(),
-        file: at("p.jsonl", predictions),
-        gold: vec![at("g.jsonl", gold)],
+        file: "p.jsonl".into(),
+        gold: vec!["g.jsonl".into()],
         rows: true,
-    })
+    };
+    score_file("gaia", folder.path(), answers)
 }
 
 #[test]
@@ -453,44 +411,17 @@ fn submissions_are_scored_over_all_tasks_and_by_level() {
     assert_eq!(scored("{\"model_answer\": \"1\"}", &gold).unwrap_err().code, Code::DATA);
 }
 
-/// What is written by an export of these rows.
-struct All(Mutex<Vec<Row>>);
-
-impl Pages for All {
-    fn page(&self) -> Result<Vec<Row>> {
-        Ok(std::mem::take(&mut *self.0.lock().unwrap()))
-    }
-}
-
-fn written(work: impl FnOnce(&(dyn Fn(&str, &str) -> bool + Sync)) -> Result<()>) -> BTreeMap<String, String> {
-    let texts = Mutex::new(BTreeMap::<String, String>::new());
-    work(&|file: &str, text: &str| {
-        texts.lock().unwrap().entry(file.to_owned()).or_default().push_str(text);
-        true
-    })
-    .unwrap();
-    texts.into_inner().unwrap()
-}
-
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
 fn runs_are_written_as_submissions_and_traces() {
-    let row = |task: &TaskClient, index: usize, text: &str| {
-        let sample: Sample = task.sample(index).unwrap();
-        let reply = Reply::text(text);
-        let score = task.score(&sample, &reply, &NoCallbacks).unwrap();
-        Row {
-            sample,
-            score,
-            reply: Some(reply),
-        }
-    };
+    let row = |task: &TaskClient, index: usize, text: &str| row(task, index, Reply::text(text), &NoCallbacks);
+    let files = make_files_client("gaia");
     let task = demo(json!({}));
     let rows = vec![row(&task, 0, "Steps.\nFINAL ANSWER: 510"), row(&task, 1, "none")];
-    let texts = written(|write| files().export("gaia", &All(Mutex::new(rows)), write));
+    let texts = written(|write| files.export("gaia", &OnePage::new(rows), write)).unwrap();
     let expected = [
         json!({"task_id": "demo-1", "model_answer": "510", "reasoning_trace": "Steps.\nFINAL ANSWER: 510"}),
         json!({"task_id": "demo-2", "model_answer": "", "reasoning_trace": "none"}),
@@ -502,7 +433,7 @@ fn runs_are_written_as_submissions_and_traces() {
         json!(0.2)
     );
     let rows = vec![row(&traces(json!({})), 1, "no call")];
-    let texts = written(|write| files().export("gaia", &All(Mutex::new(rows)), write));
+    let texts = written(|write| files.export("gaia", &OnePage::new(rows), write)).unwrap();
     let line = &lines(&texts["traces.jsonl"])[0];
     assert_eq!(
         (&line["id"], &line["turn"], &line["pred_raw"]),
@@ -513,7 +444,8 @@ fn runs_are_written_as_submissions_and_traces() {
 
 #[test]
 fn traces_of_both_styles_become_training_traces() {
-    let texts = written(|write| files().convert("traces", &[format!("{DEMO}/traces.jsonl").into()], write));
+    let files = make_files_client("gaia");
+    let texts = written(|write| files.convert("traces", &[format!("{DEMO}/traces.jsonl").into()], write)).unwrap();
     let lines = lines(&texts["traces.jsonl"]);
     assert_eq!(lines.len(), 4);
     let roles = |line: &Value| -> Vec<String> {
@@ -540,6 +472,6 @@ fn traces_of_both_styles_become_training_traces() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("again.jsonl");
     fs::write(&path, &texts["traces.jsonl"]).unwrap();
-    let again = written(|write| files().convert("traces", &[path], write));
+    let again = written(|write| files.convert("traces", &[path], write)).unwrap();
     assert_eq!(again, texts, "what is converted already stays as it is");
 }

@@ -1,8 +1,8 @@
 //! Our own rule for which option a reply chooses, for figures without a judge.
 //!
-//! It follows what the official judge is told: exactly one option must be chosen, by its letter or by its words. What is
-//! read is the conclusion, which the prompt asks for after the reasoning; a reply without one is read whole. Letter and
-//! words that disagree, or two options, choose nothing.
+//! It follows what the official judge is told: exactly one option must be chosen, by its letter or by its words. What
+//! is read is the conclusion, which the prompt asks for after the reasoning; a reply without one is read whole. Letter
+//! and words that disagree, or two options, choose nothing.
 
 use crate::question::{Question, letter, plain};
 
@@ -56,7 +56,7 @@ const ANNOUNCED: [&str; 6] = [
     "answer\n",
 ];
 
-/// So many announcements are looked at, and so many bytes of a line may stand before one: `Final answer:`.
+/// This many announcements are looked at, and this many bytes of a line may stand before one: `Final answer:`.
 const MOST_ANNOUNCED: usize = 16;
 const MOST_BEFORE: usize = 24;
 
@@ -109,7 +109,8 @@ fn bare(option: &str) -> String {
     option.trim().trim_end_matches(['.', '!']).to_owned()
 }
 
-/// Whether a text is a letter alone, or begins with one that is closed as an option's is: `b`, `b.`, `b) crow`, `b: crow`.
+/// Whether a text is a letter alone, or begins with one that is closed as an option's is: `b`, `b.`, `b) crow`, `b:
+/// crow`.
 fn starts_with_letter(text: &str, letter: char) -> bool {
     let text = text.trim_start_matches(['*', '_', '`', '"', '\'', '[', '(', '<', '{']);
     let Some(rest) = text.strip_prefix(letter) else {

@@ -53,7 +53,7 @@ impl Samples {
         let hop = word("hop", "both")?.as_deref().and_then(Hop::from_word);
         let given: Option<PathBuf> = settings.get("data_root")?;
         if let Some(folder) = given.as_ref().filter(|folder| !folder.is_dir()) {
-            let message = format!("setting `data_root`: `{}` is no folder", folder.display());
+            let message = format!("setting `data_root`: `{}` is not a folder", folder.display());
             return Err(Error::new(Code::MISSING, message));
         }
         let paths = paths(settings)?;

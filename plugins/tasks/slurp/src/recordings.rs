@@ -1,8 +1,8 @@
 //! Where the sound of a recording lies.
 //!
-//! A name is looked up below the folder as it stands, then by its last part, in the folders that recordings are published
-//! in, and last in all folders below. Rows come from other people's machines: a name that leads out of the folder, or
-//! from the root, finds a recording of the same last part within it and nothing elsewhere.
+//! A name is looked up below the folder as it stands, then by its last part, in the folders that recordings are
+//! published in, and last in all folders below. Rows come from other people's machines: a name that leads out of the
+//! folder, or from the root, finds a recording of the same last part within it and nothing elsewhere.
 
 use crate::utterance::stem;
 use plugin_api::{Code, Error, Result, Settings};
@@ -38,7 +38,7 @@ impl Recordings {
         let named = settings.get::<PathBuf>("audio")?;
         let roots = match &named {
             Some(folder) if !folder.is_dir() => {
-                let message = format!("setting `audio`: `{}` is no folder", folder.display());
+                let message = format!("setting `audio`: `{}` is not a folder", folder.display());
                 return Err(Error::new(Code::MISSING, message));
             }
             Some(folder) => vec![folder.clone()],

@@ -21,7 +21,7 @@ pub(crate) const MAIN: [(&str, Measure); 7] = [
     ("slu_f1", Measure::SluF1),
 ];
 
-/// So many of them are accuracies.
+/// This many of them are accuracies.
 const CLASSES: usize = 3;
 
 /// Of these, the ones that are told group by group: there are twenty groups and more.

@@ -61,7 +61,7 @@ fn check(dtype: GgmlDType, stored_as: &str, weights: f32, products: f32) {
     let x = random((3, 256));
     let apart = off(&matrix.product(&x).unwrap(), &x.matmul(&values.t().unwrap()).unwrap());
     assert!(apart <= products, "{dtype:?}: products are off by {apart}");
-    // As plain values, for whoever wants products that are exact, and for whoever asks for a tensor.
+    // As plain values, for code that wants products that are exact, and for code that asks for a tensor.
     let exact = opened.unpacked(true).at(QUERIES).matrix("weight", 8, 256).unwrap();
     assert_eq!(exact.stored_as(), "fp32", "{dtype:?}");
     let apart = off(&exact.product(&x).unwrap(), &x.matmul(&values.t().unwrap()).unwrap());

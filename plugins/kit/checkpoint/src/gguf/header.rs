@@ -44,7 +44,7 @@ pub(super) fn read(file: impl Read, length: u64) -> Result<Header> {
     }
     let alignment = words.get("general.alignment").map_or(Some(ALIGNMENT), Value::count);
     let alignment = alignment.filter(|it| it.is_power_of_two() && *it <= 1 << 20);
-    let alignment = alignment.ok_or("`general.alignment` is no power of two")?;
+    let alignment = alignment.ok_or("`general.alignment` is not a power of two")?;
     let data = bytes.read.next_multiple_of(alignment);
     let mut found = BTreeMap::new();
     for (name, mut place) in places {
@@ -76,7 +76,7 @@ impl<R: Read> Bytes<R> {
         Ok(taken)
     }
 
-    /// So many bytes of the header are about to be read.
+    /// This many bytes of the header are about to be read.
     fn claim(&mut self, bytes: u64) -> Result<()> {
         if bytes > self.end - self.read {
             return Err("its header goes on beyond its end".to_owned());
@@ -93,14 +93,12 @@ impl<R: Read> Bytes<R> {
         Ok(u64::from_le_bytes(self.take()?))
     }
 
-    /// A number of things that take at least so many bytes each.
+    /// A number of things that take at least this many bytes each.
     fn count(&mut self, least: u64) -> Result<u64> {
         let count = self.u64()?;
         match count.checked_mul(least) {
             Some(bytes) if bytes <= self.end - self.read => Ok(count),
-            _ => Err(format!(
-                "it claims to hold {count} things where there is no room for them"
-            )),
+            _ => Err(format!("it claims to hold {count} things without room for them")),
         }
     }
 

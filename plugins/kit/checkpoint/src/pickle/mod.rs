@@ -150,7 +150,7 @@ impl Pickle {
         };
         let Some(entries) = dict.and_then(|dict| self.objects.dict(dict)) else {
             let place = key.map_or("itself".to_owned(), |key| format!("`{key}` in it"));
-            return Err(self.malformed(format!("{place} is no dictionary of tensors")));
+            return Err(self.malformed(format!("{place} is not a dictionary of tensors")));
         };
         let mut tensors = HashMap::new();
         for &(name, value) in entries {
@@ -312,7 +312,7 @@ impl Stored {
         true
     }
 
-    /// The values of a transposed or otherwise strided tensor, one behind the other.
+    /// The values of a transposed or otherwise strided tensor, one after the other.
     fn in_order(&self, bytes: &[u8], size: usize) -> Vec<u8> {
         let count: usize = self.shape.iter().product();
         let mut ordered = Vec::with_capacity(count * size);

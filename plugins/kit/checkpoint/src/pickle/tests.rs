@@ -158,7 +158,7 @@ fn a_pickle_is_read_and_never_run() {
         b"tR.".to_vec(),
     ]
     .concat();
-    refused(&call, "`model` in it is no dictionary of tensors");
+    refused(&call, "`model` in it is not a dictionary of tensors");
     refused(
         b"\x80\x02ios\nsystem\n.",
         "its pickle has an operation 0x69 at byte 2, which no weights need",
@@ -176,7 +176,7 @@ fn a_spoilt_pickle_is_refused_with_the_reason() {
     refused(b"}(Nu.", "its pickle has a key without a value at byte 4");
     refused(b"h\x05.", "its pickle recalls object 5, which it never kept");
     refused(&[b']'; 4_000_001], "its pickle holds more than 4000000 objects");
-    refused(b"]q\0h\0a.", "`model` in it is no dictionary of tensors"); // a list that holds itself
+    refused(b"]q\0h\0a.", "`model` in it is not a dictionary of tensors"); // a list that holds itself
 
     let few = |shape: &str| format!("tensor `w`: its storage `0` has 6 values, too few for its shape {shape}");
     refused(&file(tensor("FloatStorage", 0, &[7], &[1])), &few("[7]"));

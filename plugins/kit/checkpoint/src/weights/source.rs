@@ -75,7 +75,7 @@ impl Source {
 
 pub(super) type Files = (Vec<(PathBuf, Source)>, HashMap<String, usize>);
 
-/// The safetensors files of a checkpoint folder, for whoever needs their tensors as they are.
+/// The safetensors files of a checkpoint folder, for code that needs their tensors as they are.
 pub fn mapped(folder: &Path) -> Result<Vec<(PathBuf, Mapped)>> {
     let (single, index) = (folder.join(SINGLE[0]), folder.join(INDEX[0]));
     let (files, _) = match (single.is_file(), index.is_file()) {

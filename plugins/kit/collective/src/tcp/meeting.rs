@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-/// So many ports are tried, the first one being that behind the launcher's own.
+/// This many ports are tried, the first one being that behind the launcher's own.
 const PORTS: u16 = 16;
 /// So long the processes wait for one another.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -39,7 +39,7 @@ fn filters_leave_what_they_should() {
     check(|s| s.top_p = Some(0.0), &[1]);
     check(|s| s.top_p = Some(0.5), &[1, 5]);
     check(|s| s.min_p = Some(0.3), &[1, 3, 5]);
-    // Shares are counted anew within the top-k: 0.42, 0.42, 0.16 reach 0.8 with two.
+    // Shares are counted again within the top-k: 0.42, 0.42, 0.16 reach 0.8 with two.
     check(|s| (s.top_k, s.top_p) = (Some(3), Some(0.8)), &[1, 5]);
 }
 

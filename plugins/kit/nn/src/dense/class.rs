@@ -26,9 +26,9 @@ pub(super) struct Defaults {
     pub inner: usize,
     pub layers: usize,
     pub heads: usize,
-    /// As many as heads where there is no number.
+    /// As many as heads if no number is given.
     pub key_heads: Option<usize>,
-    /// What the heads share of the hidden size where there is no number.
+    /// The heads' share of the hidden size if no number is given.
     pub head_dim: Option<usize>,
     pub context: usize,
     pub window: Option<usize>,

@@ -149,7 +149,7 @@ impl Config {
         }
     }
 
-    /// Bytes of the cache of so many tokens.
+    /// Bytes of the cache of this many tokens.
     pub fn cache_bytes(&self, dtype: DType, tokens: usize) -> u64 {
         let values = 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim;
         (values * dtype.size_in_bytes()) as u64 * tokens as u64

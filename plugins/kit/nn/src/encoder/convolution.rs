@@ -1,7 +1,7 @@
 //! Convolutions over three frames, as products of matrices.
 //!
-//! A window's three frames one behind the other are a row, so a convolution is the same product as any other layer's. Rows
-//! are made where the product reads them: all of them together would be three times what they are made of.
+//! A window's three frames one after the other are a row, so a convolution is the same product as any other layer's.
+//! Rows are made where the product reads them: all of them together would be three times what they are made of.
 
 use super::Block;
 use crate::{Linear, Matrix, Result, Weights};
@@ -29,7 +29,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Of blocks that lie one behind the other, by the frames and windows of each.
+    /// Of blocks that lie one after the other, by the frames and windows of each.
     pub fn of(blocks: &[Block], counts: impl Fn(&Block) -> (usize, usize)) -> Vec<Frames> {
         let mut end = 0;
         let frames = blocks.iter().map(counts).map(|(frames, windows)| {
@@ -104,7 +104,8 @@ impl Convolution {
 
     /// All windows (windows, 3 * in), by operations of the library.
     fn laid_out(&self, x: &Tensor, blocks: &[Frames]) -> candle_core::Result<Tensor> {
-        // Of a block, its frames between zeros; of these, those that the first, second or third place of a window looks at.
+        // Of a block, its frames between zeros; of these, those that the first, second or third place of a window looks
+        // at.
         let zeros = |count: usize| Tensor::zeros((count, self.inputs), x.dtype(), x.device());
         let all = blocks.iter().map(|block| {
             let behind = (self.step * block.windows + SEEN).saturating_sub(block.all.len() + 1);

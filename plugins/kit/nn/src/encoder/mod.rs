@@ -1,7 +1,7 @@
 //! The audio encoder that Whisper brought: two convolutions, positions, and layers in which every step sees all others.
 //!
 //! Models differ in what they cut a clip into, in where positions come from and in what follows the layers; the rest
-//! is here once. As everywhere in this crate there is no padding: blocks of any lengths lie one behind the other, and
+//! is here once. As everywhere in this crate there is no padding: blocks of any lengths lie one after the other, and
 //! each attends to itself alone. A reference that pads and masks computes the same numbers, since the weight of what is
 //! masked is zero; what its convolutions see of the padding is in the features of a [`Block`].
 
@@ -104,7 +104,7 @@ pub fn pool_pairs(x: &Tensor, blocks: &[usize]) -> candle_core::Result<Tensor> {
     }
 }
 
-/// A tensor's rows as several tensors, one behind the other, by how many rows each has.
+/// A tensor's rows as several tensors, one after the other, by how many rows each has.
 pub fn split_rows(x: &Tensor, counts: impl Iterator<Item = usize>) -> candle_core::Result<Vec<Tensor>> {
     let mut start = 0;
     let part = |count: usize| {

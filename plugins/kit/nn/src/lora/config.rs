@@ -117,7 +117,7 @@ impl Config {
         let own = own(&self.alpha_pattern, &self.alphas, module);
         let alpha = own.map_or(Some(self.alpha), Value::as_f64);
         let Some(alpha) = alpha.filter(|alpha| alpha.is_finite()) else {
-            return Err(self.malformed(format!("the alpha of `{module}` is no number")));
+            return Err(self.malformed(format!("the alpha of `{module}` is not a number")));
         };
         let rank = self.rank(module)? as f64;
         Ok(alpha / if self.rank_stabilised { rank.sqrt() } else { rank })

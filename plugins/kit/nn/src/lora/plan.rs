@@ -46,7 +46,7 @@ impl LoraPlan {
         }
     }
 
-    /// Runs of tokens, one behind the other, each with its own LoRAs.
+    /// Runs of tokens, one after the other, each with its own LoRAs.
     pub fn of_runs(runs: &[(LoraSet, usize)], device: &Device) -> candle_core::Result<LoraPlan> {
         if runs.iter().all(|(set, _)| *set == runs[0].0) {
             return Ok(LoraPlan::all(runs.first().map_or(&LoraSet::default(), |(set, _)| set)));

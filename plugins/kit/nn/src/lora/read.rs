@@ -14,7 +14,8 @@ const TENSORS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 /// What PEFT writes before the names of a model's own modules.
 const WRAPPED: &str = "base_model.model.";
 
-/// Parts of models that see. No model here does, and a LoRA for all of a model that does is used as far as the model is.
+/// Parts of models that see. No model here does, and a LoRA for all of a model that does is used as far as the model
+/// is.
 const UNSEEN: [&str; 3] = ["vision_tower", "vision_model", "visual"];
 
 /// The tensors of one module.
@@ -55,12 +56,12 @@ pub(super) fn layers(folder: &Path, sites: &BTreeMap<String, Arc<Site>>) -> Resu
         {
             let copy = get(&weights, &tensor, &[site.outputs, site.inputs])?;
             if !is_copy(&copy, site)? {
-                return Err(fault(&tensor, "is no copy of this model's own weights".to_owned()));
+                return Err(fault(&tensor, "is not a copy of this model's own weights".to_owned()));
             }
             continue;
         }
         let Some((module, is_a)) = parse(&tensor) else {
-            return Err(fault(&tensor, "is no part of a LoRA that is known here".to_owned()));
+            return Err(fault(&tensor, "is not a known part of a LoRA".to_owned()));
         };
         let pair = pairs.entry(module.to_owned()).or_default();
         let half = if is_a { &mut pair.a } else { &mut pair.b };
@@ -106,7 +107,7 @@ pub(super) fn layers(folder: &Path, sites: &BTreeMap<String, Arc<Site>>) -> Resu
         let (largest_a, largest_b) = (largest(&a)?, largest(&b)?);
         for (name, largest) in [(&name_a, largest_a), (&name_b, largest_b)] {
             if !largest.is_finite() {
-                return Err(fault(name, "holds what is no finite number".to_owned()));
+                return Err(fault(name, "holds a value that is not finite".to_owned()));
             }
         }
         let scale = config.scale(module)?;
@@ -170,7 +171,7 @@ fn is_copy(weights: &Tensor, site: &Site) -> candle_core::Result<bool> {
     Ok(largest(&(weights - &own)?)? <= 0.05 * largest(&own)?)
 }
 
-/// The largest absolute value; infinite where one is no number.
+/// The largest absolute value; infinite where one is not a number.
 fn largest(tensor: &Tensor) -> candle_core::Result<f32> {
     let values = tensor.flatten_all()?.to_vec1::<f32>()?;
     let worse = |worst: f32, x: f32| if x.is_nan() { f32::INFINITY } else { worst.max(x.abs()) };

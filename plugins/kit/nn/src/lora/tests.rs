@@ -346,7 +346,7 @@ fn a_copy_of_the_base_may_lie_in_the_file() {
     tensors.insert(name.clone(), tensor(&[3, 2], 1.0));
     bench.read(&config(json!({})), tensors).unwrap();
     let other = |tensors: &mut HashMap<String, Tensor>| drop(tensors.insert(name.clone(), tensor(&[3, 2], 9.0)));
-    check_misfit(json!({}), other, &[FILE, &name, "no copy of this model's own weights"]);
+    check_misfit(json!({}), other, &[FILE, &name, "a copy of this model's own weights"]);
 }
 
 /// Changes the tensors of a LoRA that fits, and reads it.
@@ -394,7 +394,7 @@ fn what_does_not_fit_names_its_file_and_tensor() {
         &[FILE, &q_a, "stored as I64, expected F32, F16 or BF16"],
     );
     let infinite = Tensor::full(f32::INFINITY, (2, 2), &Device::Cpu).unwrap();
-    check_misfit(json!({}), set(&q_a, infinite), &[FILE, &q_a, "no finite number"]);
+    check_misfit(json!({}), set(&q_a, infinite), &[FILE, &q_a, "not finite"]);
     check_misfit(json!({}), drop_of(&up_b), &[FILE, &up_b, "is missing"]);
     check_misfit(json!({}), drop_of(&q_a), &[FILE, &q_a, "is missing"]);
     let stray = "base_model.model.model.layers.7.self_attn.q_proj.lora_A.weight";
@@ -407,7 +407,7 @@ fn what_does_not_fit_names_its_file_and_tensor() {
     check_misfit(
         json!({}),
         set(embedding, tensor(&[2, 2], 1.0)),
-        &[FILE, embedding, "no part of a LoRA"],
+        &[FILE, embedding, "not a known part of a LoRA"],
     );
     check_misfit(
         json!({ "target_modules": ["q_proj"] }),

@@ -1,7 +1,7 @@
 //! A prompt's numbers are the same to the bit, whatever goes through the model with it and in how many pieces.
 //!
-//! What is compared is bits, so no bound needs to be justified. Cuts and company are drawn from a seed, so that a failure
-//! comes back.
+//! What is compared is bits, so no bound needs to be justified. Cuts and company are drawn from a seed, so that a
+//! failure comes back.
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
@@ -38,7 +38,7 @@ impl Random {
         (0..count).map(|_| self.below(VOCABULARY) as u32).collect()
     }
 
-    /// So many as pieces: single ones, a few, or most of what is left.
+    /// This many as pieces: single ones, a few, or most of what is left.
     fn pieces(&mut self, mut left: usize) -> Vec<usize> {
         let mut pieces = Vec::new();
         while left > 0 {
@@ -68,7 +68,7 @@ fn same(got: &[u32], expected: &[u32], what: &str) {
     assert!(other == 0, "{what}: {other} of {} numbers differ", got.len());
 }
 
-/// Works on so many threads.
+/// Works on this many threads.
 fn on<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(work)

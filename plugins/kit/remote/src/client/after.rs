@@ -85,7 +85,7 @@ impl Client {
                     return self.pause(pause, watch);
                 }
                 let words = match class {
-                    Class::Garbage => format!("`{host}` answered what is no answer"),
+                    Class::Garbage => format!("`{host}` sent a reply that is not an answer"),
                     _ => format!("no answer came from `{host}`, and the call may have been charged"),
                 };
                 let code = match watch.deadline {

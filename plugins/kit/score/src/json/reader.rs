@@ -8,7 +8,7 @@ const DEEPEST: usize = 64;
 /// How far behind a single quote its comma or bracket is looked for.
 const LOOK_AHEAD: usize = 64;
 
-/// What stands here is no JSON, however kindly read.
+/// What stands here is not JSON, however kindly read.
 #[derive(Debug)]
 pub(super) struct Wrong;
 

@@ -87,7 +87,7 @@ fn a_spoilt_file_is_refused_with_the_reason() {
         "it is cut short, or no SentencePiece model",
     );
     refused(b"\x0a\x03\x0a\x01\xff", "a piece is not UTF-8");
-    refused(b"\x0a\x02\x18\x02", "a piece is empty, or its score is no number");
+    refused(b"\x0a\x02\x18\x02", "a piece is empty, or its score is not a number");
     refused(
         b"\x0a\x05\x0a\x01a\x18\x02\x0a\x03\x0a\x01a",
         "the piece `a` stands there twice",

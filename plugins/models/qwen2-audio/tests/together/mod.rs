@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use text::Chat;
 
-/// A model that is watched, and whose ears fail where a clip of so many samples is among what they are given.
+/// A model that is watched, and whose ears fail where a clip of this many samples is among what they are given.
 struct Watched {
     inner: AudioLanguageModel<AudioTower>,
     /// What was heard with each call, in samples; an empty list for a pass.
@@ -171,7 +171,7 @@ impl Serving for Host {
     }
 }
 
-/// Of so many samples.
+/// Of this many samples.
 fn clip(samples: usize) -> Clip {
     tone(samples as f64 / 16_000.0, 0.1)
 }

@@ -410,7 +410,7 @@ fn a_list_in_place_of_an_object() {
 #[test]
 fn a_file_in_place_of_a_folder() {
     let file = common::golden("tied").join("model.safetensors");
-    let error: Error = open(&file, json!({})).err().expect("it is no folder");
+    let error: Error = open(&file, json!({})).err().expect("it is not a folder");
     let told = format!(
         "`{}` is a file, expected a checkpoint's folder or a GGUF file",
         file.display()
@@ -429,7 +429,7 @@ fn settings_of_nothing() {
     }
 }
 
-/// Blocks have no place for what is no number: the layer would compute on as if nothing were wrong.
+/// Blocks have no place for what is not a number: the layer would compute on as if nothing were wrong.
 #[test]
 fn values_that_are_no_numbers_do_not_become_blocks() {
     let (file, name) = ("model.safetensors", "model.layers.1.self_attn.k_proj.weight");
@@ -444,10 +444,7 @@ fn values_that_are_no_numbers_do_not_become_blocks() {
             .err()
             .expect("no blocks");
         let at = folder.path().join(file);
-        let told = format!(
-            "tensor `{name}` in `{}` has a value that is no finite number",
-            at.display()
-        );
+        let told = format!("tensor `{name}` in `{}` has a value that is not finite", at.display());
         assert!(error.to_string().starts_with(&told), "{error}");
         assert_eq!(error.code, Code::DATA);
         // As they are stored they show in the logits, which is told by whoever reads them.

@@ -395,7 +395,8 @@ fn examples() -> String {
     "Q: Which conducts?\nA: Copper\n\nQ: Which floats?\nA: Wood\n\n".repeat(3)
 }
 
-/// Questions behind the same examples, as text to go on with, to search for and to choose from; and two of another kind.
+/// Questions behind the same examples, as text to go on with, to search for and to choose from; and two of another
+/// kind.
 fn few_shot() -> Vec<Prompt> {
     let examples = examples();
     let behind = |question: &str| Prompt::plain(format!("{examples}Q: {question}\nA:"));
@@ -422,7 +423,8 @@ fn few_shot() -> Vec<Prompt> {
     ]
 }
 
-/// What must not depend on how much is done at a time: texts and counts; log-likelihoods; and how many tokens were read.
+/// What must not depend on how much is done at a time: texts and counts; log-likelihoods; and how many tokens were
+/// read.
 type Essence = (Vec<(String, Vec<String>, Usage)>, Vec<f64>, u64);
 
 fn essence(settings: Value) -> Essence {
@@ -468,7 +470,7 @@ fn what_prompts_begin_with_alike_is_read_once() {
             "{read} of {all} tokens, {shared} are shared"
         );
     }
-    // Too little room for it: read anew each time, and nothing else changes.
+    // Too little room for it: read again each time, and nothing else changes.
     let got = essence(json!({ "prefix_mb": 0 }));
     same(&got, &expected, "without room");
     assert_eq!(got.2, all);
@@ -540,7 +542,8 @@ fn what_weights_will_take_is_known_before_they_are_read() {
         let opened = Weights::open(&weights, dtype, &Device::Cpu).unwrap().quantised(quant);
         let (expected, said) = opened.estimate(&[]);
         Decoder::load(&Config::from_folder(&weights).unwrap(), &opened).unwrap();
-        // Packed matrices are filled up to whole panels, and rows to whole units, which may double ones as small as these.
+        // Packed matrices are filled up to whole panels, and rows to whole units, which may double ones as small as
+        // these.
         let (loaded, most) = (opened.loaded_bytes(), 2 * expected);
         assert!(
             (expected..most).contains(&loaded),

@@ -1,4 +1,9 @@
 //! `slurp` from outside, as one binary, so that it is linked once.
 
+mod common;
+mod metrics;
 mod official;
-mod slurp;
+mod prediction_files;
+mod prompts;
+mod samples;
+mod scores;

@@ -3,9 +3,9 @@
 
 extern crate qwen3 as _; // or its registration would not be linked in
 
-use plugin_api::Result;
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::Value;
+use plugin_api::{Result, Sampling};
 use std::path::{Path, PathBuf};
 pub use testkit::{Host, ask, edit};
 
@@ -25,4 +25,19 @@ pub fn model(settings: Value) -> ModelClient {
 /// A copy of a checkpoint that may be spoilt.
 pub fn copy(name: &str) -> tempfile::TempDir {
     testkit::copy(&golden(name))
+}
+
+/// Greedy on the checkpoint without stop tokens, so that answers have the length asked for.
+pub fn quiet() -> Sampling {
+    Sampling::greedy(12)
+}
+
+/// The best answers, by a search.
+pub fn searched(beams: u32, n_best: u32) -> Sampling {
+    Sampling {
+        beams: Some(beams),
+        n_best: Some(n_best),
+        length_penalty: Some(0.6),
+        ..Sampling::greedy(10)
+    }
 }

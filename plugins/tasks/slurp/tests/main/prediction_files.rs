@@ -1,31 +1,22 @@
 //! Prediction files of others, line by line.
 
-use super::ROW;
-use plugin_api::client::FilesClient;
-use plugin_api::{Code, FileAnswers, Result, Settings, make_files};
+use crate::common::ROW;
+use plugin_api::{Code, FileAnswers, Result};
 use serde_json::Value;
-use std::fs;
-use std::sync::Arc;
-use tempfile::TempDir;
+use testkit::task::{folder, score_file};
 
 /// What comes of a file of these lines, against one row of the data.
 fn of_file(lines: &[&str]) -> Result<Value> {
-    let folder = TempDir::new().unwrap();
-    let [file, gold] = ["predictions.jsonl", "test.jsonl"].map(|name| folder.path().join(name));
-    fs::write(&file, lines.join("\n")).unwrap();
-    fs::write(&gold, ROW.replace('\n', " ")).unwrap();
-    let files = FilesClient(Arc::from(make_files("slurp", &Settings::default()).unwrap()));
+    let folder = folder(&[
+        ("predictions.jsonl", &lines.join("\n")),
+        ("test.jsonl", &ROW.replace('\n', " ")),
+    ]);
     let answers = FileAnswers {
-        file,
-        gold: vec![gold],
-        rows: true,
+        file: "predictions.jsonl".into(),
+        gold: vec!["test.jsonl".into()],
         ..FileAnswers::default()
     };
-    let scores = files.score(&answers).map_err(|mut error| {
-        error.message = error.message.replace(&format!("{}/", folder.path().display()), "");
-        error
-    })?;
-    Ok(serde_json::to_value(scores).unwrap())
+    Ok(serde_json::to_value(score_file("slurp", folder.path(), answers)?).unwrap())
 }
 
 fn prediction(key: &str, action: &str, entities: &str) -> String {
@@ -108,7 +99,7 @@ fn a_file_that_is_none_of_predictions_is_an_error_that_names_the_line() {
     };
     let right = prediction(r#""file": "audio-1.flac""#, r#""set""#, "[]");
     check(&[], "`predictions.jsonl` holds no predictions");
-    check(&[&right, "{"], "line 2 of `predictions.jsonl` is no JSON");
+    check(&[&right, "{"], "line 2 of `predictions.jsonl` is not JSON");
     check(
         &[&right, "[1]"],
         "line 2 of `predictions.jsonl`: field `file` is missing",
