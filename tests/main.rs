@@ -41,3 +41,4 @@ mod tidy;
 mod train;
 mod versions;
 mod words;
+mod zoo;
