@@ -26,11 +26,16 @@ fn a_family_answers_a_task_from_a_worker() {
     let kernels = results["config"]["kernels"].as_str().expect("a class");
     assert!(kernels.starts_with("candle"), "{kernels}");
     for record in bench.records("zoo-arc").values() {
-        assert!(record["error"].is_null() && record["prompt_tokens"].as_u64() > Some(20), "{record}");
+        assert!(
+            record["error"].is_null() && record["prompt_tokens"].as_u64() > Some(20),
+            "{record}"
+        );
     }
     // The same to the bit from another start, with options in place of texts, and from two workers.
     for (out, workers) in [("one", 1), ("two", 2)] {
-        let arguments = format!("run --registry pairs.toml --demo --model zoo --task arc -T mode=loglikelihood --offline --workers {workers} --out {out}");
+        let arguments = format!(
+            "run --registry pairs.toml --demo --model zoo --task arc -T mode=loglikelihood --offline --workers {workers} --out {out}"
+        );
         bench.check(&arguments, 0, &["arc_easy"]);
     }
     let of = |out: &str| {
@@ -41,6 +46,20 @@ fn a_family_answers_a_task_from_a_worker() {
 }
 
 #[test]
+fn numbers_of_an_unverified_family_are_marked() {
+    let bench = Bench::new();
+    pairs::registry(&bench.path(""));
+    let falcon = repository().join("plugins/models/zoo/golden/falcon");
+    let arguments = format!(
+        "run --registry pairs.toml --demo --model zoo --task arc --limit 1 --offline -M weights={}",
+        falcon.display()
+    );
+    bench.check(&arguments, 0, &["unverified: the family `falcon`"]);
+    let marks = &results(&bench.directory("zoo-arc"))["host"]["marks"];
+    assert!(marks.to_string().contains("unverified: the family `falcon`"), "{marks}");
+}
+
+#[test]
 fn families_are_compared_with_their_recordings() {
     let bench = Bench::new();
     pairs::registry(&bench.path(""));
@@ -48,8 +67,14 @@ fn families_are_compared_with_their_recordings() {
     let folders = ["gemma2", "mamba"].map(|family| golden.join(family).display().to_string());
     let arguments = format!("parity --registry pairs.toml --json --model zoo {}", folders.join(" "));
     let out = bench.check(&arguments, 0, &[]);
-    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert!(lines.len() >= 6 && lines.iter().all(|line| line["ok"] == true), "{lines:?}");
+    let lines: Vec<Value> = out
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert!(
+        lines.len() >= 6 && lines.iter().all(|line| line["ok"] == true),
+        "{lines:?}"
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -69,7 +70,7 @@ FAMILIES: dict[str, tuple[str, dict]] = {
         "time_step_rank": 1, "layer_norm_epsilon": 1e-5, "use_bias": False, "use_conv_bias": True, "hidden_act": "silu"}),
     "mamba2": ("Mamba2ForCausalLM", {
         "hidden_size": 16, "num_hidden_layers": 2, "state_size": 8, "conv_kernel": 4, "expand": 2, "head_dim": 8,
-        "num_heads": 4, "n_groups": 2, "layer_norm_epsilon": 1e-5, "use_bias": False, "use_conv_bias": True,
+        "num_heads": 4, "n_groups": 1, "layer_norm_epsilon": 1e-5, "use_bias": False, "use_conv_bias": True,
         "hidden_act": "silu", "rms_norm": True, "chunk_size": 8, "tie_word_embeddings": True}),
     "falcon": ("FalconForCausalLM", {
         "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "layer_norm_epsilon": 1e-5, "alibi": False,
@@ -131,12 +132,12 @@ def make_checkpoint(folder: Path, seed: int, architecture: str, fields: dict):
     write(folder / "tokenizer_config.json", {"chat_template": TEMPLATE, "eos_token": END, "tokenizer_class": "PreTrainedTokenizerFast"})
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), attn_implementation="eager", dtype=torch.float32)
     randomise(model, seed, torch.bfloat16, scaled)
-    # Its own writer knows what experts and tied heads are called in files.
+    # Its own writer knows what experts and tied heads are called in files. A copy, since angles would be rounded as well.
     with TemporaryDirectory() as written:
-        model.to(torch.bfloat16).save_pretrained(written)
+        deepcopy(model).to(torch.bfloat16).save_pretrained(written)
         shutil.copy(Path(written) / "model.safetensors", folder)
     (folder / "model.safetensors").chmod(0o644)
-    return tokenizer, model.to(torch.float32)
+    return tokenizer, model
 
 
 def main() -> None:

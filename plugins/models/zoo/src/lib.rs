@@ -62,11 +62,8 @@ fn card(entry: &Entry, weights: &Weights) -> ModelCard {
     if weights.device().is_cpu() {
         card.other.insert("kernels".to_owned(), json!(kernel_class()));
     }
-    if !entry.verified {
-        let mark = format!(
-            "unverified: the family `{}` has not been held against recordings of its reference",
-            entry.name
-        );
+    if let Some(why) = entry.unverified {
+        let mark = format!("unverified: the family `{}`: {why}", entry.name);
         card.other.insert("marks".to_owned(), json!([mark]));
     }
     card

@@ -15,7 +15,7 @@ pub use qwen3_moe::ModelForCausalLM as Qwen3Moe;
 impl Family for Mixtral {
     const NAME: &'static str = "mixtral";
     const CLASS: &'static str = "MixtralForCausalLM";
-    const VERIFIED: bool = true;
+    const UNVERIFIED: Option<&'static str> = None;
 
     fn defaults() -> Value {
         json!({ "vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32,
@@ -45,7 +45,7 @@ impl Family for Mixtral {
 impl Family for Qwen2Moe {
     const NAME: &'static str = "qwen2_moe";
     const CLASS: &'static str = "Qwen2MoeForCausalLM";
-    const VERIFIED: bool = true;
+    const UNVERIFIED: Option<&'static str> = None;
 
     fn defaults() -> Value {
         json!({ "vocab_size": 151_936, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 24,
@@ -79,7 +79,7 @@ impl Family for Qwen2Moe {
 impl Family for Qwen3Moe {
     const NAME: &'static str = "qwen3_moe";
     const CLASS: &'static str = "Qwen3MoeForCausalLM";
-    const VERIFIED: bool = true;
+    const UNVERIFIED: Option<&'static str> = None;
 
     fn defaults() -> Value {
         json!({ "vocab_size": 151_936, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 24,
@@ -112,7 +112,7 @@ impl Family for Qwen3Moe {
 impl Family for DeepSeek2 {
     const NAME: &'static str = "deepseek_v2";
     const CLASS: &'static str = "DeepseekV2ForCausalLM";
-    const VERIFIED: bool = true;
+    const UNVERIFIED: Option<&'static str> = None;
 
     fn defaults() -> Value {
         json!({ "vocab_size": 102_400, "hidden_size": 4096, "intermediate_size": 11_008, "moe_intermediate_size": 1407,

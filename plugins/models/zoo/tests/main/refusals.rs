@@ -58,6 +58,7 @@ fn what_candle_leaves_out_is_refused_by_name() {
         ("gpt_bigcode", "activation_function", json!("gelu")),
         ("mamba", "state_size", json!(32)),
         ("mamba2", "conv_kernel", json!(3)),
+        ("mamba2", "n_groups", json!(2)),
     ] {
         let expected = format!("`{field}` in config.json of a `{family}` is {value}, expected");
         check(family, |c| c[field] = value, &expected.replace('"', "\\\""));
@@ -88,8 +89,7 @@ fn numbers_that_cannot_be_are_refused() {
         "num_experts_per_tok",
     );
     check("olmo", |c| c["max_position_embeddings"] = json!(-1), "a whole number");
-    check("mamba2", |c| c["n_groups"] = json!(0), "n_groups");
-    check("mamba2", |c| c["num_heads"] = json!(3), "modulo n_groups");
+    check("mamba2", |c| c["num_heads"] = json!(0), "`head_dim`");
     check("gpt_bigcode", |c| c["n_positions"] = json!(1 << 18), "n_positions");
     check("helium", |c| c["hidden_act"] = json!("sinh"), "malformed");
     check("olmo", |c| c["vocab_size"] = json!(50), "50 rows");
