@@ -10,13 +10,12 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// What fields are called in families that have other names for them.
-const NAMES: [(&str, &str); 6] = [
+const NAMES: [(&str, &str); 5] = [
     ("n_embd", "hidden_size"),
     ("n_head", "num_attention_heads"),
     ("n_layer", "num_hidden_layers"),
     ("n_positions", "max_position_embeddings"),
     ("n_inner", "intermediate_size"),
-    ("multi_query_heads", "num_key_value_heads"),
 ];
 /// Far beyond any published model: they keep a spoilt file from asking for terabytes.
 const LIMITS: [(&str, RangeInclusive<usize>); 12] = [

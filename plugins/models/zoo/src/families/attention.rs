@@ -162,6 +162,9 @@ impl Family for BigCode {
         fields.expect("activation_function", "gelu_pytorch_tanh")?;
         fields.expect("scale_attn_weights", true)?;
         fields.expect("tie_word_embeddings", true)?;
+        if fields.get("multi_query") == true {
+            fields.set("num_key_value_heads", 1);
+        }
         // Its mask is a table of the longest text's length squared.
         nn::within("n_positions", fields.context(), 1..=1 << 14).map(drop)
     }
