@@ -55,8 +55,9 @@ fn numbers_of_an_unverified_family_are_marked() {
         falcon.display()
     );
     bench.check(&arguments, 0, &["unverified: the family `falcon`"]);
-    let marks = &results(&bench.directory("zoo-arc"))["host"]["marks"];
-    assert!(marks.to_string().contains("unverified: the family `falcon`"), "{marks}");
+    let results = results(&bench.directory("zoo-arc"));
+    let marks = results["host"]["marks"].to_string();
+    assert!(marks.contains("unverified: the family `falcon`"), "{marks}");
 }
 
 #[test]
