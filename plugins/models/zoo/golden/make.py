@@ -92,6 +92,8 @@ FAMILIES: dict[str, tuple[str, dict]] = {
 }
 # Twice the width and another number of layers, in the words of any family.
 LARGER = {"hidden_size": 32, "n_embd": 32, "num_hidden_layers": 3, "n_layer": 3, "num_heads": 8}
+# What follows from the width in a family.
+WIDER = {"helium": {"head_dim": 8}, "mamba": {"intermediate_size": 64, "time_step_rank": 2}}
 
 
 def make_tokenizer(folder: Path) -> Tokenizer:
@@ -153,7 +155,7 @@ def main() -> None:
         if arguments.only not in (None, name):
             continue
         if arguments.larger:
-            fields = fields | {field: value for field, value in LARGER.items() if field in fields}
+            fields = fields | {field: value for field, value in LARGER.items() if field in fields} | WIDER.get(name, {})
         folder = arguments.out / name
         tokenizer, model = make_checkpoint(folder, arguments.seed + number, architecture, fields)
         recording.record(folder / "golden", tokenizer, model, TALKS, STEPS,
