@@ -42,3 +42,4 @@ mod tidy;
 mod train;
 mod versions;
 mod words;
+mod zoo;

@@ -151,6 +151,8 @@ pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
         ..view.summary(run, &tally, &places)?
     };
     let mut summary = summary;
+    let said = model.card.other.get("marks").unwrap_or(&Value::Null);
+    summary.marks.extend(results::texts(said));
     if !context.changes.is_empty() {
         let words: Vec<String> = context.changes.iter().map(ToString::to_string).collect();
         summary
@@ -180,6 +182,7 @@ pub fn finish(context: &RunContext, totals: Totals) -> Result<Outcome> {
         hearing: audio_check.as_ref(),
     };
     let mut results = results::results(&summary, &tally, &setting);
+    results::keep_marks(&mut results, said);
     if let Some(shard) = options.shard {
         results["host"]["shard"] = json!({ "shard": shard.to_string(), "selected": context.selected });
     }

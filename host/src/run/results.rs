@@ -167,6 +167,19 @@ pub fn results(summary: &Summary, tally: &Tally, setting: &Setting) -> Value {
     })
 }
 
+/// Keeps what a model's card says beside its numbers, for a scorer that comes later and has the records alone.
+pub fn keep_marks(results: &mut Value, said: &Value) {
+    if !said.is_null() {
+        results["config"]["model_marks"] = said.clone();
+    }
+}
+
+/// The texts of a list.
+pub fn texts(value: &Value) -> Vec<String> {
+    let all = value.as_array().into_iter().flatten();
+    all.filter_map(|text| text.as_str().map(str::to_owned)).collect()
+}
+
 /// `timing.json`.
 pub fn timing(tally: &mut Tally, inference_seconds: f64, peaks: &Value) -> Value {
     let latency = tally.latency();
@@ -208,14 +221,6 @@ pub fn summary_of(results: &Value) -> Summary {
         .as_object()
         .and_then(|map| map.keys().next().cloned())
         .unwrap_or_default();
-    let texts = |value: &Value| -> Vec<String> {
-        value
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|text| text.as_str().map(str::to_owned))
-            .collect()
-    };
     let mut summary = Summary {
         model: results["model_name"].as_str().unwrap_or_default().to_owned(),
         version: results["versions"][&task].as_str().unwrap_or_default().to_owned(),

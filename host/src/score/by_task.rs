@@ -149,7 +149,7 @@ impl Rescoring<'_> {
             .flatten();
         let ears = text(&self.identity["transcriber"]["model"]["name"]);
         let ears = ears.or_else(|| text(&self.identity["ears"]["model"]["name"]));
-        let summary = Summary {
+        let mut summary = Summary {
             model: text(&self.identity["model"]["name"]).unwrap_or_default(),
             suspicions: suspicions(&tally, hearing.as_ref()),
             marks: marks(&tally, self.demo.take(), ears.as_deref(), selected * chains as usize),
@@ -157,6 +157,7 @@ impl Rescoring<'_> {
         };
         self.identity["task"] = self.task.take();
         let config = &former["config"];
+        summary.marks.extend(results::texts(&config["model_marks"]));
         let setting = Setting {
             card: self.card,
             identity: &self.identity,
@@ -173,6 +174,7 @@ impl Rescoring<'_> {
             hearing: hearing.as_ref(),
         };
         let mut results = results::results(&summary, &tally, &setting);
+        results::keep_marks(&mut results, &config["model_marks"]);
         crate::run::ledger::note(&mut results, self.run);
         self.keep_former(&former, &results)?;
         report::write(self.run, &summary, &results, &report::timing_of(self.run))?;

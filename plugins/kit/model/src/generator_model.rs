@@ -80,10 +80,11 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
     fn card(&self) -> ModelCard {
         let generator = self.generator.as_ref();
         let mut card = self.card.clone();
-        card.learns = true;
+        card.learns = generator.is_none_or(|it| it.decoder().blueprint().is_some());
         card.loras = generator.map(|it| it.loras().names()).unwrap_or_default();
         if card.device.as_deref() == Some("cpu") {
-            card.other.insert("kernels".to_owned(), Value::from(nn::kernel_class()));
+            let kernels = card.other.entry("kernels");
+            kernels.or_insert_with(|| Value::from(nn::kernel_class()));
         }
         card
     }

@@ -183,8 +183,9 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// What each segment's tokens see, once those that a row keeps are in its cache.
-    fn texts(&mut self, k: &Tensor, v: &Tensor) -> candle_core::Result<Vec<Text>> {
+    /// What each segment's tokens see, once those that a row keeps are in its cache. Layers leave it to [`Step::attend`];
+    /// a model that keeps keys and values of its own finds here which text each segment goes on with.
+    pub fn texts(&mut self, k: &Tensor, v: &Tensor) -> candle_core::Result<Vec<Text>> {
         let mut texts: Vec<Text> = Vec::with_capacity(self.segments.len());
         let mut joined = vec![0; self.rows.len()];
         let mut start = 0;

@@ -63,8 +63,8 @@ def render(template: str, messages: list[dict], **arguments) -> str:
 
 @torch.no_grad()
 def record(folder: Path, tokenizer: Tokenizer, model: PreTrainedModel, talks: list[list[dict]], steps: int,
-           rendered: Callable[[list[dict]], dict[str, str]], penalty: float | None = None) -> None:
-    """Every conversation by itself, and all of them as one batch padded on the left, with so many greedy tokens.
+           rendered: Callable[[list[dict]], dict[str, str]], penalty: float | None = None, batch: bool = True) -> None:
+    """Every conversation by itself, and all of them as one `batch` padded on the left, with so many greedy tokens.
 
     `rendered` gives a conversation's `prompt`, and whatever else is to be written down of it. With a penalty for
     repetition, the greedy tokens of a conversation are recorded once more under it."""
@@ -96,6 +96,7 @@ def record(folder: Path, tokenizer: Tokenizer, model: PreTrainedModel, talks: li
     rows = [tokenizer.encode(text["prompt"], add_special_tokens=False).ids for text in texts]
     for number, (talk, text, row) in enumerate(zip(talks, texts, rows)):
         run(f"talk{number}", [row], messages=talk, **text)
-    run("batch", rows)
+    if batch:
+        run("batch", rows)
     save_file(tensors, folder / "golden.safetensors")
     write(folder / "cases.json", {"cases": cases})
