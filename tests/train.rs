@@ -138,7 +138,7 @@ fn rows_are_learnt_and_files_written() {
     assert!(timing["train_duration_seconds"].is_number() && timing["peak_memory_bytes"].as_u64() > Some(0));
     // The same command again finds nothing to do, and changes nothing.
     let model = school.bytes("out/final_model/model.safetensors");
-    school.check(&format!("{RUN} --out out"), 0, &["nothing is left to learn"]);
+    school.check(&format!("{RUN} --out out"), 0, &["training is complete"]);
     assert_eq!(school.bytes("out/final_model/model.safetensors"), model);
     assert_eq!(school.metrics("out"), lines);
 }
@@ -219,7 +219,7 @@ fn other_settings_or_rows_are_refused() {
         "rows.jsonl",
         rows.trim_end_matches('\n').rsplit_once('\n').expect("lines").0,
     );
-    school.check(&format!("{RUN} --out out"), 2, &["the rows are others"]);
+    school.check(&format!("{RUN} --out out"), 2, &["the rows differ"]);
     school.check(&format!("{RUN} --out out --fresh"), 0, &[]);
     assert!(school.path("out--2/final_model").is_dir(), "what was there is kept");
 }
@@ -278,7 +278,7 @@ fn what_is_wrong_is_said_before_anything_is_learnt() {
 #[test]
 fn a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint() {
     let school = School::new();
-    let words = ["the loss of step 7 is no number", "`row ", "checkpoint-4"];
+    let words = ["the loss of step 7 is not a number", "`row ", "checkpoint-4"];
     school.check(&format!("{RUN} -M nan_at=6 --out out"), 4, &words);
     assert!(school.path("out/checkpoint-4").is_dir() && !school.path("out/checkpoint-8").exists());
 }

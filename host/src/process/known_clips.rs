@@ -95,7 +95,7 @@ mod tests {
         let mut stereo = clip(0.5, 9);
         stereo.channels = 2;
         assert_eq!(known(&[clip(0.5, 9), stereo, clip(0.5, 8)]), [false; 3]);
-        // Samples are bits here: zeros of both signs differ, and what is no number is itself.
+        // Samples are bits here: zeros of both signs differ, and a NaN equals itself.
         assert_eq!(known(&[clip(0.0, 1), clip(-0.0, 1)]), [false; 2]);
         assert_eq!(known(&[clip(f32::NAN, 1), clip(f32::NAN, 1)]), [false, true]);
     }

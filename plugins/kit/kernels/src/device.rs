@@ -110,8 +110,8 @@ pub fn free_bytes(device: &Device) -> Option<u64> {
     gpu::memory(device).map(|(free, _)| free)
 }
 
-/// Lets all that the device was asked to do come to its end. Threads have queues of their own on a GPU, which know nothing
-/// of each other; so whoever has called hands over a quiet device to whoever calls next. What failed shows there.
+/// Waits until the device has finished all work. Threads have separate queues on a GPU, so each caller waits before
+/// the next one starts. Earlier failures show up here.
 pub fn settle(device: &Device) {
     let _ = device.synchronize();
 }
@@ -177,7 +177,7 @@ mod gpu {
         tried.map_err(|why| {
             missing(format!("GPU {number} cannot be used"))
                 .cause(why.to_string())
-                .help("was the plugin built for this card? Build it anew with `CUDA_COMPUTE_CAP=80` for one of compute capability 8.0, and so on")
+                .help("was the plugin built for this card? Rebuild it with its compute capability: `CUDA_COMPUTE_CAP=80` for 8.0")
         })
     }
 

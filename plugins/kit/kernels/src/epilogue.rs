@@ -31,7 +31,7 @@ impl Epilogue<'_> {
         bias.into_iter().chain(self.plus).all(lies)
     }
 
-    /// Lends `make` what follows products of so many rows, of which each has columns and perhaps a bias.
+    /// Lends `make` what follows products of this many rows, of which each has columns and perhaps a bias.
     pub fn finishing<T>(
         &self,
         rows: usize,

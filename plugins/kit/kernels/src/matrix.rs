@@ -346,7 +346,7 @@ fn blocks_of<E: From<Error>>(some: Range<usize>, rows: &RowsOf<f32, E>, dtype: G
     Ok(quantise(&rows(some)?, dtype)?)
 }
 
-/// What rows of so many inputs are stored as where this is wanted, if they can be stored in blocks at all.
+/// What rows of this many inputs are stored as where this is wanted, if they can be stored in blocks at all.
 pub fn fitting(wanted: GgmlDType, inputs: usize) -> Option<GgmlDType> {
     let fits = |dtype: &GgmlDType| inputs.is_multiple_of(dtype.block_size());
     [wanted, GgmlDType::Q8_0].into_iter().find(fits)

@@ -1,8 +1,8 @@
-//! Rows to blocks, in the very bytes that candle's quantiser makes of them, in a fraction of its time.
+//! Quantises rows to blocks with the same bytes as candle's quantiser, in a fraction of its time.
 //!
 //! The search for what a code is worth adds numbers up one after the other, and in another order they would round to
 //! another sum. So nothing is reordered: small blocks are searched [`LANES`] at a time side by side, each of them in
-//! candle's order, as sixteen registers' worth of one loop. Where something comes out that is no number, of NaN or of
+//! candle's order, as sixteen registers' worth of one loop. Where something comes out that is not a number, of NaN or of
 //! values near the ends of fp32, candle itself is asked.
 
 mod q4_k;

@@ -304,7 +304,7 @@ mod tests {
             let (x, weight) = (random(shape), random(&shape[shape.len() - 1..]));
             let expected = candle_nn::ops::rms_norm_slow(&x, &weight, 1e-6).unwrap();
             check(&rms_norm(&x, &weight, 1e-6).unwrap(), &expected);
-            // Rows that do not lie one behind the other.
+            // Rows that do not lie one after the other.
             let apart = Tensor::cat(&[&x, &x], 0)
                 .unwrap()
                 .narrow(0, shape[0], shape[0])

@@ -309,10 +309,10 @@ fn classes_that_share_the_decoder_learn_by_the_gradients_of_what_they_compute() 
             .iter()
             .map(|sums| sums.loss)
             .sum();
-        let (fallen, foretold) = ((before - after) / items as f64, RATE * sizes);
+        let (fallen, estimated) = ((before - after) / items as f64, RATE * sizes);
         assert!(
-            (fallen / foretold - 1.0).abs() < 0.05,
-            "{class}: fell by {fallen}, not {foretold}"
+            (fallen / estimated - 1.0).abs() < 0.05,
+            "{class}: fell by {fallen}, not {estimated}"
         );
     }
 }

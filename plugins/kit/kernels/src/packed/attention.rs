@@ -41,7 +41,7 @@ const TASK: usize = 1 << 15;
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
     pub scale: f64,
-    /// A token sees itself and so many minus one before it.
+    /// A token sees itself and this many minus one before it.
     pub window: Option<usize>,
     pub softcap: Option<f64>,
     /// It sees those behind it, too.

@@ -26,7 +26,7 @@ pub fn tile(x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
                 match (x.words, rows) {
                     $(
                         // SAFETY: this kernel is chosen only where the processor has it; there are a word for each row
-                        // and group and two lines for each group, as `groups` made sure, and `tile` has so many rows.
+                        // and group and two lines for each group, as `groups` made sure, and `tile` has this many rows.
                         (Words::F32(words), $count) => unsafe {
                             x86::f32_tile::<$count>(groups, words.as_ptr().cast(), stride, lines, tile)
                         },
@@ -45,8 +45,8 @@ pub fn tile(x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
     super::portable::tile(x, lines, tile);
 }
 
-/// Products of queries (rows, size) and keys, which begin so many values from each other and are so many, added up in
-/// the order of a tile. They become rows of scores, of which the next begins so many values on.
+/// Products of queries (rows, size) and keys, which begin this many values from each other and are this many, added up in
+/// the order of a tile. They become rows of scores, of which the next begins this many values on.
 pub fn scores(
     queries: &[f32],
     size: usize,
@@ -68,7 +68,7 @@ pub fn scores(
         macro_rules! with_rows {
             ($($count:literal)*) => {
                 match queries.len() / size {
-                    // SAFETY: the processor has the features; so many queries, keys and scores are there, as just checked.
+                    // SAFETY: the processor has the features; this many queries, keys and scores are there, as just checked.
                     $($count => unsafe {
                         x86::scores::<$count>(queries.as_ptr(), size, keys.as_ptr(), (apart, count), scores, of_row)
                     },)*
@@ -208,7 +208,7 @@ mod x86 {
     /// Of eight keys the first of these numbers, the second, and so on.
     ///
     /// # Safety
-    /// The processor has the features, and each key so many numbers from `start` on.
+    /// The processor has the features, and each key this many numbers from `start` on.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     unsafe fn turned(keys: &[*const f32; 8], start: usize, count: usize) -> [__m256; 4] {

@@ -222,7 +222,7 @@ mod x86 {
             /// Makes the tile. `KIND` is which, so that each is compiled by itself.
             ///
             /// # Safety
-            /// The processor has the features; there are `lines`, `x` and rows of the tile for so many units and COUNT rows.
+            /// The processor has the features; there are `lines`, `x` and rows of the tile for this many units and COUNT rows.
             #[target_feature(enable = $features)]
             pub unsafe fn $name<const KIND: usize, const COUNT: usize>(
                 units: usize,
@@ -288,7 +288,7 @@ mod x86 {
             }
             return sums;
         }
-        // So many steps' sums of two products of codes stay within sixteen bits: 4 * 2 * 31 * 127, or 2 * 2 * 63 * 127.
+        // This many steps' sums of two products of codes stay within sixteen bits: 4 * 2 * 31 * 127, or 2 * 2 * 63 * 127.
         let together = if form.bits == 6 { 2 } else { 4 };
         for later in [false, true] {
             let sums = &mut sums[usize::from(later)];

@@ -30,7 +30,7 @@ pub fn tile(x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
                 match (x.words, rows) {
                     $(
                         // SAFETY: this kernel is chosen only where the processor has it; there are a word for each row
-                        // and group and two lines for each group, as `groups` made sure, and `tile` has so many rows.
+                        // and group and two lines for each group, as `groups` made sure, and `tile` has this many rows.
                         (Words::F32(words), $count) => unsafe {
                             x86::f32_tile::<$count>(groups, words.as_ptr().cast(), stride, lines, tile)
                         },

@@ -1,11 +1,10 @@
 //! Quantised weights, packed for products of whole numbers, whatever blocks a file has them in.
 //!
 //! [`layout`](super::layout) says how they lie. Rows of x are rounded to eight bits by the thirty-two, each with a scale of
-//! its own, so nothing is ever widened but sums: exactly what the blocks say, multiplied in whole numbers and added up in
-//! fp32.
+//! its own, so only sums are widened: the blocks' exact values are multiplied as integers and summed in fp32.
 //!
-//! AVX-512 and AVX-VNNI multiply bytes by fours, AVX2 by twos; all make the same to the last bit. Elsewhere candle multiplies
-//! the blocks as they are.
+//! AVX-512 and AVX-VNNI multiply four bytes at a time, AVX2 two; all give the same bits. On other processors candle
+//! multiplies the blocks.
 
 use super::layout::{BLOCK, Kind, MOST_ROWS, Some8, put, take};
 use super::lines::Lines;
@@ -47,7 +46,7 @@ fn best() -> Option<Kernel> {
 }
 
 impl Blocks {
-    /// Of rows of blocks as files have them, asked for some at a time: so nothing needs to hold all of them.
+    /// From rows of blocks as in files, read a few at a time so that not all need to be in memory.
     pub fn new<B: AsRef<[u8]>, E: From<Error> + Send>(
         dtype: GgmlDType,
         (outputs, inputs): (usize, usize),
@@ -105,7 +104,7 @@ impl Blocks {
         best().unwrap_or(Kernel::Avx2)
     }
 
-    /// Rows that lie together in [`Rounded`], and go through a kernel so.
+    /// Rows that [`Rounded`] stores together and that a kernel takes at once.
     fn together(kernel: Kernel) -> usize {
         match kernel {
             Kernel::Avx2 | Kernel::Portable => avx2_bytes::ROWS,
@@ -113,7 +112,7 @@ impl Blocks {
         }
     }
 
-    /// The same by whatever kernel, to the last bit.
+    /// The same bits with every kernel.
     pub(super) fn product_by(&self, kernel: Kernel, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs.max(1);
         let x = self.rounded(kernel, x);
@@ -122,7 +121,7 @@ impl Blocks {
         })
     }
 
-    /// Whether so many rows are made in tiles.
+    /// Whether this many rows are made in tiles.
     fn tiles(kernel: Kernel, rows: usize) -> bool {
         kernel == Kernel::Amx && rows > MOST_ROWS
     }
@@ -297,12 +296,12 @@ impl NullaryFnOnce for Round<'_> {
 
     #[inline(always)]
     fn call(self) -> Self::Output {
-        // As bits, since compilers take many whole numbers at a time, and so that the largest is none where one is: a
-        // number that is none has to be seen in what comes of it.
+        // Compared as bits, since compilers vectorise integers, and so that a NaN is the largest: a NaN must show in
+        // the result.
         let largest = self.0.iter().fold(0, |most: u32, x| most.max(x.abs().to_bits()));
         let scale = f32::from_bits(largest) / 127.0;
         let up = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        // With so much added, a number's lowest bits are the nearest whole one, ties to the even one.
+        // After this addition the lowest bits hold the nearest integer, ties to even.
         const WHOLE: f32 = 1.5 * (1 << 23) as f32;
         let mut words = [0u32; BLOCK];
         words
@@ -351,7 +350,7 @@ mod tests {
             .collect()
     }
 
-    /// What `Matrix` makes of blocks at hand, if they are packed on this machine; else candle's product is used.
+    /// The product that `Matrix` computes if blocks are packed on this machine; otherwise candle computes it.
     fn packed(blocks: &QTensor) -> Option<Blocks> {
         let dims = blocks.shape().dims2().unwrap();
         let bytes = blocks.data().unwrap();
@@ -491,7 +490,7 @@ mod tests {
         total
     }
 
-    /// So that a class of kernels means the same numbers, whatever the processor's instructions are.
+    /// A class of kernels must give the same numbers on every processor.
     #[test]
     fn every_kernel_adds_up_in_one_order() {
         for dtype in SMALL.into_iter().chain(LARGE) {

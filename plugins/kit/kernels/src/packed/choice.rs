@@ -1,4 +1,4 @@
-//! Which of the innermost loops this processor runs.
+//! Chooses the innermost loop for this processor.
 
 use super::rows::SomeRows;
 use super::{GROUPS, Line, MOST_ROWS, PANEL, amx, avx2, avx512, blocks, portable};
@@ -21,7 +21,7 @@ impl Kind {
     }
 }
 
-/// How the innermost loops are run; each asks more of a processor than the one before.
+/// The innermost loops, each of which needs more from a processor than the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub(super) enum Kernel {
     Portable,
@@ -54,7 +54,7 @@ impl Kernel {
             .unwrap_or(Kernel::Portable)
     }
 
-    /// The most that a user lets the processor do: to compare, or to get around what it does wrong.
+    /// The user's upper limit (`HOST_KERNELS`), to compare kernels or to work around a fault.
     pub fn most() -> Kernel {
         Kernel::named(std::env::var("HOST_KERNELS").as_deref().unwrap_or_default())
     }
@@ -89,7 +89,7 @@ impl Kernel {
     pub fn groups(self) -> usize {
         match self {
             Kernel::Portable | Kernel::Avx2 | Kernel::Avx512 => GROUPS,
-            Kernel::Amx => usize::MAX, // so few rows need no cache, and their sums no other order than that of many
+            Kernel::Amx => usize::MAX, // a few rows need no cache, and are summed in the same order as many
         }
     }
 
@@ -104,9 +104,9 @@ impl Kernel {
     }
 }
 
-/// The class of this crate's kernels that make products in this process: within one, a prompt's numbers are the same to
-/// the bit. Classes differ in how products of bf16 are added up, so that it is by these that they are told apart: products
-/// of fp32 and of blocks are the same in all but `portable`.
+/// The class of the kernels that this process uses. Within a class a prompt gives the same bits. Classes differ in
+/// the order in which products of bf16 are summed; products of fp32 and of blocks are equal in all classes except
+/// `portable`.
 pub fn kernel_class() -> &'static str {
     Kernel::best(Kind::Bf16).name()
 }

@@ -1,7 +1,7 @@
-//! How quantised blocks lie in lines, so that what one step of a product reads stands in one place.
+//! How quantised blocks are laid out in lines, so that the data for one step of a product are adjacent.
 //!
-//! Sixteen outputs lie together as a panel, and of them the four inputs that one instruction takes as a word each. Whatever
-//! a file's type is, its values are codes, whole numbers from 0 on; what these stand for, its scales say.
+//! Sixteen outputs lie together as a panel, and of them the four inputs that one instruction takes as a word each. In
+//! every file type the values are codes, integers from 0 on, and scales say what they stand for.
 
 use super::{LANES, Line};
 use candle_core::quantized::GgmlDType;
@@ -49,7 +49,7 @@ pub enum Scales {
     Halved,
 }
 
-/// How a unit of weights, which is so many blocks, lies in lines: those of scales, then each block's.
+/// How a unit of weights, which is this many blocks, lies in lines: those of scales, then each block's.
 ///
 /// A block's codes are bytes in eight lines, or their lower four bits are in four lines, whose upper halves are half a
 /// block on, and their other bits in a line for each.

@@ -71,7 +71,7 @@ pub trait Multiplies: Send + Sync {
 
     fn bytes(&self) -> usize;
 
-    /// The weights of some outputs, one behind the other, as fp32.
+    /// The weights of some outputs, one after the other, as fp32.
     fn rows(&self, outputs: &[u32]) -> Result<Tensor>;
 
     /// What kernels read of x. Weights that say the same can share it.
@@ -80,7 +80,7 @@ pub trait Multiplies: Send + Sync {
     /// x (rows, in), one row behind the other, as kernels read it.
     fn read(&self, x: &[f32]) -> Read;
 
-    /// Outputs that are made at a time of so many rows.
+    /// Outputs that are made at a time of this many rows.
     fn width(&self, rows: usize) -> usize;
 
     /// Rows that are made at a time of so many.
@@ -103,7 +103,7 @@ pub struct Reads(Form);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Words(Kind),
-    /// So many blocks of bytes.
+    /// This many blocks of bytes.
     Bytes(usize),
 }
 
@@ -169,7 +169,7 @@ pub fn product_to_read(
     Some(Read::Words(Rows::of_product(kind, rows, columns, finish, work)))
 }
 
-/// Panels that are worked through at a time, of so many bytes each: enough tasks that no core waits long for another's
+/// Panels that are worked through at a time, of this many bytes each: enough tasks that no core waits long for another's
 /// last one. A few rows are over soon; many share what is read, the more the wider a task is.
 fn together(panels: usize, bytes: usize, rows: usize, most: usize) -> usize {
     /// What memory gives in some microseconds.

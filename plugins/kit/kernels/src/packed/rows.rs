@@ -132,7 +132,7 @@ impl Rows {
         self.count
     }
 
-    /// At most so many rows from this one on, and their words from `start` on.
+    /// At most this many rows from this one on, and their words from `start` on.
     pub(super) fn some(&self, first: usize, most: usize, start: usize) -> SomeRows<'_> {
         let from = first * self.stride + start;
         SomeRows {
@@ -147,7 +147,7 @@ impl Rows {
 }
 
 impl SomeRows<'_> {
-    /// Groups of these lines, for each of which so many rows, `most` at most, have a word. Kernels that count nothing
+    /// Groups of these lines, for each of which this many rows, `most` at most, have a word. Kernels that count nothing
     /// rely on it, and on two lines for each group.
     #[inline]
     pub fn groups(&self, lines: &[Line], rows: usize, most: usize) -> usize {

@@ -1,4 +1,5 @@
-//! A stripe of a matrix that many threads write at once: what one of them has to itself, and what becomes of it.
+//! A stripe of a matrix that many threads write at once: the part that one thread owns, and what happens to it when
+//! it is final.
 //!
 //! A row of a stripe is final before the next ones are begun, where a product is made so. Whatever follows is done then,
 //! while its values are in the nearest cache; and where only bf16 is read later, they never leave it as anything else.
@@ -253,7 +254,7 @@ impl Drop for Stripe<'_> {
     }
 }
 
-/// Some rows of so many columns of a matrix, which nobody else can reach while this is.
+/// Some rows of this many columns of a matrix, which nobody else can reach while this is.
 pub struct Corner<'a, const COLUMNS: usize> {
     start: *mut f32,
     stride: usize,

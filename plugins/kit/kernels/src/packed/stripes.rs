@@ -1,8 +1,8 @@
 //! Matrices that many threads write at once: each has rows, a stripe of columns or some rows of one to itself.
 //!
-//! Rows lie one behind the other, so a stripe is no slice, and the library's iterators cannot hand it out. Nor do they
-//! make a matrix whose memory is first touched by the threads that fill it: clearing a long prompt's matrices on one
-//! core, and in front of everything else, takes a tenth of the time of their product.
+//! Rows are stored one after the other, so a stripe is not a slice, and the standard iterators cannot hand it out.
+//! Nor do they make a matrix whose memory is first touched by the threads that fill it: clearing a long prompt's
+//! matrices on one core, and in front of everything else, takes a tenth of the time of their product.
 #![allow(unsafe_code)] // memory that is cleared before anybody reads it; columns that no other thread has
 
 use super::stripe::{Field, Finish, Stripe};
@@ -19,7 +19,7 @@ impl Zero for f32 {}
 impl Zero for u32 {}
 impl Zero for i32 {}
 
-/// Rows of so many values, in parallel. `work` gets a row's number and the row, which is zero.
+/// Rows of this many values, in parallel. `work` gets a row's number and the row, which is zero.
 pub fn by_rows<T: Zero>(rows: usize, size: usize, work: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
     by_parts(rows, size, (TASK / size.max(1)).max(1), |first, part| {
         part.chunks_exact_mut(size)
@@ -28,7 +28,7 @@ pub fn by_rows<T: Zero>(rows: usize, size: usize, work: impl Fn(usize, &mut [T])
     })
 }
 
-/// The same, so many rows at a time. `work` gets the number of the first of them.
+/// The same, this many rows at a time. `work` gets the number of the first of them.
 pub fn by_parts<T: Zero>(rows: usize, size: usize, together: usize, work: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
     let count = rows * size;
     let mut values = Vec::with_capacity(count);
@@ -38,7 +38,7 @@ pub fn by_parts<T: Zero>(rows: usize, size: usize, together: usize, work: impl F
             work(number * together, cleared(part));
         });
     }
-    // SAFETY: so many values have room, and all of them were cleared: the parts are all of them.
+    // SAFETY: this many values have room, and all of them were cleared: the parts are all of them.
     unsafe { values.set_len(count) };
     values
 }
@@ -129,7 +129,7 @@ impl Columns {
         self.count.div_ceil(self.width) * rows.div_ceil(self.height.max(1))
     }
 
-    /// A stripe of so many rows' matrix, of which so many values or words are a row. Those that read the same weights follow
+    /// A stripe of this many rows' matrix, of which this many values or words are a row. Those that read the same weights follow
     /// each other.
     fn field(&self, rows: usize, number: usize, of_row: usize) -> Field {
         let height = self.height.max(1);
@@ -155,7 +155,7 @@ pub fn by_stripes(rows: usize, columns: Columns, work: impl Fn(&mut Stripe) + Sy
     made.pop().unwrap_or_default()
 }
 
-/// Several matrices of so many rows. `work` also gets the number of the matrix, and `finish` what was made.
+/// Several matrices of this many rows. `work` also gets the number of the matrix, and `finish` what was made.
 pub fn by_matrices(
     rows: usize,
     matrices: &[Columns],
@@ -182,7 +182,7 @@ pub fn by_matrices(
     let count: usize = matrices.iter().map(|columns| rows * columns.count).sum();
     assert_eq!(done.into_inner(), count, "a stripe was not given back");
     for (values, columns) in values.iter_mut().zip(matrices) {
-        // SAFETY: so many values have room, and each lies in one of the stripes or behind the last of a row, all of which
+        // SAFETY: this many values have room, and each lies in one of the stripes or behind the last of a row, all of which
         // were dropped and so cleared.
         unsafe { values.set_len(rows * columns.stride) };
     }
@@ -208,13 +208,13 @@ pub fn rounded_by_stripes(
         work(&mut stripe.then(finish, 0));
     });
     assert_eq!(done.into_inner(), rows * columns.count, "a stripe was not given back");
-    // SAFETY: so many words have room, and each was written by the end of a row of one of the stripes, all of which were
+    // SAFETY: this many words have room, and each was written by the end of a row of one of the stripes, all of which were
     // dropped.
     unsafe { words.set_len(rows * columns.stride) };
     words
 }
 
-/// A matrix, by fields: stripes that end after so many rows. `work` also gets the number of the entry of `parts`, which
+/// A matrix, by fields: stripes that end after this many rows. `work` also gets the number of the entry of `parts`, which
 /// count the rows of each. `together` fields are the least that a task is made of.
 pub fn by_fields(
     parts: &[usize],
@@ -248,7 +248,7 @@ pub fn by_fields(
         work(part, unsafe { Stripe::of(matrix.start(), field, &done) });
     });
     assert_eq!(done.into_inner(), rows * columns, "a stripe was not given back");
-    // SAFETY: so many values have room, and each lies in one of the fields, all of which were dropped and so cleared.
+    // SAFETY: this many values have room, and each lies in one of the fields, all of which were dropped and so cleared.
     unsafe { values.set_len(rows * columns) };
     values
 }

@@ -154,7 +154,7 @@ pub(super) mod x86 {
     /// Codes that are bytes: q8_0.
     ///
     /// # Safety
-    /// The processor has the features; there are `lines` and `x` for so many units and COUNT rows.
+    /// The processor has the features; there are `lines` and `x` for this many units and COUNT rows.
     #[target_feature(enable = "avx512f,avx512vnni")]
     pub unsafe fn bytes<const COUNT: usize>(units: usize, lines: &[Line], x: &Some8, tile: &mut [[f32; LANES]]) {
         let mut totals = [_mm512_setzero_ps(); COUNT];
@@ -198,7 +198,7 @@ pub(super) mod x86 {
     /// Codes whose lower four bits lie in halves of bytes: all but q8_0. `KIND` is which, so that each is compiled by itself.
     ///
     /// # Safety
-    /// The processor has the features; there are `lines` and `x` for so many units and COUNT rows.
+    /// The processor has the features; there are `lines` and `x` for this many units and COUNT rows.
     #[target_feature(enable = "avx512f,avx512vnni")]
     pub unsafe fn halves<const KIND: usize, const COUNT: usize>(
         units: usize,

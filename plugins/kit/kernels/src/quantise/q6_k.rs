@@ -11,7 +11,8 @@ const SIZE: usize = LARGE / LANES;
 /// The largest code, and by how much codes are stored above themselves.
 const MOST: f32 = 31.0;
 const ABOVE: f32 = 32.0;
-/// Times that all codes of a small block are made anew of a better scale, and times that they are changed one by one.
+/// How often all codes of a small block are recomputed with a better scale, and how often they are changed one by
+/// one.
 const WHOLE_TRIES: usize = 3;
 const SINGLE_TRIES: usize = 5;
 /// Bytes of a block: lower four bits of codes, upper two, scales, and a scale of fp16 for these.
@@ -82,7 +83,7 @@ fn search(x: &[Lanes; SIZE]) -> (Lanes, [Lanes; SIZE]) {
     (scales, codes)
 }
 
-/// All codes of a small block anew, of the scale that the last ones make best, as long as that is better.
+/// All codes of a small block again, of the scale that the last ones make best, as long as that is better.
 #[inline(always)]
 fn all_codes(x: &[Lanes; SIZE], codes: &mut [Lanes; SIZE], products: &mut Lanes, squares: &mut Lanes) {
     let mut goes_on = [u32::MAX; LANES];
@@ -107,7 +108,7 @@ fn all_codes(x: &[Lanes; SIZE], codes: &mut [Lanes; SIZE], products: &mut Lanes,
         }
         for lane in 0..LANES {
             let (product, square) = (other_products[lane], other_squares[lane]);
-            // As it is written there: a comparison with what is no number doesn't end the search.
+            // As it is written there: a comparison with what is not a number doesn't end the search.
             let over = square == 0.0 || product * product <= best[lane] * square;
             goes_on[lane] &= changed[lane] & mask(!over);
             products[lane] = choose(goes_on[lane], product, products[lane]);

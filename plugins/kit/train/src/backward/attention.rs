@@ -13,7 +13,7 @@ const QUERIES: usize = 96;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rule {
     pub scale: f32,
-    /// A token sees itself and so many minus one before it.
+    /// A token sees itself and this many minus one before it.
     pub window: Option<usize>,
     pub softcap: Option<f32>,
     /// Whether tokens see those behind them, too.

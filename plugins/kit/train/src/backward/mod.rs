@@ -1,7 +1,8 @@
 //! Each kind of layer forwards, and backwards.
 //!
-//! What goes in and out are rows of tokens, one text behind the other. Backwards, a layer is given the gradient of its
-//! output and what it kept on its way forwards; it adds to the gradients of what it learns, and gives that of its input.
+//! Inputs and outputs are rows of tokens, one text after the other. The backward pass of a layer gets the gradient of
+//! its output and what the forward pass kept; it adds to the gradients of what it learns, and gives that of its
+//! input.
 
 pub(crate) mod attention;
 pub(crate) mod decoder;

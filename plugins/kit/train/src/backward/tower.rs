@@ -1,4 +1,4 @@
-//! What hears: an encoder of the kind that Whisper brought, its steps averaged in pairs, a norm and a projector.
+//! The audio tower: an encoder like Whisper's, its steps averaged in pairs, a norm and a projector.
 
 use super::Texts;
 use super::attention::{Plan, Rule};
@@ -142,7 +142,7 @@ impl Tower {
         }
     }
 
-    /// Clips to vectors of the model's width, one behind the other, and what the way back needs.
+    /// Clips to vectors of the model's width, one after the other, and what the way back needs.
     pub fn forward(&self, pass: &Pass, clips: &[&Clip]) -> Result<(Vec<f32>, Kept)> {
         let mut pieces = Vec::new();
         for clip in clips {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 fn unwritable(path: &Path, why: &std::io::Error) -> Error {
     let error = Error::new(Code::OTHER, format!("cannot write `{}`", path.display())).cause(why.to_string());
-    error.help("is there room, and the right to write?")
+    error.help("check free space and write permission")
 }
 
 /// Writes a file under another name, syncs it, and gives it its own.

@@ -78,8 +78,7 @@ impl Adapter {
             return Ok(None);
         };
         self.used.insert(name.clone());
-        let of_another =
-            |error: Error| error.help("is it a LoRA for another model, or are its settings of another one?");
+        let of_another = |error: Error| error.help("check that the LoRA and its settings are for this model");
         let tensor = self.weights.get(name, shape).map_err(|why| of_another(failed(why)))?;
         let values = tensor.flatten_all().and_then(|tensor| tensor.to_vec1());
         values.map(Some).map_err(|why| failed(why.into()))
@@ -279,7 +278,7 @@ impl<'s> Loader<'s> {
             }
         }
         if self.parameters.learnt.is_empty() {
-            let what = "everything is frozen, so there is nothing to learn";
+            let what = "all parameters are frozen, so nothing can be trained";
             return Err(Error::new(Code::SETTINGS, what));
         }
         Ok(())

@@ -35,7 +35,7 @@ pub trait Engine: Send {
     /// learnt tokens, not divided by anything. Rows without a learnt token are allowed and add nothing.
     fn learn(&mut self, rows: &[Row], items: u64) -> Result<Sums>;
 
-    /// The gradients of all learnt parameters, one behind the other in one buffer, in the order of
+    /// The gradients of all learnt parameters, one after the other in one buffer, in the order of
     /// [`Facts::parameters`]. It is the same on all processes of a run, so one sum over it is all they exchange.
     fn gradient(&mut self) -> &mut [f32];
 
@@ -50,10 +50,10 @@ pub trait Engine: Send {
     /// The loss of each row, without dropout, and without learning from it.
     fn evaluate(&mut self, rows: &[Row]) -> Result<Vec<Sums>>;
 
-    /// The logits of a row, one behind the other: (tokens, vocabulary).
+    /// The logits of a row, one after the other: (tokens, vocabulary).
     fn logits(&mut self, row: &Row) -> Result<Vec<f32>>;
 
-    /// Vectors that a clip becomes, one behind the other; none where the tower or what follows it is learnt, since these
+    /// Vectors that a clip becomes, one after the other; none where the tower or what follows it is learnt, since these
     /// change from step to step. They may be kept for the whole run, and by [`Facts::hearing`] beyond it.
     fn hear(&mut self, clip: &Clip) -> Result<Option<Vec<f32>>>;
 
@@ -137,7 +137,7 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// Bytes at the height of a step whose largest batch has so many tokens.
+    /// Bytes at the height of a step whose largest batch has this many tokens.
     pub fn peak(&self, tokens: u64) -> u64 {
         self.weights + self.gradients + self.states + self.buffers + self.token * tokens
     }

@@ -40,7 +40,7 @@ impl Pass<'_> {
     }
 }
 
-/// All gradients, one behind the other as the values are.
+/// All gradients, one after the other as the values are.
 pub(crate) struct Gradients<'a>(pub &'a mut [f32]);
 
 impl Gradients<'_> {

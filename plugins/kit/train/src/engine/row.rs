@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// The tokens of one text, and what is to be predicted.
 ///
-/// Rows of a batch are never padded: they lie one behind the other, positions count from 0 in each, and none sees
+/// Rows of a batch are never padded: they lie one after the other, positions count from 0 in each, and none sees
 /// another.
 #[derive(Debug, Clone, Default)]
 pub struct Row {
@@ -23,7 +23,7 @@ pub struct Row {
 pub enum Sound {
     /// To be heard in each pass: needed where the tower or the projector is learnt.
     Clip(Clip),
-    /// As a frozen tower heard it ([`crate::Engine::hear`]): vectors of the model's width, one behind the other.
+    /// As a frozen tower heard it ([`crate::Engine::hear`]): vectors of the model's width, one after the other.
     Heard(Arc<[f32]>),
 }
 

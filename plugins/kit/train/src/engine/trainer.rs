@@ -218,7 +218,7 @@ impl Engine for Trainer {
             .net
             .tower
             .as_ref()
-            .ok_or_else(|| Error::unsupported("this model does not hear while it learns"))?;
+            .ok_or_else(|| Error::unsupported("this model cannot be trained with audio"))?;
         match tower.learns(true) {
             true => Ok(None),
             false => Ok(Some(tower.forward(&self.pass(false), &[clip])?.0)),
@@ -228,7 +228,7 @@ impl Engine for Trainer {
     fn places(&self, clip: &Clip) -> Result<usize> {
         let tower = self.net.tower.as_ref();
         tower
-            .ok_or_else(|| Error::unsupported("this model does not hear while it learns"))?
+            .ok_or_else(|| Error::unsupported("this model cannot be trained with audio"))?
             .places(clip)
     }
 

@@ -44,7 +44,7 @@ pub(crate) fn read_settings(folder: &Path) -> Result<LoraSettings> {
     }
     let set = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
     if let Some(kind) = KINDS.iter().find(|kind| value.get(**kind).is_some_and(set)) {
-        let message = format!("`{}` sets `{kind}`, which is not learnt here", path.display());
+        let message = format!("`{}` sets `{kind}`, which is not supported in training", path.display());
         return Err(Error::new(Code::UNSUPPORTED, message));
     }
     value.retain(|_, value| !value.is_null());

@@ -34,7 +34,7 @@ fn refused(what: &str, got: impl std::fmt::Display) -> Error {
 
 fn pattern(what: &str, text: &str) -> Result<Regex> {
     Regex::new(text)
-        .map_err(|why| refused(what, format!("`{text}`, which is no regular expression")).cause(why.to_string()))
+        .map_err(|why| refused(what, format!("`{text}`, which is not a regular expression")).cause(why.to_string()))
 }
 
 impl Modules {
@@ -50,7 +50,7 @@ impl Modules {
             Value::Array(list) => {
                 let name = |name: &Value| name.as_str().map(str::to_owned);
                 let names: Option<Vec<String>> = list.iter().map(name).collect();
-                let names = names.ok_or_else(|| refused(what, "a list of other things than names"))?;
+                let names = names.ok_or_else(|| refused(what, "a list with something other than names"))?;
                 match names.is_empty() {
                     true => Ok(Modules::None),
                     false => Ok(Modules::Names(names)),

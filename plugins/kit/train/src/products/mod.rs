@@ -43,7 +43,7 @@ pub(crate) struct Left {
 }
 
 enum Values {
-    /// Panels of rows, of blocks of depth one behind the other.
+    /// Panels of rows, of blocks of depth one after the other.
     Floats(Scratch),
     /// Rounded rows, where the processor multiplies such by tiles.
     Rounded(passing::Left),
@@ -66,7 +66,7 @@ impl Left {
         let padded = rows.next_multiple_of(shape.rows);
         let mut values = Scratch::new(padded * depth);
         let panels = padded / shape.rows;
-        // Blocks of depth one behind the other, in each all panels of rows: some of them at a time.
+        // Blocks of depth one after the other, in each all panels of rows: some of them at a time.
         let parts: Vec<(usize, usize, &mut [f32])> = {
             let mut rest = &mut values[..];
             let mut parts = Vec::with_capacity(panels.div_ceil(TOGETHER) * depth.div_ceil(DEPTH));
@@ -123,7 +123,7 @@ impl Left {
         matches!(self.values, Values::Rounded(_))
     }
 
-    /// What was packed of some rows, for a block of depth: panels one behind the other.
+    /// What was packed of some rows, for a block of depth: panels one after the other.
     fn panels(&self, start: usize, first: usize, count: usize) -> &[f32] {
         let Values::Floats(values) = &self.values else {
             return &[];

@@ -8,14 +8,14 @@ use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// One side of a product: so many lanes, of which each is a row of the left matrix or a column of the right one, and in
+/// One side of a product: this many lanes, of which each is a row of the left matrix or a column of the right one, and in
 /// each as many values as the sums have terms.
 pub(crate) trait Operand: Sync {
     /// Writes some lanes, of which there are at most `width`, over some of their depth: the value of lane `l` at depth `d`
     /// to `out[d * width + l]`, both counted from their beginnings. Lanes that are missing are zeros.
     fn pack(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]);
 
-    /// The same for several panels of `width` lanes, one behind the other.
+    /// The same for several panels of `width` lanes, one after the other.
     fn pack_panels(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
         let panels = out.chunks_exact_mut(width * depth.len());
         for (first, out) in lanes.clone().step_by(width).zip(panels) {
@@ -33,7 +33,7 @@ pub(crate) trait Operand: Sync {
         None
     }
 
-    /// All lanes of so much depth, one behind the other.
+    /// All lanes of so much depth, one after the other.
     fn lanes(&self, count: usize, depth: usize) -> Cow<'_, [f32]> {
         let mut all = vec![0.0; count * depth];
         all.par_chunks_mut(depth * TOGETHER)
@@ -59,7 +59,7 @@ pub(crate) trait Operand: Sync {
 /// Lanes that one task turns.
 const TOGETHER: usize = 16;
 
-/// Lanes one behind the other.
+/// Lanes one after the other.
 pub(crate) struct ByLane<'a> {
     values: &'a [f32],
     depth: usize,
@@ -173,7 +173,7 @@ impl NullaryFnOnce for RoundAll<'_> {
 pub(crate) fn round(x: f32) -> f32 {
     let bits = x.to_bits();
     let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
-    // What is no number stays none; rounding up could make infinity of it.
+    // A NaN stays a NaN; rounding up could make infinity of it.
     f32::from_bits(if x.is_nan() { bits } else { nearest })
 }
 

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-/// So many values, which are whatever the last one left.
+/// This many values, which are whatever the last one left.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     values: Vec<f32>,

@@ -26,7 +26,7 @@ pub struct Found {
     pub settings: Map<String, Value>,
 }
 
-/// The folder of the checkpoint after so many steps.
+/// The folder of the checkpoint after this many steps.
 pub fn folder(out: &Path, step: u64) -> PathBuf {
     out.join(format!("{PREFIX}{step}"))
 }
@@ -49,17 +49,17 @@ pub fn newest(out: &Path) -> Option<PathBuf> {
 /// Reads where the run was.
 pub fn read(folder: &Path) -> Result<Found> {
     let broken = |file: &str, why: String| {
-        let error = Error::new(Code::DATA, format!("cannot go on from `{}`", folder.display()));
+        let error = Error::new(Code::DATA, format!("cannot resume from `{}`", folder.display()));
         error
             .cause(format!("`{file}`: {why}"))
-            .help("remove the folder to go on from the checkpoint before it")
+            .help("remove the folder to resume from the previous checkpoint")
     };
     let text = |file: &str| fs::read_to_string(folder.join(file)).map_err(|why| broken(file, why.to_string()));
     let place: Value = serde_json::from_str(&text(PLACE)?).map_err(|why| broken(PLACE, why.to_string()))?;
     let settings: Map<String, Value> =
         toml::from_str(&text(SETTINGS)?).map_err(|why| broken(SETTINGS, why.to_string()))?;
     let state =
-        State::from_json(&place).ok_or_else(|| broken(PLACE, "it lacks what a run needs to go on".to_owned()))?;
+        State::from_json(&place).ok_or_else(|| broken(PLACE, "it lacks data that resuming needs".to_owned()))?;
     Ok(Found {
         folder: folder.to_owned(),
         state,
@@ -91,11 +91,11 @@ impl Found {
         let shown = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
         let error = Error::new(
             Code::SETTINGS,
-            format!("`{}` was written by another run", self.folder.display()),
+            format!("`{}` belongs to another run", self.folder.display()),
         );
         let error = others.into_iter().fold(error, |error, key| {
             let words = match key.as_str() {
-                "rows_hash" => "the rows are others".to_owned(),
+                "rows_hash" => "the rows differ".to_owned(),
                 _ => format!(
                     "`{key}` was {}, and is {}",
                     shown(self.settings.get(key)),
@@ -104,7 +104,7 @@ impl Found {
             };
             error.cause(words)
         });
-        Err(error.help("give the same settings and rows, another `--out`, or `--resume-changed` to go on all the same"))
+        Err(error.help("give the same settings and rows, another `--out`, or resume anyway with `--resume-changed`"))
     }
 }
 
@@ -129,7 +129,7 @@ fn without_nulls(map: &Map<String, Value>) -> Map<String, Value> {
     entries.collect()
 }
 
-/// Writes a checkpoint after so many steps.
+/// Writes a checkpoint after this many steps.
 pub fn write(
     engine: &dyn Engine,
     student: &dyn Student,

@@ -1,7 +1,7 @@
 //! A small engine that learns for real: the log-odds of each token given the one before, and nothing else.
 //!
-//! It stands in for the model in tests of the loop. Its gradient is exact, its update AdamW, and it draws random numbers
-//! from a state of its own, so that a resume which forgets any of these is seen.
+//! It replaces the model in tests of the loop. Its gradient is exact, its update is AdamW, and it draws random
+//! numbers from its own state, so that tests notice a resume that forgets any of them.
 
 use super::Student;
 use crate::{Engine, EngineSettings, Facts, Parameter, Row, StepReport, Sums};
@@ -29,7 +29,7 @@ pub struct Bigram {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
-    /// The loss is no number.
+    /// The loss is not a number.
     NotANumber,
     /// Two rows at once do not fit into memory.
     Memory,

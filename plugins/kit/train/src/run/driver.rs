@@ -91,7 +91,7 @@ impl<'a> Run<'a> {
         if plan.eval_every != Every::Never && lessons.count(Split::HeldOut)? == 0 {
             let error = Error::new(
                 Code::SETTINGS,
-                "evaluations are wanted, but there are no rows to evaluate on",
+                "evaluation is enabled, but there are no rows to evaluate on",
             );
             return Err(error.help("give `--eval-rows FILE`, or `--eval-strategy no`"));
         }
@@ -185,7 +185,7 @@ impl<'a> Run<'a> {
             self.tell(LearnEvent {
                 split: "resumed".to_owned(),
                 words: match step >= total {
-                    true => format!("step {step} of {total}: nothing is left to learn"),
+                    true => format!("step {step} of {total}: training is complete"),
                     false => format!("going on at step {step} of {total} from `{}`", found.folder.display()),
                 },
                 ..LearnEvent::default()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// So much stays in memory; the rest is read from disk again.
 const IN_MEMORY: usize = 512 << 20;
 
-/// Vectors by clip, in memory and in a folder that holds so many bytes at most.
+/// Vectors by clip, in memory and in a folder that holds this many bytes at most.
 pub struct Hearing {
     folder: Option<PathBuf>,
     most: u64,

@@ -1,7 +1,7 @@
 //! A training run: which rows when, at which rate, what is logged, evaluated and saved, and how it goes on after a stop.
 //!
-//! Everything here is told by numbers of rows and steps, so that a run that was killed and goes on from its last checkpoint
-//! ends with the same bytes as one that was not. A model's plugin has one line of it: [`learn`].
+//! Everything here depends only on row and step numbers, so that a run that is killed and resumed ends with the same
+//! bytes as an uninterrupted one. A model's plugin needs one line: [`learn`].
 
 mod checkpoint;
 mod driver;

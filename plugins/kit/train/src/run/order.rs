@@ -1,4 +1,4 @@
-//! Which rows each step takes: the order of an epoch, batches, and which process takes which of them.
+//! The rows of each step: an epoch's order, its batches, and their distribution over processes.
 
 use super::mersenne::Mersenne;
 use serde::{Deserialize, Serialize};

@@ -81,8 +81,11 @@ impl RowMaker {
             (ids, learn) = shortened(ids, learn, most.min(facts.context), cut);
         }
         if let Some(id) = ids.iter().find(|id| **id as usize >= facts.vocabulary) {
-            let message = format!("token {id} is none of the model's {}", facts.vocabulary);
-            return Err(Error::new(Code::DATA, message).help("the rows may be of another tokenizer"));
+            let message = format!(
+                "token {id} is outside of the model's vocabulary of {}",
+                facts.vocabulary
+            );
+            return Err(Error::new(Code::DATA, message).help("the rows may come from another tokenizer"));
         }
         Ok(Row {
             sounds,

@@ -1,4 +1,4 @@
-//! What share of the learning rate each step has.
+//! The factor of the learning rate at each step.
 
 use plugin_api::{Code, Error, Result};
 use serde_json::{Map, Value};

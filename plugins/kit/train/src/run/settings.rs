@@ -170,7 +170,7 @@ impl Settings {
             self.run.load_best_model_at_end || self.run.save_on_best || self.run.early_stopping_patience > 0;
         if needs_eval && plan.eval_every == Every::Never {
             return refuse(
-                "the best model is wanted, but nothing is evaluated".to_owned(),
+                "`load_best_model_at_end` is on, but evaluation is off".to_owned(),
                 "give `eval_strategy` as `steps` or `epoch`",
             );
         }

@@ -1,4 +1,4 @@
-//! Where a run is: everything that resuming needs besides weights and the optimiser's states.
+//! The position of a run: everything that resuming needs besides weights and optimiser states.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};

@@ -302,12 +302,12 @@ fn other_settings_or_rows_are_refused_unless_they_are_wanted() {
     assert_eq!(error.code, Code::SETTINGS);
     assert_eq!(error.causes.len(), 2, "{error}");
     assert!(
-        error.to_string().contains("the rows are others") && error.to_string().contains("`learning_rate` was 0.05")
+        error.to_string().contains("the rows differ") && error.to_string().contains("`learning_rate` was 0.05")
     );
     other.other.insert("resume_changed".to_owned(), json!(true));
     let school = School::new(29);
     run(&other, &school, &mut Pupil::default()).unwrap();
-    assert!(school.words().contains("step 16 of 16: nothing is left to learn"));
+    assert!(school.words().contains("step 16 of 16: training is complete"));
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn a_loss_that_is_no_number_names_step_and_rows() {
     };
     let error = run(&plan(out.path()), &School::new(29), &mut pupil).unwrap_err();
     assert!(
-        error.message.contains("loss of step 6 is no number") && error.message.contains("`row "),
+        error.message.contains("loss of step 6 is not a number") && error.message.contains("`row "),
         "{error}"
     );
     assert!(
@@ -401,7 +401,7 @@ fn epochs_may_be_the_measure_of_all() {
     assert_eq!(at, [1.0, 2.0]);
 }
 
-/// Learns with so many processes, each of them a thread here.
+/// Learns with this many processes, each of them a thread here.
 fn together(world: u32, accumulate: u32, fault_of: Option<u32>) -> Vec<(Result<Learnt>, Vec<f64>)> {
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()

@@ -17,7 +17,7 @@ const WORDS: usize = layout::BLOCK / 4;
 /// Whole sums of a step: of each row and output.
 type Sums = [[i32; LANES]; BLOCK];
 
-/// Tiles for blocks of so many rows, and for steps of a whole block of inputs, or half of one.
+/// Tiles for blocks of this many rows, and for steps of a whole block of inputs, or half of one.
 pub struct Bytes {
     rows: usize,
     words: usize,
@@ -48,7 +48,7 @@ impl<'a> X<'a> {
         }
     }
 
-    /// Whether there are so many blocks of so many rows.
+    /// Whether there are this many blocks of this many rows.
     fn holds(&self, rows: usize, blocks: usize) -> bool {
         let count = (rows - 1) * self.blocks + blocks;
         blocks <= self.blocks && self.words.len() >= count * WORDS && self.scales.len().min(self.sums.len()) >= count
@@ -84,7 +84,7 @@ impl Unpacked {
             "{units} units"
         );
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the processor has tiles, and so AVX-512; there are lines for so many units, and there is room.
+        // SAFETY: the processor has tiles, and so AVX-512; there are lines for this many units, and there is room.
         unsafe {
             x86::unpack(form, units, lines.as_ptr(), self)
         };
@@ -132,7 +132,7 @@ impl Bytes {
             "words that don't fit the blocks"
         );
         assert_eq!(y.rows(), self.rows, "a product beside its place");
-        // SAFETY: the tiles are set up for so many rows and words; x has as many, and the panel codes, for all steps.
+        // SAFETY: the tiles are set up for this many rows and words; x has as many, and the panel codes, for all steps.
         unsafe { self.sum(x, &panel.codes, steps) };
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the processor has tiles, and so AVX-512; x has scales for all rows and blocks; `y` is this thread's alone.
@@ -237,7 +237,7 @@ mod x86 {
     const AHEAD: usize = 34;
 
     /// # Safety
-    /// The processor has the feature. There are lines for so many units, and there is room for their blocks.
+    /// The processor has the feature. There are lines for this many units, and there is room for their blocks.
     #[target_feature(enable = "avx512f")]
     pub unsafe fn unpack(form: Form, units: usize, lines: *const Line, unpacked: &mut Unpacked) {
         let sign = _mm512_set1_epi32(0x8080_8080_u32 as i32);

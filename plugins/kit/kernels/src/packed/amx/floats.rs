@@ -13,7 +13,7 @@ use std::arch::asm;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 const AHEAD: usize = 2 * 2048;
 
-/// Tiles for blocks of so many rows.
+/// Tiles for blocks of this many rows.
 pub struct Floats {
     rows: usize,
     _tiles: Tiles,
@@ -46,14 +46,14 @@ impl Floats {
             "lines that make no whole steps, or words that don't fit them"
         );
         assert_eq!(y.rows(), self.rows, "a product beside its place");
-        // SAFETY: the tiles are set up for so many rows, which `y` has, and `x` with a line for each step; of the panel
+        // SAFETY: the tiles are set up for this many rows, which `y` has, and `x` with a line for each step; of the panel
         // there are two tiles for each. This thread alone has what `y` stands for.
         unsafe { multiply(words.as_ptr(), x.stride, panel, y, begin, self.rows > ROWS) }
     }
 }
 
 /// # Safety
-/// This thread's tiles are set up for blocks of so many rows as `y` and x have; `below` says whether these are more than
+/// This thread's tiles are set up for blocks of this many rows as `y` and x have; `below` says whether these are more than
 /// 16. Of x there is a line in each row for each step of the panel.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 unsafe fn multiply(x: *const u32, stride: usize, panel: &[Line], mut y: Corner<PANEL>, begin: bool, below: bool) {

@@ -52,7 +52,7 @@ fn fill_blocks<'a>(
             });
         }
     };
-    // Weights that are needed once are read in their order. Else so many inputs of all rows stay in the second cache, while
+    // Weights that are needed once are read in their order. Else this many inputs of all rows stay in the second cache, while
     // panel after panel is multiplied with them.
     let (firsts, columns) = ((0..units).step_by(some), columns.step_by(LANES));
     match blocks.len() {

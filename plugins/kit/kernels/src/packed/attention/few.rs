@@ -105,7 +105,7 @@ impl Few<'_> {
         }
     }
 
-    /// Of all queries and so many keys, a row of them every [`KEYS`].
+    /// Of all queries and this many keys, a row of them every [`KEYS`].
     #[inline(always)]
     fn scores<const FUSED: bool>(&self, keys: View, count: usize, scores: &mut [f32]) {
         let size = self.layer.size;

@@ -1,4 +1,4 @@
-//! The end of a run: the model that it leaves, and what is told of it.
+//! The end of a run: the trained model and its summary.
 
 use super::{Run, Seconds};
 use crate::run::checkpoint::{self, FINAL};

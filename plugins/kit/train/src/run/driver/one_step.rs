@@ -170,7 +170,7 @@ impl Run<'_> {
         Ok(all.iter().sum())
     }
 
-    /// The error of a loss or gradient that is no number, with the rows that it comes from.
+    /// The error of a loss or gradient that is not a number, with the rows that it comes from.
     fn no_number(&mut self, what: &str, mine: &[Batch]) -> Error {
         let mut bad = Vec::new();
         for batch in mine {
@@ -185,16 +185,14 @@ impl Run<'_> {
         let shown: Vec<String> = rows.iter().take(16).map(|id| format!("`{id}`")).collect();
         let step = self.state.step;
         let message = format!(
-            "the {what} of step {step} is no number; its rows are {}",
+            "the {what} of step {step} is not a number; its rows are {}",
             shown.join(", ")
         );
         let kept = checkpoint::newest(&self.settings.plan.out);
         let kept = kept.map_or("nothing was saved yet".to_owned(), |folder| {
             format!("`{}` is kept", folder.display())
         });
-        Error::msg(message).help(format!(
-            "{kept}; a smaller learning rate or a look at these rows may help"
-        ))
+        Error::msg(message).help(format!("{kept}; try a smaller learning rate, or check these rows"))
     }
 
     fn logs_now(&self) -> bool {
