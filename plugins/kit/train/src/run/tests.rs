@@ -301,9 +301,7 @@ fn other_settings_or_rows_are_refused_unless_they_are_wanted() {
     let error = run(&other, &School::new(29), &mut Pupil::default()).unwrap_err();
     assert_eq!(error.code, Code::SETTINGS);
     assert_eq!(error.causes.len(), 2, "{error}");
-    assert!(
-        error.to_string().contains("the rows differ") && error.to_string().contains("`learning_rate` was 0.05")
-    );
+    assert!(error.to_string().contains("the rows differ") && error.to_string().contains("`learning_rate` was 0.05"));
     other.other.insert("resume_changed".to_owned(), json!(true));
     let school = School::new(29);
     run(&other, &school, &mut Pupil::default()).unwrap();
