@@ -278,7 +278,7 @@ fn bad(why: String) -> io::Error {
 mod tests {
     use super::*;
 
-    /// The bytes of some frames, one behind the other.
+    /// The bytes of some frames, one after the other.
     fn written(frames: &[(Head, Envelope)]) -> Vec<u8> {
         let mut writer = FrameWriter::new(Vec::new());
         for (head, envelope) in frames {

@@ -119,7 +119,7 @@ impl Stretches {
     }
 }
 
-/// One step or several, of those that a tokenizer takes one behind the other.
+/// One step or several, of those that a tokenizer takes one after the other.
 fn steps(all: Json, several: &str) -> Vec<Json> {
     match all {
         Json::Null => Vec::new(),
