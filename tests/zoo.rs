@@ -38,10 +38,15 @@ fn a_family_answers_a_task_from_a_worker() {
         );
         bench.check(&arguments, 0, &["arc_easy"]);
     }
-    let of = |out: &str| {
+    let of = |out: &str| -> Vec<Value> {
         let names = bench.directories(out);
-        bench.records_in(&bench.path(out).join(&names[0]))
+        let records = bench.records_in(&bench.path(out).join(&names[0]));
+        records
+            .values()
+            .map(|record| record["reply"]["options"].clone())
+            .collect()
     };
+    assert!(of("one").iter().all(|options| options[0]["loglik"].is_number()));
     assert_eq!(of("one"), of("two"));
 }
 
