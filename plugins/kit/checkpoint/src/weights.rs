@@ -501,9 +501,13 @@ impl Weights {
         names
     }
 
-    /// The one value of this type that all layers loaded from these weights share; the first caller makes it.
-    ///
-    /// Adapters keep their list of layers here, so this crate needs to know nothing of them.
+    /// The same weights, without what layers loaded from them share: adapters' lists keep those layers' matrices alive.
+    pub fn unshared(mut self) -> Weights {
+        self.shared = Shared::default();
+        self
+    }
+
+    /// The one value of this type that all layers loaded from these weights share, such as adapters; the first caller makes it.
     pub fn shared<T: Clone + Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> T {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = shared.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(make()));

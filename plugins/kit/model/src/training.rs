@@ -33,7 +33,7 @@ pub(crate) struct Pupil {
 impl Pupil {
     pub fn of<D: Decoder>(generator: &Generator<D>) -> Pupil {
         Pupil {
-            blueprint: generator.decoder().blueprint(),
+            blueprint: generator.decoder().blueprint().map(Blueprint::unshared),
             placeholder: generator.decoder().placeholder(),
             cut: generator.lesson_cutter(),
         }

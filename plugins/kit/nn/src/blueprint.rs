@@ -42,6 +42,29 @@ pub struct Blueprint {
     pub audio: Option<AudioBlueprint>,
 }
 
+impl Blueprint {
+    /// The same, without what layers loaded from these weights share. Else the layers that a model answers with would stay in
+    /// memory as long as this does.
+    pub fn unshared(mut self) -> Blueprint {
+        self.model = self.model.unshared();
+        self.head = self.head.map(Weights::unshared);
+        self.audio = self.audio.map(|audio| AudioBlueprint {
+            tower: audio.tower.unshared(),
+            norm: audio.norm.unshared(),
+            projector: audio
+                .projector
+                .into_iter()
+                .map(|layer| ProjectorLayer {
+                    at: layer.at.unshared(),
+                    ..layer
+                })
+                .collect(),
+            ..audio
+        });
+        self
+    }
+}
+
 /// How queries and keys are normalised before they are turned by their positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadNorms {

@@ -50,7 +50,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let blueprint = {
         let weights = Weights::open(Path::new(&folder), DType::BF16, &Device::Cpu)?;
         let config = Config::from_folder(Path::new(&folder))?;
-        Decoder::load(&config, &weights)?.blueprint().ok_or("no blueprint")?
+        let decoder = Decoder::load(&config, &weights)?;
+        decoder.blueprint().ok_or("no blueprint")?.unshared()
     };
     let before = peak();
     let mut engine = Trainer::new(&blueprint, None, &settings).map_err(told)?;

@@ -171,7 +171,7 @@ fn wrong_settings_and_rows_are_refused_by_name() {
     );
     check(
         |settings| settings.lora.target_modules = json!("("),
-        "no regular expression",
+        "not a regular expression",
     );
     check(|settings| settings.lora.r = 0, "lora_r");
     check(|settings| settings.lora.lora_dropout = 1.0, "lora_dropout");

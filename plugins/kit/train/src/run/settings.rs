@@ -266,7 +266,7 @@ mod tests {
             Settings::read(&best())
                 .unwrap_err()
                 .message
-                .contains("nothing is evaluated")
+                .contains("evaluation is off")
         );
         let every = |eval_every, save_every| Plan {
             eval_every,
