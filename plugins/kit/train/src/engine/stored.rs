@@ -95,10 +95,7 @@ fn widen<T: Copy>(out: &mut [f32], values: &[T], wide: impl Fn(T) -> f32) {
     let (out, out_rest) = out.as_chunks_mut::<16>();
     let (values, values_rest) = values.as_chunks::<16>();
     for (out, values) in out.iter_mut().zip(values) {
-        *out = values.map(
-            #[inline(always)]
-            |x| wide(x),
-        );
+        *out = values.map(&wide);
     }
     out_rest
         .iter_mut()
