@@ -1,8 +1,7 @@
 //! Checkpoint folders: one file, or several with an index; safetensors, what PyTorch pickled, or GGUF.
 //!
 //! Files are memory-mapped (pickled ones are read tensor by tensor) and each tensor is converted once, when a layer
-//! asks for it; a matrix some rows at a time, and what was read is given back. So loading needs little more memory than
-//! what comes of the weights, whatever they are converted to.
+//! asks for it, a matrix some rows at a time. So loading needs little more memory than the weights it ends with.
 
 mod blocks;
 mod memory;
@@ -528,7 +527,7 @@ impl Weights {
         }
     }
 
-    /// The type that is computed in: of all tensors but the matrices of linear layers, which may be stored in another.
+    /// The type that is computed in; matrices of linear layers may be stored in another.
     pub fn dtype(&self) -> DType {
         self.dtype
     }

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device};
 use nn::dense::{Config, Decoder};
-use nn::{Blueprint, Decoder as _, Weights};
+use nn::{Blueprint, Decoder as _, Loras, Weights};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use train::{Engine, EngineSettings, Method, Optimiser, Row, Trainer};
@@ -16,6 +16,14 @@ fn blueprint() -> Blueprint {
     let config = Config::from_folder(&folder()).expect("a config");
     let decoder = Decoder::load(&config, &weights).expect("a decoder");
     decoder.blueprint().expect("a blueprint")
+}
+
+/// Adapters' list of layers holds their matrices, so whoever keeps it keeps the model's weights in memory.
+#[test]
+fn what_is_learnt_from_holds_no_layers() {
+    let blueprint = blueprint();
+    assert!(!Loras::of(&blueprint.model).layers().is_empty());
+    assert!(Loras::of(&blueprint.unshared().model).layers().is_empty());
 }
 
 fn settings(method: Method) -> EngineSettings {

@@ -5,7 +5,7 @@ use crate::engine::draws::Draws;
 use crate::engine::parameters::{Gradients, Pass, Vector, Weight};
 use crate::engine::stored::Form;
 use crate::products::vector::each_row;
-use crate::products::{ByDepth, ByLane, Into, Left, Operand, Rounded, product, sum_of_products};
+use crate::products::{ByDepth, ByLane, Into, Left, Operand, Rounded, product};
 use std::ops::Range;
 
 /// `y = x W^T + b + s (dropout(x) A^T) B^T`.
@@ -119,25 +119,24 @@ impl Linear {
                 Into::Add
             }
         };
-        let Some(left) = given.rounded.as_ref().or(given.left.as_ref()) else {
-            return;
-        };
-        let factors = self.factors.as_ref().map(|factors| {
+        if let Some(left) = given.rounded.as_ref().or(given.left.as_ref()) {
+            with_weight(self, pass, false, |weight| {
+                product(y, left, weight, self.outputs, 1.0, into);
+            });
+        }
+        if let Some(factors) = &self.factors {
             let kept = self.kept(factors, pass, given);
             let left = Left::pack(&ByLane::new(&kept, factors.rank), given.rows, factors.rank);
-            (left, ByLane::new(&pass.values[factors.b.clone()], factors.rank))
-        });
-        with_weight(self, pass, false, |weight| match &factors {
-            None => product(y, left, weight, self.outputs, 1.0, into),
-            Some((kept, b)) => sum_of_products(y, &[(left, weight), (kept, b)], self.outputs, 1.0, into),
-        });
+            let b = ByLane::new(&pass.values[factors.b.clone()], factors.rank);
+            product(y, &left, &b, self.outputs, factors.scale, Into::Add);
+        }
     }
 
-    /// What stands between the two factors, scaled: (rows, rank).
+    /// What stands between the two factors: (rows, rank).
     fn kept(&self, factors: &Factors, pass: &Pass, given: &Given) -> Vec<f32> {
         let mut kept = vec![0.0; given.rows * factors.rank];
         let a = ByLane::new(&pass.values[factors.a.clone()], self.inputs);
-        let mut through = |left: &Left| product(&mut kept, left, &a, factors.rank, factors.scale, Into::Set);
+        let mut through = |left: &Left| product(&mut kept, left, &a, factors.rank, 1.0, Into::Set);
         match (factors.draws(pass), &given.left) {
             (None, Some(left)) => through(left),
             (draws, _) => {
@@ -150,7 +149,14 @@ impl Linear {
     }
 
     /// From the gradient of y to that of x, which is added to `dx` if it is asked for.
-    pub fn backward(&self, pass: &Pass, given: &Given, dy: &[f32], dx: Option<&mut [f32]>, gradients: &mut Gradients) {
+    pub fn backward(
+        &self,
+        pass: &Pass,
+        given: &Given,
+        dy: &[f32],
+        mut dx: Option<&mut [f32]>,
+        gradients: &mut Gradients,
+    ) {
         let (rows, inputs, outputs) = (given.rows, self.inputs, self.outputs);
         if rows == 0 {
             return;
@@ -159,29 +165,12 @@ impl Linear {
         // Factors read it exactly, and so do weights where nothing is rounded.
         let exact =
             (self.factors.is_some() || !pass.rounded && dx.is_some()).then(|| Left::pack(&by_row, rows, outputs));
-        let below = match (&self.factors, &exact) {
-            (Some(factors), Some(left)) => Some(self.factors_backward(factors, pass, given, left, dy, gradients)),
-            _ => None,
-        };
-        if let Some(dx) = dx {
+        if let Some(dx) = dx.as_deref_mut() {
             let rounded = pass.rounded.then(|| Left::pack(&Rounded(&by_row), rows, outputs));
-            let factors = self.factors.as_ref().zip(below.as_deref()).map(|(factors, below)| {
-                let left = Left::pack(&ByLane::new(below, factors.rank), rows, factors.rank);
-                let a = ByDepth::new(&pass.values[factors.a.clone()], inputs);
-                (left, a, factors.draws(pass))
-            });
             if let Some(left) = rounded.as_ref().or(exact.as_ref()) {
-                with_weight(self, pass, true, |weight| match &factors {
-                    Some((below, a, None)) => {
-                        sum_of_products(dx, &[(left, weight), (below, a)], inputs, 1.0, Into::Add);
-                    }
-                    _ => product(dx, left, weight, inputs, 1.0, Into::Add),
+                with_weight(self, pass, true, |weight| {
+                    product(dx, left, weight, inputs, 1.0, Into::Add)
                 });
-            }
-            if let Some((below, a, Some(draws))) = &factors {
-                let mut branch = vec![0.0; dx.len()];
-                product(&mut branch, below, a, inputs, 1.0, Into::Set);
-                draws.add_kept(dx, &branch);
             }
         }
         let turned = ByDepth::new(dy, outputs);
@@ -201,32 +190,49 @@ impl Linear {
         if let Some(gradient) = self.bias.as_ref().and_then(|bias| gradients.vector(bias)) {
             sum_rows(gradient, dy);
         }
+        if let (Some(factors), Some(left)) = (&self.factors, &exact) {
+            self.backward_of_factors(factors, pass, given, left, dy, dx, gradients);
+        }
     }
 
-    /// Adds the gradients of both factors, and gives that of what stands between them: (rows, rank).
-    fn factors_backward(
+    #[expect(clippy::too_many_arguments, reason = "what `backward` has at hand")]
+    fn backward_of_factors(
         &self,
         factors: &Factors,
         pass: &Pass,
         given: &Given,
         left: &Left,
         dy: &[f32],
+        dx: Option<&mut [f32]>,
         gradients: &mut Gradients,
-    ) -> Vec<f32> {
+    ) {
         let (rows, inputs, outputs, rank) = (left.rows(), self.inputs, self.outputs, factors.rank);
         let kept = self.kept(factors, pass, given);
         let turned = Left::pack(&ByDepth::new(dy, outputs), outputs, rows);
         let db = &mut gradients.0[factors.b.clone()];
-        product(db, &turned, &ByDepth::new(&kept, rank), rank, 1.0, Into::Add);
+        product(db, &turned, &ByDepth::new(&kept, rank), rank, factors.scale, Into::Add);
 
         let b = ByDepth::new(&pass.values[factors.b.clone()], rank);
         let mut between = vec![0.0; rows * rank];
         product(&mut between, left, &b, rank, factors.scale, Into::Set);
-        let dropped = factors.draws(pass).map(|draws| draws.drop(given.x));
+        let draws = factors.draws(pass);
+        let dropped = draws.as_ref().map(|draws| draws.drop(given.x));
         let x = ByDepth::new(dropped.as_deref().unwrap_or(given.x), inputs);
         let da = &mut gradients.0[factors.a.clone()];
         let turned = Left::pack(&ByDepth::new(&between, rank), rank, rows);
         product(da, &turned, &x, inputs, 1.0, Into::Add);
-        between
+
+        if let Some(dx) = dx {
+            let left = Left::pack(&ByLane::new(&between, rank), rows, rank);
+            let a = ByDepth::new(&pass.values[factors.a.clone()], inputs);
+            match draws {
+                None => product(dx, &left, &a, inputs, 1.0, Into::Add),
+                Some(draws) => {
+                    let mut branch = vec![0.0; dx.len()];
+                    product(&mut branch, &left, &a, inputs, 1.0, Into::Set);
+                    draws.add_kept(dx, &branch);
+                }
+            }
+        }
     }
 }

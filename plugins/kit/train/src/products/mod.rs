@@ -119,15 +119,8 @@ impl Left {
         self.rows
     }
 
-    fn is_rounded(&self) -> bool {
-        matches!(self.values, Values::Rounded(_))
-    }
-
     /// What was packed of some rows, for a block of depth: panels one after the other.
-    fn panels(&self, start: usize, first: usize, count: usize) -> &[f32] {
-        let Values::Floats(values) = &self.values else {
-            return &[];
-        };
+    fn panels<'v>(&self, values: &'v [f32], start: usize, first: usize, count: usize) -> &'v [f32] {
         let deep = DEPTH.min(self.depth - start);
         let padded = self.rows.next_multiple_of(self.shape.rows);
         let begin = padded * start + first * deep;
@@ -135,7 +128,7 @@ impl Left {
     }
 }
 
-/// A product on the calling thread alone: for the small ones inside a task.
+/// The same on the calling thread alone: for the small products inside a task.
 pub(crate) fn product_here(y: &mut [f32], left: &Left, right: &dyn Operand, columns: usize, scale: f32, into: Into) {
     if columns == 0 || left.rows == 0 {
         return;
@@ -146,7 +139,7 @@ pub(crate) fn product_here(y: &mut [f32], left: &Left, right: &dyn Operand, colu
             column: 0,
             y: y.chunks_exact_mut(columns).collect(),
         };
-        task.run(&[(left, right)], space, scale, into);
+        task.run(left, right, space, scale, into);
     });
 }
 
@@ -156,9 +149,6 @@ pub(crate) enum Into {
     Set,
     Add,
 }
-
-/// A left and a right side.
-pub(crate) type Product<'a> = (&'a Left, &'a dyn Operand);
 
 /// What a task works in.
 #[derive(Default)]
@@ -175,22 +165,8 @@ thread_local! {
 
 /// `y = scale * left * right`, or adds that: y is (rows, columns), and `right` has a lane for each column.
 pub(crate) fn product(y: &mut [f32], left: &Left, right: &dyn Operand, columns: usize, scale: f32, into: Into) {
-    sum_of_products(y, &[(left, right)], columns, scale, into);
-}
-
-/// The same of several products, whose terms are added up before anything is written.
-pub(crate) fn sum_of_products(y: &mut [f32], products: &[Product], columns: usize, scale: f32, into: Into) {
-    let Some(((left, _), others)) = products.split_first() else {
-        return;
-    };
-    if others.iter().any(|(other, _)| other.is_rounded() != left.is_rounded()) {
-        // Tiles of rounded values have panels of their own.
-        sum_of_products(y, &products[..1], columns, scale, into);
-        return sum_of_products(y, others, columns, scale, Into::Add);
-    }
-    let (rows, shape) = (left.rows, left.shape);
-    let depth: usize = products.iter().map(|(left, _)| left.depth).sum();
-    debug_assert!(y.len() == rows * columns && products.iter().all(|(left, _)| left.rows == rows));
+    let (rows, depth, shape) = (left.rows, left.depth, left.shape);
+    debug_assert_eq!(y.len(), rows * columns);
     if rows == 0 || columns == 0 {
         return;
     }
@@ -227,7 +203,7 @@ pub(crate) fn sum_of_products(y: &mut [f32], products: &[Product], columns: usiz
         }
     }
     tasks.into_par_iter().with_max_len(1).for_each(|mut task| {
-        SPACE.with_borrow_mut(|space| task.run(products, space, scale, into));
+        SPACE.with_borrow_mut(|space| task.run(left, right, space, scale, into));
     });
 }
 
@@ -239,18 +215,22 @@ struct Task<'y> {
 }
 
 impl Task<'_> {
-    fn run(&mut self, products: &[Product], space: &mut Space, scale: f32, into: Into) {
-        let Some(&(left, _)) = products.first() else { return };
-        if left.is_rounded() {
-            return self.by_tiles(products, space, scale, into);
-        }
+    fn run(&mut self, left: &Left, right: &dyn Operand, space: &mut Space, scale: f32, into: Into) {
+        let values = match &left.values {
+            Values::Floats(values) => values,
+            Values::Rounded(rows) => {
+                // Tiles round what they are given.
+                let right = right.unrounded().unwrap_or(right);
+                return self.by_tiles(rows, left.depth, right, space, scale, into);
+            }
+        };
         let shape = left.shape;
         let columns = self.y.first().map_or(0, |row| row.len());
         let padded = self.y.len().next_multiple_of(shape.rows);
         let wide = COLUMNS.next_multiple_of(shape.columns);
         space.sums.resize(padded * wide, 0.0);
         space.panels.resize(DEPTH * wide, 0.0);
-        if products.iter().all(|(left, _)| left.depth == 0) {
+        if left.depth == 0 {
             space.sums.fill(0.0);
         }
         for block in (0..columns).step_by(wide) {
@@ -261,14 +241,18 @@ impl Task<'_> {
             let whole = block.len() - narrow.map_or(0, |_| rest);
             let widths = [shape.columns].repeat(whole.div_ceil(shape.columns));
             let widths: Vec<usize> = widths.into_iter().chain(narrow).collect();
-            let first = self.column + block.start;
-            for (number, (left, right, depth)) in blocks_of_depth(products).enumerate() {
-                let deep = depth.len();
+            for start in (0..left.depth).step_by(DEPTH) {
+                let deep = DEPTH.min(left.depth - start);
+                let (depth, first) = (start..start + deep, self.column + block.start);
                 let (packed, last) = space.panels.split_at_mut(whole.next_multiple_of(shape.columns) * deep);
                 right.pack_panels(first..first + whole, depth.clone(), shape.columns, packed);
                 if let Some(width) = narrow {
-                    let lanes = first + whole..first + block.len();
-                    right.pack(lanes, depth.clone(), width, &mut last[..width * deep]);
+                    right.pack(
+                        first + whole..first + block.len(),
+                        depth,
+                        width,
+                        &mut last[..width * deep],
+                    );
                 }
                 // Some rows at a time, which stay in the second cache for all panels.
                 for some in (0..padded).step_by(NEAR) {
@@ -278,11 +262,11 @@ impl Task<'_> {
                         let (panel, panels_behind) = panels.split_at(width * deep);
                         let (of_panel, sums_behind) = sums.split_at_mut(padded * width);
                         Tile {
-                            rows: left.panels(depth.start, self.row + some.start, some.len()),
+                            rows: left.panels(values, start, self.row + some.start, some.len()),
                             panel,
                             width,
                             deep,
-                            add: number > 0,
+                            add: start > 0,
                             sums: &mut of_panel[some.start * width..some.end * width],
                         }
                         .run(shape);
@@ -302,7 +286,15 @@ impl Task<'_> {
     }
 
     /// The same of rows that are rounded already.
-    fn by_tiles(&mut self, products: &[Product], space: &mut Space, scale: f32, into: Into) {
+    fn by_tiles(
+        &mut self,
+        left: &passing::Left,
+        depth: usize,
+        right: &dyn Operand,
+        space: &mut Space,
+        scale: f32,
+        into: Into,
+    ) {
         let columns = self.y.first().map_or(0, |row| row.len());
         let mut panel = passing::Panel::default();
         space.panels.resize(DEPTH * passing::COLUMNS, 0.0);
@@ -310,33 +302,26 @@ impl Task<'_> {
         for column in (0..columns).step_by(passing::COLUMNS) {
             let some = column..columns.min(column + passing::COLUMNS);
             let lanes = self.column + some.start..self.column + some.end;
-            let mut first = true;
-            for (left, right) in products {
-                // Tiles round what they are given.
-                let right = right.unrounded().unwrap_or(*right);
-                let Values::Rounded(rows) = &left.values else { continue };
-                for start in (0..left.depth).step_by(TILES_DEPTH) {
-                    let end = left.depth.min(start + TILES_DEPTH);
-                    panel.clear();
-                    for some in (start..end).step_by(DEPTH) {
-                        let some = some..end.min(some + DEPTH);
-                        if right.add_stored(lanes.clone(), some.clone(), &mut panel) {
-                            continue;
-                        }
-                        let values = &mut space.panels[..some.len() * passing::COLUMNS];
-                        right.pack(lanes.clone(), some, passing::COLUMNS, values);
-                        panel.add(values);
+            for start in (0..depth).step_by(TILES_DEPTH) {
+                let end = depth.min(start + TILES_DEPTH);
+                panel.clear();
+                for some in (start..end).step_by(DEPTH) {
+                    let some = some..end.min(some + DEPTH);
+                    if right.add_stored(lanes.clone(), some.clone(), &mut panel) {
+                        continue;
                     }
-                    let (all, _) = space.sums.as_chunks_mut::<{ passing::COLUMNS }>();
-                    rows.times(self.row..self.row + self.y.len(), start, &mut panel, |row, sums| {
-                        let all = &mut all[row - self.row];
-                        match first {
-                            true => *all = *sums,
-                            false => all.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum),
-                        }
-                    });
-                    first = false;
+                    let values = &mut space.panels[..some.len() * passing::COLUMNS];
+                    right.pack(lanes.clone(), some, passing::COLUMNS, values);
+                    panel.add(values);
                 }
+                let (all, _) = space.sums.as_chunks_mut::<{ passing::COLUMNS }>();
+                left.times(self.row..self.row + self.y.len(), start, &mut panel, |row, sums| {
+                    let all = &mut all[row - self.row];
+                    match start {
+                        0 => *all = *sums,
+                        _ => all.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum),
+                    }
+                });
             }
             self.write(&[(&space.sums, passing::COLUMNS)], some, scale, into);
         }
@@ -376,14 +361,6 @@ impl Task<'_> {
             },
         );
     }
-}
-
-/// The blocks of depth of one product after the other: both sides, and which block it is.
-fn blocks_of_depth<'p>(products: &'p [Product<'p>]) -> impl Iterator<Item = (&'p Left, &'p dyn Operand, Range<usize>)> {
-    products.iter().flat_map(|&(left, right)| {
-        let starts = (0..left.depth).step_by(DEPTH);
-        starts.map(move |start| (left, right, start..left.depth.min(start + DEPTH)))
-    })
 }
 
 /// Puts what `of` makes of both values at each place of y. Rows are short, and compilers' own loops are for long ones.
