@@ -16,7 +16,7 @@ use tokenizers::{ModelWrapper, Tokenizer};
 
 /// Shorter stretches are not worth looking up.
 const LEAST: usize = 24;
-/// So many stretches are remembered at most, a few hundred kilobytes.
+/// The most stretches that are remembered: a few hundred kilobytes.
 const MOST: usize = 4096;
 /// What SentencePiece writes for a blank.
 const BLANK: char = '▁';
