@@ -24,18 +24,9 @@ impl Family for Mamba {
     }
 
     fn settle(fields: &mut Fields) -> nn::Result<()> {
-        for (name, value) in [
-            ("state_size", json!(16)),
-            ("conv_kernel", json!(4)),
-            ("expand", json!(2)),
-            ("layer_norm_epsilon", json!(1e-5)),
-            ("use_bias", json!(false)),
-            ("use_conv_bias", json!(true)),
-            ("hidden_act", json!("silu")),
-            ("tie_word_embeddings", json!(true)),
-        ] {
-            fields.expect(name, value)?;
-        }
+        expect_what_candle_fixes(fields)?;
+        fields.expect("state_size", 16)?;
+        fields.expect("expand", 2)?;
         let hidden = fields.number("hidden_size").unwrap_or(0);
         if fields.get("time_step_rank") != "auto" {
             fields.expect("time_step_rank", hidden.div_ceil(16))?;
@@ -45,8 +36,6 @@ impl Family for Mamba {
         }
         fields.set("d_model", hidden);
         fields.set("n_layer", fields.get("num_hidden_layers").clone());
-        // Tables are stored as long as they are.
-        fields.set("pad_vocab_size_multiple", 1);
         Ok(())
     }
 
@@ -92,23 +81,12 @@ impl Family for Mamba2 {
     }
 
     fn settle(fields: &mut Fields) -> nn::Result<()> {
-        for (name, value) in [
-            ("conv_kernel", json!(4)),
-            ("layer_norm_epsilon", json!(1e-5)),
-            ("use_bias", json!(false)),
-            ("use_conv_bias", json!(true)),
-            ("hidden_act", json!("silu")),
-            ("tie_word_embeddings", json!(true)),
-        ] {
-            fields.expect(name, value)?;
-        }
+        expect_what_candle_fixes(fields)?;
         // The reference normalises each group of heads by itself, candle all of them together.
         fields.expect("n_groups", 1)?;
         let number = |name| fields.number(name).unwrap_or(0);
         let inner = number("hidden_size") * number("expand").min(64);
-        fields.expect("head_dim", inner.checked_div(number("num_heads")).unwrap_or(0))?;
-        fields.set("pad_vocab_size_multiple", 1);
-        Ok(())
+        fields.expect("head_dim", inner.checked_div(number("num_heads")).unwrap_or(0))
     }
 
     fn load(fields: &Fields, weights: VarBuilder) -> Result<Self> {
@@ -134,6 +112,23 @@ impl Family for Mamba2 {
             state,
         })
     }
+}
+
+/// The settings that candle knows one value of, in both generations.
+fn expect_what_candle_fixes(fields: &mut Fields) -> nn::Result<()> {
+    for (name, value) in [
+        ("conv_kernel", json!(4)),
+        ("layer_norm_epsilon", json!(1e-5)),
+        ("use_bias", json!(false)),
+        ("use_conv_bias", json!(true)),
+        ("hidden_act", json!("silu")),
+        ("tie_word_embeddings", json!(true)),
+    ] {
+        fields.expect(name, value)?;
+    }
+    // Tables are stored as long as they are.
+    fields.set("pad_vocab_size_multiple", 1);
+    Ok(())
 }
 
 /// The logits behind the last of the tokens (1, tokens), each of which goes in by itself.
