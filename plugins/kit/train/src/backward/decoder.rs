@@ -3,11 +3,12 @@
 use super::Texts;
 use super::attention::{Plan, Rule};
 use super::gated;
-use super::linear::{Given, Linear};
+use super::linear::{Between, Given, Linear};
 use super::norm::RmsNorm;
 use super::rope::{Angles, by_head, by_token};
 use crate::engine::parameters::{Gradients, Pass, Vector};
 use crate::products::vector::add;
+use crate::products::{Into, Scratch};
 use nn::Activation;
 
 pub(crate) struct Layer {
@@ -54,6 +55,19 @@ pub(crate) struct All {
     gate: Vec<f32>, // (asking, inner)
     up: Vec<f32>,   // (asking, inner)
     fed: Vec<f32>,  // (asking, hidden)
+    /// What each layer's factors gave each other.
+    between: OfEach<Between>,
+}
+
+/// One for each linear layer.
+struct OfEach<T> {
+    q: T,
+    k: T,
+    v: T,
+    o: T,
+    gate: T,
+    up: T,
+    down: T,
 }
 
 /// The tokens of a pass, alike for all layers.
@@ -112,20 +126,18 @@ impl Layer {
         let mut q = vec![0.0; asking.len() * self.q_proj.outputs];
         let mut k = vec![0.0; rows * self.k_proj.outputs];
         let mut v = vec![0.0; rows * self.v_proj.outputs];
-        {
+        let (between_q, between_k, between_v) = {
             let shared = [&self.q_proj, &self.k_proj, &self.v_proj];
-            let given = Given::forward(&shared, pass, &h, hidden);
-            self.k_proj.forward(pass, &given, &mut k);
-            self.v_proj.forward(pass, &given, &mut v);
-            match asking.len() == rows {
+            let given = Given::new(&shared, pass, &h, hidden);
+            let between_k = self.k_proj.forward(pass, &given, &mut k);
+            let between_v = self.v_proj.forward(pass, &given, &mut v);
+            let between_q = match asking.len() == rows {
                 true => self.q_proj.forward(pass, &given, &mut q),
-                false => {
-                    let some = select(&h, hidden, asking);
-                    let given = Given::forward(&[&self.q_proj], pass, &some, hidden);
-                    self.q_proj.forward(pass, &given, &mut q);
-                }
-            }
-        }
+                false => self.q_proj.forward_of(pass, &select(&h, hidden, asking), &mut q),
+            };
+            (between_q, between_k, between_v)
+        };
+        drop(h);
         let heads = self.heads(pass, tokens, (&q, &k, &v), asking);
         let plan = Plan::new(self.rule, tokens.texts, asking);
         let count = self.q_proj.outputs / self.rule.size;
@@ -133,11 +145,7 @@ impl Layer {
         plan.forward(&heads.q, &heads.k, &heads.v, &mut out, &mut sums);
         drop(heads);
         let mut attended = vec![0.0; asking.len() * hidden];
-        {
-            let heard = self.heard(&out, asking);
-            let given = Given::forward(&[&self.o_proj], pass, &heard, self.o_proj.inputs);
-            self.o_proj.forward(pass, &given, &mut attended);
-        }
+        let between_o = self.o_proj.forward_of(pass, &self.heard(&out, asking), &mut attended);
         let mut middle = match asking.len() == rows {
             true => x.clone(),
             false => select(&x, hidden, asking),
@@ -147,19 +155,18 @@ impl Layer {
             vec![0.0; asking.len() * self.gate_proj.outputs],
             vec![0.0; asking.len() * self.up_proj.outputs],
         );
-        {
+        let (between_gate, between_up) = {
             let h = normed(pass, self.before_mlp.as_ref(), &middle);
-            let given = Given::forward(&[&self.gate_proj, &self.up_proj], pass, &h, hidden);
-            self.gate_proj.forward(pass, &given, &mut gate);
-            self.up_proj.forward(pass, &given, &mut up);
-        }
+            let given = Given::new(&[&self.gate_proj, &self.up_proj], pass, &h, hidden);
+            let between_gate = self.gate_proj.forward(pass, &given, &mut gate);
+            (between_gate, self.up_proj.forward(pass, &given, &mut up))
+        };
         let mut fed = vec![0.0; middle.len()];
-        {
-            let mut product = vec![0.0; gate.len()];
+        let between_down = {
+            let mut product = Scratch::new(gate.len());
             gated::forward(self.activation, &gate, &up, &mut product);
-            let given = Given::forward(&[&self.down_proj], pass, &product, self.down_proj.inputs);
-            self.down_proj.forward(pass, &given, &mut fed);
-        }
+            self.down_proj.forward_of(pass, &product, &mut fed)
+        };
         let mut y = middle.clone();
         let fed = self.added(pass, &mut y, fed, self.behind_mlp.as_ref());
         let all = All {
@@ -174,6 +181,15 @@ impl Layer {
             gate,
             up,
             fed,
+            between: OfEach {
+                q: between_q,
+                k: between_k,
+                v: between_v,
+                o: between_o,
+                gate: between_gate,
+                up: between_up,
+                down: between_down,
+            },
         };
         (y, all)
     }
@@ -219,18 +235,14 @@ impl Layer {
         let size = self.rule.size;
         let angles = Some(&tokens.angles[self.rope]);
         let turned = |x: &[f32], norm: &Option<RmsNorm>, outputs: usize, some: &[usize]| {
-            let mut y = vec![0.0; x.len()];
+            let mut y = Scratch::new(x.len());
             match norm {
                 None => by_head(x, outputs / size, some, angles, &mut y),
-                Some(norm) => {
-                    let mut normed = vec![0.0; x.len()];
-                    norm.forward(pass, x, &mut normed);
-                    by_head(&normed, outputs / size, some, angles, &mut y);
-                }
+                Some(_) => by_head(&normed(pass, norm.as_ref(), x), outputs / size, some, angles, &mut y),
             }
             y
         };
-        let mut values = vec![0.0; v.len()];
+        let mut values = Scratch::new(v.len());
         by_head(v, self.v_proj.outputs / size, tokens.all, None, &mut values);
         Heads {
             q: turned(q, &self.q_norm, self.q_proj.outputs, asking),
@@ -240,8 +252,8 @@ impl Layer {
     }
 
     /// What attention gives, as the projection behind it reads it: (asking, heads * size).
-    fn heard(&self, out: &[f32], asking: &[usize]) -> Vec<f32> {
-        let mut heard = vec![0.0; out.len()];
+    fn heard(&self, out: &[f32], asking: &[usize]) -> Scratch {
+        let mut heard = Scratch::new(out.len());
         by_token(out, self.q_proj.outputs / self.rule.size, asking, None, &mut heard);
         heard
     }
@@ -268,28 +280,28 @@ impl Layer {
 
     /// The second half: from the gradient of y to that of what stands between both.
     fn mlp_backward(&self, pass: &Pass, all: &mut All, dy: Vec<f32>, gradients: &mut Gradients) -> Vec<f32> {
-        let hidden = self.hidden();
-        let mut dproduct = vec![0.0; all.gate.len()];
+        let mut dproduct = Scratch::new(all.gate.len());
         {
-            let mut product = vec![0.0; all.gate.len()];
+            let mut product = Scratch::new(all.gate.len());
             if self.down_proj.learns() {
                 gated::forward(self.activation, &all.gate, &all.up, &mut product);
             }
-            let given = Given::backward(&[&self.down_proj], pass, &product, self.down_proj.inputs);
             let own = self.behind(pass, self.behind_mlp.as_ref(), &all.fed, &dy, gradients);
             let dfed = own.as_deref().unwrap_or(&dy);
+            let dx = Some((&mut dproduct[..], Into::Set));
             self.down_proj
-                .backward(pass, &given, dfed, Some(&mut dproduct), gradients);
+                .backward(pass, &product, &all.between.down, dfed, dx, gradients);
         }
         gated::backward(self.activation, &mut all.gate, &mut all.up, &dproduct);
         drop(dproduct);
-        let mut dh = vec![0.0; dy.len()];
+        let mut dh = Scratch::new(dy.len());
         {
             let h = normed(pass, self.before_mlp.as_ref(), &all.middle);
-            let given = Given::backward(&[&self.gate_proj, &self.up_proj], pass, &h, hidden);
+            let dx = Some((&mut dh[..], Into::Set));
             self.gate_proj
-                .backward(pass, &given, &all.gate, Some(&mut dh), gradients);
-            self.up_proj.backward(pass, &given, &all.up, Some(&mut dh), gradients);
+                .backward(pass, &h, &all.between.gate, &all.gate, dx, gradients);
+            let dx = Some((&mut dh[..], Into::Add));
+            self.up_proj.backward(pass, &h, &all.between.up, &all.up, dx, gradients);
         }
         let mut dmiddle = dy;
         back_through(
@@ -316,20 +328,20 @@ impl Layer {
         gradients: &mut Gradients,
     ) -> Option<Vec<f32>> {
         let (hidden, size, rows) = (self.hidden(), self.rule.size, tokens.all.len());
-        let mut dheard = vec![0.0; all.out.len()];
+        let mut dheard = Scratch::new(all.out.len());
         {
             let heard = self.heard(&all.out, asking);
-            let given = Given::backward(&[&self.o_proj], pass, &heard, self.o_proj.inputs);
             let own = self.behind(pass, self.behind_attention.as_ref(), &all.attended, &dmiddle, gradients);
             let dattended = own.as_deref().unwrap_or(&dmiddle);
+            let dx = Some((&mut dheard[..], Into::Set));
             self.o_proj
-                .backward(pass, &given, dattended, Some(&mut dheard), gradients);
+                .backward(pass, &heard, &all.between.o, dattended, dx, gradients);
         }
         let (heads, shared) = (self.q_proj.outputs / size, self.k_proj.outputs / size);
-        let mut dout = vec![0.0; dheard.len()];
+        let mut dout = Scratch::new(dheard.len());
         by_head(&dheard, heads, asking, None, &mut dout);
         drop(dheard);
-        let (mut dq, mut dk, mut dv) = (vec![0.0; all.q.len()], vec![0.0; all.k.len()], vec![0.0; all.v.len()]);
+        let [mut dq, mut dk, mut dv] = [&all.q, &all.k, &all.v].map(|x| Scratch::new(x.len()));
         {
             let seen = self.heads(pass, tokens, (&all.q, &all.k, &all.v), asking);
             let plan = Plan::new(self.rule, tokens.texts, asking);
@@ -338,8 +350,8 @@ impl Layer {
         }
         drop(dout);
         let angles = Some(&tokens.angles[self.rope]);
-        let mut back = |d: Vec<f32>, x: &[f32], norm: &Option<RmsNorm>, heads: usize, some: &[usize]| {
-            let mut turned = vec![0.0; d.len()];
+        let mut back = |d: Scratch, x: &[f32], norm: &Option<RmsNorm>, heads: usize, some: &[usize]| {
+            let mut turned = Scratch::new(d.len());
             by_token(&d, heads, some, angles, &mut turned);
             match norm {
                 None => turned,
@@ -353,30 +365,28 @@ impl Layer {
         };
         let dq = back(dq, &all.q, &self.q_norm, heads, asking);
         let dk = back(dk, &all.k, &self.k_norm, shared, tokens.all);
-        let mut dvalues = vec![0.0; dv.len()];
+        let mut dvalues = Scratch::new(dv.len());
         by_token(&dv, shared, tokens.all, None, &mut dvalues);
 
         let below = wanted || self.before_attention.as_ref().is_some_and(learnt);
-        let mut dh = vec![0.0; if below { rows * hidden } else { 0 }];
+        let mut dh = Scratch::new(if below { rows * hidden } else { 0 });
         {
             let h = normed(pass, self.before_attention.as_ref(), &all.x);
-            let given = Given::backward(&[&self.k_proj, &self.v_proj], pass, &h, hidden);
-            self.k_proj
-                .backward(pass, &given, &dk, below.then_some(&mut dh), gradients);
-            self.v_proj
-                .backward(pass, &given, &dvalues, below.then_some(&mut dh), gradients);
+            let between = &all.between;
+            let dx = below.then_some((&mut dh[..], Into::Set));
+            self.k_proj.backward(pass, &h, &between.k, &dk, dx, gradients);
+            let dx = below.then_some((&mut dh[..], Into::Add));
+            self.v_proj.backward(pass, &h, &between.v, &dvalues, dx, gradients);
             match asking.len() == rows {
                 true => {
-                    let given = Given::backward(&[&self.q_proj], pass, &h, hidden);
-                    self.q_proj
-                        .backward(pass, &given, &dq, below.then_some(&mut dh), gradients);
+                    let dx = below.then_some((&mut dh[..], Into::Add));
+                    self.q_proj.backward(pass, &h, &between.q, &dq, dx, gradients);
                 }
                 false => {
                     let some = select(&h, hidden, asking);
-                    let mut dsome = vec![0.0; if below { some.len() } else { 0 }];
-                    let given = Given::backward(&[&self.q_proj], pass, &some, hidden);
-                    self.q_proj
-                        .backward(pass, &given, &dq, below.then_some(&mut dsome), gradients);
+                    let mut dsome = Scratch::new(if below { some.len() } else { 0 });
+                    let dx = below.then_some((&mut dsome[..], Into::Set));
+                    self.q_proj.backward(pass, &some, &between.q, &dq, dx, gradients);
                     if below {
                         add_selected(&mut dh, &dsome, hidden, asking);
                     }
@@ -400,9 +410,9 @@ impl Layer {
 }
 
 struct Heads {
-    q: Vec<f32>, // (heads, asking, size)
-    k: Vec<f32>, // (key heads, tokens, size)
-    v: Vec<f32>, // (key heads, tokens, size)
+    q: Scratch, // (heads, asking, size)
+    k: Scratch, // (key heads, tokens, size)
+    v: Scratch, // (key heads, tokens, size)
 }
 
 fn learnt(norm: &RmsNorm) -> bool {
@@ -410,15 +420,13 @@ fn learnt(norm: &RmsNorm) -> bool {
 }
 
 /// x behind a norm, where there is one.
-fn normed(pass: &Pass, norm: Option<&RmsNorm>, x: &[f32]) -> Vec<f32> {
+fn normed(pass: &Pass, norm: Option<&RmsNorm>, x: &[f32]) -> Scratch {
+    let mut h = Scratch::new(x.len());
     match norm {
-        None => x.to_vec(),
-        Some(norm) => {
-            let mut h = vec![0.0; x.len()];
-            norm.forward(pass, x, &mut h);
-            h
-        }
+        None => h.copy_from_slice(x),
+        Some(norm) => norm.forward(pass, x, &mut h),
     }
+    h
 }
 
 /// Adds to `dx` the gradient in front of a norm, where there is one.

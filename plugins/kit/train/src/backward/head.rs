@@ -1,9 +1,9 @@
 //! The head and the loss, on learnt positions alone and some of them at a time.
 
-use super::linear::{Given, Linear};
+use super::linear::Linear;
 use crate::engine::parameters::{Gradients, Pass};
-use crate::products::Scratch;
 use crate::products::vector::{each_row, exp, largest, sum};
+use crate::products::{Into, Scratch};
 use rayon::prelude::*;
 
 /// Logits that are computed together, of whole positions: the more, the less often the head's weights are widened.
@@ -44,7 +44,7 @@ impl Loss {
             let at = number * together * hidden..(number * together + labels.len()) * hidden;
             let logits = &mut logits[..labels.len() * vocabulary];
             let x = &x[at.clone()];
-            head.forward(pass, &Given::forward(&[head], pass, x, hidden), logits);
+            let between = head.forward_of(pass, x, logits);
             self.capped(logits);
             let factor = learning.as_ref().map(|(items, ..)| (1.0 / items) as f32);
             let rows = logits.par_chunks_mut(vocabulary).zip(labels);
@@ -53,8 +53,7 @@ impl Loss {
                 .collect();
             losses.extend(some);
             if let Some((_, dx, gradients)) = &mut learning {
-                let given = Given::backward(&[head], pass, x, hidden);
-                head.backward(pass, &given, logits, Some(&mut dx[at]), gradients);
+                head.backward(pass, x, &between, logits, Some((&mut dx[at], Into::Add)), gradients);
             }
         }
         losses
@@ -63,7 +62,7 @@ impl Loss {
     /// The logits at some positions: (positions, vocabulary).
     pub fn logits(&self, head: &Linear, pass: &Pass, x: &[f32]) -> Vec<f32> {
         let mut logits = vec![0.0; x.len() / head.inputs.max(1) * head.outputs];
-        head.forward(pass, &Given::forward(&[head], pass, x, head.inputs), &mut logits);
+        head.forward_of(pass, x, &mut logits);
         self.capped(&mut logits);
         logits
     }

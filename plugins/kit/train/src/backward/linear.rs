@@ -5,7 +5,7 @@ use crate::engine::draws::Draws;
 use crate::engine::parameters::{Gradients, Pass, Vector, Weight};
 use crate::engine::stored::Form;
 use crate::products::vector::each_row;
-use crate::products::{ByDepth, ByLane, Into, Left, Operand, Rounded, product};
+use crate::products::{ByDepth, ByLane, Into, Left, Operand, Rounded, Scratch, product};
 use std::ops::Range;
 
 /// `y = x W^T + b + s (dropout(x) A^T) B^T`.
@@ -38,7 +38,7 @@ impl Factors {
 
 /// What goes into one or several layers, packed as they read it.
 pub(crate) struct Given<'x> {
-    pub x: &'x [f32],
+    x: &'x [f32],
     rows: usize,
     /// For factors, which read it exactly, and for weights where nothing is rounded.
     left: Option<Left>,
@@ -47,8 +47,8 @@ pub(crate) struct Given<'x> {
 }
 
 impl<'x> Given<'x> {
-    /// x (rows, inputs) on its way through layers.
-    pub fn forward(layers: &[&Linear], pass: &Pass, x: &'x [f32], inputs: usize) -> Given<'x> {
+    /// x (rows, inputs).
+    pub fn new(layers: &[&Linear], pass: &Pass, x: &'x [f32], inputs: usize) -> Given<'x> {
         let rows = x.len() / inputs.max(1);
         let operand = ByLane::new(x, inputs);
         let exact = !pass.rounded || layers.iter().any(|layer| layer.reads_exactly(pass));
@@ -59,19 +59,10 @@ impl<'x> Given<'x> {
             rounded: pass.rounded.then(|| Left::pack(&Rounded(&operand), rows, inputs)),
         }
     }
-
-    /// The same on the way back, where only factors read it so.
-    pub fn backward(layers: &[&Linear], pass: &Pass, x: &'x [f32], inputs: usize) -> Given<'x> {
-        let rows = x.len() / inputs.max(1);
-        let exact = layers.iter().any(|layer| layer.reads_exactly(pass));
-        Given {
-            x,
-            rows,
-            left: exact.then(|| Left::pack(&ByLane::new(x, inputs), rows, inputs)),
-            rounded: None,
-        }
-    }
 }
+
+/// What a layer's factors gave each other on the way forward, (rows, rank): the way back needs it. Nothing where there are none.
+pub(crate) struct Between(Vec<f32>);
 
 /// Lends a weight as the right side of a product.
 fn with_weight(layer: &Linear, pass: &Pass, turned: bool, take: impl FnOnce(&dyn Operand)) {
@@ -104,8 +95,8 @@ impl Linear {
         factors.is_some_and(|factors| factors.draws(pass).is_none())
     }
 
-    /// To y (rows, outputs), of what [`Given::forward`] packed.
-    pub fn forward(&self, pass: &Pass, given: &Given, y: &mut [f32]) {
+    /// To y (rows, outputs).
+    pub fn forward(&self, pass: &Pass, given: &Given, y: &mut [f32]) -> Between {
         let into = match &self.bias {
             None => Into::Set,
             Some(bias) => {
@@ -124,19 +115,12 @@ impl Linear {
                 product(y, left, weight, self.outputs, 1.0, into);
             });
         }
-        if let Some(factors) = &self.factors {
-            let kept = self.kept(factors, pass, given);
-            let left = Left::pack(&ByLane::new(&kept, factors.rank), given.rows, factors.rank);
-            let b = ByLane::new(&pass.values[factors.b.clone()], factors.rank);
-            product(y, &left, &b, self.outputs, factors.scale, Into::Add);
-        }
-    }
-
-    /// What stands between the two factors: (rows, rank).
-    fn kept(&self, factors: &Factors, pass: &Pass, given: &Given) -> Vec<f32> {
-        let mut kept = vec![0.0; given.rows * factors.rank];
+        let Some(factors) = &self.factors else {
+            return Between(Vec::new());
+        };
+        let mut between = vec![0.0; given.rows * factors.rank];
         let a = ByLane::new(&pass.values[factors.a.clone()], self.inputs);
-        let mut through = |left: &Left| product(&mut kept, left, &a, factors.rank, 1.0, Into::Set);
+        let mut through = |left: &Left| product(&mut between, left, &a, factors.rank, 1.0, Into::Set);
         match (factors.draws(pass), &given.left) {
             (None, Some(left)) => through(left),
             (draws, _) => {
@@ -145,19 +129,30 @@ impl Linear {
                 through(&Left::pack(&x, given.rows, self.inputs));
             }
         }
-        kept
+        let left = Left::pack(&ByLane::new(&between, factors.rank), given.rows, factors.rank);
+        let b = ByLane::new(&pass.values[factors.b.clone()], factors.rank);
+        product(y, &left, &b, self.outputs, factors.scale, Into::Add);
+        Between(between)
     }
 
-    /// From the gradient of y to that of x, which is added to `dx` if it is asked for.
+    /// The same of an x that nothing else reads.
+    pub fn forward_of(&self, pass: &Pass, x: &[f32], y: &mut [f32]) -> Between {
+        self.forward(pass, &Given::new(&[self], pass, x, self.inputs), y)
+    }
+
+    /// From the gradient of y to that of x, which is written or added to `dx` if it is asked for. x, as it went in, is read
+    /// only if something here is learnt.
     pub fn backward(
         &self,
         pass: &Pass,
-        given: &Given,
+        x: &[f32],
+        between: &Between,
         dy: &[f32],
-        mut dx: Option<&mut [f32]>,
+        mut dx: Option<(&mut [f32], Into)>,
         gradients: &mut Gradients,
     ) {
-        let (rows, inputs, outputs) = (given.rows, self.inputs, self.outputs);
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        let rows = dy.len() / outputs.max(1);
         if rows == 0 {
             return;
         }
@@ -165,17 +160,17 @@ impl Linear {
         // Factors read it exactly, and so do weights where nothing is rounded.
         let exact =
             (self.factors.is_some() || !pass.rounded && dx.is_some()).then(|| Left::pack(&by_row, rows, outputs));
-        if let Some(dx) = dx.as_deref_mut() {
+        if let Some((dx, into)) = &mut dx {
             let rounded = pass.rounded.then(|| Left::pack(&Rounded(&by_row), rows, outputs));
             if let Some(left) = rounded.as_ref().or(exact.as_ref()) {
                 with_weight(self, pass, true, |weight| {
-                    product(dx, left, weight, inputs, 1.0, Into::Add)
+                    product(dx, left, weight, inputs, 1.0, *into);
                 });
             }
         }
         let turned = ByDepth::new(dy, outputs);
         if let Some(gradient) = gradients.weight(&self.weight) {
-            let x = ByDepth::new(given.x, inputs);
+            let x = ByDepth::new(x, inputs);
             match pass.rounded {
                 false => {
                     let left = Left::pack(&turned, outputs, rows);
@@ -191,36 +186,43 @@ impl Linear {
             sum_rows(gradient, dy);
         }
         if let (Some(factors), Some(left)) = (&self.factors, &exact) {
-            self.backward_of_factors(factors, pass, given, left, dy, dx, gradients);
+            let dx = dx.map(|(dx, _)| dx);
+            self.backward_of_factors(factors, pass, (x, between), (dy, left), dx, gradients);
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what `backward` has at hand")]
     fn backward_of_factors(
         &self,
         factors: &Factors,
         pass: &Pass,
-        given: &Given,
-        left: &Left,
-        dy: &[f32],
+        (x, Between(forward)): (&[f32], &Between),
+        (dy, left): (&[f32], &Left),
         dx: Option<&mut [f32]>,
         gradients: &mut Gradients,
     ) {
         let (rows, inputs, outputs, rank) = (left.rows(), self.inputs, self.outputs, factors.rank);
-        let kept = self.kept(factors, pass, given);
-        let turned = Left::pack(&ByDepth::new(dy, outputs), outputs, rows);
-        let db = &mut gradients.0[factors.b.clone()];
-        product(db, &turned, &ByDepth::new(&kept, rank), rank, factors.scale, Into::Add);
+        // The other way round, and turned behind: so dy, which is wide, is packed where it is used.
+        let thin = Left::pack(&ByDepth::new(forward, rank), rank, rows);
+        let mut db = Scratch::new(rank * outputs);
+        product(
+            &mut db,
+            &thin,
+            &ByDepth::new(dy, outputs),
+            outputs,
+            factors.scale,
+            Into::Set,
+        );
+        add_turned(&mut gradients.0[factors.b.clone()], &db, rank);
 
         let b = ByDepth::new(&pass.values[factors.b.clone()], rank);
-        let mut between = vec![0.0; rows * rank];
+        let mut between = Scratch::new(rows * rank);
         product(&mut between, left, &b, rank, factors.scale, Into::Set);
         let draws = factors.draws(pass);
-        let dropped = draws.as_ref().map(|draws| draws.drop(given.x));
-        let x = ByDepth::new(dropped.as_deref().unwrap_or(given.x), inputs);
+        let dropped = draws.as_ref().map(|draws| draws.drop(x));
+        let x = ByDepth::new(dropped.as_deref().unwrap_or(x), inputs);
         let da = &mut gradients.0[factors.a.clone()];
-        let turned = Left::pack(&ByDepth::new(&between, rank), rank, rows);
-        product(da, &turned, &x, inputs, 1.0, Into::Add);
+        let thin = Left::pack(&ByDepth::new(&between, rank), rank, rows);
+        product(da, &thin, &x, inputs, 1.0, Into::Add);
 
         if let Some(dx) = dx {
             let left = Left::pack(&ByLane::new(&between, rank), rows, rank);
@@ -228,11 +230,21 @@ impl Linear {
             match draws {
                 None => product(dx, &left, &a, inputs, 1.0, Into::Add),
                 Some(draws) => {
-                    let mut branch = vec![0.0; dx.len()];
+                    let mut branch = Scratch::new(dx.len());
                     product(&mut branch, &left, &a, inputs, 1.0, Into::Set);
                     draws.add_kept(dx, &branch);
                 }
             }
+        }
+    }
+}
+
+/// Adds x (rank, outputs) to y (outputs, rank).
+fn add_turned(y: &mut [f32], x: &[f32], rank: usize) {
+    let outputs = y.len() / rank.max(1);
+    for (output, y) in y.chunks_exact_mut(rank).enumerate() {
+        for (n, y) in y.iter_mut().enumerate() {
+            *y += x[n * outputs + output];
         }
     }
 }

@@ -3,11 +3,12 @@
 use super::Texts;
 use super::attention::{Plan, Rule};
 use super::gated::{activate, activate_backward};
-use super::linear::{Given, Linear};
+use super::linear::{Between, Given, Linear};
 use super::norm::LayerNorm;
 use super::rope::{by_head, by_token};
 use crate::engine::parameters::{Gradients, Pass};
 use crate::products::vector::add;
+use crate::products::{Into, Scratch};
 use audio::{LogMel, MelExtractor};
 use nn::Activation;
 use nn::encoder::{LEAST_SAMPLES, steps};
@@ -58,9 +59,9 @@ impl Block {
 pub(crate) struct Kept {
     blocks: Vec<Block>,
     columns1: Vec<f32>, // (frames looked at, bins * 3)
-    conv1: Vec<f32>,    // before GELU
+    conv1: Out,         // before GELU
     columns2: Vec<f32>, // (steps, width * 3)
-    conv2: Vec<f32>,    // before GELU
+    conv2: Out,         // before GELU
     layers: Vec<KeptLayer>,
     /// Steps of each piece.
     steps: Vec<usize>,
@@ -68,17 +69,25 @@ pub(crate) struct Kept {
     normed: Vec<f32>,
     /// What goes into each of the projector's layers behind the first, before the activation.
     between: Vec<Vec<f32>>,
+    /// What the factors of each of the projector's layers gave each other.
+    of_factors: Vec<Between>,
 }
 
 struct KeptLayer {
     x: Vec<f32>,
-    q: Vec<f32>, // (heads, steps, size)
-    k: Vec<f32>,
-    v: Vec<f32>,
+    qkv: [Out; 3], // each (heads, steps, size)
     out: Vec<f32>,
     sums: Vec<f32>,
+    of_factors_o: Between,
     middle: Vec<f32>,
-    inner: Vec<f32>, // before GELU
+    inner: Out, // before GELU
+    of_factors_2: Between,
+}
+
+/// What a layer gave, and what its factors gave each other.
+struct Out {
+    y: Vec<f32>,
+    of_factors: Between,
 }
 
 impl Tower {
@@ -163,13 +172,13 @@ impl Tower {
         let seen1: Vec<Windows> = windows(&blocks, |block| (block.frames, block.looked_at()), 1);
         let columns1 = columns(&frames, self.conv1.inputs / 3, &seen1);
         let conv1 = through(&self.conv1, pass, &columns1);
-        let mut active = vec![0.0; conv1.len()];
-        activate(Activation::GeluErf, &conv1, &mut active);
+        let mut active = vec![0.0; conv1.y.len()];
+        activate(Activation::GeluErf, &conv1.y, &mut active);
         let seen2 = windows(&blocks, |block| (block.looked_at(), block.steps), 2);
         let columns2 = columns(&active, width, &seen2);
         let conv2 = through(&self.conv2, pass, &columns2);
-        let mut x = vec![0.0; conv2.len()];
-        activate(Activation::GeluErf, &conv2, &mut x);
+        let mut x = vec![0.0; conv2.y.len()];
+        activate(Activation::GeluErf, &conv2.y, &mut x);
         let places = blocks.iter().flat_map(|block| 0..block.steps);
         for (x, place) in x.chunks_exact_mut(width).zip(places) {
             let position = &self.positions[place * width..][..width];
@@ -185,7 +194,7 @@ impl Tower {
         let pooled = pool(&x, width, &piece_steps);
         let mut normed = vec![0.0; pooled.len()];
         self.norm.forward(pass, &pooled, &mut normed);
-        let mut between = Vec::new();
+        let (mut between, mut of_factors) = (Vec::new(), Vec::new());
         let mut y = normed.clone();
         for (number, layer) in self.projector.iter().enumerate() {
             if number > 0 {
@@ -195,7 +204,9 @@ impl Tower {
                     activate(activation, &x, &mut y);
                 }
             }
-            y = through(layer, pass, &y);
+            let out = through(layer, pass, &y);
+            of_factors.push(out.of_factors);
+            y = out.y;
         }
         let kept = Kept {
             blocks,
@@ -208,6 +219,7 @@ impl Tower {
             pooled,
             normed,
             between,
+            of_factors,
         };
         (y, kept)
     }
@@ -225,8 +237,8 @@ impl Tower {
                 activate(activation, &kept.between[number - 1], &mut x);
             }
             let mut dx = vec![0.0; x.len()];
-            let given = Given::backward(&[layer], pass, &x, layer.inputs);
-            layer.backward(pass, &given, &dy, Some(&mut dx), gradients);
+            let into = Some((&mut dx[..], Into::Set));
+            layer.backward(pass, &x, &kept.of_factors[number], &dy, into, gradients);
             if let (Some(activation), true) = (self.between, number > 0) {
                 activate_backward(activation, &kept.between[number - 1], &mut dx);
             }
@@ -245,24 +257,25 @@ impl Tower {
         if !self.conv1.learns() && !self.conv2.learns() {
             return;
         }
-        activate_backward(Activation::GeluErf, &kept.conv2, &mut dx);
-        let given = Given::backward(&[&self.conv2], pass, &kept.columns2, self.conv2.inputs);
+        let (conv1, conv2) = (&kept.conv1, &kept.conv2);
+        activate_backward(Activation::GeluErf, &conv2.y, &mut dx);
         let mut dcolumns = vec![0.0; kept.columns2.len()];
-        self.conv2.backward(pass, &given, &dx, Some(&mut dcolumns), gradients);
+        let into = Some((&mut dcolumns[..], Into::Set));
+        self.conv2
+            .backward(pass, &kept.columns2, &conv2.of_factors, &dx, into, gradients);
         let seen = windows(&kept.blocks, |block| (block.looked_at(), block.steps), 2);
-        let mut dactive = vec![0.0; kept.conv1.len()];
+        let mut dactive = vec![0.0; conv1.y.len()];
         add_columns(&mut dactive, &dcolumns, width, &seen);
-        activate_backward(Activation::GeluErf, &kept.conv1, &mut dactive);
-        let given = Given::backward(&[&self.conv1], pass, &kept.columns1, self.conv1.inputs);
-        self.conv1.backward(pass, &given, &dactive, None, gradients);
+        activate_backward(Activation::GeluErf, &conv1.y, &mut dactive);
+        self.conv1
+            .backward(pass, &kept.columns1, &conv1.of_factors, &dactive, None, gradients);
     }
 }
 
-fn through(layer: &Linear, pass: &Pass, x: &[f32]) -> Vec<f32> {
-    let given = Given::forward(&[layer], pass, x, layer.inputs);
+fn through(layer: &Linear, pass: &Pass, x: &[f32]) -> Out {
     let mut y = vec![0.0; x.len() / layer.inputs.max(1) * layer.outputs];
-    layer.forward(pass, &given, &mut y);
-    y
+    let of_factors = layer.forward_of(pass, x, &mut y);
+    Out { y, of_factors }
 }
 
 /// The frames that an output looks at: its middle one, and those of its block.
@@ -370,36 +383,43 @@ impl Layer {
         let mut h = vec![0.0; x.len()];
         self.attention_norm.forward(pass, &x, &mut h);
         let shared = [&self.q_proj, &self.k_proj, &self.v_proj];
-        let [q, k, v] = {
-            let given = Given::forward(&shared, pass, &h, width);
+        let qkv = {
+            let given = Given::new(&shared, pass, &h, width);
             shared.map(|layer| {
-                let (mut y, mut heads) = (vec![0.0; x.len()], vec![0.0; x.len()]);
-                layer.forward(pass, &given, &mut y);
+                let (mut y, mut heads) = (Scratch::new(x.len()), vec![0.0; x.len()]);
+                let of_factors = layer.forward(pass, &given, &mut y);
                 by_head(&y, self.heads, &all, None, &mut heads);
-                heads
+                Out { y: heads, of_factors }
             })
         };
         let plan = Plan::new(self.rule(), texts, &all);
         let (mut out, mut sums) = (vec![0.0; x.len()], vec![0.0; self.heads * all.len()]);
-        plan.forward(&q, &k, &v, &mut out, &mut sums);
+        let [q, k, v] = &qkv;
+        plan.forward(&q.y, &k.y, &v.y, &mut out, &mut sums);
         by_token(&out, self.heads, &all, None, &mut h);
-        let mut middle = through(&self.out_proj, pass, &h);
+        let Out {
+            y: mut middle,
+            of_factors: of_factors_o,
+        } = through(&self.out_proj, pass, &h);
         add(&mut middle, &x);
         self.mlp_norm.forward(pass, &middle, &mut h);
         let inner = through(&self.fc1, pass, &h);
-        let mut active = vec![0.0; inner.len()];
-        activate(Activation::GeluErf, &inner, &mut active);
-        let mut y = through(&self.fc2, pass, &active);
+        let mut active = Scratch::new(inner.y.len());
+        activate(Activation::GeluErf, &inner.y, &mut active);
+        let Out {
+            mut y,
+            of_factors: of_factors_2,
+        } = through(&self.fc2, pass, &active);
         add(&mut y, &middle);
         let kept = KeptLayer {
             x,
-            q,
-            k,
-            v,
+            qkv,
             out,
             sums,
+            of_factors_o,
             middle,
             inner,
+            of_factors_2,
         };
         (y, kept)
     }
@@ -412,46 +432,42 @@ impl Layer {
         dy: Vec<f32>,
         gradients: &mut Gradients,
     ) -> Vec<f32> {
-        let (width, all) = (self.q_proj.inputs, (0..texts.tokens()).collect::<Vec<_>>());
-        let mut active = vec![0.0; kept.inner.len()];
-        activate(Activation::GeluErf, &kept.inner, &mut active);
-        let mut dinner = vec![0.0; kept.inner.len()];
-        {
-            let given = Given::backward(&[&self.fc2], pass, &active, self.fc2.inputs);
-            self.fc2.backward(pass, &given, &dy, Some(&mut dinner), gradients);
-        }
-        activate_backward(Activation::GeluErf, &kept.inner, &mut dinner);
-        let (mut h, mut dh) = (vec![0.0; dy.len()], vec![0.0; dy.len()]);
+        let all: Vec<usize> = (0..texts.tokens()).collect();
+        let mut active = Scratch::new(kept.inner.y.len());
+        activate(Activation::GeluErf, &kept.inner.y, &mut active);
+        let mut dinner = Scratch::new(active.len());
+        let into = Some((&mut dinner[..], Into::Set));
+        self.fc2
+            .backward(pass, &active, &kept.of_factors_2, &dy, into, gradients);
+        activate_backward(Activation::GeluErf, &kept.inner.y, &mut dinner);
+        let (mut h, mut dh) = (Scratch::new(dy.len()), Scratch::new(dy.len()));
         self.mlp_norm.forward(pass, &kept.middle, &mut h);
-        {
-            let given = Given::backward(&[&self.fc1], pass, &h, width);
-            self.fc1.backward(pass, &given, &dinner, Some(&mut dh), gradients);
-        }
+        let into = Some((&mut dh[..], Into::Set));
+        self.fc1
+            .backward(pass, &h, &kept.inner.of_factors, &dinner, into, gradients);
         let mut dmiddle = dy;
         self.mlp_norm.backward(pass, &kept.middle, &dh, &mut dmiddle, gradients);
 
         by_token(&kept.out, self.heads, &all, None, &mut h);
-        let mut dheard = vec![0.0; h.len()];
-        {
-            let given = Given::backward(&[&self.out_proj], pass, &h, width);
-            self.out_proj
-                .backward(pass, &given, &dmiddle, Some(&mut dheard), gradients);
-        }
-        let mut dout = vec![0.0; dheard.len()];
+        let mut dheard = Scratch::new(h.len());
+        let into = Some((&mut dheard[..], Into::Set));
+        self.out_proj
+            .backward(pass, &h, &kept.of_factors_o, &dmiddle, into, gradients);
+        let mut dout = Scratch::new(dheard.len());
         by_head(&dheard, self.heads, &all, None, &mut dout);
         let plan = Plan::new(self.rule(), texts, &all);
-        let [mut dq, mut dk, mut dv] = [0; 3].map(|_| vec![0.0; dout.len()]);
-        let seen = (&kept.q[..], &kept.k[..], &kept.v[..]);
+        let [mut dq, mut dk, mut dv] = [0; 3].map(|_| Scratch::new(dout.len()));
+        let [q, k, v] = &kept.qkv;
+        let seen = (&q.y[..], &k.y[..], &v.y[..]);
         plan.backward(seen, &kept.out, &kept.sums, &dout, &mut dq, &mut dk, &mut dv);
         self.attention_norm.forward(pass, &kept.x, &mut h);
-        dh.fill(0.0);
-        let shared = [&self.q_proj, &self.k_proj, &self.v_proj];
-        {
-            let given = Given::backward(&shared, pass, &h, width);
-            for (layer, d) in shared.into_iter().zip([dq, dk, dv]) {
-                by_token(&d, self.heads, &all, None, &mut dheard);
-                layer.backward(pass, &given, &dheard, Some(&mut dh), gradients);
-            }
+        let shared = [(&self.q_proj, dq, q), (&self.k_proj, dk, k), (&self.v_proj, dv, v)];
+        let mut into = Into::Set;
+        for (layer, d, out) in shared {
+            by_token(&d, self.heads, &all, None, &mut dheard);
+            let dx = Some((&mut dh[..], into));
+            layer.backward(pass, &h, &out.of_factors, &dheard, dx, gradients);
+            into = Into::Add;
         }
         self.attention_norm
             .backward(pass, &kept.x, &dh, &mut dmiddle, gradients);

@@ -12,7 +12,7 @@ pub(crate) struct Scratch {
 }
 
 /// Pieces of a thread that wait to be used again.
-const IDLE: usize = 8;
+const IDLE: usize = 16;
 
 thread_local! {
     static WAITING: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
