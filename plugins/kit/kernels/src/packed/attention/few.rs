@@ -50,10 +50,14 @@ impl Few<'_> {
         let mut block_sums = vec![0f32; rows * size];
         for first in (self.all.start / KEYS * KEYS..self.all.end).step_by(KEYS) {
             let block = first.max(self.all.start)..self.all.end.min(first + KEYS);
-            self.pieces(&block, |keys, tokens, _| {
-                let scores = &mut shares[tokens.start - first..];
-                self.scores::<FUSED>(keys, tokens.len(), scores);
-            });
+            self.pieces(
+                &block,
+                #[inline(always)]
+                |keys, tokens, _| {
+                    let scores = &mut shares[tokens.start - first..];
+                    self.scores::<FUSED>(keys, tokens.len(), scores);
+                },
+            );
             for (row, sight) in self.sights.iter().enumerate() {
                 let seen = within(sight, &(first..block.end));
                 if seen.is_empty() {
@@ -67,18 +71,22 @@ impl Few<'_> {
                 }
             }
             block_sums.fill(0.0);
-            self.pieces(&block, |_, tokens, values| {
-                for (number, token) in tokens.enumerate() {
-                    let value = &values.values[number * values.token..][..size];
-                    let rows = block_sums.chunks_exact_mut(size).zip(self.sights).enumerate();
-                    for (row, (sums, _)) in rows.filter(|(_, (_, sight))| sight.contains(&token)) {
-                        let share = shares[row * KEYS + token - first];
-                        for (sum, value) in sums.iter_mut().zip(value) {
-                            *sum = plus_product::<FUSED>(*sum, *value, share);
+            self.pieces(
+                &block,
+                #[inline(always)]
+                |_, tokens, values| {
+                    for (number, token) in tokens.enumerate() {
+                        let value = &values.values[number * values.token..][..size];
+                        let rows = block_sums.chunks_exact_mut(size).zip(self.sights).enumerate();
+                        for (row, (sums, _)) in rows.filter(|(_, (_, sight))| sight.contains(&token)) {
+                            let share = shares[row * KEYS + token - first];
+                            for (sum, value) in sums.iter_mut().zip(value) {
+                                *sum = plus_product::<FUSED>(*sum, *value, share);
+                            }
                         }
                     }
-                }
-            });
+                },
+            );
             let blocks = block_sums.chunks_exact(size).zip(self.sights);
             for (sums, (add, sight)) in self.sums.chunks_exact_mut(size).zip(blocks) {
                 if !within(sight, &(first..block.end)).is_empty() {
