@@ -149,20 +149,17 @@ pub fn estimate(answering: Estimate, settings: &Settings, plan: &Plan, work: &Wo
     };
     let text = |key: &str| plan.other.get(key).and_then(Value::as_str).unwrap_or_default();
     let flag = |key: &str| plan.other.get(key).and_then(Value::as_bool).unwrap_or_default();
-    let few = text("optim").contains("8bit");
-    let pure = text("precision") == "bf16-pure";
-    let (parameters, each) = match plan.method.as_str() {
-        // Weight, gradient, and the two states.
-        "full" => (
-            shape.parameters(),
-            match (pure, few) {
-                (false, false) => 16,
-                (false, true) => 10,
-                (true, false) => 8,
-                (true, true) => 6,
-            },
-        ),
-        _ => (shape.factors(plan), if few { 10 } else { 16 }),
+    let states = match text("optim") {
+        "sgd" | "adafactor" => 0, // adafactor's are a row and a column of each matrix
+        optim if optim.contains("8bit") => 2,
+        _ if plan.method == "full" && text("precision") == "bf16-pure" => 4,
+        _ => 8,
+    };
+    // The weight and its gradient.
+    let each = 4 + 4 + states;
+    let parameters = match plan.method.as_str() {
+        "full" => shape.parameters(),
+        _ => shape.factors(plan),
     };
     let stored = folder.as_deref().map_or(0, stored_bytes);
     let full = plan.method == "full";

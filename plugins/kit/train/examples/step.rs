@@ -1,7 +1,7 @@
 //! Steps of training on random rows: tokens a second of processor time, and peak memory.
 //!
 //!     cargo run --release -p train --example step -- FOLDER [rows=4] [tokens=80] [learnt=4] [steps=2]
-//!         [method=lora|qlora|full] [precision=fp32|bf16] [rank=16]
+//!         [method=lora|qlora|full] [precision=fp32|bf16|bf16-pure] [rank=16]
 //!
 //! `examples/peers/training_peft.py` does the same by PEFT.
 
@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         },
         precision: match given.get("precision").map(String::as_str) {
             Some("bf16") => Precision::Bf16,
+            Some("bf16-pure") => Precision::PureBf16,
             _ => Precision::Fp32,
         },
         lora: LoraSettings {

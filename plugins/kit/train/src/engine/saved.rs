@@ -90,6 +90,10 @@ impl Trainer {
                     tensors.push(floats(format!("exp_avg.{name}"), shape, first));
                     tensors.push(floats(format!("exp_avg_sq.{name}"), shape, second));
                 }
+                State::Halves(states) => {
+                    tensors.push(halves(format!("exp_avg.{name}"), shape, &states.first));
+                    tensors.push(halves(format!("exp_avg_sq.{name}"), shape, &states.second));
+                }
                 State::Bytes(states) => {
                     tensors.push(bytes(format!("exp_avg.{name}"), shape, &states.first));
                     tensors.push(bytes(format!("exp_avg_sq.{name}"), shape, &states.second));
@@ -149,6 +153,17 @@ impl Trainer {
                 .for_each(|(into, value)| *into = f32::from_le_bytes(*value));
             Ok(())
         };
+        let read_halves = |name: String, into: &mut [bf16]| -> Result<()> {
+            let view = file.tensor(&name).map_err(|why| malformed(why.to_string()))?;
+            if view.dtype() != Dtype::BF16 || view.data().len() != 2 * into.len() {
+                return Err(malformed(format!("`{name}` has another type or shape")));
+            }
+            let (values, _) = view.data().as_chunks::<2>();
+            into.iter_mut()
+                .zip(values)
+                .for_each(|(into, value)| *into = bf16::from_le_bytes(*value));
+            Ok(())
+        };
         let read_bytes = |name: String, into: &mut [u8]| -> Result<()> {
             let view = file.tensor(&name).map_err(|why| malformed(why.to_string()))?;
             if view.data().len() != into.len() {
@@ -168,6 +183,10 @@ impl Trainer {
                 State::Moments { first, second } => {
                     read(format!("exp_avg.{name}"), first)?;
                     read(format!("exp_avg_sq.{name}"), second)?;
+                }
+                State::Halves(states) => {
+                    read_halves(format!("exp_avg.{name}"), &mut states.first)?;
+                    read_halves(format!("exp_avg_sq.{name}"), &mut states.second)?;
                 }
                 State::Bytes(states) => {
                     read_bytes(format!("exp_avg.{name}"), &mut states.first)?;
@@ -193,6 +212,20 @@ fn floats<'a>(name: String, shape: &[usize], values: &'a [f32]) -> Written<'a> {
         dtype: Dtype::F32,
         shape: shape.to_vec(),
         bytes: Box::new(move |file| write_values(file, values)),
+    }
+}
+
+fn halves<'a>(name: String, shape: &[usize], values: &'a [bf16]) -> Written<'a> {
+    Written {
+        name,
+        dtype: Dtype::BF16,
+        shape: shape.to_vec(),
+        bytes: Box::new(move |file| {
+            values.chunks(1 << 14).try_for_each(|some| {
+                let bytes: Vec<u8> = some.iter().flat_map(|value| value.to_le_bytes()).collect();
+                file.write_all(&bytes)
+            })
+        }),
     }
 }
 

@@ -4,12 +4,14 @@
 
 mod adafactor;
 mod bytes;
+mod halves;
 
 use crate::engine::parameters::{Learnt, Parameters};
 use crate::{OptimSettings, Optimiser, StepReport};
 use adafactor::Factored;
 use bytes::ByteStates;
 use half::bf16;
+use halves::HalfStates;
 use rayon::prelude::*;
 
 /// Values that one task updates.
@@ -22,7 +24,7 @@ pub(crate) struct Optim {
     pub settings: OptimSettings,
     pub steps: u64,
     pub states: Vec<State>,
-    /// Whether values and states are rounded to bf16 behind each step.
+    /// Whether values are rounded to bf16 after each step, and states too.
     pub narrow: bool,
 }
 
@@ -30,6 +32,7 @@ pub(crate) struct Optim {
 pub(crate) enum State {
     None,
     Moments { first: Vec<f32>, second: Vec<f32> },
+    Halves(HalfStates),
     Bytes(ByteStates),
     Factored(Factored),
 }
@@ -58,6 +61,7 @@ impl Optim {
             match settings.optim {
                 Optimiser::Sgd => State::None,
                 Optimiser::AdamW8Bit if bytes => State::Bytes(ByteStates::new(count)),
+                Optimiser::AdamW | Optimiser::AdamW8Bit if narrow => State::Halves(HalfStates::new(count)),
                 Optimiser::AdamW | Optimiser::AdamW8Bit => State::Moments {
                     first: kernels::memory::zeros(count),
                     second: kernels::memory::zeros(count),
@@ -120,12 +124,9 @@ impl Optim {
                         .zip(second.par_chunks_mut(TASK));
                     parts.for_each(|(((values, gradient), first), second)| {
                         adam(&rule, values, gradient, first, second);
-                        if self.narrow {
-                            rounded(first);
-                            rounded(second);
-                        }
                     });
                 }
+                State::Halves(states) => states.step(&rule, values, gradient),
                 State::Bytes(states) => states.step(&rule, values, gradient),
                 State::Factored(states) => states.step(&rule, values, gradient, self.steps),
             }
@@ -140,6 +141,7 @@ impl Optim {
         let of = |state: &State| match state {
             State::None => 0,
             State::Moments { first, .. } => 8 * first.len() as u64,
+            State::Halves(states) => states.bytes(),
             State::Bytes(states) => states.bytes(),
             State::Factored(states) => states.bytes(),
         };

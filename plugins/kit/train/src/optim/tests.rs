@@ -77,3 +77,40 @@ fn every_optimiser_goes_downhill() {
         assert!(norm(&parameters.values) < before * 0.999, "{:?}", settings.optim);
     }
 }
+
+#[test]
+fn states_in_bf16_are_those_of_fp32_rounded_after_each_step() {
+    let count = 3000; // more than are widened at a time
+    let round = |x: &mut f32| *x = half::bf16::from_f32(*x).to_f32();
+    let start: Vec<f32> = (0..count).map(|n| (n % 17) as f32 / 16.0 - 0.5).collect();
+    let settings = OptimSettings {
+        max_grad_norm: 0.0,
+        ..OptimSettings::default()
+    };
+    let mut parameters = parameters(&start, "weight");
+    let mut optim = Optim::new(&settings, &parameters, true);
+    let (mut values, mut first, mut second) = (start, vec![0f32; count], vec![0f32; count]);
+    for step in 1..=3 {
+        let gradient: Vec<f32> = (0..count)
+            .map(|n| ((n * 31 + step * 7) % 23) as f32 / 11.0 - 1.0)
+            .collect();
+        optim.step(&mut parameters, &gradient, 0.01);
+        let rule = Rule {
+            beta1: settings.adam_beta1,
+            beta2: settings.adam_beta2,
+            epsilon: settings.adam_epsilon,
+            left1: 1.0 - settings.adam_beta1.powf(step as f64),
+            left2: 1.0 - settings.adam_beta2.powf(step as f64),
+            rate: 0.01,
+            kept: 1.0,
+            factor: 1.0,
+        };
+        adam(&rule, &mut values, &gradient, &mut first, &mut second);
+        [&mut values, &mut first, &mut second]
+            .into_iter()
+            .flatten()
+            .for_each(round);
+    }
+    assert_eq!(parameters.values, values);
+    assert_eq!(optim.bytes(), 4 * count as u64);
+}
