@@ -192,7 +192,7 @@ fn a_merged_checkpoint_answers_as_base_and_lora_do() {
     bench.check("parity --model qwen3 merged", 0, &[]);
 
     // A folder that is there stays as it is, unless it is a checkpoint and nothing else, and force is used.
-    bench.check(&merge, 2, &["is there already", "--force"]);
+    bench.check(&merge, 2, &["already exists", "--force"]);
     bench.check(&format!("{merge} --force"), 2, &["other than a checkpoint"]);
     fs::remove_dir_all(merged.join("golden")).unwrap();
     bench.check(&format!("{merge} --force"), 0, &["10 layers changed, in 1 files"]);

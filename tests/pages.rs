@@ -225,6 +225,6 @@ fn a_newcomer_gets_a_registry_and_a_first_command() {
     assert!(said.contains("free:"), "{said}");
     let file = bench.path("config/host/registry.toml");
     assert!(text(&file).contains("[models.first]"), "the user's own registry");
-    bench.check("init", 2, &["is there already", "`--force`"]);
+    bench.check("init", 2, &["already exists", "`--force`"]);
     bench.check("init --force", 0, &[]);
 }

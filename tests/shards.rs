@@ -108,7 +108,7 @@ fn shards_that_do_not_belong_together_are_refused_by_name() {
         &["incomplete:", "of 30 samples are done"],
     );
     assert!(table.contains("|count"), "{table}");
-    bench.check(&format!("join {a} {b} {c}"), 2, &["is there already", "`--fresh`"]);
+    bench.check(&format!("join {a} {b} {c}"), 2, &["already exists", "`--fresh`"]);
     bench.check(&format!("join {a} {b} {c} --fresh"), 0, &["30 records"]);
 }
 

@@ -176,7 +176,7 @@ fn a_panel_that_cannot_be_is_refused_before_the_first_sample() {
         ),
         ("--judge auto -J panel=thirt,openai", 3, "did you mean `third`?"),
         ("--judge auto -J panel=openai", 2, "a panel needs at least two models"),
-        ("--judge auto -J panel=openai,openai", 2, "stands there twice"),
+        ("--judge auto -J panel=openai,openai", 2, "occurs twice"),
         (
             "--judge auto -J panel=openai,third -M gemini:model=x",
             2,

@@ -61,7 +61,7 @@ pub fn init(args: &InitArgs, common: &Common) -> Result<Exit> {
     let place =
         place.ok_or_else(|| Failure::usage("neither XDG_CONFIG_HOME nor HOME is set").help("give `--out FILE`"))?;
     if place.exists() && !args.force {
-        let failure = Failure::usage(format!("`{}` is there already", place.display()));
+        let failure = Failure::usage(format!("`{}` already exists", place.display()));
         return Err(failure.help("overwrite it with `--force`, or write another file with `--out FILE`"));
     }
     let free = doctor::free_memory();

@@ -169,7 +169,7 @@ fn host(trained: &Trained, arguments: &[&str]) -> Result<Value> {
         .map_err(|why| Failure::missing(format!("{} cannot be started", what())).cause(why))?;
     if trained.stop.load(Ordering::Relaxed) {
         return Err(
-            Failure::new(Exit::Interrupted, "interrupted during the test").help("the same command goes on from there")
+            Failure::new(Exit::Interrupted, "interrupted during the test").help("the same command resumes from there")
         );
     }
     let said = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);

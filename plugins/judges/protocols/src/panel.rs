@@ -43,7 +43,7 @@ fn names_of(text: &str) -> Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         if names.iter().any(|known| known == name) {
-            return wrong(format!("`{name}` stands there twice"));
+            return wrong(format!("`{name}` occurs twice"));
         }
         names.push(name.to_owned());
     }

@@ -267,9 +267,7 @@ fn parts(message: &Message, prompt: &Prompt, manner: &Manner) -> Result<Vec<Valu
                 json!({ "inlineData": { "mimeType": "audio/wav", "data": encode_clip(clip, manner.audio) } })
             }
             _ => {
-                return Err(Error::unsupported(
-                    "a message has a part of a kind that this model does not know",
-                ));
+                return Err(Error::unsupported("a message has a part of an unknown kind"));
             }
         });
     }

@@ -313,9 +313,7 @@ fn part(part: &Part, prompt: &Prompt, manner: &Manner) -> Result<Value> {
                 }
             })
         }
-        _ => Err(Error::unsupported(
-            "a message has a part of a kind that this model does not know",
-        )),
+        _ => Err(Error::unsupported("a message has a part of an unknown kind")),
     }
 }
 

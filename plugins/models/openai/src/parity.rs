@@ -363,7 +363,7 @@ impl Recording {
     /// A file beside the recording, in base64.
     fn file(&self, name: &str) -> Result<String> {
         if Path::new(name).file_name() != Some(name.as_ref()) {
-            return Err(self.malformed(&format!("`audio` names `{name}`, which lies elsewhere")));
+            return Err(self.malformed(&format!("`audio` names `{name}`, which is outside of the folder")));
         }
         let bytes = std::fs::read(self.folder.join(name))
             .with_context(|| format!("cannot read `{}`", self.folder.join(name).display()))?;

@@ -86,7 +86,7 @@ fn a_batch_of_clips_of_any_length_equals_its_single_answers() {
 
 #[test]
 fn a_bad_clip_spoils_its_own_sample_alone() {
-    let short = "clip 1 is too short to be heard: 160 samples, expected 321";
+    let short = "clip 1 is too short for this model: 160 samples, expected 321";
     let second = vec![tone(0.5, 0.1), Clip::new(16_000, vec![f32::INFINITY])];
     let bad = vec![
         (about(vec![tone(0.01, 0.1)]), Code::CLIP, short),

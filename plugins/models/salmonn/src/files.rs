@@ -227,7 +227,7 @@ fn beside(folder: &Path, name: &str) -> Result<PathBuf> {
         true => Ok(folder.join(name)),
         false => Err(Error::Malformed {
             path: folder.join(NAMES),
-            reason: format!("it names `{name}`, which lies outside the folder"),
+            reason: format!("it names `{name}`, which is outside of the folder"),
         }),
     }
 }

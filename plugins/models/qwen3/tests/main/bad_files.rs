@@ -326,13 +326,13 @@ fn an_index_that_lies() {
         "sharded",
         point("../model.safetensors"),
         Code::DATA,
-        &format!("{at}`../model.safetensors`, which lies outside the folder"),
+        &format!("{at}`../model.safetensors`, which is outside of the folder"),
     );
     check(
         "sharded",
         point("model-00001-of-00003.safetensors"),
         Code::DATA,
-        &format!("{at}`model-00001-of-00003.safetensors`, which does not have it"),
+        &format!("{at}`model-00001-of-00003.safetensors`, which lacks it"),
     );
     check(
         "sharded",
@@ -385,7 +385,7 @@ fn a_config_that_asks_for_something_else() {
     }
     let window = "`sliding_window` in config.json is 0, expected 1 to 1073741824";
     check("tied", config("sliding_window", json!(0)), Code::DATA, window);
-    let other = "the weights beside `DIR/config.json` are quantised (`quant_method` is `gptq`), which is not read here";
+    let other = "the weights beside `DIR/config.json` are quantised (`quant_method` is `gptq`), which is not supported";
     let method = json!({ "quant_method": "gptq", "bits": 4 });
     check("tied", config("quantization_config", method), Code::UNSUPPORTED, other);
     let zero = "`num_key_value_heads` in config.json is 0, expected 1 to 4";

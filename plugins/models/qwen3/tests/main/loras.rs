@@ -155,7 +155,7 @@ fn check(spoil: impl FnOnce(&Path), code: Code, message: &str) {
 fn what_does_not_fit_is_refused_with_file_and_tensor() {
     let (config, file) = ("adapter_config.json", "adapter_model.safetensors");
     let set = |key: &'static str, value| move |dir: &Path| edit(dir, config, |all| all[key] = value);
-    let dora = "`DIR/adapter_config.json` sets `use_dora` to true, which is not known here";
+    let dora = "`DIR/adapter_config.json` sets `use_dora` to true, which is not supported";
     check(set("use_dora", json!(true)), Code::UNSUPPORTED, dora);
     let rank = "tensor `base_model.model.model.layers.0.mlp.down_proj.lora_A.weight` of the LoRA in \
                 `DIR/adapter_model.safetensors` has shape [3, 64], expected [5, 64]";

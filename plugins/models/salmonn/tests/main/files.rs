@@ -176,13 +176,13 @@ fn what_is_missing_or_spoilt_is_named() {
     spoil(
         "vicuna/tokenizer.model",
         &half,
-        "is malformed: it is cut short, or no SentencePiece model",
+        "is malformed: it is truncated, or not a SentencePiece model",
     );
     let config = "salmonn_config.json";
     spoil(
         config,
         &text("\"beats.pt\"", "\"../beats.pt\""),
-        "`DIR/salmonn_config.json` is malformed: it names `../beats.pt`, which lies outside the folder",
+        "`DIR/salmonn_config.json` is malformed: it names `../beats.pt`, which is outside of the folder",
     );
     spoil(
         config,
