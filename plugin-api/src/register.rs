@@ -112,7 +112,7 @@ pub fn make(kind: Kind, name: &str, settings: &Settings) -> Result<Box<dyn Adapt
     (found.make)(&settings)
 }
 
-/// The settings that one of this library's adapters would be made with.
+/// The settings with which one of this library's adapters would be created.
 pub(crate) fn settled(kind: Kind, name: &str, settings: &Settings) -> Result<Settings> {
     find(kind, name, settings).map(|(_, settings)| settings)
 }
@@ -129,7 +129,7 @@ fn find(kind: Kind, name: &str, settings: &Settings) -> Result<(&'static Registr
     Ok((found, with_defaults(settings, &note)?))
 }
 
-/// Fills in what was not given and refuses what was not declared.
+/// Fills in defaults, and refuses settings that were not declared.
 fn with_defaults(settings: &Settings, note: &AdapterNote) -> Result<Settings> {
     let mut filled = settings.clone();
     let open = note.options.iter().any(|option| option.kind == OptionType::Open);
@@ -199,7 +199,7 @@ pub const fn note_bytes<const N: usize>(parts: &[&str]) -> [u8; N] {
     bytes
 }
 
-/// The option types by the words that the macros take, so that a misspelt one doesn't compile.
+/// The option types by the words in macros, so that a misspelt one doesn't compile.
 #[doc(hidden)]
 #[allow(non_upper_case_globals)]
 pub mod option_types {
@@ -216,7 +216,7 @@ pub mod option_types {
     pub const open: OptionType = OptionType::Open;
 }
 
-/// The words that may stand behind an option's type.
+/// The words that may follow an option's type.
 #[doc(hidden)]
 #[allow(non_upper_case_globals)]
 pub mod option_words {

@@ -1,7 +1,7 @@
 //! What a reply is worth.
 //!
-//! Two kinds of metric, never to be mixed up: those named `…_accuracy` by the official rules, where 14.136 for 0.14136 is
-//! wrong, and `lenient_accuracy`, where it is right.
+//! Scores replies by two kinds of metric: `…_accuracy` by the official rules, where 14.136 for 0.14136 is wrong, and
+//! `lenient_accuracy`, where it is right.
 
 use crate::example::Example;
 use crate::official::{END, Value, round_to_five, verdict, written};
@@ -34,7 +34,7 @@ fn program(example: &Example, reply: &Reply) -> Score {
     let (Some(gold), Some(result)) = (example.tokens(), &example.result) else {
         return unscored(predicted.map(|tokens| written(&tokens)));
     };
-    // Without a program the row is what the official scorer makes of an empty one.
+    // Without a program the row is the official scorer's for an empty one.
     let status = if predicted.is_some() {
         Status::Scored
     } else {
@@ -69,7 +69,7 @@ pub(crate) fn value_json(value: &Value) -> Json {
 fn predicted(reply: &Reply) -> Option<Vec<String>> {
     if let Some(Json::Array(tokens)) = reply.other.get("predicted") {
         let tokens: Option<Vec<_>> = tokens.iter().map(|token| token.as_str().map(str::to_owned)).collect();
-        // A token that is no text makes no program, and none is looked for elsewhere.
+        // A token that is not text is not a program, and none is searched elsewhere.
         return Some(tokens.unwrap_or_else(|| vec![String::new(), END.to_owned()]));
     }
     reading::program(&reply.text)
@@ -117,7 +117,7 @@ fn agrees(value: &Value, example: &Example) -> bool {
     let mut expected = example.result.iter().chain(&published);
     expected.any(|expected| match (value, expected) {
         (Value::Number(value), Value::Number(expected)) => {
-            // Below the five decimals of a result, everything is rounding.
+            // Below the five decimals of a result, differences are rounding.
             let room = (TOLERANCE * expected.abs()).max(0.000_005);
             let near = |value: f64| (value - expected).abs() <= room;
             let rescaled = |value: f64| *expected != 0.0 && near(value);
@@ -141,7 +141,7 @@ fn no_answer(target: Target) -> Score {
     }
 }
 
-/// Without a gold program nobody can say; what was read is kept.
+/// Without a gold program the reply cannot be scored; the parsed answer is kept.
 fn unscored(answer: Option<String>) -> Score {
     Score {
         answer,

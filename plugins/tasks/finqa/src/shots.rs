@@ -1,6 +1,6 @@
 //! Worked examples before a question: the first ones of the train part, none of the question's own page.
 //!
-//! A page has several questions, and the answer to one often stands in the program of another.
+//! A page has several questions, and the program of one often contains the answer to another.
 
 use crate::choose;
 use crate::example::Example;
@@ -9,7 +9,7 @@ use plugin_api::{Message, Result, Settings};
 
 /// Each shot is a page and its program: more of them fit into no model's context.
 const MOST_SHOTS: usize = 64;
-/// No page of the data has more questions than this, and those of one page are left out together.
+/// No page has more questions than this; all questions of a page are left out together.
 const SPARE: usize = 16;
 
 #[derive(Default)]
