@@ -1,8 +1,8 @@
 //! The README and the book: links lead somewhere, every page is listed, and the commands of the demo run as written.
 //!
 //! A fenced block of commands says in its first line what it needs: `sh demo` nothing but the repository, and those are
-//! run here; `sh build` a build; `sh needs-weights`, `sh needs-network` or `sh needs-gpu` what no test has. One that says
-//! nothing is run if each of its commands has `--demo`.
+//! run here; `sh build` a build; `sh needs-weights`, `sh needs-network` or `sh needs-gpu` what no test has. One that
+//! says nothing is run if each of its commands has `--demo`.
 
 use crate::building::repository;
 use crate::pairs::registry;

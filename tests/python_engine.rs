@@ -1,5 +1,6 @@
 //! The scripts of `examples/python` beside the native models, on one checkpoint each: the same tokens, the same
-//! log-likelihoods. Skipped, and said so, where no interpreter with transformers is found; `HOST_TEST_PYTHON` names one.
+//! log-likelihoods. Skipped, and said so, where no interpreter with transformers is found; `HOST_TEST_PYTHON` names
+//! one.
 
 use crate::building::repository;
 use crate::pairs;
@@ -110,7 +111,8 @@ fn the_scripts_give_the_native_models_tokens_and_log_likelihoods() {
         let weights = format!("-M weights={}", weights.display());
         let script = repository().join("examples/python").join(script);
         let theirs = format!("python -M python={python} -M script={} {weights}", script.display());
-        // Where a conversation has no system text, the native model puts its publisher's; the script has the template's.
+        // Where a conversation has no system text, the native model puts its publisher's; the script has the
+        // template's.
         let system = if native == "qwen2.5-omni" { " -M system=" } else { "" };
         let ours = format!("{native} {weights}{system}");
         let out = native.replace('.', "-");

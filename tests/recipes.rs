@@ -440,7 +440,8 @@ fn letters_are_learnt_with_the_published_mask() {
         .expect("what is learnt")
         .iter()
         .filter(|learn| **learn == true);
-    // `<|im_start|>`, `assistant` (in as many tokens as this vocabulary has for it) and the line's end, letter, `<|im_end|>`.
+    // `<|im_start|>`, `assistant` (in as many tokens as this vocabulary has for it) and the line's end, letter,
+    // `<|im_end|>`.
     assert!(learnt.count() >= 5, "{lesson}");
 }
 

@@ -1,7 +1,7 @@
 //! A run's records are the same to the bit, however its prompts were put together and however often it was killed.
 //!
-//! All models of the registry answer questions of text and of sound with their demo weights; what is written down of each
-//! answer is compared as the JSON that it is, in which numbers come back as they were.
+//! All models of the registry answer questions of text and of sound with their demo weights; what is written down of
+//! each answer is compared as the JSON that it is, in which numbers come back as they were.
 
 use crate::building::repository;
 use crate::pairs;
@@ -52,8 +52,8 @@ impl Bench {
         runs
     }
 
-    /// What each run has of each sample, without times; where runs differ in settings, what the model said and what became
-    /// of it, since the key and the seed of draws have the settings in them.
+    /// What each run has of each sample, without times; where runs differ in settings, what the model said and what
+    /// became of it, since the key and the seed of draws have the settings in them.
     #[track_caller]
     fn records(&self, out: &str, alike: bool) -> Vec<BTreeMap<u64, Value>> {
         let runs = self.runs(out);

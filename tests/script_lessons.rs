@@ -1,5 +1,5 @@
-//! What `host train` teaches of each task is what its collection's script teaches: shown by the real program, `⟦ ⟧` around
-//! what is learnt.
+//! What `host train` teaches of each task is what its collection's script teaches: shown by the real program, `⟦ ⟧`
+//! around what is learnt.
 
 use crate::building::repository;
 use crate::recipes::Workshop;

@@ -1,8 +1,8 @@
-//! Older and newer versions of plugin-api of one wire meet today's, with real libraries, in both directions and in every
-//! order.
+//! Older and newer versions of plugin-api of one wire meet today's, with real libraries, in both directions and in
+//! every order.
 //!
-//! `frozen` holds the source of one earlier version. The newer one is made here from today's source: its binary layer grows
-//! by a field and by a method with a default, the only two ways in which it may grow within a wire.
+//! `frozen` holds the source of one earlier version. The newer one is made here from today's source: its binary layer
+//! grows by a field and by a method with a default, the only two ways in which it may grow within a wire.
 
 use crate::building::{build, repository, target};
 use crate::support::{host_program, plugin_file, settings};

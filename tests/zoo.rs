@@ -1,4 +1,5 @@
-//! The families of candle-transformers through the real program, in a worker, and what a model's card says beside a run's numbers.
+//! The families of candle-transformers through the real program, in a worker, and what a model's card says beside a
+//! run's numbers.
 
 use crate::building::repository;
 use crate::pairs;

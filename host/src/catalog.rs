@@ -161,8 +161,8 @@ impl Catalog<'_> {
 }
 
 impl Resolved {
-    /// What the scores of a task or judge depend on: its version stands for its plugin's bytes, since rebuilding a plugin
-    /// changes no score.
+    /// What the scores of a task or judge depend on: its version stands for its plugin's bytes, since rebuilding a
+    /// plugin changes no score.
     pub fn scorer_identity(&self, version: &str) -> Value {
         let mut identity = self.identity.clone();
         if let Some(map) = identity.as_object_mut() {

@@ -1,8 +1,8 @@
 //! What is in a file or folder, as one hash: the weights and data identity of a run.
 //!
 //! Files up to 8 MiB are hashed whole. Of larger ones the hash covers the size, the first and last MiB and sixteen
-//! evenly spread stretches of 64 KiB: reading 16 GB of weights before each run would take longer than many runs, and two
-//! checkpoints that agree in all of that differ by something else than training. Names count, times don't.
+//! evenly spread stretches of 64 KiB: reading 16 GB of weights before each run would take longer than many runs, and
+//! two checkpoints that agree in all of that differ by something else than training. Names count, times don't.
 
 use crate::run::store::hash::hex;
 use sha2::{Digest, Sha256};

@@ -26,8 +26,8 @@ pub enum NoteRecord {
         version: String,
         /// The version of `plugin-api` it was built against.
         api: String,
-        /// The version of the wire it speaks, which says whether a host can load it: [`crate::WIRE`]. Plugins from before the
-        /// wire had a version of its own don't say one.
+        /// The version of the wire it speaks, which says whether a host can load it: [`crate::WIRE`]. Plugins from
+        /// before the wire had a version of its own don't say one.
         #[serde(default)]
         wire: String,
         /// The compiler it was built with.
@@ -97,7 +97,8 @@ pub struct Registration {
 
 inventory::collect!(Registration);
 
-/// The adapters announced in this library, sorted by kind and name: `inventory`'s own order changes from build to build.
+/// The adapters announced in this library, sorted by kind and name: `inventory`'s own order changes from build to
+/// build.
 pub fn registrations() -> Vec<&'static Registration> {
     let mut all: Vec<_> = inventory::iter::<Registration>.into_iter().collect();
     all.sort_by_key(|registration| (registration.kind, registration.name));
@@ -227,9 +228,9 @@ pub mod option_words {
 /// Announces a [`Model`]: its name, a line about it, a function from [`Settings`] to it, and its options.
 ///
 /// An option is `name: type, "help";` with a type of `text`, `integer`, `number`, `flag`, `path`, `weights`,
-/// `data`, `folders`, `secret` or `open`. After the type may stand its `[allowed, values]`, then `required` or `neutral`
-/// ([`OptionSpec::neutral`](crate::OptionSpec)), and then `= default`.
-/// Strings are ordinary literals (`"…"`), since they go into the note as they are written.
+/// `data`, `folders`, `secret` or `open`. After the type may stand its `[allowed, values]`, then `required` or
+/// `neutral` ([`OptionSpec::neutral`](crate::OptionSpec)), and then `= default`. Strings are ordinary literals (`"…"`),
+/// since they go into the note as they are written.
 ///
 /// ```
 /// use plugin_api::{register_model, Call, Model, ModelCard, Prompt, Reply, Result, Settings};

@@ -22,8 +22,8 @@ pub enum OptionType {
     Path,
     /// A checkpoint: a folder, or a model's hub id that the host turns into a folder.
     Weights,
-    /// A data set: a file or folder, or a data set's hub id that the host turns into a folder. Where a user names several,
-    /// separated by commas, the setting is a list.
+    /// A data set: a file or folder, or a data set's hub id that the host turns into a folder. Where a user names
+    /// several, separated by commas, the setting is a list.
     Data,
     /// Named folders: `PATH`, `NAME=PATH,…`, or a table. Each may be a model's hub id. A plugin reads them with
     /// [`Settings::folders`].
@@ -94,7 +94,8 @@ where
     Ok(items.into_iter().flatten().collect())
 }
 
-/// The settings an adapter is made with. The host has checked them against the declared options and filled in the defaults.
+/// The settings an adapter is made with. The host has checked them against the declared options and filled in the
+/// defaults.
 ///
 /// ```
 /// use plugin_api::Settings;
@@ -175,8 +176,8 @@ impl Settings {
     }
 }
 
-/// What a value of the type [`OptionType::Folders`] names: the folders or hub ids as they are given, with their names. For
-/// hosts; plugins use [`Settings::folders`].
+/// What a value of the type [`OptionType::Folders`] names: the folders or hub ids as they are given, with their names.
+/// For hosts; plugins use [`Settings::folders`].
 ///
 /// The default name is the last part of the path. A path with a comma needs a table.
 pub fn named_folders(value: &Value) -> std::result::Result<Vec<(String, String)>, String> {

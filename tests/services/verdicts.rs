@@ -1,5 +1,5 @@
-//! What becomes of each verdict: every fault of a service costs its own case alone, answers that are no verdict have their
-//! word, stored answers are read again, and a comparison says how far it could move.
+//! What becomes of each verdict: every fault of a service costs its own case alone, answers that are no verdict have
+//! their word, stored answers are read again, and a comparison says how far it could move.
 
 use super::judging::{Judged, PRICES, RUN, verdict};
 use super::{DIALECTS, Dialect, charges, number, service};
@@ -447,7 +447,8 @@ fn when_the_reader_changes_stored_answers_are_read_again_and_nobody_is_asked() {
 
 #[test]
 fn a_comparison_says_how_far_it_could_move_by_what_is_unscored() {
-    // Of ten answers two of the echo's have no verdict and one of the stuck model's, which is always 7; the others are right.
+    // Of ten answers two of the echo's have no verdict and one of the stuck model's, which is always 7; the others are
+    // right.
     let service = service(Dialect::Openai, |asked| {
         let is_echo = !asked.prompt().contains("⟧\n7\n⟦");
         match (is_echo, number(asked)) {

@@ -1,6 +1,5 @@
 //! The command line: its commands, and which part of the program runs each.
 
-mod answers;
 mod bench;
 mod compare;
 mod compare_by_judge;
@@ -27,6 +26,7 @@ mod report;
 mod rescore;
 mod run;
 mod score;
+mod score_file;
 mod spending;
 mod sweep;
 mod train;

@@ -173,7 +173,8 @@ fn target(target: &Value) -> Value {
     }
 }
 
-/// What a scorer said, as Inspect has it: one number where there is one, else all by name. None where it could not tell.
+/// What a scorer said, as Inspect has it: one number where there is one, else all by name. None where it could not
+/// tell.
 fn score(entry: &ScoreEntry) -> Option<Value> {
     if !matches!(entry.status, ScoreStatus::Scored | ScoreStatus::NoAnswer) {
         return None;

@@ -1,7 +1,7 @@
 //! `host export`: a run in the formats that others read.
 //!
-//! Some formats need no task: lm-eval's own files, Inspect's log, CSV and Markdown. All others belong to the task, which writes them
-//! through the boundary. Records are read one by one, and files appear whole or not at all.
+//! Some formats need no task: lm-eval's own files, Inspect's log, CSV and Markdown. All others belong to the task,
+//! which writes them through the boundary. Records are read one by one, and files appear whole or not at all.
 
 mod folder;
 mod gaia_results;

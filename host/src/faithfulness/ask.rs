@@ -16,8 +16,8 @@ pub type Take<'a> = dyn FnMut(usize, Result<Reply>) -> bool + 'a;
 /// How often the wish to stop is looked at.
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// Asks the jobs 0 to `count`. Ends early when `stop` is set, when `take` says so, or when the model is given up, which is
-/// an error.
+/// Asks the jobs 0 to `count`. Ends early when `stop` is set, when `take` says so, or when the model is given up, which
+/// is an error.
 pub fn ask_all(pool: &Pool, count: usize, make: &Make<'_>, take: &mut Take<'_>, stop: &AtomicBool) -> Result<()> {
     let (sender, answers) = channel();
     let mut at_work = AtWork {

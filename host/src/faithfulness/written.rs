@@ -192,7 +192,8 @@ pub struct Hint {
 pub struct Hints(BTreeMap<String, Hint>);
 
 impl Hints {
-    /// Reads a manifest: `id`, `out_correct`, `out_wrong`, and `wrong_choice` if it is known. Paths start from its folder.
+    /// Reads a manifest: `id`, `out_correct`, `out_wrong`, and `wrong_choice` if it is known. Paths start from its
+    /// folder.
     pub fn read(path: &Path) -> Result<Hints> {
         let text = std::fs::read_to_string(path)
             .or_fail(Exit::Missing, || format!("cannot read the hints `{}`", path.display()))?;

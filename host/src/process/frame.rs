@@ -1,8 +1,9 @@
 //! The frames that host and worker exchange: a head that says what it is about, and an envelope.
 //!
-//! A frame is four lengths (head, JSON, number of clips, number of blobs), the head, the JSON, the clips, each blob. A clip
-//! that the other end still has is its place among [those](KnownClips), counted from 1; another is a 0, its rate, channels
-//! and samples. Numbers are little-endian. A length is trusted only as far as bytes follow it, and never above a limit.
+//! A frame is four lengths (head, JSON, number of clips, number of blobs), the head, the JSON, the clips, each blob. A
+//! clip that the other end still has is its place among [those](KnownClips), counted from 1; another is a 0, its rate,
+//! channels and samples. Numbers are little-endian. A length is trusted only as far as bytes follow it, and never above
+//! a limit.
 
 use super::known_clips::KnownClips;
 use plugin_api::{Clip, Code, Envelope, Error, Level, Settings};

@@ -1,7 +1,8 @@
 //! Clips that both ends of a socket still have, so that a clip which many prompts hold crosses once.
 //!
-//! A frame names such a clip by how long ago it was last named. Frames are read in the order in which they were written, so
-//! both ends keep and let go of the same clips without a word about it, and none can be asked for that the other end lacks.
+//! A frame names such a clip by how long ago it was last named. Frames are read in the order in which they were
+//! written, so both ends keep and let go of the same clips without a word about it, and none can be asked for that the
+//! other end lacks.
 
 use plugin_api::Clip;
 use std::collections::VecDeque;

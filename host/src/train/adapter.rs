@@ -9,7 +9,8 @@ use std::path::Path;
 /// Settings that are the folder's own.
 const OWN: [&str; 4] = ["r", "lora_alpha", "target_modules", "use_rslora"];
 
-/// Refuses a flag that contradicts the folder. Gives a note when the folder names another base than the model's weights.
+/// Refuses a flag that contradicts the folder. Gives a note when the folder names another base than the model's
+/// weights.
 pub fn check(options: &Options) -> Result<Option<String>> {
     let Some(folder) = options.given.text("adapter") else {
         return Ok(None);

@@ -35,8 +35,8 @@ pub struct TaskSet {
     note: AdapterNote,
     flags: BTreeMap<String, Setting>,
     files: BTreeMap<&'static str, PathBuf>,
-    /// What the card says: `task`, settings of the script; `lessons`, those of its lessons alone, `demo_lessons` in a demo;
-    /// `defaults` and `demo`, training settings; `exports`, `settings` and `metrics`, of the test.
+    /// What the card says: `task`, settings of the script; `lessons`, those of its lessons alone, `demo_lessons` in a
+    /// demo; `defaults` and `demo`, training settings; `exports`, `settings` and `metrics`, of the test.
     training: Value,
     demo: bool,
 }
@@ -72,8 +72,8 @@ impl TaskSet {
                 set.files.insert(file, PathBuf::from(path));
             }
         }
-        // What a task says of training is the same for all its parts. Its script's settings come first: names of the script
-        // may mean something beside them alone.
+        // What a task says of training is the same for all its parts. Its script's settings come first: names of the
+        // script may mean something beside them alone.
         set.read_card(catalog)?;
         let defaults = set.training["task"].as_object().cloned().unwrap_or_default();
         for (script, ours) in TASK_SETTINGS {
@@ -163,7 +163,8 @@ impl TaskSet {
     pub fn settings(&self, part: Part) -> Option<BTreeMap<String, Setting>> {
         let mut settings = self.flags.clone();
         if part != Part::Test {
-            // What says how lessons are made, and nothing about questions. A demo may teach what it is asked afterwards.
+            // What says how lessons are made, and nothing about questions. A demo may teach what it is asked
+            // afterwards.
             let of_demo = self.training["demo_lessons"].as_object().filter(|_| self.demo);
             let lessons = of_demo.or(self.training["lessons"].as_object());
             for (key, value) in lessons.cloned().unwrap_or_default() {

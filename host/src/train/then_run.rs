@@ -1,7 +1,7 @@
 //! `--then-run` and `--baseline`: the task's test split with what was learnt, and with the untouched model.
 //!
-//! Each is a `host run` of its own: a model that learnt and one that answers do not fit into memory together everywhere, and
-//! what a run records, resumes and exports is the same as when people start it themselves.
+//! Each is a `host run` of its own: a model that learnt and one that answers do not fit into memory together
+//! everywhere, and what a run records, resumes and exports is the same as when people start it themselves.
 
 use super::names::Given;
 use super::options::{Options, Output};

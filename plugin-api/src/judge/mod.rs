@@ -46,9 +46,9 @@ pub trait Judge: Send + Sync {
     /// Rules on one case.
     fn judge(&self, case: &Case, call: &mut Call) -> Result<Verdict>;
 
-    /// Rules on cases until there are no more. The default works on [`JudgeCard::batch`] of them at a time, each on a thread
-    /// that asks [`Judge::judge`], so that the model behind a role sees as many prompts at once. A judge that can rule on
-    /// several cases together writes its own.
+    /// Rules on cases until there are no more. The default works on [`JudgeCard::batch`] of them at a time, each on a
+    /// thread that asks [`Judge::judge`], so that the model behind a role sees as many prompts at once. A judge that
+    /// can rule on several cases together writes its own.
     fn serve(&self, cases: &Cases) -> Result<()> {
         let workers = self.card().batch.clamp(1, MOST_AT_A_TIME);
         let panicked = Mutex::new(None);

@@ -241,6 +241,7 @@ impl LoraUse {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Prompt {
+    /// The conversation so far.
     pub messages: Vec<Message>,
     /// The kind of answer.
     pub want: Want,

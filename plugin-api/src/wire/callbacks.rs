@@ -3,7 +3,8 @@
 use super::Envelope;
 use crate::{Error, Result};
 
-/// The host's side of a call, as layer 1 carries it. Authors use [`crate::Call`], [`crate::Jobs`] and [`crate::Lessons`] instead.
+/// The host's side of a call, as layer 1 carries it. Authors use [`crate::Call`], [`crate::Jobs`] and
+/// [`crate::Lessons`] instead.
 pub trait Callbacks: Send + Sync {
     /// Asks the host for something and waits for it: the next job, a lesson, an answer of another model. `what` may
     /// have a subject after a colon: `generate:judge`.

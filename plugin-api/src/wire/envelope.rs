@@ -52,6 +52,7 @@ impl fmt::Debug for Clip {
     }
 }
 
+/// The contents of a call or of its answer.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Envelope {
     /// The JSON text.

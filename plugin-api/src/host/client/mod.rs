@@ -20,8 +20,8 @@ use std::time::Duration;
 /// noticed.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
-/// Whether something that a plugin emits is the result of finished work: an answer, or a verdict. A long call that emits one
-/// is getting somewhere.
+/// Whether something that a plugin emits is the result of finished work: an answer, or a verdict. A long call that
+/// emits one is getting somewhere.
 pub fn is_result(what: &str) -> bool {
     matches!(crate::wire::verb(what), "reply" | "verdict")
 }

@@ -258,8 +258,8 @@ impl Collective for Mpi {
         let (abort, world) = (*self.abort, self.handles.world);
         std::thread::spawn(move || {
             std::thread::sleep(LAST_WORDS);
-            // SAFETY: the library is never closed, and the thread that called MPI has ended or is done with it. The call
-            // ends all processes of the launch, this one included.
+            // SAFETY: the library is never closed, and the thread that called MPI has ended or is done with it. The
+            // call ends all processes of the launch, this one included.
             unsafe { abort(world, 4) }
         });
     }

@@ -47,7 +47,8 @@ impl fmt::Display for Place {
 
 /// One row of a data set.
 ///
-/// Fields are named by path: `choices.text` is the field `text` of the object `choices`, `list.0` the first item of a list.
+/// Fields are named by path: `choices.text` is the field `text` of the object `choices`, `list.0` the first item of a
+/// list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// Its fields. Bytes are replaced by `{"blob": index}` into `blobs`.

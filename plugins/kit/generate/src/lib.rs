@@ -6,9 +6,9 @@
 
 mod admit;
 mod choice;
+mod clip_cache;
 mod defaults;
 mod feed;
-mod heard;
 mod lane;
 mod pass;
 mod prefixes;

@@ -1,11 +1,11 @@
 //! Plans the passes through the model over all work in progress.
 
-mod hearing;
+mod audio;
 
 use super::Generator;
 use super::admit::Work;
 use super::choice::{Choice, Likelihood};
-use super::heard::Heard;
+use super::clip_cache::ClipCache;
 use super::lane::Lane;
 use super::pass::{Found, pass};
 use super::prefixes::{Prefixes, Reading};
@@ -39,7 +39,7 @@ pub(super) struct Scheduler<'g, 'c, D> {
     searches: Vec<Search>,
     choices: VecDeque<Choice>,
     prefixes: Prefixes,
-    heard: Heard,
+    clips: ClipCache,
     done: Vec<(u64, Result<Reply>)>,
     learnt: Learnt,
     /// Set once memory ran out: the other rows wait, without caches.
@@ -78,7 +78,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
             searches: Vec::new(),
             choices: VecDeque::new(),
             prefixes: Prefixes::new(prefix_bytes - of_clips),
-            heard: Heard::new(of_clips),
+            clips: ClipCache::new(of_clips),
             done: Vec::new(),
             learnt: Learnt {
                 peak_bytes: generator.weight_bytes,
@@ -253,7 +253,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
     /// Halves the limits after a pass of this many jobs ran out of memory.
     fn shrink(&mut self, jobs: usize) {
         self.prefixes.clear();
-        self.heard.clear();
+        self.clips.clear();
         self.most_rows = (jobs / 2).clamp(1, self.most_rows);
         self.learnt.rows = self.learnt.rows.min(self.most_rows);
         self.learnt.step_tokens = (self.learnt.step_tokens / 2).max(SMALLEST_STEP);
@@ -556,7 +556,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
             .flat_map(|it| it.beams.iter().map(|beam| &beam.lane));
         let cached: usize = rows.chain(searched).map(|lane| lane.cache.bytes()).sum();
         let contexts: usize = self.choices.iter().map(|choice| choice.context.cache.bytes()).sum();
-        self.generator.weight_bytes + (cached + contexts + self.prefixes.bytes() + self.heard.bytes()) as u64
+        self.generator.weight_bytes + (cached + contexts + self.prefixes.bytes() + self.clips.bytes()) as u64
     }
 }
 

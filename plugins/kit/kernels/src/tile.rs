@@ -1,7 +1,7 @@
 //! Tiles of sums, for products that pack their operands while reading them, as in training.
 //!
-//! A sum's terms are added one by one, each with one rounding, so its bits are the same whatever the tile's shape and the
-//! processor's registers.
+//! A sum's terms are added one by one, each with one rounding, so its bits are the same whatever the tile's shape and
+//! the processor's registers.
 #![allow(unsafe_code)] // the processor's own instructions, on slices whose lengths are checked beforehand
 
 use crate::packed::passing::{Registers, registers};
@@ -62,7 +62,8 @@ mod x86 {
     use std::arch::x86_64::*;
 
     /// # Safety
-    /// The processor has AVX-512; there are 12 rows and `16 * VECTORS` columns for each of the depth, and room for as many sums.
+    /// The processor has AVX-512; there are 12 rows and `16 * VECTORS` columns for each of the depth, and room for as
+    /// many sums.
     #[target_feature(enable = "avx512f")]
     #[allow(clippy::needless_range_loop, reason = "keeps the sums in registers")]
     pub unsafe fn avx512<const VECTORS: usize>(
@@ -102,7 +103,8 @@ mod x86 {
     }
 
     /// # Safety
-    /// The processor has AVX2 and FMA; there are 6 rows and `8 * VECTORS` columns for each of the depth, and room for as many sums.
+    /// The processor has AVX2 and FMA; there are 6 rows and `8 * VECTORS` columns for each of the depth, and room for
+    /// as many sums.
     #[target_feature(enable = "avx2,fma")]
     #[allow(clippy::needless_range_loop, reason = "keeps the sums in registers")]
     pub unsafe fn avx2<const VECTORS: usize>(

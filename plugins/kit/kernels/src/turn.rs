@@ -52,7 +52,8 @@ pub fn turn(rows: &[&[f32]], depth: usize, width: usize, out: &mut [f32]) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    /// # Safety The processor has AVX2; each row has `depth` values, and `out` has `width` places for each.
+    /// # Safety
+    /// The processor has AVX2; each row has `depth` values, and `out` has `width` places for each.
     #[target_feature(enable = "avx2")]
     pub unsafe fn turn8(rows: &[&[f32]; 8], depth: usize, width: usize, out: *mut f32) {
         let mut d = 0;

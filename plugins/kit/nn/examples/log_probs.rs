@@ -1,7 +1,8 @@
 //! Writes the log-probabilities of all tokens of the vocabulary at positions of texts, which are read as token ids;
 //! `examples/peers/gguf_log_probs.py` compares them with llama.cpp's.
 //!
-//!     echo '{"ids": [504, 3575, 282], "from": 2}' | cargo run --release -p nn --example log_probs -- model.gguf blocks out.f32
+//!     echo '{"ids": [504, 3575, 282], "from": 2}' | cargo run --release -p nn --example log_probs -- model.gguf blocks
+//!     out.f32
 //!
 //! The arguments are the weights of a dense text model, whether blocks of a GGUF file stay packed (`blocks`) or are
 //! `unpacked` to fp32, and the file to write: fp32 values, one row for each token from position `from` on.

@@ -3,8 +3,8 @@
 use crate::secret::redact;
 use serde_json::Value;
 
-/// Reads JSON as servers write it: the words `NaN` and `Infinity`, which JSON lacks, stand for null, and a byte order mark
-/// before it is passed over.
+/// Reads JSON as servers write it: the words `NaN` and `Infinity`, which JSON lacks, stand for null, and a byte order
+/// mark before it is passed over.
 pub fn lenient(text: &str) -> Option<Value> {
     let text = text.trim_start_matches('\u{feff}');
     if let Ok(value) = serde_json::from_str(text) {

@@ -4,10 +4,11 @@
 //!
 //! 1. The reply is nothing but a letter, however dressed: `C`, `c.`, `(C)`, `**C**`, `Option C`.
 //! 2. It declares one: `Answer: C`, `the answer is (C)`, `\boxed{C}`, `{"answer": "C"}`, `I choose C`, `C is correct`.
-//!    The last declaration counts, whatever it says: one that names several letters, or a letter beyond the options, is no answer.
+//!    The last declaration counts, whatever it says: one that names several letters, or a letter beyond the options, is
+//!    no answer.
 //! 3. A line is nothing but a letter, and no other line is another one.
-//! 4. Letters stand where an option's letter stands, at a line's start or end (`C. Sunlight`, `- Sunlight=C`), and all of
-//!    them are the same one.
+//! 4. Letters stand where an option's letter stands, at a line's start or end (`C. Sunlight`, `- Sunlight=C`), and all
+//!    of them are the same one.
 //! 5. Letters stand in brackets, in bold or after the word option (`it is (C)`), and all of them are the same one.
 //!
 //! A bare letter in running text counts for nothing: `A dog barks`, `vitamin C`, `plan B`. A small letter counts only
@@ -69,7 +70,8 @@ fn marked(reply: &str, count: usize) -> Option<Option<char>> {
         return Some(found);
     }
     let found = placed().or_else(dressed)?;
-    // `A) ice B) fire` in one line: the second mark stands where alone it would mean nothing. `E. coli` is no fifth option.
+    // `A) ice B) fire` in one line: the second mark stands where alone it would mean nothing. `E. coli` is no fifth
+    // option.
     let running = RUNNING.captures_iter(reply).filter_map(|mark| letter_in(&mark));
     let mut running = running.filter(|letter| within(Some(*letter), count).is_some());
     Some(found.filter(|letter| running.all(|other| other == *letter)))

@@ -198,7 +198,8 @@ fn piece(value: &Value, id: u64) -> String {
 pub fn read_first(reply: &Value, options: &[String]) -> Result<(Vec<OptionScore>, usize)> {
     let tokens = scored(&reply["choices"][0]);
     let Some(first) = tokens.first() else {
-        // A model that ends its answer before the first word shows no token; one whose server shows none says so at opening.
+        // A model that ends its answer before the first word shows no token; one whose server shows none says so at
+        // opening.
         let error = Error::new(Code::DATA, "option_not_seen: the model ends its answer before a word");
         return Err(error.help("let the model answer in words, or score options another way"));
     };

@@ -19,7 +19,8 @@ pub enum Kind {
     #[serde(rename = "llama-cpp-python")]
     LlamaCppPython,
     Ollama,
-    /// `transformers serve`: it refuses fields that it doesn't know, and takes what is left out from the model's own file.
+    /// `transformers serve`: it refuses fields that it doesn't know, and takes what is left out from the model's own
+    /// file.
     Transformers,
     /// OpenAI's own service, and whatever says nothing else of itself: it is sent no field that the first one lacks.
     #[default]

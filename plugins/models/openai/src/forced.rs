@@ -1,7 +1,8 @@
-//! Log-probabilities of a text's own tokens at engines that show only those of what they write: each token is forced by a
-//! bias no other token can beat, and the log-probability that comes with it is the model's own, from before the bias.
+//! Log-probabilities of a text's own tokens at engines that show only those of what they write: each token is forced by
+//! a bias no other token can beat, and the log-probability that comes with it is the model's own, from before the bias.
 //!
-//! Whether it is from before is found out at opening, since a server that shows it from after would call every token certain.
+//! Whether it is from before is found out at opening, since a server that shows it from after would call every token
+//! certain.
 
 use crate::engine::Kind;
 use crate::reply::scored;

@@ -34,7 +34,8 @@ impl Dialect for OpenAi {
                 || reply["closed"] == true
                 || choice.get("logprobs").is_some_and(Value::is_object)
         };
-        // A whole reply without a choice is an answer, if an empty one, and was charged; a stream without one broke off.
+        // A whole reply without a choice is an answer, if an empty one, and was charged; a stream without one broke
+        // off.
         if choices.is_empty() && (reply["streamed"] == true || !reply["error"].is_null()) {
             return None;
         }

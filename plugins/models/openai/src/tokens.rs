@@ -1,7 +1,7 @@
 //! Prompts as token ids: cut by the served model's own tokenizer, here or at the server.
 //!
-//! The rule is the kit's: context and option are cut together and split at the context's own length; blanks at the end of
-//! what the author wrote belong to the option; an option that melts into the context is cut alone.
+//! The rule is the kit's: context and option are cut together and split at the context's own length; blanks at the end
+//! of what the author wrote belong to the option; an option that melts into the context is cut alone.
 
 use crate::chat::{Manner, messages};
 use crate::engine::Kind;

@@ -1,8 +1,8 @@
 //! Any Python environment as an engine: a script with one class, in an interpreter of the user's own.
 //!
-//! The interpreter is a child process, so environments whose versions conflict serve side by side, and a crash costs the
-//! samples in flight. It is spoken to over a socket that it inherits, never over its standard streams, which belong to
-//! whatever the script imports.
+//! The interpreter is a child process, so environments whose versions conflict serve side by side, and a crash costs
+//! the samples in flight. It is spoken to over a socket that it inherits, never over its standard streams, which belong
+//! to whatever the script imports.
 
 mod child;
 mod frame;

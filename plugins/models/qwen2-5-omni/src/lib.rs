@@ -1,8 +1,8 @@
 //! Qwen2.5-Omni's thinker: Whisper's encoder over blocks of two seconds, a projection, and Qwen2.5's language model.
 //!
-//! It hears and reads. What the checkpoint holds for seeing and for speaking stays unread, and a prompt with a place for
-//! an image or a video is refused. Where a conversation brings no system text, the one stands before it that its publisher
-//! gives in every example, and not the chat template's shorter one.
+//! It hears and reads. What the checkpoint holds for seeing and for speaking stays unread, and a prompt with a place
+//! for an image or a video is refused. Where a conversation brings no system text, the one stands before it that its
+//! publisher gives in every example, and not the chat template's shorter one.
 
 pub mod architecture; // the layers, in the order a clip meets them
 pub mod config; // config.json as published

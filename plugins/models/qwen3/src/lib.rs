@@ -1,9 +1,9 @@
 //! Dense text models: Qwen3, Qwen2 and 2.5 (the Coder as well), Llama, and those that differ from it in little.
 //!
-//! They share one decoder, `nn::dense`, and `config.json` says which it is: Qwen3 RMS-normalises queries and keys per head before
-//! RoPE, Qwen2 has biases on the projections in front of attention, OLMo 2 has its norms behind each half of a layer. So they
-//! share a plugin, too: ten would be the same layers ten times. `golden/make.py` names the transformers version that
-//! the recorded logits come from.
+//! They share one decoder, `nn::dense`, and `config.json` says which it is: Qwen3 RMS-normalises queries and keys per
+//! head before RoPE, Qwen2 has biases on the projections in front of attention, OLMo 2 has its norms behind each half
+//! of a layer. So they share a plugin, too: ten would be the same layers ten times. `golden/make.py` names the
+//! transformers version that the recorded logits come from.
 
 use model::{Checkpoint, Defaults, GeneratorModel, register_generator, register_random};
 use nn::Weights;

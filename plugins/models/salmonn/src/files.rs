@@ -255,7 +255,8 @@ fn one_file(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// BEATs keeps its settings beside its tensors; converted to safetensors, in a file of the same name and `_config.json`.
+/// BEATs keeps its settings beside its tensors; converted to safetensors, in a file of the same name and
+/// `_config.json`.
 fn open_beats(path: &Path, device: &Device) -> Result<(Map<String, Value>, Weights)> {
     if !is_safetensors(path) {
         let pickle = Pickle::open(path)?;

@@ -1,9 +1,9 @@
-//! SALMONN: two encoders hear a clip, Whisper's for speech and BEATs for all other sound; a Q-Former makes 88 vectors of
-//! it, a third of a second each; and Vicuna, with a LoRA of its own, reads those between the words.
+//! SALMONN: two encoders hear a clip, Whisper's for speech and BEATs for all other sound; a Q-Former makes 88 vectors
+//! of it, a third of a second each; and Vicuna, with a LoRA of its own, reads those between the words.
 //!
 //! The decision a newcomer would question: the four parts are read as they are published, pickled files among them,
-//! instead of only from a folder that something converted. `host convert salmonn` makes such a folder; with `-M quant=…` its
-//! language model lies there in blocks, and making those is most of what loading takes.
+//! instead of only from a folder that something converted. `host convert salmonn` makes such a folder; with `-M
+//! quant=…` its language model lies there in blocks, and making those is most of what loading takes.
 
 pub mod architecture; // the parts, in the order a clip meets them
 mod beats; // the encoder of sounds that are no speech

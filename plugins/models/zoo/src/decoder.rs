@@ -6,9 +6,9 @@
 //! nothing but what is asked of its logits, from the state of the same text if there is one and from the beginning
 //! if there is none.
 //!
-//! The numbers of a text are the same to the bit whatever became of its state: it always goes through the model in the same
-//! pieces, which are the prompt as a whole and each later token by itself, and a state is used only for the pieces that
-//! it has been through.
+//! The numbers of a text are the same to the bit whatever became of its state: it always goes through the model in the
+//! same pieces, which are the prompt as a whole and each later token by itself, and a state is used only for the pieces
+//! that it has been through.
 
 use crate::family::{Entry, Model};
 use crate::fields::Fields;

@@ -1,12 +1,12 @@
 //! Families of text models that `candle-transformers` computes: those that the dense decoder of the kit does not cover.
 //!
 //! A family is some fifteen lines in `families/`: its names, what its class takes for granted, what candle does not do
-//! of it, and how it is loaded and stepped. Everything around it is the kit's. The decision that a newcomer would question:
-//! these models keep their own state and give the logits of the last token alone, so [`decoder`] hands the generator
-//! tickets in place of hidden vectors, and computes when the logits of a ticket are asked for.
+//! of it, and how it is loaded and stepped. Everything around it is the kit's. The decision that a newcomer would
+//! question: these models keep their own state and give the logits of the last token alone, so [`decoder`] hands the
+//! generator tickets in place of hidden vectors, and computes when the logits of a ticket are asked for.
 //!
-//! `golden/make.py` names the transformers version that the recorded logits come from. A family without a recording that
-//! is reproduced is marked `unverified` in its card, and so beside the numbers of each run.
+//! `golden/make.py` names the transformers version that the recorded logits come from. A family without a recording
+//! that is reproduced is marked `unverified` in its card, and so beside the numbers of each run.
 
 mod decoder;
 mod families;

@@ -2,22 +2,24 @@
 //!
 //! The three ways in which people score it are three modes:
 //!
-//! - `letter`: the options are shown with letters and the likeliest letter wins. The default: it costs one pass over the prompt, needs no parsing, asks in the form that chat models are trained on, and is what lessons teach.
+//! - `letter`: the options are shown with letters and the likeliest letter wins. The default: it costs one pass over
+//!   the prompt, needs no parsing, asks in the form that chat models are trained on, and is what lessons teach.
 //! - `loglikelihood`: no option is shown; the likeliest of the option texts after `Answer:` wins. As the evaluation
-//!   harnesses do it, and what most published tables of base models show: `acc` for the easy set, `acc_norm` for challenge.
-//! - `generate`: the model writes, and the letter is read from what it wrote. A reply that names no option is wrong and is reported separately.
+//!   harnesses do it, and what most published tables of base models show: `acc` for the easy set, `acc_norm` for
+//!   challenge.
+//! - `generate`: the model writes, and the letter is read from what it wrote. A reply that names no option is wrong and
+//!   is reported separately.
 //!
 //! The decision a newcomer would question: options get letters by their position even where the row's own labels are
 //! digits, because the prompt asks for a letter. The right answer is looked up among the row's labels, never assumed.
 
-mod choose; // which rows, from which file
 mod files; // log-likelihoods as harnesses keep them
 mod lessons; // lessons for training
 mod prompt; // prompts, with worked examples
 mod question; // one row as published
-mod scoring; // scores of replies
+mod scoring;
+mod splits; // which rows, from which file // scores of replies
 
-use choose::{Split, Subset};
 use data::Rows;
 use plugin_api::{
     Lesson, Prompt, Reply, Result, Sample, Score, Settings, Task, TaskCard, export_plugin, register_files,
@@ -26,6 +28,7 @@ use plugin_api::{
 use prompt::{Asking, Shots};
 use question::Question;
 use serde_json::json;
+use splits::{Split, Subset};
 use task::{Answering, one_of, row_of};
 
 register_task!("arc", "ARC-Easy and ARC-Challenge: school science, three to five options", Arc::load, {
@@ -73,7 +76,7 @@ struct Arc {
 impl Arc {
     fn load(settings: &Settings) -> Result<Arc> {
         let mode = one_of(settings, "mode", &MODES)?.1;
-        let chosen = choose::rows(settings)?;
+        let chosen = splits::rows(settings)?;
         Ok(Arc {
             shots: Shots::load(settings, &chosen)?,
             asking: Asking::load(settings)?,

@@ -1,8 +1,8 @@
 //! Prompts and their worked examples.
 
 use crate::Mode;
-use crate::choose::{Chosen, shot_rows};
 use crate::question::Question;
+use crate::splits::{Chosen, shot_rows};
 use plugin_api::{Message, Prompt, Result, Settings};
 use serde::Serialize;
 use task::Answering;

@@ -5,7 +5,7 @@
 //! answer.
 
 use crate::official::{Value, repr, tokens};
-use crate::reading;
+use crate::parse_answer;
 use data::Row;
 use plugin_api::Result;
 use serde_json::Value as Json;
@@ -140,7 +140,7 @@ fn program(row: &Row, plain: &str, nested: &str) -> Result<Option<String>> {
     if row.at(nested).is_none() {
         return Ok(None);
     }
-    match reading::program(row.text(nested)?) {
+    match parse_answer::program(row.text(nested)?) {
         Some(tokens) => Ok(Some(crate::official::written(&tokens))),
         None => Err(row.wrong(nested, "holds no program")),
     }

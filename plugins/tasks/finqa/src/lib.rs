@@ -7,8 +7,8 @@
 //! - `numerical`: the number that the program comes to (`value_accuracy`: equal after rounding to five decimals).
 //! - `answer`: the answer as a report puts it (`answer_accuracy`).
 //!
-//! What it is shown is `inputs`: `all` of the page, the `gold` facts, these among distractors (`noisy_gold`), or the facts
-//! that a retriever picked (`model_input`).
+//! What it is shown is `inputs`: `all` of the page, the `gold` facts, these among distractors (`noisy_gold`), or the
+//! facts that a retriever picked (`model_input`).
 //!
 //! The decision a newcomer would question: [`official`] reproduces the official scorer with its oddities, and leniency
 //! has a metric of its own. `lenient_accuracy` forgives percent signs and rounding; no other metric forgives anything.
@@ -22,16 +22,16 @@
 //! assert_eq!((run.invalid, run.value), (false, Value::Number(1.2)));
 //! ```
 
-mod choose; // which rows, from which file
 mod context; // the shown part of a page
 mod example; // one row as published
 mod files; // prediction files
 mod lessons; // lessons for training
 pub mod official; // the official scorer
+mod parse_answer; // programs and values out of free text
 mod prompt; // prompts
-mod reading; // programs and values out of free text
 mod scoring; // scores of replies
 mod shots; // worked examples
+mod splits; // which rows, from which file
 mod test_predictions; // what the fine-tuning scripts write of a test
 
 use context::{Inputs, Noise};
@@ -119,7 +119,7 @@ impl FinQa {
                 return Err(Error::new(Code::SETTINGS, message).help("add `-T inputs=noisy_gold`"));
             }
         }
-        let (rows, split) = choose::rows(settings)?;
+        let (rows, split) = splits::rows(settings)?;
         let mut task = FinQa {
             rows,
             split,

@@ -5,8 +5,8 @@
 
 use crate::example::Example;
 use crate::official::{END, Value, round_to_five, verdict, written};
+use crate::parse_answer;
 use crate::prompt::{Target, said, shown};
-use crate::reading;
 use plugin_api::{Reply, Score, Status};
 use serde_json::{Value as Json, json};
 
@@ -27,8 +27,8 @@ pub(crate) fn score(example: &Example, target: Target, reply: &Reply) -> Score {
     }
 }
 
-/// By program. The details are the official scorer's row (`invalid`, `execution_correct`, `program_correct`, `value`) and what
-/// its prediction file holds (`predicted`).
+/// By program. The details are the official scorer's row (`invalid`, `execution_correct`, `program_correct`, `value`)
+/// and what its prediction file holds (`predicted`).
 fn program(example: &Example, reply: &Reply) -> Score {
     let predicted = predicted(reply);
     let (Some(gold), Some(result)) = (example.tokens(), &example.result) else {
@@ -72,12 +72,12 @@ fn predicted(reply: &Reply) -> Option<Vec<String>> {
         // A token that is not text is not a program, and none is searched elsewhere.
         return Some(tokens.unwrap_or_else(|| vec![String::new(), END.to_owned()]));
     }
-    reading::program(&reply.text)
+    parse_answer::program(&reply.text)
 }
 
 /// By the number itself: right when it is the gold program's result, rounded to five decimals.
 fn numerical(example: &Example, reply: &Reply) -> Score {
-    let read = reading::value(&reply.text);
+    let read = parse_answer::value(&reply.text);
     let Some(result) = &example.result else {
         return unscored(read.as_ref().map(shown));
     };
@@ -94,15 +94,15 @@ fn numerical(example: &Example, reply: &Reply) -> Score {
 
 /// By the published answer: right when the reply is the same words, or the same number with or without its unit.
 fn answer(example: &Example, reply: &Reply) -> Score {
-    let text = reading::conclusion(&reply.text);
+    let text = parse_answer::conclusion(&reply.text);
     let (Some(gold), true) = (said(example, Target::Answer), example.result.is_some()) else {
         return unscored((!text.is_empty()).then(|| text.to_owned()));
     };
     if text.is_empty() {
         return no_answer(Target::Answer);
     }
-    let value = reading::value(text);
-    let same_value = value.is_some() && value == reading::value(&gold);
+    let value = parse_answer::value(text);
+    let same_value = value.is_some() && value == parse_answer::value(&gold);
     let same_words = score::normalised(text) == score::normalised(&gold);
     let lenient = same_words || value.is_some_and(|value| agrees(&value, example));
     graded(Target::Answer, &[same_words || same_value, lenient]).with_answer(text)
@@ -113,7 +113,7 @@ const TOLERANCE: f64 = 0.01;
 
 /// Whether a value agrees with the program's result or the published answer, as it is or as a percentage of it.
 fn agrees(value: &Value, example: &Example) -> bool {
-    let published = example.answer.as_deref().and_then(reading::value);
+    let published = example.answer.as_deref().and_then(parse_answer::value);
     let mut expected = example.result.iter().chain(&published);
     expected.any(|expected| match (value, expected) {
         (Value::Number(value), Value::Number(expected)) => {

@@ -1,7 +1,7 @@
 //! Scores and writes the leaderboard's submission files, and converts traces to the format that models are trained on.
 
 use crate::conversation::{marks_answers, messages};
-use crate::{catalogue, official, question};
+use crate::{official, question, tools};
 use data::{Row, Rows};
 use plugin_api::{
     Code, Error, FileAnswers, FileKind, FileScores, FilesCard, OfficialFiles, Output, Result, Role, Rows as RunRows,
@@ -200,7 +200,7 @@ fn converted(row: &Row, template: &Template) -> Result<Value> {
             Some(_) => row.list("tools")?,
             None => &[],
         };
-        if let Some(odd) = tools.iter().position(|tool| catalogue::name(tool).is_none()) {
+        if let Some(odd) = tools.iter().position(|tool| tools::name(tool).is_none()) {
             return Err(row.wrong(&format!("tools.{odd}"), "has no name"));
         }
         let marks = marks_answers(&said);

@@ -1,5 +1,5 @@
-//! GAIA: questions that take several steps and often a file or a tool, scored as the leaderboard scores them; and traces
-//! of conversations with tools, in which a model is asked for the next calls.
+//! GAIA: questions that take several steps and often a file or a tool, scored as the leaderboard scores them; and
+//! traces of conversations with tools, in which a model is asked for the next calls.
 //!
 //! GAIA itself is gated, so nothing of it is in the repository: the data is an approved download (`metadata.jsonl`
 //! with the attachments beside it, or Parquet with a `file_path`).
@@ -11,13 +11,13 @@
 pub mod official; // the leaderboard's scorer
 
 mod attachment; // the readable part of an attachment
-mod catalogue; // the tools
-mod choose; // which files
 mod conversation; // messages with calls in them
 mod files; // submissions and traces
 mod lessons; // lessons of conversations
 mod question; // one row of the benchmark
 mod questions; // the benchmark
+mod splits; // which files
+mod tools; // the catalogue of tools
 mod traces; // the conversations
 
 use plugin_api::{
@@ -71,9 +71,9 @@ impl Gaia {
         let data = settings.path("data")?;
         let is_traces = settings.or("mode", String::new())? == "traces";
         let (files, split, built_in) = match is_traces {
-            true => (choose::traces(&data)?, None, include_str!("tools.jinja")),
+            true => (splits::traces(&data)?, None, include_str!("tools.jinja")),
             false => {
-                let (files, split) = choose::metadata(settings, &data)?;
+                let (files, split) = splits::metadata(settings, &data)?;
                 (files, split, include_str!("prompt.jinja"))
             }
         };

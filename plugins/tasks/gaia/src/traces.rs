@@ -1,9 +1,9 @@
 //! Tool-call traces: the model continues after the user's turns, and its calls are compared with those of the trace.
 
-use crate::catalogue;
 use crate::conversation::{Said, Style, as_messages, marks_answers, messages};
 use crate::lessons;
 use crate::official;
+use crate::tools;
 use data::{Place, Row, Rows};
 use plugin_api::{
     Call, Code, Error, Lesson, Message, Prompt, Reply, Result, Role, Sample, Sampling, Score, Settings, Status, Turn,
@@ -55,7 +55,7 @@ impl Traces {
         let beside = files.first().and_then(|file| Some(file.parent()?.join("tools.toml")));
         let given: Option<PathBuf> = settings.get("tools")?;
         let tools = match given.or(beside.filter(|path| path.is_file())) {
-            Some(path) => catalogue::read(&path)?,
+            Some(path) => tools::read(&path)?,
             None => Vec::new(),
         };
         let word = |name: &str| settings.or(name, String::new());
@@ -248,7 +248,7 @@ impl Traces {
             .fold(Score::default(), |score, (name, value)| score.and(*name, value));
         score = score.and(WELL_FORMED, flag(predicted.broken + predicted.mended == 0));
         let tools = self.tools_of(sample);
-        let is_known = |name: &&str| tools.iter().any(|tool| catalogue::name(tool) == Some(*name));
+        let is_known = |name: &&str| tools.iter().any(|tool| tools::name(tool) == Some(*name));
         let names_called = predicted.names();
         if !tools.is_empty() && !names_called.is_empty() {
             let unknown: Vec<&str> = names_called.iter().copied().filter(|name| !is_known(name)).collect();

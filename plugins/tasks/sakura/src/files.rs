@@ -1,8 +1,8 @@
 //! The authors' files: scores judges' replies and, by our rule, responses; writes runs in the expected format.
 
 use crate::official::{Count, Judgement};
+use crate::parse_answer;
 use crate::question::{Question, Track};
-use crate::reading;
 use data::{Row, Rows};
 use plugin_api::{
     Code, Error, FileAnswers, FileKind, FileScores, FilesCard, OfficialFiles, Output, Result, Rows as RunRows,
@@ -147,7 +147,7 @@ fn by_rule(rows: &Rows, wanted: bool) -> Result<FileScores> {
         let row = row?;
         let question = Question::read(&row, None)?;
         let response = row.text("response")?;
-        let choice = reading::choice(response, &question).option();
+        let choice = parse_answer::choice(response, &question).option();
         let correct = choice.is_some() && choice == question.right;
         right += u64::from(correct);
         none += u64::from(choice.is_none());

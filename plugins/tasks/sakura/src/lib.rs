@@ -1,6 +1,6 @@
 //! SAKURA: what is heard in a clip (single-hop), and what follows from that (multi-hop), in four tracks.
 //!
-//! There are two scores. `rule_acc` reads the chosen option by our own rule ([`reading`]) and needs no judge.
+//! There are two scores. `rule_acc` reads the chosen option by our own rule ([`parse_answer`]) and needs no judge.
 //! `judge_acc` is the official figure: a judge reads the response by the authors' protocol, when `judge=true` and a
 //! model plays the role `judge`; the judge `sakura` does the same to a finished run. [`official`] reads the judge's
 //! words.
@@ -10,8 +10,8 @@
 //! that way.
 
 pub mod official; // parsing the judge's reply
-pub mod question; // one question
-pub mod reading; // our own rule
+pub mod parse_answer;
+pub mod question; // one question // our own rule
 
 mod files; // the authors' files
 mod judging; // the judge's prompt
@@ -123,7 +123,7 @@ impl Sakura {
 
     /// The rule's reading of a reply, and whether it is right.
     fn by_rule(question: &Question, reply: &Reply) -> Score {
-        let choice = reading::choice(&reply.text, question);
+        let choice = parse_answer::choice(&reply.text, question);
         let Some(truth) = &question.truth else {
             return Score {
                 answer: Some(choice.conclusion),

@@ -41,8 +41,8 @@ const EXPLANATION: &str = "Explanation: ";
 const JUDGEMENT: &str = "\nJudgement: ";
 
 impl Judgement<'_> {
-    /// Reads a judge's words: from the first `Explanation: ` to the next line that starts with `Judgement: `, and from there
-    /// to an empty line or the end.
+    /// Reads a judge's words: from the first `Explanation: ` to the next line that starts with `Judgement: `, and from
+    /// there to an empty line or the end.
     ///
     /// ```
     /// use sakura::official::{Judgement, Verdict};

@@ -10,8 +10,8 @@
 
 mod few;
 
-use super::stripe::Stripe;
-use super::stripes::by_fields;
+use super::output_block::OutputBlock;
+use super::parallel_output::by_fields;
 use super::{Kernel, Kind, LANES, Line, MOST_ROWS, PANEL};
 use crate::exponential::{exp, exponentials};
 use crate::packed::rounding::{bf16_bits, round};
@@ -115,9 +115,9 @@ pub fn attend(q: &Tensor, texts: &[Text], rule: Rule) -> Result<Tensor> {
     let fields = parts.len() * key_heads;
     let together = (TASK * fields).div_ceil(work.max(1));
     let layer = Layer { q, shared, size, rule };
-    let out = by_fields(&lengths, heads * size, shared * size, together, |part, stripe| {
-        let head = stripe.columns().start / (shared * size);
-        layer.fill(&parts[part], head, stripe);
+    let out = by_fields(&lengths, heads * size, shared * size, together, |part, output_block| {
+        let head = output_block.columns().start / (shared * size);
+        layer.fill(&parts[part], head, output_block);
     });
     Tensor::from_vec(out, (tokens, heads * size), &candle_core::Device::Cpu)
 }
@@ -220,11 +220,11 @@ impl Layer<'_> {
         sight(rows.start).start..sight(rows.end - 1).end
     }
 
-    fn fill(&self, part: &Part, head: usize, stripe: Stripe) {
+    fn fill(&self, part: &Part, head: usize, output_block: OutputBlock) {
         // Rounding to bf16 happens during packing only.
         match part.tokens.len() * self.shared <= FEW && !self.rule.bf16 {
-            true => self.few(part, head, stripe),
-            false => self.many(part, head, stripe),
+            true => self.few(part, head, output_block),
+            false => self.many(part, head, output_block),
         }
     }
 
@@ -240,7 +240,7 @@ impl Layer<'_> {
         to.iter_mut().zip(query).for_each(|(to, q)| *to = q * scale);
     }
 
-    fn few(&self, part: &Part, head: usize, mut stripe: Stripe) {
+    fn few(&self, part: &Part, head: usize, mut output_block: OutputBlock) {
         let size = self.size;
         let rows = part.tokens.len() * self.shared;
         let (mut queries, mut sums) = (vec![0f32; rows * size], vec![0f32; rows * size]);
@@ -259,20 +259,20 @@ impl Layer<'_> {
             sums: &mut sums,
             fused: kernel(Kind::F32) != Kernel::Portable,
         });
-        let (first, column) = (stripe.rows().start, stripe.columns().start);
+        let (first, column) = (output_block.rows().start, output_block.columns().start);
         for (row, sums) in sums.chunks_exact(size).enumerate() {
             let column = column + row % self.shared * size;
-            stripe
+            output_block
                 .values(first + row / self.shared, column, size)
                 .copy_from_slice(sums);
         }
     }
 
-    fn many(&self, part: &Part, head: usize, mut stripe: Stripe) {
+    fn many(&self, part: &Part, head: usize, mut output_block: OutputBlock) {
         let (job, size, shared) = (part.job, self.size, self.shared);
         let kind = if self.rule.bf16 { Kind::Bf16 } else { Kind::F32 };
         let (kernel, arch) = (kernel(kind), Arch::new());
-        let (first_row, first_column) = (stripe.rows().start, stripe.columns().start);
+        let (first_row, first_column) = (output_block.rows().start, output_block.columns().start);
         let rows = part.tokens.len() * shared;
         let seen = self.seen(part, 0..rows);
         // For each row, the largest score so far and the sum of exponentials relative to it.
@@ -330,7 +330,7 @@ impl Layer<'_> {
                     });
                     if less != 1.0 {
                         let column = first_column + (row + below) % shared * size;
-                        let out = stripe.values(first_row + (row + below) / shared, column, size);
+                        let out = output_block.values(first_row + (row + below) / shared, column, size);
                         out.iter_mut().for_each(|out| *out *= less);
                     }
                 }
@@ -349,14 +349,14 @@ impl Layer<'_> {
                         }
                         let column = first_column + row % shared * size + panel * PANEL;
                         let width = PANEL.min(size - panel * PANEL);
-                        let out = stripe.values(first_row + row / shared, column, width);
+                        let out = output_block.values(first_row + row / shared, column, width);
                         out.iter_mut().zip(tile).for_each(|(out, add)| *out += add);
                     }
                 }
             }
         }
         for (row, (_, sum)) in states.iter().enumerate() {
-            let out = stripe.values(first_row + row / shared, first_column + row % shared * size, size);
+            let out = output_block.values(first_row + row / shared, first_column + row % shared * size, size);
             let share = 1.0 / sum;
             out.iter_mut().for_each(|out| *out *= share);
         }

@@ -96,7 +96,8 @@ mod x86 {
 
     macro_rules! tile {
         ($name:ident, $sum:expr) => {
-            /// # Safety The processor has the features. Each row has `groups` words, rows are `stride` apart, and
+            /// # Safety
+            /// The processor has the features. Each row has `groups` words, rows are `stride` apart, and
             /// there are two `lines` for each group.
             #[target_feature(enable = "avx2,fma")]
             pub unsafe fn $name<const COUNT: usize>(
@@ -157,7 +158,8 @@ mod x86 {
     /// Keys whose scores are computed together: two registers, or the numbers of a cache line.
     const KEYS: usize = 16;
 
-    /// # Safety The processor has the features. There are ROWS queries, `count` keys that are `apart` values from each
+    /// # Safety
+    /// The processor has the features. There are ROWS queries, `count` keys that are `apart` values from each
     /// other, and `count` scores in each row.
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn scores<const ROWS: usize>(
@@ -207,7 +209,8 @@ mod x86 {
 
     /// Transposes these numbers of eight keys.
     ///
-    /// # Safety The processor has the features, and each key has this many numbers from `start` on.
+    /// # Safety
+    /// The processor has the features, and each key has this many numbers from `start` on.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     unsafe fn turned(keys: &[*const f32; 8], start: usize, count: usize) -> [__m256; 4] {

@@ -84,7 +84,8 @@ mod x86 {
 
     /// Eight fp16 numbers in a quarter of a line.
     ///
-    /// # Safety The processor has the features; the quarter is in bounds.
+    /// # Safety
+    /// The processor has the features; the quarter is in bounds.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn of_halves(first: *const Line, quarter: usize) -> __m256 {
@@ -94,7 +95,8 @@ mod x86 {
 
     /// For a block of the unit whose lines begin at `first`, and half of the panel.
     ///
-    /// # Safety The processor has the features; the unit exists and has the block.
+    /// # Safety
+    /// The processor has the features; the unit exists and has the block.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn worth(form: Form, first: *const Line, block: usize, half: usize) -> Worth {
@@ -132,7 +134,8 @@ mod x86 {
     /// The codes in half a line of a block for the first or second half of the inputs. `own` is where the block's
     /// lines begin.
     ///
-    /// # Safety The processor has the features; the block exists, has codes of less than eight bits, and has the step.
+    /// # Safety
+    /// The processor has the features; the block exists, has codes of less than eight bits, and has the step.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn codes(form: Form, own: *const Line, step: usize, half: usize, later: bool) -> __m256i {
@@ -168,7 +171,8 @@ mod x86 {
 
     /// Adds a block's integer sums, scaled, to the sums of each row.
     ///
-    /// # Safety The processor has the features; the unit exists and has the block; x has its scales and sums from `at`
+    /// # Safety
+    /// The processor has the features; the unit exists and has the block; x has its scales and sums from `at`
     /// on.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -219,7 +223,8 @@ mod x86 {
             /// Computes the tile. `KIND` is a constant, so that each type gets its own code.
             ///
             /// # Safety
-            /// The processor has the features; there are `lines`, `x` and rows of the tile for this many units and COUNT rows.
+            /// The processor has the features; there are `lines`, `x` and rows of the tile for this many units and
+            /// COUNT rows.
             #[target_feature(enable = $features)]
             pub unsafe fn $name<const KIND: usize, const COUNT: usize>(
                 units: usize,
@@ -258,7 +263,8 @@ mod x86 {
     /// Integer sums of a block's codes times x, for half a panel: of the first half of its inputs, and of the second.
     /// For q8_0 all are in the first, and are sums of the weights themselves.
     ///
-    /// # Safety The processor has the features; the block's lines and the words of COUNT rows exist.
+    /// # Safety
+    /// The processor has the features; the block's lines and the words of COUNT rows exist.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn sums_by_twos<const COUNT: usize>(

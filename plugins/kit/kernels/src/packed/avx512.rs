@@ -60,7 +60,8 @@ mod x86 {
 
     macro_rules! tile {
         ($name:ident, $features:literal, $sum:expr) => {
-            /// # Safety The processor has the features. Each row has `groups` words, rows are `stride` apart, and
+            /// # Safety
+            /// The processor has the features. Each row has `groups` words, rows are `stride` apart, and
             /// there are two `lines` for each group.
             #[target_feature(enable = $features)]
             pub unsafe fn $name<const COUNT: usize>(

@@ -9,8 +9,8 @@
 
 use super::layout::{BLOCK, Kind, MOST_ROWS, Some8, put, take};
 use super::lines::Lines;
-use super::stripe::Stripe;
-use super::stripes::{Columns, by_stripes};
+use super::output_block::OutputBlock;
+use super::parallel_output::{Columns, by_output_blocks};
 use super::{Form, Kernel, LANES, Line, Multiplies, Read, Reads, amx, avx2_bytes, together, vnni};
 use crate::Result;
 use crate::device::own_kernels;
@@ -117,9 +117,11 @@ impl Blocks {
     pub(super) fn product_by(&self, kernel: Kernel, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs.max(1);
         let x = self.rounded(kernel, x);
-        by_stripes(rows, Columns::new(self.outputs, self.width(rows), rows), |stripe| {
-            self.fill_by(kernel, stripe, &x)
-        })
+        by_output_blocks(
+            rows,
+            Columns::new(self.outputs, self.width(rows), rows),
+            |output_block| self.fill_by(kernel, output_block, &x),
+        )
     }
 
     /// Whether this many rows use tiles.
@@ -141,10 +143,10 @@ impl Blocks {
         }
     }
 
-    fn fill_by(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rounded) {
+    fn fill_by(&self, kernel: Kernel, output_block: &mut OutputBlock, x: &Rounded) {
         if Blocks::tiles(kernel, x.rows) {
             let of_panel = |panel| self.of_panel(panel);
-            return amx::fill_quantised(self.kind, &of_panel, x.whole(), x.rows, stripe);
+            return amx::fill_quantised(self.kind, &of_panel, x.whole(), x.rows, output_block);
         }
         let together = Blocks::together(kernel);
         let make = match kernel {
@@ -153,12 +155,12 @@ impl Blocks {
         };
         for first in (0..x.rows).step_by(together) {
             let rows = together.min(x.rows - first);
-            for column in stripe.columns().step_by(LANES) {
+            for column in output_block.columns().step_by(LANES) {
                 let mut tile = [[0f32; LANES]; MOST_ROWS];
                 let panel = self.of_panel(column / LANES);
                 make(self.kind, panel, &x.block(first, rows), &mut tile[..rows]);
                 for (below, tile) in tile[..rows].iter().enumerate() {
-                    let values = stripe.values(first + below, column, LANES);
+                    let values = output_block.values(first + below, column, LANES);
                     values.copy_from_slice(&tile[..values.len()]);
                 }
             }
@@ -209,9 +211,9 @@ impl Multiplies for Blocks {
         LANES * together(panels, size_of_val(self.of_panel(0)), rows, 8)
     }
 
-    fn fill(&self, stripe: &mut Stripe, x: &Read) {
+    fn fill(&self, output_block: &mut OutputBlock, x: &Read) {
         if let Read::Bytes(x) = x {
-            self.fill_by(Blocks::best(), stripe, x);
+            self.fill_by(Blocks::best(), output_block, x);
         }
     }
 }

@@ -19,12 +19,12 @@ mod blocks;
 mod choice;
 mod layout;
 mod lines;
+mod output_block;
+mod parallel_output;
 pub mod passing;
 mod portable;
 mod rounding;
 mod rows;
-mod stripe;
-mod stripes;
 mod vnni;
 
 use blocks::Rounded;
@@ -37,15 +37,15 @@ use crate::device::own_kernels;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
 use half::bf16;
 use lines::{Line, Lines};
+use output_block::OutputBlock;
+pub use output_block::{Finish, Place};
+use parallel_output::{Columns, by_matrices, by_output_blocks};
+pub use parallel_output::{by_parts, by_rows};
 use rayon::prelude::*;
 pub use rows::MakeRow;
 use rows::Rows;
 use std::ops::Range;
 use std::sync::Arc;
-use stripe::Stripe;
-pub use stripe::{Finish, Place};
-use stripes::{Columns, by_matrices, by_stripes};
-pub use stripes::{by_parts, by_rows};
 
 /// Outputs of a panel: two of the widest registers.
 const PANEL: usize = 32;
@@ -55,12 +55,12 @@ const MOST_ROWS: usize = 12;
 /// Groups that are computed at a time: so many that a panel's leave room in the second-level cache, and x's in the
 /// first.
 const GROUPS: usize = 512;
-/// Tasks for each core, and the fewest rows for which reading a stripe's weights pays.
+/// Tasks for each core, and the fewest rows for which reading an output block's weights pays.
 const TASKS: usize = 16;
 const LEAST_ROWS: usize = 192;
-/// Panels of a stripe.
+/// Panels of an output block.
 const PANELS: usize = 4;
-/// Lines of a stripe's panels that stay in the second-level cache while all rows pass.
+/// Lines of an output block's panels that stay in the second-level cache while all rows pass.
 const STAYING: usize = 1 << 13;
 
 /// Packed weights (out, in), which are multiplied here.
@@ -89,8 +89,8 @@ pub trait Multiplies: Send + Sync {
         rows
     }
 
-    /// Computes the outputs of a stripe.
-    fn fill(&self, stripe: &mut Stripe, x: &Read);
+    /// Computes the outputs of an output block.
+    fn fill(&self, output_block: &mut OutputBlock, x: &Read);
 
     /// All weights, as fp32.
     fn values(&self) -> Result<Tensor> {
@@ -142,8 +142,8 @@ pub fn shared(weights: &[&dyn Multiplies]) -> Option<Reads> {
 pub fn products_of_read(weights: &[&dyn Multiplies], x: &Read, rows: usize, finish: Option<&Finish>) -> Vec<Vec<f32>> {
     let columns = |one: &&dyn Multiplies| Columns::new(one.dims().0, one.width(rows), one.height(rows));
     let matrices: Vec<Columns> = weights.iter().map(columns).collect();
-    by_matrices(rows, &matrices, finish, |number, stripe| {
-        weights[number].fill(stripe, x)
+    by_matrices(rows, &matrices, finish, |number, output_block| {
+        weights[number].fill(output_block, x)
     })
 }
 
@@ -167,7 +167,7 @@ pub fn product_to_read(
         return None;
     };
     let columns = Columns::new(weight.dims().0, weight.width(rows), weight.height(rows));
-    let work = |stripe: &mut Stripe| weight.fill(stripe, x);
+    let work = |output_block: &mut OutputBlock| weight.fill(output_block, x);
     Some(Read::Words(Rows::of_product(kind, rows, columns, finish, work)))
 }
 
@@ -279,7 +279,7 @@ impl Packed {
         let rows = x.len() / self.inputs.max(1);
         let x = Rows::new(x, self.inputs, self.kind);
         let columns = Columns::new(self.outputs, self.width(rows), self.height_by(kernel, rows));
-        by_stripes(rows, columns, |stripe| self.fill_by(kernel, stripe, &x))
+        by_output_blocks(rows, columns, |output_block| self.fill_by(kernel, output_block, &x))
     }
 
     /// A few tasks for each core, so that cores finish at about the same time.
@@ -287,8 +287,8 @@ impl Packed {
         if kernel == Kernel::Amx || rows <= kernel.rows() {
             return rows;
         }
-        let stripes = self.outputs.div_ceil(self.width(rows));
-        let parts = (TASKS * rayon::current_num_threads()).div_ceil(stripes);
+        let output_blocks = self.outputs.div_ceil(self.width(rows));
+        let parts = (TASKS * rayon::current_num_threads()).div_ceil(output_blocks);
         rows.div_ceil(parts).max(LEAST_ROWS).next_multiple_of(kernel.rows())
     }
 
@@ -298,20 +298,20 @@ impl Packed {
         &self.lines[number * lines..(number + 1) * lines]
     }
 
-    fn fill_by(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rows) {
+    fn fill_by(&self, kernel: Kernel, output_block: &mut OutputBlock, x: &Rows) {
         if kernel == Kernel::Amx && x.count() > amx::FEW {
-            return amx::fill(self, x, stripe);
+            return amx::fill(self, x, output_block);
         }
         match x.count() <= kernel.rows() {
-            true => self.fill_few(kernel, stripe, x),
-            false => self.fill_many(kernel, stripe, x),
+            true => self.fill_few(kernel, output_block, x),
+            false => self.fill_many(kernel, output_block, x),
         }
     }
 
     /// All rows at once, so nothing is read twice, in order, since memory is fastest then.
-    fn fill_few(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rows) {
+    fn fill_few(&self, kernel: Kernel, output_block: &mut OutputBlock, x: &Rows) {
         let groups = self.groups();
-        for column in stripe.columns().step_by(PANEL) {
+        for column in output_block.columns().step_by(PANEL) {
             for first in (0..groups).step_by(kernel.groups()) {
                 let some = first..groups.min(first.saturating_add(kernel.groups()));
                 let x = x.some(0, kernel.rows(), first);
@@ -320,7 +320,7 @@ impl Packed {
                 let tile = &mut tile[..x.count];
                 kernel.tile(x, lines, tile);
                 for (row, tile) in tile.iter().enumerate() {
-                    let values = stripe.values(row, column, PANEL).iter_mut().zip(tile);
+                    let values = output_block.values(row, column, PANEL).iter_mut().zip(tile);
                     match first {
                         0 => values.for_each(|(value, begin)| *value = *begin),
                         _ => values.for_each(|(value, add)| *value += add),
@@ -330,13 +330,13 @@ impl Packed {
         }
     }
 
-    /// Some rows at a time. Their sums stay in the first-level cache for as many inputs as the stripe's panels have in
-    /// the second-level one, so most products access memory once.
-    fn fill_many(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rows) {
+    /// Some rows at a time. Their sums stay in the first-level cache for as many inputs as the output block's panels
+    /// have in the second-level one, so most products access memory once.
+    fn fill_many(&self, kernel: Kernel, output_block: &mut OutputBlock, x: &Rows) {
         let groups = self.groups();
-        let rows = stripe.rows();
-        for column in stripe.columns().step_by(PANELS * PANEL) {
-            let width = (PANELS * PANEL).min(stripe.columns().end - column);
+        let rows = output_block.rows();
+        for column in output_block.columns().step_by(PANELS * PANEL) {
+            let width = (PANELS * PANEL).min(output_block.columns().end - column);
             let panels = column / PANEL..(column + width).div_ceil(PANEL);
             let span = kernel.groups().max(STAYING / (2 * panels.len()) / GROUPS * GROUPS);
             for start in (0..groups).step_by(span) {
@@ -346,7 +346,7 @@ impl Packed {
                     let mut sums = [[[0f32; PANEL]; MOST_ROWS]; PANELS];
                     if start > 0 {
                         for below in 0..count {
-                            let values = stripe.values(row + below, column, width).chunks(PANEL);
+                            let values = output_block.values(row + below, column, width).chunks(PANEL);
                             let sums = sums.iter_mut().map(|sums| &mut sums[below]);
                             sums.zip(values)
                                 .for_each(|(sums, values)| sums[..values.len()].copy_from_slice(values));
@@ -372,9 +372,9 @@ impl Packed {
                         let mut line = [0f32; PANELS * PANEL];
                         let places = line.as_chunks_mut::<PANEL>().0.iter_mut().zip(&sums);
                         places.for_each(|(place, sums)| *place = sums[below]);
-                        match span.end == groups && stripe.columns().len() == width {
-                            true => stripe.end(&mut line[..width]),
-                            false => stripe
+                        match span.end == groups && output_block.columns().len() == width {
+                            true => output_block.end(&mut line[..width]),
+                            false => output_block
                                 .values(row + below, column, width)
                                 .copy_from_slice(&line[..width]),
                         }
@@ -459,9 +459,9 @@ impl Multiplies for Packed {
         self.height_by(Kernel::best(self.kind), rows)
     }
 
-    fn fill(&self, stripe: &mut Stripe, x: &Read) {
+    fn fill(&self, output_block: &mut OutputBlock, x: &Read) {
         if let Read::Words(x) = x {
-            self.fill_by(Kernel::best(self.kind), stripe, x);
+            self.fill_by(Kernel::best(self.kind), output_block, x);
         }
     }
 }

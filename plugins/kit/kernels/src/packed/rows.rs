@@ -1,8 +1,8 @@
 //! Rows of x in the weights' type, each row contiguous.
 
+use super::output_block::{Finish, OutputBlock};
+use super::parallel_output::{Columns, by_matrices, by_parts, by_rows, rounded_by_output_blocks};
 use super::rounding::Round;
-use super::stripe::{Finish, Stripe};
-use super::stripes::{Columns, by_matrices, by_parts, by_rows, rounded_by_stripes};
 use super::{Kind, LANES, Line};
 use pulp::Arch;
 
@@ -88,16 +88,16 @@ impl Rows {
         rows: usize,
         columns: Columns,
         finish: Option<&Finish>,
-        work: impl Fn(&mut Stripe) + Sync,
+        work: impl Fn(&mut OutputBlock) + Sync,
     ) -> Rows {
         let stride = stride(columns.count, kind);
         let columns = Columns { stride, ..columns };
         let values = match kind {
             Kind::F32 => {
-                let mut made = by_matrices(rows, &[columns], finish, |_, stripe| work(stripe));
+                let mut made = by_matrices(rows, &[columns], finish, |_, output_block| work(output_block));
                 Values::F32(made.pop().unwrap_or_default())
             }
-            Kind::Bf16 => Values::Bf16(rounded_by_stripes(rows, columns, finish, work)),
+            Kind::Bf16 => Values::Bf16(rounded_by_output_blocks(rows, columns, finish, work)),
         };
         Rows {
             values,

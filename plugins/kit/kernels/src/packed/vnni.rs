@@ -77,7 +77,8 @@ pub(super) mod x86 {
 
     /// The fp16 numbers in half a line.
     ///
-    /// # Safety The processor has the feature; the half is in bounds.
+    /// # Safety
+    /// The processor has the feature; the half is in bounds.
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub unsafe fn of_halves(first: *const Line, place: usize) -> __m512 {
@@ -87,7 +88,8 @@ pub(super) mod x86 {
 
     /// For a block of the unit whose lines begin at `first`; `of_unit` are the halves of the first line.
     ///
-    /// # Safety The processor has the feature; the unit exists and has the block.
+    /// # Safety
+    /// The processor has the feature; the unit exists and has the block.
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub unsafe fn worth(form: Form, of_unit: [__m512; 2], first: *const Line, block: usize) -> Worth {
@@ -117,7 +119,8 @@ pub(super) mod x86 {
     /// The codes in a line of a block for the first half of the inputs, and for the second. `own` is where the block's
     /// lines begin.
     ///
-    /// # Safety The processor has the feature; the block exists, has codes of less than eight bits, and has the step.
+    /// # Safety
+    /// The processor has the feature; the block exists, has codes of less than eight bits, and has the step.
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub unsafe fn codes(form: Form, own: *const Line, step: usize) -> [__m512i; 2] {

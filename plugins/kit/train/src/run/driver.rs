@@ -6,13 +6,13 @@ mod finish;
 mod one_step;
 
 use super::checkpoint::{self, Found};
-use super::hearing::Hearing;
 use super::order::Steps;
 use super::rows::RowMaker;
 use super::schedule::{Schedule, warmup_steps};
 use super::settings::{Settings, interval};
 use super::state::{Facts, State};
 use super::student::Student;
+use super::tower_cache::TowerCache;
 use crate::Engine;
 use collective::Collective;
 use epoch::{epoch_batches, kinds, lengths};
@@ -107,7 +107,7 @@ impl<'a> Run<'a> {
         let facts = engine.facts();
         // The weights of the tower are part of the model's identity, by which the host recognises their content.
         let tower = facts.hearing.map(|tower| format!("{tower} {}", run.model_identity));
-        let hearing = Hearing::new(run.hearing_cache.as_deref(), tower.as_deref(), run.hearing_cache_bytes);
+        let hearing = TowerCache::new(run.hearing_cache.as_deref(), tower.as_deref(), run.hearing_cache_bytes);
         let mut maker = RowMaker {
             run: run.clone(),
             hearing,

@@ -6,7 +6,6 @@
 mod checkpoint;
 mod driver;
 mod evaluate;
-mod hearing;
 mod mersenne;
 mod order;
 mod rows;
@@ -14,6 +13,7 @@ mod schedule;
 mod settings;
 mod state;
 mod student;
+mod tower_cache;
 
 pub use driver::learn;
 pub use mersenne::Mersenne;

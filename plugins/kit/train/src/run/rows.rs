@@ -1,8 +1,8 @@
 //! Makes rows from lessons: tokenises them, shortens them, and replaces clips by cached vectors.
 
-use super::hearing::Hearing;
 use super::settings::{Cut, RunSettings};
 use super::student::Student;
+use super::tower_cache::TowerCache;
 use crate::{Engine, Row, Sound};
 use plugin_api::{Code, Error, Lesson, Lessons, Result, Split};
 
@@ -15,7 +15,7 @@ pub struct Named {
 /// Makes rows.
 pub struct RowMaker {
     pub run: RunSettings,
-    pub hearing: Hearing,
+    pub hearing: TowerCache,
 }
 
 impl RowMaker {

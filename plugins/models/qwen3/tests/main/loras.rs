@@ -1,4 +1,5 @@
-//! LoRAs on one resident copy of the base: each prompt goes through its own, whatever the others in its pass go through.
+//! LoRAs on one resident copy of the base: each prompt goes through its own, whatever the others in its pass go
+//! through.
 
 use crate::common;
 

@@ -1,7 +1,7 @@
 //! All families, and which of them a checkpoint is of.
 //!
-//! Left out: what the kit's dense decoder reads (`qwen3`, `gemma`), RWKV, whose checkpoints have no `tokenizer.json`, and
-//! MPT, of which candle knows one published shape alone.
+//! Left out: what the kit's dense decoder reads (`qwen3`, `gemma`), RWKV, whose checkpoints have no `tokenizer.json`,
+//! and MPT, of which candle knows one published shape alone.
 
 mod attention;
 mod experts;

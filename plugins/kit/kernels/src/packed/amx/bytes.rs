@@ -4,7 +4,7 @@
 use super::tiles::Tiles;
 use super::{BLOCK, ROWS};
 use crate::packed::layout::{self, Form, Scales};
-use crate::packed::stripe::Corner;
+use crate::packed::output_block::Corner;
 use crate::packed::{LANES, Line};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use std::arch::asm;
@@ -144,7 +144,8 @@ impl Bytes {
         };
     }
 
-    /// # Safety There are words of x and codes for an even number of steps, at most as many as sums.
+    /// # Safety
+    /// There are words of x and codes for an even number of steps, at most as many as sums.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     unsafe fn sum(&mut self, x: X, codes: &[Line], steps: usize) {
         let of_x = x.blocks * layout::BLOCK;
@@ -287,7 +288,8 @@ mod x86 {
 
     /// Scales and adds in the order of the kernel for few rows, so that both give the same bits.
     ///
-    /// # Safety The processor has the feature. There are sums, scales and sums of x for all rows and blocks, and `y`
+    /// # Safety
+    /// The processor has the feature. There are sums, scales and sums of x for all rows and blocks, and `y`
     /// has as many rows of sixteen values.
     #[target_feature(enable = "avx512f")]
     #[allow(clippy::too_many_arguments)] // the inner part of one loop

@@ -3,8 +3,8 @@
 
 use super::tiles::Tiles;
 use super::{BLOCK, ROWS};
+use crate::packed::output_block::Corner;
 use crate::packed::rows::{SomeRows, Words};
-use crate::packed::stripe::Corner;
 use crate::packed::{LANES, Line, PANEL};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use std::arch::asm;
@@ -53,7 +53,8 @@ impl Floats {
 }
 
 /// # Safety
-/// This thread's tiles are set up for the rows of `y` and x; `below` says whether they are more than 16. Each row of x has a line for each step of the panel.
+/// This thread's tiles are set up for the rows of `y` and x; `below` says whether they are more than 16. Each row of x
+/// has a line for each step of the panel.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 unsafe fn multiply(x: *const u32, stride: usize, panel: &[Line], mut y: Corner<PANEL>, begin: bool, below: bool) {
     let of_y = y.stride() * size_of::<f32>();

@@ -4,9 +4,9 @@
 //! The panels are those of every other kernel: a step of sixteen groups holds two tiles of weights in alternating
 //! lines. A block of 32 rows and a panel have four tiles of sums, so a step takes four loads of a tile for four
 //! products. A product takes sixteen cycles, in which the first-level cache could deliver two tiles. A block's rows
-//! stay in that cache for the inputs of a [`CHUNK`], while the panels of a stripe come from the second-level cache,
-//! prefetched at 32 lines in the 64 cycles of a step. Sums are loaded and stored once a chunk, 128 lines of them for
-//! 1024 cycles of products.
+//! stay in that cache for the inputs of a [`CHUNK`], while the panels of an output block come from the second-level
+//! cache, prefetched at 32 lines in the 64 cycles of a step. Sums are loaded and stored once a chunk, 128 lines of them
+//! for 1024 cycles of products.
 //!
 //! The order of sums is the instruction's: of 32 inputs the even ones are summed and the odd ones, then both sums are
 //! added, then the result is added to the total. So the error of a sum is at most 16 + inputs / 32 roundings of the
@@ -33,8 +33,8 @@ pub use bytes::X;
 pub use few::tile as few_rows;
 pub use quantised::fill as fill_quantised;
 
+use super::output_block::{Corner, OutputBlock};
 use super::rows::Rows;
-use super::stripe::{Corner, Stripe};
 use super::{Kernel, LANES, Line, PANEL, Packed};
 use candle_core::DType;
 use floats::Floats;
@@ -85,8 +85,8 @@ fn floats_agree() -> bool {
     weight.is_ok_and(|weight| weight.product_by(Kernel::Amx, &x) == weight.product_by(Kernel::Portable, &x))
 }
 
-/// Computes a stripe of the product.
-pub fn fill(weight: &Packed, x: &Rows, stripe: &mut Stripe) {
+/// Computes an output block of the product.
+pub fn fill(weight: &Packed, x: &Rows, output_block: &mut OutputBlock) {
     let whole = x.count() / BLOCK;
     for (blocks, rows) in [(0..whole, BLOCK), (whole..whole + 1, x.count() % BLOCK)] {
         if rows > 0 && !blocks.is_empty() {
@@ -96,7 +96,7 @@ pub fn fill(weight: &Packed, x: &Rows, stripe: &mut Stripe) {
                 tiles: Floats::new(rows),
                 rows,
             };
-            blocks.fill(weight, stripe);
+            blocks.fill(weight, output_block);
         }
     }
 }
@@ -123,7 +123,7 @@ pub fn passing(x: &Rows, rows: Range<usize>, group: usize, panel: &[Line], mut t
     }
 }
 
-/// The stripe's blocks of rows.
+/// The output block's blocks of rows.
 struct Blocks<'a> {
     x: &'a Rows,
     blocks: Range<usize>,
@@ -132,37 +132,37 @@ struct Blocks<'a> {
 }
 
 impl Blocks<'_> {
-    fn fill(&self, weight: &Packed, stripe: &mut Stripe) {
+    fn fill(&self, weight: &Packed, output_block: &mut OutputBlock) {
         let steps = weight.groups() / GROUPS;
         // Weights that are used once are read in order.
         let chunk = if self.blocks.len() == 1 { steps.max(1) } else { CHUNK };
         for first in (0..steps).step_by(chunk) {
             let some = first * LINES..steps.min(first + chunk) * LINES;
             for block in self.blocks.clone() {
-                for column in stripe.columns().step_by(PANEL) {
+                for column in output_block.columns().step_by(PANEL) {
                     let panel = &weight.panel(column / PANEL)[some.clone()];
-                    self.multiply(block, first, panel, column, stripe);
+                    self.multiply(block, first, panel, column, output_block);
                 }
             }
         }
         // In a step that is not full, the lines after its weights belong to another panel.
         let rest = steps * LINES..weight.groups() * 2;
         if !rest.is_empty() {
-            for column in stripe.columns().step_by(PANEL) {
+            for column in output_block.columns().step_by(PANEL) {
                 let mut panel = [Line([0; LANES]); LINES];
                 panel[..rest.len()].copy_from_slice(&weight.panel(column / PANEL)[rest.clone()]);
                 for block in self.blocks.clone() {
-                    self.multiply(block, steps, &panel, column, stripe);
+                    self.multiply(block, steps, &panel, column, output_block);
                 }
             }
         }
     }
 
     /// Adds the product of a block and a panel, from a step on, to the sums; the first step overwrites them.
-    fn multiply(&self, block: usize, step: usize, panel: &[Line], column: usize, stripe: &mut Stripe) {
+    fn multiply(&self, block: usize, step: usize, panel: &[Line], column: usize, output_block: &mut OutputBlock) {
         let (row, rows) = (block * BLOCK, self.rows);
         let x = self.x.some(row, rows, step * GROUPS);
-        with_corner(stripe, (row, rows, column), |y| {
+        with_corner(output_block, (row, rows, column), |y| {
             self.tiles.multiply(x, panel, y, step == 0);
         });
     }
@@ -171,22 +171,22 @@ impl Blocks<'_> {
 /// Passes some rows of a panel's columns to `take`; if the outputs do not fill the panel, a copy, since tiles would
 /// write past the end.
 fn with_corner<const WIDTH: usize>(
-    stripe: &mut Stripe,
+    output_block: &mut OutputBlock,
     (row, rows, column): (usize, usize, usize),
     work: impl FnOnce(Corner<WIDTH>),
 ) {
-    if column + WIDTH <= stripe.columns().end {
-        return work(stripe.corner(row, rows, column));
+    if column + WIDTH <= output_block.columns().end {
+        return work(output_block.corner(row, rows, column));
     }
     let mut whole = [[0f32; WIDTH]; BLOCK];
     let whole = &mut whole[..rows];
     for (below, whole) in whole.iter_mut().enumerate() {
-        let values = stripe.values(row + below, column, WIDTH);
+        let values = output_block.values(row + below, column, WIDTH);
         whole[..values.len()].copy_from_slice(values);
     }
     work(Corner::of(whole));
     for (below, whole) in whole.iter().enumerate() {
-        let values = stripe.values(row + below, column, WIDTH);
+        let values = output_block.values(row + below, column, WIDTH);
         values.copy_from_slice(&whole[..values.len()]);
     }
 }

@@ -11,29 +11,29 @@ use super::bytes::{Bytes, SOME, Unpacked, X};
 use super::{BLOCK, LANES, with_corner};
 use crate::packed::Line;
 use crate::packed::layout::Kind;
-use crate::packed::stripe::Stripe;
+use crate::packed::output_block::OutputBlock;
 use std::ops::Range;
 
-/// Computes a stripe of the product. `panel` has the lines of sixteen outputs each.
-pub fn fill<'a>(kind: Kind, panel: &dyn Fn(usize) -> &'a [Line], x: X, rows: usize, stripe: &mut Stripe) {
+/// Computes an output block of the product. `panel` has the lines of sixteen outputs each.
+pub fn fill<'a>(kind: Kind, panel: &dyn Fn(usize) -> &'a [Line], x: X, rows: usize, output_block: &mut OutputBlock) {
     let whole = rows / BLOCK;
     for (blocks, rows) in [(0..whole, BLOCK), (whole..whole + 1, rows % BLOCK)] {
         if rows > 0 && !blocks.is_empty() {
-            fill_blocks(kind, panel, x, blocks, rows, stripe);
+            fill_blocks(kind, panel, x, blocks, rows, output_block);
         }
     }
 }
 
-/// The stripe's blocks of rows.
+/// The output block's blocks of rows.
 fn fill_blocks<'a>(
     kind: Kind,
     panel: &dyn Fn(usize) -> &'a [Line],
     x: X,
     blocks: Range<usize>,
     rows: usize,
-    stripe: &mut Stripe,
+    output_block: &mut OutputBlock,
 ) {
-    let (form, columns) = (kind.form(), stripe.columns());
+    let (form, columns) = (kind.form(), output_block.columns());
     let mut tiles = Bytes::new(rows, form);
     let units = panel(0).len() / form.lines();
     let mut unpacked = Unpacked::empty();
@@ -47,7 +47,7 @@ fn fill_blocks<'a>(
         for block in blocks.clone() {
             let row = block * BLOCK;
             let x = x.from(row, first * form.blocks);
-            with_corner(stripe, (row, rows, column), |y| {
+            with_corner(output_block, (row, rows, column), |y| {
                 tiles.multiply(form, x, &unpacked, y, first == 0);
             });
         }

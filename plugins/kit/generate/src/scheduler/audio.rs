@@ -23,7 +23,7 @@ impl<D: Decoder> Scheduler<'_, '_, D> {
             rows,
             searches,
             choices,
-            heard,
+            clips,
             ..
         } = self;
         let rows = rows.iter_mut().map(|row| (row.job, &mut row.lane));
@@ -36,7 +36,7 @@ impl<D: Decoder> Scheduler<'_, '_, D> {
             if lane.waits || !lane.is_unheard() {
                 continue;
             }
-            let known = heard.known(&lane.input);
+            let known = clips.known(&lane.input);
             if !known.is_empty() {
                 let taken = Arc::make_mut(&mut lane.input).take(&generator.decoder, known);
                 failed.extend(taken.err().map(|error| (job, error)));
@@ -117,7 +117,7 @@ impl<D: Decoder> Scheduler<'_, '_, D> {
             let Some(input) = self.lane_of(job).map(|lane| lane.input.clone()) else {
                 continue;
             };
-            self.heard.keep(&input, &own);
+            self.clips.keep(&input, &own);
             drop(input);
             let taken = self
                 .lane_of(job)

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 /// The chunks that were encoded or asked for last.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct ClipCache {
     /// Most recently used first.
     kept: VecDeque<Piece>,
     bytes: usize,
@@ -38,11 +38,11 @@ impl Piece {
     }
 }
 
-impl Heard {
-    pub fn new(most_bytes: usize) -> Heard {
-        Heard {
+impl ClipCache {
+    pub fn new(most_bytes: usize) -> ClipCache {
+        ClipCache {
             most_bytes,
-            ..Heard::default()
+            ..ClipCache::default()
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 const IN_MEMORY: usize = 512 << 20;
 
 /// Vectors by clip, in memory and in a folder of limited size.
-pub struct Hearing {
+pub struct TowerCache {
     folder: Option<PathBuf>,
     most: u64,
     on_disk: u64,
@@ -18,16 +18,16 @@ pub struct Hearing {
     bytes: usize,
 }
 
-impl Hearing {
+impl TowerCache {
     /// `tower` is what the vectors depend on besides the clip; without it nothing is cached on disk.
-    pub fn new(folder: Option<&Path>, tower: Option<&str>, most: u64) -> Hearing {
+    pub fn new(folder: Option<&Path>, tower: Option<&str>, most: u64) -> TowerCache {
         let folder = folder
             .zip(tower)
             .map(|(folder, tower)| folder.join(hex(hash(tower.as_bytes()))));
         let folder = folder.filter(|folder| std::fs::create_dir_all(folder).is_ok());
         let entries = folder.as_deref().and_then(|folder| std::fs::read_dir(folder).ok());
         let sizes = entries.into_iter().flatten().flatten();
-        Hearing {
+        TowerCache {
             on_disk: sizes.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum(),
             folder,
             most,

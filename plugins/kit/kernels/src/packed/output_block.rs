@@ -1,8 +1,8 @@
-//! A stripe of a matrix that many threads write at once: the part that one thread owns, and what happens to it when
-//! it is final.
+//! An output block of a matrix that many threads write at once: the part that one thread owns, and what happens to it
+//! when it is final.
 //!
-//! Some products finish each row of a stripe before the next one begins. The epilogue then runs while the row is in
-//! the first-level cache, and if only bf16 is read later, only that is written to memory.
+//! Some products finish each row of an output block before the next one begins. The epilogue then runs while the row is
+//! in the first-level cache, and if only bf16 is read later, only that is written to memory.
 #![allow(unsafe_code)] // memory that is cleared before it is read; columns that no other thread has
 
 use super::rounding::Round;
@@ -24,7 +24,7 @@ pub struct Place {
 }
 
 /// Some columns of a matrix, or of some of its rows. Nothing else can access them while it lives.
-pub struct Stripe<'a> {
+pub struct OutputBlock<'a> {
     /// The first column of the first row; null if values are computed in `apart`, which is allocated when first used.
     start: *mut f32,
     /// Values from one row to the next.
@@ -39,12 +39,12 @@ pub struct Stripe<'a> {
     then: Then<'a>,
     /// For values that are not kept in fp32.
     apart: Vec<f32>,
-    /// The number of values in all finished stripes.
+    /// The number of values in all finished output blocks.
     done: &'a AtomicUsize,
     borrowed: PhantomData<&'a mut [f32]>,
 }
 
-/// Where a stripe is in its matrix.
+/// Where an output block is in its matrix.
 pub struct Field {
     pub rows: Range<usize>,
     pub columns: Range<usize>,
@@ -54,7 +54,7 @@ pub struct Field {
     pub behind: usize,
 }
 
-/// What happens to a stripe's rows when they are final.
+/// What happens to an output block's rows when they are final.
 #[derive(Clone, Copy)]
 struct Then<'a> {
     finish: Option<&'a Finish<'a>>,
@@ -83,7 +83,8 @@ impl Then<'_> {
         }
     }
 
-    /// # Safety The matrix has these values, an even number of columns before them, and those after them; nothing else
+    /// # Safety
+    /// The matrix has these values, an even number of columns before them, and those after them; nothing else
     /// accesses them.
     unsafe fn round(&self, words: Words, row: usize, column: usize, values: &[f32]) {
         let start = words.start.wrapping_add(row * words.stride + column / 2);
@@ -105,32 +106,33 @@ impl Then<'_> {
     }
 }
 
-impl<'a> Stripe<'a> {
-    /// A stripe of the matrix that begins here. When it is dropped, all of it is written, and `done` is increased by
-    /// the number of its values.
+impl<'a> OutputBlock<'a> {
+    /// An output block of the matrix that begins here. When it is dropped, all of it is written, and `done` is
+    /// increased by the number of its values.
     ///
-    /// # Safety The matrix has room for the field and the values after it, outlives the stripe, and nothing else reads
+    /// # Safety
+    /// The matrix has room for the field and the values after it, outlives the output block, and nothing else reads
     /// or writes there meanwhile.
-    pub unsafe fn of(matrix: *mut f32, field: Field, done: &'a AtomicUsize) -> Stripe<'a> {
+    pub unsafe fn of(matrix: *mut f32, field: Field, done: &'a AtomicUsize) -> OutputBlock<'a> {
         let start = matrix.wrapping_add(field.rows.start * field.stride + field.columns.start);
-        Stripe::new(start, field.stride, field, None, done)
+        OutputBlock::new(start, field.stride, field, None, done)
     }
 
     /// The same for a matrix of words, each of which holds two bf16 values.
     ///
     /// # Safety
     /// The same; and an even number of columns is before the field's first.
-    pub unsafe fn rounded(matrix: *mut u32, field: Field, done: &'a AtomicUsize) -> Stripe<'a> {
+    pub unsafe fn rounded(matrix: *mut u32, field: Field, done: &'a AtomicUsize) -> OutputBlock<'a> {
         let (start, stride) = (matrix, field.stride);
         let all = field.columns.len();
-        Stripe::new(std::ptr::null_mut(), all, field, Some(Words { start, stride }), done)
+        OutputBlock::new(std::ptr::null_mut(), all, field, Some(Words { start, stride }), done)
     }
 
-    fn new(start: *mut f32, all: usize, field: Field, words: Option<Words>, done: &'a AtomicUsize) -> Stripe<'a> {
+    fn new(start: *mut f32, all: usize, field: Field, words: Option<Words>, done: &'a AtomicUsize) -> OutputBlock<'a> {
         let Field {
             rows, columns, behind, ..
         } = field;
-        Stripe {
+        OutputBlock {
             start,
             all,
             cleared: rows.start,
@@ -150,7 +152,7 @@ impl<'a> Stripe<'a> {
     }
 
     /// Adds an epilogue, which is passed this number of the matrix.
-    pub fn then(mut self, finish: Option<&'a Finish<'a>>, matrix: usize) -> Stripe<'a> {
+    pub fn then(mut self, finish: Option<&'a Finish<'a>>, matrix: usize) -> OutputBlock<'a> {
         self.then = Then {
             finish,
             matrix,
@@ -179,7 +181,7 @@ impl<'a> Stripe<'a> {
         for row in std::mem::replace(&mut self.cleared, end)..end {
             let count = self.columns.len() + self.behind();
             let start = self.at(row, self.columns.start);
-            // SAFETY: row and columns are inside the matrix, and belong to no other stripe.
+            // SAFETY: row and columns are inside the matrix, and belong to no other output block.
             unsafe { start.write_bytes(0, count) };
         }
     }
@@ -192,11 +194,11 @@ impl<'a> Stripe<'a> {
         self.rows.clone()
     }
 
-    /// The values of a row from one of the stripe's columns on, at most `most`.
+    /// The values of a row from one of the output block's columns on, at most `most`.
     pub fn values(&mut self, row: usize, column: usize, most: usize) -> &mut [f32] {
         assert!(
             self.rows.contains(&row) && self.columns.contains(&column),
-            "a value outside of its stripe"
+            "a value outside of its output block"
         );
         if row >= self.cleared {
             self.clear(row + 1);
@@ -204,19 +206,19 @@ impl<'a> Stripe<'a> {
         let count = most.min(self.columns.end - column);
         let start = self.at(row, column);
         // SAFETY: row and columns are inside the matrix, as just checked, and were cleared before. The matrix outlives
-        // the function that makes stripes, no other stripe has these values, and the `&mut self` borrow makes this the
-        // only reference.
+        // the function that makes output blocks, no other output block has these values, and the `&mut self` borrow
+        // makes this the only reference.
         unsafe { std::slice::from_raw_parts_mut(start, count) }
     }
 
-    /// Takes the final values of the next row that has none, for all columns of the stripe.
+    /// Takes the final values of the next row that has none, for all columns of the output block.
     pub fn end(&mut self, values: &mut [f32]) {
         let row = self.ended;
         let fits = row < self.rows.end && values.len() == self.columns.len();
-        assert!(fits, "a row outside of its stripe");
+        assert!(fits, "a row outside of its output block");
         self.then.finish(row, self.columns.start, values);
         match self.then.words {
-            // SAFETY: row and columns are inside the matrix, as just checked, and belong to no other stripe.
+            // SAFETY: row and columns are inside the matrix, as just checked, and belong to no other output block.
             Some(words) => unsafe { self.then.round(words, row, self.columns.start, values) },
             None => {
                 let (start, behind) = (self.at(row, self.columns.start), self.behind());
@@ -235,7 +237,7 @@ impl<'a> Stripe<'a> {
     }
 }
 
-impl Drop for Stripe<'_> {
+impl Drop for OutputBlock<'_> {
     fn drop(&mut self) {
         let (then, first, count) = (self.then, self.columns.start, self.columns.len());
         if then.finish.is_some() || then.words.is_some() {
@@ -243,7 +245,7 @@ impl Drop for Stripe<'_> {
                 let values = self.values(row, first, count);
                 then.finish(row, first, values);
                 if let Some(words) = then.words {
-                    // SAFETY: row and columns are inside the matrix, and belong to no other stripe.
+                    // SAFETY: row and columns are inside the matrix, and belong to no other output block.
                     unsafe { then.round(words, row, first, values) };
                 }
             }
@@ -262,12 +264,12 @@ pub struct Corner<'a, const COLUMNS: usize> {
     borrowed: PhantomData<&'a mut [f32]>,
 }
 
-impl Stripe<'_> {
-    /// Some rows of some of the stripe's columns.
+impl OutputBlock<'_> {
+    /// Some rows of some of the output block's columns.
     pub fn corner<const COLUMNS: usize>(&mut self, row: usize, rows: usize, column: usize) -> Corner<'_, COLUMNS> {
         let inside = row >= self.rows.start && row + rows <= self.rows.end;
         let fits = inside && column >= self.columns.start && column + COLUMNS <= self.columns.end;
-        assert!(rows > 0 && fits, "a corner outside of its stripe");
+        assert!(rows > 0 && fits, "a corner outside of its output block");
         if row + rows > self.cleared {
             self.clear(row + rows);
         }

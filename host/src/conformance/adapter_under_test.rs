@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub(super) type Maker<'a> = dyn Fn(&Settings) -> Result<Arc<dyn Adapter>> + Sync + 'a;
 
 /// The adapter under test.
-pub(super) struct Subject<'a> {
+pub(super) struct AdapterUnderTest<'a> {
     /// What its note says.
     pub note: &'a AdapterNote,
     /// The settings that the checks were given for it, and its defaults.
@@ -22,7 +22,7 @@ pub(super) struct Subject<'a> {
     pub adapter: Arc<dyn Adapter>,
 }
 
-impl Subject<'_> {
+impl AdapterUnderTest<'_> {
     /// Its name in the report.
     pub fn title(&self) -> String {
         format!("{} {}", self.note.kind, self.note.name)
