@@ -15,7 +15,7 @@ const END: u64 = 1 << 20;
 const STRETCH: u64 = 64 << 10;
 const STRETCHES: u64 = 16;
 
-/// A folder with more files than this is no checkpoint and no data set, but somebody's home.
+/// A folder with more files than this is not a checkpoint or data set, but probably a home folder.
 const MOST_FILES: usize = 200_000;
 
 /// The hash of a file's or folder's content.
@@ -48,7 +48,7 @@ fn list(root: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> 
         // Follows links, as the hub's cache is made of them; a link to a folder could be a loop and is only named.
         let kind = match std::fs::metadata(&path) {
             Ok(kind) => kind,
-            // A link to nothing is a file that is missing; who needs it says so, of the sample that does.
+            // A dangling link is a missing file; the sample that needs it reports the error.
             Err(why) if why.kind() == io::ErrorKind::NotFound && path.is_symlink() => continue,
             Err(why) => return Err(why),
         };

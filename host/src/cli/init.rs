@@ -1,4 +1,4 @@
-//! `host init`: a registry file of the user's own to begin with, and a first command for this machine.
+//! `host init`: writes a registry file to start with, and suggests a first command for this machine.
 
 use super::{Common, doctor, print};
 use crate::failure::{Exit, Failure, Result};

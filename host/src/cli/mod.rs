@@ -264,7 +264,7 @@ impl Common {
         !self.quiet && std::io::stderr().is_terminal()
     }
 
-    /// Opens a catalog for as long as `work` takes.
+    /// Calls `work` with a catalog.
     fn with_catalog<T>(&self, demo: bool, stop: &AtomicBool, work: impl FnOnce(&Catalog) -> Result<T>) -> Result<T> {
         let registry = self.registry()?;
         let bar = download_bar(!self.shows_progress());

@@ -50,7 +50,7 @@ pub(super) fn with_unknown_field(prompt: &Prompt) -> Value {
     json
 }
 
-/// A host that keeps what is streamed, and asks to stop after a number of pieces.
+/// A host that keeps streamed text, and asks to stop after a number of pieces.
 pub(super) struct Listener {
     pieces: Mutex<Vec<String>>,
     most: usize,
@@ -86,7 +86,7 @@ impl Listener {
         self.stop.store(true, Ordering::Release);
     }
 
-    /// How long ago it began to ask, if it did.
+    /// The time since it began to ask, if it did.
     pub fn asked_for(&self) -> Option<Duration> {
         let asked_at = self.asked_at.lock().unwrap_or_else(PoisonError::into_inner);
         asked_at.map(|at| at.elapsed())

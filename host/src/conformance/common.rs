@@ -1,5 +1,3 @@
-//! Checks for adapters of every kind.
-
 use super::adapter_under_test::{AdapterUnderTest, Maker};
 use super::report::{Outcome, Report, expect_error, failed, fine, is_orderly, skipped, warning};
 use crate::registry::{Given, settings};
@@ -9,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// A name that no adapter has as an option or a method.
+/// A name that no adapter uses for an option or a method.
 const NOBODYS: &str = "nobodys-option-7f3a";
 
 /// Makes the adapter with these settings, or reports what it needs.

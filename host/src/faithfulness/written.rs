@@ -1,4 +1,5 @@
-//! What is written before it is asked about: mistakes, paraphrases, continuations, and spoken hints given as files.
+//! Texts that are written before questions are asked: mistakes, paraphrases, continuations; and spoken hints from
+//! files.
 
 use super::baseline::Chain;
 use super::store::Store;
@@ -29,7 +30,7 @@ impl Need {
         }
     }
 
-    /// Whether the model under test says it, and not the writer.
+    /// Whether the model under test writes it, and not the writer.
     pub fn is_own(&self) -> bool {
         self.kind.starts_with("after_") || self.kind == "silent"
     }
@@ -67,7 +68,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The text, unless it is no intervention at all.
+    /// The text, unless it changes nothing.
     pub fn usable(&self) -> Option<&str> {
         let refused = self
             .faults
@@ -80,7 +81,7 @@ impl Entry {
     }
 }
 
-/// All that is written so far, by what, chain and place.
+/// All texts written so far, by kind, chain and place.
 #[derive(Debug, Clone, Default)]
 pub struct Written {
     entries: BTreeMap<String, Entry>,
@@ -109,7 +110,7 @@ impl Written {
         }
     }
 
-    /// Reads mistakes and paraphrases that were written beforehand. Returns how many lines were no such row.
+    /// Reads mistakes and paraphrases that were written beforehand. Returns the number of other lines.
     pub fn read_file(&mut self, path: &Path, chains: &[Chain]) -> Result<usize> {
         let text = std::fs::read_to_string(path).or_fail(Exit::Missing, || {
             format!("cannot read the perturbations `{}`", path.display())

@@ -1,4 +1,4 @@
-//! What a model is given for a task's clips: for every task and every model, the first of these that is available.
+//! Gives a model a task's clips, or a replacement: the first of these that is available.
 //!
 //! 1. The clip itself, when the model hears: `audio`.
 //! 2. The words of another model that heard it, if `--transcriber` names one: `ears`.
@@ -6,7 +6,7 @@
 //! 4. A notice that there was a clip: `blind`, a legitimate baseline that must never be mistaken for a real result.
 //!
 //! The record says which. A clip that is needed but can't be read is its sample's error; the next step is not tried,
-//! since a number over samples half heard and half guessed would mean nothing.
+//! since figures over a mixture of inputs would mean nothing.
 
 use super::sample_clips::{changed, decode};
 use super::store::record::{ClipInfo, Input, Record};
@@ -20,7 +20,7 @@ use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What a model that can't hear is told if nothing better is available.
+/// What a model without audio is told if nothing better is available.
 const NOTICE: &str = "[An audio clip is attached here, but this model cannot hear it.]";
 
 /// The sources that the steps draw on.
@@ -105,7 +105,7 @@ impl ClipResolver<'_> {
         Ok(got)
     }
 
-    /// A clip as it is heard, and what the record says of it.
+    /// A clip as the model gets it, and its entry in the record.
     fn heard(
         &self,
         sample: &Sample,

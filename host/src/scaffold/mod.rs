@@ -1,7 +1,6 @@
 //! `host plugins new`: a crate that builds and passes `host plugins check` as it is.
 //!
-//! The templates are whole files that read like the crates they become, with four words to fill in; a template engine
-//! would only make them harder to read.
+//! The templates are complete files with four placeholders; a template engine would make them harder to read.
 
 pub mod python;
 

@@ -55,7 +55,7 @@ impl<D: Decoder> Scheduler<'_, '_, D> {
             rows,
             searches,
             choices,
-            heard: known,
+            clips: known,
             ..
         } = &*self;
         let lanes = || {
