@@ -83,12 +83,12 @@ fn shards_that_do_not_belong_together_are_refused_by_name() {
         &[],
     );
     let names = bench.directories("parts");
-    let stranger = names
+    let unrelated = names
         .iter()
         .find(|name| name.ends_with("-shard-1-of-3") && !b.ends_with(*name))
         .unwrap();
     bench.check(
-        &format!("join {a} parts/{stranger} {c}"),
+        &format!("join {a} parts/{unrelated} {c}"),
         2,
         &["are not of one run: seed differs (0 and 1)"],
     );

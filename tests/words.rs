@@ -7,7 +7,7 @@ use crate::support::Bench;
 use std::path::{Path, PathBuf};
 
 /// Words that readers have stumbled over, and what to write instead.
-const STUMBLES: [(&str, &str); 8] = [
+const STUMBLES: [(&str, &str); 24] = [
     ("anew", "again"),
     ("foretell", "estimate"),
     ("foretold", "estimated"),
@@ -16,6 +16,22 @@ const STUMBLES: [(&str, &str); 8] = [
     ("is no JSON", "is not JSON"),
     ("is no panel", "needs at least two models"),
     ("so manyth", "nth"),
+    ("when it is not given", "by default"),
+    ("is there already", "already exists"),
+    ("stands there twice", "occurs twice"),
+    ("by the letter", "strictly"),
+    ("what became of", "the outcome of"),
+    ("asked for ahead", "prefetched"),
+    ("are read here", "are supported"),
+    ("is learnt here", "is supported in training"),
+    ("is no file", "is not a file"),
+    ("is no text", "is not text"),
+    ("is no name", "is not a name"),
+    ("what hears", "the audio encoder"),
+    ("in any company", "in every batch"),
+    ("gone on with", "continued"),
+    ("lies elsewhere", "is in another folder"),
+    ("has to say", "says"),
 ];
 
 /// This file, which quotes them.

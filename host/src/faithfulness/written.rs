@@ -119,7 +119,7 @@ impl Written {
             .iter()
             .map(|chain| ((chain.id.as_str(), chain.chain), chain))
             .collect();
-        let (mut malformed, mut known, mut strangers) = (0, 0, BTreeSet::new());
+        let (mut malformed, mut known, mut unknown) = (0, 0, BTreeSet::new());
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let Ok(row) = serde_json::from_str::<Value>(line) else {
                 malformed += 1;
@@ -130,7 +130,7 @@ impl Written {
                 continue;
             };
             let Some(chain) = by_place.get(&(id, chain)) else {
-                strangers.insert(id.to_owned());
+                unknown.insert(id.to_owned());
                 continue;
             };
             let (kind, at, original, text) = if let Some(text) = row["mistaken_sentence"].as_str() {
@@ -170,7 +170,7 @@ impl Written {
         }
         if known == 0 {
             let mut failure = Failure::missing(format!("`{}` holds nothing for a chain of this run", path.display()));
-            if let Some(id) = strangers.first() {
+            if let Some(id) = unknown.first() {
                 failure = failure.cause(format!("it is about other questions, such as `{id}`"));
             }
             return Err(failure.help("rows have id, chain_id, sentence_idx, and mistaken_sentence or paraphrased_text"));

@@ -222,7 +222,7 @@ mod tests {
 
     #[track_caller]
     fn check_name_refused(name: &str, why: &str) {
-        let failure = check_name(name).expect_err("it is no name for a crate");
+        let failure = check_name(name).expect_err("not a name for a crate");
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.render().contains(why), "{failure:?}");
     }

@@ -112,7 +112,7 @@ pub fn whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         .inspect_err(|_| drop(std::fs::remove_file(&other)))
 }
 
-/// The same of JSON.
+/// Writes a value as JSON, so that nobody sees half of the file.
 pub fn write_json(path: &Path, value: &Value) -> Result<()> {
     let text = serde_json::to_string_pretty(value).unwrap_or_default() + "\n";
     whole(path, text.as_bytes()).map_err(|why| Failure::unwritable(path, why))

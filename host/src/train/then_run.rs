@@ -133,7 +133,7 @@ fn run(trained: &Trained, name: &str, with_learnt: bool) -> Result<Made> {
     Ok(Made { folder, results })
 }
 
-/// Settings as they were given, paths made absolute: the file that names them lies elsewhere.
+/// The settings as given, with absolute paths, because the file that will hold them is in another folder.
 fn plain(settings: &BTreeMap<String, Setting>) -> Map<String, Value> {
     let value = |given: &Setting| match given.value.as_str() {
         Some(text) if !text.is_empty() && given.base.join(text).exists() => {

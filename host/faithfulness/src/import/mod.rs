@@ -194,7 +194,7 @@ impl Import {
     }
 
     /// Of each model and data set, the chains that are missing from the baseline beside them, if there are any.
-    pub fn strangers(&self) -> Vec<(&str, &str, usize)> {
+    pub fn not_in_baseline(&self) -> Vec<(&str, &str, usize)> {
         let count = |study: &Study| {
             let baseline: BTreeSet<Trial> = study
                 .tables

@@ -137,11 +137,11 @@ impl Weights {
     pub fn changed_by(&self, changes: &Path) -> Result<Weights> {
         let mut tensors = Pickle::open(changes)?.tensors(None)?;
         let known: HashMap<&str, &String> = self.store.places.keys().map(|name| (plain_name(name), name)).collect();
-        let strangers = tensors.rename(|name| known.get(plain_name(name)).map(|name| (*name).clone()));
-        if let Some(first) = strangers.first() {
-            let (file, count) = (changes.display(), strangers.len());
+        let unknown = tensors.rename(|name| known.get(plain_name(name)).map(|name| (*name).clone()));
+        if let Some(first) = unknown.first() {
+            let (file, count) = (changes.display(), unknown.len());
             let told =
-                format!("of `{file}`, {count} tensors have no place in this model and are left out, such as `{first}`");
+                format!("{count} tensors of `{file}` have no place in this model and are left out, such as `{first}`");
             plugin_api::log(Level::Warning, &told);
         }
         let (mut files, mut places) = (self.store.files.clone(), self.store.places.clone());

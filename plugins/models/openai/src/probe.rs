@@ -37,7 +37,7 @@ pub struct Capabilities {
     pub native: bool,
     /// A token that is forced comes with the model's own log-probability.
     pub forced: bool,
-    /// A begun answer is gone on with, and its log-probabilities are given.
+    /// It continues an answer that was begun, and gives the log-probabilities of the continuation.
     pub continues: bool,
     /// The likeliest first tokens are given.
     pub first_token: bool,

@@ -131,7 +131,7 @@ impl Fields {
         }
     }
 
-    /// The same of a field within another.
+    /// [`Self::expect`] for a field within another field.
     pub fn expect_in(&self, outer: &str, name: &str, expected: &str) -> Result<()> {
         match self.get(outer).get(name).is_some_and(|got| got == expected) {
             true => Ok(()),

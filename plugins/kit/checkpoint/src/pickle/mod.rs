@@ -243,14 +243,14 @@ impl Tensors {
     pub fn rename(&mut self, name: impl Fn(&str) -> Option<String>) -> Vec<String> {
         let mut tensors: Vec<_> = std::mem::take(&mut self.tensors).into_iter().collect();
         tensors.sort_by(|(one, _), (other, _)| one.cmp(other)); // so that the same one wins if two get the same name
-        let mut strangers = Vec::new();
+        let mut removed = Vec::new();
         for (old, stored) in tensors {
             match name(&old) {
                 Some(new) => drop(self.tensors.insert(new, stored)),
-                None => strangers.push(old),
+                None => removed.push(old),
             }
         }
-        strangers
+        removed
     }
 
     pub fn names(&self) -> impl Iterator<Item = &String> {

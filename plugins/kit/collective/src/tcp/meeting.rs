@@ -195,7 +195,7 @@ fn greeting(stream: &TcpStream, settings: &Settings, world: usize) -> Result<Gre
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let parts: Vec<&str> = text.split('\n').collect();
     let [MAGIC, job, rank, of, port] = parts[..] else {
-        return Err(Error::msg("a stranger called"));
+        return Err(Error::msg("the caller is not a process of `host`"));
     };
     if job != settings.job || of.parse::<usize>()? != world {
         return Err(Error::msg("a process of another run called"));

@@ -1,4 +1,4 @@
-//! Batches: an answer is the same in any company, and what goes wrong with one prompt costs no other.
+//! Batches: an answer is the same in every batch, and one failing prompt does not affect the others.
 
 use crate::common::{Host, ask, model, quiet, searched};
 use plugin_api::client::{Given, Serving};

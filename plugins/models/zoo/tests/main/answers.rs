@@ -1,4 +1,4 @@
-//! What families answer: scored options, greedy, drawn and searched texts, and the same numbers in any company.
+//! What families answer: scored options, greedy, drawn and searched texts, and the same numbers in every batch.
 
 use crate::{golden, model};
 use plugin_api::serde_json::Value;
