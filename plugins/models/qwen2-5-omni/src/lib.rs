@@ -25,11 +25,11 @@ export_plugin!();
 /// How a clip is spelled in a prompt without a chat template.
 const CLIP: &str = "<|audio_bos|><|AUDIO|><|audio_eos|>";
 
-/// What its publisher has in front of conversations.
+/// The publisher's system message.
 const SYSTEM: &str = "You are Qwen, a virtual human developed by the Qwen Team, Alibaba Group, capable of perceiving \
                       auditory and visual inputs, as well as generating text and speech.";
 
-/// What of a checkpoint is never asked for: what sees, and what speaks.
+/// Tensors of a checkpoint that are never read: for seeing and for speaking.
 const UNUSED: [&str; 3] = ["talker.", "token2wav.", "thinker.visual."];
 
 fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<architecture::Tower>>> {

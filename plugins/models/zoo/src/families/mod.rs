@@ -31,7 +31,7 @@ static ALL: [Entry; 15] = [
     Entry::of::<scans::Mamba2>(),
 ];
 
-/// The family of a folder by its config.json, and that file's fields.
+/// The family of a folder according to its config.json, and that file's fields.
 pub fn find(folder: &Path) -> Result<(&'static Entry, Fields)> {
     let known: Vec<&str> = ALL.iter().map(|entry| entry.name).collect();
     let given: Map<String, Value> = read_config(folder, &known)?;
