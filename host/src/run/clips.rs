@@ -44,7 +44,7 @@ pub struct Attached {
 }
 
 impl ClipResolver<'_> {
-    /// Gives the prompt its clips, or what stands in for them, and notes in the record what the model gets.
+    /// Gives the prompt its clips or their replacements, and notes in the record which.
     pub fn resolve(&self, item: &mut WorkItem) -> Result<()> {
         let WorkItem { record, sample, prompt } = item;
         let attached = self.attach(prompt, sample, self.changes)?;
@@ -54,7 +54,7 @@ impl ClipResolver<'_> {
         Ok(())
     }
 
-    /// The same resolver for clips as the data has them, which are not kept.
+    /// The same resolver for the data's clips, which are not kept.
     pub fn unchanged(&self) -> ClipResolver<'_> {
         ClipResolver {
             changes: &[],
@@ -63,7 +63,7 @@ impl ClipResolver<'_> {
         }
     }
 
-    /// Gives a prompt its clips after these changes, or what stands in for them.
+    /// Gives a prompt its changed clips or their replacements.
     pub fn attach(&self, prompt: &mut Prompt, sample: &Sample, changes: &[Intervention]) -> Result<Attached> {
         let mut got = Attached::default();
         // Which of the sample's clips the prompt has got, in its order.

@@ -15,10 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// like the rest.
 const MOST_UNSCORED: f64 = 0.05;
 
-/// What a judge's rulings came to.
+/// A judge's results on a run.
 #[derive(Debug, Clone, Default)]
 pub struct Judged {
-    /// What its verdicts are called.
+    /// The name of its verdicts.
     pub name: String,
     protocol: String,
     version: String,
@@ -29,7 +29,7 @@ pub struct Judged {
     pub dollars: f64,
     unpriced: u64,
     calls: u64,
-    /// How often each kind of outcome came.
+    /// The number of verdicts by outcome.
     why: BTreeMap<String, u64>,
     /// The versions of the models that ruled.
     versions: BTreeMap<String, u64>,

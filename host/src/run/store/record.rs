@@ -88,7 +88,7 @@ pub struct Record {
     pub choices: Vec<String>,
     /// The prompt as the task asked it.
     pub arguments: Value,
-    /// The prompt as the model got it: with what stood in for clips, and the clips themselves as hashes in `clips`.
+    /// The prompt as the model got it: with the replacements of clips, and the clips themselves as hashes in `clips`.
     pub given: Value,
     /// The sha256 of the prompt as the model's chat template rendered it, when the model says so.
     #[serde(skip_serializing_if = "Option::is_none")]
