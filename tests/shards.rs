@@ -139,7 +139,7 @@ fn script(name: &str) -> std::path::PathBuf {
         .join(name)
 }
 
-/// Programs that stand in for those of a cluster.
+/// Replacements for a cluster's programs.
 fn stand_ins(bench: &Bench, programs: &[(&str, &str)]) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(bench.path("bin")).unwrap();

@@ -1,4 +1,4 @@
-//! The words of help and of errors, as they stand: whoever changes one sees it here, and whoever reads the change, too.
+//! The texts of help and of errors: whoever changes one sees it here, and so does whoever reads the change.
 //!
 //! `INSTA_UPDATE=always` writes them again (`cargo insta review` shows them first).
 
@@ -6,7 +6,7 @@ use crate::building::repository;
 use crate::support::Bench;
 use std::path::{Path, PathBuf};
 
-/// Words that readers have stumbled over, and what to write instead.
+/// Words that readers have stumbled over, with replacements.
 const STUMBLES: [(&str, &str); 24] = [
     ("anew", "again"),
     ("foretell", "estimate"),
@@ -34,7 +34,7 @@ const STUMBLES: [(&str, &str); 24] = [
     ("has to say", "says"),
 ];
 
-/// This file, which quotes them.
+/// Not searched: this file, which quotes them.
 const UNREAD: [&str; 1] = ["tests/words.rs"];
 
 /// Our sources and pages below a folder.

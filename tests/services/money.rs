@@ -1,4 +1,4 @@
-//! What may be spent, and answers that runs share.
+//! Limits of spending, and answers that runs share.
 
 use super::{Dialect, Questions, charges, right, service};
 use serde_json::Value;
