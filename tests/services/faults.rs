@@ -122,7 +122,9 @@ fn a_stream_that_ends_early_or_never_is_no_answer() {
         Act::events([piece("A"), piece(" b")], Duration::ZERO)
     });
     assert!(
-        came.record["error"].to_string().contains("before the answer's end"),
+        came.record["error"]
+            .to_string()
+            .contains("before the answer was complete"),
         "{}",
         came.record
     );
@@ -265,7 +267,7 @@ fn a_daily_quota_ends_the_run_and_the_same_command_goes_on() {
         });
         let questions = Questions::new(COUNT);
         let began = std::time::Instant::now();
-        let words = ["quota", "everything finished is kept", "Pacific"];
+        let words = ["quota", "finished answers are kept", "Pacific"];
         questions.check(dialect, &service, "-M concurrency=1-1-1", 5, &words);
         assert!(began.elapsed() < Duration::from_secs(5));
         assert_eq!(questions.records().len(), 2);

@@ -127,7 +127,7 @@ fn what_a_transcriber_spends_counts_against_the_commands_limit() {
     let output = command(&questions, &service, "--max-cost-usd 0.000001")
         .output()
         .unwrap();
-    said(output, 5, &["--max-cost-usd", "everything finished is kept"]);
+    said(output, 5, &["--max-cost-usd", "finished answers are kept"]);
     assert!(sent(&service).is_empty(), "nothing fits the limit, so nothing is sent");
     assert_eq!(
         questions.bench.records("stuck-clips").len(),

@@ -200,7 +200,7 @@ const FAULTS: [Fault; 31] = [
                 r#"{"error": {"message": "prompt is too long: maximum context length is 9"}}"#,
             )
         },
-        Failed("doesn't fit"),
+        Failed("does not fit"),
         1,
         0,
     ),

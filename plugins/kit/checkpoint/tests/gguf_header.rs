@@ -162,18 +162,15 @@ fn reasons() {
         "it is of version 1, known here: 2, 3",
     );
     let room = "entries, more than fit into it";
-    refused(
-        Bytes::begin(u64::MAX, 0),
-        &format!("it claims to hold {} {room}", u64::MAX),
-    );
+    refused(Bytes::begin(u64::MAX, 0), &format!("it claims {} {room}", u64::MAX));
     refused(
         Bytes::begin(0, 1).u64(1 << 40).u64(0),
-        &format!("it claims to hold {} {room}", 1u64 << 40),
+        &format!("it claims {} {room}", 1u64 << 40),
     );
     let list = Bytes::begin(0, 1).text("k").u32(9);
     refused(
         list.clone().u32(0).u64(1 << 50),
-        &format!("`k`: it claims to hold {} {room}", 1u64 << 50),
+        &format!("`k`: it claims {} {room}", 1u64 << 50),
     );
 }
 

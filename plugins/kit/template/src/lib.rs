@@ -108,11 +108,11 @@ mod tests {
     #[test]
     fn a_file_replaces_the_built_in_words_and_may_be_wrong() {
         check("{{ a }}{{ unknown }}", Ok("x"));
-        check("{% if %}", Err("can't be used"));
-        check("{{ a | no_such_filter }}", Err("can't be"));
+        check("{% if %}", Err("cannot use"));
+        check("{{ a | no_such_filter }}", Err("cannot"));
         check(
             "{% for a in range(9999) %}{% for b in range(9999) %}.{% endfor %}{% endfor %}",
-            Err("can't be rendered"),
+            Err("cannot render"),
         );
         check(&"x".repeat(LARGEST as usize + 1), Err("is not a file of at most"));
     }

@@ -380,7 +380,7 @@ fn a_run_that_gets_no_better_ends_early() {
     let school = School::new(29);
     let learnt = run(&early, &school, &mut Pupil::default()).unwrap();
     assert!(learnt.steps < 16, "{}", learnt.steps);
-    assert!(school.words().contains("was no better in 2 evaluations"));
+    assert!(school.words().contains("did not improve in 2 evaluations"));
 }
 
 #[test]
