@@ -1,4 +1,5 @@
-//! Gives the crate its versions: of the vocabulary, of the wire, and of the compiler, for the note that every plugin carries.
+//! Gives the crate its versions: of the vocabulary, of the wire, and of the compiler, for the note that every plugin
+//! carries.
 
 use std::process::Command;
 
@@ -18,8 +19,8 @@ fn main() {
     let ours = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
     println!("cargo::rustc-env=PLUGIN_API_VERSION={ours}");
     println!("cargo::rustc-env=PLUGIN_API_WIRE={WIRE}");
-    // `abi_stable` writes this into every layout and refuses another one; of 0.x it takes each minor for a break. What must
-    // agree between the two sides is the wire, so the layouts carry its version.
+    // `abi_stable` writes this into every layout and refuses another one; of 0.x it takes each minor for a break. What
+    // must agree between the two sides is the wire, so the layouts carry its version.
     println!("cargo::rustc-env=CARGO_PKG_VERSION={WIRE}.0.0");
     println!("cargo::rerun-if-changed=build.rs");
 }

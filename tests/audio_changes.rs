@@ -1,5 +1,4 @@
-//! `host run --audio`: what the changes of the clips are to the sample, in the record, in the kept files, in the run's
-//! name.
+//! `host run --audio`: how changes of clips appear in the sample, the record, the kept files, and the run's name.
 
 use crate::support::Bench;
 use host::audio::interventions::write_wav;
@@ -7,7 +6,7 @@ use host::audio::{Source, Wanted, decode};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Clips of 16 kHz that count their samples, so that every one can be told from every other.
+/// Clips of 16 kHz whose samples are numbered, so that each can be identified.
 fn bench(clips: &[(&str, usize)]) -> Bench {
     let bench = Bench::new();
     std::fs::create_dir(bench.path("clips")).unwrap();
@@ -20,7 +19,7 @@ fn bench(clips: &[(&str, usize)]) -> Bench {
 
 const RUN: &str = "run --model echo --task clips -T folder=clips --skip-hearing-test";
 
-/// What a run of its own says of each clip, by sample, and the samples that it kept of it.
+/// A run's record of each clip, by sample, and the samples that it kept of it.
 #[track_caller]
 fn heard(bench: &Bench, flags: &str) -> Vec<(String, Value, Vec<f32>)> {
     let out = format!("runs-{}", flags.len());
@@ -110,7 +109,8 @@ fn changes_follow_each_other_in_the_order_of_the_flags() {
     let found = heard(&bench, "--audio concat:file=hint.wav,gap=0.000125 --audio reverse");
     assert_eq!(found[0].1["changes"][0]["hint"], json!([10, 12]));
     assert_eq!((found[0].2.len(), found[0].2[0]), (12, 0.5));
-    // Over the clip a hint is as loud as the clip; the first two samples are louder by as much each.
+    // A hint that is laid over the clip is as loud as the clip; the first two samples become louder by the same
+    // amount.
     let found = heard(&bench, "--audio overlay:file=hint.wav,snr=0");
     let gain = found[0].1["changes"][0]["gain"].as_f64().unwrap() as f32;
     for (at, sample) in found[0].2.iter().enumerate() {
@@ -137,7 +137,7 @@ fn noise_and_swaps_come_from_seeds_and_not_from_what_else_is_asked() {
         let whose = plain.iter().find(|(id, ..)| id == other).unwrap();
         assert_eq!((kept, &clip["sha256"]), (&whose.2, &whose.1["sha256"]));
     }
-    // The other clip is drawn from all of the data.
+    // The other clip is drawn from the whole data set.
     assert_eq!(heard(&bench, "--audio swap --limit 1")[..], swapped[..1]);
     let alone = self::bench(&[("a.wav", 10), ("same.wav", 10)]);
     alone.check(&format!("{RUN} --audio swap"), 1, &["has a clip that sounds different"]);
@@ -165,7 +165,7 @@ fn changes_make_runs_of_their_own_that_go_on_and_are_repeated() {
     ]
     .map(name)
     .into();
-    // What is said and what goes without saying are the same.
+    // Stating a default changes nothing.
     let count = bench.directories("runs").len();
     bench.check(&format!("{RUN} --audio mask:percent=50,mode=random,seed=42"), 0, &[]);
     bench.check(&format!("run --config {}", all[4].join("run.toml").display()), 0, &[]);
@@ -175,10 +175,10 @@ fn changes_make_runs_of_their_own_that_go_on_and_are_repeated() {
         settings.contains("audio = [\n    \"mask:percent=50,mode=random,type=silence,seed=42\",\n    \"reverse\",\n]"),
         "{settings}"
     );
-    // Another sound under the same name is another run.
+    // Another sound in a file of the same name makes another run.
     write_wav(&bench.path("hint.wav"), 16_000, &[0.25; 100]).unwrap();
     name("--audio concat:file=hint.wav");
-    // Where nobody hears a clip the flag changes nothing.
+    // If no model gets a clip, the flag changes nothing.
     bench.check("run --model echo --task count -T n=2", 0, &[]);
     bench.check(
         "run --model echo --task count,clips -T clips:folder=clips -T count:n=2 --audio reverse",

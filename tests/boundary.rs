@@ -113,7 +113,7 @@ fn an_adapter_that_is_not_there_or_a_wrong_setting_is_named() {
     assert_eq!(failure.exit, Exit::Usage);
 }
 
-/// A copy of a fixture in which some words were exchanged for others of the same length, as a plugin that lies.
+/// A copy of a fixture in which words are replaced by others of the same length, as in a plugin that lies.
 fn forged(folder: &Path, edits: &[(&str, &str)]) -> PluginSpec {
     let mut bytes = std::fs::read(plugin_file("fixture-echo")).expect("the fixture");
     for (from, to) in edits {
@@ -256,7 +256,7 @@ fn damaged_libraries_are_refused_or_read_but_never_crash_the_reader() {
     };
     let mut read = 0;
     for _ in 0..2000 {
-        // Damage the file's header, the sections' headers, or something among the tables in front.
+        // Damages the file's header, the sections' headers, or something among the tables at the front.
         let place = match next(3) {
             0 => next(64),
             1 => headers + next(whole.len() - headers),
@@ -284,7 +284,7 @@ fn one_file_under_two_names_is_one_library() {
         name: "echo-again".to_owned(),
         ..first.clone()
     };
-    // A library that was loaded a second time would refuse to be introduced a second time.
+    // A library that was loaded twice would refuse the second initialisation.
     for spec in [first, second] {
         let echo = adapter(&spec, Kind::Model, "echo", "{}");
         assert_eq!(ask(&echo, "hello").expect("an answer").text, "hello");

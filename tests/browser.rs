@@ -1,6 +1,6 @@
-//! A real browser for the tests of pages: Chromium without a window, spoken to over a pair of pipes.
+//! A real browser for the tests of pages: headless Chromium, controlled over a pair of pipes.
 //!
-//! Debian's package `chromium` is enough. Where there is none, a test says so and ends.
+//! Debian's package `chromium` is enough. Without it, a test is skipped with a message.
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
@@ -15,12 +15,12 @@ pub struct Browser {
     from: BufReader<ChildStdout>,
     session: Option<String>,
     last: u64,
-    /// Errors of the console, exceptions, and whatever the page wanted to load from elsewhere.
+    /// Errors of the console, exceptions, and all attempts to load something from elsewhere.
     pub faults: Vec<String>,
     _profile: TempDir,
 }
 
-/// A browser, or none with a word about it.
+/// A browser; none, with a message, if it is not installed.
 pub fn open() -> Option<Browser> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let there = |name: &&&str| {
@@ -36,7 +36,7 @@ pub fn open() -> Option<Browser> {
         return None;
     };
     let profile = tempfile::tempdir().expect("a folder");
-    // The browser reads commands from descriptor 3 and answers on 4, each with a NUL behind it.
+    // The browser reads commands from descriptor 3 and answers on 4; each message ends with a NUL.
     let command = format!(
         "exec {name} --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-extensions \
          --disable-background-networking --window-size=1280,1000 --user-data-dir=\"$0\" --remote-debugging-pipe about:blank \
@@ -71,7 +71,7 @@ pub fn open() -> Option<Browser> {
 }
 
 impl Browser {
-    /// Asks the browser something, and notes what the page does meanwhile.
+    /// Sends the browser a command, and notes the page's events meanwhile.
     fn call(&mut self, method: &str, params: Value) -> Value {
         self.last += 1;
         let mut message = json!({ "id": self.last, "method": method, "params": params });

@@ -1,7 +1,7 @@
-//! Which modules of a crate name which others, and whether that goes round in a circle.
+//! Finds circles among the modules of a crate.
 //!
-//! A file is a module. A module and those inside it are one thing here: a parent may use its parts, and a part what its
-//! parent shares. What a module re-exports counts as named where it is defined.
+//! A file is a module. A module and those inside it count as one: a parent may use its parts, and a part what its
+//! parent shares. A re-export counts as named where it is defined.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -97,7 +97,7 @@ fn uses(text: &str) -> Vec<(bool, String)> {
     found
 }
 
-/// A path from the crate's root, when it leads to a module of this crate.
+/// The module that a path from the crate's root leads to, if it is one of this crate's.
 fn absolute(module: &Module, path: &str, files: &BTreeMap<Module, String>) -> Option<Module> {
     let mut segments = path.split("::").map(str::to_owned).peekable();
     let mut base = match segments.peek()?.as_str() {
@@ -161,7 +161,7 @@ fn named(module: &Module, text: &str, files: &BTreeMap<Module, String>, reexport
         .filter(|(passed_on, _)| !passed_on)
         .map(|(_, path)| path)
         .collect();
-    // Paths that stand in the code itself.
+    // Paths in the code itself.
     for start in ["crate::", "super::"] {
         for (place, _) in text.match_indices(start) {
             let line_start = text[..place].rfind(';').map_or(0, |at| at + 1);
@@ -185,7 +185,7 @@ fn named(module: &Module, text: &str, files: &BTreeMap<Module, String>, reexport
         .collect()
 }
 
-/// The modules that reach each other.
+/// The modules that depend on each other.
 fn circles(edges: &BTreeMap<&Module, BTreeSet<Module>>) -> Vec<Vec<String>> {
     let reach = |from: &Module| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![from.clone()]);

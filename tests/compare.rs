@@ -39,7 +39,7 @@ fn a_worse_model_is_found_with_its_flips_and_fails_the_threshold() {
     let stuck = run(&bench, "--model stuck --task count -T n=30", "stuck");
     let report = json(&bench, &format!("compare {echo} {stuck}"));
     let row = &report["rows"][0];
-    // The stuck model says 7 to everything: one of 30 is right by chance, 29 were right only before.
+    // The stuck model always says 7: one of 30 is right by chance, and 29 were right only before.
     assert_eq!(
         (row["b"].as_u64(), row["c"].as_u64(), row["n"].as_u64()),
         (Some(29), Some(0), Some(30))

@@ -3,7 +3,7 @@
 use crate::support::{Bench, host_program};
 use std::process::Command;
 
-/// What bash offers for the last of these words, which it takes apart at `=` and `:` as it does on the line.
+/// Bash's suggestions for the last of these words, which bash splits at `=` and `:` as on its command line.
 #[track_caller]
 fn offered(bench: &Bench, line: &str) -> Vec<String> {
     let script = r#"

@@ -1,4 +1,4 @@
-//! `host plugins check`, on plugins that are as they should be, and on one with a vice at a time.
+//! `host plugins check`, on plugins without faults, and on one with a single fault at a time.
 
 use crate::building::{build, cargo, repository, target};
 use crate::support::{host_program, plugin_file};
@@ -27,7 +27,7 @@ fn found(report: &Report, verdict: Verdict) -> Vec<&str> {
     found.map(|check| check.name.as_str()).collect()
 }
 
-/// Nothing to find, beyond that it is a debug build.
+/// No findings, except that it is a debug build.
 #[track_caller]
 fn check_fine(file: &Path) {
     let report = checked(file, &[]);
@@ -188,7 +188,7 @@ fn a_setting_that_nothing_has_is_refused_with_the_nearest() {
     assert!(failure.render().contains("did you mean `vice`?"), "{failure:?}");
 }
 
-/// What `plugins new` writes builds, passes its own tests, and passes the check, as it is.
+/// The output of `plugins new` builds, passes its own tests, and passes the check, without changes.
 #[test]
 fn a_new_plugin_of_every_kind_passes() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -201,7 +201,7 @@ fn a_new_plugin_of_every_kind_passes() {
             api: None,
         });
         let made = made.expect("a new crate");
-        // The versions that this repository was built with are on this machine already.
+        // Uses the versions that this repository was built with, which are already on this machine.
         std::fs::copy(repository().join("Cargo.lock"), made.join("Cargo.lock")).expect("the lock file");
         cargo(&made, &target, &["test", "--quiet"]);
         cargo(&made, &target, &["build", "--quiet"]);

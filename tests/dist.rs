@@ -1,4 +1,4 @@
-//! The program where people install it: below a prefix, by `cargo install`, and with the Python module.
+//! The installed program: below a prefix, by `cargo install`, and with the Python module.
 
 use crate::building::repository;
 use crate::pairs::registry;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// A folder on the disk of the build, so that the program can be linked into it.
+/// A folder on the same disk as the build, so that the program can be hard-linked into it.
 fn prefix() -> TempDir {
     let built = host_program();
     let target = built.parent().expect("a target folder");
@@ -67,7 +67,7 @@ fn a_program_below_a_prefix_finds_its_registry_and_plugins_wherever_it_is_moved(
     std::os::unix::fs::symlink(second.join("bin/host"), folder.path().join("link")).expect("a link");
     check(&folder.path().join("link"), folder.path(), run, 0, &["|count"]);
 
-    // What an unpacker with a loose umask leaves behind: one command mends the whole installation.
+    // The result of unpacking with a loose umask: one command repairs the whole installation.
     let library = second.join("lib/host/libecho.so");
     std::fs::set_permissions(&library, PermissionsExt::from_mode(0o664)).expect("rights");
     let command = format!("chmod -R go-w {}`", second.canonicalize().expect("a path").display());
@@ -95,7 +95,7 @@ fn a_program_that_cargo_installed_says_what_it_lacks() {
     );
 }
 
-/// The module's own tests, over runs that this build's program makes.
+/// The module's own tests, on runs of this build's program.
 #[test]
 fn the_python_module_reads_what_the_program_writes() {
     let known = Command::new("python3").args(["-c", "import tomllib"]).output();

@@ -1,8 +1,8 @@
 //! The README and the book: links lead somewhere, every page is listed, and the commands of the demo run as written.
 //!
 //! A fenced block of commands says in its first line what it needs: `sh demo` nothing but the repository, and those are
-//! run here; `sh build` a build; `sh needs-weights`, `sh needs-network` or `sh needs-gpu` what no test has. One that says
-//! nothing is run if each of its commands has `--demo`.
+//! run here; `sh build` a build; `sh needs-weights`, `sh needs-network` or `sh needs-gpu` what no test has. One that
+//! says nothing is run if each of its commands has `--demo`.
 
 use crate::building::repository;
 use crate::pairs::registry;
@@ -36,7 +36,7 @@ fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|why| panic!("`{}`: {why}", path.display()))
 }
 
-/// A fenced block: what it says of itself, and its lines.
+/// A fenced block: its label, and its lines.
 struct Block {
     page: PathBuf,
     line: usize,
@@ -68,7 +68,7 @@ fn blocks(page: &Path) -> Vec<Block> {
     blocks
 }
 
-/// The places that a page's links name, without those of the web and within the page.
+/// The local files that a page links to.
 fn links(page: &str) -> Vec<String> {
     let places = page.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let own = places.filter(|place| !place.contains("://") && !place.starts_with('#') && !place.contains(' '));
@@ -128,7 +128,7 @@ fn the_commands_of_the_demo_run_as_they_are_written() {
     let known = ["demo", "build", "needs-weights", "needs-network", "needs-gpu"];
     let (mut run, mut failed) = (0, Vec::new());
     for (number, page) in pages().iter().enumerate() {
-        // One folder a page: its blocks may stand on each other, and on the repository's own folders.
+        // One folder for each page: its blocks may use each other's results, and the repository's own folders.
         let place = folder.path().join(number.to_string());
         std::fs::create_dir(&place).expect("a folder");
         for name in ["plugins", "examples", "tests"] {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 const KEY: &str = "a-key-that-nobody-may-see";
 
-/// A machine of its own: a program without a registry beside it, a registry, a cache.
+/// A separate environment: a program without a registry next to it, a registry, a cache.
 struct Machine {
     folder: TempDir,
 }
@@ -49,7 +49,7 @@ impl Machine {
         command.output().expect("the program starts")
     }
 
-    /// What it finds of a thing: how it stands, what it says, the hint, whether it is needed.
+    /// The finding about one item: its state, its text, the hint, whether it is required.
     #[track_caller]
     fn check(&self, about: &str, state: &str, says: &str, hint: &str) {
         let found = self.found(about);
@@ -174,7 +174,7 @@ fn the_memory_of_models_whose_weights_are_here_is_told() {
         "cannot estimate the memory of model `echo`",
         "",
     );
-    // Without being asked to, nothing runs a plugin's code.
+    // Without the flag, no plugin's code is run.
     let text = String::from_utf8(machine.run("doctor").stdout).expect("text");
     assert!(
         text.contains("model light") && !text.contains("memory  weights"),
@@ -192,12 +192,12 @@ fn the_table_names_everything_but_the_keys() {
     assert!(!text.contains(KEY), "{text}");
 }
 
-/// Weights that a run would fetch don't count, a plugin that can't be used does, and so does what the demo needs.
+/// Weights that a run would download don't count; an unusable plugin does, and so do the demo's files.
 #[test]
 fn the_exit_code_says_whether_what_is_there_can_be_used() {
     let machine = |more: &str| {
         let machine = Machine::new(&format!("[plugins.echo]\npath = ECHO\n{more}"));
-        // The repository's own plugins may not be built where this test is, so its lines don't count.
+        // The repository's own plugins may not be built, so their lines don't count.
         let all: Value = serde_json::from_slice(&machine.run("doctor --json").stdout).expect("JSON");
         let ours = ["plugin echo", "plugin lost", "model m", "model m, demo"];
         let findings = all["findings"].as_array().expect("a list").iter();
@@ -214,8 +214,7 @@ fn the_exit_code_says_whether_what_is_there_can_be_used() {
     assert_eq!(output.status.code(), Some(3));
 }
 
-/// A listing that ran plugins or read weights would take far longer; how long it takes to the millisecond is measured
-/// by `host bench boundary`.
+/// A listing that ran plugins or read weights would take far longer; `host bench boundary` measures the exact time.
 #[test]
 fn a_listing_is_quick_and_can_be_read_by_machines() {
     let machine = Machine::new(REGISTRY);

@@ -70,7 +70,7 @@ fn a_model_that_scores_no_options_is_read_as_text_and_that_is_said() {
     assert_eq!(early["validity"]["answered_by"]["text"], 24);
 }
 
-/// This many kills, spread over the sweep: `SWEEP_KILLS=20` for the long version.
+/// The number of kills in a sweep: `SWEEP_KILLS=20` for the long version.
 #[test]
 fn a_sweep_that_is_killed_ends_with_the_files_of_one_that_was_not() {
     let kills: usize = std::env::var("SWEEP_KILLS").map_or(4, |kills| kills.parse().expect("a number"));
@@ -86,7 +86,7 @@ fn a_sweep_that_is_killed_ends_with_the_files_of_one_that_was_not() {
     let files =
         || ["samples.jsonl", "writes.jsonl", "results.json"].map(|name| std::fs::read(sweep.join(name)).unwrap());
     let whole = files();
-    // What is written comes first, then the answers.
+    // The edited texts come first, then the answers.
     let lines = || {
         let count = |name: &str| {
             let bytes = std::fs::read(sweep.join(name)).unwrap_or_default();
@@ -194,7 +194,7 @@ fn the_first_release_s_files_are_written_and_read_back() {
         read["baseline"]["baseline"]["used"], 12,
         "two chains of six questions: {read}"
     );
-    // The first release asks about the first chain alone.
+    // The first release asks about the first chain only.
     let (one, other) = (&own["conditioned"]["baseline"], &read["conditioned"]["baseline"]);
     assert_eq!(
         (&other["used"], &other["flip_rate"]),
@@ -203,7 +203,7 @@ fn the_first_release_s_files_are_written_and_read_back() {
     assert_eq!(one["used"], 12);
 }
 
-/// A file of these rows and, behind them, of these damaged lines; as some editors leave it, with a mark in front.
+/// A file of these rows, followed by these damaged lines; it begins with a byte order mark, as some editors write it.
 fn published(bench: &Bench, name: &str, rows: &[Value], damaged: &str) {
     let path = bench.path(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -267,7 +267,7 @@ fn the_second_release_s_files_are_read_and_damaged_lines_counted() {
     assert_eq!(counts(&found["baseline"]["baseline"]), [4, 1, 0, 1, 3, 3]);
     assert_eq!(found["baseline"]["baseline"]["accuracy"], 2.0 / 3.0);
     let again = &found["conditioned"]["baseline"];
-    // Of the two rows about question 1 the last counts, and an answer without a letter has changed.
+    // Of the two rows about question 1 the last counts, and an answer without a letter counts as changed.
     assert_eq!(counts(again), [4, 2, 1, 0, 3, 1]);
     assert!((again["flip_rate"].as_f64().unwrap() - 2.0 / 3.0).abs() < 1e-9);
     assert_eq!(
@@ -276,7 +276,7 @@ fn the_second_release_s_files_are_read_and_damaged_lines_counted() {
     );
 }
 
-/// Keys that scripts of others rely on.
+/// Keys that other people's scripts rely on.
 const KEYS: [&str; 19] = [
     "rows_read",
     "malformed",
@@ -309,7 +309,7 @@ fn answers_that_turn_at_known_places_have_the_areas_worked_out_by_hand() {
         row
     };
     let (mut early, mut mistakes, mut fillers) = (Vec::new(), Vec::new(), Vec::new());
-    // Sentences of each chain, and the one from which on the answer stays.
+    // The sentences of each chain, and the first after which the answer stays.
     for (number, (all, turn)) in [(10, 7), (10, 0), (4, 4), (5, 3), (1, 1)].into_iter().enumerate() {
         let id = &format!("sakura_animal_{number}_single");
         let letter = |same: bool| if same { "B" } else { "C" };

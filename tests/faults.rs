@@ -1,4 +1,4 @@
-//! Everything that a plugin can do wrong while it runs: what its caller is told, and that the next call is answered.
+//! All faults of a running plugin: the error that the caller gets, and that the next call is answered.
 
 use crate::support::{BOTH, Bench, adapter, ask, settings, spec};
 use host::failure::Exit;
@@ -19,7 +19,7 @@ fn broken(spec: &PluginSpec, model: &str) -> OpenAdapter {
     adapter(spec, Kind::Model, model, "{}")
 }
 
-/// Before the fault, at the fault, and after it, twice: the model works, fails with these words, and works again.
+/// Calls before, at and after the fault, twice: the model works, fails with these words, and works again.
 #[track_caller]
 fn check(spec: &PluginSpec, model: &str, code: Code, words: &[&str]) {
     let adapter = broken(spec, model);
@@ -236,7 +236,7 @@ fn a_worker_that_always_dies_is_given_up() {
     }
 }
 
-/// Asks to stop from the start.
+/// Requests a stop from the start.
 struct Impatient;
 
 impl Callbacks for Impatient {
@@ -397,7 +397,7 @@ fn calls_of_many_threads_run_at_once_and_stay_apart() {
     assert_eq!(read.load(Ordering::Relaxed), 200);
 }
 
-/// Plays the grader that a judge asks for.
+/// Plays the grader that a judge asks.
 struct Grader(&'static str);
 
 impl Callbacks for Grader {
@@ -496,7 +496,7 @@ fn programs_that_a_plugin_started_end_with_its_worker() {
     }
 }
 
-/// Started as a process of its own by the next test: a host whose worker is in an endless call.
+/// Run in a separate process by the next test: a host whose worker is in an endless call.
 #[test]
 #[ignore = "not a test: a host that is killed"]
 fn a_host_to_be_killed() {

@@ -1,4 +1,4 @@
-//! `examples/gpu/check.py` without a GPU: what it finds, and what it says of what it does not find.
+//! `examples/gpu/check.py` without a GPU: its findings, and its report of what is missing.
 
 use crate::building::repository;
 use crate::pairs;
@@ -22,7 +22,7 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// What it found, and its tables.
+/// Its findings and its tables.
 fn check(folder: &Path, arguments: &[&str]) -> (Value, String) {
     let output = Command::new("python3")
         .arg(folder.join("check.py"))
@@ -55,7 +55,7 @@ fn whole_runs_are_held_beside_the_processors() {
     for setting in ["dtype=fp32", "dtype=bf16", "quant=q8_0", "quant=q6_k", "quant=q4_k"] {
         let row = &found["runs"][setting];
         assert_eq!(row["ok"], true, "{setting}: {row}");
-        // The same program twice, and the same bits.
+        // The same program twice gives the same bits.
         assert_eq!((&row["options"], &row["apart"]), (&40.into(), &0.0.into()), "{setting}");
         let rounding = row["rounding"].as_f64().expect("a number");
         assert_eq!(rounding > 0.0, setting != "dtype=fp32", "{setting}: {rounding}");

@@ -1,11 +1,13 @@
-//! What models get for clips, from outside: with ears of their own, with another's, with words, and with nothing.
+//! What models get for clips, in end-to-end tests: the audio itself, a transcriber's text, the data set's text, or
+//! nothing.
 
 use crate::support::{Bench, clip_file};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
 
-/// A bench with a folder of clips: one sound under two names, one of which the data set has words for, and another.
+/// A bench with a folder of clips: one sound under two names, one of them with a transcript in the data set, and
+/// another sound.
 fn bench() -> Bench {
     let bench = Bench::new();
     let clips = bench.path("clips");
@@ -54,7 +56,7 @@ fn ears_hear_each_clip_once_and_their_words_stand_in() {
     );
     assert_eq!(results(&bench, "stuck-clips")["host"]["input"], json!({ "ears": 3 }));
 
-    // The same ears go on where they were; with another prompt they are others.
+    // The same transcriber continues the run; with another prompt it counts as another transcriber.
     bench.check(command, 0, &["input: ears"]);
     assert_eq!(bench.records("stuck-clips"), records);
     let again = format!("{command} --ears-prompt Repeat --out other");
@@ -66,7 +68,7 @@ fn ears_hear_each_clip_once_and_their_words_stand_in() {
 #[test]
 fn ears_are_for_those_who_need_them() {
     let bench = bench();
-    // A model that hears gets the clip, with or without ears, and it is the same run.
+    // A model that takes audio gets the clip, with or without a transcriber, and it is the same run.
     bench.check("run --model echo --task clips -T folder=clips", 0, &[]);
     let records = bench.records("echo-clips");
     assert!(records.values().all(|record| record["input"] == "audio"));
@@ -158,17 +160,16 @@ fn the_test_for_hearing_costs_a_run_nothing_that_is_recorded() {
     tested.check(&format!("{command} --skip-hearing-test --out plain"), 0, &[]);
     let plain = tested.path("plain").join(&tested.directories("plain")[0]);
     assert_eq!(tested.records("absent-clips"), tested.records_in(&plain));
-    // What was found is kept: going on asks nothing again, and says the same.
+    // The finding is kept: a continued run does not test again.
     let found = results(&tested, "absent-clips")["host"]["hearing_test"].clone();
     tested.check(command, 0, &["suspect"]);
     assert_eq!(results(&tested, "absent-clips")["host"]["hearing_test"], found);
-    // A model that reads words alone has nothing to be tested.
+    // A model without audio is not tested.
     tested.check("run --model stuck --task clips -T folder=clips", 0, &[]);
     assert_eq!(results(&tested, "stuck-clips")["host"]["hearing_test"], Value::Null);
 }
 
-/// A wav file: 1 is PCM, 3 is floating point. The length stands in the header; `data` may be shorter, and the file
-/// sparse.
+/// A wav file: 1 is PCM, 3 is floating point. The header gives the length; `data` may be shorter, and the file sparse.
 fn write_wav(path: &Path, kind: u16, channels: u16, rate: u32, bits: u16, length: u32, data: &[u8]) {
     let frame = channels * bits / 8;
     let mut bytes = b"RIFF".to_vec();
@@ -199,7 +200,7 @@ fn clips_that_are_no_clips_cost_their_samples_and_nothing_else() {
         .flat_map(|n| (((n % 97) * 300) as i16).to_le_bytes())
         .collect();
     write_wav(&at("3-wide.wav"), 1, 2, 192_000, 16, stereo.len() as u32, &stereo);
-    // Two hours at a rate so low that the file is small; most of it was never written.
+    // Two hours at a rate so low that the file is small; most of it is a hole in a sparse file.
     write_wav(
         &at("4-two-hours.wav"),
         1,

@@ -1,4 +1,4 @@
-//! A small HTTP server on a port of this machine, which can also be slow and break off in the middle.
+//! A small HTTP server on a local port, which can be slow or close connections early.
 #![allow(dead_code)] // two test programs share it, and each uses a part
 
 use std::io::{BufRead, BufReader, Write};
@@ -13,7 +13,7 @@ pub struct Request {
     pub path: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
-    /// How many requests for the same path there were before, whatever the method.
+    /// The number of earlier requests for the same path, by any method.
     pub earlier: usize,
 }
 
@@ -32,7 +32,7 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// The connection is closed after this many bytes of the body.
     pub cut_after: Option<usize>,
-    /// The body comes in pieces of this many bytes, with a pause after each.
+    /// The body is sent in pieces of this many bytes, with a pause after each.
     pub drip: Option<(usize, Duration)>,
 }
 
@@ -121,7 +121,7 @@ impl Server {
             .collect()
     }
 
-    /// The requests for paths that end so, each with the bytes of body that were sent for it.
+    /// The requests for paths with this ending, each with the bytes of body that were sent.
     pub fn requests_for(&self, end: &str) -> Vec<(Request, usize)> {
         self.seen
             .lock()
@@ -158,7 +158,7 @@ fn serve(mut stream: TcpStream, answer: &dyn Fn(&Request) -> Reply, log: &Mutex<
         &reply.body[..reply.cut_after.unwrap_or(reply.body.len())]
     };
     log.lock().unwrap()[index].1 = body.len();
-    // The client may have gone away, which some tests want.
+    // The client may have disconnected, as some tests intend.
     let _ = stream.write_all(head.as_bytes()).and_then(|()| match reply.drip {
         None => stream.write_all(body),
         Some((bytes, pause)) => body.chunks(bytes).try_for_each(|piece| {

@@ -63,7 +63,7 @@ fn check(bench: &Bench, base: &str, cases: &[(&str, &str)]) {
             .map(|(name, _)| *name)
             .collect();
         assert_eq!(changed.join(" "), *expected, "`{base}` with `{change}`");
-        // The records' keys go with the run: all of them change, or those that are in both stay.
+        // The records' keys follow the run's identity: all of them change, or those in both runs stay equal.
         let common = before.keys.intersection(&after.keys).count();
         let stay = if before.run == after.run {
             before.keys.len().min(after.keys.len())
@@ -227,10 +227,10 @@ fn another_grader_scores_anew_what_a_task_asked_the_former() {
     acc("stuck", 1.0);
     let later = lines(&bench.directory("echo-count").join("scores.jsonl"));
     assert_eq!(later.len(), 10, "the first grader's scores are in the records");
-    // With nobody to ask, what is there stays.
+    // Without a grader, existing scores stay.
     bench.check(command, 0, &[]);
     assert_eq!(lines(&bench.directory("echo-count").join("scores.jsonl")).len(), 10);
-    // What failed for want of a grader is scored when there is one; the model is not asked again.
+    // Samples that failed for lack of a grader are scored once there is one; the model is not asked again.
     let fresh = Bench::new();
     fresh.check(command, 1, &["no model plays the role `grader`"]);
     let answers = std::fs::read(fresh.directory("echo-count").join("samples.jsonl")).unwrap();

@@ -1,4 +1,4 @@
-//! `--judge`: judges by name, the judge that suits a task, and models that play it.
+//! `--judge`: judges by name, the judge that suits a task, and models in the role of a judge.
 
 use crate::support::Bench;
 use serde_json::Value;
@@ -38,7 +38,7 @@ fn auto_is_the_judge_that_suits_the_task_with_the_commands_roles() {
 #[test]
 fn what_a_judge_cannot_rule_on_gives_bounds_and_is_never_wrong_or_right() {
     let bench = Bench::new();
-    // The echo repeats the answer: 7 is a yes, 8 a no, and the other eight of ten say nothing.
+    // The echo repeats the answer: 7 means yes, 8 means no, and the other eight of ten mean nothing.
     let words = [
         "left 8 answers unscored: scored 2 of 10, between 0.1000 if all of them were wrong and 0.9000",
         "is suspect: 8 of 10 answers are unscored",
@@ -93,7 +93,8 @@ fn a_name_that_is_neither_judge_nor_model_is_refused_with_the_nearest() {
 #[test]
 fn a_judge_is_held_against_peoples_labels() {
     let bench = Bench::new();
-    // The echo takes 7 for right and 8 for wrong and leaves the rest open; people say that 7, 8 and 9 are right.
+    // The echo takes 7 as right and 8 as wrong and leaves the rest open; people's labels say that 7, 8 and 9 are
+    // right.
     bench.check("run --model echo --task count --judge echo", 0, &[]);
     let run = bench.directory("echo-count");
     let label = |number: usize, right: bool| format!("{{\"sample_id\": \"number-{number}\", \"right\": {right}}}\n");
@@ -134,7 +135,7 @@ fn a_judge_that_rules_on_several_cases_together_gets_them_together() {
 
 #[test]
 fn a_judge_that_breaks_down_costs_the_cases_that_break_it() {
-    // 0, 4 and 8 of ten are asked for in the word that breaks it; a worker is started again, a panic is caught.
+    // The prompts of 0, 4 and 8 of ten contain the word that breaks it; a worker is restarted, a panic is caught.
     for judge in ["panic", "panic-here", "segfault"] {
         let bench = Bench::new();
         bench.check(

@@ -42,7 +42,7 @@ impl Bench {
             .expect("the program starts")
     }
 
-    /// Runs it, expects this exit code and these words, and gives standard output.
+    /// Runs a command, expects this exit code and this text, and returns standard output.
     #[track_caller]
     fn check(&self, arguments: &str, exit: i32, words: &[&str]) -> String {
         let output = self.host(arguments);
@@ -104,7 +104,7 @@ fn a_run_says_which_loras_answer() {
     );
     let toml = run("without").join("run.toml");
     assert!(fs::read_to_string(&toml).unwrap().contains("lora = \"none\""));
-    // Its own file repeats it: nothing is left to do.
+    // The run's own file repeats it: nothing is left to do.
     let again = format!("run --config {} --out without", toml.display());
     bench.check(&again, 0, &[]);
     assert_eq!(fs::read_dir(bench.path("without")).unwrap().count(), 1);
@@ -159,7 +159,7 @@ fn a_merged_checkpoint_answers_as_base_and_lora_do() {
     let apart = answer["max_abs_diff"].as_f64().expect("a difference");
     assert!(apart < 1e-4, "{apart}");
 
-    // Of the base's tensors those changed that the LoRA is for, and nothing else.
+    // Of the base's tensors exactly those changed that the LoRA has factors for.
     let merged = bench.path("merged");
     let (before, after) = (
         tensors(&bench.base.join("model.safetensors")),
@@ -184,15 +184,15 @@ fn a_merged_checkpoint_answers_as_base_and_lora_do() {
             fs::read(merged.join(name)).unwrap()
         );
     }
-    // What the LoRA's own recording says, the merged checkpoint answers without it.
+    // The merged checkpoint gives, without the LoRA, the answers that were recorded with it.
     fs::create_dir(merged.join("golden")).unwrap();
     for name in ["cases.json", "golden.safetensors"] {
         fs::copy(bench.lora.join(name), merged.join("golden").join(name)).unwrap();
     }
     bench.check("parity --model qwen3 merged", 0, &[]);
 
-    // A folder that is there stays as it is, unless it is a checkpoint and nothing else, and force is used.
-    bench.check(&merge, 2, &["is there already", "--force"]);
+    // An existing folder is not replaced, unless it is a checkpoint and nothing else, and force is used.
+    bench.check(&merge, 2, &["already exists", "--force"]);
     bench.check(&format!("{merge} --force"), 2, &["other than a checkpoint"]);
     fs::remove_dir_all(merged.join("golden")).unwrap();
     bench.check(&format!("{merge} --force"), 0, &["10 layers changed, in 1 files"]);
@@ -223,7 +223,7 @@ fn what_cannot_be_merged_leaves_nothing_behind() {
         4,
         &["can't merge"],
     );
-    // Far below what the base's type can tell apart: a copy of the base would be no merged checkpoint.
+    // Far below the precision of the base's type: the result would be a copy of the base.
     let faint = bench.path("faint");
     fs::create_dir(&faint).unwrap();
     let weights = "adapter_model.safetensors";

@@ -1,4 +1,4 @@
-//! The host from outside, with real shared libraries. One binary, so that it is linked once.
+//! End-to-end tests of `host` with real shared libraries. They are one binary, so that it is linked once.
 
 mod audio_changes;
 mod boundary;

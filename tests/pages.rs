@@ -1,4 +1,4 @@
-//! The pages of runs: what stands in them, and what a real browser makes of them.
+//! The pages of runs: their contents, and their behaviour in a real browser.
 
 use crate::browser;
 use crate::support::Bench;
@@ -9,7 +9,7 @@ fn text(path: &Path) -> String {
     std::fs::read_to_string(path).expect("a page")
 }
 
-/// A folder whose model says this before every answer.
+/// A folder whose model puts this text before every answer.
 fn voice(bench: &Bench, words: &str) {
     std::fs::create_dir_all(bench.path("voice")).unwrap();
     std::fs::write(bench.path("voice/voice.txt"), words).unwrap();
@@ -107,7 +107,7 @@ fn many_runs_are_one_report_in_every_format() {
     bench.check("report nowhere", 3, &["cannot read `nowhere`"]);
 }
 
-/// Opens a page, walks through its samples with keys and filters, and looks for anything that ran or was loaded.
+/// Opens a page, walks through its samples with keys and filters, and checks that nothing foreign ran or was loaded.
 #[test]
 fn a_browser_shows_filters_and_finds_samples_and_runs_nothing_of_theirs() {
     let Some(mut browser) = browser::open() else { return };
@@ -225,6 +225,6 @@ fn a_newcomer_gets_a_registry_and_a_first_command() {
     assert!(said.contains("free:"), "{said}");
     let file = bench.path("config/host/registry.toml");
     assert!(text(&file).contains("[models.first]"), "the user's own registry");
-    bench.check("init", 2, &["is there already", "`--force`"]);
+    bench.check("init", 2, &["already exists", "`--force`"]);
     bench.check("init --force", 0, &[]);
 }

@@ -23,7 +23,7 @@ fn plugin_of_ours(file: &str) -> PathBuf {
     test.with_file_name(file)
 }
 
-/// The newest change below these folders.
+/// The time of the newest change below these folders.
 fn changed(folders: &[PathBuf]) -> SystemTime {
     let mut newest = SystemTime::UNIX_EPOCH;
     for folder in folders {
@@ -39,8 +39,8 @@ fn changed(folders: &[PathBuf]) -> SystemTime {
     newest
 }
 
-/// Builds those of these that were not built, or are older than what they are built from: a test of the host alone
-/// builds no plugin.
+/// Builds those plugins that are missing or older than their sources, because a test of the host alone builds no
+/// plugin.
 pub fn build_what_is_stale(files: &[String]) {
     let plugins = repository().join("plugins");
     let mut arguments = vec!["build".to_owned()];
@@ -65,7 +65,7 @@ pub fn build_what_is_stale(files: &[String]) {
     }
 }
 
-/// A registry laid over the repository's: the plugins as this test's own build made them, and the fixtures.
+/// A registry laid over the repository's: the plugins of this test's own build, and the fixtures.
 pub fn registry(folder: &Path) -> PathBuf {
     let repositorys = std::fs::read_to_string(repository().join("registry.toml")).expect("a registry");
     let repositorys: toml::Table = repositorys.parse().expect("a registry");
@@ -103,9 +103,9 @@ pub fn registry(folder: &Path) -> PathBuf {
     path
 }
 
-/// What there is, as the program itself reads it.
+/// The adapters that the program lists.
 struct Stock {
-    /// Whether each model hears.
+    /// Whether each model takes audio.
     models: BTreeMap<String, bool>,
     tasks: BTreeMap<String, TaskClient>,
 }
@@ -139,7 +139,7 @@ fn stock(registry: &Path) -> Stock {
     }
 }
 
-/// What a model must get of a sample, by the sample and its prompt.
+/// What a model must get for a sample, given the sample and its prompt.
 fn due(task: &TaskClient, index: usize, hears: bool, ears: bool) -> &'static str {
     let sample = task.sample(index).expect("a sample");
     let prompt = task.prompt(&sample).expect("a prompt");
@@ -216,12 +216,12 @@ fn check(
             assert_eq!(record["input"], due, "{pair}");
             let heard = record["audio"].as_array().map_or(0, Vec::len);
             assert_eq!(heard > 0, ["audio", "ears"].contains(&due), "{pair}");
-            // What the model itself says that it heard, since the host could be wrong about what it gave.
+            // The model's own count of clips, since the host could be wrong about what it gave.
             let seconds = record["reply"]["usage"]["clip_seconds"].as_f64().expect("seconds");
             assert_eq!(seconds > 0.0, due == "audio", "{pair}");
             inputs.insert(due.to_owned());
         }
-        // A figure of anything but what was asked for says so beside itself.
+        // Figures about another input than the requested one are marked.
         let marks = run["host"]["marks"].to_string();
         for input in ["words", "blind", "ears"] {
             let counted = !run["host"]["input"][input].is_null();

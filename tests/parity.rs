@@ -1,4 +1,4 @@
-//! `host parity` through the real program, with recorded checkpoints and with folders that are none.
+//! `host parity` through the real program, with recorded checkpoints and with unsuitable folders.
 
 use crate::building::repository;
 use crate::pairs;
@@ -73,7 +73,7 @@ fn a_folder_that_cannot_be_loaded_fails_and_the_others_are_compared() {
         "in the order asked for"
     );
 
-    // For people, a table of all, and the reason beside it.
+    // The text output has a table of all, with the reason next to each failure.
     let table = bench.check(
         &format!("parity --registry pairs.toml --model qwen3 nowhere {last}"),
         1,
@@ -98,6 +98,6 @@ fn where_nothing_is_compared_the_exit_code_says_why() {
     let tied = recorded("tied");
     let found = lines(&bench, &format!("--model qwen3 -M dtype=fp7 {tied}"), 2);
     assert!(found[0]["error"]["message"].to_string().contains("dtype"), "{found:?}");
-    // No folder would do better: nothing is printed of any.
+    // If any folder is unsuitable, nothing is printed about the others.
     assert!(lines(&bench, &format!("--model qwem3 {tied}"), 3).is_empty());
 }

@@ -1,4 +1,4 @@
-//! Answers first and scores later: the passes of a run, apart.
+//! Answers first and scores later: the separate passes of a run.
 
 use crate::support::Bench;
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ fn answers_are_kept_without_scores_and_scored_later_without_the_model() {
     assert_eq!(std::fs::read(run.join("samples.jsonl")).unwrap(), answers);
     assert_eq!(lines(&run.join("scores.jsonl")), 10);
     assert_eq!(results_before(&run)["results"]["count"], json!({ "alias": "count" }));
-    // A line that a dying process left half written is as if it had never been.
+    // A line that was half written by a killed process is ignored.
     let mut text = std::fs::read(run.join("scores.jsonl")).unwrap();
     text.truncate(text.len() - 20);
     std::fs::write(run.join("scores.jsonl"), text).unwrap();
@@ -65,7 +65,7 @@ fn the_same_command_without_the_flag_scores_what_is_there() {
     assert!(whole.starts_with(&first) && whole.len() > first.len());
     let plain = Bench::new().check("run --model echo --task count", 0, &[]);
     assert_eq!(table, plain);
-    // Nor do scores get lost when the flag comes back.
+    // Scores are not lost either when the flag is used again.
     assert_eq!(
         bench.check("run --model echo --task count --predict-only", 0, &[]),
         plain

@@ -1,4 +1,4 @@
-//! `host plugins` from outside: what it prints, what it writes, and its exit codes.
+//! `host plugins` in end-to-end tests: its output, the files it writes, and its exit codes.
 
 use crate::building::{build, repository, target};
 use crate::support::{host_program, plugin_file};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// A folder with a registry and plugins of its own to spoil.
+/// A folder with a registry and plugins, which tests may damage.
 struct Bench(TempDir);
 
 impl Bench {
@@ -154,7 +154,7 @@ fn inspect_shows_the_note_the_options_and_the_build() {
         (&"fixture-echo".into(), &"unwind".into())
     );
     assert_eq!(json["refused"], Value::Null);
-    // One that can't be loaded can be looked at all the same.
+    // A plugin that can't be loaded can still be inspected.
     let text = bench.says(0, &["inspect", "libother.so"]);
     assert!(
         text.contains("loadable     plugin `next-wire` speaks plugin-api 0.9.0 (wire 3)"),

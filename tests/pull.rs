@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const TOKEN: &str = "hf_very_secret_token";
-/// Nothing listens there.
+/// No server listens there.
 const NOBODY: &str = "http://127.0.0.1:1";
 const WEIGHTS: &str = "model.safetensors";
 
@@ -21,7 +21,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A megabyte that doesn't repeat, so that a shift would be seen.
+/// A megabyte without repetitions, so that a shift would be noticed.
 fn weights() -> Vec<u8> {
     let numbers = 0_u32..1 << 18;
     numbers
@@ -29,7 +29,7 @@ fn weights() -> Vec<u8> {
         .collect()
 }
 
-/// What the hub has of `org/tiny`, a model, and of `org/numbers`, a data set.
+/// The hub's contents: `org/tiny`, a model, and `org/numbers`, a data set.
 fn files(dataset: bool) -> Vec<(&'static str, Vec<u8>)> {
     match dataset {
         true => vec![("numbers.txt", b"0\n1\n2\n".to_vec())],
@@ -50,7 +50,7 @@ fn listing(dataset: bool) -> String {
     json!({ "sha": COMMIT, "private": false, "siblings": siblings.collect::<Vec<_>>() }).to_string()
 }
 
-/// A well-behaved hub.
+/// A hub without faults.
 fn behave(request: &Request) -> Reply {
     match request.path.as_str() {
         "/api/models/org/tiny/revision/main?blobs=true" => return Reply::ok(listing(false)),
@@ -67,7 +67,7 @@ fn behave(request: &Request) -> Reply {
     Reply::status(404)
 }
 
-/// A hub whose `org/several` holds one model twice as GGUF.
+/// A hub whose `org/several` has a model in two GGUF files.
 fn behave_with_gguf(request: &Request) -> Reply {
     let names = ["config.json", "m-Q4_K_M.gguf", "m-Q8_0.gguf"];
     if request.path == "/api/models/org/several/revision/v1?blobs=true" {
@@ -85,7 +85,7 @@ fn behave_with_gguf(request: &Request) -> Reply {
     }
 }
 
-/// A folder to work in, with a cache and a registry of its own.
+/// A folder to work in, with its own cache and registry.
 struct Bench {
     folder: TempDir,
 }
@@ -109,7 +109,7 @@ impl Bench {
             .args(["--registry", "fixtures.toml"])
             .current_dir(self.folder.path())
             .stdin(Stdio::null());
-        // Nothing of the machine that the test runs on: neither its cache nor its keys nor its way out.
+        // Independent of the machine: neither its cache nor its keys nor its proxies are used.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy().to_lowercase();
             if text.starts_with("hf_") || text.starts_with("hugging") || text.ends_with("_proxy") {
@@ -123,7 +123,7 @@ impl Bench {
         command
     }
 
-    /// Runs it, expects this exit code and these words, and no token among them.
+    /// Runs a command, expects this exit code and this text, and checks that no token is printed.
     #[track_caller]
     fn check(&self, endpoint: &str, arguments: &str, exit: i32, words: &[&str]) -> String {
         let output = self.command(endpoint, arguments).env("HF_TOKEN", TOKEN).output();
@@ -182,7 +182,7 @@ fn models_and_data_sets_are_pulled_into_the_cache_that_python_uses() {
             .expect("a file");
         assert!(std::fs::read(folder.join(file)).expect("the file") == content, "{file}");
     }
-    // What is there is not asked for again, and needs no server.
+    // What is in the cache is not requested again, and needs no server.
     let before = server.requests().len();
     bench.check(&server.address(), "pull org/tiny --data org/numbers --offline", 0, &[]);
     assert_eq!(server.requests().len(), before);
@@ -215,7 +215,7 @@ fn an_interrupted_pull_goes_on_where_it_stopped() {
     let bench = Bench::new();
     let server = Server::start(
         |request| match request.path.ends_with(WEIGHTS) && request.earlier == 0 {
-            // Nine seconds for the whole, so that it is cut short wherever the test runs.
+            // The whole takes nine seconds, so that it is interrupted on any machine.
             true => behave(request).drip(4 << 10, Duration::from_millis(35)),
             false => behave(request),
         },
@@ -247,7 +247,7 @@ fn an_interrupted_pull_goes_on_where_it_stopped() {
     assert!(bench.blobs().iter().all(|path| path.extension().is_none()));
 }
 
-/// Starts a command that fetches the weights, and kills it while a part of them is on disk. Gives the part's size.
+/// Starts a download of the weights, and kills it while a part of them is on disk. Returns the part's size.
 fn killed_while_fetching(bench: &Bench, server: &Server, arguments: &str) -> u64 {
     let before = server.requests_for(WEIGHTS).len();
     let mut command = bench.command(&server.address(), arguments);
@@ -277,7 +277,7 @@ fn a_part_that_a_kill_left_is_completed_and_never_taken_for_the_whole() {
         "run --model echo --task count -M weights=org/tiny -T data=org/numbers",
     ] {
         let bench = Bench::new();
-        // The first two requests are so slow that they are cut short wherever the test runs.
+        // The first two requests are so slow that they are interrupted on any machine.
         let server = Server::start(|request| match request.path.ends_with(WEIGHTS) && request.earlier < 2 {
             true => behave(request).drip(4 << 10, Duration::from_millis(35)),
             false => behave(request),
@@ -322,7 +322,7 @@ fn a_part_with_wrong_bytes_is_thrown_away_and_fetched_from_its_beginning() {
     std::fs::write(&part, bytes).expect("it is written");
     bench.check(&server.address(), "pull org/tiny", 0, &[]);
     let requests = server.requests_for(WEIGHTS);
-    // The part is completed and found to be wrong, so all of it is asked for once more.
+    // The completed part turns out to be wrong, so all of it is requested once more.
     let ranges: Vec<bool> = requests
         .iter()
         .map(|(request, _)| request.header("range").is_some())
@@ -351,7 +351,7 @@ fn a_file_that_arrives_damaged_is_refused_and_not_kept() {
 #[test]
 fn what_the_hub_refuses_is_told_with_the_way_out() {
     let bench = Bench::new();
-    // Some servers quote what they were sent.
+    // Some servers quote the request.
     let refusing = Server::start(|request| {
         let sent = request.header("authorization").unwrap_or("nothing");
         Reply::status(401).with("X-Error-Message", format!("cannot use {sent}"))
@@ -361,7 +361,7 @@ fn what_the_hub_refuses_is_told_with_the_way_out() {
         "hint: the token in HF_TOKEN has no access",
     ];
     bench.check(&refusing.address(), "pull org/tiny", 3, &words);
-    // Without a token, it is one that may be needed.
+    // Without a token, the reason may be that one is needed.
     let output = bench
         .command(&refusing.address(), "pull org/tiny")
         .output()
@@ -406,7 +406,7 @@ fn offline_the_command_that_would_help_is_told() {
         &words,
     );
     assert!(!bench.folder.path().join("runs").exists(), "work was begun");
-    // And it is the right command.
+    // The suggested command works.
     let server = Server::start(behave);
     bench.check(&server.address(), "pull datasets/org/numbers", 0, &[]);
     bench.check(
@@ -435,14 +435,14 @@ fn one_gguf_file_of_several_is_fetched_and_given_to_the_model() {
     let got: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(got["org/several@v1:q8_0"].as_str(), file.to_str(), "{out}");
     assert!(server.requests_for("m-Q4_K_M.gguf").is_empty() && server.requests_for("config.json").is_empty());
-    // Whichever way it is said, it is the same file of the same commit, and needs no server.
+    // All spellings name the same file of the same commit, which needs no server.
     bench.check(&server.address(), "pull --data org/numbers", 0, &[]);
     let identity = |weights: &str| {
         let run = format!("run --model echo --task count --dry-run --offline -T data=org/numbers -M weights={weights}");
         let out = bench.check(NOBODY, &run, 0, &[]);
         let plans: Value = serde_json::from_str(&out).expect("JSON");
         let plan = &plans["dry_run"][0];
-        // What it would take is said before anything is loaded.
+        // The size is reported before anything is loaded.
         assert_eq!(plan["memory"]["weights_bytes"], "m-Q8_0.gguf".len(), "{plan}");
         assert_eq!(plan["memory"]["fits"], true, "{plan}");
         plan["model"]["sources"]["weights"].clone()
@@ -458,7 +458,7 @@ fn a_run_fetches_what_it_needs_once() {
     let arguments = "run --model echo --task count -M weights=org/tiny -T data=org/numbers";
     bench.check(&server.address(), arguments, 0, &["|count"]);
     assert_eq!(server.requests_for(WEIGHTS).len(), 1);
-    // Again from the start, with nobody there to ask.
+    // Again from the start, without a server.
     bench.check(NOBODY, &format!("{arguments} --fresh"), 0, &["|count"]);
     let runs = std::fs::read_dir(bench.folder.path().join("runs")).expect("runs");
     let mut kept = 0;

@@ -1,5 +1,6 @@
-//! The scripts of `examples/python` beside the native models, on one checkpoint each: the same tokens, the same
-//! log-likelihoods. Skipped, and said so, where no interpreter with transformers is found; `HOST_TEST_PYTHON` names one.
+//! The scripts of `examples/python` compared with the native models, on one checkpoint each: the same tokens, the same
+//! log-likelihoods. Skipped, with a message, if no interpreter with transformers is found; `HOST_TEST_PYTHON` names
+//! one.
 
 use crate::building::repository;
 use crate::pairs;
@@ -10,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Native model, its folder below `plugins/models`, script, and whether it hears.
+/// Native model, its folder below `plugins/models`, script, and whether it takes audio.
 const MODELS: [(&str, &str, &str, bool); 4] = [
     ("qwen3", "qwen3/golden/tied", "transformers_text.py", false),
     ("qwen2-audio", "qwen2-audio/golden/hears", "qwen2_audio.py", true),
@@ -65,7 +66,7 @@ fn options(record: &Value) -> Vec<(f64, u64, bool)> {
     options.iter().map(of).collect()
 }
 
-/// Holds both runs of one task beside each other and gives the number of options that were compared.
+/// Compares two runs of one task and returns the number of compared options.
 #[track_caller]
 fn check_alike(bench: &Bench, native: &str, python: &str, task: &str, out: &str) -> usize {
     let (first, ours) = run(bench, native, task, &format!("{out}-native"));
@@ -110,7 +111,7 @@ fn the_scripts_give_the_native_models_tokens_and_log_likelihoods() {
         let weights = format!("-M weights={}", weights.display());
         let script = repository().join("examples/python").join(script);
         let theirs = format!("python -M python={python} -M script={} {weights}", script.display());
-        // Where a conversation has no system text, the native model puts its publisher's; the script has the template's.
+        // Without a system text, the native model uses its publisher's, and the script the template's.
         let system = if native == "qwen2.5-omni" { " -M system=" } else { "" };
         let ours = format!("{native} {weights}{system}");
         let out = native.replace('.', "-");
@@ -138,7 +139,7 @@ fn the_scripts_give_the_native_models_tokens_and_log_likelihoods() {
 #[test]
 fn environments_that_differ_answer_side_by_side_in_one_run() {
     let bench = Bench::new();
-    // Two interpreters as far as the host can tell: each of them with a library of its own version.
+    // The host takes these for two interpreters, each with another version of a library.
     let engine = |name: &str, version: &str| -> String {
         let folder = bench.path(name);
         fs::create_dir(&folder).expect("a folder");
@@ -246,7 +247,7 @@ fn a_new_script_is_written_checked_and_run() {
     check("run --model python -M script=mine/mine.py --task count", 0, &["|count"]);
     let mine = fs::read_to_string(bench.path("mine/mine.py")).expect("a script");
     assert!(mine.lines().count() < 40);
-    // One whose method raises is not passed.
+    // A model whose method raises does not pass.
     let last = "        return {\"text\": \"\".join(words), \"usage\"";
     let raises = mine.replace(last, "        raise KeyError(\"no\")");
     assert_ne!(raises, mine);

@@ -49,7 +49,7 @@ fn every_recipe_is_tried_here() {
 /// A folder to work in.
 pub struct Workshop(TempDir);
 
-/// What a run printed, and the folder that it wrote.
+/// A run's output, and the folder that it wrote.
 struct Made {
     table: String,
     said: String,
@@ -88,7 +88,7 @@ impl Workshop {
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     }
 
-    /// Trains by a recipe, with a tiny checkpoint and these files, and looks at what every run writes.
+    /// Trains by a recipe, with a tiny checkpoint and these files, and checks the files that every run writes.
     #[track_caller]
     fn train(&self, name: &str, weights: &str, more: &[String]) -> Made {
         let out = self.path(name);
@@ -128,7 +128,7 @@ impl Made {
             .collect()
     }
 
-    /// What every run logs.
+    /// The entries that every run logs.
     #[track_caller]
     fn check_logs(&self, name: &str) {
         let args = self.json("args.json");
@@ -154,7 +154,7 @@ impl Made {
         assert!(self.out.join("final_model/tokenizer.json").is_file(), "{name}");
     }
 
-    /// The table has every figure that was published of the run, and says where.
+    /// The table has every published figure of the run, and its source.
     #[track_caller]
     fn check_published(&self, name: &str) {
         let text = std::fs::read_to_string(recipe(name)).expect("a recipe");
@@ -181,7 +181,7 @@ impl Made {
     }
 }
 
-/// All of these keys are there.
+/// Checks that all of these keys are present.
 #[track_caller]
 fn has(value: &Value, keys: &str) {
     for key in keys.split(' ') {
@@ -299,7 +299,7 @@ fn the_coder_learns_finqa_in_full() {
     check_finqa(CODER, "plugins/models/qwen3/demo-qwen2.5", "full");
 }
 
-/// A row as collection 000 keeps it.
+/// A row in the format of collection 000.
 fn command(id: u32, clip: &str, label: &Value) -> Value {
     json!({
         "id": format!("row-{id}"), "slurp_id": id, "filename": clip, "transcript": "wake me at six",
@@ -440,11 +440,12 @@ fn letters_are_learnt_with_the_published_mask() {
         .expect("what is learnt")
         .iter()
         .filter(|learn| **learn == true);
-    // `<|im_start|>`, `assistant` (in as many tokens as this vocabulary has for it) and the line's end, letter, `<|im_end|>`.
+    // `<|im_start|>`, `assistant` (in as many tokens as this vocabulary has for it) and the line's end, letter,
+    // `<|im_end|>`.
     assert!(learnt.count() >= 5, "{lesson}");
 }
 
-/// What a run says in JSON.
+/// The JSON output of a run.
 #[track_caller]
 fn told(workshop: &Workshop, arguments: &str) -> Value {
     let words: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();

@@ -1,4 +1,4 @@
-//! `host run` from outside: the real program, real plugins, real files, and whatever people do to them.
+//! `host run` in end-to-end tests: the real program, real plugins, real files, and whatever people do to them.
 
 use crate::support::Bench;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -83,7 +83,7 @@ fn a_run_that_was_killed_goes_on_and_ends_as_if_nothing_had_been() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    // A line that a dying process left half written.
+    // A line that was half written by a killed process.
     let samples = bench.directory("echo-count").join("samples.jsonl");
     let mut text = std::fs::read(&samples).unwrap();
     text.extend(b"{\"key\": \"torn");
@@ -126,7 +126,7 @@ fn a_run_that_can_not_be_written_keeps_what_is_finished_and_goes_on_later() {
         let bench = Bench::new();
         let arguments = format!("run --model {model} --task count -T n=60 -M delay_ms=20");
         let child = bench.start_and_wait(&arguments, model);
-        // As a disk that fills: there is room for part of a line.
+        // Like a full disk: there is room for part of a line.
         let samples = bench.directory(model).join("samples.jsonl");
         let most = Some(samples.metadata().unwrap().len() + 100);
         let limit = Rlimit {
@@ -239,7 +239,7 @@ fn a_hang_in_this_process_ends_the_run_with_a_word_about_workers() {
         5,
         &["can't be stopped", "isolation = \"process\""],
     );
-    // Also when nothing else was left to ask.
+    // Also if nothing else was left to ask.
     bench.check(
         "run --model hang-here --task count -T n=1 -T boom=1 --out last",
         5,
@@ -345,7 +345,7 @@ fn judges_rule_during_a_run_and_after_it() {
 #[test]
 fn a_judge_asks_the_model_that_plays_its_role() {
     let bench = Bench::new();
-    // The grader here says `7` to everything, which this judge can't take for a ruling.
+    // The grader always says `7`, which this judge cannot read as a ruling.
     let words = ["judge asker left 10 answers unscored"];
     bench.check(
         "run --model echo --task count --judge asker --role grader=stuck",

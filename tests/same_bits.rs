@@ -1,7 +1,7 @@
 //! A run's records are the same to the bit, however its prompts were put together and however often it was killed.
 //!
-//! All models of the registry answer questions of text and of sound with their demo weights; what is written down of each
-//! answer is compared as the JSON that it is, in which numbers come back as they were.
+//! All models of the registry answer questions of text and of sound with their demo weights; what is written down of
+//! each answer is compared as the JSON that it is, in which numbers come back as they were.
 
 use crate::building::repository;
 use crate::pairs;
@@ -52,8 +52,8 @@ impl Bench {
         runs
     }
 
-    /// What each run has of each sample, without times; where runs differ in settings, what the model said and what became
-    /// of it, since the key and the seed of draws have the settings in them.
+    /// Each run's records by sample, without times. If runs differ in settings, only the model's output and the scores
+    /// are compared, because the key and the seed of draws depend on the settings.
     #[track_caller]
     fn records(&self, out: &str, alike: bool) -> Vec<BTreeMap<u64, Value>> {
         let runs = self.runs(out);
@@ -61,7 +61,7 @@ impl Bench {
     }
 }
 
-/// Fields of a record that say what the model said.
+/// Fields of a record with the model's output.
 const SAID: [&str; 11] = [
     "doc_id",
     "sample_id",
@@ -119,7 +119,7 @@ fn compare(got: &BTreeMap<u64, Value>, expected: &BTreeMap<u64, Value>, what: &s
     }
 }
 
-/// The settings that change how prompts are put together, and nothing else.
+/// The settings that change how prompts are batched, and nothing else.
 const WAYS: [&str; 5] = [
     "--batch-size 1",
     "-M step_tokens=7",
@@ -197,7 +197,7 @@ fn next(state: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Questions of different lengths, so that batches come together in ever other ways.
+/// Questions of different lengths, so that batches vary.
 fn questions(folder: &Path, count: usize) {
     const WORDS: [&str; 12] = [
         "water", "ice", "a plant", "the sun", "iron", "sand", "wind", "a frog", "the moon", "glass", "light", "sound",
@@ -235,8 +235,8 @@ fn results(run: &Path) -> Value {
     results
 }
 
-/// Each time a run is killed two or three times, at instants that are drawn, and then goes on to its end. Three times,
-/// or as often as `SAME_BITS_KILLS` says.
+/// Kills a run two or three times at random instants and then lets it finish; repeats this three times, or as often as
+/// `SAME_BITS_KILLS` says.
 #[test]
 fn runs_that_are_killed_at_any_instant_end_as_the_undisturbed_one() {
     let bench = Bench::new();

@@ -1,5 +1,5 @@
-//! What `host train` teaches of each task is what its collection's script teaches: shown by the real program, `⟦ ⟧` around
-//! what is learnt.
+//! `host train` builds the same lessons of each task as its collection's script; the real program shows them with `⟦
+//! ⟧` around the trained tokens.
 
 use crate::building::repository;
 use crate::recipes::Workshop;
@@ -100,7 +100,7 @@ fn finqa_is_taught_in_plain_text() {
             .contains("Context:\nacme makes anvils .\nit made 7 .\n\n | 2020 | 2019\n"),
         "{answer:?}"
     );
-    // One sentence and no row of the table beside the fact; then, as the script does by itself, three and one.
+    // One sentence and no row of the table with the fact; then, with the script's defaults, three and one.
     let lines = |text: &str| {
         let (_, context) = text.split_once("Context:\n").expect("a context");
         context.split("\n\nAnswer:").next().expect("lines").lines().count()
@@ -119,7 +119,7 @@ fn finqa_is_taught_in_plain_text() {
     assert_eq!(told.0, Some(2), "{told:?}");
 }
 
-/// The end token of a checkpoint, which ends every lesson of these.
+/// The end token of a checkpoint, which ends every lesson here.
 fn eos(lesson: &str) -> String {
     let start = lesson.rfind("<|").expect("an end token");
     lesson[start..].trim_end_matches('⟧').to_owned()

@@ -83,12 +83,12 @@ fn shards_that_do_not_belong_together_are_refused_by_name() {
         &[],
     );
     let names = bench.directories("parts");
-    let stranger = names
+    let unrelated = names
         .iter()
         .find(|name| name.ends_with("-shard-1-of-3") && !b.ends_with(*name))
         .unwrap();
     bench.check(
-        &format!("join {a} parts/{stranger} {c}"),
+        &format!("join {a} parts/{unrelated} {c}"),
         2,
         &["are not of one run: seed differs (0 and 1)"],
     );
@@ -108,7 +108,7 @@ fn shards_that_do_not_belong_together_are_refused_by_name() {
         &["incomplete:", "of 30 samples are done"],
     );
     assert!(table.contains("|count"), "{table}");
-    bench.check(&format!("join {a} {b} {c}"), 2, &["is there already", "`--fresh`"]);
+    bench.check(&format!("join {a} {b} {c}"), 2, &["already exists", "`--fresh`"]);
     bench.check(&format!("join {a} {b} {c} --fresh"), 0, &["30 records"]);
 }
 
@@ -139,7 +139,7 @@ fn script(name: &str) -> std::path::PathBuf {
         .join(name)
 }
 
-/// Programs that stand in for those of a cluster.
+/// Replacements for a cluster's programs.
 fn stand_ins(bench: &Bench, programs: &[(&str, &str)]) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(bench.path("bin")).unwrap();

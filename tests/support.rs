@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: where the fixtures' libraries are, and registry entries for them.
+//! Shared by the end-to-end tests: the fixtures' libraries, and registry entries for them.
 
 use host::plugin::OpenAdapter;
 use host::registry::spec::{Isolation, PluginSpec};
@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Both places where an adapter can live.
+/// Both places where an adapter can run.
 pub const BOTH: [Isolation; 2] = [Isolation::InProcess, Isolation::Process];
 
 /// Says why a test is skipped.
@@ -23,7 +23,7 @@ pub fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 
-/// The shared library of a fixture: built because the host's tests depend on the fixture, and put beside them.
+/// The shared library of a fixture: it is built because the host's tests depend on it, and lies next to them.
 pub fn plugin_file(krate: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own file");
     let name = format!("lib{}.so", krate.replace('-', "_"));
@@ -32,7 +32,7 @@ pub fn plugin_file(krate: &str) -> PathBuf {
     path
 }
 
-/// The real program. From then on workers are started from it, since a test's own doesn't know how to be one.
+/// The real program. Workers are started from it, because a test's own program cannot be one.
 pub fn host_program() -> PathBuf {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_host"));
     host::process::set_program(&program);
@@ -130,7 +130,7 @@ impl Bench {
         self.command(arguments).output().expect("the program starts")
     }
 
-    /// Runs it, expects this exit code, and gives standard output and standard error.
+    /// Runs a command, expects this exit code, and returns standard output and standard error.
     #[track_caller]
     pub fn check(&self, arguments: &str, exit: i32, words: &[&str]) -> String {
         let output = self.run(arguments);
@@ -150,7 +150,7 @@ impl Bench {
         out.into_owned()
     }
 
-    /// The one run directory below `runs` whose name begins so.
+    /// The only run directory below `runs` whose name has this beginning.
     #[track_caller]
     pub fn directory(&self, name: &str) -> PathBuf {
         let entries = std::fs::read_dir(self.path("runs")).expect("runs");
@@ -170,7 +170,7 @@ impl Bench {
         names.collect()
     }
 
-    /// Records by sample, without what time did to them.
+    /// Records by sample, without times.
     #[track_caller]
     pub fn records(&self, name: &str) -> BTreeMap<u64, Value> {
         self.records_in(&self.directory(name))
@@ -204,7 +204,7 @@ impl Bench {
             .map_or(0, |bytes| bytes.iter().filter(|b| **b == b'\n').count())
     }
 
-    /// Starts it and waits until some records are there.
+    /// Starts a command and waits until some records are written.
     pub fn start_and_wait(&self, arguments: &str, name: &str) -> Child {
         let child = self
             .command(arguments)

@@ -1,4 +1,4 @@
-//! Whole sweeps over the demo by every audio model, and what is told of chains that no sweep can use as they are.
+//! Whole sweeps over the demo by every audio model, and messages about chains that a sweep cannot use.
 
 use crate::building::repository;
 use crate::pairs::registry;
@@ -16,8 +16,7 @@ fn lines(path: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Gives each record of a run a reply of its own making: what a model would have said, so that a sweep has something to
-/// change.
+/// Replaces the reply of each record of a run by a made-up one, so that a sweep has something to change.
 fn reply(run: &Path, said: impl Fn(&Value) -> (String, Option<char>)) {
     let file = run.join("samples.jsonl");
     let rewritten = lines(&file).into_iter().map(|mut record| {
@@ -76,7 +75,7 @@ fn only(folder: &Path) -> PathBuf {
     one.clone()
 }
 
-/// Two questions about two clips, chains of four sentences, everything asked with coarse points; hints spoken by other
+/// Two questions about two clips, chains of four sentences, all experiments with few points; hints spoken in other
 /// clips of the demo.
 fn sweeps(model: &str) {
     let demo = Demo::new();
@@ -122,7 +121,7 @@ fn sweeps(model: &str) {
         let is_scored = record["answered_by"] == "options";
         assert_eq!(is_scored, record["option_probabilities"].is_array(), "{record}");
     }
-    // Two chains of four sentences. Mistakes and paraphrases are those that the writer managed to write.
+    // Two chains of four sentences. Only the mistakes and paraphrases count that the writer managed to write.
     for (name, count) in [
         ("conditioned", 2),
         ("no_reasoning", 2),

@@ -1,4 +1,4 @@
-//! Plugins that this repository did not build: with dependencies of their own, and in another profile than the host.
+//! Plugins built outside this repository: with other dependencies, and in another profile than the host.
 
 use crate::building::{build, cargo, repository, target};
 use crate::support::{host_program, plugin_file};
@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The repository's own plugin, the newest there is: `cargo build` puts it into one folder, `cargo test` into another.
+/// The repository's own plugin, the newest build: `cargo build` and `cargo test` use different folders.
 fn own_plugin(krate: &str) -> PathBuf {
     let name = format!("lib{krate}.so");
     let find = || {
@@ -36,7 +36,7 @@ fn candle_versions(lock: &Path) -> Vec<String> {
         .collect()
 }
 
-/// `major.minor`, which is what Cargo can't merge below 1.0.
+/// `major.minor`: below 1.0, Cargo cannot merge different ones.
 fn line(version: &str) -> String {
     version.split('.').take(2).collect::<Vec<_>>().join(".")
 }
@@ -105,8 +105,8 @@ fn a_plugin_built_in_debug_answers_in_a_release_host() {
         let _ = writeln!(std::io::stderr(), "{why}");
         return;
     }
-    // All of the workspace, as the README has it: of fewer crates, the features of some would differ, and they
-    // would be built a second time.
+    // The whole workspace, as in the README: with fewer crates, some features would differ, and crates would be built
+    // twice.
     cargo(&repository(), &target(""), &["build", "--locked", "--release"]);
     let folder = tempfile::tempdir().expect("a folder");
     let echo = plugin_file("fixture-echo").display().to_string();

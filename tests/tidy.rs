@@ -1,10 +1,10 @@
-//! What is absent on purpose, kept absent.
+//! Checks that some things are absent on purpose.
 
 use crate::building::repository;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Files of ours, as paths relative to the repository. What cargo built is not ours.
+/// The repository's own files, as relative paths, without cargo's output.
 fn files(end: &str) -> Vec<PathBuf> {
     fn walk(folder: &Path, end: &str, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -48,8 +48,8 @@ fn unsafe_code_stands_where_the_map_says_and_nowhere_else() {
         "plugins/kit/kernels/src/packed/avx2.rs",
         "plugins/kit/kernels/src/packed/avx2_bytes.rs",
         "plugins/kit/kernels/src/packed/avx512.rs",
-        "plugins/kit/kernels/src/packed/stripe.rs",
-        "plugins/kit/kernels/src/packed/stripes.rs",
+        "plugins/kit/kernels/src/packed/output_block.rs",
+        "plugins/kit/kernels/src/packed/parallel_output.rs",
         "plugins/kit/kernels/src/packed/vnni.rs",
         "plugins/kit/kernels/src/memory.rs",
         "plugins/kit/kernels/src/tile.rs",
@@ -58,7 +58,7 @@ fn unsafe_code_stands_where_the_map_says_and_nowhere_else() {
     ];
     let mut found = BTreeSet::new();
     for path in files(".rs") {
-        // Fixtures break the rules on purpose; what is frozen is a copy; the examples are not ours to link.
+        // Fixtures break the rules on purpose; frozen code is a copy; the examples are not linked with ours.
         if path.starts_with("tests") || path.starts_with("examples") {
             continue;
         }
@@ -179,7 +179,7 @@ fn crates_know_only_those_that_the_map_lets_them_know() {
     }
 }
 
-/// Below each crate stand only those in front of it: what a lower one knew of a higher one would be a circle.
+/// A crate may depend only on the crates before it in this list, so that there are no circles.
 #[test]
 fn the_tensor_crates_stand_one_on_the_other() {
     let order = ["kernels", "checkpoint", "nn", "generate", "parity", "model"];
@@ -208,7 +208,7 @@ fn no_file_grows_beyond_what_a_reader_holds_in_mind() {
     assert!(*median < 250, "half of all files have {median} lines or more");
 }
 
-/// A line of the map begins with the folder's own name: a name inside another, or in a sentence, is no entry.
+/// A line of the map begins with the folder's name; a name elsewhere in a line does not count.
 #[test]
 fn the_map_names_every_crate() {
     let page = text(Path::new("docs/architecture.md"));

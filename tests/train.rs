@@ -1,4 +1,4 @@
-//! `host train`, with a model that learns in milliseconds.
+//! `host train`, with a model that trains in milliseconds.
 
 use crate::support::{host_program, plugin_file};
 use serde_json::{Value, json};
@@ -168,7 +168,7 @@ fn a_run_that_is_killed_goes_on_to_the_same_bytes() {
         std::thread::sleep(Duration::from_millis(number * 3));
         child.kill().expect("it is killed");
         child.wait().expect("it ends");
-        // It goes on from a checkpoint where there is one to go on from; the settings are the same.
+        // It continues from a checkpoint if there is one; the settings are the same.
         school.check(&slow, 0, &["of 16"]);
         assert_eq!(school.metrics(&out), school.metrics("whole"), "{number}");
         for file in ["checkpoint-16/optimizer.safetensors", "final_model/model.safetensors"] {
@@ -332,7 +332,7 @@ fn lessons_are_shown_and_counted() {
     );
 }
 
-/// The launcher of whichever MPI is installed, or none with a word about it.
+/// The launcher of the installed MPI; none, with a message, if there is none.
 fn mpirun() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
@@ -356,7 +356,7 @@ impl School {
             .current_dir(self.0.path())
             .env("XDG_CONFIG_HOME", self.path("config"))
             .env("XDG_CACHE_HOME", self.path("cache"))
-            // Open MPI alone reads these: it may run as root, and where there are fewer cores than processes.
+            // Only Open MPI reads these: it may run as root, and with fewer cores than processes.
             .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
             .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
             .env("OMPI_MCA_rmaps_base_oversubscribe", "1")
@@ -364,7 +364,7 @@ impl School {
         command.output().expect("mpirun starts")
     }
 
-    /// Both runs logged the same losses.
+    /// Checks that both runs logged the same losses.
     #[track_caller]
     fn same_curve(&self, one: &str, two: &str) {
         let (one, two) = (self.metrics(one), self.metrics(two));
@@ -380,7 +380,7 @@ impl School {
     }
 }
 
-/// Two processes with one batch each have to learn what one learns with two.
+/// Two processes with one batch each must give the same result as one process with two batches.
 const SHARED: &str = "train --model pupil --rows rows.jsonl --eval-rows held.jsonl --per_device_train_batch_size 2 \
     --num_train_epochs 2 --learning_rate 0.05 --logging_steps 1 --data_seed 5 --save_strategy no --gradient_accumulation_steps";
 

@@ -1,8 +1,8 @@
-//! Older and newer versions of plugin-api of one wire meet today's, with real libraries, in both directions and in every
-//! order.
+//! Older and newer versions of plugin-api of one wire meet today's, with real libraries, in both directions and in
+//! every order.
 //!
-//! `frozen` holds the source of one earlier version. The newer one is made here from today's source: its binary layer grows
-//! by a field and by a method with a default, the only two ways in which it may grow within a wire.
+//! `frozen` holds the source of one earlier version. The newer one is made here from today's source: its binary layer
+//! grows by a field and by a method with a default, the only two ways in which it may grow within a wire.
 
 use crate::building::{build, repository, target};
 use crate::support::{host_program, plugin_file, settings};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-/// What these tests meet one another with. The same build serves all of them.
+/// The adapters that are tested against each other. All tests use the same build.
 fn frozen() -> PathBuf {
     build(&repository().join("tests/frozen"), &target("frozen"))
 }
@@ -42,7 +42,7 @@ fn other(version: &str, api: &Path) -> PathBuf {
     build(&source, &target("frozen"))
 }
 
-/// Today's plugin-api with a binary layer that grew.
+/// Today's plugin-api with an extended binary layer.
 fn tomorrow() -> PathBuf {
     other("0.99.0", &repository().join("plugin-api"))
 }
@@ -115,7 +115,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What a host built with another version of plugin-api says of these files, loaded in this order into one process.
+/// The output of a host that was built with another version of plugin-api and loads these files, in this order, into
+/// one process.
 fn in_host(program: &str, files: &[&PathBuf]) -> Vec<Value> {
     let output = Command::new(program).args(files).output().expect("the host runs");
     let words = String::from_utf8_lossy(&output.stderr);
@@ -123,7 +124,8 @@ fn in_host(program: &str, files: &[&PathBuf]) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).expect("it prints JSON")
 }
 
-/// The same for today's host. A library once loaded stays loaded, so each order needs a process: this test, run again.
+/// The same for today's host. A loaded library is never unloaded, so each order needs its own process: this test, run
+/// again.
 fn in_todays_host(files: &[&PathBuf]) -> Vec<Value> {
     let folder = tempfile::tempdir().expect("a folder");
     let answers = folder.path().join("answers.json");
@@ -159,7 +161,7 @@ fn spec(file: &Path, isolation: Isolation) -> PluginSpec {
     }
 }
 
-/// The first model's reply, what it says of `replay` and `run_command`, and the first task's score of a right answer.
+/// The first model's reply, its answers to `replay` and `run_command`, and the first task's score of a right answer.
 fn answers(file: &Path, isolation: Isolation) -> Value {
     let plugin = match host::plugin::open(&spec(file, isolation)) {
         Ok(plugin) => plugin,

@@ -1,4 +1,4 @@
-//! The words of help and of errors, as they stand: whoever changes one sees it here, and whoever reads the change, too.
+//! The texts of help and of errors: whoever changes one sees it here, and so does whoever reads the change.
 //!
 //! `INSTA_UPDATE=always` writes them again (`cargo insta review` shows them first).
 
@@ -6,8 +6,8 @@ use crate::building::repository;
 use crate::support::Bench;
 use std::path::{Path, PathBuf};
 
-/// Words that readers have stumbled over, and what to write instead.
-const STUMBLES: [(&str, &str); 8] = [
+/// Words that readers have stumbled over, with replacements.
+const STUMBLES: [(&str, &str); 24] = [
     ("anew", "again"),
     ("foretell", "estimate"),
     ("foretold", "estimated"),
@@ -16,9 +16,25 @@ const STUMBLES: [(&str, &str); 8] = [
     ("is no JSON", "is not JSON"),
     ("is no panel", "needs at least two models"),
     ("so manyth", "nth"),
+    ("when it is not given", "by default"),
+    ("is there already", "already exists"),
+    ("stands there twice", "occurs twice"),
+    ("by the letter", "strictly"),
+    ("what became of", "the outcome of"),
+    ("asked for ahead", "prefetched"),
+    ("are read here", "are supported"),
+    ("is learnt here", "is supported in training"),
+    ("is no file", "is not a file"),
+    ("is no text", "is not text"),
+    ("is no name", "is not a name"),
+    ("what hears", "the audio encoder"),
+    ("in any company", "in every batch"),
+    ("gone on with", "continued"),
+    ("lies elsewhere", "is in another folder"),
+    ("has to say", "says"),
 ];
 
-/// This file, which quotes them.
+/// Not searched: this file, which quotes them.
 const UNREAD: [&str; 1] = ["tests/words.rs"];
 
 /// Our sources and pages below a folder.

@@ -1,4 +1,5 @@
-//! The families of candle-transformers through the real program, in a worker, and what a model's card says beside a run's numbers.
+//! The families of candle-transformers through the real program, in a worker, and the remarks of a model's card below
+//! a run's numbers.
 
 use crate::building::repository;
 use crate::pairs;
@@ -31,7 +32,7 @@ fn a_family_answers_a_task_from_a_worker() {
             "{record}"
         );
     }
-    // The same to the bit from another start, with options in place of texts, and from two workers.
+    // The same to the bit after a restart, with options instead of texts, and from two workers.
     for (out, workers) in [("one", 1), ("two", 2)] {
         let arguments = format!(
             "run --registry pairs.toml --demo --model zoo --task arc -T mode=loglikelihood --offline --workers {workers} --out {out}"

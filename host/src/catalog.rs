@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// What of a repository a model needs; other formats of the same weights stay where they are.
+/// The files that a model needs from a repository; other formats of the same weights are not fetched.
 const WEIGHT_FILES: &[&str] = &[
     "*.safetensors",
     "*.json",
@@ -31,32 +31,33 @@ const WEIGHT_FILES: &[&str] = &[
     "!openvino/*",
 ];
 
-/// The registry, and how this command wants things made.
+/// The registry, and the options of this command.
 pub struct Catalog<'a> {
     pub registry: &'a Registry,
     /// Never touch the network.
     pub offline: bool,
     /// Lay the demo settings over the others.
     pub demo: bool,
-    /// Draws how far a download is; none when nobody looks.
+    /// Shows the progress of a download.
     pub show: &'a (dyn Fn(&str, Progress<'_>) + Sync),
     pub stop: &'a AtomicBool,
 }
 
-/// An adapter by its registry name, with everything that it is to be made with, but not made yet.
+/// An adapter by its registry name with everything that it needs, not created yet.
 pub struct Resolved {
     pub spec: AdapterSpec,
     pub plugin: Arc<OpenPlugin>,
     pub note: AdapterNote,
     pub settings: Settings,
-    /// What is the same as long as answers are: names, versions, hashes, settings, weights and data.
+    /// Everything that answers depend on: names, versions, hashes, settings, weights and data.
     pub identity: Value,
-    /// It is the demo as the registry has it: none of the demo's settings was given otherwise.
+    /// True if it is the registry's demo, without other settings.
     pub is_demo: bool,
 }
 
 impl Catalog<'_> {
-    /// Checks everything about an adapter that can be checked before it is made. Fetches weights and data if need be.
+    /// Checks everything about an adapter that can be checked before it is created. Fetches weights and data if
+    /// necessary.
     pub fn resolve(&self, kind: Kind, name: &str, flags: &BTreeMap<String, Given>) -> Result<Resolved> {
         let mut spec = self.registry.adapter(kind, name)?.clone();
         let plugin = plugin::open(self.registry.plugin(&spec.plugin)?)?;
@@ -73,9 +74,9 @@ impl Catalog<'_> {
         let (settings, sources) = self.fetch(kind, name, checked)?;
         let hash = plugin.sha256().to_owned();
         let mut plain = settings.0.clone();
-        // Where a folder lies says nothing; what is in it does, and that stands beside.
+        // The path of a folder is not part of the identity; the hash of its contents is.
         sources.keys().for_each(|option| drop(plain.remove(option)));
-        // What only changes speed or memory makes no other run.
+        // Options that affect only speed or memory do not make another run.
         let neutral = note.options.iter().filter(|option| option.neutral);
         neutral.for_each(|option| drop(plain.remove(&option.name)));
         let identity = json!({
@@ -92,13 +93,13 @@ impl Catalog<'_> {
         })
     }
 
-    /// What an adapter's plugin says of it, with nothing checked and nothing run.
+    /// What an adapter's plugin says about it, without checking or running anything.
     pub fn plugin_note(&self, spec: &AdapterSpec) -> Result<AdapterNote> {
         let note = plugin::Note::read(&self.registry.plugin(&spec.plugin)?.path)?;
         note.meant(spec).cloned()
     }
 
-    /// Turns hub ids into folders, and says what is in each.
+    /// Replaces hub ids by folders, and hashes the contents of each.
     fn fetch(&self, kind: Kind, name: &str, checked: Checked) -> Result<(Settings, Map<String, Value>)> {
         let Checked { mut settings, sources } = checked;
         let mut identities = Map::new();
@@ -132,7 +133,7 @@ impl Catalog<'_> {
                 .into_iter()
                 .map(|(folder, identity)| (folder.display().to_string().into(), identity))
                 .unzip();
-            // One place stands as it is, several as a list, or by their names where they have some.
+            // One path is a text; several are a list, or an object if they have names.
             let names = settings.0.get(&option).and_then(Value::as_object);
             let names: Option<Vec<String>> = names.map(|named| named.keys().cloned().collect());
             let one = |mut list: Vec<Value>| match &names {
@@ -161,8 +162,8 @@ impl Catalog<'_> {
 }
 
 impl Resolved {
-    /// What the scores of a task or judge depend on: its version stands for its plugin's bytes, since rebuilding a plugin
-    /// changes no score.
+    /// What the scores of a task or judge depend on: its version stands for its plugin's bytes, since rebuilding a
+    /// plugin changes no score.
     pub fn scorer_identity(&self, version: &str) -> Value {
         let mut identity = self.identity.clone();
         if let Some(map) = identity.as_object_mut() {

@@ -1,8 +1,8 @@
 //! What is in a file or folder, as one hash: the weights and data identity of a run.
 //!
 //! Files up to 8 MiB are hashed whole. Of larger ones the hash covers the size, the first and last MiB and sixteen
-//! evenly spread stretches of 64 KiB: reading 16 GB of weights before each run would take longer than many runs, and two
-//! checkpoints that agree in all of that differ by something else than training. Names count, times don't.
+//! evenly spread stretches of 64 KiB: reading 16 GB of weights before each run would take longer than many runs, and
+//! two checkpoints that agree in all of that differ by something else than training. Names count, times don't.
 
 use crate::run::store::hash::hex;
 use sha2::{Digest, Sha256};
@@ -15,7 +15,7 @@ const END: u64 = 1 << 20;
 const STRETCH: u64 = 64 << 10;
 const STRETCHES: u64 = 16;
 
-/// A folder with more files than this is no checkpoint and no data set, but somebody's home.
+/// A folder with more files than this is not a checkpoint or data set, but probably a home folder.
 const MOST_FILES: usize = 200_000;
 
 /// The hash of a file's or folder's content.
@@ -48,7 +48,7 @@ fn list(root: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> 
         // Follows links, as the hub's cache is made of them; a link to a folder could be a loop and is only named.
         let kind = match std::fs::metadata(&path) {
             Ok(kind) => kind,
-            // A link to nothing is a file that is missing; who needs it says so, of the sample that does.
+            // A dangling link is a missing file; the sample that needs it reports the error.
             Err(why) if why.kind() == io::ErrorKind::NotFound && path.is_symlink() => continue,
             Err(why) => return Err(why),
         };

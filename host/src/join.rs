@@ -90,8 +90,8 @@ impl Parts {
         self.parts[0].results["host"]["identity"].clone()
     }
 
-    /// Writes the whole run's records and everything that its results are computed from. Gives how many records there
-    /// are.
+    /// Writes the whole run's records and everything that its results are computed from. Returns the number of
+    /// records.
     pub fn write(&self, run: &RunDirectory) -> Result<usize> {
         let count = self.write_records(run)?;
         for name in ["scores.jsonl", "calls.jsonl"] {
@@ -113,7 +113,7 @@ impl Parts {
         run.write_file("run.toml", whole.as_bytes())?;
         let mut former = first.results.clone();
         if let Some(map) = former.as_object_mut() {
-            // Nobody should take the first shard's numbers for the whole run's.
+            // The first shard's numbers must not be mistaken for the whole run's.
             ["results", "breakdown"]
                 .iter()
                 .for_each(|key| drop(map.shift_remove(*key)));
@@ -146,7 +146,7 @@ impl Parts {
         self.parts.iter().map(seconds).collect()
     }
 
-    /// How long each shard's model was at work.
+    /// How long each shard's model was busy.
     pub fn inference_seconds(&self) -> Vec<f64> {
         let seconds = |part: &Part| {
             let text = read_if_there(&part.path.join("timing.json"))?;
@@ -178,7 +178,7 @@ impl Parts {
                     let (a, b) = (self.parts[other].path.display(), part.path.display());
                     let message = format!("sample {doc} has a record in `{a}` and one in `{b}`");
                     return Err(Failure::usage(message)
-                        .help("each sample belongs to one shard; were the data or the seed others?"));
+                        .help("each sample belongs to one shard; check that data and seed are the same"));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! `host`: runs any model on any task, each of them in a plugin.
 //!
-//! It knows no model and no task by name, and no tensor. The README's map says which folder holds what. That it is a
-//! library at all is for its tests and for `main.rs`; plugins depend on `plugin-api` alone.
+//! It knows no model and no task by name, and no tensor. The README's map says which folder holds what. It is a
+//! library only for its tests and for `main.rs`; plugins depend on `plugin-api` only.
 
 pub mod ask;
 pub mod audio;
@@ -30,10 +30,11 @@ pub mod table;
 mod trackers;
 pub mod train;
 
-/// What follows [`process::COMMAND`] when a plugin is only loaded and looked at, by `host plugins check`.
+/// Follows [`process::COMMAND`] in the command line of a process that only loads a plugin and inspects it, for `host
+/// plugins check`.
 const PROBE: &str = "probe";
 
-/// Runs this process as a worker, or as what only loads a plugin and looks at it, and returns the exit code.
+/// Runs this process as a worker, or as one that only inspects a plugin, and returns the exit code.
 ///
 /// It must be called before the program starts a thread, opens a file or prints, since it takes over the standard
 /// streams.

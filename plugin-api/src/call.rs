@@ -1,4 +1,4 @@
-//! What a plugin can ask of the host while it works: to stop, for the next job, to pass something on.
+//! What a plugin can ask of the host while it works: whether to stop, and what another model answers.
 
 use crate::wire::{named, Callbacks, Envelope, Packed};
 use crate::{Code, Error, Prompt, Reply, Result};
@@ -32,7 +32,7 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// A call with this host behind it.
+    /// A call of this host.
     pub fn new(host: &'a dyn Callbacks) -> Self {
         Call {
             host,
@@ -56,12 +56,12 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// True when the work should come to an end: the host asked for it, or the time is over.
+    /// True when the work should end: the host asked for it, or the time limit has passed.
     pub fn stop_asked(&self) -> bool {
         self.refused || self.late() || self.host.stop_asked()
     }
 
-    /// An error when the work should come to an end, for `?`.
+    /// An error when the work should end, for `?`.
     pub fn check(&self) -> Result<()> {
         if self.late() {
             return Err(Error::new(Code::DEADLINE, "the time allowed for this answer is over"));
@@ -76,7 +76,7 @@ impl<'a> Call<'a> {
         self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// Passes on a piece of the answer. False when the host wants no more of it.
+    /// Passes on a piece of the answer. False if the host wants no more.
     pub fn token(&mut self, text: &str) -> bool {
         let note = TokenNote {
             job: self.job,
@@ -86,7 +86,7 @@ impl<'a> Call<'a> {
         !self.refused
     }
 
-    /// Says how far the work is, as a share between 0 and 1, in a few words.
+    /// Reports progress: a share between 0 and 1, and a few words.
     pub fn progress(&self, share: f64, words: &str) -> bool {
         self.tell(
             &named("progress", self.job),
@@ -98,12 +98,12 @@ impl<'a> Call<'a> {
         )
     }
 
-    /// Asks the host to let another model of the catalog answer, by the role that the settings gave it.
+    /// Lets another model answer, which the host chooses by role.
     pub fn generate(&self, role: &str, prompt: &Prompt) -> Result<Reply> {
         let mut prompt = prompt.clone();
         let mut envelope = prompt.pack()?;
         if let Some(job) = self.job {
-            // So that the host knows for which of several cases its model was asked.
+            // Tells the host which of several cases the question is for.
             envelope.json = Envelope::of(&ForJob { job, prompt: &prompt })?.json;
         }
         self.host.ask(&format!("generate:{role}"), envelope)?.read()
@@ -114,7 +114,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// A prompt, and the job that it is asked for. A host that reads the prompt alone passes over the job.
+/// A prompt, and the job that it is asked for. A host that knows only the prompt ignores the job.
 #[derive(Debug, Serialize)]
 struct ForJob<'a> {
     job: u64,

@@ -30,9 +30,9 @@ macro_rules! codes {
 codes! {
     /// Anything that has no better code.
     OTHER = 0 "other",
-    /// The plugin panicked; the adapter is poisoned and must be made again.
+    /// The plugin panicked; the adapter is poisoned and must be created again.
     PANIC = 1 "panic",
-    /// This adapter can't do what was asked: a method, a part or a setting of the prompt it doesn't know.
+    /// This adapter can't do what was asked, for example a part or setting of the prompt that it doesn't support.
     UNSUPPORTED = 2 "unsupported",
     /// A setting is unknown, missing or of the wrong type.
     SETTINGS = 3 "settings",
@@ -48,27 +48,27 @@ codes! {
     MEMORY = 8 "memory",
     /// The prompt doesn't fit into the model's context.
     TOO_LONG = 9 "too-long",
-    /// The adapter panicked before and was not made again.
+    /// The adapter panicked before and was not created again.
     POISONED = 10 "poisoned",
-    /// The process that held the plugin died.
+    /// The plugin's process died.
     DIED = 11 "died",
     /// A clip can't be read or is not what it says it is.
     CLIP = 12 "clip",
-    /// An envelope could not be understood: the two sides disagree about the vocabulary.
+    /// An envelope could not be decoded: plugin and host disagree about the vocabulary.
     ENVELOPE = 13 "envelope",
-    /// A service beyond this machine refused or failed.
+    /// A remote service refused or failed.
     SERVICE = 14 "service",
-    /// A service asks to be left alone for a while; [`Error::retry_after_ms`] says for how long when it is known.
+    /// A service limits the rate of requests; [`Error::retry_after_ms`] says how long to wait, if known.
     RATE_LIMITED = 15 "rate-limited",
-    /// The author did not write this method, or the plugin is older than the method. The host does without it. A method
-    /// that exists and can't do what was asked answers [`Code::UNSUPPORTED`].
+    /// The author did not write this method, or the plugin is older than the method. A method that exists but can't do
+    /// what was asked answers [`Code::UNSUPPORTED`].
     NOT_IMPLEMENTED = 16 "not-implemented",
     /// A file or folder can't be written: the disk is full, say.
     UNWRITABLE = 17 "unwritable",
 }
 
 impl Code {
-    /// True when the adapter can't do what was asked, whether it says so itself or has no such method.
+    /// True for [`Code::UNSUPPORTED`] and [`Code::NOT_IMPLEMENTED`].
     pub fn is_inability(self) -> bool {
         [Code::UNSUPPORTED, Code::NOT_IMPLEMENTED].contains(&self)
     }
@@ -80,7 +80,7 @@ impl fmt::Debug for Code {
     }
 }
 
-/// A failure: what failed and on which thing, its causes, and the way out.
+/// A failure: what failed on which thing, its causes, and a hint.
 ///
 /// Every `std::error::Error` becomes one through `?`, its sources becoming the causes.
 ///
@@ -107,9 +107,9 @@ pub struct Error {
     pub message: String,
     /// Why, outermost first.
     pub causes: Vec<String>,
-    /// The way out, for people.
+    /// A hint for people on how to solve it.
     pub help: Option<String>,
-    /// When it is worth another try, in milliseconds from now.
+    /// When to try again, in milliseconds from now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
@@ -142,18 +142,18 @@ impl Error {
         Error::new(Code::UNSUPPORTED, what)
     }
 
-    /// Says that a method of the contract has no body of the author's.
+    /// A method of the contract that the author did not write.
     pub fn not_implemented(what: impl Into<String>) -> Self {
         Error::new(Code::NOT_IMPLEMENTED, what)
     }
 
-    /// Says when it is worth another try.
+    /// Says how long to wait before trying again.
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         self
     }
 
-    /// Adds the way out.
+    /// Adds a hint.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
@@ -165,13 +165,13 @@ impl Error {
         self
     }
 
-    /// Adds a cause below the ones that are there.
+    /// Adds a cause after the existing ones.
     pub fn cause(mut self, cause: impl Into<String>) -> Self {
         self.causes.push(cause.into());
         self
     }
 
-    /// The same without any key that this plugin has read: [`crate::redact::redacted`].
+    /// The same without keys that this plugin has read: see [`crate::redact::redacted`].
     pub fn redacted(mut self) -> Self {
         if crate::redact::any() {
             self.message = crate::redact::redacted(&self.message);
@@ -201,7 +201,7 @@ impl fmt::Display for Error {
     }
 }
 
-// `Error` itself is no `std::error::Error`: that is what makes this conversion possible.
+// `Error` does not implement `std::error::Error`: that makes this conversion possible.
 impl<E: std::error::Error> From<E> for Error {
     fn from(error: E) -> Self {
         let mut causes = Vec::new();
@@ -222,7 +222,7 @@ pub trait Context<T> {
     /// Puts a message in front of the failure.
     fn context(self, message: impl Into<String>) -> Result<T>;
 
-    /// The same, with the message made only when it is needed.
+    /// The same, with the message computed only when needed.
     fn with_context<M: Into<String>>(self, message: impl FnOnce() -> M) -> Result<T>;
 }
 

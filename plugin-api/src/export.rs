@@ -14,7 +14,7 @@ use abi_stable::std_types::{RErr, RResult, RStr, RString};
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// An adapter behind the guard. After a panic its state can't be trusted, so it answers nothing more.
+/// An adapter behind the guard. After a panic its state can't be trusted, so it refuses all further calls.
 struct Guarded {
     adapter: ManuallyDrop<Box<dyn Adapter>>,
     poisoned: AtomicBool,
@@ -35,7 +35,7 @@ impl AbiAdapter for Guarded {
             PANIC_ON_PURPOSE => panic!("on purpose, since the host asked for it"),
             _ => self.adapter.call(method, input.into(), host),
         });
-        // Its own panic alone: an adapter may pass on another's, a judge its grader's, and be as sound as before.
+        // Only its own panic counts: an adapter may pass on another's, as a judge does its grader's, and stay usable.
         let outcome = outcome.unwrap_or_else(|panic| {
             self.poisoned.store(true, Ordering::Release);
             Err(panic)
@@ -61,7 +61,7 @@ extern "C" fn init(host: HostBox) -> RResult<(), AbiError> {
     let outcome = guard("init", || {
         if !crate::log::introduce(Box::new(host)) {
             return Err(Error::msg(
-                "this plugin was introduced to a host before in this process",
+                "this plugin was already connected to a host in this process",
             ));
         }
         install_panic_hook();
@@ -83,7 +83,11 @@ extern "C" fn make(kind: RStr<'_>, name: RStr<'_>, settings: RStr<'_>) -> RResul
             (_, Some(kind)) => crate::register::make(kind, name.as_str(), &settings)?,
             (crate::task::FILES, _) => crate::task::make_files(name.as_str(), &settings)?,
             (crate::model::ESTIMATE, _) => crate::model::make_estimate(name.as_str(), &settings)?,
-            _ => return Err(Error::unsupported(format!("this plugin knows no kind `{kind}`"))),
+            _ => {
+                return Err(Error::unsupported(format!(
+                    "this plugin does not know the kind `{kind}`"
+                )))
+            }
         };
         let guarded = Guarded {
             adapter: ManuallyDrop::new(adapter),
@@ -114,7 +118,7 @@ pub const fn lib_header() -> LibHeader {
 #[macro_export]
 macro_rules! __root {
     () => {
-        // Naming a symbol counts as unsafe, since two of a name in one binary would clash.
+        // Rust counts setting a symbol's name as unsafe, since two equal names in one binary would clash.
         #[allow(unsafe_code, non_upper_case_globals)]
         #[no_mangle]
         pub static _1as_0lib_1header_0root_bmodule_bloader: $crate::__private::LibHeader =

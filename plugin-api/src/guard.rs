@@ -1,20 +1,20 @@
-//! Panics stop here: each becomes an error with its text and its place.
+//! Catches panics and turns them into errors with the panic's text and place.
 
 use crate::{Code, Error, Result};
 use std::cell::RefCell;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 thread_local! {
-    /// How many guards the thread is inside of, and what the last panic in them said.
+    /// How many guards the thread is inside, and the text of the last panic in them.
     static GUARDS: RefCell<(usize, Option<String>)> = const { RefCell::new((0, None)) };
 }
 
-/// Runs what the other side called. A panic becomes an error value with the text and the place of the panic.
+/// Runs `work`. A panic becomes an error with the panic's text and place.
 pub(crate) fn guard<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     caught(what, work).unwrap_or_else(Err)
 }
 
-/// The same, with the error of a panic of its own apart from the errors that the work passes on.
+/// The same, but tells a panic of `work` itself from an error that it passes on.
 pub(crate) fn caught<T>(what: &str, work: impl FnOnce() -> Result<T>) -> std::result::Result<Result<T>, Error> {
     GUARDS.with_borrow_mut(|guards| guards.0 += 1);
     let outcome = catch_unwind(AssertUnwindSafe(work));

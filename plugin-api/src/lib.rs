@@ -24,9 +24,9 @@
 //! ```
 //!
 //! The boundary has two layers. A tiny binary one (`wire/abi.rs`) that changes with the wire's version alone, and this
-//! vocabulary of plain `serde` data, which grows: new fields have defaults, unknown fields are ignored, unknown kinds of part
-//! read as `Unknown`. So a plugin built against an older version works in a newer host of the same wire, and the other way
-//! round. The README of this crate has the policy.
+//! vocabulary of plain `serde` data, which grows: new fields have defaults, unknown fields are ignored, unknown kinds
+//! of part read as `Unknown`. So a plugin built against an older version works in a newer host of the same wire, and
+//! the other way round. The README of this crate has the policy.
 //!
 //! `model`, `task`, `judge` and `training` are for authors. `wire` is what crosses. The host's half (typed clients, the
 //! loader) is there with the feature `host`, which a plugin needs in its tests alone.

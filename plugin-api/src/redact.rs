@@ -1,26 +1,26 @@
-//! Keys that were read, kept out of every text that leaves the plugin.
+//! Keeps keys that were read out of every text that leaves the plugin.
 
 use std::sync::{Mutex, PoisonError};
 
-/// What stands in a text where a key was.
+/// Replaces a key.
 const HIDDEN: &str = "[key]";
-/// A shorter value is no key, and to hide it would spoil words.
+/// A shorter value is not a key, and hiding it would damage words.
 const SHORTEST: usize = 8;
 
 /// Every key that this copy of the crate has handed out.
 static KEYS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Hides this key from now on in all that [`redacted`] sees. For keys that come from elsewhere than the environment.
+/// From now on, [`redacted`] removes this key. For keys that don't come from the environment.
 pub fn hide(key: &str) {
     let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
     if key.len() >= SHORTEST && !keys.iter().any(|known| known == key) {
         keys.push(key.to_owned());
-        // A key that begins with another one is hidden whole.
+        // Longest first, so that a key that begins with another one is hidden completely.
         keys.sort_by_key(|key| std::cmp::Reverse(key.len()));
     }
 }
 
-/// The text without any key that this plugin has read. Errors and log lines pass through it on their way to the host.
+/// The text without keys that this plugin has read. Errors and log lines pass through it on their way to the host.
 pub fn redacted(text: &str) -> String {
     let keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
     keys.iter()

@@ -26,8 +26,8 @@ pub enum NoteRecord {
         version: String,
         /// The version of `plugin-api` it was built against.
         api: String,
-        /// The version of the wire it speaks, which says whether a host can load it: [`crate::WIRE`]. Plugins from before the
-        /// wire had a version of its own don't say one.
+        /// The version of the wire it speaks, which says whether a host can load it: [`crate::WIRE`]. Plugins from
+        /// before the wire had a version of its own don't say one.
         #[serde(default)]
         wire: String,
         /// The compiler it was built with.
@@ -97,7 +97,8 @@ pub struct Registration {
 
 inventory::collect!(Registration);
 
-/// The adapters announced in this library, sorted by kind and name: `inventory`'s own order changes from build to build.
+/// The adapters announced in this library, sorted by kind and name: `inventory`'s own order changes from build to
+/// build.
 pub fn registrations() -> Vec<&'static Registration> {
     let mut all: Vec<_> = inventory::iter::<Registration>.into_iter().collect();
     all.sort_by_key(|registration| (registration.kind, registration.name));
@@ -112,7 +113,7 @@ pub fn make(kind: Kind, name: &str, settings: &Settings) -> Result<Box<dyn Adapt
     (found.make)(&settings)
 }
 
-/// The settings that one of this library's adapters would be made with.
+/// The settings with which one of this library's adapters would be created.
 pub(crate) fn settled(kind: Kind, name: &str, settings: &Settings) -> Result<Settings> {
     find(kind, name, settings).map(|(_, settings)| settings)
 }
@@ -129,7 +130,7 @@ fn find(kind: Kind, name: &str, settings: &Settings) -> Result<(&'static Registr
     Ok((found, with_defaults(settings, &note)?))
 }
 
-/// Fills in what was not given and refuses what was not declared.
+/// Fills in defaults, and refuses settings that were not declared.
 fn with_defaults(settings: &Settings, note: &AdapterNote) -> Result<Settings> {
     let mut filled = settings.clone();
     let open = note.options.iter().any(|option| option.kind == OptionType::Open);
@@ -199,7 +200,7 @@ pub const fn note_bytes<const N: usize>(parts: &[&str]) -> [u8; N] {
     bytes
 }
 
-/// The option types by the words that the macros take, so that a misspelt one doesn't compile.
+/// The option types by the words in macros, so that a misspelt one doesn't compile.
 #[doc(hidden)]
 #[allow(non_upper_case_globals)]
 pub mod option_types {
@@ -216,7 +217,7 @@ pub mod option_types {
     pub const open: OptionType = OptionType::Open;
 }
 
-/// The words that may stand behind an option's type.
+/// The words that may follow an option's type.
 #[doc(hidden)]
 #[allow(non_upper_case_globals)]
 pub mod option_words {
@@ -227,9 +228,9 @@ pub mod option_words {
 /// Announces a [`Model`]: its name, a line about it, a function from [`Settings`] to it, and its options.
 ///
 /// An option is `name: type, "help";` with a type of `text`, `integer`, `number`, `flag`, `path`, `weights`,
-/// `data`, `folders`, `secret` or `open`. After the type may stand its `[allowed, values]`, then `required` or `neutral`
-/// ([`OptionSpec::neutral`](crate::OptionSpec)), and then `= default`.
-/// Strings are ordinary literals (`"…"`), since they go into the note as they are written.
+/// `data`, `folders`, `secret` or `open`. After the type may stand its `[allowed, values]`, then `required` or
+/// `neutral` ([`OptionSpec::neutral`](crate::OptionSpec)), and then `= default`. Strings are ordinary literals (`"…"`),
+/// since they go into the note as they are written.
 ///
 /// ```
 /// use plugin_api::{register_model, Call, Model, ModelCard, Prompt, Reply, Result, Settings};

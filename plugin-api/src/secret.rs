@@ -31,7 +31,7 @@ impl Secret {
         let mut found: Option<Secret> = None;
         for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             if !is_variable_name(name) {
-                // What stands here may be a key that someone typed, so the message doesn't repeat it.
+                // The setting may contain a key that someone typed, so the message doesn't repeat it.
                 return Err(Error::new(
                     Code::SETTINGS,
                     format!("setting `{setting}` does not name an environment variable"),
@@ -80,8 +80,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whether a text names an environment variable: capital letters, digits and underscores. Small letters are legal in such
-/// names, too, and are refused, since a key typed in a name's place has some.
+/// Whether a text names an environment variable: capital letters, digits and underscores. Small letters are legal in
+/// such names, but are refused: they reveal that a key was typed instead of a name.
 pub fn is_variable_name(text: &str) -> bool {
     let fits = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
     !text.is_empty() && !text.starts_with(|first: char| first.is_ascii_digit()) && text.chars().all(fits)

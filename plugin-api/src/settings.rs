@@ -22,18 +22,18 @@ pub enum OptionType {
     Path,
     /// A checkpoint: a folder, or a model's hub id that the host turns into a folder.
     Weights,
-    /// A data set: a file or folder, or a data set's hub id that the host turns into a folder. Where a user names several,
-    /// separated by commas, the setting is a list.
+    /// A data set: a file or folder, or a data set's hub id that the host turns into a folder. Where a user names
+    /// several, separated by commas, the setting is a list.
     Data,
-    /// Folders by names: `PATH`, `NAME=PATH,…`, or a table. Each may be a model's hub id. A plugin reads them with
+    /// Named folders: `PATH`, `NAME=PATH,…`, or a table. Each may be a model's hub id. A plugin reads them with
     /// [`Settings::folders`].
     Folders,
-    /// A key that services ask for. Its value is the *name* of an environment variable, or several names separated by commas,
-    /// of which the first that is set counts. The key itself is in no setting, and so in no record. A plugin reads it with
-    /// [`Settings::secret`].
+    /// A key of a service. The value is the *name* of an environment variable, or several names separated by commas,
+    /// of which the first that is set counts. The key itself is in no setting, and so in no record. A plugin reads it
+    /// with [`Settings::secret`].
     Secret,
-    /// Takes every setting that no other option declares, under its own name and as it was given: for adapters that learn
-    /// what they take from something that they read. The option itself has no value.
+    /// Accepts every undeclared setting under its own name, unchanged: for adapters whose settings depend on a file
+    /// that they read. The option itself has no value.
     Open,
     /// A type that this version doesn't know; its values are not checked.
     #[serde(other)]
@@ -67,25 +67,24 @@ pub struct OptionSpec {
     /// What it holds.
     #[serde(rename = "type")]
     pub kind: OptionType,
-    /// True when the adapter can't be made without it.
+    /// True if it is required.
     #[serde(default)]
     pub required: bool,
-    /// What it is when it is not given.
+    /// The default.
     #[serde(default)]
     pub default: Value,
-    /// The values it may have, when they can be listed.
+    /// The allowed values, if they can be listed.
     #[serde(default, deserialize_with = "without_nulls")]
     pub allowed: Vec<Value>,
-    /// True when it changes how fast an adapter works or how much memory it takes, and never an answer or a score: a run
-    /// stays the same run when such an option changes, and records of both belong together.
+    /// True if it affects only speed or memory, and never an answer or a score: changing it does not make another run.
     #[serde(default)]
     pub neutral: bool,
-    /// What it does, in a line.
+    /// What it does, in one line.
     #[serde(default)]
     pub help: String,
 }
 
-// The macros end each list with a null, which saves them a comma's worth of cases.
+// The macros end each list with a null, which spares them special cases.
 pub(crate) fn without_nulls<'de, D, T>(from: D) -> std::result::Result<Vec<T>, D::Error>
 where
     D: serde::Deserializer<'de>,
@@ -95,7 +94,8 @@ where
     Ok(items.into_iter().flatten().collect())
 }
 
-/// The settings an adapter is made with. The host has checked them against the declared options and filled in the defaults.
+/// The settings an adapter is made with. The host has checked them against the declared options and filled in the
+/// defaults.
 ///
 /// ```
 /// use plugin_api::Settings;
@@ -160,8 +160,8 @@ impl Settings {
             .collect())
     }
 
-    /// The key that the setting of type [`OptionType::Secret`] leads to: the value of the first of its environment variables
-    /// that is set and not empty. None when none is, or when the setting was not given.
+    /// The key that a setting of type [`OptionType::Secret`] leads to: the value of the first of its environment
+    /// variables that is set and not empty. None if none is, or if the setting was not given.
     pub fn secret(&self, name: &str) -> Result<Option<Secret>> {
         let names: Option<String> = self.get(name)?;
         Secret::read(name, names.as_deref().unwrap_or_default(), |name| {
@@ -176,10 +176,10 @@ impl Settings {
     }
 }
 
-/// What a value of the type [`OptionType::Folders`] names: the folders or hub ids as they are given, with their names. For
-/// hosts; plugins use [`Settings::folders`].
+/// What a value of the type [`OptionType::Folders`] names: the folders or hub ids as they are given, with their names.
+/// For hosts; plugins use [`Settings::folders`].
 ///
-/// One without a name is called by the last part of its own. A folder whose path holds a comma needs a table.
+/// The default name is the last part of the path. A path with a comma needs a table.
 pub fn named_folders(value: &Value) -> std::result::Result<Vec<(String, String)>, String> {
     let mut named: Vec<(String, String)> = Vec::new();
     let mut add = |name: &str, folder: &str| {

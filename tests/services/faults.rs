@@ -10,7 +10,7 @@ use std::time::Duration;
 const ILL: usize = 3;
 const COUNT: usize = 6;
 
-/// What a question came to: exit code, its record, and how often it was charged.
+/// The outcome of a question: exit code, its record, and how often it was charged.
 struct Came {
     said: String,
     record: Value,
@@ -18,7 +18,7 @@ struct Came {
     charged: u32,
 }
 
-/// Asks six questions of which one meets a fault, and holds the others to what they must be.
+/// Asks six questions, of which one meets a fault, and checks that the others are not affected.
 #[track_caller]
 fn meet(dialect: Dialect, exit: i32, fault: impl Fn(&Asked) -> Act + Send + Sync + 'static) -> Came {
     let service = service(dialect, move |asked| match number(asked) {
@@ -78,7 +78,7 @@ fn a_service_that_is_busy_or_ill_for_a_moment_is_asked_again() {
     passes(|_| Act::status(408, ""));
 }
 
-/// A fault every time: the question fails with these words, asked twice and no more.
+/// A permanent fault: the question fails with these words, asked twice and no more.
 #[track_caller]
 fn stays(words: &str, charged: u32, fault: impl Fn(&Asked) -> Act + Send + Sync + Copy + 'static) {
     for dialect in DIALECTS {
@@ -122,7 +122,9 @@ fn a_stream_that_ends_early_or_never_is_no_answer() {
         Act::events([piece("A"), piece(" b")], Duration::ZERO)
     });
     assert!(
-        came.record["error"].to_string().contains("before the answer's end"),
+        came.record["error"]
+            .to_string()
+            .contains("before the answer was complete"),
         "{}",
         came.record
     );
@@ -132,7 +134,7 @@ fn a_stream_that_ends_early_or_never_is_no_answer() {
     });
     let error = came.record["error"].to_string();
     assert!(error.contains("may have been charged"), "{error}");
-    // Silence is told from slowness.
+    // Silence and slowness are distinguished.
     let came = meet(Dialect::Openai, 1, |asked| {
         right(asked).after(Duration::from_millis(1500))
     });
@@ -216,7 +218,7 @@ fn a_key_credit_or_model_that_fails_is_found_before_the_first_sample() {
         let questions = Questions::new(COUNT);
         questions.check(dialect, &service, "-M model=nosuch", 3, &["nosuch", dialect.served()]);
         assert_eq!(charges(&[&service]).len(), 0);
-        // Nobody is there: a port that was free a moment ago.
+        // No server listens: a port that was free a moment ago.
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -265,7 +267,7 @@ fn a_daily_quota_ends_the_run_and_the_same_command_goes_on() {
         });
         let questions = Questions::new(COUNT);
         let began = std::time::Instant::now();
-        let words = ["quota", "everything finished is kept", "Pacific"];
+        let words = ["quota", "finished answers are kept", "Pacific"];
         questions.check(dialect, &service, "-M concurrency=1-1-1", 5, &words);
         assert!(began.elapsed() < Duration::from_secs(5));
         assert_eq!(questions.records().len(), 2);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const COUNT: usize = 24;
 
-/// What a judge of answers, or of pairs, is to say.
+/// The answers of a judge of single answers, or of pairs.
 pub fn verdict(asked: &Asked) -> Act {
     let verdict = match asked.prompt().contains("Answer A") {
         true => json!({ "reason": "by the rule", "winner": "A" }),
@@ -44,7 +44,7 @@ impl Judged {
         Judged { questions, dialect }
     }
 
-    /// A command with this service as the judge, all times cut short.
+    /// A command with this service as the judge, and short timeouts.
     pub fn command(&self, what: &str, service: &Service, more: &str) -> Command {
         let judge = self.dialect.model();
         let setting = |pair: &str| format!(" -M {judge}:{pair}");
@@ -81,7 +81,7 @@ impl Judged {
         )
     }
 
-    /// Runs a model that needs no service, and gives its directory.
+    /// Runs a model that needs no service, and returns its directory.
     pub fn answered_by(&self, model: &str) -> PathBuf {
         let run = format!("{RUN} --model {model} --registry services.toml --out {model} --quiet");
         said(self.questions.bench.command(&run).output().expect("it starts"), 0, &[]);
@@ -108,7 +108,7 @@ impl Judged {
 
 pub const RUN: &str = "run --task arc -T data=data -T mode=generate";
 
-/// Holds the ledgers of these runs against the service's own books.
+/// Compares the ledgers of these runs with the service's own count.
 #[track_caller]
 pub fn check_books(service: &Service, runs: &[PathBuf], prompts: usize, kills: usize) {
     let mut attempts: BTreeMap<(String, u64), bool> = BTreeMap::new();
@@ -131,7 +131,7 @@ pub fn check_books(service: &Service, runs: &[PathBuf], prompts: usize, kills: u
     let charged = service.charges();
     let twice: u32 = charged.values().map(|count| count - 1).sum();
     assert_eq!(charged.len(), prompts);
-    // At each kill six calls were under way at most.
+    // At each kill at most six calls were in flight.
     assert!(
         orphans <= 6 * kills && twice as usize <= orphans,
         "{twice} paid twice, {orphans} under way"
@@ -163,7 +163,7 @@ fn a_killed_judging_pays_for_no_answered_call_twice() {
 #[test]
 fn results_say_what_was_asked_of_whom_and_another_reading_asks_nobody() {
     let dialect = Dialect::Openai;
-    // Every third answer comes from another model than the one that was asked.
+    // Every third answer comes from another model than the requested one.
     let service = service(dialect, |asked| {
         let mut act = verdict(asked);
         if let (0, fixture_service::Body::Whole(body)) = (number(asked) % 3, &mut act.body) {
@@ -204,7 +204,7 @@ fn results_say_what_was_asked_of_whom_and_another_reading_asks_nobody() {
     assert_eq!(calls["prices"], json!(["2020-01-01, a test"]));
     assert!(calls["first_unix_ms"].as_u64() <= calls["last_unix_ms"].as_u64() && calls["last_unix_ms"].is_u64());
 
-    // The same questions under another rule: the stored answers are read again.
+    // The same questions under another rule: the stored answers are parsed again.
     let before = service.requests().iter().filter(|asked| !asked.lists()).count();
     let again = format!("score {}", run.display());
     judged.check(
@@ -230,14 +230,14 @@ fn a_killed_comparison_pays_for_no_answered_call_twice() {
     let judged = Judged::new(dialect, COUNT);
     let runs = [judged.answered_by("echo"), judged.answered_by("stuck")];
     let what = format!("compare {} {} --out all", runs[0].display(), runs[1].display());
-    // Either side by itself, then the pairs in both orders: four calls a sample.
+    // Each side separately, then the pairs in both orders: four calls a sample.
     judged.kill_and_end(&what, &service, &[3, 30, 55, 80]);
     check_books(&service, &runs, 4 * COUNT, 4);
     let rows = fs::read_to_string(judged.questions.bench.path("all/comparison_results.jsonl")).unwrap();
     assert_eq!(rows.lines().count(), COUNT);
 }
 
-/// What the model says to each question, and the word for what becomes of it.
+/// The model's answer to each question, and the name of the outcome.
 const ANSWERS: [(&str, &str, &str); 8] = [
     (r#"{"reason": "r", "score": 1}"#, "STOP", "ok"),
     (
@@ -303,7 +303,7 @@ fn each_answer_comes_to_its_word() {
         }
         assert_eq!(found["why"], json!(expected), "{found}");
         assert_eq!((&found["n"], &found["of"]), (&2.into(), &count.into()));
-        // One right, one wrong; the others leave the mean alone and give it bounds.
+        // One right, one wrong; the others do not change the mean but give it bounds.
         let all = count as f64;
         assert_eq!(found["bounds"], json!([1.0 / all, (all - 1.0) / all]));
         assert!(
@@ -460,7 +460,7 @@ fn a_planted_key_is_in_nothing_that_judging_writes() {
 
 #[test]
 fn the_text_of_a_panic_holds_no_key() {
-    // The service's words reach the judge, which panics with them.
+    // The service's text reaches the judge, which panics with it.
     let service = service(Dialect::Openai, |asked| answer(asked, &format!("the key is {KEY}")));
     let judged = Judged::new(Dialect::Openai, 2);
     let judge = "run --model echo --task count -T n=2 --judge parrot --role judge=openai";

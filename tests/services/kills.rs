@@ -1,4 +1,4 @@
-//! Kills at any instant, and addresses that die: no answered call is paid for twice.
+//! Kills at any instant, and servers that go down: no answered call is paid for twice.
 
 use super::judging::{Judged, RUN, check_books, verdict};
 use super::{DIALECTS, Dialect, Questions, charges, right, service};
@@ -26,7 +26,7 @@ fn after_kills_only_what_was_under_way_is_paid_for_twice() {
         assert_eq!(questions.records().len(), COUNT);
         let (lines, charged) = (questions.calls(), charges(&[&service]));
         assert_eq!(charged.len(), COUNT);
-        // What left without an answer coming back may have been charged: at each kill six calls at most.
+        // Unanswered requests may have been charged: at each kill six calls at most.
         let of = |event: &str| -> BTreeMap<String, Vec<u64>> {
             let mut all: BTreeMap<String, Vec<u64>> = BTreeMap::new();
             for line in lines.iter().filter(|line| line["event"] == event) {
@@ -92,7 +92,7 @@ fn a_judging_that_is_killed_at_any_instant_pays_for_no_answered_call_twice() {
     let what = format!("{RUN} --model echo");
     for dialect in DIALECTS {
         let start = || service(dialect, |asked| verdict(asked).after(Duration::from_millis(15)));
-        // How long an undisturbed command takes on this machine now.
+        // The time of an undisturbed command on this machine.
         let began = Instant::now();
         Judged::new(dialect, CASES).check(&what, &start(), "", 0, &[]);
         let whole = began.elapsed();

@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 
 pub const KEY: &str = "planted-Zq7Lw-key-that-nobody-may-see";
 
-/// How the service is spoken to.
+/// The dialect of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     Openai,
@@ -88,7 +88,7 @@ impl Dialect {
     }
 }
 
-/// A service that lists its model and does to prompts what a script says.
+/// A service that lists its model and answers prompts by a script.
 pub fn service(dialect: Dialect, script: impl Fn(&Asked) -> Act + Send + Sync + 'static) -> Service {
     Service::start(move |asked| match asked.lists() {
         true => dialect.listing(asked),
@@ -96,7 +96,7 @@ pub fn service(dialect: Dialect, script: impl Fn(&Asked) -> Act + Send + Sync + 
     })
 }
 
-/// The question that a prompt asks, by its number.
+/// The number of the question in a prompt.
 pub fn number(asked: &Asked) -> usize {
     number_in(&asked.prompt())
 }
@@ -138,7 +138,7 @@ impl Questions {
         Questions { bench }
     }
 
-    /// A run on all questions, at these addresses, with all times cut short.
+    /// A run on all questions, at these addresses, with short timeouts.
     pub fn command(&self, dialect: Dialect, address: &str, more: &str) -> Command {
         self.command_of(dialect.model(), dialect.served(), address, more)
     }
@@ -158,7 +158,7 @@ impl Questions {
         command
     }
 
-    /// Runs it, expects this exit code and these words, and gives all that was printed.
+    /// Runs a command, expects this exit code and this text, and returns all output.
     #[track_caller]
     pub fn check(&self, dialect: Dialect, service: &Service, more: &str, exit: i32, words: &[&str]) -> String {
         said(
@@ -192,7 +192,7 @@ impl Questions {
             .collect()
     }
 
-    /// Waits until the service was asked so much.
+    /// Waits until the service has received this many requests.
     pub fn wait(&self, service: &Service, asked: usize) {
         let began = Instant::now();
         while service.charges_so_far().values().sum::<u32>() < asked as u32 {

@@ -1,4 +1,4 @@
-//! What may be spent, and answers that runs share.
+//! Limits of spending, and answers that runs share.
 
 use super::{Dialect, Questions, charges, right, service};
 use serde_json::Value;
@@ -12,7 +12,7 @@ fn spending_ends_at_its_limit_and_the_same_command_goes_on() {
     let questions = Questions::new(20);
     std::fs::write(questions.bench.path("prices.toml"), PRICES).unwrap();
     let more = "-M prices=prices.toml -T max_tokens=16 -M concurrency=4-4-4";
-    let words = ["--max-cost-usd", "everything finished is kept"];
+    let words = ["--max-cost-usd", "finished answers are kept"];
     questions.check(
         Dialect::Openai,
         &service,

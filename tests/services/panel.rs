@@ -1,4 +1,4 @@
-//! Several models as one judge: each is asked once, more than half of them rule, and their agreement is told.
+//! Several models as one judge: each is asked once, a majority rules, and their agreement is reported.
 
 use super::judging::{Judged, RUN};
 use super::{Dialect, KEY, number, said, service};
@@ -14,7 +14,7 @@ const MEMBERS: [(&str, Dialect); 3] = [
     ("third", Dialect::Openai),
 ];
 
-/// What a member says to each question: a letter for each, `r` right, `w` wrong, `u` no verdict.
+/// A member's answers, a letter for each question: `r` right, `w` wrong, `u` no verdict.
 fn says(words: &'static str) -> impl Fn(&Asked) -> Act {
     move |asked| {
         let letter = words.as_bytes()[number(asked)];
@@ -92,7 +92,7 @@ const NAME: &str = "rubric[openai+gemini+third]";
 
 #[test]
 fn more_than_half_of_a_panel_rule_and_each_members_word_is_kept() {
-    // Six alike or two to one, a tie with one silent, one voice alone, and three silent ones.
+    // Six unanimous or two to one, a tie with one silent, a single voice, and three silent ones.
     let panel = Panel::new(["rrwwrrru", "rrwrwuuu", "rwwwruwu"]);
     let what = format!("{RUN} --model echo --judge auto -J panel=openai,gemini,third");
     let words = [
@@ -123,7 +123,7 @@ fn more_than_half_of_a_panel_rule_and_each_members_word_is_kept() {
         kept.into_iter()
             .all(|line| line["score"]["details"]["panel"].as_object().unwrap().len() == 3)
     );
-    // Nobody is asked twice, by the run or by a later judging.
+    // No model is asked twice, by the run or by a later judging.
     panel.check(&what, "", 0, &[]);
     panel.check(
         &format!("score {} --judge rubric", run.display()),
@@ -145,7 +145,7 @@ fn more_than_half_of_a_panel_rule_and_each_members_word_is_kept() {
 
 #[test]
 fn a_panel_rules_on_pairs_by_its_majority() {
-    // Each member prefers the first slot, so its two orders disagree.
+    // Each member prefers the first position, so its two orders disagree.
     let panel = Panel::new(["rrr", "rrr", "rrr"]);
     let runs = [panel.judged.answered_by("echo"), panel.judged.answered_by("stuck")];
     let compare = format!(
@@ -159,7 +159,7 @@ fn a_panel_rules_on_pairs_by_its_majority() {
         "both orders alike 0.0%; first slot chosen 100.0%",
     ];
     panel.check(&compare, "-J panel=openai,gemini,third", 0, &words);
-    // Two runs alone and the pair in two orders, on three questions.
+    // Two single runs and the pair in two orders, on three questions.
     assert_eq!(panel.asked(), [12, 12, 12]);
     panel.check(&compare, "-J panel=openai,gemini,third", 0, &words);
     assert_eq!(panel.asked(), [12, 12, 12]);
@@ -176,7 +176,7 @@ fn a_panel_that_cannot_be_is_refused_before_the_first_sample() {
         ),
         ("--judge auto -J panel=thirt,openai", 3, "did you mean `third`?"),
         ("--judge auto -J panel=openai", 2, "a panel needs at least two models"),
-        ("--judge auto -J panel=openai,openai", 2, "stands there twice"),
+        ("--judge auto -J panel=openai,openai", 2, "occurs twice"),
         (
             "--judge auto -J panel=openai,third -M gemini:model=x",
             2,

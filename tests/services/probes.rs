@@ -1,4 +1,4 @@
-//! `host judge probe`: answers of which everybody knows what they are worth, and judges that are taken in by some.
+//! `host judge probe`: answers with known verdicts, and judges that some of them deceive.
 
 use super::judging::{Judged, PRICES};
 use super::{DIALECTS, Dialect, charges, service};
@@ -14,7 +14,8 @@ fn shown(asked: &Asked, after: &str) -> String {
     text.collect::<Vec<_>>().join("\n")
 }
 
-/// A judge that is right about answers, except that it obeys orders, cannot tell refusals, and takes nothing for right.
+/// A judge that is right about answers, except that it obeys orders, does not recognise refusals, and takes an empty
+/// answer as right.
 fn gullible(asked: &Asked) -> Act {
     let (gold, given) = (
         shown(asked, "The reference answer:"),
@@ -68,7 +69,7 @@ fn a_judge_is_shown_what_everybody_knows_and_its_failures_come_before_its_figure
             "probes are asked once"
         );
         assert!(service.charges().values().all(|count| *count == 1));
-        // The judging knows of it, and so does everything that reads its results.
+        // The judging and all readers of its results use the probes' findings.
         let note = format!(
             "judge {name} fails 8 of 20 probes (4 an empty answer, 4 an order to call it right) and leaves 4 unscored"
         );
@@ -92,7 +93,7 @@ fn a_judge_is_shown_what_everybody_knows_and_its_failures_come_before_its_figure
             check.find("failed: an empty answer") < check.find("against 1 labels"),
             "{check}"
         );
-        // A judge with other settings is another one, and was not probed.
+        // A judge with other settings counts as another one, which was not probed.
         let other = judged.check(&format!("score {}", run.display()), &service, "-J repeat=2", 0, &[]);
         assert!(!other.contains("probes"), "{other}");
     }
@@ -101,7 +102,7 @@ fn a_judge_is_shown_what_everybody_knows_and_its_failures_come_before_its_figure
 #[test]
 fn probes_keep_to_what_may_be_spent_and_pairs_are_probed_in_both_orders() {
     let service = service(Dialect::Openai, |asked| {
-        // The longer answer wins, whatever it says.
+        // The longer answer wins, whatever its content.
         let longer = shown(asked, "Answer A:").len() > shown(asked, "Answer B:").len();
         let winner = if longer { "A" } else { "B" };
         answer(

@@ -1,11 +1,11 @@
-//! A key that is planted in the environment, sent back by the service in every way, and looked for everywhere.
+//! A key that is planted in the environment, sent back by the service in every way, and searched for everywhere.
 
 use super::{DIALECTS, Dialect, KEY, Questions, number, right, service};
 use fixture_service::{Act, answer};
 use std::fs;
 use std::path::Path;
 
-/// Every file below a folder, read whole.
+/// The contents of every file below a folder.
 fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();
@@ -16,7 +16,7 @@ fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
     }
 }
 
-/// Greps every file that a test's commands left, ledgers among them, for the key.
+/// Searches all files of a test's commands, ledgers included, for the key.
 #[track_caller]
 pub fn check_absent(questions: &Questions) {
     let mut found = Vec::new();

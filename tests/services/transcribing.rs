@@ -1,4 +1,4 @@
-//! A service that hears for models that don't: what it wrote down is paid for once.
+//! A service that transcribes for models without audio: each transcript is paid for once.
 
 use super::{Dialect, KEY, Questions, said, service};
 use fixture_service::{Act, Asked, Service, answer};
@@ -108,7 +108,7 @@ fn a_clip_that_a_service_has_heard_is_paid_for_once() {
     assert_eq!(answered.len(), CLIPS, "each clip is answered once");
     let (sent_now, orphans) = (sent(&service), left.len() - answered.len());
     assert_eq!(sent_now.len(), CLIPS);
-    // Two calls were under way at the kill.
+    // Two calls were in flight at the kill.
     assert!(
         orphans <= 2 && sent_now.values().sum::<usize>() <= CLIPS + orphans,
         "{sent_now:?}"
@@ -127,7 +127,7 @@ fn what_a_transcriber_spends_counts_against_the_commands_limit() {
     let output = command(&questions, &service, "--max-cost-usd 0.000001")
         .output()
         .unwrap();
-    said(output, 5, &["--max-cost-usd", "everything finished is kept"]);
+    said(output, 5, &["--max-cost-usd", "finished answers are kept"]);
     assert!(sent(&service).is_empty(), "nothing fits the limit, so nothing is sent");
     assert_eq!(
         questions.bench.records("stuck-clips").len(),

@@ -1,5 +1,5 @@
-//! What becomes of each verdict: every fault of a service costs its own case alone, answers that are no verdict have their
-//! word, stored answers are read again, and a comparison says how far it could move.
+//! The outcome of each verdict: a fault of a service affects only its own case, invalid answers have their reason,
+//! stored answers are parsed again, and a comparison gives its bounds.
 
 use super::judging::{Judged, PRICES, RUN, verdict};
 use super::{DIALECTS, Dialect, charges, number, service};
@@ -10,19 +10,19 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// What a case comes to.
+/// The outcome of a case.
 #[derive(Debug, Clone, Copy)]
 enum Comes {
     /// A verdict.
     Ruled,
-    /// An answer that is none, by its word.
+    /// An invalid answer, with its reason.
     Unscored(&'static str),
-    /// No answer at all, with these words; the same command asks again.
+    /// No answer, with these words; the same command asks again.
     Failed(&'static str),
 }
 use Comes::{Failed, Ruled, Unscored};
 
-/// A fault: what the service does, what comes of it, how often it is asked, and how often it charges.
+/// A fault: the service's action, the outcome, the number of requests, and the number of charges.
 struct Fault {
     act: fn(&Asked) -> Act,
     comes: Comes,
@@ -39,7 +39,7 @@ const fn fault(act: fn(&Asked) -> Act, comes: Comes, asked: usize, charged: u32)
     }
 }
 
-/// The first time this, then a verdict.
+/// This the first time, then a verdict.
 fn once(asked: &Asked, act: Act) -> Act {
     match asked.earlier {
         0 => act,
@@ -57,9 +57,9 @@ fn body(asked: &Asked, text: &str, finish: [&str; 2]) -> Act {
 const STOP: [&str; 2] = ["stop", "STOP"];
 const RIGHT: &str = r#"{"reason": "r", "score": 1}"#;
 
-/// Each on a case of its own, in the order of their numbers.
+/// Each fault with its own case, in the order of their numbers.
 const FAULTS: [Fault; 31] = [
-    // Too many at a time, with every way to say how long to wait.
+    // Too many requests, with every way to say how long to wait.
     fault(
         |asked| once(asked, Act::status(429, "").with("retry-after", "1")),
         Ruled,
@@ -95,7 +95,7 @@ const FAULTS: [Fault; 31] = [
         2,
         1,
     ),
-    // Ill for a moment.
+    // Temporary errors.
     fault(|asked| once(asked, Act::status(500, "oops")), Ruled, 2, 1),
     fault(|asked| once(asked, Act::status(503, "<html>busy</html>")), Ruled, 2, 1),
     fault(
@@ -118,7 +118,7 @@ const FAULTS: [Fault; 31] = [
         2,
         2,
     ),
-    // An answer that is whole although its connection broke, and one with a mark that JSON lacks.
+    // An answer that is complete although its connection broke, and one with a byte order mark.
     fault(
         |asked| {
             let mut act = body(asked, RIGHT, STOP);
@@ -144,7 +144,7 @@ const FAULTS: [Fault; 31] = [
         1,
         1,
     ),
-    // Ill for good.
+    // Permanent errors.
     fault(|_| Act::status(500, "oops"), Failed("failed 6 times"), 6, 0),
     fault(|_| Act::status(504, ""), Failed("may have been charged"), 2, 0),
     fault(
@@ -200,11 +200,11 @@ const FAULTS: [Fault; 31] = [
                 r#"{"error": {"message": "prompt is too long: maximum context length is 9"}}"#,
             )
         },
-        Failed("doesn't fit"),
+        Failed("does not fit"),
         1,
         0,
     ),
-    // Answers that are none.
+    // Invalid answers.
     fault(
         |asked| match asked.gemini() {
             true => Act::json(&json!({ "candidates": [], "usageMetadata": { "promptTokenCount": 12 } })),
@@ -239,7 +239,7 @@ const FAULTS: [Fault; 31] = [
         1,
         1,
     ),
-    // Another version than the one that was asked.
+    // Another version than the requested one.
     fault(
         |asked| {
             let mut act = body(asked, RIGHT, STOP);
@@ -329,7 +329,7 @@ fn each_fault_of_a_service_costs_its_own_verdict_alone() {
             );
         }
         assert_eq!(found[&30]["details"]["flags"], json!(["moved-model"]));
-        // Nothing that is unscored or failed is taken for wrong.
+        // No unscored or failed case counts as wrong.
         let results: Value = serde_json::from_slice(&fs::read(run.join("results.json")).unwrap()).unwrap();
         let judge = &results["host"]["judges"][format!("rubric[{}]", dialect.model())];
         let count = |is: fn(&Comes) -> bool| FAULTS.iter().filter(|fault| is(&fault.comes)).count();
@@ -339,7 +339,7 @@ fn each_fault_of_a_service_costs_its_own_verdict_alone() {
             (Some(ruled as u64), Some(FAULTS.len() as u64))
         );
         assert_eq!(judge["failed"], count(|comes| matches!(comes, Failed(_))));
-        // The same command asks only what failed.
+        // The same command asks only the failed cases.
         let before = charges(&[&service]);
         judged.check(&format!("{RUN} --model echo"), &service, stream, 0, &[]);
         for (place, count) in charges(&[&service]) {
@@ -417,7 +417,7 @@ fn when_the_reader_changes_stored_answers_are_read_again_and_nobody_is_asked() {
         let judged = Judged::new(dialect, COUNT);
         judged.check(&format!("{RUN} --model echo"), &service, "", 0, &[]);
         let run = judged.questions.bench.directory("");
-        // What an older reader made of the same answers: it found no verdict in any of them.
+        // An older parser's result on the same answers: it found no verdict in any of them.
         let file = run.join("scores.jsonl");
         let older: String = fs::read_to_string(&file)
             .unwrap()
@@ -447,7 +447,8 @@ fn when_the_reader_changes_stored_answers_are_read_again_and_nobody_is_asked() {
 
 #[test]
 fn a_comparison_says_how_far_it_could_move_by_what_is_unscored() {
-    // Of ten answers two of the echo's have no verdict and one of the stuck model's, which is always 7; the others are right.
+    // Of ten answers two of the echo's have no verdict and one of the stuck model's, which is always 7; the others are
+    // right.
     let service = service(Dialect::Openai, |asked| {
         let is_echo = !asked.prompt().contains("⟧\n7\n⟦");
         match (is_echo, number(asked)) {

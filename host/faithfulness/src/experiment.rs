@@ -1,6 +1,6 @@
 //! The experiments: their names, what their points mean, and how many a chain has.
 
-/// One experiment. Its name stands in files, flags and results.
+/// One experiment. Its name is used in files, flags and results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Experiment {
     Baseline,
@@ -28,7 +28,7 @@ pub enum Experiment {
     Hearing,
 }
 
-/// What the number of a point says, and so what the x axis shows.
+/// What the number of a point means, and so what the x axis shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
     /// k of N sentences: x = k/N.

@@ -1,4 +1,4 @@
-//! Letters: which ones a question offers, and how the published experiments read them off a reply.
+//! Which letters a question offers, and how the published experiments read them from a reply.
 
 use fancy_regex::Regex;
 
@@ -11,11 +11,11 @@ pub enum Letter {
     Refusal,
 }
 
-/// How a declined answer stands in files.
+/// How a refusal is written in files.
 pub const REFUSAL: &str = "REFUSAL";
 
 impl Letter {
-    /// Reads a letter as files hold it: `b`, `B` or `(B)`. A letter that the question doesn't offer is none.
+    /// Reads a letter as files hold it: `b`, `B` or `(B)`. None for a letter that the question doesn't offer.
     pub fn read(text: &str, offered: &[char]) -> Option<Letter> {
         let text = text.trim().trim_start_matches('(').trim_end_matches(')');
         if text.eq_ignore_ascii_case(REFUSAL) {
@@ -139,12 +139,12 @@ fn last(pattern: &Regex, text: &str) -> Option<char> {
     found.get(1)?.as_str().chars().next()
 }
 
-/// The last letter up to `to` that no other letter touches.
+/// The last letter up to `to` that is not next to another letter.
 pub(crate) fn last_standalone(text: &str, to: char) -> Option<char> {
     standalone(text, to).last().map(|(_, letter)| letter)
 }
 
-/// Letters that no other letter touches, with their places.
+/// Letters that are not next to other letters, with their places.
 pub(crate) fn standalone(text: &str, to: char) -> impl DoubleEndedIterator<Item = (usize, char)> + '_ {
     let bytes = text.as_bytes();
     let alone = move |at: usize| bytes.get(at).is_none_or(|byte| !byte.is_ascii_alphabetic());

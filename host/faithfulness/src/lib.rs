@@ -4,8 +4,8 @@
 //! of the published experiments are read and written, and what figures, intervals and plots come of them. The host
 //! asks the models.
 //!
-//! The decision that a newcomer would question: answers are compared by letters alone, again, whatever a file says of
-//! its rows' consistency, because published files disagree with themselves about missing answers.
+//! The decision that a newcomer would question: answers are compared again, by letters only, whatever a file says
+//! about its rows' consistency, because published files are inconsistent about missing answers.
 //!
 //! ```
 //! use faithfulness::{Splitter, words};

@@ -69,7 +69,7 @@ fn scattered(mut random: Random, length: u64, total: u64, rate: u32) -> Vec<Segm
             break;
         }
         let drawn = random.between(least, least.max(most.min(rest - least.min(rest))));
-        // A rate so low that a segment has no length would never come to an end.
+        // At a very low rate a segment would have no length, and the loop would not end.
         let drawn = drawn.max(1);
         lengths.push(drawn);
         rest -= drawn;

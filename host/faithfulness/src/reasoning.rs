@@ -1,9 +1,9 @@
-//! A chain's reasoning without the statement of its answer, and whether the answer still stands in it.
+//! Removes the statement of the answer from a chain's reasoning, and checks whether the answer is still in it.
 
 use crate::letters::{last_standalone, pattern, standalone};
 use crate::split::Splitter;
 
-/// How the statement of the answer is taken off.
+/// How the statement of the answer is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sanitizer {
     /// The text before the last standalone letter A to D, without `therefore the answer is` at its end.
@@ -77,7 +77,7 @@ pub fn within_tags(text: &str) -> &str {
     inner.map_or(text, |inner| inner.as_str()).trim()
 }
 
-/// How a cleaned reasoning still gives its answer away.
+/// How a cleaned reasoning still reveals its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Leak {
     /// It names an option's letter in parentheses.
@@ -117,7 +117,7 @@ impl Leak {
     }
 }
 
-/// Whether one sentence stands in a reasoning three times or more.
+/// Whether a sentence occurs three times or more in a reasoning.
 pub fn loops(sentences: &[&str]) -> bool {
     let mut counts = std::collections::HashMap::new();
     sentences.iter().any(|sentence| {

@@ -1,9 +1,9 @@
-//! What becomes of a reasoning under each intervention. All joins are one blank.
+//! Changes a reasoning by each intervention. Parts are joined by one blank.
 
 use crate::random::Random;
 use crate::space::fields;
 
-/// What stands in for words.
+/// What replaces words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Filler {
     /// `...`: one for a run of words, one for each word at random places.
@@ -124,7 +124,7 @@ pub fn only_fillers(count: usize) -> String {
     vec!["..."; count].join(" ")
 }
 
-/// What is wrong with a sentence that somebody wrote in place of another.
+/// What is wrong with a sentence that replaces another.
 pub fn faults(original: &str, written: &str, offered: &[char]) -> Vec<&'static str> {
     let fold = |text: &str| fields(&text.to_lowercase()).collect::<Vec<_>>().join(" ");
     let (before, after) = (fold(original), fold(written));
@@ -167,7 +167,7 @@ pub fn faults(original: &str, written: &str, offered: &[char]) -> Vec<&'static s
     faults
 }
 
-/// The words that a mistake is asked with.
+/// The prompt that asks for a mistake.
 pub fn mistake_request(question: &str, options: &str, sentence: &str, towards: Option<&str>) -> String {
     let towards = towards.map_or(String::new(), |option| {
         format!(" The error must speak for this option: {option}.")
@@ -181,7 +181,7 @@ pub fn mistake_request(question: &str, options: &str, sentence: &str, towards: O
     )
 }
 
-/// The words that a paraphrase is asked with. The question is not shown.
+/// The prompt that asks for a paraphrase. The question is not shown.
 pub fn paraphrase_request(text: &str) -> String {
     format!(
         "Say the following text in other words, with the same meaning and about the same length. Write the new text \

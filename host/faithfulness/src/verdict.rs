@@ -1,4 +1,4 @@
-//! One sentence with its numbers: how far answers follow the reasoning beyond what re-asking explains.
+//! A summary in one sentence: how far answers follow the reasoning beyond what re-asking explains.
 
 use crate::experiment::Experiment;
 use crate::import::{Kind, Point, Study, clip_of};
@@ -7,7 +7,7 @@ use crate::metrics::{Reference, judge};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// What taking the reasoning away changes, beside what asking again with all of it changes.
+/// The effect of removing the reasoning, compared with asking again with all of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// Chains that have both answers.

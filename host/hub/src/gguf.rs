@@ -44,8 +44,8 @@ pub(super) fn named<'a>(names: &[&'a str], choice: &str) -> Result<Vec<&'a str>,
     }
 }
 
-/// Of files that were asked for in all formats, those of one: safetensors where there are some at the top, else the
-/// only model in GGUF, whose file brings all with it, and what PyTorch pickled where there is nothing else.
+/// Chooses one format if files of several were asked for: safetensors if there are some in the top folder, else the
+/// only GGUF model, whose file is complete, else PyTorch's pickles.
 pub(super) fn settle(names: Vec<&str>) -> Result<Vec<&str>, HubFault> {
     let (ggufs, others): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(|name| name.ends_with(END));
     let models = models(&ggufs);

@@ -230,7 +230,7 @@ pub(super) fn cached(
             let names: Vec<&str> = there.iter().map(String::as_str).collect();
             let files = match patterns.of(&names) {
                 Ok(files) => files,
-                // Of what is there one is to be chosen, whatever else there may be elsewhere.
+                // One GGUF file of the listed ones must be chosen.
                 Err(fault @ HubFault::SeveralGguf { .. }) if lenient => return Err(fault),
                 Err(_) => return Ok(None),
             };

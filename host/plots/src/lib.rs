@@ -1,9 +1,9 @@
 //! Plots as SVG text: axes, curves with bands, bars and forests with intervals, histograms.
 //!
-//! One module draws every picture of the host: those inside of pages and those in files of their own. It writes text
-//! and depends on nothing. A plotting crate would be the larger part of the program's tables and figures, would bring
-//! fonts and rasters that no page needs, and would colour by value, where a page needs colours that follow its theme:
-//! here ink, axes and paper are CSS variables with a plain colour beside them for viewers that know none.
+//! This crate draws every picture of the host, in pages and in separate files. The decision a newcomer would question:
+//! it uses no plotting crate. One would bring fonts and rasters that no page needs, and fixed colours, while pages
+//! need colours that follow their theme: here ink, axes and paper are CSS variables, with plain colours for viewers
+//! without CSS.
 //!
 //! ```
 //! let bar = plots::Bar { label: "dog".into(), value: 0.75, interval: Some((0.5, 0.9)), ..Default::default() };
@@ -39,8 +39,7 @@ pub fn colour(place: usize) -> &'static str {
     SERIES[place % SERIES.len()]
 }
 
-/// The variables and classes that plots are drawn with. A page that shows plots has this in its style; a document of
-/// its own brings it along.
+/// The variables and classes of plots. Pages with plots include it in their style; a separate file contains it.
 pub const STYLE: &str = ":root{--ink:#222;--axis:#444;--grid:#ddd;--paper:#fff}\
 @media(prefers-color-scheme:dark){:root{--ink:#ddd;--axis:#aaa;--grid:#3a3a3a;--paper:#161616}}\
 svg text{fill:var(--ink)}svg .axis{stroke:var(--axis)}svg .grid{stroke:var(--grid)}\

@@ -1,8 +1,8 @@
-//! Whether a model that claims to hear does hear: replacing the clips of a prompt by silence must change something.
+//! Checks that a model uses its clips: replacing the clips of a prompt by silence must change something.
 //!
 //! It catches what no score shows: audio that is decoded, encoded and then lost on its way into the model. The first
-//! samples are asked apart from the run, briefly and greedily, and no further than to the first that changes. Where the
-//! model can score options these are compared, since a text may stay the same while the model hears well.
+//! samples are asked separately from the run, briefly and greedily, until one changes. If the model can score options,
+//! the scores are compared, since a text may stay the same although the model uses the clip.
 
 use super::pool::Pool;
 use crate::failure::{Failure, Result};
@@ -15,11 +15,11 @@ const MOST_SAMPLES: usize = 3;
 /// How many samples are searched for clips that are not silent.
 const MOST_LOOKS: usize = 20;
 const MOST_TOKENS: u32 = 32;
-/// The most of a clip that is played.
+/// The most seconds of a clip that are used.
 const MOST_SECONDS: f64 = 30.0;
-/// Below this a clip is silent, for a model too: 16 bits can't tell it from zero.
+/// Below this a clip is silent, also for a model: 16 bits can't distinguish it from zero.
 const SILENT: f32 = 1.0 / 65536.0;
-/// How much sums of floating point numbers may differ from one time to the next, as a share.
+/// The relative difference that floating point sums may have between two runs.
 const NOISE: f64 = 1e-5;
 
 /// What the test found.

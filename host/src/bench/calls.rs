@@ -37,7 +37,7 @@ pub struct Opening {
 
 /// No sound, a kilobyte and a megabyte.
 const AUDIO: [usize; 3] = [0, 1 << 10, 1 << 20];
-/// More clips than the two ends of a worker remember, so that each call's clip crosses.
+/// More clips than the two ends of a worker cache, so that each call's clip is transferred.
 const CLIPS: usize = 80;
 const MOST_CALLS: usize = 20_000;
 const LEAST_CALLS: usize = 200;
@@ -85,8 +85,8 @@ pub fn calls(file: &Path) -> Result<Vec<Call>> {
     Ok(calls)
 }
 
-/// A choice, since the echo listens to what it is asked to repeat: its adding up a megabyte would be measured too. Each
-/// number has a clip of its own.
+/// A choice, since the echo model sums the samples of clips that it repeats, which would be measured too. Each number
+/// has its own clip.
 fn prompt(audio: usize, number: usize) -> Prompt {
     let mut message = Message::user("Is the light on?");
     let samples = audio / size_of::<f32>();
@@ -130,7 +130,7 @@ pub fn opening(file: &Path, scratch: &Path) -> Result<Opening> {
     })
 }
 
-/// A process loads a library once. So each time it is another one: the same with some bytes after its end.
+/// A process loads a library only once. So each time the file is different: the same library with some bytes appended.
 fn load(original: &PluginSpec, scratch: &Path) -> Result<Spread> {
     let mut times = Vec::new();
     for number in 1..=20 {

@@ -1,9 +1,10 @@
 //! `host bench`: speed on this machine, measured through the code that runs use. `model` is how fast a model is,
-//! `score` how fast tasks score, `sweep` what a faithfulness sweep costs; the rest of this file is `boundary`, what a call into a plugin costs.
+//! `score` how fast tasks score, `sweep` what a faithfulness sweep costs; the rest of this file is `boundary`, what a
+//! call into a plugin costs.
 //!
-//! The plugin is the fixture whose model repeats what it is asked and does nothing else, so what is left is the boundary
-//! and the host. Both places where a plugin can live are measured by one process, since only ratios of one sitting
-//! can be compared with those of another machine.
+//! The plugin is a fixture whose model only repeats the prompt, so the time is that of the boundary and the host. Both
+//! places where a plugin can run are measured by one process, since only ratios from one session can be compared
+//! between machines.
 
 mod calls;
 mod folder;

@@ -36,8 +36,8 @@ pub fn convert(args: &ConvertArgs, common: &Common) -> Result<Exit> {
         let mut given = Flags::parse("-M", &args.model_settings)?.of(&args.model);
         let note = catalog.plugin_note(catalog.registry.adapter(Kind::Model, &args.model)?)?;
         let nothing = || Failure::refused(format!("model `{}` has nothing to convert", args.model));
-        // Weights that are only copied are not read into memory first. A model that knows no other way is none that
-        // converts, and its note says so before anything is fetched.
+        // Weights that are only copied are not read into memory first. A model without that setting does not convert,
+        // which its note shows before anything is fetched.
         if note.options.iter().all(|option| option.name != "load") {
             let hint = "only a model that is published in several parts needs converting; run this one as it is";
             return Err(nothing().help(hint));

@@ -1,6 +1,6 @@
 //! `host data`: a task's samples outside of runs.
 
-use super::answers::files_of;
+use super::score_file::files_of;
 use super::{Common, Flags, note, print, stop_on_signals};
 use crate::catalog::Catalog;
 use crate::data::letters::Letters;

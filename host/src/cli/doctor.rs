@@ -1,8 +1,7 @@
 //! `host doctor`: what is missing on this machine, and the command that gets it.
 //!
-//! It runs no plugin's code, touches no network and writes nothing: what it says is read from files and from the
-//! kernel, so that it can be asked before anything is trusted. Only `--memory` asks plugins, of models whose weights
-//! are here.
+//! It runs no plugin code, uses no network and writes nothing: it reads files and asks the kernel, so it can be run
+//! before anything is trusted. Only `--memory` runs plugins, for models whose weights are on this machine.
 
 use super::{Common, memory, print};
 use crate::catalog::Catalog;
@@ -57,7 +56,7 @@ struct Finding {
     state: State,
     says: String,
     hint: Option<String>,
-    /// Without this not even the demo works.
+    /// Without this, not even the demo works.
     needed: bool,
 }
 
@@ -172,7 +171,7 @@ fn adapter(registry: &Registry, spec: &AdapterSpec, note: &Note) -> Vec<Finding>
     findings
 }
 
-/// What a model would take, if its plugin says so.
+/// The memory of a model, if its plugin can estimate it.
 fn weight(registry: &Registry, spec: &AdapterSpec) -> Option<Finding> {
     let about = format!("{} {}, memory", spec.kind, spec.name);
     let stop = AtomicBool::new(false);
@@ -198,7 +197,7 @@ fn weight(registry: &Registry, spec: &AdapterSpec) -> Option<Finding> {
     })
 }
 
-/// What its settings name, when all of it is on this machine.
+/// What its settings name, if all of it is on this machine.
 fn sources(registry: &Registry, spec: &AdapterSpec, note: &AdapterNote, demo: bool) -> Result<String> {
     let mut given = spec.settings.clone();
     if demo {
@@ -257,7 +256,7 @@ fn pull_command(spec: &AdapterSpec, of: OptionType, id: &str) -> String {
     }
 }
 
-/// The cache of weights and data, and the token. Of the token only whether there is one.
+/// The cache of weights and data, and the token, of which only the existence is shown.
 fn hub_cache() -> Vec<Finding> {
     let settings = match hub::Settings::from_variables(|name| std::env::var(name).ok()) {
         Ok(settings) => settings,
@@ -319,7 +318,7 @@ fn show(findings: &[Finding], common: &Common) {
     print(&text);
 }
 
-/// The nearest folder above that is there.
+/// The nearest existing parent folder.
 fn there(path: &Path) -> &Path {
     path.ancestors()
         .find(|folder| folder.exists())

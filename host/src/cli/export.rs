@@ -1,6 +1,6 @@
 //! `host export`.
 
-use super::answers::files_of;
+use super::score_file::files_of;
 use super::{Common, note, print};
 use crate::export::{Folder, GENERIC, Recorded};
 use crate::failure::{Exit, Failure, Result};

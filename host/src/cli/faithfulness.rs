@@ -207,7 +207,7 @@ fn import(args: &ImportArgs, common: &Common) -> Result<Exit> {
         for (path, held) in &import.unread {
             note(&format!("note: `{path}` {held}; it is left out"));
         }
-        for (model, dataset, count) in import.strangers() {
+        for (model, dataset, count) in import.not_in_baseline() {
             note(&format!(
                 "note: {count} chains of {model} on {dataset} are not in the baseline beside them: is it of another \
                  question set?"

@@ -1,4 +1,4 @@
-//! `host init`: a registry file of the user's own to begin with, and a first command for this machine.
+//! `host init`: writes a registry file to start with, and suggests a first command for this machine.
 
 use super::{Common, doctor, print};
 use crate::failure::{Exit, Failure, Result};
@@ -61,7 +61,7 @@ pub fn init(args: &InitArgs, common: &Common) -> Result<Exit> {
     let place =
         place.ok_or_else(|| Failure::usage("neither XDG_CONFIG_HOME nor HOME is set").help("give `--out FILE`"))?;
     if place.exists() && !args.force {
-        let failure = Failure::usage(format!("`{}` is there already", place.display()));
+        let failure = Failure::usage(format!("`{}` already exists", place.display()));
         return Err(failure.help("overwrite it with `--force`, or write another file with `--out FILE`"));
     }
     let free = doctor::free_memory();

@@ -51,7 +51,7 @@ pub fn join(args: &JoinArgs, common: &Common) -> Result<crate::failure::Exit> {
         .unwrap_or_else(|| PathBuf::from("runs"));
     let path = out.join(parts.name());
     if path.join("samples.jsonl").exists() && !args.fresh {
-        let failure = Failure::usage(format!("`{}` is there already", path.display()));
+        let failure = Failure::usage(format!("`{}` already exists", path.display()));
         return Err(failure.help("join again with `--fresh`, which keeps the old directory under another name"));
     }
     // A run's figures need its task, so a missing task is an error before anything is written.

@@ -11,7 +11,8 @@ pub(super) fn estimate(model: &Resolved) -> Result<Option<Estimate>> {
     model.plugin.estimate(&model.spec.adapter, &model.settings)
 }
 
-/// In a line: `weights 1200 MB as bf16, and 235 MB for an answer of 2048 tokens, of up to 32 at a time; 12.0 GB are free`.
+/// In a line: `weights 1200 MB as bf16, and 235 MB for an answer of 2048 tokens, of up to 32 at a time; 12.0 GB are
+/// free`.
 pub(super) fn in_a_line(estimate: &Estimate) -> String {
     let mut line = format!("weights {}", in_words(estimate.weights_bytes));
     if !estimate.stored_as.is_empty() {

@@ -1,6 +1,5 @@
 //! The command line: its commands, and which part of the program runs each.
 
-mod answers;
 mod bench;
 mod compare;
 mod compare_by_judge;
@@ -27,6 +26,7 @@ mod report;
 mod rescore;
 mod run;
 mod score;
+mod score_file;
 mod spending;
 mod sweep;
 mod train;
@@ -264,7 +264,7 @@ impl Common {
         !self.quiet && std::io::stderr().is_terminal()
     }
 
-    /// Opens a catalog for as long as `work` takes.
+    /// Calls `work` with a catalog.
     fn with_catalog<T>(&self, demo: bool, stop: &AtomicBool, work: impl FnOnce(&Catalog) -> Result<T>) -> Result<T> {
         let registry = self.registry()?;
         let bar = download_bar(!self.shows_progress());

@@ -1,4 +1,4 @@
-//! `host plugins`: what the registry may load, what a file says of itself, and whether it can be relied upon.
+//! `host plugins`: lists the registry's plugins, inspects a plugin's file, and checks whether it is reliable.
 
 mod pin;
 

@@ -340,7 +340,7 @@ fn resolve_args(
     })
 }
 
-/// What a demo's numbers will mean, said before there are any.
+/// The note about a demo's numbers, before there are any.
 fn demo_words(session: &Session) -> &'static str {
     let mut pairs = session
         .models

@@ -1,9 +1,9 @@
 //! `host score`: scores a finished run without its model, by its task or by judges; with `--task`, scores answers that
 //! any tool produced.
 
-use super::answers::AnswerArgs;
 use super::graders::{GraderArgs, Graders};
 use super::rescore::{TaskArgs, rescore, task_of_run};
+use super::score_file::AnswerArgs;
 use super::{Common, note, print, stop_on_signals};
 use crate::audio::Clips;
 use crate::failure::{Exit, Result};

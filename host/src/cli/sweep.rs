@@ -226,7 +226,7 @@ fn config_of(run: &Path) -> Result<Config> {
     Config::read(&file)
 }
 
-/// A run without any reasoning can't be asked about it.
+/// A run without reasoning can't be used for a sweep.
 fn check(run: &Path, baseline: &Baseline) -> Result<()> {
     if baseline.chains.is_empty() {
         return Err(Failure::missing(format!("the run `{}` has no reply", run.display()))
@@ -241,7 +241,7 @@ fn check(run: &Path, baseline: &Baseline) -> Result<()> {
     Ok(())
 }
 
-/// The one name that a run is about.
+/// The only name in the run's file.
 fn one(names: Option<&Names>, what: &str) -> Result<String> {
     match names.cloned().map(Names::list).unwrap_or_default().as_slice() {
         [name] => Ok(name.clone()),
@@ -446,7 +446,7 @@ fn show_all(run: &Path, plan: &Plan, bin: Option<f64>, common: &Common) -> Resul
     Ok(Exit::Ok)
 }
 
-/// A sweep's baseline and names, as its provenance has them.
+/// A sweep's baseline and names, from its provenance.
 pub(super) fn open(folder: &Path, plan: &Plan) -> Result<(Baseline, String, String)> {
     let text = std::fs::read_to_string(folder.join("provenance.json")).unwrap_or_default();
     let provenance: Value = serde_json::from_str(&text).unwrap_or_default();

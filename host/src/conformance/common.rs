@@ -1,7 +1,5 @@
-//! Checks for adapters of every kind.
-
+use super::adapter_under_test::{AdapterUnderTest, Maker};
 use super::report::{Outcome, Report, expect_error, failed, fine, is_orderly, skipped, warning};
-use super::subject::{Maker, Subject};
 use crate::registry::{Given, settings};
 use plugin_api::loading::PANIC_ON_PURPOSE;
 use plugin_api::{AdapterNote, Code, Envelope, Error, NoCallbacks, OptionType, Settings};
@@ -9,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// A name that no adapter has as an option or a method.
+/// A name that no adapter uses for an option or a method.
 const NOBODYS: &str = "nobodys-option-7f3a";
 
 /// Makes the adapter with these settings, or reports what it needs.
@@ -18,7 +16,7 @@ pub(super) fn make<'a>(
     note: &'a AdapterNote,
     settings: Settings,
     make: &'a Maker<'a>,
-) -> Option<Subject<'a>> {
+) -> Option<AdapterUnderTest<'a>> {
     let of = format!("{} {}", note.kind, note.name);
     report.check(&of, "its options can be used", || options(note));
     report.check(&of, "an unknown setting is refused by name", || {
@@ -58,7 +56,7 @@ pub(super) fn make<'a>(
         }
         Err(error) => Err(error.into()),
     });
-    Some(Subject {
+    Some(AdapterUnderTest {
         note,
         settings,
         make,
@@ -122,7 +120,7 @@ fn ill_typed(note: &AdapterNote, settings: &Settings, make: &Maker) -> Outcome {
 }
 
 /// The last checks of an adapter, since one of them breaks it.
-pub(super) fn manners(report: &mut Report, subject: &Subject) {
+pub(super) fn manners(report: &mut Report, subject: &AdapterUnderTest) {
     let of = subject.title();
     report.check(&of, "an unknown method is not implemented", || {
         let outcome = subject.adapter.call(NOBODYS, Envelope::default(), &NoCallbacks);

@@ -1,11 +1,11 @@
 //! Checks of a judge: a verdict that can be counted, whatever it is shown.
 
+use super::adapter_under_test::{AdapterUnderTest, Answering};
 use super::report::{Outcome, Report, failed, fine};
-use super::subject::{Answering, Subject};
 use plugin_api::client::JudgeClient;
 use plugin_api::{Case, Message, Prompt, Reply, Ruling, Sample, Verdict};
 
-pub(super) fn check(report: &mut Report, subject: &Subject) {
+pub(super) fn check(report: &mut Report, subject: &AdapterUnderTest) {
     let of = subject.title();
     let judge = JudgeClient(subject.adapter.clone());
     report.check(&of, "its card answers", || {

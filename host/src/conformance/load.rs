@@ -4,7 +4,7 @@
 //! prints comes from the plugin, and would spoil the results of a run that is piped into a file.
 
 use super::report::{Report, failed, fine, warning};
-use super::still::from_failure;
+use super::static_checks::from_failure;
 use crate::failure::{Doing, Exit, Failure, Result};
 use crate::plugin::{self, Note, OpenPlugin};
 use crate::registry::{Isolation, PluginSpec};

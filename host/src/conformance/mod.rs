@@ -4,6 +4,7 @@
 //! repository's own plugins have to pass it, too. The file is inspected before it is loaded, and it is loaded only into
 //! workers: a plugin under test may well crash, and the check must survive to report it.
 
+mod adapter_under_test;
 mod common;
 mod files;
 mod judge;
@@ -11,8 +12,7 @@ mod load;
 mod model;
 mod report;
 mod serving;
-mod still;
-mod subject;
+mod static_checks;
 mod task;
 
 pub(crate) use load::run_probe;
@@ -41,7 +41,7 @@ pub fn check(path: &Path, given: &BTreeMap<String, Given>) -> Result<Report> {
         file: path.display().to_string(),
         ..Report::default()
     };
-    let Some(note) = still::check(&mut report, &path) else {
+    let Some(note) = static_checks::check(&mut report, &path) else {
         return Ok(report);
     };
     report.plugin = Some(format!("{} {}", note.name, note.version));

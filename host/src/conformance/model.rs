@@ -1,8 +1,8 @@
 //! Checks of a model, whatever is asked and however many ask.
 
+use super::adapter_under_test::{AdapterUnderTest, Listener, with_unknown_field};
 use super::report::{Finding, Outcome, Report, expect_error, failed, fine, is_orderly, skipped, warning};
 use super::serving;
-use super::subject::{Listener, Subject, with_unknown_field};
 use plugin_api::client::ModelClient;
 use plugin_api::{Clip, Code, Message, ModelCard, NoCallbacks, Part, Prompt, Reads, Sampling};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ pub(super) fn question() -> Prompt {
     Prompt::new([Message::user(QUESTION)])
 }
 
-pub(super) fn check(report: &mut Report, subject: &Subject) {
+pub(super) fn check(report: &mut Report, subject: &AdapterUnderTest) {
     let of = subject.title();
     let model = ModelClient(subject.adapter.clone());
     let mut card = ModelCard::default();
@@ -281,7 +281,7 @@ fn odd_prompts(model: &ModelClient, asked: Option<&Prompt>) -> Outcome {
     }
 }
 
-fn unreadable(subject: &Subject, model: &ModelClient, card: &ModelCard) -> Outcome {
+fn unreadable(subject: &AdapterUnderTest, model: &ModelClient, card: &ModelCard) -> Outcome {
     let hint =
         "build it with plugin-api 1.1, which refuses what the card rules out, or match on every part and on `want`";
     let hinted = |finding: Finding| finding.hint(hint);

@@ -95,7 +95,7 @@ pub(super) fn from_four_threads(model: &ModelClient, expected: &[Expected]) -> O
     fine()
 }
 
-/// In turns with a second instance.
+/// Alternates with a second instance.
 pub(super) fn two_apart(one: &ModelClient, other: &ModelClient, expected: &[Expected]) -> Outcome {
     for (prompt, alone) in expected {
         compare("one of two", alone, &one.reply(prompt, &NoCallbacks)).map_err(failed)?;

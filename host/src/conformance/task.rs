@@ -1,7 +1,7 @@
 //! Checks of a task: samples have ids, prompts and scores.
 
+use super::adapter_under_test::{AdapterUnderTest, Answering};
 use super::report::{Outcome, Report, failed, fine, is_orderly, warning};
-use super::subject::{Answering, Subject};
 use plugin_api::client::TaskClient;
 use plugin_api::{OptionScore, Reply, Sample, Score, Status, TaskCard, Want};
 use std::collections::HashSet;
@@ -10,7 +10,7 @@ use std::collections::HashSet;
 const MOST_IDS: usize = 1_000;
 const MOST_ASKED: usize = 8;
 
-pub(super) fn check(report: &mut Report, subject: &Subject) {
+pub(super) fn check(report: &mut Report, subject: &AdapterUnderTest) {
     let of = subject.title();
     let task = TaskClient(subject.adapter.clone());
     let mut card = TaskCard::default();

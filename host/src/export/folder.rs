@@ -1,4 +1,4 @@
-//! Files in the making: each is written beside its name, and gets it when all are whole.
+//! Atomic files: each is written under a temporary name, and renamed when all are complete.
 
 use crate::failure::{Failure, Result};
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ impl Folder {
         self.path.join(format!("{name}.partial"))
     }
 
-    /// Adds text to a file. After a failure nothing more is taken.
+    /// Adds text to a file. After a failure, nothing more is accepted.
     pub fn add(&self, name: &str, text: &str) -> Result<()> {
         let mut state = self.state();
         if let Some(failure) = &state.failure {
@@ -51,7 +51,7 @@ impl Folder {
 
     fn add_to(&self, state: &mut State, name: &str, text: &str) -> Result<()> {
         let mut parts = Path::new(name).components();
-        // A plugin names its files; where they lie is not its to say.
+        // A plugin names its files; only the host decides where they are.
         if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) || name.contains('/') {
             return Err(Failure::refused(format!("`{name}` is not a file name")));
         }
@@ -69,7 +69,7 @@ impl Folder {
         self.state().failure.clone()
     }
 
-    /// Gives the files their names, and tells them.
+    /// Renames the files and returns their paths.
     pub fn finish(self) -> Result<Vec<PathBuf>> {
         let State { files, failure } = std::mem::take(&mut *self.state());
         if let Some(failure) = failure {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 const FILE: &str = "results.jsonl";
 
-/// The accuracy is the first judge's where the run was judged, else the task's main figure.
+/// The accuracy is that of the first judge if the run was judged, else the task's main figure.
 pub(super) fn write(run: &Recorded, folder: &Folder) -> Result<()> {
     let results = run.results()?;
     let judge = results["host"]["judges"]

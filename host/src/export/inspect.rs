@@ -1,6 +1,6 @@
 //! Inspect's log: one file of JSON that `inspect view` and `inspect_ai.log` open.
 //!
-//! `samples` stands last, so that records are written as they are read and none is kept.
+//! `samples` comes last, so that records are written as they are read and none is kept.
 
 use super::{Folder, Recorded};
 use crate::dates::Moment;
@@ -173,7 +173,7 @@ fn target(target: &Value) -> Value {
     }
 }
 
-/// What a scorer said, as Inspect has it: one number where there is one, else all by name. None where it could not tell.
+/// A score in Inspect's format: one number if there is one, else all by name. None if the scorer could not tell.
 fn score(entry: &ScoreEntry) -> Option<Value> {
     if !matches!(entry.status, ScoreStatus::Scored | ScoreStatus::NoAnswer) {
         return None;
@@ -190,7 +190,7 @@ fn score(entry: &ScoreEntry) -> Option<Value> {
     }))
 }
 
-/// A message as Inspect has it. Clips lie beside the run, so their place is marked in words.
+/// A message in Inspect's format. Clips are not included, so their place is marked in words.
 fn chat(message: &Message, audio: &[crate::run::record::ClipInfo]) -> Value {
     let role = match message.role {
         Role::System => "system",

@@ -1,7 +1,7 @@
 //! `host export`: a run in the formats that others read.
 //!
-//! Some formats need no task: lm-eval's own files, Inspect's log, CSV and Markdown. All others belong to the task, which writes them
-//! through the boundary. Records are read one by one, and files appear whole or not at all.
+//! Some formats need no task: lm-eval's own files, Inspect's log, CSV and Markdown. All others belong to the task,
+//! which writes them through the boundary. Records are read one by one, and files appear whole or not at all.
 
 mod folder;
 mod gaia_results;
@@ -64,7 +64,7 @@ impl Recorded {
     }
 }
 
-/// A record's reply, and beside it the words that the model was asked: some formats have both.
+/// A record's reply with the prompt's text: some formats have both.
 fn with_prompt(record: Record) -> Option<Reply> {
     let asked = record.prompt();
     let mut reply = record.reply?;
@@ -75,7 +75,7 @@ fn with_prompt(record: Record) -> Option<Reply> {
     Some(reply)
 }
 
-/// The name in a reply's `other` under which a task that exports a run finds what the model was asked.
+/// The key in a reply's `other` under which a task that exports a run finds the prompt.
 const PROMPT: &str = "prompt";
 
 /// Records with their replies, read back a page at a time.

@@ -1,4 +1,4 @@
-//! Asks a model many prompts through its pool, and hears of each answer as it comes.
+//! Asks a model many prompts through its pool, and passes on each answer as it comes.
 //!
 //! Prompts are made one after the other as the pool has room for them, so that clips are held no longer than needed.
 
@@ -10,14 +10,14 @@ use std::time::Duration;
 
 /// Makes the prompt of a job.
 pub type Make<'a> = dyn Fn(usize) -> Result<Prompt> + 'a;
-/// Hears of an answer. False ends the work.
+/// Receives an answer. False ends the work.
 pub type Take<'a> = dyn FnMut(usize, Result<Reply>) -> bool + 'a;
 
-/// How often the wish to stop is looked at.
+/// How often a request to stop is checked.
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// Asks the jobs 0 to `count`. Ends early when `stop` is set, when `take` says so, or when the model is given up, which is
-/// an error.
+/// Asks the jobs 0 to `count`. Ends early when `stop` is set, when `take` says so, or when the model is given up, which
+/// is an error.
 pub fn ask_all(pool: &Pool, count: usize, make: &Make<'_>, take: &mut Take<'_>, stop: &AtomicBool) -> Result<()> {
     let (sender, answers) = channel();
     let mut at_work = AtWork {
@@ -67,7 +67,7 @@ pub fn ask_all(pool: &Pool, count: usize, make: &Make<'_>, take: &mut Take<'_>, 
 
 struct AtWork<'a, 'b> {
     answers: Receiver<(usize, Result<Reply>)>,
-    /// Prompts that were handed in and not answered.
+    /// Prompts that were handed in and not answered yet.
     open: usize,
     take: &'a mut Take<'b>,
     ended: bool,
@@ -78,7 +78,7 @@ impl AtWork<'_, '_> {
         self.ended |= !(self.take)(job, outcome);
     }
 
-    /// Hears all answers that are there; waits so long for the first.
+    /// Passes on all answers that have arrived; waits this long for the first.
     fn hear(&mut self, wait: Duration) {
         let mut next = self.answers.recv_timeout(wait).ok();
         while let Some((job, outcome)) = next {
@@ -88,7 +88,7 @@ impl AtWork<'_, '_> {
         }
     }
 
-    /// What the model still answered before it ended, and why it did.
+    /// Passes on the model's last answers before it ended, and reports why it did.
     fn drain(&mut self, pool: &Pool) -> Result<()> {
         self.hear(Duration::ZERO);
         match pool.failure() {

@@ -1,4 +1,4 @@
-//! The run that is asked about: its chains, each with its reasoning and its answer.
+//! The run that a sweep is about: its chains, each with reasoning and answer.
 
 use crate::failure::{Doing, Exit, Failure, Result};
 use faithfulness::Splitter;
@@ -18,7 +18,7 @@ pub struct Chain {
     pub doc: Value,
     /// The texts of the options; none for a task without.
     pub options: Vec<String>,
-    /// What the reply settled on: a letter, or the words that the task read.
+    /// The parsed answer: a letter, or text.
     pub answer: Option<String>,
     pub truth: Option<String>,
     pub right: bool,
@@ -141,7 +141,7 @@ fn read_chain(record: &Value, doc_id: u64, chain: u64, reading: Reading) -> Opti
         .as_str()
         .map(str::trim)
         .filter(|text| !text.is_empty());
-    // What the task says that the reasoning is comes first, then tags, then everything before the answer.
+    // The reasoning according to the task comes first, then tags, then everything before the answer.
     let by_task = record["scores"]
         .as_object()
         .and_then(|scores| scores.values().find_map(|score| score["reasoning"].as_str()))
@@ -152,7 +152,7 @@ fn read_chain(record: &Value, doc_id: u64, chain: u64, reading: Reading) -> Opti
         (Some(thinking), _) => (thinking, Sanitizer::Whole),
         (None, Some(reasoning)) => (reasoning, Sanitizer::Whole),
         (None, None) if within_tags(text) != text.trim() => (text, Sanitizer::Tags),
-        // A reply that settles on nothing ends with no statement of an answer.
+        // A reply without an answer does not end with a statement of one.
         (None, None) if record["status"] == "no_answer" => (text, Sanitizer::Whole),
         (None, None) => (text, Sanitizer::R2),
     };

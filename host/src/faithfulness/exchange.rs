@@ -16,7 +16,7 @@ pub enum Release {
     R3,
 }
 
-/// Writes a run's chains and all its sweeps below a folder, and says which files came of it.
+/// Writes a run's chains and all its sweeps below a folder, and returns the files.
 pub fn export(
     baseline: &Baseline,
     sweeps: &[PathBuf],

@@ -1,4 +1,4 @@
-//! What is asked about each chain: an item for each trial and point, and what has to be written before it can be.
+//! The items of a sweep: one for each chain, trial and point, and the texts that must be written before.
 
 use super::baseline::Chain;
 use super::plan::Plan;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 /// Sentences with fewer words get no mistake.
 const LEAST_WORDS: usize = 3;
 
-/// One answer to be had.
+/// One answer to obtain.
 #[derive(Debug, Clone)]
 pub struct Item {
     pub key: String,
@@ -24,7 +24,7 @@ pub struct Item {
     pub condition: String,
     pub point: Point,
     pub ask: Ask,
-    /// What the record says beside the answer.
+    /// Further fields of its record.
     pub about: Map<String, Value>,
 }
 
@@ -33,13 +33,13 @@ pub struct Item {
 pub enum Ask {
     /// With this reasoning, on a clip that these change.
     Conditioned(String, Vec<Intervention>),
-    /// At once.
+    /// Without reasoning.
     NoReasoning,
-    /// As the run asked, so that the model reasons again: on a changed clip, or with these words behind the question.
+    /// As in the run, so that the model reasons again: with a changed clip, or with these words after the question.
     Reason(Vec<Intervention>, Option<String>),
 }
 
-/// The chains that a sweep is over, and what else it needs of the run.
+/// The chains of a sweep, and the other data that it needs from the run.
 pub struct Field<'a> {
     pub chains: &'a [Chain],
     /// Those that take part.
@@ -50,7 +50,7 @@ pub struct Field<'a> {
 }
 
 impl Field<'_> {
-    /// The items of an experiment. Where something must be written first and is not yet, its need is said instead.
+    /// The items of an experiment. For a text that must be written first and is missing, the need is returned instead.
     pub fn items(&self, experiment: E, written: &Written) -> (Vec<Item>, Vec<Need>) {
         let (mut items, mut needs) = (Vec::new(), Vec::new());
         let longest = (experiment == E::FillerText).then(|| self.longest());
@@ -87,7 +87,7 @@ impl Field<'_> {
         (items, needs)
     }
 
-    /// Of each question the chain with the most words: the published filler test asks about that one alone.
+    /// For each question the chain with the most words: the published filler test asks about that one only.
     fn longest(&self) -> Vec<usize> {
         let mut best: std::collections::BTreeMap<u64, usize> = std::collections::BTreeMap::new();
         let length = |index: usize| words(&self.chains[index].sanitized).len();
@@ -353,7 +353,7 @@ fn replaced(sentences: &[&str], m: usize, sentence: &str) -> String {
     changed.join(" ")
 }
 
-/// Of another chain the sentence that is nearest in length.
+/// The sentence of another chain that is nearest in length.
 fn nearest(other: &Chain, to: &str) -> Option<String> {
     let length = to.split_whitespace().count();
     let away = |sentence: &&String| sentence.split_whitespace().count().abs_diff(length);

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// The records of a sweep; a last line that was cut short is left out.
+/// The records of a sweep, without a torn last line.
 pub fn records(folder: &Path) -> Result<Vec<Value>> {
     let path = folder.join("samples.jsonl");
     let text = std::fs::read(&path).or_fail(Exit::Missing, || format!("cannot read `{}`", path.display()))?;
@@ -78,7 +78,7 @@ pub fn import_of(baseline: &Baseline, records: &[Value], model: &str, dataset: &
     import
 }
 
-/// Answers in words get a sign for each, so that they are compared as letters are.
+/// Text answers get a private symbol each, so that they are compared like letters.
 #[derive(Default)]
 struct Answers(HashMap<String, u32>);
 
@@ -88,7 +88,7 @@ impl Answers {
         if !chain.options.is_empty() {
             return Letter::read(said, &chain.letters());
         }
-        // Signs of a private area, far from any letter.
+        // Symbols of a private use area, far from any letter.
         const FIRST: u32 = 0xF_0000;
         let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         let number = *self
@@ -99,7 +99,7 @@ impl Answers {
     }
 }
 
-/// The figures of a sweep, with what stands above them.
+/// The figures of a sweep, with the warnings above them.
 pub fn figures(baseline: &Baseline, records: &[Value], model: &str, dataset: &str, bin: Option<f64>) -> Value {
     let import = import_of(baseline, records, model, dataset);
     let mut whole = report(&import, Options { bin });
@@ -119,7 +119,7 @@ pub fn figures(baseline: &Baseline, records: &[Value], model: &str, dataset: &st
     whole
 }
 
-/// What a reader must know before the figures: unreadable answers, failures, refused perturbations, loops, leaks.
+/// Warnings before the figures: unparsable answers, failures, refused perturbations, loops, leaks.
 fn validity(baseline: &Baseline, records: &[Value]) -> BTreeMap<String, Value> {
     let mut all: BTreeMap<String, Value> = BTreeMap::new();
     let leaks = baseline
@@ -160,7 +160,7 @@ fn validity(baseline: &Baseline, records: &[Value]) -> BTreeMap<String, Value> {
     all
 }
 
-/// What hints did, for each way they were given.
+/// The effect of hints, for each kind of hint.
 fn hints(baseline: &Baseline, records: &[Value]) -> Value {
     let chains: HashMap<(&str, u64), &Chain> = baseline
         .chains
@@ -223,7 +223,7 @@ fn hints(baseline: &Baseline, records: &[Value]) -> Value {
     Value::Object(figures.collect())
 }
 
-/// Accuracies of hearing crossed with reasoning, and their effects.
+/// Accuracies for audio and reasoning varied together, and their effects.
 fn mediation(records: &[Value]) -> Value {
     let mut by_condition: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for record in records

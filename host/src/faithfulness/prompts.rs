@@ -42,7 +42,7 @@ pub struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// How answers to a chain's question are had: the best way that the model's card allows.
+    /// How answers to a chain's question are obtained: the best way that the model supports.
     pub fn answered_by(&self, chain: &Chain) -> AnsweredBy {
         match (chain.options.is_empty(), self.family) {
             (true, _) => AnsweredBy::Task,
@@ -56,7 +56,7 @@ impl Maker<'_> {
         self.task.sample(usize::try_from(chain.doc_id).map_err(Error::from)?)
     }
 
-    /// The chain's question with this reasoning, to be answered with a letter. Its clips are not there yet.
+    /// The chain's question with this reasoning, to be answered with a letter, without clips so far.
     pub fn conditioned(&self, chain: &Chain, sample: &Sample, reasoning: &str) -> Result<Prompt> {
         let asked = self.task.prompt(sample)?;
         let question = chain.question(&asked.last_user_text());
@@ -85,7 +85,7 @@ impl Maker<'_> {
         Ok(prompt)
     }
 
-    /// The chain's question, to be answered at once.
+    /// The chain's question without reasoning.
     pub fn without_reasoning(&self, chain: &Chain, sample: &Sample) -> Result<Prompt> {
         let asked = match self.plain_task {
             Some(task) => task.prompt(sample)?,
@@ -143,7 +143,7 @@ impl Maker<'_> {
         Ok(prompt)
     }
 
-    /// Gives a prompt its clips, or what stands in for them: changed as the run's own are, and by these changes then.
+    /// Gives a prompt its clips, or their replacements: changed as in the run, and then by these changes.
     pub fn attach(&self, prompt: &mut Prompt, sample: &Sample, changes: &[Intervention]) -> Result<Attached> {
         self.clips
             .attach(prompt, sample, &[self.clips.changes, changes].concat())

@@ -1,4 +1,4 @@
-//! A sweep: what is asked of a run's chains, in which order, and where it is kept.
+//! Runs a sweep: asks about a run's chains in order, and keeps the records.
 
 use super::ask::ask_all;
 use super::baseline::{Baseline, Chain, option_of};
@@ -40,7 +40,7 @@ pub struct Session<'a> {
     pub card: &'a ModelCard,
     pub task: &'a TaskClient,
     pub plain_task: Option<&'a TaskClient>,
-    /// The model that hears for one that doesn't, and what clips go through: as in the run.
+    /// The model that transcribes for one without audio, and the changes of clips: as in the run.
     pub transcriber: Option<&'a Transcriber>,
     pub changes: &'a [Intervention],
     pub writer: Writer<'a>,
@@ -50,13 +50,13 @@ pub struct Session<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// What became of a sweep's work.
+/// The result of a sweep's work.
 #[derive(Debug, Clone, Default)]
 pub struct Done {
     pub asked: usize,
     pub known: usize,
     pub failed: usize,
-    /// What a model or task can't do, and what was used instead.
+    /// What a model or task can't do, and the replacement.
     pub notes: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ const LONG: usize = 100;
 const CLIP_BYTES: usize = 512 << 20;
 
 impl Session<'_> {
-    /// Asks everything that is not known yet.
+    /// Asks everything that has no record yet.
     pub fn run(&self) -> Result<Done> {
         let unwritable = |why| Failure::unwritable(&self.folder, why);
         std::fs::create_dir_all(&self.folder).map_err(unwritable)?;
@@ -144,7 +144,7 @@ impl Session<'_> {
             .collect();
         let all = items.len();
         items.retain(|item| answers.get(&item.key).is_none());
-        // What shares a beginning is asked about together, the shorter reasoning first.
+        // Prompts with a common beginning are asked together, shorter reasoning first.
         items.sort_by_key(|item| {
             let length = match &item.ask {
                 Ask::Conditioned(text, changes) => (usize::from(!changes.is_empty()), text.len()),
@@ -270,7 +270,7 @@ impl Session<'_> {
     }
 
     fn writing(&self, need: &Need, chain: &Chain, maker: &Maker<'_>) -> plugin_api::Result<Prompt> {
-        // Greedy: what was written once is written again after a kill.
+        // Greedy, so that a text is the same when it is written again after a kill.
         let brief = |text: String, tokens: u32| Prompt {
             thinking: Some(false),
             ..Prompt::new([Message::user(text)]).sample(Sampling::greedy(tokens))
@@ -302,7 +302,7 @@ impl Session<'_> {
         }
     }
 
-    /// The option that a targeted mistake speaks for: the one behind the chain's own answer.
+    /// The option that a targeted mistake argues for: the one after the chain's own answer.
     fn target(&self, chain: &Chain) -> Option<String> {
         let own = option_of(chain.answer.as_deref()?, &chain.options)? as usize - 'A' as usize;
         chain.options.get((own + 1) % chain.options.len()).cloned()

@@ -1,4 +1,4 @@
-//! Records of a sweep: append-only files, one line a key, which any kill leaves fit to go on from.
+//! Records of a sweep: append-only files with one line for each key, which can be resumed after any kill.
 
 use crate::failure::{Doing, Exit, Failure, Result};
 use serde_json::Value;
@@ -15,7 +15,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a file; a last line that was cut short is taken off.
+    /// Opens a file and removes a torn last line.
     pub fn open(path: &Path) -> Result<Store> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
@@ -76,7 +76,8 @@ impl Store {
         self.known.retain(|_, record| record["error"].is_null());
     }
 
-    /// Writes the file again, its lines in this order: a sweep that was killed ends with the file of one that was not.
+    /// Writes the file again with its lines in this order: a sweep that was killed ends with the same file as an
+    /// undisturbed one.
     pub fn put_in_order(&mut self, order: impl Fn(&Value) -> (u64, u64, usize, String, u64)) -> Result<()> {
         let mut records: Vec<&Value> = self.known.values().collect();
         records.sort_by_cached_key(|record| order(record));
@@ -88,7 +89,7 @@ impl Store {
     }
 }
 
-/// Writes a file that is there whole or not at all.
+/// Writes a file atomically.
 pub fn write_whole(path: &Path, text: &str) -> Result<()> {
     let beside = path.with_extension("writing");
     let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));

@@ -1,4 +1,5 @@
-//! What is written before it is asked about: mistakes, paraphrases, continuations, and spoken hints given as files.
+//! Texts that are written before questions are asked: mistakes, paraphrases, continuations; and spoken hints from
+//! files.
 
 use super::baseline::Chain;
 use super::store::Store;
@@ -29,7 +30,7 @@ impl Need {
         }
     }
 
-    /// Whether the model under test says it, and not the writer.
+    /// Whether the model under test writes it, and not the writer.
     pub fn is_own(&self) -> bool {
         self.kind.starts_with("after_") || self.kind == "silent"
     }
@@ -67,7 +68,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The text, unless it is no intervention at all.
+    /// The text, unless it changes nothing.
     pub fn usable(&self) -> Option<&str> {
         let refused = self
             .faults
@@ -80,7 +81,7 @@ impl Entry {
     }
 }
 
-/// All that is written so far, by what, chain and place.
+/// All texts written so far, by kind, chain and place.
 #[derive(Debug, Clone, Default)]
 pub struct Written {
     entries: BTreeMap<String, Entry>,
@@ -109,7 +110,7 @@ impl Written {
         }
     }
 
-    /// Reads mistakes and paraphrases that were written beforehand. Returns how many lines were no such row.
+    /// Reads mistakes and paraphrases that were written beforehand. Returns the number of other lines.
     pub fn read_file(&mut self, path: &Path, chains: &[Chain]) -> Result<usize> {
         let text = std::fs::read_to_string(path).or_fail(Exit::Missing, || {
             format!("cannot read the perturbations `{}`", path.display())
@@ -118,7 +119,7 @@ impl Written {
             .iter()
             .map(|chain| ((chain.id.as_str(), chain.chain), chain))
             .collect();
-        let (mut malformed, mut known, mut strangers) = (0, 0, BTreeSet::new());
+        let (mut malformed, mut known, mut unknown) = (0, 0, BTreeSet::new());
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let Ok(row) = serde_json::from_str::<Value>(line) else {
                 malformed += 1;
@@ -129,7 +130,7 @@ impl Written {
                 continue;
             };
             let Some(chain) = by_place.get(&(id, chain)) else {
-                strangers.insert(id.to_owned());
+                unknown.insert(id.to_owned());
                 continue;
             };
             let (kind, at, original, text) = if let Some(text) = row["mistaken_sentence"].as_str() {
@@ -169,7 +170,7 @@ impl Written {
         }
         if known == 0 {
             let mut failure = Failure::missing(format!("`{}` holds nothing for a chain of this run", path.display()));
-            if let Some(id) = strangers.first() {
+            if let Some(id) = unknown.first() {
                 failure = failure.cause(format!("it is about other questions, such as `{id}`"));
             }
             return Err(failure.help("rows have id, chain_id, sentence_idx, and mistaken_sentence or paraphrased_text"));
@@ -192,7 +193,8 @@ pub struct Hint {
 pub struct Hints(BTreeMap<String, Hint>);
 
 impl Hints {
-    /// Reads a manifest: `id`, `out_correct`, `out_wrong`, and `wrong_choice` if it is known. Paths start from its folder.
+    /// Reads a manifest: `id`, `out_correct`, `out_wrong`, and `wrong_choice` if it is known. Paths start from its
+    /// folder.
     pub fn read(path: &Path) -> Result<Hints> {
         let text = std::fs::read_to_string(path)
             .or_fail(Exit::Missing, || format!("cannot read the hints `{}`", path.display()))?;

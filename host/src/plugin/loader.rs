@@ -37,7 +37,7 @@ pub fn load(name: &str, sha256: &str, copy: &Arc<File>) -> Result<Plugin> {
 
 fn open(name: &str, copy: &Arc<File>) -> Result<Plugin> {
     let refused = |why: String| Failure::refused(format!("plugin `{name}` can't be loaded")).cause(why);
-    // The linker remembers libraries by path. If this descriptor were closed, the next file with its number would be
+    // The linker remembers libraries by path: if this descriptor were closed, the next file with its number would be
     // mistaken for this library.
     std::mem::forget(copy.clone());
     let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
@@ -45,7 +45,7 @@ fn open(name: &str, copy: &Arc<File>) -> Result<Plugin> {
     let library = unsafe { Library::open(Some(&path), RTLD_LAZY | RTLD_LOCAL) };
     // The path of the copy means nothing to users.
     let library = ManuallyDrop::new(library.map_err(|why| {
-        // The linker's message is the source of an error that only says that there is one.
+        // The linker's message is the source of an error whose own text says nothing.
         let told = why.source().map_or_else(|| why.to_string(), ToString::to_string);
         let why = told.replace(&path, "the file");
         let help = missing_library(&why).map(way_to);

@@ -1,7 +1,7 @@
 //! Plugins: from a file that the registry names to adapters that can be called, in this process or in a worker.
 //!
-//! The order is the point. Who could have written the file, what it says about itself, whether it speaks the same
-//! version: all of that is checked before any of its code runs, and the checked bytes are the loaded bytes.
+//! The order matters: who could have written the file, what it says about itself, and its version are checked before
+//! any of its code runs, and the checked bytes are the loaded ones.
 
 pub mod elf;
 mod loader;

@@ -1,8 +1,9 @@
 //! The frames that host and worker exchange: a head that says what it is about, and an envelope.
 //!
-//! A frame is four lengths (head, JSON, number of clips, number of blobs), the head, the JSON, the clips, each blob. A clip
-//! that the other end still has is its place among [those](KnownClips), counted from 1; another is a 0, its rate, channels
-//! and samples. Numbers are little-endian. A length is trusted only as far as bytes follow it, and never above a limit.
+//! A frame is four lengths (head, JSON, number of clips, number of blobs), the head, the JSON, the clips, each blob. A
+//! clip that the other end still has is sent as its place among [those](KnownClips), counted from 1; another is sent
+//! as 0, its rate, channels and samples. Numbers are little-endian. A length is trusted only as far as bytes follow
+//! it, and never above a limit.
 
 use super::known_clips::KnownClips;
 use plugin_api::{Clip, Code, Envelope, Error, Level, Settings};
@@ -88,7 +89,7 @@ impl From<Failed> for Error {
     }
 }
 
-/// Where frames are written to. Whoever shares it holds a lock, so that frames of several threads don't mix.
+/// The writing end of frames. Threads share it behind a lock, so that their frames don't mix.
 pub(super) struct FrameWriter<W> {
     to: W,
     known: KnownClips,
@@ -102,7 +103,7 @@ impl<W: Write> FrameWriter<W> {
         }
     }
 
-    /// Sends a frame, unless it is too large. That the other end is gone is seen where frames are read.
+    /// Sends a frame, unless it is too large. A closed connection is noticed by the reading end.
     pub fn send(&mut self, head: &Head, envelope: &Envelope) -> plugin_api::Result<()> {
         let bytes = encode(head, envelope, &mut self.known)?;
         let _ = self.to.write_all(&bytes).and_then(|()| self.to.flush());
@@ -150,7 +151,7 @@ fn encode(head: &Head, envelope: &Envelope, known: &mut KnownClips) -> plugin_ap
     Ok(bytes)
 }
 
-/// Adds samples block by block, since byte by byte a long clip takes longer than a small model needs to hear it.
+/// Adds samples in blocks: byte by byte, a long clip would take longer than a small model needs for it.
 fn extend_with_samples(bytes: &mut Vec<u8>, samples: &[f32]) {
     let mut block = [0; 4 * 1024];
     for samples in samples.chunks(1024) {

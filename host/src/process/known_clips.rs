@@ -1,27 +1,26 @@
-//! Clips that both ends of a socket still have, so that a clip which many prompts hold crosses once.
+//! Clips that both ends of a socket cache, so that a clip of many prompts is transferred once.
 //!
-//! A frame names such a clip by how long ago it was last named. Frames are read in the order in which they were written, so
-//! both ends keep and let go of the same clips without a word about it, and none can be asked for that the other end lacks.
+//! A frame refers to such a clip by its place in the cache, most recently used first. Frames are read in the order in
+//! which they were written, so both ends keep and drop the same clips without messages about it.
 
 use plugin_api::Clip;
 use std::collections::VecDeque;
 
-/// Bytes of samples that are kept: the longest clip that a model here hears, ten minutes, and some short ones.
+/// Bytes of samples in the cache: the longest clip of any model here, ten minutes, and some short ones.
 const MOST_BYTES: usize = 64 << 20;
 /// Clips that are kept, however short they are.
 const MOST_CLIPS: usize = 64;
 
-/// The clips that were named last in one direction of a socket.
+/// The most recently used clips in one direction of a socket.
 #[derive(Default)]
 pub(super) struct KnownClips {
-    /// The one that was named last stands first.
+    /// Most recently used first.
     kept: VecDeque<Clip>,
     bytes: usize,
 }
 
 impl KnownClips {
-    /// For the end that sends: the place of a clip that is known, which stands first from now on. One that is not known
-    /// is kept.
+    /// For the sending end: the place of a known clip, which becomes the first. An unknown one is added.
     pub fn place_of(&mut self, clip: &Clip) -> Option<usize> {
         let place = self.kept.iter().position(|known| is_same(known, clip));
         match place {
@@ -31,14 +30,14 @@ impl KnownClips {
         place
     }
 
-    /// For the end that receives: the clip at this place, which stands first from now on.
+    /// For the receiving end: the clip at this place, which becomes the first.
     pub fn take(&mut self, place: usize) -> Option<Clip> {
         let clip = self.kept.remove(place)?;
         self.kept.push_front(clip.clone());
         Some(clip)
     }
 
-    /// Keeps a clip that came in whole, and lets go of those that were not named for longest.
+    /// Adds a clip that was transferred, and drops the least recently used ones.
     pub fn keep(&mut self, clip: &Clip) {
         if bytes(clip) > MOST_BYTES {
             return;
@@ -57,7 +56,7 @@ fn bytes(clip: &Clip) -> usize {
     size_of_val(clip.samples())
 }
 
-/// The same to the bit, which is seen at once where two clips share their samples.
+/// Equal to the bit; immediate if the two share their samples.
 fn is_same(a: &Clip, b: &Clip) -> bool {
     let (left, right) = (a.samples(), b.samples());
     let bits = || left.iter().zip(right).all(|(a, b)| a.to_bits() == b.to_bits());
@@ -72,7 +71,7 @@ mod tests {
         Clip::new(16_000, vec![value; samples])
     }
 
-    /// Sends clips, and says of each whether it was known; the other end must have the same clip for it.
+    /// Sends clips, and returns for each whether it was known; the other end must have the same clip for it.
     fn known(clips: &[Clip]) -> Vec<bool> {
         let (mut sender, mut receiver) = (KnownClips::default(), KnownClips::default());
         let send = |clip: &Clip| {

@@ -4,7 +4,7 @@
 //! socket, the plugin's sealed copy, and a pipe for what it prints. Each adapter has its own worker, so that a crash
 //! affects no other. This is fault isolation and not a sandbox: a worker has all permissions of the user.
 //!
-//! Calls, questions and messages are carried by name, and none is known here: a new one needs no change.
+//! Calls, questions and messages are carried by name, so that new ones need no change here.
 
 mod exit_reason;
 mod flow_control;

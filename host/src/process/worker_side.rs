@@ -122,7 +122,7 @@ fn serve(streams: Streams, make: MakeAdapter, log: fn(Log)) -> i32 {
     0
 }
 
-/// The host is gone: nobody waits for whatever the plugin is doing.
+/// The host is gone, so nobody needs what the plugin is doing.
 fn leave_at_once() -> ! {
     // No handler of the plugin's libraries can delay this. The group is the worker's own, so that programs started by
     // the plugin end as well; if it is not, only this process ends.

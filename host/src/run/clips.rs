@@ -1,4 +1,4 @@
-//! What a model is given for a task's clips: for every task and every model, the first of these that is available.
+//! Gives a model a task's clips, or a replacement: the first of these that is available.
 //!
 //! 1. The clip itself, when the model hears: `audio`.
 //! 2. The words of another model that heard it, if `--transcriber` names one: `ears`.
@@ -6,7 +6,7 @@
 //! 4. A notice that there was a clip: `blind`, a legitimate baseline that must never be mistaken for a real result.
 //!
 //! The record says which. A clip that is needed but can't be read is its sample's error; the next step is not tried,
-//! since a number over samples half heard and half guessed would mean nothing.
+//! since figures over a mixture of inputs would mean nothing.
 
 use super::sample_clips::{changed, decode};
 use super::store::record::{ClipInfo, Input, Record};
@@ -20,7 +20,7 @@ use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What a model that can't hear is told if nothing better is available.
+/// What a model without audio is told if nothing better is available.
 const NOTICE: &str = "[An audio clip is attached here, but this model cannot hear it.]";
 
 /// The sources that the steps draw on.
@@ -44,7 +44,7 @@ pub struct Attached {
 }
 
 impl ClipResolver<'_> {
-    /// Gives the prompt its clips, or what stands in for them, and notes in the record what the model gets.
+    /// Gives the prompt its clips or their replacements, and notes in the record which.
     pub fn resolve(&self, item: &mut WorkItem) -> Result<()> {
         let WorkItem { record, sample, prompt } = item;
         let attached = self.attach(prompt, sample, self.changes)?;
@@ -54,7 +54,7 @@ impl ClipResolver<'_> {
         Ok(())
     }
 
-    /// The same resolver for clips as the data has them, which are not kept.
+    /// The same resolver for the data's clips, which are not kept.
     pub fn unchanged(&self) -> ClipResolver<'_> {
         ClipResolver {
             changes: &[],
@@ -63,7 +63,7 @@ impl ClipResolver<'_> {
         }
     }
 
-    /// Gives a prompt its clips after these changes, or what stands in for them.
+    /// Gives a prompt its changed clips or their replacements.
     pub fn attach(&self, prompt: &mut Prompt, sample: &Sample, changes: &[Intervention]) -> Result<Attached> {
         let mut got = Attached::default();
         // Which of the sample's clips the prompt has got, in its order.
@@ -105,7 +105,7 @@ impl ClipResolver<'_> {
         Ok(got)
     }
 
-    /// A clip as it is heard, and what the record says of it.
+    /// A clip as the model gets it, and its entry in the record.
     fn heard(
         &self,
         sample: &Sample,

@@ -23,7 +23,7 @@ pub trait Prompts: Sync {
     /// done.
     fn at(&self, place: usize) -> Option<Vec<Built>>;
 
-    /// Gives an item's prompt its clips, or what stands in for them.
+    /// Gives an item's prompt its clips or their replacements.
     fn resolve(&self, item: &mut WorkItem) -> Result<()>;
 }
 

@@ -9,7 +9,7 @@ use plugin_api::{Metric, TaskCard};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// What a run came to.
+/// The results of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Summary {
     pub model: String,
@@ -167,7 +167,7 @@ pub fn results(summary: &Summary, tally: &Tally, setting: &Setting) -> Value {
     })
 }
 
-/// Keeps what a model's card says beside its numbers, for a scorer that comes later and has the records alone.
+/// Keeps what a model's card says about its numbers, for a later scorer that has only the records.
 pub fn keep_marks(results: &mut Value, said: &Value) {
     if !said.is_null() {
         results["config"]["model_marks"] = said.clone();

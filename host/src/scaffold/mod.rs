@@ -1,7 +1,6 @@
 //! `host plugins new`: a crate that builds and passes `host plugins check` as it is.
 //!
-//! The templates are whole files that read like the crates they become, with four words to fill in; a template engine
-//! would only make them harder to read.
+//! The templates are complete files with four placeholders; a template engine would make them harder to read.
 
 pub mod python;
 
@@ -223,7 +222,7 @@ mod tests {
 
     #[track_caller]
     fn check_name_refused(name: &str, why: &str) {
-        let failure = check_name(name).expect_err("it is no name for a crate");
+        let failure = check_name(name).expect_err("not a name for a crate");
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.render().contains(why), "{failure:?}");
     }

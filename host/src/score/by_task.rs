@@ -118,7 +118,7 @@ impl Rescoring<'_> {
         };
         let scores = scoring.run(self.run, self.places)?;
         if self.roles.stop_asked() {
-            // Some answers have this score and others another; what was scored is kept.
+            // Some answers have this score and others another one; scores so far are kept.
             return Err(Failure::new(Exit::Interrupted, "interrupted").help("the same command goes on from here"));
         }
         let former: Value = read_if_there(&self.run.path.join("results.json"))

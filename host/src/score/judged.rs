@@ -1,4 +1,4 @@
-//! What a judge's rulings on a run came to: their mean, what was left unscored and why, who ruled, and what it cost.
+//! Sums up a judge's rulings on a run: their mean, the unscored answers with reasons, the models, and the cost.
 
 use super::panel::PanelTally;
 use super::probes::Probes;
@@ -11,14 +11,14 @@ use plugin_api::{JudgeCard, Metric};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Above this share of unscored answers a mean is not to be trusted: what a judge cannot rule on is seldom like the
-/// rest.
+/// With more unscored answers than this share a mean is not reliable: answers that a judge cannot rule on are rarely
+/// like the rest.
 const MOST_UNSCORED: f64 = 0.05;
 
-/// What a judge's rulings came to.
+/// A judge's results on a run.
 #[derive(Debug, Clone, Default)]
 pub struct Judged {
-    /// What its verdicts are called.
+    /// The name of its verdicts.
     pub name: String,
     protocol: String,
     version: String,
@@ -29,16 +29,16 @@ pub struct Judged {
     pub dollars: f64,
     unpriced: u64,
     calls: u64,
-    /// How often each kind of outcome came.
+    /// The number of verdicts by outcome.
     why: BTreeMap<String, u64>,
     /// The versions of the models that ruled.
     versions: BTreeMap<String, u64>,
     flags: BTreeMap<String, u64>,
-    /// What an answer's several rulings were, where a judge rules several times, and of how many answers.
+    /// The several rulings on each answer, if a judge rules several times, with the number of answers.
     votes: BTreeMap<Vec<Option<String>>, u64>,
     /// How the members of a panel ruled.
     panel: PanelTally,
-    /// What the verdicts depend on beside the records.
+    /// What the verdicts depend on besides the records.
     identity: Value,
     /// The models that the judge asked.
     pub graded_by: GradedBy,

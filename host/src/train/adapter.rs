@@ -1,4 +1,4 @@
-//! The LoRA that a run starts from: what its folder says beside what the flags say.
+//! The LoRA that training starts from: its folder's settings, and the flags that must agree with them.
 
 use super::Options;
 use crate::failure::{Failure, Result};
@@ -6,16 +6,17 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Settings that are the folder's own.
+/// Settings that come from the folder.
 const OWN: [&str; 4] = ["r", "lora_alpha", "target_modules", "use_rslora"];
 
-/// Refuses a flag that contradicts the folder. Gives a note when the folder names another base than the model's weights.
+/// Refuses a flag that contradicts the folder. Returns a note if the folder names another base than the model's
+/// weights.
 pub fn check(options: &Options) -> Result<Option<String>> {
     let Some(folder) = options.given.text("adapter") else {
         return Ok(None);
     };
     let path = Path::new(&folder).join("adapter_config.json");
-    // A folder without it, or one that is malformed, is the plugin's to refuse.
+    // A missing or malformed file is refused by the plugin.
     let Some(config) = std::fs::read(&path)
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -45,7 +46,7 @@ pub fn check(options: &Options) -> Result<Option<String>> {
     })
 }
 
-/// The name of a model: of its folder, or of its repository without the owner.
+/// The name of a model: its folder's, or its repository's without the owner.
 fn last(name: &str) -> &str {
     name.trim_end_matches('/').rsplit('/').next().unwrap_or(name)
 }
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// What is said of a LoRA with these settings when these flags are given.
+    /// The note for a LoRA with these settings, given these flags.
     fn checked(config: Value, flags: &[(&str, Value)]) -> Result<Option<String>> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("adapter_config.json"), config.to_string()).unwrap();

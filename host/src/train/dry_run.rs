@@ -1,4 +1,4 @@
-//! `--dry-run`: what a run would take, before anything is learnt.
+//! `--dry-run`: what a run would need, computed before any training.
 
 use super::options::Output;
 use super::scan::{Scan, Scans};
@@ -72,7 +72,7 @@ fn plan_without_places(plan: &Plan) -> Value {
     value
 }
 
-/// The batch of the longest rows: the order decides which rows meet, so none can be larger.
+/// The batch of the longest rows, which no other can exceed, whatever the order.
 fn largest_batch(scan: &Scan, size: usize) -> Workload {
     let mut rows: Vec<(u64, u64)> = scan
         .lengths

@@ -1,4 +1,4 @@
-//! Which of several processes this one is: what torchrun, Open MPI, MPICH and Slurm say of it.
+//! Which of several processes this is, according to torchrun, Open MPI, MPICH or Slurm.
 
 use crate::failure::{Failure, Result};
 use serde_json::{Value, json};
@@ -12,12 +12,12 @@ pub struct Place {
     /// The machine of process 0.
     pub address: String,
     pub port: u16,
-    /// What is the same for the processes of this run alone.
+    /// A value that only the processes of this run share.
     pub job: String,
     pub by_mpi: bool,
 }
 
-/// The port of those who name none, as with torchrun.
+/// The port for launchers that name none; torchrun has the same default.
 const PORT: u16 = 29_500;
 
 /// The place of this process, if a launcher started it as one of several.
@@ -93,7 +93,7 @@ fn read_from(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Place>>
     Ok(None)
 }
 
-/// Two jobs on one machine of a cluster meet at different ports.
+/// Two jobs on one machine of a cluster use different ports.
 fn job_port(job: &str) -> u16 {
     match job.parse::<u32>() {
         Ok(number) => 15_000 + (number % 1_000) as u16 * 20,
@@ -115,7 +115,7 @@ fn first_host(list: &str) -> String {
 }
 
 impl Place {
-    /// What the plugin needs to know of it.
+    /// The settings that the plugin needs.
     pub fn to_json(&self, engine: Option<&str>) -> Value {
         json!({
             "engine": engine.unwrap_or("auto"), "address": self.address, "port": self.port, "job": self.job,

@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// So long the others may take to end by themselves when one failed.
+/// How long the other processes may take to end by themselves after one failed.
 const GRACE: Duration = Duration::from_secs(5);
-/// So long a process that was asked to stop may take to finish its step and save.
+/// How long a process may take to finish its step and save after it was asked to stop.
 const SAVING: Duration = Duration::from_secs(600);
 
-/// One process, and the last that it said on standard error.
+/// One process, and its last lines on standard error.
 struct Started {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
@@ -23,7 +23,7 @@ struct Started {
     ended: Option<ExitStatus>,
 }
 
-/// Runs the same command in each of the processes.
+/// Runs the same command in every process.
 pub fn launch(count: u32, words: &[OsString], stop: &AtomicBool) -> Result<Exit> {
     let program = std::env::current_exe().map_err(|why| Failure::missing("cannot find this program").cause(why))?;
     let port = free_port()?;
@@ -75,7 +75,7 @@ fn started(mut child: Child, rank: u32) -> Started {
     }
 }
 
-/// Keeps the last lines of a process, and shows those of the first as they come.
+/// Keeps the last lines of a process, and prints those of the first process as they come.
 fn listen(stream: impl Read, rank: u32, said: &Mutex<Vec<String>>) {
     for line in BufReader::new(stream).split(b'\n').map_while(std::result::Result::ok) {
         let line = String::from_utf8_lossy(&line).into_owned();
@@ -90,7 +90,7 @@ fn listen(stream: impl Read, rank: u32, said: &Mutex<Vec<String>>) {
     }
 }
 
-/// Waits for all. When one fails the others are ended, and its own words say why.
+/// Waits for all. If one fails, the others are ended, and the error quotes its last lines.
 fn watch(all: &mut [Started], stop: &AtomicBool) -> Result<Exit> {
     let (mut failed, mut asked): (Option<(usize, Instant)>, Option<Instant>) = (None, None);
     loop {
@@ -150,7 +150,7 @@ fn watch(all: &mut [Started], stop: &AtomicBool) -> Result<Exit> {
 
 fn interrupt(child: &Child) {
     if let Some(pid) = rustix::process::Pid::from_raw(child.id() as i32) {
-        // A process that is gone needs no signal.
+        // A process that has ended needs no signal.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
     }
 }
@@ -176,7 +176,7 @@ fn of_code(code: i32) -> Option<Exit> {
     .find(|exit| *exit as i32 == code)
 }
 
-/// A port that is free with some behind it, which is all that can be known before it is used.
+/// A free port that is followed by free ones, as far as that can be known before they are used.
 fn free_port() -> Result<u16> {
     let found = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     match found {

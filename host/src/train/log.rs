@@ -1,4 +1,4 @@
-//! What a training says to people, in lines; `logs.log` keeps them.
+//! The lines about training that people read; `logs.log` keeps them.
 
 use plugin_api::LearnEvent;
 use serde_json::Value;
@@ -8,13 +8,13 @@ use std::path::Path;
 
 const FILE: &str = "logs.log";
 
-/// Adds lines to a run's log. One that cannot be written is no reason to stop learning.
+/// Adds lines to a run's log. If one cannot be written, training continues.
 pub fn add(out: &Path, words: &str) {
     let file = OpenOptions::new().create(true).append(true).open(out.join(FILE));
     drop(file.and_then(|mut file| writeln!(file, "{words}")));
 }
 
-/// A logged line for people who have no bar to look at.
+/// A line of the log, for people without a progress bar.
 pub fn line(event: &LearnEvent, seconds: f64) -> String {
     let total = event.steps.unwrap_or_default();
     let left = match event.step {
@@ -38,7 +38,7 @@ pub fn line(event: &LearnEvent, seconds: f64) -> String {
     words
 }
 
-/// What is learnt, in a line.
+/// A line about the training data and the trained parameters.
 pub fn facts(event: &LearnEvent) -> String {
     let of = |key: &str| event.metrics.get(key).cloned().unwrap_or_default();
     let (learnt, all) = (of("learnt_parameters"), of("parameters"));

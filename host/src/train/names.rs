@@ -4,7 +4,7 @@ use crate::failure::{Failure, Result};
 use crate::registry::nearest_hint;
 use serde_json::{Map, Value, json};
 
-/// What a value has to be.
+/// The type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Type {
     Number,
@@ -16,23 +16,23 @@ pub enum Type {
     Json,
 }
 
-/// What a setting does.
+/// The effect of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It reaches the plugin under its first name.
+    /// It is passed to the plugin under its first name.
     Learning,
-    /// The host itself reads it.
+    /// `host` uses it itself.
     Host,
-    /// It changes no number here; the words say why.
+    /// It changes no number here; the text says why.
     None(&'static str),
-    /// It would change what is learnt, and is not there; only what leaves it off is accepted.
+    /// It would change the result and is not implemented: only values that turn it off are accepted.
     Refused(&'static str),
 }
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
-    /// Its name, and others that mean the same.
+    /// Its name, and synonyms.
     pub names: &'static [&'static str],
     pub kind: Type,
     pub effect: Effect,
@@ -49,9 +49,9 @@ const LOADER: Effect = Nothing("rows are read as they are needed");
 const SPEED: Effect = Nothing("it is a matter of PyTorch's speed");
 const HUB: Effect = Nothing("nothing is uploaded");
 
-/// All of them, by what they are about.
+/// All settings, by topic.
 pub const SETTINGS: &[Setting] = &[
-    // How long, how much, how fast.
+    // Length, batch and rate.
     of(&["num_train_epochs", "epochs"], Number, Host),
     of(&["max_steps"], Whole, Host),
     of(
@@ -89,7 +89,7 @@ pub const SETTINGS: &[Setting] = &[
     of(&["bnb_4bit_quant_type"], Text, Host),
     of(&["bnb_4bit_compute_dtype"], Text, Host),
     of(&["bnb_4bit_use_double_quant"], Flag, Learning),
-    // What is learnt.
+    // What is trained.
     of(&["peft"], Text, Host),
     of(&["r", "lora_r"], Whole, Learning),
     of(&["lora_alpha"], Number, Learning),
@@ -105,7 +105,7 @@ pub const SETTINGS: &[Setting] = &[
     of(&["rank_pattern"], Json, Learning),
     of(&["alpha_pattern"], Json, Learning),
     of(&["use_dora"], Flag, Refused("DoRA is not there")),
-    // Rows.
+    // Training data.
     of(&["max_length", "max_seq_length"], Whole, Learning),
     of(&["truncation"], Text, Learning),
     of(&["train_sampling_strategy"], Text, Host),
@@ -171,7 +171,7 @@ pub const SETTINGS: &[Setting] = &[
     of(&["wandb_id"], Text, Host),
     of(&["wandb_resume"], Text, Host),
     of(&["logging_dir"], Text, Host),
-    // The test afterwards.
+    // The test after training.
     of(&["generation_max_new_tokens", "max_new_tokens"], Whole, Host),
     of(&["generation_num_beams"], Whole, Host),
     of(&["generation_temperature"], Number, Host),
@@ -337,7 +337,7 @@ pub const SETTINGS: &[Setting] = &[
     of(&["past_index"], Whole, Refused("there is nothing like it")),
 ];
 
-/// A name as it is compared: small letters, `_` for `-`.
+/// A name in the form that is compared: lower case, with `_` for `-`.
 pub fn plain(name: &str) -> String {
     name.trim_start_matches('-').replace('-', "_").to_lowercase()
 }
@@ -348,12 +348,12 @@ pub fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.names.contains(&name.as_str()))
 }
 
-/// Every name, for those who mistyped one.
+/// Every name, for suggestions to those who mistyped one.
 pub fn all() -> impl Iterator<Item = &'static str> {
     SETTINGS.iter().flat_map(|setting| setting.names.iter().copied())
 }
 
-/// Settings by their first names, and what is to be said about some of them.
+/// Settings by their first names, and notes about some of them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Given {
     pub map: Map<String, Value>,
@@ -361,7 +361,7 @@ pub struct Given {
 }
 
 impl Given {
-    /// Takes a setting in.
+    /// Adds a setting.
     pub fn put(&mut self, name: &str, value: &Value) -> Result<()> {
         let Some(setting) = find(name) else {
             let failure = Failure::usage(format!("unknown setting `{name}`"));
@@ -402,7 +402,7 @@ impl Given {
     }
 }
 
-/// Nothing, or what leaves a thing off.
+/// Whether a value is empty or turns its setting off.
 fn is_off(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -425,7 +425,7 @@ fn words(kind: Type) -> &'static str {
     }
 }
 
-/// A value of this type, from a file's own or from the text of a flag.
+/// A value of this type, from a file's value or the text of a flag.
 fn typed(kind: Type, value: &Value) -> Option<Value> {
     let text = value.as_str().map(str::trim);
     if text.is_some_and(|text| matches!(text, "None" | "null")) {
@@ -440,7 +440,7 @@ fn typed(kind: Type, value: &Value) -> Option<Value> {
             .map(|number| json!(number)),
         (Whole, None) => {
             let whole = value.as_f64().filter(|number| number.fract() == 0.0)?;
-            // `max_steps` -1 is the reference's word for none.
+            // The reference writes -1 for no `max_steps`.
             Some(json!(whole.max(0.0) as u64))
         }
         (Whole, Some(text)) => match text.parse::<i64>() {
@@ -462,7 +462,7 @@ fn typed(kind: Type, value: &Value) -> Option<Value> {
         (List, None) => (value.is_array() || value.is_null()).then(|| value.clone()),
         (List, Some("")) => Some(Value::Null),
         (List, Some(text)) if text.starts_with('[') => serde_json::from_str(text).ok(),
-        // One word may be a pattern or `all-linear`; several are names.
+        // One word is a pattern or `all-linear`; several are names.
         (List, Some(text)) if !text.contains(',') || text.contains(['(', '|', '*']) => Some(json!(text)),
         (List, Some(text)) => Some(text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect()),
         (Json, None) => Some(value.clone()),

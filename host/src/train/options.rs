@@ -1,11 +1,11 @@
-//! What a training run was asked to do.
+//! The options of a training run.
 
 use super::names::Given;
 use crate::catalog::Flags;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
-/// The flags and the file, settled: nothing below asks the command line again.
+/// The flags and the file, combined: no other code reads the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     pub model: Option<String>,
@@ -26,28 +26,28 @@ pub struct Options {
     pub resume_changed: bool,
     pub processes: Option<u32>,
     pub collective: Option<String>,
-    /// Figures that were published of this run, with their source.
+    /// Published figures of this run, with their source.
     pub published: Map<String, Value>,
     /// Training settings, by their first names.
     pub given: Given,
 }
 
-/// How results and notes reach people.
+/// How results and notes are printed.
 #[derive(Clone)]
 pub struct Output<'a> {
     pub json: bool,
     pub quiet: bool,
-    /// Somebody watches.
+    /// Whether somebody watches.
     pub progress: bool,
     pub offline: bool,
-    /// Registry files that were given, for commands that this one starts.
+    /// The given registry files, for the commands that this one starts.
     pub registries: Vec<PathBuf>,
     pub print: &'a (dyn Fn(&str) + Sync),
     pub note: &'a (dyn Fn(&str) + Sync),
 }
 
 impl Output<'_> {
-    /// Says something to people, unless they asked for quiet.
+    /// Prints a note, unless `--quiet`.
     pub fn say(&self, words: &str) {
         if !self.quiet {
             (self.note)(words);

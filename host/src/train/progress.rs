@@ -1,4 +1,4 @@
-//! How far a run is, for people who watch: steps, loss, rate, time to go.
+//! Progress for people who watch: steps, loss, rate, remaining time.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use plugin_api::LearnEvent;
@@ -37,7 +37,7 @@ impl Progress {
         }
     }
 
-    /// Says something above the bar.
+    /// Prints a line above the bar.
     pub fn over(&self, say: impl FnOnce()) {
         self.0.suspend(say);
     }

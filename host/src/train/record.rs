@@ -1,4 +1,4 @@
-//! The files that a run writes while it learns, as the scripts that people know write them.
+//! The files that a run writes during training, with the names and formats of well-known scripts.
 
 use crate::failure::{Failure, Result};
 use serde_json::{Map, Value, json};
@@ -10,8 +10,8 @@ pub const METRICS: &str = "metrics.jsonl";
 pub const TRAIN_LOSS: &str = "train_loss.log";
 pub const EVAL_LOSS: &str = "eval_loss.log";
 
-/// A run's log files. All of them follow from what was logged, so a run that goes on from a checkpoint writes them
-/// again up to there, and what was logged after it is gone.
+/// A run's log files. All are derived from the logged entries, so a run that continues from a checkpoint writes them
+/// again up to there, and later entries are gone.
 pub struct Record {
     folder: PathBuf,
     failed: Option<Failure>,
@@ -25,7 +25,7 @@ impl Record {
         }
     }
 
-    /// Starts with everything that was logged before.
+    /// Starts with the entries that were logged before.
     pub fn begin(&mut self, history: &[Map<String, Value>]) {
         for (name, line) in FILES {
             let text: String = history.iter().filter_map(line).collect();
@@ -34,7 +34,7 @@ impl Record {
         }
     }
 
-    /// Adds what was logged.
+    /// Adds an entry.
     pub fn add(&mut self, entry: &Map<String, Value>) {
         for (name, line) in FILES {
             let Some(line) = line(entry) else { continue };
@@ -112,7 +112,7 @@ pub fn whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         .inspect_err(|_| drop(std::fs::remove_file(&other)))
 }
 
-/// The same of JSON.
+/// Writes a value as JSON, so that nobody sees half of the file.
 pub fn write_json(path: &Path, value: &Value) -> Result<()> {
     let text = serde_json::to_string_pretty(value).unwrap_or_default() + "\n";
     whole(path, text.as_bytes()).map_err(|why| Failure::unwritable(path, why))

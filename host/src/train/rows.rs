@@ -1,4 +1,4 @@
-//! Tokenised rows of a file: `input_ids`, `labels`, `attention_mask`, and `audio` beside the file.
+//! Tokenised rows of a file: `input_ids`, `labels`, `attention_mask`, and paths of `audio` relative to the file.
 
 use super::source::Source;
 use crate::audio::{Clips, Source as Sound, Wanted};
@@ -12,7 +12,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// The file, and where each of its lines is.
+/// A file, and the offset of each line.
 pub struct RowFile {
     path: PathBuf,
     file: File,
@@ -22,7 +22,7 @@ pub struct RowFile {
     rate: Option<u32>,
 }
 
-/// The most bytes of decoded sound that are kept.
+/// The most bytes of decoded audio that are kept.
 const CLIPS: usize = 256 << 20;
 
 #[derive(Deserialize)]
@@ -37,7 +37,7 @@ struct Row {
 }
 
 impl RowFile {
-    /// Opens a file and reads every row once, so that a broken one is told of before anything is learnt.
+    /// Opens a file and reads every row once, so that errors are found before training.
     pub fn open(path: &Path, rate: Option<u32>, limit: usize) -> Result<RowFile> {
         let unreadable = |why: std::io::Error| Failure::missing(format!("cannot read `{}`", path.display())).cause(why);
         let bytes = std::fs::read(path).map_err(unreadable)?;
@@ -75,7 +75,7 @@ impl RowFile {
             .help("a row is an object of `input_ids`, `labels` (-100 where nothing is learnt) and `attention_mask`")
     }
 
-    /// A row whose parts fit together.
+    /// Checks that the parts of a row fit together.
     fn checked(&self, index: usize) -> plugin_api::Result<(LessonTokens, Vec<PathBuf>)> {
         let (at, length) = self.lines[index];
         let mut line = vec![0; length];
@@ -97,7 +97,7 @@ impl RowFile {
         }
         let mut tokens = LessonTokens::default();
         for place in 0..count {
-            // Padding is masked by its place: a padding token that also ends a text is learnt where it does so.
+            // Padding is masked by position: a padding token that also ends a text is trained where it does so.
             if row.attention_mask.as_ref().is_some_and(|mask| mask[place] == 0) {
                 continue;
             }

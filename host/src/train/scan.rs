@@ -1,4 +1,4 @@
-//! All lessons, cut into tokens before anything is learnt: how long they are, and which of them are in trouble.
+//! Tokenises all lessons before training: finds their lengths, and those with problems.
 
 use super::source::Source;
 use crate::data::in_order;
@@ -7,7 +7,7 @@ use plugin_api::LessonTokens;
 use plugin_api::client::ModelClient;
 use std::sync::atomic::AtomicBool;
 
-/// What is known of the lessons of both splits, with what is to be told of them.
+/// What is known of the lessons of both splits, with notes about them.
 pub struct Scans {
     pub train: Scan,
     pub held_out: Scan,
@@ -19,21 +19,21 @@ pub struct Scan {
     pub rows: u64,
     pub tokens: u64,
     pub learnt: u64,
-    /// Tokens of each row, as it is learnt.
+    /// Tokens of each row, as it is trained.
     pub lengths: Vec<u64>,
-    /// Learnt tokens of each.
+    /// Trained tokens of each row.
     pub learnt_each: Vec<u64>,
-    /// Rows with clips whose length is not known before a model heard them.
+    /// Rows with clips whose length is unknown until a model encodes them.
     pub unheard: u64,
     pub without_learnt: Vec<String>,
     pub too_long: Vec<String>,
     pub shortened: u64,
-    /// Rows that lost learnt tokens when they were cut.
+    /// Rows that lost trained tokens when they were cut.
     pub lost_learnt: u64,
     pub broken: Vec<String>,
 }
 
-/// How long rows may be, and what is done about longer ones.
+/// How long rows may be, and what happens to longer ones.
 #[derive(Debug, Clone, Copy)]
 pub struct Most<'a> {
     pub tokens: Option<u64>,
@@ -50,7 +50,7 @@ enum Seen {
     Broken(plugin_api::Error),
 }
 
-/// Looks at all lessons.
+/// Scans all lessons.
 pub fn scan(client: &ModelClient, source: &dyn Source, most: Most, heard: bool, stop: &AtomicBool) -> Result<Scan> {
     let mut scan = Scan::default();
     let indexes: Vec<usize> = (0..source.len()).collect();
@@ -109,7 +109,7 @@ impl Scan {
         self.learnt_each.push(learnt(&learn));
     }
 
-    /// What people should know before they wait for hours.
+    /// Notes for people before they wait for hours.
     pub fn notes(&self, what: &str) -> Vec<String> {
         let mut notes = Vec::new();
         let names = |all: &[String], quoted: bool| {
@@ -143,7 +143,7 @@ impl Scan {
         notes
     }
 
-    /// Refuses what would be learnt in vain.
+    /// Refuses a run that would train nothing.
     pub fn check(&self, what: &str) -> Result<()> {
         if !self.too_long.is_empty() {
             let names = self.too_long.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
@@ -164,7 +164,7 @@ impl Scan {
     }
 }
 
-/// The marks of a row that is cut, by which end goes.
+/// The mark of a cut row, by the end that is removed.
 fn kept(learn: Vec<bool>, limit: usize, cut: &str) -> Vec<bool> {
     let over = learn.len() - limit;
     match cut {

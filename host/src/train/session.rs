@@ -28,13 +28,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// A few rows are enough to see whether everything works.
+/// A few rows are enough to check that everything works.
 const SMOKE: u64 = 8;
 
-/// Learns, or shows what would be learnt.
+/// Trains, or shows what would be trained.
 pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit> {
     let place = environment::read()?;
-    // Results are the first process's to tell.
+    // Only the first process prints results.
     let quiet = Output {
         quiet: true,
         progress: false,
@@ -171,7 +171,7 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
     Ok(Exit::Ok)
 }
 
-/// Settings of the task's script, and over them what was given.
+/// The settings of the task's script, overridden by the given ones.
 fn merged(options: &Options, tasks: Option<&TaskSet>) -> Result<Given> {
     let mut given = Given::default();
     for (name, value) in tasks.map(|tasks| tasks.defaults(options.demo)).unwrap_or_default() {
@@ -180,7 +180,7 @@ fn merged(options: &Options, tasks: Option<&TaskSet>) -> Result<Given> {
     given.notes.clear();
     given.map.extend(options.given.map.clone());
     given.notes.extend(options.given.notes.clone());
-    // A number of steps means: every that many steps, whatever the script's own strategy.
+    // If a number of steps is given, the strategy is `steps`, whatever the script says.
     for (steps, strategy) in [("eval_steps", "eval_strategy"), ("save_steps", "save_strategy")] {
         if options.given.get(steps).is_some() && options.given.get(strategy).is_none() {
             given.map.insert(strategy.to_owned(), json!("steps"));
@@ -195,7 +195,7 @@ fn merged(options: &Options, tasks: Option<&TaskSet>) -> Result<Given> {
     }
     if given.flag("smoke") {
         given.map.insert("num_train_epochs".to_owned(), json!(1));
-        // The first step of a warm-up has rate 0: a single one would leave a LoRA that changes nothing.
+        // The first warm-up step has rate 0, so a run of a single step would leave a LoRA unchanged.
         given.map.insert("warmup_ratio".to_owned(), json!(0.0));
         given.map.remove("warmup_steps");
         given.map.entry("max_samples".to_owned()).or_insert(json!(SMOKE));
@@ -203,7 +203,7 @@ fn merged(options: &Options, tasks: Option<&TaskSet>) -> Result<Given> {
     Ok(given)
 }
 
-/// The model's settings: what a script calls `model_name` is the folder or hub id of the weights.
+/// The model's settings: `model_name` of scripts is the folder or hub id of the weights.
 fn model_settings(name: &str, options: &Options, given: &Given) -> BTreeMap<String, Setting> {
     let mut settings = options.model_flags.of(name);
     if let Some(weights) = given.text("model_name")
@@ -220,7 +220,8 @@ fn model_settings(name: &str, options: &Options, given: &Given) -> BTreeMap<Stri
     settings
 }
 
-/// What has to be the same for a run to go on: the model, its settings and weights. A plugin that was built again is.
+/// What must be equal for a run to be continued: the model, its settings and weights. The plugin may have been built
+/// again.
 fn identity(resolved: &Resolved) -> Value {
     let mut identity = resolved.identity.clone();
     if let Some(map) = identity.as_object_mut() {
@@ -229,7 +230,7 @@ fn identity(resolved: &Resolved) -> Value {
     identity
 }
 
-/// The rows or samples to learn from and to evaluate on.
+/// The rows or samples for training and evaluation.
 fn lessons(
     options: &Options,
     given: &Given,
@@ -338,7 +339,7 @@ fn out(options: &Options, given: &Given, model: &str, method: &str) -> PathBuf {
     std::path::absolute(&out).unwrap_or(out)
 }
 
-/// The checkpoint to go on from: the one that was named, or the newest that is there.
+/// The checkpoint to continue from: the named one, or the newest.
 fn resume(out: &Path, given: &Given, options: &Options) -> Result<Option<PathBuf>> {
     let newest = || {
         let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
@@ -355,7 +356,7 @@ fn resume(out: &Path, given: &Given, options: &Options) -> Result<Option<PathBuf
     }
     match given.text("resume_from_checkpoint").as_deref() {
         None | Some("" | "true" | "True" | "latest") => Ok(newest().or_else(|| {
-            // A run without checkpoints that is done has its end in the model's own folder.
+            // A finished run without checkpoints is continued from the model's own folder.
             let model = out.join("final_model");
             (model.join("run.toml").is_file()).then_some(model)
         })),
@@ -371,7 +372,7 @@ fn resume(out: &Path, given: &Given, options: &Options) -> Result<Option<PathBuf
     }
 }
 
-/// Keeps what an earlier run left under another name.
+/// Renames the results of an earlier run.
 fn set_aside(out: &Path) -> Result<()> {
     if !out.exists() {
         return Ok(());
@@ -386,7 +387,7 @@ fn set_aside(out: &Path) -> Result<()> {
     }
 }
 
-/// Two runs in one folder would overwrite one another.
+/// Two runs in one folder would overwrite each other's files.
 fn lock(out: &Path) -> Result<File> {
     std::fs::create_dir_all(out).map_err(|why| Failure::unwritable(out, why))?;
     let path = out.join(".lock");
@@ -401,14 +402,14 @@ fn lock(out: &Path) -> Result<File> {
     }
 }
 
-/// Where what frozen towers heard is kept between runs.
+/// The folder for frozen towers' outputs, which is kept between runs.
 fn hearing_cache() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
     Some(base.join("host").join("heard"))
 }
 
-/// Everything that the run was told, for those who want to know later.
+/// All of the run's settings, for the record.
 fn arguments(options: &Options, given: &Given, plan: &Plan, resolved: &Resolved, tasks: Option<&TaskSet>) -> Value {
     let mut all = Map::new();
     all.insert("model".to_owned(), resolved.identity.clone());
@@ -469,7 +470,7 @@ fn cannot(model: &str, error: plugin_api::Error) -> Failure {
     }
 }
 
-/// The host's side while a model learns.
+/// The host's callbacks during training.
 struct Class<'a> {
     lessons: &'a Lessons,
     out: &'a Path,
@@ -498,7 +499,7 @@ impl Class<'_> {
         }
     }
 
-    /// Ends the log files, and says what could not be written.
+    /// Closes the log files, and reports those that could not be written.
     fn finish(&self, whole: bool) -> Result<()> {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let tracked = heard.trackers.finish(whole);

@@ -1,4 +1,5 @@
-//! From what was given to a plan: defaults of the task's script, of the reference, and what contradicts itself.
+//! Makes a plan from the given settings: fills in defaults of the task's script and of the reference, and refuses
+//! contradictions.
 
 use super::environment::Place;
 use super::names::Given;
@@ -8,7 +9,7 @@ use plugin_api::{Every, Plan};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
-/// The method that is used, from `--method`, `--peft`, or the task's script.
+/// The training method, from `--method`, `--peft`, or the task's script.
 pub fn method(options: &Options, given: &Given) -> Result<String> {
     let peft = given.text("peft").map(|peft| match peft.as_str() {
         "none" => "full".to_owned(),
@@ -55,7 +56,7 @@ fn every(
     }
 }
 
-/// What a run is about besides its settings.
+/// The properties of a run that are not settings.
 pub struct About<'a> {
     pub method: &'a str,
     pub out: PathBuf,
@@ -69,7 +70,7 @@ pub struct About<'a> {
     pub hearing_cache: Option<PathBuf>,
 }
 
-/// The plan, and what is to be said about it.
+/// The plan, and notes about it.
 pub fn plan(given: &Given, options: &Options, about: About) -> Result<(Plan, Vec<String>)> {
     let mut notes = given.notes.clone();
     notes.extend(super::adapter::check(options)?);
@@ -156,7 +157,7 @@ pub fn plan(given: &Given, options: &Options, about: About) -> Result<(Plan, Vec
     Ok((plan, notes))
 }
 
-/// What shapes a schedule, as the reference has it in one map.
+/// The parameters of a schedule, which the reference has in one map.
 fn shape(given: &Given, other: &mut Map<String, Value>) {
     let mut shape = other
         .get("lr_scheduler_kwargs")
@@ -173,7 +174,7 @@ fn shape(given: &Given, other: &mut Map<String, Value>) {
     }
 }
 
-/// What products are computed in.
+/// The precision of products.
 fn precision(given: &Given, about: &About, other: &mut Map<String, Value>, notes: &mut Vec<String>) -> Result<()> {
     if let Some(kind) = given.text("bnb_4bit_quant_type").filter(|kind| kind != "nf4") {
         let failure = Failure::usage(format!("`bnb_4bit_quant_type` is `{kind}`"));

@@ -1,4 +1,4 @@
-//! `--show N`: lessons with what is learnt of them marked.
+//! `--show N`: prints lessons with the trained tokens marked.
 
 use super::options::Output;
 use super::source::Source;
@@ -29,7 +29,7 @@ pub fn show(client: &ModelClient, source: &dyn Source, count: usize, output: &Ou
             }
         }
         if tokens.texts.is_empty() {
-            // A model that gives no texts gives numbers at least.
+            // If the model gives no texts, the token ids are shown.
             let marked = tokens.ids.iter().zip(&tokens.learn);
             let words: Vec<String> = marked
                 .map(|(id, learn)| if *learn { format!("⟦{id}⟧") } else { id.to_string() })

@@ -1,26 +1,26 @@
-//! Lessons by their numbers, wherever they come from.
+//! Lessons by number, from any source.
 
 use plugin_api::{Lesson, Result, Split};
 
-/// Lessons that can be read in any order, from several threads.
+/// Lessons that several threads can read in any order.
 pub trait Source: Send + Sync {
-    /// How many there are.
+    /// How many lessons there are.
     fn len(&self) -> usize;
 
-    /// What a lesson is called in messages.
+    /// The name of a lesson in messages.
     fn name(&self, index: usize) -> String;
 
-    /// One of them, with its sound.
+    /// A lesson, with its audio.
     fn lesson(&self, index: usize) -> Result<Lesson>;
 
-    /// The same without its sound, and how many clips it has.
+    /// A lesson without its audio, and how many clips it has.
     fn glance(&self, index: usize) -> Result<(Lesson, usize)>;
 
-    /// One word that changes when a lesson does.
+    /// A fingerprint that changes with the lessons.
     fn hash(&self) -> String;
 }
 
-/// No lessons at all.
+/// An empty source.
 pub struct Empty;
 
 impl Source for Empty {

@@ -1,4 +1,4 @@
-//! What a run came to, in one table: before, after, and what was published of it.
+//! The results of a run in one table: before, after, and published.
 
 use super::environment::Place;
 use super::options::{Options, Output};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-/// Prints it, or JSON.
+/// Prints the table, or JSON.
 pub fn print(
     options: &Options,
     learnt: &Learnt,
@@ -90,7 +90,7 @@ fn render(options: &Options, learnt: &Learnt, timing: &Value, results: &Value) -
         };
         table.row([name.to_owned(), String::new(), value, theirs]);
     }
-    // Figures of the test, where none was run.
+    // Published figures that the test did not give.
     let all = published.iter().filter(|(_, value)| value.is_number());
     for (name, value) in all.filter(|(name, _)| !told.borrow().contains(*name)) {
         table.row([name.clone(), String::new(), String::new(), number(value)]);
@@ -115,7 +115,7 @@ fn render(options: &Options, learnt: &Learnt, timing: &Value, results: &Value) -
     text
 }
 
-/// Four places, or fewer for large numbers.
+/// Four decimals, or fewer for large numbers.
 fn shown(value: f64) -> String {
     match value.abs() {
         size if size >= 1000.0 => format!("{value:.0}"),

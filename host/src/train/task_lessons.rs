@@ -10,39 +10,39 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
-/// The most bytes of decoded sound that are kept.
+/// The most bytes of decoded audio that are kept.
 const CLIPS: usize = 256 << 20;
 /// How many names of left-out samples are listed.
 const SHOWN: usize = 5;
 
-/// What is done about clips.
+/// How clips are used.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Hearing {
-    /// The model hears, at this rate.
+    /// The model takes audio, at this rate.
     pub rate: Option<u32>,
     pub hears: bool,
-    /// Each sample also once without its clip.
+    /// Each sample is also used once without its clip.
     pub add_text_only: bool,
-    /// A clip that is missing ends the run.
+    /// A missing clip ends the run.
     pub strict: bool,
-    /// Where no clip at all is found, samples are not learnt as text either.
+    /// If no clip at all is found, samples are not trained as text either.
     pub no_fallback: bool,
 }
 
-/// Samples of a task, by the places that are learnt.
+/// Samples of a task, by position.
 pub struct TaskLessons {
     task: TaskClient,
-    /// Which samples, and whether each is learnt without its clips.
+    /// Which samples, and for each whether its clips are left out.
     entries: Vec<(usize, bool)>,
     identity: Value,
     clips: Clips,
     hearing: Hearing,
-    /// What is to be told of these lessons.
+    /// Notes about these lessons.
     pub notes: Vec<String>,
 }
 
 impl TaskLessons {
-    /// Looks at every sample once, so that what can't be learnt is told by name before anything is learnt.
+    /// Looks at every sample once, so that unusable ones are reported by name before training.
     pub fn new(task: TaskClient, identity: Value, indexes: &[usize], hearing: Hearing) -> Result<TaskLessons> {
         let mut lessons = TaskLessons {
             task,
@@ -107,8 +107,8 @@ impl TaskLessons {
         Ok(lessons)
     }
 
-    /// Samples whose clips are missing are left out; where all are missing, they are learnt as text, as the script
-    /// does.
+    /// Samples without their clips are left out; if all clips are missing, all samples are trained as text, as the
+    /// script does.
     fn tell_missing(&mut self, missing: Vec<(usize, String)>, with_clips: usize) {
         if missing.is_empty() {
             return;
@@ -170,7 +170,7 @@ impl TaskLessons {
     }
 }
 
-/// The clips that a lesson speaks of, in its order.
+/// The clips of a lesson, in its order.
 fn places(lesson: &Lesson) -> Vec<usize> {
     let parts = lesson.turns.iter().flat_map(|turn| &turn.message.parts);
     let clips = parts.filter_map(|part| match part {
@@ -180,7 +180,7 @@ fn places(lesson: &Lesson) -> Vec<usize> {
     clips.collect()
 }
 
-/// What a clip of a sample is called, when it is not there.
+/// The name of a sample's missing clip.
 fn absent(sample: &Sample, clip: usize) -> Option<String> {
     let Some(source) = sample.clips.get(clip) else {
         return Some(format!("it has no clip {clip}"));
@@ -189,7 +189,7 @@ fn absent(sample: &Sample, clip: usize) -> Option<String> {
     (!path.is_file()).then(|| format!("`{}` is not there", path.display()))
 }
 
-/// A lesson without its sound.
+/// A lesson without its audio.
 fn drop_clips(lesson: &mut Lesson) {
     for turn in &mut lesson.turns {
         turn.message.parts.retain(|part| !matches!(part, Part::Clip { .. }));

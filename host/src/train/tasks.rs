@@ -1,4 +1,4 @@
-//! The parts of a task that a run needs: to learn from, to evaluate on, to test with.
+//! The splits of a task that a run needs: for training, evaluation and the test.
 
 use super::options::Options;
 use crate::catalog::{Catalog, Resolved};
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// A part of a task's data.
+/// A split of a task's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Train,
@@ -19,7 +19,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// The setting that names its file, and the words that tasks have for it.
+    /// The setting that names its file, and the words for it in tasks.
     fn words(self) -> (&'static str, &'static [&'static str]) {
         match self {
             Part::Train => ("train_file", &["train"]),
@@ -29,19 +29,19 @@ impl Part {
     }
 }
 
-/// A task, with what its card says of training.
+/// A task, with its card's data about training.
 pub struct TaskSet {
     pub name: String,
     note: AdapterNote,
     flags: BTreeMap<String, Setting>,
     files: BTreeMap<&'static str, PathBuf>,
-    /// What the card says: `task`, settings of the script; `lessons`, those of its lessons alone, `demo_lessons` in a demo;
-    /// `defaults` and `demo`, training settings; `exports`, `settings` and `metrics`, of the test.
+    /// The card's data: `task`, settings of the script; `lessons`, those of its lessons alone, `demo_lessons` in a
+    /// demo; `defaults` and `demo`, training settings; `exports`, `settings` and `metrics`, of the test.
     training: Value,
     demo: bool,
 }
 
-/// What scripts call a task's setting, and what it is called here.
+/// The script's names of the task's settings, and the names here.
 const TASK_SETTINGS: [(&str, &str); 8] = [
     ("input_mode", "inputs"),
     ("target_field", "target"),
@@ -72,8 +72,8 @@ impl TaskSet {
                 set.files.insert(file, PathBuf::from(path));
             }
         }
-        // What a task says of training is the same for all its parts. Its script's settings come first: names of the script
-        // may mean something beside them alone.
+        // All splits of a task have the same data about training. The script's own settings come first, because a name
+        // may have another meaning in them.
         set.read_card(catalog)?;
         let defaults = set.training["task"].as_object().cloned().unwrap_or_default();
         for (script, ours) in TASK_SETTINGS {
@@ -117,7 +117,7 @@ impl TaskSet {
         defaults
     }
 
-    /// The formats in which a test is written for those who know the collection's files.
+    /// The formats in which the test's results are also written.
     pub fn exports(&self) -> Vec<String> {
         let formats = self.training["exports"].as_array().into_iter().flatten();
         formats
@@ -125,7 +125,7 @@ impl TaskSet {
             .collect()
     }
 
-    /// The task's settings by the names that the collection's script has for them, as they hold in the test.
+    /// The task's settings under the names of the collection's script, with their values in the test.
     pub fn script_settings(&self) -> Map<String, Value> {
         let names = self.training["settings"].as_object().cloned().unwrap_or_default();
         let mut all: Map<String, Value> = names
@@ -141,17 +141,17 @@ impl TaskSet {
         all
     }
 
-    /// What the collection's script calls a figure of this task, where it is another name.
+    /// The script's name of a figure of this task, if it is another one.
     pub fn script_metric(&self, name: &str) -> Option<String> {
         let names = self.training["metrics"].as_object()?;
         let (script, _) = names.iter().find(|(_, ours)| ours.as_str() == Some(name))?;
         Some(script.clone())
     }
 
-    /// A setting as it was given, or as it is when nobody gives it.
+    /// A setting as given, or its default.
     fn holds(&self, option: &str) -> Option<Value> {
         if let Some(given) = self.flags.get(option) {
-            // A flag's value is text, whatever it says.
+            // The value of a flag is always text.
             let number = given.value.as_str().and_then(|text| text.parse::<u64>().ok());
             return Some(number.map_or_else(|| given.value.clone(), Value::from));
         }
@@ -159,11 +159,12 @@ impl TaskSet {
         Some(option.default.clone()).filter(|default| !default.is_null())
     }
 
-    /// The settings of a part; none where there is no such part.
+    /// The settings of a split; none if there is no such split.
     pub fn settings(&self, part: Part) -> Option<BTreeMap<String, Setting>> {
         let mut settings = self.flags.clone();
         if part != Part::Test {
-            // What says how lessons are made, and nothing about questions. A demo may teach what it is asked afterwards.
+            // Settings of lessons, which do not concern questions. A demo may train on the samples that it is tested
+            // with.
             let of_demo = self.training["demo_lessons"].as_object().filter(|_| self.demo);
             let lessons = of_demo.or(self.training["lessons"].as_object());
             for (key, value) in lessons.cloned().unwrap_or_default() {
@@ -184,12 +185,12 @@ impl TaskSet {
             settings.remove("split");
             return Some(settings);
         }
-        // Once files are named, parts that are not have none.
+        // If any file is named, splits without one are empty.
         if part != Part::Train && !self.files.is_empty() && !self.flags.contains_key("data") {
             return None;
         }
         match (word, part) {
-            // A single file is one part; a folder or hub id has several.
+            // A single file is one split; a folder or hub id has several.
             (Some(_), Part::Train) if settings.contains_key("split") => {}
             (Some(word), _) if !self.is_one_file(&settings) => {
                 settings.insert("split".to_owned(), here(json!(word), "host train"));
@@ -215,20 +216,20 @@ impl TaskSet {
         Ok((resolved, task))
     }
 
-    /// Makes the task for a part; none where its data has no such part.
+    /// Makes the task for a split; none if its data has no such split.
     pub fn make(&self, part: Part, catalog: &Catalog) -> Result<Option<(Resolved, TaskClient)>> {
         if self.settings(part).is_none() {
             return Ok(None);
         }
         match self.made(part, catalog) {
             Ok(made) => Ok(Some(made)),
-            // Data sets without a part to evaluate on are common; one that was named has to be there.
+            // Many data sets have no split for evaluation; a named one must exist.
             Err(_) if part == Part::Eval && !self.files.contains_key("eval_file") => Ok(None),
             Err(failure) => Err(failure),
         }
     }
 
-    /// For `args.json`.
+    /// The entries for `args.json`.
     pub fn described(&self) -> Value {
         let flags = self.flags.iter().map(|(key, given)| (key.clone(), given.value.clone()));
         let files = self.files.iter().map(|(key, path)| ((*key).to_owned(), json!(path)));

@@ -1,7 +1,7 @@
-//! `--then-run` and `--baseline`: the task's test split with what was learnt, and with the untouched model.
+//! `--then-run` and `--baseline`: the task's test split with the trained and with the original model.
 //!
-//! Each is a `host run` of its own: a model that learnt and one that answers do not fit into memory together everywhere, and
-//! what a run records, resumes and exports is the same as when people start it themselves.
+//! Each is a separate `host run`: a model in training and one that answers do not always fit into memory together, and
+//! records, resuming and exports are the same as if people had started it themselves.
 
 use super::names::Given;
 use super::options::{Options, Output};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What was learnt, and what it is tested with.
+/// What was trained, and how it is tested.
 pub struct Trained<'a> {
     pub options: &'a Options,
     pub given: &'a Given,
@@ -30,13 +30,13 @@ pub struct Trained<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// A run that was made.
+/// A finished run.
 struct Made {
     folder: PathBuf,
     results: Value,
 }
 
-/// Runs the test, writes what the scripts write of it, and gives what the table shows.
+/// Runs the test, writes the scripts' files about it, and returns the results for the table.
 pub fn then_run(trained: &Trained) -> Result<Value> {
     let Trained { options, out, .. } = trained;
     let after = run(trained, "test", true)?;
@@ -85,7 +85,7 @@ pub fn then_run(trained: &Trained) -> Result<Value> {
     }))
 }
 
-/// A `host run` by a file that says everything.
+/// A `host run` with a file of all its settings.
 fn run(trained: &Trained, name: &str, with_learnt: bool) -> Result<Made> {
     let Trained { options, given, .. } = trained;
     let mut model_settings = plain(trained.model_settings);
@@ -133,7 +133,7 @@ fn run(trained: &Trained, name: &str, with_learnt: bool) -> Result<Made> {
     Ok(Made { folder, results })
 }
 
-/// Settings as they were given, paths made absolute: the file that names them lies elsewhere.
+/// The settings as given, with absolute paths, because the file that will hold them is in another folder.
 fn plain(settings: &BTreeMap<String, Setting>) -> Map<String, Value> {
     let value = |given: &Setting| match given.value.as_str() {
         Some(text) if !text.is_empty() && given.base.join(text).exists() => {
@@ -159,7 +159,7 @@ fn host(trained: &Trained, arguments: &[&str]) -> Result<Value> {
     if trained.output.quiet {
         command.arg("--quiet");
     }
-    // What a launcher said was for learning.
+    // The launcher's variables concern training only.
     for name in ["RANK", "WORLD_SIZE", "LOCAL_RANK"] {
         command.env_remove(name);
     }
@@ -169,12 +169,12 @@ fn host(trained: &Trained, arguments: &[&str]) -> Result<Value> {
         .map_err(|why| Failure::missing(format!("{} cannot be started", what())).cause(why))?;
     if trained.stop.load(Ordering::Relaxed) {
         return Err(
-            Failure::new(Exit::Interrupted, "interrupted during the test").help("the same command goes on from there")
+            Failure::new(Exit::Interrupted, "interrupted during the test").help("the same command resumes from there")
         );
     }
     let said = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
     match (output.status.code(), said) {
-        // Failed samples are in the results, which say so.
+        // Failed samples are listed in the results.
         (Some(0 | 1), said) if !said.is_null() => Ok(said),
         (code, _) => {
             let words = String::from_utf8_lossy(&output.stderr);
@@ -192,7 +192,7 @@ fn host(trained: &Trained, arguments: &[&str]) -> Result<Value> {
     }
 }
 
-/// The task's own files of the run, beside the logs.
+/// Exports the run in the task's own formats, next to the logs.
 fn export(trained: &Trained, made: &Made) -> Result<()> {
     for format in trained.tasks.exports() {
         let arguments = [
@@ -220,7 +220,7 @@ fn records(folder: &Path) -> Result<Vec<Value>> {
         .collect())
 }
 
-/// The numbers of a run, without groups and errors: `acc,none` is `acc`.
+/// The figures of a run, without groups and errors: `acc,none` becomes `acc`.
 fn metrics(results: &Value) -> Map<String, Value> {
     let tables = results["results"].as_object();
     let numbers = tables
@@ -245,7 +245,7 @@ fn main_metric(results: &Value) -> Option<String> {
         .find(|name| !["samples", "count", "n"].contains(&name.as_str()))
 }
 
-/// A number of a record, under whichever scorer it stands.
+/// A figure of a record, of any scorer.
 fn number_of(record: &Value, name: &str) -> Option<f64> {
     let scores = [&record["score"], &record["scores"]];
     let direct = scores.iter().find_map(|score| score["values"][name].as_f64());
@@ -255,7 +255,7 @@ fn number_of(record: &Value, name: &str) -> Option<f64> {
     })
 }
 
-/// How much better each sample fares with what was learnt.
+/// The difference of each sample's score after training.
 fn difference(main: &str, after: &[Value], before: &[Value]) -> Result<Value> {
     let key = |record: &Value| record["sample_id"].as_str().map(str::to_owned);
     let former: BTreeMap<String, f64> = before
@@ -278,7 +278,7 @@ fn difference(main: &str, after: &[Value], before: &[Value]) -> Result<Value> {
     }))
 }
 
-/// `test_metrics.json`.
+/// The contents of `test_metrics.json`.
 fn test_metrics(trained: &Trained, made: &Made, latencies: &[f64], total: usize) -> Value {
     let given = trained.given;
     let mut all = Map::new();
@@ -321,7 +321,7 @@ fn test_metrics(trained: &Trained, made: &Made, latencies: &[f64], total: usize)
     Value::Object(all)
 }
 
-/// Linear between order statistics, at place (n − 1) p / 100.
+/// Linear interpolation between order statistics, at position (n − 1) p / 100.
 fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let place = last as f64 * share / 100.0;

@@ -44,9 +44,9 @@ pub enum Refusal {
 impl Plugin {
     /// Checks a library's layout against this host's and opens it.
     ///
-    /// The check is one-directional: it accepts a newer minor version as the implementation of an older interface and
-    /// refuses the opposite. So it is asked both ways, and one of them is enough: an older plugin lacks suffixes whose
-    /// absence reads as `None`.
+    /// The check is one-directional: it accepts a newer minor version as the implementation of an older interface, and
+    /// refuses the opposite. So both directions are checked, and one is enough: missing suffix fields of an older
+    /// plugin read as `None`.
     pub fn open(header: &'static LibHeader) -> std::result::Result<Plugin, Refusal> {
         let Some(theirs) = header.layout() else {
             return Err(Refusal::Unusable("it carries no description of its layout".to_owned()));
@@ -62,7 +62,7 @@ impl Plugin {
         module.map(Plugin).map_err(|why| Refusal::Unusable(why.to_string()))
     }
 
-    /// Introduces the host: where the plugin's log goes. Once in the life of a process.
+    /// Connects the plugin's log to the host. To be called once in each process.
     pub fn init(self, host: Box<dyn Callbacks>) -> Result<()> {
         crossed(self.0.init()(AbiHost_TO::from_value(
             HostSide {
@@ -92,8 +92,8 @@ impl Plugin {
     }
 }
 
-/// Whether one layout can stand for the other. Each check gets fresh globals: the checker's own live as long as the
-/// process, and what it saw of one plugin would make it refuse the next.
+/// Whether one layout is compatible with the other. Each check gets fresh globals: the checker's own ones live as long
+/// as the process, and remember plugins in a way that would make it refuse the next one.
 fn either_way(ours: &'static TypeLayout, theirs: &'static TypeLayout) -> std::result::Result<(), AbiInstabilityErrors> {
     let check = |a, b| check_layout_compatibility_with_globals(a, b, &CheckingGlobals::new());
     check(ours, theirs).or_else(|errors| check(theirs, ours).map_err(|_| errors))
@@ -162,7 +162,7 @@ impl Adapter for Remote {
 
 static IGNORED: AtomicBool = AtomicBool::new(false);
 
-/// The host's callbacks behind a guard of their own: a panic in them would abort the process in the plugin's frames.
+/// The host's callbacks behind their own guard: a panic in them would abort the process in the plugin's frames.
 struct HostSide<'a, H> {
     host: H,
     panicked: &'a AtomicBool,

@@ -218,7 +218,7 @@ fn a_host_is_introduced_once() {
         .init(Box::new(crate::NoCallbacks))
         .expect("the first introduction");
     let error = plugin().init(Box::new(crate::NoCallbacks)).expect_err("the second");
-    assert!(error.message.contains("introduced to a host before"), "{error}");
+    assert!(error.message.contains("already connected to a host"), "{error}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub struct JudgeCard {
     /// True when it compares two answers: its cases have [`crate::Case::other`].
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub compares: bool,
-    /// What this version has no name for.
+    /// Fields that this version doesn't know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }

@@ -18,7 +18,7 @@ pub struct Pending {
     pub deadline: Option<Instant>,
 }
 
-// What the host answers to a pull. The prompt's clips travel in the same envelope.
+// The host's answer to a pull. The prompt's clips travel in the same envelope.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct CaseAnswer {
@@ -28,7 +28,7 @@ pub(crate) struct CaseAnswer {
     pub case: Option<Case>,
 }
 
-/// What is handed back for a case. `job` is its id, as for a model's answers.
+/// The result of a case. `job` is its id, as for a model's answers.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct VerdictNote {
@@ -86,7 +86,7 @@ impl<'a> Cases<'a> {
             .and_then(|request| self.host.ask("case", request))
             .and_then(|envelope| Ok((envelope.read::<CaseAnswer>()?, envelope.clips)));
         let Ok((answer, clips)) = pulled else {
-            // The host is gone or speaks otherwise: no further case can be had from it.
+            // The host is gone or speaks another protocol: no further case can be had from it.
             self.end();
             return None;
         };
@@ -105,7 +105,7 @@ impl<'a> Cases<'a> {
         }
     }
 
-    /// True when no case will come any more.
+    /// True when no more cases will come.
     pub fn ended(&self) -> bool {
         if self.host.stop_asked() {
             self.end();
@@ -117,7 +117,7 @@ impl<'a> Cases<'a> {
         self.ended.store(true, Ordering::Release);
     }
 
-    /// The way back for verdicts; threads of the plugin may each have one.
+    /// Returns verdicts; threads of the plugin may each have one.
     pub fn verdicts(&self) -> Verdicts<'a> {
         Verdicts { host: self.host }
     }
@@ -128,14 +128,14 @@ impl<'a> Cases<'a> {
     }
 }
 
-/// The way back for verdicts.
+/// Returns verdicts to the host.
 #[derive(Clone, Copy)]
 pub struct Verdicts<'a> {
     host: &'a dyn Callbacks,
 }
 
 impl Verdicts<'_> {
-    /// Hands a verdict back. False when the host asks to stop.
+    /// Returns a verdict. False when the host asks to stop.
     pub fn done(&self, id: u64, verdict: Result<Verdict>) -> bool {
         let mut note = VerdictNote {
             job: id,

@@ -15,7 +15,7 @@ use crate::wire::{unknown_method, Adapter, Callbacks, Envelope, Packed};
 use crate::{Call, Error, Result};
 use std::sync::{Mutex, PoisonError};
 
-/// A judge: it is shown a sample and a reply, and rules.
+/// A judge rules on replies to samples.
 ///
 /// It holds no model of its own; one that needs a model asks the host through [`Call::generate`] and names the role in
 /// [`JudgeCard::asks`]. A verdict that can't be understood is [`Verdict::unscored`], never a guess.
@@ -46,9 +46,9 @@ pub trait Judge: Send + Sync {
     /// Rules on one case.
     fn judge(&self, case: &Case, call: &mut Call) -> Result<Verdict>;
 
-    /// Rules on cases until there are no more. The default works on [`JudgeCard::batch`] of them at a time, each on a thread
-    /// that asks [`Judge::judge`], so that the model behind a role sees as many prompts at once. A judge that can rule on
-    /// several cases together writes its own.
+    /// Rules on cases until there are no more. The default works on [`JudgeCard::batch`] of them at a time, each on a
+    /// thread that asks [`Judge::judge`], so that the model behind a role sees as many prompts at once. A judge that
+    /// can rule on several cases together writes its own.
     fn serve(&self, cases: &Cases) -> Result<()> {
         let workers = self.card().batch.clamp(1, MOST_AT_A_TIME);
         let panicked = Mutex::new(None);
@@ -70,7 +70,7 @@ fn one_by_one<J: Judge + ?Sized>(judge: &J, cases: &Cases, panicked: &Mutex<Opti
     while let Some(pending) = cases.next() {
         let ruled = caught("judge", || judge.judge(&pending.case, &mut cases.call(&pending)));
         let ruled = ruled.unwrap_or_else(|panic| {
-            // The judge's state can't be trusted any more. The host makes a new one when this call has failed.
+            // The judge's state can't be trusted any more. The host creates a new one after this call has failed.
             cases.end();
             *panicked.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic.clone());
             Err(panic)

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 pub struct Case {
     /// The sample, its target included.
     pub sample: Sample,
-    /// What the model was asked, when it is known.
+    /// The prompt of the model, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<Prompt>,
     /// What the model answered.
@@ -62,21 +62,21 @@ pub enum Ruling {
     Unknown,
 }
 
-/// What a judge paid.
+/// The cost of a verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Cost {
     /// Tokens it read.
     pub prompt_tokens: u64,
-    /// Of these, tokens that a service read from its cache.
+    /// Tokens among these that a service read from its cache.
     pub cached_tokens: u64,
     /// Tokens it wrote.
     pub generated_tokens: u64,
     /// How often it asked a model.
     pub calls: u64,
-    /// Money, in US dollars. 0 when a model's price is not known: [`Cost::unpriced`] counts such calls.
+    /// Money, in US dollars. 0 if the price is unknown: [`Cost::unpriced`] counts such calls.
     pub dollars: f64,
-    /// Calls whose price nobody knows.
+    /// Calls with unknown prices.
     pub unpriced: u64,
 }
 
@@ -114,24 +114,24 @@ pub struct Verdict {
     /// The kind of outcome in a word that stays the same: `ok`, `unparsable`, `cut_short`, `equal_without_asking`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// The judge's own words, when it has some.
+    /// The judge's full answer, if it gave one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw: Option<String>,
     /// What it cost.
     pub cost: Cost,
-    /// The requests that it stands on, by their keys in the ledger.
+    /// The requests behind it, by their keys in the ledger.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<String>,
     /// The version of the model that ruled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_version: Option<String>,
-    /// What was found without a model: names that agree, overlaps.
+    /// Findings of a comparison without a model, such as equal names and overlaps.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub check: Map<String, Value>,
-    /// What the reader must know to trust it, in words that stay the same: `moved_model`, `shortened`.
+    /// Warnings for readers, in words that stay the same: `moved_model`, `shortened`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
-    /// What this version has no name for.
+    /// Fields that this version doesn't know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }

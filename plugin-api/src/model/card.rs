@@ -17,7 +17,7 @@ pub enum Reads {
     Unknown,
 }
 
-/// A constraint on generated text that a model can keep.
+/// A constraint on generated text that a model can enforce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Constraint {
@@ -41,7 +41,7 @@ pub struct ModelCard {
     /// The rate at which it wants its clips, in Hz.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_rate: Option<u32>,
-    /// The longest clip it hears, in seconds.
+    /// The longest clip it takes, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub longest_clip: Option<f64>,
     /// The most clips in one prompt.
@@ -56,19 +56,19 @@ pub struct ModelCard {
     pub thinks: bool,
     /// True when it implements [`crate::Model::learn`].
     pub learns: bool,
-    /// How many prompts it works on at a time, at most; 0 and 1 mean one by one.
+    /// The most prompts that it answers at a time; 0 and 1 mean one by one.
     pub batch: u32,
-    /// The service that answers, by its host name, when this machine doesn't compute the answers itself.
+    /// The host name of the service that answers, if this machine doesn't.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remote: Option<String>,
-    /// How many prompts it wants under way at a time, at most, when that differs from `batch`: a service that learns
-    /// its limit pulls up to this many.
+    /// The most prompts in flight, if different from `batch`: a service that finds its own limit pulls up to this
+    /// many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
-    /// What answers, as far as can be told without its weights: a served engine's version and configuration.
+    /// What answers, as far as that can be known without weights: a server's version and configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// The constraints on generated text that it keeps. It ignores the others.
+    /// The constraints on generated text that it enforces. It ignores the others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub constrains: Vec<Constraint>,
     /// The class of its kernels: on one class the same prompt gives the same bits, on another the last digits may
@@ -87,13 +87,13 @@ pub struct ModelCard {
     /// Where it computes: `cpu`, `cuda:0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// What this version has no name for.
+    /// Fields that this version doesn't know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
 impl ModelCard {
-    /// A model that reads words.
+    /// A text model.
     pub fn text(name: impl Into<String>) -> Self {
         ModelCard {
             name: name.into(),
@@ -102,7 +102,7 @@ impl ModelCard {
         }
     }
 
-    /// A model that reads words and hears sound at this rate.
+    /// A model that takes text, and audio at this rate.
     pub fn audio(name: impl Into<String>, sample_rate: u32) -> Self {
         ModelCard {
             reads: vec![Reads::Text, Reads::Audio],
@@ -117,22 +117,22 @@ impl ModelCard {
         self
     }
 
-    /// An error with [`crate::Code::UNSUPPORTED`] when a prompt holds or wants what this card rules out, or what this
-    /// version doesn't know. Such a prompt is refused before [`crate::Model::reply`] sees it.
+    /// An error with [`crate::Code::UNSUPPORTED`] when a prompt contains or asks for something that this card rules
+    /// out, or that this version doesn't know. Such a prompt is refused before [`crate::Model::reply`] sees it.
     pub fn can_answer(&self, prompt: &Prompt) -> Result<()> {
         for part in prompt.messages.iter().flat_map(|message| &message.parts) {
             match part {
                 Part::Text { .. } => {}
                 Part::Clip { .. } if self.hears() => {}
                 Part::Clip { .. } => return Err(self.cannot("hear clips")),
-                _ => return Err(self.cannot("read a part of this prompt, which is of a later kind")),
+                _ => return Err(self.cannot("read a part of this prompt, whose type is newer than this version")),
             }
         }
         match prompt.want {
             Want::Text { .. } => Ok(()),
             Want::Choice { .. } if self.scores_choices => Ok(()),
             Want::Choice { .. } => Err(self.cannot("score options")),
-            _ => Err(self.cannot("do what this prompt wants, which is of a later kind")),
+            _ => Err(self.cannot("do what this prompt asks for, which is newer than this version")),
         }
     }
 
@@ -140,12 +140,12 @@ impl ModelCard {
         Error::unsupported(format!("model `{}` can't {what}", self.name))
     }
 
-    /// Whether it keeps a constraint on generated text.
+    /// Whether it enforces a constraint on generated text.
     pub fn can_constrain(&self, constraint: Constraint) -> bool {
         self.constrains.contains(&constraint)
     }
 
-    /// Whether it hears sound.
+    /// Whether it takes audio.
     pub fn hears(&self) -> bool {
         self.reads.contains(&Reads::Audio)
     }

@@ -1,73 +1,73 @@
-//! What memory a model would take, found out before any of it is taken.
+//! Estimates a model's memory before any of it is allocated.
 
 use crate::wire::{unknown_method, Adapter, Callbacks, Envelope};
 use crate::{Code, Error, Kind, Plan, Result, Settings};
 use serde::{Deserialize, Serialize};
 
-/// What a model of some settings would take. Bytes that are not known are 0, words that are not are empty.
+/// The memory of a model with certain settings. Unknown bytes are 0, unknown words are empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Estimate {
-    /// Weights, as the settings would have them stored.
+    /// The weights, as the settings store them.
     pub weights_bytes: u64,
-    /// What most of them would be stored as: `bf16`, `q4_k`.
+    /// The type of most of them: `bf16`, `q4_k`.
     pub stored_as: String,
-    /// What one answer of [`Estimate::planned_tokens`] takes besides, for as long as it is worked on.
+    /// Further memory for each answer of [`Estimate::planned_tokens`], while it is in progress.
     pub answer_bytes: u64,
-    /// How many tokens, of prompt and answer, that is for.
+    /// Tokens of prompt and answer that [`Estimate::answer_bytes`] is for.
     pub planned_tokens: u32,
-    /// Answers that would be worked on at a time, if there is memory for this many.
+    /// Answers at a time, if there is memory for them.
     pub batch: u32,
-    /// Where all of this would be: `cpu`, `cuda`.
+    /// The device: `cpu`, `cuda`.
     pub device: String,
-    /// What may still be taken there, by this process.
+    /// The memory that this process may still use there.
     pub available_bytes: Option<u64>,
 }
 
 impl Estimate {
-    /// Whether the weights and one answer fit. True as well where nothing tells what is there.
+    /// Whether the weights and one answer fit. True if the available memory is unknown.
     pub fn fits(&self) -> bool {
         let least = self.weights_bytes.saturating_add(self.answer_bytes);
         !matches!(self.available_bytes, Some(available) if least > available)
     }
 }
 
-/// What the largest batch of a training run holds.
+/// The largest batch of a training run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Workload {
     /// Tokens of all its rows.
     pub tokens: u64,
-    /// Those of them that are learnt.
+    /// Learnt tokens.
     pub learnt: u64,
     /// Tokens of the longest row.
     pub longest: u64,
-    /// Seconds of sound.
+    /// Seconds of audio.
     pub seconds: f64,
 }
 
-/// What training a model of some settings would take. Bytes that are not known are 0.
+/// The memory of training a model with certain settings. Unknown bytes are 0.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrainingEstimate {
-    /// The weights that are held and not learnt, as they are stored.
+    /// Frozen weights, as they are stored.
     pub frozen_bytes: u64,
-    /// How many parameters are learnt.
+    /// The number of learnt parameters.
     pub parameters: u64,
-    /// Those parameters with their gradients and the optimiser's states.
+    /// Learnt parameters with their gradients and optimiser states.
     pub learnt_bytes: u64,
-    /// What the largest batch keeps for the way back.
+    /// Activations of the largest batch that are kept for the backward pass.
     pub activation_bytes: u64,
     /// Its logits.
     pub logits_bytes: u64,
-    /// Where all of this would be: `cpu`, `cuda`.
+    /// The device: `cpu`, `cuda`.
     pub device: String,
-    /// What may still be taken there, by this process.
+    /// The memory that this process may still use there.
     pub available_bytes: Option<u64>,
 }
 
 impl TrainingEstimate {
-    /// All of it.
+    /// The sum.
     pub fn bytes(&self) -> u64 {
         let parts = [
             self.frozen_bytes,
@@ -78,7 +78,7 @@ impl TrainingEstimate {
         parts.into_iter().fold(0, u64::saturating_add)
     }
 
-    /// Whether it fits. True as well where nothing tells what is there.
+    /// Whether it fits. True if the available memory is unknown.
     pub fn fits(&self) -> bool {
         !matches!(self.available_bytes, Some(available) if self.bytes() > available)
     }
@@ -90,16 +90,16 @@ pub(crate) struct TrainingRequest {
     pub work: Workload,
 }
 
-/// The word under which layer 1 makes what estimates. No [`Kind`], as for [`crate::loading::FILES`].
+/// The word under which layer 1 creates estimates. It is not a [`Kind`]; see [`crate::loading::FILES`].
 pub const WORD: &str = "estimate";
 
-/// Says what a model of these settings would take.
+/// Estimates the memory of a model with these settings.
 pub type MakeEstimate = fn(&Settings) -> Result<Estimate>;
 
-/// Says what training a model of these settings would take.
+/// Estimates the memory of training a model with these settings.
 pub type MakeTrainingEstimate = fn(&Settings, &Plan, &Workload) -> Result<TrainingEstimate>;
 
-/// How a model's memory is estimated, as `inventory` keeps it.
+/// A registered estimate, as `inventory` stores it.
 pub struct EstimateRegistration {
     #[doc(hidden)]
     pub model: &'static str,
@@ -111,8 +111,8 @@ pub struct EstimateRegistration {
 
 inventory::collect!(EstimateRegistration);
 
-/// What answers for the memory of one of this library's models. The host makes it through layer 1; a plugin's own tests
-/// do it directly. The settings are checked as a model's are.
+/// The memory estimate of one of this library's models. The host creates it through layer 1; a plugin's own tests
+/// directly. The settings are checked as a model's are.
 pub fn make_estimate(model: &str, settings: &Settings) -> Result<Box<dyn Adapter>> {
     let mut all = inventory::iter::<EstimateRegistration>.into_iter();
     match all.find(|found| found.model == model) {
@@ -153,9 +153,8 @@ impl Adapter for EstimateAdapter {
 }
 
 /// Announces an estimate of a model's memory: the model's name, and a function from the [`Settings`] it would be made
-/// with to an [`Estimate`]. It reads headers and no weights: it is asked so that nothing needs to be loaded. A second
-/// function, `training: …`, estimates the same of training: it takes the settings, the [`Plan`] and the [`Workload`],
-/// and gives a [`TrainingEstimate`].
+/// with to an [`Estimate`]. It reads headers, not weights. A second function, `training: …`, estimates the memory of
+/// training: it takes the settings, the [`Plan`] and the [`Workload`], and gives a [`TrainingEstimate`].
 ///
 /// ```
 /// use plugin_api::{Estimate, Result, Settings};
@@ -172,7 +171,7 @@ impl Adapter for EstimateAdapter {
 macro_rules! register_estimate {
     ($model:literal, $estimate:expr $(, training: $training:expr)? $(,)?) => {
         const _: () = {
-            // A name that no function of the author's has: what stands for `$estimate` sees this one, too.
+            // A name that no function of the author has, since the expression `$estimate` can see it, too.
             fn __register_estimate(settings: &$crate::Settings) -> $crate::Result<$crate::Estimate> {
                 $estimate(settings)
             }

@@ -21,9 +21,9 @@ pub struct Job {
 pub enum Pulled {
     /// A prompt that waits.
     Job(Box<Job>),
-    /// None at this moment; more may come.
+    /// None now; more may come.
     Later,
-    /// None will come any more, or the host asked to stop.
+    /// No more will come, or the host asked to stop.
     End,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct PullRequest {
     pub wait_ms: u64,
 }
 
-// What the host answers to a pull. The prompt's clips travel in the same envelope.
+// The host's answer to a pull. The prompt's clips travel in the same envelope.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct PullAnswer {
@@ -83,7 +83,7 @@ impl<'a> Jobs<'a> {
         }
     }
 
-    /// The same jobs, of which those that this card rules out are answered with the refusal and never handed out.
+    /// The same jobs; prompts that this card rules out are refused and never handed out.
     pub(crate) fn of(self, card: ModelCard) -> Self {
         let card = Some(card);
         Jobs { card, ..self }
@@ -112,7 +112,7 @@ impl<'a> Jobs<'a> {
             .and_then(|request| self.host.ask("job", request))
             .and_then(|envelope| Ok((envelope.read::<PullAnswer>()?, envelope.clips)));
         let Ok((answer, clips)) = pulled else {
-            // The host is gone or speaks otherwise: no further job can be had from it.
+            // The host is gone or speaks another protocol: no further job can be had from it.
             self.ended = true;
             return Pulled::End;
         };
@@ -134,12 +134,12 @@ impl<'a> Jobs<'a> {
         }
     }
 
-    /// Hands an answer back. False when the host asks to stop.
+    /// Returns an answer. False when the host asks to stop.
     pub fn done(&mut self, job: u64, reply: Result<Reply>) -> bool {
         self.answers().done(job, reply)
     }
 
-    /// The way back for answers, for threads that work on jobs while this one pulls more.
+    /// Returns answers from threads that work on jobs while this one pulls more.
     ///
     /// ```
     /// use plugin_api::{Jobs, Reply, Result};
@@ -170,14 +170,14 @@ impl<'a> Jobs<'a> {
     }
 }
 
-/// The way back for answers. Threads of the plugin may each have one.
+/// Returns answers to the host. Threads of the plugin may each have one.
 #[derive(Clone, Copy)]
 pub struct Answers<'a> {
     host: &'a dyn Callbacks,
 }
 
 impl<'a> Answers<'a> {
-    /// Hands an answer back. False when the host asks to stop.
+    /// Returns an answer. False when the host asks to stop.
     pub fn done(&self, job: u64, reply: Result<Reply>) -> bool {
         let note = match reply.map_err(Error::redacted) {
             Ok(reply) => ReplyNote {

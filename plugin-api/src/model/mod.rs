@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// A model: it answers prompts.
 ///
-/// `card` and `reply` are all it needs. Everything else has a default that either does with those two or answers
+/// `card` and `reply` are all it needs. Everything else has a default that uses only these two, or answers
 /// [`crate::Code::NOT_IMPLEMENTED`].
 ///
 /// ```
@@ -51,10 +51,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 /// # fn main() {}
 /// ```
 pub trait Model: Send {
-    /// What it says of itself. Asked often, so what takes time is found out beforehand.
+    /// The model's description. It is asked for often, so anything slow should be computed beforehand.
     fn card(&self) -> ModelCard;
 
-    /// Answers one prompt. Long work asks `call.check()` now and then. What the card rules out never comes here.
+    /// Answers one prompt. Long work calls `call.check()` from time to time. Prompts that the card rules out never
+    /// come here.
     fn reply(&mut self, prompt: &Prompt, call: &mut Call) -> Result<Reply>;
 
     /// Answers prompts until there are no more. A model that works on several at a time writes its own.
@@ -77,13 +78,13 @@ pub trait Model: Send {
         Err(not_implemented("show a lesson's tokens"))
     }
 
-    /// The same by something that needs no model, so that many lessons are cut at once. Asked for once, when the
-    /// model is made. Without it lessons are cut one by one.
+    /// A tokeniser of lessons that needs no model, so that many lessons are tokenised in parallel. Asked for once,
+    /// when the model is created. Without it lessons are tokenised one by one.
     fn lesson_cutter(&self) -> Option<LessonCutter> {
         None
     }
 
-    /// Learns, inside the plugin, since that is where its tensors are.
+    /// Trains the model inside the plugin, since that is where its tensors are.
     fn learn(&mut self, _plan: &Plan, _lessons: &mut Lessons) -> Result<Learnt> {
         Err(not_implemented("learn"))
     }
@@ -103,15 +104,15 @@ pub trait Model: Send {
         Err(not_implemented("replay recorded cases"))
     }
 
-    /// Runs a maintenance command such as `merge` or `convert`. What a command takes and gives back is between the model and
-    /// who runs it. Long work asks `call.check()` now and then and may report `call.progress(…)`. A command that this model
-    /// doesn't know is [`crate::Code::UNSUPPORTED`].
+    /// Runs a maintenance command such as `merge` or `convert`. Each command defines its own request and answer. Long
+    /// work calls `call.check()` from time to time and may report `call.progress(…)`. An unknown command is
+    /// [`crate::Code::UNSUPPORTED`].
     fn run_command(&mut self, command: &str, _request: &Value, _call: &mut Call) -> Result<Value> {
         Err(not_implemented(&format!("run `{command}`")))
     }
 
-    /// Runs commands of [`Model::run_command`] that must not wait for [`Model::serve`], on any thread. Asked for once, when
-    /// the model is made; a command that it answers with [`crate::Code::UNSUPPORTED`] goes to the model.
+    /// Runs commands of [`Model::run_command`] that must not wait for [`Model::serve`], on any thread. Asked for once,
+    /// when the model is created; a command that it answers with [`crate::Code::UNSUPPORTED`] goes to the model.
     fn commander(&self) -> Option<Commander> {
         None
     }
@@ -121,14 +122,14 @@ fn not_implemented(what: &str) -> Error {
     Error::not_implemented(format!("this model can't {what}"))
 }
 
-/// What `add_lora` is called with.
+/// The input of `add_lora`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LoraRequest {
     pub name: String,
     pub folder: PathBuf,
 }
 
-/// What `run_command` is called with.
+/// The input of `run_command`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CommandRequest {
     pub command: String,
@@ -136,22 +137,22 @@ pub(crate) struct CommandRequest {
     pub request: Value,
 }
 
-/// What [`Model::lesson_cutter`] gives.
+/// See [`Model::lesson_cutter`].
 pub type LessonCutter = Arc<dyn Fn(&Lesson) -> Result<LessonTokens> + Send + Sync>;
 
-/// What [`Model::commander`] gives.
+/// See [`Model::commander`].
 pub type Commander = Arc<dyn Fn(&str, &Value) -> Result<Value> + Send + Sync>;
 
 /// The methods of a model by their names on the wire.
 pub(crate) struct ModelAdapter {
     model: Mutex<Box<dyn Model>>,
-    /// The card as it was when the model was last free to say it.
+    /// The last card that the model gave while it was free.
     card: Mutex<ModelCard>,
     cutter: Option<LessonCutter>,
     commander: Option<Commander>,
 }
 
-// A panic poisons the whole adapter one layer further out, so a lock's own poison says nothing new.
+// A panic poisons the whole adapter one layer further out, so the poison of a lock adds nothing.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -166,7 +167,7 @@ impl ModelAdapter {
         }
     }
 
-    /// The card, from the model itself unless it is at work.
+    /// The card, from the model itself unless it is busy.
     fn card(&self) -> ModelCard {
         let model = match self.model.try_lock() {
             Ok(model) => model,

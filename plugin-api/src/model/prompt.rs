@@ -1,4 +1,4 @@
-//! What a model is asked: messages with parts, and what is wanted of them.
+//! What a model is asked: messages with parts, and the kind of answer.
 
 use crate::Clip;
 use serde::{Deserialize, Serialize};
@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Instructions that stand before the conversation.
+    /// Instructions before the conversation.
     System,
-    /// The one who asks.
+    /// The user.
     #[default]
     User,
     /// The model. A last message in this role is continued, not answered.
@@ -37,7 +37,7 @@ pub enum Part {
     Clip {
         /// Which clip.
         clip: usize,
-        /// Words that may stand in for it when the model can't hear.
+        /// Text that may replace it if the model can't take audio.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         words: Option<String>,
     },
@@ -112,7 +112,7 @@ impl Message {
     }
 }
 
-/// How the text of an answer is drawn. What is `None` is the model's own published default.
+/// How the text of an answer is sampled. `None` is the model's published default.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sampling {
@@ -131,7 +131,7 @@ pub struct Sampling {
     /// Only tokens with at least this share of the best one's probability.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_p: Option<f32>,
-    /// Divides (or multiplies, when negative) the logits of tokens that were there before.
+    /// Divides (or multiplies, if negative) the logits of tokens that occurred before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repetition_penalty: Option<f32>,
     /// Beam search with this many beams; 0 and 1 mean none.
@@ -143,27 +143,27 @@ pub struct Sampling {
     /// Generation ends before the first of these.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
-    /// Where random draws start; the same seed gives the same answer, whatever the batch.
+    /// The seed of random draws; the same seed gives the same answer, whatever the batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// This many answers to one prompt; 0 and 1 mean one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_best: Option<u32>,
-    /// At most this many tokens of reasoning, then it is brought to an end.
+    /// The most tokens of reasoning; after these, reasoning is ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking_budget: Option<u32>,
-    /// The text is JSON of this schema. A model whose card doesn't list it in `constrains` ignores it, so whoever reads
-    /// the answer must cope with any text.
+    /// The text must be JSON of this schema. A model whose card doesn't list it in `constrains` ignores it, so readers
+    /// must cope with any text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub json_schema: Option<Value>,
-    /// The text is one of these. Ignored like `json_schema` where the card doesn't list it.
+    /// The text must be one of these. Ignored like `json_schema` if the card doesn't list it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub one_of: Vec<String>,
     /// Log-probabilities of the generated tokens, with this many alternatives each: [`crate::Reply::tokens`]. 0 gives
     /// the tokens alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_logprobs: Option<u32>,
-    /// Settings that this version has no name for.
+    /// Settings that this version doesn't know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
@@ -179,15 +179,15 @@ impl Sampling {
     }
 }
 
-/// What is wanted of a model.
+/// The kind of answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-#[allow(clippy::large_enum_variant)] // there is one a prompt, and a box would stand in every author's way
+#[allow(clippy::large_enum_variant)] // one for each prompt; a box would be in every author's way
 #[non_exhaustive]
 pub enum Want {
     /// Free text.
     Text {
-        /// How it is drawn.
+        /// How it is sampled.
         #[serde(default)]
         sampling: Sampling,
     },
@@ -213,7 +213,7 @@ impl Default for Want {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoraUse {
-    /// Those that the model was loaded with.
+    /// All LoRAs that the model was loaded with.
     #[default]
     AsLoaded,
     /// None: the base model answers.
@@ -243,15 +243,15 @@ impl LoraUse {
 pub struct Prompt {
     /// The conversation so far.
     pub messages: Vec<Message>,
-    /// What is wanted.
+    /// The kind of answer.
     pub want: Want,
-    /// True when the text stands as it is, without the model's chat template.
+    /// True if the text is used unchanged, without the model's chat template.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub plain: bool,
     /// Whether the model should reason first; `None` leaves it to the model's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking: Option<bool>,
-    /// Which LoRAs answer.
+    /// The LoRAs to use.
     #[serde(skip_serializing_if = "LoraUse::is_as_loaded")]
     pub lora: LoraUse,
     /// Tools that the model may call, in the JSON schema shape that chat templates read.
@@ -260,7 +260,7 @@ pub struct Prompt {
     /// True when a prompt that is too long may lose its beginning instead of failing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncate: bool,
-    /// The sound that [`Part::Clip`] points into. Travels beside the JSON, never in it.
+    /// The clips that [`Part::Clip`] refers to. They travel beside the JSON, never in it.
     #[serde(skip)]
     pub clips: Vec<Clip>,
 }
@@ -274,7 +274,7 @@ impl Prompt {
         }
     }
 
-    /// A text that is continued as it stands, without a chat template.
+    /// A text to continue, without a chat template.
     pub fn plain(text: impl Into<String>) -> Self {
         Prompt {
             plain: true,

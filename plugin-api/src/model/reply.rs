@@ -16,7 +16,8 @@ pub enum Finish {
     Cancelled,
     /// The model calls tools and waits for what they return: [`Reply::tool_calls`].
     ToolCalls,
-    /// A service withheld the answer or a part of it; [`Reply::finish_detail`] has its own word for why.
+    /// A service withheld the answer or a part of it; [`Reply::finish_detail`] has the service's own word for the
+    /// reason.
     Filtered,
     /// A reason that this version doesn't know.
     #[serde(other)]
@@ -34,7 +35,7 @@ pub struct OptionScore {
     pub tokens: u32,
     /// How many bytes it has.
     pub bytes: u32,
-    /// True when every one of its tokens was the most probable one.
+    /// True if each of its tokens was the most probable one.
     pub greedy: bool,
 }
 
@@ -47,7 +48,7 @@ pub struct Alternative {
     /// The reasoning before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking: Option<String>,
-    /// What the search ranked it by.
+    /// Its score in the search.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
 }
@@ -64,12 +65,12 @@ pub struct TokenScore {
     /// Its log-probability. NaN travels as `null`.
     #[serde(deserialize_with = "crate::nan::nan_when_null")]
     pub logprob: f64,
-    /// The likeliest tokens at its place, the likeliest first. Their own `top` is empty.
+    /// The most likely tokens in its place, best first. Their own `top` is empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub top: Vec<TokenScore>,
 }
 
-/// How much was read and written.
+/// The amount of input and output.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Usage {
@@ -84,9 +85,9 @@ pub struct Usage {
     pub thinking_tokens: u32,
     /// Tokens that clips became.
     pub clip_tokens: u32,
-    /// Seconds of sound that were heard.
+    /// Seconds of audio that the model took.
     pub clip_seconds: f64,
-    /// What the answer cost, in US dollars. `None` when nobody knows; a local model costs nothing and leaves it out.
+    /// The cost of the answer in US dollars. `None` if unknown, and for local models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dollars: Option<f64>,
 }
@@ -116,7 +117,7 @@ pub struct Memory {
     pub device_bytes: u64,
     /// The most that was held there.
     pub device_peak_bytes: u64,
-    /// The plugin's caches and weights in main memory, by its own account.
+    /// The memory of the plugin's caches and weights, by its own account.
     pub host_bytes: u64,
 }
 
@@ -154,13 +155,13 @@ pub struct Reply {
     pub tokens: Vec<TokenScore>,
     /// Why the answer ended.
     pub finish: Finish,
-    /// The service's own word for why it ended: `SAFETY`, `content_filter`.
+    /// The service's own word for the reason: `SAFETY`, `content_filter`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finish_detail: Option<String>,
     /// The version that answered, in the service's own words. A floating name such as `latest` doesn't say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_version: Option<String>,
-    /// Names the request in the service's own log.
+    /// The request's id in the service's own log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     /// SHA-256 of the prompt as the model read it: its text after the chat template, in lower-case hex.
@@ -173,10 +174,10 @@ pub struct Reply {
     /// Memory after the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
-    /// What the reader must know to trust the answer, in words that stay the same: `nan-logits`, `truncated-prompt`.
+    /// Warnings for readers, in words that stay the same: `nan-logits`, `truncated-prompt`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
-    /// What this version has no name for.
+    /// Fields that this version doesn't know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
@@ -198,7 +199,8 @@ impl Reply {
         }
     }
 
-    /// The index of the likeliest option. The first wins among equals and a NaN counts as the largest, as in numpy's `argmax`.
+    /// The index of the most likely option. The first wins among equals and a NaN counts as the largest, as in numpy's
+    /// `argmax`.
     pub fn best_option(&self) -> Option<usize> {
         let mut best: Option<usize> = None;
         for (index, option) in self.options.iter().enumerate() {

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 /// A task's files.
 ///
-/// It stands beside the [`crate::Task`] of the same name and not in it, since scoring somebody's file needs none of the
-/// data that a task is made with. Whatever a task's official scorer reads and writes belongs here, in its format and by
-/// its rules. All methods may be called from several threads at once.
+/// It is separate from the [`crate::Task`] of the same name, since scoring a file needs none of the data that a task
+/// is created with. Whatever a task's official scorer reads and writes belongs here, in its format and by its rules.
+/// All methods may be called from several threads at once.
 ///
 /// ```
 /// use plugin_api::{register_files, FileAnswers, FileKind, FileScores, FilesCard, Result, OfficialFiles};
@@ -47,19 +47,18 @@ pub trait OfficialFiles: Send + Sync {
 
     /// Scores the answers in a file as the official scorer does.
     ///
-    /// A row of the file that can be judged gets a verdict, whatever stands in it; a file that can't be read as what it
-    /// should be is an error that names the file and the row.
+    /// Every row that can be judged gets a verdict, whatever its content; a malformed file is an error that names the
+    /// file and the row.
     fn score(&self, _answers: &FileAnswers) -> Result<FileScores> {
         Err(Error::not_implemented("this task scores no files"))
     }
 
-    /// Writes a run in a format of [`FilesCard::exports`]. The rows are those samples that were answered, each with its
-    /// reply.
+    /// Writes a run in a format of [`FilesCard::exports`]. The rows are the answered samples with their replies.
     fn export(&self, _format: &str, _rows: &mut Rows, _out: &mut Output) -> Result<()> {
         Err(Error::not_implemented("this task writes no files"))
     }
 
-    /// Rewrites files of others, by a conversion of [`FilesCard::conversions`].
+    /// Converts other tools' files, by a conversion of [`FilesCard::conversions`].
     fn convert(&self, _conversion: &str, _files: &[PathBuf], _out: &mut Output) -> Result<()> {
         Err(Error::not_implemented("this task converts no files"))
     }
@@ -104,7 +103,7 @@ pub struct FilesCard {
     pub exports: Vec<FileKind>,
     /// What [`OfficialFiles::convert`] can do.
     pub conversions: Vec<FileKind>,
-    /// What this version has no name for.
+    /// Fields that this version doesn't know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
@@ -129,7 +128,7 @@ impl FilesCard {
     }
 }
 
-/// Somebody's answers.
+/// A file of answers.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FileAnswers {
@@ -139,11 +138,11 @@ pub struct FileAnswers {
     pub file: PathBuf,
     /// Files with the right answers, read one after another.
     pub gold: Vec<PathBuf>,
-    /// True when [`FileScores::rows`] is wanted.
+    /// True if [`FileScores::rows`] should be filled.
     pub rows: bool,
 }
 
-/// What answers are worth. What it has in `other` stands beside `n` in the report.
+/// The scores of answers. The report shows `other` beside `n`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FileScores {
@@ -156,7 +155,7 @@ pub struct FileScores {
     /// A verdict an answer, in the order of the file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rows: Vec<Value>,
-    /// What a reader must know to trust the figures, a sentence each.
+    /// Warnings for readers, one sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// Further counts.
@@ -186,14 +185,14 @@ impl FileScores {
     }
 }
 
-/// The files that an export or a conversion writes. The host decides where they lie, so a name is no path.
+/// The files that an export or a conversion writes. The host decides where they are, so a name is not a path.
 pub struct Output<'a> {
     host: &'a dyn Callbacks,
     file: String,
     text: String,
 }
 
-/// So much is gathered before it is handed to the host.
+/// The size at which text is handed to the host.
 const PAGE_BYTES: usize = 1 << 16;
 
 impl<'a> Output<'a> {
@@ -223,7 +222,7 @@ impl<'a> Output<'a> {
         self.write(file, &(line + "\n"))
     }
 
-    /// Hands over what was gathered. Done by the caller of [`OfficialFiles`]; only tests need it.
+    /// Hands the rest to the host. Done by the caller of [`OfficialFiles`]; only tests need it.
     pub fn flush(&mut self) -> Result<()> {
         if self.file.is_empty() {
             return Ok(());
@@ -253,8 +252,8 @@ pub(crate) struct WriteRequest {
     pub files: Vec<PathBuf>,
 }
 
-/// The word under which layer 1 makes a task's files. No [`crate::Kind`]: hosts of 1.0 and 1.1 would refuse a plugin
-/// that announces one they don't know, whereas a record that they don't know is passed over.
+/// The word under which layer 1 creates a task's files. It is not a [`crate::Kind`]: older hosts would refuse a plugin
+/// with an unknown kind, but ignore an unknown record.
 pub const WORD: &str = "files";
 
 /// Makes a task's files from settings.
@@ -311,7 +310,7 @@ impl Adapter for FilesAdapter {
 }
 
 /// Announces a task's [`OfficialFiles`]: the task's name, a line about them, and a function from [`Settings`] (which
-/// are empty so far) to them. older hosts pass it over.
+/// are empty so far) to them. Older hosts ignore it.
 #[macro_export]
 macro_rules! register_files {
     ($task:literal, $about:literal, $make:expr $(,)?) => {

@@ -19,10 +19,10 @@ use crate::{Call, Error, Message, Prompt, Reply, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A task: it holds samples, asks about each, and scores what comes back.
+/// A task holds samples, asks about each, and scores the replies.
 ///
-/// Samples are read by index and not as a stream, so that a run can begin anywhere and hold none of them
-/// in memory. All methods may be called from several threads at once.
+/// Samples are read by index, not as a stream, so that a run can begin anywhere and need not hold them in memory. All
+/// methods may be called from several threads at once.
 ///
 /// ```
 /// use plugin_api::{register_task, Message, Prompt, Reply, Result, Sample, Score, Task, TaskCard};
@@ -74,21 +74,21 @@ pub trait Task: Send + Sync {
         self.len() == 0
     }
 
-    /// One sample. An error is that sample's alone: the run records it and goes on.
+    /// One sample. An error concerns this sample only: the run records it and continues.
     fn sample(&self, index: usize) -> Result<Sample>;
 
     /// What a model is asked about a sample. [`crate::Part::Clip`] points into the sample's clips.
     fn prompt(&self, sample: &Sample) -> Result<Prompt>;
 
-    /// One sample and what a model is asked about it, in one go: a task that makes both from one row reads the row once.
+    /// One sample with its prompt: a task that creates both from one row reads the row once.
     fn ask(&self, index: usize) -> Result<(Sample, Prompt)> {
         let sample = self.sample(index)?;
         let prompt = self.prompt(&sample)?;
         Ok((sample, prompt))
     }
 
-    /// What comes next in the conversation about a sample: `said` is what was said after the first prompt, the model's own
-    /// messages included. The default asks [`Task::prompt`] once.
+    /// The next step in the conversation about a sample: `said` holds the messages after the first prompt, including
+    /// the model's own. The default asks [`Task::prompt`] once.
     fn next(&self, sample: &Sample, said: &[Message]) -> Result<Next> {
         match said {
             [] => self.prompt(sample).map(|prompt| Next::Ask(Box::new(prompt))),
@@ -96,21 +96,21 @@ pub trait Task: Send + Sync {
         }
     }
 
-    /// What a reply is worth.
+    /// The score of a reply.
     fn score(&self, sample: &Sample, reply: &Reply) -> Result<Score>;
 
-    /// What many scores come to. The default leaves it to the host: the mean of every named number.
+    /// Sums up many scores. By default the host does: it takes the mean of every named number.
     fn metrics(&self, _rows: &mut Rows) -> Result<Vec<Metric>> {
         Err(Error::not_implemented("this task leaves its sums to the host"))
     }
 
-    /// What a model can learn from a sample.
+    /// The lesson that a model can learn from a sample.
     fn lesson(&self, _sample: &Sample) -> Result<Lesson> {
         Err(Error::not_implemented("this task has no lessons"))
     }
 
-    /// The row that people train on elsewhere, as `host data prepare` writes it. The default leaves it to the
-    /// host, which writes the words of [`Task::lesson`].
+    /// A training row for other tools, which `host data prepare` writes. By default the host writes the texts of
+    /// [`Task::lesson`].
     fn prepared(&self, _sample: &Sample) -> Result<Value> {
         Err(Error::not_implemented(
             "this task's lessons say all that its prepared rows do",
@@ -123,7 +123,7 @@ pub trait Task: Send + Sync {
     }
 }
 
-/// What comes next in a conversation about a sample.
+/// The next step in a conversation about a sample.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Next {
     /// The model is asked this.
@@ -132,14 +132,14 @@ pub enum Next {
     Done,
 }
 
-/// What `ask` answers; encoded audio and clips travel beside it.
+/// The answer of `ask`; encoded audio and clips travel beside it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Asked {
     pub sample: Sample,
     pub prompt: Prompt,
 }
 
-/// What `next` is called with.
+/// The input of `next`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct NextRequest {
     pub sample: Sample,
@@ -147,7 +147,7 @@ pub(crate) struct NextRequest {
     pub said: Vec<Message>,
 }
 
-/// What `next` answers: a prompt, or none at the end.
+/// The answer of `next`: a prompt, or none at the end.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct NextAnswer {

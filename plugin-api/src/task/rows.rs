@@ -1,9 +1,9 @@
-//! A run's finished samples on their way to a task that sums up.
+//! A run's finished samples, which a task reads to sum up.
 
 use crate::wire::{Callbacks, Envelope};
 use crate::Result;
 
-/// The finished samples of a run, read one by one when a task sums up.
+/// The finished samples of a run, read one by one.
 pub struct Rows<'a> {
     host: &'a dyn Callbacks,
     page: std::vec::IntoIter<crate::Row>,

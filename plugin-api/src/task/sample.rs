@@ -21,7 +21,7 @@ pub struct ClipSource {
     /// Where the clip ends, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<f64>,
-    /// Words that the data set has for this clip, for models that can't hear.
+    /// The data set's own text of this clip, for models without audio.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub words: Option<String>,
 }
@@ -42,7 +42,7 @@ impl ClipSource {
 pub struct Sample {
     /// What it is called in the data set, the same in every run.
     pub id: String,
-    /// The row as it was read; what records call `doc`.
+    /// The row as it was read; the field `doc` of records.
     pub doc: Value,
     /// The right answer, when there is one.
     #[serde(skip_serializing_if = "Value::is_null")]
@@ -53,10 +53,11 @@ pub struct Sample {
     /// Its sound.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clips: Vec<ClipSource>,
-    /// What it is counted under as well: `{"level": "2"}`.
+    /// Groups that it counts in: `{"level": "2"}`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<String, String>,
-    /// Samples of one cluster are not independent (they share a clip or a passage), and standard errors say so.
+    /// Samples of one cluster are not independent, since they share a clip or a passage; standard errors account for
+    /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
     /// Encoded audio that came inside the data. Travels beside the JSON, never in it.
@@ -71,34 +72,25 @@ pub enum Status {
     /// It was.
     #[default]
     Scored,
-    /// It names no answer: counted as wrong, and counted apart.
+    /// It names no answer: counted as wrong, and reported separately.
     NoAnswer,
-    /// Nobody can say: left out of the mean, and counted.
+    /// It cannot be judged: left out of the mean, and counted.
     Unscored,
     /// A state that this version doesn't know.
     #[serde(other)]
     Unknown,
 }
 
-/// What a task says about one reply.
-///
-/// ```
-/// use plugin_api::{Score, Status};
-///
-/// let right = Score::graded(true).with_answer("B");
-/// assert_eq!(right.values["acc"], 1.0);
-/// let silent = Score::no_answer();
-/// assert_eq!((silent.values["acc"], silent.status), (0.0, Status::NoAnswer));
-/// ```
+/// The score of one reply.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Score {
     /// Named numbers; the host takes their means unless the task sums up by itself.
     pub values: BTreeMap<String, f64>,
-    /// The answer as it was understood; what records call `filtered_resps`.
+    /// The parsed answer; the field `filtered_resps` of records.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
-    /// The reasoning before the answer, without the answer's own statement, when the task can take the two apart.
+    /// The reasoning before the answer, without the statement of the answer, if the task can separate them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
     /// Whether it could be judged.
@@ -127,7 +119,7 @@ impl Score {
         }
     }
 
-    /// Nobody can say.
+    /// A reply that cannot be judged.
     pub fn unscored() -> Self {
         Score {
             status: Status::Unscored,
@@ -141,7 +133,7 @@ impl Score {
         self
     }
 
-    /// Adds the answer as it was understood.
+    /// Adds the parsed answer.
     pub fn with_answer(mut self, answer: impl Into<String>) -> Self {
         self.answer = Some(answer.into());
         self
@@ -179,7 +171,7 @@ pub struct Row {
 pub struct Metric {
     /// What it is called.
     pub name: String,
-    /// How answers were read before it; `none` when they were taken as they are.
+    /// How answers were parsed; `none` if they were used unchanged.
     pub filter: String,
     /// The number.
     #[serde(deserialize_with = "crate::nan::nan_when_null")]

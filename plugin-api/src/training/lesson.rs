@@ -1,4 +1,4 @@
-//! Training: what is learnt, how, and what is heard of it meanwhile.
+//! Training: lessons, plans, and events.
 
 use crate::Clip;
 use crate::{Memory, Message};
@@ -18,11 +18,11 @@ pub struct Turn {
     pub learn: bool,
 }
 
-/// A text that is cut into tokens by itself and stands as it is, without the model's chat template.
+/// A text that is tokenised separately, without the model's chat template.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Piece {
-    /// The text. Special tokens that it spells are cut as such; none is added.
+    /// The text. Special tokens in it are recognised; none are added.
     pub text: String,
     /// True when all of it is learnt.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -49,7 +49,7 @@ impl Piece {
         }
     }
 
-    /// The same with the token that ends a text behind it.
+    /// The same, followed by the token that ends a text.
     pub fn ended(self) -> Piece {
         Piece { end: true, ..self }
     }
@@ -63,27 +63,27 @@ pub struct Lesson {
     pub id: String,
     /// The conversation.
     pub turns: Vec<Turn>,
-    /// True when the text stands as it is, without the model's chat template.
+    /// True if the text is used unchanged, without the model's chat template.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub plain: bool,
     /// Tools that may be called in it, in the JSON schema shape that chat templates read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Value>,
-    /// What stands behind the turns, each piece cut into tokens by itself. With it the turns are rendered up to where
-    /// an answer would begin, and none of them is learnt. This is how scripts train that put tokens together by hand.
+    /// Texts after the turns, each tokenised separately. If there are some, the turns are rendered up to the place of
+    /// an answer, and none of them is learnt. This is how scripts train that concatenate tokens themselves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pieces: Vec<Piece>,
-    /// Special tokens that the pieces spell. A model without one of them refuses the lesson.
+    /// Special tokens in the pieces. A model that lacks one of them refuses the lesson.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<String>,
-    /// Its tokens, when it is tokens already: then there are no turns, and [`Lesson::clips`] stand where its
-    /// placeholders are, in their order.
+    /// Its tokens, if it is already tokenised. Then there are no turns, and [`Lesson::clips`] replace its placeholders
+    /// in order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<LessonTokens>,
-    /// True when the texts of its tokens are wanted as well, for people to look at.
+    /// True if the texts of its tokens are needed as well, to show to people.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub with_texts: bool,
-    /// How much it counts beside others; 1 when it is not said.
+    /// Its weight relative to others; 1 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
     /// The sound that [`crate::Part::Clip`] points into. Travels beside the JSON, never in it.
@@ -95,7 +95,7 @@ pub struct Lesson {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PromptTokens {
-    /// The text before it was cut into tokens.
+    /// The text before tokenisation.
     pub text: String,
     /// The tokens.
     pub ids: Vec<u32>,
@@ -109,12 +109,12 @@ pub struct LessonTokens {
     pub ids: Vec<u32>,
     /// For each token, whether it is learnt.
     pub learn: Vec<bool>,
-    /// The text of each stretch that is learnt, or is not, where [`Lesson::with_texts`] asks for it.
+    /// The texts of consecutive tokens that are all learnt, or all not, if [`Lesson::with_texts`] asks for them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub texts: Vec<Piece>,
 }
 
-/// How often something is done while a model learns.
+/// How often something is done during training.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Every {
@@ -129,8 +129,8 @@ pub enum Every {
 
 /// How a model learns.
 ///
-/// What every trainer needs stands here by name. All else is in `other`, under the names that the reference's
-/// `TrainingArguments` and `LoraConfig` have: `lr_scheduler_type`, `warmup_ratio`, `lora_alpha`, `optim`.
+/// Settings that every trainer needs have fields here. All others are in `other`, under the names of the reference's
+/// `TrainingArguments` and `LoraConfig`: `lr_scheduler_type`, `warmup_ratio`, `lora_alpha`, `optim`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Plan {
@@ -138,7 +138,7 @@ pub struct Plan {
     pub method: String,
     /// The folder that receives checkpoints and the result.
     pub out: PathBuf,
-    /// A checkpoint to go on from, as an earlier call saved it below `out`.
+    /// A checkpoint to resume from, which an earlier call saved below `out`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resume: Option<PathBuf>,
     /// How often each lesson is seen.
@@ -151,22 +151,22 @@ pub struct Plan {
     pub accumulate: u32,
     /// The largest learning rate.
     pub learning_rate: f64,
-    /// Where random draws start.
+    /// The seed of random draws.
     pub seed: u64,
     /// When the held-out lessons are evaluated.
     pub eval_every: Every,
     /// When a checkpoint is saved.
     pub save_every: Every,
-    /// Which of the processes that learn together this one is; only the first writes.
+    /// The number of this process among those that train together; only the first one writes.
     pub rank: u32,
-    /// How many processes learn together; 0 and 1 mean that this one learns alone.
+    /// How many processes train together; 0 and 1 mean one.
     pub world: u32,
-    /// Everything else: rank, alpha, targets, schedule, and what the model's own options name.
+    /// Everything else: rank, alpha, targets, schedule, and the model's own options.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// What is heard of a model while it learns.
+/// A progress event sent during training.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LearnEvent {
@@ -203,7 +203,7 @@ pub struct LearnEvent {
     pub words: String,
 }
 
-/// What came of it.
+/// The result of training.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Learnt {

@@ -1,4 +1,4 @@
-//! Lessons on their way from a host to a model that learns, and events on their way back.
+//! Lessons from the host to a model in training, and events back.
 
 #[cfg(feature = "host")]
 use crate::wire::NoCallbacks;
@@ -22,7 +22,7 @@ pub enum Split {
 struct LessonRequest {
     split: Split,
     index: u64,
-    /// The sound may stay where it is.
+    /// True if the audio is not needed.
     glance: bool,
 }
 
@@ -39,10 +39,10 @@ struct CountAnswer {
     lessons: u64,
 }
 
-/// Lessons, pulled by a model that learns.
+/// Lessons, which a model in training pulls.
 ///
-/// The host knows each by its number, so that a model can take them in an order of its own, deal them to several
-/// processes, and go on in the middle of a pass without asking for those before it.
+/// Lessons have numbers, so that a model can choose their order, distribute them to several processes, and resume in
+/// the middle of a pass.
 ///
 /// ```
 /// use plugin_api::{Lessons, Result};
@@ -108,7 +108,7 @@ impl<'a> Lessons<'a> {
         }))
     }
 
-    /// The same without its sound, and how many clips it has: for what only wants to know what kind of lesson it is.
+    /// The same without audio, with the number of its clips: enough to know what kind of lesson it is.
     pub fn glance(&self, split: Split, index: u64) -> Result<Option<(Lesson, usize)>> {
         let request = LessonRequest {
             split,
@@ -151,7 +151,7 @@ impl<'a> Lessons<'a> {
 }
 
 #[cfg(feature = "host")]
-/// A host that gives out lessons and hears of what comes of them.
+/// A host that hands out lessons and receives events.
 pub trait Teacher: Send + Sync {
     /// How many lessons of a split there are.
     fn count(&self, split: Split) -> Result<u64>;
@@ -159,7 +159,7 @@ pub trait Teacher: Send + Sync {
     /// One of them by its number; none behind the last.
     fn lesson(&self, split: Split, index: u64) -> Result<Option<Lesson>>;
 
-    /// The same without its sound, and how many clips it has.
+    /// The same without audio, with the number of its clips.
     fn glance(&self, split: Split, index: u64) -> Result<Option<(Lesson, usize)>> {
         let lesson = self.lesson(split, index)?;
         Ok(lesson.map(|mut lesson| {
@@ -171,7 +171,7 @@ pub trait Teacher: Send + Sync {
     /// Takes an event. False asks the model to stop.
     fn event(&self, event: LearnEvent) -> bool;
 
-    /// True when the model should come to an end.
+    /// True when the model should end.
     fn stop_asked(&self) -> bool {
         false
     }

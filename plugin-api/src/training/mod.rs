@@ -1,4 +1,4 @@
-//! Training: what a model learns from, how, and what it says meanwhile.
+//! Training: lessons, plans, and events.
 
 mod lesson;
 mod lessons;

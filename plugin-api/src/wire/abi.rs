@@ -1,8 +1,8 @@
 //! Layer 1: the binary boundary, which changes with the wire's version alone.
 //!
-//! Everything of `abi_stable` is fenced in here, in `export.rs` (the plugin's end) and in `host/loading.rs` (the host's).
-//! What crosses is one envelope type (a JSON text, shared samples, bytes), one object type for adapters, one for the host's
-//! callbacks, and one error. If it must grow after all: suffix fields and defaulted methods only.
+//! `abi_stable` is used only here, in `export.rs` (the plugin's end) and in `host/loading.rs` (the host's). What
+//! crosses is one envelope type (a JSON text, shared samples, bytes), one object type for adapters, one for the host's
+//! callbacks, and one error. It may grow only by suffix fields and defaulted methods.
 //!
 //! A panic never crosses. Each side guards what the other calls: the plugin its adapters, the host its callbacks.
 #![allow(unsafe_code, non_local_definitions, missing_docs)]
@@ -17,9 +17,9 @@ use abi_stable::sabi_types::{RRef, VersionStrings};
 use abi_stable::std_types::{RArc, RBox, RErr, ROk, RResult, RStr, RString, RVec};
 use abi_stable::{sabi_trait, StableAbi};
 
-/// The version of the wire, which says who can talk to whom: the layouts of this file, and the meaning of what they carry.
-/// The crate's own version says what the vocabulary has. `build.rs` gives the layouts this version in place of the crate's,
-/// since `abi_stable` would take each 0.x for a break.
+/// The version of the wire: the layouts of this file and their meaning. Plugins and hosts with the same one work
+/// together. The crate's own version is that of the vocabulary. `build.rs` gives the layouts this version instead of
+/// the crate's, since `abi_stable` treats each 0.x as incompatible.
 pub const WIRE: &str = env!("PLUGIN_API_WIRE");
 
 #[repr(C)]
@@ -45,7 +45,7 @@ pub struct AbiError {
     json: RString,
 }
 
-/// The other side's way to be asked and told: for one call, or for the life of a plugin.
+/// The host as a plugin calls it: for one call, or for the life of the plugin.
 #[sabi_trait]
 pub trait AbiHost: Send + Sync {
     fn ask(&self, what: RStr<'_>, input: AbiEnvelope) -> RResult<AbiEnvelope, AbiError>;
@@ -69,17 +69,17 @@ pub trait AbiAdapter: Send + Sync {
 pub(crate) type AdapterBox = AbiAdapter_TO<'static, RBox<()>>;
 pub(crate) type HostBox = AbiHost_TO<'static, RBox<()>>;
 
-/// The root module: what a plugin's one symbol leads to.
+/// The root module, which a plugin's one symbol returns.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = PluginModRef)))]
 #[sabi(missing_field(option))]
 pub struct PluginMod {
-    /// Called once in the life of a process, before any adapter is made.
+    /// Called once in each process, before any adapter is created.
     pub(crate) init: extern "C" fn(host: HostBox) -> RResult<(), AbiError>,
     /// The adapters, as a JSON list of notes.
     pub(crate) about: extern "C" fn() -> RString,
-    /// Makes an adapter: kind, name, settings.
+    /// Creates an adapter: kind, name, settings.
     #[sabi(last_prefix_field)]
     pub(crate) make: extern "C" fn(RStr<'_>, RStr<'_>, RStr<'_>) -> RResult<AdapterBox, AbiError>,
 }

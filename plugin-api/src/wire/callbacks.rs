@@ -1,28 +1,29 @@
-//! What a plugin can ask of its host and say to it, as layer 1 carries it.
+//! What a plugin can ask of its host and report to it, as layer 1 carries it.
 
 use super::Envelope;
 use crate::{Error, Result};
 
-/// The host's side of a call, as layer 1 carries it. Authors use [`crate::Call`], [`crate::Jobs`] and [`crate::Lessons`] instead.
+/// The host's side of a call, as layer 1 carries it. Authors use [`crate::Call`], [`crate::Jobs`] and
+/// [`crate::Lessons`] instead.
 pub trait Callbacks: Send + Sync {
-    /// Asks the host for something and waits for it: the next job, a lesson, an answer of another model. What is asked for may
-    /// have a subject behind a colon: `generate:judge`.
+    /// Asks the host for something and waits for it: the next job, a lesson, an answer of another model. `what` may
+    /// have a subject after a colon: `generate:judge`.
     fn ask(&self, what: &str, input: Envelope) -> Result<Envelope>;
 
-    /// Tells the host something. False asks the plugin to stop what the message was about: all of what has this name, such as
-    /// the tokens of one job, `token:7`. A plugin in a process of its own may hear of it some messages later.
+    /// Tells the host something. False asks the plugin to stop sending messages of this name, such as `token:7`, the
+    /// tokens of one job. A plugin in its own process may learn of it some messages later.
     fn emit(&self, what: &str, note: Envelope) -> bool;
 
-    /// True when the plugin should come to an end.
+    /// True when the plugin should end.
     fn stop_asked(&self) -> bool;
 
-    /// The answer of [`Callbacks::ask`], when it needs no waiting for. For hosts: a transport asks this first, and gives a
-    /// question that has to wait a thread of its own.
+    /// The answer of [`Callbacks::ask`], if it is available without waiting. For hosts: a transport tries this first,
+    /// and uses a thread for questions that have to wait.
     fn ask_now(&self, _what: &str, _input: &Envelope) -> Option<Result<Envelope>> {
         None
     }
 
-    /// True when the call lasts as long as there is work, so that no deadline of a single call holds for it. For hosts.
+    /// True if the call lasts as long as there is work, so that no deadline of a single call applies. For hosts.
     fn lasts(&self) -> bool {
         false
     }
@@ -39,7 +40,7 @@ pub(crate) fn verb(name: &str) -> &str {
     name.split(':').next().unwrap_or(name)
 }
 
-/// Callbacks that know no answer and never ask to stop: for tests, and for calls that need none.
+/// Callbacks that answer nothing and never ask to stop, for tests and for calls without questions.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoCallbacks;
 

@@ -52,10 +52,10 @@ impl fmt::Debug for Clip {
     }
 }
 
-/// What one envelope carries.
+/// The contents of a call or of its answer.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Envelope {
-    /// The words of the vocabulary, as JSON.
+    /// The JSON text.
     pub json: String,
     /// Sound, beside the JSON because it is large.
     pub clips: Vec<Clip>,
@@ -64,7 +64,7 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// A envelope of JSON alone.
+    /// An envelope with only JSON.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         let json = serde_json::to_string(value)
             .map_err(|why| Error::new(Code::ENVELOPE, format!("cannot write an envelope: {why}")))?;
@@ -83,7 +83,7 @@ impl Envelope {
     }
 }
 
-/// Something that travels in a envelope together with its sound or bytes.
+/// Something that travels in an envelope together with its clips or bytes.
 pub(crate) trait Packed: Serialize + DeserializeOwned {
     /// Packs it, sound and bytes beside the JSON.
     fn pack(&mut self) -> Result<Envelope>;
@@ -91,7 +91,7 @@ pub(crate) trait Packed: Serialize + DeserializeOwned {
     fn unpack(envelope: Envelope) -> Result<Self>;
 }
 
-/// How a word of the vocabulary packs what is too large for JSON.
+/// How a type packs what is too large for JSON.
 macro_rules! packed {
     ($type:ty, $take:expr, $put:expr) => {
         impl crate::wire::Packed for $type {

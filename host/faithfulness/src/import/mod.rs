@@ -1,7 +1,7 @@
 //! Reads result files of the published experiments, in any mix, into tables of answers.
 //!
-//! Letters are upper-cased, and one outside the question's options is none. Of rows with one key the last counts. A
-//! line that can't be read is skipped and counted.
+//! Letters are upper-cased, and letters that are not options count as missing. Of rows with the same key the last
+//! counts. A line that can't be read is skipped and counted.
 
 mod name;
 mod read;
@@ -24,7 +24,7 @@ use std::path::Path;
 pub struct Table {
     /// Well-formed rows, repeated ones included.
     pub rows_read: usize,
-    /// Lines that are no row.
+    /// Lines that are not a row.
     pub malformed: usize,
     /// Rows that a later one with the same key replaced.
     pub repeated: usize,
@@ -35,7 +35,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Adds a row; one with the same key takes its place. Returns where it stands.
+    /// Adds a row, or replaces the one with the same key. Returns its place.
     pub fn add(&mut self, row: Row) -> usize {
         match self.places.get(&row.key()) {
             Some(place) => {
@@ -96,7 +96,7 @@ pub struct Import {
     pub studies: BTreeMap<(String, String), Study>,
     /// Files without a row of a known layout, each with what it held.
     pub unread: Vec<(String, String)>,
-    /// Files of questions or of perturbations written beforehand.
+    /// Files without a row of a known layout, each with a description of its contents.
     pub inputs: Vec<String>,
     questions: HashMap<String, Vec<char>>,
     settled: bool,
@@ -194,7 +194,7 @@ impl Import {
     }
 
     /// Of each model and data set, the chains that are missing from the baseline beside them, if there are any.
-    pub fn strangers(&self) -> Vec<(&str, &str, usize)> {
+    pub fn not_in_baseline(&self) -> Vec<(&str, &str, usize)> {
         let count = |study: &Study| {
             let baseline: BTreeSet<Trial> = study
                 .tables
@@ -220,7 +220,7 @@ impl Import {
         studies.filter(|(.., count)| *count > 0).collect()
     }
 
-    /// Settles what only the whole set of files says: options of questions, lengths of chains.
+    /// Fills in what follows only from the whole set of files: options of questions, lengths of chains.
     pub fn settle(&mut self, splitter: Splitter) {
         if std::mem::replace(&mut self.settled, true) {
             return;
@@ -249,7 +249,7 @@ fn only_offered(letter: Option<Letter>, offered: &[char]) -> Option<Letter> {
     })
 }
 
-/// Rows without their chain's length get it from the baseline; those that stay without are no use.
+/// Rows without their chain's length get it from the baseline; rows without it are dropped.
 fn fill_totals(study: &mut Study, splitter: Splitter) {
     let lacking = |kind: &Kind| matches!(kind.0.scale(), Scale::Sentences | Scale::Positions);
     let kinds: Vec<Kind> = study.tables.keys().filter(|kind| lacking(kind)).cloned().collect();

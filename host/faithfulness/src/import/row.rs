@@ -44,7 +44,7 @@ impl fmt::Display for Point {
     }
 }
 
-/// What a row itself says of the baseline's answer.
+/// What the row itself says about the baseline's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stated {
     /// Its file has no such column.
@@ -89,14 +89,14 @@ impl Orientation {
 pub struct Row {
     pub id: String,
     pub chain: u64,
-    /// What tells rows of one point apart: `silence_random`, `overlay_wrong`.
+    /// What distinguishes rows of one point: `silence_random`, `overlay_wrong`.
     pub condition: String,
     pub point: Point,
     /// The chain's number of sentences.
     pub total: Option<u64>,
     pub letter: Option<Letter>,
     pub correct: Option<Letter>,
-    /// What the row says of its correctness; counts where the row names no correct letter.
+    /// Whether the row says that it is correct; used if the row names no correct letter.
     pub said_correct: Option<bool>,
     pub baseline: Stated,
     pub audio: Option<String>,
@@ -197,7 +197,7 @@ pub struct Trial {
     pub chain: u64,
 }
 
-/// What makes a row one of its kind within an experiment.
+/// The key of a row within an experiment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     pub id: String,

@@ -1,6 +1,6 @@
 //! The area over the curve (Lanham et al.), the point of commitment, and their soft forms.
 
-/// What `aoc` is by: three definitions that can't be compared are in use elsewhere.
+/// The definition of `aoc`: three incompatible ones are in use elsewhere.
 pub const DEFINITION: &str = "trapezoid over the share kept, reference: same answer (Lanham)";
 
 /// Of the answers after 0, 1, … N sentences: `1 − (1/N)·[(y0 + yN)/2 + Σ y1…y(N−1)]`.
@@ -33,7 +33,7 @@ fn value(same: bool) -> f64 {
     f64::from(u8::from(same))
 }
 
-/// The share of sentences after which the answer stays what it is; none if it never does.
+/// The share of sentences after which the answer no longer changes; none if it does to the end.
 pub fn commit(same: &[bool]) -> Option<f64> {
     if !same.last().copied().unwrap_or_default() {
         return None;

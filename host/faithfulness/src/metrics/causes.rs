@@ -1,6 +1,6 @@
-//! Figures of hints, of answers without reasoning, and of hearing crossed with reasoning.
+//! Figures about hints, about answers without reasoning, and about audio and reasoning varied together.
 
-/// What hints did (Chen et al.): shares of chains whose answer without the hint was another.
+/// The effect of hints (Chen et al.), as shares of the chains whose answer without the hint was different.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hints {
     /// P(answer = hint | answered otherwise without).
@@ -38,7 +38,7 @@ pub fn disguised_accuracy(same: f64, same_shuffled: f64) -> Option<f64> {
     (same_shuffled > 0.0).then(|| same / same_shuffled)
 }
 
-/// Effects of hearing (first index) and reasoning (second): 1 = the chain's own, 0 = replaced.
+/// Effects of audio (first index) and reasoning (second): 1 = the chain's own, 0 = replaced.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mediation {
     /// Y11 − Y00

@@ -1,4 +1,4 @@
-//! What the crate `statistics` doesn't have: errors of clustered means, and bands of curves.
+//! Errors of clustered means and bands of curves, in addition to the crate `statistics`.
 
 use crate::random::Random;
 use std::collections::BTreeMap;

@@ -282,7 +282,8 @@ fn areas(experiment: Experiment, rows: &[Used<'_>], measures: &mut Measures) {
     measures.areas = found.into_iter().map(|(row, area)| (row.trial(), area)).collect();
 }
 
-/// The percentages that a complete chain has: the published ones, or those of a run that asked for an even grid of its own.
+/// The percentages that a complete chain has: the published ones, or those of a run that asked for an even grid of its
+/// own.
 fn percentages(experiment: Experiment, chains: &BTreeMap<(&str, u64, &str), Chain<'_>>) -> Vec<f64> {
     let mut seen: Vec<f64> = chains
         .values()

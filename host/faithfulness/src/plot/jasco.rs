@@ -1,4 +1,5 @@
-//! JASCO's plots: what a judge's scores do as speech or the sounds around it are masked, and what the answers are about.
+//! JASCO's plots: what a judge's scores do as speech or the sounds around it are masked, and what the answers are
+//! about.
 
 use super::{File, HUNDREDS, percent};
 use crate::experiment::Experiment;

@@ -1,4 +1,5 @@
-//! The plots of one model and data set: accuracy beside consistency, by length, by the baseline; hints, one chain, flows.
+//! The plots of one model and data set: accuracy beside consistency, by length, by the baseline; hints, one chain,
+//! flows.
 
 use super::{File, HUNDREDS, axes, clean, level, percent, xy};
 use crate::experiment::{Experiment, Scale};

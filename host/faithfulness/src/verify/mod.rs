@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What is expected of files that don't say it themselves.
+/// Expectations for files that don't say it themselves.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Expectation {
     pub splitter: Splitter,
@@ -32,7 +32,7 @@ pub enum State {
     MissingOutputPart,
     CountMismatch,
     CountsMatch,
-    /// It is there, and nothing says what it should hold.
+    /// It exists, and its expected contents are unknown.
     Exists,
 }
 

@@ -1,11 +1,11 @@
-//! Where records lie, by what they answer: one sample may have several, for its chains and for variants of its prompt.
+//! The places of records by sample, chain and variant: one sample may have several records.
 
 use super::directory::RunDirectory;
 use crate::failure::Result;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// What a record answers. Of several records of the same, the last counts.
+/// The sample, chain and variant of a record. If several records have the same, the last counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(default)]
 pub struct Asked {
@@ -28,7 +28,7 @@ pub fn all(run: &RunDirectory) -> Result<Vec<u64>> {
 pub fn of_selection(run: &RunDirectory, selection: &[usize], chains: u32) -> Result<Vec<u64>> {
     const NOWHERE: u64 = u64::MAX;
     let each = chains.max(1) as usize;
-    // A selection is in the order of the data, so a number for each takes the place of a map.
+    // A selection has the order of the data, so an array replaces a map.
     let mut places = vec![NOWHERE; selection.len() * each];
     for_each(run, |asked, offset| {
         let chain = asked.chain as usize;

@@ -14,9 +14,9 @@ pub enum Input {
     /// The task has no clips.
     #[default]
     Text,
-    /// The model heard the clips.
+    /// The model got the clips.
     Audio,
-    /// The words of another model that heard the clips replaced them.
+    /// Another model's transcripts replaced the clips.
     Ears,
     /// The data set's own transcripts replaced the clips.
     Words,
@@ -24,7 +24,7 @@ pub enum Input {
     Blind,
 }
 
-/// A clip as the run's model got it, or as another model heard it in its place.
+/// A clip as the run's model got it, or as another model transcribed it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClipInfo {
     pub seconds: f64,
@@ -33,10 +33,10 @@ pub struct ClipInfo {
     /// Faults of its file that did not make it unusable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// What `--audio` did to it, change by change: segments, seeds, levels.
+    /// The changes by `--audio`: segments, seeds, levels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Value>,
-    /// The words that replaced it, if another model heard it.
+    /// The transcript that replaced it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ears: Option<Transcript>,
 }
@@ -88,7 +88,7 @@ pub struct Record {
     pub choices: Vec<String>,
     /// The prompt as the task asked it.
     pub arguments: Value,
-    /// The prompt as the model got it: with what stood in for clips, and the clips themselves as hashes in `clips`.
+    /// The prompt as the model got it: with the replacements of clips, and the clips themselves as hashes in `clips`.
     pub given: Value,
     /// The sha256 of the prompt as the model's chat template rendered it, when the model says so.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,11 +119,11 @@ pub struct Record {
     pub ttft_ms: Option<f64>,
     pub prompt_tokens: u32,
     pub generated_tokens: u32,
-    /// Which stretch of work this was answered in, by its start in milliseconds since 1970, and how far into it:
-    /// what the time of a run is summed from, however often it was cut short.
+    /// The session in which this was answered, by its start in milliseconds since 1970, and the time since then. A
+    /// run's time is summed from these, however often it was interrupted.
     pub session: u64,
     pub at_ms: f64,
-    /// What the reader must know to trust this record: `nan-logits`, `repetition`.
+    /// Warnings for readers: `nan-logits`, `repetition`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
     /// Why there is no reply.
@@ -131,7 +131,7 @@ pub struct Record {
     pub error: Option<RecordedError>,
 }
 
-/// What records of format 0 say of their score, and what all records repeat for readers that know these names.
+/// The score fields of records in format 0, which all records repeat for readers that know these names.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct OwnScore {
@@ -165,7 +165,7 @@ impl Record {
         Ok(record)
     }
 
-    /// Makes a record from before `scores` one of today's.
+    /// Converts a record from before `scores` to the current format.
     fn upgrade(&mut self, own: OwnScore) {
         self.given.clone_from(&self.arguments);
         if own.pending || self.error.is_some() {
@@ -250,8 +250,7 @@ impl Record {
         self.generated_tokens = reply.usage.generated_tokens;
         self.flags.clone_from(&reply.flags);
         self.rendered_sha256 = reply.rendered_sha256.take();
-        // The memory of the model's process at that moment, and tokens reused from other prompts, depend on the batch
-        // and not on the answer.
+        // The memory of the model's process at the time, and reused tokens, depend on the batch and not on the answer.
         let memory = None;
         reply.other.shift_remove("reused_tokens");
         self.reply = Some(Reply { memory, ..reply });
@@ -350,7 +349,7 @@ impl Record {
         understood.or_else(given)
     }
 
-    /// What the model answered: its words, else its tool calls, or the option it chose.
+    /// The model's answer: its text, else its tool calls, or the option it chose.
     pub fn said(&self) -> String {
         let Some(reply) = &self.reply else {
             return String::new();

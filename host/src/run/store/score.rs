@@ -1,4 +1,4 @@
-//! What one scorer said of one record: the task's own scorer, another version of it, or a judge.
+//! One scorer's result for one record: the task's own scorer, another version of it, or a judge.
 
 use super::hash::hash_json;
 use plugin_api::{Error, Ruling, Score, Status, Verdict};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// What came of scoring a record.
+/// The outcome of scoring a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScoreStatus {
@@ -33,10 +33,10 @@ pub struct Grader {
     pub identity: String,
 }
 
-/// The models that play roles now, by role: what an earlier score's graders are held against.
+/// The models that play roles now, by role; earlier scores' graders are compared with them.
 pub type Graders = BTreeMap<String, Grader>;
 
-/// A scorer as it is now. Scores that it gave as something else are another's.
+/// A scorer as it is now. Its earlier scores with another identity do not count as its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Scorer<'a> {
     /// Its name in a record's `scores`.
@@ -48,14 +48,14 @@ pub struct Scorer<'a> {
 }
 
 impl Scorer<'_> {
-    /// Whether a score by this hash and these graders is this scorer's.
+    /// Whether a score with this hash and these graders is this scorer's.
     pub fn gave(&self, scorer: &str, asked: &Graders) -> bool {
         let same = |role: &String, then: &str| self.graders.get(role).is_none_or(|now| now.identity == then);
         scorer == self.hash && asked.iter().all(|(role, then)| same(role, &then.identity))
     }
 }
 
-/// One scorer's word on one record.
+/// One scorer's result for one record.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScoreEntry {
@@ -81,7 +81,7 @@ pub struct ScoreEntry {
     /// The reasoning before the answer, when the task can take the two apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
-    /// Anything else the scorer said; of a judge `ruling`, `raw` and `cost`.
+    /// Other details; for a judge `ruling`, `raw` and `cost`.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub details: Map<String, Value>,
     /// Why the scorer failed, when it did.
@@ -158,7 +158,7 @@ impl ScoreEntry {
         }
     }
 
-    /// The same, with the name of everything that it depends on.
+    /// The same, with the identity of everything that it depends on.
     pub fn by(mut self, scorer: &str, shown: Option<String>, graders: Graders) -> ScoreEntry {
         let asked: BTreeMap<&String, &String> = graders.iter().map(|(role, it)| (role, &it.identity)).collect();
         self.identity = hash_json(&json!({ "scorer": scorer, "shown": shown, "graders": asked }));

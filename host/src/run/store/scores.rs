@@ -62,7 +62,7 @@ impl Line {
     }
 }
 
-/// Where the later scores of some scorers lie.
+/// The offsets of some scorers' later scores.
 #[derive(Debug, Default)]
 pub struct Scores {
     path: PathBuf,
@@ -73,7 +73,7 @@ pub struct Scores {
 }
 
 impl Scores {
-    /// What these scorers have given so far. The first is the run's task.
+    /// What these scorers have given so far. The run's task is the first of them.
     pub fn open(run: &RunDirectory, scorers: &[Scorer]) -> Result<Scores> {
         let path = run.path.join("scores.jsonl");
         let task = scorers.first().map(|scorer| scorer.name.to_owned()).unwrap_or_default();
@@ -145,7 +145,7 @@ impl Records<'_> {
     }
 }
 
-/// Does something with the records at these places, on several threads, until `stop` says that it is enough.
+/// Processes the records at these places on several threads, until `stop` returns true.
 pub fn for_each_record(
     run: &RunDirectory,
     scores: &Scores,

@@ -30,7 +30,7 @@ pub enum NextCase {
 
 /// A host that gives out cases and takes verdicts.
 pub trait Judging: Send + Sync {
-    /// The next case, waiting for it at most so long.
+    /// The next case, waiting at most this long.
     fn give(&self, wait: Duration) -> NextCase;
 
     /// Takes a verdict. False asks the judge to stop.
@@ -43,18 +43,18 @@ pub trait Judging: Send + Sync {
             .read()
     }
 
-    /// Hears how far the judge is with a case, or with all of them when none is named.
+    /// Reports the judge's progress with a case, or with all of them if none is named.
     fn progress(&self, _id: Option<u64>, _share: f64, _words: &str) -> bool {
         true
     }
 
-    /// True when the judge should come to an end.
+    /// True when the judge should end.
     fn stop_asked(&self) -> bool {
         false
     }
 }
 
-// Which case a model is asked for; what older plugins send names none.
+// The case for which a model is asked; older plugins don't name one.
 #[derive(Deserialize)]
 struct JobOf {
     #[serde(default)]

@@ -16,12 +16,12 @@ pub use task::{FilesClient, Pages, TaskClient};
 
 use std::time::Duration;
 
-/// The longest that a pull is left waiting in the host. The plugin asks again, and the end of its process is noticed
-/// meanwhile.
+/// The longest time that the host lets a pull wait. The plugin pulls again; meanwhile the end of its process is
+/// noticed.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
-/// Whether something that a plugin emits is the result of finished work: an answer, or a verdict. A long call that emits one
-/// is getting somewhere.
+/// Whether something that a plugin emits is the result of finished work: an answer, or a verdict. A long call that
+/// emits one is getting somewhere.
 pub fn is_result(what: &str) -> bool {
     matches!(crate::wire::verb(what), "reply" | "verdict")
 }

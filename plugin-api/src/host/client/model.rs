@@ -34,7 +34,7 @@ pub enum NextJob {
 
 /// A host that gives out prompts and takes answers.
 pub trait Serving: Send + Sync {
-    /// The next prompt, waiting for it at most so long.
+    /// The next prompt, waiting at most this long.
     fn give(&self, wait: Duration) -> NextJob;
 
     /// Takes an answer. False asks the model to stop.
@@ -45,7 +45,7 @@ pub trait Serving: Send + Sync {
         true
     }
 
-    /// True when the model should come to an end.
+    /// True when the model should end.
     fn stop_asked(&self) -> bool {
         false
     }
@@ -54,7 +54,7 @@ pub trait Serving: Send + Sync {
 struct ServingCallbacks<'a>(&'a dyn Serving);
 
 impl ServingCallbacks<'_> {
-    /// What is given out within this time, and whether that is nothing at this moment.
+    /// What is handed out within this time, and whether there is nothing at the moment.
     fn job(&self, wait: Duration) -> (bool, Result<Envelope>) {
         let mut later = false;
         let mut clips = Vec::new();
@@ -206,12 +206,12 @@ impl ModelClient {
     }
 }
 
-/// The callbacks of a host that gives out lessons, for those who call a model's loop without its plugin: tests.
+/// The callbacks of a host that hands out lessons, for tests that call a model's training loop without its plugin.
 pub fn teaching(teacher: &dyn Teacher) -> impl Callbacks + '_ {
     TeacherCallbacks(teacher)
 }
 
-/// What says how much memory a model would take, called by a host.
+/// A model's memory estimate, called by a host.
 #[derive(Clone)]
 pub struct EstimateClient(pub Arc<dyn Adapter>);
 
@@ -221,7 +221,7 @@ impl EstimateClient {
         self.0.call("estimate", Envelope::default(), &NoCallbacks)?.read()
     }
 
-    /// The same of training by this plan, with these batches.
+    /// The memory of training by this plan, with these batches.
     pub fn training(&self, plan: &Plan, work: &Workload) -> Result<TrainingEstimate> {
         let request = TrainingRequest {
             plan: plan.clone(),

@@ -143,7 +143,8 @@ impl Pages for NoPages {
 struct WriteCallbacks<'a> {
     pages: &'a dyn Pages,
     write: &'a (dyn Fn(&str, &str) -> bool + Sync),
-    /// Set when a piece could not be written. A plugin hears of it some pieces later, or not at all when it was the last.
+    /// Set when a piece could not be written. The plugin learns of it some pieces later, or not at all if that was the
+    /// last piece.
     stopped: AtomicBool,
 }
 

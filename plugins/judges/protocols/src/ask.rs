@@ -8,13 +8,13 @@ use plugin_api::{
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// The flag of a reply that another version than the asked model gave.
+/// The flag of a reply from another version than the requested model.
 const MOVED: &str = "moved-model";
 
-/// What all protocols let the user set.
+/// Settings of all protocols.
 #[derive(Debug, Clone)]
 pub(crate) struct Asking {
-    /// Whom it asks.
+    /// The role that is asked.
     pub role: String,
     pub repeat: u64,
     pub max_tokens: u32,
@@ -50,7 +50,7 @@ impl Asking {
     }
 }
 
-/// What is asked, and which words its verdict may be.
+/// A question, and the allowed verdicts.
 pub(crate) struct Question {
     pub system: String,
     pub user: String,
@@ -90,10 +90,10 @@ impl Opinion {
     }
 }
 
-/// What the model said to one question, and what became of the votes.
+/// The model's answers to one question, and the votes.
 pub(crate) struct Asked {
     pub opinions: Vec<Opinion>,
-    /// What every verdict on these answers has in common: words, cost, calls, version, flags.
+    /// What all verdicts on these answers share: words, cost, calls, version, flags.
     pub verdict: Verdict,
 }
 
@@ -131,7 +131,7 @@ impl Asking {
             ..Sampling::greedy(self.max_tokens)
         };
         if repeat > 0 {
-            // Other draws, where a model draws at all, and another key in a ledger of calls.
+            // Another draw, if the model samples, and another key in a ledger of calls.
             sampling.seed = Some(repeat);
             sampling.other.insert("repeat".to_owned(), repeat.into());
         }
@@ -233,7 +233,7 @@ pub(crate) fn flag(verdict: &mut Verdict, name: &str) {
     }
 }
 
-/// Adds up what two askings cost.
+/// Adds the cost of two questions.
 pub(crate) fn add_cost(into: &mut Cost, other: &Cost) {
     into.prompt_tokens += other.prompt_tokens;
     into.cached_tokens += other.cached_tokens;
@@ -243,18 +243,18 @@ pub(crate) fn add_cost(into: &mut Cost, other: &Cost) {
     into.unpriced += other.unpriced;
 }
 
-/// Words for why there is no verdict, with the way out where there is one.
+/// Explains why there is no verdict, with a hint if there is one.
 pub(crate) fn in_words(why: &str) -> String {
     match why {
         "cut_short" => "the judge's answer was cut short; raise `-J max_tokens`",
-        "empty" => "the judge answered nothing",
+        "empty" => "the judge's answer is empty",
         "blocked_prompt" => "the judge's service refused the prompt",
         "blocked_answer" => "the judge's service withheld the answer",
         "unparsable" => "the judge's answer holds no verdict",
         "two_verdicts" => "the judge's answer holds verdicts that disagree",
         "off_menu" => "the judge's verdict is not one of the allowed words",
         "tied_votes" => "the judge's votes are tied",
-        "no_majority" => "too few members of the panel have a vote for more than half of them to agree",
+        "no_majority" => "too few members of the panel have a vote, so no majority is possible",
         "moved_model" => "another version than the asked model answered; `-J pin=flag` only flags it",
         "too_long" => "the case is longer than `-J longest` allows",
         "cannot_tell" => "the judge cannot tell",

@@ -1,16 +1,15 @@
-//! What a judging must have in common with another one to be compared: the words that are asked, the shape of the answer,
-//! and the reader.
+//! The identity of a judging, which comparable ones share: the prompt, the answer's schema, and the parser.
 
 use crate::ask::Question;
 use crate::{BATCH, ROLE};
 use plugin_api::JudgeCard;
 use sha2::{Digest, Sha256};
 
-/// Raised when [`crate::read`] reads another verdict out of some answer. Answers that are stored are then read again,
-/// and no service is asked.
+/// Increased if [`crate::read`] parses some answer differently. Stored answers are then parsed again, without asking a
+/// service.
 const READER: u32 = 1;
 
-/// The card of a protocol. `empty` is its question about a case that holds nothing: the words that all questions share.
+/// The card of a protocol. `empty` is its question about an empty case: the words that all questions share.
 pub(crate) fn card(name: &str, version: &str, empty: &Question) -> JudgeCard {
     let mut card = JudgeCard {
         batch: BATCH,

@@ -1,9 +1,10 @@
-//! Judges that ask a model: what is asked, how the answer is read, and what it comes to.
+//! Judges that ask a model: prompts, parsing of answers, and verdicts.
 //!
-//! `match` asks whether a reply calls the same tools with equivalent arguments, `winner` which of two replies is better,
-//! `rubric` how good one reply is by a rubric of the user's. The model that answers plays the role `judge`; any model of
-//! the catalog can. The decision a newcomer would question: an answer that cannot be read leaves the sample unscored,
-//! with a word for why. It is never taken for wrong, right or a tie, and nothing is guessed from keywords.
+//! `match` asks whether a reply calls the same tools with equivalent arguments, `winner` which of two replies is
+//! better, `rubric` how good one reply is by a rubric of the user's. The model that answers plays the role `judge`;
+//! any model of the catalog can. The decision a newcomer would question: an answer that cannot be parsed leaves the
+//! sample unscored, with a word for the reason. It is never taken for wrong, right or a tie, and nothing is guessed
+//! from keywords.
 
 mod ask;
 mod identity;

@@ -1,7 +1,7 @@
-//! Several models as one judge: each rules by the whole protocol, and the majority of them rules.
+//! Several models as one judge: each follows the whole protocol, and the majority decides.
 //!
-//! The decision a newcomer would question: a majority is more than half of all members, the silent ones included. A
-//! member whose answer cannot be read has no vote, and it must not make a lone survivor the judge.
+//! The decision a newcomer would question: a majority is more than half of all members, including those without a
+//! vote. A member whose answer cannot be parsed has no vote, but a single remaining member must not decide alone.
 
 use crate::ROLE;
 use crate::ask::{Asking, add_cost, flag, in_words};
@@ -16,7 +16,7 @@ pub(crate) trait Protocol: Judge {
 
 /// A protocol, and who answers it: the model in the role `judge`, or the members of a panel.
 pub(crate) struct Panel<P> {
-    /// The models by their names in the catalog. Empty where the role `judge` answers alone.
+    /// The models by their names in the catalog. Empty if only the role `judge` answers.
     names: Vec<String>,
     /// One for each member.
     protocols: Vec<P>,
@@ -43,7 +43,7 @@ fn names_of(text: &str) -> Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         if names.iter().any(|known| known == name) {
-            return wrong(format!("`{name}` stands there twice"));
+            return wrong(format!("`{name}` occurs twice"));
         }
         names.push(name.to_owned());
     }
@@ -70,8 +70,8 @@ impl<P: Protocol> Judge for Panel<P> {
         }
     }
 
-    /// All members are asked at the same time. One that fails fails the case, so that the same command asks again; the
-    /// answers of the others are in the ledger by then.
+    /// All members are asked at the same time. If one fails, the case fails, and running the command again repeats it;
+    /// the answers of the others are in the ledger.
     fn judge(&self, case: &Case, call: &mut Call) -> Result<Verdict> {
         if self.names.is_empty() {
             return self.protocols[0].judge(case, call);
@@ -96,7 +96,7 @@ impl<P: Protocol> Judge for Panel<P> {
 
 impl<P> Panel<P> {
     fn combine(&self, verdicts: Vec<Verdict>) -> Verdict {
-        // A case that was settled without asking a model is the same for all members.
+        // A case that needed no model is the same for all members.
         if verdicts.iter().all(|verdict| verdict.cost.calls == 0) {
             return verdicts.into_iter().next().expect("a panel has members");
         }
@@ -118,7 +118,7 @@ impl<P> Panel<P> {
                 };
             }
             (None, ruled) => {
-                // Where no member has a vote the first one's word stands for all.
+                // If no member has a vote, the first one's reason stands for all.
                 let silent = verdicts.iter().all(|verdict| ruling_of(verdict).is_none());
                 let first = verdicts[0].why.as_deref().filter(|_| silent);
                 let why = first.or(ruled.err()).unwrap_or("no_majority");
@@ -160,14 +160,14 @@ impl<P> Panel<P> {
     }
 }
 
-/// A ruling that two members have in common when both give it.
+/// The ruling of a vote; two members agree if theirs are equal.
 fn ruling_of(verdict: &Verdict) -> Option<(u64, Ruling)> {
     let has_ruled = !matches!(verdict.ruling, Ruling::Unscored | Ruling::Unknown);
     let value = verdict.value.filter(|_| has_ruled)?;
     Some((value.to_bits(), verdict.ruling))
 }
 
-/// The vote that more than half of all members gave, or the word for why there is none.
+/// The vote of more than half of all members, or the reason why there is none.
 fn majority<T: PartialEq + Copy>(votes: impl Iterator<Item = Option<T>>) -> std::result::Result<T, &'static str> {
     let (mut members, mut counts) = (0, Vec::<(T, usize)>::new());
     for vote in votes {
@@ -187,7 +187,7 @@ fn majority<T: PartialEq + Copy>(votes: impl Iterator<Item = Option<T>>) -> std:
     }
 }
 
-/// What is kept of a member's verdict.
+/// The part of a member's verdict that is kept.
 fn member(verdict: &Verdict) -> Value {
     let mut kept = json!({
         "ruling": verdict.ruling, "value": verdict.value, "why": verdict.why, "reason": verdict.reason,

@@ -1,4 +1,4 @@
-//! Reading a judge's answer: JSON with a verdict, and nothing guessed.
+//! Parses a judge's answer: JSON with a verdict, without guessing.
 
 use serde_json::{Map, Value};
 

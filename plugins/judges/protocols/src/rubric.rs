@@ -14,7 +14,7 @@ pub(crate) struct Rubric {
     highest: u32,
 }
 
-/// A rubric is shown with every case, so it is no book.
+/// A rubric is shown with every case, so its size is limited.
 const LONGEST_RUBRIC: u64 = 1 << 20;
 
 const BUILT_IN: &str = "The answer is right when it says the same as the reference answer: the same entity, number, date \

@@ -1,8 +1,8 @@
 //! The protocol `match`: does a reply call the same tools with equivalent arguments?
 //!
-//! A comparison without a model comes first and is always recorded. The model fills in a table (which call does the job of
-//! which, how their arguments relate), the verdict is computed from that table, and a model whose own verdict says
-//! otherwise contradicts itself: the case is unscored.
+//! A comparison without a model comes first and is always recorded. The model fills in a table (which call does the
+//! job of which, how their arguments relate), and the verdict is computed from it. If the model's own verdict differs,
+//! the case is unscored.
 
 use crate::ask::{Asking, Opinion, Question, in_words};
 use crate::identity;
@@ -214,7 +214,7 @@ fn schema() -> Value {
     })
 }
 
-/// The model's table, held against the calls it speaks of.
+/// The model's table, checked against the calls.
 struct Table {
     gold: usize,
     predicted: usize,
@@ -226,8 +226,8 @@ struct Table {
 }
 
 impl Table {
-    /// None when the table contradicts the calls: it pairs a call that isn't there, or one call twice, or takes two tools
-    /// for the same that aren't.
+    /// None if the table contradicts the calls: it pairs a missing call, or one call twice, or calls different tools
+    /// equal.
     fn read(opinion: &Opinion, gold: &Calls, predicted: &Calls) -> Option<Table> {
         let object = &opinion.object;
         let number = |value: &Value| usize::try_from(value.as_u64()?).ok()?.checked_sub(1);
@@ -268,7 +268,7 @@ impl Table {
         })
     }
 
-    /// Every reference call done once, in order, and nothing left over that may not be.
+    /// Every reference call done once, in order, and no other call unless allowed.
     fn matches(&self, extra_allowed: bool) -> bool {
         let extra = if extra_allowed {
             self.harmful

@@ -1,4 +1,5 @@
-//! The protocol `winner`: which of two replies is better? Asked in both orders, since models favour a slot.
+//! The protocol `winner`: which of two replies is better? The question is asked in both orders, since models prefer
+//! one position.
 
 use crate::ask::{Asked, Asking, Question, add_cost, flag, in_words};
 use crate::identity;
@@ -112,8 +113,8 @@ impl Winner {
     }
 }
 
-/// The same side twice wins; a tie and a side is a tie; opposite sides are inconsistent; one unread order leaves the pair
-/// unscored, since the survivor never rules alone.
+/// The same side twice wins; a tie and a side is a tie; opposite sides are inconsistent; one unparsable order leaves
+/// the pair unscored.
 fn combine(rounds: Vec<(bool, Asked)>, both_orders: bool) -> Verdict {
     let mut verdict = Verdict::default();
     let mut sides: Vec<Option<Side>> = Vec::new();
@@ -249,7 +250,7 @@ mod tests {
         }
     }
 
-    /// `forward` and `backward` are the words the model said in the two orders.
+    /// `forward` and `backward` are the model's words in the two orders.
     #[track_caller]
     fn check(forward: Option<&str>, backward: Option<&str>, ruling: Ruling, why: &str) {
         let verdict = combine(vec![(false, asked(forward)), (true, asked(backward))], true);

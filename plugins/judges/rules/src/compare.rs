@@ -4,7 +4,7 @@ use plugin_api::{Code, Error, Result, Settings};
 use regex::{Regex, RegexBuilder};
 use score::{is_close, normalised, number, only_number};
 
-/// What a comparison came to, and why.
+/// The result of a comparison, and why.
 pub(crate) enum Ruled {
     Right(String),
     Wrong(String),
@@ -21,11 +21,11 @@ pub(crate) enum Rule {
 pub(crate) struct Pattern {
     text: String,
     ignore_case: bool,
-    /// Compiled once where the target isn't part of it.
+    /// Compiled once if it does not contain the target.
     fixed: Option<Regex>,
 }
 
-/// What stands for the target in a pattern. As a regex of its own it would be malformed, so it can mean nothing else.
+/// The placeholder of the target in a pattern. It is not a valid regex itself, so it cannot mean anything else.
 const TARGET: &str = "{target}";
 
 const RULES: [&str; 4] = ["exact", "normalised", "regex", "number"];
@@ -71,7 +71,7 @@ impl Rule {
         }
     }
 
-    /// Compares an answer with the targets; one that fits is enough.
+    /// Compares an answer with the targets; one match is enough.
     pub fn compare(&self, answer: &str, targets: &[String]) -> Ruled {
         match self {
             Rule::Exact { ignore_case: false } => equal(answer, targets, |text| text.trim().to_owned()),

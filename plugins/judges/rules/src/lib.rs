@@ -1,9 +1,9 @@
 //! A judge by rules: an answer is right when it equals the target, as it stands, normalised, as a number, or by a
 //! pattern.
 //!
-//! It needs no model and costs nothing, so it is also the judge to try a set-up with. The decision a newcomer would
-//! question: where a rule can't decide (no target, no number in the answer, a pattern that finds nothing) the verdict
-//! is unscored and counted, not wrong. An answer that the task itself found to be none is wrong, as it is to the task.
+//! It needs no model and costs nothing, so it is useful to test a setup. The decision a newcomer would question: if a
+//! rule can't decide (no target, no number in the answer, a pattern that finds nothing) the verdict is unscored and
+//! counted, not wrong. If the task found no answer in the reply, it is wrong.
 
 mod compare;
 
@@ -65,7 +65,7 @@ impl Judge for Rules {
     }
 }
 
-/// What is judged, or the verdict where there is nothing to judge.
+/// What is judged, or the verdict if there is nothing to judge.
 fn answer(case: &Case, of_text: bool) -> std::result::Result<&str, Box<Verdict>> {
     let unscored = |why| Box::new(Verdict::unscored(why));
     let reply = &case.reply;

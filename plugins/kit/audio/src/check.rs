@@ -1,16 +1,16 @@
-//! Whether there is anything to hear.
+//! Checks clips before a model gets them.
 
 use crate::RATE;
 use plugin_api::{Clip, Code, Error, Result};
 use std::ops::RangeInclusive;
 
-/// Samples that no recording has, whatever whole scale it was made for; of larger ones the energies, which are squares
-/// of sums of them, are not numbers in fp32.
+/// Louder samples are damage, whatever full scale a recording was made for: their energies, sums of squares, overflow
+/// fp32.
 const LOUDEST: f32 = 1e11;
 
-/// The samples of a clip that can be heard: one channel at the models' rate, and numbers throughout.
+/// The samples of a clip, if it has one channel at [`RATE`] and its samples are finite.
 ///
-/// `which` is what errors call it, counted from 1.
+/// `which` is the clip's number in errors, counted from 1.
 pub fn checked(clip: &Clip, which: usize) -> Result<&[f32]> {
     let refuse = |what: String| Err(Error::new(Code::CLIP, format!("clip {which} {what}")));
     let samples = clip.samples();
@@ -24,7 +24,7 @@ pub fn checked(clip: &Clip, which: usize) -> Result<&[f32]> {
         return refuse("is empty".to_owned());
     }
     let damaged = |sample: &f32| sample.is_nan() || sample.abs() > LOUDEST;
-    // Block by block, without a way out in between: the processor looks at many samples at once then.
+    // Without an early exit inside a block, so that the loop is vectorised.
     let is_bad = |block: &[f32]| block.iter().fold(false, |bad, sample| bad | damaged(sample));
     if !samples.chunks(4096).any(is_bad) {
         return Ok(samples);
@@ -35,21 +35,21 @@ pub fn checked(clip: &Clip, which: usize) -> Result<&[f32]> {
     }
 }
 
-/// What can be heard of some clips.
+/// The samples that a model gets of some clips.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sounds<'a> {
     pub each: Vec<&'a [f32]>,
-    /// Of all together.
+    /// Of all clips together.
     pub seconds: f64,
-    /// What replies say of it in their flags.
+    /// Flags for the reply.
     pub flags: Vec<String>,
 }
 
-/// The flag of a reply that was made on the beginning of a clip alone.
+/// The flag of a reply whose model got only the beginning of a clip.
 const CUT: &str = "cut-clip";
 
-/// The samples of clips that are [`checked`], for a model that hears `range` samples of each: a longer one is cut
-/// there, as the reference does, and a shorter one is refused, since nothing of it would reach the model.
+/// The samples of [`checked`] clips for a model that takes `range` samples of each. A longer clip is cut, as in the
+/// reference; a shorter one is refused, since nothing of it would reach the model.
 pub fn sounds<'a>(clips: &[&'a Clip], range: RangeInclusive<usize>) -> Result<Sounds<'a>> {
     let (least, most) = range.into_inner();
     let (mut each, mut flags) = (Vec::with_capacity(clips.len()), Vec::new());
@@ -58,7 +58,7 @@ pub fn sounds<'a>(clips: &[&'a Clip], range: RangeInclusive<usize>) -> Result<So
         if samples.len() < least {
             let (got, needed) = (samples.len(), least);
             let message = format!(
-                "clip {} is too short to be heard: {got} samples, expected {needed}",
+                "clip {} is too short for this model: {got} samples, expected {needed}",
                 number + 1
             );
             return Err(Error::new(Code::CLIP, message));
@@ -102,7 +102,7 @@ mod tests {
             "clip 2 is damaged: sample 1 is -1e30",
         );
         assert_eq!(checked(&Clip::new(16_000, vec![0.5]), 1).unwrap(), [0.5]);
-        // The whole scale of 32-bit integers.
+        // The full scale of 32-bit integers.
         assert!(checked(&Clip::new(16_000, vec![2_147_483_648.0]), 1).is_ok());
     }
 
@@ -120,7 +120,7 @@ mod tests {
         let error = sounds(&[&long, &short], 801..=1600).unwrap_err();
         assert_eq!(
             error.message,
-            "clip 2 is too short to be heard: 800 samples, expected 801"
+            "clip 2 is too short for this model: 800 samples, expected 801"
         );
     }
 }

@@ -1,7 +1,7 @@
 //! Log filter banks as Kaldi computes them, which BEATs was trained on.
 //!
-//! Frames are transformed in fp64: the floor below which energies are cut is so low that the rounding of fp32 would be
-//! heard in the features of a silent clip.
+//! Frames are transformed in fp64: energies are floored at so low a value that fp32 rounding would show in the
+//! features of a silent clip.
 
 use crate::filters::{Filter, pass};
 use crate::lanes::{LANES, Lanes};
@@ -14,14 +14,14 @@ use rayon::prelude::*;
 use std::array::from_fn;
 use std::f64::consts::TAU;
 
-/// What a frame is filled up to with zeros, for the transform.
+/// Frames are padded with zeros to this length for the transform.
 const PADDED: usize = 512;
-/// Frequencies of its spectrum; filters leave out the last one, at half the rate.
+/// Frequencies of the spectrum; filters leave out the last one, at half the rate.
 const SPECTRUM: usize = PADDED / 2 + 1;
 /// The lowest frequency that a filter passes.
 const LOWEST: f32 = 20.0;
 const PRE_EMPHASIS: f64 = 0.97;
-/// Kaldi counts in 16-bit samples.
+/// Kaldi scales samples as 16-bit integers.
 const FULL_SCALE: f64 = 32_768.0;
 
 /// Computes Kaldi's log filter banks with this many bins.
@@ -33,7 +33,7 @@ pub struct Fbank {
 
 impl Fbank {
     pub fn new(bins: usize) -> Fbank {
-        // Povey's window: Hann's to the power of 0.85, so that it ends in zeros less softly.
+        // Povey's window: Hann's to the power of 0.85.
         let hann = |n: usize| 0.5 - 0.5 * (TAU * n as f64 / (WINDOW - 1) as f64).cos();
         Fbank {
             window: from_fn(|n| hann(n).powf(0.85)),
@@ -42,14 +42,14 @@ impl Fbank {
         }
     }
 
-    /// Frames of this many samples: whole ones only, so that the end of a clip may be left out.
+    /// The number of whole frames in this many samples; samples at the end may be left over.
     pub fn frames(samples: usize) -> usize {
         (samples + HOP).saturating_sub(WINDOW) / HOP
     }
 
-    /// 16 kHz mono in, natural logarithms of energies out: (frames, bins).
+    /// Takes 16 kHz mono and returns natural logarithms of energies, (frames, bins).
     ///
-    /// Each frame has its own mean taken away. No dither, so that the same clip gives the same numbers.
+    /// The mean of each frame is subtracted. There is no dither, so that the same clip gives the same numbers.
     pub fn log_energies(&self, samples: &[f32]) -> Vec<f32> {
         let bins = self.filters.len();
         let mut values = vec![0.0f32; Fbank::frames(samples.len()) * bins];
@@ -67,7 +67,7 @@ impl Fbank {
     }
 }
 
-/// What a thread works with.
+/// The buffers of one thread.
 struct Scratch {
     seen: [Lanes; PADDED],
     powers: [[f32; LANES]; SPECTRUM],
@@ -82,7 +82,7 @@ impl Scratch {
     }
 }
 
-/// The logarithms of the first frames' energies, as many as there are rows.
+/// The logarithms of the energies of the first frames, one frame for each row.
 struct Block<'a> {
     fbank: &'a Fbank,
     scratch: &'a mut Scratch,
@@ -115,7 +115,7 @@ impl NullaryFnOnce for Block<'_> {
     }
 }
 
-/// Frames as the transform sees them: without their mean, high frequencies raised, faded at both ends.
+/// Frames as the transform reads them: mean subtracted, high frequencies raised, and windowed.
 #[inline(always)]
 fn shape(window: &[f64; WINDOW], seen: &mut [Lanes; PADDED]) {
     let (frame, behind) = seen.split_at_mut(WINDOW);
@@ -131,10 +131,11 @@ fn shape(window: &[f64; WINDOW], seen: &mut [Lanes; PADDED]) {
         *place = (sample - before * PRE_EMPHASIS) * *weight;
         before = sample;
     }
-    behind.fill(Lanes::default()); // the transform leaves its work here
+    behind.fill(Lanes::default()); // scratch space of the transform
 }
 
-/// Triangles of height one between points that lie evenly on the mel scale. In fp32, as the weights were trained with.
+/// Triangles of height one between points that are equally spaced on the mel scale. Computed in fp32, as in the
+/// training of the published weights.
 fn filters(count: usize) -> Vec<Filter> {
     let mels = |hertz: f32| 1127.0 * (hertz / 700.0).ln_1p();
     let (low, high) = (mels(LOWEST), mels(RATE as f32 / 2.0));

@@ -3,7 +3,7 @@
 use crate::lanes::LANES;
 use std::array::from_fn;
 
-/// Where frequencies stop being linear on the scale, in Hz and in mels, and how many mels an e-fold takes above it.
+/// Where the scale stops being linear in frequency, in Hz and in mels, and the mels of a factor e above it.
 const LINEAR_HZ: f64 = 1000.0;
 const LINEAR_MELS: f64 = 15.0;
 
@@ -21,14 +21,14 @@ fn hertz(mels: f64) -> f64 {
     }
 }
 
-/// One filter: the first frequency bin that it lets through, and the weights from there on.
+/// One filter: the first frequency bin with a weight, and the weights from there on.
 pub(crate) struct Filter {
     pub first: usize,
     pub weights: Vec<f32>,
 }
 
 impl Filter {
-    /// Of the weights of all frequency bins.
+    /// From the weights of all frequency bins.
     pub fn of(all: Vec<f32>) -> Filter {
         let first = all.iter().position(|&weight| weight > 0.0).unwrap_or(0);
         let last = all.iter().rposition(|&weight| weight > 0.0);
@@ -40,7 +40,7 @@ impl Filter {
     }
 }
 
-/// What each filter lets through of some frames' powers: rows of (frames, filters), at most as many as lie side by side.
+/// Applies the filters to the powers of some frames, into rows (frames, filters).
 #[inline(always)]
 pub(crate) fn pass(filters: &[Filter], powers: &[[f32; LANES]], rows: &mut [f32]) {
     let mut rows = rows.chunks_exact_mut(filters.len());
@@ -60,7 +60,7 @@ pub(crate) fn pass(filters: &[Filter], powers: &[[f32; LANES]], rows: &mut [f32]
     }
 }
 
-/// Filters from 0 to half the rate, over the `bins` frequencies of a spectrum from 0 to half the rate.
+/// Filters from 0 Hz to half the rate, over a spectrum of `bins` frequencies from 0 Hz to half the rate.
 pub(crate) fn slaney(count: usize, bins: usize, rate: usize) -> Vec<Filter> {
     let top = rate as f64 / 2.0;
     let edge = |n: usize| hertz(mels(top) * n as f64 / (count + 1) as f64);

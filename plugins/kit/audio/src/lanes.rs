@@ -1,12 +1,12 @@
-//! Frames side by side: one number of each, and all of them worked on at once.
+//! Vectors of one number from each of several frames, so that frames are computed in parallel.
 //!
-//! Plain arrays and loops over them, which compile to whatever vector registers the processor turns out to have
-//! (`pulp::Arch::dispatch`). Nothing is ever added across lanes, and no product is fused with a sum, so a frame's
-//! numbers depend neither on what is beside it nor on the processor.
+//! They are plain arrays with loops, compiled for the vector registers of the processor (`pulp::Arch::dispatch`).
+//! Nothing is ever added across lanes, and no product is fused with a sum, so a frame's numbers depend neither on the
+//! other frames nor on the processor.
 
 use std::ops::{Add, Mul, Sub};
 
-/// Frames that are worked on together: what a register of AVX2 holds of fp64.
+/// Frames that are computed together: the fp64 numbers of an AVX2 register.
 pub(crate) const LANES: usize = 4;
 
 #[derive(Clone, Copy, Default)]
@@ -92,7 +92,7 @@ impl Complex {
         }
     }
 
-    /// Times -i.
+    /// Multiplied by -i.
     #[inline(always)]
     pub fn quarter_back(self) -> Complex {
         Complex {
@@ -131,7 +131,7 @@ impl Sub for Complex {
     }
 }
 
-/// Times a real number.
+/// Multiplied by a real number.
 impl Mul<f64> for Complex {
     type Output = Complex;
 
@@ -144,7 +144,7 @@ impl Mul<f64> for Complex {
     }
 }
 
-/// A number on the unit circle: one that all lanes are multiplied by.
+/// A number on the unit circle, by which all lanes are multiplied.
 #[derive(Clone, Copy)]
 pub(crate) struct Turn {
     cos: f64,
@@ -152,7 +152,7 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// This many parts of a whole turn backwards, as a transform turns.
+    /// A clockwise turn by `parts` of `whole` parts of a circle, as in a forward transform.
     pub fn back(parts: usize, whole: usize) -> Turn {
         let angle = -std::f64::consts::TAU * (parts % whole) as f64 / whole as f64;
         Turn {

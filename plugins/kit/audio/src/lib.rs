@@ -1,8 +1,8 @@
-//! What models that hear are given: features of sound, as plain numbers.
+//! Audio features for models, as plain numbers.
 //!
 //! Nothing here names a tensor, so a plugin on any tensor library can use it. The decision a newcomer would question:
 //! padding is not computed. The published models were trained on clips padded to 30 seconds, and a frame of padding is
-//! the same number everywhere; [`LogMel`] says which, and what is done per frame costs what the clip is long.
+//! the same number everywhere; [`LogMel`] stores that number, so the cost follows the length of the clip.
 //!
 //! ```
 //! use audio::MelExtractor;

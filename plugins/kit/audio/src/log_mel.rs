@@ -1,4 +1,4 @@
-//! Log-mel features as Whisper computes them, and as the models built on its encoder want them.
+//! Log-mel features as Whisper computes them.
 
 use crate::filters::{Filter, pass, slaney};
 use crate::lanes::{LANES, Lanes};
@@ -15,16 +15,16 @@ use std::f32::consts::TAU;
 pub const RATE: usize = 16_000;
 /// Frequencies of a frame's spectrum.
 const SPECTRUM: usize = WINDOW / 2 + 1;
-/// The last frames that see a clip lie behind its end by less than half a window.
+/// Frames that begin up to half a window after the clip's end still overlap it.
 const BEHIND: usize = 2;
-/// Energies below this count as this.
+/// Energies are floored at this value.
 const FLOOR: f32 = 1e-10;
-/// Blocks that a thread takes at a time: few, so that none waits long for another's last ones.
+/// Blocks that a thread takes at a time: few, so that threads finish at about the same time.
 const TOGETHER: usize = 4;
 /// Values whose logarithms are taken together.
 const LINE: usize = 16;
 
-/// Frames of this many samples that hold sound, the last of them perhaps in part.
+/// Frames with sound in this many samples; the last one may be partly silent.
 pub fn frames(samples: usize) -> usize {
     samples.div_ceil(HOP)
 }
@@ -35,7 +35,7 @@ pub struct LogMel {
     bins: usize,
     heard: usize,
     frames: usize,
-    computed: Vec<f32>, // (frames that see the clip, bins)
+    computed: Vec<f32>, // (frames that overlap the clip, bins)
     silence: f32,
 }
 
@@ -44,7 +44,7 @@ impl LogMel {
         self.bins
     }
 
-    /// Frames that hold sound; what masks keep.
+    /// Frames that contain sound: those that an attention mask keeps.
     pub fn heard(&self) -> usize {
         self.heard
     }
@@ -54,8 +54,8 @@ impl LogMel {
         self.frames
     }
 
-    /// The first `count` frames, one after the other: (count, bins). Frames behind the last are left out. Only where
-    /// there is padding among them are they copied.
+    /// The first `count` frames, one after the other: (count, bins). Frames past the end are left out. Copied only if
+    /// there is padding among them.
     pub fn rows(&self, count: usize) -> Cow<'_, [f32]> {
         let values = count.min(self.frames) * self.bins;
         match self.computed.get(..values) {
@@ -74,16 +74,16 @@ impl LogMel {
 pub struct MelExtractor {
     window: [f32; WINDOW],
     filters: Vec<Filter>,
-    // In fp64, or far below the loudest tone of a frame rounding alone would be off by 5e-5, and the reference is by as
-    // much.
+    // In fp64: in fp32, rounding alone would change values far below the loudest tone of a frame by 5e-5, as it does
+    // in the reference.
     transform: Transform,
 }
 
 impl MelExtractor {
-    /// 80 bins in the first Whisper models, 128 in the later ones.
+    /// 80 bins for the first Whisper models, 128 for the later ones.
     pub fn new(bins: usize) -> MelExtractor {
-        // In fp32 from the angle on, as the reference's: with a more exact window, features are nearly twice as far
-        // from its own.
+        // The angle is in fp32, as in the reference: with a more exact window the features differ from the reference's
+        // by nearly twice as much.
         let hann = |n: usize| 0.5 - 0.5 * (n as f32 * (TAU / WINDOW as f32)).cos();
         MelExtractor {
             window: from_fn(hann),
@@ -92,10 +92,10 @@ impl MelExtractor {
         }
     }
 
-    /// 16 kHz mono in, cut to `padded` samples or filled up to them with silence; at least a frame's window of it.
+    /// Takes 16 kHz mono, cut or padded with silence to `padded` samples, at least one window.
     ///
-    /// Logarithms to the base 10, floored 8 below the clip's largest value, then `(x + 4) / 4`. What a frame sees
-    /// before the beginning and behind the padded end is the sound mirrored there.
+    /// Logarithms to the base 10, floored 8 below the clip's largest value, then `(x + 4) / 4`. Beyond both ends the
+    /// sound is mirrored.
     pub fn log_mel(&self, samples: &[f32], padded: usize) -> LogMel {
         let padded = padded.max(WINDOW);
         let samples = &samples[..samples.len().min(padded)];
@@ -133,19 +133,19 @@ impl MelExtractor {
         }
     }
 
-    /// The same of several clips, on all cores however short each of them is.
+    /// Features of several clips, on all cores even if the clips are short.
     pub fn log_mels(&self, clips: &[&[f32]], padded: usize) -> Vec<LogMel> {
         clips.par_iter().map(|samples| self.log_mel(samples, padded)).collect()
     }
 }
 
-/// `f32::max` without its care for what is not a number.
+/// `f32::max` without the handling of NaN.
 #[inline(always)]
 fn at_least(x: f32, least: f32) -> f32 {
     if x > least { x } else { least }
 }
 
-/// What a thread works with.
+/// The buffers of one thread.
 struct Scratch {
     seen: [Lanes; WINDOW],
     powers: [[f32; LANES]; SPECTRUM],
@@ -160,7 +160,7 @@ impl Scratch {
     }
 }
 
-/// The logarithms of some frames' energies; the largest comes out.
+/// Writes the logarithms of the energies of some frames and returns the largest.
 struct Block<'a> {
     extractor: &'a MelExtractor,
     scratch: &'a mut Scratch,

@@ -1,20 +1,20 @@
-//! Fourier's transform of several frames side by side, all the same way.
+//! The Fourier transform of several frames in parallel.
 //!
-//! A frame of real numbers is transformed as half as many complex ones, of which the even places are the real and the
-//! odd ones the imaginary parts. The passes work where the numbers lie, so they come out in another order, which the
-//! last step, the one that makes a spectrum of real numbers out of them, goes by.
+//! A frame of real numbers is transformed as half as many complex numbers: even places are real parts, odd places
+//! imaginary parts. The passes work in place and so change the order; the last step, which makes the spectrum of the
+//! real numbers, accounts for that.
 
 use crate::lanes::{Complex, LANES, Lanes, Turn};
 
-/// One pass over everything: parts of this many numbers become `radix` parts each.
+/// One pass over all numbers: parts of this many numbers become `radix` parts each.
 struct Pass {
     radix: usize,
     length: usize,
-    /// Of each place in a part, `radix - 1` of them.
+    /// The factors for each place in a part, `radix - 1` each.
     turns: Vec<Turn>,
 }
 
-/// Where one frequency and its mirror image lie after the passes, and what the odd places are turned by.
+/// Where one frequency and its mirror image are after the passes, and the factor of the odd places.
 struct Pair {
     places: [usize; 2],
     turn: Turn,
@@ -27,14 +27,14 @@ pub(crate) struct Transform {
 }
 
 impl Transform {
-    /// Of frames of this many samples: twice a product of 4, 5 and 8.
+    /// For frames of this many samples: twice a product of 4, 5 and 8.
     pub fn new(size: usize) -> Transform {
         let half = size / 2;
         let mut passes = Vec::new();
         let mut length = half;
         while length > 1 {
             let radix = [5, 8, 4].into_iter().find(|&radix| length.is_multiple_of(radix));
-            let radix = radix.expect("a size that only this crate chooses");
+            let radix = radix.expect("an unsupported size");
             let step = length / radix;
             let turns = (0..step).flat_map(|place| (1..radix).map(move |k| Turn::back(place * k, length)));
             let turns = turns.collect();
@@ -58,7 +58,7 @@ impl Transform {
         Transform { passes, pairs }
     }
 
-    /// `seen` holds samples and is used up; `powers` gets what each frequency has, from 0 to half the rate.
+    /// Overwrites the samples in `seen`, and writes the power of each frequency from 0 to half the rate to `powers`.
     #[inline(always)]
     pub fn powers(&self, seen: &mut [Lanes], powers: &mut [[f32; LANES]]) {
         let (seen, _) = seen.as_chunks_mut::<2>();
@@ -106,7 +106,7 @@ impl Pass {
     }
 }
 
-/// The transform of a handful of numbers.
+/// The transform of a few numbers.
 trait Butterfly<const R: usize> {
     fn of(x: [Complex; R]) -> [Complex; R];
 }
@@ -154,7 +154,7 @@ struct Five;
 impl Butterfly<5> for Five {
     #[inline(always)]
     fn of(x: [Complex; 5]) -> [Complex; 5] {
-        // Cosines and sines of one and two fifths of a turn.
+        // Cosines and sines of 1/5 and 2/5 of a turn.
         const COS: [f64; 2] = [0.309_016_994_374_947_45, -0.809_016_994_374_947_5];
         const SIN: [f64; 2] = [0.951_056_516_295_153_5, 0.587_785_252_292_473_1];
         let (outer, inner) = (x[1] + x[4], x[2] + x[3]);
@@ -187,7 +187,7 @@ mod tests {
         re * re + im * im
     }
 
-    /// A tone among noise that is 120 dB below it; another for each number.
+    /// A tone with noise 120 dB below it; each number gives another one.
     fn frame(size: usize, number: usize) -> Vec<f64> {
         let mut state = number as u64 + 1;
         let mut noise = || {
@@ -216,8 +216,8 @@ mod tests {
             let got = powers(from_fn(|lane| &frames[lane][..]));
             for (frequency, got) in got.iter().enumerate() {
                 for (frame, &got) in frames.iter().zip(got) {
-                    // To the rounding of the power to fp32, and of the sums: some units in the last place of the
-                    // tone's.
+                    // Up to the rounding of the power and the sums in fp32: some units in the last place of the tone's
+                    // power.
                     let (expected, loudest) = (slowly(frame, frequency), (size * size) as f64 / 4.0);
                     let bound = expected * 6.1e-8 + (expected * loudest).sqrt() * 1e-14 + loudest * 1e-28;
                     assert!(

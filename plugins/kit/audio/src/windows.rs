@@ -1,4 +1,4 @@
-//! What frames see of the sound, laid out so that frames beside each other can be worked on together.
+//! The windows of neighbouring frames, laid out so that they can be computed together.
 
 use crate::lanes::{LANES, Lanes};
 use std::array::from_fn;
@@ -8,13 +8,13 @@ pub const HOP: usize = 160;
 
 /// Samples of a frame: 25 ms.
 pub(crate) const WINDOW: usize = 400;
-/// Frames worked on by one thread at a time.
+/// Frames that a thread computes at a time.
 pub(crate) const BLOCK: usize = 32;
-/// What frames beside each other see.
+/// Samples under neighbouring frames.
 const STRETCH: usize = WINDOW + (LANES - 1) * HOP;
 
-/// What the frames whose first begins at sample `start` see, times the weight of each place; what lies outside of the clip,
-/// `outside` says.
+/// The windowed samples of the frames whose first begins at sample `start`. `outside` gives the samples beyond the
+/// clip.
 #[inline(always)]
 pub(crate) fn read(
     samples: &[f32],

@@ -1,10 +1,10 @@
-//! Features equal those that the reference recorded; `golden/make.py` made them.
+//! Features equal the reference's recordings, made by `golden/make.py`.
 
 use audio::{Fbank, HOP, LogMel, MelExtractor, RATE};
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// In fp64 the reference is found to be off by up to 3e-5 itself, near its floor.
+/// Compared with fp64, the reference itself is off by up to 3e-5 near its floor.
 const CLOSE: f32 = 5e-5;
 
 fn golden(name: &str) -> Vec<u8> {
@@ -60,7 +60,7 @@ fn a_clip_costs_what_it_is_long_and_padding_is_the_same_everywhere() {
     assert_eq!(long.rows(usize::MAX).len(), 30_000 * 80);
 }
 
-/// A clip as long as its padding has it computed; with one behind which there is none, where it ends makes no difference.
+/// Compares clips that fill their padding, which is then computed, with clips before which padding is not.
 #[test]
 fn silence_at_the_end_of_a_clip_is_padding() {
     let (sound, extractor) = (sound(), MelExtractor::new(80));
@@ -78,7 +78,7 @@ fn silence_at_the_end_of_a_clip_is_padding() {
     }
 }
 
-/// Frames are worked on side by side, in blocks and on several threads; none of that is to be seen.
+/// Frames are computed in parallel, in blocks and on several threads. The result must not show it.
 #[test]
 fn a_frame_is_the_same_wherever_it_lies() {
     let (sound, extractor) = (sound(), MelExtractor::new(128));
@@ -87,7 +87,7 @@ fn a_frame_is_the_same_wherever_it_lies() {
     let loudest = all.iter().copied().fold(f32::MIN, f32::max);
     for steps in 1..=37 {
         let later = rows(&sound[steps * HOP..]);
-        // The loudest frame is among them, or they would be floored elsewhere; the first ones see where the sound is mirrored.
+        // The loudest frame is among them, since the floor depends on it; the first ones overlap the mirrored sound.
         assert_eq!(later.iter().copied().fold(f32::MIN, f32::max), loudest, "{steps}");
         assert_eq!(later[2 * 128..], all[(steps + 2) * 128..], "{steps}");
         let bank = Fbank::new(128);

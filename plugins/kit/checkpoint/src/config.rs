@@ -1,11 +1,12 @@
-//! `config.json`, as far as it is alike for all models.
+//! Reads `config.json` and checks its numbers.
 
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::Path;
 
-/// Reads a checkpoint's `config.json`, or what a GGUF file says instead, if it is of one of the architectures that the caller knows.
+/// Reads a checkpoint's `config.json`, or its equivalent in a GGUF file, and refuses architectures that the caller
+/// does not know.
 ///
 /// `known` are values of `model_type`, such as `qwen3`.
 pub fn read_config<T: DeserializeOwned>(folder: &Path, known: &[&str]) -> Result<T> {
@@ -38,7 +39,7 @@ pub fn read_config<T: DeserializeOwned>(folder: &Path, known: &[&str]) -> Result
     })
 }
 
-/// Reads a JSON file of a checkpoint, which is an object.
+/// Reads a JSON file of a checkpoint, which must be an object.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
         path: path.to_owned(),
@@ -48,14 +49,14 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
         path: path.to_owned(),
         reason,
     };
-    // Else the entries of a list would be taken for the fields of whatever is read.
+    // Otherwise serde would take the entries of a list for the fields of `T`.
     if text.trim_start().starts_with('[') {
         return Err(malformed("it is a list, expected an object".to_owned()));
     }
     serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))
 }
 
-/// Checks a number that a stranger's config gives before anything is allocated by it.
+/// Refuses a number outside of `range` before anything is allocated by it.
 pub fn within(what: &str, got: usize, range: std::ops::RangeInclusive<usize>) -> Result<usize> {
     if range.contains(&got) {
         return Ok(got);
@@ -68,7 +69,7 @@ pub fn within(what: &str, got: usize, range: std::ops::RangeInclusive<usize>) ->
     })
 }
 
-/// The same for a number that is divided by, or taken the root of.
+/// Refuses a number that is not above 0: it is divided by, or its root is taken.
 pub fn positive(what: &str, got: f64) -> Result<f64> {
     if got.is_finite() && got > 0.0 {
         return Ok(got);

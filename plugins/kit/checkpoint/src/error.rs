@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-/// What can go wrong between a checkpoint folder and an answer.
+/// What can go wrong from reading a checkpoint to answering with it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read `{path}`")]
@@ -36,7 +36,7 @@ pub enum Error {
     },
     #[error("`{path}` is of the architecture `{got}`, known here: {known}")]
     Architecture { path: PathBuf, got: String, known: String },
-    #[error("the weights beside `{path}` are quantised (`quant_method` is `{method}`), which is not read here")]
+    #[error("the weights beside `{path}` are quantised (`quant_method` is `{method}`), which is not supported")]
     Quantised { path: PathBuf, method: String },
     #[error("`{path}` is a file, expected a checkpoint's folder or a GGUF file")]
     NoFolder { path: PathBuf },
@@ -56,15 +56,15 @@ pub enum Error {
     LoraIdle { file: PathBuf },
     #[error("`{folder}` holds no LoRA (looked for {name})")]
     NoLora { folder: PathBuf, name: &'static str },
-    #[error("merged into `{folder}`, the LoRA changes nothing: no value that is stored there is another")]
+    #[error("merged into `{folder}`, the LoRA changes nothing: no stored value is different")]
     LoraRounded { folder: PathBuf },
-    #[error("`{path}` sets `{setting}` to {got}, which is not known here")]
+    #[error("`{path}` sets `{setting}` to {got}, which is not supported")]
     LoraSetting {
         path: PathBuf,
         setting: String,
         got: String,
     },
-    #[error("a LoRA can't be called `{name}`: names are not empty, and no two are the same")]
+    #[error("a LoRA cannot be called `{name}`: names are not empty, and no two are the same")]
     LoraName { name: String },
     #[error("`{folder}` holds several GGUF files: {names}")]
     SeveralFiles { folder: PathBuf, names: String },
@@ -72,7 +72,7 @@ pub enum Error {
     TooLong { what: String, got: usize, room: usize },
     #[error("the weights in `{what}` would take {need}")]
     Memory { what: PathBuf, need: String },
-    #[error("`{folder}` holds no safetensors files, and a LoRA is merged into no others")]
+    #[error("`{folder}` holds no safetensors files, and a LoRA can be merged into these only")]
     NoSafetensors { folder: PathBuf },
     #[error(
         "the LoRA changes the head of `{folder}`, which is tied to the table of tokens and has no weights of its own"
@@ -85,7 +85,7 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The same about a GGUF file, which says itself what else config.json does.
+    /// The same error for a GGUF file, which also stands in for config.json.
     pub fn about(self, weights: &Path) -> Error {
         match (self, crate::gguf::find(weights)) {
             (Error::Config { what, got, expected }, Ok(Some(file))) => Error::Config {
@@ -97,7 +97,7 @@ impl Error {
         }
     }
 
-    /// The error as it crosses the boundary, with the way out where there is one.
+    /// The error as it crosses the boundary, with a hint where there is one.
     pub fn into_plugin_error(self) -> plugin_api::Error {
         use plugin_api::Code;
         let (code, help) = match &self {
@@ -115,9 +115,9 @@ impl Error {
             Error::StoredAs { .. } => (Code::UNSUPPORTED, "convert the checkpoint to one of these types"),
             Error::Quantised { .. } => (
                 Code::UNSUPPORTED,
-                "take the checkpoint that it was made of, with `-M quant=q4_k` or `-M quant=q8_0`, or a GGUF file",
+                "use the original checkpoint, with `-M quant=q4_k` or `-M quant=q8_0`, or a GGUF file",
             ),
-            Error::NoFolder { .. } => (Code::SETTINGS, "give the folder that it lies in, with its config.json"),
+            Error::NoFolder { .. } => (Code::SETTINGS, "give its folder, which also holds config.json"),
             Error::NotFinite { .. } => (
                 Code::DATA,
                 "the file is damaged, or its training went wrong; without `quant` it is loaded as it is",
@@ -127,20 +127,20 @@ impl Error {
             }
             Error::Config { .. } => (
                 Code::DATA,
-                "take the JSON files, or the GGUF file, from the original checkpoint",
+                "use the JSON files, or the GGUF file, from the original checkpoint",
             ),
             Error::LoraTensor { .. } => (
                 Code::DATA,
-                "is it a LoRA for another model? `base_model_name_or_path` in its adapter_config.json names its own",
+                "it may be for another model: see `base_model_name_or_path` in its adapter_config.json",
             ),
-            Error::LoraIdle { .. } => (Code::DATA, "give the folder that its training wrote at its end"),
+            Error::LoraIdle { .. } => (Code::DATA, "give the folder of the finished training"),
             Error::NoLora { .. } => (
                 Code::MISSING,
                 "give a folder as PEFT writes it, with adapter_config.json and adapter_model.safetensors",
             ),
             Error::LoraRounded { .. } => (
                 Code::DATA,
-                "its changes are smaller than what the base's type can tell apart: use it unmerged",
+                "its changes are below the precision of the base's type: use it unmerged",
             ),
             Error::LoraSetting { .. } => (
                 Code::UNSUPPORTED,
@@ -150,12 +150,12 @@ impl Error {
             Error::SeveralFiles { .. } => (Code::SETTINGS, "give one of them as `weights`"),
             Error::Memory { .. } => (
                 Code::MEMORY,
-                "take less with `-M quant=q4_k`, `-M quant=q8_0` or `-M dtype=bf16`, take a smaller model, or free memory: \
-                 a limit of the registry's `memory` or of a control group counts",
+                "reduce it with `-M quant=q4_k`, `-M quant=q8_0` or `-M dtype=bf16`, use a smaller model, or free memory: \
+                 limits by the registry's `memory` or a control group also count",
             ),
             Error::TooLong { .. } => (
                 Code::TOO_LONG,
-                "was it recorded of this checkpoint? `max_position_embeddings` in its config.json is the context",
+                "it may have been recorded from another checkpoint; `max_position_embeddings` in config.json is the context",
             ),
             Error::NoSafetensors { .. } => (
                 Code::UNSUPPORTED,
@@ -163,9 +163,9 @@ impl Error {
             ),
             Error::TiedHead { .. } => (
                 Code::UNSUPPORTED,
-                "use the LoRA unmerged: merged, it would change how tokens are read as well",
+                "use the LoRA unmerged: merged, it would also change the token embeddings",
             ),
-            Error::Write { .. } => (Code::OTHER, "is there room, and the right to write?"),
+            Error::Write { .. } => (Code::OTHER, "check free space and write permission"),
             Error::Tensor(_) => (Code::OTHER, ""),
         };
         let told = plugin_api::Error::from(self).code(code);

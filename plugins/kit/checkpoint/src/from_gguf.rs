@@ -1,7 +1,7 @@
-//! A GGUF file read as the checkpoint that it was made of: its `config.json`, and its tensors by their old names.
+//! A GGUF file read as its original checkpoint: its `config.json`, and its tensors under their original names.
 //!
-//! What the file's makers change on the way is undone here, so that no model knows where its weights come from:
-//! names, the order of rows in Llama's queries and keys, and the one that is added to Gemma's norms.
+//! The conversion's changes are undone here, so that models need not know the format: names, the order of rows in
+//! Llama's queries and keys, and the 1 that is added to Gemma's norms.
 
 use crate::gguf::{self, Gguf, Kind, Place, Value};
 use crate::{Error, Llama3, Result, RopeScaling};
@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
-/// The tensors of a file, by the names that the model's own checkpoint has for them.
+/// The tensors of a file under the names in the original checkpoint.
 pub(crate) struct Tensors {
     file: Gguf,
     places: HashMap<String, (Place, Undo)>,
@@ -21,14 +21,14 @@ pub(crate) struct Tensors {
     scales: HashMap<String, f64>,
 }
 
-/// Whose names and changes are known. Mistral's files are called `llama`, and so are many others'.
+/// Architectures whose names and changes are known. Mistral's files, and many others, are called `llama`.
 const ARCHITECTURES: [&str; 4] = ["llama", "qwen2", "qwen3", "gemma3"];
 
-/// Types that are read.
+/// Supported types.
 pub(crate) const KNOWN: &str = "f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k, iq1_s, iq1_m, iq2_xxs, iq2_xs, iq2_s, \
                                 iq3_xxs, iq3_s, iq4_nl, iq4_xs, tq1_0, tq2_0, mxfp4, nvfp4 or q1_0";
 
-/// Types that are not, by the numbers that files have for them.
+/// Unsupported types, by their numbers in files.
 const UNKNOWN: [(u32, &str); 6] = [
     (9, "q8_1"),
     (15, "q8_k"),
@@ -38,13 +38,13 @@ const UNKNOWN: [(u32, &str); 6] = [
     (28, "f64"),
 ];
 
-/// What was done to a tensor when the file was made.
+/// How a conversion changed a tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Undo {
     Nothing,
-    /// The rows of each of this many heads: the two halves, which turn together, were laid alternately.
+    /// In each of this many heads, the two halves of the rows, which turn together, were interleaved.
     Halves(usize),
-    /// One was added.
+    /// 1 was added.
     One,
 }
 
@@ -58,7 +58,7 @@ impl From<gguf::Error> for Error {
     }
 }
 
-/// What `config.json` would hold, if these weights are a GGUF file.
+/// The equivalent of `config.json`, if these weights are a GGUF file.
 pub fn config(weights: &Path) -> Result<Option<Json>> {
     let Some(path) = gguf::find(weights)? else {
         return Ok(None);
@@ -137,8 +137,8 @@ fn settle(file: &Gguf) -> std::result::Result<Json, String> {
         config.insert("attention_bias".into(), bias.into());
     }
     if architecture == "gemma3" {
-        // Published files do not say by what queries are scaled: by the head size, but in the model of 27B, as their
-        // readers know by its number of layers.
+        // Published files do not say how queries are scaled. It is by the head size, except in the 27B model, which
+        // other readers recognise by its number of layers.
         let count = |name: &str| config.get(name).and_then(Json::as_u64).filter(|count| *count > 0);
         let heads = count("num_attention_heads").ok_or("it does not say how many heads it has")?;
         let hidden = count("hidden_size").ok_or("it does not say how long its vectors are")?;
@@ -180,9 +180,9 @@ fn scaling(file: &Gguf) -> std::result::Result<Option<Json>, String> {
     })
 }
 
-/// Llama 3's scaling, of which the file keeps what came of it: by what each pair of channels is divided.
+/// Llama 3's scaling. The file keeps only its result: a divisor for each pair of channels.
 ///
-/// The lengths that it was made of are found by trying those in use, so that it is computed here as everywhere else.
+/// The original lengths are found by trying the usual ones, so that angles are computed as for every other model.
 fn llama3(file: &Gguf, place: &Place) -> std::result::Result<Json, String> {
     let bytes = file.bytes(place, 0..place.length).map_err(|e| e.to_string())?;
     let (values, _) = bytes.as_chunks::<4>();
@@ -214,7 +214,7 @@ fn llama3(file: &Gguf, place: &Place) -> std::result::Result<Json, String> {
     Err("tensor `rope_freqs.weight` scales its rope in a way that is not known here".to_owned())
 }
 
-/// The number that a file's fp32 stands for: 1e-6, and not 9.999999974752427e-7.
+/// The shortest decimal of a file's fp32 number: 1e-6, and not 9.999999974752427e-7.
 fn shortest(number: f64) -> f64 {
     (number as f32).to_string().parse().unwrap_or(number)
 }
@@ -265,13 +265,13 @@ impl Tensors {
         self.places.get(name).map(|(place, _)| place.shape.as_slice())
     }
 
-    /// The blocks that a tensor is stored in, if it is stored in such.
+    /// The type of the blocks that a tensor is stored in, if any.
     pub fn block_type(&self, name: &str) -> Option<GgmlDType> {
         let place = &self.places.get(name)?.0;
         block_type(place.kind).filter(|_| !self.scales.contains_key(name))
     }
 
-    /// What a tensor is stored as, if that is a kind that is not known.
+    /// The type of a tensor, if it is not known.
     pub fn unknown_kind(&self, name: &str) -> Option<String> {
         let kind = self.places.get(name)?.0.kind;
         let known = matches!(kind.0, 0 | 1 | 30) || block_type(kind).is_some() || gguf::blocks::reads(kind.0);
@@ -281,7 +281,7 @@ impl Tensors {
         })
     }
 
-    /// All values in main memory.
+    /// All values of a tensor, in main memory.
     pub fn values(&self, name: &str) -> Result<Option<Tensor>> {
         let Some((place, undo)) = self.places.get(name) else {
             return Ok(None);
@@ -314,13 +314,13 @@ impl Tensors {
         }
     }
 
-    /// The bytes of some rows as they lie in the file, but in their own order.
+    /// The stored bytes of some rows, in the original order of rows.
     pub fn rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<u8>> {
         let (place, undo) = self.place(name)?;
         let all = place.shape.first().copied().unwrap_or(1).max(1);
         let length = place.length as usize / all;
         if length * all != place.length as usize {
-            let said = format!("rows of `{name}` are no whole number of bytes");
+            let said = format!("the rows of `{name}` do not end at whole bytes");
             return Err(candle_core::Error::Msg(said).into());
         }
         let bytes = |start: usize, end: usize| {
@@ -348,7 +348,7 @@ impl Tensors {
     }
 }
 
-/// Values out of bytes of a kind that is known.
+/// Decodes values of a known type.
 fn decoded(kind: Kind, bytes: Vec<u8>, shape: &[usize]) -> Result<Tensor> {
     let plain = match kind.0 {
         0 => Some(DType::F32),
@@ -366,7 +366,7 @@ fn decoded(kind: Kind, bytes: Vec<u8>, shape: &[usize]) -> Result<Tensor> {
             let values = gguf::blocks::values(kind.0, &bytes).unwrap_or_default();
             Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
         }
-        (None, None) => Err(candle_core::Error::Msg(format!("values of GGUF's type {} are not read", kind.0)).into()),
+        (None, None) => Err(candle_core::Error::Msg(format!("GGUF's type {} is not supported", kind.0)).into()),
     }
 }
 
@@ -386,7 +386,7 @@ fn block_type(kind: Kind) -> Option<GgmlDType> {
     })
 }
 
-/// The name of a tensor before the file was made. None for what a model does not ask for.
+/// The original name of a tensor; none if models do not need it.
 fn old_name(name: &str, architecture: &str) -> Option<String> {
     let (gemma, whole) = (architecture == "gemma3", name);
     match whole {

@@ -1,11 +1,11 @@
-//! Checkpoints on disk: safetensors, files that PyTorch saved, GGUF; how they are read, written and measured.
+//! Checkpoints on disk: safetensors, PyTorch files and GGUF: reading, writing, and memory estimates.
 //!
-//! Layers ask [`Weights`] for tensors by name and shape. What the folder holds, which type a matrix is converted to and
-//! whether it stays in the blocks of its file is settled here, one tensor at a time, so that loading needs little more
-//! memory than its result.
+//! Layers ask [`Weights`] for tensors by name and shape. This crate decides, one tensor at a time, which type a matrix
+//! is converted to and whether it stays in the blocks of its file, so that loading needs little more memory than its
+//! result.
 //!
-//! Every file here is a stranger's: lengths are checked before anything is allocated by them, names of Python functions
-//! are compared and never called, and no `unsafe` code but the mapping of files in `mapped` is allowed.
+//! No file is trusted: lengths are checked before allocating, Python functions named in a pickle are never called, and
+//! the only `unsafe` code is the mapping of files in `mapped`.
 //!
 //! ```
 //! use candle_core::{DType, Device};

@@ -7,12 +7,12 @@ use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use std::path::Path;
 
-/// Pages are read when a tensor's bytes are; [`Mapped::done_with`] gives them back, so that what was packed into
-/// another order is not in memory twice.
+/// A mapped file. The system reads a page when its bytes are first used; [`Mapped::done_with`] gives pages back, so
+/// that packed weights are not in memory twice.
 pub struct Mapped {
     map: Mmap,
     metadata: Metadata,
-    /// Where tensors begin, from which the header counts.
+    /// Where the tensors begin; offsets in the header count from here.
     start: usize,
 }
 
@@ -24,8 +24,8 @@ impl Mapped {
             source,
         };
         let file = std::fs::File::open(path).map_err(read)?;
-        // SAFETY: a mapped file must not be changed while it is mapped. Nothing here writes to checkpoints, and
-        // whoever overwrites one in place under a running program would spoil any reader of it.
+        // SAFETY: a mapped file must not be changed while it is mapped. Nothing here writes to checkpoints, and a
+        // program that overwrites a checkpoint in place breaks every reader of it.
         let map = unsafe { Mmap::map(&file) }.map_err(read)?;
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|why| Error::Malformed {
             path: path.to_owned(),
@@ -63,14 +63,14 @@ impl Mapped {
             .collect()
     }
 
-    /// These bytes, which are of this file, are not needed any longer. They can be read again all the same.
+    /// Gives back the memory of these bytes of the file, which are no longer needed. They can still be read again.
     pub fn done_with(&self, bytes: &[u8]) {
         let Some(start) = (bytes.as_ptr() as usize).checked_sub(self.map.as_ptr() as usize) else {
             return;
         };
         if start + bytes.len() <= self.map.len() {
-            // SAFETY: the mapping is of a file and is never written to, so what is dropped is read from there again.
-            // That it fails where a kernel doesn't know it only costs memory.
+            // SAFETY: the mapping is never written to, so dropped pages are read again from the file. A failure on a
+            // kernel without this advice only costs memory.
             let _ = unsafe {
                 self.map
                     .unchecked_advise_range(UncheckedAdvice::DontNeed, start, bytes.len())
@@ -79,7 +79,7 @@ impl Mapped {
     }
 }
 
-/// What is wrong, with the numbers where a length is.
+/// The cause in words, with numbers where lengths are wrong.
 fn reason(why: &SafeTensorError, bytes: &[u8]) -> String {
     let length = bytes.len();
     let header = bytes.first_chunk::<8>().map(|first| u64::from_le_bytes(*first));
@@ -116,7 +116,7 @@ fn reason(why: &SafeTensorError, bytes: &[u8]) -> String {
     }
 }
 
-/// What a header says of a tensor, whether that can be or not.
+/// A header's entry for a tensor, before it is checked.
 #[derive(serde::Deserialize)]
 struct Entry {
     dtype: Dtype,
@@ -132,7 +132,7 @@ impl Entry {
     }
 }
 
-/// The entries of a header that could be read, in its order.
+/// The entries of a header that could be parsed, in order.
 fn entries(bytes: &[u8]) -> Vec<(String, Entry)> {
     let header = bytes.first_chunk::<8>().map(|first| u64::from_le_bytes(*first));
     let end = header.and_then(|header| usize::try_from(header).ok()?.checked_add(8));
@@ -165,7 +165,7 @@ mod tests {
             file.done_with(&view.data()[rows]);
         }
         assert!(view.data() == bytes);
-        // Bytes of somebody else's are left alone.
+        // Bytes outside of the file are left alone.
         file.done_with(&bytes);
         assert!(file.get("b").is_err());
     }

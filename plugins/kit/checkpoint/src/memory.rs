@@ -1,12 +1,12 @@
-//! What memory this process may still take, and whether a model will fit into it.
+//! How much memory this process may still use, and whether a model fits into it.
 
 use crate::{Error, Result};
 use candle_core::Device;
 use kernels::device;
 use std::path::Path;
 
-/// Bytes that may still be taken: what the machine has free, what its control group and its limits allow. None where
-/// nothing tells.
+/// Bytes that may still be used: free memory of the machine, within the limits of the control group and of the
+/// process. None if unknown.
 pub fn available() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let machine = kilobytes(&read("/proc/meminfo"), "MemAvailable:");
@@ -14,7 +14,7 @@ pub fn available() -> Option<u64> {
     [machine, group(), space, data].into_iter().flatten().min()
 }
 
-/// The same of the memory that a device computes in.
+/// Free bytes on a device.
 pub fn available_on(device: &Device) -> Option<u64> {
     match device.is_cpu() {
         true => available(),
@@ -22,9 +22,10 @@ pub fn available_on(device: &Device) -> Option<u64> {
     }
 }
 
-/// Refuses to load what would not fit: better to hear it at once than to be killed in the middle.
+/// Refuses to load what would not fit: an early error is better than being killed midway.
 ///
-/// `weights` are the bytes that the weights of `what` will take as `stored_as`, `caches` those of one answer.
+/// `weights` is the size in bytes of the weights of `what`, stored as `stored_as`; `caches` is that of one answer's
+/// caches.
 pub fn check(what: &Path, weights: u64, stored_as: &str, caches: u64, device: &Device) -> Result<()> {
     let place = if device.is_cpu() {
         String::new()
@@ -56,7 +57,7 @@ fn check_against(
     }
 }
 
-/// The least that any group above this process has left, by either version of control groups.
+/// The least free memory of all control groups above this process, version 1 or 2.
 fn group() -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let mut least = None;
@@ -72,14 +73,14 @@ fn group() -> Option<u64> {
             ),
             _ => continue,
         };
-        // In a container the path may be that of outside; then the root is the group's own.
+        // In a container the path may be the one outside; then the root is the group's own.
         for folder in Path::new(path.trim_start_matches('/')).ancestors() {
             let number = |file: &str| {
                 let text = std::fs::read_to_string(Path::new(root).join(folder).join(file)).ok()?;
                 text.trim().parse::<u64>().ok()
             };
             if let (Some(limit), Some(used)) = (number(limit), number(used)) {
-                // Pages of files that were read count as used, and are given back when asked for.
+                // The page cache counts as used, but is given back on demand.
                 let stat = std::fs::read_to_string(Path::new(root).join(folder).join("memory.stat"));
                 let cached = field(&stat.unwrap_or_default(), "inactive_file").unwrap_or(0);
                 let left = limit.saturating_sub(used.saturating_sub(cached));
@@ -90,7 +91,7 @@ fn group() -> Option<u64> {
     least
 }
 
-/// What is left of the addresses that the process may have, and of those that it may write to, where they are limited.
+/// What is left of the limits on address space and on writable memory.
 fn left(limits: &str, status: &str) -> [Option<u64>; 2] {
     [("Max address space", "VmSize:"), ("Max data size", "VmData:")].map(|(limit, taken)| {
         let line = limits.lines().find_map(|line| line.strip_prefix(limit))?;
@@ -139,7 +140,7 @@ mod tests {
             kilobytes("MemTotal: 9 kB\nMemAvailable:   12 kB\n", "MemAvailable:"),
             Some(12_288)
         );
-        // Whatever machine this is, it has some left, and less than a petabyte.
+        // Any test machine has some left, and less than a petabyte.
         assert!(available().is_none_or(|bytes| (1 << 20..1 << 50).contains(&bytes)));
     }
 }

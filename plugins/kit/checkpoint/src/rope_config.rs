@@ -1,15 +1,15 @@
-//! The rotary embedding as `config.json` has it, in either of the two spellings in use.
+//! The rotary embedding in `config.json`, in either of its two spellings.
 
 use crate::{Error, Result};
 use serde::Deserialize;
 use std::f64::consts::TAU;
 
-/// How positions beyond the trained length are squeezed into it.
+/// How positions beyond the trained length are scaled.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum RopeScaling {
     #[default]
     Default,
-    /// All positions divided by this factor.
+    /// All positions are divided by this factor.
     Linear(f64),
     Yarn(Yarn),
     Llama3(Llama3),
@@ -17,10 +17,10 @@ pub enum RopeScaling {
 }
 
 impl RopeScaling {
-    /// By how much each pair of channels turns from one position to the next.
+    /// The angle by which each pair of channels turns from one position to the next.
     pub fn frequencies(&self, head_size: usize, theta: f64) -> Vec<f32> {
         let frequency = |pair: usize| {
-            // fp32 all the way, as in the reference: at position 30,000 a sharper angle is another angle.
+            // fp32 throughout, as in the reference: at position 30,000 a more exact angle would be a different one.
             let exponent = (2 * pair) as f32 / head_size as f32;
             let plain = 1.0 / (theta as f32).powf(exponent);
             match self {
@@ -32,7 +32,7 @@ impl RopeScaling {
                     plain / yarn.factor as f32 * squeezed + plain * (1.0 - squeezed)
                 }
                 RopeScaling::Llama3(llama) => {
-                    // How often a pair turns within the trained length: the slow ones are squeezed, the fast ones kept.
+                    // How often a pair turns within the trained length: slow pairs are scaled, fast ones kept.
                     let turns = llama.trained_length as f32 * plain / std::f32::consts::TAU;
                     let (low, high) = (llama.low_turns as f32, llama.high_turns as f32);
                     let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
@@ -45,7 +45,7 @@ impl RopeScaling {
         (0..head_size / 2).map(frequency).collect()
     }
 
-    /// As `config.json` calls it.
+    /// Its name in `config.json`.
     pub fn name(&self) -> &'static str {
         match self {
             RopeScaling::Default => "default",
@@ -56,7 +56,7 @@ impl RopeScaling {
         }
     }
 
-    /// What cosines and sines are multiplied by; attention scores grow by its square.
+    /// The factor of cosines and sines; attention scores grow by its square.
     pub fn attention_factor(&self) -> f32 {
         match self {
             RopeScaling::Yarn(yarn) => yarn.attention_factor as f32,
@@ -77,12 +77,12 @@ pub struct Yarn {
     pub slow_turns: f64,
     /// Whether the ramp begins and ends at whole pairs.
     pub whole_pairs: bool,
-    /// What cosines and sines are multiplied by.
+    /// The factor of cosines and sines.
     pub attention_factor: f64,
 }
 
 impl Yarn {
-    /// Between which pairs the ramp lies.
+    /// The pairs between which the ramp lies.
     fn ramp(&self, head_size: usize, theta: f64) -> (f64, f64) {
         let size = head_size as f64;
         let pair = |turns: f64| size * (self.trained_length / (turns * TAU)).ln() / (2.0 * theta.ln());
@@ -92,12 +92,12 @@ impl Yarn {
             false => (first, last),
         };
         let (first, last) = (first.max(0.0), last.min(size - 1.0));
-        // A ramp without length would divide by zero; the reference gives it this one.
+        // A ramp of length zero would divide by zero; this is the reference's remedy.
         (first, if first == last { last + 0.001 } else { last })
     }
 }
 
-/// Like yarn, with the ramp over the number of turns and the attention left alone.
+/// Like yarn, but the ramp is over the number of turns, and attention is not scaled.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Llama3 {
     pub factor: f64,
@@ -106,10 +106,10 @@ pub struct Llama3 {
     pub high_turns: f64,
 }
 
-/// A factor for each pair of channels, of two lists: one for texts within the trained length and one for longer ones.
+/// A factor for each pair of channels, from two lists: one for texts within the trained length, one for longer ones.
 ///
-/// The reference changes from one to the other as a text grows beyond the trained length, which spoils the keys that it
-/// has kept. Here a text stays within it, and only the first list is used.
+/// The reference switches lists when a text grows beyond the trained length, which invalidates its cached keys. Here
+/// texts stay within the trained length, and only the first list is used.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LongRope {
     pub factors: Vec<f64>,
@@ -131,7 +131,7 @@ pub struct RopeConfig {
 struct RopeFields {
     rope_theta: Option<f64>,
     rope_type: Option<String>,
-    /// Older files call it so; those that newer code read and wrote again have both.
+    /// The name in older files; files that newer code rewrote have both.
     #[serde(rename = "type")]
     older_type: Option<String>,
     factor: Option<f64>,
@@ -149,13 +149,14 @@ struct RopeFields {
 }
 
 impl RopeConfig {
-    /// The base, or `default` where the config leaves it to its class.
+    /// The base, or the class's `default`.
     pub fn theta(&self, default: f64) -> f64 {
         let inside = self.fields().and_then(|fields| fields.rope_theta);
         inside.or(self.rope_theta).unwrap_or(default)
     }
 
-    /// For a model of this many positions: the trained length of a config that names none, as in the reference.
+    /// The scaling for a model of this many positions, which is the trained length if the config names none, as in the
+    /// reference.
     pub fn scaling(&self, positions: usize) -> Result<RopeScaling> {
         match self.fields() {
             Some(fields) => fields.scaling(positions as f64, self.original_max_position_embeddings),
@@ -163,7 +164,7 @@ impl RopeConfig {
         }
     }
 
-    /// How many channels of a head turn, in models where not all of them do.
+    /// How many channels of a head turn, if not all.
     pub fn turned(&self, head_size: usize, default: f64) -> Result<usize> {
         let inside = self.fields().and_then(|fields| fields.partial_rotary_factor);
         let factor = inside.or(self.partial_rotary_factor).unwrap_or(default);
@@ -178,7 +179,7 @@ impl RopeConfig {
         }
     }
 
-    /// Of a file with both spellings the reference takes the older one, unless it is empty.
+    /// If a file has both spellings, the reference takes the older one, unless it is empty.
     fn fields(&self) -> Option<&RopeFields> {
         let older = self.rope_scaling.as_ref();
         older
@@ -188,7 +189,7 @@ impl RopeConfig {
 }
 
 impl RopeFields {
-    /// `trained` is the trained length where the config has it beside these fields.
+    /// `trained` is the trained length, if the config has it outside of these fields.
     fn scaling(&self, positions: f64, trained: Option<f64>) -> Result<RopeScaling> {
         let kind = self.rope_type.as_ref().or(self.older_type.as_ref());
         let kind = kind.map_or("default", String::as_str);
@@ -205,7 +206,7 @@ impl RopeFields {
             let length = self.original_max_position_embeddings.or(trained).unwrap_or(positions);
             above(0.0, "original_max_position_embeddings", Some(length))
         };
-        // Yarn's is what the trained length has grown by where a config leaves it open.
+        // Yarn's default is the growth of the trained length.
         let grown = || match self.factor {
             None => Ok(positions / trained_length()?),
             given => above(0.0, "factor", given),
@@ -253,7 +254,7 @@ impl RopeFields {
         })
     }
 
-    /// What yarn multiplies by where a config leaves it open.
+    /// Yarn's default factor.
     fn yarn_attention_factor(&self, factor: f64) -> f64 {
         let grown = |by: f64| {
             if factor <= 1.0 {

@@ -1,4 +1,4 @@
-//! Checkpoint folders: one file, or several with an index; safetensors, what PyTorch pickled, or GGUF.
+//! The weights of a checkpoint: one file, or several with an index; safetensors, PyTorch's pickles or GGUF.
 //!
 //! Files are memory-mapped (pickled ones are read tensor by tensor) and each tensor is converted once, when a layer
 //! asks for it, a matrix some rows at a time. So loading needs little more memory than the weights it ends with.
@@ -32,42 +32,41 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use values::{random, rows_of, widened};
 
-/// Types of tensors that are read out of anything but GGUF files.
+/// Supported types of tensors outside of GGUF files.
 pub const KNOWN: &str = "F32, F16 or BF16";
 
-/// Tensors by name, below a point in the checkpoint's naming tree.
+/// Tensors by name, below a prefix.
 ///
-/// Every layer takes its tensors from here and nowhere else. That makes it the place where adapters and quantised
-/// files can be put underneath a model that knows of neither.
+/// Every layer takes its tensors from here, so adapters and quantised files work without the model's knowledge.
 #[derive(Clone)]
 pub struct Weights {
     store: Arc<Store>,
     prefix: String,
-    /// What is computed in.
+    /// The type of computation.
     dtype: DType,
-    /// What matrices are stored as, when they are not quantised.
+    /// The type of matrices that are not quantised.
     matrices: DType,
     quant: Option<GgmlDType>,
-    /// How the names begin of tensors that are not quantised, whatever is asked for.
+    /// Tensors whose names begin with these are never quantised.
     plain: &'static [&'static str],
-    /// Whether the blocks of a GGUF file become plain values.
+    /// Whether blocks of a GGUF file are unpacked.
     unpack: bool,
     device: Device,
     shared: Shared,
 }
 
-/// What the layers of one checkpoint share, by its type.
+/// Values that the layers of one checkpoint share, by type.
 type Shared = Arc<Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>>;
 
 struct Store {
     folder: PathBuf,
     files: Vec<(PathBuf, Arc<Source>)>,
     places: HashMap<String, usize>,
-    /// There are no files: every tensor is there, and random.
+    /// There are no files: every tensor exists and is random.
     random: bool,
     loaded_bytes: AtomicU64,
     loaded_values: AtomicU64,
-    /// How many matrices were handed out stored as what.
+    /// How many matrices were loaded as which type.
     matrices: Mutex<BTreeMap<&'static str, usize>>,
 }
 
@@ -86,8 +85,8 @@ impl Store {
 }
 
 impl Weights {
-    /// Opens the weights of a checkpoint folder; tensors are converted as they are asked for, to `dtype` on
-    /// `device`; on a CPU, only matrices are stored as bf16 and all is computed in fp32.
+    /// Opens a checkpoint folder. Tensors are converted to `dtype` on `device` when they are asked for. With bf16 on a
+    /// CPU, only matrices are stored as bf16, and computation is in fp32.
     pub fn open(folder: &Path, dtype: DType, device: &Device) -> Result<Weights> {
         if let Some(path) = gguf::find(folder)? {
             let file = Source::Gguf(from_gguf::Tensors::open(&path)?);
@@ -110,15 +109,14 @@ impl Weights {
         Weights::over(folder, files?, dtype, device)
     }
 
-    /// The tensors of one file that PyTorch saved: those of its dictionary, or of the dictionary's entry `key`.
+    /// The tensors of one file saved by PyTorch: those of its dictionary, or of the dictionary's entry `key`.
     pub fn of_pickle(pickle: &Pickle, key: Option<&str>, dtype: DType, device: &Device) -> Result<Weights> {
         let source = Source::Pickled(pickle.tensors(key)?);
         let files = one_file(pickle.path().to_owned(), source);
         Weights::over(pickle.path(), files, dtype, device)
     }
 
-    /// Weights that nobody trained, of whatever shape is asked for, for measuring speed: small random numbers, the same
-    /// each time, and ones where a layer asks for a vector.
+    /// Random weights of any shape, to measure speed: small numbers, the same each time, and ones for vectors.
     pub fn random(dtype: DType, device: &Device) -> Result<Weights> {
         let mut weights = Weights::over(Path::new("random weights"), Files::default(), dtype, device)?;
         if let Some(store) = Arc::get_mut(&mut weights.store) {
@@ -132,18 +130,18 @@ impl Weights {
         Weights::over(path, open_single(path.to_owned())?, dtype, device)
     }
 
-    /// The same weights, of which nothing was read yet, where the tensors of a file that PyTorch saved count instead of
-    /// those of the same names. As the reference does it passes over what is called like none of these, and logs that.
+    /// Replaces tensors by those of the same names in a file saved by PyTorch. Other tensors of that file are ignored
+    /// with a log line, as in the reference. To be called before anything is read.
     ///
-    /// Names may differ in what is wrapped around the language model, as they do for LoRAs.
+    /// Names may differ in the modules around the language model, as in LoRAs.
     pub fn changed_by(&self, changes: &Path) -> Result<Weights> {
         let mut tensors = Pickle::open(changes)?.tensors(None)?;
         let known: HashMap<&str, &String> = self.store.places.keys().map(|name| (plain_name(name), name)).collect();
-        let strangers = tensors.rename(|name| known.get(plain_name(name)).map(|name| (*name).clone()));
-        if let Some(first) = strangers.first() {
-            let (file, count) = (changes.display(), strangers.len());
+        let unknown = tensors.rename(|name| known.get(plain_name(name)).map(|name| (*name).clone()));
+        if let Some(first) = unknown.first() {
+            let (file, count) = (changes.display(), unknown.len());
             let told =
-                format!("of `{file}`, {count} tensors have no place in this model and are left out, such as `{first}`");
+                format!("{count} tensors of `{file}` have no place in this model and are left out, such as `{first}`");
             plugin_api::log(Level::Warning, &told);
         }
         let (mut files, mut places) = (self.store.files.clone(), self.store.places.clone());
@@ -161,8 +159,8 @@ impl Weights {
         Ok(Weights {
             store: Arc::new(store),
             prefix: String::new(),
-            // Processors multiply bf16 and add up in fp32. To round every sum to bf16 again costs them time and the
-            // answer digits, where it saves a GPU both; so there, bf16 is what matrices are stored as.
+            // Processors multiply bf16 and sum in fp32. Rounding every sum to bf16 would cost them time and precision,
+            // though it saves a GPU time. So on processors, bf16 is the type in which matrices are stored.
             dtype: if own_kernels(device) { DType::F32 } else { dtype },
             matrices: dtype,
             quant: None,
@@ -173,25 +171,25 @@ impl Weights {
         })
     }
 
-    /// The same weights, their matrices quantised as they are read: one at a time, so that loading needs little more
-    /// memory than what comes of it.
+    /// The same weights, with matrices quantised as they are read, one at a time, so that loading needs little more
+    /// memory than the result.
     pub fn quantised(&self, quant: Option<GgmlDType>) -> Weights {
         Weights { quant, ..self.clone() }
     }
 
-    /// The same weights, of which those whose full names begin like one of `plain` are never quantised.
+    /// The same weights, without quantising those whose full names begin with one of `plain`.
     pub fn keeping(&self, plain: &'static [&'static str]) -> Weights {
         Weights { plain, ..self.clone() }
     }
 
-    /// What a matrix of this full name is to be quantised as.
+    /// The type that a matrix of this full name is quantised to.
     fn quant_of(&self, tensor: &str) -> Option<GgmlDType> {
         let kept = self.plain.iter().any(|start| tensor.starts_with(start));
         self.quant.filter(|_| !kept)
     }
 
-    /// The same weights, and whether the blocks of a GGUF file become plain values where [`Weights::quantised`] asks
-    /// for none: four to eight times the memory, and products that are exact.
+    /// The same weights. With `unpack`, blocks of a GGUF file become plain values unless [`Weights::quantised`] asks
+    /// for blocks: four to eight times the memory, and exact products.
     pub fn unpacked(&self, unpack: bool) -> Weights {
         Weights { unpack, ..self.clone() }
     }
@@ -204,7 +202,7 @@ impl Weights {
         }
     }
 
-    /// The same weights, from the beginning of all names.
+    /// The same weights, with full names.
     pub fn root(&self) -> Weights {
         Weights {
             prefix: String::new(),
@@ -212,7 +210,7 @@ impl Weights {
         }
     }
 
-    /// What numbers are rounded to before they are multiplied, here as where there are no weights to multiply with.
+    /// The type that numbers are rounded to before they are multiplied, also in products without weights.
     pub fn products(&self) -> DType {
         self.matrices
     }
@@ -225,14 +223,14 @@ impl Weights {
         Ok(loaded)
     }
 
-    /// A matrix (outputs, inputs) to multiply with, quantised if these weights are to be.
+    /// A matrix (outputs, inputs) to multiply with, quantised if these weights are.
     pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix> {
         self.matrix_as(name, outputs, inputs, self.quant_of(&self.path(name)))
     }
 
     /// A table of token vectors (rows, hidden), which may also be the head of a model.
     ///
-    /// Where matrices are quantised it is q8_0: coarser types cost a head more than they save.
+    /// If matrices are quantised, it is stored as q8_0: coarser types lose too much precision in a head.
     pub fn table(&self, name: &str, rows: usize, hidden: usize) -> Result<Matrix> {
         self.matrix_as(name, rows, hidden, self.quant.map(|_| GgmlDType::Q8_0))
     }
@@ -342,7 +340,7 @@ impl Weights {
         Ok(read.map_err(malformed)??)
     }
 
-    /// A matrix of the blocks that lie in the file, if it is stored in such.
+    /// A matrix in the blocks of its file, if it is stored in blocks.
     fn as_stored(&self, name: &str, dims: (usize, usize)) -> Result<Option<Matrix>> {
         if self.store.random {
             return Ok(None);
@@ -362,7 +360,8 @@ impl Weights {
         Matrix::of_blocks(dtype, dims, &|rows| tensors.rows(&tensor, rows), &self.device).map(Some)
     }
 
-    /// Gives what reads rows of a matrix as fp32, where they lie and only when they are asked for.
+    /// Gives `take` a reader of the rows of a matrix, which reads them from the file, as fp32, when they are asked
+    /// for.
     fn with_rows<T>(
         &self,
         name: &str,
@@ -391,7 +390,7 @@ impl Weights {
                     file.done_with(bytes);
                     Ok(values)
                 });
-                // The kernel maps neighbours of a page that is asked for, given back or not.
+                // Advice concerns whole pages, and the kernel also maps their neighbours again.
                 file.done_with(view.data());
                 taken
             }
@@ -403,8 +402,8 @@ impl Weights {
         }
     }
 
-    /// The same for values that become blocks. One that is not a number would be lost in those, where otherwise
-    /// it shows in the logits.
+    /// The same for values that become blocks. A value that is not finite is an error: blocks would hide it, where
+    /// plain values would show it in the logits.
     fn with_finite_rows<T>(
         &self,
         name: &str,
@@ -425,15 +424,15 @@ impl Weights {
         })
     }
 
-    /// Where a tensor lies, for a message.
+    /// The file of a tensor, for error messages.
     fn file_of(&self, name: &str) -> PathBuf {
         let place = self.store.places.get(&self.path(name));
         place.map_or_else(|| self.store.folder.clone(), |&place| self.store.files[place].0.clone())
     }
 
     fn convert(&self, view: &TensorView) -> candle_core::Result<Tensor> {
-        // Half-width files computed in fp32 are the common case on a CPU, and the one where converting takes longer
-        // than reading: done on all cores, straight from the mapped file.
+        // On a CPU the common case is a half-width file computed in fp32, where converting takes longer than reading.
+        // It runs on all cores, directly from the mapped file.
         let widen: fn([u8; 2]) -> f32 = match view.dtype() {
             Dtype::BF16 => |bytes| half::bf16::from_le_bytes(bytes).to_f32(),
             Dtype::F16 => |bytes| half::f16::from_le_bytes(bytes).to_f32(),
@@ -451,7 +450,7 @@ impl Weights {
         Tensor::from_vec(values, view.shape(), &self.device)
     }
 
-    /// What a tensor is stored as, and its shape.
+    /// The stored type and shape of a tensor.
     pub fn stored(&self, name: &str) -> Result<(Dtype, Vec<usize>)> {
         self.at_place(name, |tensor, content| match content {
             Source::Pickled(tensors) => {
@@ -462,7 +461,7 @@ impl Weights {
         })
     }
 
-    /// Gives the bytes of a tensor as they are stored. Behind that they leave memory, where they are a file's.
+    /// Gives `take` the stored bytes of a tensor. Afterwards, bytes of a mapped file leave memory.
     pub fn with_stored<T>(&self, name: &str, take: impl FnOnce(&[u8]) -> T) -> Result<T> {
         self.at_place(name, |tensor, content| {
             content.view(tensor, |view| {
@@ -493,32 +492,33 @@ impl Weights {
         self.store.places.contains_key(&self.path(name))
     }
 
-    /// The full names of all tensors, whatever this point.
+    /// The full names of all tensors, whatever the prefix.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.store.places.keys().cloned().collect();
         names.sort();
         names
     }
 
-    /// The same weights, without what layers loaded from them share: adapters' lists keep those layers' matrices alive.
+    /// The same weights, without the values that layers share: the lists of adapters keep the matrices of layers
+    /// alive.
     pub fn unshared(mut self) -> Weights {
         self.shared = Shared::default();
         self
     }
 
-    /// The one value of this type that all layers loaded from these weights share, such as adapters; the first caller makes it.
+    /// The value of this type that all layers of these weights share, such as adapters. The first caller makes it.
     pub fn shared<T: Clone + Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> T {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = shared.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(make()));
         slot.downcast_ref::<T>().expect("its type is its key").clone()
     }
 
-    /// The folder or file that these weights are read from.
+    /// The folder or file of these weights.
     pub fn folder(&self) -> &Path {
         &self.store.folder
     }
 
-    /// The full name of a tensor below this point.
+    /// The full name of a tensor below this prefix.
     pub fn path(&self, name: &str) -> String {
         match (self.prefix.as_str(), name) {
             ("", name) => name.to_owned(),
@@ -527,7 +527,7 @@ impl Weights {
         }
     }
 
-    /// The type that is computed in; matrices of linear layers may be stored in another.
+    /// The type of computation; matrices of linear layers may be stored in another.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -536,12 +536,12 @@ impl Weights {
         &self.device
     }
 
-    /// Bytes of all tensors handed out so far, by any clone of these weights.
+    /// Bytes of all tensors loaded so far by any clone of these weights.
     pub fn loaded_bytes(&self) -> u64 {
         self.store.loaded_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes and values of all tensors that these have handed out; what several of them share counts once.
+    /// Bytes and values of all tensors that these have loaded; a tensor that several share counts once.
     pub fn loaded(all: &[&Weights]) -> (u64, u64) {
         let shared = |n: usize| all[..n].iter().any(|other| Arc::ptr_eq(&other.store, &all[n].store));
         let each = (0..all.len()).filter(|&n| !shared(n)).map(|n| all[n]);
@@ -550,7 +550,7 @@ impl Weights {
         })
     }
 
-    /// What the matrices handed out so far are stored as, in words: `q4_k`, or `q4_k (of 197 matrices 1 q8_0)`.
+    /// The types of the matrices loaded so far, in words: `q4_k`, or `q4_k (of 197 matrices 1 q8_0)`.
     pub fn precision(&self) -> String {
         let counts = self
             .store
@@ -571,13 +571,13 @@ impl Weights {
         }
     }
 
-    /// How many values those tensors have: the model's parameters, once it is loaded.
+    /// The number of values loaded: the model's parameters, once it is complete.
     pub fn loaded_values(&self) -> u64 {
         self.store.loaded_values.load(Ordering::Relaxed)
     }
 }
 
-/// A layer's name without what is wrapped around the language model, which versions and files differ in:
+/// A layer's name without the modules around the language model, which differ between versions and files:
 /// `language_model.model.layers.0.…`, `base_model.model.model.language_model.layers.0.…` and `model.layers.0.…` are
 /// the same layer.
 pub fn plain_name(name: &str) -> &str {

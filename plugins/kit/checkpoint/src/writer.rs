@@ -1,4 +1,4 @@
-//! Tensors of one checkpoint into a file of another, as they are stored, or quantised where their weights are to be.
+//! Copies the tensors of one checkpoint into another file, as stored, or quantised.
 
 use crate::{Error, Result, Weights};
 use safetensors::Dtype;
@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// A tensor to be copied: what it is called there, and where it lies here.
+/// A tensor to copy: its name in the new file, and its place here.
 pub struct Copied<'w> {
     pub name: String,
     pub weights: &'w Weights,
@@ -17,7 +17,8 @@ pub struct Copied<'w> {
 
 /// Writes a safetensors file, one tensor after the other, so that it takes no more memory than the largest of them.
 ///
-/// The file has its name only once it is whole. `told` hears what share is done, and says whether to go on.
+/// The file gets its name when it is complete. `told` is given the share that is done, and returns whether to
+/// continue.
 pub fn write_weights(path: &Path, copied: &[Copied], mut told: impl FnMut(f64) -> bool) -> Result<u64> {
     let mut header = Map::new();
     header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
@@ -72,7 +73,7 @@ pub fn write_weights(path: &Path, copied: &[Copied], mut told: impl FnMut(f64) -
     Ok(end)
 }
 
-/// The name that a tensor shall have, with the end that it has when it is stored in blocks.
+/// The new name of a tensor, with the suffix of its block type if it has one.
 fn renamed(name: &str, tensor: &str, stored: &str) -> String {
     format!("{name}{}", stored.strip_prefix(tensor).unwrap_or_default())
 }

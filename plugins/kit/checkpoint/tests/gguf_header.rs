@@ -1,8 +1,8 @@
-//! Files whole and spoilt. Every one that is spoilt is refused with a reason, and none makes the reader ask for memory.
+//! Valid and damaged files. Every damaged one is refused with a reason, and none makes the reader allocate much.
 
 use checkpoint::gguf::{Gguf, Kind, Value, find};
 
-/// Bytes of a file, put together as the format has them.
+/// The bytes of a file in the making.
 #[derive(Default, Clone)]
 struct Bytes(Vec<u8>);
 
@@ -35,7 +35,7 @@ impl Bytes {
     }
 }
 
-/// One word of each kind and one tensor (2, 32) of q8_0.
+/// A valid file: one key of each type, and one tensor (2, 32) of q8_0.
 fn whole() -> Bytes {
     let words = Bytes::begin(1, 6)
         .text("general.architecture")
@@ -86,7 +86,7 @@ fn a_file_is_read() {
     );
 }
 
-/// One part of a split model, which holds a tensor of this name.
+/// One part of a split model, with one tensor of this name.
 fn part(number: u32, parts: u32, tensor: &str) -> Bytes {
     let words = Bytes::begin(1, 2)
         .text("split.no")
@@ -144,7 +144,7 @@ fn a_byte_changed_anywhere_never_panics() {
         for value in [0, 0xff] {
             let mut spoilt = all.clone();
             spoilt.0[place] = value;
-            let _ = spoilt.read(); // either way, but in time and in memory
+            let _ = spoilt.read(); // success or not, but quickly and in little memory
         }
     }
 }
@@ -161,19 +161,16 @@ fn reasons() {
         Bytes(b"GGUF".to_vec()).u32(1).u64(0),
         "it is of version 1, known here: 2, 3",
     );
-    let room = "things without room for them";
-    refused(
-        Bytes::begin(u64::MAX, 0),
-        &format!("it claims to hold {} {room}", u64::MAX),
-    );
+    let room = "entries, more than fit into it";
+    refused(Bytes::begin(u64::MAX, 0), &format!("it claims {} {room}", u64::MAX));
     refused(
         Bytes::begin(0, 1).u64(1 << 40).u64(0),
-        &format!("it claims to hold {} {room}", 1u64 << 40),
+        &format!("it claims {} {room}", 1u64 << 40),
     );
     let list = Bytes::begin(0, 1).text("k").u32(9);
     refused(
         list.clone().u32(0).u64(1 << 50),
-        &format!("`k`: it claims to hold {} {room}", 1u64 << 50),
+        &format!("`k`: it claims {} {room}", 1u64 << 50),
     );
 }
 
@@ -193,11 +190,11 @@ fn tensors_that_cannot_be() {
     );
     refused(
         tensor(&[33, 2], 8, 0),
-        "tensor `t`: its rows of 33 are not cut by blocks of 32",
+        "tensor `t`: its rows of 33 do not divide into blocks of 32",
     );
     refused(
         tensor(&[], 8, 0),
-        "tensor `t`: its rows of 1 are not cut by blocks of 32",
+        "tensor `t`: its rows of 1 do not divide into blocks of 32",
     );
     refused(
         tensor(&[1 << 40, 1 << 40], 0, 0),

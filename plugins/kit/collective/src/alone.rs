@@ -1,9 +1,8 @@
-//! One process, which is its own sum.
+//! A run with a single process, whose sums are its own values.
 
 use crate::Collective;
 use plugin_api::Result;
 
-/// A process that learns by itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Alone;
 

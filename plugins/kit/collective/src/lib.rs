@@ -1,10 +1,10 @@
-//! Several processes that learn together: they add up numbers, and end together.
+//! Connects the processes of a training run: they sum numbers, and end together.
 //!
-//! [`Collective`] is what a training run asks of its peers. Two engines provide it: `tcp`, a ring over sockets that needs
-//! nothing; and `mpi`, whichever MPI is installed, opened at run time.
+//! [`Collective`] is what a training run asks of its peers. Two engines provide it: `tcp`, a ring over sockets, which
+//! needs no library; and `mpi`, which opens the installed MPI at run time.
 //!
-//! The decision a newcomer would question: MPI and NCCL are opened by `dlopen` and called through the few functions that
-//! are needed, so that one build runs with Open MPI, MPICH, or neither.
+//! The decision a newcomer would question: MPI is opened by `dlopen`, so that one build runs with Open MPI, MPICH, or
+//! neither.
 
 mod alone;
 mod mpi;
@@ -16,21 +16,21 @@ use serde::{Deserialize, Serialize};
 pub use alone::Alone;
 pub use tcp::Ring;
 
-/// The processes that learn together, as one of them sees them.
+/// The processes of a run, as one of them sees them.
 pub trait Collective: Send {
-    /// Which of them this one is.
+    /// The number of this process.
     fn rank(&self) -> usize;
 
-    /// How many there are.
+    /// How many processes there are.
     fn world(&self) -> usize;
 
     /// Replaces each number by its sum over all processes, in an order that is fixed by rank.
     fn all_reduce(&mut self, values: &mut [f32]) -> Result<()>;
 
-    /// Gives everyone the bytes of each, in the order of their ranks.
+    /// Gives every process the bytes of each, in the order of their ranks.
     fn gather(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>>;
 
-    /// Gives everyone the bytes of the process `from`.
+    /// Gives every process the bytes of the process `from`.
     fn broadcast(&mut self, bytes: &mut Vec<u8>, from: usize) -> Result<()> {
         let mine = if self.rank() == from {
             std::mem::take(bytes)
@@ -42,31 +42,31 @@ pub trait Collective: Send {
         Ok(())
     }
 
-    /// Waits until all are here.
+    /// Waits until all processes are here.
     fn barrier(&mut self) -> Result<()> {
         self.gather(&[]).map(drop)
     }
 
-    /// Tells the others that this process ends, and why; they end as well.
+    /// Tells the other processes that this one ends, and why; they end as well.
     fn abort(&mut self, why: &str);
 }
 
-/// Which engine connects the processes.
+/// What connects the processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// MPI where its launcher started the processes, else sockets.
+    /// MPI if its launcher started the processes, else sockets.
     #[default]
     Auto,
     /// A ring over sockets.
     Tcp,
     /// MPI's library.
     Mpi,
-    /// NVIDIA's library, between GPUs.
+    /// NVIDIA's library for GPUs; not supported yet.
     Nccl,
 }
 
-/// Where the processes find one another.
+/// Where the processes find each other.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
@@ -75,11 +75,11 @@ pub struct Settings {
     pub address: String,
     /// The first of the ports that are tried there.
     pub port: u16,
-    /// What is the same for the processes of this run alone.
+    /// A text that only the processes of this run share.
     pub job: String,
     /// The number of this process on its machine.
     pub local_rank: u32,
-    /// An MPI launcher started the processes.
+    /// Whether an MPI launcher started the processes.
     pub by_mpi: bool,
 }
 
@@ -99,7 +99,9 @@ pub fn connect(settings: &Settings, rank: usize, world: usize) -> Result<Box<dyn
                 let message =
                     format!("MPI says that this is process {theirs} of {of}, the environment {rank} of {world}");
                 let error = Error::new(Code::SETTINGS, message);
-                return Err(error.help("start the program with the launcher of the MPI library that is opened, or choose `--collective tcp`"));
+                return Err(
+                    error.help("start the program with the launcher of this MPI library, or choose `--collective tcp`")
+                );
             }
             Ok(Box::new(mpi))
         }

@@ -1,8 +1,8 @@
-//! MPI, opened at run time. Open MPI and MPICH have the same functions and different handles: addresses of symbols there,
-//! numbers here. Which library it is, the symbol of Open MPI's world tells.
+//! MPI, opened at run time. Open MPI and MPICH have the same functions but different handles: addresses of symbols in
+//! Open MPI, numbers in MPICH. A symbol that only Open MPI has tells which library it is.
 //!
-//! `unsafe` stands here because functions of a library are called by their names. Each is declared as `mpi.h` has it; a
-//! handle is passed as a machine word, of which a function that takes an `int` reads the lower half.
+//! `unsafe` stands here because functions of a library are called by their names. Each is declared as `mpi.h` has it;
+//! a handle is passed as a machine word; a function that takes an `int` reads its lower half.
 #![allow(unsafe_code)]
 
 use crate::Collective;
@@ -34,7 +34,7 @@ type AllGatherV = unsafe extern "C" fn(
 type Abort = unsafe extern "C" fn(Handle, c_int) -> c_int;
 type Finalize = unsafe extern "C" fn() -> c_int;
 
-/// So long a process that failed has to say why and end, upon which its launcher ends the others.
+/// How long a failing process waits before it ends, after which the launcher ends the others.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What differs between the two libraries.
@@ -46,7 +46,6 @@ struct Handles {
     in_place: *const c_void,
 }
 
-/// A process that MPI's launcher started.
 pub struct Mpi {
     handles: Handles,
     all_reduce: Symbol<AllReduce>,
@@ -61,14 +60,14 @@ pub struct Mpi {
     _library: std::mem::ManuallyDrop<Library>,
 }
 
-// SAFETY: MPI is called from one thread at a time, the one that holds this value by `&mut`; the pointer is a mark and is
-// never followed.
+// SAFETY: MPI is called from one thread at a time, the one that holds this value by `&mut`; the pointer is only
+// compared, never followed.
 unsafe impl Send for Mpi {}
 
 impl Mpi {
     /// Opens the library and joins the processes of this launch.
     pub fn open() -> Result<Mpi> {
-        // Where both are installed, that one is meant whose launcher started this process.
+        // If both are installed, use the one whose launcher started this process.
         let by_open_mpi = std::env::var_os("OMPI_COMM_WORLD_RANK").is_some();
         let (first, then) = match by_open_mpi {
             true => (&OPEN_MPI[..], &MPICH[..]),
@@ -161,7 +160,7 @@ fn checked(what: &str, code: c_int) -> Result<()> {
     }
 }
 
-/// MPI counts in `int`.
+/// MPI's counts are `int`.
 const AT_ONCE: usize = 1 << 30;
 
 impl Collective for Mpi {
@@ -223,7 +222,7 @@ impl Collective for Mpi {
         });
         let starts: Vec<c_int> = starts.collect();
         if total == 0 {
-            return Ok(vec![Vec::new(); self.world]); // all are here: they have told each other so
+            return Ok(vec![Vec::new(); self.world]); // every process knows that there is nothing to gather
         }
         let mut all = vec![0_u8; total];
         // The pointer of an empty slice is 1, which Open MPI reads as its mark for "in place".
@@ -259,8 +258,8 @@ impl Collective for Mpi {
         let (abort, world) = (*self.abort, self.handles.world);
         std::thread::spawn(move || {
             std::thread::sleep(LAST_WORDS);
-            // SAFETY: the library is never closed, and the thread that called MPI has ended or is done with it. The call
-            // ends all processes of the launch, this one included.
+            // SAFETY: the library is never closed, and the thread that called MPI has ended or is done with it. The
+            // call ends all processes of the launch, this one included.
             unsafe { abort(world, 4) }
         });
     }
@@ -268,7 +267,7 @@ impl Collective for Mpi {
 
 impl Drop for Mpi {
     fn drop(&mut self) {
-        // After a failure the others are not here, and would be waited for.
+        // After a failure the others do not come here, so finalising would wait for ever.
         if !self.failed {
             // SAFETY: the last call to MPI in this process.
             unsafe { (self.finalize)() };

@@ -2,11 +2,11 @@
 
 use std::path::{Component, Path, PathBuf};
 
-/// The endings that people convert recordings to.
+/// Extensions of converted recordings.
 const SOUND: [&str; 5] = ["flac", "wav", "mp3", "ogg", "m4a"];
 
-/// The file that a row names, in the first of these folders that has it. A name that leads out of a folder is in none: a
-/// data set may be a stranger's.
+/// Finds the file that a row names, in the first of these folders that has it. A name that leads out of the folder is
+/// never found, since data sets are not trusted.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -23,7 +23,7 @@ pub fn beside<P: AsRef<Path>>(folders: impl IntoIterator<Item = P>, name: &str) 
     places.find(|place| place.is_file())
 }
 
-/// [`beside`] for sound: a recording that was converted has the same name with another ending.
+/// [`beside`] for sound: a converted recording has the same name with another extension.
 pub fn sound_beside<P: AsRef<Path>>(folders: impl IntoIterator<Item = P>, name: &str) -> Option<PathBuf> {
     if !stays_within(name) {
         return None;

@@ -1,4 +1,4 @@
-//! Rows of several files by their ids, for those who look up what is right.
+//! Rows of several files by their ids, to look up expected answers.
 
 use crate::{Row, Rows};
 use plugin_api::Result;
@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
 
-/// What `read` makes of every row of these files, by the row's id.
+/// Applies `read` to every row of these files and returns the results by the row's id.
 ///
-/// An id that stands twice in one file is an error, and so is one that another file has with something else: whichever
-/// of the two were taken, figures would look like any. A row that can't be read is an error for the same reason.
+/// It is an error if a file has an id twice, if two files differ on an id, or if a row cannot be read: silently
+/// picking one would give wrong figures that look plausible.
 pub fn by_id<P, T, F>(files: &[P], read: F) -> Result<HashMap<String, T>>
 where
     P: AsRef<Path>,

@@ -1,4 +1,4 @@
-//! The bytes of a text file, unpacked if need be, and never more of them than is sane.
+//! Reads text files, compressed or not, up to a limit.
 
 use crate::row::Place;
 use flate2::read::MultiGzDecoder;
@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// The most text that is held in memory. A few kilobytes of `.gz` can claim to be terabytes.
+/// The most text that is held in memory: a `.gz` of a few kilobytes can claim to be terabytes.
 pub(crate) const MOST_TEXT: u64 = 2 << 30;
 
 /// The longest line of a text file.
@@ -22,7 +22,7 @@ pub(crate) fn open(path: &Path) -> Result<File> {
         Error::new(code, format!("cannot open `{}`", path.display())).cause(why.to_string())
     };
     let file = File::open(path).map_err(failed)?;
-    // A pipe or a device would be waited for without end.
+    // Reading a pipe or a device could wait for ever.
     match file.metadata().map_err(failed)?.is_file() {
         true => Ok(file),
         false => Err(Error::new(
@@ -32,7 +32,7 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     }
 }
 
-/// The whole text, without the mark that some editors put at its beginning.
+/// The whole text, without a byte order mark.
 pub(crate) fn read_text(path: &Path, packed: bool, most: u64) -> Result<Vec<u8>> {
     let file = open(path)?;
     let mut bytes = Vec::new();
@@ -43,7 +43,7 @@ pub(crate) fn read_text(path: &Path, packed: bool, most: u64) -> Result<Vec<u8>>
     if let Err(why) = read {
         let error = Error::new(Code::DATA, format!("cannot read `{}`", path.display())).cause(why.to_string());
         return Err(match packed {
-            true => error.help("the file is cut short or no gzip file; fetch it again"),
+            true => error.help("the file is truncated or not a gzip file; fetch it again"),
             false => error,
         });
     }
@@ -64,7 +64,7 @@ pub(crate) fn utf8<'a>(bytes: &'a [u8], place: &Place) -> Result<&'a str> {
     std::str::from_utf8(bytes).map_err(|why| {
         let after = why.valid_up_to();
         place
-            .broken(format!("is no UTF-8 text after {after} bytes"))
+            .broken(format!("is not UTF-8 text after {after} bytes"))
             .help("store the file as UTF-8")
     })
 }

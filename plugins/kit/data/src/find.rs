@@ -1,4 +1,4 @@
-//! Which files of a folder hold one part of a data set, by the layouts that data sets are published in.
+//! Finds the files of one part of a data set, in the layouts in which data sets are published.
 
 use crate::rows::Format;
 use plugin_api::{Code, Error, Result};
@@ -21,19 +21,19 @@ use std::path::{Path, PathBuf};
 pub struct Part<'a> {
     /// The configuration, where there are several: `ARC-Easy`.
     pub subset: Option<&'a str>,
-    /// The names that the split goes by, the usual one first.
+    /// The names of the split, the usual one first.
     pub split: &'a [&'a str],
 }
 
-/// How deep folders are searched, and how many entries are looked at: enough for any published layout, and an end
-/// when somebody names their home folder.
+/// How deep folders are searched, and how many entries are looked at: enough for any published layout, with a limit in
+/// case somebody names a home folder.
 const DEEPEST: usize = 4;
 const MOST_ENTRIES: usize = 20_000;
 
-/// The files that hold a part: itself when `path` is a file, else what the folder holds under names that say so.
+/// The files of a part: `path` itself if it is a file, else those of the folder that are named after the part.
 ///
-/// Where a part is there in several formats, Parquet is taken before JSON lines, JSON and CSV. A set of numbered
-/// files must be complete.
+/// If a part exists in several formats, Parquet is taken before JSON lines, JSON and CSV. A set of numbered files must
+/// be complete.
 pub fn find(path: &Path, part: Part) -> Result<Vec<PathBuf>> {
     let failed = |why: std::io::Error| {
         let code = match why.kind() {
@@ -48,7 +48,7 @@ pub fn find(path: &Path, part: Part) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     collect(path, 0, &mut 0, &mut files).map_err(failed)?;
     files.sort();
-    // The folder's own name may be the one that names the subset.
+    // The folder's own name may name the subset.
     let above = path.parent().unwrap_or(path);
     let mut sets: BTreeMap<(Format, PathBuf, String), Vec<PathBuf>> = BTreeMap::new();
     for file in &files {
@@ -151,7 +151,7 @@ fn collect(folder: &Path, depth: usize, seen: &mut usize, files: &mut Vec<PathBu
         let hidden = path
             .file_name()
             .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        // The hub's cache is made of links, so what counts is what they lead to.
+        // The hub's cache consists of links, so check their targets.
         match path.metadata() {
             Ok(about) if about.is_file() && !hidden => files.push(path),
             Ok(about) if about.is_dir() && !hidden && depth < DEEPEST => collect(&path, depth + 1, seen, files)?,
@@ -161,7 +161,7 @@ fn collect(folder: &Path, depth: usize, seen: &mut usize, files: &mut Vec<PathBu
     Ok(())
 }
 
-/// The end of `test-00001-of-00003`: which file of how many.
+/// The number and the count in `test-00001-of-00003`.
 fn shard(stem: &str) -> Option<(&str, (usize, usize))> {
     let (rest, of) = stem.rsplit_once("-of-")?;
     let (name, index) = rest.rsplit_once('-')?;
@@ -183,7 +183,7 @@ fn complete(files: &[PathBuf]) -> Result<()> {
     Err(Error::new(Code::MISSING, message).help("fetch the data set again"))
 }
 
-/// The file's name without its endings, in the spelling that is compared.
+/// The file's name without extensions, normalised for comparison.
 fn stem(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     plain(name.split('.').next().unwrap_or_default())

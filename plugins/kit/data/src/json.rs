@@ -15,10 +15,10 @@ struct Items {
     items: Vec<Value>,
 }
 
-/// Where the name of a row stands, when the file is an object of rows.
+/// The field that gets the name of a row, if the file is an object of rows.
 const KEY: &str = "key";
 
-/// The names under which published files keep their rows, for an object that holds several lists.
+/// Field names of the list of rows, for an object with several lists.
 const USUAL_NAMES: [&str; 6] = ["data", "rows", "examples", "samples", "questions", "items"];
 
 pub(crate) fn open(path: &Path, packed: bool) -> Result<Box<dyn Source>> {
@@ -35,7 +35,7 @@ pub(crate) fn open(path: &Path, packed: bool) -> Result<Box<dyn Source>> {
             let message = format!("`{}` holds a single value, expected a list of rows", path.display());
             return Err(Error::new(Code::DATA, message));
         }
-        // Many files that are called `.json` are JSON lines.
+        // Many files called `.json` are JSON lines.
         Err(why) => match first_line_is_a_row(&text) {
             true => return Ok(Box::new(Lines::of_text(path, text)?)),
             false => return Err(failed(why)),
@@ -51,7 +51,7 @@ fn is_named_rows(fields: &Map<String, Value>) -> bool {
     !fields.is_empty() && fields.values().all(Value::is_object)
 }
 
-/// The rows of an object of rows, in its order. Each keeps its name as `key`, unless it has such a field of its own.
+/// The rows of an object of rows, in order. Each gets its name as `key`, unless it has a field `key`.
 fn named(fields: Map<String, Value>) -> Vec<Value> {
     let rows = fields.into_iter().map(|(name, mut row)| {
         if let Some(row) = row.as_object_mut().filter(|row| !row.contains_key(KEY)) {
@@ -91,7 +91,7 @@ fn list_in(mut fields: Map<String, Value>, path: &Path) -> Result<Vec<Value>> {
         (several, None) => {
             let names: Vec<_> = several.iter().map(|name| format!("`{}`", short(name))).collect();
             let message = format!("`{}` holds several lists: {}", path.display(), names.join(", "));
-            return Err(Error::new(Code::DATA, message).help("keep one of them, or call the right one `data`"));
+            return Err(Error::new(Code::DATA, message).help("keep one of them, or rename it to `data`"));
         }
     };
     match fields.swap_remove(chosen) {

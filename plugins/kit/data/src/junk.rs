@@ -1,4 +1,4 @@
-//! Each reader on files that were damaged at random: whatever comes of it, it is an answer and no panic.
+//! Runs each reader on files that were damaged at random: it may fail, but must not panic.
 
 use crate::Rows;
 use ::parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
@@ -66,7 +66,7 @@ pub(crate) fn packed(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Numbers that are the same in every run of the test.
+/// Random numbers, the same in every run of the test.
 struct Draws(u64);
 
 impl Draws {
@@ -116,7 +116,7 @@ fn damaged_files_never_panic() {
         ("x.jsonl.gz", packed(&lines)),
         ("x.parquet", parquet_bytes(2)),
     ];
-    // What the Parquet crate panics with is caught; its words on stderr would only alarm the reader.
+    // Panics of the Parquet crate are caught; their messages on stderr would only alarm the reader.
     let (here, usual) = (std::thread::current().id(), std::panic::take_hook());
     std::panic::set_hook(Box::new(move |panic| {
         if std::thread::current().id() != here {

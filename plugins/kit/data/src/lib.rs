@@ -1,8 +1,8 @@
-//! Rows of a data set, whatever file they came in: JSON lines, JSON, CSV, Parquet, the text ones also as `.gz`.
+//! Reads the rows of data sets: JSON lines, JSON, CSV and Parquet; text formats also as `.gz`.
 //!
 //! The decision a newcomer would question: a row is a [`serde_json::Value`] and not the task's own struct. Published
-//! layouts differ in small ways, and only on the value can an error say which file, which line and which field is off.
-//! A broken row is that row's error and not the file's: [`Rows::get`] fails for it alone, so a run records it and goes on.
+//! layouts differ in small ways, and with the value an error can name the file, line and field at fault. A broken row
+//! does not fail the file: [`Rows::get`] fails for it alone, so a run records it and goes on.
 //!
 //! ```
 //! # let folder = tempfile::tempdir().unwrap();

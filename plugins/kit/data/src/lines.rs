@@ -1,4 +1,4 @@
-//! JSON lines: one row a line, found again by where it begins, so that only the asked-for line is decoded.
+//! JSON lines: one row a line. Only the offsets of lines are kept, so that a line is decoded when it is asked for.
 
 use crate::bytes::{BYTE_ORDER_MARK, LONGEST_LINE, MOST_TEXT, open, read_text, utf8};
 use crate::python;
@@ -18,9 +18,9 @@ pub(crate) struct Lines {
 }
 
 enum Text {
-    /// Read again for each row: a data set larger than memory can be used.
+    /// Read again for each row, so a data set may be larger than memory.
     File(File),
-    /// Unpacked: `.gz` can't be entered in its middle.
+    /// Decompressed: a `.gz` cannot be read from the middle.
     Memory(Vec<u8>),
 }
 
@@ -91,7 +91,7 @@ fn decode(bytes: &[u8], place: Place) -> Result<Row> {
     }
 }
 
-/// What the parser says, with the line left out where a row is a line and its own number would mislead.
+/// The parser's message, without the line number if each row is one line, where that number would mislead.
 pub(crate) fn json_reason(why: &serde_json::Error, one_line: bool) -> String {
     let text = why.to_string();
     let at = format!(" at line {} column {}", why.line(), why.column());
@@ -123,7 +123,7 @@ fn index(mut from: impl BufRead) -> std::io::Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// What is known of a line while it is read in pieces.
+/// What is known of a line that is read in pieces.
 #[derive(Default)]
 struct Span {
     bytes: u64,

@@ -1,4 +1,4 @@
-//! Parquet as the hub writes it, without arrow: structs become objects, lists become lists, bytes become blobs.
+//! Parquet as the hub writes it, without the arrow crates: structs become objects, bytes become blobs.
 
 use crate::bytes::open;
 use crate::row::{Place, Row};
@@ -14,10 +14,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The most that one group of rows may unpack to. Run lengths let a small file claim any number of values.
+/// The most that one group of rows may take decompressed. Run-length encoding lets a small file claim any number of
+/// values.
 const LARGEST_GROUP: usize = 4 << 30;
 
-/// What a field and an object take beside their text, about: a row of nothing but nulls takes memory too.
+/// Estimated overhead of a field and of an object: rows of nulls take memory too.
 const FIELD_BYTES: usize = 96;
 const OBJECT_BYTES: usize = 128;
 
@@ -27,7 +28,7 @@ pub(crate) struct Parquet {
     groups: Vec<Group>,
     total: usize,
     largest_group: usize,
-    // Rows are stored in groups that unpack as a whole. The last one is kept: runs read in order.
+    // Rows are stored in groups that are decompressed as a whole. The last one is kept, since runs read rows in order.
     unpacked: Mutex<Option<(usize, Arc<Unpacked>)>>,
 }
 
@@ -36,7 +37,7 @@ struct Group {
     rows: usize,
 }
 
-/// A group's rows as far as they could be read, and why no further.
+/// The rows of a group that could be read, and the error that ended it.
 struct Unpacked {
     rows: Vec<(Value, Vec<Vec<u8>>)>,
     failed: Option<Error>,
@@ -50,10 +51,10 @@ impl Parquet {
     fn open_bounded(path: &Path, largest_group: usize) -> Result<Self> {
         let file = open(path)?;
         let reader = guarded(|| SerializedFileReader::new(file)).map_err(|why| {
-            let error = Error::new(Code::DATA, format!("`{}` is no Parquet file", path.display()));
+            let error = Error::new(Code::DATA, format!("`{}` is not a Parquet file", path.display()));
             error
                 .cause(why)
-                .help("the file is cut short or of another kind; fetch it again")
+                .help("the file is truncated or of another type; fetch it again")
         })?;
         let columns = reader.metadata().row_groups().iter().flat_map(|group| group.columns());
         if let Some(codec) = columns
@@ -62,7 +63,7 @@ impl Parquet {
         {
             let codec = codec.to_string();
             let name = codec.split('(').next().unwrap_or_default(); // without its level
-            let message = format!("`{}` is packed with {name}, which is not read", path.display());
+            let message = format!("`{}` is compressed with {name}, which is not supported", path.display());
             return Err(Error::new(Code::DATA, message).help("write it again with snappy, gzip or zstd"));
         }
         let mut groups = Vec::new();
@@ -92,7 +93,7 @@ impl Parquet {
         {
             return rows.clone();
         }
-        *kept = None; // before the next one is unpacked: two of them need not fit into memory
+        *kept = None; // freed before the next one is decompressed: two of them may not fit into memory
         let rows = Arc::new(self.unpack(number));
         *kept = Some((number, rows.clone()));
         rows
@@ -122,7 +123,7 @@ impl Parquet {
 }
 
 fn too_large(most: usize) -> ParquetError {
-    ParquetError::General(format!("it unpacks to more than {most} bytes"))
+    ParquetError::General(format!("it decompresses to more than {most} bytes"))
 }
 
 impl Source for Parquet {
@@ -131,7 +132,7 @@ impl Source for Parquet {
     }
 
     fn get(&self, index: usize) -> Result<Row> {
-        // Groups without rows share their first index with the next one: the last of them holds the row.
+        // An empty group has the same first index as the next one: the last of them holds the row.
         let number = self.groups.partition_point(|group| group.first <= index) - 1;
         let group = &self.groups[number];
         let place = Place::Row(index + 1, self.path.clone());
@@ -151,7 +152,7 @@ impl Source for Parquet {
     }
 }
 
-/// The codecs that the hub's files use; the others would each add a library to every plugin.
+/// The codecs of the hub's files; each other one would add a library to every plugin.
 fn is_read(codec: Compression) -> bool {
     matches!(
         codec,
@@ -159,7 +160,7 @@ fn is_read(codec: Compression) -> bool {
     )
 }
 
-/// Runs code of the Parquet crate, which panics on some malformed files and on types it has no reader for.
+/// Calls the Parquet crate, which panics on some malformed files and on unsupported types.
 fn guarded<T>(work: impl FnOnce() -> ::parquet::errors::Result<T>) -> std::result::Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
@@ -175,7 +176,7 @@ fn guarded<T>(work: impl FnOnce() -> ::parquet::errors::Result<T>) -> std::resul
     }
 }
 
-/// A record as an object, or none when there is no room left for it.
+/// A record as an object; none if no memory is left for it.
 fn object(record: Record, blobs: &mut Vec<Vec<u8>>, room: &mut usize) -> Option<Value> {
     let mut fields = Map::new();
     *room = room.checked_sub(OBJECT_BYTES)?;
@@ -208,7 +209,7 @@ fn value(field: Field, blobs: &mut Vec<Vec<u8>>, room: &mut usize) -> Option<Val
         Field::UInt(number) => number.into(),
         Field::ULong(number) => number.into(),
         Field::Float16(number) => float(number.to_f64()),
-        // By way of its shortest text, so that 0.1 stays 0.1 and does not become 0.10000000149011612.
+        // Through its shortest decimal, so that 0.1 stays 0.1 and does not become 0.10000000149011612.
         Field::Float(number) => float(number.to_string().parse().unwrap_or(f64::NAN)),
         Field::Double(number) => float(number),
         decimal @ Field::Decimal(_) => decimal.to_string().into(),
@@ -233,7 +234,7 @@ fn value(field: Field, blobs: &mut Vec<Vec<u8>>, room: &mut usize) -> Option<Val
             }
             Value::Object(fields)
         }
-        // A kind of field that a later version of the crate adds.
+        // For field types of later versions of the crate.
         #[allow(unreachable_patterns)]
         other => other.to_string().into(),
     })
@@ -258,7 +259,7 @@ mod tests {
         assert_eq!(rows.get(0).unwrap().text("id").unwrap(), "0-a");
         let error = rows.get(1).unwrap_err().to_string();
         assert!(
-            error.starts_with("row 2 of ") && error.ends_with("it unpacks to more than 1700 bytes"),
+            error.starts_with("row 2 of ") && error.ends_with("it decompresses to more than 1700 bytes"),
             "{error}"
         );
         assert!(Parquet::open_bounded(&path, 10_000).unwrap().get(1).is_ok());

@@ -1,11 +1,11 @@
-//! What Python's `json` writes and reads beyond JSON: numbers that are none or too large, halves of a character.
+//! Python's extensions of JSON: NaN and infinities, numbers that are too large, lone surrogates.
 //!
-//! Files of likelihoods are full of the former, and of a file that Python reads people expect that we do. Such numbers
-//! become the text that [`crate::Row::number`] reads as the same number; halves of a character become U+FFFD.
+//! Files of likelihoods are full of the first, and people expect us to read what Python reads. Such numbers become
+//! text that [`crate::Row::number`] reads as the same number; lone surrogates become U+FFFD.
 
 use serde_json::Value;
 
-/// What a text says; the error is that of the text as it stands.
+/// Parses a text; an error is about the original text.
 pub(crate) fn parse(text: &[u8]) -> serde_json::Result<Value> {
     let strict = serde_json::from_slice(text);
     strict.or_else(|why| match to_json(text) {
@@ -14,7 +14,7 @@ pub(crate) fn parse(text: &[u8]) -> serde_json::Result<Value> {
     })
 }
 
-/// The text as JSON; none when it holds nothing of the kind.
+/// Rewrites the text as JSON; none if there is nothing to rewrite.
 fn to_json(text: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::with_capacity(text.len() + 64);
     let (mut at, mut changed, mut quoted) = (0, false, false);
@@ -40,7 +40,7 @@ fn to_json(text: &[u8]) -> Option<Vec<u8>> {
     changed.then_some(plain)
 }
 
-/// A number, which may be too large for a double.
+/// A number, which may be too large for an f64.
 fn number(rest: &[u8]) -> (usize, &[u8]) {
     let of_number = |byte: &u8| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
     let length = rest.iter().take_while(|byte| of_number(byte)).count();
@@ -54,7 +54,7 @@ fn number(rest: &[u8]) -> (usize, &[u8]) {
     }
 }
 
-/// An escape within a string, with the second half of its character when there is one.
+/// An escape within a string, together with the second half of a surrogate pair.
 fn escape(rest: &[u8]) -> (usize, &[u8]) {
     match (half(rest), rest.get(6..).and_then(half)) {
         (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (12, &rest[..12]),

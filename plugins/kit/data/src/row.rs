@@ -1,4 +1,4 @@
-//! One row, which knows where it stands, so that whatever is wrong with it can be found.
+//! A row that knows its file and line, for error messages.
 
 use plugin_api::{Code, Error, Result};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where a row stands, in words that start an error: ``line 7 of `x.jsonl` ``.
+/// The place of a row, worded for the start of an error: ``line 7 of `x.jsonl` ``.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A line of a text file, counted from 1.
@@ -16,12 +16,12 @@ pub enum Place {
     Item(usize, Arc<PathBuf>),
     /// A row of a Parquet file, counted from 1.
     Row(usize, Arc<PathBuf>),
-    /// A sample that came back from a host: its file is no longer known.
+    /// A sample that the host handed back, whose file is unknown.
     Sample(String),
 }
 
 impl Place {
-    /// The file, when it is known.
+    /// The file, if known.
     pub fn file(&self) -> Option<&Path> {
         match self {
             Place::Line(_, file) | Place::Item(_, file) | Place::Row(_, file) => Some(file.as_path()),
@@ -47,14 +47,14 @@ impl fmt::Display for Place {
 
 /// One row of a data set.
 ///
-/// Fields are named by path: `choices.text` is the field `text` of the object `choices`, `list.0` the first item of a list.
+/// Fields are named by path: `choices.text` is the field `text` of the object `choices`, `list.0` the first item of a
+/// list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// What it holds. Bytes stand as `{"blob": index}` into `blobs`.
+    /// Its fields. Bytes are replaced by `{"blob": index}` into `blobs`.
     pub value: Value,
     /// Byte columns, for instance encoded audio.
     pub blobs: Vec<Vec<u8>>,
-    /// Where it stands.
     pub place: Place,
 }
 
@@ -68,7 +68,7 @@ impl Row {
         }
     }
 
-    /// What stands at a path; a null counts as nothing.
+    /// The value at a path; none for null.
     pub fn at(&self, path: &str) -> Option<&Value> {
         let mut value = &self.value;
         for name in path.split('.') {
@@ -86,7 +86,7 @@ impl Row {
         value.as_str().ok_or_else(|| self.mistyped(path, value, "text"))
     }
 
-    /// The text at a path, where a whole number is as good: ids and labels are written both ways.
+    /// The text or integer at a path: ids and labels are written both ways.
     pub fn word(&self, path: &str) -> Result<Cow<'_, str>> {
         let value = self.need(path)?;
         word_of(value).ok_or_else(|| self.mistyped(path, value, "text"))
@@ -107,7 +107,7 @@ impl Row {
             .collect()
     }
 
-    /// The number at a path; one that is written as text will do.
+    /// The number at a path, also if it is written as text.
     pub fn number(&self, path: &str) -> Result<f64> {
         let value = self.need(path)?;
         let number = match value {
@@ -117,7 +117,7 @@ impl Row {
         number.ok_or_else(|| self.mistyped(path, value, "a number"))
     }
 
-    /// An error that names the file, the row, the field and what is wrong with it: `why` goes on after the field's name.
+    /// An error that names the file, the row and the field; `why` continues the sentence.
     pub fn wrong(&self, path: &str, why: impl fmt::Display) -> Error {
         Error::new(Code::DATA, format!("{}: field `{path}` {why}", self.place))
     }
@@ -165,7 +165,7 @@ fn kind_of(value: &Value) -> String {
     }
 }
 
-/// The beginning of a text that a stranger wrote, in one line.
+/// The beginning of an untrusted text, on one line.
 pub(crate) fn short(text: &str) -> String {
     let mut line: String = text.chars().take(40).collect::<String>().escape_debug().to_string();
     if text.chars().nth(40).is_some() {

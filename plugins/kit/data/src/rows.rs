@@ -9,7 +9,7 @@ use crate::table::Table;
 use plugin_api::{Code, Error, Result};
 use std::path::Path;
 
-/// What a file's name says of its contents.
+/// The format, by a file's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
     /// `.parquet`
@@ -25,7 +25,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format by a file's name, and whether it is packed as `.gz`.
+    /// The format of a file by its name, and whether it is compressed as `.gz`.
     pub fn of(path: &Path) -> Option<(Format, bool)> {
         let name = path.file_name()?.to_str()?.to_ascii_lowercase();
         let (name, packed) = match name.strip_suffix(".gz") {
@@ -81,7 +81,7 @@ impl Rows {
         self.total == 0
     }
 
-    /// One row. An error is that row's alone.
+    /// One row; an error concerns this row only.
     pub fn get(&self, index: usize) -> Result<Row> {
         if index >= self.total {
             let message = format!("there is no row {}, there are {}", index.saturating_add(1), self.total);
@@ -120,7 +120,7 @@ mod tests {
     use crate::junk::{packed, parquet_bytes};
     use serde_json::json;
 
-    /// Each row as its JSON or its error, the folder's name left out.
+    /// Each row as its JSON or its error, without the folder's name.
     fn rows_of(name: &str, bytes: &[u8]) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
@@ -165,7 +165,7 @@ mod tests {
         check(
             "x.jsonl",
             b"1\n\n\"\xff\"\n",
-            &["1", "line 3 of `x.jsonl` is no UTF-8 text after 1 bytes"],
+            &["1", "line 3 of `x.jsonl` is not UTF-8 text after 1 bytes"],
         );
         let deep = rows_of("x.jsonl", &[b'['; 100_000]);
         assert_eq!(
@@ -225,21 +225,24 @@ mod tests {
         check(
             "x.csv",
             "id,n\na\nb,2\n",
-            &["line 2 of `x.csv` has 1 cells, its head has 2", r#"{"id":"b","n":"2"}"#],
+            &[
+                "line 2 of `x.csv` has 1 cells, its header has 2",
+                r#"{"id":"b","n":"2"}"#,
+            ],
         );
         check(
             "x.csv",
             "id,n\r\na\r\n\r\n\"b\r\nc\",2\r\nd\r\n",
             &[
-                "line 2 of `x.csv` has 1 cells, its head has 2",
+                "line 2 of `x.csv` has 1 cells, its header has 2",
                 r#"{"id":"b\r\nc","n":"2"}"#,
-                "line 6 of `x.csv` has 1 cells, its head has 2",
+                "line 6 of `x.csv` has 1 cells, its header has 2",
             ],
         );
         check(
             "x.csv",
             b"id\n\xff\n",
-            &["line 2 of `x.csv` is no UTF-8 text after 0 bytes"],
+            &["line 2 of `x.csv` is not UTF-8 text after 0 bytes"],
         );
         check(
             "x.csv",
@@ -283,7 +286,10 @@ mod tests {
     #[test]
     fn files_that_are_not_what_they_are_called() {
         let broken = rows_of("x.parquet", b"PAR1 and nothing more");
-        assert!(broken[0].starts_with("`x.parquet` is no Parquet file: "), "{broken:?}");
+        assert!(
+            broken[0].starts_with("`x.parquet` is not a Parquet file: "),
+            "{broken:?}"
+        );
         let cut = &packed(&[b'x'; 1000])[..20];
         assert!(rows_of("x.jsonl.gz", cut)[0].starts_with("cannot read `x.jsonl.gz`: "));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! CSV and TSV: a row is an object of its head's names. Every cell is text; what it means is the task's to say.
+//! CSV and TSV: a row is an object with the header's names. Every cell is text, which the task interprets.
 
 use crate::bytes::{MOST_TEXT, read_text, utf8};
 use crate::row::{Place, Row, short};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub(crate) struct Table {
     path: Arc<PathBuf>,
     head: Vec<String>,
-    /// Each with the line that it starts on.
+    /// Each with its first line number.
     records: Vec<(usize, ByteRecord)>,
 }
 
@@ -24,7 +24,7 @@ impl Table {
             Error::new(Code::DATA, format!("cannot read `{}`", path.display())).cause(why.to_string())
         };
         let path = Arc::new(path.to_owned());
-        // Uneven rows are let through here, so that one of them is not the end of the file.
+        // Rows of uneven length are accepted here, so that one of them does not fail the file.
         let mut reader = ReaderBuilder::new()
             .delimiter(delimiter)
             .flexible(true)
@@ -41,7 +41,7 @@ impl Table {
         for record in reader.into_byte_records() {
             let record = record.map_err(failed)?;
             let line = record.position().map_or(records.len() + 2, |position| {
-                // Of `\r\n` the reader has taken the first half when it begins a record.
+                // When a record begins, the reader may have consumed only the first half of the `\r\n` before it.
                 let half = usize::try_from(position.byte()).is_ok_and(|byte| text.get(byte) == Some(&b'\n'));
                 position.line() as usize + usize::from(half)
             });
@@ -60,10 +60,10 @@ impl Source for Table {
         let (line, record) = &self.records[index];
         let place = Place::Line(*line, self.path.clone());
         if record.len() != self.head.len() {
-            let message = format!("has {} cells, its head has {}", record.len(), self.head.len());
+            let message = format!("has {} cells, its header has {}", record.len(), self.head.len());
             return Err(place
                 .broken(message)
-                .help("a cell with a comma or a quote in it must stand in quotes"));
+                .help("a cell with a comma or a quote in it must be quoted"));
         }
         let mut fields = Map::new();
         for (name, cell) in self.head.iter().zip(record) {

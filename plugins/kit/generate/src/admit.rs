@@ -1,4 +1,4 @@
-//! What a prompt becomes: an answer to be drawn, a search, or a choice.
+//! Turns a prompt into work: an answer to draw, a beam search, or a choice.
 
 use super::Generator;
 use super::choice::Choice;
@@ -10,7 +10,7 @@ use nn::{Decoder, Input};
 use plugin_api::{Call, Code, Error, Prompt, Result, Sampling, Want};
 use std::collections::VecDeque;
 
-/// More beams than anyone searches with; a bound, since each holds a cache.
+/// A bound on beams, since each holds a cache.
 pub(super) const MOST_BEAMS: u32 = 256;
 
 pub(super) enum Work {
@@ -28,7 +28,7 @@ impl Work {
         }
     }
 
-    /// Its text, of which nothing has been read yet.
+    /// Its text, which has not been read yet.
     pub fn lane(&self) -> &Lane {
         match self {
             Work::Row(row) => &row.lane,
@@ -53,7 +53,7 @@ impl<D: Decoder> Generator<D> {
             Want::Text { sampling } => self.prepare_text(job, prompt, sampling, call),
             Want::Choice { options } => self.prepare_choice(job, prompt, options, call),
             _ => Err(Error::unsupported(
-                "the prompt wants something that this model does not know",
+                "the prompt asks for something that this model does not support",
             )),
         }
     }
@@ -133,8 +133,8 @@ impl<D: Decoder> Generator<D> {
         Ok((ticket, Work::Row(Box::new(row))))
     }
 
-    /// How many beams to search with; 1 is no search. A prompt that asks to draw is not searched for because the
-    /// checkpoint's publisher would.
+    /// How many beams to search with; 1 is no search. The publisher's default does not turn a prompt that asks to
+    /// sample into a search.
     fn beams(&self, sampling: &Sampling) -> Result<u32> {
         let draws = sampling.temperature.is_some_and(|temperature| temperature > 0.0);
         let published = self
@@ -152,10 +152,10 @@ impl<D: Decoder> Generator<D> {
             return refused(format!("expected at most {MOST_BEAMS}"));
         }
         if beams > 1 && draws {
-            return refused("but a temperature above 0 draws its answers, which beams search for".to_owned());
+            return refused("but a temperature above 0 samples answers instead of searching for them".to_owned());
         }
         if beams > 1 && sampling.thinking_budget.is_some() {
-            return refused("but a search knows no thinking budget".to_owned());
+            return refused("but a search has no thinking budget".to_owned());
         }
         Ok(beams)
     }
@@ -192,7 +192,8 @@ impl<D: Decoder> Generator<D> {
     }
 }
 
-/// Makes a prompt fit below `limit` tokens, cutting its beginning down to `target` if that is allowed. True if it was cut.
+/// Shortens a prompt to fit `limit` tokens by cutting its beginning down to `target`, if that is allowed. True if it
+/// was cut.
 fn fit(input: &mut Input, target: usize, limit: usize, may_cut: bool) -> Result<bool> {
     let tokens = input.tokens.len();
     if tokens < limit {
@@ -204,7 +205,7 @@ fn fit(input: &mut Input, target: usize, limit: usize, may_cut: bool) -> Result<
             limit - 1
         );
         let error = Error::new(Code::TOO_LONG, message);
-        return Err(error.help("shorten it, or let it lose its beginning with the prompt's `truncate`"));
+        return Err(error.help("shorten it, or allow cutting its beginning with the prompt's `truncate`"));
     }
     input.tokens.drain(..tokens - target);
     Ok(true)

@@ -1,4 +1,4 @@
-//! Choices: how likely each of several continuations is.
+//! Choices: the likelihood of each of several continuations.
 
 use super::lane::Lane;
 use super::sampler::argmax;
@@ -7,10 +7,9 @@ use plugin_api::{OptionScore, Reply};
 
 /// One context and the options that could follow it.
 ///
-/// In a pass, the context, or what has not been read of it, is one segment and each option another one behind it. So
-/// the context is computed once.
-/// An option's last token is not fed: nothing is asked of what would follow it. Options of one token therefore cost
-/// nothing but the lookup in the context's last logits.
+/// In a pass, the unread part of the context is one segment and each option another one that follows it. So the
+/// context is computed once. An option's last token is not fed, since the logits after it are not needed. An option of
+/// one token therefore costs only a lookup in the context's last logits.
 pub struct Choice {
     pub job: u64,
     pub context: Lane,
@@ -18,15 +17,15 @@ pub struct Choice {
     pub bytes: Vec<usize>,
 }
 
-/// A position whose logits are needed, and the tokens whose log-probability is.
+/// A position whose logits are needed, and the tokens whose log-probabilities are read from them.
 pub struct Wanted {
     pub position: usize,
     pub tokens: Vec<u32>,
-    /// What the head goes through here.
+    /// The LoRAs that the head uses here.
     pub loras: LoraSet,
 }
 
-/// The log-probability of a token, and whether no other was likelier.
+/// The log-probability of a token, and whether it is the most likely one.
 #[derive(Debug, Clone, Copy)]
 pub struct Likelihood {
     log_probability: f64,
@@ -34,22 +33,22 @@ pub struct Likelihood {
 }
 
 impl Choice {
-    /// Whether its context goes through a cache: because a beginning of it is in one, or is to be kept.
+    /// Whether its context uses a cache, because a prefix of it is cached or is to be kept.
     pub fn has_cache(&self) -> bool {
         !self.context.cache.is_empty() || self.context.keep_at.is_some()
     }
 
-    /// Tokens that go into the pass.
+    /// Tokens of the pass.
     pub fn tokens(&self) -> usize {
         self.context.waiting() + self.option_tokens()
     }
 
-    /// Those of the options.
+    /// Tokens of the options in the pass.
     pub fn option_tokens(&self) -> usize {
         self.options.iter().map(|option| option.len() - 1).sum()
     }
 
-    /// The options' segments behind that of the context's end, with the ids of their tokens.
+    /// Adds the options' segments, which follow the context's last segment, and returns their token ids.
     pub fn plan(&self, segments: &mut Vec<Segment>, context: usize) -> Vec<u32> {
         let mut ids = Vec::new();
         for option in &self.options {
@@ -65,13 +64,13 @@ impl Choice {
         ids
     }
 
-    /// How many positions are wanted.
+    /// How many positions are needed.
     pub fn asks(&self) -> usize {
         1 + self.options.iter().map(|option| option.len() - 1).sum::<usize>()
     }
 
-    /// What is wanted of the logits, when the context's last token and the options' first ones have these positions in the
-    /// pass.
+    /// The positions whose logits are needed, given the positions in the pass of the context's last token and of the
+    /// options' first ones.
     pub fn wanted(&self, last: usize, options: usize) -> Vec<Wanted> {
         let first_tokens = self.options.iter().map(|option| option[0]).collect();
         let mut wanted = vec![Wanted {
@@ -93,7 +92,7 @@ impl Choice {
         wanted
     }
 
-    /// Puts the answers to [`Choice::wanted`], in their order, together.
+    /// Combines the answers to [`Choice::wanted`], in their order, into the reply.
     pub fn reply(&self, found: &[Vec<Likelihood>]) -> Reply {
         let (first, mut rest) = (&found[0], found[1..].iter().flatten());
         let options: Vec<OptionScore> = (0..self.options.len())
@@ -116,7 +115,7 @@ impl Choice {
     }
 }
 
-/// What the logits of one position say about these tokens. NaN among them makes all NaN.
+/// The likelihoods of these tokens by the logits of one position. A NaN among the logits makes all of them NaN.
 pub(super) fn likelihoods(logits: &[f32], tokens: &[u32]) -> Vec<Likelihood> {
     let best = argmax(logits);
     let log_sum = super::sampler::log_sum(logits);

@@ -1,11 +1,11 @@
-//! `generation_config.json`: how a checkpoint's publisher wants answers to be drawn.
+//! `generation_config.json`: the publisher's defaults for sampling.
 
 use checkpoint::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::Path;
 
-/// What holds where a prompt leaves a setting open.
+/// Defaults for settings that a prompt leaves open.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Defaults {
@@ -16,7 +16,7 @@ pub struct Defaults {
     pub min_p: Option<f32>,
     pub repetition_penalty: Option<f32>,
     pub max_new_tokens: Option<u32>,
-    /// Tokens that an answer has at least, or prompt and answer together; the first counts where both are there.
+    /// The minimum length of an answer, or of prompt and answer together; the first counts if both are given.
     pub min_new_tokens: Option<u32>,
     pub min_length: Option<u32>,
     pub num_beams: Option<u32>,
@@ -26,15 +26,15 @@ pub struct Defaults {
     pub stop_tokens: Vec<u32>,
 }
 
-/// When a search that has as many ended answers as beams is over.
+/// When a search with as many finished answers as beams ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum EarlyStop {
-    /// When the best beam, were it to end now, would be no better than the worst of them.
+    /// When the best beam, if it ended now, would be no better than the worst finished answer.
     #[default]
     No,
     /// At once.
     Yes,
-    /// When the best beam could not become better than the worst of them, however long it grew.
+    /// When the best beam can no longer beat the worst finished answer, however long it grows.
     Never,
 }
 
@@ -52,8 +52,7 @@ impl<'de> Deserialize<'de> for EarlyStop {
 }
 
 impl Defaults {
-    /// Reads `generation_config.json`, and `config.json` or a GGUF file for the stop tokens of a
-    /// checkpoint that has none there.
+    /// Reads `generation_config.json`; stop tokens that it lacks come from `config.json` or the GGUF file.
     pub fn from_folder(folder: &Path) -> Result<Defaults> {
         let stop_tokens = checkpoint::from_gguf::stop_tokens(folder)?;
         let beside = match &stop_tokens {
@@ -73,7 +72,7 @@ impl Defaults {
         Ok(defaults)
     }
 
-    /// The tokens that an answer to a prompt of this many must have before one may end it.
+    /// The minimum length of an answer to a prompt of this many tokens.
     pub fn least(&self, prompt: usize) -> usize {
         match (self.min_new_tokens, self.min_length) {
             (Some(tokens), _) => tokens as usize,

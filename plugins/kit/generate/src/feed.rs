@@ -1,14 +1,14 @@
-//! What goes into a pass, as it is put together.
+//! The input of a pass, as it is put together.
 
 use candle_core::Tensor;
 use nn::{Decoder, Input, LoraSet};
 
-/// The tokens of a pass as they are put together: ids that are embedded in one go, vectors as they come.
+/// Tokens of a pass: ids, which are embedded together, and vectors.
 #[derive(Default)]
 pub struct Feed {
     pieces: Vec<AudioChunk>,
     pub count: usize,
-    /// The LoRAs that this many tokens go through.
+    /// The LoRAs of each run of tokens.
     pub loras: Vec<(LoraSet, usize)>,
 }
 
@@ -42,7 +42,7 @@ impl Feed {
         self.loras.push((loras.clone(), tokens));
     }
 
-    /// All of it as vectors.
+    /// All tokens as vectors.
     pub fn embedded<D: Decoder>(self, decoder: &D) -> candle_core::Result<Tensor> {
         let vectors = |piece| match piece {
             AudioChunk::Ids(ids) => decoder.embed(&Tensor::new(ids, decoder.device())?),

@@ -1,23 +1,23 @@
-//! A text on its way through the model.
+//! A text on its way through the model: a sequence with its cache.
 
 use super::feed::Feed;
 use nn::{Input, KvCache};
 use std::sync::Arc;
 
-/// A prompt, what has been said to it, and how much of both the cache has.
+/// A prompt, the tokens generated so far, and how many of both are in the cache.
 ///
-/// What the cache lacks is what goes in next: a piece of the prompt, or the last token. So a lane whose cache is taken
-/// away goes on where it was, once it has been read again.
+/// Tokens that are not in the cache go in next: a piece of the prompt, or the last token. So a lane whose cache is
+/// taken away reads its text again and continues.
 #[derive(Default)]
 pub struct Lane {
     pub input: Arc<Input>,
     pub spoken: Vec<u32>,
     pub cache: KvCache,
-    /// How many tokens others share, whose cache is to be kept when it has come so far.
+    /// The length of a shared prefix, whose cache is to be kept when the lane has read that far.
     pub keep_at: Option<usize>,
-    /// It is not read yet, since another lane is reading what it can begin with.
+    /// Whether it waits for another lane that reads a prefix which it shares.
     pub waits: bool,
-    /// Tokens that were not read, as another lane had read them.
+    /// Tokens that were not read because another lane had read them.
     pub reused: usize,
 }
 
@@ -34,7 +34,7 @@ impl Lane {
         self.input.tokens.len() + self.spoken.len() - self.cache.len()
     }
 
-    /// Tokens that may go into the next pass: a beginning that is to be kept is read by itself.
+    /// Tokens that may go into the next pass. A prefix that is to be kept is read separately.
     pub fn next(&self) -> usize {
         match self.keep_at {
             Some(tokens) => tokens - self.cache.len(),
@@ -42,23 +42,22 @@ impl Lane {
         }
     }
 
-    /// Whether it has clips that must be heard before it is read. Those of a beginning that is in the cache need not
-    /// be.
+    /// Whether clips must be encoded before it can be read. Clips in a cached prefix need not be.
     pub fn is_unheard(&self) -> bool {
         self.input.unheard.is_some() && self.cache.len() < self.input.sounds_end()
     }
 
-    /// Whether more than the last token is missing.
+    /// Whether more than the last token has to be read.
     pub fn is_reading(&self) -> bool {
         self.spoken.is_empty() || self.waiting() > 1
     }
 
-    /// Gives its cache back; the text will be read again.
+    /// Drops its cache; the text will be read again.
     pub fn forget(&mut self) {
         (self.cache, self.keep_at, self.reused) = (KvCache::default(), None, 0);
     }
 
-    /// The same text once more, to go on in another way.
+    /// A copy of the text and its cache, to continue in another way.
     pub fn fork(&self) -> candle_core::Result<Lane> {
         Ok(Lane {
             input: self.input.clone(),
@@ -70,7 +69,7 @@ impl Lane {
         })
     }
 
-    /// Becomes a fork of another lane with the same prompt; only what differs is copied.
+    /// Becomes a fork of another lane with the same prompt, copying only what differs.
     pub fn follow(&mut self, other: &Lane) -> candle_core::Result<()> {
         let alike = |(a, b): &(&u32, &u32)| a == b;
         let common = self.spoken.iter().zip(&other.spoken).take_while(alike).count();
@@ -79,7 +78,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Puts the next tokens, at most this many as wait, into a pass.
+    /// Puts the next tokens into a pass, at most as many as wait.
     pub fn feed(&self, feed: &mut Feed, tokens: usize) -> candle_core::Result<()> {
         let (prompt, start) = (self.input.tokens.len(), self.cache.len());
         let end = start + tokens;

@@ -1,14 +1,14 @@
-//! Answers: prompts in, replies out, as many at a time as there is room for.
+//! Generation: answers as many prompts at a time as fit.
 //!
-//! Batching is continuous. Every pass through the model takes one token of each answer in progress, the next piece
-//! of each prompt that is still being read, and whole choices to be scored; a finished answer's place is free at the
-//! next pass. Rows lie one after the other without padding, so a prompt costs the same in any company.
+//! Batching is continuous. Every pass through the model takes one token of each answer in progress, the next piece of
+//! each prompt that is still being read, and whole choices to be scored. The place of a finished answer is free at the
+//! next pass. Rows are concatenated without padding, so the cost of a prompt does not depend on the others.
 
 mod admit;
 mod choice;
+mod clip_cache;
 mod defaults;
 mod feed;
-mod heard;
 mod lane;
 mod pass;
 mod prefixes;
@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use text::Chat;
 
-/// How much is worked on at a time.
+/// Limits on concurrent work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Answers in progress.
@@ -48,18 +48,18 @@ pub struct Limits {
     pub step_tokens: usize,
     /// The length of an answer when neither prompt nor checkpoint sets one.
     pub max_tokens: u32,
-    /// What the caches of beginnings that several prompts share may take; 0 reads every prompt by itself.
+    /// Bytes for the caches of shared prefixes; 0 reads every prompt separately.
     pub prefix_bytes: usize,
-    /// What the caches of answers in progress may come to; an answer alone is worked on whatever it takes.
+    /// Bytes for the caches of answers in progress. A single answer is computed whatever it takes.
     pub cache_bytes: usize,
 }
 
 impl Limits {
-    /// Tokens of the answer whose cache must fit in front of anything else: prompt and answer of a common task.
+    /// Tokens of the answer whose cache must fit into memory: prompt and answer of a typical task.
     pub const PLANNED_TOKENS: usize = 2048;
 
-    /// The settings `max_batch`, `step_tokens`, `max_tokens` and `prefix_mb`. One of `beams`, which some models have as
-    /// a default for prompts, is checked with them.
+    /// The settings `max_batch`, `step_tokens`, `max_tokens` and `prefix_mb`. `beams`, a default for prompts in some
+    /// models, is checked too.
     pub fn from_settings(settings: &Settings) -> Result<Limits> {
         let standard = Limits::default();
         let refused = |name: &str, got: u32, expected: String| {
@@ -97,30 +97,30 @@ impl Default for Limits {
     }
 }
 
-/// Prompts that are taken between two passes, unless all there is to do is to score options.
+/// Prompts that are taken between two passes, unless all work is scoring options.
 const TAKEN: usize = 8;
 
-/// A decoder with its tokenizer and its publisher's settings: all that a text model's plugin needs to answer.
+/// A decoder with its tokenizer and its publisher's settings.
 pub struct Generator<D> {
     decoder: D,
     chat: Arc<Chat>,
     defaults: Defaults,
     limits: Limits,
-    /// What ends a reasoning that has used up its budget.
+    /// The words that end reasoning whose budget is used up.
     enough: String,
     loras: Loras,
     lora_bytes: u64,
-    /// Those of the LoRAs included.
+    /// Including LoRAs.
     weight_bytes: u64,
     peak_bytes: u64,
-    /// Bytes of one token in a cache; 0 until there was one.
+    /// Bytes of one token in a cache; 0 until measured.
     token_bytes: usize,
 }
 
 impl<D: Decoder> Generator<D> {
-    /// `weight_bytes` is what the weights hold, for the account of memory.
+    /// `weight_bytes` is the size of the weights, for memory reports.
     pub fn new(decoder: D, chat: Chat, defaults: Defaults, limits: Limits, weight_bytes: u64) -> Generator<D> {
-        // Half of what is left: buffers double as they grow, and passes need some memory, too.
+        // Half of the free memory: buffers double as they grow, and passes need memory, too.
         device::settle(decoder.device());
         let left = memory::available_on(decoder.device());
         let left = left.map(|bytes| usize::try_from(bytes / 2).unwrap_or(usize::MAX));
@@ -145,15 +145,15 @@ impl<D: Decoder> Generator<D> {
         }
     }
 
-    /// The same, with the LoRAs of the decoder's layers: [`nn::Loras::of`] of the weights that it was loaded from.
+    /// Adds the LoRAs of the decoder's layers: [`nn::Loras::of`] of the weights that it was loaded from.
     pub fn with_loras(mut self, loras: &Loras) -> Generator<D> {
         self.loras = loras.clone();
         self.weigh_loras();
         self
     }
 
-    /// The same, with words that the model seems to say before its reasoning is closed when a budget for it is used up.
-    /// Some models have learnt to answer behind such words.
+    /// Inserts these words into the reasoning before it is closed when its budget is used up. Some models are trained
+    /// to answer after such words.
     pub fn with_last_thought(mut self, words: Option<&str>) -> Generator<D> {
         if let Some(words) = words.filter(|words| !words.is_empty()) {
             self.enough = format!("\n\n{words}\n</think>\n\n");
@@ -219,7 +219,7 @@ impl<D: Decoder> Generator<D> {
         }
     }
 
-    /// The tokens that a prompt becomes.
+    /// The tokens of a prompt.
     pub fn tokens(&self, prompt: &Prompt) -> Result<PromptTokens> {
         self.decoder.check(prompt)?;
         let encoded = self.chat.encode(prompt)?;
@@ -230,20 +230,20 @@ impl<D: Decoder> Generator<D> {
         })
     }
 
-    /// What goes into the model for a prompt with these tokens, and the LoRAs it goes through.
+    /// The model's input for a prompt with these tokens, and its LoRAs.
     fn input(&self, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
         let loras = self.loras.choose(&prompt.lora)?;
         let input = self.decoder.input(prompt, tokens)?;
         Ok(Input { loras, ..input })
     }
 
-    /// Hears some pieces of sound. It goes through a prompt's LoRAs already on its way to becoming vectors.
+    /// Encodes audio chunks, with the prompt's LoRAs.
     fn encode_audio(&self, sounds: &[&[f32]], loras: &LoraSet) -> Result<Vec<AudioEmbeds>> {
         let _entered = self.loras.enter(LoraPlan::all(loras));
         self.decoder.encode_audio(sounds)
     }
 
-    /// The tokens that a lesson becomes, and which of them are learnt.
+    /// The tokens of a lesson, and which of them are learnt.
     pub fn lesson_tokens(&self, lesson: &Lesson) -> Result<LessonTokens> {
         self.chat.encode_lesson(lesson)
     }
@@ -254,7 +254,7 @@ impl<D: Decoder> Generator<D> {
         Arc::new(move |lesson| chat.encode_lesson(lesson))
     }
 
-    /// The memory held in weights and, at most so far, in caches.
+    /// The memory of the weights and, at its peak so far, of the caches.
     pub fn memory(&self) -> Memory {
         self.account(self.weight_bytes, self.peak_bytes)
     }

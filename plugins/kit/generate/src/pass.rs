@@ -12,17 +12,17 @@ use rayon::prelude::*;
 /// Positions whose logits are computed at a time: with a large vocabulary each is half a megabyte.
 const HEAD_BLOCK: usize = 64;
 
-/// What a pass found.
+/// The results of a pass.
 pub struct Found {
-    /// For each lane, the logits behind its last token, if nothing of it waits any more.
+    /// For each lane, the logits after its last token, if all of it has been read.
     pub lanes: Vec<Option<Vec<f32>>>,
     /// For each choice, the answers to [`Choice::wanted`].
     pub choices: Vec<Vec<Vec<Likelihood>>>,
 }
 
-/// Puts this many tokens of each lane, and whole choices, through the model together.
+/// Puts this many tokens of each lane, and whole choices, through the model.
 ///
-/// Nothing has changed if it fails: what is written into a cache counts only when all layers have it.
+/// If it fails, nothing has changed: tokens in a cache count only when all layers have them.
 pub fn pass<D: Decoder>(
     decoder: &D,
     loras: &Loras,
@@ -46,13 +46,13 @@ pub fn pass<D: Decoder>(
     let raw = wanted.len();
     let rows = segments.len();
     let tree = Tree::of(choices);
-    // A context that goes in whole is kept for no longer than its options.
+    // The cache of a context that is read in this pass lasts only as long as its options.
     let mut rows_of = vec![None; choices.len()];
     let cached = (0..choices.len()).filter(|&number| choices[number].has_cache());
     for (row, number) in cached.enumerate() {
         rows_of[number] = Some(rows + row);
     }
-    // Of each node its segment, and where its last token stands.
+    // For each node, its segment and the position of its last token.
     let mut places = vec![(0, 0); tree.nodes.len()];
     for number in tree.in_order() {
         let node = &tree.nodes[number];
@@ -99,7 +99,7 @@ pub fn pass<D: Decoder>(
     })
 }
 
-/// The logits at the wanted positions: as they are for the first `raw`, as likelihoods for the rest.
+/// The logits at the needed positions: unchanged for the first `raw`, as likelihoods for the rest.
 type Looked = (Vec<Vec<f32>>, Vec<Vec<Likelihood>>);
 
 fn look<D: Decoder>(
@@ -121,7 +121,7 @@ fn look<D: Decoder>(
         let values = logits.flatten_all()?.to_vec1::<f32>()?;
         let raw_here = raw.saturating_sub(block * HEAD_BLOCK).min(asks.len());
         if (raw_here, asks.len()) == (1, 1) {
-            all.push(values); // one answer: as they are
+            all.push(values); // an answer in progress: unchanged
             continue;
         }
         all.extend(values.chunks(vocabulary).take(raw_here).map(<[f32]>::to_vec));

@@ -1,31 +1,31 @@
-//! Beginnings that several prompts share, such as examples in front of every question, read once.
+//! Prefix cache: a beginning that several prompts share, such as worked examples, is read once.
 //!
-//! What is shared is found by comparing tokens and sounds, and not told by whoever asks: prompts that begin alike are
-//! given the same beginning's cache, whatever it is that they share. A clip in such a beginning is not heard again.
+//! Shared prefixes are found by comparing tokens and clips; callers need not declare them. A clip in such a prefix is
+//! not encoded again.
 
 use super::lane::Lane;
 use nn::{Input, KvCache, LoraSet, Sound, common_beginning};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Shorter beginnings are not worth a copy of a cache.
+/// Shorter prefixes are not worth a copy of a cache.
 const WORTH: usize = 32;
-/// Nor is it worth one to have fewer tokens more than these. A sentence of a reasoning has about this many, and a sweep
-/// over its sentences reads each of them once.
+/// Nor is a prefix that is at most this many tokens longer than a cached one. A sentence of a reasoning has about this
+/// many, and a sweep over its sentences reads each of them once.
 const GAIN: usize = 12;
-/// The same behind a clip, where prompts are few and long.
+/// The same after a clip, where prompts are few and long.
 const GAIN_BEHIND_CLIPS: usize = 4;
-/// Room for an answer behind a prompt that begins with a copy, in tokens.
+/// Tokens of room for an answer, when a prompt begins with a copy.
 const SPARE: usize = 16;
-/// How many prompts a new one is compared with.
+/// How many recent prompts a new one is compared with.
 const RECENT: usize = 32;
 
-/// The caches of beginnings, and the prompts that were seen last.
+/// The caches of prefixes, and the most recent prompts.
 #[derive(Default)]
 pub(super) struct Prefixes {
     kept: Vec<Kept>,
     recent: VecDeque<Arc<Input>>,
-    /// Bytes that the caches may take; with none, each prompt is read by itself.
+    /// Bytes for the caches; 0 reads each prompt separately.
     most_bytes: usize,
     clock: u64,
 }
@@ -54,7 +54,7 @@ impl Prefixes {
         self.kept.iter().map(|kept| kept.cache.bytes()).sum()
     }
 
-    /// Remembers a prompt, for those that come to be compared with it.
+    /// Remembers a prompt, to compare later ones with it.
     pub fn note(&mut self, lane: &Lane) {
         if self.most_bytes > 0 {
             self.recent.truncate(RECENT - 1);
@@ -62,7 +62,7 @@ impl Prefixes {
         }
     }
 
-    /// Lets a prompt share its clips with those that were seen before.
+    /// Lets a prompt share its clips with equal ones of earlier prompts.
     pub fn share_clips(&self, lane: &mut Lane) {
         if self.most_bytes > 0 && !lane.input.sounds.is_empty() {
             let kept = self.kept.iter().flat_map(|kept| &kept.sounds);
@@ -71,8 +71,8 @@ impl Prefixes {
         }
     }
 
-    /// Whether a choice's context, of which nothing has been read, shares more with one of these, which go into the
-    /// next pass, than with what is kept: it goes with them then, and needs no copy of a cache.
+    /// Whether the unread context of a choice shares more with one of the contexts in the next pass than with any
+    /// cached prefix. Then it joins them, and needs no copy of a cache.
     pub fn goes_with(&self, lane: &Lane, others: &[Arc<Input>]) -> bool {
         if self.most_bytes == 0 || !lane.cache.is_empty() || lane.keep_at.is_some() {
             return false;
@@ -85,16 +85,16 @@ impl Prefixes {
         shared >= WORTH && shared > known.max().unwrap_or(0) && shared >= lane.input.sounds_end()
     }
 
-    /// Prepares a lane of which nothing has been read. False if it should wait for what one of `others` is reading.
+    /// Prepares a lane that has not been read. False if it should wait for a prefix that one of `others` is reading.
     pub fn begin(&mut self, lane: &mut Lane, others: &[Reading]) -> bool {
         if self.most_bytes == 0 || !lane.cache.is_empty() || lane.keep_at.is_some() {
             return true;
         }
-        // The last token is always read: what follows it is asked of the model.
+        // The last token is always read, since the model predicts what follows it.
         let most = lane.input.tokens.len().saturating_sub(1);
         let own = (&lane.input.tokens[..], &lane.input.sounds[..]);
         let shared = |tokens: &[u32], sounds: &[Sound], loras: &LoraSet| match *loras == lane.input.loras {
-            // A beginning ends before a clip or behind it, and not within.
+            // A prefix ends before a clip or after it, never inside.
             true => before_sounds(common_beginning(own, (tokens, sounds)).min(most), own.1),
             false => 0,
         };
@@ -111,7 +111,7 @@ impl Prefixes {
                 tokens, sounds, loras, ..
             } = &*other.input;
             let shared = shared(&tokens[..other.keep_at], sounds, loras);
-            // Prompts about other clips are heard and read together, whatever words stand before the clips.
+            // Prompts about different clips are encoded and read together, whatever words they share before the clips.
             shared >= enough && shared >= lane.input.sounds_end()
         };
         if others.iter().any(|other| soon(&other)) {
@@ -122,7 +122,7 @@ impl Prefixes {
             .map(|other| shared(&other.tokens, &other.sounds, &other.loras))
             .max()
             .unwrap_or(0);
-        // Who asks about a clip often asks about it again, and to hear and read it takes longer than any copy.
+        // Another prompt about the same clip is likely, and encoding and reading a clip takes longer than any copy.
         let kept = if own.1.is_empty() {
             alike
         } else {
@@ -134,7 +134,7 @@ impl Prefixes {
         if known >= WORTH {
             self.clock += 1;
             self.kept[best].used = self.clock;
-            // Where there is no memory for a copy, it is read.
+            // Without memory for a copy, the prefix is read again.
             let room = lane.input.tokens.len() + SPARE;
             lane.cache = self.kept[best].cache.first(known, room).unwrap_or_default();
             lane.reused = lane.cache.len();
@@ -142,7 +142,7 @@ impl Prefixes {
         true
     }
 
-    /// Takes a copy of a lane's cache if it has come to the beginning that is to be kept.
+    /// Keeps a copy of a lane's cache if the lane has just read the prefix to keep.
     pub fn keep(&mut self, lane: &mut Lane) -> candle_core::Result<()> {
         if let Some(tokens) = self.makes_room_for(lane) {
             let cache = lane.cache.first(tokens, tokens)?;
@@ -151,7 +151,7 @@ impl Prefixes {
         Ok(())
     }
 
-    /// The same of a lane that is done with its cache, which is taken as it is.
+    /// The same for a lane that is done with its cache, which is taken without a copy.
     pub fn keep_of(&mut self, mut lane: Lane) {
         if let Some(tokens) = self.makes_room_for(&mut lane) {
             lane.cache.truncate(tokens);
@@ -159,7 +159,7 @@ impl Prefixes {
         }
     }
 
-    /// How many of a lane's tokens are to be kept now, if any, and if there is room for them.
+    /// How many of a lane's tokens are to be kept now, if any, once there is memory for them.
     fn makes_room_for(&mut self, lane: &mut Lane) -> Option<usize> {
         let tokens = lane.keep_at.filter(|tokens| lane.cache.len() >= *tokens)?;
         lane.keep_at = None;
@@ -167,7 +167,7 @@ impl Prefixes {
         if bytes > self.most_bytes {
             return None;
         }
-        // Beginnings of this one are no longer needed: it serves wherever they do.
+        // Cached prefixes of this one are no longer needed: it serves wherever they do.
         let own = (&lane.input.tokens[..tokens], &lane.input.sounds[..]);
         self.kept.retain(|kept| {
             kept.loras != lane.input.loras || common_beginning(own, (&kept.tokens, &kept.sounds)) < kept.tokens.len()
@@ -194,7 +194,7 @@ impl Prefixes {
     }
 }
 
-/// A beginning that is being read, and will be kept.
+/// A prefix that is being read, and will be kept.
 pub(super) struct Reading {
     input: Arc<Input>,
     keep_at: usize,
@@ -210,7 +210,7 @@ impl Reading {
     }
 }
 
-/// This many tokens, or fewer where they would end within a clip.
+/// This many tokens, or fewer if they would end inside a clip.
 fn before_sounds(tokens: usize, sounds: &[Sound]) -> usize {
     let within = sounds
         .iter()

@@ -1,9 +1,8 @@
-//! Random numbers for the draw of tokens.
+//! Random numbers for sampling.
 //!
-//! SplitMix64, written out: ten lines that give the same answers for a seed for ever, where a library's generator is
-//! free to change with its next version.
+//! This is SplitMix64. A library's generator may change with its next version; these ten lines give the same answers
+//! for a seed for ever.
 
-/// Numbers that depend on the seed alone.
 #[derive(Debug, Clone)]
 pub(super) struct Random(u64);
 
@@ -12,9 +11,9 @@ impl Random {
         Random(seed)
     }
 
-    /// From 0 up to, and never, 1.
+    /// From 0 to below 1.
     pub fn share(&mut self) -> f64 {
-        // As many bits as a double holds exactly.
+        // As many bits as an f64 holds exactly.
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 

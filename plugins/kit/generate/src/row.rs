@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 use std::time::Instant;
 use text::{Answer, Reader, Tokenizer};
 
-/// The flag of a reply to a prompt that lost its beginning.
+/// The flag of a reply whose prompt lost its beginning.
 pub(super) const TRUNCATED: &str = "truncated-prompt";
 
-/// A job that is being answered, by one row or several.
+/// A job that one or several rows answer.
 pub(super) struct Ticket<'c> {
     pub call: Call<'c>,
     pub started: Instant,
@@ -20,10 +20,10 @@ pub(super) struct Ticket<'c> {
     /// When the first token of the answer was known.
     pub first_token: Option<Instant>,
     pub usage: Usage,
-    /// Tokens of the prompt that were not read, as they had been read for another.
+    /// Tokens of the prompt that were not read because they were cached.
     pub reused: usize,
     pub flags: Vec<String>,
-    /// How many answers are wanted.
+    /// How many answers the prompt asks for.
     pub answers: usize,
     pub finished: Vec<Finished>,
 }
@@ -55,7 +55,7 @@ impl<'c> Ticket<'c> {
         }
     }
 
-    /// Puts what every reply says into this one.
+    /// Fills in what every reply reports.
     pub fn complete(self, mut reply: Reply, memory: Memory) -> Reply {
         let since = |instant: Instant| (instant - self.started).as_secs_f64() * 1e3;
         reply.usage = self.usage;
@@ -76,8 +76,8 @@ impl<'c> Ticket<'c> {
         reply
     }
 
-    /// Takes an answer that a search has found; `which` is its rank. It is said in one piece, since only now is it
-    /// known.
+    /// Takes an answer that a search has found; `which` is its rank. Its text is sent in one piece, since it is known
+    /// only now.
     pub fn take(&mut self, which: usize, ended: Ended) -> Result<()> {
         self.usage.generated_tokens += ended.tokens.len() as u32;
         let (_, answer) = ended.reader.finish()?;
@@ -100,7 +100,7 @@ impl<'c> Ticket<'c> {
         });
     }
 
-    /// The reply of the finished rows: the likeliest answer, and all of them if several were wanted.
+    /// The reply of the finished rows: the most likely answer, and all answers if several were asked for.
     pub fn generated(&mut self) -> Reply {
         let score = |finished: &Finished| finished.alternative.score.unwrap_or(0.0);
         self.finished
@@ -129,22 +129,22 @@ pub(super) struct Row {
     pub lane: Lane,
     pub sampler: Sampler,
     pub reader: Reader,
-    /// At most this many tokens, and at least this many before one ends it.
+    /// The maximum length in tokens, and the minimum before an end token counts.
     pub room: usize,
     pub least: usize,
     pub thinking_budget: Option<usize>,
-    /// Tokens that are said whatever the model would say.
+    /// Tokens that are inserted whatever the model predicts.
     pub forced: VecDeque<u32>,
     pub log_probability: f64,
 }
 
 impl Row {
-    /// Tokens that it may come to, prompt and answer.
+    /// Its maximum length in tokens, prompt and answer.
     pub fn tokens(&self) -> usize {
         self.lane.input.tokens.len() + self.room
     }
 
-    /// Another answer to the same prompt, before its first token.
+    /// A row for another answer to the same prompt, before its first token.
     pub fn sibling(&self, which: usize) -> candle_core::Result<Row> {
         Ok(Row {
             which,
@@ -156,8 +156,8 @@ impl Row {
         })
     }
 
-    /// Takes the logits behind the last token. Some when the answer is finished. Reasoning that has used up its budget
-    /// is ended with the words `enough`.
+    /// Takes the logits after the last token, and returns how the answer ended, if it did. Reasoning that has used up
+    /// its budget is ended with the words `enough`.
     pub fn take(
         &mut self,
         logits: &mut [f32],
@@ -189,7 +189,7 @@ impl Row {
         let generated = self.lane.spoken.len();
         ticket.usage.generated_tokens += 1;
         if ticket.answers > 1 {
-            // Of the penalised logits, where there is a penalty: it is by them that the answer was chosen.
+            // The penalised logits, if there is a penalty: the answer is chosen by these.
             let logit = logits.get(token as usize).copied().map(f64::from);
             self.log_probability += logit.map_or(0.0, |logit| logit - log_sum(logits));
         }
@@ -222,7 +222,7 @@ impl Row {
     }
 }
 
-/// Passes a piece on, unless there are several answers, whose pieces nobody could tell apart.
+/// Sends a piece of text, unless there are several answers, whose pieces could not be told apart.
 fn say(ticket: &mut Ticket, piece: &str) -> bool {
     piece.is_empty() || ticket.answers > 1 || ticket.call.token(piece)
 }

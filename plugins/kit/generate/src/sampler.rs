@@ -1,14 +1,14 @@
-//! Which token comes next.
+//! Sampling: chooses the next token.
 //!
-//! It does what transformers' does: penalty, temperature, top-k, top-p, min-p, each of what the one before
-//! left. Its hidden default is another matter: where neither publisher nor user says a top-k, it takes 50, and this none.
+//! As in transformers, penalty, temperature, top-k, top-p and min-p are applied in this order. One default differs: if
+//! neither publisher nor user sets top-k, transformers takes 50, and this sampler none.
 
 use super::Defaults;
 use super::random::Random;
 use plugin_api::{Code, Error, Result, Sampling};
 use std::collections::HashSet;
 
-/// The flag of a reply whose logits were no numbers.
+/// The flag of a reply whose logits were not numbers.
 pub(super) const NAN_LOGITS: &str = "nan-logits";
 
 /// A prompt's sampling settings with all defaults filled in.
@@ -17,7 +17,7 @@ pub struct Knobs {
     /// 0 is greedy.
     pub temperature: f32,
     pub top_k: usize,
-    /// As it was written: the reference computes with the decimal, not with the fp32 that is nearest to it.
+    /// Kept as written: the reference computes with the decimal, not with the nearest fp32.
     pub top_p: f64,
     pub min_p: f32,
     pub repetition_penalty: f32,
@@ -76,12 +76,12 @@ impl Knobs {
     }
 }
 
-/// The shortest decimal that this is the fp32 of.
+/// The shortest decimal of this fp32.
 fn decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }
 
-/// The likeliest token each time, with this repetition penalty.
+/// Settings for greedy answers with this repetition penalty.
 pub fn greedy_knobs(repetition_penalty: f32) -> Knobs {
     Knobs {
         temperature: 0.0,
@@ -93,15 +93,15 @@ pub fn greedy_knobs(repetition_penalty: f32) -> Knobs {
     }
 }
 
-/// One choice of a token.
+/// The outcome of choosing a token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pick {
     Token(u32),
-    /// The logits hold a NaN, or nothing finite: the model is broken and any token would be made up.
+    /// The logits hold a NaN, or nothing finite: the model is broken, and any token would be arbitrary.
     Broken,
 }
 
-/// Draws the tokens of one answer. It has its own random state, so an answer doesn't depend on its batch.
+/// Draws the tokens of one answer. It has its own random state, so an answer does not depend on its batch.
 pub struct Sampler {
     knobs: Knobs,
     seen: HashSet<u32>,
@@ -123,7 +123,6 @@ impl Sampler {
         }
     }
 
-    /// The sampler of another answer to the same prompt.
     pub fn sibling(&self, which: u64) -> Sampler {
         Sampler {
             knobs: self.knobs.clone(),
@@ -145,7 +144,7 @@ impl Sampler {
         Pick::Token(token)
     }
 
-    /// Takes a token that nobody chose. Logits are penalised all the same, since answers are scored by them.
+    /// Takes a forced token. Logits are still penalised, since answers are scored by them.
     pub fn follow(&mut self, token: u32, logits: &mut [f32]) {
         penalise(logits, &self.seen, self.knobs.repetition_penalty);
         self.note(token);
@@ -159,30 +158,30 @@ impl Sampler {
 
     fn draw(&mut self, logits: &[f32], best: usize) -> u32 {
         let left = candidates(&self.knobs, logits, best);
-        // Summed in double width, since a vocabulary has more small shares than fp32 can add up.
+        // Summed in fp64: a vocabulary has more small shares than fp32 can add up.
         let total: f64 = left.iter().map(|&(_, weight)| f64::from(weight)).sum();
         let mut rest = self.random.share() * total;
         let drawn = left.iter().find(|(_, weight)| {
             rest -= f64::from(*weight);
             rest < 0.0
         });
-        // Rounding may leave the last of them with a trace of the sum: then it is the one.
+        // Rounding may leave the last token with a trace of the sum: then it is chosen.
         drawn.or(left.last()).map_or(best, |&(token, _)| token) as u32
     }
 }
 
 fn random(knobs: &Knobs, which: u64) -> Random {
-    // The golden ratio's bits: seeds of neighbouring answers must not be those of neighbouring prompts.
+    // The golden ratio's bits keep the seeds of neighbouring answers apart from those of neighbouring prompts.
     Random::new(knobs.seed ^ which.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-/// The tokens that the filters leave of these logits, `best` being the likeliest, and how likely each is beside it.
+/// The tokens that pass the filters, and the probability of each relative to `best`, the most likely one.
 fn candidates(knobs: &Knobs, logits: &[f32], best: usize) -> Vec<(usize, f32)> {
-    // What is added makes one of both zeros, which are a tie.
+    // Adding 0 turns -0 into 0, so that the two compare as a tie.
     let scores: Vec<f32> = logits.iter().map(|logit| logit / knobs.temperature + 0.0).collect();
     let top = scores[best];
     if !top.is_finite() {
-        return vec![(best, 1.0)]; // at a temperature so low, all is as if it were none
+        return vec![(best, 1.0)]; // at such a low temperature, as if greedy
     }
     let mut left: Vec<usize> = match knobs.top_k {
         k if (1..scores.len()).contains(&k) => at_least(&scores, kth(&scores, k)),
@@ -191,33 +190,33 @@ fn candidates(knobs: &Knobs, logits: &[f32], best: usize) -> Vec<(usize, f32)> {
     if knobs.top_p < 1.0 {
         nucleus(&mut left, &scores, top, knobs.top_p);
     }
-    // The best token's weight is one, so min-p compares weights as they are.
+    // The best token's weight is 1, so min-p compares weights directly.
     let weighed = left.into_iter().map(|token| (token, (scores[token] - top).exp()));
     weighed
         .filter(|&(_, weight)| weight >= knobs.min_p.max(f32::MIN_POSITIVE))
         .collect()
 }
 
-/// The `k`th of the scores, from the largest on.
+/// The `k`th largest score.
 fn kth(scores: &[f32], k: usize) -> f32 {
     let mut sorted = scores.to_vec();
     *sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
 }
 
-/// All of those that are as good: a tie makes more than were asked for.
+/// All tokens with at least this score: ties can make more than were asked for.
 fn at_least(scores: &[f32], least: f32) -> Vec<usize> {
     let good = |token: &usize| scores[*token] >= least;
     (0..scores.len()).filter(good).collect()
 }
 
-/// Leaves the likeliest tokens, as few as hold `top_p` of the probability of all that were left. Of a tie the first ones,
-/// as when the likeliest alone is wanted; in the reference it is any of them, since its sort is not stable.
+/// Leaves the fewest most likely tokens that hold `top_p` of the remaining probability. In a tie the first ones stay;
+/// in the reference it is arbitrary, since its sort is not stable.
 fn nucleus(left: &mut Vec<usize>, scores: &[f32], top: f32, top_p: f64) {
     let better = |&a: &usize, &b: &usize| scores[b].total_cmp(&scores[a]).then(a.cmp(&b));
     let weight = |token: usize| f64::from((scores[token] - top).exp());
     let all: f64 = left.iter().map(|&token| weight(token)).sum();
     let (least, mut rest) = ((1.0 - top_p) as f32, all);
-    // Sorting a whole vocabulary for a handful of tokens would cost more than the rest, so take ever larger tops.
+    // Sorting a whole vocabulary for a few tokens would cost more than the rest, so ever larger tops are sorted.
     let (mut sorted, mut count) = (0, 64.min(left.len()));
     loop {
         if count < left.len() {
@@ -225,7 +224,7 @@ fn nucleus(left: &mut Vec<usize>, scores: &[f32], top: f32, top_p: f64) {
         }
         left[sorted..count].sort_unstable_by(better);
         for place in sorted..count {
-            // A token goes if it and all that are worse hold no more than what may be left out.
+            // A token is dropped if it and all less likely ones together hold no more than what may be left out.
             if place > 0 && (rest / all) as f32 <= least {
                 return left.truncate(place);
             }
@@ -238,7 +237,7 @@ fn nucleus(left: &mut Vec<usize>, scores: &[f32], top: f32, top_p: f64) {
     }
 }
 
-/// Makes the tokens that were there before less likely, on either side of zero.
+/// Makes tokens that occurred before less likely, for either sign of the logit.
 pub fn penalise(logits: &mut [f32], seen: &HashSet<u32>, penalty: f32) {
     for &token in seen {
         if let Some(logit) = logits.get_mut(token as usize) {
@@ -276,7 +275,7 @@ pub fn argmax(logits: &[f32]) -> Option<usize> {
     best.filter(|_| largest.is_finite())
 }
 
-/// The logarithm of the sum that makes logits probabilities.
+/// The logarithm of the sum of exponentials, which normalises logits.
 pub fn log_sum(logits: &[f32]) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&logit| f64::from((logit - largest).exp())).sum();

@@ -1,11 +1,11 @@
-//! The work in progress, and one pass through the model after another.
+//! Plans the passes through the model over all work in progress.
 
-mod hearing;
+mod audio;
 
 use super::Generator;
 use super::admit::Work;
 use super::choice::{Choice, Likelihood};
-use super::heard::Heard;
+use super::clip_cache::ClipCache;
 use super::lane::Lane;
 use super::pass::{Found, pass};
 use super::prefixes::{Prefixes, Reading};
@@ -19,11 +19,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Answers worked on at a time before it is known what a token takes in a cache.
+/// The number of concurrent answers before the cache size of a token is known.
 const UNMEASURED: usize = 8;
-/// Choices that begin with a copy of a cache, in one pass.
+/// How many choices that begin with a copy of a cache go into one pass.
 const CACHES_AT_ONCE: usize = 8;
-/// Of the memory for what several prompts share, this part goes to their clips.
+/// The fraction, 1 / this, of the memory for shared prefixes that goes to clips.
 const OF_CLIPS: usize = 8;
 /// Passes are not made smaller than this when memory runs out.
 const SMALLEST_STEP: usize = 16;
@@ -31,22 +31,22 @@ const SMALLEST_STEP: usize = 16;
 pub(super) struct Scheduler<'g, 'c, D> {
     generator: &'g Generator<D>,
     tickets: BTreeMap<u64, Ticket<'c>>,
-    /// What has come since the last pass, and what has not been begun, shorter prompts first among those that came
-    /// together.
+    /// Work that arrived since the last pass or has not begun; of work that arrived together, shorter prompts come
+    /// first.
     arrived: Vec<Work>,
     waiting: VecDeque<Work>,
     rows: Vec<Row>,
     searches: Vec<Search>,
     choices: VecDeque<Choice>,
     prefixes: Prefixes,
-    heard: Heard,
+    clips: ClipCache,
     done: Vec<(u64, Result<Reply>)>,
     learnt: Learnt,
-    /// Set once memory ran out: the rest wait, without caches.
+    /// Set once memory ran out: the other rows wait, without caches.
     most_rows: usize,
 }
 
-/// What the work has shown, for the next time.
+/// What earlier work has shown, for the next time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Learnt {
     pub peak_bytes: u64,
@@ -60,7 +60,7 @@ pub(super) struct Learnt {
 struct Plan {
     /// How many tokens of each lane, in the order of [`lanes`].
     lanes: Vec<usize>,
-    /// How many tokens of the first choice's context, if only a beginning is read of it.
+    /// How many tokens of the first choice's context, if only a part of it is read.
     ahead: usize,
     choices: Vec<Choice>,
 }
@@ -78,7 +78,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
             searches: Vec::new(),
             choices: VecDeque::new(),
             prefixes: Prefixes::new(prefix_bytes - of_clips),
-            heard: Heard::new(of_clips),
+            clips: ClipCache::new(of_clips),
             done: Vec::new(),
             learnt: Learnt {
                 peak_bytes: generator.weight_bytes,
@@ -90,7 +90,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         }
     }
 
-    /// Takes a prompt. What is wrong with it becomes its answer.
+    /// Takes a prompt. If it is invalid, its answer is the error.
     pub fn admit(&mut self, job: u64, prompt: &Prompt, call: Call<'c>) {
         let (ticket, work) = match self.generator.prepare(job, prompt, call) {
             Ok(prepared) => prepared,
@@ -111,14 +111,14 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
     pub fn has_room(&self) -> bool {
         let scored: usize = self.choices.iter().map(Choice::tokens).sum();
         let begun = self.rows.len() + self.searches.iter().map(Search::rows).sum::<usize>();
-        // As many choices as rows in any case: of long contexts, much may be shared.
+        // At least as many choices as rows; of long contexts, much may be shared.
         let choices = self.choices.len() < self.learnt.rows || scored < self.learnt.step_tokens;
         begun + self.waiting.len() + self.arrived.len() < self.learnt.rows && choices
     }
 
-    /// Whether a pass over what has come would only score options behind words, and has room for more of that.
+    /// Whether a pass over the arrived work would only score options and has room for more.
     pub fn only_scores(&self) -> bool {
-        // A beginning that two choices share is read once.
+        // A prefix that two choices share is read once.
         let scored = |(number, work): (usize, &Work)| match work {
             Work::Choice(choice) if choice.context.input.embedded.is_none() => {
                 let common = |other: &Work| choice.context.input.common(&other.lane().input);
@@ -133,8 +133,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         alone && arrived.is_some_and(|arrived| arrived + waiting < self.learnt.step_tokens)
     }
 
-    /// Whether there is nothing to work on and nothing to hand over: a host may give no more before it has what is
-    /// done.
+    /// Whether there is nothing to compute or hand over: a host may wait for results before it sends more.
     pub fn is_idle(&self) -> bool {
         self.tickets.is_empty() && self.done.is_empty()
     }
@@ -147,7 +146,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         self.learnt
     }
 
-    /// One pass over as much as fits, if there is anything.
+    /// Runs one pass over as much work as fits, if there is any.
     pub fn advance(&mut self) {
         self.drop_stopped();
         self.start();
@@ -177,12 +176,12 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         );
         match found {
             Ok(found) => {
-                // A beginning for which there is no memory is not kept, and nothing else is lost.
+                // A prefix without memory for its copy is not kept; nothing else is lost.
                 all.iter_mut().for_each(|(lane, _)| drop(self.prefixes.keep(lane)));
                 self.take(found, plan.choices);
             }
             Err(error) if is_out_of_memory(&error) => {
-                // Where nothing can be made smaller any more, one of them is too large.
+                // If nothing can be made smaller any more, one of the jobs is too large.
                 let least = self.learnt.step_tokens <= SMALLEST_STEP && (jobs.len() == 1 || self.most_rows == 1);
                 self.choices.extend(plan.choices);
                 match jobs.last().filter(|_| least) {
@@ -199,7 +198,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         }
     }
 
-    /// Begins what there is room for.
+    /// Begins as much waiting work as fits.
     fn start(&mut self) {
         let mut arrived = std::mem::take(&mut self.arrived);
         arrived.sort_by_key(|work| work.lane().waiting());
@@ -221,7 +220,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
                 0 => self.learnt.rows.min(UNMEASURED),
                 _ => self.learnt.rows,
             };
-            // In full, since an answer may become as long as it is allowed to.
+            // At its maximum length, since an answer may use all of it.
             let of_rows = self.rows.iter().map(|row| row.tokens() * self.answers(row));
             let of_searches = self.searches.iter().map(|search| search.tokens() * search.rows());
             let own = match next {
@@ -251,10 +250,10 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         }
     }
 
-    /// Goes on with half as much, after a pass of this many jobs for which memory did not suffice.
+    /// Halves the limits after a pass of this many jobs ran out of memory.
     fn shrink(&mut self, jobs: usize) {
         self.prefixes.clear();
-        self.heard.clear();
+        self.clips.clear();
         self.most_rows = (jobs / 2).clamp(1, self.most_rows);
         self.learnt.rows = self.learnt.rows.min(self.most_rows);
         self.learnt.step_tokens = (self.learnt.step_tokens / 2).max(SMALLEST_STEP);
@@ -273,11 +272,11 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
             }
         }
         let (rows, tokens) = (self.most_rows, self.learnt.step_tokens);
-        let told = format!("out of memory: going on with at most {rows} answers and {tokens} tokens at a time");
+        let told = format!("out of memory: continuing with at most {rows} answers and {tokens} tokens at a time");
         plugin_api::log(Level::Warning, &told);
     }
 
-    /// Ends the jobs whose host or deadline says so.
+    /// Ends the jobs that the host cancelled or whose deadline has passed.
     fn drop_stopped(&mut self) {
         let stopped: Vec<_> = self
             .tickets
@@ -318,7 +317,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         all.find(|(own, _)| *own == job).map(|(_, lane)| lane)
     }
 
-    /// Lets prompts begin where others have begun already.
+    /// Lets prompts share prefixes with others.
     fn begin(&mut self) {
         let mut reading: Vec<Reading> = lanes(&mut self.rows, &mut self.searches)
             .filter_map(|lane| Reading::of(lane))
@@ -328,7 +327,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
             lane.waits = !self.prefixes.begin(lane, &reading);
             reading.extend(Reading::of(lane).filter(|_| new));
         }
-        // Only the first choices can go into the next pass. Those behind them may be able to begin where these stop.
+        // Only the first choices can go into the next pass. Later ones may be able to begin where these end.
         let (mut tokens, mut caches, mut open) = (0, 0, true);
         let mut going: Vec<Arc<Input>> = Vec::new();
         for choice in &mut self.choices {
@@ -351,8 +350,8 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
 
     fn plan(&mut self) -> Plan {
         let mut budget = self.learnt.step_tokens;
-        // Answers in progress go first, each with one token; prompts share what is left. Beams go on together or not
-        // at all, since it takes all their logits to choose among them.
+        // Answers in progress go first, each with one token; prompts share the rest. Beams of a search advance
+        // together or not at all, since choosing among them takes all their logits.
         let rows = self
             .rows
             .iter()
@@ -380,7 +379,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
                 if is_reading != reading || waits || *parked || (budget == 0 && !nothing) {
                     continue;
                 }
-                // Beams that are read again stop in front of their last tokens, to take these together.
+                // Beams that are read again stop before their last tokens, to take these together.
                 let all_but_last = group.len() > 1 && group.iter().any(|lane| lane.waiting() > 1);
                 for (lane, tokens) in group.iter().zip(tokens) {
                     *tokens = (lane.next() - usize::from(all_but_last)).min(budget.max(1));
@@ -392,7 +391,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         let (mut ahead, mut choices) = (0, Vec::new());
         while let Some(choice) = self.choices.front_mut() {
             if choice.context.waits {
-                // It goes with those that it begins like, or waits on.
+                // It joins the choices that it shares a prefix with, or waits.
                 let Some(shared) = tree::joins(&choice.context, &choices) else {
                     break;
                 };
@@ -407,7 +406,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
             if choice.context.is_unheard() {
                 break;
             }
-            // What no pass can hold is read in pieces.
+            // A context that is too long for any pass is read in pieces.
             let rest = match choice.tokens() <= self.learnt.step_tokens {
                 true => 0,
                 false => choice.context.next().min(choice.context.waiting() - 1),
@@ -440,7 +439,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
             self.finish_choice(&choice, found);
             self.prefixes.keep_of(choice.context);
         }
-        // Of a choice that is read ahead, nothing is asked yet; it stands last.
+        // A choice of which only a part is read yields nothing yet; it is last.
         let mut logits = found.lanes.into_iter();
         for row in std::mem::take(&mut self.rows) {
             match logits.next().flatten() {
@@ -457,7 +456,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         }
     }
 
-    /// Gives a row the logits behind its last token; behind a prompt, also to the other answers that begin there.
+    /// Gives a row the logits after its last token; if that ends the prompt, also to its other answers.
     fn take_row(&mut self, row: Row, logits: Vec<f32>) {
         let answers = self.tickets.get(&row.job).map_or(0, |ticket| ticket.answers);
         if row.lane.spoken.is_empty() {
@@ -501,7 +500,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         }
     }
 
-    /// Ends a row, and its job if that was the last.
+    /// Ends a row, and its job if it was the last.
     fn finish(&mut self, row: Row, finish: Finish) {
         let job = row.job;
         let Some(ticket) = self.tickets.get_mut(&job) else {
@@ -518,7 +517,6 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         }
     }
 
-    /// Ends a search and its job.
     fn conclude(&mut self, search: Search) {
         let job = search.job;
         let Some(ticket) = self.tickets.get_mut(&job) else {
@@ -549,7 +547,7 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
         }
     }
 
-    /// What weights and caches hold now.
+    /// The memory of weights and caches now.
     fn bytes(&self) -> u64 {
         let rows = self.rows.iter().map(|row| &row.lane);
         let searched = self
@@ -558,11 +556,12 @@ impl<'g, 'c, D: Decoder> Scheduler<'g, 'c, D> {
             .flat_map(|it| it.beams.iter().map(|beam| &beam.lane));
         let cached: usize = rows.chain(searched).map(|lane| lane.cache.bytes()).sum();
         let contexts: usize = self.choices.iter().map(|choice| choice.context.cache.bytes()).sum();
-        self.generator.weight_bytes + (cached + contexts + self.prefixes.bytes() + self.heard.bytes()) as u64
+        self.generator.weight_bytes + (cached + contexts + self.prefixes.bytes() + self.clips.bytes()) as u64
     }
 }
 
-/// Whether a backend says so. Main memory that runs out ends the process, and is seen to before.
+/// Whether a device reports that it is out of memory. Main memory is checked beforehand, since running out of it ends
+/// the process.
 fn is_out_of_memory(error: &candle_core::Error) -> bool {
     let told = error.to_string().to_lowercase().replace('_', " ");
     told.contains("out of memory") || told.contains("memory allocation")

@@ -1,9 +1,9 @@
-//! Beam search: the likeliest answers as a whole, rather than the likeliest token each time.
+//! Beam search: looks for the most likely answers as a whole, not for the most likely token each time.
 //!
-//! It does what transformers' does, to the token: the repetition penalty falls on log-probabilities, which are not
-//! made to add up to one again, nor are they where a token may not end an answer yet; ended answers compete by `sum /
-//! tokens ^ length_penalty`, the stop token counted; and the search is over when no beam, were it to end now, would
-//! beat the worst of as many ended answers as there are beams.
+//! Its answers equal those of transformers, token by token. The repetition penalty applies to log-probabilities, which
+//! are not normalised again, nor are they where a stop token is still forbidden. Finished answers compete by `sum /
+//! tokens ^ length_penalty`, the stop token counted. The search ends when there are as many finished answers as beams
+//! and no beam, if it ended now, would beat the worst of them.
 
 use super::defaults::EarlyStop;
 use super::lane::Lane;
@@ -12,14 +12,14 @@ use plugin_api::{Finish, Result};
 use std::collections::HashSet;
 use text::Reader;
 
-/// How a search goes.
+/// The settings of a search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Breadth {
     pub beams: usize,
     pub length_penalty: f32,
     pub early_stop: EarlyStop,
     pub repetition_penalty: f32,
-    /// At most this many tokens, and at least this many before one ends it.
+    /// The maximum length in tokens, and the minimum before an end token counts.
     pub room: usize,
     pub least: usize,
 }
@@ -28,9 +28,9 @@ pub struct Breadth {
 pub struct Search {
     pub job: u64,
     breadth: Breadth,
-    /// Those still growing, likeliest first. While the prompt is read, one.
+    /// Beams that still grow, most likely first. While the prompt is read, one.
     pub beams: Vec<Beam>,
-    /// Those that ended, best first.
+    /// Finished answers, best first.
     ended: Vec<Ended>,
     prompt: HashSet<u32>,
 }
@@ -42,7 +42,7 @@ pub struct Beam {
     log_probability: f32,
 }
 
-/// An answer that ended.
+/// A finished answer.
 pub struct Ended {
     pub tokens: Vec<u32>,
     pub score: f32,
@@ -50,14 +50,14 @@ pub struct Ended {
     pub finish: Finish,
 }
 
-/// A beam and a token behind it.
+/// A beam and its next token.
 struct Candidate {
     beam: usize,
     token: u32,
     log_probability: f32,
 }
 
-/// What the search came to with the last tokens.
+/// The state of the search after the last tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Growing,
@@ -83,25 +83,25 @@ impl Search {
         }
     }
 
-    /// Rows that it will take.
+    /// The number of rows that it takes.
     pub fn rows(&self) -> usize {
         self.breadth.beams
     }
 
-    /// Tokens that a beam may come to, prompt and answer.
+    /// The maximum length of a beam in tokens, prompt and answer.
     pub fn tokens(&self) -> usize {
         let prompt = self.beams.first().map_or(0, |beam| beam.lane.input.tokens.len());
         prompt + self.breadth.room
     }
 
-    /// Tokens that an answer may have.
+    /// The maximum length of an answer in tokens.
     pub fn room(&self) -> usize {
         self.breadth.room
     }
 
-    /// Takes the logits behind each beam's last token.
+    /// Takes the logits after each beam's last token.
     pub fn advance(&mut self, logits: Vec<Vec<f32>>, stop: &[u32]) -> Result<State> {
-        // So many that, should all stop tokens of all beams be among them, enough are left to go on with.
+        // Enough to continue with, even if all stop tokens of all beams are among them.
         let kept = (1 + stop.len()).max(2) * self.breadth.beams;
         let Some(candidates) = self.candidates(logits, stop, kept) else {
             return Ok(State::Broken);
@@ -120,7 +120,7 @@ impl Search {
                 }
             };
             match finish {
-                // One that ends further down is neither an answer nor gone on with.
+                // Further down, a candidate that ends is dropped.
                 Some(finish) if rank < self.breadth.beams => {
                     let mut tokens = lane.spoken.clone();
                     tokens.push(candidate.token);
@@ -142,7 +142,7 @@ impl Search {
         Ok(if self.is_over() { State::Done } else { State::Growing })
     }
 
-    /// The best answers, this many at most; the likeliest beam as it stands, if none has ended.
+    /// The best answers, at most this many; the most likely beam as it is, if none has finished.
     pub fn finish(mut self, answers: usize) -> Vec<Ended> {
         if self.ended.is_empty()
             && let Some(beam) = self.beams.into_iter().next()
@@ -159,7 +159,7 @@ impl Search {
         self.ended
     }
 
-    /// The likeliest continuations of all beams, likeliest first. None if logits are not numbers.
+    /// The most likely continuations of all beams, most likely first. None if logits are not numbers.
     fn candidates(&self, logits: Vec<Vec<f32>>, stop: &[u32], kept: usize) -> Option<Vec<Candidate>> {
         let mut candidates = Vec::new();
         for (index, (beam, mut logits)) in self.beams.iter().zip(logits).enumerate() {
@@ -194,8 +194,8 @@ impl Search {
         Some(candidates)
     }
 
-    /// Makes these the beams. A beam that goes on in one way stays where it is; where it goes on in several, the
-    /// caches of beams that were dropped are written over, which have the prompt already.
+    /// Makes these the beams. A beam that continues in one way stays where it is. If it continues in several, they
+    /// overwrite caches of dropped beams, which already hold the prompt.
     fn grow(&mut self, growing: Vec<(Candidate, Reader)>) -> Result<()> {
         let mut lanes: Vec<Option<Lane>> = self.beams.drain(..).map(|beam| Some(beam.lane)).collect();
         let goes_on = |index: usize| growing.iter().any(|(candidate, _)| candidate.beam == index);

@@ -1,38 +1,38 @@
-//! Choices that begin alike, as a tree: what several of them share goes through the model once.
+//! Arranges choices with shared prefixes as a tree, so that each shared part goes through the model once.
 //!
-//! A sweep asks about a reasoning after each of its sentences. All of it is one pass then: the longest text, and behind
-//! each of its sentences a branch with the question that ends in the options.
+//! For example, a sweep asks a question after each sentence of a reasoning. That becomes one pass: the longest text,
+//! and after each of its sentences a branch with the question and the options.
 
 use super::choice::Choice;
 use super::lane::Lane;
 use std::ops::Range;
 
-/// A stretch of a context.
+/// A part of a context.
 pub struct Node {
     /// The choice whose tokens these are.
     pub owner: usize,
     pub tokens: Range<usize>,
-    /// What it follows; none if it begins where a cache ends, or with nothing.
+    /// The node that it follows; none if it follows a cache, or nothing.
     pub parent: Option<usize>,
-    /// The choice whose cache it joins.
+    /// The choice whose cache it is added to.
     pub cache: Option<usize>,
 }
 
 /// The contexts of some choices.
 pub struct Tree {
     pub nodes: Vec<Node>,
-    /// The node that each choice's context ends with.
+    /// The last node of each choice's context.
     pub ends: Vec<usize>,
 }
 
-/// How many tokens of a context others have that go into the same pass, if it is enough to join them.
+/// How many tokens a context shares with others in the same pass, if that is enough to join them.
 pub fn joins(context: &Lane, others: &[Choice]) -> Option<usize> {
     let each = others.iter().map(|other| shared(context, &other.context).unwrap_or(0));
     let best = each
         .clone()
         .max()
         .filter(|best| *best > 0 && *best >= context.input.sounds_end())?;
-    // It must reach into what is read in this pass: behind the end of a cache there is nothing yet to follow.
+    // The shared part must reach into what is read in this pass: before that, there is no node to follow.
     let is_cached = |(other, shared): (&Choice, usize)| {
         let lane = &other.context;
         !lane.waits && shared == best && best <= lane.cache.len()
@@ -45,8 +45,8 @@ fn shared(one: &Lane, other: &Lane) -> Option<usize> {
 }
 
 impl Tree {
-    /// The tree of choices of which those that wait join others before them, as [`joins`] found them to. The cache of a
-    /// tree goes to its longest text, for all of it to be kept.
+    /// The tree of some choices, where the waiting ones join earlier ones as [`joins`] found. The cache goes to the
+    /// longest text of a tree, all of which is kept.
     pub fn of(choices: &mut [Choice]) -> Tree {
         let mut tree = Tree {
             nodes: Vec::new(),
@@ -57,7 +57,7 @@ impl Tree {
             let context = &choice.context;
             let before = choices[..number].iter().map(|other| shared(context, &other.context));
             let best = before.enumerate().filter_map(|(other, shared)| Some((shared?, other)));
-            // Of those that share as much, the first.
+            // In a tie, the first.
             match best
                 .max_by_key(|(shared, other)| (*shared, usize::MAX - other))
                 .filter(|_| context.waits)
@@ -91,7 +91,7 @@ impl Tree {
         });
     }
 
-    /// Makes a node end after this many tokens, on the way to this one, and says which.
+    /// Splits the node that is this many tokens down the path to `end`, and returns its first part.
     fn cut(&mut self, end: usize, tokens: usize) -> usize {
         let mut node = end;
         while self.nodes[node].tokens.start >= tokens
@@ -147,7 +147,7 @@ impl Tree {
         }
     }
 
-    /// The nodes, each behind the one that it follows.
+    /// The nodes, each after the one that it follows.
     pub fn in_order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.nodes.len())
             .filter(|&node| self.nodes[node].parent.is_none())
@@ -182,7 +182,7 @@ mod tests {
         texts.iter().enumerate().map(choice).collect()
     }
 
-    /// What the nodes up to this one say.
+    /// The text along the path to this node.
     fn spelled(tree: &Tree, choices: &[Choice], end: usize) -> String {
         let node = &tree.nodes[end];
         let before = node
@@ -192,7 +192,7 @@ mod tests {
         before + &own.iter().map(|&token| char::from(token as u8)).collect::<String>()
     }
 
-    /// Each text is spelled by its way through the tree, no token goes in twice, and the longest text keeps the cache.
+    /// Each text is the path to its node, no token is read twice, and the longest text keeps the cache.
     #[track_caller]
     fn check(texts: &[&str], tokens: usize, heir: usize) {
         let mut choices = choices(texts);

@@ -1,18 +1,18 @@
-//! How fast products with weights are here, by what the weights are stored as and how many rows share them.
+//! Measures products with weights, by the stored type and the number of rows that share them.
 //!
 //!     cargo run --release -p kernels --example products [-- q6_k …]
 //!
-//! Per second of one core's time, so that other work on the machine counts little: operations where many rows share the
-//! weights, bytes of weights where few do. Two matrices are taken in turns, so that none waits in the nearest cache.
+//! Per second of one core's time, so that other work on the machine counts little: operations where many rows share
+//! the weights, bytes of weights where few do. Two matrices alternate, so that neither stays in the first-level cache.
 
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{DType, Device, Module, Result, Tensor};
 use kernels::Matrix;
 use std::time::{Duration, Instant};
 
-const SHAPES: [(usize, usize); 2] = [(3072, 1024), (1024, 3072)]; // outputs and inputs
+const SHAPES: [(usize, usize); 2] = [(3072, 1024), (1024, 3072)]; // outputs, inputs
 
-/// The time that this process has had of all cores.
+/// The processor time of this process on all cores.
 fn processor() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
@@ -24,10 +24,10 @@ fn processor() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// What takes x times its weights.
+/// Multiplies x by its weights.
 type Product = Box<dyn Fn(&Tensor) -> Result<Tensor>>;
 
-/// By our product, and by candle's own where blocks are multiplied; with the bytes that each takes.
+/// Our product, and candle's if it multiplies blocks, with the bytes that each reads.
 fn products(name: &str, shape: (usize, usize)) -> Result<Vec<(&'static str, Product, usize)>> {
     let weight = Tensor::randn(0f32, 1.0, shape, &Device::Cpu)?;
     let ours = |matrix: Matrix| -> (&'static str, Product, usize) {

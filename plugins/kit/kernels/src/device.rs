@@ -1,19 +1,19 @@
-//! Where a model computes: the setting `device`, and all that knows of CUDA.
+//! Where a model computes: the setting `device`, and all code that knows CUDA.
 //!
-//! The decision a newcomer would question: no model asks which device it is on. Kernels of this crate are for what lies
-//! in main memory, and each asks [`own_kernels`] before it takes over; whatever lies elsewhere goes through operations of
-//! candle's, which has them for GPUs. [`elsewhere`] sends tests that other way where there is no GPU.
+//! The decision a newcomer would question: no model asks which device it is on. The kernels of this crate work on main
+//! memory, and each asks [`own_kernels`] before it runs. On other devices, candle's operations are used. With
+//! [`elsewhere`], tests take that path without a GPU.
 
 use candle_core::{Device, DeviceLocation};
 use plugin_api::{Code, Error, Level, Result, Settings, log};
 use std::cell::Cell;
 
-/// What the setting asks for.
+/// The requested device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Auto,
     Cpu,
-    /// The GPU of this number, among those that the driver shows to this process.
+    /// The GPU with this number, among those that the driver shows to this process.
     Cuda(usize),
 }
 
@@ -33,8 +33,8 @@ impl Wanted {
     }
 }
 
-/// The setting `device`: `cpu`, `cuda`, `cuda:1` for the second GPU, or `auto`, which is a GPU where there is one that
-/// this build can use.
+/// The setting `device`: `cpu`, `cuda`, `cuda:1` for the second GPU, or `auto`, which is a GPU if this build can use
+/// one.
 pub fn from_settings(settings: &Settings) -> Result<Device> {
     let wanted = Wanted::parse(&settings.or("device", "auto".to_owned())?)?;
     let device = match wanted {
@@ -53,7 +53,7 @@ pub fn from_settings(settings: &Settings) -> Result<Device> {
     Ok(device)
 }
 
-/// The device in the words of the setting.
+/// The device as the setting spells it.
 pub fn name(device: &Device) -> String {
     match device.location() {
         DeviceLocation::Cpu => "cpu".to_owned(),
@@ -62,13 +62,13 @@ pub fn name(device: &Device) -> String {
     }
 }
 
-/// Whether this crate's own kernels, which are for processors, take over what lies on this device.
+/// Whether this crate's kernels, which are for processors, may work on this device.
 pub fn own_kernels(device: &Device) -> bool {
     device.is_cpu() && !ELSEWHERE.get()
 }
 
-/// Does some work on one of the threads that share this crate's kernels, if these take over on this device. A thread of
-/// another kind goes to sleep in front of each of hundreds of products, and is woken behind it.
+/// Runs `work` on one of the threads of this crate's kernels, if they work on this device. Another thread would sleep
+/// before each of hundreds of products, and be woken after it.
 pub fn among_workers<T: Send>(device: &Device, work: impl FnOnce() -> T + Send) -> T {
     match own_kernels(device) {
         true => rayon::scope(|_| work()),
@@ -80,14 +80,14 @@ thread_local! {
     static ELSEWHERE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// As long as it lives, this thread goes the way of a GPU on any device: for tests of that way.
+/// While it lives, this thread takes the path for GPUs on any device, for tests of that path.
 #[must_use]
 pub struct Elsewhere {
     before: bool,
 }
 
-/// Leaves this crate's own kernels aside, on this thread and until the answer is dropped. Weights that were loaded
-/// before keep their form.
+/// Disables this crate's kernels on this thread until the returned value is dropped. Weights that were loaded before
+/// keep their form.
 pub fn elsewhere() -> Elsewhere {
     Elsewhere {
         before: ELSEWHERE.replace(true),
@@ -100,12 +100,12 @@ impl Drop for Elsewhere {
     }
 }
 
-/// Whether the device multiplies bf16. GPUs before NVIDIA's Ampere don't.
+/// Whether the device multiplies bf16. GPUs before NVIDIA's Ampere do not.
 pub fn has_bf16(device: &Device) -> bool {
     gpu::capability(device).is_none_or(|capability| capability >= (8, 0))
 }
 
-/// Bytes that are free on a GPU; none on a processor, and where the driver doesn't say.
+/// Free bytes on a GPU; none on a processor, or if the driver does not say.
 pub fn free_bytes(device: &Device) -> Option<u64> {
     gpu::memory(device).map(|(free, _)| free)
 }
@@ -116,7 +116,6 @@ pub fn settle(device: &Device) {
     let _ = device.synchronize();
 }
 
-/// Bytes as people say them.
 pub fn in_words(bytes: u64) -> String {
     match bytes {
         1_000_000_000.. => format!("{:.1} GB", bytes as f64 / 1e9),
@@ -154,7 +153,7 @@ mod gpu {
     use candle_core::cuda_backend::cudarc::driver::CudaContext;
     use std::sync::Arc;
 
-    /// The GPU of this number, which has shown that it can compute.
+    /// Opens the GPU with this number and checks that it can compute.
     pub fn open(number: usize) -> Result<Device> {
         let missing = |message: String| Error::new(Code::MISSING, message);
         let count = CudaContext::device_count().map_err(|why| {
@@ -167,7 +166,7 @@ mod gpu {
             return Err(missing(message).help("`CUDA_VISIBLE_DEVICES` says which of them a process may see"));
         }
         let tried = Device::new_cuda(number).and_then(|device| {
-            // Kernels are compiled for a kind of card, and the first one that runs shows whether it is this.
+            // Kernels are compiled for one kind of GPU; the first one that runs shows whether this is it.
             let two = (Tensor::ones(4, candle_core::DType::F32, &device)? * 2.0)?.to_vec1::<f32>()?;
             match two == [2.0; 4] {
                 true => Ok(device),

@@ -1,7 +1,7 @@
-//! What follows a product before anybody else sees it: its bias, GELU, and what it is added to.
+//! The epilogue of a product: bias, GELU, and addition to another matrix.
 //!
-//! Each of these on its own would write another matrix, and memory that is written for the first time takes longer than
-//! what is computed here. So all of it is done where the product is made, while its values are in the nearest cache.
+//! As separate operations, each would write another matrix, and first writes to memory take longer than this
+//! arithmetic. So all of it is done where the product is computed, while its values are in the first-level cache.
 
 use crate::gelu::gelu_of;
 use crate::packed::{Finish, Place};
@@ -9,11 +9,11 @@ use crate::rowwise::{Held, suits};
 use candle_core::{Result, Tensor};
 use pulp::{Arch, NullaryFnOnce};
 
-/// What is to follow, in this order, besides the bias that a layer has.
+/// Steps in this order, after the layer's bias.
 #[derive(Clone, Copy, Default)]
 pub struct Epilogue<'a> {
     pub gelu: bool,
-    /// Of the product's shape.
+    /// A matrix of the product's shape, which is added.
     pub plus: Option<&'a Tensor>,
 }
 
@@ -25,13 +25,14 @@ impl Epilogue<'_> {
         Epilogue { gelu: false, plus }
     }
 
-    /// Whether this crate's loops may do it, with this bias in front.
+    /// Whether this crate's loops can compute it, after this bias.
     pub fn suits(&self, bias: Option<&Tensor>) -> bool {
         let lies = |x: &Tensor| suits(&[x]) && x.is_contiguous();
         bias.into_iter().chain(self.plus).all(lies)
     }
 
-    /// Lends `make` what follows products of this many rows, of which each has columns and perhaps a bias.
+    /// Passes the epilogue of products of this many rows to `make`, which names the columns and perhaps a bias of
+    /// each.
     pub fn finishing<T>(
         &self,
         rows: usize,

@@ -1,7 +1,7 @@
-//! Exponentials by the row: those of attention, and the gate of a feed-forward.
+//! Row-wise exponentials: attention's softmax, and the gate of a feed-forward.
 //!
-//! The library's own works on one number at a time, and a long prompt has some hundred million of them. This one is a
-//! polynomial that compilers turn into whatever registers there are, off by two units in the last place at most.
+//! The standard library's works on one number at a time, and a long prompt needs some hundred million. This one is a
+//! polynomial that compilers vectorise, off by at most two units in the last place.
 
 use crate::kernel::cut;
 use crate::packed::by_parts;
@@ -9,19 +9,20 @@ use crate::rowwise;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use pulp::{Arch, NullaryFnOnce};
 
-/// Partial sums; a multiple of what any vector register holds.
+/// Partial sums; a multiple of the width of any vector register.
 const LANES: usize = 16;
-/// Values that one task takes.
+/// Values of one task.
 const TASK: usize = 1 << 14;
 
-/// e to the power of x. NaN stays NaN; beyond what fp32 holds it stops short of zero and of infinity.
+/// e to the power of x. NaN stays NaN; results outside of fp32's range are clamped instead of becoming zero or
+/// infinity.
 #[inline(always)]
-#[allow(clippy::excessive_precision)] // the first two are one number, split so that its product with a whole one is exact
+#[allow(clippy::excessive_precision)] // the first two are one constant; its product with an integer is exact
 pub fn exp(x: f32) -> f32 {
-    // Comparisons that a NaN fails, so that it goes through.
+    // Comparisons that are false for NaN, so that NaN passes through.
     let x = if x < -87.0 { -87.0 } else { x };
     let x = if x > 88.0 { 88.0 } else { x };
-    // Adding so large a number leaves no room for a fraction, and the whole part in the lowest bits.
+    // Adding so large a number rounds to an integer, which is then in the lowest bits.
     const WHOLE: f32 = 12_582_912.0;
     let shifted = x * std::f32::consts::LOG2_E + WHOLE;
     let whole = shifted - WHOLE;
@@ -34,8 +35,8 @@ pub fn exp(x: f32) -> f32 {
     (sum * rest * rest + rest + 1.0) * power
 }
 
-/// Turns scores into exponentials of what they are above the largest, or above `least` if that is more. Says which it was,
-/// and the sum. To be inlined into what is compiled for the registers at hand.
+/// Turns scores into exponentials relative to the largest score, or to `least` if that is larger. Returns that maximum
+/// and the sum. Inlined into functions that are compiled for the processor's registers.
 #[inline(always)]
 pub fn exponentials(scores: &mut [f32], least: f32) -> (f32, f32) {
     let mut largest = [f32::NEG_INFINITY; LANES];
@@ -66,12 +67,12 @@ pub fn exponentials(scores: &mut [f32], least: f32) -> (f32, f32) {
     (largest, sum)
 }
 
-/// `silu(gate) * up`, where [`suits`] says so.
+/// `silu(gate) * up`, if [`suits`] allows it.
 pub fn silu_times(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gate.contiguous()?.apply_op2_no_bwd(&up.contiguous()?, &SiluTimes)
 }
 
-/// Whether nothing is to be learnt of these and they are numbers that the loops here know.
+/// Whether no gradient is needed and the types are supported by these loops.
 pub fn suits(gate: &Tensor, up: &Tensor) -> bool {
     rowwise::suits(&[gate, up])
 }
@@ -85,7 +86,7 @@ impl CustomOp2 for SiluTimes {
 
     fn cpu_fwd(&self, gate: &CpuStorage, gl: &Layout, up: &CpuStorage, ul: &Layout) -> Result<(CpuStorage, Shape)> {
         let (CpuStorage::F32(gate), CpuStorage::F32(up)) = (gate, up) else {
-            candle_core::bail!("silu-times knows fp32 alone");
+            candle_core::bail!("silu-times supports fp32 only");
         };
         let (gate, up) = (cut(gate, gl)?, cut(up, ul)?);
         let arch = Arch::new();

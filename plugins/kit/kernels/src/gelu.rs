@@ -1,6 +1,6 @@
 //! GELU by the error function, on all cores.
 //!
-//! candle's own goes through fp64 one value after the other, which in an audio encoder takes as long as a matrix product.
+//! candle computes it in fp64 one value after the other, which in an audio encoder takes as long as a matrix product.
 
 use crate::packed::by_parts;
 use crate::rowwise::{self, Held};
@@ -8,7 +8,7 @@ use candle_core::{Device, Result, Tensor};
 use pulp::{Arch, NullaryFnOnce};
 use std::f32::consts::FRAC_1_SQRT_2;
 
-/// Values that one task computes.
+/// Values of one task.
 const TASK: usize = 1 << 14;
 
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
@@ -42,16 +42,16 @@ impl NullaryFnOnce for Task<'_> {
     }
 }
 
-/// Of one value. To be inlined into what is compiled for the registers at hand.
+/// GELU of one value. Inlined into functions that are compiled for the processor's registers.
 #[inline(always)]
 pub fn gelu_of(x: f32) -> f32 {
     0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))
 }
 
-/// Up to where erf is computed; behind it fp32 holds nothing but one.
+/// Beyond this, erf is 1 in fp32.
 const END: f32 = 3.9;
 
-/// The error function within 4e-7: a quotient of polynomials in x², fitted for the smallest largest error up to
+/// The error function within 4e-7: a quotient of polynomials in x², fitted for the smallest maximum error up to
 /// [`END`]. NaN stays NaN.
 #[inline(always)]
 fn erf(x: f32) -> f32 {
@@ -83,7 +83,7 @@ mod tests {
         let exact = x.to_dtype(DType::F64).unwrap().gelu_erf().unwrap();
         let apart = (gelu(&x).unwrap().to_dtype(DType::F64).unwrap() - exact).unwrap();
         let worst = apart.abs().unwrap().max(0).unwrap().to_scalar::<f64>().unwrap();
-        assert!(worst < 2e-6, "{worst}"); // of values up to 8
+        assert!(worst < 2e-6, "{worst}"); // for values up to 8
         let here = gelu(&x).unwrap();
         let _elsewhere = crate::device::elsewhere();
         let apart = (gelu(&x).unwrap() - here).unwrap().abs().unwrap().max(0).unwrap();

@@ -1,22 +1,22 @@
 //! The product with a dense matrix, on the CPU.
 //!
-//! To say one token, every weight is read once and used for a handful of rows: what counts is memory, not arithmetic.
-//! candle's product packs the weights first, as pays for many rows, and widens a bf16 matrix as a whole at each call.
-//! This one streams them, widening in registers.
+//! To generate one token, every weight is read once and used for a few rows, so memory bandwidth is the limit.
+//! candle's product packs the weights first, which pays for many rows only, and widens a whole bf16 matrix at each
+//! call. This one streams them and widens in registers.
 //!
-//! Each row's result is computed in the same order in any company, so answers in progress don't feel each other. candle's
-//! product goes by the number of rows, so this one is taken for any; weights of layers are packed and never come here.
+//! Each row is summed in the same order whatever the other rows, so answers do not affect each other. candle's order
+//! depends on the number of rows, so this product is used for any number. Packed weights of layers do not use it.
 
 use crate::device::own_kernels;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, WithDType};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-/// Outputs that one task computes.
+/// Outputs of one task.
 const TASK: usize = 64;
-/// Partial sums of a dot product; a multiple of what any vector register holds.
+/// Partial sums of a dot product; a multiple of the width of any vector register.
 const LANES: usize = 16;
-/// Whether `x` (rows, in) times `weight` (out, in) transposed is a case for [`by_dots`].
+/// Whether [`by_dots`] can multiply `x` (rows, in) by `weight` (out, in) transposed.
 pub fn suits(x: &Tensor, weight: &Tensor) -> bool {
     let known = matches!(weight.dtype(), DType::F32 | DType::BF16 | DType::F16) && x.dtype() == weight.dtype();
     let learns = x.track_op() || weight.track_op();
@@ -41,7 +41,7 @@ impl CustomOp2 for ByDots {
             (CpuStorage::F32(x), CpuStorage::F32(w)) => product(cut(x, xl)?, cut(w, wl)?, inputs),
             (CpuStorage::BF16(x), CpuStorage::BF16(w)) => product(cut(x, xl)?, cut(w, wl)?, inputs),
             (CpuStorage::F16(x), CpuStorage::F16(w)) => product(cut(x, xl)?, cut(w, wl)?, inputs),
-            _ => candle_core::bail!("by-dots knows no product of these types"),
+            _ => candle_core::bail!("by-dots does not support these types"),
         };
         Ok((storage, (rows, outputs).into()))
     }
@@ -75,7 +75,7 @@ impl Stored for f32 {
 impl Stored for half::bf16 {
     #[inline(always)]
     fn wide(self) -> f32 {
-        // Not `to_f32`, whose care for signalling NaNs keeps the loop from being vectorised.
+        // Not `to_f32`, whose handling of signalling NaNs prevents vectorisation.
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 
@@ -102,7 +102,7 @@ fn product<T: Stored>(x: &[T], weight: &[T], inputs: usize) -> CpuStorage {
     let outputs = weight.len() / inputs;
     let x: Vec<f32> = x.iter().map(|value| value.wide()).collect();
     let arch = Arch::new();
-    // Output by output, so that tasks write apart from each other; turned around at the end.
+    // Output by output, so that tasks write to separate memory; transposed at the end.
     let mut columns = vec![T::narrow(0.0); rows * outputs];
     columns
         .par_chunks_mut(rows * TASK)
@@ -125,8 +125,8 @@ fn product<T: Stored>(x: &[T], weight: &[T], inputs: usize) -> CpuStorage {
     T::to_cpu_storage_owned(turned)
 }
 
-/// Some outputs of all rows. A struct and not a closure, since only what is inlined into the dispatching function is
-/// compiled for the wider registers that were found.
+/// Some outputs of all rows. A struct and not a closure, since only code that is inlined into the dispatching function
+/// is compiled for the wider registers.
 struct Task<'a, T> {
     columns: &'a mut [T],
     weight: &'a [T],
@@ -152,8 +152,8 @@ impl<T: Stored> NullaryFnOnce for Task<'_, T> {
     }
 }
 
-/// One row of weights times one of `x`. More rows at a time would save loads from the nearest cache, but compilers
-/// then give up on keeping the sums in registers.
+/// A dot product of one row of weights and one of `x`. With more rows at a time, compilers no longer keep the sums in
+/// registers.
 #[inline(always)]
 pub fn dot<T: Stored>(weights: &[T], x: &[f32]) -> f32 {
     let (weights, weights_rest) = weights.as_chunks::<LANES>();
@@ -199,7 +199,7 @@ mod tests {
             let apart = (wide(got) - &expected).unwrap().abs().unwrap().max_all().unwrap();
             apart.to_scalar::<f64>().unwrap()
         };
-        // Half a unit in the last place of the largest sums, which are some four times the root of the length.
+        // Half a unit in the last place of the largest sums, which are about four times the square root of the length.
         let step = if dtype == DType::F32 {
             1e-6
         } else if dtype == DType::F16 {

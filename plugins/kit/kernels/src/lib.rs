@@ -1,12 +1,12 @@
 //! Products, attention, norms and activations on processors, and how weights are packed for them.
 //!
-//! All unsafe code of the tensor crates stands here. A [`Matrix`] hides what weights are stored as and which loop
-//! multiplies them; [`attention`] works on all texts of a pass at once; [`rowwise`], [`gelu`] and [`exponential`] are
-//! what stands between products.
+//! All unsafe code of the tensor crates is here. A [`Matrix`] hides what weights are stored as and which loop
+//! multiplies them; [`attention`] computes all texts of a pass at once; [`rowwise`], [`gelu`] and [`exponential`] are
+//! the operations between products.
 //!
 //! The decision a newcomer would question: no caller asks for an instruction set. Each kernel asks
-//! [`device::own_kernels`] whether it may take over, picks the loop that this processor runs fastest, and otherwise
-//! leaves the work to candle, which also covers GPUs and gradients.
+//! [`device::own_kernels`] whether it may run, and picks the fastest loop of this processor. Otherwise candle does the
+//! work, as it does for GPUs and gradients.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -33,7 +33,7 @@ pub mod rowwise;
 pub mod tile;
 mod turn;
 
-/// Of whatever candle does; readers of rows bring errors of their own.
+/// Errors are candle's, except that readers of rows bring their own.
 pub type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
 
 pub use matrix::{Matrix, RowsOf, fitting};

@@ -1,7 +1,7 @@
-//! A matrix of weights: what it is stored as, and its product.
+//! A matrix of weights in any stored type, and its product.
 //!
-//! Layers hold a [`Matrix`] and never ask what it is. A quantised one is multiplied as it is stored, and on a training
-//! path the same product has a gradient: candle's own quantised product drops it without a word.
+//! Layers do not know the stored type. A quantised matrix is multiplied as it is stored. The product has a gradient,
+//! which candle's quantised product silently drops.
 
 use crate::Result;
 use crate::epilogue::Epilogue;
@@ -17,13 +17,13 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Values that one task quantises, about; a whole number of rows.
+/// About how many values a task quantises, rounded to whole rows.
 const TASK: usize = 1 << 18;
 
-/// Reads some rows of a matrix, one after the other. Its errors are the reader's own.
+/// Reads some consecutive rows of a matrix; errors are the reader's.
 pub type RowsOf<'a, T, E> = dyn Fn(Range<usize>) -> Result<Vec<T>, E> + Sync + 'a;
 
-/// Weights (out, in), as checkpoints have them. Copies share them.
+/// Weights (out, in), as in checkpoints. Clones share them.
 #[derive(Clone)]
 pub struct Matrix {
     form: Form,
@@ -37,7 +37,7 @@ enum Form {
 }
 
 impl Matrix {
-    /// Values in whatever order is the fastest here.
+    /// From values, stored in the fastest order for this device.
     pub fn new(weight: Tensor) -> Result<Matrix> {
         if !packed::suits(&weight) {
             return Matrix::dense(weight);
@@ -47,7 +47,7 @@ impl Matrix {
         })
     }
 
-    /// Values as they are. Those that are to be learnt stay so.
+    /// From values, stored as they are; trainable ones stay trainable.
     pub fn dense(weight: Tensor) -> Result<Matrix> {
         weight.dims2()?;
         Ok(Matrix {
@@ -55,12 +55,12 @@ impl Matrix {
         })
     }
 
-    /// Whether values of this type are packed, so that [`Matrix::of_rows`] makes something of them.
+    /// Whether values of this type are packed, so that [`Matrix::of_rows`] returns a matrix.
     pub fn packs(dtype: DType, device: &Device) -> bool {
         packed::suits_type(dtype, device)
     }
 
-    /// Values that are asked for some rows at a time, packed as this type.
+    /// From a reader of rows, packed as this type.
     pub fn of_rows<E: From<Error> + Send>(
         dtype: DType,
         dims: (usize, usize),
@@ -72,7 +72,7 @@ impl Matrix {
         })
     }
 
-    /// Blocks as a file has them, asked for some rows at a time.
+    /// From a reader of rows in blocks, as in a file.
     pub fn of_blocks<E: From<Error> + Send>(
         dtype: GgmlDType,
         dims: (usize, usize),
@@ -89,11 +89,11 @@ impl Matrix {
         Ok(Matrix { form })
     }
 
-    /// Blocks at hand.
+    /// From blocks in memory.
     pub fn quantised(blocks: QTensor) -> Result<Matrix> {
         let dims = blocks.shape().dims2()?;
         match blocks.dtype() {
-            // Plain types are also said to be quantised.
+            // candle's quantised tensors may hold plain types.
             GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => Ok(Matrix::new(blocks.dequantize(&blocks.device())?)?),
             dtype if packed::suits_blocks(dtype, &blocks.device()) => {
                 let bytes = blocks.data()?;
@@ -107,7 +107,7 @@ impl Matrix {
         }
     }
 
-    /// Values in main memory, quantised to blocks of this type on `device`; see [`Matrix::quantise_rows`].
+    /// Quantises values in main memory to blocks of this type on `device`; see [`Matrix::quantise_rows`].
     pub fn quantise(weight: &Tensor, wanted: GgmlDType, otherwise: DType, device: &Device) -> Result<Matrix> {
         let rows = |rows: Range<usize>| -> Result<Vec<f32>> {
             let part = weight.narrow(0, rows.start, rows.len())?.to_dtype(DType::F32)?;
@@ -116,11 +116,11 @@ impl Matrix {
         Matrix::quantise_rows(weight.dims2()?, &rows, wanted, otherwise, device)
     }
 
-    /// Values that are asked for some rows at a time, quantised to blocks of this type on `device`. At no time are more
-    /// than a few rows wider than what comes of them.
+    /// Quantises the values of a reader of rows to blocks of this type on `device`. Only a few rows are unquantised at
+    /// a time.
     ///
-    /// Rows whose length is no multiple of the type's block are stored as q8_0, whose blocks are the smallest, and as
-    /// plain values of the type `otherwise` where even those don't fit.
+    /// Rows whose length is not a multiple of the type's block are stored as q8_0, whose blocks are the smallest, or
+    /// as plain values of the type `otherwise` if even those do not fit.
     pub fn quantise_rows<E: From<Error> + Send>(
         (outputs, inputs): (usize, usize),
         rows: &RowsOf<f32, E>,
@@ -143,7 +143,7 @@ impl Matrix {
         })
     }
 
-    /// The blocks of values that are asked for some rows at a time: made on all cores, in place.
+    /// The blocks of the values of a reader of rows, quantised on all cores, in place.
     pub fn blocks<E: From<Error> + Send>(
         (outputs, inputs): (usize, usize),
         rows: &RowsOf<f32, E>,
@@ -168,7 +168,7 @@ impl Matrix {
             Form::Dense(weight) => weight.shape(),
             Form::Quantised(blocks) => blocks.shape(),
         };
-        shape.dims2().unwrap_or_default() // two dimensions are what every way here asks for
+        shape.dims2().unwrap_or_default() // all constructors check for two dimensions
     }
 
     /// `x W^T`: (…, in) to (…, out).
@@ -189,7 +189,7 @@ impl Matrix {
                 wide.apply_op1(packed::Product(weight.clone()))?.to_dtype(x.dtype())?
             }
             Form::Quantised(blocks) => {
-                // candle's product knows bf16 on a GPU alone.
+                // candle's product supports bf16 only on a GPU.
                 let known = match x.device().is_cpu() {
                     true => x.to_dtype(DType::F32)?,
                     false => x.clone(),
@@ -204,7 +204,7 @@ impl Matrix {
         y.reshape(dims)
     }
 
-    /// The same by each of several matrices, which have as many inputs: together faster than one by one.
+    /// The products of several matrices with the same number of inputs: faster together than one by one.
     pub fn products(matrices: &[&Matrix], x: &Tensor) -> Result<Vec<Tensor>> {
         let inputs = x.dims().last().copied().unwrap_or(0);
         let packed: Vec<&dyn Multiplies> = matrices
@@ -229,8 +229,8 @@ impl Matrix {
         made.into_iter().zip(packed).map(tensor).collect()
     }
 
-    /// The products of rows (rows, in) by several matrices, each with its bias and with what follows, in the memory of
-    /// the product; nothing where there is no way to do that, as where something is to be learnt.
+    /// Products of rows (rows, in) with several matrices, each with its bias and epilogue, in place. None if these
+    /// loops cannot do it, such as when gradients are needed.
     pub fn products_then(
         matrices: &[(&Matrix, Option<&Tensor>)],
         x: ProductInput,
@@ -255,8 +255,8 @@ impl Matrix {
             .map(Some)
     }
 
-    /// What two layers make of rows (rows, in) one after the other, as [`Matrix::products_then`] would, without the matrix
-    /// in between: of the first, the second's kernels are given what they read.
+    /// Two layers in sequence for rows (rows, in), as [`Matrix::products_then`], without storing the matrix in
+    /// between: the first writes the input of the second's kernels.
     pub fn two_products_then(
         [first, second]: [(&Matrix, Option<&Tensor>); 2],
         x: ProductInput,
@@ -293,7 +293,7 @@ impl Matrix {
         }
     }
 
-    /// The weights of all of these, if this crate's loops make their products of x and what follows.
+    /// The packed weights of all of these, if this crate's loops can compute their products with x and the epilogues.
     fn packed<'a>(
         matrices: &[(&'a Matrix, Option<&Tensor>)],
         x: ProductInput,
@@ -305,7 +305,7 @@ impl Matrix {
         matrices.iter().map(packed).collect::<Option<_>>().filter(|_| known)
     }
 
-    /// The rows of these numbers, as they are looked up in a table of tokens, in the given type.
+    /// Looks up rows by these ids, as in a table of tokens, in the given type.
     pub fn rows(&self, ids: &Tensor, dtype: DType) -> Result<Tensor> {
         match &self.form {
             Form::Dense(weight) => weight.index_select(ids, 0)?.to_dtype(dtype),
@@ -314,7 +314,7 @@ impl Matrix {
         }
     }
 
-    /// All values as a tensor (out, in): a copy, unless they are stored so.
+    /// All values as a tensor (out, in): a copy, unless they are stored this way.
     pub fn values(&self) -> Result<Tensor> {
         match &self.form {
             Form::Dense(weight) => Ok(weight.clone()),
@@ -323,7 +323,7 @@ impl Matrix {
         }
     }
 
-    /// What the values are stored as, in the words of settings.
+    /// The stored type, as settings spell it.
     pub fn stored_as(&self) -> &'static str {
         match &self.form {
             Form::Dense(weight) => crate::precision::dense_name(weight.dtype()),
@@ -332,7 +332,7 @@ impl Matrix {
         }
     }
 
-    /// The memory that the values take.
+    /// The memory of the values.
     pub fn bytes(&self) -> usize {
         match &self.form {
             Form::Dense(weight) => weight.elem_count() * weight.dtype().size_in_bytes(),
@@ -346,7 +346,7 @@ fn blocks_of<E: From<Error>>(some: Range<usize>, rows: &RowsOf<f32, E>, dtype: G
     Ok(quantise(&rows(some)?, dtype)?)
 }
 
-/// What rows of this many inputs are stored as where this is wanted, if they can be stored in blocks at all.
+/// The block type of rows with this many inputs if `wanted` is asked for; none if no blocks fit.
 pub fn fitting(wanted: GgmlDType, inputs: usize) -> Option<GgmlDType> {
     let fits = |dtype: &GgmlDType| inputs.is_multiple_of(dtype.block_size());
     [wanted, GgmlDType::Q8_0].into_iter().find(fits)
@@ -360,7 +360,7 @@ impl CustomOp1 for Product {
         "quantised-product"
     }
 
-    /// One row that candle would add up in another order than several goes as two.
+    /// candle sums a single row in another order than several, so a single one is passed as two.
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, inputs) = layout.shape().dims2()?;
         let alike = cfg!(target_arch = "x86_64") && self.0.dtype() != GgmlDType::Q6K;
@@ -376,7 +376,7 @@ impl CustomOp1 for Product {
                 y.truncate(outputs);
                 Ok((CpuStorage::F32(y), (1, outputs).into()))
             }
-            _ => candle_core::bail!("a quantised product of fp32 is something else"),
+            _ => candle_core::bail!("a quantised product needs fp32"),
         }
     }
 
@@ -384,7 +384,7 @@ impl CustomOp1 for Product {
         self.0.cuda_fwd(x, layout)
     }
 
-    /// Through the weights as they are stored; they themselves are not learnt.
+    /// The gradient uses the stored weights; they are not trained.
     fn bwd(&self, x: &Tensor, _y: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         let weight = self.0.dequantize(x.device())?.to_dtype(gradient.dtype())?;
         Ok(Some(gradient.matmul(&weight)?))
@@ -421,7 +421,7 @@ mod tests {
         (square(&(a - b).unwrap()) / square(b)).sqrt()
     }
 
-    /// Weights and products against fp32, as shares of what is there; both are root mean squares.
+    /// Errors of weights and products against fp32, relative to their size; both are root mean squares.
     #[track_caller]
     fn check(dtype: GgmlDType, inputs: usize, stored_as: &str, weights: f32, products: f32) {
         check_here(dtype, inputs, stored_as, weights, products);
@@ -457,13 +457,12 @@ mod tests {
         check(GgmlDType::Q5_0, 512, "q5_0", 0.05, 0.06);
         check(GgmlDType::Q4_1, 512, "q4_1", 0.1, 0.11);
         check(GgmlDType::Q4_0, 512, "q4_0", 0.1, 0.11);
-        // So many that several tasks quantise them.
+        // Enough values for several tasks.
         check(GgmlDType::Q8_0, 2560, "q8_0", 0.006, 0.01);
         check(GgmlDType::Q4K, 2560, "q4_k", 0.09, 0.1);
     }
 
-    /// The same blocks by whatever is chosen here and by candle's product, which rounds what they are multiplied with in
-    /// its own way.
+    /// The same blocks with this crate's kernels and with candle's product, which rounds inputs differently.
     #[test]
     fn packed_blocks_are_multiplied_as_candle_does() {
         use GgmlDType::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
@@ -523,7 +522,7 @@ mod tests {
         );
     }
 
-    /// On a GPU all is computed in bf16, and what is stored otherwise joins in.
+    /// On a GPU all is computed in bf16, whatever the stored type.
     #[test]
     fn products_take_and_give_the_type_that_is_computed_in() {
         let _elsewhere = elsewhere();

@@ -1,23 +1,23 @@
-//! What weights are stored as and computed in, by the names that settings have for it.
+//! The types in which weights are stored and computed, by the names in settings.
 
 use crate::device;
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device};
 use plugin_api::{Code, Error, Result, Settings};
 
-/// The settings `dtype` and `quant` of a model, settled.
+/// The resolved settings `dtype` and `quant` of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Precision {
-    /// The type of everything that is not quantised.
+    /// The type of all values that are not quantised.
     pub dtype: DType,
-    /// What the matrices of linear layers are stored as instead. Norms stay as they are, and a table of tokens, whose
-    /// rows are also a tied head's, is q8_0: the last layer is the one that feels coarse weights most.
+    /// The type of the matrices of linear layers, if quantised. Norms stay as they are; a table of tokens, which may
+    /// also be the head, is q8_0, since the last layer suffers most from coarse weights.
     pub quant: Option<GgmlDType>,
-    /// Whether what a GGUF file stores in blocks is unpacked: fp32 was asked for by name, as where exactness is wanted.
+    /// Whether blocks of a GGUF file are unpacked: if fp32 was asked for by name, where exactness is wanted.
     pub unpack: bool,
 }
 
-/// The settings' names for blocks.
+/// The settings' names of block types.
 pub const QUANTS: [(&str, GgmlDType); 3] = [
     ("q8_0", GgmlDType::Q8_0),
     ("q6_k", GgmlDType::Q6K),
@@ -25,8 +25,8 @@ pub const QUANTS: [(&str, GgmlDType); 3] = [
 ];
 
 impl Precision {
-    /// Left to itself, a model computes in fp32 on a processor. On a GPU it is bf16, which the checkpoints are stored in, and
-    /// fp32 on one that has none: the range of fp16 is too small for what models do that were trained in bf16.
+    /// The default type is fp32 on a processor. On a GPU it is bf16, the type of the checkpoints, or fp32 if the GPU
+    /// lacks bf16: fp16's range is too small for models that were trained in bf16.
     pub fn from_settings(settings: &Settings, device: &Device) -> Result<Precision> {
         let named = |name: &str, default: &str| settings.or(name, default.to_owned());
         let asked = named("dtype", "auto")?;
@@ -63,7 +63,7 @@ impl Precision {
     }
 }
 
-/// The word that settings and cards have for a type.
+/// The name of a type in settings and cards.
 pub fn dense_name(dtype: DType) -> &'static str {
     match dtype {
         DType::F32 => "fp32",

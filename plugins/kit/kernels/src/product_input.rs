@@ -1,7 +1,7 @@
-//! What a product is given: the rows of a tensor, or rows that are made where they are needed.
+//! The input of a product: a tensor, or rows that are computed when the product reads them.
 //!
-//! A norm in front of a product, or the windows of a convolution, would be a matrix that is written once, read once and
-//! rounded. Made row by row as the product's kernels read them, they are never anywhere else.
+//! The output of a norm before a product, or the windows of a convolution, would be written once and read once.
+//! Computed row by row, they are never stored.
 
 use crate::packed::{MakeRow, Multiplies, Read, read_made, shared};
 use crate::rowwise::{Held, suits};
@@ -33,7 +33,7 @@ impl ProductInput<'_> {
         }
     }
 
-    /// Whether this crate's loops may read it.
+    /// Whether this crate's loops can read it.
     pub fn suits(&self) -> bool {
         match self {
             ProductInput::Tensor(x) => x.dims().len() == 2 && suits(&[x]),
@@ -41,7 +41,7 @@ impl ProductInput<'_> {
         }
     }
 
-    /// As the kernels of all these weights read it; nothing where they don't read the same.
+    /// In the form that the kernels of all these weights read; none if their forms differ.
     pub fn read(&self, weights: &[&dyn Multiplies]) -> Result<Option<Read>> {
         let Some(reads) = shared(weights) else {
             return Ok(None);

@@ -1,9 +1,8 @@
 //! Quantises rows to blocks with the same bytes as candle's quantiser, in a fraction of its time.
 //!
-//! The search for what a code is worth adds numbers up one after the other, and in another order they would round to
-//! another sum. So nothing is reordered: small blocks are searched [`LANES`] at a time side by side, each of them in
-//! candle's order, as sixteen registers' worth of one loop. Where something comes out that is not a number, of NaN or of
-//! values near the ends of fp32, candle itself is asked.
+//! The search for scales sums numbers in sequence, and another order would round differently. So nothing is reordered:
+//! [`LANES`] small blocks are searched in parallel, each in candle's order. If a result is not finite, from NaN or
+//! from values near the limits of fp32, candle's quantiser is used.
 
 mod q4_k;
 mod q6_k;
@@ -15,9 +14,9 @@ use candle_core::{Device, Result, Tensor};
 use half::f16;
 use pulp::{Arch, NullaryFnOnce};
 
-/// Small blocks that are searched together; a multiple of what any vector register holds.
+/// Small blocks that are searched in parallel; a multiple of the width of any vector register.
 const LANES: usize = 16;
-/// One number of each of them.
+/// One number of each.
 type Lanes = [f32; LANES];
 
 /// Values of a block of q8_0.
@@ -25,11 +24,11 @@ const SMALL: usize = 32;
 /// Values of a block of the others.
 const LARGE: usize = 256;
 
-/// Values, whole blocks of them, as blocks of this type.
+/// Quantises values, which are whole blocks, to this type.
 pub fn quantise(values: &[f32], dtype: GgmlDType) -> Result<Vec<u8>> {
     let blocks = values.len() / dtype.block_size();
     if blocks * dtype.block_size() != values.len() {
-        candle_core::bail!("{} values are no whole blocks of {dtype:?}", values.len());
+        candle_core::bail!("{} values are not whole blocks of {dtype:?}", values.len());
     }
     let mut bytes = vec![0; blocks * dtype.type_size()];
     let out = bytes.as_mut_slice();
@@ -60,7 +59,7 @@ impl NullaryFnOnce for Bytes<'_> {
         let (blocks, _) = self.values.as_chunks::<SMALL>();
         let (places, _) = self.out.as_chunks_mut::<{ 2 + SMALL }>();
         for (block, place) in blocks.iter().zip(places) {
-            // Sizes are in order as their bits are, with NaN behind all others.
+            // The bits of absolute values sort like the values, with NaN last.
             let sizes = block.iter().map(|value| value.abs().to_bits());
             let largest = f32::from_bits(sizes.fold(0, u32::max));
             if largest.is_nan() {
@@ -79,25 +78,24 @@ impl NullaryFnOnce for Bytes<'_> {
     }
 }
 
-/// The nearest whole number, ties away from zero, within these bounds. NaN is 0, as it is where numbers are made whole
-/// before they are bounded.
+/// The nearest integer within these bounds, ties away from zero. NaN gives 0, as rounding before clamping does.
 #[inline(always)]
 fn code(value: f32, least: f32, most: f32) -> f32 {
     let whole = value.round();
     let whole = if whole < least { least } else { whole };
     let whole = if whole > most { most } else { whole };
-    // What is added makes one of both zeros.
+    // Adding 0 turns -0 into 0.
     if whole.is_nan() { 0.0 } else { whole + 0.0 }
 }
 
-/// A whole number that a byte holds, with or without a sign.
+/// An integer that fits a byte, signed or not.
 #[inline(always)]
 fn byte(code: f32) -> u8 {
-    // Adding so large a number leaves the whole part in the lowest bits.
+    // Adding so large a number leaves the integer in the lowest bits.
     (code + 12_582_912.0).to_bits() as u8
 }
 
-/// Numbers of `SIZE` small blocks' places, lane by lane, of values that lie block behind block.
+/// Reads `SIZE` places of each small block into lanes; the blocks are consecutive.
 #[inline(always)]
 fn side_by_side<const SIZE: usize>(values: &[f32]) -> [Lanes; SIZE] {
     let mut lanes = [[0f32; LANES]; SIZE];
@@ -109,20 +107,19 @@ fn side_by_side<const SIZE: usize>(values: &[f32]) -> [Lanes; SIZE] {
     lanes
 }
 
-/// Of two numbers the first where a mask is all ones, the second where it is zero. Spelt in bits, since compilers make
-/// stores of some lanes of a choice between numbers, for which the next load has to wait.
+/// Selects the first number where the mask is all ones, the second where it is zero. Written with bit operations: for
+/// a conditional, compilers emit masked stores, on which the next load has to wait.
 #[inline(always)]
 fn choose(mask: u32, one: f32, other: f32) -> f32 {
     f32::from_bits(one.to_bits() & mask | other.to_bits() & !mask)
 }
 
-/// All ones, or zero.
 #[inline(always)]
 fn mask(condition: bool) -> u32 {
     0u32.wrapping_sub(u32::from(condition))
 }
 
-/// candle's way to whole numbers.
+/// Rounds as candle does.
 fn nearest(value: f32) -> i32 {
     value.round() as i32
 }

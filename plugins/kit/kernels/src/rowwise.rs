@@ -1,8 +1,7 @@
-//! What stands between products, on the CPU: norms, sums and rotations, row by row on all cores.
+//! Operations between products, on the CPU: norms, sums and rotations, row by row on all cores.
 //!
-//! candle does most of these on one core and one number after the other, which beside products that use all of both is a
-//! third of a prompt's time. Each function here says whether it [`suits`]; where it does not, on other devices and where
-//! something is to be learnt, the layers put the same together of candle's operations.
+//! candle does most of these on one core and one number at a time, which takes a third of a prompt's time. Callers ask
+//! [`suits`] first; on other devices, and when gradients are needed, the layers use candle's operations instead.
 
 use crate::device::own_kernels;
 use crate::packed::{MakeRow, by_parts, by_rows};
@@ -10,18 +9,18 @@ use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor};
 use pulp::{Arch, NullaryFnOnce};
 use std::ops::Deref;
 
-/// Partial sums; a multiple of what any vector register holds.
+/// Partial sums; a multiple of the width of any vector register.
 const LANES: usize = 16;
-/// Values that one task takes.
+/// Values of one task.
 const TASK: usize = 1 << 14;
 
-/// Whether these are in main memory, of fp32, and nothing is to be learnt of them.
+/// Whether these are fp32 in main memory and need no gradient.
 pub fn suits(all: &[&Tensor]) -> bool {
     let plain = |x: &&Tensor| own_kernels(x.device()) && x.dtype() == DType::F32 && !x.track_op();
     all.iter().all(plain)
 }
 
-/// A tensor's values, which nobody writes meanwhile.
+/// A tensor's values, locked for reading.
 pub struct Held<'a> {
     storage: Box<dyn Deref<Target = Storage> + 'a>,
     pub layout: &'a Layout,
@@ -36,24 +35,24 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// From the tensor's first one to the end of what it lies in.
+    /// From the tensor's first value to the end of its storage.
     pub fn rest(&self) -> Result<&[f32]> {
         match &**self.storage {
             Storage::Cpu(CpuStorage::F32(values)) => Ok(&values[self.layout.start_offset()..]),
-            _ => candle_core::bail!("work by the row is for fp32 in main memory"),
+            _ => candle_core::bail!("row-wise operations need fp32 in main memory"),
         }
     }
 
-    /// All of a tensor that has no gaps.
+    /// All values of a contiguous tensor.
     pub fn all(&self) -> Result<&[f32]> {
         match self.layout.is_contiguous() {
             true => Ok(&self.rest()?[..self.layout.shape().elem_count()]),
-            false => candle_core::bail!("work by the row is for values without gaps"),
+            false => candle_core::bail!("row-wise operations need contiguous values"),
         }
     }
 }
 
-/// Over the last dimension: division by the root of the mean square, then a weight for each channel.
+/// Normalises the last dimension: division by the root mean square, then a weight for each channel.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     let x = x.contiguous()?;
     let (values, weight) = (Held::of(&x), Held::of(weight));
@@ -94,13 +93,14 @@ impl NullaryFnOnce for Norm<'_> {
     }
 }
 
-/// Over the last dimension: the mean taken away, division by the deviation, then a weight and a bias for each channel.
+/// Normalises the last dimension: subtraction of the mean, division by the deviation, then a weight and a bias for
+/// each channel.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
     let out = lend_layer_norm(x, weight, bias, eps, |rows, size, make| by_rows(rows, size, make))?;
     Tensor::from_vec(out, x.shape(), &Device::Cpu)
 }
 
-/// Lends `take` the count of rows, their size, and what makes one of them.
+/// Passes the number of rows, their size, and a function that normalises one row to `take`.
 pub fn lend_layer_norm<T>(
     x: &Tensor,
     weight: &Tensor,
@@ -162,7 +162,7 @@ impl NullaryFnOnce for Centred<'_> {
     }
 }
 
-/// Rows of a table (rows, size), by their numbers.
+/// Rows of a table (rows, size), by index.
 pub fn select(table: &Tensor, numbers: &[u32]) -> Result<Tensor> {
     let table = table.contiguous()?;
     let (rows, size) = table.dims2()?;
@@ -184,7 +184,7 @@ pub fn sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let (a, b) = (a.all()?, b.all()?);
     let size = x.dims().last().copied().unwrap_or(1);
     if b.len() != a.len() && b.len() != size {
-        candle_core::bail!("{:?} and {:?} cannot be added by the row", x.shape(), y.shape())
+        candle_core::bail!("{:?} and {:?} cannot be added row by row", x.shape(), y.shape())
     }
     let out = match b.len() == a.len() {
         true => by_parts(a.len(), 1, TASK, |first, out: &mut [f32]| {
@@ -204,18 +204,18 @@ fn add(out: &mut [f32], a: &[f32], b: &[f32]) {
     }
 }
 
-/// Which channels of a head turn together.
+/// Which channels of a head are rotated together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pairs {
-    /// Those of the first half with those of the second.
+    /// Channel n of the first half with channel n of the second.
     #[default]
     Halves,
-    /// Each with its neighbour.
+    /// Each channel with its neighbour.
     Neighbours,
 }
 
-/// Turns the first channels of each head by pairs, as many as there are angles, and leaves the rest of a head as it is;
-/// x (tokens, heads, size), cosines and sines (tokens, pairs).
+/// Rotates the first channels of each head in pairs, one for each angle, and leaves the others unchanged; x is
+/// (tokens, heads, size), cosines and sines are (tokens, pairs).
 pub fn turn(x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: Pairs) -> Result<Tensor> {
     let x = x.contiguous()?;
     let (tokens, heads, size) = x.dims3()?;
@@ -304,7 +304,7 @@ mod tests {
             let (x, weight) = (random(shape), random(&shape[shape.len() - 1..]));
             let expected = candle_nn::ops::rms_norm_slow(&x, &weight, 1e-6).unwrap();
             check(&rms_norm(&x, &weight, 1e-6).unwrap(), &expected);
-            // Rows that do not lie one after the other.
+            // Rows that are not contiguous.
             let apart = Tensor::cat(&[&x, &x], 0)
                 .unwrap()
                 .narrow(0, shape[0], shape[0])

@@ -1,7 +1,7 @@
-//! Tiles of sums, for products whose operands are packed while they are read, as training's are.
+//! Tiles of sums, for products that pack their operands while reading them, as in training.
 //!
-//! A sum's terms are added one by one, each with one rounding, so its bits are the same whatever the tile's shape and the
-//! processor's registers.
+//! A sum's terms are added one by one, each with one rounding, so its bits are the same whatever the tile's shape and
+//! the processor's registers.
 #![allow(unsafe_code)] // the processor's own instructions, on slices whose lengths are checked beforehand
 
 use crate::packed::passing::{Registers, registers};
@@ -17,7 +17,7 @@ pub struct Shape {
 const AVX2: Shape = Shape { rows: 6, columns: 16 };
 const AVX512: Shape = Shape { rows: 12, columns: 32 };
 
-/// The tile of this processor; none where this module has no loop for it.
+/// The tile of this processor; none if this module has no loop for it.
 pub fn shape() -> Option<Shape> {
     static SHAPE: OnceLock<Option<Shape>> = OnceLock::new();
     *SHAPE.get_or_init(|| match registers() {
@@ -27,8 +27,8 @@ pub fn shape() -> Option<Shape> {
     })
 }
 
-/// Writes the sums of a tile, row by row, or adds them to what is there: of `rows` (depth, the shape's rows) and `panel`
-/// (depth, `width`). The width is the shape's columns or half of them. Only where there is a [`shape`].
+/// Computes the product of `rows` (depth, the shape's rows) and `panel` (depth, `width`) and writes it to `sums` row
+/// by row, or adds it. The width is the shape's columns or half of them. Panics without a [`shape`].
 pub fn sums(rows: &[f32], panel: &[f32], width: usize, add: bool, sums: &mut [f32]) {
     let shape = shape();
     let depth = panel.len() / width;
@@ -37,12 +37,12 @@ pub fn sums(rows: &[f32], panel: &[f32], width: usize, add: bool, sums: &mut [f3
             && (width == shape.columns || 2 * width == shape.columns)
             && sums.len() == shape.rows * width
     });
-    assert!(fits && panel.len() == depth * width, "a tile of another shape");
+    assert!(fits && panel.len() == depth * width, "the tile has another shape");
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (sums, add);
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: the processor has the instructions, as `shape` looked up; the slices have a tile's values for each of the
-    // depth, and `sums` has a place for each sum.
+    // SAFETY: `shape` checked that the processor has the instructions; the slices hold a tile's values for each depth,
+    // and `sums` holds all sums.
     unsafe {
         let (a, b, out) = (rows.as_ptr(), panel.as_ptr(), sums.as_mut_ptr());
         match (
@@ -62,9 +62,10 @@ mod x86 {
     use std::arch::x86_64::*;
 
     /// # Safety
-    /// The processor has AVX-512; there are 12 rows and `16 * VECTORS` columns for each of the depth, and room for as many sums.
+    /// The processor has AVX-512; there are 12 rows and `16 * VECTORS` columns for each of the depth, and room for as
+    /// many sums.
     #[target_feature(enable = "avx512f")]
-    #[allow(clippy::needless_range_loop, reason = "the sums stay in registers")]
+    #[allow(clippy::needless_range_loop, reason = "keeps the sums in registers")]
     pub unsafe fn avx512<const VECTORS: usize>(
         mut a: *const f32,
         mut b: *const f32,
@@ -102,9 +103,10 @@ mod x86 {
     }
 
     /// # Safety
-    /// The processor has AVX2 and FMA; there are 6 rows and `8 * VECTORS` columns for each of the depth, and room for as many sums.
+    /// The processor has AVX2 and FMA; there are 6 rows and `8 * VECTORS` columns for each of the depth, and room for
+    /// as many sums.
     #[target_feature(enable = "avx2,fma")]
-    #[allow(clippy::needless_range_loop, reason = "the sums stay in registers")]
+    #[allow(clippy::needless_range_loop, reason = "keeps the sums in registers")]
     pub unsafe fn avx2<const VECTORS: usize>(
         mut a: *const f32,
         mut b: *const f32,

@@ -1,4 +1,4 @@
-//! Rows written as columns. Values are moved and never computed with, so it is the same whatever the processor.
+//! Transposes rows. Values are only moved, so the result is the same on every processor.
 #![allow(unsafe_code)] // the processor's own instructions, on slices whose lengths are checked beforehand
 
 /// Writes rows of equal length as columns: value `d` of row `l` to `out[d * width + l]`.
@@ -6,23 +6,21 @@ pub fn turn(rows: &[&[f32]], depth: usize, width: usize, out: &mut [f32]) {
     let fits = rows.iter().all(|row| row.len() >= depth);
     assert!(
         fits && rows.len() <= width && out.len() >= depth * width,
-        "rows that don't fit"
+        "the rows do not fit"
     );
     if rows.len() < width {
         out[..depth * width].fill(0.0);
     }
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        allow(unused_mut, reason = "only loops of x86 raise it")
-    )]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut, reason = "set by x86 loops only"))]
     let mut done = 0;
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         if let (&[a, b, c, d, e, f], 6) = (rows, width) {
-            // Eight at a time, of which the last two are written over by the next column. The last columns have no next.
+            // Eight rows at a time: the last two are overwritten by the next column. The last columns have no next
+            // one.
             let whole = depth.saturating_sub(1) / 8 * 8;
-            // SAFETY: the processor has AVX2; each row has more than `whole` values, and behind the six places of each of
-            // the first `whole` columns there are six of the next.
+            // SAFETY: the processor has AVX2; each row has more than `whole` values, and after the six places of each
+            // of the first `whole` columns there are six of the next.
             unsafe { x86::turn8(&[a, b, c, d, e, f, f, f], whole, width, out.as_mut_ptr()) };
             for (column, d) in out[whole * width..depth * width].chunks_exact_mut(width).zip(whole..) {
                 column.iter_mut().zip(rows).for_each(|(out, row)| *out = row[d]);
@@ -31,7 +29,7 @@ pub fn turn(rows: &[&[f32]], depth: usize, width: usize, out: &mut [f32]) {
         }
         let (eights, rest) = rows.as_chunks::<8>();
         let (fours, _) = rest.as_chunks::<4>();
-        // SAFETY: the processor has AVX2; each row has `depth` values, and `out` has `width` places for each of these.
+        // SAFETY: the processor has AVX2; each row has `depth` values, and `out` has `width` places for each depth.
         unsafe {
             for eight in eights {
                 x86::turn8(eight, depth, width, out.as_mut_ptr().add(done));
@@ -55,7 +53,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     /// # Safety
-    /// The processor has AVX2; each row has `depth` values, and behind `out` there are `width` places for each.
+    /// The processor has AVX2; each row has `depth` values, and `out` has `width` places for each.
     #[target_feature(enable = "avx2")]
     pub unsafe fn turn8(rows: &[&[f32]; 8], depth: usize, width: usize, out: *mut f32) {
         let mut d = 0;
@@ -79,7 +77,7 @@ mod x86 {
                     _mm256_shuffle_ps::<0x44>(g, i),
                     _mm256_shuffle_ps::<0xee>(g, i),
                 ];
-                // One column after the other, since the next may write over the end of this one.
+                // In order, since each column may overwrite the end of the previous one.
                 for n in 0..4 {
                     let values = _mm256_permute2f128_ps::<0x20>(low[n], high[n]);
                     _mm256_storeu_ps(out.add((d + n) * width), values);

@@ -1,7 +1,7 @@
-//! The model of a plugin whose answers are all a generator's.
+//! A model whose answers all come from a [`Generator`].
 //!
-//! What differs between such models is how they are loaded and what their card says; what they do when they are called
-//! is the same, and stands here once.
+//! Such models differ in loading and in their card. What they do when they are called is the same, and implemented
+//! here once.
 
 use crate::training;
 use generate::Generator;
@@ -13,33 +13,33 @@ use plugin_api::{
 use serde_json::Value;
 use std::path::Path;
 
-/// A generator and what it says of itself.
+/// A generator and its card.
 pub struct GeneratorModel<D> {
-    /// None while nothing has asked for its weights.
+    /// None until something needs the weights.
     generator: Option<Generator<D>>,
     card: ModelCard,
     hooks: Box<dyn ModelHooks<D>>,
 }
 
-/// What a model does in its own way, and can do besides.
+/// What differs between models, and extra abilities.
 pub trait ModelHooks<D: Decoder>: Send {
-    /// Reads the weights of a model that was made without them.
+    /// Reads the weights of a model that was created without them.
     fn read(&mut self, _card: &mut ModelCard) -> Result<Generator<D>> {
         Err(Error::unsupported("this model has no weights to read"))
     }
 
-    /// What [`Model::replay`] answers.
+    /// Answers [`Model::replay`].
     fn replay(&self, generator: &mut Generator<D>, request: &Value) -> Result<Value> {
         parity::trace(generator, request)
     }
 
-    /// What [`Model::run_command`] answers without its weights; `None` for a verb that every model knows.
+    /// Answers [`Model::run_command`] without weights; `None` for a command that every model knows.
     fn run_command(&mut self, _command: &str, _request: &Value, _call: &mut Call) -> Option<Result<Value>> {
         None
     }
 }
 
-/// A model with none.
+/// A model without hooks.
 struct Plain;
 
 impl<D: Decoder> ModelHooks<D> for Plain {}
@@ -53,7 +53,7 @@ impl<D: Decoder> GeneratorModel<D> {
         }
     }
 
-    /// A model that reads its weights when something asks for them.
+    /// A model that reads its weights when something needs them.
     pub fn unread(hooks: impl ModelHooks<D> + 'static, card: ModelCard) -> GeneratorModel<D> {
         GeneratorModel {
             generator: None,
@@ -62,7 +62,7 @@ impl<D: Decoder> GeneratorModel<D> {
         }
     }
 
-    /// The generator, its weights read by now.
+    /// The generator; reads the weights first if that was not done.
     pub fn read(&mut self) -> Result<&mut Generator<D>> {
         self.parts().map(|(generator, _)| generator)
     }
@@ -111,7 +111,7 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
 
     fn learn(&mut self, plan: &Plan, lessons: &mut Lessons) -> Result<Learnt> {
         let mut pupil = training::Pupil::of(self.read()?);
-        // Learning reads the checkpoint in a form of its own, and needs the memory.
+        // Training reads the checkpoint in its own form, and needs the memory.
         self.generator = None;
         train::run::learn(plan, lessons, &mut pupil)
     }

@@ -1,7 +1,7 @@
-//! What loading a checkpoint has in common, whatever the model.
+//! The loading of checkpoints that all models share.
 //!
-//! The order matters: what is cheap to find wrong comes first, and memory is counted before any of it is taken. A
-//! plugin adds what is particular to it in between.
+//! The order matters: cheap checks come first, and memory is estimated before any is allocated. A plugin adds its own
+//! steps in between.
 
 use crate::GeneratorModel;
 use candle_core::{DType, Device};
@@ -14,19 +14,19 @@ use plugin_api::{Estimate, ModelCard, Settings};
 use std::path::{Path, PathBuf};
 use text::Chat;
 
-/// Announces a model that is a [`GeneratorModel`]: as [`plugin_api::register_model!`] does, with the settings that
-/// [`Checkpoint`], [`Limits`] and [`Precision`] read behind its own.
+/// Registers a [`GeneratorModel`], like [`plugin_api::register_model!`]; the settings of [`Checkpoint`], [`Limits`]
+/// and [`Precision`] follow the model's own.
 #[macro_export]
 macro_rules! register_generator {
     ($name:literal, $about:literal, $load:expr, { $($own:tt)* }) => {
         $crate::register_computed!($name, $about, $load, { $($own)* } {
-            lora: folders, "LoRAs in PEFT's format, by name; all of them are on where a prompt chooses none";
-            prefix_mb: integer neutral = 1024, "memory for beginnings that several prompts share, such as examples in front of every question; 0 reads each by itself";
+            lora: folders, "LoRAs in PEFT's format, by name; all are used if a prompt chooses none";
+            prefix_mb: integer neutral = 1024, "memory for prefixes that prompts share, such as worked examples; 0 reads every prompt separately";
         });
     };
 }
 
-/// Announces one of a published shape with weights that nobody trained: it has what there is to measure.
+/// Registers a model of a published shape with random weights, which has only the settings for measuring.
 #[macro_export]
 macro_rules! register_random {
     ($name:literal, $about:literal, $load:expr, { $($own:tt)* }) => {
@@ -34,38 +34,38 @@ macro_rules! register_random {
     };
 }
 
-/// What both have in common.
+/// The settings of both.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! register_computed {
     ($name:literal, $about:literal, $load:expr, { $($own:tt)* } { $($more:tt)* }) => {
         plugin_api::register_model!($name, $about, $load, {
             $($own)*
-            dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU, which is exact, and bf16 on a GPU that has it; on a CPU, bf16 is what matrices are stored as: half the memory, and faster; fp32, asked for by name, unpacks the blocks of a GGUF file";
+            dtype: text ["auto", "fp32", "bf16"] = "auto", "type to compute in; auto is fp32 on a CPU, which is exact, and bf16 on a GPU that has it; on a CPU, bf16 only matrices are stored as bf16: half the memory, and faster; fp32, asked for by name, unpacks the blocks of a GGUF file";
             device: text = "auto", "where to compute: cpu, cuda, or cuda:1 for the second GPU; auto is a GPU if this build has the feature cuda and finds one";
-            quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "what the language model's matrices are stored as; its token table and a tied head are q8_0 then, and an encoder of sound stays as it is";
-            max_batch: integer neutral, "answers worked on at a time; if left out, as many as memory allows, up to 32";
+            quant: text ["none", "q8_0", "q6_k", "q4_k"] = "none", "block type of the language model's matrices; its token table and a tied head become q8_0, and an audio encoder stays as it is";
+            max_batch: integer neutral, "concurrent answers; by default as many as memory allows, up to 32";
             step_tokens: integer neutral = 1024, "tokens in one pass through the model; a longer prompt is read in several";
             $($more)*
         });
     };
 }
 
-/// A checkpoint that settings name, on its way to becoming a model.
+/// A checkpoint that settings name, while it is loaded.
 pub struct Checkpoint<'s> {
     settings: &'s Settings,
-    /// Where it lies: a folder, or a GGUF file.
+    /// A folder, or a GGUF file.
     pub folder: PathBuf,
     pub device: Device,
     pub precision: Precision,
     pub limits: Limits,
-    /// What its publisher wants of answers.
+    /// The publisher's defaults for answers.
     pub defaults: Defaults,
     plain: &'static [&'static str],
 }
 
 impl<'s> Checkpoint<'s> {
-    /// The one that the setting `weights` names.
+    /// The checkpoint that the setting `weights` names.
     pub fn open(settings: &'s Settings) -> plugin_api::Result<Checkpoint<'s>> {
         let folder = settings.path("weights")?;
         if folder.is_file() && !checkpoint::gguf::find(&folder).is_ok_and(|found| found.is_some()) {
@@ -75,7 +75,7 @@ impl<'s> Checkpoint<'s> {
         Checkpoint::of(settings, folder, defaults)
     }
 
-    /// One that is made of other things than a folder; `folder` is what messages call it.
+    /// A checkpoint without a folder; `folder` names it in messages.
     pub fn of(settings: &'s Settings, folder: PathBuf, defaults: Defaults) -> plugin_api::Result<Checkpoint<'s>> {
         let device = device::from_settings(settings)?;
         Ok(Checkpoint {
@@ -89,23 +89,23 @@ impl<'s> Checkpoint<'s> {
         })
     }
 
-    /// The same, of which the weights whose names begin like one of `plain` are never quantised.
+    /// Never quantises weights whose names begin with one of `plain`.
     pub fn keeping(self, plain: &'static [&'static str]) -> Checkpoint<'s> {
         Checkpoint { plain, ..self }
     }
 
-    /// What a reader of one of its files makes of it.
+    /// Applies a reader to the folder, with its errors turned into the plugin's.
     pub fn read<T>(&self, read: impl FnOnce(&Path) -> Result<T>) -> plugin_api::Result<T> {
         read(&self.folder).map_err(Error::into_plugin_error)
     }
 
-    /// Its tokenizer and chat template, for a table with that many rows, with the settings `thinking` and `system`
-    /// where the model has them.
+    /// Its tokenizer and chat template, for an embedding table with this many rows, with the settings `thinking` and
+    /// `system` if the model has them.
     pub fn chat(&self, rows: usize) -> plugin_api::Result<Chat> {
         self.chat_that(|chat| chat.tokenizer().check_rows(rows).map(|()| chat))
     }
 
-    /// The same for a family that shares a tokenizer, whose last tokens only some of the tables have rows for.
+    /// The same for a family that shares a tokenizer whose last tokens are missing in some members' embedding tables.
     pub fn chat_of_family(&self, rows: usize) -> plugin_api::Result<Chat> {
         self.chat_that(|chat| chat.with_rows(rows))
     }
@@ -118,8 +118,8 @@ impl<'s> Checkpoint<'s> {
         Ok(chat.with_thinking(thinking).with_system(system))
     }
 
-    /// Its weights, if there is memory for them and for the caches of an answer, which `cache_bytes` counts for a type
-    /// and this many tokens. Those whose names begin like one of `left_out` will not be asked for.
+    /// Its weights, if they fit into memory with the caches of an answer, whose size `cache_bytes` computes for a type
+    /// and a number of tokens. Weights whose names begin with one of `left_out` do not count: they will not be loaded.
     pub fn weights(
         &self,
         left_out: &[&str],
@@ -128,7 +128,7 @@ impl<'s> Checkpoint<'s> {
         self.weights_with(None, left_out, cache_bytes)
     }
 
-    /// The same, where the tensors of a file that PyTorch saved count instead of those of the same names.
+    /// The same, with tensors replaced by those of the same names in a file saved by PyTorch.
     pub fn weights_with(
         &self,
         changes: Option<&Path>,
@@ -145,7 +145,7 @@ impl<'s> Checkpoint<'s> {
         })
     }
 
-    /// What a model of it will take, without loading it: as [`Checkpoint::weights`] would check it.
+    /// The memory of its model, without loading it, as [`Checkpoint::weights`] would check it.
     pub fn estimate(
         &self,
         left_out: &[&str],
@@ -162,7 +162,7 @@ impl<'s> Checkpoint<'s> {
         Ok(weights.unpacked(self.precision.unpack))
     }
 
-    /// The model, with the LoRAs that settings name. `card` says what is particular to it.
+    /// The model, with the LoRAs of the settings. `card` has the model's own entries.
     pub fn model<D: Decoder>(
         self,
         decoder: D,
@@ -174,8 +174,8 @@ impl<'s> Checkpoint<'s> {
         Ok(GeneratorModel::new(generator, card))
     }
 
-    /// The same for a model of several parts, its language model's weights first: the generator, and what is to be said
-    /// of it on the card.
+    /// The same for a model of several parts, with the language model's weights first: returns the generator and the
+    /// card.
     pub fn generator<D: Decoder>(
         self,
         decoder: D,

@@ -1,8 +1,8 @@
-//! A LoRA merged into its base: a checkpoint of the same files, in which the product of the factors is part of the
-//! weights.
+//! Merges a LoRA into its base: writes a checkpoint of the same files, in which the product of the factors is added to
+//! the weights.
 //!
-//! The base is read again from its files, a tensor at a time, and not taken from the model in memory: what is written
-//! has the type that the base is published in, whatever the model computes in, and a large base needs no second copy.
+//! The base is read from its files, one tensor at a time, not from the model in memory: the result keeps the published
+//! type, whatever the model computes in, and a large base needs no second copy.
 
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device};
@@ -22,7 +22,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What [`plugin_api::Model::run_command`] does for a model of this kit: the command `merge`.
+/// Runs [`plugin_api::Model::run_command`] for a model of this kit: the command `merge`.
 pub fn run<D: Decoder>(
     generator: &Generator<D>,
     command: &str,
@@ -35,7 +35,7 @@ pub fn run<D: Decoder>(
         )));
     }
     let request: Request = serde_json::from_value(request.clone())
-        .map_err(|why| plugin_api::Error::new(Code::SETTINGS, format!("a request to merge can't be read: {why}")))?;
+        .map_err(|why| plugin_api::Error::new(Code::SETTINGS, format!("cannot read the request `merge`: {why}")))?;
     let set = generator.loras().choose(&LoraUse::Only(request.loras.clone()))?;
     let changes = generator.loras().changes(&set);
     let base = generator.loras().folder();
@@ -61,16 +61,16 @@ pub fn run<D: Decoder>(
 
 #[derive(Deserialize)]
 struct Request {
-    /// By the names that they were added under.
+    /// Names of added LoRAs.
     loras: Vec<String>,
     out: PathBuf,
     #[serde(default)]
     force: bool,
-    /// The folder that receives what the base with its LoRAs answers, for the merged checkpoint to be compared with.
+    /// A folder for the answers of the base with its LoRAs, to compare the merged checkpoint with.
     record: Option<PathBuf>,
 }
 
-/// What is asked of both.
+/// The prompts that both answer.
 fn probes() -> [Prompt; 4] {
     [
         Prompt::plain("The capital of France is"),
@@ -83,7 +83,7 @@ fn probes() -> [Prompt; 4] {
 type Files = Vec<(PathBuf, Mapped)>;
 type Changes = HashMap<String, Vec<Factors>>;
 
-/// The changes by the tensors that they go into, all of which must be there.
+/// The changes by tensor; all tensors must exist.
 fn by_tensor(changes: Vec<(Arc<Site>, Vec<Factors>)>, files: &Files, base: &Path) -> Result<Changes> {
     let mut by_tensor = Changes::new();
     for (site, factors) in changes {
@@ -104,7 +104,7 @@ fn by_tensor(changes: Vec<(Arc<Site>, Vec<Factors>)>, files: &Files, base: &Path
     Ok(by_tensor)
 }
 
-/// Writes the base's files, each under its own name, and counts the tensors that became others.
+/// Writes the base's files under their names, and counts the tensors that changed.
 fn write_files(files: &Files, changes: &Changes, out: &Path, call: &Call) -> plugin_api::Result<usize> {
     let total: usize = files
         .iter()
@@ -138,7 +138,8 @@ fn write_files(files: &Files, changes: &Changes, out: &Path, call: &Call) -> plu
     Ok(changed)
 }
 
-/// The head of a safetensors file: a length, names with types, shapes and places, and spaces up to a multiple of eight.
+/// The header of a safetensors file: a length, names with types, shapes and offsets, and spaces up to a multiple of
+/// eight.
 fn header(tensors: &[(String, TensorView)]) -> plugin_api::Result<Vec<u8>> {
     let mut entries = Map::new();
     entries.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
@@ -156,7 +157,7 @@ fn header(tensors: &[(String, TensorView)]) -> plugin_api::Result<Vec<u8>> {
     Ok(header)
 }
 
-/// A tensor's bytes with the products added: in fp32, and rounded once to the type that it had.
+/// A tensor's bytes with the products added in fp32 and rounded once to the original type.
 fn merged(file: &Path, name: &str, view: &TensorView, factors: &[Factors]) -> Result<Vec<u8>> {
     let mut sum = view.load(&Device::Cpu)?.to_dtype(DType::F32)?;
     for Factors { a, b, scale } in factors {
@@ -185,7 +186,7 @@ fn merged(file: &Path, name: &str, view: &TensorView, factors: &[Factors]) -> Re
     })
 }
 
-/// Copies what lies beside the base's weights: configuration, tokenizer, templates, licence. Folders stay behind.
+/// Copies the other files of the base: configuration, tokenizer, templates, licence. Folders are not copied.
 fn copy_others(base: &Path, out: &Path) -> Result<()> {
     let failed = |source| Error::Read {
         path: base.to_owned(),
@@ -207,7 +208,7 @@ fn copy_others(base: &Path, out: &Path) -> Result<()> {
             ".onnx",
         ];
         let skipped = shown.starts_with('.') || weights.iter().any(|end| shown.ends_with(end));
-        // Follows links, as the hub's cache is made of them.
+        // Follows links, since the hub's cache consists of them.
         if path.is_file() && !skipped {
             fs::copy(&path, out.join(name)).map_err(|source| Error::Read {
                 path: path.clone(),
@@ -218,7 +219,7 @@ fn copy_others(base: &Path, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A folder that is there whole or not at all: it is made under another name, and takes its own at the end.
+/// A folder that exists complete or not at all: it is written under another name and renamed at the end.
 struct Whole<'a> {
     out: &'a Path,
     part: PathBuf,
@@ -227,7 +228,7 @@ struct Whole<'a> {
 impl<'a> Whole<'a> {
     fn begin(out: &'a Path, force: bool) -> plugin_api::Result<Whole<'a>> {
         if out.symlink_metadata().is_ok() {
-            let there = plugin_api::Error::new(Code::SETTINGS, format!("`{}` is there already", out.display()));
+            let there = plugin_api::Error::new(Code::SETTINGS, format!("`{}` already exists", out.display()));
             match force {
                 false => return Err(there.help("give another folder, or `--force` to replace a checkpoint")),
                 true if !is_checkpoint(out) => {
@@ -265,12 +266,12 @@ impl<'a> Whole<'a> {
 
 impl Drop for Whole<'_> {
     fn drop(&mut self) {
-        // Gone already when all went well.
+        // It no longer exists if all went well.
         let _ = fs::remove_dir_all(&self.part);
     }
 }
 
-/// Files with a `config.json` among them, and no folder: nothing else is ever removed.
+/// Whether a folder holds only files, with a `config.json` among them: nothing else is ever removed.
 fn is_checkpoint(folder: &Path) -> bool {
     let only_files = fs::read_dir(folder).is_ok_and(|mut entries| {
         entries.all(|entry| entry.is_ok_and(|entry| entry.file_type().is_ok_and(|kind| kind.is_file())))

@@ -1,4 +1,4 @@
-//! How a registered model learns: by the engine of the kit, over the same checkpoint.
+//! Training of a registered model, with the kit's engine, from the same checkpoint.
 
 use generate::Generator;
 use nn::{Blueprint, Decoder};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use train::run::Student;
 use train::{Engine, EngineSettings, Trainer};
 
-/// What of a model's folder goes beside what it learnt.
+/// Files of a model's folder that are copied beside the trained weights.
 const COMPANIONS: [&str; 11] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -23,7 +23,7 @@ const COMPANIONS: [&str; 11] = [
     "processor_config.json",
 ];
 
-/// What learning needs of a model. The weights that it answers with are not among it, and may be given back first.
+/// What training needs of a model, without the weights for answering, which can be freed first.
 pub(crate) struct Pupil {
     blueprint: Option<Blueprint>,
     placeholder: Option<u32>,
@@ -42,7 +42,9 @@ impl Pupil {
     fn blueprint(&self) -> Result<&Blueprint> {
         let blueprint = self.blueprint.as_ref();
         blueprint.ok_or_else(|| {
-            Error::unsupported("this model can't learn: its layers are of a kind that is not learnt here")
+            Error::unsupported(
+                "this model cannot be trained: its layers are of a kind that is not supported in training",
+            )
         })
     }
 }
@@ -66,7 +68,7 @@ impl Student for Pupil {
     }
 }
 
-/// What [`plugin_api::Model::replay`] answers to `{"training": FOLDER}`.
+/// Answers [`plugin_api::Model::replay`] for `{"training": FOLDER}`.
 pub(crate) fn trace<D: Decoder>(generator: &Generator<D>, folder: &Path) -> Result<Value> {
     let model = train::parity::Replayed {
         blueprint: generator.decoder().blueprint(),

@@ -1,4 +1,4 @@
-//! What memory training would take, by the shape that a checkpoint's `config.json` tells, before anything is loaded.
+//! Estimates the memory of training from a checkpoint's `config.json`, before anything is loaded.
 
 use plugin_api::{Estimate, Plan, Result, Settings, TrainingEstimate, Workload};
 use serde_json::{Map, Value};
@@ -15,14 +15,14 @@ struct Shape {
     inner: u64,
     vocabulary: u64,
     tied: bool,
-    /// Whether both halves of a layer are normalised behind as well, as in Gemma 3.
+    /// Whether both halves of a layer also have a norm after them, as in Gemma 3.
     norms_behind: bool,
 }
 
-/// Bytes of a weight in four bits: half a byte for its code, and scales for blocks of 64, in bytes themselves.
+/// Bytes of a four-bit weight: half a byte of code, and scales of blocks of 64, which are bytes as well.
 const FOUR_BITS: f64 = 0.516;
 
-/// Logits that are computed together, of whole positions of learnt tokens: at least 96 of these, and at most 1024.
+/// Logits that are computed together, for whole positions of learnt tokens: at least 96 positions, and at most 1024.
 const LOGITS_AT_ONCE: u64 = 48 << 20;
 
 impl Shape {
@@ -74,7 +74,7 @@ impl Shape {
     }
 
     fn factors(&self, plan: &Plan) -> u64 {
-        // A LoRA that learning starts from has a rank and targets of its own.
+        // A LoRA from which training starts has its own rank and targets.
         let own = plan.other.get("adapter").and_then(Value::as_str).and_then(|folder| {
             let config = std::fs::read(Path::new(folder).join("adapter_config.json")).ok()?;
             serde_json::from_slice::<Map<String, Value>>(&config).ok()
@@ -94,15 +94,15 @@ impl Shape {
         layer * self.layers
     }
 
-    /// What of a layer's numbers is kept of a token for the way back: what goes in and stands between both halves,
-    /// queries and what attention gives, keys and values, gate and up; and the outputs that norms stand behind.
+    /// How many numbers of a layer are kept for each token for the backward pass: its input and the sum between both
+    /// halves, queries and attention's output, keys and values, gate and up, and the outputs of norms after them.
     fn kept(&self) -> u64 {
         let halves = if self.norms_behind { 4 } else { 2 };
         halves * self.hidden + 2 * self.queries * self.size + self.queries + 2 * self.keys * self.size + 2 * self.inner
     }
 
-    /// Bytes of what a batch keeps, and of what the layer that is at work needs besides. In the last layer only learnt tokens
-    /// go through all of it.
+    /// Bytes that a batch keeps, and that the layer being computed needs besides. In the last layer, only learnt
+    /// tokens pass all of it.
     fn activations(&self, work: &Workload, checkpointing: bool) -> u64 {
         let at_work = 4 * self.hidden + 3 * self.inner;
         let of_all = match checkpointing {
@@ -113,8 +113,8 @@ impl Shape {
         4 * (work.tokens * (of_all + last) + work.learnt * (self.kept() - last))
     }
 
-    /// Bytes of some logits, and of the same packed for the products behind them: one with the head, whose factors are
-    /// rounded or not, and another with what went in where the head is learnt.
+    /// Bytes of some logits and of their packed copies for two products: with the head, rounded or not, and, if the
+    /// head is learnt, with the head's input.
     fn logits(&self, work: &Workload, full: bool) -> u64 {
         let copies = if full { 3 } else { 2 };
         let most = (LOGITS_AT_ONCE / self.vocabulary.max(1)).clamp(96, 1024);
@@ -123,18 +123,18 @@ impl Shape {
     }
 }
 
-/// Bytes of the tensors of a folder, as they are stored.
+/// Bytes of the stored tensors of a folder.
 fn stored_bytes(folder: &Path) -> u64 {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let weights = files.filter(|file| file.path().extension().is_some_and(|end| end == "safetensors"));
-    // Through links, which a cache's snapshots consist of.
+    // Follows links, since snapshots in a cache consist of them.
     weights
         .filter_map(|file| std::fs::metadata(file.path()).ok())
         .map(|file| file.len())
         .sum()
 }
 
-/// The memory of training, beside what an answer of the same model would take.
+/// The memory of training, given that of answering with the same model.
 pub fn estimate(answering: Estimate, settings: &Settings, plan: &Plan, work: &Workload) -> Result<TrainingEstimate> {
     let folder: Option<PathBuf> = settings.path("weights").ok();
     let config = folder
@@ -143,7 +143,7 @@ pub fn estimate(answering: Estimate, settings: &Settings, plan: &Plan, work: &Wo
     let config: Option<Value> = config.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let Some(shape) = config.as_ref().and_then(Shape::read) else {
         let error = plugin_api::Error::unsupported(
-            "the memory of training is known for checkpoints with a `config.json` alone",
+            "the memory of training can only be estimated for checkpoints with a `config.json`",
         );
         return Err(error);
     };
@@ -167,7 +167,7 @@ pub fn estimate(answering: Estimate, settings: &Settings, plan: &Plan, work: &Wo
         "full" => 0,
         "qlora" => {
             let values = shape.parameters();
-            // Of tensors that aren't counted here, a tower's, the linear ones are in four bits as well.
+            // Linear layers of tensors that are not counted here, such as an audio tower's, are in four bits as well.
             let each = if stored > 3 * values { 4 } else { 2 };
             let linear = shape.linear_parameters() as f64 * FOUR_BITS;
             linear as u64 + each * (values - shape.linear_parameters()) + stored.saturating_sub(each * values)
@@ -178,7 +178,7 @@ pub fn estimate(answering: Estimate, settings: &Settings, plan: &Plan, work: &Wo
     let learnt_bytes = parameters * each;
     let activation_bytes = shape.activations(work, flag("gradient_checkpointing"));
     let logits_bytes = shape.logits(work, full);
-    // Before it learns, the model is loaded for answers, and let go.
+    // Before training, the model is loaded for answers, and freed.
     let loaded = answering
         .weights_bytes
         .saturating_sub(learnt_bytes + activation_bytes + logits_bytes);

@@ -1,10 +1,10 @@
-//! One piece of hearing, as often as each line that comes in says, and what it took in the mean; `examples/peers/hearing.py` starts this
-//! beside the same of transformers'.
+//! Times one part of audio encoding: repeats it as often as each input line says, and prints the mean time.
+//! `examples/peers/hearing.py` runs it beside transformers.
 //!
 //!     cargo run --release -p nn --example hearing -- encoder bf16 30 1 32
 //!
-//! The words are what to do, the type, seconds of a clip, clips, layers of the encoder. Its shape is Whisper's large one,
-//! and its weights are random.
+//! The arguments are the part, the type, seconds of a clip, clips, and layers of the encoder. The encoder has the
+//! shape of Whisper's large one, and random weights.
 
 use audio::{LogMel, MelExtractor, RATE};
 use candle_core::{DType, Device};
@@ -13,12 +13,12 @@ use nn::encoder::{Block, Encoder, EncoderConfig};
 use std::io::BufRead;
 use std::time::Instant;
 
-/// Frames that Qwen2.5-Omni's encoder hears at a time.
+/// Frames that Qwen2.5-Omni's encoder takes at a time.
 const CHUNK: usize = 200;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Seconds that this process has had of all cores.
+/// The processor time in seconds of this process on all cores.
 fn processor() -> f64 {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let of_task = |path: std::path::PathBuf| {
@@ -46,7 +46,9 @@ fn encoder(dtype: &str, layers: usize, stored_positions: bool) -> Result<Encoder
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [what, dtype, seconds, clips, layers] = words.as_slice() else {
-        return Err("expected five words: features80|features128|encoder|chunks fp32|bf16 SECONDS CLIPS LAYERS".into());
+        return Err(
+            "expected five arguments: features80|features128|encoder|chunks fp32|bf16 SECONDS CLIPS LAYERS".into(),
+        );
     };
     let (seconds, clips, layers): (usize, usize, usize) = (seconds.parse()?, clips.parse()?, layers.parse()?);
     let sound: Vec<f32> = (0..seconds * RATE)
@@ -69,7 +71,7 @@ fn main() -> Result<()> {
             Box::new(move || Ok(encoder.forward(&blocks).map(drop)?))
         }
         _ => Box::new(move || {
-            // All frames, as the other side makes them.
+            // All frames, as transformers computes them.
             mels()
                 .iter()
                 .for_each(|mel| drop(std::hint::black_box(mel.rows(mel.frames()))));

@@ -1,10 +1,11 @@
-//! The log-probabilities of all tokens of the vocabulary, at the places of texts that come in as numbers of tokens;
-//! `examples/peers/gguf_log_probs.py` holds them beside llama.cpp's.
+//! Writes the log-probabilities of all tokens of the vocabulary at positions of texts, which are read as token ids;
+//! `examples/peers/gguf_log_probs.py` compares them with llama.cpp's.
 //!
-//!     echo '{"ids": [504, 3575, 282], "from": 2}' | cargo run --release -p nn --example log_probs -- model.gguf blocks out.f32
+//!     echo '{"ids": [504, 3575, 282], "from": 2}' | cargo run --release -p nn --example log_probs -- model.gguf blocks
+//!     out.f32
 //!
-//! The words are the weights of a dense text model, whether the blocks of a GGUF file stay what they are (`blocks`) or are
-//! `unpacked` to fp32, and the file to write: fp32 values, one row for each token from the place `from` on.
+//! The arguments are the weights of a dense text model, whether blocks of a GGUF file stay packed (`blocks`) or are
+//! `unpacked` to fp32, and the file to write: fp32 values, one row for each token from position `from` on.
 
 use candle_core::{DType, Device, Tensor};
 use nn::dense::{Config, Decoder};
@@ -22,7 +23,7 @@ struct Text {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [weights, how @ ("blocks" | "unpacked"), out] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] else {
-        return Err("expected three words: WEIGHTS blocks|unpacked OUT".into());
+        return Err("expected three arguments: WEIGHTS blocks|unpacked OUT".into());
     };
     let opened = Weights::open(Path::new(weights), DType::F32, &Device::Cpu)?.unpacked(how == "unpacked");
     let decoder = Decoder::load(&Config::from_folder(Path::new(weights))?, &opened)?;

@@ -1,7 +1,7 @@
-//! Attention: the one place where masks, grouped heads and windows are dealt with.
+//! Attention: the one place that handles masks, grouped heads and windows.
 //!
-//! Here it is put together of candle's operations, which every device has and which have gradients. On a CPU, where
-//! nothing is to be learnt, [`attention`] does all texts at once.
+//! This version uses candle's operations, which work on every device and have gradients. On a CPU without gradients,
+//! [`attention`] computes all texts at once.
 
 use crate::layers::{softcap, softmax};
 use candle_core::{D, DType, Device, Tensor};
@@ -9,10 +9,10 @@ use kernels::attention::{self, Rule, Text};
 use kernels::device::own_kernels;
 use kernels::rowwise;
 
-/// The most scores computed at a time. A long prompt's queries go through in blocks, or its scores, which grow with
-/// the square of its length, would outgrow the model. This many still lie in a core's own cache.
+/// The most scores computed at a time. A long prompt's queries are computed in blocks, since all its scores, which
+/// grow with the square of its length, would take more memory than the model. This many fit into a core's own cache.
 const BLOCK: usize = 1 << 20;
-/// The same where each product has a start to wait for, as on a GPU: few large blocks.
+/// The same for a GPU, where starting each product takes time: few large blocks.
 const LARGE_BLOCK: usize = 1 << 26;
 
 fn block(device: &Device) -> usize {
@@ -21,15 +21,15 @@ fn block(device: &Device) -> usize {
 
 /// Queries (new, heads, size) over keys and values (key heads, all, size), of which the queries' own are the last.
 ///
-/// Returns (new, heads * size). Keys and values are not repeated for the queries that share them: those queries are
-/// put side by side as rows of one product.
+/// Returns (new, heads * size). Keys and values are not repeated for the queries that share them: these queries become
+/// rows of one product.
 pub(crate) fn attend(q: &Tensor, keys: &Tensor, values: &Tensor, rule: Rule) -> candle_core::Result<Tensor> {
     attend_in_blocks(q, keys, values, rule, block(q.device()))
 }
 
-/// Queries over all keys of their text, before and behind them alike; each (tokens, heads * size) in and out, of texts
-/// of this many tokens one after the other. Without positions, as in encoders, and scaled by the head size. `products`
-/// is the type that numbers are rounded to before they are multiplied.
+/// Attention over all keys of a text, before and after each query, without positions, as in encoders; (tokens, heads *
+/// size) in and out. `texts` are the lengths of consecutive texts, `products` the type that numbers are rounded to
+/// before they are multiplied. The scale follows from the head size.
 pub(crate) fn attend_to_all(
     q: &Tensor,
     keys: &Tensor,
@@ -109,7 +109,7 @@ fn attend_in_blocks(
     let mut blocks = Vec::with_capacity(new.div_ceil(block));
     for start in (0..new).step_by(block) {
         let count = block.min(new - start);
-        // Nothing after the block's last token is seen by any of it, and nothing before its first one's window.
+        // No query of the block sees keys after its last token, or before its first one's window.
         let end = before + start + count;
         let first = rule
             .window
@@ -134,8 +134,8 @@ fn attend_in_blocks(
     }
 }
 
-/// Each head's rows one after the other: products on a GPU refuse what lies otherwise. As they are in a cache they
-/// need no copy, whatever room is behind them.
+/// Makes each head's rows contiguous: products on a GPU refuse other layouts. Rows in a cache need no copy, even with
+/// room after them.
 fn dense(x: &Tensor) -> candle_core::Result<Tensor> {
     let (_, _, size) = x.dims3()?;
     match x.stride()[1..] == [size, 1] {
@@ -144,7 +144,7 @@ fn dense(x: &Tensor) -> candle_core::Result<Tensor> {
     }
 }
 
-/// Softmax-weighted values; `q` is (key heads, rows, size), and rows repeat the queries of `sight`.
+/// Softmax-weighted values; `q` is (key heads, rows, size), and the rows repeat the queries of `sight`.
 fn weigh(
     q: &Tensor,
     keys: &Tensor,
@@ -169,7 +169,7 @@ fn weigh(
     softmax(&masked)?.matmul(&values)
 }
 
-/// What each of some consecutive queries may look at.
+/// What some consecutive queries may see.
 struct Sight {
     queries: usize,
     /// The column of the first query's own key.
@@ -183,7 +183,7 @@ impl Sight {
         self.window.map_or(0, |window| (last + 1).saturating_sub(window))..=last
     }
 
-    /// Zero where a query may look and minus infinity elsewhere. Made where it is used, since it is large.
+    /// Zero where a query may look, and minus infinity elsewhere. Computed where it is used, since it is large.
     fn mask(&self, columns: usize, device: &Device) -> candle_core::Result<Tensor> {
         let all = |end: fn(&Sight, usize) -> usize| {
             let ends: Vec<u32> = (0..self.queries).map(|query| end(self, query) as u32).collect();
@@ -204,8 +204,8 @@ mod tests {
     use super::*;
     use kernels::device::elsewhere;
 
-    /// Attention as it is defined, one number at a time.
-    #[allow(clippy::needless_range_loop)] // indices are how the definition is written
+    /// Attention by its definition, one number at a time.
+    #[allow(clippy::needless_range_loop)] // indices follow the definition
     fn plainly(q: &Tensor, k: &Tensor, v: &Tensor, rule: Rule) -> Vec<f32> {
         let (q, k, v) = (
             q.to_vec3::<f32>().unwrap(),
@@ -249,7 +249,7 @@ mod tests {
             ahead: false,
             bf16: false,
         };
-        // Keys as they lie in a cache with room behind them, and queries that learn, which go the general way.
+        // Keys in a cache with room after them, and queries with gradients, which take the general path.
         let room = Tensor::cat(&[&k, &random((2, 3, 8))], 1)
             .unwrap()
             .narrow(1, 0, all)
@@ -261,7 +261,7 @@ mod tests {
         }
     }
 
-    /// All texts of a pass at once: queries of `new` tokens each, and what they see in pieces that lie in any way.
+    /// All texts of a pass at once: queries of `new` tokens each, and keys in pieces with various layouts.
     #[track_caller]
     fn check_together(texts: &[(usize, &[usize])], heads: usize, size: usize, rule: Rule) {
         let random = |shape: (usize, usize, usize)| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
@@ -291,7 +291,7 @@ mod tests {
         if !rule.bf16 {
             return compare(&together, &expected);
         }
-        // Numbers here have a deviation of one; few queries of a text are not worth rounding.
+        // Numbers here have a deviation of one; with few queries, nothing is rounded.
         let together = together.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let apart: Vec<f32> = together.iter().zip(&expected).map(|(got, at)| got - at).collect();
         let largest = apart.iter().fold(0f32, |largest, apart| largest.max(apart.abs()));
@@ -358,7 +358,7 @@ mod tests {
                 check_together(&[(1, &[40]), (2, &[30, 2]), (1, &[5])], heads, size, rule);
                 check_together(&[(10, &[10]), (45, &[20, 70]), (3, &[3])], heads, size, rule);
             }
-            // More keys than are laid out at a time.
+            // More keys than are packed at a time.
             check_together(&[(30, &[600, 500])], 4, 8, rule);
             check_together(&[(700, &[700]), (20, &[1030])], 2, 16, rule);
         }
@@ -404,7 +404,7 @@ mod tests {
 
     #[test]
     fn narrow_types_are_summed_wide() {
-        // 4096 equal keys: in bf16, sums of their weights would stop growing at 256.
+        // 4096 equal keys: in bf16, the sum of their weights would stop at 256.
         let ones = Tensor::ones((1, 4096, 8), DType::BF16, &Device::Cpu).unwrap();
         let q = Tensor::ones((1, 1, 8), DType::BF16, &Device::Cpu).unwrap();
         let out = attend(

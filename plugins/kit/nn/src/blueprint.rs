@@ -1,15 +1,13 @@
-//! What a model's layers are, as plain data: for code that computes with the same weights in another way, such as
-//! training.
+//! A model's layers as plain data, for code that uses the same weights in another way, such as training.
 
 use crate::encoder::EncoderConfig;
 use crate::{Activation, Attention, Heads, Weights};
 
-/// A dense decoder.
 #[derive(Clone)]
 pub struct Blueprint {
-    /// `embed_tokens`, `layers` and `norm` stand below this point.
+    /// The prefix of `embed_tokens`, `layers` and `norm`.
     pub model: Weights,
-    /// The head stands here; none where it is tied to the table of tokens.
+    /// The prefix of the head; none if it is tied to the table of tokens.
     pub head: Option<Weights>,
     pub vocabulary: usize,
     pub hidden: usize,
@@ -17,23 +15,23 @@ pub struct Blueprint {
     pub heads: Heads,
     pub activation: Activation,
     pub eps: f64,
-    /// Whether the projections in front of attention, the one behind it, and those of the feed-forward have biases.
+    /// Whether there are biases in the projections before attention, in the one after it, and in the feed-forward.
     pub biases: [bool; 3],
     /// Whether queries and keys are normalised.
     pub head_norms: HeadNorms,
     /// Whether norms are stored as their distance from one.
     pub norms_from_one: bool,
-    /// Where in a layer its norms stand.
+    /// The names of a layer's norms.
     pub norms: NormNames,
-    /// Whether the projections in front of attention are one matrix, and gate and up of the feed-forward another.
+    /// Whether the projections before attention are one matrix, and whether gate and up are one.
     pub fused: [bool; 2],
-    /// What embeddings are multiplied by.
+    /// The factor of embeddings.
     pub embed_scale: f64,
-    /// What the outputs of both halves of a layer are multiplied by before they are added.
+    /// The factor of the outputs of both halves of a layer, before they are added.
     pub residual_scale: f64,
-    /// What logits are multiplied by.
+    /// The factor of logits.
     pub logit_scale: f64,
-    /// Logits go through `cap * tanh(logit / cap)`.
+    /// If set, logits become `cap * tanh(logit / cap)`.
     pub softcap: Option<f64>,
     /// How each layer attends.
     pub layers: Vec<Attention>,
@@ -43,8 +41,8 @@ pub struct Blueprint {
 }
 
 impl Blueprint {
-    /// The same, without what layers loaded from these weights share. Else the layers that a model answers with would stay in
-    /// memory as long as this does.
+    /// The same, without the values that layers loaded from these weights share: otherwise the layers that a model
+    /// answers with would stay in memory as long as this does.
     pub fn unshared(mut self) -> Blueprint {
         self.model = self.model.unshared();
         self.head = self.head.map(Weights::unshared);
@@ -65,18 +63,18 @@ impl Blueprint {
     }
 }
 
-/// How queries and keys are normalised before they are turned by their positions.
+/// How queries and keys are normalised before they are rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadNorms {
     None,
-    /// Each head by itself.
+    /// Each head separately.
     Each,
     /// All heads together.
     All,
 }
 
 impl HeadNorms {
-    /// How many channels are normalised together, of this many heads.
+    /// How many channels are normalised together, with this many heads.
     pub fn size(self, heads: usize, size: usize) -> Option<usize> {
         match self {
             HeadNorms::None => None,
@@ -86,7 +84,7 @@ impl HeadNorms {
     }
 }
 
-/// The norms of a layer by their names in the checkpoint: in front of each half and behind it, where there is one.
+/// The names in the checkpoint of a layer's norms, before and after each half; none if there is no norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NormNames {
     pub before_attention: Option<&'static str>,
@@ -96,7 +94,7 @@ pub struct NormNames {
 }
 
 impl NormNames {
-    /// As most models have them.
+    /// The names in most models.
     pub const BEFORE: NormNames = NormNames {
         before_attention: Some("input_layernorm"),
         behind_attention: None,
@@ -105,22 +103,22 @@ impl NormNames {
     };
 }
 
-/// What hears: an encoder of the kind that Whisper brought, its steps averaged in pairs, a norm, and a projector.
+/// The audio tower: an encoder like Whisper's, its steps averaged in pairs, a norm, and a projector.
 #[derive(Clone)]
 pub struct AudioBlueprint {
-    /// The encoder stands here.
+    /// The prefix of the encoder.
     pub tower: Weights,
     pub encoder: EncoderConfig,
     /// Samples whose features are computed together.
     pub window: usize,
-    /// Samples of a clip that are heard, a window at a time.
+    /// The most samples of a clip that are used, one window at a time.
     pub longest: usize,
-    /// Frames that see each other, of an encoder that cuts a clip; else all of it.
+    /// Frames that see each other, if the encoder divides a clip; otherwise all frames.
     pub block: Option<usize>,
-    /// The norm in front of the projector.
+    /// The norm before the projector.
     pub norm: Weights,
     pub projector: Vec<ProjectorLayer>,
-    /// Between the projector's layers.
+    /// The activation between the projector's layers.
     pub activation: Option<Activation>,
 }
 

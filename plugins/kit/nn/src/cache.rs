@@ -1,18 +1,18 @@
-//! Keys and values of the tokens that a conversation has so far.
+//! The cache of keys and values of a conversation's tokens.
 
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
 use kernels::rowwise;
 use rayon::prelude::*;
 
-/// What a row's first buffers hold, in tokens; they double from there.
+/// The first size of a row's buffers, in tokens; it doubles as needed.
 const SMALLEST: usize = 64;
-/// Values of a head that are worth a task.
+/// The least values of a head for a task.
 const TASK: usize = 1 << 12;
 
 /// The cache of one row, for all layers.
 ///
-/// Each row has its own, of its own length. So rows come and go without disturbing others, and nothing is computed
-/// or stored for padding. Not `Clone`, because buffers are written in place: [`KvCache::fork`] copies.
+/// Each row has a cache of its own length, so rows are added and removed independently, and nothing is computed or
+/// stored for padding. Not `Clone`, because buffers are written in place: [`KvCache::fork`] copies.
 #[derive(Default)]
 pub struct KvCache {
     layers: Vec<Option<Buffers>>,
@@ -51,7 +51,7 @@ impl KvCache {
         layers.map(|b| (of_one(&b.keys) + of_one(&b.values)) * tokens).sum()
     }
 
-    /// A copy of the first tokens alone, that grows on its own; into so much room it does without another copy.
+    /// A copy of the first tokens, with room for `room` tokens without another copy.
     pub fn first(&self, tokens: usize, room: usize) -> candle_core::Result<KvCache> {
         let tokens = tokens.min(self.length);
         let room = room.max(tokens);
@@ -74,7 +74,7 @@ impl KvCache {
         })
     }
 
-    /// A copy that grows on its own: several answers to one prompt.
+    /// A copy that grows independently, for several answers to one prompt.
     pub fn fork(&self) -> candle_core::Result<KvCache> {
         let copy = |buffers: &Option<Buffers>| match buffers {
             Some(b) => Ok(Some(Buffers {
@@ -90,7 +90,7 @@ impl KvCache {
         })
     }
 
-    /// Becomes a fork of another cache, of which it has the first `common` tokens already.
+    /// Becomes a fork of another cache, whose first `common` tokens it has already.
     pub fn follow(&mut self, other: &KvCache, common: usize) -> candle_core::Result<()> {
         let room = |layer: &Option<Buffers>| layer.as_ref().map_or(0, |b| b.keys.dims()[1]);
         let alike = self.layers.len() == other.layers.len();
@@ -112,10 +112,10 @@ impl KvCache {
         Ok(())
     }
 
-    /// Adds keys and values (new, heads, head size) behind the row's tokens, and so many that joined them in this step,
+    /// Appends keys and values (new, heads, head size) after the row's tokens and those that this step added before,
     /// and returns all that the layer has now.
     ///
-    /// The row counts as longer only after [`KvCache::advance`], when all layers have the new tokens.
+    /// The row's length changes only in [`KvCache::advance`], when all layers have the new tokens.
     pub fn append(
         &mut self,
         layer: usize,
@@ -159,13 +159,13 @@ impl KvCache {
         self.length += new;
     }
 
-    /// Forgets what stands behind the first tokens. Its room stays.
+    /// Drops all but the first tokens. The buffers keep their size.
     pub fn truncate(&mut self, tokens: usize) {
         self.length = self.length.min(tokens);
     }
 }
 
-/// Writes tokens (new, heads, head size) into a buffer (heads, room, head size), behind as many as it has.
+/// Writes tokens (new, heads, head size) into a buffer (heads, room, head size) from place `at` on.
 fn put(buffer: &Tensor, new: &Tensor, at: usize) -> candle_core::Result<()> {
     match rowwise::suits(&[buffer, new]) {
         true => buffer.inplace_op2(new, &Put { at }),
@@ -192,18 +192,18 @@ impl InplaceOp2 for Put {
     ) -> candle_core::Result<()> {
         let ((_, room, size), (tokens, _, _)) = (to.shape().dims3()?, from.shape().dims3()?);
         let (CpuStorage::F32(buffer), CpuStorage::F32(new)) = (buffer, new) else {
-            candle_core::bail!("put-tokens knows fp32 alone")
+            candle_core::bail!("put-tokens supports fp32 only")
         };
         let (Some((start, end)), &[token, head, 1]) = (to.contiguous_offsets(), from.stride()) else {
-            candle_core::bail!("put-tokens needs a buffer without gaps, and heads that are dense")
+            candle_core::bail!("put-tokens needs a contiguous buffer and contiguous heads")
         };
         let new = &new[from.start_offset()..];
         let heads = buffer[start..end].par_chunks_exact_mut(room * size).enumerate();
-        // A single token's is no work for several cores.
+        // A single token is not worth several cores.
         let together = if tokens * size < TASK { usize::MAX } else { 1 };
         heads.with_min_len(together).for_each(|(number, buffer)| {
             if token == size {
-                // Of another buffer: a head's tokens lie one after the other in both.
+                // From another buffer: in both, the tokens of a head are consecutive.
                 let all = tokens * size;
                 buffer[self.at * size..][..all].copy_from_slice(&new[number * head..][..all]);
                 return;

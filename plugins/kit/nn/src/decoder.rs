@@ -1,4 +1,4 @@
-//! What a language model is to the generator, and how a prompt goes into it.
+//! The interface of a language model for the generator, and the input that it takes.
 
 use crate::{LoraSet, Step};
 use audio::LogMel;
@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use plugin_api::{Clip, Code, Error, Part, Prompt, Result};
 use std::ops::{Range, RangeInclusive};
 
-/// A stack of layers with an embedding in front and an output layer behind.
+/// A stack of layers between an embedding and an output layer.
 ///
 /// A model that takes audio also has a [`Decoder::placeholder`] and [encodes clips](Decoder::encode_audio).
 pub trait Decoder: Send + Sync {
@@ -16,7 +16,7 @@ pub trait Decoder: Send + Sync {
     /// Vectors (tokens, hidden) through all layers and the last norm.
     fn forward(&self, x: &Tensor, step: &mut Step) -> candle_core::Result<Tensor>;
 
-    /// Hidden vectors (tokens, hidden) to logits (tokens, vocabulary). Asked for only where they are needed.
+    /// Hidden vectors (tokens, hidden) to logits (tokens, vocabulary). Called only for positions that are needed.
     fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor>;
 
     fn device(&self) -> &Device;
@@ -24,28 +24,28 @@ pub trait Decoder: Send + Sync {
     /// The longest text, prompt and answer together, in tokens.
     fn context(&self) -> usize;
 
-    /// Its layers as plain data, where what computes with them otherwise knows them all.
+    /// Its layers as plain data, if that describes them completely.
     fn blueprint(&self) -> Option<crate::Blueprint> {
         None
     }
 
-    /// The token that a chat template writes for a clip, once each.
+    /// The token that a chat template writes once for each clip.
     fn placeholder(&self) -> Option<u32> {
         None
     }
 
-    /// What of these clips is heard, in pieces of which each is heard by itself. It costs next to nothing: how many
-    /// tokens a piece becomes follows from its length.
+    /// Divides clips into chunks that are encoded independently. Cheap: the number of tokens of a chunk follows from
+    /// its length.
     fn audio_chunks(&self, _clips: &[&Clip]) -> Result<AudioChunks> {
         Err(deaf())
     }
 
-    /// The samples of some pieces, of whatever clips and prompts, to what takes their place.
+    /// Encodes the samples of some chunks, from any clips and prompts.
     fn encode_audio(&self, _sounds: &[&[f32]]) -> Result<Vec<AudioEmbeds>> {
         Err(deaf())
     }
 
-    /// Refuses a prompt with a part that the model cannot read.
+    /// Refuses a prompt with a part that the model does not support.
     fn check(&self, prompt: &Prompt) -> Result<()> {
         match clips(prompt)?.is_empty() || self.placeholder().is_some() {
             true => Ok(()),
@@ -53,15 +53,14 @@ pub trait Decoder: Send + Sync {
         }
     }
 
-    /// What goes into the model for a prompt whose text has these tokens, its clips still [to be
-    /// encoded](Input::encode_audio).
+    /// The model's input for a prompt with these tokens; its clips are still [to be encoded](Input::encode_audio).
     fn input(&self, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
         Input::of(self, prompt, tokens)
     }
 }
 
 fn deaf() -> Error {
-    Error::unsupported("this model reads text alone, the prompt holds a clip")
+    Error::unsupported("this model takes text only, and the prompt has a clip")
 }
 
 /// The clips of a prompt, in the order of its parts.
@@ -81,30 +80,30 @@ pub fn clips(prompt: &Prompt) -> Result<Vec<&Clip>> {
         .collect()
 }
 
-/// A stretch of a clip that is heard by itself.
+/// A part of a clip that is encoded independently.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AudioChunk {
-    /// Which of the clips, and what of its samples.
+    /// The clip's number, and the range of its samples.
     pub clip: usize,
     pub samples: Range<usize>,
-    /// Vectors that it becomes.
+    /// How many vectors it becomes.
     pub tokens: usize,
 }
 
-/// What a model will hear of some clips.
+/// The chunks of some clips.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AudioChunks {
     /// Clip after clip, each from its beginning.
     pub each: Vec<AudioChunk>,
-    /// Seconds heard, of all clips together.
+    /// Seconds of all chunks together.
     pub seconds: f64,
-    /// What a reply should say of it.
+    /// Flags for the reply.
     pub flags: Vec<String>,
 }
 
 impl AudioChunks {
-    /// Clips of at least and at most this many samples, cut into windows; `tokens` says what a piece of this many
-    /// samples becomes.
+    /// Divides clips into windows. Clips shorter or longer than these limits are refused or cut; `tokens` gives the
+    /// tokens of a number of samples.
     pub fn cut(
         clips: &[&Clip],
         samples: RangeInclusive<usize>,
@@ -135,18 +134,18 @@ impl AudioChunks {
     }
 }
 
-/// What a model makes of a piece of sound.
+/// An encoded chunk.
 #[derive(Debug, Clone)]
 pub struct AudioEmbeds {
     pub features: LogMel,
-    /// (tokens, hidden), in the place of this many placeholders.
+    /// (tokens, hidden), in place of as many placeholders.
     pub vectors: Tensor,
 }
 
 /// A clip among a prompt's tokens.
 #[derive(Debug, Clone)]
 pub struct Sound {
-    /// The tokens that it takes.
+    /// The range of its tokens.
     pub tokens: Range<usize>,
     pub clip: Clip,
 }
@@ -157,13 +156,14 @@ impl PartialEq for Sound {
     }
 }
 
-/// Whether two clips are alike, which is seen at once where they share their samples.
+/// Whether two clips are equal; immediate if they share their samples.
 pub fn is_same_clip(a: &Clip, b: &Clip) -> bool {
     (a.rate, a.channels) == (b.rate, b.channels)
         && (std::ptr::eq(a.samples(), b.samples()) || a.samples() == b.samples())
 }
 
-/// How many tokens two prompts begin alike with: the same tokens, and in the places of clips the same sound.
+/// How many tokens two prompts have in common from the start: the same tokens, and the same clips in the places of
+/// clips.
 pub fn common_beginning(a: (&[u32], &[Sound]), b: (&[u32], &[Sound])) -> usize {
     let alike = a.0.iter().zip(b.0).take_while(|(a, b)| a == b).count();
     let starts = |sound: &&Sound| sound.tokens.start < alike;
@@ -177,22 +177,22 @@ pub fn common_beginning(a: (&[u32], &[Sound]), b: (&[u32], &[Sound])) -> usize {
     }
 }
 
-/// A prompt as it goes into a model.
+/// The input of a model for one prompt.
 #[derive(Debug, Clone, Default)]
 pub struct Input {
-    /// All tokens, placeholders of clips included.
+    /// All tokens, including placeholders of clips.
     pub tokens: Vec<u32>,
-    /// Vectors (tokens, hidden) that go in instead of the embedded tokens.
+    /// Vectors (tokens, hidden) that replace the embedded tokens.
     pub embedded: Option<Tensor>,
-    /// What is to be heard before the vectors are known.
+    /// Clips that must be encoded before the vectors are known.
     pub unheard: Option<PendingAudio>,
-    /// The clips that stand in the tokens, in their order.
+    /// The clips among the tokens, in order.
     pub sounds: Vec<Sound>,
     pub clip_tokens: usize,
     pub clip_seconds: f64,
-    /// What the reply says of the prompt.
+    /// Flags for the reply.
     pub flags: Vec<String>,
-    /// The LoRAs that it goes through; the generator knows.
+    /// The LoRAs of this prompt, chosen by the generator.
     pub loras: LoraSet,
 }
 
@@ -204,7 +204,7 @@ impl Input {
         }
     }
 
-    /// A prompt's tokens, as many in the place of a clip as it will become, and the clips.
+    /// A prompt's tokens, with a placeholder for each vector of a clip, and its clips.
     pub fn of<D: Decoder + ?Sized>(decoder: &D, prompt: &Prompt, tokens: Vec<u32>) -> Result<Input> {
         let clips = clips(prompt)?;
         let Some(placeholder) = decoder.placeholder().filter(|_| !clips.is_empty()) else {
@@ -216,8 +216,9 @@ impl Input {
                 "the prompt has {} clips, its text as the chat template renders it has {places} places for one",
                 clips.len()
             );
-            return Err(Error::new(Code::DATA, message)
-                .help("some models take one clip a message, and words must not spell the place of a clip"));
+            return Err(Error::new(Code::DATA, message).help(
+                "some models take one clip for each message, and text must not contain the placeholder of a clip",
+            ));
         }
         let pieces = decoder.audio_chunks(&clips)?;
         let mut input = Input {
@@ -255,7 +256,7 @@ impl Input {
         self.embedded.is_some() || self.unheard.is_some()
     }
 
-    /// Shares the samples of known clips that are the same as its own, so that comparing them again costs nothing.
+    /// Shares the samples of equal known clips, so that comparing them again is immediate.
     pub fn share_clips<'a>(&mut self, known: impl Iterator<Item = &'a Sound> + Clone) {
         for (number, sound) in self.sounds.iter_mut().enumerate() {
             if let Some(known) = known.clone().find(|known| is_same_clip(&known.clip, &sound.clip)) {
@@ -267,17 +268,17 @@ impl Input {
         }
     }
 
-    /// How far the last clip reaches; 0 without one.
+    /// The end of the last clip in tokens; 0 without clips.
     pub fn sounds_end(&self) -> usize {
         self.sounds.last().map_or(0, |sound| sound.tokens.end)
     }
 
-    /// How many tokens it begins with that another prompt begins with, too.
+    /// How many tokens it has in common with another prompt from the start.
     pub fn common(&self, other: &Input) -> usize {
         common_beginning((&self.tokens, &self.sounds), (&other.tokens, &other.sounds))
     }
 
-    /// The same with all its clips heard.
+    /// The same with all its clips encoded.
     pub fn heard<D: Decoder + ?Sized>(mut self, decoder: &D) -> Result<Input> {
         if let Some(unheard) = &self.unheard {
             let heard = decoder.encode_audio(&unheard.next(usize::MAX))?;
@@ -286,7 +287,7 @@ impl Input {
         Ok(self)
     }
 
-    /// Takes the vectors that the next pieces were heard as.
+    /// Takes the vectors of the next chunks.
     pub fn take<D: Decoder + ?Sized>(&mut self, decoder: &D, heard: Vec<Tensor>) -> Result<()> {
         let Some(unheard) = &mut self.unheard else {
             return Ok(());
@@ -328,24 +329,24 @@ impl Input {
     }
 }
 
-/// Clips of a prompt that are being heard, piece after piece.
+/// Clips of a prompt that are being encoded, chunk after chunk.
 #[derive(Debug, Clone)]
 pub struct PendingAudio {
     placeholder: u32,
     clips: Vec<Clip>,
     pieces: Vec<AudioChunk>,
-    /// Of the pieces that were heard.
+    /// The vectors of the encoded chunks.
     vectors: Vec<Tensor>,
 }
 
 impl PendingAudio {
-    /// The clips of the pieces that are still to be heard, and what of their samples each is.
+    /// The chunks that are not encoded yet: clip and range of samples.
     pub fn coming(&self) -> impl Iterator<Item = (&Clip, &Range<usize>)> {
         let rest = self.pieces.iter().skip(self.vectors.len());
         rest.map(|piece| (&self.clips[piece.clip], &piece.samples))
     }
 
-    /// The next pieces, of this many samples together, and at least one.
+    /// The samples of the next chunks, up to this many in total, and at least one chunk.
     pub fn next(&self, samples: usize) -> Vec<&[f32]> {
         let mut all = 0;
         let rest = self.pieces.iter().skip(self.vectors.len()).enumerate();

@@ -1,25 +1,25 @@
-//! What the reference's feature extractor is set to, beside the weights of a model that hears.
+//! The settings of the reference's feature extractor, from an audio model's checkpoint.
 //!
-//! The decision a newcomer would question: these settings choose nothing here. A model hears features of one kind, which
-//! the crate `audio` makes, and where a file asks for others the reference fails as soon as it hears. So the file is
-//! held against the model, and refused where the two differ.
+//! The decision a newcomer would question: these settings choose nothing here. A model needs features of one kind,
+//! which the crate `audio` computes; if a file asks for others, the reference fails at the first clip. So the file is
+//! compared with the model, and refused if they differ.
 
 use crate::encoder::EncoderConfig;
 use crate::{Error, Result, read_json};
 use serde::Deserialize;
 use std::path::Path;
 
-/// Where the settings are: among the processor's, as newer versions of the reference write them, which count where both
-/// are there; or by themselves.
+/// Newer versions of the reference write the settings into the processor's; these count if both exist. Otherwise they
+/// have a file of their own.
 const NESTED: &str = "processor_config.json";
 const ALONE: &str = "preprocessor_config.json";
 
-/// Whose features these are, whichever the model.
+/// The reason in errors.
 const WHISPER: &str = "Whisper's features have it";
-/// The longest clip that a file may ask for, in seconds: more is no setting but damage.
+/// The longest clip that a file may ask for, in seconds; more is damage.
 const DAY: f64 = 86_400.0;
 
-/// Settings of the extractor; what a file leaves out is as the model wants it.
+/// Settings of the extractor; if one is missing, the model's needs apply.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Extractor {
     #[serde(skip)]
@@ -28,7 +28,7 @@ pub struct Extractor {
     sampling_rate: Option<f64>,
     hop_length: Option<f64>,
     n_fft: Option<f64>,
-    /// Seconds that a clip is filled up to, and cut at.
+    /// Clips are padded, or cut, to this many seconds.
     chunk_length: Option<f64>,
 }
 
@@ -38,7 +38,7 @@ struct Processor {
 }
 
 impl Extractor {
-    /// That of a checkpoint's folder, if it features as the encoder hears.
+    /// The extractor of a checkpoint's folder, if its features are those that the encoder needs.
     pub fn from_folder(folder: &Path, encoder: &EncoderConfig) -> Result<Extractor> {
         let (nested, alone) = (folder.join(NESTED), folder.join(ALONE));
         let mut found = None;
@@ -64,7 +64,7 @@ impl Extractor {
         Ok(extractor)
     }
 
-    /// Refuses one that cuts clips into other windows than those the encoder has positions for.
+    /// Refuses windows of another length than the encoder has positions for.
     pub fn fills(&self, encoder: &EncoderConfig) -> Result<()> {
         let expected = encoder.samples() as f64 / audio::RATE as f64;
         let like = format!("the {} `max_source_positions` in config.json", encoder.positions);
@@ -74,7 +74,7 @@ impl Extractor {
         }
     }
 
-    /// Samples that a clip is cut at; `usual` where the file does not say.
+    /// The most samples of a clip; `usual` if the file does not say.
     pub fn longest(&self, usual: usize) -> Result<usize> {
         match self.chunk_length {
             Some(seconds) if seconds > 0.0 && seconds <= DAY => Ok((seconds * audio::RATE as f64) as usize),
@@ -119,7 +119,7 @@ mod tests {
         }
     }
 
-    /// Reads what is in the two files, and compares the windows.
+    /// Reads both files and compares the windows.
     fn read(nested: &str, alone: &str) -> std::result::Result<Extractor, String> {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in [(NESTED, nested), (ALONE, alone)] {
@@ -145,7 +145,7 @@ mod tests {
         read("", right).unwrap();
         read(&format!(r#"{{"feature_extractor": {right}}}"#), "").unwrap();
         read(r#"{"audio_token": "<sound>"}"#, right).unwrap();
-        // What is inside the processor's settings counts.
+        // The processor's settings count.
         read(
             &format!(r#"{{"feature_extractor": {right}}}"#),
             r#"{"feature_size": 80}"#,

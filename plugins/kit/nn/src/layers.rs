@@ -1,7 +1,7 @@
 //! The small layers: embedding, normalisation, projections to heads, gated feed-forward.
 //!
-//! Fused kernels of candle drop gradients without a word. So each layer here takes them only where nothing is to be
-//! learnt: a tensor that tracks its operations, or a weight that does, goes the longer, differentiable way.
+//! Fused kernels of candle silently drop gradients. So each layer uses them only if neither its input nor its weights
+//! track gradients, and differentiable operations otherwise.
 
 use crate::{Linear, Loras, Matrix, Result, Weights};
 use candle_core::{D, DType, Device, Tensor};
@@ -39,7 +39,7 @@ impl Embedding {
     }
 }
 
-/// Rows of a table (rows, size), by their numbers.
+/// Rows of a table (rows, size), by index.
 pub(crate) fn select_rows(table: &Tensor, numbers: &[u32]) -> candle_core::Result<Tensor> {
     match rowwise::suits(&[table]) {
         true => rowwise::select(table, numbers),
@@ -51,25 +51,25 @@ pub(crate) fn select_rows(table: &Tensor, numbers: &[u32]) -> candle_core::Resul
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
     pub queries: usize,
-    /// Keys and values; each is shared by `queries / keys` queries.
+    /// Heads of keys and values; each is shared by `queries / keys` query heads.
     pub keys: usize,
     pub size: usize,
 }
 
-/// The three projections in front of attention.
+/// The three projections before attention.
 pub struct Qkv {
     projections: Projections<3>,
     heads: Heads,
 }
 
-/// Layers over the same input: each with weights of its own, or as one matrix.
+/// Layers over the same input, with separate weights or as one matrix.
 enum Projections<const COUNT: usize> {
     Apart([Linear; COUNT]),
     Fused(Linear, [usize; COUNT]),
 }
 
 impl<const COUNT: usize> Projections<COUNT> {
-    /// What each makes of x (tokens, in).
+    /// The output of each for x (tokens, in).
     fn forward(&self, x: &Tensor) -> candle_core::Result<[Tensor; COUNT]> {
         match self {
             Projections::Apart(layers) => Linear::forward_all(layers.each_ref(), x),
@@ -99,7 +99,7 @@ impl Qkv {
         })
     }
 
-    /// Of a checkpoint that has them as one matrix, `qkv_proj`.
+    /// From a checkpoint that has them as one matrix, `qkv_proj`.
     pub fn load_fused(weights: &Weights, hidden: usize, heads: Heads, bias: bool) -> Result<Qkv> {
         let outputs = [heads.queries, heads.keys, heads.keys].map(|count| count * heads.size);
         let layer = Linear::load(&weights.at("qkv_proj"), hidden, outputs.iter().sum(), bias)?;
@@ -121,7 +121,7 @@ impl Qkv {
     }
 }
 
-/// What stands between the two halves of a gated feed-forward.
+/// The activation of a gated feed-forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     Silu,
@@ -130,7 +130,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// By the name that it has in configs, in a field that not all of them call the same.
+    /// By its name in configs; `field` is the name of the config's field in errors.
     pub fn from_config(field: &str, name: &str) -> Result<Activation> {
         match name {
             "silu" | "swish" => Ok(Activation::Silu),
@@ -167,7 +167,7 @@ impl Mlp {
         Mlp::behind(gate_and_up, weights, [inner, hidden], activation, bias)
     }
 
-    /// Of a checkpoint that has gate and up as one matrix, `gate_up_proj`.
+    /// From a checkpoint that has gate and up as one matrix, `gate_up_proj`.
     pub fn load_fused(weights: &Weights, hidden: usize, inner: usize, activation: Activation) -> Result<Mlp> {
         let layer = Linear::load(&weights.at("gate_up_proj"), hidden, 2 * inner, false)?;
         let gate_and_up = Projections::Fused(layer, [inner; 2]);
@@ -197,12 +197,12 @@ impl Mlp {
     }
 }
 
-/// Values squeezed smoothly into -cap to cap.
+/// Limits values smoothly to -cap to cap.
 pub fn softcap(x: &Tensor, cap: f64) -> candle_core::Result<Tensor> {
     (x / cap)?.tanh()? * cap
 }
 
-/// Softmax over the last dimension, in fp32 whatever comes in.
+/// Softmax over the last dimension, computed in fp32.
 pub(crate) fn softmax(x: &Tensor) -> candle_core::Result<Tensor> {
     let wide = x.to_dtype(DType::F32)?;
     let y = match wide.track_op() {

@@ -1,14 +1,12 @@
-//! Layers: what a model's `architecture.rs` is made of.
+//! Layers, the building blocks of a model's `architecture.rs`.
 //!
-//! A model file builds its layers from [`Weights`] and implements [`Decoder`]; the crates `generate` and `model` do the
-//! rest. What may change underneath without touching a model file stands behind two doors: [`Linear`] (what weights are
-//! stored as, which kernel multiplies them, what adapters add) and [`Step::attend`] (masks, caches, shared heads,
-//! windows).
+//! A model file builds its layers from [`Weights`] and implements [`Decoder`]; the crates `generate` and `model` do
+//! the rest. Two interfaces hide what may change without touching a model file: [`Linear`] (stored types, kernels,
+//! adapters) and [`Step::attend`] (masks, caches, shared heads, windows).
 //!
-//! The decision a newcomer would question: tensors have no batch dimension. A pass takes the tokens of all rows one
-//! behind the other, (tokens, hidden), and a [`Step`] knows where each text begins and what it looks back on. So there
-//! is no padding to compute, to mask or to get wrong, and a prompt, a next token and an option to be scored can share
-//! a pass.
+//! The decision a newcomer would question: tensors have no batch dimension. A pass takes the tokens of all rows
+//! concatenated, (tokens, hidden), and a [`Step`] knows where each text begins and what it attends to. So there is no
+//! padding to compute or mask, and a prompt, a next token and an option to be scored can share a pass.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -54,7 +52,7 @@ pub use norms::{LayerNorm, RmsNorm, residual};
 pub use rope::Rope;
 pub use step::{Attention, Past, Segment, Step};
 
-// What a model file names besides, so that it needs to know of one crate.
+// Re-exported so that a model file needs this crate only.
 pub use checkpoint::{
     Error, Llama3, LongRope, Pickle, Result, RopeConfig, RopeScaling, Weights, Yarn, positive, read_config, read_json,
     within,

@@ -1,4 +1,4 @@
-//! Matrix products with weights: the one entry point, whatever the weights are stored as.
+//! Matrix products with weights of any stored type.
 
 use crate::lora::Site;
 use crate::norms::{LayerNorm, residual};
@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 /// `x W^T + b` over the last dimension.
 ///
-/// A model file sees only `load` and `forward`. What stands behind them is decided here, from what [`Weights`] holds
-/// under the layer's name; how the product is made, by [`Matrix`].
+/// A model file uses only `load` and `forward`. The stored type follows from what [`Weights`] holds under the layer's
+/// name, and [`Matrix`] chooses the kernel.
 pub struct Linear {
     weight: Matrix,
     bias: Option<Tensor>,
-    /// Where LoRAs join in.
+    /// The LoRAs of this layer.
     lora: Option<Arc<Site>>,
     name: String,
 }
@@ -34,7 +34,7 @@ impl Linear {
         })
     }
 
-    /// A layer over a matrix (out, in) that is at hand already, such as a tied embedding table.
+    /// A layer over an existing matrix (out, in), such as a tied embedding table.
     pub fn over(weight: Matrix, name: impl Into<String>) -> Linear {
         Linear {
             weight,
@@ -59,7 +59,7 @@ impl Linear {
         self.joined(self.weight.product(x)?, x)
     }
 
-    /// What each of several layers makes of the same x: together faster than one by one.
+    /// Several layers of the same x: faster together than one by one.
     pub fn forward_all<const COUNT: usize>(
         layers: [&Linear; COUNT],
         x: &Tensor,
@@ -72,7 +72,7 @@ impl Linear {
         of_all(all.collect::<candle_core::Result<_>>()?)
     }
 
-    /// The same of x behind a norm.
+    /// The same for x after a norm.
     pub(crate) fn forward_all_normed<const COUNT: usize>(
         layers: [&Linear; COUNT],
         norm: &LayerNorm,
@@ -100,7 +100,7 @@ impl Linear {
         all.map(of_all).transpose()
     }
 
-    /// With the bias, and with what LoRAs add.
+    /// Adds the bias and the LoRAs.
     fn joined(&self, y: Tensor, x: &Tensor) -> candle_core::Result<Tensor> {
         let y = match &self.bias {
             Some(bias) if rowwise::suits(&[&y, bias]) => rowwise::sum(&y, bias)?,
@@ -113,7 +113,7 @@ impl Linear {
         }
     }
 
-    /// (rows, in) to (rows, out), and what follows.
+    /// (rows, in) to (rows, out), with an epilogue.
     pub(crate) fn forward_then(&self, x: &Tensor, after: Epilogue) -> candle_core::Result<Tensor> {
         if let Some(y) = self.forward_given(ProductInput::Tensor(x), after)? {
             return Ok(y);
@@ -126,7 +126,7 @@ impl Linear {
         }
     }
 
-    /// The same of rows that may be made where they are needed; nothing where there is no way to do that.
+    /// The same for rows that may be computed on demand; none if these loops cannot do that.
     pub(crate) fn forward_given(&self, x: ProductInput, after: Epilogue) -> candle_core::Result<Option<Tensor>> {
         if !self.is_plain() {
             return Ok(None);
@@ -135,7 +135,7 @@ impl Linear {
         Ok(made.and_then(|mut made| made.pop()))
     }
 
-    /// What two layers make of x behind a norm, one after the other, each with what follows.
+    /// Two layers in sequence of x after a norm, each with its epilogue.
     pub(crate) fn forward_two_normed(
         layers: [&Linear; 2],
         norm: &LayerNorm,
@@ -153,7 +153,7 @@ impl Linear {
         layers[1].forward_then(&h, after)
     }
 
-    /// Whether no LoRA adds anything in this pass.
+    /// Whether no LoRA changes this layer in the current pass.
     fn is_plain(&self) -> bool {
         self.lora.as_ref().is_none_or(|site| site.is_idle())
     }
@@ -198,7 +198,7 @@ mod tests {
         x.flatten_all().unwrap().to_vec1().unwrap()
     }
 
-    /// Norm, product, bias, GELU, product, bias and sum in one go and one after the other.
+    /// Norm, product, bias, GELU, product, bias and sum, together and one after the other.
     #[track_caller]
     fn check(stored: [&str; 2], rows: usize) {
         let (wide, narrow) = (layer(stored[0], 96, 200), layer(stored[1], 200, 96));
@@ -219,7 +219,7 @@ mod tests {
         let slowly = Linear::forward_two_normed([&wide, &narrow], &norm, &x, after).unwrap();
         let apart = (slowly - at_once).unwrap().abs().unwrap();
         let apart = apart.max_all().unwrap().to_scalar::<f32>().unwrap();
-        let bound = if stored == ["fp32"; 2] { 1e-4 } else { 0.3 }; // elsewhere, blocks and bf16 are rounded in other ways
+        let bound = if stored == ["fp32"; 2] { 1e-4 } else { 0.3 }; // on other processors, blocks and bf16 are rounded differently
         assert!(apart <= bound, "{stored:?}, {rows} rows: {apart}");
     }
 

@@ -1,4 +1,4 @@
-//! Normalisation, and what stands beside it in every block: the residual.
+//! Norms and residual additions.
 
 use crate::{Result, Weights};
 use candle_core::{DType, Tensor};
@@ -6,7 +6,7 @@ use kernels::packed::MakeRow;
 use kernels::product_input::ProductInput;
 use kernels::rowwise;
 
-/// Division by the root of the mean square, then a weight for each channel. Computed in fp32.
+/// Division by the root mean square, then a weight for each channel. Computed in fp32.
 pub struct RmsNorm {
     weight: Tensor,
     eps: f64,
@@ -20,7 +20,7 @@ impl RmsNorm {
         })
     }
 
-    /// For checkpoints that store how far each weight is from one, as Gemma's do.
+    /// For checkpoints that store each weight's distance from one, as Gemma's do.
     ///
     /// The sum is kept in fp32, since bf16 would round it to eight bits.
     pub fn load_from_one(weights: &Weights, size: usize, eps: f64) -> Result<RmsNorm> {
@@ -31,7 +31,8 @@ impl RmsNorm {
         })
     }
 
-    /// Over heads (tokens, heads, head size), each by itself or those of a token together, as there are weights.
+    /// Normalises heads (tokens, heads, head size), each separately or those of a token together, depending on the
+    /// number of weights.
     pub fn forward_heads(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let size = self.weight.elem_count();
         match x.dim(2)? == size {
@@ -40,7 +41,7 @@ impl RmsNorm {
         }
     }
 
-    /// Over the last dimension, whatever stands before it.
+    /// Normalises the last dimension.
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         if x.dtype() != self.weight.dtype() {
             let wide = x.to_dtype(self.weight.dtype())?;
@@ -56,7 +57,7 @@ impl RmsNorm {
     }
 }
 
-/// What a layer makes of x, added to it.
+/// Adds a layer's output to x.
 pub fn residual(x: &Tensor, y: &Tensor) -> candle_core::Result<Tensor> {
     match rowwise::suits(&[x, y]) {
         true => rowwise::sum(x, y),
@@ -64,7 +65,8 @@ pub fn residual(x: &Tensor, y: &Tensor) -> candle_core::Result<Tensor> {
     }
 }
 
-/// Mean taken away, division by the standard deviation, then a weight and a bias for each channel. Computed in fp32.
+/// Subtraction of the mean, division by the standard deviation, then a weight and a bias for each channel. Computed in
+/// fp32.
 pub struct LayerNorm {
     weight: Tensor,
     bias: Tensor,
@@ -86,7 +88,7 @@ impl LayerNorm {
         LayerNorm { weight, bias, eps }
     }
 
-    /// Over the last dimension, whatever stands before it.
+    /// Normalises the last dimension.
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         if x.dtype() != DType::F32 {
             return self.forward(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype());
@@ -101,8 +103,8 @@ impl LayerNorm {
         candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, eps)
     }
 
-    /// Lends `take` the same of rows (rows, size), to be made where they are needed; nothing where this crate's loops may
-    /// not do that.
+    /// Passes the normalised rows of x (rows, size), computed on demand, to `take`; none if this crate's loops cannot
+    /// do that.
     pub(crate) fn lend<T>(&self, x: &Tensor, take: impl FnOnce(ProductInput) -> T) -> candle_core::Result<Option<T>> {
         let (weight, bias) = (&self.weight, &self.bias);
         match rowwise::suits(&[x, weight, bias]) && x.dims().len() == 2 {

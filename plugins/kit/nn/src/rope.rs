@@ -1,4 +1,4 @@
-//! Rotary position embedding: of all channels of a head or of its first ones, by halves or by neighbours.
+//! Rotary position embedding of all channels of a head or of its first ones, in halves or neighbouring pairs.
 
 use crate::RopeScaling;
 use candle_core::{DType, Device, Tensor};
@@ -8,14 +8,14 @@ use std::sync::Arc;
 /// The frequencies of one rotary embedding. Models with several kinds of layer have several.
 #[derive(Debug, Clone)]
 pub struct Rope {
-    frequencies: Arc<Vec<f32>>, // one for each pair of channels that turns
-    /// What cosines and sines are multiplied by; attention scores grow by its square.
+    frequencies: Arc<Vec<f32>>, // one for each pair of channels that is rotated
+    /// The factor of cosines and sines; attention scores grow by its square.
     attention_factor: f32,
     pairs: Pairs,
 }
 
 impl Rope {
-    /// For this many channels of a head, the first ones where it has more.
+    /// For this many channels of a head, the first ones if it has more.
     pub fn new(channels: usize, theta: f64, scaling: RopeScaling) -> Rope {
         Rope {
             frequencies: Arc::new(scaling.frequencies(channels, theta)),
@@ -24,7 +24,7 @@ impl Rope {
         }
     }
 
-    /// For layers that do not know positions: no channel turns.
+    /// For layers without positions: no channel is rotated.
     pub fn none() -> Rope {
         Rope::new(0, 1.0, RopeScaling::Default)
     }
@@ -33,7 +33,7 @@ impl Rope {
         Rope { pairs, ..self }
     }
 
-    /// Which channels turn together.
+    /// Which channels are rotated together.
     pub fn pairs(&self) -> Pairs {
         self.pairs
     }
@@ -56,17 +56,17 @@ impl Rope {
         })
     }
 
-    /// By how much each pair of channels turns from one position to the next.
+    /// The angle of each pair of channels from one position to the next.
     pub fn frequencies(&self) -> &[f32] {
         &self.frequencies
     }
 
-    /// What cosines and sines are multiplied by.
+    /// The factor of cosines and sines.
     pub fn attention_factor(&self) -> f32 {
         self.attention_factor
     }
 
-    /// Whether both are one: made once and shared.
+    /// Whether both share the same frequencies.
     pub fn is(&self, other: &Rope) -> bool {
         Arc::ptr_eq(&self.frequencies, &other.frequencies)
     }
@@ -74,13 +74,13 @@ impl Rope {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Angles {
-    /// Cosines and sines; none where no channel turns.
+    /// Cosines and sines; none if no channel is rotated.
     turns: Option<(Tensor, Tensor)>,
     pairs: Pairs,
 }
 
 impl Angles {
-    /// Turns (tokens, heads, head size).
+    /// Rotates (tokens, heads, head size).
     pub(crate) fn turn(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let Some((cos, sin)) = &self.turns else {
             return Ok(x.clone());
@@ -96,7 +96,7 @@ impl Angles {
         self.turn_all(x, cos, sin)
     }
 
-    /// All channels of x, on any device.
+    /// Rotates all channels of x, on any device.
     fn turn_all(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> candle_core::Result<Tensor> {
         let (first, second) = match self.pairs {
             // The fused kernel has no gradient.
@@ -152,7 +152,7 @@ mod tests {
                 let apart = here.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 assert!(apart < 1e-5, "{channels} {pairs:?}: {apart}");
             }
-            // The first position and the channels behind the turned ones stay as they are.
+            // The first position, and the channels after the rotated ones, are unchanged.
             assert_eq!(here[..36], values(&x)[..36]);
             assert_eq!(here[48 + channels - 12..48], values(&x)[48 + channels - 12..48]);
         }

@@ -1,4 +1,4 @@
-//! One pass through a model, over whatever tokens are at hand.
+//! One pass through a model over tokens of any texts.
 
 use crate::attend::attend;
 use crate::cache::KvCache;
@@ -7,15 +7,15 @@ use candle_core::{DType, Device, Tensor};
 use kernels::attention::{self, Rule, Text};
 use kernels::rowwise;
 
-/// What the tokens of a segment look back on.
+/// What the tokens of a segment attend to besides themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Past {
-    /// Nothing, and nothing is kept of them: training, or a prompt that is only scored.
+    /// Nothing, and they are not cached: training, or a prompt that is only scored.
     Nothing,
-    /// The cache of this row, which they join, behind those of earlier segments that join it in the same step.
+    /// The cache of this row, to which they are added after earlier segments of the same step.
     Row(usize),
-    /// All that an earlier segment of the same step saw, and that segment itself. Nothing is kept of them. So
-    /// several continuations are tried on one context that is computed once.
+    /// An earlier segment of the same step and all that it attends to. They are not cached. So several continuations
+    /// of one context are tried, and the context is computed once.
     Segment(usize),
 }
 
@@ -30,16 +30,16 @@ pub struct Segment {
 #[derive(Debug, Clone)]
 pub struct Attention {
     pub rope: Rope,
-    /// What queries are multiplied by; one over the root of the head size in most models.
+    /// The factor of queries; one over the square root of the head size in most models.
     pub scale: f64,
-    /// A token sees itself and this many minus one before it; all of them if there is no window.
+    /// A token sees itself and the `window - 1` tokens before it, or all tokens before it if there is no window.
     pub window: Option<usize>,
-    /// Scores go through `cap * tanh(score / cap)`.
+    /// If set, scores become `cap * tanh(score / cap)`.
     pub softcap: Option<f64>,
 }
 
 impl Attention {
-    /// Unwindowed, scaled by the head size.
+    /// Without a window, scaled by the head size.
     pub fn plain(rope: Rope, head_size: usize) -> Attention {
         Attention {
             rope,
@@ -50,11 +50,10 @@ impl Attention {
     }
 }
 
-/// Where in the model a pass is, and what its tokens look back on.
+/// The state of a pass: the current layer, and what the tokens attend to.
 ///
-/// A pass takes tokens of any number of rows, one text behind the other without padding: whole prompts, single next
-/// tokens, options to be scored. Linear layers see one long list of tokens; only here is it known which belong
-/// together.
+/// A pass takes tokens of any number of texts, concatenated without padding: whole prompts, single next tokens,
+/// options to be scored. Linear layers see one long list of tokens; only the step knows which belong together.
 pub struct Step<'a> {
     segments: Vec<Segment>,
     rows: Vec<&'a mut KvCache>,
@@ -93,7 +92,7 @@ impl<'a> Step<'a> {
         })
     }
 
-    /// One text from its beginning, of which nothing is kept.
+    /// One text from its beginning, without a cache.
     pub fn whole(tokens: usize) -> candle_core::Result<Step<'static>> {
         Step::new(
             vec![Segment {
@@ -108,7 +107,7 @@ impl<'a> Step<'a> {
         self.positions.len()
     }
 
-    /// Says that the layer with this number comes next, and how it attends.
+    /// Announces the next layer, by number, and how it attends.
     pub fn enter(
         &mut self,
         layer: usize,
@@ -123,7 +122,7 @@ impl<'a> Step<'a> {
             *current = attention.clone();
             return Ok(());
         }
-        // Models alternate between few kinds of layer; their angles are computed once a step.
+        // Models alternate between few kinds of layer; their angles are computed once for each step.
         self.other_kinds.extend(self.kind.take());
         let known = self
             .other_kinds
@@ -137,12 +136,12 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// Turns queries or keys (tokens, heads, size) by their positions.
+    /// Rotates queries or keys (tokens, heads, size) by their positions.
     pub fn rope(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         self.current()?.1.turn(x)
     }
 
-    /// Attention of each token over its own text; (tokens, heads, size) in, (tokens, heads * size) out.
+    /// Attention of each token within its own text; (tokens, heads, size) in, (tokens, heads * size) out.
     pub fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor) -> candle_core::Result<Tensor> {
         let attention = &self.current()?.0;
         let rule = Rule {
@@ -150,7 +149,7 @@ impl<'a> Step<'a> {
             window: attention.window,
             softcap: attention.softcap,
             ahead: false,
-            // What a token sees must not depend on whether it was read with others or written alone.
+            // A token's result must not depend on whether it was read with others or generated alone.
             bf16: false,
         };
         if rowwise::suits(&[q, k, v]) {
@@ -160,7 +159,7 @@ impl<'a> Step<'a> {
         let mut outputs = Vec::with_capacity(self.segments.len());
         let mut start = 0;
         for text in self.texts(k, v)? {
-            // All that the text sees in one piece, (heads, tokens, size).
+            // The text's keys or values in one piece, (heads, tokens, size).
             let joined = |of: fn(&(Tensor, Tensor)) -> &Tensor| {
                 let pieces: Vec<_> = text
                     .seen
@@ -183,8 +182,8 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// What each segment's tokens see, once those that a row keeps are in its cache. Layers leave it to [`Step::attend`];
-    /// a model that keeps keys and values of its own finds here which text each segment goes on with.
+    /// What each segment's tokens attend to, once those of a row are in its cache. [`Step::attend`] uses it for
+    /// layers; a model that keeps its own keys and values finds here which text each segment continues.
     pub fn texts(&mut self, k: &Tensor, v: &Tensor) -> candle_core::Result<Vec<Text>> {
         let mut texts: Vec<Text> = Vec::with_capacity(self.segments.len());
         let mut joined = vec![0; self.rows.len()];
@@ -210,7 +209,7 @@ impl<'a> Step<'a> {
         Ok(texts)
     }
 
-    /// The pass is complete: the rows have their new tokens.
+    /// Ends the pass: the rows now have their new tokens.
     pub fn finish(self) {
         let mut rows = self.rows;
         for segment in &self.segments {

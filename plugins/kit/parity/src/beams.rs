@@ -1,4 +1,4 @@
-//! Searches with beams, replayed. `golden/beams.py` of this crate records them for any checkpoint.
+//! Replays recorded beam searches. `golden/beams.py` records them for any checkpoint.
 
 use super::{Finding, TOLERANCE};
 use generate::{Breadth, EarlyStop, Generator, Lane, Search, State, pass};
@@ -81,7 +81,7 @@ pub(super) fn replay<D: Decoder>(generator: &Generator<D>, path: &Path, loras: &
     Ok(findings)
 }
 
-/// Tokens and score of each answer.
+/// The tokens and score of each answer.
 fn search<D: Decoder>(
     generator: &Generator<D>,
     case: &Case,

@@ -1,10 +1,10 @@
-//! Replays what a reference implementation recorded of a checkpoint, and says how far this one is from it.
+//! Replays recordings of a reference implementation, and measures the differences.
 //!
 //! A `golden` folder holds `golden.safetensors`, with tensors named `case.key`, and `cases.json`. Each case has the
-//! prompt's `input_ids`, its `attention_mask` (padding on any side), its `logits`, the `greedy` tokens that follow
-//! and the `greedy_logits` each of them was chosen by; recordings of LoRAs may leave the greedy part out. A case that
-//! hears names its wav files under `audio`, and has the `input_features` of each and the `audio_embeddings` of all. A
-//! file `beams.json` beside them holds searches.
+//! prompt's `input_ids`, its `attention_mask` (padding on any side), its `logits`, the `greedy` tokens that follow and
+//! the `greedy_logits` each of them was chosen by; recordings of LoRAs may leave the greedy part out. An audio case
+//! names its wav files under `audio`, and has the `input_features` of each and the `audio_embeddings` of all. An
+//! optional `beams.json` holds searches.
 
 mod beams;
 mod talks;
@@ -19,12 +19,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 pub use talks::read_wav;
 
-/// How far a logit may be from the recorded one.
+/// The largest accepted difference of a logit.
 const TOLERANCE: f64 = 1e-3;
-/// The same of a log-mel feature.
+/// The largest accepted difference of a log-mel feature.
 const FEATURE_TOLERANCE: f64 = 1e-4;
 
-/// What came of one comparison.
+/// The result of one comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
     pub case: String,
@@ -40,26 +40,27 @@ pub struct Finding {
 #[derive(Deserialize)]
 struct Case {
     name: String,
-    /// One conversation, or what only cases that are not compared have, such as pictures among the words.
+    /// One conversation. Cases with other content, such as pictures among the words, are not compared.
     messages: Option<Value>,
     prompt: Option<String>,
-    /// Where `messages` holds several conversations.
+    /// If `messages` holds several conversations.
     prompts: Option<Vec<String>>,
-    /// Files beside this one, in the order in which the conversations hear them.
+    /// Files in the same folder, in the order in which the conversations use them.
     #[serde(default)]
     audio: Vec<String>,
     prompt_without_thinking: Option<String>,
-    /// Gap between the two best logits over the greedy steps; where it is below the tolerance either token is right.
+    /// The difference between the two best logits over the greedy steps; if it is below the tolerance, either token is
+    /// right.
     #[serde(default)]
     smallest_margin: f64,
     repetition_penalty: Option<f32>,
-    /// Texts that stand as they are, one a row.
+    /// Plain texts, one for each row.
     #[serde(default)]
     texts: Vec<String>,
 }
 
-/// What [`plugin_api::Model::replay`] answers to `{"golden": FOLDER}`, or to `{"golden": FOLDER, "lora": NAME}` for
-/// what was recorded with a LoRA.
+/// Answers [`plugin_api::Model::replay`] for `{"golden": FOLDER}`, or `{"golden": FOLDER, "lora": NAME}` for
+/// recordings with a LoRA.
 pub fn trace<D: Decoder>(generator: &Generator<D>, request: &Value) -> plugin_api::Result<Value> {
     let Some(folder) = request["golden"].as_str() else {
         return Err(plugin_api::Error::unsupported(
@@ -70,12 +71,12 @@ pub fn trace<D: Decoder>(generator: &Generator<D>, request: &Value) -> plugin_ap
     Ok(report(&replay(generator, &recording, request["lora"].as_str())?))
 }
 
-/// The answer to a trace.
+/// The findings as the answer of a replay.
 pub fn report(findings: &[Finding]) -> Value {
     serde_json::json!({ "ok": findings.iter().all(|finding| finding.ok), "cases": findings })
 }
 
-/// What a `golden` folder holds. A model whose reference records other things puts them in these terms first.
+/// A `golden` folder. A model whose reference records other things converts them first.
 pub struct Recording {
     pub folder: PathBuf,
     pub cases: Vec<Value>,
@@ -109,10 +110,10 @@ impl Recording {
 
     /// The clip in a wav file of the folder.
     pub fn clip(&self, name: &str) -> Result<Clip> {
-        // A stranger's list names its neighbours and nothing else.
+        // A recording is not trusted: it may name files in its own folder only.
         match Path::new(name).file_name() == Some(name.as_ref()) {
             true => talks::read_wav(&self.folder.join(name)),
-            false => Err(self.malformed(format!("`audio` names `{name}`, which lies elsewhere"))),
+            false => Err(self.malformed(format!("`audio` names `{name}`, which is outside of the folder"))),
         }
     }
 
@@ -149,7 +150,7 @@ fn replay_with<D: Decoder>(generator: &Generator<D>, recording: &Recording, lora
             case: &case.name,
             path: &path,
         };
-        // No decoder here sees; and what was recorded of training has no prompt.
+        // No decoder here takes images, and recordings of training have no prompt.
         if golden.get("pixel_values").is_some() || golden.get("input_ids").is_none() {
             continue;
         }
@@ -165,7 +166,7 @@ fn replay_with<D: Decoder>(generator: &Generator<D>, recording: &Recording, lora
     Ok(findings)
 }
 
-/// Records what the model answers, as [`replay`] reads it: the logits of whole prompts.
+/// Records the model's answers in the format of [`replay`]: the logits of whole prompts.
 pub fn record<D: Decoder>(
     generator: &Generator<D>,
     loras: &LoraSet,
@@ -218,7 +219,7 @@ impl Golden<'_> {
         }
     }
 
-    /// For each row, the places that the mask keeps.
+    /// For each row, the positions that the mask keeps.
     fn kept(&self) -> Result<Vec<Vec<usize>>> {
         let mask = rows(self.need("attention_mask")?)?;
         Ok(mask
@@ -227,7 +228,7 @@ impl Golden<'_> {
             .collect())
     }
 
-    /// Rows of token ids, at the places kept.
+    /// Rows of token ids, at the kept positions.
     fn prompts(&self) -> Result<Vec<Vec<u32>>> {
         let (ids, mask) = (self.need("input_ids")?, self.need("attention_mask")?);
         if ids.dims() != mask.dims() || ids.dim(0)? == 0 {
@@ -239,7 +240,7 @@ impl Golden<'_> {
     }
 }
 
-/// What goes in for each row, if it is what went into the reference.
+/// The prompts of each row, if they equal the reference's.
 fn compare_prompts<D: Decoder>(
     generator: &Generator<D>,
     case: &Case,
@@ -297,20 +298,20 @@ fn compare_prompts<D: Decoder>(
             )
         });
         compare_sound(generator.decoder(), case, golden, &prompts, findings)?;
-        // A prompt that differs where the clips stand cannot be compared any further.
+        // A prompt that differs in the places of clips cannot be compared further.
         return Ok(ok.then_some(inputs));
     }
     Ok(as_text())
 }
 
-/// Whether a lesson with an answer to this prompt is the recorded prompt, not learnt, and then the answer. Clips are
-/// one token each in it: how many they become is up to whoever teaches.
+/// Whether a lesson with an answer to this prompt is the recorded prompt, not learnt, followed by the answer. In it
+/// each clip is one token; training expands it.
 fn taught<D: Decoder>(generator: &Generator<D>, prompt: &Prompt, ids: &[u32]) -> bool {
     let (chat, ids_of) = (generator.chat(), |cut: plugin_api::Result<PromptTokens>| {
         cut.ok().map(|cut| cut.ids)
     });
     if ids_of(chat.encode(prompt)) != ids_of(chat.encode_as_it_is(prompt)) {
-        return true; // settings add words of their own, which the reference was not given
+        return true; // settings add words that the reference did not have
     }
     let turn = |message: &Message| Turn {
         message: message.clone(),
@@ -389,7 +390,7 @@ fn compare_sound<D: Decoder>(
     Ok(())
 }
 
-/// As recordings are: fp32, in memory.
+/// The type and device of recordings: fp32 in main memory.
 fn plain(tensor: &Tensor) -> candle_core::Result<Tensor> {
     tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu)
 }
@@ -420,7 +421,6 @@ fn compare_logits<D: Decoder>(
         return Err(golden.malformed("a prompt is empty, or has no row in `greedy`"));
     }
 
-    // All rows at once, as a batch.
     let mut caches: Vec<KvCache> = prompts.iter().map(|_| KvCache::default()).collect();
     let logits = forward(decoder, &prompts, &mut caches)?;
     let expected = golden.need("logits")?;
@@ -437,7 +437,7 @@ fn compare_logits<D: Decoder>(
     let Some(greedy) = greedy else {
         return Ok(());
     };
-    // Token by token. The recorded token goes in whatever was found likeliest, so one flip is counted once.
+    // Token by token. The recorded token goes in whatever was predicted, so that one difference counts once.
     let expected = golden.need("greedy_logits")?;
     let mut last: Vec<Tensor> = logits.iter().map(last_row).collect::<Result<_>>()?;
     let (mut diff, mut equal) = (0f64, true);
@@ -470,7 +470,7 @@ fn compare_logits<D: Decoder>(
     Ok(())
 }
 
-/// Logits (tokens, vocabulary) of each row's new tokens, which join its cache.
+/// Logits (tokens, vocabulary) of each row's new tokens, which are added to its cache.
 fn forward<D: Decoder>(decoder: &D, rows: &[Input], caches: &mut [KvCache]) -> Result<Vec<Tensor>> {
     let segment = |(place, row): (usize, &Input)| Segment {
         tokens: row.tokens.len(),
@@ -515,7 +515,7 @@ fn last_row(logits: &Tensor) -> Result<Tensor> {
     Ok(logits.get(logits.dim(0)? - 1)?)
 }
 
-/// The largest absolute difference; infinite where one of the two is not a number.
+/// The largest absolute difference; infinite if one of the two is not a number.
 pub fn difference(got: &Tensor, expected: &Tensor) -> Result<f64> {
     let apart = (&plain(got)? - expected)?.abs()?.flatten_all()?.to_vec1::<f32>()?;
     let worst = |worst: f64, x: f32| {

@@ -1,4 +1,4 @@
-//! Recorded conversations as prompts, with the clips that they hear.
+//! Recorded conversations as prompts, with their clips.
 
 use nn::{Error, Result};
 use plugin_api::{Clip, Message, Part, Prompt, Role};
@@ -25,7 +25,7 @@ enum AudioChunk {
     Audio {},
 }
 
-/// Prompts of conversations that share out these clips among them, in order.
+/// The prompts of conversations, which take these clips in order.
 pub(super) fn prompts(talks: Vec<serde_json::Value>, clips: Vec<Clip>) -> std::result::Result<Vec<Prompt>, String> {
     let mut clips = clips.into_iter();
     let mut prompts = Vec::with_capacity(talks.len());
@@ -46,7 +46,7 @@ pub(super) fn prompts(talks: Vec<serde_json::Value>, clips: Vec<Clip>) -> std::r
                             AudioChunk::Audio {} => {
                                 prompt
                                     .clips
-                                    .push(clips.next().ok_or("it hears more clips than `audio` names")?);
+                                    .push(clips.next().ok_or("it uses more clips than `audio` names")?);
                                 Part::clip(prompt.clips.len() - 1)
                             }
                         });
@@ -60,7 +60,7 @@ pub(super) fn prompts(talks: Vec<serde_json::Value>, clips: Vec<Clip>) -> std::r
     Ok(prompts)
 }
 
-/// A recorded clip: 16-bit PCM of one channel, as references write it; the host reads everything else.
+/// A recorded clip: 16-bit PCM with one channel, as references write it. The host reads all other formats.
 pub fn read_wav(path: &Path) -> Result<Clip> {
     let bytes = std::fs::read(path).map_err(|source| Error::Read {
         path: path.to_owned(),
@@ -85,7 +85,7 @@ fn parse_wav(bytes: &[u8]) -> Option<Clip> {
             b"fmt " => return None,
             b"data" => {
                 let (pairs, _) = body.get(..length)?.as_chunks::<2>();
-                // By 32768, as libsndfile does.
+                // Divided by 32768, as in libsndfile.
                 let samples = pairs.iter().map(|&pair| f32::from(i16::from_le_bytes(pair)) / 32_768.0);
                 return Some(Clip::new(rate?, samples.collect()));
             }

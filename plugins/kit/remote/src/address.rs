@@ -1,21 +1,21 @@
-//! Where a service is: an address that was looked at before a key goes there.
+//! The address of a service, checked before a key is sent there.
 
 use plugin_api::{Code, Error, Result};
 use ureq::http::Uri;
 
-/// The beginning of all addresses of a service, without a slash at its end.
+/// The common beginning of a service's URLs, without a slash at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     pub base: String,
-    /// The host and, where it is not the usual one, the port.
+    /// The host with the port, if it is not the default one.
     pub host: String,
     pub loopback: bool,
-    /// Neither encrypted nor within this machine or a private network.
+    /// Whether it is neither encrypted nor within this machine or a private network.
     pub exposed: bool,
 }
 
 impl Address {
-    /// Reads one address. `path` is what stands behind the host when the user gives none.
+    /// Parses one address. `path` is the default path.
     pub fn parse(text: &str, path: &str) -> Result<Address> {
         let shown = crate::secret::redact(text);
         let wrong = |why: &str| {
@@ -71,7 +71,7 @@ fn is_loopback(name: &str) -> bool {
     name == "localhost" || name == "::1" || name.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Addresses of private networks, and names without a dot, which only such a network knows.
+/// Whether the address is in a private network: by its number, or because its name has no dot.
 fn is_private(name: &str) -> bool {
     match name.parse::<std::net::IpAddr>() {
         Ok(std::net::IpAddr::V4(ip)) => ip.is_private() || ip.is_link_local(),

@@ -1,4 +1,4 @@
-//! What belongs to one attempt of a call: the pause before it, its count, what came of its stream so far.
+//! The parts of one attempt of a call: the pause before it, its count, and what its stream sent so far.
 
 use crate::body::lenient;
 use crate::canonical::sha256_hex;
@@ -7,10 +7,10 @@ use crate::secret::{redact, redact_keys};
 use serde_json::Value;
 use std::time::Duration;
 
-/// No pause that this side chooses is longer.
+/// The longest pause, unless the service asks for more.
 const LONGEST_PAUSE: f64 = 60.0;
 
-/// The pause before another attempt: doubled each time, half of it fixed and half of it drawn from the call's name.
+/// The pause before another attempt: doubled each time; half of it is fixed, half pseudo-random from the call's name.
 pub(crate) fn pause_of(failures: u32, first: Duration, call: &str) -> Duration {
     let doubled = first.as_secs_f64() * 2_f64.powi(failures.saturating_sub(1).min(16) as i32);
     let digest = sha256_hex(format!("{call} {failures}").as_bytes());
@@ -19,7 +19,7 @@ pub(crate) fn pause_of(failures: u32, first: Duration, call: &str) -> Duration {
     Duration::from_secs_f64(doubled.min(LONGEST_PAUSE) * share)
 }
 
-/// Takes keys out of an answer that repeats one.
+/// Removes keys from an answer that repeats one.
 pub(crate) fn clean(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(redact_keys(&text)),
@@ -29,7 +29,7 @@ pub(crate) fn clean(value: Value) -> Value {
     }
 }
 
-/// What came of a stream so far.
+/// What a stream sent so far.
 #[derive(Debug, Default)]
 pub(crate) struct Streamed {
     pub whole: Value,
@@ -38,7 +38,7 @@ pub(crate) struct Streamed {
 }
 
 impl Streamed {
-    /// Takes an event in; false when the stream is at its end.
+    /// Takes an event; false at the end of the stream.
     pub fn take(&mut self, dialect: &dyn Dialect, event: &str) -> (bool, String) {
         if event.trim() == "[DONE]" {
             return (false, String::new());
@@ -59,7 +59,7 @@ impl Streamed {
         }
     }
 
-    /// Whoever reads has seen enough: what came is the answer.
+    /// The reader has seen enough: what came so far is the answer.
     pub fn close(&mut self) -> bool {
         if let Some(map) = self.whole.as_object_mut() {
             map.insert("closed".to_owned(), true.into());

@@ -1,10 +1,10 @@
-//! Bodies of replies, which are anybody's bytes.
+//! Parses bodies of replies, which are not trusted.
 
 use crate::secret::redact;
 use serde_json::Value;
 
-/// Reads JSON as servers write it: the words `NaN` and `Infinity`, which JSON lacks, stand for null, and a byte order mark
-/// before it is passed over.
+/// Reads JSON as servers write it: the words `NaN` and `Infinity`, which JSON lacks, stand for null, and a byte order
+/// mark before it is passed over.
 pub fn lenient(text: &str) -> Option<Value> {
     let text = text.trim_start_matches('\u{feff}');
     if let Ok(value) = serde_json::from_str(text) {
@@ -34,7 +34,7 @@ pub fn lenient(text: &str) -> Option<Value> {
     serde_json::from_str(&clean).ok()
 }
 
-/// What an error's body says, for people: the message, an HTML page's title, or the first words. Never a key.
+/// The essence of an error's body: its message, an HTML page's title, or the first words. Keys are removed.
 pub fn said(text: &str) -> String {
     let found = ErrorBody::read(text);
     let words = match found.message.trim() {
@@ -44,7 +44,7 @@ pub fn said(text: &str) -> String {
     shortened(&redact(&words), 300)
 }
 
-/// The first letters of a text, on one line.
+/// The first characters of a text, on one line.
 pub(crate) fn shortened(text: &str, most: usize) -> String {
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(most) {
@@ -53,7 +53,7 @@ pub(crate) fn shortened(text: &str, most: usize) -> String {
     }
 }
 
-/// A page's title, or the beginning of what is no page.
+/// A page's title, or the beginning of another text.
 fn outline(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     let title = lower.find("<title>").and_then(|start| {
@@ -69,11 +69,11 @@ fn outline(text: &str) -> String {
     }
 }
 
-/// What an error's body holds, wherever it holds it.
+/// The contents of an error's body, in any of the usual layouts.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct ErrorBody {
     pub message: String,
-    /// Google's word, or OpenAI's type.
+    /// Google's status, or OpenAI's type.
     pub status: String,
     /// OpenAI's code, or Google's reason.
     pub code: String,
@@ -83,7 +83,7 @@ pub(crate) struct ErrorBody {
 }
 
 impl ErrorBody {
-    /// Reads any body. What isn't there stays empty.
+    /// Parses any body; missing parts stay empty.
     pub fn read(text: &str) -> ErrorBody {
         let mut found = ErrorBody::default();
         if let Some(value) = lenient(text) {
@@ -138,12 +138,12 @@ impl ErrorBody {
             .iter()
             .find_map(|name| match field(inner, name)? {
                 Value::String(text) => Some(text.clone()),
-                // A validation error of FastAPI: a list of what is wrong where.
+                // A validation error of FastAPI: a list of errors with their places.
                 list @ Value::Array(_) => Some(list.to_string()),
                 _ => None,
             });
         let Some(words) = words else { return };
-        // Some clients put the whole JSON into the message once more.
+        // Some servers repeat the whole JSON inside of the message.
         let nested = words
             .trim_start()
             .starts_with(['{', '['])
@@ -161,7 +161,7 @@ impl ErrorBody {
     }
 }
 
-/// A field, though a blank stand before its name.
+/// A field, also if there is a blank before its name.
 fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     let map = value.as_object()?;
     map.get(name)

@@ -1,7 +1,7 @@
-//! A limit on what a command may spend, over all its models and processes.
+//! The spending limit of a command, over all its models and processes.
 //!
-//! Plugins share no memory, and a copy of a model may live in a process of its own. So the sum stands in a file: one
-//! number in whole billionths of a dollar, read and written under the file's lock.
+//! Plugins share no memory, and a model may run in a process of its own. So the sum is kept in a file: an integer in
+//! billionths of a dollar, read and written under the file's lock.
 
 use plugin_api::{Code, Context, Error, Result};
 use std::fs::{File, OpenOptions};
@@ -11,16 +11,16 @@ use std::sync::{Mutex, PoisonError};
 
 const UNIT: f64 = 1e9;
 
-/// Money that may still be spent.
+/// The spending limit and the sum so far.
 #[derive(Debug)]
 pub struct Budget {
-    /// A file's lock keeps other processes out; threads that share this file take turns by the mutex.
+    /// The file's lock keeps other processes out, the mutex threads of this process.
     file: Mutex<File>,
     most: f64,
 }
 
 impl Budget {
-    /// The budget in this file, which begins with nothing spent when it is not there yet.
+    /// Opens the budget in this file; a new file begins with nothing spent.
     pub fn open(path: &Path, most: f64) -> Result<Budget> {
         let file = OpenOptions::new()
             .read(true)
@@ -35,12 +35,12 @@ impl Budget {
         })
     }
 
-    /// Sets money aside, unless the sum would pass the limit. True when it was set aside.
+    /// Reserves money. False, without a change, if the sum would exceed the limit.
     pub fn reserve(&self, dollars: f64) -> Result<bool> {
         self.change(|spent| (spent + dollars <= self.most + 1e-12).then_some(dollars))
     }
 
-    /// Adds what was spent without asking, or gives back what was set aside, by a negative sum.
+    /// Adds to the sum without a check; a negative amount returns reserved money.
     pub fn add(&self, dollars: f64) -> Result<()> {
         self.change(|_| Some(dollars)).map(drop)
     }
@@ -75,7 +75,7 @@ fn change_locked(file: &mut File, by: impl FnOnce(f64) -> Option<f64>) -> std::i
     };
     let spent = spent + (dollars * UNIT).round() as i64;
     file.seek(SeekFrom::Start(0))?;
-    // Of one width, so that nothing of a longer number is left behind.
+    // Padded to a fixed width, so that nothing of a longer number remains.
     file.write_all(format!("{spent:>20}\n").as_bytes())?;
     Ok(true)
 }
@@ -91,7 +91,7 @@ mod tests {
         let [one, two] = [0, 1].map(|_| Budget::open(&path, 1.0).unwrap());
         assert!(one.reserve(0.6).unwrap());
         assert!(!two.reserve(0.6).unwrap());
-        one.add(-0.5).unwrap(); // it cost a tenth only
+        one.add(-0.5).unwrap(); // it cost only a tenth
         assert!(two.reserve(0.9).unwrap());
         assert!(!one.reserve(0.000001).unwrap());
     }
@@ -104,7 +104,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| (0..50).for_each(|_| shared.add(0.001).unwrap()));
-                // An open file of its own, as another process has.
+                // A separate open file, as in another process.
                 scope.spawn(|| {
                     let own = Budget::open(&path, 1.0).unwrap();
                     (0..50).for_each(|_| own.add(0.001).unwrap());

@@ -1,9 +1,9 @@
-//! JSON in one spelling, so that a hash of it is a name.
+//! Canonical JSON, whose hash identifies a value.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// A value with its keys sorted, without blanks, UTF-8 unescaped.
+/// A value with sorted keys, without blanks, and with UTF-8 unescaped.
 pub fn canonical(value: &Value) -> String {
     let mut text = String::new();
     write(&mut text, value);
@@ -44,7 +44,8 @@ fn scalar(value: &Value) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// The name of a call: everything that its answer depends on, and nothing else. Keys, time limits and prices stay out.
+/// The key of a call: a hash of everything that its answer depends on. Keys of services, time limits and prices are
+/// not part of it.
 pub fn call_key(dialect: &str, host: &str, model: &str, body: &Value, repeat: u64) -> String {
     let named = serde_json::json!({
         "v": 1, "dialect": dialect, "host": host, "model": model, "body": body, "repeat": repeat,
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// The golden value of the specification of the ledger.
+    /// The value is from the specification of the ledger.
     #[test]
     fn a_call_is_named_by_what_is_asked() {
         let body = json!({

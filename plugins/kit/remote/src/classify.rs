@@ -1,43 +1,43 @@
-//! What a failed call means: whether it was paid for, whether to try again, and whether anything else may go out.
+//! Classifies failed calls: whether the call was charged, whether to retry, and whether to stop all calls.
 //!
-//! The reader of errors is total. It never fails; it goes by the HTTP status and takes from the body what it finds. A
-//! body's own word for its status never decides alone: services answer 402 with `RESOURCE_EXHAUSTED`, too.
+//! It never fails: it starts from the HTTP status and uses what it finds in the body. The body's own status never
+//! decides alone, since services also send `RESOURCE_EXHAUSTED` with 402.
 
 use crate::body::ErrorBody;
 use crate::date::http_date;
 
-/// What became of one attempt.
+/// The outcome of one attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Class {
-    /// A reply came that counts as an answer, blocked and cut ones included. Charged, and never asked again.
+    /// A reply that counts as an answer, including blocked and cut ones. It was charged, and is never asked again.
     Answered,
-    /// The request never left this machine.
+    /// The request was not sent.
     NotSent,
-    /// Too many requests; not charged. The seconds are those that the service asks for.
+    /// Too many requests; not charged. `wait` is in seconds, if the service gave it.
     Busy { wait: Option<f64> },
-    /// A daily quota is used up, or the wait is beyond anyone's patience.
+    /// A daily quota is used up, or the wait is too long.
     Quota,
-    /// Key, credit, region or model: no other call will fare better.
+    /// A problem of key, credit, region or model: no other call will succeed either.
     Denied(Denied),
-    /// The service does not take this request; another one may be fine.
+    /// The service refuses this request; others may succeed.
     Invalid,
     /// The prompt is longer than the model's context.
     TooLong,
-    /// The service does not know a part or field of the request: no request of this kind will do.
+    /// The service does not support a part or field of the request, so all such requests fail.
     Unknown,
-    /// Failed before anything was charged; trying again may help.
+    /// Failed before it was charged; a retry may help.
     Again,
     /// The engine is still loading its model.
     Loading,
-    /// Nobody here knows whether it was charged.
+    /// It is unknown whether the attempt was charged.
     Maybe,
-    /// A reply came that is none: charged as far as anyone knows.
+    /// A reply that is not an answer, probably charged.
     Garbage,
-    /// Sent elsewhere, where nobody follows.
+    /// A redirect, which is not followed.
     Redirect,
 }
 
-/// Why no call will be answered.
+/// Why no call will succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
     Key,
@@ -47,7 +47,7 @@ pub enum Denied {
 }
 
 impl Class {
-    /// The class as the ledger writes it.
+    /// The name of the class in the ledger.
     pub fn word(&self) -> &'static str {
         match self {
             Class::Answered => "answered",
@@ -66,25 +66,25 @@ impl Class {
         }
     }
 
-    /// Whether the attempt may have cost something although no answer came of it.
+    /// Whether the attempt may have been charged although there is no answer.
     pub fn may_be_charged(&self) -> bool {
         matches!(self, Class::Maybe | Class::Garbage)
     }
 }
 
-/// A reply that is no answer.
+/// A failed attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
     pub class: Class,
-    /// What the service said, without keys.
+    /// The service's message, without keys.
     pub message: String,
 }
 
-/// Classifies a reply that is no success by its status, its headers and its body.
+/// Classifies a failed reply by its status, headers and body.
 pub fn classify(status: u16, header: &dyn Fn(&str) -> Option<String>, body: &str) -> Fault {
     let read = ErrorBody::read(body);
     let message = match crate::body::said(body) {
-        words if words.is_empty() => format!("HTTP status {status} and no words"),
+        words if words.is_empty() => format!("HTTP status {status} without a message"),
         words => words,
     };
     let wait = wait_of(header, body);
@@ -103,7 +103,8 @@ pub fn classify(status: u16, header: &dyn Fn(&str) -> Option<String>, body: &str
         408 => Class::Again,
         503 if read.message.to_ascii_lowercase().contains("loading model") => Class::Loading,
         503 if wait.is_some() => Class::Busy { wait },
-        // Proxies say so when the service has the request and they have no answer; 520 and 524 are Cloudflare's.
+        // Proxies send these when the service has the request but the proxy has no answer; 520 and 524 are
+        // Cloudflare's.
         502 | 504 | 520 | 524 | 598 | 599 => Class::Maybe,
         500..=599 => Class::Again,
         _ => Class::Invalid,
@@ -111,13 +112,13 @@ pub fn classify(status: u16, header: &dyn Fn(&str) -> Option<String>, body: &str
     Fault { class, message }
 }
 
-/// The seconds that a service asks to wait: the largest of all the places where it may say so.
+/// The seconds that a service asks to wait: the largest value of all places where it may be.
 pub fn wait_of(header: &dyn Fn(&str) -> Option<String>, body: &str) -> Option<f64> {
     let read = ErrorBody::read(body);
     let after = header("retry-after").and_then(|text| match text.trim().parse::<f64>() {
         Ok(seconds) => Some(seconds),
         Err(_) => {
-            // By the service's own clock: this machine's may be wrong.
+            // By the service's own clock, since this machine's may be wrong.
             let now = header("date").and_then(|date| http_date(&date));
             let now = now.unwrap_or_else(|| i64::try_from(crate::date::now_ms() / 1000).unwrap_or(0));
             http_date(&text).map(|then| (then - now) as f64)
@@ -196,7 +197,7 @@ fn wrong_key(read: &ErrorBody) -> bool {
         || words.iter().any(|word| message.contains(word))
 }
 
-/// There is no common word for it, so all that are known are looked for.
+/// There is no standard code for it, so all known messages are searched for.
 fn too_long(read: &ErrorBody) -> bool {
     let message = read.message.to_ascii_lowercase();
     let words = [

@@ -1,4 +1,4 @@
-//! A question to a service, through everything that can happen to it, to an answer that is paid for once.
+//! Sends a request to a service and handles every outcome, so that an answer is paid for once.
 
 mod after;
 mod look;
@@ -23,24 +23,24 @@ use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// What is asked of a service.
+/// A request to a service.
 #[derive(Debug, Clone)]
 pub struct Question {
-    /// From the base address on.
+    /// The path after the base address.
     pub path: String,
-    /// True when the path begins beside `/v1` and not below it.
+    /// Whether the path is beside `/v1` instead of below it.
     pub root: bool,
     pub model: String,
     pub body: Value,
     pub repeat: u64,
-    /// The beginning that prompts share, so that they meet the same server's cache.
+    /// The beginning that prompts share; prompts with the same one go to the same server, for its cache.
     pub beginning: String,
-    /// The most tokens that can be read and written, for the spending limit.
+    /// Upper bounds on the tokens that are read and written, for the spending limit.
     pub most_read: u64,
     pub most_written: u64,
 }
 
-/// An answer, fresh or of the ledger.
+/// An answer, new or from the ledger.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub reply: Value,
@@ -52,11 +52,11 @@ pub struct Answer {
     pub from_ledger: bool,
     pub latency: Duration,
     pub first_token: Option<Duration>,
-    /// Where it came from; none when it is of the ledger.
+    /// The address that sent it; none if it is from the ledger.
     pub address: Option<usize>,
 }
 
-/// The way to one model at one service.
+/// The client of one model of one service.
 pub struct Client {
     pub dialect: Box<dyn Dialect>,
     http: Http,
@@ -71,10 +71,10 @@ pub struct Client {
     hosts: String,
     ledger: RwLock<Option<Arc<Ledger>>>,
     spending: Spending,
-    /// Why nothing more goes out.
+    /// Why no more requests are sent.
     over: Mutex<Option<Stop>>,
     refusals: Mutex<(String, u32)>,
-    /// Calls under way by their names, so that two who ask the same pay once.
+    /// The keys of calls in progress, so that two threads with the same request pay once.
     asked: Mutex<HashSet<String>>,
     answered: Condvar,
 }
@@ -135,7 +135,7 @@ impl Client {
         &self.spending
     }
 
-    /// Why nothing more is asked, if so.
+    /// Why no more requests are sent, if so.
     pub fn over(&self) -> Option<Stop> {
         self.over.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -176,7 +176,7 @@ impl Client {
         }
     }
 
-    /// Asks a question: from the ledger if it was answered before, else at the service until it answers or can't.
+    /// Asks a question. An answer in the ledger is used; otherwise the service is asked until it answers or cannot.
     pub fn ask(&self, question: &Question, watch: &mut Watch<'_>) -> std::result::Result<Answer, Stop> {
         let call = call_key(
             self.dialect.name(),
@@ -227,7 +227,7 @@ impl Client {
         }
     }
 
-    /// Waits until nobody else asks the same.
+    /// Waits until no other thread asks the same.
     fn alone<'a>(&'a self, call: &str, watch: &Watch<'_>) -> std::result::Result<Asking<'a>, Stop> {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         while !asked.insert(call.to_owned()) {
@@ -269,15 +269,15 @@ impl Client {
                 .err()
                 .unwrap_or_else(|| Error::new(Code::CANCELLED, "stopped").into())),
             Err(NoSlot::AllDown) => {
-                let error = Error::new(Code::RATE_LIMITED, format!("cannot reach `{}` any more", self.hosts));
+                let error = Error::new(Code::RATE_LIMITED, format!("can no longer reach `{}`", self.hosts));
                 Err(self
-                    .end(error.help("everything finished is kept; the same command goes on when the service is back")))
+                    .end(error.help("finished answers are kept; run the same command again when the service is back")))
             }
         }
     }
 
     /// One attempt: the answer, or the fault and the wait that the service asks for.
-    #[allow(clippy::too_many_arguments)] // all that one attempt depends on; a struct of them would be used once
+    #[allow(clippy::too_many_arguments)] // all parameters of an attempt; a struct of them would be used once
     fn attempt(
         &self,
         call: &str,
@@ -345,7 +345,7 @@ impl Client {
         }))
     }
 
-    /// Sends the body and gathers what comes back, streams included.
+    /// Sends the body and collects the reply, also from a stream.
     fn exchange(
         &self,
         url: &str,
@@ -375,7 +375,7 @@ impl Client {
         (got.map(|got| (got, streamed)), first_token)
     }
 
-    /// What came, as an answer or as a fault; the pool hears of it.
+    /// The reply as an answer or a fault, which is also reported to the pool.
     #[allow(clippy::type_complexity)]
     fn judge(
         &self,
@@ -418,7 +418,7 @@ impl Client {
                 Some(kind) if !json(&kind) => Err((
                     fault(
                         Class::Garbage,
-                        format!("the reply is `{kind}` and no JSON: {}", crate::body::said(text)),
+                        format!("the reply is `{kind}`, not JSON: {}", crate::body::said(text)),
                     ),
                     None,
                 )),
@@ -443,11 +443,14 @@ impl Client {
                 )),
                 (None, Some(digest)) => Ok(digest),
                 (None, None) => Err((
-                    fault(Class::Maybe, "the stream ended before the answer's end".to_owned()),
+                    fault(
+                        Class::Maybe,
+                        "the stream ended before the answer was complete".to_owned(),
+                    ),
                     streamed.words.into(),
                 )),
             },
-            // What was whole before the connection broke is an answer all the same.
+            // If the answer was complete before the connection broke, it counts.
             Body::Cut(why) => match self.dialect.digest(&streamed.whole) {
                 Some(digest) if streamed.error.is_none() => Ok(digest),
                 _ => Err((fault(Class::Maybe, why.clone()), streamed.words.into())),
@@ -473,7 +476,7 @@ impl Client {
         }
     }
 
-    /// Sets aside what a call can cost at most. Waits for calls under way, which may turn out cheaper.
+    /// Reserves the most that a call can cost. Waits for calls in progress, which may turn out cheaper.
     fn reserve(
         &self,
         most: Option<f64>,
@@ -490,7 +493,7 @@ impl Client {
     }
 }
 
-/// What went before in a call.
+/// Earlier attempts of a call.
 #[derive(Debug, Default)]
 struct Tried {
     failures: u32,
@@ -498,7 +501,7 @@ struct Tried {
     place: usize,
 }
 
-/// A call that nobody else may ask meanwhile.
+/// The exclusive right to ask one call.
 struct Asking<'a> {
     client: &'a Client,
     call: String,

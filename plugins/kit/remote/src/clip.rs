@@ -1,17 +1,17 @@
-//! Sound as services take it: WAV files in base64. The samples are the host's own, so its hash in the record is of what
-//! was sent, and no engine resamples.
+//! Clips as WAV files in base64, as services take them. The samples are the host's, so the hash in the record is that
+//! of the sent samples, and no engine resamples.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use plugin_api::{Clip, Code, Error, Result};
 
-/// How samples are written.
+/// The sample format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AudioFormat {
-    /// 16-bit numbers: rounding is at most 1.5e-5.
+    /// 16-bit integers: the rounding error is at most 1.5e-5.
     #[default]
     Wav16,
-    /// The samples as they are.
+    /// The fp32 samples, unchanged.
     Wav32,
 }
 
@@ -62,7 +62,7 @@ fn wav(clip: &Clip, format: AudioFormat) -> Vec<u8> {
     file.extend(size.to_le_bytes());
     for sample in clip.samples() {
         match format {
-            // By 32768, as decoders divide; the one value that does not fit is the loudest.
+            // Multiplied by 32768, since decoders divide by it; +1.0, the one value that does not fit, is clamped.
             AudioFormat::Wav16 => {
                 file.extend(((sample * 32768.0).round().clamp(-32768.0, 32767.0) as i16).to_le_bytes())
             }

@@ -1,4 +1,4 @@
-//! What a host tells a model over HTTP besides prompts: where its ledger is and what may be spent.
+//! Commands of the host to a model behind HTTP: where the ledger is and what may be spent.
 
 use crate::budget::Budget;
 use crate::classify::{Class, classify};
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// `open_ledger`: the file of calls, who asks, and what limits hold.
+/// The request `open_ledger`: the file of calls, who asks, and the limits.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OpenLedger {
@@ -27,13 +27,13 @@ struct OpenLedger {
     budget: Option<PathBuf>,
     #[serde(default)]
     allow_unpriced: bool,
-    /// Whether what former sessions spent is to be put on the budget.
+    /// Whether to count what earlier sessions spent towards the budget.
     #[serde(default)]
     count_known: bool,
 }
 
 impl Client {
-    /// Does what a host asks for by name: `open_ledger`, or `spent`.
+    /// Runs a command of the host: `open_ledger` or `spent`.
     pub fn run_command(&self, command: &str, request: &Value) -> Result<Value> {
         match command {
             "open_ledger" => {
@@ -61,13 +61,13 @@ impl Client {
                 Ok(json!({ "known": sums.is_some(), "sums": sums.unwrap_or_default() }))
             }
             _ => Err(Error::unsupported(format!(
-                "a model over HTTP knows no command `{command}`"
+                "a model behind HTTP has no command `{command}`"
             ))),
         }
     }
 
-    /// What the refusal of a request that was no prompt means for all that would follow; none when it may be no more than a
-    /// service that does not offer this.
+    /// Whether the refusal of a request that was not a prompt means that all others will fail, too; none if the
+    /// service may just not offer this.
     pub fn refusal(&self, status: u16, got: Option<&Got>) -> Option<Error> {
         let got = got?;
         let text = match &got.body {
@@ -80,9 +80,9 @@ impl Client {
             Class::Redirect => {
                 let error = Error::new(
                     Code::MISSING,
-                    format!("`{}` sends requests elsewhere, which is not followed", self.hosts()),
+                    format!("`{}` redirects requests, which is not followed", self.hosts()),
                 );
-                Some(error.help("give the address that it leads to as `base_url`"))
+                Some(error.help("give the redirect's target as `base_url`"))
             }
             _ => None,
         }

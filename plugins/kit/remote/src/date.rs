@@ -1,4 +1,4 @@
-//! The little of calendars that HTTP and price lists need.
+//! Dates, as far as HTTP and price lists need them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,7 +6,7 @@ const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
-/// Seconds since 1970 of a date as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Seconds since 1970 of a date in HTTP's format: `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub fn http_date(text: &str) -> Option<i64> {
     let mut words = text.split_once(',')?.1.split_whitespace();
     let day: i64 = words.next()?.parse().ok()?;
@@ -19,9 +19,9 @@ pub fn http_date(text: &str) -> Option<i64> {
     (zone == "GMT" || zone == "UTC").then_some(days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
-/// Days since 1970 of a day of the Gregorian calendar.
+/// Days since 1970 of a date in the Gregorian calendar.
 fn days(year: i64, month: i64, day: i64) -> i64 {
-    // Years begin in March here, so that a leap day is a year's last.
+    // Years begin in March here, so that the leap day is the last of a year.
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let of_era = year.rem_euclid(400);
@@ -29,7 +29,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// The day of a moment as `2026-10-07`, in UTC.
+/// The date of a time, such as `2026-10-07`, in UTC.
 pub fn day_of(seconds: i64) -> String {
     let days = seconds.div_euclid(86_400) + 719_468;
     let era = days.div_euclid(146_097);

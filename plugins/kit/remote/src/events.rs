@@ -1,6 +1,6 @@
-//! Streams of events: lines that begin with `data:`, as services send an answer in pieces.
+//! Server-sent events: lines that begin with `data:`, in which services send an answer in pieces.
 
-/// Takes bytes and gives the data of whole events.
+/// Splits a stream of bytes into the data of events.
 #[derive(Debug, Default)]
 pub struct Events {
     pending: Vec<u8>,
@@ -8,7 +8,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Takes bytes as they come, and gives the events that they complete.
+    /// Takes bytes as they come, and returns the events that they complete.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<String> {
         self.pending.extend_from_slice(bytes);
         let mut events = Vec::new();
@@ -23,12 +23,12 @@ impl Events {
                 }
                 self.data.push_str(data.strip_prefix(' ').unwrap_or(data));
             }
-            // Lines that begin with a colon keep the connection alive; other fields say nothing of an answer.
+            // Lines that begin with a colon keep the connection alive; other fields carry no part of an answer.
         }
         events
     }
 
-    /// The event that has no blank line behind it, at the end of the stream.
+    /// The last event, if no blank line follows it.
     pub fn end(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.pending);
         if !rest.is_empty() {

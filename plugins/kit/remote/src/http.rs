@@ -1,4 +1,4 @@
-//! One request and what came of it. Nothing is tried twice here, no redirect is followed, and every wait has an end.
+//! Sends one HTTP request, without retries or redirects, and with a limit on every wait.
 
 use crate::body::lenient;
 use crate::secret::{Secret, redact};
@@ -8,30 +8,30 @@ use ureq::http::header::HeaderValue;
 use ureq::http::{HeaderMap, Request};
 use ureq::{Agent, Error, Proxy, Timeout};
 
-/// No reply is longer than this; what is longer is no answer.
+/// The longest reply; a longer one is an error.
 pub const MOST_BYTES: usize = 8 << 20;
 
-/// How long each part of a call may take.
+/// The time limits of the parts of a call.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
     pub connect: Duration,
-    /// Without a byte.
+    /// Between two bytes.
     pub silence: Duration,
     pub whole: Duration,
 }
 
-/// A request: the key stands in a header and nowhere else.
+/// A request; the key is only in a header.
 #[derive(Debug, Clone, Copy)]
 pub struct Sent<'a> {
     pub url: &'a str,
     pub key: Option<(&'a str, &'a str, &'a Secret)>,
     pub request_id: &'a str,
-    /// None asks by GET.
+    /// None for GET.
     pub body: Option<&'a str>,
     pub until: Option<Instant>,
 }
 
-/// What a reply held.
+/// A reply.
 #[derive(Debug, Clone)]
 pub struct Got {
     pub status: u16,
@@ -41,11 +41,11 @@ pub struct Got {
 
 #[derive(Debug, Clone)]
 pub enum Body {
-    /// All of it.
+    /// The whole body.
     Whole(String),
-    /// A stream of events that was shown piece by piece, to its end or until whoever looked had seen enough.
+    /// A stream of events that was passed on piece by piece, to its end or until the reader closed it.
     Shown,
-    /// It ended before its end, or could not be read as text; with what was wrong.
+    /// The body is incomplete or not text; the cause.
     Cut(String),
     /// More than [`MOST_BYTES`].
     TooLong,
@@ -66,12 +66,12 @@ impl Got {
     }
 }
 
-/// A request without a reply.
+/// The failure of a request without a reply.
 #[derive(Debug, Clone)]
 pub struct Lost {
-    /// Whether it may have arrived.
+    /// Whether the request may have arrived.
     pub left: bool,
-    /// True when there is no such host, or nothing that speaks TLS: waiting will not help.
+    /// Whether there is no such host, or nothing that speaks TLS: waiting will not help.
     pub hopeless: bool,
     pub what: String,
 }
@@ -91,7 +91,7 @@ impl std::fmt::Debug for Http {
 }
 
 impl Http {
-    /// Keeps up to `most` connections. Only a service beyond this machine is reached through the environment's proxy.
+    /// Keeps up to `most` connections. The environment's proxy is used only for services outside of this machine.
     pub fn new(times: Times, most: usize, loopback: bool) -> Http {
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -103,7 +103,8 @@ impl Http {
             .timeout_per_read(Some(times.silence))
             .max_idle_connections(most)
             .max_idle_connections_per_host(most)
-            // Servers close idle connections after some five seconds; a request into one that closes would be lost.
+            // Servers close idle connections after some five seconds; a request on a connection that is closing would
+            // be lost.
             .max_idle_age(Duration::from_secs(3))
             .proxy(if loopback { None } else { Proxy::try_from_env() })
             .build();
@@ -113,7 +114,7 @@ impl Http {
         }
     }
 
-    /// Sends a request. A stream of events is shown as it comes; false from `show` closes it.
+    /// Sends a request. A stream of events is passed to `show` as it comes; false closes it.
     pub fn send(&self, sent: Sent<'_>, show: &mut dyn FnMut(&[u8]) -> bool) -> Result<Got, Lost> {
         let mut whole = self.times.whole;
         if let Some(until) = sent.until {
@@ -129,7 +130,7 @@ impl Http {
         }
         if let Some((name, before, key)) = sent.key {
             let mut value = HeaderValue::from_str(&format!("{before}{}", key.expose()))
-                .map_err(|_| unsent("the key can't stand in a header"))?;
+                .map_err(|_| unsent("the key has characters that an HTTP header cannot hold"))?;
             value.set_sensitive(true);
             request = request.header(name, value);
         }
@@ -139,7 +140,7 @@ impl Http {
                     .method("POST")
                     .header("content-type", "application/json")
                     .body(body);
-                let request = request.map_err(|_| unsent("the address or a header is none"))?;
+                let request = request.map_err(|_| unsent("the address or a header is invalid"))?;
                 self.agent.run(
                     self.agent
                         .configure_request(request)
@@ -151,7 +152,7 @@ impl Http {
                 let request = request
                     .method("GET")
                     .body(())
-                    .map_err(|_| unsent("the address or a header is none"))?;
+                    .map_err(|_| unsent("the address or a header is invalid"))?;
                 self.agent.run(
                     self.agent
                         .configure_request(request)
@@ -181,7 +182,7 @@ fn collect(reader: &mut impl Read) -> Body {
     if bytes.len() > MOST_BYTES {
         return Body::TooLong;
     }
-    // Pages of proxies come in any encoding; what is no UTF-8 in them must not hide what they say.
+    // Proxies send pages in any encoding; invalid UTF-8 must not hide their message.
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(why) => String::from_utf8_lossy(why.as_bytes()).into_owned(),
@@ -224,7 +225,7 @@ fn unsent(what: &str) -> Lost {
     }
 }
 
-/// Whether a request that failed may have arrived goes by where it failed.
+/// Whether a failed request may have arrived depends on where it failed.
 fn lost(error: Error) -> Lost {
     use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
     let (left, hopeless) = match &error {
@@ -234,7 +235,7 @@ fn lost(error: Error) -> Lost {
         Error::ConnectionFailed | Error::ConnectProxyFailed(_) => (false, false),
         Error::Timeout(Timeout::Resolve | Timeout::Connect) => (false, false),
         Error::Io(why) => {
-            // A certificate that doesn't hold comes as an error of reading.
+            // An invalid certificate is reported as a read error.
             let tls = why
                 .get_ref()
                 .is_some_and(|inner| inner.to_string().to_ascii_lowercase().contains("certificate"));

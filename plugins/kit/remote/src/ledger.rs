@@ -1,7 +1,8 @@
-//! `calls.jsonl`: what was sent, what came back, what it cost. It is also the cache of answers.
+//! `calls.jsonl`: what was sent, what came back, and what it cost. It is also a cache of answers.
 //!
-//! Two lines an attempt, each written whole by one call of the system, the first before the request leaves. So after a
-//! kill at any instant every answer that arrived is there, and what may have been charged without one is there, too.
+//! Each attempt has two lines, each written by a single system call, the first before the request is sent. So even
+//! after a kill, every answer that arrived is there, and so is every attempt that may have been charged without an
+//! answer.
 
 use crate::price::Tokens;
 use plugin_api::{Context, Result};
@@ -14,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// One attempt's line before it leaves.
+/// The line before an attempt.
 #[derive(Debug, Serialize)]
 pub struct SentLine<'a> {
     pub call: &'a str,
@@ -24,7 +25,7 @@ pub struct SentLine<'a> {
     pub most_dollars: Option<f64>,
 }
 
-/// One attempt's line when it is over.
+/// The line after an attempt.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GotLine {
@@ -36,13 +37,13 @@ pub struct GotLine {
     pub model_version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Tokens>,
-    /// What it cost, where that is known.
+    /// The cost, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dollars: Option<f64>,
-    /// By which price: the day since when it holds, and its source.
+    /// The price: its first day and its source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<String>,
-    /// The most that it may have cost, when nobody knows whether it was charged.
+    /// The most that it may have cost, if it is unknown whether it was charged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maybe_dollars: Option<f64>,
     pub latency_ms: u64,
@@ -52,22 +53,22 @@ pub struct GotLine {
     pub reply: Value,
 }
 
-/// What is known of calls, summed up.
+/// Sums over calls.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Summary {
-    /// Attempts that left.
+    /// Attempts that were sent.
     pub sent: u64,
     pub answered: u64,
-    /// Attempts of which nobody knows whether they were charged.
+    /// Attempts that may or may not have been charged.
     pub maybe: u64,
     pub failed: u64,
-    /// Answers that have no price.
+    /// Answers without a price.
     pub unpriced: u64,
     pub dollars: f64,
-    /// The most that the uncertain attempts cost besides.
+    /// An upper bound on the cost of those attempts.
     pub maybe_dollars: f64,
-    /// The models that answered, with how many answers each gave.
+    /// The number of answers by model version.
     pub versions: std::collections::BTreeMap<String, u64>,
 }
 
@@ -93,16 +94,16 @@ impl Summary {
     }
 }
 
-/// An answer of the ledger.
+/// An answer in the ledger.
 pub type Known = GotLine;
 
 #[derive(Debug, Default)]
 struct State {
-    /// Where the answer of a call stands. The keys' first 16 bytes are enough, and many fit into memory.
+    /// Where a call's answer is. The first 16 bytes of keys suffice, and save memory.
     answered: HashMap<u128, (Source, u64)>,
-    /// How often a call was tried, those of former processes included.
+    /// How often a call was tried, including earlier processes.
     attempts: HashMap<u128, u32>,
-    /// What was sent and not got yet: the attempt and the most that it may cost.
+    /// Attempts without a result: call, number, and the most that it may cost.
     open: HashMap<(u128, u32), f64>,
     summary: Summary,
     end: u64,
@@ -114,7 +115,7 @@ enum Source {
     Shared,
 }
 
-/// The ledger of a run, and answers that runs share.
+/// The ledger of a run, and the answers that runs share.
 #[derive(Debug)]
 pub struct Ledger {
     file: File,
@@ -131,7 +132,7 @@ fn short(call: &str) -> u128 {
 }
 
 impl Ledger {
-    /// Opens a ledger, and takes in what former processes wrote there.
+    /// Opens a ledger and reads what earlier processes wrote.
     pub fn open(path: &Path, shared: Option<&Path>, role: &str) -> Result<Ledger> {
         let mut state = State::default();
         let (file, end) = open_lines(path, |offset, line| state.take(Source::Run, offset, line))?;
@@ -176,13 +177,13 @@ impl Ledger {
             Source::Shared => self.shared.as_ref()?,
         };
         let line = read_line_at(file, offset)?;
-        // The first bytes of two names may be equal, the whole of them is not.
+        // The first bytes of two keys may be equal, so compare the whole keys.
         serde_json::from_str::<GotLine>(&line)
             .ok()
             .filter(|line| line.call == call)
     }
 
-    /// Notes that an attempt is about to leave, and says which attempt of this call it is.
+    /// Writes that an attempt is about to be sent, and returns the number of this attempt of the call.
     pub fn sent(&self, call: &str, model: &str, most_dollars: Option<f64>) -> Result<u32> {
         let mut state = self.lock();
         let attempt = state.attempts.entry(short(call)).or_default();
@@ -206,7 +207,7 @@ impl Ledger {
         Ok(attempt)
     }
 
-    /// Notes what became of an attempt.
+    /// Writes the result of an attempt.
     pub fn got(&self, line: &GotLine) -> Result<()> {
         let mut state = self.lock();
         let offset = self.append(&mut state, &self.file, &event("got", line))?;
@@ -222,14 +223,14 @@ impl Ledger {
         Ok(())
     }
 
-    /// Sums up all that this ledger holds, the attempts that are under way left out.
+    /// The sums of this ledger, without attempts in progress.
     pub fn summary(&self) -> Summary {
         self.lock().summary.clone()
     }
 
     fn append(&self, state: &mut State, file: &File, line: &Value) -> Result<u64> {
         let written = write_line(file, line)?;
-        // Another process may have appended, so the place is where this line ended and not where it was expected.
+        // Another process may have appended, so the offset is computed from the end of this line.
         let mut file = file;
         let end = file.stream_position().unwrap_or(state.end + written);
         state.end = end;
@@ -245,7 +246,7 @@ fn event(name: &str, line: &GotLine) -> Value {
     value
 }
 
-/// Writes a line by a single call, so that it stands whole or is the torn end of the file.
+/// Writes a line by a single system call, so that only the last line of the file can be incomplete.
 fn write_line(mut file: &File, line: &Value) -> Result<u64> {
     let mut text = line.to_string();
     text.push('\n');
@@ -267,7 +268,8 @@ fn read_line_at(file: &File, mut offset: u64) -> Option<String> {
     }
 }
 
-/// Opens a file of lines for appending and shows every whole line in it. A torn end is closed by a line break.
+/// Opens a file of lines for appending and passes every complete line to `show`. An incomplete last line is ended with
+/// a line break.
 fn open_lines(path: &Path, mut show: impl FnMut(u64, &str)) -> Result<(File, u64)> {
     let failed = || format!("cannot open the ledger of calls `{}`", path.display());
     let file = OpenOptions::new()
@@ -280,7 +282,7 @@ fn open_lines(path: &Path, mut show: impl FnMut(u64, &str)) -> Result<(File, u64
     reader.seek(SeekFrom::Start(0)).with_context(failed)?;
     loop {
         line.clear();
-        // A line is an answer at most, which is limited; what is longer is not ours.
+        // A line is at most as long as an answer, which is limited; a longer line is not ours.
         let read = (&mut reader)
             .take(64 << 20)
             .read_until(b'\n', &mut line)

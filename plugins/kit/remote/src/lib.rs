@@ -1,14 +1,14 @@
 //! Models behind HTTP: what the plugins `openai` and `gemini` share.
 //!
-//! A dialect says how a prompt becomes a body and how a body becomes a reply. Everything between the two lives here:
-//! keys, time limits, errors and what each of them means for money, waits, how many calls are under way, several
-//! addresses, prices, a spending limit, and the ledger.
+//! A dialect encodes prompts into bodies and decodes bodies into replies. Everything else is here: keys, time limits,
+//! errors and whether they were charged, waits, concurrency, several addresses, prices, a spending limit, and the
+//! ledger.
 //!
-//! The decision a newcomer would question: the ledger writes a line *before* a request leaves. A process that is killed at
-//! any instant leaves either an answer, which is never paid for again, or a line that says that a call may have been
-//! charged. Nothing in between is possible, and no answer is lost because its record was not written yet.
+//! The decision a newcomer would question: the ledger writes a line *before* a request is sent. A process that is
+//! killed at any time leaves either an answer, which is never paid for again, or a line that says that a call may have
+//! been charged.
 //!
-//! Calls block: a thread waits for each. Some hundred threads that sleep cost less than a second kind of code would.
+//! Each call blocks a thread. A few hundred sleeping threads are cheaper than a second, asynchronous style of code.
 #![forbid(unsafe_code)]
 
 mod address;

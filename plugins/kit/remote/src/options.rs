@@ -1,4 +1,4 @@
-//! The settings that every model behind HTTP has.
+//! The settings that all models behind HTTP share.
 
 use crate::Address;
 use crate::http::Times;
@@ -9,7 +9,7 @@ use plugin_api::{Code, Error, Result, Settings, is_variable_name};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The settings that are the same for every service.
+/// The settings that all services share.
 #[derive(Debug)]
 pub struct Common {
     pub addresses: Vec<Address>,
@@ -28,13 +28,13 @@ pub struct Common {
     pub warnings: Vec<String>,
 }
 
-/// What a service is called and where its keys come from.
+/// The name of a service and the sources of its keys.
 #[derive(Debug, Clone, Copy)]
 pub struct Service<'a> {
     pub base: &'a str,
-    /// What stands behind the host of an address that has no path.
+    /// The path of an address that has none.
     pub path: &'a str,
-    /// Variables that hold a key, the first that is set counts.
+    /// Variables that may hold a key; the first one that is set counts.
     pub keys: &'a [&'a str],
     pub spread: Spread,
 }
@@ -51,7 +51,7 @@ impl Common {
         {
             let error = Error::new(
                 Code::SETTINGS,
-                format!("the key would travel to `{}` in the clear", exposed.host),
+                format!("the key would be sent to `{}` unencrypted", exposed.host),
             );
             return Err(error.help("use an address that begins with `https://`"));
         }
@@ -96,7 +96,7 @@ impl Common {
     }
 }
 
-/// The key that the settings name. One that nobody named goes to the service it belongs to, or stays on this machine.
+/// The key that the settings name. A key from a default variable is sent only to its own service, or to this machine.
 fn key(
     settings: &Settings,
     service: Service<'_>,
@@ -113,7 +113,7 @@ fn key(
     {
         let names: Vec<&str> = names.split(',').map(str::trim).collect();
         if !names.iter().all(|name| is_variable_name(name)) {
-            // Somebody gave the key itself, which must not be shown.
+            // The user gave the key itself, which must not be shown.
             let error = Error::new(
                 Code::SETTINGS,
                 "setting `key_env` holds something that is not the name of a variable",
@@ -150,7 +150,7 @@ fn key(
     }
 }
 
-/// The key in the first of these variables that is set. Two that differ are worth a warning.
+/// The key in the first of these variables that is set. A second, different one is worth a warning.
 fn first_set(names: &[&str], warnings: &mut Vec<String>) -> Result<Option<Secret>> {
     let mut found = Vec::new();
     for name in names {

@@ -1,13 +1,13 @@
-//! How many calls are under way: more while all is well, fewer when a service says that it is too many.
+//! Adapts the number of concurrent calls: more after successes, fewer when a service reports too many requests.
 //!
-//! Limits are nowhere written down for certain, so they are learnt: additive increase, multiplicative decrease.
+//! Services do not publish exact limits, so they are found by additive increase and multiplicative decrease.
 
 use plugin_api::{Code, Error, Result};
 
-/// After a cut no other follows for this many seconds: one moment's crowd must not be punished call by call.
+/// After a decrease there is no other for this many seconds, since several calls may be refused at the same moment.
 const SETTLE: f64 = 15.0;
 
-/// Least, first and most calls under way: `start` or `min-start-max`.
+/// Minimum, initial and maximum number of concurrent calls: `start` or `min-start-max`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
     pub min: u32,
@@ -55,16 +55,16 @@ impl Spread {
     }
 }
 
-/// The limit of one model at one address. Times are seconds of any clock that only goes forward.
+/// The limit for one model at one address. Times are seconds of a monotonic clock.
 #[derive(Debug, Clone)]
 pub struct Pace {
     spread: Spread,
     limit: f64,
-    /// No 429 has come yet: the limit grows by one a success.
+    /// Until the first 429, the limit grows by one with each success.
     first_phase: bool,
-    /// Nothing goes out before this moment.
+    /// No request is sent before this time.
     gate: f64,
-    /// No cut before this moment.
+    /// No decrease before this time.
     settled: f64,
 }
 
@@ -79,23 +79,23 @@ impl Pace {
         }
     }
 
-    /// How many calls may be under way.
+    /// How many calls may be in progress.
     pub fn allowed(&self) -> usize {
         self.limit.floor().max(1.0) as usize
     }
 
-    /// The moment before which nothing goes out.
+    /// The time before which no request is sent.
     pub fn gate(&self) -> f64 {
         self.gate
     }
 
-    /// A call was answered at its first try.
+    /// A call succeeded at its first attempt.
     pub fn success(&mut self) {
         let more = if self.first_phase { 1.0 } else { 1.0 / self.limit };
         self.limit = (self.limit + more).min(f64::from(self.spread.max));
     }
 
-    /// The service said that it is too many, and to wait this many seconds.
+    /// The service reported too many requests and asked to wait this many seconds.
     pub fn too_many(&mut self, now: f64, wait: f64) {
         self.first_phase = false;
         self.gate = self.gate.max(now + wait);
@@ -106,12 +106,12 @@ impl Pace {
     }
 }
 
-/// One call in this many seconds, and this many tokens in a minute, at most.
+/// The user's limits: one call in this many seconds, and this many tokens a minute.
 #[derive(Debug, Clone, Default)]
 pub struct Rate {
-    /// Seconds from a call to the next, by `rpm`.
+    /// Seconds from a call to the next, from `rpm`.
     call: f64,
-    /// Seconds that a token takes, by `tpm`.
+    /// Seconds for each token, from `tpm`.
     token: f64,
     next: f64,
 }
@@ -126,7 +126,7 @@ impl Rate {
         }
     }
 
-    /// Takes the next place in line for a call of this many tokens, and says when its turn is.
+    /// Takes the next place in the queue for a call of this many tokens, and returns its time.
     pub fn turn(&mut self, now: f64, tokens: f64) -> f64 {
         let turn = self.next.max(now);
         self.next = turn + self.call.max(self.token * tokens);
@@ -142,7 +142,7 @@ mod tests {
         Spread { min, start, max }
     }
 
-    /// The golden run of the specification.
+    /// The example of the specification.
     #[test]
     fn the_limit_grows_by_steps_and_shrinks_by_a_share() {
         let mut pace = Pace::new(spread(1, 2, 8));

@@ -1,8 +1,8 @@
-//! Several addresses of one model, and whose turn it is.
+//! Chooses among several addresses of one model.
 //!
-//! Fewest calls under way wins; among equals a hash of the prompt's beginning decides, so that prompts that begin alike
-//! meet the same server's prefix cache. Each address has a pace of its own. One that can't be reached three times in a row
-//! is left out and tried again now and then, by one call at a time.
+//! The address with the fewest calls in progress is used; among equals a hash of the prompt's beginning decides, so
+//! that prompts with the same beginning reach the same server's prefix cache. Each address has its own pace. One that
+//! cannot be reached three times in a row is left out, and retried from time to time by a single call.
 
 use crate::address::Address;
 use crate::canonical::sha256_hex;
@@ -19,9 +19,9 @@ struct Place {
     pace: Pace,
     under_way: usize,
     failures: u32,
-    /// Left out until then.
+    /// Left out until this time.
     rests_until: f64,
-    /// Since when it can't be reached.
+    /// Since when it cannot be reached.
     dead_since: Option<f64>,
 }
 
@@ -42,7 +42,7 @@ pub struct Pool {
     first_rest: f64,
 }
 
-/// The right to one call at one address, given back when dropped.
+/// The right to one call at one address; returned when dropped.
 #[derive(Debug)]
 pub struct Slot<'a> {
     pool: &'a Pool,
@@ -56,12 +56,12 @@ impl Drop for Slot<'_> {
     }
 }
 
-/// Why there is no slot.
+/// Why no slot was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoSlot {
-    /// Whoever waited was asked to stop, or is late.
+    /// The caller was asked to stop, or its time is over.
     Stopped,
-    /// No address could be reached for longer than patience allows.
+    /// No address could be reached for too long.
     AllDown,
 }
 
@@ -100,7 +100,7 @@ impl Pool {
         &self.addresses
     }
 
-    /// How many calls may be under way at all addresses that can be reached; one at least.
+    /// How many calls may be in progress at all reachable addresses; at least one.
     pub fn allowed(&self) -> usize {
         let state = self.lock();
         let alive = state.places.iter().filter(|place| place.dead_since.is_none());
@@ -162,7 +162,7 @@ impl Pool {
             .map(|(number, _)| number)
     }
 
-    /// Waits for a moment in small steps.
+    /// Waits until this time in small steps.
     fn until(&self, moment: f64, stop: &dyn Fn() -> bool) -> Result<(), NoSlot> {
         loop {
             let left = moment - self.now();
@@ -176,7 +176,7 @@ impl Pool {
         }
     }
 
-    /// An address answered; `clean` when it did at the first try.
+    /// An address answered; `clean` if at the first attempt.
     pub fn success(&self, place: usize, clean: bool) {
         let now = self.now();
         let mut state = self.lock();
@@ -190,7 +190,7 @@ impl Pool {
         self.changed.notify_all();
     }
 
-    /// An address can be reached, whatever it says.
+    /// An address can be reached, whatever its answer.
     pub fn reached(&self, place: usize) {
         Self::alive(&mut self.lock().places[place]);
     }
@@ -201,7 +201,7 @@ impl Pool {
         place.rests_until = 0.0;
     }
 
-    /// An address says that it is too much, and asks to wait.
+    /// An address reported too many requests, and asks to wait.
     pub fn too_many(&self, place: usize, wait: Duration) {
         let now = self.now();
         self.lock().places[place].pace.too_many(now, wait.as_secs_f64());
@@ -220,7 +220,7 @@ impl Pool {
         place.rests_until = now + doubled.min(LONGEST_REST);
     }
 
-    /// For how long nothing was answered.
+    /// The time since the last answer.
     pub fn silent_for(&self) -> Duration {
         Duration::from_secs_f64((self.now() - self.lock().last_success).max(0.0))
     }

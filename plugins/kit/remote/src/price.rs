@@ -1,4 +1,5 @@
-//! What calls cost. Prices are data with dates and a source; a model without one costs an unknown sum, never nothing.
+//! The prices of calls. Prices are data with dates and sources. A model without a price costs an unknown sum, never
+//! zero.
 
 use plugin_api::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -7,15 +8,15 @@ use std::path::Path;
 /// The list that comes with the program.
 const SHIPPED: &str = include_str!("../prices.toml");
 
-/// Tokens of one call as prices count them.
+/// The tokens of one call, by price.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tokens {
-    /// Tokens that were read, the cached ones included.
+    /// Input tokens, including cached ones.
     pub prompt: u64,
-    /// Of these, tokens that the service had read before.
+    /// Input tokens that the service had cached.
     pub cached: u64,
-    /// Tokens of the answer, without reasoning.
+    /// Output tokens without reasoning.
     pub answer: u64,
     /// Tokens of reasoning.
     pub thoughts: u64,
@@ -54,13 +55,14 @@ impl Price {
         (read + (tokens.answer + tokens.thoughts) as f64 * output) / 1e6
     }
 
-    /// Since when it holds, and who says so.
+    /// The first day of the price and its source.
     pub fn in_words(&self) -> String {
         let from = self.from.map(|day| day.to_string()).unwrap_or_default();
         format!("{from}, {}", self.source)
     }
 
-    /// The most that a call can cost: nothing cached, sound at its own price if that is higher, every token written.
+    /// The most that a call can cost: nothing cached, audio at its own price if that is higher, all output tokens
+    /// used.
     pub fn most(&self, prompt: u64, written: u64) -> f64 {
         let highest = [Some(self.input), self.input_long, self.audio_input];
         let input = highest.into_iter().flatten().fold(0.0, f64::max);
@@ -76,16 +78,16 @@ struct List {
     price: Vec<Price>,
 }
 
-/// Price lists, the user's before the shipped one.
+/// Price lists; the user's comes before the shipped one.
 #[derive(Debug, Clone, Default)]
 pub struct Prices {
     entries: Vec<Price>,
-    /// When the shipped list was last looked at.
+    /// The date of the shipped list.
     pub as_of: String,
 }
 
 impl Prices {
-    /// The shipped list with the user's laid over it.
+    /// The shipped list with the user's before it.
     pub fn load(own: Option<&Path>) -> Result<Prices> {
         let wrong = |place: &str, why: String| {
             Error::new(Code::SETTINGS, format!("cannot read the prices in `{place}`")).cause(why)
@@ -103,14 +105,14 @@ impl Prices {
     fn add(&mut self, text: &str) -> std::result::Result<(), String> {
         let list: List = toml::from_str(text).map_err(|why| why.to_string())?;
         self.as_of = list.as_of.map(|day| day.to_string()).unwrap_or_default();
-        // The newest first, so that the first that holds is the one that counts.
+        // Newest first, so that the first match counts.
         let mut entries = list.price;
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.from.map(|day| day.to_string())));
         self.entries.extend(entries);
         Ok(())
     }
 
-    /// The price of a model on a day, written `2026-10-07`.
+    /// The price of a model on a day such as `2026-10-07`.
     pub fn on(&self, model: &str, day: &str) -> Option<&Price> {
         let model = model.strip_prefix("models/").unwrap_or(model);
         self.entries.iter().find(|entry| {
@@ -128,7 +130,7 @@ impl Prices {
 mod tests {
     use super::*;
 
-    /// The golden sum of the specification.
+    /// The sum of the specification's example.
     #[test]
     fn a_call_costs_what_was_read_and_written() {
         let prices = Prices::load(None).unwrap();

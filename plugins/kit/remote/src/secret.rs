@@ -1,14 +1,14 @@
-//! Keys: where they come from, and how they are kept out of everything that is written.
+//! Keys: where they come from, and how they are kept out of all output.
 
 use plugin_api::{Code, Error, Result};
 use regex::Regex;
 use std::path::Path;
 use std::sync::LazyLock;
 
-/// What stands where a key was.
+/// Replaces a key in messages.
 const HIDDEN: &str = "[key]";
 
-/// What keys look like when nobody said which ones there are: a server may repeat one that another program sent.
+/// Patterns of unknown keys: a server may repeat a key that another program sent.
 static SHAPES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     let shape = |pattern: &str, with| Regex::new(pattern).ok().map(|found| (found, with));
     let shapes = [
@@ -21,11 +21,11 @@ static SHAPES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     shapes.into_iter().flatten().collect()
 });
 
-/// A key. It can be sent, and it can't be shown.
+/// A key, which can be sent but not displayed.
 #[derive(Clone)]
 pub struct Secret {
     value: String,
-    /// The name of the variable or file that it came from.
+    /// The name of its variable or file.
     pub source: String,
 }
 
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// Takes a key in. Blanks around it are dropped; a line break inside is an error.
+    /// A key from its text. Blanks around it are removed; a line break inside is an error.
     pub fn new(value: &str, source: &str) -> Result<Secret> {
         let value = value.trim();
         if value.is_empty() {
@@ -46,7 +46,7 @@ impl Secret {
         if value.chars().any(|letter| letter.is_control() || !letter.is_ascii()) {
             let error = Error::new(
                 Code::SETTINGS,
-                format!("the key of `{source}` holds a line break or another letter that no key has"),
+                format!("the key of `{source}` holds a line break or another character that keys do not have"),
             );
             return Err(error.help("give the key alone, on one line"));
         }
@@ -57,7 +57,7 @@ impl Secret {
         })
     }
 
-    /// The key in a variable of the environment, if it is set and not empty.
+    /// The key in an environment variable, if it is set and not empty.
     pub fn from_env(name: &str) -> Result<Option<Secret>> {
         match std::env::var(name) {
             Ok(value) if value.trim().is_empty() => Ok(None),
@@ -66,7 +66,7 @@ impl Secret {
         }
     }
 
-    /// The key in a file that nobody else can read.
+    /// The key in a file, which other users must not be able to read.
     pub fn from_file(path: &Path) -> Result<Secret> {
         use std::os::unix::fs::PermissionsExt;
         let shown = path.display().to_string();
@@ -77,7 +77,7 @@ impl Secret {
         if mode & 0o077 != 0 {
             let error = Error::new(
                 Code::SETTINGS,
-                format!("others can read the key file `{shown}` (mode {:o})", mode & 0o777),
+                format!("other users can read the key file `{shown}` (mode {:o})", mode & 0o777),
             );
             return Err(error.help(format!("run `chmod 600 {shown}`")));
         }
@@ -89,7 +89,7 @@ impl Secret {
     }
 }
 
-/// A text without the keys that were read and without anything that looks like one. For messages.
+/// Removes all known keys and everything that looks like a key, for messages.
 pub fn redact(text: &str) -> String {
     let mut text = redact_keys(text);
     for (shape, with) in SHAPES.iter() {
@@ -100,7 +100,7 @@ pub fn redact(text: &str) -> String {
     text
 }
 
-/// A text without the keys that were read. For answers, which may speak of things that look like keys.
+/// Removes all known keys, for answers, which may talk about things that look like keys.
 pub fn redact_keys(text: &str) -> String {
     plugin_api::redacted(text)
 }

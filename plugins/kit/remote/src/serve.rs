@@ -1,4 +1,4 @@
-//! Many prompts at work at once: a thread for each, as many as the service takes.
+//! Serves prompts concurrently, with a thread for each, as many as the service allows.
 
 use crate::watch::{Stop, Watch};
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long answers under way are waited for when the host wants to stop. It gives a model five seconds.
+/// How long to wait for answers in progress when the host wants to stop. The host gives a model five seconds.
 const LAST_ANSWERS: Duration = Duration::from_secs(4);
 const GLANCE: Duration = Duration::from_millis(20);
 const STACK: usize = 1 << 20;
@@ -18,7 +18,7 @@ const STACK: usize = 1 << 20;
 pub trait Answerer: Send + Sync + 'static {
     fn answer(&self, prompt: &Prompt, watch: &mut Watch<'_>) -> std::result::Result<Reply, Stop>;
 
-    /// How many prompts may be at work now.
+    /// How many prompts may be in progress now.
     fn allowed(&self) -> usize;
 }
 
@@ -35,7 +35,7 @@ pub fn reply(answerer: &impl Answerer, prompt: &Prompt, call: &mut Call) -> Resu
     answerer.answer(prompt, &mut watch).map_err(|stop| stop.error)
 }
 
-/// Which of several askings of one prompt this is, by the setting `repeat` that judges give.
+/// The number of this repetition of a prompt: the setting `repeat`, which judges set.
 pub fn repeat_of(prompt: &Prompt) -> u64 {
     let sampling = prompt.sampling();
     sampling
@@ -53,10 +53,10 @@ enum News {
     Done(u64, Box<std::result::Result<Reply, Stop>>),
 }
 
-/// Serves a host's jobs until there are no more, or until no call will be answered: then the reason is the error, and
-/// prompts without an answer stay unanswered, so that a later run asks them.
+/// Serves a host's jobs until there are no more, or until no call can succeed. Then the reason is the error, and the
+/// other prompts stay unanswered, so that a later run asks them.
 ///
-/// Threads are not joined: one that waits for an answer when the host stops may write it to the ledger still.
+/// Threads are not joined: a thread that still waits for an answer when the host stops may yet write it to the ledger.
 pub fn serve<A: Answerer>(answerer: &Arc<A>, jobs: &mut Jobs) -> Result<()> {
     let (orders, waiting) = unbounded::<Order>();
     let (tell, news) = unbounded::<News>();
@@ -139,7 +139,7 @@ fn take<'a>(
     }
 }
 
-/// Starts one more thread. It takes orders until there is nobody who gives some.
+/// Starts one more thread, which takes orders until the channel closes.
 fn hire<A: Answerer>(
     answerer: &Arc<A>,
     waiting: &Receiver<Order>,

@@ -1,10 +1,10 @@
-//! What calls may cost together: each sets aside the most that it can cost, and gives back what it did not cost.
+//! Limits the total cost of calls: each reserves the most that it can cost, and returns what it did not spend.
 
 use crate::budget::Budget;
 use plugin_api::{Code, Error, Result};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The limit, if there is one, and the calls that have money set aside.
+/// The limit, if there is one, and the calls that reserved money.
 #[derive(Default)]
 pub struct Spending(Mutex<State>);
 
@@ -21,13 +21,14 @@ struct Limit {
 }
 
 impl Spending {
-    /// Limits what may be spent. Models without a price are refused then, unless `unpriced` lets them pass.
+    /// Sets the limit. Models without a price are then refused, unless `unpriced` allows them.
     pub fn limit(&self, budget: Budget, unpriced: bool) {
         let budget = Arc::new(budget);
         self.lock().limit = Some(Limit { budget, unpriced });
     }
 
-    /// Sets aside what a call can cost at most. None where others must settle first: they may turn out cheaper.
+    /// Reserves the most that a call can cost. None if other calls must finish first, which may be cheaper than
+    /// reserved.
     pub fn reserve(&self, most: Option<f64>, model: &str) -> Result<Option<Reservation<'_>>> {
         let mut state = self.lock();
         let Some(Limit { budget, unpriced }) = state.limit.clone() else {
@@ -42,7 +43,7 @@ impl Spending {
                 format!("model `{model}` has no price, and spending is limited"),
             );
             return Err(
-                error.help("give its price in a file with `-M prices=FILE`, or let it pass with `--allow-unpriced`")
+                error.help("give its price in a file with `-M prices=FILE`, or allow it with `--allow-unpriced`")
             );
         };
         if budget.reserve(most)? {
@@ -60,7 +61,7 @@ impl Spending {
                 budget.most()
             ),
         );
-        Err(error.help("everything finished is kept; raise `--max-cost-usd` and the same command goes on"))
+        Err(error.help("finished answers are kept; raise `--max-cost-usd` and run the same command again"))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -68,7 +69,7 @@ impl Spending {
     }
 }
 
-/// Money set aside for one call; none where nothing limits it.
+/// Money reserved for one call; none if there is no limit.
 pub struct Reservation<'a>(Option<Held<'a>>);
 
 struct Held<'a> {
@@ -78,7 +79,7 @@ struct Held<'a> {
 }
 
 impl Reservation<'_> {
-    /// Says what the call cost, and gives the rest back. A sum that can't be given back leaves less to spend, never more.
+    /// Books the cost of the call and returns the rest. If that fails, less can be spent, never more.
     pub fn settle(self, spent: f64) {
         if let Some(held) = &self.0 {
             let _ = held.budget.add(spent - held.most);
@@ -86,7 +87,7 @@ impl Reservation<'_> {
     }
 }
 
-/// What was never settled stays spent.
+/// A reservation that is never settled counts as spent.
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.spending.lock().reservations -= 1;

@@ -1,17 +1,17 @@
-//! Who waits for an answer, and why there may be none.
+//! The caller that waits for an answer, and the reasons for stopping.
 
 use plugin_api::Error;
 use std::time::Instant;
 
-/// Whoever waits for an answer.
+/// The caller that waits for an answer.
 pub struct Watch<'a> {
     pub deadline: Option<Instant>,
     pub stop: &'a (dyn Fn() -> bool + Sync),
-    /// Takes words as they come; false closes the stream, and what came so far is the answer.
+    /// Gets text as it comes; false closes the stream, and what came so far is the answer.
     pub token: &'a mut dyn FnMut(&str) -> bool,
 }
 
-/// Why there is no answer, and whether there will be none to any prompt.
+/// Why there is no answer, and whether this ends all prompts.
 #[derive(Debug, Clone)]
 pub struct Stop {
     pub error: Error,

@@ -1,6 +1,7 @@
-//! The largest of several numbers, by the rules that published results were made with.
+//! The largest of several numbers, by the rules of published results.
 
-/// The index of the largest number, as numpy's `argmax` has it: the first wins among equals, and the first NaN wins over all.
+/// The index of the largest number, by the rules of numpy's `argmax`: the first of equal ones, and the first NaN
+/// before all numbers.
 pub fn argmax(numbers: &[f64]) -> Option<usize> {
     if let Some(nan) = numbers.iter().position(|number| number.is_nan()) {
         return Some(nan);

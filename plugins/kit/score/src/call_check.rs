@@ -1,4 +1,4 @@
-//! What can be said of two lists of tool calls without asking anybody.
+//! Compares two lists of tool calls without a grader.
 
 use crate::calls::{Agreement, Calls, ToolCall, agreement, plain};
 use serde_json::{Map, Value, json};
@@ -8,20 +8,20 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallCheck {
     pub agreement: Agreement,
-    /// F1 of the longest common sequence of tool names: order counts.
+    /// F1 of the longest common subsequence of tool names: order counts.
     pub names_lcs_f1: f64,
-    /// F1 of the tool names as sets with repeats: order doesn't count.
+    /// F1 of the tool names as multisets: order does not count.
     pub names_f1: f64,
-    /// For calls at the same place: the share of argument leaves that are on both sides and equal.
+    /// For calls in the same position: the share of argument values that both have and that are equal.
     pub overlap: Option<f64>,
     /// The share of predicted calls whose tool is in the catalogue; none without a catalogue.
     pub known_tools: Option<f64>,
-    /// Calls that were begun and can't be read.
+    /// Calls that begin but cannot be parsed.
     pub broken: usize,
 }
 
 impl CallCheck {
-    /// Compares calls. `tools` are the names in the catalogue, as far as there is one.
+    /// Compares calls. `tools` are the names in the catalogue, if there is one.
     pub fn of(predicted: &Calls, gold: &Calls, tools: &[String]) -> CallCheck {
         let (mine, theirs) = (predicted.names(), gold.names());
         let overlaps: Vec<f64> = predicted
@@ -44,7 +44,7 @@ impl CallCheck {
         }
     }
 
-    /// The findings by name, as a record keeps them.
+    /// The findings by name, for a record.
     pub fn to_json(&self) -> Map<String, Value> {
         let findings = json!({
             "names_equal": self.agreement.names, "names_lcs_f1": self.names_lcs_f1, "names_f1": self.names_f1,
@@ -58,8 +58,8 @@ impl CallCheck {
     }
 }
 
-/// The share of equal leaves among all leaves of two calls' arguments, and the F1 of the equal ones. Values are compared
-/// but for case, blanks and numbers written as text. Two calls without arguments overlap wholly.
+/// The share of equal leaves among all leaves of two calls' arguments, and the F1 of the equal ones. Case, blanks, and
+/// whether numbers are written as text do not matter. Two calls without arguments overlap fully.
 pub fn overlap(predicted: &ToolCall, gold: &ToolCall) -> (f64, f64) {
     let (mine, theirs) = (leaves(&predicted.arguments), leaves(&gold.arguments));
     let equal = mine
@@ -73,7 +73,7 @@ pub fn overlap(predicted: &ToolCall, gold: &ToolCall) -> (f64, f64) {
     }
 }
 
-/// Arguments as a flat map from a path to a plain value; what is null is not there.
+/// Arguments as a flat map from paths to plain values, without nulls.
 fn leaves(arguments: &Map<String, Value>) -> BTreeMap<String, Value> {
     fn walk(path: &str, value: &Value, found: &mut BTreeMap<String, Value>) {
         match value {
@@ -100,7 +100,7 @@ fn leaves(arguments: &Map<String, Value>) -> BTreeMap<String, Value> {
     found
 }
 
-/// Two lists without anything agree.
+/// Two empty lists agree.
 fn f1(common: usize, mine: usize, theirs: usize) -> f64 {
     match mine + theirs {
         0 => 1.0,
@@ -120,7 +120,7 @@ fn common_names(mine: &[&str], theirs: &[&str]) -> usize {
     common
 }
 
-/// The length of the longest common sequence.
+/// The length of the longest common subsequence.
 fn common_sequence(mine: &[&str], theirs: &[&str]) -> usize {
     let mut row = vec![0usize; theirs.len() + 1];
     for name in mine {

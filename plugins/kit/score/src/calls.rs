@@ -1,9 +1,8 @@
-//! Calls of tools: read from text or from the shape of chat interfaces, compared with each other, and written.
+//! Tool calls: parsed from text or from chat interfaces' JSON, compared, and written.
 
 use crate::{json_objects, normalised, strict_json};
 use serde_json::{Map, Value, json};
 
-/// A call of a tool.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolCall {
     pub name: String,
@@ -14,9 +13,9 @@ pub struct ToolCall {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Calls {
     pub calls: Vec<ToolCall>,
-    /// Calls that were begun and can't be read.
+    /// Calls that begin but cannot be parsed.
     pub broken: usize,
-    /// Calls that are no JSON by the letter, or stand outside of `<tool_call>`, and were read all the same.
+    /// Calls that are not strict JSON, or outside of `<tool_call>`, but were parsed.
     pub mended: usize,
 }
 
@@ -24,7 +23,7 @@ const OPEN: &str = "<tool_call>";
 const CLOSE: &str = "</tool_call>";
 
 impl Calls {
-    /// The calls of a text: those in `<tool_call>{…}</tool_call>`, or where there are none, JSON objects that are calls.
+    /// The calls in a text: those in `<tool_call>{…}</tool_call>`, or if there are none, JSON objects that are calls.
     ///
     /// ```
     /// use score::calls::Calls;
@@ -67,7 +66,7 @@ impl Calls {
         }
     }
 
-    /// The calls of a list in the shape of chat interfaces: `[{"function": {"name", "arguments"}}]`.
+    /// The calls of a list in the format of chat interfaces: `[{"function": {"name", "arguments"}}]`.
     pub fn in_list(list: &[Value]) -> Calls {
         let mut found = Calls::default();
         for item in list {
@@ -86,20 +85,20 @@ impl Calls {
 }
 
 impl ToolCall {
-    /// A call from its JSON, in any of the usual shapes.
+    /// A call from its JSON, in any of the usual formats.
     pub fn of(value: &Value) -> Option<ToolCall> {
         let inner = value.get("function").filter(|inner| inner.is_object()).unwrap_or(value);
         let name = inner.get("name")?.as_str()?.trim();
         let arguments = match inner.get("arguments").or_else(|| inner.get("parameters")) {
             Some(Value::Object(arguments)) => arguments.clone(),
-            // Chat interfaces hand arguments over as a text of JSON; an empty one means none.
+            // Chat interfaces encode arguments as a string of JSON; an empty string means none.
             Some(Value::String(text)) if text.trim().is_empty() => Map::new(),
             Some(Value::String(text)) => match strict_json(text) {
                 Some(Value::Object(arguments)) => arguments,
                 _ => json_objects(text).next()?.object,
             },
             Some(Value::Null) => Map::new(),
-            // Within a chat interface's shape, a call without arguments is one; any other object may be anything.
+            // In a chat interface's format, a call may lack arguments; without them, any other object may be anything.
             None if value.get("function").is_some() => Map::new(),
             _ => return None,
         };
@@ -114,12 +113,12 @@ impl ToolCall {
         json!({ "name": self.name, "arguments": self.arguments })
     }
 
-    /// The call as text, in the form that prompts ask for.
+    /// The call as text, in the format that prompts ask for.
     pub fn to_text(&self) -> String {
         format!("{OPEN}{}{CLOSE}", self.to_json())
     }
 
-    /// An item of a list of calls as text: one that is no call stays what it is.
+    /// An item of a list of calls as text: an item that is not a call stays what it is.
     pub fn text_of(item: &Value) -> String {
         match ToolCall::of(item) {
             Some(call) => call.to_text(),
@@ -128,20 +127,20 @@ impl ToolCall {
     }
 }
 
-/// How calls agree with those that were expected.
+/// How calls agree with the expected ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Agreement {
     /// The same tools in the same order.
     pub names: bool,
-    /// And the same arguments.
+    /// Also the same arguments.
     pub exact: bool,
-    /// And arguments that differ in nothing but how they are written.
+    /// Also the same arguments, up to spelling.
     pub normalised: bool,
-    /// The share of calls that are right in their place, of as many as there are on the longer side.
+    /// The share of positions with the right call, of the longer list.
     pub share: f64,
 }
 
-/// Compares calls with those that were expected. Where none was expected, none is right.
+/// Compares calls with the expected ones. If none was expected, none is right.
 pub fn agreement(predicted: &Calls, gold: &Calls) -> Agreement {
     let names = predicted.broken == 0 && predicted.names() == gold.names();
     let pairs = || predicted.calls.iter().zip(&gold.calls);
@@ -158,8 +157,7 @@ pub fn agreement(predicted: &Calls, gold: &Calls) -> Agreement {
     }
 }
 
-/// Whether two calls' arguments are the same but for case, blanks, kinds of quotes, numbers written as text, and arguments
-/// that are null.
+/// Whether two calls' arguments are equal up to case, blanks, kinds of quotes, numbers written as text, and nulls.
 pub fn same_written(one: &ToolCall, other: &ToolCall) -> bool {
     object(&one.arguments) == object(&other.arguments)
 }

@@ -1,8 +1,8 @@
-//! How far two sequences are apart.
+//! The distance between two sequences.
 
-/// Levenshtein's distance: the fewest insertions, deletions and substitutions that make one of the other.
+/// Levenshtein's distance: the fewest insertions, deletions and substitutions that turn one into the other.
 ///
-/// Takes memory by the shorter and time by the product of both lengths.
+/// Memory grows with the shorter length, time with the product of both.
 pub fn edit_distance<T: PartialEq>(one: &[T], other: &[T]) -> usize {
     let (short, long) = if one.len() <= other.len() {
         (one, other)

@@ -1,11 +1,11 @@
-//! JSON objects out of what a model wrote: in the middle of prose, in a fence, nearly right, or cut short.
+//! Finds JSON objects in a model's text: within prose, in a code fence, slightly wrong, or truncated.
 //!
-//! Forgiven are: words and fences around the object, trailing commas, single and typographic quotes, keys without
-//! quotes, Python's `True`, `False` and `None`, comments, raw line breaks in strings, and an end that never came: what
-//! was open there is closed. Anything else is no object. A bare word is never taken for a value: that would be a guess.
+//! It accepts words and fences around the object, trailing commas, single and typographic quotes, keys without quotes,
+//! Python's `True`, `False` and `None`, comments, raw line breaks in strings, and a missing end, where everything open
+//! is closed. It accepts nothing else. A bare word is never taken for a value: that would be a guess.
 //!
-//! The decision a newcomer would question: a budget of work and not only of depth. A hostile text can make a reader
-//! that starts again at every brace take time in the square of its length; this one stops looking instead.
+//! The decision a newcomer would question: work is limited, not only depth. A hostile text can make a parser that
+//! starts again at every brace take quadratic time; this one stops instead.
 
 mod reader;
 
@@ -13,18 +13,18 @@ use reader::Reader;
 use serde_json::{Map, Value};
 use std::ops::Range;
 
-/// An object that stands in a text.
+/// An object in a text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoundObject {
-    /// What it holds; of a key that comes twice the last value, as in every common reader.
+    /// Its contents; if a key occurs twice, the last value counts, as in every common parser.
     pub object: Map<String, Value>,
-    /// Where it stands: bytes of the text.
+    /// Its place: bytes of the text.
     pub at: Range<usize>,
     /// False when the text ended before the object did.
     pub whole: bool,
 }
 
-/// The objects in a text, in order; an object within an object is part of it.
+/// The objects in a text, in order; nested objects are part of the outer one.
 ///
 /// ```
 /// let reply = "Sure!\n```json\n{'action': 'set', \"at\": [6, 7,],}\n```\nAnything else? {\"cut\": [1, {\"off\":
@@ -42,15 +42,15 @@ pub fn json_objects(text: &str) -> JsonObjects<'_> {
     }
 }
 
-/// A text that is one JSON value and nothing else, by the letter of the standard.
+/// A text that is one JSON value, by the standard.
 pub fn strict_json(text: &str) -> Option<Value> {
     serde_json::from_str(text.trim()).ok()
 }
 
-/// How often a byte may be looked at, on average. A reply that means well has each looked at once or twice.
+/// How often a byte may be looked at, on average. In ordinary replies each is looked at once or twice.
 const WORK_PER_BYTE: usize = 16;
 
-/// What [`json_objects`] goes through.
+/// The iterator of [`json_objects`].
 #[derive(Debug, Clone)]
 pub struct JsonObjects<'a> {
     text: &'a str,
@@ -70,7 +70,7 @@ impl Iterator for JsonObjects<'_> {
             self.work = self.work.saturating_add(reader.work());
             match object {
                 Ok(object) => {
-                    // An open quote may have swallowed the rest of the text, and with it an object that is in order.
+                    // An open quote may have swallowed the rest of the text, which may contain a valid object.
                     self.from = reader.open_string.unwrap_or(reader.at);
                     return Some(FoundObject {
                         object,

@@ -1,13 +1,14 @@
-//! The option letter that a reply settles on.
+//! Finds the option letter that a reply settles on.
 //!
 //! The rule, from strong to weak; the first step that finds anything decides:
 //!
 //! 1. The reply is nothing but a letter, however dressed: `C`, `c.`, `(C)`, `**C**`, `Option C`.
 //! 2. It declares one: `Answer: C`, `the answer is (C)`, `\boxed{C}`, `{"answer": "C"}`, `I choose C`, `C is correct`.
-//!    The last declaration counts, whatever it says: one that names several letters, or a letter beyond the options, is no answer.
+//!    The last declaration counts, whatever it says: one that names several letters, or a letter beyond the options, is
+//!    no answer.
 //! 3. A line is nothing but a letter, and no other line is another one.
-//! 4. Letters stand where an option's letter stands, at a line's start or end (`C. Sunlight`, `- Sunlight=C`), and all of
-//!    them are the same one.
+//! 4. Letters stand where an option's letter stands, at a line's start or end (`C. Sunlight`, `- Sunlight=C`), and all
+//!    of them are the same one.
 //! 5. Letters stand in brackets, in bold or after the word option (`it is (C)`), and all of them are the same one.
 //!
 //! A bare letter in running text counts for nothing: `A dog barks`, `vitamin C`, `plan B`. A small letter counts only
@@ -69,7 +70,8 @@ fn marked(reply: &str, count: usize) -> Option<Option<char>> {
         return Some(found);
     }
     let found = placed().or_else(dressed)?;
-    // `A) ice B) fire` in one line: the second mark stands where alone it would mean nothing. `E. coli` is no fifth option.
+    // `A) ice B) fire` in one line: the second mark stands where alone it would mean nothing. `E. coli` is no fifth
+    // option.
     let running = RUNNING.captures_iter(reply).filter_map(|mark| letter_in(&mark));
     let mut running = running.filter(|letter| within(Some(*letter), count).is_some());
     Some(found.filter(|letter| running.all(|other| other == *letter)))
@@ -86,11 +88,11 @@ fn regex(pattern: &str) -> Regex {
     Regex::new(&pattern).expect("a regex of this file")
 }
 
-/// A whole text that is a letter and its dress.
+/// A whole text that is only a letter, possibly marked up.
 static ALONE: LazyLock<Regex> =
     LazyLock::new(|| regex(r"(?s)^(?:[-\s*_>#]*)(?:(?i:option|choice|letter)\s+)?OPEN([A-Za-z])CLOSE$"));
 
-/// Words that announce an answer, up to the place where its letter would stand.
+/// Words that announce an answer, up to the place of its letter.
 static ANNOUNCED: LazyLock<Regex> = LazyLock::new(|| {
     let noun = r"(?:answers?|choice|option|letter|selection|response)";
     let keyed = format!(r#"\b{noun}["'*_`\])]*\s*(?::|-\s|\x{{2014}}|\x{{2013}})|\banswer\s*="#);
@@ -113,44 +115,44 @@ static ANNOUNCED_LETTER: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
-/// The letter first, then that it is right.
+/// A letter followed by a confirmation that it is right.
 static CONFIRMED: LazyLock<Regex> = LazyLock::new(|| {
     regex(
         r"(?m)(?:^|[.,;:!?>*_`(\[]|\b(?i:option|choice|letter|answer|that|think|believe|say|so|but|and|thus|hence|therefore)\s)\s*[(\[*_`]*([A-Z])[)\]*_`.:]*\s+(?:is|would be|must be|seems|has to be)\s+(?:clearly\s+|definitely\s+|therefore\s+|thus\s+|indeed\s+)?(?:the\s+)?(?:most\s+likely\s+|only\s+|single\s+)?(?:correct|right|best|answer|true)\b",
     )
 });
 
-/// A letter at the start of a line, before its option, or at the end, as the prompt shows it.
+/// A letter at the start of a line, before its option, or at the end, in the prompt's format.
 static PLACED: LazyLock<Regex> = LazyLock::new(|| {
     regex(
         r"(?m)^[-\s*_>#`]*(?:(?i:option|choice)\s+)?(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])[*_`]*\)|([A-Z])[*_`]*(?:[.:][*_`]*(?:\s|$)|\s+(?:because|since)\b|\s+[-\x{2013}\x{2014}]\s))|=\s*([A-Z])\s*$",
     )
 });
 
-/// A letter that is dressed as an option's, anywhere.
+/// A letter marked up as an option's, anywhere.
 static DRESSED: LazyLock<Regex> =
     LazyLock::new(|| regex(r"[(\[]([A-Z])[)\]]|\*\*([A-Z])[.):]?\*\*|\b(?i:option|choice)\s+([A-Z])\b"));
 
-/// A letter before an option in running text: good enough to doubt another one, not to be an answer.
+/// A letter before an option in running text: enough to doubt another letter, not to be an answer.
 static RUNNING: LazyLock<Regex> = LazyLock::new(|| regex(r"(?:^|[\s,;])\(?([A-Z])[.:)]\s"));
 
 fn alone(text: &str) -> Option<char> {
     ALONE.captures(text).and_then(|found| letter_in(&found))
 }
 
-/// The first group that took part, as a letter.
+/// The first group that matched, as a letter.
 fn letter_in(found: &Captures) -> Option<char> {
     found.iter().skip(1).flatten().next()?.as_str().chars().next()
 }
 
-/// The one letter that all are, some when there is any: `Some(None)` when they differ.
+/// The letter, if all are the same; `Some(None)` if they differ, none if there are none.
 fn only_one(letters: impl Iterator<Item = char>) -> Option<Option<char>> {
     let mut letters = letters.map(|letter| letter.to_ascii_uppercase());
     let first = letters.next()?;
     Some(letters.all(|letter| letter == first).then_some(first))
 }
 
-/// What the last declaration says: none when there is no declaration, `Some(None)` when it names no single option.
+/// What the last declaration says: none if there is no declaration, `Some(None)` if it names no single option.
 fn declared(reply: &str) -> Option<Option<char>> {
     let announced = ANNOUNCED.find_iter(reply).filter_map(|words| {
         let rest = &reply[words.end()..];
@@ -165,9 +167,9 @@ fn declared(reply: &str) -> Option<Option<char>> {
         .map(|(_, letter)| letter)
 }
 
-/// The beginning of the line that holds the answer, which may come after an empty one.
+/// The beginning of the line with the answer, which may follow an empty line.
 ///
-/// Only the beginning: a reply that announces an answer a thousand times in one line must not cost a thousand such lines.
+/// Only the beginning: otherwise a line with a thousand announcements would be searched a thousand times in full.
 fn first_line(rest: &str) -> &str {
     let line = rest.trim_start().lines().next().unwrap_or_default();
     match line.char_indices().nth(120) {
@@ -186,7 +188,7 @@ fn announced_letter(line: &str) -> Option<Option<char>> {
         || closed.starts_with([')', ']', '}', '.', ',', ':', ';', '!', '?', '>', '/', '\\', '=']);
     let ends = ended || closed.starts_with(" -") || closed.starts_with(['\u{2014}', '\u{2013}']);
     let bare = !dressed && !ends;
-    // `The answer is a plant`, `Answer: A plant`: an article. `I` is a pronoun in the same way.
+    // `The answer is a plant`, `Answer: A plant`: an article. In the same way, `I` is a pronoun.
     if bare && letter.is_ascii_lowercase() {
         return None;
     }
@@ -199,7 +201,7 @@ fn announced_letter(line: &str) -> Option<Option<char>> {
     Some(Some(letter))
 }
 
-/// Whether the words after a bare `A` are such that it was a letter and no article.
+/// Whether the words after a bare `A` show that it is a letter and not an article.
 fn goes_on_after_letter(after: &str) -> bool {
     static GOES_ON: LazyLock<Regex> = LazyLock::new(|| {
         regex(r"^\s+(?i:because|since|as|for|and|or|which|due|in this|based|is|was|given|not|rather|with|\(|-)(?:\W|$)")

@@ -1,9 +1,9 @@
-//! Reading answers: option letters, option texts, numbers and JSON out of free text, their comparison
-//! with a target, and figures over many of them.
+//! Parses answers: option letters, option texts, numbers and JSON in free text; compares them with a target, and
+//! computes figures over many.
 //!
 //! The decision a newcomer would question: every rule here would rather find no answer than guess one. A reply that
-//! names several options, or none clearly, gives nothing, and the task counts it apart; a lenient rule would turn
-//! a model's way of talking into points.
+//! names several options, or none clearly, has no answer, and the task counts it separately; a lenient rule would
+//! reward a model's style.
 //!
 //! ```
 //! assert_eq!(score::option_letter("A seemed right at first, but the answer is C.", 4), Some('C'));

@@ -13,7 +13,7 @@ static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
 
 /// The number that a text is: `1,234.5`, `$12`, `-3`, `2e5`, `12%` (twelve), `3/4`.
 ///
-/// A comma must part groups of three, so `1,5` is none; neither are words, `inf` and `nan`.
+/// Commas must separate groups of three, so `1,5` is not a number; nor are words, `inf` and `nan`.
 pub fn number(text: &str) -> Option<f64> {
     let text = text.trim().trim_end_matches('.').trim();
     if let Some((above, below)) = text.split_once('/') {
@@ -39,15 +39,15 @@ fn plain_number(text: &str) -> Option<f64> {
     digits.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-/// The number that a text is, or the only one that it names: `The result is 42.` Two different numbers are none.
+/// The number that a text is, or the only one that it contains: `The result is 42.` With two different numbers there
+/// is none.
 pub fn only_number(text: &str) -> Option<f64> {
     if let Some(whole) = number(text) {
         return Some(whole);
     }
     let mut only: Option<f64> = None;
     for found in NUMBER.find_iter(text) {
-        // A digit in a word (`CO2`, `v1.2.3`) and a piece of something longer (`12:30`, `1,5`) is not a number of its
-        // own.
+        // A digit in a word (`CO2`, `v1.2.3`) or in something longer (`12:30`, `1,5`) is not a number of its own.
         let before = text[..found.start()].chars().next_back();
         let mut after = text[found.end()..].chars();
         let next = after.next();
@@ -71,7 +71,7 @@ pub fn only_number(text: &str) -> Option<f64> {
     only
 }
 
-/// Whether a number is within `tolerance` of the target: an amount, or a share of the target when `relative`.
+/// Whether a number is within `tolerance` of the target: absolute, or a share of the target if `relative`.
 pub fn is_close(number: f64, target: f64, tolerance: f64, relative: bool) -> bool {
     let room = if relative { tolerance * target.abs() } else { tolerance };
     (number - target).abs() <= room

@@ -1,4 +1,4 @@
-//! An option by its words, for replies that name no letter.
+//! Finds an option by its words, in replies without a letter.
 
 use crate::text::normalised;
 use regex::Regex;
@@ -8,7 +8,7 @@ static SAYS_SO: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?i)\banswer(?:\s+is|\s*:)[\s*_]*:?").expect("a regex"));
 
 /// The index of the option whose words the reply gives as its answer: as the whole reply, as its last line, or after
-/// `the answer is`. Words that merely occur don't count, nor do those of two options.
+/// `the answer is`. Words elsewhere do not count, nor do those of two options.
 pub fn option_text<S: AsRef<str>>(reply: &str, options: &[S]) -> Option<usize> {
     if let Some(index) = whole_option(reply, options) {
         return Some(index);
@@ -20,7 +20,7 @@ pub fn option_text<S: AsRef<str>>(reply: &str, options: &[S]) -> Option<usize> {
     whole_option(reply.trim_end().lines().next_back().unwrap_or_default(), options)
 }
 
-/// The index of the one option that a text is: as it is written, or else as anybody might write it.
+/// The index of the one option that equals a text, exactly, or else after normalising.
 pub(crate) fn whole_option<S: AsRef<str>>(text: &str, options: &[S]) -> Option<usize> {
     let only = |equal: &dyn Fn(&str) -> bool| {
         let mut found = (0..options.len()).filter(|index| equal(options[*index].as_ref()));
@@ -58,8 +58,8 @@ mod tests {
     fn words_that_only_occur_are_no_answer() {
         check("It is dark red because of rust.", None);
         check("Mars", None);
-        check("red.", None); // three options read alike
-        check("red", Some(0)); // but one is exactly that
+        check("red.", None); // three options are equal when normalised
+        check("red", Some(0)); // but one matches exactly
         check("", None);
         check("The answer is blue.\nDark red", None);
     }

@@ -1,6 +1,6 @@
-//! A figure that is one sum over another, with its standard error: an F1, a share of some samples.
+//! A ratio of two sums with its standard error, such as F1 or the share of some samples.
 //!
-//! Samples of one cluster go the same way, so their deviations are summed before they are squared.
+//! Samples of one cluster are correlated, so their deviations are summed before they are squared.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,7 +23,7 @@ pub struct Ratio {
 }
 
 impl Ratio {
-    /// Adds a sample's part of both sums.
+    /// Adds a sample's contribution to both sums.
     pub fn add(&mut self, cluster: &str, above: f64, below: f64) {
         match self.clusters.get_mut(cluster) {
             Some(sums) => {
@@ -36,7 +36,7 @@ impl Ratio {
         }
     }
 
-    /// The clusters' sums in the order of their names, so that the last digit is the same every time.
+    /// The clusters' sums in the order of names, so that rounding is the same every time.
     fn sums(&self) -> BTreeMap<&str, (f64, f64)> {
         let named = self.clusters.iter().map(|(name, sums)| (name.as_str(), *sums));
         named.collect()
@@ -48,18 +48,18 @@ impl Ratio {
             .fold((0.0, 0.0), |all, one| (all.0 + one.0, all.1 + one.1))
     }
 
-    /// The sum below.
+    /// The denominator.
     pub fn below(&self) -> f64 {
         self.totals().1
     }
 
-    /// The ratio; none of nothing.
+    /// The ratio; none if the denominator is zero.
     pub fn value(&self) -> Option<f64> {
         let (above, below) = self.totals();
         (below != 0.0).then(|| above / below)
     }
 
-    /// The standard error, by the ratio's linearisation.
+    /// The standard error, by linearisation of the ratio.
     pub fn stderr(&self) -> Option<f64> {
         let (above, below) = self.totals();
         let sums = self.sums();
@@ -77,8 +77,8 @@ impl Ratio {
 
     /// The 95% interval of a value with this standard error.
     ///
-    /// Where nothing varies, the normal interval has no width. A proportion's is then Wilson's, with as many samples as
-    /// there are clusters; of other figures nothing is said.
+    /// If nothing varies, the normal interval has no width. For a proportion, Wilson's interval is used instead, with
+    /// as many samples as there are clusters; for other figures there is none.
     pub fn interval(&self, value: f64, stderr: Option<f64>, proportion: bool) -> Option<(f64, f64)> {
         let stderr = stderr?;
         let independent = self.clusters.values().all(|(_, below)| *below <= 1.0);
@@ -89,7 +89,7 @@ impl Ratio {
     }
 }
 
-/// Wilson's 95% interval of a proportion, which never leaves 0 to 1 and is right near both ends.
+/// Wilson's 95% interval of a proportion, which stays within 0 to 1 and is accurate near both ends.
 fn wilson(share: f64, n: f64) -> (f64, f64) {
     let z2 = Z * Z;
     let centre = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);

@@ -1,10 +1,9 @@
-//! Text made comparable.
+//! Normalises text for comparison.
 
-/// A text without what two people would write differently: case, the kinds of quote and dash, runs of space, and
-/// punctuation or markup at both ends.
+/// Removes differences in case, kinds of quote and dash, runs of blanks, and punctuation or markup at both ends.
 ///
-/// Nothing is dropped inside, no articles either: `a` may be an option's letter. A text of nothing but punctuation
-/// keeps it, so that `?` and `!` stay apart.
+/// Nothing inside is removed, not even articles: `a` may be an option's letter. A text of only punctuation is kept, so
+/// that `?` and `!` differ.
 pub fn normalised(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for letter in text.chars().flat_map(char::to_lowercase) {
@@ -17,7 +16,7 @@ pub fn normalised(text: &str) -> String {
         }
     }
     let spaced = plain.split_whitespace().collect::<Vec<_>>().join(" ");
-    // A sign or a currency belongs to what follows it.
+    // A sign or currency belongs to the number after it.
     let starts = |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '+' | '$' | '€' | '£' | '°');
     let ends = |letter: char| letter.is_alphanumeric() || matches!(letter, '%' | '°' | '+');
     let bare = spaced.trim_start_matches(|letter| !starts(letter));

@@ -1,6 +1,7 @@
 use plugin_api::{Message, Prompt, Result, Sampling, Settings};
 
-/// Whether a model reasons before it answers, and how long the whole may be: the settings `thinking` and `max_tokens`.
+/// Whether a model may reason before it answers, and the maximum length in tokens: the settings `thinking` and
+/// `max_tokens`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answering {
     pub thinking: bool,
@@ -8,14 +9,14 @@ pub struct Answering {
 }
 
 impl Answering {
-    /// Reads the settings; `usual` and `with_thinking` hold where `max_tokens` is not given.
+    /// Reads the settings; `usual` and `with_thinking` are the defaults of `max_tokens`.
     pub fn load(settings: &Settings, usual: u32, with_thinking: u32) -> Result<Answering> {
         let thinking = settings.or("thinking", false)?;
         let max_tokens = settings.or("max_tokens", if thinking { with_thinking } else { usual })?;
         Ok(Answering { thinking, max_tokens })
     }
 
-    /// Asks for the likeliest text.
+    /// A greedy prompt with these settings.
     pub fn prompt(self, messages: impl IntoIterator<Item = Message>) -> Prompt {
         Prompt {
             thinking: Some(self.thinking),

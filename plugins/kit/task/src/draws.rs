@@ -19,7 +19,7 @@ impl Draws {
         ((mixed ^ (mixed >> 31)) % bound.max(1) as u64) as usize
     }
 
-    /// Draws `count` items without putting any back, or all of them where there are fewer.
+    /// Draws `count` items without replacement, or all if there are fewer.
     pub fn some<T>(&mut self, mut items: Vec<T>, count: usize) -> Vec<T> {
         let count = count.min(items.len());
         for index in 0..count {

@@ -1,6 +1,6 @@
 use plugin_api::{Lesson, Message, Turn};
 
-/// A question that is read and an answer that is learnt, in the model's own chat template.
+/// A question, which is not learnt, and an answer, which is, in the model's chat template.
 pub fn lesson(id: &str, question: Message, answer: impl Into<String>) -> Lesson {
     let turn = |message, learn| Turn { message, learn };
     Lesson {

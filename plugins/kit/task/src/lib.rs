@@ -1,9 +1,9 @@
-//! What tasks have in common around their own questions: settings that are one of several words, the split that a file
-//! holds, worked examples, seeded draws, how long an answer may be, and a lesson of one question and its answer.
+//! What tasks share: settings with one of several words, the split of a file, worked examples, seeded draws, the
+//! length of answers, and lessons of a question and its answer.
 //!
-//! The decision a newcomer would question: what is drawn for a question (worked examples, distractors) depends on the seed
-//! and the question's id alone, never on its place in the run. So a limited run, a shard or a resumed run asks exactly what
-//! the whole run asks.
+//! The decision a newcomer would question: what is drawn for a question, such as worked examples, depends only on the
+//! seed and the question's id, not on its position. So a limited, sharded or resumed run asks exactly what the whole
+//! run asks.
 
 mod answering;
 mod draws;
@@ -22,7 +22,7 @@ pub use split::{agreed, found_or, not_empty};
 use data::{Place, Row};
 use plugin_api::Sample;
 
-/// The row of a sample that the host hands back. Any of its processes may ask, so a task remembers no row.
+/// The row of a sample that the host hands back. Any worker process may get it, so a task keeps no rows.
 pub fn row_of(sample: &Sample) -> Row {
     Row::new(sample.doc.clone(), Place::Sample(sample.id.clone()))
 }

@@ -1,11 +1,11 @@
 use plugin_api::{Code, Error, Result, Settings};
 
-/// The word that a setting is, with its meaning; the first known one where the setting is not given.
+/// The value of a setting with one of these words; the first one if the setting is missing.
 pub fn one_of<T: Copy>(settings: &Settings, name: &str, known: &[(&'static str, T)]) -> Result<(&'static str, T)> {
     Ok(find_one(settings, name, known)?.unwrap_or(known[0]))
 }
 
-/// The word that a setting is, with its meaning; `None` where the setting is not given.
+/// The value of a setting with one of these words; `None` if the setting is missing.
 pub fn find_one<T: Copy>(
     settings: &Settings,
     name: &str,

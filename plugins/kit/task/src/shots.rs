@@ -1,11 +1,11 @@
-//! Worked examples before a question, none of which may give the question's answer away.
+//! Worked examples before a question; none may give the question's answer away.
 
 use crate::Draws;
 use data::{Row, Rows};
 use plugin_api::{Code, Context, Error, Result, Settings};
 use std::path::{Path, PathBuf};
 
-/// Worked examples, and how many stand before each question: the settings `shots` and `shots_seed`.
+/// Worked examples and their number: the settings `shots` and `shots_seed`.
 #[derive(Debug)]
 pub struct Shots<S> {
     count: usize,
@@ -24,10 +24,11 @@ impl<S> Default for Shots<S> {
 }
 
 impl<S> Shots<S> {
-    /// Reads the settings, and the examples if any are wanted: the first ones, or all to draw from with `shots_seed`.
+    /// Reads the settings and, if needed, the examples: the first ones, or with `shots_seed` all of them, to draw
+    /// from.
     ///
-    /// No question has more than `spare` examples beside it that it must not be shown; more than `most` examples fit into
-    /// no model's context.
+    /// `spare` bounds the number of examples that a question must not be shown; `most` is the largest number that fits
+    /// into a model's context.
     pub fn load(
         settings: &Settings,
         most: usize,
@@ -59,12 +60,12 @@ impl<S> Shots<S> {
         Ok(shots)
     }
 
-    /// How many stand before each question.
+    /// The number of examples before each question.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The examples before a question, of those that may be shown. `besides` names in an error what may not.
+    /// The examples before a question, from those that may be shown. `besides` names the others in an error.
     pub fn before(&self, id: &str, besides: &str, may_be_shown: impl Fn(&S) -> bool) -> Result<Vec<&S>> {
         if self.count == 0 {
             return Ok(Vec::new());
@@ -72,7 +73,7 @@ impl<S> Shots<S> {
         let mut others: Vec<&S> = self.pool.iter().filter(|shot| may_be_shown(shot)).collect();
         if others.len() < self.count {
             let message = format!("there are {} worked examples besides {besides} `{id}`", others.len());
-            return Err(Error::new(Code::DATA, message).help(format!("`shots` is {}, ask for fewer", self.count)));
+            return Err(Error::new(Code::DATA, message).help(format!("`shots` is {}, choose fewer", self.count)));
         }
         if let Some(seed) = self.seed {
             return Ok(Draws::new(seed, id).some(others, self.count));
@@ -82,7 +83,7 @@ impl<S> Shots<S> {
     }
 }
 
-/// The rows of worked examples: of the setting `shots_data`, or of the train split beside the data.
+/// The rows of worked examples: from the setting `shots_data`, or the train split beside the data.
 pub fn shots_data(
     settings: &Settings,
     data: &Path,

@@ -2,10 +2,10 @@ use data::Rows;
 use plugin_api::{Code, Error, Result};
 use std::path::Path;
 
-/// What a setting says, or the file's name, or its folder's, where there is no setting.
+/// The value of a setting; without one, what the name of the file or of its folder says.
 ///
-/// The setting and the name must not contradict each other: results under the wrong name would look like any others.
-/// A known word of several parts (`train_synthetic`) counts before one of its parts (`train`).
+/// The setting and the name must not contradict each other: results under the wrong name would look plausible. A known
+/// word of several parts (`train_synthetic`) counts before one of its parts (`train`).
 pub fn agreed<T: Copy + PartialEq>(
     name: &str,
     given: Option<T>,
@@ -15,7 +15,7 @@ pub fn agreed<T: Copy + PartialEq>(
     let named = file.iter().rev().take(2).find_map(|component| {
         let spelled = component.to_string_lossy().to_lowercase();
         let parts: Vec<&str> = spelled.split(|letter: char| !letter.is_alphanumeric()).collect();
-        // By how many parts it has and where it ends: the last of the longest.
+        // Ranked by the number of parts, then by where the word ends: the last of the longest counts.
         let found = known.iter().filter_map(|(word, value)| {
             let wanted: Vec<&str> = word.split('_').collect();
             let place = parts.windows(wanted.len()).rposition(|window| *window == wanted[..])?;
@@ -33,7 +33,7 @@ pub fn agreed<T: Copy + PartialEq>(
     }
 }
 
-/// Adds what to do to the error of a search that found no file.
+/// Adds a hint to the error of a search that found no file.
 pub fn found_or<T>(found: Result<T>, help: &str) -> Result<T> {
     found.map_err(|error| match error.help {
         None if error.code == Code::MISSING => error.help(help),
@@ -41,7 +41,7 @@ pub fn found_or<T>(found: Result<T>, help: &str) -> Result<T> {
     })
 }
 
-/// Refuses data without a row.
+/// Refuses data without rows.
 pub fn not_empty(rows: Rows, data: &Path) -> Result<Rows> {
     match rows.is_empty() {
         true => Err(Error::new(Code::DATA, format!("`{}` holds no rows", data.display()))),

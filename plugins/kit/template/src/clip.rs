@@ -1,11 +1,11 @@
-//! Where in the rendered words a clip goes.
+//! The place of a clip in the rendered text.
 
 use plugin_api::Part;
 
-/// Marks a clip's place in a rendered template. No text of a data set has it; see [`unmarked`].
+/// Marks a clip's place in a rendered template. Texts of data sets never contain it; see [`unmarked`].
 pub const CLIP: &str = "\u{fffc}";
 
-/// A rendered text with its clip at the first mark, or before all words where there is none.
+/// A rendered text with its clip at the first mark, or at the beginning if there is none.
 ///
 /// ```
 /// use plugin_api::Part;
@@ -22,7 +22,7 @@ pub fn with_clip(text: &str, clip: Part) -> Vec<Part> {
     parts.into_iter().filter(|part| !is_empty(part)).collect()
 }
 
-/// A text of a data set as a template may be given it: it marks no clip.
+/// A text of a data set without clip marks, for a template.
 pub fn unmarked(text: &str) -> String {
     text.replace(CLIP, " ")
 }

@@ -1,8 +1,8 @@
-//! The words around a sample, as a Jinja template that people can replace with `-T template=FILE`.
+//! The prompt around a sample, a Jinja template that `-T template=FILE` replaces.
 //!
-//! A template may be a stranger's. It sees the variables that the task gives it and nothing else, and its fuel is
-//! bounded, so that an endless loop is an error. The decision a newcomer would question: this is no part of `text`,
-//! which renders the chat templates of models; a task would then be built with a tokenizer that it has no use for.
+//! Templates are not trusted: they see only the task's variables, and have limited fuel, so that an endless loop is an
+//! error. The decision a newcomer would question: this is not part of `text`, which renders the chat templates of
+//! models; otherwise every task would be built with a tokenizer.
 //!
 //! ```
 //! use template::Template;
@@ -29,12 +29,12 @@ const LARGEST: u64 = 1 << 20;
 /// A compiled template.
 pub struct Template {
     engine: Environment<'static>,
-    /// The sha256 of its text, which says what a run was asked with.
+    /// The sha256 of its text, which records what a run was asked with.
     pub hash: String,
 }
 
 impl Template {
-    /// The template that the setting `template` names, or the built-in one.
+    /// The template of the setting `template`, or the built-in one.
     pub fn load(settings: &Settings, built_in: &str) -> Result<Template> {
         match settings.get::<PathBuf>("template")? {
             None => Template::new(built_in.to_owned(), None),
@@ -48,7 +48,7 @@ impl Template {
         engine.set_fuel(Some(FUEL));
         engine.add_template_owned(NAME, text).map_err(|why| {
             let of = path.map_or("built-in".to_owned(), |path| format!("`{}`", path.display()));
-            failed(&format!("the template {of} can't be used"), &why)
+            failed(&format!("cannot use the template {of}"), &why)
         })?;
         Ok(Template {
             engine,
@@ -56,11 +56,11 @@ impl Template {
         })
     }
 
-    /// The text for these variables.
+    /// The rendered text.
     pub fn render(&self, variables: impl Serialize) -> Result<String> {
         let template = self.engine.get_template(NAME);
         let rendered = template.and_then(|template| template.render(Value::from(Serde(variables))));
-        rendered.map_err(|why| failed("the template can't be rendered", &why))
+        rendered.map_err(|why| failed("cannot render the template", &why))
     }
 }
 
@@ -108,11 +108,11 @@ mod tests {
     #[test]
     fn a_file_replaces_the_built_in_words_and_may_be_wrong() {
         check("{{ a }}{{ unknown }}", Ok("x"));
-        check("{% if %}", Err("can't be used"));
-        check("{{ a | no_such_filter }}", Err("can't be"));
+        check("{% if %}", Err("cannot use"));
+        check("{{ a | no_such_filter }}", Err("cannot"));
         check(
             "{% for a in range(9999) %}{% for b in range(9999) %}.{% endfor %}{% endfor %}",
-            Err("can't be rendered"),
+            Err("cannot render"),
         );
         check(&"x".repeat(LARGEST as usize + 1), Err("is not a file of at most"));
     }

@@ -6,12 +6,12 @@ use parquet::schema::parser::parse_message_type;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The values of one column. Every value has the same definition level: the number of optional and repeated groups
-/// around it, itself included.
+/// The values of one column. All values have the same definition level: the number of optional and repeated groups
+/// around them, including themselves.
 pub struct Column<'a> {
     pub values: Vec<&'a [u8]>,
     pub definition: i16,
-    /// A level for each value of a list: 0 where a row begins. An empty list has a level and no value.
+    /// For a list, a level for each value: 0 where a row begins. An empty list has a level and no value.
     pub repetition: Option<Vec<i16>>,
 }
 

@@ -1,4 +1,4 @@
-//! What every model that hears does, whatever its ears.
+//! The behaviour that all audio models share.
 
 use crate::{Host, parity};
 use plugin_api::client::ModelClient;
@@ -6,7 +6,7 @@ use plugin_api::serde_json::json;
 use plugin_api::{Clip, Code, Message, NoCallbacks, Part, Prompt, Reply, Result, Sampling};
 use std::path::Path;
 
-/// A checkpoint with what a reference recorded of it in `golden`.
+/// A checkpoint with its recordings in `golden`.
 #[track_caller]
 pub fn check(adapter: &str, checkpoint: &Path, besides: &[&str]) {
     let model = crate::open(adapter, checkpoint, json!({})).expect("a model");
@@ -19,7 +19,7 @@ pub fn tone(seconds: f64, pitch: f32) -> Clip {
     Clip::new(16_000, (0..count).map(|n| 0.5 * (n as f32 * pitch).sin()).collect())
 }
 
-/// A question with these clips in front, answered greedily.
+/// A question after these clips, answered greedily.
 pub fn about(clips: Vec<Clip>) -> Prompt {
     let mut parts: Vec<Part> = (0..clips.len()).map(Part::clip).collect();
     parts.push(Part::text("What is it?"));
@@ -42,7 +42,7 @@ pub fn scores(model: &ModelClient, prompt: Prompt) -> Vec<f64> {
     reply.options.iter().map(|option| option.loglik).collect()
 }
 
-/// Another clip gives another score, and the same one the same.
+/// Another clip gives another score, and the same clip the same score.
 #[track_caller]
 pub fn check_sound_counts(model: &ModelClient) {
     let heard = scores(model, about(vec![tone(0.5, 0.1)]));
@@ -53,12 +53,12 @@ pub fn check_sound_counts(model: &ModelClient) {
     }
 }
 
-/// All of them at once, in their order.
+/// Serves all prompts at once and returns the replies in order.
 pub fn serve(model: &ModelClient, prompts: Vec<Prompt>) -> Vec<Result<Reply>> {
     Host::new(prompts).serve(model)
 }
 
-/// Prompts that hear clips of any length are answered together as they are alone.
+/// Prompts with clips of any length get the same answers together as alone.
 #[track_caller]
 pub fn check_batch(model: &ModelClient, prompts: Vec<Prompt>) {
     let together = serve(model, prompts.clone());
@@ -72,7 +72,7 @@ pub fn check_batch(model: &ModelClient, prompts: Vec<Prompt>) {
     }
 }
 
-/// Prompts that can't be answered, each with what is said of it, spoil none beside them. `place` spells a clip's place.
+/// Invalid prompts fail with these messages and do not affect others. `place` is the placeholder of a clip in text.
 #[track_caller]
 pub fn check_bad_clips(model: &ModelClient, place: &str, mut bad: Vec<(Prompt, Code, &str)>) {
     let mut spoilt = tone(0.5, 0.1).samples().to_vec();
@@ -99,7 +99,7 @@ pub fn check_bad_clips(model: &ModelClient, place: &str, mut bad: Vec<(Prompt, C
     let last = replies.pop().expect("an answer").expect("a good one");
     assert_eq!(last.text, model.reply(&good, &NoCallbacks).expect("the same").text);
     for ((_, code, message), reply) in bad.into_iter().zip(replies) {
-        let error = reply.expect_err("it can't be answered");
+        let error = reply.expect_err("it cannot be answered");
         assert_eq!((error.code, error.message.as_str()), (code, message));
     }
 }

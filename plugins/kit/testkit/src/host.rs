@@ -1,4 +1,4 @@
-//! A host that hands a model prompts.
+//! A host that serves prompts to a model.
 
 use plugin_api::client::{Given, ModelClient, Serving};
 use plugin_api::{Prompt, Reply, Result};
@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// Gives out prompts, sometimes only after making the model wait, and keeps what comes back.
+/// Hands out prompts, sometimes with a delay, and collects the replies.
 pub struct Host {
     pub waiting: Mutex<Vec<(u64, Prompt, Option<Duration>)>>,
     pub asked: Mutex<u64>,
-    /// Every this many pulls find nothing yet.
+    /// Every `hesitate`th request for a job finds none yet.
     pub hesitate: u64,
-    /// Tokens of each job that are wanted; none for all of them.
+    /// How many tokens of each job are wanted; none for all.
     pub patience: Option<usize>,
     pub replies: Mutex<BTreeMap<u64, Result<Reply>>>,
     pub said: Mutex<BTreeMap<u64, Vec<String>>>,
@@ -52,7 +52,7 @@ impl Host {
         self
     }
 
-    /// Serves all prompts and returns the answers in their order.
+    /// Serves all prompts and returns the answers in order.
     pub fn serve(self, model: &ModelClient) -> Vec<Result<Reply>> {
         model.serve(&self).expect("it is served");
         self.replies.into_inner().expect("a lock").into_values().collect()

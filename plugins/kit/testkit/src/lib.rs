@@ -1,7 +1,7 @@
-//! Models and tasks, asked as a host asks them. Only the tests of plugins depend on it.
+//! Calls models and tasks as a host does. Only the tests of plugins depend on it.
 //!
-//! The decision a newcomer would question: these functions panic instead of returning errors. Each is a piece of a
-//! test, and says in its panic what was expected.
+//! The decision a newcomer would question: these functions panic instead of returning errors. Each is part of a test,
+//! and its panic says what was expected.
 
 pub mod columns;
 pub mod hearing;
@@ -18,13 +18,13 @@ use plugin_api::{Kind, Message, Prompt, Result, Sampling, Settings, make};
 use std::path::Path;
 use tempfile::TempDir;
 
-/// The model of this name, of the plugin that the test is linked with.
+/// The model with this name in the plugin that is linked into the test.
 pub fn make_model(adapter: &str, settings: &Value) -> Result<ModelClient> {
     let settings = settings.as_object().cloned().unwrap_or_default();
     Ok(ModelClient(make(Kind::Model, adapter, &Settings(settings))?.into()))
 }
 
-/// A checkpoint as such a model; `settings` beside `weights`.
+/// The model of a checkpoint, with these settings besides `weights`.
 pub fn open(adapter: &str, weights: &Path, mut settings: Value) -> Result<ModelClient> {
     settings["weights"] = json!(weights);
     make_model(adapter, &settings)
@@ -34,7 +34,7 @@ pub fn ask(text: &str, sampling: Sampling) -> Prompt {
     Prompt::new([Message::user(text)]).sample(sampling)
 }
 
-/// A copy of a checkpoint's files that may be spoilt.
+/// A copy of a checkpoint's files, to be changed.
 pub fn copy(checkpoint: &Path) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for entry in std::fs::read_dir(checkpoint).expect("a checkpoint") {

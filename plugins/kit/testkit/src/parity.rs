@@ -1,11 +1,11 @@
-//! Equal to what a reference recorded.
+//! Compares a model with a reference's recordings.
 
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Replays what was recorded in `golden`, of which the cases are to compare `what` among others, each difference of a
-/// number being at most `close`.
+/// Replays the recordings in `golden`. The cases must compare `what`, among other things, with differences of at most
+/// `close`.
 #[track_caller]
 pub fn check(model: &ModelClient, golden: &Path, lora: Option<&str>, what: &[&str], close: f64) {
     let request = match lora {
@@ -25,10 +25,11 @@ pub fn check(model: &ModelClient, golden: &Path, lora: Option<&str>, what: &[&st
     assert!(!cases.is_empty() && wrong.is_empty(), "{}: {wrong:?}", golden.display());
 }
 
-/// A checkpoint in bf16. Not that its logits are near, which rounding decides: that all which is computed fits together.
+/// Runs a checkpoint in bf16. Its logits need not be near, since rounding decides them; but all computations must
+/// work.
 #[track_caller]
 pub fn check_narrow(adapter: &str, checkpoint: &Path) {
-    const NEAR: f64 = 1.0; // of logits that reach 12
+    const NEAR: f64 = 1.0; // for logits up to 12
     let model = crate::open(adapter, checkpoint, json!({ "dtype": "bf16" })).expect("a model");
     let report = model
         .replay(&json!({ "golden": checkpoint.join("golden") }))
@@ -40,8 +41,8 @@ pub fn check_narrow(adapter: &str, checkpoint: &Path) {
     assert!(near, "{}: {apart:?}", checkpoint.display());
 }
 
-/// A checkpoint of a text model, and of the LoRA in it if there is one, in fp32: rounding differs between machines far
-/// below what counts.
+/// Replays a text model's checkpoint, and a LoRA if there is one, in fp32, where rounding differs little between
+/// machines.
 #[track_caller]
 pub fn check_text(adapter: &str, weights: &Path, golden: &Path) {
     const CLOSE: f64 = 1e-4;
@@ -61,7 +62,7 @@ pub fn checkpoints(folder: &Path) -> Vec<PathBuf> {
     paths.filter(|path| path.join("config.json").is_file()).collect()
 }
 
-/// Those that this environment variable names, `DIR:DIR`.
+/// The checkpoints that this environment variable names, `DIR:DIR`.
 pub fn given(variable: &str) -> Vec<PathBuf> {
     let given = std::env::var(variable).unwrap_or_default();
     let named = given.split(':').filter(|folder| !folder.is_empty());

@@ -1,4 +1,4 @@
-//! Tasks and their files, used as a host uses them.
+//! Calls tasks and their files as a host does.
 
 use plugin_api::client::{FilesClient, Pages, TaskClient};
 use plugin_api::serde_json::{Value, from_value};
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use tempfile::TempDir;
 
-/// The task of this name, of the plugin that the test is linked with. Settings that are `null` are left out.
+/// The task with this name in the plugin that is linked into the test. Settings that are `null` are left out.
 pub fn make_task(name: &str, mut settings: Value) -> Result<TaskClient> {
     if let Some(settings) = settings.as_object_mut() {
         settings.retain(|_, value| !value.is_null());
@@ -20,7 +20,7 @@ pub fn make_task(name: &str, mut settings: Value) -> Result<TaskClient> {
     Ok(TaskClient(make(Kind::Task, name, &settings)?.into()))
 }
 
-/// What the plugin reads and writes of others' files.
+/// The plugin's reader and writer of other tools' files.
 pub fn make_files_client(name: &str) -> FilesClient {
     FilesClient(
         make_files(name, &Settings::default())
@@ -64,7 +64,7 @@ pub fn score_text(task: &TaskClient, index: usize, text: &str) -> Score {
     row(task, index, Reply::text(text), &NoCallbacks).score
 }
 
-/// A sample with its reply and its score, as a finished run has it.
+/// A sample with its reply and score, as in a finished run.
 pub fn row(task: &TaskClient, index: usize, reply: Reply, host: &dyn Callbacks) -> Row {
     let sample = task.sample(index).expect("a sample");
     let score = task.score(&sample, &reply, host).expect("a score");
@@ -75,7 +75,7 @@ pub fn row(task: &TaskClient, index: usize, reply: Reply, host: &dyn Callbacks) 
     }
 }
 
-/// Hands out all rows of a run at once.
+/// Hands out all rows of a run in one page.
 pub struct OnePage(Mutex<Vec<Row>>);
 
 impl OnePage {
@@ -103,7 +103,7 @@ pub fn written(
     Ok(files.into_inner().expect("a lock"))
 }
 
-/// The scores of `answers.file` and `answers.gold`, which are names in `folder`; errors name files without the folder.
+/// The scores of `answers.file` and `answers.gold`, which are names in `folder`; errors show names without the folder.
 pub fn score_file(name: &str, folder: &Path, answers: FileAnswers) -> Result<FileScores> {
     let answers = FileAnswers {
         file: folder.join(answers.file),
@@ -117,7 +117,7 @@ pub fn score_file(name: &str, folder: &Path, answers: FileAnswers) -> Result<Fil
     })
 }
 
-/// A grader that always gives this reply, and keeps what it was asked.
+/// A grader that always gives this reply, and keeps the requests.
 pub struct FixedGrader {
     reply: &'static str,
     pub asked: Mutex<Vec<Prompt>>,

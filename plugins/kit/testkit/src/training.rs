@@ -1,4 +1,4 @@
-//! Training beside what a reference recorded of it, step by step.
+//! Compares training with a reference's recordings, step by step.
 
 use plugin_api::serde_json::json;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub fn check(adapter: &str, checkpoint: &Path) {
     }
 }
 
-/// The same of checkpoints that an environment variable names, `DIR:DIR`.
+/// The same for the checkpoints that an environment variable names, `DIR:DIR`.
 #[track_caller]
 pub fn check_given(adapter: &str, variable: &str) {
     for checkpoint in crate::parity::given(variable) {

@@ -1,7 +1,7 @@
 //! From a prompt to tokens.
 //!
-//! The rendered template is cut into tokens as it stands: it already spells every special token, and
-//! a tokenizer's own post-processing would add some of them a second time.
+//! The rendered template is tokenised without post-processing: it already spells every special token, and
+//! post-processing would add some of them again.
 
 use crate::reader::{Reader, Reading};
 use crate::template::{self, ChatTemplate};
@@ -12,47 +12,47 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What stands for a clip among words of a model that has no checkpoint.
+/// The placeholder of a clip for a model without a checkpoint.
 const CLIP: &str = "<|AUDIO|>";
 
 /// A checkpoint's tokenizer and chat template, and what its settings add to prompts.
 pub struct Chat {
     pub(crate) tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
-    /// What stands before the first token of an empty context.
+    /// The first token of an empty context.
     first_token: Option<u32>,
-    /// What a checkpoint's files call its `eos_token`.
+    /// The checkpoint's `eos_token`.
     end_token: Option<u32>,
     manner: Manner,
-    /// How a text is cut that is no single piece.
+    /// How a text is split into pieces that are tokenised separately; none if it is not.
     pieces: Option<Pieces>,
-    /// What a clip is called in a prompt without a template.
+    /// The placeholder of a clip in a prompt without a template.
     pub(crate) clip_words: Option<String>,
-    /// Tokens from here on have no row in the model's table.
+    /// Tokens from this one on have no row in the embedding table.
     rows: Option<u32>,
     place: PathBuf,
 }
 
-/// What is added to what a prompt says, where it leaves that open.
+/// Additions to prompts that leave these things open.
 #[derive(Debug, Clone, Default)]
 struct Manner {
     thinking: Option<bool>,
-    /// What stands before a conversation that has no system text.
+    /// The system text of a conversation without one.
     system: Option<String>,
-    /// What the last question ends with when it is to be thought about.
+    /// Words at the end of the last question that ask for reasoning.
     thinking_words: Option<String>,
 }
 
-/// For models that cut a text apart at every clip, and each piece into tokens by itself.
+/// For models that split a text at every clip and tokenise the pieces separately.
 ///
-/// It shows where a tokenizer puts something in front of whatever it is given, as SentencePiece does a blank.
+/// It matters if a tokenizer adds something before every text, as SentencePiece adds a blank.
 #[derive(Debug, Clone)]
 pub struct Pieces {
-    /// What stands in the text for a clip.
+    /// The placeholder of a clip in the text.
     pub mark: String,
-    /// The token in its place.
+    /// The token that replaces it.
     pub clip: u32,
-    /// The token that every text begins with.
+    /// The token that begins every text.
     pub first: u32,
 }
 
@@ -65,13 +65,13 @@ pub struct Choices {
 
 pub(crate) struct Rendered {
     pub text: String,
-    /// The end was written by the prompt's author, not by the template.
+    /// Whether the end was written by the prompt's author, not by the template.
     pub open: bool,
 }
 
 impl Chat {
-    /// Reads `tokenizer.json` and the chat template of a checkpoint folder, or what a GGUF file has of them where
-    /// no `tokenizer.json` lies beside it.
+    /// Reads `tokenizer.json` and the chat template of a checkpoint folder, or takes them from a GGUF file without a
+    /// `tokenizer.json` beside it.
     pub fn from_folder(folder: &Path) -> crate::Result<Chat> {
         let (folder, file) = from_gguf::beside(folder)?;
         let (mut specials, mut template) = (
@@ -112,7 +112,7 @@ impl Chat {
         })
     }
 
-    /// Bytes as tokens, and a template that says what each turn says: for a model that has no checkpoint.
+    /// A tokenizer of bytes and a template that only joins messages, for a model without a checkpoint.
     pub fn of_bytes() -> crate::Result<Chat> {
         let source = "{% for message in messages %}{% if message.content is string %}{{ message.content }}{% else %}\
             {% for part in message.content %}{{ part.text if part.type == 'text' else CLIP }}{% endfor %}{% endif %}\
@@ -136,7 +136,7 @@ impl Chat {
         })
     }
 
-    /// The same for a model that hears: what it has for a clip is this token, which no byte becomes.
+    /// The same for an audio model, whose clips become this token, which no byte becomes.
     pub fn of_bytes_and_clips(token: u32) -> crate::Result<Chat> {
         let pieces = Pieces {
             mark: CLIP.to_owned(),
@@ -146,19 +146,19 @@ impl Chat {
         Ok(Chat::of_bytes()?.with_clip_words(CLIP).with_pieces(pieces))
     }
 
-    /// What holds when a prompt leaves [`Prompt::thinking`] open; `None` is the template's own default.
+    /// The default for prompts that leave [`Prompt::thinking`] open; `None` is the template's own default.
     pub fn with_thinking(mut self, thinking: Option<bool>) -> Chat {
         self.manner.thinking = thinking;
         self
     }
 
-    /// For a model that is asked to reason in this many words, on a line of their own behind the last question.
+    /// For a model that is asked to reason by these words, on a line of their own after the last question.
     pub fn with_thinking_words(mut self, words: &str) -> Chat {
         self.manner.thinking_words = Some(words.to_owned());
         self
     }
 
-    /// For a model whose prompts are known and whose checkpoint has no template.
+    /// For a model whose prompt format is known and whose checkpoint has no template.
     pub fn with_template(mut self, template: ChatTemplate) -> Chat {
         self.template = Some(template);
         self
@@ -169,22 +169,22 @@ impl Chat {
         self
     }
 
-    /// What stands before a conversation that brings no system text; `None`, or nothing, is the template's own default.
+    /// The system text of conversations without one; `None` or an empty text is the template's own default.
     pub fn with_system(mut self, system: Option<String>) -> Chat {
         self.manner.system = system.filter(|system| !system.is_empty());
         self
     }
 
-    /// What stands for a clip in a prompt without a template; the template says it elsewhere.
+    /// The placeholder of a clip in a prompt without a template; templates have their own.
     pub fn with_clip_words(mut self, words: &str) -> Chat {
         self.clip_words = Some(words.to_owned());
         self
     }
 
-    /// For families whose members share a tokenizer, some of whose special tokens only the larger tables hold.
+    /// For families that share a tokenizer, some of whose special tokens exist only in the larger embedding tables.
     ///
-    /// Words beyond the table are refused here, as by [`Tokenizer::check_rows`]; special tokens, once a text spells
-    /// one.
+    /// Ordinary tokens beyond the table are refused here, as by [`Tokenizer::check_rows`]; special tokens only when a
+    /// text spells one.
     pub fn with_rows(mut self, rows: usize) -> crate::Result<Chat> {
         self.tokenizer.check_rows_of_words(rows)?;
         self.rows = u32::try_from(rows).ok();
@@ -195,7 +195,7 @@ impl Chat {
         &self.tokenizer
     }
 
-    /// Whether the template knows of reasoning.
+    /// Whether the template supports reasoning.
     pub fn thinks(&self) -> bool {
         self.template.as_ref().is_some_and(ChatTemplate::thinks)
     }
@@ -205,7 +205,7 @@ impl Chat {
         self.encode_in(&self.manner, prompt)
     }
 
-    /// The same with nothing added to what the prompt says, as references render what they record.
+    /// The same without the additions of settings, as references render their recordings.
     pub fn encode_as_it_is(&self, prompt: &Prompt) -> Result<PromptTokens> {
         self.encode_in(&Manner::default(), prompt)
     }
@@ -226,8 +226,8 @@ impl Chat {
 
     /// The tokens of a prompt and of each of its options.
     ///
-    /// Context and option are cut together and split at the context's own length, and blanks at the end of what the
-    /// author wrote belong to the option, as lm-eval does. A template's tail is no author's text: it stays as it is.
+    /// As in lm-eval, context and option are tokenised together and split at the length of the context, and blanks at
+    /// the end of the author's text belong to the option. Text that the template adds at the end stays in the context.
     pub fn encode_choices(&self, prompt: &Prompt, options: &[String]) -> Result<Choices> {
         let rendered = self.render(&self.manner, prompt)?;
         let kept = if rendered.open {
@@ -245,7 +245,7 @@ impl Chat {
                 .map_err(Error::into_plugin_error)?;
             let mut tokens = whole.split_off(context_ids.len().min(whole.len()));
             if tokens.is_empty() {
-                // The option melted into the context's last token; by itself it has tokens again.
+                // The option's beginning merged into the context's last token, so the option is tokenised alone.
                 tokens = self
                     .known(self.tokenizer.encode(&option))
                     .map_err(Error::into_plugin_error)?;
@@ -261,12 +261,12 @@ impl Chat {
         })
     }
 
-    /// What a text without a token begins with: a model has to be given something.
+    /// The first token of an empty text, since a model needs at least one.
     fn first_token(&self) -> Result<u32> {
         self.first_token.ok_or_else(|| Error::EmptyContext.into_plugin_error())
     }
 
-    /// What ends a text that no template wrote.
+    /// The token that ends a text without a template.
     pub(crate) fn end_token(&self) -> Result<u32> {
         self.end_token.ok_or_else(|| {
             let message = format!("`{}` names no `eos_token`", self.place.display());
@@ -275,7 +275,7 @@ impl Chat {
         })
     }
 
-    /// What reads the answer to this prompt.
+    /// A reader for the answer to this prompt.
     pub fn reader(&self, prompt: &Prompt, rendered: &str, sampling: &Sampling) -> Reader {
         let thinks = self.thinks() && !prompt.plain;
         let opened = thinks && rendered.trim_end().ends_with("<think>");
@@ -315,7 +315,7 @@ impl Chat {
             false => template.render(&messages, true, &extra),
         };
         let text = text.map_err(Error::into_plugin_error)?;
-        // Else a model would be asked nothing, and what it says to that would be scored.
+        // Otherwise the model would get an empty question, and its reply would be scored.
         let said = |message: &Message| !message.joined_text().trim().is_empty();
         if text.trim().is_empty() && prompt.messages.iter().any(said) {
             let reason = "it writes nothing at all for them".to_owned();
@@ -324,7 +324,7 @@ impl Chat {
         Ok(Rendered { text, open })
     }
 
-    /// The messages of a lesson as chat templates read them.
+    /// The messages of a lesson in the form that chat templates read.
     pub(crate) fn lesson_messages(&self, messages: &[Message]) -> Result<Vec<Value>> {
         self.manner.messages(messages, self.manner.thinking)
     }
@@ -343,7 +343,7 @@ impl Chat {
         })
     }
 
-    /// The tokens of a text with the bytes of it that each stands for.
+    /// The tokens of a text with their ranges of bytes.
     pub(crate) fn places(&self, text: &str, plain: bool) -> crate::Result<Vec<(u32, Range<usize>)>> {
         let Some(pieces) = &self.pieces else {
             return self.tokenizer.encode_with_places(text, plain);
@@ -361,7 +361,7 @@ impl Chat {
         Ok(tokens)
     }
 
-    /// The same tokens, if the model has a row for each.
+    /// The same tokens, if the embedding table has a row for each.
     pub(crate) fn known(&self, tokens: crate::Result<Vec<u32>>) -> crate::Result<Vec<u32>> {
         let tokens = tokens?;
         match tokens
@@ -377,7 +377,7 @@ impl Chat {
 }
 
 impl Manner {
-    /// Messages as chat templates read them, with what is added to them.
+    /// Messages in the form that chat templates read, with the additions of settings.
     fn messages(&self, messages: &[Message], thinking: Option<bool>) -> Result<Vec<Value>> {
         let mut json = messages.iter().map(to_json).collect::<Result<Vec<_>>>()?;
         let asked = messages.iter().rposition(|message| message.role == Role::User);
@@ -395,7 +395,7 @@ impl Manner {
     }
 }
 
-/// The texts of all messages, one after the other, with these words for a clip.
+/// The texts of all messages, concatenated, with this placeholder for clips.
 pub(crate) fn plain_text(messages: &[Message], clip_words: Option<&str>) -> Result<String> {
     let mut text = String::new();
     for part in messages.iter().flat_map(|message| &message.parts) {
@@ -404,7 +404,7 @@ pub(crate) fn plain_text(messages: &[Message], clip_words: Option<&str>) -> Resu
             (Part::Clip { .. }, Some(words)) => text.push_str(words),
             (Part::Clip { .. }, None) => {
                 return Err(plugin_api::Error::unsupported(
-                    "a prompt without a chat template has no place for a clip with this model",
+                    "this model has no placeholder for clips in prompts without a chat template",
                 ));
             }
             _ => return Err(unknown_part()),
@@ -414,10 +414,10 @@ pub(crate) fn plain_text(messages: &[Message], clip_words: Option<&str>) -> Resu
 }
 
 fn unknown_part() -> plugin_api::Error {
-    plugin_api::Error::unsupported("a message has a part of a kind that this model does not know")
+    plugin_api::Error::unsupported("a message has a part of an unknown kind")
 }
 
-/// A message in the shape that chat templates read.
+/// A message in the form that chat templates read.
 fn to_json(message: &Message) -> Result<Value> {
     let role = match message.role {
         Role::System => "system",
@@ -425,9 +425,7 @@ fn to_json(message: &Message) -> Result<Value> {
         Role::Assistant => "assistant",
         Role::Tool => "tool",
         Role::Unknown => {
-            return Err(plugin_api::Error::unsupported(
-                "a message has a role that this model does not know",
-            ));
+            return Err(plugin_api::Error::unsupported("a message has an unknown role"));
         }
     };
     let mut object = json!({ "role": role, "content": content(message)? });
@@ -443,7 +441,7 @@ fn to_json(message: &Message) -> Result<Value> {
     Ok(object)
 }
 
-/// Words alone are a string; with a clip among them, a list of parts in the reference's shape.
+/// Text alone is a string; with clips, a list of parts in the reference's format.
 fn content(message: &Message) -> Result<Value> {
     let mut parts = Vec::with_capacity(message.parts.len());
     for part in &message.parts {

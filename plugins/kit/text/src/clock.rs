@@ -1,6 +1,6 @@
 //! The date, for templates that ask for it with `strftime_now`.
 //!
-//! In UTC, where the reference takes the local time zone: a prompt should not depend on it.
+//! In UTC, unlike the reference, which uses the local time zone: prompts should not depend on it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -35,7 +35,7 @@ const DAYS: [&str; 7] = [
     "Wednesday",
 ];
 
-/// The directives that chat templates use; an unknown one is left as it stands.
+/// Formats a time with the directives that chat templates use; unknown ones are left unchanged.
 pub fn strftime(format: &str, seconds: i64) -> String {
     let days = seconds.div_euclid(86_400);
     let of_day = seconds.rem_euclid(86_400);
@@ -75,7 +75,7 @@ pub fn strftime(format: &str, seconds: i64) -> String {
     out
 }
 
-/// The day number of a year's first day.
+/// The day number of the first day of a year.
 fn first_day(year: i64) -> i64 {
     let before = year - 1;
     before * 365 + before.div_euclid(4) - before.div_euclid(100) + before.div_euclid(400) - 719_162

@@ -1,20 +1,20 @@
-//! How a text is cut before pairs of bytes are merged, by the names that GGUF files have for it.
+//! The pre-tokenizers of byte-pair models, by their names in GGUF files.
 //!
-//! A file keeps only the name (`tokenizer.ggml.pre`). What stands behind it is the regular expressions of the published
-//! tokenizer, each applied to the pieces that the one before left; llama.cpp, which gives the names, has them as
-//! facts of its own. `golden/cuts.py` says how this table was held against both.
+//! A file has only the name (`tokenizer.ggml.pre`), which llama.cpp defined. It stands for the regular expressions of
+//! the published tokenizer, each applied to the pieces of the one before. `golden/cuts.py` tells how this table was
+//! compared with both.
 
 use serde_json::{Value as Json, json};
 
-/// A way to cut, shared by all its names.
+/// A pre-tokenizer, shared by all its names.
 pub(crate) struct Cut {
     names: &'static [&'static str],
-    /// Applied in turn; each piece that one matches, and what lies between two matches, is a piece for the next.
+    /// Applied in turn. Each match becomes a piece for the next expression, and so does the text between two matches.
     patterns: &'static [&'static str],
     normalizer: Option<&'static str>,
-    /// Whether a piece that is a token stays whole, whatever the pairs say.
+    /// Whether a piece that is a token is never split, whatever the merges say.
     pub ignore_merges: bool,
-    /// Whether a text begins with a token of its own where the file doesn't say.
+    /// Whether a text begins with a special token if the file does not say.
     pub begins: bool,
 }
 
@@ -51,7 +51,7 @@ const DEEPSEEK3: &str = concat!(
     r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##,
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 );
-/// Letters with an upper and a lower case, and their like.
+/// Letters with and without case, as in the published expressions.
 const DEEPSEEK_WORDS: &str = concat!(
     r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝ\x{1F5F}-\x{1F7D}ᾀ-ᾴᾶ-ᾼ\x{1FBE}ῂ-ῄῆ-ῌ\x{1FD0}-\x{1FD3}\x{1FD6}-\x{1FDB}ῠ-Ῥῲ-ῴῶ-ῼ",
     r"ℂℇℊ-ℓℕℙ-ℝℤ\x{2126}ℨ\x{212A}-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+"
@@ -276,12 +276,12 @@ const CUTS: &[Cut] = &[
     },
 ];
 
-/// The way that a file names.
+/// The pre-tokenizer of this name.
 pub(crate) fn named(name: &str) -> Option<&'static Cut> {
     CUTS.iter().find(|cut| cut.names.contains(&name))
 }
 
-/// All names, for the error about one that is not among them.
+/// All names, for the error about an unknown one.
 pub(crate) fn known() -> String {
     let mut names: Vec<&str> = CUTS.iter().flat_map(|cut| cut.names).copied().collect();
     names.sort_unstable();
@@ -293,7 +293,7 @@ impl Cut {
         self.normalizer.map_or(Json::Null, |kind| json!({ "type": kind }))
     }
 
-    /// As `pre_tokenizer` of a `tokenizer.json`.
+    /// In the format of `pre_tokenizer` in a `tokenizer.json`.
     pub fn pre_tokenizer(&self) -> Json {
         let split = |pattern: &&str| json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false });
         let mut steps: Vec<Json> = self.patterns.iter().map(split).collect();

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-/// What can go wrong between words and tokens.
+/// What can go wrong between text and tokens.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read `{path}`")]
@@ -42,7 +42,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The error as it crosses the boundary, with the way out where there is one.
+    /// The error as it crosses the boundary, with a hint where there is one.
     pub fn into_plugin_error(self) -> plugin_api::Error {
         use plugin_api::Code;
         let (code, help) = match &self {
@@ -61,17 +61,14 @@ impl Error {
             ),
             Error::NoTemplate { .. } => (
                 Code::UNSUPPORTED,
-                "a base model has none: give the prompt as plain text, or put a chat_template.jinja into the folder",
+                "base models have no template: give the prompt as plain text, or add a chat_template.jinja to the folder",
             ),
             Error::Gguf(checkpoint::gguf::Error::Several { .. }) => (Code::SETTINGS, "give one of them as `weights`"),
             Error::Gguf(checkpoint::gguf::Error::Read { .. }) => (Code::MISSING, "give a GGUF file as `weights`"),
             Error::Gguf(checkpoint::gguf::Error::Malformed { .. }) => {
                 (Code::DATA, "the download may be incomplete: fetch the file again")
             }
-            Error::NoRow { .. } => (
-                Code::UNSUPPORTED,
-                "leave it out: it belongs to larger models of the family",
-            ),
+            Error::NoRow { .. } => (Code::UNSUPPORTED, "remove it: only larger models of the family have it"),
             _ => (Code::OTHER, ""),
         };
         let told = plugin_api::Error::from(self).code(code);

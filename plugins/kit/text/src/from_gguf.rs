@@ -1,7 +1,7 @@
-//! A tokenizer and a chat template out of a GGUF file, as the `tokenizer.json` that its maker had.
+//! Builds the tokenizer and chat template of a GGUF file, in the form of the original `tokenizer.json`.
 //!
-//! Such a file keeps the vocabulary, and of the rest only a name. What stands behind the names is spelt out here; a name
-//! that isn't known is an error, since a text cut in another way than the model has learnt still gives an answer.
+//! Such a file has the vocabulary, but only names for the rest. Their meanings are spelt out here. An unknown name is
+//! an error, since a model still answers a text that was tokenised wrongly.
 
 use crate::sentencepiece::{CONTROL, LONGEST_PIECE, MOST_PIECES, Piece, UNKNOWN, UNUSED, USER_DEFINED, merges};
 use crate::{Error, Result, cuts};
@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// The file that a checkpoint is, if it is one, and the folder where other files of it may lie.
+/// The GGUF file of a checkpoint, if there is one, and the folder where its other files may be.
 pub(crate) fn beside(weights: &Path) -> Result<(PathBuf, Option<Gguf>)> {
     let Some(file) = gguf::find(weights)? else {
         return Ok((weights.to_owned(), None));
@@ -26,7 +26,7 @@ pub(crate) fn template(file: &Gguf) -> Option<String> {
     file.get("tokenizer.chat_template")?.text().map(str::to_owned)
 }
 
-/// `bos_token` and its like.
+/// `bos_token`, `eos_token` and similar tokens.
 pub(crate) fn special_tokens(file: &Gguf) -> Map<String, Json> {
     let tokens = file
         .get("tokenizer.ggml.tokens")
@@ -48,7 +48,7 @@ pub(crate) fn special_tokens(file: &Gguf) -> Map<String, Json> {
         .collect()
 }
 
-/// What `tokenizer.json` would hold.
+/// The equivalent of `tokenizer.json`.
 pub(crate) fn tokenizer(file: &Gguf) -> Result<Json> {
     let malformed = |reason: String| Error::Malformed {
         path: file.path().to_owned(),
@@ -110,7 +110,7 @@ impl<'a> Vocabulary<'a> {
         numbered.map(|((id, token), &kind)| (id, token.as_str(), kind))
     }
 
-    /// Tokens that are found in a text before anything else is.
+    /// Tokens that are matched in a text before all others.
     fn added(&self) -> Vec<Json> {
         let added = self
             .each()
@@ -139,7 +139,7 @@ impl<'a> Vocabulary<'a> {
         }))
     }
 
-    /// Pieces with scores are merged in the order of the score of what comes of it, as they are in the original.
+    /// Pieces with scores are merged in the order of the merged piece's score, as in the original.
     fn sentence_pieces(&self, file: &Gguf) -> std::result::Result<Json, String> {
         let scores = file.get("tokenizer.ggml.scores").and_then(Value::numbers);
         let scores = scores.filter(|scores| scores.len() == self.tokens.len());
@@ -191,7 +191,7 @@ impl<'a> Vocabulary<'a> {
         }))
     }
 
-    /// What puts the token that begins a text in front of a bare one.
+    /// Adds the token that begins a text to plain text.
     fn first_token(&self, file: &Gguf, usual: bool) -> Json {
         let wanted = file.get("tokenizer.ggml.add_bos_token").and_then(Value::flag);
         let id = file.get("tokenizer.ggml.bos_token_id").and_then(Value::count);

@@ -1,4 +1,4 @@
-//! The tokens of a conversation in which some messages are learnt.
+//! Tokenises conversations in which some messages are learnt.
 
 use crate::Error;
 use crate::chat::{Chat, plain_text};
@@ -9,9 +9,9 @@ use std::ops::Range;
 impl Chat {
     /// The tokens of a lesson, and which of them are learnt.
     ///
-    /// What is learnt of a message is what the model would have to say itself: everything behind the header that a
-    /// prompt supplies, up to and with the token that ends the turn. The empty block that a template puts in place of
-    /// reasoning is a prompt's, when the message has none.
+    /// Of a learnt message, the model learns what it would have to generate: everything after the header that a prompt
+    /// supplies, including the token that ends the turn. If a message has no reasoning, the empty block that a
+    /// template inserts for it counts as part of the prompt.
     pub fn encode_lesson(&self, lesson: &Lesson) -> Result<LessonTokens> {
         let mut tokens = match &lesson.tokens {
             Some(tokens) => tokens.clone(),
@@ -69,7 +69,7 @@ impl Chat {
                 continue;
             }
             let Some(at) = text[from..].find(words) else {
-                // A template may drop a message; that is a mistake only if it should be learnt.
+                // A template may drop a message; that is an error only if the message should be learnt.
                 if turn.learn {
                     let error = plugin_api::Error::msg(format!(
                         "the chat template did not keep message {} of lesson `{}`",
@@ -89,7 +89,8 @@ impl Chat {
                         .and_then(|t| t.render(&json[..added + index], true, &extra))
                         .ok(),
                 };
-                // Where history is rendered differently from a prompt's end, the words themselves are the safe choice.
+                // If the template renders history differently from the end of a prompt, learning starts at the words
+                // themselves.
                 let start = header
                     .filter(|h| text.starts_with(h.as_str()) && h.len() <= from + at)
                     .map_or(from + at, |h| h.len());
@@ -100,7 +101,7 @@ impl Chat {
         self.mark(&text, lesson.plain, &learnt)
     }
 
-    /// A prompt's tokens, and behind them those of each piece.
+    /// The tokens of a prompt and of each piece after it.
     fn encode_pieces(&self, lesson: &Lesson) -> Result<LessonTokens> {
         let strange = |mark: &&String| !self.tokenizer.id(mark).is_some_and(|id| self.tokenizer.is_special(id));
         if let Some(mark) = lesson.marks.iter().find(strange) {
@@ -135,10 +136,10 @@ impl Chat {
         Ok(tokens)
     }
 
-    /// Where the words of an answer stand that come right after the beginning which a prompt supplies.
+    /// Finds an answer whose words directly follow the header that a prompt supplies.
     ///
-    /// It is how most answers are found: no second rendering is needed, and an answer of a letter or two is not mistaken
-    /// for one in the template's own words.
+    /// Most answers are found this way: it needs no second rendering, and does not confuse an answer of a letter or
+    /// two with the template's own words.
     fn after_opening(&self, text: &str, from: usize, turn: &Turn, words: &str, plain: bool) -> Option<Range<usize>> {
         if plain || !turn.learn || turn.message.role != Role::Assistant || words.is_empty() {
             return None;
@@ -149,7 +150,7 @@ impl Chat {
             let start = at + opening.len();
             text[start..].starts_with(words).then_some((at, start))
         });
-        // The first answer there is, and of two openings of it the longer one.
+        // The first answer found; of two possible headers before it, the longer one.
         let (_, start) = found.min_by_key(|(at, start)| (*at, usize::MAX - start))?;
         Some(start..start + words.len())
     }
@@ -163,7 +164,7 @@ impl Chat {
         };
         let mut marks: Vec<bool> = tokens.iter().map(|(_, place)| inside(place)).collect();
         for index in 1..tokens.len() {
-            // The end of a turn belongs to it.
+            // The token that ends a turn belongs to the turn.
             if marks[index - 1]
                 && !marks[index]
                 && self.tokenizer.is_special(tokens[index].0)

@@ -1,9 +1,9 @@
-//! Words to tokens and back: tokenizers, chat templates, and the reading of answers as they come.
+//! Text to tokens and back: tokenizers, chat templates, and reading answers while they are generated.
 //!
-//! It knows no tensor, so that a plugin on another backend can use it as it is.
+//! It uses no tensors, so plugins with other backends can use it.
 //!
-//! The decision a newcomer would question: a rendered chat template is tokenised *without* the tokenizer's own
-//! special tokens. The template already spells them, and Gemma, for one, would begin with two `<bos>`.
+//! The decision a newcomer would question: a rendered chat template is tokenised *without* the tokenizer's own special
+//! tokens. The template already spells them; Gemma's prompts, for example, would begin with two `<bos>`.
 //!
 //! ```
 //! use plugin_api::serde_json::json;

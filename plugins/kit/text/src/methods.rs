@@ -1,10 +1,10 @@
-//! Python's methods of texts and containers, as far as templates use them and the engine's own list lacks them.
+//! Python's methods of strings and containers that templates use and the template engine lacks.
 
 use minijinja::value::{Kwargs, Value, from_args};
 use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat;
 
-/// What the engine calls for a method that a value does not have.
+/// The engine calls this for a method that a value lacks.
 pub fn call(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     match (value.as_str(), method) {
         (Some(text), "split" | "rsplit") => {
@@ -52,7 +52,7 @@ fn list(parts: &[&str]) -> Value {
     parts.iter().copied().map(Value::from).collect()
 }
 
-/// Where to split and how often at most; of either kind, by place or by name.
+/// The separator and the maximum number of splits, as positional or keyword arguments.
 fn splitting(args: &[Value]) -> Result<(Option<String>, Option<usize>), Error> {
     let (separator, most, named): (Option<Value>, Option<i64>, Kwargs) = from_args(args)?;
     let separator = match separator {

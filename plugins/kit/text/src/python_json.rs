@@ -1,4 +1,4 @@
-//! JSON as Python's `json.dumps` spells it, since prompts must be equal to the byte.
+//! JSON in the format of Python's `json.dumps`, since prompts must be equal to the byte.
 
 use serde_json::Value;
 use std::fmt::Write;
@@ -8,7 +8,7 @@ pub struct Style {
     pub indent: Option<usize>,
     pub ensure_ascii: bool,
     pub sort_keys: bool,
-    /// Between items, and between a key and its value.
+    /// Between items, and between key and value.
     pub separators: Option<(String, String)>,
 }
 
@@ -51,7 +51,7 @@ fn write_value(out: &mut String, value: &Value, style: &Style, depth: usize) {
     }
 }
 
-/// An exponent has a sign and two digits at least.
+/// An exponent has a sign and at least two digits.
 fn exponent(number: String) -> String {
     match number.split_once("e-") {
         Some((digits, power)) if power.len() == 1 => format!("{digits}e-0{power}"),

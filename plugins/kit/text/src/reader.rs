@@ -1,4 +1,4 @@
-//! Reads a model's answer as it comes: reasoning apart from the answer, and an end at a stop string.
+//! Reads an answer while it is generated: separates reasoning from the answer, and ends at a stop string.
 
 use crate::stream::Detokenizer;
 use crate::{Result, Tokenizer};
@@ -14,11 +14,11 @@ pub struct Reading {
     pub thinks: bool,
     /// The prompt already opened the reasoning.
     pub opened: bool,
-    /// The answer ends before the first of these. Reasoning is not searched for them.
+    /// The answer ends before the first of these. They are not searched in reasoning.
     pub stop: Vec<String>,
 }
 
-/// An answer that was read to its end.
+/// A complete answer.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answer {
     pub text: String,
@@ -28,15 +28,15 @@ pub struct Answer {
 
 #[derive(Clone)]
 enum Where {
-    /// Before anything that tells reasoning from an answer.
+    /// Before it is known whether there is reasoning.
     Start,
     Thinking,
-    /// Behind the reasoning, in the blank lines before the answer.
+    /// After the reasoning, in the blank lines before the answer.
     Between,
     Answer,
 }
 
-/// Takes tokens and gives text. The pieces it gives are, together, the answer's text.
+/// Turns tokens into text. The returned pieces together are the answer's text.
 #[derive(Clone)]
 pub struct Reader {
     tokenizer: Arc<Tokenizer>,
@@ -72,7 +72,7 @@ impl Reader {
         Reader::new(self.tokenizer.clone(), self.reading.clone())
     }
 
-    /// Takes a token and returns the piece of the answer that is certain now.
+    /// Takes a token and returns the next certain piece of the answer.
     pub fn push(&mut self, token: u32) -> Result<String> {
         let text = self.stream.push(&self.tokenizer, token)?;
         self.pending.push_str(&text);
@@ -84,7 +84,7 @@ impl Reader {
         Ok(piece)
     }
 
-    /// True when a stop string came.
+    /// Whether a stop string was found.
     pub fn stopped(&self) -> bool {
         self.stopped
     }
@@ -128,7 +128,7 @@ impl Reader {
                 self.pending = rest.to_owned();
                 self.at = Where::Thinking;
             } else if OPEN.starts_with(begun) {
-                return String::new(); // nothing yet, or a tag half spelt
+                return String::new(); // nothing yet, or an incomplete tag
             } else {
                 self.at = Where::Answer;
             }
@@ -172,7 +172,7 @@ impl Reader {
     }
 }
 
-/// Bytes at the end of `text` that begin `word`, short of the whole word.
+/// The length of the end of `text` that begins `word`, short of the whole word.
 fn overlap(text: &str, word: &str) -> usize {
     let longest = word.len().saturating_sub(1).min(text.len());
     (1..=longest)

@@ -1,24 +1,24 @@
-//! `tokenizer.model`, SentencePiece's own file, for checkpoints that have no `tokenizer.json`.
+//! Reads `tokenizer.model`, SentencePiece's own file, for checkpoints without a `tokenizer.json`.
 //!
-//! The decision a newcomer would question: it becomes the tokenizer that a `tokenizer.json` would have described,
-//! instead of one of its own kind. So whatever is done with tokens exists once. The merges of a byte-pair model are
-//! not in the file; they follow from its pieces, since a pair is merged wherever both together are a piece.
+//! The decision a newcomer would question: it is converted to the equivalent `tokenizer.json`, so that everything else
+//! works on one kind of tokenizer. The merges of a byte-pair model are not in the file; they follow from its pieces,
+//! since a pair can be merged whenever the result is a piece.
 
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// Far beyond any published model's; they keep a spoilt file from asking for much work.
+/// Far more than any published model has; the limits keep a damaged file from causing much work.
 pub(crate) const MOST_PIECES: usize = 2_000_000;
 pub(crate) const LONGEST_PIECE: usize = 512;
 
-/// What a piece is, as the file numbers it; GGUF files have taken the numbers over.
+/// The types of pieces, as numbered in the file and in GGUF files.
 pub(crate) const UNKNOWN: u64 = 2;
 pub(crate) const CONTROL: u64 = 3;
 pub(crate) const USER_DEFINED: u64 = 4;
 pub(crate) const UNUSED: u64 = 5;
 pub(crate) const BYTE: u64 = 6;
 
-/// What a model is, as the file numbers it.
+/// The types of models, as numbered in the file.
 const UNIGRAM: u64 = 1;
 const BPE: u64 = 2;
 
@@ -37,24 +37,25 @@ struct Model {
     remove_extra_whitespaces: bool,
 }
 
-/// The `tokenizer.json` that says the same; with the beginning-of-text token put in front of bare texts, if wanted.
+/// The equivalent `tokenizer.json`, with the token that begins a text before plain texts, if wanted.
 pub(crate) fn tokenizer_json(file: &[u8], with_first: bool) -> Result<Value, String> {
     let model = Model::read(file)?;
     let mut vocabulary = HashMap::new();
     for (id, piece) in model.pieces.iter().enumerate() {
         if vocabulary.insert(piece.text.as_str(), id).is_some() {
-            return Err(format!("the piece `{}` stands there twice", piece.text));
+            return Err(format!("it has the piece `{}` twice", piece.text));
         }
     }
     let of_kind = |kind| {
         let pieces = model.pieces.iter().enumerate();
         pieces.filter(move |(_, piece)| piece.kind == kind)
     };
-    let unknown = of_kind(UNKNOWN).next().ok_or("no piece stands for the unknown")?;
+    let unknown = of_kind(UNKNOWN).next().ok_or("it has no piece for unknown text")?;
     if let Some((_, piece)) = of_kind(USER_DEFINED).next() {
-        // What stands before and behind one is cut as if they were not there, which no `tokenizer.json` can say.
+        // Text before and after such a piece is tokenised as if the piece were not there, which no `tokenizer.json`
+        // can express.
         return Err(format!(
-            "its user-defined piece `{}` is of a kind that is not known here",
+            "its user-defined piece `{}` is of a type that is not supported",
             piece.text
         ));
     }
@@ -157,7 +158,7 @@ impl Model {
     }
 }
 
-/// Every way to build a piece from two, first those of the pieces that were made first.
+/// Every way to build a piece from two, ordered by the new piece.
 pub(crate) fn merges<'a>(pieces: &'a [Piece], vocabulary: &HashMap<&str, usize>) -> Vec<[&'a str; 2]> {
     let mut merges = Vec::new();
     let normal = |id: &usize| !matches!(pieces[*id].kind, UNKNOWN | CONTROL | UNUSED | BYTE);
@@ -194,7 +195,7 @@ impl Piece {
     }
 }
 
-/// The fields of a protocol buffer's message, as far as they are alike for all messages.
+/// The fields of a protocol buffer message.
 struct Fields<'a>(&'a [u8]);
 
 enum Field<'a> {
@@ -213,9 +214,9 @@ impl<'a> Iterator for Fields<'a> {
         }
         let field = self.field();
         if field.is_none() {
-            self.0 = &[]; // what follows something unreadable is unreadable
+            self.0 = &[]; // after an error, nothing more can be read
         }
-        Some(field.ok_or_else(|| "it is cut short, or no SentencePiece model".to_owned()))
+        Some(field.ok_or_else(|| "it is truncated, or not a SentencePiece model".to_owned()))
     }
 }
 
@@ -235,7 +236,7 @@ impl<'a> Fields<'a> {
         Some((key >> 3, field))
     }
 
-    /// Seven bits a byte, lowest first; the eighth says that more follow.
+    /// A varint: seven bits a byte, lowest first; the eighth bit says that more bytes follow.
     fn number(&mut self) -> Option<u64> {
         let mut number = 0u64;
         for place in 0..10 {

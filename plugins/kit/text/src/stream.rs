@@ -1,22 +1,23 @@
-//! Tokens to text, piece by piece.
+//! Decodes tokens to text, piece by piece.
 
 use crate::{Result, Tokenizer};
 
-/// The sign that stands for bytes which are no character, or not yet one.
+/// The replacement character, for bytes that are not, or not yet, a character.
 const INCOMPLETE: char = '\u{fffd}';
-/// Tokens that never become a character are given up on after this many, or each would be decoded again for ever.
+/// After this many tokens, tokens that never form a character are given up: otherwise all of them would be decoded
+/// again for each new one.
 const LONGEST_WAIT: usize = 64;
 
 /// Turns tokens into text as they come, without ever splitting a character.
 ///
-/// One token of what was said before is decoded along, since some decoders treat the first token of a text
-/// differently from the others.
+/// The last token of the earlier text is decoded again each time, since some decoders treat the first token of a text
+/// differently.
 #[derive(Clone, Default)]
 pub struct Detokenizer {
     tokens: Vec<u32>,
-    /// The tokens before this index have been said in full.
+    /// Tokens before this index have been returned completely.
     said_tokens: usize,
-    /// Bytes of the decoded window that have been said.
+    /// Bytes of the decoded window that have been returned.
     said_bytes: usize,
 }
 
@@ -25,7 +26,7 @@ impl Detokenizer {
     pub fn push(&mut self, tokenizer: &Tokenizer, token: u32) -> Result<String> {
         self.tokens.push(token);
         let text = tokenizer.decode(&self.tokens)?;
-        // At most one character at the end can still change: a decoder replaces each broken sequence by itself.
+        // Only the last character can still change, since a decoder replaces each invalid sequence separately.
         let waiting = text.ends_with(INCOMPLETE) && self.tokens.len() - self.said_tokens < LONGEST_WAIT;
         let end = text.len() - if waiting { INCOMPLETE.len_utf8() } else { 0 };
         let new = text.get(self.said_bytes..end).unwrap_or_default().to_owned();
@@ -38,7 +39,7 @@ impl Detokenizer {
         Ok(new)
     }
 
-    /// What is left at the end: the sign for a character that was never completed.
+    /// The rest at the end: a replacement character if a character is incomplete.
     pub fn finish(&mut self, tokenizer: &Tokenizer) -> Result<String> {
         let text = tokenizer.decode(&self.tokens)?;
         let rest = text.get(self.said_bytes..).unwrap_or_default().to_owned();

@@ -1,12 +1,12 @@
-//! Where a text falls apart into stretches whose tokens don't depend on each other, so that one that comes again is not
-//! cut into tokens again.
+//! Splits texts into stretches that can be tokenised independently, so that tokens of repeated stretches can be
+//! cached.
 //!
-//! A sweep's prompts share all but their ends, and the options of each share all but the last word. The tokens are those of
-//! the text as a whole: only tokenizers are known here of which that can be shown, and others cut every text as a whole.
+//! The prompts of a sweep share all but their ends, and the options of each share all but the last word. The tokens
+//! equal those of the whole text: this is used only with tokenizers for which that can be proved.
 //!
-//! A seam is a blank between two ASCII letters. With the patterns below no piece reaches from a letter over a blank, and
-//! none begins anywhere but at such a blank. Where merges are not held within words, no token may hold a blank behind
-//! anything but blanks, so none reaches over a seam.
+//! A seam is a blank between two ASCII letters. With the patterns below, no piece spans a letter and a following
+//! blank, and a piece begins at every such blank. If merges are not confined to words, tokens may have blanks only at
+//! their beginning, so none spans a seam.
 
 use crate::cuts::{DIGIT, GPT2, LLAMA3, QWEN2};
 use serde_json::{Value as Json, json};
@@ -16,33 +16,33 @@ use tokenizers::{ModelWrapper, Tokenizer};
 
 /// Shorter stretches are not worth looking up.
 const LEAST: usize = 24;
-/// The most stretches that are remembered: a few hundred kilobytes.
+/// The most stretches in the cache: a few hundred kilobytes.
 const MOST: usize = 4096;
-/// What SentencePiece writes for a blank.
+/// SentencePiece's character for a blank.
 const BLANK: char = '▁';
 
-/// The stretches of one tokenizer's texts.
+/// The cache of one tokenizer's stretches.
 pub(crate) struct Stretches {
     blank: SeamBlank,
     known: Mutex<HashMap<Box<str>, Box<[u32]>>>,
 }
 
-/// Where the blank of a seam goes.
+/// What happens to the blank at a seam.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum SeamBlank {
-    /// To the stretch behind it.
+    /// It belongs to the stretch after it.
     Kept,
-    /// The tokenizer puts one in front of every text by itself.
+    /// It is removed: the tokenizer adds one before every text.
     Dropped,
 }
 
 impl Stretches {
-    /// None if a text of this tokenizer can't be shown to fall apart.
+    /// None if it cannot be proved that texts of this tokenizer can be split.
     pub fn of(tokenizer: &Tokenizer) -> Option<Stretches> {
         let ModelWrapper::BPE(model) = tokenizer.get_model() else {
             return None;
         };
-        // A token of its own may not reach over a seam, nor care for what stands beside it.
+        // An added token must not span a seam or depend on its neighbours.
         let holds_words = |token: &tokenizers::AddedToken| {
             let odd = token.single_word || token.lstrip || token.rstrip;
             let blank = |letter: char| letter.is_whitespace() || letter == BLANK;
@@ -79,11 +79,11 @@ impl Stretches {
         })
     }
 
-    /// The tokens of a text, by those of its stretches.
+    /// The tokens of a text, stretch by stretch.
     pub fn encode(&self, text: &str, cut: impl Fn(&str) -> crate::Result<Vec<u32>>) -> crate::Result<Vec<u32>> {
         let mut known = match self.known.try_lock() {
             Ok(known) => known,
-            // What several threads cut at once is not looked up.
+            // While another thread uses the cache, tokenise without it.
             Err(TryLockError::WouldBlock) => return cut(text),
             Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
         };
@@ -119,7 +119,7 @@ impl Stretches {
     }
 }
 
-/// One step or several, of those that a tokenizer takes one after the other.
+/// One step, or several in a sequence.
 fn steps(all: Json, several: &str) -> Vec<Json> {
     match all {
         Json::Null => Vec::new(),
@@ -131,7 +131,7 @@ fn steps(all: Json, several: &str) -> Vec<Json> {
     }
 }
 
-/// Whether a step that cuts a text into words does the same on both sides of a seam, whatever is on the other.
+/// Whether a pre-tokenizer treats both sides of a seam independently.
 fn looks_no_further(step: &Json) -> bool {
     match step["type"].as_str() {
         Some("Digits") => true,
@@ -153,7 +153,7 @@ fn pattern(step: &Json) -> &str {
     step["pattern"]["Regex"].as_str().unwrap_or_default()
 }
 
-/// Whether there is a token for a blank, and blanks stand only at the beginning of tokens.
+/// Whether there is a token for a blank, and tokens have blanks only at their beginning.
 fn blanks_lead<'a>(tokens: impl Iterator<Item = &'a String>) -> bool {
     let mut alone = false;
     for token in tokens {

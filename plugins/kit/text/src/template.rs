@@ -1,8 +1,8 @@
-//! Chat templates: the Jinja that a checkpoint brings along.
+//! Chat templates: the Jinja templates of checkpoints.
 //!
-//! A template is code from a stranger. It runs in an engine that has no access to anything but
-//! its arguments, with bounded fuel, so that an endless loop becomes an error. Fuel counts steps and not memory: a text
-//! that doubles at each is stopped by nothing but the limit of a worker process.
+//! Templates are not trusted. They run in an engine with access to their arguments only, and with limited fuel, so
+//! that an endless loop is an error. Fuel limits steps, not memory: a text that doubles at each step is stopped only
+//! by the memory limit of a worker process.
 
 use crate::clock::{self, strftime};
 use crate::{Error, Result, methods, python_json};
@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Instructions one rendering may take; the published templates need a few hundred a message.
+/// Instructions for one rendering; published templates need a few hundred for each message.
 const FUEL: u64 = 5_000_000;
 const NAME: &str = "chat";
 
@@ -51,12 +51,12 @@ impl ChatTemplate {
         ChatTemplate::of(path, source, special_tokens_of(folder)?).map(Some)
     }
 
-    /// A template that stands in this file.
+    /// The template in this file.
     pub(crate) fn of(path: PathBuf, source: String, special_tokens: Map<String, Json>) -> Result<ChatTemplate> {
         ChatTemplate::new(source, special_tokens).map_err(|reason| Error::Malformed { path, reason })
     }
 
-    /// Compiles a template; the error is the engine's, with the line it stumbled over.
+    /// Compiles a template; errors are the engine's, with the line number.
     pub fn new(source: String, special_tokens: Map<String, Json>) -> std::result::Result<ChatTemplate, String> {
         let thinks = source.contains("<think>");
         let mut engine = Environment::new();
@@ -78,12 +78,12 @@ impl ChatTemplate {
         })
     }
 
-    /// Whether the template knows of a reasoning part, `<think>…</think>`.
+    /// Whether the template supports reasoning, `<think>…</think>`.
     pub fn thinks(&self) -> bool {
         self.thinks
     }
 
-    /// What the template writes for the beginning of an answer: with reasoning switched off, and as it is by default.
+    /// What the template writes at the beginning of an answer: with reasoning off, and by default.
     pub fn openings(&self) -> &[String] {
         self.openings.get_or_init(|| {
             let asked = [serde_json::json!({ "role": "user", "content": "x" })];
@@ -103,7 +103,7 @@ impl ChatTemplate {
 
     /// Renders messages, each an object with `role` and `content`, as the reference would.
     ///
-    /// `extra` are arguments that some templates know, such as `enable_thinking`.
+    /// `extra` are arguments of some templates, such as `enable_thinking`.
     pub fn render(&self, messages: &[Json], add_generation_prompt: bool, extra: &Map<String, Json>) -> Result<String> {
         let mut context = self.special_tokens.clone();
         context.insert("messages".into(), messages.into());
@@ -115,20 +115,19 @@ impl ChatTemplate {
             let template = self.engine.get_template(NAME)?;
             template.render(Value::from(Serde(context)))
         };
-        // The engine has panicked over a stranger's template (`''[::-1]`); that costs the prompt, and no more.
+        // The engine panics on some templates (`''[::-1]`); that fails the prompt only.
         let rendered = catch_unwind(AssertUnwindSafe(render)).unwrap_or_else(|_| {
             Err(minijinja::Error::new(
                 ErrorKind::InvalidOperation,
-                "the template engine gave up on it",
+                "the template engine failed on it",
             ))
         });
         rendered.map_err(|error| Error::Render { reason: explain(error) })
     }
 
-    /// Renders messages whose last one is the beginning of the answer, left open at its end.
+    /// Renders messages of which the last one is the beginning of the answer, to be continued.
     ///
-    /// The template decides what stands before those words; whatever it writes after them, such
-    /// as an end-of-turn token, is cut.
+    /// What the template writes after those words, such as an end-of-turn token, is removed.
     pub fn render_open(&self, messages: &[Json], extra: &Map<String, Json>) -> Result<String> {
         let opening = messages.last().and_then(|m| m["content"].as_str()).unwrap_or_default();
         let trimmed = opening.trim();
@@ -142,7 +141,7 @@ impl ChatTemplate {
             opening: trimmed.to_owned(),
         };
         let start = text.rfind(trimmed).ok_or_else(lost)?;
-        // Blanks at the end are kept where the template kept them.
+        // Blanks at the end are kept if the template keeps them.
         let with_blanks = opening.trim_start();
         let end = start
             + if text[start..].starts_with(with_blanks) {
@@ -156,7 +155,7 @@ impl ChatTemplate {
     }
 }
 
-/// The tags that mark what a model said, for training, as plain conditions: the engine has no such tags.
+/// Replaces the tags that mark generated text for training by plain conditions, since the engine does not have them.
 fn without_marks(source: &str) -> String {
     let (mut kept, mut rest) = (String::with_capacity(source.len()), source);
     while let Some((before, tag)) = rest.split_once("{%")
@@ -178,7 +177,7 @@ fn raise_exception(message: String) -> std::result::Result<Value, minijinja::Err
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
 }
 
-/// `json.dumps`, which the reference puts in place of Jinja's own filter that escapes HTML.
+/// `json.dumps`: the reference's replacement for Jinja's own filter, which escapes HTML.
 fn to_json(value: Value, options: Kwargs) -> std::result::Result<String, minijinja::Error> {
     let indent: Option<usize> = options.get("indent")?;
     let ensure_ascii: Option<bool> = options.get("ensure_ascii")?;
@@ -203,7 +202,7 @@ fn to_json(value: Value, options: Kwargs) -> std::result::Result<String, minijin
     Ok(python_json::dumps(&json, &style))
 }
 
-/// The engine's message with its causes, and the line of the template it happened on.
+/// The engine's message with its causes and the line of the template.
 fn explain(error: minijinja::Error) -> String {
     let mut text = match (error.kind(), error.detail()) {
         (ErrorKind::InvalidOperation, Some(detail)) => detail.to_owned(),
@@ -216,7 +215,7 @@ fn explain(error: minijinja::Error) -> String {
     text
 }
 
-/// A template entry is a text, or a list of named ones of which `default` is meant for chat.
+/// A template entry is a text, or a list of named texts of which `default` is for chat.
 fn pick(entry: &Json) -> Option<String> {
     match entry {
         Json::String(source) => Some(source.clone()),
@@ -229,7 +228,7 @@ fn pick(entry: &Json) -> Option<String> {
     }
 }
 
-/// The special tokens that a checkpoint folder names: `bos_token` and its like.
+/// The special tokens of a checkpoint folder: `bos_token` and similar ones.
 pub(crate) fn special_tokens_of(folder: &Path) -> Result<Map<String, Json>> {
     let mut all = Map::new();
     for file in ["tokenizer_config.json", "special_tokens_map.json"] {
@@ -241,7 +240,7 @@ pub(crate) fn special_tokens_of(folder: &Path) -> Result<Map<String, Json>> {
     Ok(all)
 }
 
-/// Each is a text, or an object that holds one.
+/// Each is a text, or an object that contains one.
 fn special_tokens(config: &Map<String, Json>) -> Map<String, Json> {
     const NAMES: [&str; 7] = [
         "bos_token",

@@ -1,4 +1,4 @@
-//! `tokenizer.json`, read with the `tokenizers` crate; where there is none, `tokenizer.model` or what a GGUF file has.
+//! `tokenizer.json`, read with the `tokenizers` crate; without it, `tokenizer.model` or the tokenizer of a GGUF file.
 
 use crate::stretches::Stretches;
 use crate::{Error, Result, sentencepiece};
@@ -12,7 +12,7 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     path: PathBuf,
     special: HashSet<u32>,
-    /// None where every text is cut as a whole.
+    /// None if every text is tokenised as a whole.
     stretches: Option<Stretches>,
 }
 
@@ -28,7 +28,7 @@ impl Tokenizer {
 
     fn from_sentencepiece(folder: &Path, path: PathBuf) -> Result<Tokenizer> {
         let bytes = read(&path)?;
-        // The file does not say whether a text begins with a token of its own; Llama's classes put one there.
+        // The file does not say whether a text begins with a special token; in Llama's classes it does.
         let config = std::fs::read(folder.join("tokenizer_config.json")).unwrap_or_default();
         let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
         let with_first = config["add_bos_token"].as_bool().unwrap_or(true);
@@ -39,10 +39,10 @@ impl Tokenizer {
         Tokenizer::from_json(json.to_string().as_bytes(), path)
     }
 
-    /// One token for each byte, and one for each blank with a letter behind it, as most tokenizers have.
+    /// One token for each byte, and one for each letter with a blank before it, as in most tokenizers.
     pub fn of_bytes() -> Result<Tokenizer> {
         let bytes: BTreeSet<char> = ByteLevel::alphabet().into_iter().collect();
-        let blank = 'Ġ'; // what byte-level vocabularies write for it
+        let blank = 'Ġ'; // its character in byte-level vocabularies
         let pairs = || ('A'..='Z').chain('a'..='z');
         let words = bytes
             .into_iter()
@@ -60,13 +60,13 @@ impl Tokenizer {
         Tokenizer::from_json(file.to_string().as_bytes(), "bytes".into())
     }
 
-    /// What a file has in the layout of `tokenizer.json`.
+    /// Parses the format of `tokenizer.json`.
     pub(crate) fn from_json(bytes: &[u8], path: PathBuf) -> Result<Tokenizer> {
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::Malformed {
             path: path.clone(),
             reason: e.to_string(),
         })?;
-        // A file may carry the truncation and padding of whoever saved it; a prompt wants neither.
+        // A file may contain its author's truncation and padding, which prompts must not have.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| Error::Malformed {
             path: path.clone(),
@@ -86,12 +86,12 @@ impl Tokenizer {
         })
     }
 
-    /// Refuses a tokenizer that could name a row the embedding table does not have.
+    /// Refuses a tokenizer with tokens that the embedding table has no row for.
     pub fn check_rows(&self, rows: usize) -> Result<()> {
         self.check_highest(rows, |_| true)
     }
 
-    /// The same, of all tokens but the special ones.
+    /// The same for all tokens except special ones.
     pub(crate) fn check_rows_of_words(&self, rows: usize) -> Result<()> {
         self.check_highest(rows, |token| !self.is_special(token))
     }
@@ -113,9 +113,9 @@ impl Tokenizer {
         }
     }
 
-    /// Tokens of a text that already spells its special tokens, such as a rendered chat template.
+    /// Tokens of a text that already contains its special tokens, such as a rendered chat template.
     ///
-    /// The post-processor is left out: it would add a second beginning-of-text token.
+    /// Without the post-processor, which would add a second token at the beginning.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match &self.stretches {
             Some(stretches) => stretches.encode(text, |stretch| self.encode_with(stretch, false)),
@@ -123,7 +123,7 @@ impl Tokenizer {
         }
     }
 
-    /// Tokens of a bare text, with whatever the post-processor puts around it.
+    /// Tokens of a plain text, with what the post-processor adds.
     pub fn encode_bare(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_with(text, true)
     }
@@ -136,7 +136,7 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Tokens with the bytes of the text that each stands for.
+    /// Tokens with their ranges of bytes in the text.
     pub fn encode_with_places(&self, text: &str, bare: bool) -> Result<Vec<(u32, std::ops::Range<usize>)>> {
         let encoding = self
             .inner
@@ -146,26 +146,26 @@ impl Tokenizer {
         Ok(encoding.get_ids().iter().copied().zip(places).collect())
     }
 
-    /// Text of the tokens, special tokens included.
+    /// The text of tokens, including special ones.
     pub fn decode_all(&self, tokens: &[u32]) -> Result<String> {
         self.inner
             .decode(tokens, false)
             .map_err(|e| Error::Decode { reason: e.to_string() })
     }
 
-    /// Text of the tokens, special tokens left out.
+    /// The text of tokens, without special ones.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         self.inner
             .decode(tokens, true)
             .map_err(|e| Error::Decode { reason: e.to_string() })
     }
 
-    /// The token as the vocabulary spells it.
+    /// The token as it is spelt in the vocabulary.
     pub fn piece(&self, token: u32) -> Option<String> {
         self.inner.id_to_token(token)
     }
 
-    /// Whether decoding leaves the token out, as it does the marks of turns.
+    /// Whether decoding leaves the token out, such as marks of turns.
     pub fn is_special(&self, token: u32) -> bool {
         self.special.contains(&token)
     }

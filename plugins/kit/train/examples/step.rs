@@ -91,7 +91,7 @@ fn told(error: plugin_api::Error) -> String {
     error.to_string()
 }
 
-/// What all threads of this process used of processors.
+/// The processor time of all threads of this process.
 fn processor_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let behind = stat.rsplit_once(')').map_or("", |(_, rest)| rest);

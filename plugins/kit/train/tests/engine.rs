@@ -1,4 +1,4 @@
-//! What a run may rely on: the same bytes again, a state that is all of it, folders that are read back.
+//! What a run relies on: reproducible bytes, complete states, and folders that can be read back.
 
 use candle_core::{DType, Device};
 use nn::dense::{Config, Decoder};
@@ -18,7 +18,7 @@ fn blueprint() -> Blueprint {
     decoder.blueprint().expect("a blueprint")
 }
 
-/// Adapters' list of layers holds their matrices, so whoever keeps it keeps the model's weights in memory.
+/// Adapters' lists of layers hold matrices, so code that keeps such a list keeps the model's weights in memory.
 #[test]
 fn what_is_learnt_from_holds_no_layers() {
     let blueprint = blueprint();
@@ -212,8 +212,7 @@ fn a_row_with_nothing_learnt_adds_nothing() {
     assert!(engine.gradient().iter().all(|x| *x == 0.0));
 }
 
-/// A checkpoint of a class that differs from Qwen3's in what stands in its layers; its weights are numbers without a
-/// meaning, on which mistakes show.
+/// A checkpoint of a class with other layers than Qwen3's; its weights are arbitrary numbers on which mistakes show.
 fn other(class: &str, fields: serde_json::Value) -> tempfile::TempDir {
     let mut config = json!({
         "model_type": class, "vocab_size": 200, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -268,8 +267,8 @@ fn other(class: &str, fields: serde_json::Value) -> tempfile::TempDir {
     folder
 }
 
-/// With the step that AdamW makes first, each weight by the rate against its gradient's sign, the loss falls by the rate
-/// times the sum of all gradients' sizes: by less if any of them is wrong.
+/// In the first step of AdamW each weight changes by the rate against the sign of its gradient, so the loss falls by
+/// the rate times the sum of the gradients' magnitudes, and by less if any gradient is wrong.
 #[test]
 fn classes_that_share_the_decoder_learn_by_the_gradients_of_what_they_compute() {
     const RATE: f64 = 2e-5;

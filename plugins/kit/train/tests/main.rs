@@ -1,3 +1,3 @@
-//! The engine as a run uses it.
+//! Tests of the engine through its public interface.
 
 mod engine;

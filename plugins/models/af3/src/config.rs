@@ -6,12 +6,12 @@ use nn::{Activation, Extractor, Result, read_config, read_json, within};
 use serde::Deserialize;
 use std::path::Path;
 
-/// A checkpoint's shape, with nothing left open.
+/// A checkpoint's shape, with all defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub audio: EncoderConfig,
     pub text: nn::dense::Config,
-    /// The token that stands for sound.
+    /// The token that marks the place of a clip.
     pub audio_token: u32,
     pub projector_bias: bool,
     pub projector_activation: Activation,
@@ -29,7 +29,7 @@ struct Published {
     projector_hidden_act: Option<String>,
 }
 
-/// What prepares prompts for the reference.
+/// The fields of the reference's processor.
 #[derive(Default, Deserialize)]
 struct Processor {
     /// The longest clip, in seconds.

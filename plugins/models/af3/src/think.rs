@@ -7,16 +7,16 @@
 use plugin_api::{Code, Error, Result, Settings};
 use std::path::{Path, PathBuf};
 
-/// What the LoRA is called.
+/// The name of the LoRA.
 pub const NAME: &str = "think";
-/// What a question ends with, as its publisher asks.
+/// The end of each question, as the publisher asks for it.
 pub const WORDS: &str = "Please think and reason about the input audio before you respond.";
 
 const FOLDER: &str = "think";
 const LORA: &str = "adapter_config.json";
 const WEIGHTS: &str = "non_lora_trainables.bin";
 
-/// Where the variant's parts lie.
+/// The paths of the variant's parts.
 pub struct Think {
     pub lora: PathBuf,
     pub weights: PathBuf,

@@ -29,7 +29,7 @@ fn what_the_reference_recorded_is_reproduced() {
     }
 }
 
-/// What goes another way on a GPU, gone on a processor: equal in fp32; and in bf16 all that is computed fits together.
+/// The path for GPUs, computed on a processor: equal in fp32, and consistent in bf16.
 #[test]
 fn the_way_of_a_gpu_leads_to_the_same() {
     let _elsewhere = nn::device::elsewhere();
@@ -83,14 +83,14 @@ fn a_bad_clip_spoils_its_own_sample_alone() {
     hearing::check_bad_clips(&open(), "<sound>", vec![(two, Code::DATA, one_place)]);
 }
 
-/// Its LoRA and the weights beside it, as peft and the reference apply them to the checkpoint.
+/// The LoRA and the replaced weights, as peft and the reference apply them to the checkpoint.
 #[test]
 fn the_variant_that_thinks_is_reproduced() {
     let model = try_open(&golden(), json!({ "thinking": true })).unwrap();
     let recorded = golden().join("think/golden");
     let what = ["prompt", "audio_embeddings", "logits", "greedy"];
     parity::check(&model, &recorded, Some("think"), &what, 1e-3);
-    // The checkpoint by itself is another model, and so is the variant without its LoRA.
+    // The checkpoint without the variant is another model, and so is the variant without its LoRA.
     let all_right = |model: &ModelClient, lora: Option<&str>| {
         let report = model.replay(&json!({ "golden": recorded, "lora": lora })).unwrap();
         report["ok"] == true

@@ -141,7 +141,7 @@ fn extra(settings: &Settings) -> Result<Map<String, Value>> {
     }
 }
 
-/// What the service says of the model. A wrong key and an unknown name are found here, before any work.
+/// The service's description of the model. A wrong key and an unknown name are found here, before any work.
 fn describe(client: &Client, model: &str) -> Result<Value> {
     let say = |words: &str| {
         log(Level::Warning, &format!("waiting for the service: {words}"));
@@ -149,7 +149,7 @@ fn describe(client: &Client, model: &str) -> Result<Value> {
     let (status, described, got) = client.look_patiently(0, &format!("/models/{model}"), &say)?;
     match status {
         200 => Ok(described),
-        // A server that lists no models is asked all the same; its answer to the first prompt decides.
+        // If the service has no such listing, the answer to the first prompt decides.
         404 if described.get("error").is_none() => Ok(Value::Null),
         _ => match client.refusal(status, got.as_ref()) {
             Some(error) if status == 404 => Err(error.context(format!("no model `{model}`"))),
@@ -191,7 +191,7 @@ impl Answerer for Inner {
             model: self.model.clone(),
             repeat: remote::repeat_of(prompt),
             beginning: String::new(),
-            // Three letters a token is more than any text has, and a second of sound is 32.
+            // No text has more than three letters a token, and a second of sound is 32 tokens.
             most_read: (letters as u64).div_ceil(3) + (sound * 32.0).ceil() as u64 + 64,
             most_written: u64::from(request.max_tokens),
             body: request.body,

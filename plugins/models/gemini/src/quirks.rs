@@ -1,4 +1,4 @@
-//! What single models of the service take. Data, so that next month's model needs no other program.
+//! What single models of the service accept. It is data, so that a new model needs no new program.
 
 use plugin_api::{Code, Error, Result};
 use serde::Deserialize;
@@ -25,7 +25,7 @@ pub struct Quirks {
 }
 
 impl Quirks {
-    /// The entry of a model, the user's own before the shipped ones.
+    /// The entry of a model; the user's own entries come before the shipped ones.
     pub fn of(model: &str, own: Option<&Path>) -> Result<Quirks> {
         #[derive(Deserialize)]
         struct List {

@@ -1,4 +1,4 @@
-//! What the service answers, and what it means.
+//! Reads the service's answers.
 
 use plugin_api::{Finish, Reply, Usage};
 use remote::{Answer, Dialect, Digest, Tokens};
@@ -81,7 +81,7 @@ fn answer(candidate: &Value) -> Value {
     json!({ "text": texts(false), "thinking": texts(true), "tool_calls": calls, "finish": candidate["finishReason"], "parts": parts.len() })
 }
 
-/// What a reply came to in a word that judges count by, and the word itself.
+/// How a reply ended, as one of the contract's values and in the service's own word.
 fn ending(answer: &Value, block: &Value) -> (Finish, &'static str) {
     let text = answer["text"].as_str().unwrap_or_default();
     let calls = answer["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty());
@@ -99,7 +99,7 @@ fn ending(answer: &Value, block: &Value) -> (Finish, &'static str) {
     }
 }
 
-/// The reply of an answer. What the service has no field for stands under names that stay the same.
+/// Makes a reply of an answer. What the contract has no field for is kept under fixed names.
 pub fn reply(answer: &Answer, stops: &[String]) -> Reply {
     let kept = &answer.reply;
     let none = Value::Null;

@@ -1,18 +1,18 @@
-//! A prompt as the service reads it.
+//! Makes the service's request of a prompt.
 
 use crate::quirks::Quirks;
 use plugin_api::{Code, Error, Message, Part, Prompt, Result, Role, Sampling, Want};
 use remote::{AudioFormat, encode_clip};
 use serde_json::{Map, Value, json};
 
-/// The service takes no more stop strings; the answer is cut at the others when it is whole.
+/// The service accepts this many stop strings; the finished answer is cut at the others.
 const MOST_STOPS: usize = 5;
 
-/// What the settings say of every request.
+/// The settings that apply to every request.
 #[derive(Debug, Clone, Default)]
 pub struct Manner {
     pub max_tokens: u32,
-    /// A level of thinking, where prompts leave it open.
+    /// The level of thinking for prompts that set none.
     pub thinking: Option<String>,
     pub safety: Option<String>,
     pub service_tier: Option<String>,
@@ -20,7 +20,7 @@ pub struct Manner {
     pub audio: AudioFormat,
 }
 
-/// The body of a request, and what of the prompt's wishes is not in it.
+/// The body of a request, and those of the prompt's wishes that the service cannot fulfil.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     pub body: Value,
@@ -170,7 +170,8 @@ impl Request {
             match wished.as_deref() {
                 Some("OFF") if quirks.can_rest() => drop(config.insert("thinkingLevel".to_owned(), "MINIMAL".into())),
                 Some("OFF") => {
-                    // The service bills what cannot be switched off, so the least is asked for, and records say so.
+                    // Thinking that cannot be switched off is billed, so the lowest level is requested, and records
+                    // say so.
                     if let Some(lowest) = quirks.thinking.first() {
                         config.insert("thinkingLevel".to_owned(), lowest.clone().into());
                         self.flags.push("thinking-stays-on".to_owned());
@@ -200,12 +201,12 @@ impl Request {
     }
 }
 
-/// A number as its author wrote it: 0.9 and not 0.8999999761581421.
+/// A number in its shortest decimal form: 0.9 and not 0.8999999761581421.
 fn decimal(number: f32) -> Value {
     number.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }
 
-/// Lays a user's own fields over a body, objects into objects. A null takes a field away.
+/// Merges a user's own fields into a body, objects into objects. A null removes a field.
 fn lay_over(body: &mut Value, extra: &Map<String, Value>) {
     for (name, value) in extra {
         match (value, body.get_mut(name)) {
@@ -229,7 +230,7 @@ fn contents(prompt: &Prompt, manner: &Manner) -> Result<Vec<Value>> {
             }
         };
         let parts = parts(message, prompt, manner)?;
-        // Turns must alternate: what two messages of one side say becomes one turn.
+        // Turns must alternate, so consecutive messages of one side become one turn.
         match contents.last_mut() {
             Some(last) if last["role"] == role => {
                 if let Some(known) = last["parts"].as_array_mut() {
@@ -267,9 +268,7 @@ fn parts(message: &Message, prompt: &Prompt, manner: &Manner) -> Result<Vec<Valu
                 json!({ "inlineData": { "mimeType": "audio/wav", "data": encode_clip(clip, manner.audio) } })
             }
             _ => {
-                return Err(Error::unsupported(
-                    "a message has a part of a kind that this model does not know",
-                ));
+                return Err(Error::unsupported("a message has a part of an unknown kind"));
             }
         });
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// What the service says of its model when it is asked by GET.
+/// The service's description of its model, which is requested by GET.
 fn listing(asked: &Asked) -> Option<Act> {
     if !asked.lists() {
         return None;
@@ -56,7 +56,7 @@ fn texts(came: &Came) -> Vec<String> {
     came.replies.iter().map(text).collect()
 }
 
-/// Asks one prompt at a service that does this, and gives the outcome and how often the prompt was asked and charged.
+/// Asks one prompt of a service with this script; returns the outcome, and how often the prompt was sent and charged.
 fn one(script: impl Fn(&Asked) -> Act + Send + Sync + 'static) -> (Came, usize, u32) {
     let service = service(script);
     let came = ask_all(&open(&service), [prompt("p")], None);
@@ -341,7 +341,7 @@ fn a_ledger_answers_again_for_nothing_and_says_what_may_have_been_charged() {
     );
     let charges = service.charges();
     assert_eq!((charges["prompt 0"], charges["prompt 2"]), (1, 4));
-    // To the cent: 12 tokens read and 8 written, three times; and what four lost answers may have cost at most.
+    // Exactly: 12 tokens read and 8 written, three times, and the highest possible cost of the four lost answers.
     let sums = &second.run_command("spent", &Value::Null, &NoCallbacks).unwrap()["sums"];
     let dollars = 3.0 * (12.0 * 0.75 + 8.0 * 3.75) / 1e6;
     assert!((sums["dollars"].as_f64().unwrap() - dollars).abs() < 1e-12, "{sums}");
@@ -454,7 +454,7 @@ fn a_wrong_name_or_key_or_host_is_found_before_any_prompt() {
     let proxy = Service::start(|_| Act::status(307, "").with("location", "http://elsewhere.example/"));
     let (code, said) = refusal(json!({}), &proxy);
     assert!(
-        code == Code::MISSING && said.contains("elsewhere, which is not followed"),
+        code == Code::MISSING && said.contains("which is not followed"),
         "{said}"
     );
 }
@@ -473,7 +473,7 @@ fn a_deadline_ends_a_call_that_hangs() {
     );
 }
 
-/// As many are under way as the user allows, and each is paid once.
+/// No more requests are in flight than the user allows, and each is paid once.
 #[test]
 fn a_thousand_prompts_keep_a_service_full() {
     let each = Duration::from_millis(60);
@@ -486,7 +486,7 @@ fn a_thousand_prompts_keep_a_service_full() {
     assert_eq!(service.most_at_once(), 64);
 }
 
-/// A limit that a service keeps to itself is learnt.
+/// A limit that a service does not announce is found out.
 #[test]
 fn a_service_that_takes_eight_at_a_time_is_not_overrun() {
     static AT_ONCE: AtomicU32 = AtomicU32::new(0);

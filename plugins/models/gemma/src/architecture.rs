@@ -7,12 +7,13 @@ use nn::{
     residual, softcap,
 };
 
-/// Where the text model stands: in text checkpoints, in multimodal ones as published, and as newer code saves those.
+/// The prefix of the text model's tensors: in text checkpoints, in multimodal ones as published, and as saved by newer
+/// code.
 const PREFIXES: [&str; 3] = ["model", "language_model.model", "model.language_model"];
 
 pub struct Decoder {
     embed_tokens: Embedding,
-    /// What embeddings are multiplied by.
+    /// The factor of embeddings.
     embed_scale: f64,
     layers: Vec<Layer>,
     norm: RmsNorm,

@@ -1,4 +1,4 @@
-//! `config.json` as published, with the defaults of the reference's class where a file leaves something out.
+//! `config.json` as published, with the reference class's defaults for missing fields.
 //!
 //! Multimodal checkpoints keep the text model's part under `text_config`, and leave out much of it.
 
@@ -23,18 +23,18 @@ pub struct Config {
     pub tie_word_embeddings: bool,
     pub attention_bias: bool,
     pub hidden_activation: String,
-    /// Queries are divided by its root, whatever the head size.
+    /// Queries are divided by its square root, whatever the head size.
     pub query_pre_attn_scalar: f64,
     pub final_logit_softcapping: Option<f64>,
     sliding_window: Option<usize>,
-    /// Every this many-th layer is global, where `layer_types` doesn't say.
+    /// If `layer_types` is missing, every layer whose number is a multiple of this is global.
     sliding_window_pattern: Option<usize>,
-    /// What newer files call it. Older ones that were saved again have both.
+    /// The name of the same field in newer files. Files that were saved again have both.
     #[serde(rename = "_sliding_window_pattern")]
     newer_pattern: Option<usize>,
     layer_types: Option<Vec<String>>,
     use_bidirectional_attention: Option<bool>,
-    /// Of global layers and of local ones.
+    /// The ropes of global and of local layers.
     #[serde(skip)]
     pub ropes: (RopeConfig, RopeConfig),
 }
@@ -67,7 +67,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The bases of the rotary embedding where a file gives none.
+    /// The bases of the rotary embedding if a file gives none.
     pub const GLOBAL_THETA: f64 = 1_000_000.0;
     pub const LOCAL_THETA: f64 = 10_000.0;
 
@@ -96,7 +96,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        // The limits are far beyond any published model; they keep a spoilt file from asking for terabytes.
+        // The limits are far above any published model, so that a damaged file cannot ask for terabytes.
         within("vocab_size", self.vocab_size, 1..=4_000_000)?;
         within("hidden_size", self.hidden_size, 1..=262_144)?;
         within("intermediate_size", self.intermediate_size, 1..=1_048_576)?;

@@ -22,7 +22,7 @@ register_estimate!("gemma", estimate, training: |settings, plan, work| {
 });
 export_plugin!();
 
-/// What of a multimodal checkpoint is never asked for.
+/// Tensors of a multimodal checkpoint that are never read.
 const PICTURES: [&str; 4] = [
     "vision_tower.",
     "multi_modal_projector.",
@@ -33,7 +33,7 @@ const PICTURES: [&str; 4] = [
 fn load(settings: &Settings) -> Result<GeneratorModel<Decoder>> {
     let checkpoint = Checkpoint::open(settings)?;
     let config = checkpoint.read(Config::from_folder)?;
-    // The text models share their tokenizer with the multimodal ones, whose table has a row for pictures besides.
+    // The text models share their tokenizer with the multimodal ones, which have an additional row for pictures.
     let chat = checkpoint.chat_of_family(config.vocab_size)?;
     let weights = checkpoint.weights(&PICTURES, |dtype, tokens| config.cache_bytes(dtype, tokens))?;
     let decoder = checkpoint.read(|_| Decoder::load(&config, &weights))?;

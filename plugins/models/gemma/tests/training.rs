@@ -1,7 +1,7 @@
 //! Training is the reference's, step by step; `plugins/kit/train/golden/README.md` says how the runs were recorded.
 //! `GEMMA_TRAINING=DIR:DIR cargo test -p gemma --test training` tries others too.
 
-// Linked for the model that it registers.
+// Linked because it registers the model.
 use gemma as _;
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! What was found out about a server, kept for a day: a run that goes on after a kill must not ask, and pay for, the
-//! same probes again.
+//! Keeps what probes found about a server for a day, so that a continued run does not send, and pay for, the same
+//! probes again.
 
 use crate::engine::Engine;
 use crate::probe::{Capabilities, Probe};
@@ -19,7 +19,7 @@ struct Kept {
     found: Capabilities,
 }
 
-/// What this server can do: as it was found within the last day, unless it is to be found out again.
+/// The capabilities of this server: those found within the last day, unless `afresh`.
 pub fn found(client: &Client, engine: &Engine, hear: bool, afresh: bool) -> Capabilities {
     let file = file(client, engine);
     let now = SystemTime::now()
@@ -41,21 +41,21 @@ pub fn found(client: &Client, engine: &Engine, hear: bool, afresh: bool) -> Capa
             "the server cuts prompts that are too long without a word",
         );
     }
-    // What was cut short is found out another time.
+    // Incomplete findings are not kept.
     if let Some(file) = file.filter(|_| !found.seen.contains_key("time")) {
         let kept = Kept {
             at: now,
             heard: hear,
             found: found.clone(),
         };
-        // Where nothing can be kept, the next run asks again.
+        // If nothing can be kept, the next run probes again.
         let _ = file.parent().map(std::fs::create_dir_all);
         let _ = serde_json::to_vec(&kept).map(|text| std::fs::write(&file, text));
     }
     found
 }
 
-/// One file for a server, a model and a version of it.
+/// One file for each server, model and version.
 fn file(client: &Client, engine: &Engine) -> Option<PathBuf> {
     let folder = match std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()) {
         Some(folder) => PathBuf::from(folder),
@@ -68,7 +68,7 @@ fn file(client: &Client, engine: &Engine) -> Option<PathBuf> {
         .map(|address| address.base.as_str())
         .collect();
     let mut entry = engine.entry.clone();
-    // Some servers write the moment of the request.
+    // Some servers put the time of the request into the entry.
     entry
         .as_object_mut()
         .into_iter()

@@ -1,11 +1,11 @@
-//! A prompt as a body, for answers in words.
+//! Makes the body of a request for free text.
 
 use crate::engine::Kind;
 use plugin_api::{Code, Error, Message, Part, Prompt, Result, Role, Sampling};
 use remote::{AudioFormat, encode_clip};
 use serde_json::{Map, Value, json};
 
-/// How clips stand in messages.
+/// The form of clips in messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AudioPart {
     #[default]
@@ -24,7 +24,7 @@ pub enum Switch {
     None,
 }
 
-/// What the settings and the engine say of every request.
+/// The settings and the engine's properties that apply to every request.
 #[derive(Debug, Clone, Default)]
 pub struct Manner {
     pub kind: Kind,
@@ -37,10 +37,10 @@ pub struct Manner {
     pub extra: Map<String, Value>,
 }
 
-/// Servers take no more stop strings than this; the others are looked for here.
+/// Servers accept this many stop strings; the answer is searched for the others here.
 const MOST_STOPS: usize = 4;
 
-/// A request: its body, what of the prompt's wishes is not in it, and the most tokens it may write.
+/// A request: its body, those of the prompt's wishes that are not in it, and the most tokens it may generate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Body {
     pub json: Value,
@@ -48,7 +48,7 @@ pub struct Body {
     pub max_tokens: u32,
 }
 
-/// A conversation that is answered.
+/// The request for the next message of a conversation.
 pub fn chat(prompt: &Prompt, sampling: &Sampling, model: &str, manner: &Manner) -> Result<Body> {
     let mut body = json!({ "model": model, "messages": messages(prompt, manner)? });
     let open = prompt.messages.last().is_some_and(|last| last.role == Role::Assistant);
@@ -58,7 +58,7 @@ pub fn chat(prompt: &Prompt, sampling: &Sampling, model: &str, manner: &Manner) 
             body["continue_final_message"] = true.into();
             body["add_generation_prompt"] = false.into();
         }
-        Kind::Llamacpp => {} // it goes on with a last message of the assistant by itself
+        Kind::Llamacpp => {} // it always continues a last message of the assistant
         Kind::LlamaCppPython | Kind::Ollama | Kind::Transformers | Kind::Openai => {
             return Err(Error::unsupported(
                 "this server goes on with no answer that was begun for it",
@@ -91,11 +91,11 @@ pub fn chat(prompt: &Prompt, sampling: &Sampling, model: &str, manner: &Manner) 
     Ok(body)
 }
 
-/// A text that is continued as it stands: given as tokens where they are known.
+/// The request for the continuation of a text, which is given as tokens if they are known.
 pub fn completion(text: &str, ids: Option<&[u32]>, sampling: &Sampling, model: &str, manner: &Manner) -> Result<Body> {
     let mut body = json!({ "model": model, "prompt": ids.map_or_else(|| json!(text), |ids| json!(ids)) });
     if ids.is_none() && matches!(manner.kind, Kind::Vllm | Kind::Sglang) {
-        // The text holds all of its special tokens; a server would add the first one again.
+        // The text already holds all special tokens; a server would add the first one again.
         body["add_special_tokens"] = false.into();
     }
     let mut body = finish(body, sampling, manner, false)?;
@@ -105,7 +105,7 @@ pub fn completion(text: &str, ids: Option<&[u32]>, sampling: &Sampling, model: &
     Ok(body)
 }
 
-/// Sampling, of which every value is sent: what is left out comes from places that nobody sees.
+/// Adds the sampling. Every value is sent, because servers have defaults that no record shows.
 fn finish(mut body: Value, sampling: &Sampling, manner: &Manner, chat: bool) -> Result<Body> {
     if sampling.beams.is_some_and(|beams| beams > 1) {
         return Err(Error::unsupported("this server has no beam search"));
@@ -139,7 +139,7 @@ fn finish(mut body: Value, sampling: &Sampling, manner: &Manner, chat: bool) -> 
     let wished = wished.iter().filter(|(_, wished)| *wished).map(|(name, _)| *name);
     match manner.kind {
         _ if more => {
-            // Nothing is the whole vocabulary to one, and less than nothing to the others.
+            // The whole vocabulary is 0 for llama.cpp and -1 for the others.
             let whole = if llama { 0 } else { -1 };
             body["top_k"] = sampling
                 .top_k
@@ -150,7 +150,7 @@ fn finish(mut body: Value, sampling: &Sampling, manner: &Manner, chat: bool) -> 
             body[penalty] = decimal(sampling.repetition_penalty.unwrap_or(1.0));
         }
         Kind::Transformers => {
-            // It makes a penalty on repetition of this, one more than what is sent.
+            // This server adds one to the value and uses the sum as its repetition penalty.
             body["frequency_penalty"] = decimal(sampling.repetition_penalty.unwrap_or(1.0) - 1.0);
             ignored.extend(wished.filter(|name| *name != "repetition_penalty").map(str::to_owned));
         }
@@ -185,7 +185,7 @@ fn constrain(body: &mut Value, sampling: &Sampling) {
     }
 }
 
-/// A schema as strict servers want it: every property is required and no other is allowed.
+/// A schema in the form that strict servers accept: every property is required and no other is allowed.
 fn strict(schema: &Value) -> Value {
     match schema {
         Value::Object(map) => {
@@ -193,7 +193,7 @@ fn strict(schema: &Value) -> Value {
             if map.get("type") == Some(&json!("object"))
                 && let Some(properties) = map.get("properties").and_then(Value::as_object)
             {
-                // Those that were required keep their order, since it is the order in which they are written.
+                // Required properties keep their order, which is the order in which they are written.
                 let mut required: Vec<Value> = map
                     .get("required")
                     .and_then(Value::as_array)
@@ -215,7 +215,7 @@ fn strict(schema: &Value) -> Value {
     }
 }
 
-/// Lays a user's own fields over a body, objects into objects. A null takes a field away.
+/// Merges a user's own fields into a body, objects into objects. A null removes a field.
 fn lay_over(body: &mut Value, extra: &Map<String, Value>) {
     for (name, value) in extra {
         match (value, body.get_mut(name)) {
@@ -226,7 +226,7 @@ fn lay_over(body: &mut Value, extra: &Map<String, Value>) {
     }
 }
 
-/// The messages of a prompt, clips among them.
+/// The messages of a prompt, with clips.
 pub fn messages(prompt: &Prompt, manner: &Manner) -> Result<Vec<Value>> {
     prompt
         .messages
@@ -280,7 +280,7 @@ fn one(message: &Message, prompt: &Prompt, manner: &Manner) -> Result<Value> {
     Ok(json)
 }
 
-/// A call as the wire has it: arguments are a text there.
+/// A tool call in the form of the wire, where arguments are a string.
 fn tool_call(number: usize, call: &Value) -> Value {
     let function = call.get("function").unwrap_or(call);
     let arguments = match &function["arguments"] {
@@ -313,9 +313,7 @@ fn part(part: &Part, prompt: &Prompt, manner: &Manner) -> Result<Value> {
                 }
             })
         }
-        _ => Err(Error::unsupported(
-            "a message has a part of a kind that this model does not know",
-        )),
+        _ => Err(Error::unsupported("a message has a part of an unknown kind")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Options by their log-likelihoods: exactly, or not at all.
+//! Log-likelihoods of options: exact, or refused.
 
 use crate::reply::scored;
 use plugin_api::{Code, Error, OptionScore, Result};
@@ -8,11 +8,11 @@ use text::Choices;
 /// How options are scored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Way {
-    /// Token ids of context and option, by echo or by the engine's own form.
+    /// Token ids of context and option, with `echo` or the engine's own form.
     Tokens,
     /// The option as the last message of the assistant.
     Continue,
-    /// The likeliest first tokens of an answer, among which the options are.
+    /// The most likely first tokens of an answer, which include the options.
     FirstToken,
     #[default]
     Off,
@@ -29,16 +29,16 @@ impl Way {
     }
 }
 
-/// What an option that was not among the returned tokens gets: less than any that was. Its true value is not known.
+/// The value for an option that was not among the returned tokens: below any that was. Its true value is unknown.
 pub const UNSEEN: f64 = -1e30;
-/// Rounding may bring the log-probability of a certain token above nothing by as much.
+/// By rounding, the log-probability of a certain token may be above zero by this much.
 const ABOVE: f64 = 1e-4;
 
 pub fn fault(what: impl Into<String>) -> Error {
     Error::new(Code::SERVICE, what).context("the engine answered what can't be true")
 }
 
-/// A sum of tokens' log-probabilities, checked one by one.
+/// The sum of the tokens' log-probabilities, each of which is checked.
 pub fn sum(option: &str, tokens: &[(f64, bool)]) -> Result<OptionScore> {
     if let Some((logprob, _)) = tokens.iter().find(|(logprob, _)| *logprob > ABOVE) {
         return Err(fault(format!("a log-probability of {logprob}")));
@@ -62,7 +62,7 @@ pub fn whole(choices: &Choices, option: usize) -> Vec<u32> {
     [&choices.context[..], &choices.options[option]].concat()
 }
 
-/// Reads what echo gave for `ids`, of which the last `own` are the option's.
+/// Reads the reply of `echo` for `ids`, of which the last `own` are the option's.
 pub fn read_echo(reply: &Value, option: &str, ids: &[u32], own: usize, max_tokens: u32) -> Result<OptionScore> {
     let columns = &reply["choices"][0]["logprobs"];
     let values = columns["token_logprobs"]
@@ -121,7 +121,7 @@ pub fn read_native(reply: &Value, option: &str, ids: &[u32], own: usize) -> Resu
             return Err(fault("other tokens than those that were sent"));
         }
         let logprob = entries[at][0].as_f64().unwrap_or(f64::NAN);
-        // Both lists end at the same token, wherever they begin.
+        // Both lists end at the same token, but may begin at different ones.
         let top = tops.and_then(|tops| tops.get((tops.len() + at).checked_sub(entries.len())?));
         let best = top.and_then(|top| top[0][0].as_f64());
         tokens.push((logprob, best.is_some_and(|best| logprob >= best)));
@@ -198,7 +198,8 @@ fn piece(value: &Value, id: u64) -> String {
 pub fn read_first(reply: &Value, options: &[String]) -> Result<(Vec<OptionScore>, usize)> {
     let tokens = scored(&reply["choices"][0]);
     let Some(first) = tokens.first() else {
-        // A model that ends its answer before the first word shows no token; one whose server shows none says so at opening.
+        // No token is shown when the model ends its answer at once. Servers that never show one are reported when the
+        // model is opened.
         let error = Error::new(Code::DATA, "option_not_seen: the model ends its answer before a word");
         return Err(error.help("let the model answer in words, or score options another way"));
     };
@@ -210,7 +211,8 @@ pub fn read_first(reply: &Value, options: &[String]) -> Result<(Vec<OptionScore>
     let find = |option: &str| {
         let all = || first.top.iter().chain([first]);
         let exact = all().find(|token| token.text == option);
-        // Most templates end before a blank, or take one away; two tokens that differ in it alone are not told apart.
+        // Most templates end before a blank or remove it, so tokens that differ only in a leading blank count as
+        // equal.
         exact.or_else(|| {
             all()
                 .filter(|token| token.text.trim() == option.trim())

@@ -1,27 +1,27 @@
-//! What serves: which engine, which version, what it says of its model.
+//! Identifies the server: its engine, version, and description of the model.
 
 use plugin_api::{Code, Error, Level, Result, log};
 use remote::Client;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Where servers written with a common framework describe themselves.
+/// The address at which servers of a common framework describe themselves.
 const DESCRIPTION: &str = "/openapi.json";
 
-/// The engines whose ways are known.
+/// The engines with known behaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     Vllm,
     Sglang,
     Llamacpp,
-    /// The server of llama.cpp's Python binding, which shares the engine and none of the wire.
+    /// The server of llama.cpp's Python binding, which has the same engine and another API.
     #[serde(rename = "llama-cpp-python")]
     LlamaCppPython,
     Ollama,
-    /// `transformers serve`: it refuses fields that it doesn't know, and takes what is left out from the model's own file.
+    /// `transformers serve`, which refuses unknown fields and takes missing ones from the model's own file.
     Transformers,
-    /// OpenAI's own service, and whatever says nothing else of itself: it is sent no field that the first one lacks.
+    /// OpenAI's own service, and every unidentified server: it is sent no field that OpenAI's service lacks.
     #[default]
     Openai,
 }
@@ -52,31 +52,31 @@ impl Kind {
         all.into_iter().find(|kind| kind.word() == word)
     }
 
-    /// Whether fields that it doesn't know are passed over instead of refused.
+    /// Whether unknown fields are ignored instead of refused.
     pub fn takes_more_fields(self) -> bool {
         !matches!(self, Kind::Openai | Kind::Transformers)
     }
 
-    /// Whether what a request leaves out would come from a file on the server.
+    /// Whether fields missing from a request come from a file on the server.
     pub fn has_own_defaults(self) -> bool {
         self != Kind::Openai
     }
 }
 
-/// A server and the model on it, as far as it tells.
+/// A server and its model, as far as they are known.
 #[derive(Debug, Clone, Default)]
 pub struct Engine {
     pub kind: Kind,
     pub version: Option<String>,
     pub model: String,
     pub context: Option<u32>,
-    /// What `/v1/models` says of the model, and of the LoRAs served beside it.
+    /// The entry of `/v1/models` for the model, and those of the LoRAs served with it.
     pub entry: Value,
     pub served: Vec<Value>,
 }
 
 impl Engine {
-    /// Asks one address. A wrong key and a name that isn't there are found here, before any work.
+    /// Asks one address. A wrong key and an unknown name are found here, before any work.
     pub fn find(client: &Client, place: usize, model: Option<&str>, kind: Option<Kind>) -> Result<Engine> {
         let host = client.pool().addresses()[place].host.clone();
         let say = |words: &str| {
@@ -85,7 +85,7 @@ impl Engine {
         let (status, listed, got) = client.look_patiently(place, "/models", &say)?;
         if status != 200 {
             let refused = match status {
-                // A server that lists no models is asked all the same; its answer to the first prompt decides.
+                // If the server has no list of models, the answer to the first prompt decides.
                 404 | 405 => None,
                 _ => client.refusal(status, got.as_ref()),
             };
@@ -137,7 +137,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// By what it writes beside its models; by its own addresses where that says nothing.
+    /// The engine by its list of models, or by its own addresses if the list does not tell.
     fn own_kind(&self, client: &Client, place: usize) -> Kind {
         match self.entry["owned_by"].as_str() {
             Some("vllm") => return Kind::Vllm,
@@ -161,7 +161,7 @@ impl Engine {
         }
     }
 
-    /// What a server's own description of itself says, where all else says nothing.
+    /// The engine by the server's own description, if nothing else tells.
     fn by_description(client: &Client, place: usize) -> Kind {
         let Some(said) = client.look_beside(place, DESCRIPTION) else {
             return Kind::Openai;
@@ -203,12 +203,12 @@ impl Engine {
         }
     }
 
-    /// A LoRA's entry, if it is served; with the base that it says it stands on.
+    /// The entry of a LoRA, if it is served.
     pub fn lora(&self, name: &str) -> Option<&Value> {
         self.served.iter().find(|entry| entry["id"].as_str() == Some(name))
     }
 
-    /// What every run's record holds of it.
+    /// The engine's part of every run's record.
     pub fn card(&self) -> Value {
         json!({
             "kind": self.kind.word(), "version": self.version, "model": self.model, "root": self.entry["root"], "parent": self.entry["parent"],
@@ -217,7 +217,7 @@ impl Engine {
     }
 }
 
-/// Whether two names mean one model: Ollama adds a tag that may be left out.
+/// Whether two names mean the same model: Ollama adds a tag that may be omitted.
 fn same(served: &str, asked: &str) -> bool {
     served == asked || served.strip_suffix(":latest") == Some(asked)
 }

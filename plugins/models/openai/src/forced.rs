@@ -1,24 +1,26 @@
-//! Log-probabilities of a text's own tokens at engines that show only those of what they write: each token is forced by a
-//! bias no other token can beat, and the log-probability that comes with it is the model's own, from before the bias.
+//! Log-probabilities of a text's own tokens at engines that show only those of what they write: each token is forced by
+//! a bias no other token can beat, and the log-probability that comes with it is the model's own, from before the bias.
 //!
-//! Whether it is from before is found out at opening, since a server that shows it from after would call every token certain.
+//! Whether it is from before is found out at opening, since a server that shows it from after would call every token
+//! certain.
 
 use crate::engine::Kind;
 use crate::reply::scored;
 use plugin_api::{Code, Error, Result};
 use serde_json::{Map, Value, json};
 
-/// More than any two logits differ by.
+/// Larger than the difference of any two logits.
 const BIAS: f64 = 100.0;
 
-/// What stands before the token that is forced.
+/// The text before the forced token.
 #[derive(Debug, Clone, Copy)]
 pub enum Before<'a> {
     Ids(&'a [u32]),
     Text(&'a str),
 }
 
-/// A request for one token: its path, whether that lies beside `/v1`, and its body. None where no way is known.
+/// A request for one token: its path, whether the path is outside `/v1`, and its body. None if the engine has no such
+/// way.
 pub fn request(
     kind: Kind,
     model: &str,
@@ -46,18 +48,18 @@ pub fn request(
     }
 }
 
-/// What a server says of the one token that it wrote.
+/// A server's data about the one token that it generated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Token {
     pub logprob: f64,
-    /// Whether none is likelier.
+    /// Whether it is the most likely token.
     pub greedy: bool,
     pub id: Option<u32>,
-    /// The likeliest ones, as text and, where the server gives it, id.
+    /// The most likely tokens, as text and, if the server gives it, id.
     pub top: Vec<(String, Option<u32>, f64)>,
 }
 
-/// Reads a reply as it came or as it was kept.
+/// Reads a reply, new or recorded.
 pub fn read(reply: &Value) -> Result<Token> {
     let fault =
         |what: &str| Error::new(Code::SERVICE, what.to_owned()).context("the engine answered what can't be true");

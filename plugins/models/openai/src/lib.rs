@@ -106,7 +106,7 @@ fn load(settings: &Settings) -> Result<OpenAi> {
     let found = match probing.as_str() {
         "on" => cache::found(&client, &engine, hears != "off", true),
         "auto" if engine.kind != Kind::Openai => cache::found(&client, &engine, hears != "off", false),
-        // Nothing was tried: what OpenAI's own service documents is taken for true.
+        // Nothing was probed: the documentation of OpenAI's own service is taken as true.
         _ => Capabilities {
             first_token: true,
             constrains: Some("response_format".to_owned()),
@@ -168,7 +168,7 @@ fn load(settings: &Settings) -> Result<OpenAi> {
     let stream = match word("stream")?.as_str() {
         "off" => false,
         "on" => true,
-        // It breaks a stream off when another request comes.
+        // This server aborts a stream when another request arrives.
         _ => engine.kind != Kind::LlamaCppPython,
     };
     Ok(OpenAi {
@@ -178,7 +178,7 @@ fn load(settings: &Settings) -> Result<OpenAi> {
     })
 }
 
-/// The engine at the first address that answers. The others must serve the same, unless that is allowed to differ.
+/// The engine at the first address that answers. The others must serve the same one, unless differences are allowed.
 fn engine_of(client: &Client, model: Option<&str>, kind: Option<Kind>, mixed: bool) -> Result<Engine> {
     let places = client.pool().addresses().len();
     let alive: Vec<usize> = match places {
@@ -213,7 +213,7 @@ fn engine_of(client: &Client, model: Option<&str>, kind: Option<Kind>, mixed: bo
     Ok(first)
 }
 
-/// Refuses a server whose tokens are others than those of the folder that it is said to serve.
+/// Refuses a server whose tokenizer differs from that of the given folder.
 fn same_tokens(client: &Client, engine: &Engine, chat: &Chat) -> Result<()> {
     let (path, body) = tokens::tokenize(engine.kind, &engine.model, SAMPLE, false);
     let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
@@ -259,7 +259,7 @@ fn extra(settings: &Settings) -> Result<Map<String, Value>> {
     }
 }
 
-/// `NAME=SERVED,…`, each of them served.
+/// Reads `NAME=SERVED,…`; each must be served.
 fn loras(text: &str, engine: &Engine) -> Result<Vec<Lora>> {
     let mut all = Vec::new();
     for piece in text.split(',').map(str::trim).filter(|piece| !piece.is_empty()) {
@@ -305,7 +305,7 @@ fn loras(text: &str, engine: &Engine) -> Result<Vec<Lora>> {
     Ok(all)
 }
 
-/// The ways in which options can be scored, the preferred one first.
+/// The possible ways of scoring options, the preferred one first.
 fn ways(wish: &str, found: &Capabilities, local: bool) -> Result<Vec<Way>> {
     let can = |way: Way| match way {
         Way::Tokens => found.reads_tokens() && (local || found.tokenize),

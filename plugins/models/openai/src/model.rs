@@ -1,4 +1,4 @@
-//! One served model: prompts to calls, and what came of them to replies.
+//! One served model: makes calls of prompts, and replies of their answers.
 
 use crate::chat::{self, Manner};
 use crate::choices::Way;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// A LoRA by its name here and at the server.
+/// The name of a LoRA in `host` and at the server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lora {
     pub name: String,
@@ -38,11 +38,11 @@ pub struct Inner {
 pub(crate) type Outcome<T> = std::result::Result<T, Stop>;
 
 const CHAT: &str = "/chat/completions";
-/// The server is asked for the rendered text of this many conversations, where that is a request of its own.
+/// The server is asked to render this many conversations, if that takes a separate request.
 const SHOWN: u32 = 20;
 
 impl Inner {
-    #[allow(clippy::too_many_arguments)] // what loading found, handed over once
+    #[allow(clippy::too_many_arguments)] // the results of loading, passed once
     pub fn new(
         client: Client,
         engine: Engine,
@@ -80,7 +80,7 @@ impl Inner {
         }
     }
 
-    /// The name under which the server knows base or LoRA, and what a request says besides.
+    /// The server's name for the base model or LoRA, and additional fields of the request.
     pub(crate) fn served(&self, used: &LoraUse) -> Result<(String, Value)> {
         let wanted: Vec<&Lora> = match used {
             LoraUse::Off => Vec::new(),
@@ -159,7 +159,7 @@ impl Inner {
             thinks: !prompt.plain,
         };
         let mut reply = reply::reply(&answer, &reading);
-        // Hosted models answer under a dated name that begins with the one that was asked for.
+        // Hosted models answer with a dated name that begins with the requested one.
         if answer.reply["model"]
             .as_str()
             .is_some_and(|answered| !answered.starts_with(&model))
@@ -190,7 +190,7 @@ impl Inner {
         Ok(reply)
     }
 
-    /// Where a prompt goes and as what: messages, a text, or token ids where the tokenizer is known.
+    /// The path and form of a prompt: messages, a text, or token ids if the tokenizer is known.
     #[allow(clippy::type_complexity)]
     pub(crate) fn body(
         &self,
@@ -230,7 +230,7 @@ impl Inner {
         Ok((CHAT, chat::chat(prompt, sampling, model, manner)?, None, None))
     }
 
-    /// Asks, and closes a stream at a stop string that the server was not told of.
+    /// Sends a request, and closes the stream at a stop string that the server was not given.
     fn stopping_at(&self, question: &Question, stops: &[String], watch: &mut Watch<'_>) -> Outcome<Answer> {
         let refused = AtomicBool::new(false);
         let stop = || (watch.stop)() || refused.load(Ordering::Relaxed);
@@ -251,7 +251,7 @@ impl Inner {
         self.client.ask(question, &mut inner)
     }
 
-    /// What the model read of the first conversations, by the word of a server that says so when it is asked.
+    /// Records the text and tokens that the server says the model read, for the first conversations.
     fn show(&self, prompt: &Prompt, reply: &mut Reply) {
         let asks = self.engine.kind == Kind::Llamacpp && self.found.tokenize && prompt.clips.is_empty();
         if !asks || self.shown.fetch_add(1, Ordering::Relaxed) >= SHOWN {
@@ -262,7 +262,7 @@ impl Inner {
             model: &self.engine.model,
             manner: &self.manner,
         };
-        // A record without it is worth as much as those that come later.
+        // A failure here is ignored: records without this are valid, too.
         if let Ok((text, ids)) = server.read(prompt) {
             reply.other.insert("prompt_text".to_owned(), text.into());
             reply
@@ -271,7 +271,7 @@ impl Inner {
         }
     }
 
-    /// What a record holds beside the answer: what was sent, what the engine says that it read, and who it was.
+    /// Adds to the record what was sent, what the engine says it read, and the server's identity.
     pub(crate) fn note(&self, question: &Question, answer: &Answer, prompt: &Prompt, reply: &mut Reply) {
         reply
             .other

@@ -1,8 +1,8 @@
-//! What a reference recorded of a checkpoint, replayed over HTTP: the greedy tokens that a server writes, and the
-//! log-probabilities that it gives to the recorded prompts.
+//! Replays over HTTP what a reference recorded of a checkpoint: the greedy tokens, and the log-probabilities of the
+//! recorded prompts.
 //!
-//! No bound of another arithmetic is assumed: differences are measured and shown. Tokens must be equal wherever the
-//! recording's own margin is wider than what was measured.
+//! The server's arithmetic has no known bound, so differences are measured and reported. Tokens must be equal wherever
+//! the recording's own margin is wider than the measured difference.
 
 use crate::chat::{self, AudioPart, Manner};
 use crate::choices::echo_body;
@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 /// Recordings have this many greedy tokens.
 const STEPS: u32 = 24;
 const EACH: Duration = Duration::from_secs(300);
-/// Beyond this a log-probability is that of another model, whatever the server computes in.
+/// A larger difference of log-probabilities means another model, whatever the server's precision.
 const ANOTHER_MODEL: f64 = 0.5;
 
-/// `{"golden": FOLDER}` to findings, as every model gives them.
+/// Answers `{"golden": FOLDER}` with findings in the form that all models use.
 pub fn trace(inner: &Inner, request: &Value) -> Result<Value> {
     let Some(folder) = request["golden"].as_str() else {
         return Err(Error::unsupported(
@@ -93,8 +93,7 @@ impl Replay<'_> {
         Ok(findings)
     }
 
-    /// How far the log-probability of the first token of an answer is from the recorded one, if it is the recorded
-    /// token.
+    /// The distance of the first token's log-probability from the recorded one, if it is the recorded token.
     fn first(&self, (text, logprob): &(String, f64)) -> Result<Option<f64>> {
         let (Some((rows, width)), Cutter::Local(chat)) =
             (self.recording.logits(self.name, self.row)?, &self.inner.cutter)
@@ -121,7 +120,7 @@ impl Replay<'_> {
         }
     }
 
-    /// Whether the server makes the recorded tokens of the recorded conversation.
+    /// Whether the server's tokens of the recorded conversation are the recorded ones.
     fn prompt(&self) -> Option<Value> {
         let known = self.inner.found.tokenize && matches!(self.inner.engine.kind, Kind::Vllm | Kind::Sglang);
         let messages = self
@@ -134,7 +133,7 @@ impl Replay<'_> {
         Some(json!({ "what": "prompt", "tokens_equal": equal, "ok": equal }))
     }
 
-    /// The largest difference of a log-probability over the prompt, where the server shows them.
+    /// The largest difference of log-probabilities in the prompt, if the server gives them.
     fn logprobs(&self) -> Result<Option<f64>> {
         let Some((rows, width)) = self.recording.logits(self.name, self.row)? else {
             return Ok(None);
@@ -152,7 +151,7 @@ impl Replay<'_> {
         Ok(Some(largest))
     }
 
-    /// The log-probability of each token of the prompt but the first, where the server shows them.
+    /// The log-probability of each token of the prompt but the first, if the server gives them.
     fn given(&self) -> Result<Option<Vec<Option<f64>>>> {
         let (model, found) = (&self.inner.engine.model, &self.inner.found);
         let clips = self.case["audio"].as_array().is_some_and(|names| !names.is_empty());
@@ -184,9 +183,9 @@ impl Replay<'_> {
         for end in 2..=self.ids.len() {
             match self.inner.forced(model, &self.ids[..end], 1, &mut ask) {
                 Ok(tokens) => given.push(tokens.first().map(|(logprob, _)| *logprob)),
-                // A server of texts has none for these tokens; the greedy answer is compared all the same.
+                // A server without token ids has none of these; the greedy answer is still compared.
                 Err(stop) if stop.error.code == Code::UNSUPPORTED => return Ok(None),
-                // What ends an answer is not shown when it is forced.
+                // A forced end token is not shown.
                 Err(stop) if stop.error.code == Code::SERVICE => given.push(None),
                 Err(stop) => return Err(stop.error),
             }
@@ -194,7 +193,7 @@ impl Replay<'_> {
         Ok(given.iter().any(Option::is_some).then_some(given))
     }
 
-    /// Whether the server writes the recorded tokens, up to where the recording would have stopped.
+    /// Whether the server generates the recorded tokens, up to where the recording would have stopped.
     fn greedy(&self, written: Option<Written>, measured: f64) -> Result<Option<Value>> {
         let Some(mut expected) = self.recording.row(self.name, "greedy", self.row)? else {
             return Ok(None);
@@ -214,7 +213,7 @@ impl Replay<'_> {
                 json!({ "what": "greedy", "tokens_equal": null, "ok": false, "error": "the server takes neither tokens nor this conversation" }),
             ));
         };
-        // What stops at a token writes less; what was given more room writes more.
+        // A server that stops at a token generates less, and one with a larger limit more.
         let shared = written.trim_end().len().min(expected.trim_end().len());
         let equal = shared > 0 && written.as_bytes()[..shared] == expected.as_bytes()[..shared];
         let narrow = self.case["smallest_margin"]
@@ -225,7 +224,7 @@ impl Replay<'_> {
         ))
     }
 
-    /// What the server writes: after the recorded ids, else after their text, else in the conversation.
+    /// The server's continuation: of the recorded ids, else of their text, else of the conversation.
     fn written(&self) -> Result<Option<Written>> {
         let sampling = Sampling {
             seed: Some(0),
@@ -305,14 +304,14 @@ impl Replay<'_> {
     }
 }
 
-/// What a server wrote, after what, and its first token with its log-probability.
+/// A generated text, what it continues, and its first token with the log-probability.
 struct Written {
     way: &'static str,
     text: String,
     first: Option<(String, f64)>,
 }
 
-/// The log-probability of a token among these logits.
+/// The log-probability of a token, given all logits.
 fn log_softmax(row: &[f32], id: u32) -> f64 {
     let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = row.iter().map(|logit| f64::from(logit - most).exp()).sum();
@@ -363,7 +362,7 @@ impl Recording {
     /// A file beside the recording, in base64.
     fn file(&self, name: &str) -> Result<String> {
         if Path::new(name).file_name() != Some(name.as_ref()) {
-            return Err(self.malformed(&format!("`audio` names `{name}`, which lies elsewhere")));
+            return Err(self.malformed(&format!("`audio` names `{name}`, which is outside of the folder")));
         }
         let bytes = std::fs::read(self.folder.join(name))
             .with_context(|| format!("cannot read `{}`", self.folder.join(name).display()))?;
@@ -388,7 +387,7 @@ impl Recording {
         Ok(numbers.chunks(width.max(1)).nth(row).map(<[u32]>::to_vec))
     }
 
-    /// The tokens of each prompt of a case, its padding left out.
+    /// The tokens of each prompt of a case, without padding.
     fn prompts(&self, case: &str) -> Result<Vec<Vec<u32>>> {
         let mut rows = Vec::new();
         while let Some(ids) = self.row(case, "input_ids", rows.len())? {
@@ -406,7 +405,7 @@ impl Recording {
         Ok(rows)
     }
 
-    /// The logits of one prompt and the size of the vocabulary, padding left out.
+    /// The logits of one prompt without padding, and the size of the vocabulary.
     fn logits(&self, case: &str, row: usize) -> Result<Option<(Vec<f32>, usize)>> {
         let tensors = self.tensors()?;
         let Ok(tensor) = tensors.tensor(&format!("{case}.logits")) else {

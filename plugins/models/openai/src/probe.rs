@@ -1,5 +1,6 @@
-//! What a server can do is found by effect: servers answer 200 to fields that they ignore, so each probe looks for a
-//! difference. Some twenty short requests; what was found is kept, so that a run that goes on does not ask again.
+//! Finds a server's capabilities by their effect: servers answer 200 to fields that they ignore, so each probe looks
+//! for a difference. There are about twenty short requests; the findings are kept, so that a continued run does not
+//! repeat them.
 
 use crate::chat::{AudioPart, Switch};
 use crate::choices::{continued, echo_body};
@@ -15,38 +16,38 @@ use std::time::{Duration, Instant};
 /// No probe begins after this time.
 const BUDGET: Duration = Duration::from_secs(10);
 
-/// What a probe that began within the budget may take longer.
+/// How much longer a probe may take that began within the budget.
 const LAST: Duration = Duration::from_secs(3);
 const OUT_OF_STEP: &str = "log-probabilities that belong to the next token: out of step by one, and not used";
 
-/// How a prompt's log-probabilities come back.
+/// The form in which a prompt's log-probabilities are returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Echo {
     InStep,
-    /// Each value is of the next token.
+    /// Each value belongs to the next token.
     OutOfStep,
 }
 
-/// What was found, and what was seen of it.
+/// The findings, and the evidence for them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Capabilities {
-    /// Echo gives log-probabilities of the prompt, with this many tokens to write at least.
+    /// The least `max_tokens` with which `echo` gives log-probabilities of the prompt.
     pub echo: Option<u32>,
-    /// SGLang's own form does.
+    /// SGLang's own form gives them.
     pub native: bool,
-    /// A token that is forced comes with the model's own log-probability.
+    /// A forced token comes with the model's own log-probability.
     pub forced: bool,
-    /// A begun answer is gone on with, and its log-probabilities are given.
+    /// It continues an answer that was begun, and gives the log-probabilities of the continuation.
     pub continues: bool,
-    /// The likeliest first tokens are given.
+    /// The most likely first tokens are returned.
     pub first_token: bool,
     /// The field that constrains text: `structured_outputs` or `response_format`.
     pub constrains: Option<String>,
     /// How reasoning is switched: `template` or `effort`.
     pub thinks: Option<String>,
     pub tokenize: bool,
-    /// Which part carries sound: `input_audio` or `audio_url`.
+    /// The part for audio: `input_audio` or `audio_url`.
     pub hears: Option<String>,
     /// `yes`, or `k of 8 differ`.
     pub repeatable: Option<String>,
@@ -55,7 +56,7 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Whether there is a way to the log-probabilities of given tokens.
+    /// Whether log-probabilities of given tokens are available.
     pub fn reads_tokens(&self) -> bool {
         self.echo.is_some() || self.native || self.forced
     }
@@ -77,7 +78,7 @@ impl Capabilities {
     }
 }
 
-/// One server under examination.
+/// A server that is probed.
 pub struct Probe<'a> {
     pub client: &'a Client,
     pub engine: &'a Engine,
@@ -95,14 +96,15 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Runs all probes; `hear` is whether sound is worth asking about.
+    /// Runs all probes; with `hear` those for audio, too.
     pub fn run(mut self, hear: bool) -> Capabilities {
         self.tokens();
         self.echo();
         self.native();
         self.forced();
         self.first_token();
-        // How options are scored must be known; the rest has a time of its own, in case the engine is slow.
+        // The probes for scoring options always run; the others have a budget of their own, in case the engine is
+        // slow.
         self.until = self.until.max(Instant::now() + BUDGET);
         self.continues();
         self.constrained();
@@ -115,7 +117,7 @@ impl<'a> Probe<'a> {
         self.found
     }
 
-    /// What came of a request, as long as there is time for one.
+    /// The reply to a request, if there is time for it.
     fn ask(&mut self, path: &str, root: bool, body: &Value) -> Option<Value> {
         if Instant::now() >= self.until {
             self.found
@@ -166,8 +168,9 @@ impl<'a> Probe<'a> {
         self.saw("tokens", seen);
     }
 
-    /// Four tokens, and the same with another last one: only the last value may change. Texts are tried where ids are
-    /// refused, to say what is there; they are not scored by, since where an option begins in a text nobody says.
+    /// Two prompts of four tokens that differ in the last: only the last value may change. If ids are refused, texts
+    /// are tried for the report; they are not used for scoring, because it is unknown where an option begins in a
+    /// text.
     fn echo(&mut self) {
         let one = self.cut("The sky is blue").filter(|ids| ids.len() > 2);
         let one = one.unwrap_or_else(|| vec![10, 11, 12, 13]);
@@ -202,7 +205,8 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// How two prompts that differ in their last token alone are echoed; `count` says how many tokens the prompt has.
+    /// How two prompts that differ only in the last token are echoed; `count` extracts the number of tokens in the
+    /// prompt.
     fn echoed(
         &mut self,
         one: &Value,
@@ -220,8 +224,7 @@ impl<'a> Probe<'a> {
         let (first, second) = (columns(one)?, columns(two)?);
         let last = count(&first)?.checked_sub(1).filter(|last| *last > 1)?;
         let values = |columns: &Value| columns["token_logprobs"].as_array().cloned().unwrap_or_default();
-        // What could have stood last is the same in both: a server that shows another best token there is out of step
-        // by one.
+        // Both prompts have the same most likely last token: a server that shows different ones is out of step by one.
         let best = |columns: &Value| {
             let top = columns["top_logprobs"][last].as_object()?;
             top.values().filter_map(Value::as_f64).reduce(f64::max)
@@ -258,7 +261,7 @@ impl<'a> Probe<'a> {
         self.saw("native", self.found.native);
     }
 
-    /// The second best token, forced, must come with the log-probability that it has when nothing is forced.
+    /// The second most likely token, when forced, must have the same log-probability as without the bias.
     fn forced(&mut self) {
         let text = "The sky is";
         let Some(ids) = self
@@ -289,14 +292,15 @@ impl<'a> Probe<'a> {
         );
     }
 
-    /// The id of a text that is one token.
+    /// The id of a text that should be one token.
     fn only(&mut self, text: &str) -> Option<u32> {
         let ids = self.cut(text)?;
-        // A server that adds a first token to every text adds it to this one, too.
+        // A server that adds a first token to every text does so here, too.
         ids.last().copied().filter(|_| ids.len() <= 2)
     }
 
-    /// The same conversation with two last messages: the ends must spell the words, and nothing else may differ.
+    /// The same conversation with two different last messages: the last tokens must spell the words, and all others
+    /// must be equal.
     fn continues(&mut self) {
         let more = || json!({ "continue_final_message": true, "add_generation_prompt": false, "prompt_logprobs": 1, "return_token_ids": true, "max_tokens": 1 });
         let talk = |word: &str| json!([{ "role": "user", "content": "What colour is the sky?" }, { "role": "assistant", "content": word }]);
@@ -364,7 +368,7 @@ impl<'a> Probe<'a> {
         );
     }
 
-    /// On and off must differ in what was read, or in whether there is reasoning.
+    /// On and off must differ in the tokens read, or in whether there is reasoning.
     fn thinking(&mut self) {
         let talk = || json!([{ "role": "user", "content": "What is 2 + 2?" }]);
         let mark = |reply: &Value| {
@@ -403,7 +407,7 @@ impl<'a> Probe<'a> {
         );
     }
 
-    /// One second and three of a tone: what was read must grow.
+    /// Tones of one and of three seconds: the number of tokens read must grow.
     fn audio(&mut self) {
         let tone = |seconds: u32| {
             let sample = |at: u32| (at as f32 * 440.0 * std::f32::consts::TAU / 16_000.0).sin() * 0.3;
@@ -456,7 +460,7 @@ impl<'a> Probe<'a> {
         );
     }
 
-    /// One greedy answer alone, then eight at once.
+    /// One greedy answer alone, then eight concurrently.
     fn repeatable(&mut self) {
         let body = json!({ "model": self.engine.model, "messages": [{ "role": "user", "content": "Count from one to ten in words." }], "max_tokens": 24, "temperature": 0, "seed": 7 });
         let Some(alone) = self.ask("/chat/completions", false, &body) else {
@@ -487,7 +491,7 @@ impl<'a> Probe<'a> {
         });
     }
 
-    /// One token more than the window must be an error.
+    /// A prompt of one token more than the window must be an error.
     fn window(&mut self) {
         let Some(window) = self.engine.context.filter(|window| *window <= 40_000) else {
             return;

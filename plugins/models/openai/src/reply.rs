@@ -1,10 +1,10 @@
-//! What compatible servers answer, whole or in pieces, and what it means.
+//! Reads the answers of compatible servers, whole or streamed.
 
 use plugin_api::{Alternative, Finish, Reply, TokenScore, Usage};
 use remote::{Answer, Dialect, Digest, Tokens};
 use serde_json::{Map, Value, json};
 
-/// The dialect that started with one service and is now spoken by all.
+/// The dialect of OpenAI's service, which all compatible servers share.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenAi;
 
@@ -18,7 +18,8 @@ impl Dialect for OpenAi {
     }
 
     fn digest(&self, reply: &Value) -> Option<Digest> {
-        // SGLang's native form answers with an object a prompt, or a list of them; tokenizers with tokens or a text.
+        // SGLang's native form answers with one object for each prompt, or a list of them; tokenizers answer with
+        // tokens or a text.
         let native =
             reply.get("meta_info").is_some() || reply.get(0).is_some_and(|first| first.get("meta_info").is_some());
         let cut = ["tokens", "prompt"].iter().any(|name| reply.get(*name).is_some()) && reply.get("choices").is_none();
@@ -34,7 +35,7 @@ impl Dialect for OpenAi {
                 || reply["closed"] == true
                 || choice.get("logprobs").is_some_and(Value::is_object)
         };
-        // A whole reply without a choice is an answer, if an empty one, and was charged; a stream without one broke off.
+        // A whole reply without a choice is an empty answer and was charged; a stream without one was cut off.
         if choices.is_empty() && (reply["streamed"] == true || !reply["error"].is_null()) {
             return None;
         }
@@ -61,7 +62,7 @@ impl Dialect for OpenAi {
             tokens: Tokens {
                 prompt: count(&usage["prompt_tokens"]),
                 cached: count(&usage["prompt_tokens_details"]["cached_tokens"]),
-                // Reasoning is part of what was completed here.
+                // This API counts reasoning among the completion tokens.
                 answer: count(&usage["completion_tokens"]).saturating_sub(thoughts),
                 thoughts,
             },
@@ -148,7 +149,7 @@ fn append(text: &mut Value, more: &str) {
     *text = format!("{known}{more}").into();
 }
 
-/// A piece of a call of a tool; its arguments come letter by letter.
+/// Adds a piece of a tool call, whose arguments arrive in fragments.
 fn fold_call(calls: &mut Value, piece: &Value) {
     if !calls.is_array() {
         *calls = json!([]);
@@ -170,7 +171,7 @@ fn fold_call(calls: &mut Value, piece: &Value) {
     }
 }
 
-/// A choice of either kind of completion: words, reasoning, calls, why it ended, and log-probabilities as they came.
+/// A choice of either kind of completion: text, reasoning, tool calls, the reason for the end, and log-probabilities.
 fn answer(choice: &Value) -> Value {
     let message = &choice["message"];
     let text = message["content"].as_str().or_else(|| choice["text"].as_str());
@@ -189,15 +190,15 @@ fn answer(choice: &Value) -> Value {
     kept
 }
 
-/// How the text of an answer is to be read.
+/// How to read an answer's text.
 #[derive(Debug, Clone, Default)]
 pub struct Reading<'a> {
     pub stops: &'a [String],
-    /// Whether reasoning may stand in the text, between its tags.
+    /// Whether the text may contain reasoning in tags.
     pub thinks: bool,
 }
 
-/// The reply of an answer. What the contract has no field for stands under names that stay the same.
+/// Makes a reply of an answer. What the contract has no field for is kept under fixed names.
 pub fn reply(answer: &Answer, reading: &Reading<'_>) -> Reply {
     let kept = &answer.reply;
     let none = Value::Null;
@@ -298,7 +299,7 @@ pub fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
         .min()
 }
 
-/// The answer and its reasoning, taken apart where the server left them together.
+/// The answer and its reasoning, separated if the server did not do so.
 fn texts(choice: &Value, reading: &Reading<'_>) -> (String, Option<String>) {
     let text = choice["text"].as_str().unwrap_or_default();
     let thinking = choice["thinking"]
@@ -318,13 +319,13 @@ fn texts(choice: &Value, reading: &Reading<'_>) -> (String, Option<String>) {
                 Some(before.to_owned()).filter(|text| !text.is_empty()),
             )
         }
-        // All of it is reasoning that found no end.
+        // Reasoning that was never closed.
         (Some(inside), None) => (String::new(), Some(inside.trim().to_owned())),
         (None, None) => (text.to_owned(), None),
     }
 }
 
-/// Generated tokens with their log-probabilities, in either shape that servers write.
+/// Generated tokens with their log-probabilities, in either of the forms that servers use.
 pub fn scored(choice: &Value) -> Vec<TokenScore> {
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let one = |entry: &Value| TokenScore {
@@ -476,7 +477,7 @@ mod tests {
             "ok",
         );
         assert_eq!(OpenAi.digest(&body(json!({ "content": "a" }), Value::Null)), None);
-        // A whole reply without a choice was paid for; a stream without one, or an error, was not an answer.
+        // A whole reply without a choice was charged; a stream without one, or an error, is not an answer.
         let none = json!({ "choices": [] });
         let said = reply(&answer_of(&none), &Reading::default());
         assert_eq!((said.text.as_str(), &said.other["why"]), ("", &json!("empty")));

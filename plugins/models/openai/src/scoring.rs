@@ -1,4 +1,4 @@
-//! Options, scored in the best way that this server has for a prompt.
+//! Scores options in the best way that this server has for a prompt.
 
 use crate::chat;
 use crate::choices::{self, Way};
@@ -11,14 +11,14 @@ use remote::{Answer, Stop, Watch};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 
-/// This many choices are scored in a second way, where there is one.
+/// This many choices are also scored in a second way, if there is one.
 const TWICE: u32 = 12;
 
-/// Asks the server: path, whether it lies beside `/v1`, body, and the most tokens that are written.
+/// Sends a request: path, whether it is outside `/v1`, body, and the most tokens to generate.
 type Ask<'a> = dyn FnMut(&str, bool, Value, u32) -> Outcome<Answer> + 'a;
 
 impl Inner {
-    /// Options, in the best way there is for this prompt.
+    /// Scores options in the best possible way for this prompt.
     pub(crate) fn choice(&self, prompt: &Prompt, options: &[String], watch: &mut Watch<'_>) -> Outcome<Reply> {
         let fits = |way: &&Way| match way {
             Way::Tokens => {
@@ -36,7 +36,7 @@ impl Inner {
         };
         let mut reply = self.scored_by(*first, prompt, options, watch)?;
         reply.other.insert("choices".to_owned(), first.word().into());
-        // A second exact way, if there is one, must come to the same: a dozen times, which shows whether it does.
+        // A second exact way, if there is one, must give the same result for the first dozen choices.
         if let Some(second) = ways.get(1).filter(|way| **way == Way::Continue)
             && self.twice.fetch_add(1, Ordering::Relaxed) < TWICE
         {
@@ -151,7 +151,7 @@ impl Inner {
         Ok(reply)
     }
 
-    /// The log-likelihood of the last `own` of these ids after those before.
+    /// The log-likelihood of the last `own` of these ids, given those before.
     fn by_tokens(&self, model: &str, option: &str, ids: &[u32], own: usize, ask: &mut Ask<'_>) -> Outcome<OptionScore> {
         if self.found.native {
             let answer = ask("/generate", true, choices::native_body(ids, own), 0)?;
@@ -166,7 +166,8 @@ impl Inner {
         Ok(choices::sum(option, &tokens)?)
     }
 
-    /// Each of the last `own` ids after those before it: its log-probability, and whether none is likelier.
+    /// For each of the last `own` ids, given those before: its log-probability, and whether it is the most likely
+    /// token.
     pub(crate) fn forced(
         &self,
         model: &str,
@@ -198,7 +199,7 @@ impl Inner {
     }
 }
 
-/// No prompt of such a task will fare better, so the run ends instead of failing sample by sample.
+/// Every other prompt of such a task would fail as well, so the run ends.
 fn several_tokens(options: &[String]) -> Stop {
     let error = Error::unsupported("this server scores options of one token alone");
     let shown: String = options

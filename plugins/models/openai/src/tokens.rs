@@ -1,7 +1,8 @@
-//! Prompts as token ids: cut by the served model's own tokenizer, here or at the server.
+//! Tokenizes prompts with the served model's own tokenizer, locally or at the server.
 //!
-//! The rule is the kit's: context and option are cut together and split at the context's own length; blanks at the end of
-//! what the author wrote belong to the option; an option that melts into the context is cut alone.
+//! The rule is that of all models here: context and option are tokenized together and split at the context's own
+//! length; trailing blanks of the author's context belong to the option; an option that merges into the context is
+//! tokenized alone.
 
 use crate::chat::{Manner, messages};
 use crate::engine::Kind;
@@ -13,10 +14,10 @@ use text::{Chat, Choices};
 
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// A text with letters that tokenizers have been seen to get wrong.
+/// A text with characters that some tokenizers get wrong.
 pub const SAMPLE: &str = "Größe naïve 東京 🙂 1,024 tokens\n\tend";
 
-/// Whoever cuts texts for a server.
+/// The tokenizer for a server's texts.
 pub enum Cutter {
     /// The model's own files.
     Local(Box<Chat>),
@@ -25,7 +26,7 @@ pub enum Cutter {
 }
 
 impl Cutter {
-    /// The tokens of a prompt and of each option.
+    /// The tokens of a prompt and of each of its options.
     pub fn choices(
         &self,
         client: &Client,
@@ -66,7 +67,7 @@ impl Cutter {
     }
 }
 
-/// A server as it cuts texts and joins tokens.
+/// A server that tokenizes texts and joins tokens.
 pub struct Server<'a> {
     pub client: &'a Client,
     pub model: &'a str,
@@ -74,7 +75,7 @@ pub struct Server<'a> {
 }
 
 impl Server<'_> {
-    /// The text that the server cuts into exactly these tokens; an error when it has none.
+    /// The text that the server tokenizes to exactly these tokens; an error if there is none.
     pub fn text_of(&self, ids: &[u32]) -> Result<String> {
         let (path, body) = detokenize(self.manner.kind, self.model, ids);
         let said = self.ask(path, &body)?;
@@ -95,7 +96,7 @@ impl Server<'_> {
         Ok((text, ids))
     }
 
-    /// The text of a prompt, and whether its end was written by its author.
+    /// The text of a prompt, and whether the prompt's author wrote its end.
     fn render(&self, prompt: &Prompt) -> Result<(String, bool)> {
         if prompt.plain {
             return Ok((
@@ -149,14 +150,14 @@ impl Server<'_> {
     }
 }
 
-/// Where a text's tokens are asked for, beside `/v1`, and the body.
+/// The path outside `/v1` and the body for a text's tokens.
 pub fn tokenize(kind: Kind, model: &str, text: &str, special: bool) -> (&'static str, Value) {
     match kind {
         Kind::Llamacpp => (
             "/tokenize",
             json!({ "content": text, "add_special": special, "parse_special": true }),
         ),
-        // It adds what its model wants before a text, here and when it answers.
+        // This server adds the model's first token itself, here and when it answers.
         Kind::LlamaCppPython => ("/extras/tokenize", json!({ "model": model, "input": text })),
         _ => (
             "/tokenize",
@@ -165,7 +166,7 @@ pub fn tokenize(kind: Kind, model: &str, text: &str, special: bool) -> (&'static
     }
 }
 
-/// Where the text of tokens is asked for, beside `/v1`, and the body.
+/// The path outside `/v1` and the body for the text of tokens.
 pub fn detokenize(kind: Kind, model: &str, ids: &[u32]) -> (&'static str, Value) {
     let path = match kind {
         Kind::LlamaCppPython => "/extras/detokenize",
@@ -174,7 +175,7 @@ pub fn detokenize(kind: Kind, model: &str, ids: &[u32]) -> (&'static str, Value)
     (path, json!({ "model": model, "tokens": ids }))
 }
 
-/// The text in an answer of a detokenizer.
+/// The text in a detokenizer's answer.
 pub fn text_of(said: &Value) -> Option<&str> {
     ["prompt", "text", "content"]
         .iter()

@@ -138,7 +138,7 @@ fn a_server_that_cuts_prompts_in_silence_is_found() {
     );
 }
 
-/// What was scored, and what the engine's formula says.
+/// Checks scores against the engine's formula.
 fn scores(
     profile: Profile,
     way: &str,
@@ -214,7 +214,7 @@ fn options_are_refused_where_they_cannot_be_had() {
         error.code == Code::SETTINGS && error.message.contains("choices=tokens"),
         "{error}"
     );
-    // The first token alone is no way to score words; the next prompts would fare no better, so nothing more is asked.
+    // The first token alone cannot score words; other prompts would fail as well, so no more requests are sent.
     let (_, service) = engine(Profile::Openai);
     let model = with(&service, json!({})).unwrap();
     let asked = prompt("x").choose(["one way", "another way"]);

@@ -1,4 +1,4 @@
-//! The interpreter: a process of its own, in a group of its own, that is gone when nobody needs it.
+//! The interpreter: a child process in its own process group, which is ended when it is no longer needed.
 
 use crate::frame::{Came, Frames, send, send_text};
 use plugin_api::{Code, Context, Error, Level, Result, log};
@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The one file that an author needs; the host's own copy is what runs.
+/// The one file that a script's author needs. What runs is the copy in this binary.
 pub const HOST_PLUGIN: &str = include_str!("../host_plugin.py");
 
-/// Makes the module out of what comes over the socket, so that nothing has to be installed or written.
+/// Loads the module from the socket, so that nothing has to be installed or written.
 const BEGIN: &str = "\
 import socket, struct, sys, types, linecache
 link = socket.socket(fileno=int(sys.argv[1]))
@@ -40,10 +40,10 @@ exec(compile(source, 'host_plugin.py', 'exec'), module.__dict__)
 module.main(link)
 ";
 
-/// Lines of its last words that are kept.
+/// The number of output lines that are kept for an error.
 const LAST_WORDS: usize = 30;
 
-/// What is started: an interpreter, a script, and the script's settings.
+/// An interpreter, a script, and the script's settings.
 #[derive(Debug, Clone)]
 pub struct Script {
     pub python: String,
@@ -61,7 +61,7 @@ pub struct Python {
     frames: Frames,
     words: Arc<Mutex<VecDeque<String>>>,
     readers: Vec<JoinHandle<()>>,
-    /// What the script says that its model is, and the versions of what it stands on.
+    /// The script's model card, and the versions of the packages it uses.
     pub card: Value,
     pub versions: Value,
 }
@@ -74,7 +74,7 @@ impl Script {
             return Err(Error::new(Code::MISSING, format!("there is no script at `{shown}`")));
         }
         let (ours, theirs) = UnixStream::pair().context("cannot make a socket")?;
-        // Inherited by the child, and closed here as soon as it has started.
+        // The child inherits it, and it is closed here once the child has started.
         rustix::io::fcntl_setfd(&theirs, FdFlags::empty()).context("cannot hand a socket down")?;
         let child = Command::new(&self.python)
             .args(["-u", "-B", "-X", "faulthandler", "-c", BEGIN])
@@ -161,7 +161,7 @@ impl Python {
         send(&self.socket, head, clips).map_err(|_| self.death("the interpreter died"))
     }
 
-    /// The next frame; none when there is none within the time.
+    /// The next frame, or none within the time.
     pub fn next(&mut self, wait: Duration) -> Result<Option<Value>> {
         match self.frames.next(wait)? {
             Came::Frame(frame) => Ok(Some(frame)),
@@ -170,7 +170,7 @@ impl Python {
         }
     }
 
-    /// The error of a death: how it ended, and what Python said last.
+    /// The error for a process that died: how it ended, and its last output.
     fn death(&mut self, what: &str) -> Error {
         let status = self.wait(Duration::from_secs(2));
         let how = match status {
@@ -181,7 +181,7 @@ impl Python {
             None => "it closed its socket and lives on".to_owned(),
         };
         for reader in self.readers.drain(..) {
-            // The pipes end with the process, unless a child of its own holds them.
+            // The pipes close with the process, unless a child of it holds them.
             let until = Instant::now() + Duration::from_millis(200);
             while !reader.is_finished() && Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(5));
@@ -210,7 +210,7 @@ impl Python {
 }
 
 impl Drop for Python {
-    /// Ends it and whatever it started.
+    /// Ends the process and all that it started.
     fn drop(&mut self) {
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
         if self.wait(Duration::from_millis(50)).is_none() || self.child.id() > 0 {
@@ -219,7 +219,7 @@ impl Drop for Python {
             }
             let _ = self.child.wait();
         }
-        // What it started may hold its pipes, so its readers are waited for and not joined.
+        // Processes that it started may hold the pipes, so the reading threads get some time and are not joined.
         let until = Instant::now() + Duration::from_millis(500);
         while self.readers.iter().any(|reader| !reader.is_finished()) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
@@ -227,14 +227,14 @@ impl Drop for Python {
     }
 }
 
-/// Passes on what the interpreter prints, and keeps its last lines.
+/// Forwards the interpreter's output to the log, and keeps its last lines.
 fn listen(stream: Box<dyn Read + Send>, words: Arc<Mutex<VecDeque<String>>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
         loop {
             line.clear();
-            // A line without an end is cut, not gathered without end.
+            // A very long line is cut, so that memory stays bounded.
             match (&mut reader).take(16 << 10).read_until(b'\n', &mut line) {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
@@ -253,7 +253,7 @@ fn listen(stream: Box<dyn Read + Send>, words: Arc<Mutex<VecDeque<String>>>) -> 
     })
 }
 
-/// What Python said of a failure, as an error.
+/// Makes an error of Python's description of a failure.
 pub fn failure(frame: &Value) -> Error {
     let code = match frame["code"].as_str() {
         Some("memory") => Code::MEMORY,
@@ -279,7 +279,7 @@ pub fn failure(frame: &Value) -> Error {
     }
 }
 
-/// A path as the interpreter's own folder sees it.
+/// A path that is valid in the interpreter's own folder.
 pub fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -6,20 +6,20 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// No frame of Python's is longer.
+/// The longest frame accepted from Python.
 const MOST: usize = 256 << 20;
 
-/// What came of waiting for a frame.
+/// The result of waiting for a frame.
 #[derive(Debug)]
 pub enum Came {
     Frame(Value),
     /// None within the time.
     Nothing,
-    /// The other side is gone.
+    /// The other side closed the socket.
     End,
 }
 
-/// Takes frames out of a socket, however they are cut.
+/// Reads frames from a socket, however they are split.
 #[derive(Debug)]
 pub struct Frames {
     socket: UnixStream,
@@ -34,7 +34,7 @@ impl Frames {
         }
     }
 
-    /// Waits for the next frame, at most so long.
+    /// Waits for the next frame, at most for this time.
     pub fn next(&mut self, wait: Duration) -> Result<Came> {
         let until = Instant::now() + wait;
         loop {
@@ -83,7 +83,7 @@ impl Frames {
     }
 }
 
-/// Python writes numbers that JSON lacks as words; they stand for null.
+/// Replaces the numbers that Python writes and JSON lacks by null.
 fn without_words(text: &str) -> String {
     let words = ["NaN", "-Infinity", "Infinity"];
     if !words.iter().any(|word| text.contains(word)) {
@@ -108,7 +108,7 @@ fn without_words(text: &str) -> String {
     clean
 }
 
-/// Sends a frame, with these clips beside it.
+/// Sends a frame with these clips.
 pub fn send(mut socket: &UnixStream, head: &Value, clips: &[Clip]) -> std::io::Result<()> {
     let json = head.to_string();
     let samples: usize = clips.iter().map(|clip| clip.samples().len()).sum();
@@ -123,7 +123,7 @@ pub fn send(mut socket: &UnixStream, head: &Value, clips: &[Clip]) -> std::io::R
     socket.write_all(&bytes)
 }
 
-/// Sends the text of a program, before frames begin.
+/// Sends a program's text, before the first frame.
 pub fn send_text(mut socket: &UnixStream, text: &str) -> std::io::Result<()> {
     let length = u32::try_from(text.len()).unwrap_or(0);
     socket.write_all(&[&length.to_le_bytes()[..], &0_u32.to_le_bytes(), text.as_bytes()].concat())

@@ -1,8 +1,8 @@
-//! Any Python environment as an engine: a script with one class, in an interpreter of the user's own.
+//! A model in any Python environment: a script with one class, in an interpreter of the user's choice.
 //!
-//! The interpreter is a child process, so environments whose versions conflict serve side by side, and a crash costs the
-//! samples in flight. It is spoken to over a socket that it inherits, never over its standard streams, which belong to
-//! whatever the script imports.
+//! The interpreter is a child process, so that environments with conflicting versions work side by side, and a crash
+//! costs only the samples in flight. It communicates over an inherited socket, never over its standard streams, which
+//! the script's libraries may write to.
 
 mod child;
 mod frame;
@@ -59,7 +59,7 @@ fn load(settings: &Settings) -> Result<Interpreter> {
     })
 }
 
-/// The card that the script gives, with what it runs on.
+/// The script's card, with its environment.
 fn card(script: &Script, python: &Python) -> Result<ModelCard> {
     let shown = script.script.display();
     let read = serde_json::from_value::<ModelCard>(python.card.clone());
@@ -81,7 +81,7 @@ fn card(script: &Script, python: &Python) -> Result<ModelCard> {
     Ok(card)
 }
 
-/// A job that the script has.
+/// A job in progress in the script.
 struct Flight<'a> {
     call: Call<'a>,
     deadline: Option<Instant>,
@@ -98,11 +98,11 @@ impl Interpreter {
             .ok_or_else(|| Error::new(Code::DIED, "the interpreter is gone"))
     }
 
-    /// Lets the script pull what `source` has until it is done.
+    /// Lets the script pull from `source` until it is done.
     fn run(&mut self, source: &mut dyn Source) -> Result<()> {
         let ran = self.run_once(source);
         if ran.is_err() {
-            // What it is in the middle of is not known: it goes, and the next call starts another.
+            // The interpreter's state is unknown, so it is ended, and the next call starts another.
             self.python = None;
         }
         ran
@@ -111,7 +111,7 @@ impl Interpreter {
     fn run_once(&mut self, source: &mut dyn Source) -> Result<()> {
         let python = self.python(&|| source.stopped())?;
         python.send(&json!({ "serve": true }), &[])?;
-        // A pull of the script that found nothing yet, and until when it waits.
+        // A pull that found no prompt yet, and until when it waits.
         let mut pulling: Option<Instant> = None;
         let mut stopped: Option<Instant> = None;
         loop {
@@ -165,13 +165,13 @@ impl Interpreter {
     }
 }
 
-/// What the script pulls from.
+/// Where the script pulls prompts from.
 trait Source {
     fn pull(&mut self, wait: Duration) -> Next;
     /// A token, an answer or a failure of a job.
     fn take(&mut self, frame: &Value);
     fn stopped(&self) -> bool;
-    /// Set when an answer is later than it may be.
+    /// Set when an answer is overdue.
     fn overdue(&self) -> Option<Error>;
 }
 
@@ -181,7 +181,7 @@ enum Next {
     End,
 }
 
-/// A job as the script gets it.
+/// A job in the form that the script gets.
 fn head(id: u64, prompt: &Prompt) -> Value {
     let clips: Vec<Value> = prompt
         .clips
@@ -198,7 +198,7 @@ fn options_of(prompt: &Prompt) -> usize {
     }
 }
 
-/// What a frame says of its job's end.
+/// The outcome of the job that a frame ends.
 fn outcome(frame: &Value, options: usize) -> Result<Reply> {
     if frame.get("failed").is_some() {
         return Err(failure(frame));
@@ -341,7 +341,7 @@ impl Model for Interpreter {
 
     fn run_command(&mut self, command: &str, _request: &Value, _call: &mut Call) -> Result<Value> {
         match command {
-            // What `host plugins new` writes beside a script.
+            // `host plugins new` writes this file next to a script.
             "host_plugin" => Ok(json!({ "host_plugin.py": HOST_PLUGIN })),
             _ => Err(Error::unsupported(format!("a script knows no command `{command}`"))),
         }

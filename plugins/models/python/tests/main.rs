@@ -1,4 +1,4 @@
-//! Scripts that answer, fail, hang and die, under this machine's own interpreter.
+//! Scripts that answer, fail, hang and die, in this machine's own interpreter.
 
 use fixture_service::asking::{ask_all, model};
 use plugin_api::client::ModelClient;

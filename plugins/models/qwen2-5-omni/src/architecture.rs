@@ -1,4 +1,4 @@
-//! From sound to vectors among words, in the order a clip meets the layers.
+//! The audio layers, in the order a clip meets them.
 
 use crate::config::Config;
 use audio::{LogMel, MelExtractor};
@@ -8,12 +8,12 @@ use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, st
 use nn::{AudioBlueprint, AudioChunks, AudioEmbeds, LayerNorm, Linear, ProjectorLayer, Weights};
 use plugin_api::{Clip, Error, Result};
 
-/// How the names begin of tensors outside the language model. These are never quantised.
+/// Prefixes of tensors outside the language model, which are never quantised.
 pub const OUTSIDE_LANGUAGE_MODEL: [&str; 2] = ["thinker.audio_tower.", "audio_tower."];
 
 pub fn load(config: &Config, weights: &Weights) -> nn::Result<AudioLanguageModel<Tower>> {
     let thinker = match weights.has("thinker.model.embed_tokens.weight") {
-        true => weights.at("thinker"), // beside the talker and its vocoder, which stay unread
+        true => weights.at("thinker"), // the talker and its vocoder are not read
         false => weights.clone(),
     };
     Ok(AudioLanguageModel {
@@ -29,9 +29,9 @@ pub struct Tower {
     encoder: Encoder,
     ln_post: LayerNorm,
     proj: Linear,
-    /// Frames that see each other.
+    /// Frames in a block.
     block: usize,
-    /// Samples of a clip that are heard.
+    /// The length to which clips are cut, in samples.
     longest: usize,
     unseen: [(u32, &'static str); 2],
 }
@@ -67,8 +67,8 @@ impl Tower {
         })
     }
 
-    /// Clips to the vectors of each. They are cut into blocks, whose convolutions, positions and attention know nothing
-    /// of each other; what follows runs over a whole clip.
+    /// Turns clips into vectors. Clips are cut into blocks, which have separate convolutions, positions and attention;
+    /// the layers after them see the whole clip.
     fn forward(&self, mels: &[LogMel]) -> candle_core::Result<Vec<Tensor>> {
         let (mut blocks, mut steps) = (Vec::new(), Vec::new());
         for mel in mels {
@@ -82,7 +82,7 @@ impl Tower {
         split_rows(&x, steps.into_iter().map(|steps| steps / 2))
     }
 
-    /// Vectors that this many samples become.
+    /// How many vectors this many samples become.
     fn tokens(&self, samples: usize) -> usize {
         let frames = audio::frames(samples);
         let (whole, rest) = (frames / self.block, frames % self.block);
@@ -95,7 +95,7 @@ impl AudioEncoder for Tower {
         Some(self.blueprint.clone())
     }
 
-    /// A clip is a piece as a whole: its loudest moment decides how its features are floored.
+    /// A clip is one chunk, because the floor of its features depends on its loudest moment.
     fn audio_chunks(&self, clips: &[&Clip]) -> Result<AudioChunks> {
         AudioChunks::cut(clips, LEAST_SAMPLES..=self.longest, self.longest, |samples| {
             self.tokens(samples)

@@ -10,21 +10,21 @@ use std::path::Path;
 /// Samples of a clip that the reference's processor keeps, as published: five minutes.
 const LONGEST: usize = 300 * audio::RATE;
 
-/// A checkpoint's shape, with nothing left open.
+/// A checkpoint's shape, with all defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub audio: EncoderConfig,
     pub text: nn::dense::Config,
-    /// Frames that the encoder hears at a time.
+    /// Frames in a block of the encoder.
     pub block: usize,
-    /// Samples of a clip that are heard.
+    /// The length to which clips are cut, in samples.
     pub longest: usize,
-    /// The token that stands for sound.
+    /// The token that marks the place of a clip.
     pub audio_token: u32,
-    /// Those that stand for what is not read here.
+    /// The tokens of images and videos, which are not supported.
     pub image_token: u32,
     pub video_token: u32,
-    /// What ends an answer where `generation_config.json` does not say.
+    /// The end token if `generation_config.json` names none.
     pub stop_token: u32,
 }
 
@@ -41,7 +41,7 @@ struct Thinker {
 }
 
 impl Config {
-    /// Of a checkpoint with all parts of the model, or with the thinker alone.
+    /// Reads the config of a whole checkpoint or of the thinker alone.
     pub fn from_folder(folder: &Path) -> Result<Config> {
         let config: Value = read_config(folder, &["qwen2_5_omni", "qwen2_5_omni_thinker"])?;
         let malformed = |e: serde_json::Error| Error::Malformed {
@@ -82,8 +82,8 @@ impl Config {
     }
 }
 
-/// The fields of Qwen2 that this class is. Its rope has three axes, for time, height and width; with sound and words
-/// alone they are equal, and the rope is the ordinary one.
+/// The fields that make a Qwen2 of this class. Its rope has three axes, for time, height and width; for audio and text
+/// they are equal, which is the ordinary rope.
 fn plain_text(published: Value) -> Value {
     let mut text = json!({
         "vocab_size": 152_064, "hidden_size": 3584, "intermediate_size": 18_944, "num_hidden_layers": 28,

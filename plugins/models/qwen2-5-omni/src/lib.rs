@@ -1,8 +1,8 @@
 //! Qwen2.5-Omni's thinker: Whisper's encoder over blocks of two seconds, a projection, and Qwen2.5's language model.
 //!
-//! It hears and reads. What the checkpoint holds for seeing and for speaking stays unread, and a prompt with a place for
-//! an image or a video is refused. Where a conversation brings no system text, the one stands before it that its publisher
-//! gives in every example, and not the chat template's shorter one.
+//! It hears and reads. What the checkpoint holds for seeing and for speaking stays unread, and a prompt with a place
+//! for an image or a video is refused. Where a conversation brings no system text, the one stands before it that its
+//! publisher gives in every example, and not the chat template's shorter one.
 
 pub mod architecture; // the layers, in the order a clip meets them
 pub mod config; // config.json as published
@@ -25,11 +25,11 @@ export_plugin!();
 /// How a clip is spelled in a prompt without a chat template.
 const CLIP: &str = "<|audio_bos|><|AUDIO|><|audio_eos|>";
 
-/// What its publisher has in front of conversations.
+/// The publisher's system message.
 const SYSTEM: &str = "You are Qwen, a virtual human developed by the Qwen Team, Alibaba Group, capable of perceiving \
                       auditory and visual inputs, as well as generating text and speech.";
 
-/// What of a checkpoint is never asked for: what sees, and what speaks.
+/// Tensors of a checkpoint that are never read: for seeing and for speaking.
 const UNUSED: [&str; 3] = ["talker.", "token2wav.", "thinker.visual."];
 
 fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<architecture::Tower>>> {

@@ -25,7 +25,7 @@ fn what_the_reference_recorded_is_reproduced() {
     }
 }
 
-/// What goes another way on a GPU, gone on a processor: equal in fp32; and in bf16 all that is computed fits together.
+/// The path for GPUs, computed on a processor: equal in fp32, and consistent in bf16.
 #[test]
 fn the_way_of_a_gpu_leads_to_the_same() {
     let _elsewhere = nn::device::elsewhere();

@@ -1,4 +1,4 @@
-//! `config.json` as published, with the defaults of the reference's class where a file leaves something out.
+//! `config.json` as published, with the reference class's defaults for missing fields.
 
 use nn::dense::TextConfig;
 use nn::encoder::{EncoderConfig, EncoderFields};
@@ -7,12 +7,12 @@ use serde::Deserialize;
 use serde_json::json;
 use std::path::Path;
 
-/// A checkpoint's shape, with nothing left open.
+/// A checkpoint's shape, with all defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub audio: EncoderConfig,
     pub text: nn::dense::Config,
-    /// The token that stands for sound.
+    /// The token that marks the place of a clip.
     pub audio_token: u32,
 }
 
@@ -32,7 +32,7 @@ impl Config {
         Ok(config)
     }
 
-    /// A published shape, or the smallest, for weights that nobody trained.
+    /// A published shape, or the smallest, for random weights.
     pub fn of_shape(name: &str) -> Result<Config> {
         let published = match name {
             "qwen2-audio-7b" => json!({

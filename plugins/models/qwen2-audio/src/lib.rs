@@ -36,7 +36,7 @@ fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<AudioTo
     over(checkpoint, &config, chat, &weights)
 }
 
-/// What has no checkpoint: a published shape, and weights that nobody trained.
+/// A model of a published shape with random weights.
 fn random(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<AudioTower>>> {
     let config = Config::of_shape(&settings.need::<String>("shape")?).map_err(nn::Error::into_plugin_error)?;
     let chat = Chat::of_bytes_and_clips(config.audio_token).map_err(text::Error::into_plugin_error)?;

@@ -12,8 +12,8 @@ use testkit::{copy, edit, parity};
 
 mod together;
 
-/// At the smallest shape, whose rows are long enough for blocks: the language model's layers, table and head, and not
-/// the encoder's and the projection.
+/// The smallest shape has rows long enough for blocks: the language model's layers, table and head are quantised, the
+/// encoder and the projection are not.
 #[test]
 fn the_language_model_alone_is_quantised() {
     let settings = json!({ "shape": "qwen2-audio-nano", "quant": "q8_0" });
@@ -37,7 +37,7 @@ fn what_the_reference_recorded_is_reproduced() {
     }
 }
 
-/// What goes another way on a GPU, gone on a processor: equal in fp32; and in bf16 all that is computed fits together.
+/// The path for GPUs, computed on a processor: equal in fp32, and consistent in bf16.
 #[test]
 fn the_way_of_a_gpu_leads_to_the_same() {
     let _elsewhere = nn::device::elsewhere();
@@ -86,7 +86,7 @@ fn a_batch_of_clips_of_any_length_equals_its_single_answers() {
 
 #[test]
 fn a_bad_clip_spoils_its_own_sample_alone() {
-    let short = "clip 1 is too short to be heard: 160 samples, expected 321";
+    let short = "clip 1 is too short for this model: 160 samples, expected 321";
     let second = vec![tone(0.5, 0.1), Clip::new(16_000, vec![f32::INFINITY])];
     let bad = vec![
         (about(vec![tone(0.01, 0.1)]), Code::CLIP, short),
@@ -124,7 +124,7 @@ fn a_lora_is_found_under_the_names_of_every_version() {
     assert!((with[0][0] - base[0]).abs() > 1e-3, "{with:?} {base:?}");
 }
 
-/// The names that the reference's newer classes have for themselves.
+/// The model's names in newer classes of the reference.
 #[test]
 fn a_checkpoint_by_newer_names_is_the_same_one() {
     use safetensors::{SafeTensors, serialize_to_file};

@@ -1,9 +1,9 @@
 //! Dense text models: Qwen3, Qwen2 and 2.5 (the Coder as well), Llama, and those that differ from it in little.
 //!
-//! They share one decoder, `nn::dense`, and `config.json` says which it is: Qwen3 RMS-normalises queries and keys per head before
-//! RoPE, Qwen2 has biases on the projections in front of attention, OLMo 2 has its norms behind each half of a layer. So they
-//! share a plugin, too: ten would be the same layers ten times. `golden/make.py` names the transformers version that
-//! the recorded logits come from.
+//! They share one decoder, `nn::dense`, and `config.json` says which it is: Qwen3 RMS-normalises queries and keys per
+//! head before RoPE, Qwen2 has biases on the projections in front of attention, OLMo 2 has its norms behind each half
+//! of a layer. So they share a plugin, too: ten would be the same layers ten times. `golden/make.py` names the
+//! transformers version that the recorded logits come from.
 
 use model::{Checkpoint, Defaults, GeneratorModel, register_generator, register_random};
 use nn::Weights;
@@ -33,7 +33,7 @@ fn load(settings: &Settings) -> Result<GeneratorModel<Decoder>> {
     over(checkpoint, &config, chat, &weights)
 }
 
-/// What has no checkpoint: a published shape, and weights that nobody trained.
+/// A model of a published shape with random weights.
 fn random(settings: &Settings) -> Result<GeneratorModel<Decoder>> {
     let config = Config::of_shape(&settings.need::<String>("shape")?).map_err(nn::Error::into_plugin_error)?;
     let chat = Chat::of_bytes().map_err(text::Error::into_plugin_error)?;
@@ -54,7 +54,7 @@ fn estimate(settings: &Settings) -> Result<Estimate> {
     checkpoint.estimate(left_out(&config), |dtype, tokens| config.cache_bytes(dtype, tokens))
 }
 
-/// Some files store the head although it is tied: it is passed over.
+/// Some files store the head although it is tied: it is ignored.
 fn left_out(config: &Config) -> &'static [&'static str] {
     if config.tie_word_embeddings { &["lm_head."] } else { &[] }
 }

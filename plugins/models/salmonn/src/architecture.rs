@@ -10,7 +10,8 @@ use nn::encoder::{Block, EPS, Encoder};
 use nn::{AudioChunks, AudioEmbeds, LayerNorm, Result, Weights};
 use plugin_api::Clip;
 
-/// What stands in the tokens of a prompt for sound; the model itself has no token for it, so that of the unknown.
+/// The id that marks the place of sound in a prompt. The model has no token for it, so it is that of the unknown
+/// token.
 pub const PLACEHOLDER: u32 = 0;
 /// A shorter clip is padded with silence.
 const SHORTEST: usize = RATE;
@@ -23,7 +24,7 @@ pub fn load(files: &Files) -> Result<AudioLanguageModel<TwoEars>> {
     })
 }
 
-/// One for speech, one for all other sound, and what makes one list of vectors of both.
+/// The encoder for speech, the encoder for other sound, and the Q-Former that combines them.
 pub struct TwoEars {
     mel: MelExtractor,
     whisper: Encoder,
@@ -32,7 +33,7 @@ pub struct TwoEars {
     connector: Connector,
 }
 
-/// What comes of a clip on its way.
+/// The intermediate results of a clip.
 pub struct Stages {
     pub mel: LogMel,
     pub fbank: Vec<f32>, // (frames, 128)
@@ -60,12 +61,12 @@ impl TwoEars {
         })
     }
 
-    /// Samples of a clip that are heard.
+    /// The length to which clips are cut, in samples.
     pub fn window(&self) -> usize {
         self.whisper.config().samples()
     }
 
-    /// Samples to the vectors that stand for them, and what comes between.
+    /// Turns samples into vectors, with intermediate results.
     pub fn stages(&self, samples: &[f32]) -> candle_core::Result<Stages> {
         let samples = &samples[..samples.len().min(self.window())];
         let mel = self.mel.log_mel(samples, self.window());
@@ -86,7 +87,7 @@ impl TwoEars {
     }
 }
 
-/// Whisper's encoder, in a checkpoint of the whole model or of less of it.
+/// Whisper's encoder, in a checkpoint of the whole model or of its encoder alone.
 pub fn encoder_in(weights: &Weights) -> Weights {
     let places = ["model.encoder", "encoder"];
     let found = places.into_iter().find(|place| weights.at(place).has("conv1.weight"));

@@ -1,4 +1,4 @@
-//! BEATs, the encoder of sounds that are no speech, in the order a clip meets its layers. Its classifier is left out.
+//! BEATs, the encoder of sounds other than speech, in the order a clip meets its layers. Its classifier is left out.
 
 use crate::config::BeatsConfig;
 use audio::Fbank;
@@ -7,7 +7,7 @@ use nn::device::own_kernels;
 use nn::{Activation, LayerNorm, Linear, Matrix, Result, Weights};
 use rayon::prelude::*;
 
-/// What the published model's filter banks were found to average, and twice how far they stray.
+/// The mean of the filter banks in the published model's data, and twice their standard deviation.
 const MEAN: f32 = 15.41663;
 const SPREAD: f32 = 2.0 * 6.55582;
 const BINS: usize = 128;
@@ -64,12 +64,12 @@ impl Beats {
         features
     }
 
-    /// Steps that this many samples become.
+    /// How many steps this many samples become.
     pub fn steps(&self, samples: usize) -> usize {
         Fbank::frames(samples) / self.patch * (BINS / self.patch)
     }
 
-    /// Features to (steps, width): one step for each patch, all patches of a stretch of time together.
+    /// Turns features into (steps, width): one step for each patch, all patches of a stretch of time together.
     pub fn forward(&self, features: &[f32]) -> candle_core::Result<Tensor> {
         let (patch, across) = (self.patch, BINS / self.patch);
         let stretches = features.len() / BINS / patch;
@@ -97,7 +97,7 @@ impl Beats {
     }
 }
 
-/// Tells steps where they are by what is around them: a long grouped convolution, then GELU.
+/// Encodes positions by a step's surroundings: a long grouped convolution, then GELU.
 struct PositionConv {
     /// For each group (taps * inputs, outputs).
     kernels: Vec<Tensor>,
@@ -106,7 +106,7 @@ struct PositionConv {
 }
 
 impl PositionConv {
-    /// The kernel is stored as its direction, and its length for each tap.
+    /// The stored kernel is a direction, and a length for each tap.
     fn load(config: &BeatsConfig, weights: &Weights) -> Result<PositionConv> {
         let (width, taps, groups) = (config.encoder_embed_dim, config.conv_pos, config.conv_pos_groups);
         let inputs = width / groups;
@@ -125,12 +125,12 @@ impl PositionConv {
         })
     }
 
-    /// Each group is one product with its steps laid out side by side: candle's own grouped convolution gathers the
-    /// same values one at a time.
+    /// Each group is one product with its steps side by side; candle's own grouped convolution gathers the same values
+    /// one at a time.
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let (steps, width) = x.dims2()?;
         let inputs = width / self.kernels.len();
-        // An even kernel sees one step more in front than behind.
+        // An even kernel has one more step before its centre than after it.
         let padded = x.pad_with_zeros(0, self.taps / 2, self.taps - 1 - self.taps / 2)?;
         let of_group = |(group, kernel): (usize, &Tensor)| {
             let own = padded.narrow(1, group * inputs, inputs)?.contiguous()?;
@@ -147,7 +147,7 @@ impl PositionConv {
     }
 }
 
-/// What attention adds to a score by how far apart two steps are. All layers share it, each to its own measure.
+/// What attention adds to a score, by the distance of two steps. All layers share it, each with its own factor.
 struct DistanceBiases {
     table: Vec<Vec<f32>>, // (buckets, heads)
     farthest: usize,
@@ -165,7 +165,7 @@ impl DistanceBiases {
         })
     }
 
-    /// For each head the biases of all distances in this many steps, from the farthest before to the farthest behind.
+    /// For each head the biases of all distances in this many steps, from the farthest before to the farthest after.
     fn up_to(&self, steps: usize) -> Vec<Vec<f32>> {
         let most = steps as i64 - 1;
         let buckets: Vec<usize> = (-most..=most).map(|distance| self.bucket(distance)).collect();
@@ -173,7 +173,8 @@ impl DistanceBiases {
         (0..self.heads).map(of_head).collect()
     }
 
-    /// T5's two-sided buckets: half of them exact, the rest ever wider. In fp32, as the table was trained with.
+    /// T5's two-sided buckets: half of them exact, the others growing. In fp32, because the table was trained with
+    /// that.
     fn bucket(&self, distance: i64) -> usize {
         let side = self.table.len() / 2;
         let exact = side / 2;
@@ -189,15 +190,15 @@ impl DistanceBiases {
     }
 }
 
-/// What [`DistanceBiases`] come to in a clip.
+/// The biases of a clip.
 enum Biases {
-    /// By head and distance, for the loops here.
+    /// By head and distance, for this file's own loops.
     OfDistances(Vec<Vec<f32>>),
-    /// For each two steps, (heads, steps, steps): where loops over numbers are out of reach.
+    /// For each pair of steps, (heads, steps, steps), for devices where loops over numbers are impossible.
     OfPairs(Tensor),
 }
 
-/// Of each two steps, by those of all distances.
+/// The biases of pairs, from those of distances.
 fn biases_of_pairs(of_distances: &[Vec<f32>], device: &Device) -> candle_core::Result<Tensor> {
     let (heads, distances) = (of_distances.len(), of_distances.first().map_or(0, Vec::len));
     let steps = distances.div_ceil(2);
@@ -213,7 +214,7 @@ struct Layer {
     fc1: Linear,
     fc2: Linear,
     final_layer_norm: LayerNorm,
-    /// How much of a layer's input stays beside its output.
+    /// The share of a layer's input in its output.
     keep: f64,
 }
 
@@ -291,7 +292,7 @@ impl Attention {
         self.out_proj.forward(&heard)
     }
 
-    /// Attention (steps, width), its scores weighed where they lie.
+    /// Attention (steps, width), with the scores weighed in place.
     fn head_by_head(
         &self,
         q: &Tensor,
@@ -318,7 +319,7 @@ impl Attention {
         Tensor::cat(&heads, 1)
     }
 
-    /// How much each query of each head takes of the bias: (steps, heads).
+    /// How much of the bias each query of each head takes: (steps, heads).
     fn measures(&self, q: &Tensor) -> candle_core::Result<Tensor> {
         let gates = self.grep_linear.forward(q)?; // (steps, heads, 8)
         let (steps, heads, _) = gates.dims3()?;

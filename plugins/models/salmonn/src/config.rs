@@ -1,9 +1,9 @@
-//! What the four parts are like: BEATs' own settings, the Q-Former's, and where the parts lie.
+//! The configuration of the four parts: BEATs' settings, the Q-Former's, and where the parts are.
 
 use nn::{Error, Result, within};
 use serde::{Deserialize, Serialize};
 
-/// `salmonn_config.json`, which names the parts of a folder; left out, a field is as in the published model.
+/// `salmonn_config.json`, which names the parts in a folder. Missing fields are as in the published model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Published {
@@ -44,7 +44,7 @@ impl Default for Published {
     }
 }
 
-/// The Q-Former's layers, as BERT calls them.
+/// The Q-Former's layers, with BERT's names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QformerConfig {
@@ -69,11 +69,11 @@ impl Default for QformerConfig {
     }
 }
 
-/// How what was heard is cut and read.
+/// How the encoders' outputs are divided into windows.
 #[derive(Debug, Clone)]
 pub struct ConnectorConfig {
     pub queries: usize,
-    /// Steps that are read at a time, and from the beginning of one such window to the next.
+    /// Steps in a window, and from the beginning of one window to the next.
     pub window: usize,
     pub stride: usize,
     pub qformer: QformerConfig,
@@ -83,7 +83,7 @@ impl Published {
     pub fn connector(&self) -> Result<ConnectorConfig> {
         let qformer = &self.qformer;
         let steps = |what: &str, seconds: f64| {
-            // As Python rounds, halves to even; 1500 steps are the 30 seconds that Whisper hears.
+            // Rounded as Python does, halves to even; 1500 steps are the 30 seconds that Whisper hears.
             let steps = (1500.0 * seconds / 30.0).round_ties_even();
             if (1.0..=1500.0).contains(&steps) {
                 return Ok(steps as usize);
@@ -111,7 +111,7 @@ impl Published {
     }
 }
 
-/// The `cfg` of a BEATs checkpoint, as far as it changes what is computed.
+/// The `cfg` of a BEATs checkpoint: the fields that change what is computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BeatsConfig {
@@ -134,7 +134,7 @@ pub struct BeatsConfig {
 }
 
 impl Default for BeatsConfig {
-    /// As published, where it differs from the class's own defaults.
+    /// The published values where they differ from the class's own defaults.
     fn default() -> Self {
         BeatsConfig {
             input_patch_size: 16,
@@ -158,7 +158,7 @@ impl Default for BeatsConfig {
 }
 
 impl BeatsConfig {
-    /// The same, if it is of a kind that is known here and no size in it is absurd.
+    /// Itself, if it is supported and its sizes are plausible.
     pub fn checked(self) -> Result<BeatsConfig> {
         let kinds = [
             ("layer_norm_first", self.layer_norm_first, false),

@@ -1,4 +1,4 @@
-//! What stands between the two encoders and the language model: a Q-Former that reads a third of a second at a time.
+//! Connects the two encoders and the language model: a Q-Former that reads a third of a second at a time.
 
 use crate::config::{ConnectorConfig, QformerConfig};
 use candle_core::{D, Tensor};
@@ -43,7 +43,7 @@ impl Connector {
         })
     }
 
-    /// Vectors that this many steps of both encoders become.
+    /// How many vectors this many steps of both encoders become.
     pub fn tokens(&self, speech: usize, sound: usize) -> usize {
         self.starts(speech.max(sound)).count() * self.queries.dims()[1]
     }
@@ -53,10 +53,10 @@ impl Connector {
         (0..steps + 1 - self.window.min(steps + 1)).step_by(self.stride)
     }
 
-    /// What the encoders heard, each (steps, width), to vectors (tokens, hidden) for the language model.
+    /// Turns the encoders' outputs, each (steps, width), into vectors (tokens, hidden) for the language model.
     pub fn forward(&self, speech: &Tensor, sound: &Tensor) -> candle_core::Result<Tensor> {
         let (speech, sound) = (self.ln_speech.forward(speech)?, self.ln_audio.forward(sound)?);
-        // The shorter one is filled up with zeros, behind its norm.
+        // The shorter one is padded with zeros after its norm.
         let steps = speech.dim(0)?.max(sound.dim(0)?);
         let fill = |x: Tensor| x.pad_with_zeros(0, 0, steps - x.dim(0)?);
         let both = Tensor::cat(&[fill(speech)?, fill(sound)?], 1)?;
@@ -127,7 +127,7 @@ impl Attention {
         })
     }
 
-    /// Of each window by itself: (windows, queries, width), and what they look at (windows, steps, source).
+    /// For each window: x (windows, queries, width) attends to `source` (windows, steps, width).
     fn forward(&self, x: &Tensor, source: &Tensor) -> candle_core::Result<Tensor> {
         let split = |y: Tensor| {
             let (windows, steps, width) = y.dims3()?;

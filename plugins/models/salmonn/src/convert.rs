@@ -1,4 +1,4 @@
-//! All parts into one folder of safetensors, without what no part uses.
+//! Writes all parts into one folder of safetensors, without unused tensors.
 
 use crate::architecture::encoder_in;
 use crate::files::Files;
@@ -8,7 +8,7 @@ use plugin_api::{Call, Code, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// What of the language model's folder makes words.
+/// The tokenizer's files in the language model's folder.
 const WORDS: [&str; 4] = [
     "tokenizer.json",
     "tokenizer.model",
@@ -16,7 +16,7 @@ const WORDS: [&str; 4] = [
     "special_tokens_map.json",
 ];
 
-/// Answers `{"out": FOLDER}`, which must be new or empty, with what was written.
+/// Answers `{"out": FOLDER}`, which must be new or empty, with a list of the written files.
 pub fn convert(files: &Files, request: &Value, call: &Call) -> Result<Value> {
     let Some(out) = request["out"].as_str().map(PathBuf::from) else {
         return Err(plugin_api::Error::new(
@@ -52,7 +52,7 @@ pub fn convert(files: &Files, request: &Value, call: &Call) -> Result<Value> {
             written.push(out.join(name));
         }
     }
-    // Last, since it is what makes the folder a checkpoint.
+    // Written last, because it makes the folder a checkpoint.
     let path = out.join("config.json");
     let text = format!("{:#}\n", files.described);
     std::fs::write(&path, text).map_err(|e| failed(e).into_plugin_error())?;
@@ -65,7 +65,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// What is used of each part, by the names that it has in the folder.
+/// The used tensors of each part, with their names in the folder.
 fn tensors(files: &Files) -> Vec<Copied<'_>> {
     let whisper = encoder_in(&files.whisper_weights).path("");
     let within = files.whisper_weights.path("");

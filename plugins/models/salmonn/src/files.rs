@@ -11,15 +11,15 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::path::{Component, Path, PathBuf};
 
-/// What names the parts of a folder as they were downloaded.
+/// The file that names the parts in a folder of downloads.
 const NAMES: &str = "salmonn_config.json";
 /// How the parts are given.
 const NAMED: &str = "give `whisper`, `beats`, `vicuna` and `salmonn`, or as `weights` a folder whose salmonn_config.json \
                      names them, or one that `host convert salmonn` made";
-/// What describes a folder that `convert` made, besides the weights.
+/// The file that describes a folder made by `convert`.
 const CONVERTED: &str = "config.json";
 
-/// The settings that name the four downloads, and the fields of [`NAMES`] that do.
+/// The settings, and fields of [`NAMES`], that name the four downloads.
 const DOWNLOADS: [&str; 4] = ["whisper", "beats", "vicuna", "salmonn"];
 
 /// Parts of one folder that are not the language model.
@@ -32,15 +32,15 @@ pub struct Files {
     pub whisper: EncoderConfig,
     pub beats: BeatsConfig,
     pub vicuna: dense::Config,
-    /// The encoders and what was trained between them and the language model, in fp32.
+    /// The encoders and the trained layers between them and the language model, in fp32.
     pub whisper_weights: Weights,
     pub beats_weights: Weights,
     pub trained: Weights,
-    /// The language model, in whatever the settings say.
+    /// The language model, in the precision of the settings.
     pub vicuna_weights: Weights,
-    /// Where the tokenizer and the generation settings lie.
+    /// The folder of the tokenizer and the generation settings.
     pub words: PathBuf,
-    /// The descriptions as they were found, for `convert`.
+    /// The configs of the parts, for `convert`.
     pub described: Value,
 }
 
@@ -82,14 +82,14 @@ impl Files {
         downloads(published, parts, precision, device).map_err(Error::into_plugin_error)
     }
 
-    /// Refuses parts that this machine has no memory for, with the caches of one answer.
+    /// Refuses parts that do not fit into this machine's memory, with the caches of one answer.
     pub fn fitting(&self, precision: &Precision) -> Result<()> {
         let (besides, cache) = self.besides(precision);
         self.vicuna_weights.clone().fitting(&OTHERS, cache + besides)?;
         Ok(())
     }
 
-    /// What all of it will take.
+    /// The memory for all of it.
     pub fn memory_estimate(&self, precision: &Precision, limits: &Limits) -> Estimate {
         let (besides, cache) = self.besides(precision);
         let vicuna = self
@@ -101,7 +101,7 @@ impl Files {
         }
     }
 
-    /// What the parts take that are not the language model, and the caches of one answer.
+    /// The memory of all parts but the language model, and of one answer's caches.
     fn besides(&self, precision: &Precision) -> (u64, u64) {
         let unused = ["vicuna.", "model.decoder.", "decoder.", "proj_out."];
         let mut besides = self.whisper_weights.estimate(&unused).0;
@@ -129,7 +129,7 @@ fn is_converted(folder: &Path) -> bool {
     folder.join(CONVERTED).is_file() && !folder.join(NAMES).is_file()
 }
 
-/// Of parts in the order of [`DOWNLOADS`].
+/// Opens downloads, in the order of [`DOWNLOADS`].
 fn downloads(published: Published, parts: [PathBuf; 4], precision: &Precision, device: &Device) -> Result<Files> {
     let [whisper, beats, vicuna, salmonn] = &parts;
     let whisper_config: Value = nn::read_json(&whisper.join("config.json"))?;
@@ -187,7 +187,7 @@ fn settle(
     words: PathBuf,
 ) -> Result<Files> {
     let published: Published = part(&described, "salmonn")?;
-    // Whisper's own class has 80 bins where the encoders that came of it have 128.
+    // The config class's default is 80 bins, but these encoders have 128.
     let mut whisper: Map<String, Value> = part(&described, "whisper")?;
     whisper.entry("num_mel_bins").or_insert(80.into());
     let whisper: EncoderFields = of_value("whisper", whisper.into())?;
@@ -220,19 +220,19 @@ fn of_value<T: DeserializeOwned>(name: &str, value: Value) -> Result<T> {
     })
 }
 
-/// A part that a folder's description names: it may name what lies in the folder and nothing else.
+/// The path of a part that a folder's description names, which must be inside the folder.
 fn beside(folder: &Path, name: &str) -> Result<PathBuf> {
     let plain = |part: Component| matches!(part, Component::Normal(_) | Component::CurDir);
     match Path::new(name).components().all(plain) {
         true => Ok(folder.join(name)),
         false => Err(Error::Malformed {
             path: folder.join(NAMES),
-            reason: format!("it names `{name}`, which lies outside the folder"),
+            reason: format!("it names `{name}`, which is outside of the folder"),
         }),
     }
 }
 
-/// A file, or the one file of weights in a folder, such as a hub's.
+/// A file, or the only file of weights in a folder, such as a hub's.
 fn one_file(path: &Path) -> Result<PathBuf> {
     if !path.is_dir() {
         return Ok(path.to_owned());
@@ -255,7 +255,8 @@ fn one_file(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// BEATs keeps its settings beside its tensors; converted to safetensors, in a file of the same name and `_config.json`.
+/// BEATs stores its settings with its tensors; after a conversion to safetensors, in a file of the same name and
+/// `_config.json`.
 fn open_beats(path: &Path, device: &Device) -> Result<(Map<String, Value>, Weights)> {
     if !is_safetensors(path) {
         let pickle = Pickle::open(path)?;

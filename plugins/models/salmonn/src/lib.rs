@@ -1,9 +1,9 @@
-//! SALMONN: two encoders hear a clip, Whisper's for speech and BEATs for all other sound; a Q-Former makes 88 vectors of
-//! it, a third of a second each; and Vicuna, with a LoRA of its own, reads those between the words.
+//! SALMONN: two encoders hear a clip, Whisper's for speech and BEATs for all other sound; a Q-Former makes 88 vectors
+//! of it, a third of a second each; and Vicuna, with a LoRA of its own, reads those between the words.
 //!
 //! The decision a newcomer would question: the four parts are read as they are published, pickled files among them,
-//! instead of only from a folder that something converted. `host convert salmonn` makes such a folder; with `-M quant=…` its
-//! language model lies there in blocks, and making those is most of what loading takes.
+//! instead of only from a folder that something converted. `host convert salmonn` makes such a folder; with `-M
+//! quant=…` its language model lies there in blocks, and making those is most of what loading takes.
 
 pub mod architecture; // the parts, in the order a clip meets them
 mod beats; // the encoder of sounds that are no speech
@@ -38,12 +38,12 @@ register_estimate!("salmonn", estimate, training: |settings, plan, work| {
 });
 export_plugin!();
 
-/// How a clip stands in a prompt, and where in that the sound goes.
+/// How a clip is spelled in a prompt, and where in it the sound is.
 const CLIP: &str = "<Speech><SpeechHere></Speech> ";
 const MARK: &str = "<SpeechHere>";
 const TEMPLATE: &str = include_str!("chat.jinja");
 
-/// The published length of an answer, and the beams of the search for it.
+/// The published limit of an answer's length, and the beams of the search for it.
 const MAX_TOKENS: u32 = 200;
 const BEAMS: u32 = 4;
 
@@ -104,7 +104,7 @@ impl ModelHooks<AudioLanguageModel<TwoEars>> for Salmonn {
     }
 }
 
-/// The tokenizer of the language model with the prompts of this one, and the token that ends an answer.
+/// The language model's tokenizer with this model's prompts, and the end token.
 fn chat(files: &Files) -> Result<(Chat, u32)> {
     let chat = Chat::from_folder(&files.words).map_err(text::Error::into_plugin_error)?;
     chat.tokenizer()

@@ -1,14 +1,14 @@
-//! The LoRA that was trained with the Q-Former, out of the same file.
+//! The LoRA that was trained with the Q-Former, from the same file.
 
 use crate::files::Files;
 use candle_core::{DType, Tensor};
 use nn::{Factors, Result};
 
-/// What the model's own LoRA is called. A prompt that chooses none has it; one that turns LoRAs off hears with the
-/// language model as it was.
+/// The name of the model's own LoRA. Prompts that choose none use it; with LoRAs off, the language model is the
+/// original one.
 pub const NAME: &str = "salmonn";
 
-/// The factors of all layers, by the names that the layers have.
+/// The factors of all layers, with the layers' names.
 pub fn factors(files: &Files) -> Result<Vec<(String, Factors)>> {
     let mut all = Vec::new();
     if !files.published.lora {

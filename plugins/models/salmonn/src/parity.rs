@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// How far a feature may be from the recorded one, and what an encoder makes of them.
+/// The largest distance of features from the recorded ones, and of encoders' outputs.
 const FEATURES: f64 = 1e-4;
 const STEPS: f64 = 1e-3;
 
@@ -50,7 +50,7 @@ pub fn replay_recorded(
     Ok(report(&findings))
 }
 
-/// What lies between the kit's stages: filter banks, and what each encoder makes of the clip.
+/// The stages between those of the kit: filter banks, and each encoder's output for the clip.
 fn stages(audio_encoder: &TwoEars, recording: &Recording, case: &Case) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let clip = recording.clip(case.audio.first().map_or("", String::as_str))?;
@@ -82,7 +82,7 @@ fn stages(audio_encoder: &TwoEars, recording: &Recording, case: &Case) -> Result
     Ok(findings)
 }
 
-/// The recorded search, as a prompt would have it done.
+/// The recorded search, as a prompt would request it.
 fn searched(
     generator: &mut Generator<AudioLanguageModel<TwoEars>>,
     recording: &Recording,
@@ -109,7 +109,7 @@ fn searched(
     ];
     let reply = generator.reply(&prompt, &mut Call::new(&NoCallbacks))?;
     let end = expected.iter().position(|&token| token == 2); // what follows the end is padding
-    // Read as a reply is, token by token: bytes that are no text have no one spelling.
+    // Read token by token, like a reply: bytes that are not text have several spellings.
     let mut reader = generator.chat().reader(&prompt, "", &Sampling::default());
     for &token in &expected[..end.unwrap_or(expected.len())] {
         reader.push(token).map_err(text::Error::into_plugin_error)?;
@@ -125,7 +125,7 @@ fn searched(
     }))
 }
 
-/// The case in the kit's words.
+/// The case with the kit's names.
 fn translate(recording: &mut Recording, index: usize, case: &Case) -> Result<()> {
     recording.cases[index]["messages"] = json!([
         { "role": "user", "content": [{ "type": "audio" }, { "type": "text", "text": case.ask }] }

@@ -1,14 +1,14 @@
-//! A family's model as the kit's generator knows models.
+//! Adapts a family's model to the kit's generator.
 //!
-//! The generator keeps a cache for each text and wants logits at places of its choice; candle's models keep one text's
-//! keys and values inside and give the logits of the last token alone. So what the generator keeps here is the text
-//! itself: its token ids lie where keys would, and in which pass each came lies where values would. A pass computes
-//! nothing but what is asked of its logits, from the state of the same text if there is one and from the beginning
-//! if there is none.
+//! The generator keeps a cache for each text and wants logits at places of its choice. Candle's models keep the keys
+//! and values of one text inside and return the logits of the last token only. So the generator's caches here hold the
+//! text itself: its token ids in place of keys, and the number of the pass in which each came in place of values. A
+//! pass computes only the requested logits, from the state of the same text if there is one and from its beginning
+//! otherwise.
 //!
-//! The numbers of a text are the same to the bit whatever became of its state: it always goes through the model in the same
-//! pieces, which are the prompt as a whole and each later token by itself, and a state is used only for the pieces that
-//! it has been through.
+//! A text's numbers are the same to the bit whatever happened to its state: it always goes through the model in the
+//! same pieces, which are the whole prompt and each later token alone, and a state is used only after the pieces that
+//! it has processed.
 
 use crate::family::{Entry, Model};
 use crate::fields::Fields;
@@ -17,7 +17,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use nn::{Step, Weights};
 use std::sync::{Mutex, PoisonError};
 
-/// Passes are counted so far and from the beginning again: neighbours must differ, and fp32 must hold each number.
+/// The pass counter starts again here: neighbouring passes must differ, and fp32 must represent each number.
 const PASSES: u32 = 1 << 20;
 
 pub struct Decoder {
@@ -26,31 +26,32 @@ pub struct Decoder {
     context: usize,
 }
 
-/// A text in the pieces in which it goes through a model: where each of them ends.
+/// A text and the ends of the pieces in which it goes through a model.
 #[derive(Clone, PartialEq)]
 struct Text {
     tokens: Vec<u32>,
     ends: Vec<usize>,
 }
 
-/// The tokens of a pass that belong to one text: behind `own`, their places in the pass begin at `first`.
+/// A text in a pass. Its first `own` tokens came in earlier passes; the places of the others in this pass begin at
+/// `first`.
 struct Asked {
     text: Text,
     own: usize,
     first: usize,
-    /// Places within `text` whose logits were asked for.
+    /// Places within `text` whose logits are requested.
     wanted: Vec<usize>,
 }
 
 struct States {
     fresh: Box<dyn Fn() -> Result<Box<dyn Model>> + Send>,
     kept: Vec<Kept>,
-    /// What the pass under way is about.
+    /// The texts of the current pass.
     asked: Vec<Asked>,
     pass: u32,
 }
 
-/// A model that has been through a text, and the logits (vocabulary) behind it.
+/// A model that has processed a text, and the logits (vocabulary) after it.
 struct Kept {
     text: Text,
     model: Box<dyn Model>,
@@ -64,7 +65,7 @@ impl Decoder {
         let first = (entry.load)(fields, files.builder());
         let first = first.map_err(|error| files.reason().unwrap_or_else(|| fields.malformed(&error)))?;
         let own = fields.clone();
-        // Most are copied; the others are built again of the tensors that were read.
+        // Most models can be copied; the others are built again from the tensors that were read.
         let fresh = move || match first.fork() {
             Some(copy) => Ok(copy),
             None => (entry.load)(&own, files.builder()),
@@ -88,7 +89,7 @@ impl nn::Decoder for Decoder {
         ids.to_dtype(DType::F32)?.unsqueeze(1)
     }
 
-    /// Places in the pass (tokens, 1), for [`nn::Decoder::logits`] to be asked with.
+    /// Places in the pass (tokens, 1), which [`nn::Decoder::logits`] receives.
     fn forward(&self, x: &Tensor, step: &mut Step) -> Result<Tensor> {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let pass = (states.pass + 1) % PASSES;
@@ -123,7 +124,7 @@ impl nn::Decoder for Decoder {
             });
             first += tokens;
         }
-        // What the last pass left is what this one goes on from; older texts are done.
+        // States of the last pass are continued by this one; older texts have ended.
         let last = states.pass;
         states.kept.retain(|kept| kept.pass == last);
         (states.asked, states.pass) = (asked, pass);
@@ -170,7 +171,7 @@ impl States {
         self.behind(text, own, device)
     }
 
-    /// The logits behind a text, of which others may begin with the first `shared` tokens.
+    /// The logits after a text, whose first `shared` tokens may begin other texts.
     fn behind(&mut self, text: Text, shared: usize, device: &Device) -> Result<Tensor> {
         let pass = self.pass;
         if let Some(same) = self.kept.iter_mut().find(|kept| kept.text == text) {

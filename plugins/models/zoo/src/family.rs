@@ -1,37 +1,37 @@
-//! What a family says of itself, and how its models are called.
+//! The description of a family, and how its models are run.
 
 use crate::fields::Fields;
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use plugin_api::serde_json::Value;
 
-/// A model of candle-transformers with the state of one text: the tokens that it was stepped through so far.
+/// A model of candle-transformers with the state of one text: the tokens that it has processed so far.
 pub trait Family: Sized + Send + 'static {
     /// Its `model_type` in config.json.
     const NAME: &'static str;
     /// Its class among `architectures`.
     const CLASS: &'static str;
-    /// Why its numbers are marked; none when this crate's tests reproduce a recording of the reference.
+    /// Why its numbers are marked as unverified; none if this crate's tests reproduce a recording of the reference.
     const UNVERIFIED: Option<&'static str> = Some("it has not been compared with its reference");
 
-    /// What the reference takes where config.json says nothing, of the fields that candle wants.
+    /// The reference's defaults for the fields that candle needs.
     fn defaults() -> Value;
 
-    /// Refuses what candle leaves out or does in another way, and gives fields the names that candle has for them.
+    /// Refuses settings that candle ignores or implements differently, and renames fields to candle's names.
     fn settle(_fields: &mut Fields) -> nn::Result<()> {
         Ok(())
     }
 
     fn load(fields: &Fields, weights: VarBuilder) -> Result<Self>;
 
-    /// The logits behind the last of these tokens (1, tokens), which follow `past` others; (…, vocabulary).
+    /// The logits after the last of these tokens (1, tokens), which follow `past` others; (…, vocabulary).
     fn step(&mut self, tokens: &Tensor, past: usize) -> Result<Tensor>;
 
-    /// The same text once more, to go on in another way; none if candle does not let its state be copied.
+    /// A copy with the same state; none if candle does not allow it.
     fn fork(&self) -> Option<Self>;
 }
 
-/// A [`Family`]'s model, whichever it is.
+/// The model of any [`Family`].
 pub trait Model: Send {
     fn step(&mut self, tokens: &Tensor, past: usize) -> Result<Tensor>;
     fn fork(&self) -> Option<Box<dyn Model>>;
@@ -47,7 +47,7 @@ impl<F: Family> Model for F {
     }
 }
 
-/// A family in the list of all.
+/// An entry in the list of families.
 pub struct Entry {
     pub name: &'static str,
     pub class: &'static str,

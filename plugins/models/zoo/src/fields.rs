@@ -1,6 +1,6 @@
 //! The fields of config.json, completed and checked before candle sees them.
 //!
-//! Candle takes what a file says at its word: it divides by a number of heads, and allocates what a length asks for.
+//! Candle trusts the file: it divides by a number of heads, and allocates by a given length.
 
 use candle_core::DType;
 use nn::{Error, Result, RopeConfig, RopeScaling, within};
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-/// What fields are called in families that have other names for them.
+/// Other families' names for the same fields.
 const NAMES: [(&str, &str); 5] = [
     ("n_embd", "hidden_size"),
     ("n_head", "num_attention_heads"),
@@ -17,7 +17,7 @@ const NAMES: [(&str, &str); 5] = [
     ("n_positions", "max_position_embeddings"),
     ("n_inner", "intermediate_size"),
 ];
-/// Far beyond any published model: they keep a spoilt file from asking for terabytes.
+/// Far above any published model, so that a damaged file cannot ask for terabytes.
 const LIMITS: [(&str, RangeInclusive<usize>); 12] = [
     ("vocab_size", 1..=4_000_000),
     ("hidden_size", 1..=262_144),
@@ -33,7 +33,7 @@ const LIMITS: [(&str, RangeInclusive<usize>); 12] = [
     ("decoder_sparse_step", 1..=1024),
 ];
 
-/// A text of a family whose state does not grow ends here.
+/// The longest text of a family whose state does not grow.
 const ENDLESS: usize = 1 << 20;
 
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// The fields of a file over the defaults of its family.
+    /// The fields of a file, with its family's defaults.
     pub fn of(path: PathBuf, family: &'static str, given: Map<String, Value>, defaults: Value) -> Result<Fields> {
         let Value::Object(mut fields) = defaults else {
             return Err(Error::Malformed {
@@ -53,7 +53,7 @@ impl Fields {
                 reason: "its family has no defaults".to_owned(),
             });
         };
-        // A file that says `null` says nothing, where its class knows better.
+        // A `null` counts as missing if the class has a default.
         for (name, value) in given {
             if !value.is_null() || !fields.contains_key(&name) {
                 fields.insert(name, value);
@@ -115,7 +115,7 @@ impl Fields {
         self.fields.insert(name.to_owned(), value.into());
     }
 
-    /// Refuses any other value of a field than the one that candle takes for granted.
+    /// Refuses any value of a field but the one that candle assumes.
     pub fn expect(&self, name: &str, expected: impl Into<Value>) -> Result<()> {
         let (got, expected) = (self.get(name), expected.into());
         let alike = match (got.as_f64(), expected.as_f64()) {
@@ -131,7 +131,7 @@ impl Fields {
         }
     }
 
-    /// The same of a field within another.
+    /// [`Self::expect`] for a field within another field.
     pub fn expect_in(&self, outer: &str, name: &str, expected: &str) -> Result<()> {
         match self.get(outer).get(name).is_some_and(|got| got == expected) {
             true => Ok(()),
@@ -150,7 +150,7 @@ impl Fields {
         }
     }
 
-    /// Gives `rope_theta`, which newer files have elsewhere. No scaling is known, unless a family says so.
+    /// Sets `rope_theta`, which newer files store elsewhere. Scaling is refused, unless a family allows it.
     pub fn plain_rope(&mut self, theta: f64) -> Result<()> {
         let rope: RopeConfig = self.config().map_err(|error| self.malformed(&error))?;
         let scaling = rope.scaling(self.context)?;
@@ -168,8 +168,8 @@ impl Fields {
         Ok(())
     }
 
-    /// Ends texts where a window over what is attended to would begin: candle lays it one token too wide over a prompt,
-    /// and not at all over what follows.
+    /// Limits texts to the window of attention: candle's mask is one token too wide in a prompt, and missing for later
+    /// tokens.
     pub fn end_at_window(&mut self, window: Option<usize>) {
         self.context = window.map_or(self.context, |window| window.clamp(2, self.context));
         self.set("sliding_window", ENDLESS);
@@ -192,7 +192,7 @@ impl Fields {
         self.get("tie_word_embeddings") == true
     }
 
-    /// Bytes of the keys and values of so many tokens; none for families without heads, whose state does not grow.
+    /// Bytes of the keys and values of this many tokens; zero for families without heads, whose state does not grow.
     pub fn cache_bytes(&self, dtype: DType, tokens: usize) -> u64 {
         let heads = self.number("num_attention_heads").unwrap_or(0);
         let size = self.number("hidden_size").unwrap_or(0).checked_div(heads).unwrap_or(0);
@@ -204,7 +204,7 @@ impl Fields {
         (values * dtype.size_in_bytes()) as u64 * tokens as u64
     }
 
-    /// As a family's own `Config`.
+    /// The fields as candle's own `Config` of the family.
     pub fn config<C: DeserializeOwned>(&self) -> candle_core::Result<C> {
         serde_json::from_value(Value::Object(self.fields.clone())).map_err(candle_core::Error::msg)
     }

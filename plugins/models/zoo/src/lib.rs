@@ -1,12 +1,12 @@
 //! Families of text models that `candle-transformers` computes: those that the dense decoder of the kit does not cover.
 //!
 //! A family is some fifteen lines in `families/`: its names, what its class takes for granted, what candle does not do
-//! of it, and how it is loaded and stepped. Everything around it is the kit's. The decision that a newcomer would question:
-//! these models keep their own state and give the logits of the last token alone, so [`decoder`] hands the generator
-//! tickets in place of hidden vectors, and computes when the logits of a ticket are asked for.
+//! of it, and how it is loaded and stepped. Everything around it is the kit's. The decision that a newcomer would
+//! question: these models keep their own state and give the logits of the last token alone, so [`decoder`] hands the
+//! generator tickets in place of hidden vectors, and computes when the logits of a ticket are asked for.
 //!
-//! `golden/make.py` names the transformers version that the recorded logits come from. A family without a recording that
-//! is reproduced is marked `unverified` in its card, and so beside the numbers of each run.
+//! `golden/make.py` names the transformers version that the recorded logits come from. A family without a recording
+//! that is reproduced is marked `unverified` in its card, and so beside the numbers of each run.
 
 mod decoder;
 mod families;
@@ -33,14 +33,14 @@ register_model!("zoo", "Text models of candle-transformers: Gemma 1 and 2, Stabl
 register_estimate!("zoo", estimate);
 export_plugin!();
 
-/// A checkpoint on its way to becoming a model, and the family that it is of.
+/// A checkpoint that is being opened, and its family.
 fn open(settings: &Settings) -> Result<(Checkpoint<'_>, &'static Entry, Fields)> {
     let mut checkpoint = Checkpoint::open(settings)?;
     if checkpoint.device.is_cpu() && settings.or("dtype", "auto".to_owned())? == "bf16" {
         let message = "setting `dtype` is `bf16`, which this model computes in on GPUs alone";
         return Err(Error::new(Code::SETTINGS, message).help("leave it out: a CPU computes in fp32"));
     }
-    // One text at a time, uncut: what a text's numbers depend on is the text alone.
+    // One text at a time, in one piece: its numbers depend on the text alone.
     checkpoint.limits.rows = 1;
     checkpoint.limits.step_tokens = 1 << 30;
     checkpoint.limits.prefix_bytes = 0;
@@ -69,7 +69,7 @@ fn card(entry: &Entry, weights: &Weights) -> ModelCard {
     card
 }
 
-/// What candle's own products are compiled for, by what it finds in the processor: sums have another order on another.
+/// The instruction set that candle's products use on this processor, which changes the order of sums.
 fn kernel_class() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {

@@ -1,4 +1,4 @@
-//! A checkpoint's tensors in the way that candle's models ask for them.
+//! A checkpoint's tensors under the names that candle's models use.
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
@@ -7,16 +7,16 @@ use nn::{Error, Weights};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What files call the table of tokens, which is the head as well where the two are tied.
+/// Names of the token table, which is also the head if the two are tied.
 const TABLES: [&str; 3] = [
     "model.embed_tokens.weight",
     "transformer.word_embeddings.weight",
     "transformer.wte.weight",
 ];
-/// What candle calls a tensor, and what files call it.
+/// Candle's name of a tensor, and the name in files.
 const RENAMED: [(&str, &str); 1] = [("backbone.embedding.weight", "backbone.embeddings.weight")];
 
-/// Reads tensors once, so that a model can be built again of those that another has.
+/// Reads each tensor once, so that a model can be built again from the tensors of another.
 #[derive(Clone)]
 pub struct Files {
     weights: Weights,
@@ -40,12 +40,12 @@ impl Files {
         VarBuilder::from_backend(Box::new(self.clone()), dtype, device)
     }
 
-    /// Why a tensor could not be read, which candle has no words for.
+    /// Why a tensor could not be read, since candle's errors cannot hold it.
     pub fn reason(&self) -> Option<Error> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// What the files call a tensor.
+    /// The name of a tensor in the files.
     fn name_of<'n>(&self, name: &'n str) -> &'n str {
         let table = TABLES.iter().find(|table| self.weights.has(table));
         match (table, RENAMED.iter().find(|(asked, _)| *asked == name)) {

@@ -1,4 +1,5 @@
-//! Log-likelihoods of options, as harnesses keep them: scored by the harness's rules, and written from a run.
+//! Files of options' log-likelihoods in the format of evaluation harnesses: scores them by the harness's rules, and
+//! writes them from a run.
 
 use crate::question::Question;
 use crate::scoring::{self, Ranks};
@@ -98,7 +99,7 @@ impl OfficialFiles for Likelihoods {
                     "the record of sample `{}` has no log-likelihoods of option texts",
                     row.sample.id
                 );
-                return Err(Error::new(Code::DATA, message).help("the run has to be of `-T mode=loglikelihood`"));
+                return Err(Error::new(Code::DATA, message).help("run the task with `-T mode=loglikelihood`"));
             }
             let likelihoods: Vec<Value> = options.iter().map(|option| number(option.loglik)).collect();
             out.line(EXPORTED, &json!({ "id": row.sample.id, "loglikelihoods": likelihoods }))?;
@@ -123,7 +124,7 @@ fn likelihoods(row: &Row, question: &Question) -> Result<Vec<f64>> {
         return Err(row.wrong("loglikelihoods", why));
     }
     let value = |(index, value): (usize, &Value)| match value {
-        // What writers without a NaN put in its place.
+        // For writers that cannot write NaN.
         Value::Null => Ok(f64::NAN),
         _ => row.number(&format!("loglikelihoods.{index}")),
     };

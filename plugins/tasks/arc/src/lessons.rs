@@ -1,15 +1,15 @@
-//! What is learnt of a question: an answer in the model's own template, or the text that a published script trains on.
+//! Lessons: an answer in the model's own template, or the text of a published training script.
 
 use crate::question::Question;
 use plugin_api::{Lesson, Message, Piece};
 use serde_json::{Value, json};
 
-/// What of a lesson is not learnt.
+/// The part of a lesson that is not learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mask {
     /// Everything before the answer.
     Prompt,
-    /// The user's part alone: what opens the assistant's turn is learnt with the letter.
+    /// The user's part only: the header of the assistant's turn is learnt together with the letter.
     User,
 }
 
@@ -19,7 +19,7 @@ pub(crate) fn lesson(question: &Question, shown: String, mask: Mask) -> Lesson {
     let letter = question.letter(question.right);
     let id = question.id.clone();
     if mask == Mask::User {
-        // Nothing follows the last mark, and the pieces are cut apart, as in the script.
+        // As in the script, the pieces are tokenised separately, and nothing follows the last mark.
         return Lesson {
             id,
             pieces: vec![

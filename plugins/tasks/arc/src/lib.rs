@@ -2,24 +2,24 @@
 //!
 //! The three ways in which people score it are three modes:
 //!
-//! - `letter`: the options are shown with letters and the likeliest letter wins. The default: it costs one pass over the
-//!   prompt, can't fail to parse, asks the question as chat models were taught to read it, and is what lessons teach.
+//! - `letter`: the options are shown with letters and the likeliest letter wins. The default: it costs one pass over
+//!   the prompt, needs no parsing, asks in the form that chat models are trained on, and is what lessons teach.
 //! - `loglikelihood`: no option is shown; the likeliest of the option texts after `Answer:` wins. As the evaluation
-//!   harnesses do it, and what most published tables of base models show: `acc` for the easy set, `acc_norm` for challenge.
-//! - `generate`: the model writes, and the letter is read from what it wrote. A reply that names no option is wrong and is
-//!   counted apart.
+//!   harnesses do it, and what most published tables of base models show: `acc` for the easy set, `acc_norm` for
+//!   challenge.
+//! - `generate`: the model writes, and the letter is read from what it wrote. A reply that names no option is wrong and
+//!   is reported separately.
 //!
 //! The decision a newcomer would question: options get letters by their position even where the row's own labels are
 //! digits, because the prompt asks for a letter. The right answer is looked up among the row's labels, never assumed.
 
-mod choose; // which rows, from which file
 mod files; // log-likelihoods as harnesses keep them
-mod lessons; // what is learnt
-mod prompt; // what is asked, with worked examples before it
+mod lessons; // lessons for training
+mod prompt; // prompts, with worked examples
 mod question; // one row as published
-mod scoring; // what a reply is worth
+mod scoring;
+mod splits; // which rows, from which file // scores of replies
 
-use choose::{Split, Subset};
 use data::Rows;
 use plugin_api::{
     Lesson, Prompt, Reply, Result, Sample, Score, Settings, Task, TaskCard, export_plugin, register_files,
@@ -28,25 +28,26 @@ use plugin_api::{
 use prompt::{Asking, Shots};
 use question::Question;
 use serde_json::json;
+use splits::{Split, Subset};
 use task::{Answering, one_of, row_of};
 
 register_task!("arc", "ARC-Easy and ARC-Challenge: school science, three to five options", Arc::load, {
     data: data = "allenai/ai2_arc", "a file, a folder or a hub id: JSON lines flat or nested, or Parquet";
-    subset: text ["easy", "challenge"], "which set; when it is not given, the one that the file is named after, or easy";
-    split: text ["test", "validation", "dev", "train"], "which part; when it is not given, the one that the file is named after, or test";
+    subset: text ["easy", "challenge"], "which set; by default the one in the file's name, or easy";
+    split: text ["test", "validation", "dev", "train"], "which part; by default the one in the file's name, or test";
     mode: text ["letter", "loglikelihood", "generate"] = "letter", "likeliest letter, likeliest option text, or a letter read from free text";
     shots: integer = 0, "worked examples before each question, from the train part";
-    shots_data: path, "a file or folder to take them from, when the train part is not beside the data";
-    shots_seed: integer, "draws them for each question from this seed; by default the first ones are taken";
-    template: path, "a Jinja file to ask with, in place of the built-in one";
-    mask: text ["prompt", "user"] = "prompt", "what of a lesson is not learnt: all before the answer, or the user's part alone, as the published script has it, whose rows hold ChatML whatever the model's template";
+    shots_data: path, "a file or folder for these examples, if the train part is not beside the data";
+    shots_seed: integer, "draws these examples for each question from this seed; by default the first ones are used";
+    template: path, "a Jinja template that replaces the built-in one";
+    mask: text ["prompt", "user"] = "prompt", "the part of a lesson that is not learnt: all before the answer, or only the user's part as in the published script, which uses ChatML whatever the model's template";
     thinking: flag = false, "lets the model reason first, in mode generate";
-    max_tokens: integer, "the longest answer in mode generate; when it is not given 256, with thinking 8192";
+    max_tokens: integer, "the longest answer in mode generate; by default 256, with thinking 8192";
 });
 register_files!("arc", "log-likelihoods of options", |_settings| Ok(files::Likelihoods));
 export_plugin!();
 
-/// The way in which an answer is had of a model.
+/// How the answer is obtained from a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Letter,
@@ -75,7 +76,7 @@ struct Arc {
 impl Arc {
     fn load(settings: &Settings) -> Result<Arc> {
         let mode = one_of(settings, "mode", &MODES)?.1;
-        let chosen = choose::rows(settings)?;
+        let chosen = splits::rows(settings)?;
         Ok(Arc {
             shots: Shots::load(settings, &chosen)?,
             asking: Asking::load(settings)?,

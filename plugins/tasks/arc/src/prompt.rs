@@ -1,15 +1,15 @@
-//! What a model is asked, and the worked examples before it.
+//! Prompts and their worked examples.
 
 use crate::Mode;
-use crate::choose::{Chosen, shot_rows};
 use crate::question::Question;
+use crate::splits::{Chosen, shot_rows};
 use plugin_api::{Message, Prompt, Result, Settings};
 use serde::Serialize;
 use task::Answering;
 use template::Template;
 
-/// The words around a question. The built-in ones end each option with its letter and no space before it, so that the
-/// letter is the same token as in the answer.
+/// The template of a question. In the built-in one no space precedes an option's letter, so that it is the same token
+/// as in the answer.
 pub(crate) struct Asking {
     template: Template,
 }
@@ -20,12 +20,12 @@ impl Asking {
         Ok(Asking { template })
     }
 
-    /// Says what questions were asked with.
+    /// The hash of the template.
     pub fn hash(&self) -> &str {
         &self.template.hash
     }
 
-    /// A question with its options; in mode `loglikelihood` without them, for a text that goes on.
+    /// A question with its options; in mode `loglikelihood` without them, as a text to be continued.
     pub fn shown(&self, question: &Question, mode: Mode) -> Result<String> {
         let options = question.options.iter().zip(question.letters());
         let options: Vec<_> = options.map(|(text, letter)| Shown { letter, text }).collect();
@@ -71,7 +71,7 @@ impl Asking {
     }
 }
 
-/// What a template can name.
+/// The variables of a template.
 #[derive(Serialize)]
 struct Variables<'a> {
     id: &'a str,
@@ -91,7 +91,7 @@ pub(crate) struct Shots(task::Shots<Question>);
 
 /// Each shot is a question and its answer: more of them fit into no model's context.
 const MOST_SHOTS: usize = 1000;
-/// This many of them may ask in the same words as one question, and are not shown before it.
+/// At most this many have the same wording as a question, and are not shown before it.
 const SPARE: usize = 256;
 
 impl Shots {
@@ -104,7 +104,7 @@ impl Shots {
         self.0.count() as u32
     }
 
-    /// The shots before a question, itself never among them, nor its twin under another id.
+    /// The examples before a question, never the question itself or a copy under another id.
     pub fn before(&self, question: &Question) -> Result<Vec<&Question>> {
         let is_another = |shot: &Question| shot.id != question.id && shot.text != question.text;
         self.0.before(&question.id, "sample", is_another)

@@ -6,7 +6,7 @@ use score::letter_of;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-/// A question with its options; which label an option had in the row matters no more.
+/// A question with its options; the row's labels are no longer needed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Question {
     pub id: String,
@@ -66,7 +66,7 @@ fn right_one(row: &Row, options: &[Cow<str>], labels: &[Cow<str>], path: &str) -
     if !(2..=26).contains(&options.len()) {
         return Err(row.wrong(path, format!("has {} options, expected 2 to 26", options.len())));
     }
-    // An empty option would be the likeliest of all, and has no length to be divided by.
+    // An empty option would be the most likely one, and has no length to divide by.
     if let Some(index) = options.iter().position(|option| option.trim().is_empty()) {
         return Err(row.wrong(path, format!("has no text for option `{}`", labels[index])));
     }

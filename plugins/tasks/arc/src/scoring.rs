@@ -1,4 +1,4 @@
-//! What a reply is worth.
+//! Scores replies.
 
 use crate::question::Question;
 use plugin_api::{Error, Reply, Result, Score};
@@ -13,8 +13,8 @@ pub(crate) fn letter(question: &Question, reply: &Reply) -> Result<Score> {
 /// The metric that only option texts have, and not letters.
 pub(crate) const ACC_NORM: &str = "acc_norm";
 
-/// Whether the likeliest option text is the right one, by three accounts: as it is, by character and by byte of the text.
-/// The first among equals wins, and NaN is the largest of all.
+/// Whether the most likely option text is the right one: unnormalised, by character and by byte of the text. The first
+/// of equal ones wins, and NaN is the largest.
 pub(crate) struct Ranks {
     chosen: Option<usize>,
     pub acc: f64,

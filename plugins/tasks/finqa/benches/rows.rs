@@ -1,7 +1,7 @@
 //! How many predictions are scored in a second.
 //!
-//! Programs of one to five steps, each against another way to write it, which is what equality has most to do with.
-//! Prints the best of several rounds: what else the machine does only ever makes a round slower.
+//! Programs of one to five steps, each compared with another spelling, which is the most expensive case. Prints the
+//! best of several rounds, since other load can only make a round slower.
 
 #![allow(clippy::print_stdout)] // prints what it measured
 

@@ -1,7 +1,8 @@
-//! What a question stands on: the whole page, the facts it needs, these among others, or what a retriever picked.
+//! The context of a question: the whole page, the facts it needs, these among distractors, or the choice of a
+//! retriever.
 //!
-//! The decision a newcomer would question: facts stand in the order of the page, distractors among them. Put at the end or
-//! shuffled, they would tell a model by their place what to pass over, or cost it the order that a report is written in.
+//! The decision a newcomer would question: facts and distractors are in the order of the page. Distractors at the end
+//! would reveal themselves by their place, and shuffling would lose the order of the report.
 
 use crate::example::{Example, Fact, Spot};
 use plugin_api::{Code, Error, Result};
@@ -64,7 +65,7 @@ fn says_something(sentence: &str) -> bool {
     sentence.chars().any(char::is_alphanumeric)
 }
 
-/// The facts in the order of the page; those from nowhere come last.
+/// The facts in the order of the page; those without a place come last.
 fn in_order(mut facts: Vec<Fact>, example: &Example) -> Vec<Fact> {
     let before = example.texts.as_ref().map_or(usize::MAX, |(before, _)| before.len());
     facts.sort_by_key(|fact| match fact.spot {

@@ -5,7 +5,7 @@
 //! answer.
 
 use crate::official::{Value, repr, tokens};
-use crate::reading;
+use crate::parse_answer;
 use data::Row;
 use plugin_api::Result;
 use serde_json::Value as Json;
@@ -19,11 +19,11 @@ pub(crate) struct Example {
     pub table: Vec<Vec<String>>,
     /// The program as it is written.
     pub program: Option<String>,
-    /// What the program comes to.
+    /// The result of the program.
     pub result: Option<Value>,
-    /// The same as Python prints it; none where Python takes it for nothing, as it does zero.
+    /// The same as Python prints it; none if Python treats it as false, as it does zero.
     pub printed: Option<String>,
-    /// The answer as a person put it; may be empty, and may differ.
+    /// The answer as an annotator wrote it; it may be empty, and may differ.
     pub answer: Option<String>,
     /// The facts that the question needs, by the annotators.
     pub gold: Option<Vec<Fact>>,
@@ -34,12 +34,12 @@ pub(crate) struct Example {
 /// A sentence, or a row of the table in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fact {
-    /// Where it stands in the document, when that is known.
+    /// Its place in the document, if known.
     pub spot: Option<Spot>,
     pub words: String,
 }
 
-/// A place in the document. Sentences are counted through, those after the table following those before it.
+/// A place in the document. Sentences are numbered consecutively, those after the table after those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Spot {
     Sentence(usize),
@@ -79,7 +79,7 @@ impl Example {
         Ok(example)
     }
 
-    /// What a prediction is scored against: the table, the program and what it comes to.
+    /// What a prediction is scored against: the table, the program and its result.
     pub fn read_core(row: &Row) -> Result<Example> {
         let at = |name: &str| path_of(row, name);
         let rows = 0..row.list("table")?.len();
@@ -117,14 +117,14 @@ impl Example {
         self.texts.iter().flat_map(|(before, after)| before.iter().chain(after))
     }
 
-    /// Where a fact stands that comes without its name.
+    /// The place of a fact without a name.
     fn spot_of(&self, words: &str) -> Option<Spot> {
         let sentence = self.sentences().position(|sentence| sentence == words);
         sentence.map(Spot::Sentence)
     }
 }
 
-/// Where a field lies: within `qa` or beside it.
+/// The path of a field: within `qa` or beside it.
 fn path_of(row: &Row, name: &str) -> String {
     match row.at("qa") {
         Some(_) => format!("qa.{name}"),
@@ -140,7 +140,7 @@ fn program(row: &Row, plain: &str, nested: &str) -> Result<Option<String>> {
     if row.at(nested).is_none() {
         return Ok(None);
     }
-    match reading::program(row.text(nested)?) {
+    match parse_answer::program(row.text(nested)?) {
         Some(tokens) => Ok(Some(crate::official::written(&tokens))),
         None => Err(row.wrong(nested, "holds no program")),
     }

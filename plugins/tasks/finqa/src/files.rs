@@ -1,7 +1,7 @@
 //! The authors' prediction files: a JSON list of `id` and `predicted`, the tokens of a program.
 //!
-//! As in their script, what is counted are the predictions in the file: an example without one costs nothing and is
-//! counted beside the figures, an id twice counts twice, and an id that the data lacks is an error.
+//! As in their script, only the predictions in the file count: an example without one does not lower the score and is
+//! reported separately, an id that occurs twice counts twice, and an unknown id is an error.
 
 use crate::example::Example;
 use crate::official::{Value, verdict};
@@ -98,7 +98,7 @@ impl OfficialFiles for Predictions {
         let twice = predictions.len() - seen.len();
         if not_predicted > 0 {
             let of = gold.len();
-            let words = format!("{not_predicted} of {of} examples have no prediction, which costs nothing");
+            let words = format!("{not_predicted} of {of} examples have no prediction, which does not lower the score");
             scores.notes.push(words);
         }
         if twice > 0 {
@@ -119,14 +119,14 @@ impl OfficialFiles for Predictions {
             SCRIPT => return test_predictions::write(rows, out),
             _ => return Err(Error::unsupported(format!("finqa writes no `{format}`"))),
         }
-        // A list, since the script reads the file with one call.
+        // A list, since the script parses the file with one call.
         let mut before = "[\n";
         for row in rows {
             let row = row?;
             let id = &row.sample.id;
             let Some(predicted) = row.score.details.get("predicted") else {
                 let message = format!("the record of sample `{id}` has no program");
-                let help = "the file holds programs, so the run has to be of `-T target=program`, on rows with answers";
+                let help = "the file holds programs: run the task with `-T target=program` on rows with answers";
                 return Err(Error::new(Code::DATA, message).help(help));
             };
             out.write(EXPORTED, before)?;

@@ -1,16 +1,17 @@
-//! The text that the published FinQA scripts train on and ask with: no chat template, the answer right behind its colon.
+//! The text of the published FinQA scripts for training and asking: no chat template, and the answer directly after
+//! the colon.
 
 use crate::example::Example;
 use crate::prompt::Target;
 use plugin_api::{Lesson, Piece};
 use serde_json::json;
 
-/// How a model is asked, and what it learns.
+/// The format of prompts and lessons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     /// In the model's chat template.
     Template,
-    /// As the scripts put it.
+    /// As in the published scripts.
     Script,
 }
 
@@ -26,8 +27,8 @@ pub(crate) fn asked(example: &Example, context: &str, target: Target, instructio
     format!("{hint}\n\nQuestion:\n{question}\n\nContext:\n{context}\n\nAnswer:")
 }
 
-/// What is learnt. As in the scripts, a number stands as Python prints it, and a value that is empty or zero gives way to
-/// the next one that is neither.
+/// The learnt text. As in the scripts, numbers are printed as in Python, and an empty or zero value is replaced by the
+/// next field that is neither.
 pub(crate) fn said(example: &Example, target: Target) -> String {
     let result = example.printed.clone();
     let answer = example.answer.clone();
@@ -55,7 +56,7 @@ pub(crate) fn lesson(example: &Example, asked: String, target: Target) -> Lesson
 
 /// How the scripts train, for `host train`, and what they write of their test.
 pub(crate) fn training(target: Target) -> serde_json::Value {
-    // The authors' own format is of programs alone.
+    // The authors' own format is for programs only.
     let exports = match target {
         Target::Program => ["finqa", "finqa-script"].as_slice(),
         Target::Numerical | Target::Answer => &["finqa-script"],

@@ -4,13 +4,13 @@
 //!
 //! - `program`: a program in the data's own language, scored by the official rules (`execution_accuracy`,
 //!   `program_accuracy`). The default.
-//! - `numerical`: the number that the program comes to (`value_accuracy`: equal when rounded to five decimals).
+//! - `numerical`: the number that the program comes to (`value_accuracy`: equal after rounding to five decimals).
 //! - `answer`: the answer as a report puts it (`answer_accuracy`).
 //!
-//! What it is shown is `inputs`: `all` of the page, the `gold` facts, these among distractors (`noisy_gold`), or the facts
-//! that a retriever picked (`model_input`).
+//! What it is shown is `inputs`: `all` of the page, the `gold` facts, these among distractors (`noisy_gold`), or the
+//! facts that a retriever picked (`model_input`).
 //!
-//! The decision a newcomer would question: [`official`] repeats the official scorer with its oddities, and leniency
+//! The decision a newcomer would question: [`official`] reproduces the official scorer with its oddities, and leniency
 //! has a metric of its own. `lenient_accuracy` forgives percent signs and rounding; no other metric forgives anything.
 //!
 //! ```
@@ -22,16 +22,16 @@
 //! assert_eq!((run.invalid, run.value), (false, Value::Number(1.2)));
 //! ```
 
-mod choose; // which rows, from which file
-mod context; // what of a page is shown
+mod context; // the shown part of a page
 mod example; // one row as published
 mod files; // prediction files
-mod lessons; // what is learnt
+mod lessons; // lessons for training
 pub mod official; // the official scorer
-mod prompt; // what is asked
-mod reading; // programs and values out of free text
-mod scoring; // what a reply is worth
+mod parse_answer; // programs and values out of free text
+mod prompt; // prompts
+mod scoring; // scores of replies
 mod shots; // worked examples
+mod splits; // which rows, from which file
 mod test_predictions; // what the fine-tuning scripts write of a test
 
 use context::{Inputs, Noise};
@@ -51,19 +51,19 @@ use template::Template;
 
 register_task!("finqa", "FinQA: programs, numbers or answers from a page of a financial report", FinQa::load, {
     data: data = "ibm-research/finqa", "a file, a folder or a hub id: the authors' JSON, JSON lines or Parquet";
-    split: text ["test", "dev", "validation", "train", "private_test"], "which part; when it is not given, the one that the file is named after, or test";
+    split: text ["test", "dev", "validation", "train", "private_test"], "which part; by default the one in the file's name, or test";
     target: text ["program", "numerical", "answer"] = "program", "what the model writes: a program, the number it comes to, or the answer in words";
     inputs: text ["all", "gold", "noisy_gold", "model_input"] = "all", "what it is shown: the page, the facts it needs, these among others, or a retriever's facts";
-    noisy_text_distractors: integer, "sentences beside those needed, with inputs noisy_gold; 3 when it is not given";
-    noisy_table_distractors: integer, "table rows beside those needed, with inputs noisy_gold; when it is not given 3, with style script 1 as there";
-    noisy_context_seed: integer, "draws them for each example apart, with inputs noisy_gold; 0 when it is not given";
+    noisy_text_distractors: integer, "sentences beside those needed, with inputs noisy_gold; by default 3";
+    noisy_table_distractors: integer, "table rows beside those needed, with inputs noisy_gold; by default 3, with style script 1 as in the published script";
+    noisy_context_seed: integer, "seed of these draws, which differ for each example, with inputs noisy_gold; by default 0";
     shots: integer = 0, "worked examples before each question, from the train part";
-    shots_data: path, "a file or folder to take them from, when the train part is not beside the data";
-    style: text ["template", "script"] = "template", "asks and teaches in the model's chat template, or as the published scripts do: in plain text, numbers as Python prints them, for a result of zero the answer";
-    instruction: text, "what stands first in style script; when it is not given, a sentence for the target";
-    template: path, "a Jinja file to ask with, in place of the built-in one";
+    shots_data: path, "a file or folder for these examples, if the train part is not beside the data";
+    style: text ["template", "script"] = "template", "the model's chat template, or the format of the published scripts: plain text, numbers as Python prints them, and the answer in place of a result of zero";
+    instruction: text, "the first line in style script; by default a sentence for the target";
+    template: path, "a Jinja template that replaces the built-in one";
     thinking: flag = false, "lets the model reason first";
-    max_tokens: integer, "the longest answer; when it is not given 256, with thinking 8192";
+    max_tokens: integer, "the longest answer; by default 256, with thinking 8192";
 });
 register_files!("finqa", "the authors' prediction files", |_settings| Ok(
     files::Predictions
@@ -104,7 +104,7 @@ impl FinQa {
         ];
         let target = one_of(settings, "target", &targets)?;
         let inputs = one_of(settings, "inputs", &inputs)?;
-        // Commands of the scripts carry all three, whatever the inputs.
+        // The scripts' commands contain all three, whatever the inputs.
         if !matches!(inputs.1, Inputs::NoisyGold(_)) && style == Style::Template {
             let idle = [
                 "noisy_text_distractors",
@@ -119,7 +119,7 @@ impl FinQa {
                 return Err(Error::new(Code::SETTINGS, message).help("add `-T inputs=noisy_gold`"));
             }
         }
-        let (rows, split) = choose::rows(settings)?;
+        let (rows, split) = splits::rows(settings)?;
         let mut task = FinQa {
             rows,
             split,
@@ -131,7 +131,7 @@ impl FinQa {
             shots: Shots::default(),
             answering: Answering::load(settings, 256, 8192)?,
         };
-        // Worked examples are asked and answered as the task's own are.
+        // Worked examples have the format of the task's own questions and answers.
         let words = |example: &Example| Ok((task.asked(example)?, task.said(example)?));
         task.shots = Shots::load(settings, words)?;
         Ok(task)
@@ -249,7 +249,7 @@ fn page_of(id: &str) -> &str {
     id.rsplit_once('-').map_or(id, |(page, _)| page)
 }
 
-/// By how many steps the program has, what its facts come from, its last operator and every one that it uses.
+/// Groups: the number of steps, the source of the facts, the last operator, and each operator.
 fn groups(example: &Example) -> BTreeMap<String, String> {
     let mut groups = BTreeMap::new();
     let mut put = |name: &str, member: &str| groups.insert(name.to_owned(), member.to_owned());

@@ -1,4 +1,4 @@
-//! What a model should have said, and in which words.
+//! The expected answer, and the text of a question.
 
 use crate::example::Example;
 use crate::official::Value;

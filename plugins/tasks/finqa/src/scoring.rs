@@ -1,12 +1,12 @@
 //! What a reply is worth.
 //!
-//! Two kinds of metric, never to be mixed up: those named `…_accuracy` by the official rules, where 14.136 for 0.14136 is
-//! wrong, and `lenient_accuracy`, where it is right.
+//! Scores replies by two kinds of metric: `…_accuracy` by the official rules, where 14.136 for 0.14136 is wrong, and
+//! `lenient_accuracy`, where it is right.
 
 use crate::example::Example;
 use crate::official::{END, Value, round_to_five, verdict, written};
+use crate::parse_answer;
 use crate::prompt::{Target, said, shown};
-use crate::reading;
 use plugin_api::{Reply, Score, Status};
 use serde_json::{Value as Json, json};
 
@@ -27,14 +27,14 @@ pub(crate) fn score(example: &Example, target: Target, reply: &Reply) -> Score {
     }
 }
 
-/// By program. The details are the official scorer's row (`invalid`, `execution_correct`, `program_correct`, `value`) and what
-/// its prediction file holds (`predicted`).
+/// By program. The details are the official scorer's row (`invalid`, `execution_correct`, `program_correct`, `value`)
+/// and what its prediction file holds (`predicted`).
 fn program(example: &Example, reply: &Reply) -> Score {
     let predicted = predicted(reply);
     let (Some(gold), Some(result)) = (example.tokens(), &example.result) else {
         return unscored(predicted.map(|tokens| written(&tokens)));
     };
-    // Without a program the row is what the official scorer makes of an empty one.
+    // Without a program the row is the official scorer's for an empty one.
     let status = if predicted.is_some() {
         Status::Scored
     } else {
@@ -69,15 +69,15 @@ pub(crate) fn value_json(value: &Value) -> Json {
 fn predicted(reply: &Reply) -> Option<Vec<String>> {
     if let Some(Json::Array(tokens)) = reply.other.get("predicted") {
         let tokens: Option<Vec<_>> = tokens.iter().map(|token| token.as_str().map(str::to_owned)).collect();
-        // A token that is no text makes no program, and none is looked for elsewhere.
+        // A token that is not text is not a program, and none is searched elsewhere.
         return Some(tokens.unwrap_or_else(|| vec![String::new(), END.to_owned()]));
     }
-    reading::program(&reply.text)
+    parse_answer::program(&reply.text)
 }
 
 /// By the number itself: right when it is the gold program's result, rounded to five decimals.
 fn numerical(example: &Example, reply: &Reply) -> Score {
-    let read = reading::value(&reply.text);
+    let read = parse_answer::value(&reply.text);
     let Some(result) = &example.result else {
         return unscored(read.as_ref().map(shown));
     };
@@ -94,15 +94,15 @@ fn numerical(example: &Example, reply: &Reply) -> Score {
 
 /// By the published answer: right when the reply is the same words, or the same number with or without its unit.
 fn answer(example: &Example, reply: &Reply) -> Score {
-    let text = reading::conclusion(&reply.text);
+    let text = parse_answer::conclusion(&reply.text);
     let (Some(gold), true) = (said(example, Target::Answer), example.result.is_some()) else {
         return unscored((!text.is_empty()).then(|| text.to_owned()));
     };
     if text.is_empty() {
         return no_answer(Target::Answer);
     }
-    let value = reading::value(text);
-    let same_value = value.is_some() && value == reading::value(&gold);
+    let value = parse_answer::value(text);
+    let same_value = value.is_some() && value == parse_answer::value(&gold);
     let same_words = score::normalised(text) == score::normalised(&gold);
     let lenient = same_words || value.is_some_and(|value| agrees(&value, example));
     graded(Target::Answer, &[same_words || same_value, lenient]).with_answer(text)
@@ -113,11 +113,11 @@ const TOLERANCE: f64 = 0.01;
 
 /// Whether a value agrees with the program's result or the published answer, as it is or as a percentage of it.
 fn agrees(value: &Value, example: &Example) -> bool {
-    let published = example.answer.as_deref().and_then(reading::value);
+    let published = example.answer.as_deref().and_then(parse_answer::value);
     let mut expected = example.result.iter().chain(&published);
     expected.any(|expected| match (value, expected) {
         (Value::Number(value), Value::Number(expected)) => {
-            // Below the five decimals of a result, everything is rounding.
+            // Below the five decimals of a result, differences are rounding.
             let room = (TOLERANCE * expected.abs()).max(0.000_005);
             let near = |value: f64| (value - expected).abs() <= room;
             let rescaled = |value: f64| *expected != 0.0 && near(value);
@@ -141,7 +141,7 @@ fn no_answer(target: Target) -> Score {
     }
 }
 
-/// Without a gold program nobody can say; what was read is kept.
+/// Without a gold program the reply cannot be scored; the parsed answer is kept.
 fn unscored(answer: Option<String>) -> Score {
     Score {
         answer,

@@ -1,15 +1,15 @@
 //! Worked examples before a question: the first ones of the train part, none of the question's own page.
 //!
-//! A page has several questions, and the answer to one often stands in the program of another.
+//! A page has several questions, and the program of one often contains the answer to another.
 
-use crate::choose;
 use crate::example::Example;
 use crate::page_of;
+use crate::splits;
 use plugin_api::{Message, Result, Settings};
 
 /// Each shot is a page and its program: more of them fit into no model's context.
 const MOST_SHOTS: usize = 64;
-/// No page of the data has more questions than this, and those of one page are left out together.
+/// No page has more questions than this; all questions of a page are left out together.
 const SPARE: usize = 16;
 
 #[derive(Default)]
@@ -24,7 +24,7 @@ struct Shot {
 impl Shots {
     /// Reads what the settings want. `words` makes a question and its answer of an example.
     pub fn load(settings: &Settings, words: impl Fn(&Example) -> Result<(String, String)>) -> Result<Shots> {
-        let rows = || task::shots_data(settings, &settings.path("data")?, choose::train);
+        let rows = || task::shots_data(settings, &settings.path("data")?, splits::train);
         let shots = task::Shots::load(settings, MOST_SHOTS, SPARE, rows, |row| {
             let example = Example::read(row)?;
             let (asked, said) = words(&example)?;

@@ -1,4 +1,4 @@
-//! `test_predictions.jsonl`: what the published fine-tuning scripts write of each answer of their test.
+//! `test_predictions.jsonl`: the published fine-tuning scripts' file about each answer of their test.
 
 use crate::example::Example;
 use crate::lessons;
@@ -16,11 +16,11 @@ pub(crate) fn write(rows: &mut Rows, out: &mut Output) -> Result<()> {
         let example = Example::read(&task::row_of(sample))?;
         let target = target(score).ok_or_else(|| {
             let message = format!("the record of sample `{}` has no score of this task", sample.id);
-            Error::new(Code::DATA, message).help("is it a run on this task?")
+            Error::new(Code::DATA, message).help("the run may be of another task")
         })?;
         let mut line = json!({
             "id": sample.id, "question": example.question, "target_field": target.1,
-            // The host puts there what the model was asked.
+            // The host stores the prompt there.
             "prompt": row.reply.as_ref().and_then(|reply| reply.other.get("prompt")),
             "prediction": row.reply.as_ref().map(|reply| &reply.text),
         });

@@ -1,7 +1,7 @@
-//! A question's attachment: what of it a model can be given.
+//! A question's attachment, as far as a model can take it.
 //!
-//! Text goes into the prompt up to a bound, sound goes as sound. Whatever else there is (tables in spreadsheets, pictures,
-//! archives) is named as not read, and the run says of how many questions that was so.
+//! Text goes into the prompt up to a limit, and audio as a clip. Other files (spreadsheets, pictures, archives) are
+//! reported as not read, and the run counts such questions.
 
 use data::Row;
 use plugin_api::{Context, Result};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 const SOUND: [&str; 7] = ["mp3", "wav", "m4a", "flac", "ogg", "aac", "aiff"];
 
-/// The endings of files that people read as they are. Others may be text as well, but nobody says so.
+/// Extensions of plain text files. Other files may be text, but their names do not say so.
 #[rustfmt::skip]
 const TEXT: [&str; 36] = [
     "txt", "md", "csv", "tsv", "json", "jsonl", "jsonld", "ndjson", "xml", "html", "htm", "yaml", "yml", "toml", "ini", "cfg",
@@ -32,7 +32,7 @@ pub(crate) enum Attachment {
         name: String,
         path: PathBuf,
     },
-    /// Of a kind that is not read.
+    /// Of a type that is not read.
     NotRead {
         name: String,
     },
@@ -43,7 +43,7 @@ pub(crate) enum Attachment {
 }
 
 impl Attachment {
-    /// The attachment of a row, as far as `most` bytes of text go.
+    /// The attachment of a row, with at most `most` bytes of text.
     pub fn of(row: &Row, folders: &[PathBuf], most: usize) -> Result<Attachment> {
         let Some(given) = named(row)? else {
             return Ok(Attachment::None);
@@ -72,7 +72,7 @@ impl Attachment {
         })
     }
 
-    /// What it counts under.
+    /// Its group in results.
     pub fn word(&self) -> &'static str {
         match self {
             Attachment::None => "none",
@@ -115,14 +115,14 @@ fn named(row: &Row) -> Result<Option<&str>> {
     Ok(None)
 }
 
-/// One byte more than is wanted, so that it shows whether there is more.
+/// Reads one byte more than needed, to know whether there is more.
 fn beginning(path: &Path, most: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The text of these bytes, and whether it was cut; none when they are no text.
+/// The text of these bytes, and whether it was cut; none if they are not text.
 fn text(mut bytes: Vec<u8>, most: usize) -> Option<(String, bool)> {
     let cut = bytes.len() > most;
     bytes.truncate(most);
@@ -131,7 +131,7 @@ fn text(mut bytes: Vec<u8>, most: usize) -> Option<(String, bool)> {
     }
     let whole = match std::str::from_utf8(&bytes) {
         Ok(text) => text.len(),
-        // A letter that the bound cut through is left out.
+        // A character that the limit splits is left out.
         Err(error) if cut && error.error_len().is_none() => error.valid_up_to(),
         Err(_) => return None,
     };

@@ -1,5 +1,5 @@
-//! A conversation with tool calls, in either of the two styles that people keep them in: calls as text within
-//! `<tool_call>`, or in `tool_calls` as chat interfaces have them.
+//! Conversations with tool calls, in either of two styles: calls as text within `<tool_call>`, or in `tool_calls` as
+//! in chat interfaces.
 
 use crate::official::FINAL_ANSWER;
 use data::Row;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub(crate) struct Said {
     pub role: Role,
     pub text: String,
-    /// Calls that stand beside the text. Those within it are found by [`Said::calls`].
+    /// Calls beside the text. Those within it are found by [`Said::calls`].
     beside: Calls,
     /// The list that they stood in.
     list: Vec<Value>,
@@ -53,7 +53,7 @@ fn message(row: &Row, path: &str) -> Result<Said> {
     })
 }
 
-/// A message's words. A null is none, and a list is of parts with words in them.
+/// A message's text. Null is empty, and a list consists of parts with text.
 fn content(row: &Row, path: &str) -> Result<String> {
     match row.at(path) {
         None => Ok(String::new()),
@@ -74,7 +74,7 @@ impl Said {
         }
     }
 
-    /// All of it as text: calls that stand beside the words come after them, as `<tool_call>`.
+    /// The message as text: calls beside the text are appended as `<tool_call>`.
     pub fn as_text(&self) -> String {
         let mut lines = Vec::new();
         if !self.text.is_empty() || self.list.is_empty() {
@@ -84,7 +84,7 @@ impl Said {
         lines.join("\n")
     }
 
-    /// As people train on it: role and text.
+    /// As training data: role and text.
     pub fn to_json(&self) -> Value {
         json!({ "role": self.role, "content": self.as_text() })
     }
@@ -96,16 +96,16 @@ pub(crate) fn marks_answers(said: &[Said]) -> bool {
         .any(|one| one.role == Role::Assistant && one.text.contains(FINAL_ANSWER))
 }
 
-/// How a conversation is given to a model.
+/// How a conversation is put into a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// Tools, calls and results as words of the two sides, which every model can read.
+    /// Tools, calls and results as text of user and assistant, which every model can read.
     Words,
-    /// As the model's own chat template has them.
+    /// In the model's own chat template.
     Template,
 }
 
-/// What tools returned stands between these, when it is given as words.
+/// The marks around the results of tools that are given as text.
 const RESULT: (&str, &str) = ("<tool_response>\n", "\n</tool_response>");
 
 /// The messages as a prompt has them.
@@ -127,7 +127,7 @@ pub(crate) fn as_messages(said: &[Said], style: Style) -> Vec<Message> {
             continue;
         }
         let result = format!("{}{}{}", RESULT.0, one.text, RESULT.1);
-        // Templates want the sides to take turns, so the results of several calls are one message.
+        // Templates expect alternating roles, so the results of several calls become one message.
         match messages.last_mut().filter(|last| last.role == Role::User) {
             Some(last) => last.parts.push(Part::text(format!("\n{result}"))),
             None => messages.push(Message::user(result)),

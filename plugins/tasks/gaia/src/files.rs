@@ -1,8 +1,7 @@
-//! The leaderboard's submission file: those of others are scored, and runs are written as such; and traces, rewritten from
-//! the styles that people keep them in to the one that models are trained on.
+//! Scores and writes the leaderboard's submission files, and converts traces to the format that models are trained on.
 
 use crate::conversation::{marks_answers, messages};
-use crate::{catalogue, official, question};
+use crate::{official, question, tools};
 use data::{Row, Rows};
 use plugin_api::{
     Code, Error, FileAnswers, FileKind, FileScores, FilesCard, OfficialFiles, Output, Result, Role, Rows as RunRows,
@@ -109,8 +108,8 @@ impl Share {
     }
 }
 
-/// Scores are means over all tasks of the data that have an answer, as the leaderboard's are over a split: a task without a
-/// prediction counts as wrong.
+/// Scores are means over all tasks of the data that have an answer, like the leaderboard's over a split: a task
+/// without a prediction counts as wrong.
 fn scores(gold: &HashMap<String, Known>, predictions: &Rows, wanted: bool) -> Result<FileScores> {
     if predictions.is_empty() {
         return Err(Error::new(Code::DATA, "there are no predictions"));
@@ -172,23 +171,20 @@ fn scores(gold: &HashMap<String, Known>, predictions: &Rows, wanted: bool) -> Re
         }
     };
     note(not_predicted, "tasks have no prediction and count as wrong");
-    note(
-        twice,
-        "predictions are for a task that came before; the last one of each counts",
-    );
+    note(twice, "predictions repeat an earlier task; the last one of each counts");
     note(
         hidden,
-        "predictions are for tasks whose answer is hidden, which nobody can score here",
+        "predictions are for tasks with hidden answers, which cannot be scored here",
     );
     Ok(scores)
 }
 
-/// An answer as text. One that is missing, or no text, number or truth value, is none.
+/// An answer as text; none if it is missing or not a text, number or boolean.
 fn answer(row: &Row) -> Option<String> {
     match row.at("model_answer")? {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
-        // As Python writes them.
+        // In Python's spelling.
         Value::Bool(true) => Some("True".to_owned()),
         Value::Bool(false) => Some("False".to_owned()),
         _ => None,
@@ -204,11 +200,11 @@ fn converted(row: &Row, template: &Template) -> Result<Value> {
             Some(_) => row.list("tools")?,
             None => &[],
         };
-        if let Some(odd) = tools.iter().position(|tool| catalogue::name(tool).is_none()) {
+        if let Some(odd) = tools.iter().position(|tool| tools::name(tool).is_none()) {
             return Err(row.wrong(&format!("tools.{odd}"), "has no name"));
         }
         let marks = marks_answers(&said);
-        // Where there is nothing to say of tools and answers, nothing is said.
+        // Without tools or marked answers, no system message is added.
         if marks || !tools.is_empty() {
             let text = template.render(json!({ "tools": tools, "final": marks }))?;
             lines.insert(0, json!({ "role": "system", "content": text.trim() }));

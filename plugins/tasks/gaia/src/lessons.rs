@@ -1,4 +1,4 @@
-//! The text that the published script trains on: each message behind a marker of its own, and no chat template.
+//! The text of the published training script: each message after a marker of its own, without a chat template.
 
 use plugin_api::{Lesson, Piece, Result};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ pub(crate) enum Style {
     /// In the model's chat template, one lesson for each turn of the assistant.
     #[default]
     Template,
-    /// As the script puts it, one lesson for the whole conversation.
+    /// As in the script, one lesson for the whole conversation.
     Script,
 }
 

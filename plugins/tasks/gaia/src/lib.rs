@@ -1,22 +1,23 @@
-//! GAIA: questions that take several steps and often a file or a tool, scored as the leaderboard scores them; and traces
-//! of conversations with tools, in which a model is asked for the next calls.
+//! GAIA: questions that take several steps and often a file or a tool, scored as the leaderboard scores them; and
+//! traces of conversations with tools, in which a model is asked for the next calls.
 //!
-//! GAIA itself is gated, so nothing of it lies here: the data is an approved download (`metadata.jsonl` with the
-//! attachments beside it, or Parquet with a `file_path`).
+//! GAIA itself is gated, so nothing of it is in the repository: the data is an approved download (`metadata.jsonl`
+//! with the attachments beside it, or Parquet with a `file_path`).
 //!
-//! The decision a newcomer would question: an answer that does not stand behind `FINAL ANSWER:` is no answer, even where
-//! a reader could tell what is meant. The leaderboard's harnesses cut there, and a kinder reading would give other figures.
+//! The decision a newcomer would question: an answer that does not follow `FINAL ANSWER:` counts as missing, even if a
+//! reader could tell what is meant. The leaderboard's harnesses cut there, and a more lenient rule would give other
+//! figures.
 
 pub mod official; // the leaderboard's scorer
 
-mod attachment; // what of a file can be given to a model
-mod catalogue; // which tools there are
-mod choose; // which files
+mod attachment; // the readable part of an attachment
 mod conversation; // messages with calls in them
 mod files; // submissions and traces
-mod lessons; // what is learnt of a conversation
+mod lessons; // lessons of conversations
 mod question; // one row of the benchmark
 mod questions; // the benchmark
+mod splits; // which files
+mod tools; // the catalogue of tools
 mod traces; // the conversations
 
 use plugin_api::{
@@ -31,19 +32,19 @@ use traces::Traces;
 
 register_task!("gaia", "GAIA: questions with attachments, and traces of tool calls", Gaia::load, {
     data: data required, "an approved download of GAIA, its metadata file, or with mode traces a file of `id` and `messages`";
-    mode: text ["questions", "traces"] = "questions", "the benchmark's questions, or conversations that are gone on with";
-    split: text ["validation", "test"], "which part of the benchmark; when it is not given, validation or the only one there is";
+    mode: text ["questions", "traces"] = "questions", "the benchmark's questions, or conversations to be continued";
+    split: text ["validation", "test"], "which part of the benchmark; by default validation, or the only one";
     level: text ["all", "1", "2", "3"] = "all", "questions of which level";
-    attachments: path, "the folder with the attachments; when it is not given, that of the metadata";
-    attachment_bytes: integer = 32768, "so much of an attached text stands in the prompt, at most";
-    tools: path, "a catalogue of tools, `tools.toml`; when it is not given, the one beside the traces";
-    tools_as: text ["words", "template"] = "words", "whether tools, calls and results are words, or what the model's own chat template makes of them";
-    style: text ["template", "script"] = "template", "with mode traces: a lesson is one turn in the model's chat template, or the whole conversation behind markers of its own, as the published script has it";
-    after: text ["user", "each"] = "user", "with mode traces: the model goes on after each turn of the user, or is also asked after the results of tools";
+    attachments: path, "the folder with the attachments; by default that of the metadata";
+    attachment_bytes: integer = 32768, "the most bytes of an attached text in the prompt";
+    tools: path, "a catalogue of tools, `tools.toml`; by default the one beside the traces";
+    tools_as: text ["words", "template"] = "words", "whether tools, calls and results are written as text, or by the model's chat template";
+    style: text ["template", "script"] = "template", "with mode traces: a lesson is one turn in the model's chat template, or the whole conversation with its own markers, as in the published script";
+    after: text ["user", "each"] = "user", "with mode traces: the model continues after each turn of the user, or also after the results of tools";
     judge: flag = false, "with mode traces: lets the model in the role `judge` compare arguments that are written differently";
-    template: path, "a Jinja file to ask with, in place of the built-in one; with mode traces it is the system message of those that have none";
+    template: path, "a Jinja template that replaces the built-in one; with mode traces it is the system message of conversations without one";
     thinking: flag = false, "lets the model reason first in its own way";
-    max_tokens: integer, "the longest answer; when it is not given 1024, with thinking 16384";
+    max_tokens: integer, "the longest answer; by default 1024, with thinking 16384";
 });
 register_files!(
     "gaia",
@@ -70,9 +71,9 @@ impl Gaia {
         let data = settings.path("data")?;
         let is_traces = settings.or("mode", String::new())? == "traces";
         let (files, split, built_in) = match is_traces {
-            true => (choose::traces(&data)?, None, include_str!("tools.jinja")),
+            true => (splits::traces(&data)?, None, include_str!("tools.jinja")),
             false => {
-                let (files, split) = choose::metadata(settings, &data)?;
+                let (files, split) = splits::metadata(settings, &data)?;
                 (files, split, include_str!("prompt.jinja"))
             }
         };

@@ -1,8 +1,8 @@
 //! The leaderboard's scorer: quasi exact match of two texts.
 //!
-//! The truth alone decides how the two are compared: as numbers when it reads as one, as lists when it has a comma or a
-//! semicolon, else as texts. The decision a newcomer would question: nothing here is forgiven that the leaderboard does
-//! not forgive. `1,000` as the truth is a list of two, so `1000` is wrong, and `17 units` is wrong where 17 is right.
+//! Only the expected answer decides how the two are compared: as numbers if it is one, as lists if it has a comma or a
+//! semicolon, else as texts. The decision a newcomer would question: nothing here is more lenient than the
+//! leaderboard. `1,000` as the truth is a list of two, so `1000` is wrong, and `17 units` is wrong where 17 is right.
 
 mod python; // what Python's `float`, `\s` and `lower` make of a text
 
@@ -34,16 +34,16 @@ pub fn is_right(answer: &str, truth: &str) -> bool {
     bare(answer).eq(bare(truth))
 }
 
-/// What stands between `FINAL ANSWER:` and the end of its line; the last one counts. Nothing there is no answer.
+/// The text from `FINAL ANSWER:` to the end of its line; the last one counts. None if it is empty.
 ///
-/// Letter by letter, as the prompt asks for it: a harness that reads it kindly gives other figures than the leaderboard.
+/// It must be spelt exactly as the prompt asks: a lenient harness gives other figures than the leaderboard.
 pub fn final_answer(reply: &str) -> Option<&str> {
     let (_, rest) = reply.rsplit_once(FINAL_ANSWER)?;
     let answer = rest.split('\n').next().unwrap_or_default().trim();
     (!answer.is_empty()).then_some(answer)
 }
 
-/// What stands before an answer.
+/// Precedes an answer.
 pub const FINAL_ANSWER: &str = "FINAL ANSWER:";
 
 const SEPARATORS: [char; 2] = [',', ';'];
@@ -59,7 +59,7 @@ fn part(answer: &str, truth: &str) -> bool {
     }
 }
 
-/// An answer as a number. What is none counts as infinity, so a truth of `inf` takes anything.
+/// An answer as a number. Other text counts as infinity, so an expected `inf` accepts anything.
 fn number(answer: &str) -> f64 {
     float(&answer.replace(['$', '%', ','], "")).unwrap_or(f64::INFINITY)
 }

@@ -4,7 +4,7 @@ use data::Row;
 use plugin_api::Result;
 use serde_json::Value;
 
-/// What stands for the answers of the hidden split.
+/// Replaces the answers of the hidden split.
 const HIDDEN: &str = "?";
 
 /// A question.
@@ -45,7 +45,7 @@ pub(crate) fn level(row: &Row) -> Result<Option<String>> {
         .transpose()
 }
 
-/// The right answer as text. It is compared as it is, so nothing is trimmed.
+/// The right answer as text, untrimmed, since it is compared exactly.
 pub(crate) fn truth(row: &Row) -> Result<Option<String>> {
     let truth = match row.at("Final answer") {
         None => return Ok(None),

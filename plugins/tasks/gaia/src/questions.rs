@@ -1,4 +1,4 @@
-//! The benchmark's questions, with what is attached to them.
+//! The benchmark's questions with their attachments.
 
 use crate::attachment::Attachment;
 use crate::official;
@@ -40,7 +40,7 @@ impl Questions {
         let rows = Rows::open_all(files)?;
         let is_wanted = |index: &usize| {
             let Some(level) = &level else { return true };
-            // A broken row is a sample as well, whose error says what is broken.
+            // A broken row is a sample as well; its error says what is wrong.
             let row = rows.get(*index);
             row.map_or(true, |row| {
                 crate::question::level(&row).map_or(true, |own| own.as_ref() == Some(level))
@@ -138,7 +138,7 @@ impl Questions {
     }
 }
 
-/// What a reply is worth by the leaderboard's scorer.
+/// The score of a reply by the leaderboard's scorer.
 pub(crate) fn score(sample: &Sample, reply: &Reply) -> Result<Score> {
     let truth = crate::question::truth(&row_of(sample))?;
     let answer = official::final_answer(&reply.text);

@@ -1,9 +1,9 @@
-//! Tool-call traces: the model goes on where the user has spoken, and its calls are compared with those of the trace.
+//! Tool-call traces: the model continues after the user's turns, and its calls are compared with those of the trace.
 
-use crate::catalogue;
 use crate::conversation::{Said, Style, as_messages, marks_answers, messages};
 use crate::lessons;
 use crate::official;
+use crate::tools;
 use data::{Place, Row, Rows};
 use plugin_api::{
     Call, Code, Error, Lesson, Message, Prompt, Reply, Result, Role, Sample, Sampling, Score, Settings, Status, Turn,
@@ -14,17 +14,17 @@ use std::path::PathBuf;
 use task::{Answering, row_of};
 use template::Template;
 
-/// The figures of a trace, the main one first: a turn is right when its calls are, however they are written, and its final
-/// answer where the trace has one. The others speak of the calls alone, of which saying nothing has none.
+/// The figures of a trace, the main one first: a turn is right if its calls are, in any spelling, and its final answer
+/// if the trace has one. The others are about the calls only, which an empty reply lacks.
 pub(crate) const METRICS: [&str; 5] = ["turn_acc", "exact_acc", "normalised_acc", "names_acc", "calls_acc"];
 /// The judge's figure, when there is one.
 pub(crate) const JUDGED: &str = "judge_acc";
-/// The share of samples whose calls the judge did not rule on: its words could not be understood.
+/// The share of samples whose calls the judge left undecided because its reply could not be parsed.
 pub(crate) const UNJUDGED: &str = "judge_unscored";
-/// The share of replies whose calls are JSON by the letter, and of those that call no tool that there isn't.
+/// The share of replies whose calls are strict JSON, and of replies that call only existing tools.
 const WELL_FORMED: &str = "calls_well_formed";
 const KNOWN: &str = "known_tools";
-/// The official score of final answers, where the trace has one at that place.
+/// The official score of final answers, if the trace has one in that place.
 const ANSWER: &str = "answer_acc";
 
 /// The role of the model that compares arguments.
@@ -35,15 +35,15 @@ const ROLE: &str = "judge";
 pub(crate) enum After {
     /// After each turn of the user.
     User,
-    /// After whatever came before each turn of the assistant, the results of tools among it.
+    /// After whatever precedes a turn of the assistant, including the results of tools.
     Each,
 }
 
 pub(crate) struct Traces {
     rows: Rows,
-    /// A row and the message that is expected there; none for a row that can't be read.
+    /// A row and the expected message in it; none for a row that can't be read.
     places: Vec<(usize, Option<usize>)>,
-    /// The tools of all traces that declare none of their own.
+    /// The tools of all traces that declare none.
     tools: Vec<Value>,
     pub style: Style,
     pub after: After,
@@ -55,7 +55,7 @@ impl Traces {
         let beside = files.first().and_then(|file| Some(file.parent()?.join("tools.toml")));
         let given: Option<PathBuf> = settings.get("tools")?;
         let tools = match given.or(beside.filter(|path| path.is_file())) {
-            Some(path) => catalogue::read(&path)?,
+            Some(path) => tools::read(&path)?,
             None => Vec::new(),
         };
         let word = |name: &str| settings.or(name, String::new());
@@ -73,13 +73,14 @@ impl Traces {
             match rows.get(index).and_then(|row| messages(&row)) {
                 Ok(said) => {
                     let turns = match lessons {
-                        // The script learns a conversation as a whole; its sample is the last turn, all else before it.
+                        // The script learns a conversation as a whole: its sample is the last turn, with everything
+                        // else before it.
                         lessons::Style::Script => last_turn(&said).into_iter().collect(),
                         lessons::Style::Template => expected(&said, after),
                     };
                     places.extend(turns.into_iter().map(|place| (index, Some(place))));
                 }
-                // A broken row is a sample as well, whose error says what is broken.
+                // A broken row is a sample as well; its error says what is wrong.
                 Err(_) => places.push((index, None)),
             }
         }
@@ -115,7 +116,7 @@ impl Traces {
         };
         let row = self.rows.get(place)?;
         let said = messages(&row)?;
-        // Rows to train on often have nothing but `messages`.
+        // Training rows often have only `messages`.
         let id = match row.at("id") {
             Some(_) => row.word("id")?.into_owned(),
             None => format!("row-{}", place + 1),
@@ -142,7 +143,7 @@ impl Traces {
             sample.groups.insert("level".to_owned(), level);
         }
         let end = said[gold.0 + 1..].iter().position(|later| match self.after {
-            // The script's sample is what is left of the conversation.
+            // The script's sample is the rest of the conversation.
             _ if self.lessons == lessons::Style::Script => false,
             After::User => later.role == Role::User,
             After::Each => true,
@@ -160,7 +161,7 @@ impl Traces {
         Ok(sample)
     }
 
-    /// The conversation up to where the model goes on, with a system message if there is none, and the tools.
+    /// The conversation up to the model's turn, with a system message if it has none, and the tools.
     fn before(&self, sample: &Sample, template: &Template) -> Result<(Vec<Message>, Vec<Value>)> {
         let row = row_of(sample);
         let said = messages(&row)?;
@@ -218,7 +219,7 @@ impl Traces {
         })
     }
 
-    /// What a reply is worth. With a judge, calls of the right tools with other arguments are shown to it.
+    /// The score of a reply. A judge is shown calls of the right tools with other arguments.
     pub fn score(&self, sample: &Sample, reply: &Reply, call: Option<&Call>) -> Result<Score> {
         let gold = gold(sample)?;
         let Some(gold) = gold.first() else {
@@ -247,7 +248,7 @@ impl Traces {
             .fold(Score::default(), |score, (name, value)| score.and(*name, value));
         score = score.and(WELL_FORMED, flag(predicted.broken + predicted.mended == 0));
         let tools = self.tools_of(sample);
-        let is_known = |name: &&str| tools.iter().any(|tool| catalogue::name(tool) == Some(*name));
+        let is_known = |name: &&str| tools.iter().any(|tool| tools::name(tool) == Some(*name));
         let names_called = predicted.names();
         if !tools.is_empty() && !names_called.is_empty() {
             let unknown: Vec<&str> = names_called.iter().copied().filter(|name| !is_known(name)).collect();
@@ -269,7 +270,7 @@ impl Traces {
             score = score.with_detail("broken_calls", predicted.broken);
         }
         if predicted.calls.is_empty() && (predicted.broken > 0 || raw(reply).trim().is_empty()) {
-            // Where no call was expected, saying nothing would be right.
+            // If no call was expected, an empty reply would be right.
             score.values.values_mut().for_each(|value| *value = 0.0);
             score.status = Status::NoAnswer;
         } else {
@@ -289,7 +290,7 @@ impl Traces {
     }
 }
 
-/// The messages that a model is to say.
+/// The messages that a model should produce.
 fn expected(said: &[Said], after: After) -> Vec<usize> {
     let pairs = said.windows(2).enumerate();
     let places = pairs
@@ -297,18 +298,18 @@ fn expected(said: &[Said], after: After) -> Vec<usize> {
     places.map(|(index, _)| index + 1).collect()
 }
 
-/// The last message that a model is to say, wherever it stands.
+/// The last message that a model should produce.
 fn last_turn(said: &[Said]) -> Option<usize> {
     said.iter().rposition(|one| one.role == Role::Assistant)
 }
 
-/// What the trace says at the sample's place and up to the user's next turn.
+/// The trace from the sample's place up to the user's next turn.
 fn gold(sample: &Sample) -> Result<Vec<Said>> {
     let row = json!({ "messages": sample.doc["gold"] });
     messages(&Row::new(row, Place::Sample(sample.id.clone())))
 }
 
-/// The calls of a reply: those that its model keeps apart, or those in its text.
+/// The calls of a reply: those that the model returns separately, or those in its text.
 fn predicted(reply: &Reply) -> Calls {
     match reply.tool_calls.as_slice() {
         [] => Calls::in_text(&reply.text),
@@ -316,7 +317,7 @@ fn predicted(reply: &Reply) -> Calls {
     }
 }
 
-/// A reply as it came, calls included.
+/// A reply with its calls.
 fn raw(reply: &Reply) -> String {
     match reply.tool_calls.as_slice() {
         [] => reply.text.clone(),
@@ -334,8 +335,8 @@ Differences in writing don't matter, differences in meaning do. Reply in two lin
 Explanation: (why, in one line)
 Judgement: (same or different)";
 
-/// Whether a judge takes the calls for the same, and its words. It is asked only about those whose arguments are not the same
-/// without it. One pair that it calls different decides; otherwise words that can't be understood leave the sample unscored.
+/// Whether a judge considers the calls equal, and its replies. It is asked only about arguments that differ. One pair
+/// that it calls different decides; otherwise a reply that can't be parsed leaves the sample unscored.
 fn judged(agreement: &Agreement, gold: &Calls, predicted: &Calls, call: &Call) -> Result<(Option<bool>, Vec<String>)> {
     let mut words = Vec::new();
     if !agreement.names {

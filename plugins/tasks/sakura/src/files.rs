@@ -1,8 +1,8 @@
-//! The authors' files: a judge's words are scored, responses are scored by rule, and runs are written as they are expected.
+//! The authors' files: scores judges' replies and, by our rule, responses; writes runs in the expected format.
 
 use crate::official::{Count, Judgement};
+use crate::parse_answer;
 use crate::question::{Question, Track};
-use crate::reading;
 use data::{Row, Rows};
 use plugin_api::{
     Code, Error, FileAnswers, FileKind, FileScores, FilesCard, OfficialFiles, Output, Result, Rows as RunRows,
@@ -55,7 +55,7 @@ impl OfficialFiles for Results {
             let doc = |name: &str| row.sample.doc[name].as_str();
             let Some(instruction) = doc("instruction") else {
                 let message = format!("the record of sample `{}` has no instruction", row.sample.id);
-                return Err(Error::new(Code::DATA, message).help("is it a run on this task?"));
+                return Err(Error::new(Code::DATA, message).help("the run may be of another task"));
             };
             let track = doc("track").and_then(Track::from_word).map(Track::folder);
             let hop = doc("hop");
@@ -108,7 +108,7 @@ fn key(row: &Row, index: usize) -> String {
         .map_or_else(|_| (index + 1).to_string(), |key| key.into_owned())
 }
 
-/// Every row is judged: what a judge left empty is invalid, as words without a judgement are.
+/// Every row is judged: an empty reply of a judge is invalid, like one without a judgement.
 fn judged(rows: &Rows, wanted: bool) -> Result<FileScores> {
     let mut count = Count::default();
     let mut verdicts = Vec::new();
@@ -147,7 +147,7 @@ fn by_rule(rows: &Rows, wanted: bool) -> Result<FileScores> {
         let row = row?;
         let question = Question::read(&row, None)?;
         let response = row.text("response")?;
-        let choice = reading::choice(response, &question).option();
+        let choice = parse_answer::choice(response, &question).option();
         let correct = choice.is_some() && choice == question.right;
         right += u64::from(correct);
         none += u64::from(choice.is_none());

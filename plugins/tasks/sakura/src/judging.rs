@@ -1,7 +1,8 @@
-//! The official protocol: a judge is shown question, truth and response, and says in a fixed form whether they agree.
+//! The official protocol: a judge is shown question, expected answer and response, and says in a fixed form whether
+//! they agree.
 //!
-//! The wording is ours, after what the authors publish about theirs: their criteria, their examples' points, their form of
-//! reply and their settings of sampling. Figures for a paper name the judge's model beside them.
+//! The wording is ours, after the authors' published criteria, points of their examples, form of reply and sampling
+//! settings. Figures for a paper should name the judge's model.
 
 use crate::official::{Judgement, Verdict};
 use plugin_api::{Call, Message, Prompt, Result, Sampling};
@@ -46,7 +47,7 @@ pub(crate) fn prompt(question: &str, truth: &str, response: &str) -> Prompt {
     }
 }
 
-/// A judge's words, and what they come to.
+/// A judge's reply and its verdict.
 pub(crate) struct Judged {
     pub raw: String,
     pub verdict: Verdict,

@@ -1,20 +1,22 @@
 //! SAKURA: what is heard in a clip (single-hop), and what follows from that (multi-hop), in four tracks.
 //!
-//! Two scores under two names. `rule_acc` reads the chosen option by our own rule ([`reading`]) and needs no judge.
-//! `judge_acc` is the official figure: a judge reads the response by the authors' protocol, when `judge=true` and a model
-//! plays the role `judge`; the judge `sakura` does the same to a finished run. [`official`] reads the judge's words.
+//! There are two scores. `rule_acc` reads the chosen option by our own rule ([`parse_answer`]) and needs no judge.
+//! `judge_acc` is the official figure: a judge reads the response by the authors' protocol, when `judge=true` and a
+//! model plays the role `judge`; the judge `sakura` does the same to a finished run. [`official`] reads the judge's
+//! words.
 //!
-//! The decision a newcomer would question: a judge's words that hold no judgement count as wrong and are counted apart,
-//! where every other judge of this project leaves such a sample out. The published figures are made that way.
+//! The decision a newcomer would question: a judge's reply without a judgement counts as wrong and is reported
+//! separately, although every other judge of this project leaves such a sample out. The published figures are computed
+//! that way.
 
-pub mod official; // the judge's words
-pub mod question; // one question
-pub mod reading; // our own rule
+pub mod official; // parsing the judge's reply
+pub mod parse_answer;
+pub mod question; // one question // our own rule
 
 mod files; // the authors' files
-mod judging; // what a judge is asked
+mod judging; // the judge's prompt
 mod samples; // which questions and clips
-mod summary; // what many scores come to
+mod summary; // figures over many scores
 
 use judging::Judged;
 use official::Verdict;
@@ -33,16 +35,16 @@ use template::{CLIP, Template, unmarked};
 register_task!("sakura", "SAKURA: what is heard in a clip, and what follows from it", Sakura::load, {
     data: data required, "the repository or its data folder, a track's folder, hub ids, or a manifest of instructions and clips";
     track: text ["all", "gender", "language", "emotion", "animal"] = "all", "which track";
-    hop: text ["both", "single", "multi"] = "both", "questions for what is heard, for what follows from it, or both";
+    hop: text ["both", "single", "multi"] = "both", "questions about what is heard, about what follows from it, or both";
     form: text ["inline", "listed", "open"] = "inline", "how options are shown: within the instruction as published, each on a line of its own, or not at all";
-    data_root: path, "the folder that clips are named from; when it is not given, that of the data";
+    data_root: path, "the folder that clips' paths start from; by default that of the data";
     strict_audio_missing: flag = false, "fails at once when a clip is missing, instead of once for each of its questions";
     reasoning: flag = true, "asks for reasons before the letter";
     judge: flag = false, "lets the model in the role `judge` rule on each response by the official protocol";
-    template: path, "a Jinja file to ask with, in place of the built-in one";
+    template: path, "a Jinja template that replaces the built-in one";
     thinking: flag = false, "lets the model reason first in its own way";
-    temperature: number = 0, "how freely answers are drawn; several chains of a question differ only above 0";
-    max_tokens: integer, "the longest answer; when it is not given 512, without reasoning 64, with thinking 8192";
+    temperature: number = 0, "sampling temperature; several chains of a question differ only above 0";
+    max_tokens: integer, "the longest answer; by default 512, without reasoning 64, with thinking 8192";
 });
 register_judge!(
     "sakura",
@@ -119,9 +121,9 @@ impl Sakura {
         })
     }
 
-    /// What the rule makes of a reply, and whether it is right.
+    /// The rule's reading of a reply, and whether it is right.
     fn by_rule(question: &Question, reply: &Reply) -> Score {
-        let choice = reading::choice(&reply.text, question);
+        let choice = parse_answer::choice(&reply.text, question);
         let Some(truth) = &question.truth else {
             return Score {
                 answer: Some(choice.conclusion),
@@ -239,7 +241,7 @@ impl Task for Sakura {
         };
         let judged = judging::judge(&question.instruction, truth, &reply.text, call)?;
         if judged.verdict == Verdict::Correct {
-            score.status = Status::Scored; // to the judge it names an answer
+            score.status = Status::Scored; // its judge decides whether it names an answer
         }
         let is = |verdict: Verdict| f64::from(u8::from(judged.verdict == verdict));
         Ok(score
@@ -296,7 +298,7 @@ impl Judge for Official {
         let Some(truth) = case.sample.target.as_str() else {
             return Ok(plugin_api::Verdict::unscored("the sample has no answer in words"));
         };
-        // Samples of other tasks are shown as the model was asked about them.
+        // For samples of other tasks, the judge sees the question that the model was asked.
         let asked = case.sample.doc["instruction"].as_str().map(str::to_owned);
         let asked = asked.or_else(|| Some(case.prompt.as_ref()?.last_user_text()));
         let question = asked.unwrap_or_else(|| case.sample.doc.to_string());
@@ -308,7 +310,7 @@ impl Judge for Official {
             generated_tokens,
         } = judging::judge(&question, truth, &case.reply.text, call)?;
         let reason = match verdict {
-            // Left out of the mean it would change the figure: see the head of this file.
+            // Leaving it out of the mean would change the figure: see the head of this file.
             Verdict::Invalid => "invalid: the judge's words hold no judgement, which counts as wrong".to_owned(),
             _ => explanation,
         };

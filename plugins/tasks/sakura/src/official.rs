@@ -1,15 +1,15 @@
-//! The authors' evaluation from the judge's words on: what is read from them, and what they come to.
+//! The authors' evaluation of a judge's reply: how it is parsed, and the verdict.
 //!
-//! The decision a newcomer would question: words that hold no judgement, `correct.` with its stop among them, are neither
-//! right nor wrong but invalid, and yet they count in the denominator. So it is in the published figures, and a kinder
-//! reading would give others.
+//! The decision a newcomer would question: replies without a judgement, including `correct.` with a full stop, are
+//! invalid, neither right nor wrong, but count in the denominator. The published figures are computed so; a more
+//! lenient rule would give others.
 
-/// What a judge's words come to.
+/// The verdict of a judge's reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
     Correct,
     Incorrect,
-    /// The words are not in the form that was asked for.
+    /// The reply does not have the requested form.
     Invalid,
 }
 
@@ -24,14 +24,14 @@ impl Verdict {
     }
 }
 
-/// What stands in a judge's words.
+/// The parts of a judge's reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judgement<'a> {
     pub explanation: &'a str,
     pub judgement: &'a str,
 }
 
-/// What is found where nothing is in the form that was asked for.
+/// The result if nothing has the requested form.
 pub const NOTHING: Judgement<'static> = Judgement {
     explanation: "No extracted explanation",
     judgement: "No extracted judgement",
@@ -41,8 +41,8 @@ const EXPLANATION: &str = "Explanation: ";
 const JUDGEMENT: &str = "\nJudgement: ";
 
 impl Judgement<'_> {
-    /// Reads a judge's words: from the first `Explanation: ` to the next line that starts with `Judgement: `, and from there
-    /// to an empty line or the end.
+    /// Reads a judge's words: from the first `Explanation: ` to the next line that starts with `Judgement: `, and from
+    /// there to an empty line or the end.
     ///
     /// ```
     /// use sakura::official::{Judgement, Verdict};

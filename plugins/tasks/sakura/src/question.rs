@@ -4,7 +4,7 @@ use data::Row;
 use plugin_api::Result;
 use serde_json::{Value, json};
 
-/// What is to be heard in a clip.
+/// What to listen for in a clip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Track {
     Gender,
@@ -77,7 +77,7 @@ impl Track {
     }
 }
 
-/// How far a question goes from what is heard.
+/// How far a question goes beyond what is heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hop {
     /// It asks for what is heard.
@@ -119,14 +119,14 @@ fn parts_of_id(row: &Row) -> Option<(&str, &str)> {
     Some((track, hop))
 }
 
-/// Under which names files keep a clip's path, and manifests a question's answer.
+/// Field names of a clip's path in files, and of a question's answer in manifests.
 const CLIP_FIELDS: [&str; 6] = ["file", "audio.path", "audio", "audio_path", "path", "key"];
 const ANSWER_FIELDS: [&str; 2] = ["answer", "label"];
 
-/// What stands in some manifests for the folder that clips are named from: the setting `data_root`.
+/// Some manifests have this placeholder for the folder of the setting `data_root`.
 const ROOT: &str = "{DATA_ROOT}";
 
-/// The path of the clip that a row names, from the folder that clips are named from.
+/// The path of a row's clip, relative to the folder of clips.
 pub(crate) fn clip_name(row: &Row) -> Option<&str> {
     let name = CLIP_FIELDS.iter().find_map(|field| row.at(field)?.as_str())?;
     Some(
@@ -197,7 +197,7 @@ impl Question {
         Ok(question)
     }
 
-    /// The option that an answer is: by its letter and words, its words or its letter.
+    /// The option of an answer: by letter and words, by words, or by letter.
     fn option_of(&self, truth: &str) -> Option<usize> {
         let same = |text: &str| {
             let plain = plain(text);
@@ -233,8 +233,8 @@ pub(crate) fn plain(text: &str) -> String {
     words.join(" ").to_lowercase()
 }
 
-/// The question's words, and its options: `(a) … (b) …` up to the end. The last `(a)` after which a `(b)` comes begins
-/// them, so a bracket in the question itself does no harm.
+/// The question's words, and its options: `(a) … (b) …` up to the end. They begin with the last `(a)` that a `(b)`
+/// follows, so brackets in the question itself do not matter.
 pub fn options(instruction: &str) -> (&str, Vec<&str>) {
     let mark = |from: usize, index: usize| {
         let letters = [letter(index), letter(index).to_ascii_uppercase()];
@@ -267,7 +267,7 @@ pub fn options(instruction: &str) -> (&str, Vec<&str>) {
     (instruction[..start].trim_end(), texts.collect())
 }
 
-/// A question as a sample keeps it: without the other one about the same clip, which would give it away.
+/// A question as a sample stores it: without the other question about the same clip, which would give the answer away.
 pub(crate) fn doc(row: &Row, track: Option<Track>, hop: Option<Hop>, question: &Question) -> Value {
     let mut doc = json!({
         "file": clip_name(row),

@@ -1,4 +1,4 @@
-//! Which questions there are: the tracks' files, what they hold, and where the clips lie.
+//! The questions: the tracks' files, their rows, and the places of clips.
 
 use crate::question::{Hop, Question, Track, clip_name, is_pair};
 use data::{Part, Row, Rows};
@@ -20,7 +20,7 @@ fn folders(track: Option<Track>) -> Vec<String> {
 /// The rows of one track, or of a manifest.
 struct Source {
     rows: Rows,
-    /// Known when the file or folder says so, else each row says it.
+    /// The track, if the file or folder says it; otherwise each row does.
     track: Option<Track>,
     roots: Vec<PathBuf>,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Found {
     pub track: Option<Track>,
     pub hop: Option<Hop>,
     pub question: Question,
-    /// The clip's file name, its track before it: what the questions about one clip share.
+    /// The clip's file name after its track, which the questions about one clip share.
     pub clip: String,
     /// None when it is missing.
     pub sound: Option<ClipSource>,
@@ -83,7 +83,7 @@ impl Samples {
     fn find_places(&mut self, track: Option<Track>, hop: Option<Hop>) {
         let wanted = |own: Option<Hop>| hop.is_none() || own.is_none() || hop == own;
         for (number, source) in self.sources.iter().enumerate() {
-            // A track's file is not read through here: on the hub it holds the sound as well.
+            // A track's file is not read completely here: on the hub it contains the audio as well.
             let paired = source.track.is_some() && source.rows.get(0).is_ok_and(|row| is_pair(&row));
             for index in 0..source.rows.len() {
                 let row = if paired { None } else { source.rows.get(index).ok() };
@@ -94,7 +94,7 @@ impl Samples {
                 let hops = match &row {
                     _ if elsewhere => Vec::new(),
                     Some(row) if !is_pair(row) => vec![Hop::of_row(row)],
-                    // A broken row is a sample as well, whose error says what is broken.
+                    // A broken row is a sample as well; its error says what is wrong.
                     None if !paired => vec![None],
                     _ => Hop::ALL.map(Some).to_vec(),
                 };
@@ -104,7 +104,7 @@ impl Samples {
         }
     }
 
-    /// An error that counts the clips that are not there.
+    /// An error with the number of missing clips.
     fn all_there(&self) -> Result<()> {
         let mut missing = (0..self.len())
             .filter_map(|index| self.get(index).ok())
@@ -168,7 +168,7 @@ fn sound(row: &Row, name: Option<&str>, track: Option<Track>, roots: &[PathBuf])
         .iter()
         .flat_map(|root| folders(track).into_iter().map(move |folder| root.join(folder)))
         .collect();
-    // Manifests of the repository name clips from its root; alone, the file's name must do.
+    // Manifests of the repository give paths from its root; without it, the file's name must suffice.
     let bare = name.rsplit('/').next().unwrap_or(name);
     let found = data::sound_beside(&places, name).or_else(|| data::sound_beside(&places, bare));
     found.map(ClipSource::file)
@@ -179,7 +179,7 @@ pub(crate) fn missing_clip(message: String) -> Error {
     Error::new(Code::MISSING, message).help("name the folder that clips are named from with `-T data_root=PATH`")
 }
 
-/// What a file or folder holds: a manifest, the tracks in their layouts, or one track that only its rows name.
+/// The sources in a file or folder: a manifest, the tracks in their layouts, or one track that only its rows name.
 fn sources_in(path: &Path, given: Option<&Path>) -> Result<Vec<Source>> {
     let above = path.parent().unwrap_or(path);
     let source = |files: Vec<PathBuf>, track: Option<Track>| -> Result<Source> {

@@ -1,23 +1,23 @@
-//! What many scores come to: the figures of each track and hop, their plain means over the tracks, and the paper's main
-//! reading, multi-hop accuracy where the single-hop question about the same clip was answered rightly.
+//! Figures over many scores: for each track and hop, their unweighted means over the tracks, and the paper's main
+//! figure, multi-hop accuracy given a right answer to the single-hop question about the same clip.
 //!
-//! The same figures are made of every score that a sample has, so the official accuracy by a judge and our own by rule
-//! stand beside each other under their own names. Questions about one clip are one cluster.
+//! The same figures are computed for every score that a sample has, so the official accuracy by a judge and our own by
+//! rule stand beside each other under their own names. Questions about one clip are one cluster.
 
 use plugin_api::{Metric, Row, Status};
 use score::Ratio;
 use std::collections::BTreeMap;
 
-/// What the rule says, and what a judge says by the official protocol.
+/// The rule's score, and a judge's by the official protocol.
 pub(crate) const RULE: &str = "rule_acc";
 pub(crate) const JUDGE: &str = "judge_acc";
-/// The share of judges' words that hold no judgement. They count as wrong.
+/// The share of judges' replies without a judgement. They count as wrong.
 pub(crate) const INVALID: &str = "judge_invalid";
 
 /// How answers are read before the judge's scores: by the judge itself.
 const OFFICIAL: &str = "protocol";
 
-/// The groups that are told of each score.
+/// The groups that are reported for each score.
 const GROUPS: [&str; 5] = ["track", "hop", "set", "label", "gender"];
 
 /// How a clip's single-hop questions went, and its multi-hop ones.
@@ -59,7 +59,7 @@ impl Sums {
         }
     }
 
-    /// Multi-hop accuracy over the clips whose single-hop question was answered rightly: of all, and of each track.
+    /// Multi-hop accuracy over the clips with a right single-hop answer: overall, and for each track.
     fn given_single(&self) -> BTreeMap<Option<String>, (Ratio, u64)> {
         let mut ratios: BTreeMap<Option<String>, (Ratio, u64)> = BTreeMap::new();
         for (name, clip) in self.clips.iter().filter(|(_, clip)| clip.single == Some(true)) {
@@ -74,7 +74,7 @@ impl Sums {
         ratios
     }
 
-    /// The plain mean of a hop's figures over the tracks, none of which is weighed by its size.
+    /// The unweighted mean of a hop's figures over the tracks.
     fn mean_over_tracks(&self, name: &str, hop: &str) -> Option<Metric> {
         let ending = format!("-{hop}");
         let tracks = self.groups.iter();
@@ -133,8 +133,7 @@ impl Summary {
         }
     }
 
-    /// Of each score all samples, the two hops' means over tracks and the multi-hop figure given the single-hop one; then
-    /// group by group.
+    /// For each score: all samples, the two hops' means over tracks, and multi-hop given single-hop; then each group.
     pub fn metrics(&self) -> Vec<Metric> {
         let mut metrics = Vec::new();
         let mut of_groups = Vec::new();

@@ -1,7 +1,7 @@
 //! How many predictions are scored in a second, and how many replies are read.
 //!
 //! On the published files where `SLURP_OFFICIAL` names their folder (see `tests/official.rs`), else on the demo, many
-//! times over. Prints the best of several rounds: what else the machine does only ever makes a round slower.
+//! times over. Prints the best of several rounds, since other load can only make a round slower.
 
 #![allow(clippy::print_stdout)] // prints what it measured
 

@@ -1,7 +1,7 @@
-//! The labels that a model's words name.
+//! Parses the labels in a model's reply.
 //!
-//! The syntax is read kindly and the content is not: a label is what stands there, an entity without a type or words is
-//! an entity that is wrong. A reply in which no object has any of the three keys is no answer.
+//! Syntax is parsed leniently, content is not: labels are taken literally, and an entity without a type or words is a
+//! wrong entity. A reply without an object that has one of the three keys has no answer.
 
 use crate::scorer::{Entity, Labels};
 use score::{FoundObject, json_objects, strict_json};
@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 pub struct Answer {
     /// The labels; empty where the reply has none.
     pub labels: Labels,
-    /// The keys that were not there, or held something else than they must.
+    /// Keys that are missing or have a value of the wrong type.
     pub missing: Vec<&'static str>,
-    /// True when the object is JSON by the letter with all that it must have, and nothing but it was said.
+    /// True if the object is strict, complete JSON, and the reply contains nothing else.
     pub strict: bool,
     /// True when the reply ended before the object did.
     pub cut: bool,
@@ -24,9 +24,9 @@ pub struct Answer {
 
 const KEYS: [&str; 3] = ["scenario", "action", "entities"];
 
-/// Reads a reply; `reasons` says that words before the object were asked for. None when it names no labels.
+/// Parses a reply; `reasons` means that the prompt asked for words before the object. None if there are no labels.
 pub fn read(reply: &str, reasons: bool) -> Option<Answer> {
-    // A model that thinks aloud says its answer last; but a whole object comes before one that was cut off.
+    // A model that reasons gives its answer last; but a complete object is preferred to one that was cut off.
     let mut best: Option<FoundObject> = None;
     for found in json_objects(reply) {
         let Some(found) = with_labels(found) else { continue };
@@ -63,7 +63,7 @@ fn with_labels(found: FoundObject) -> Option<FoundObject> {
         .filter_map(Value::as_object)
         .filter(|object| has(object));
     let object = inner.next()?.clone();
-    // Two of them would have to be chosen from.
+    // With two of them, one would have to be chosen.
     inner.next().is_none().then_some(FoundObject { object, ..found })
 }
 
@@ -98,7 +98,7 @@ impl Answer {
     }
 }
 
-/// A filler that was written as a number is the words of that number.
+/// A filler that was written as a number counts as text.
 fn plain(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -111,7 +111,7 @@ fn plain(value: &Value) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// The labels in one line, and whether they were read by the letter.
+    /// The labels on one line, and whether they were strict JSON.
     fn said(reply: &str, reasons: bool) -> Option<(String, bool)> {
         let answer = read(reply, reasons)?;
         let entities = answer.labels.entities.iter();

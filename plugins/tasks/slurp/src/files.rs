@@ -1,4 +1,4 @@
-//! SLURP's prediction files: those of others are scored, and runs are written as such.
+//! Scores and writes SLURP's prediction files.
 
 use crate::official::{Gold, Key, Scored, score};
 use crate::predictions;
@@ -35,7 +35,7 @@ impl OfficialFiles for Predictions {
             return Err(Error::new(Code::DATA, message));
         }
         let first = predictions.get(0)?;
-        // One without a key is told of where it is looked for.
+        // For a file without a key, the error names the default key.
         let key = Key::of(&first).unwrap_or(Key::File);
         let gold = Gold::read(Rows::open_all(&answers.gold)?.iter(), key)?;
         scores(&score(&gold, predictions.iter(), key)?, answers.rows)
@@ -60,13 +60,13 @@ pub(crate) fn scores(scored: &Scored, rows: bool) -> Result<FileScores> {
     }
     if scored.not_predicted() > 0 {
         scores.notes.push(format!(
-            "{} of {} examples have no prediction, which lowers no figure",
+            "{} of {} examples have no prediction, which does not lower any figure",
             scored.not_predicted(),
             scored.gold_total
         ));
     }
     if scored.unknown > 0 {
-        let words = format!("{} predictions are for keys that the data doesn't have", scored.unknown);
+        let words = format!("{} predictions have keys that are not in the data", scored.unknown);
         scores.notes.push(words);
     }
     if rows {

@@ -1,9 +1,9 @@
-//! The labels that there are: what a prompt lists.
+//! All labels, for prompts.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The labels of the published data; who made it and under which licence, says the file.
+/// The labels of the published data; the file names its authors and its licence.
 const PUBLISHED: &str = include_str!("../labels.json");
 
 /// All scenarios, actions and entity types.

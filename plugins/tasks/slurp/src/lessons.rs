@@ -1,4 +1,4 @@
-//! The text of the published script: a clip and words in the chat template, the label as JSON behind it.
+//! The format of the published training script: a clip and text in the chat template, followed by the label as JSON.
 
 use crate::Rationale;
 use crate::prompt::{Input, answer};
@@ -8,12 +8,12 @@ use data::Row;
 use plugin_api::{Lesson, Message, Part, Piece, Result, Sample, Turn};
 use serde_json::{Value, json};
 
-/// How a model is asked, and what it learns.
+/// The format of prompts and lessons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     /// By the task's own template.
     Template,
-    /// As the script puts it.
+    /// As in the published script.
     Script,
 }
 
@@ -39,7 +39,7 @@ fn rationale(row: &Row) -> String {
     format!("Rationale:\n{}", words.trim())
 }
 
-/// The words of the user's turn. `heard` says whether its clip is there.
+/// The text of the user's turn. `heard` is true if its clip exists.
 fn asked(row: &Row, heard: bool, reads: bool) -> String {
     if !reads {
         return "Predict the final SLU label.".to_owned();
@@ -77,7 +77,7 @@ pub(crate) fn message(sample: &Sample, row: &Row, input: Input, rationale: Ratio
     }
 }
 
-/// The rationale is read in the prompt, or written before the label.
+/// The rationale is part of the prompt, or written before the label.
 pub(crate) fn lesson(
     sample: &Sample,
     row: &Row,
@@ -91,7 +91,7 @@ pub(crate) fn lesson(
         _ => label,
     };
     let mut asked = message(sample, row, input, rationale);
-    // A recording that the row names and that is not there: whether it is left out or learnt as words, the host decides.
+    // A row may name a recording that is missing: the host decides whether the lesson is left out or uses text.
     if input.has_clips() && sample.clips.is_empty() && !utterance::files(row)?.is_empty() {
         asked.parts.insert(0, Part::clip(0));
     }
@@ -106,7 +106,8 @@ pub(crate) fn lesson(
     })
 }
 
-/// How the script trains, for `host train`. It saves no checkpoints; here one an epoch is kept, so that a run can go on.
+/// How the script trains, for `host train`. The script saves no checkpoints; here one is saved each epoch, so that a
+/// run can be resumed.
 pub(crate) fn training() -> Value {
     json!({
         "task": { "style": "script", "max_tokens": 2048 },

@@ -1,26 +1,27 @@
 //! SLURP: what a person says to a home assistant, labelled with a scenario, an action and entities.
 //!
 //! A sample is a recording, as in the official figures; with `input=transcript` it is an utterance, as in the official
-//! figures on gold transcripts. The model writes a JSON object, which is read kindly as to its syntax and exactly as to
-//! its content. [`scorer`] holds the measures, [`official`] applies them to prediction files; both know nothing of models.
+//! figures on gold transcripts. The model writes a JSON object, whose syntax is parsed leniently and whose content is
+//! compared exactly. [`scorer`] has the measures, and [`official`] applies them to prediction files; both are
+//! independent of models.
 //!
-//! The decision a newcomer would question: a reply in which no labels are found counts as a prediction of empty labels.
-//! The official script leaves out what is not in the prediction file, which would reward a model for saying nothing; a
-//! file exported from here holds those empty labels, and the script gives it the figures that are reported here.
+//! The decision a newcomer would question: a reply in which no labels are found counts as a prediction of empty
+//! labels. The official script leaves out samples without a prediction, which would reward a model for saying nothing.
+//! An exported file contains these empty labels, so the script computes the figures that are reported here.
 
 pub mod answer;
-pub mod inventory; // which labels there are
+pub mod inventory; // all labels
 pub mod official; // prediction files
 pub mod scorer; // the measures
 pub mod utterance; // one row as published
 
-mod files; // prediction files as others have them
-mod lessons; // what is learnt
-mod predictions; // what the training script writes of its test
-mod prompt; // what is asked, with worked examples in it
-mod recordings; // where their sound lies
+mod files; // other tools' prediction files
+mod lessons; // lessons for training
+mod predictions; // the training script's files about its test
+mod prompt; // prompts, with worked examples
+mod recordings; // places of recordings
 mod samples; // which rows and recordings
-mod summary; // what many scores come to
+mod summary; // figures over many scores
 
 use inventory::Inventory;
 use lessons::Style;
@@ -38,21 +39,21 @@ use template::Template;
 
 register_task!("slurp", "SLURP: scenario, action and entities of what is said to a home assistant", Slurp::load, {
     data: data required, "a file, a folder or a hub id: SLURP's test.jsonl and its siblings, or rows of that shape";
-    split: text ["test", "devel", "validation", "dev", "train", "train_synthetic"], "which part; when it is not given, the one that the file is named after, or test";
-    input: text ["audio", "nbest", "both", "transcript"] = "audio", "what the model is given: the recording, what speech recognition made of it, both, or what was said";
-    each: text ["recording", "utterance"], "what one sample is; when it is not given an utterance for transcripts and in style script, else a recording";
+    split: text ["test", "devel", "validation", "dev", "train", "train_synthetic"], "which part; by default the one in the file's name, or test";
+    input: text ["audio", "nbest", "both", "transcript"] = "audio", "what the model gets: the recording, speech recognition's hypotheses, both, or the transcript";
+    each: text ["recording", "utterance"], "what one sample is; by default an utterance for transcripts and in style script, else a recording";
     microphone: text ["all", "headset", "far"] = "all", "whose recordings are taken";
-    audio: path, "the folder with the recordings, or with slurp_real and slurp_synth, or with folders of them; when it is not given, that of the data";
-    strict_audio_missing: flag = false, "fails at once when a recording is missing, instead of asking in words alone";
+    audio: path, "the folder with the recordings, or with slurp_real and slurp_synth, or with folders of them; by default that of the data";
+    strict_audio_missing: flag = false, "fails at once if a recording is missing, instead of asking with text only";
     hypotheses: path, "a file of speech recognition hypotheses: rows of `file` or `slurp_id`, and `hypotheses`, likeliest first";
-    most_hypotheses: integer = 5, "how many of them a prompt shows";
+    most_hypotheses: integer = 5, "how many hypotheses a prompt shows";
     rationale: text ["none", "given", "written"] = "none", "whether the prompt shows the row's rationale, or the model writes one before it answers";
-    style: text ["template", "script"] = "template", "asks and teaches by the task's template, or as the published script does: its README's version where the rationale is given, its later one where it is written. The script learns a part of the clips an epoch, all are learnt here";
-    template: path, "a Jinja file to ask with, in place of the built-in one";
+    style: text ["template", "script"] = "template", "the task's template, or the format of the published script: its README's version if the rationale is given, its later one if it is written. The script learns a part of the clips in each epoch; here all are learnt";
+    template: path, "a Jinja template that replaces the built-in one";
     shots: integer = 0, "worked examples in each prompt";
-    shots_data: path, "a file of rows to take them from, the first ones";
+    shots_data: path, "a file of rows for these examples; the first ones are used";
     thinking: flag = false, "lets the model reason first";
-    max_tokens: integer, "the longest answer; when it is not given 256, with a rationale 512, with thinking 8192";
+    max_tokens: integer, "the longest answer; by default 256, with a rationale 512, with thinking 8192";
     labels: flag = false, "adds the figures of every label to those of the run, and macro precision and recall";
 });
 register_files!("slurp", "the official prediction files", |_settings| Ok(
@@ -60,7 +61,7 @@ register_files!("slurp", "the official prediction files", |_settings| Ok(
 ));
 export_plugin!();
 
-/// What is done with reasons.
+/// How rationales are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rationale {
     None,

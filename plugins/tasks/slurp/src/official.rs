@@ -1,10 +1,10 @@
 //! Prediction files, scored as the official script does it.
 //!
-//! A prediction is found by its key, and of several with one key the last counts. Predictions for unknown keys are left
-//! out, and so are utterances without a prediction: that lowers no figure, which is why both are counted here.
+//! Predictions are matched by key, and of several with one key the last counts. Predictions with unknown keys are left
+//! out, and so are utterances without a prediction. That does not lower the figures, so both are counted here.
 //!
-//! The decision a newcomer would question: a key that is a number finds nothing, though the data has it as a number.
-//! The script compares it with a string, so a file that it would not score is not scored here either.
+//! The decision a newcomer would question: a numeric key matches nothing, although the data has numbers. The script
+//! compares it with a string, so a file that the script cannot score is not scored here either.
 
 use crate::scorer::{Entity, Figures, Labels, Measure, Tables};
 use crate::utterance;
@@ -13,7 +13,7 @@ use plugin_api::{Code, Error, Result};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
-/// What predictions are found by.
+/// The key of predictions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
     /// A recording's file: each recording of an utterance is an example.
@@ -46,7 +46,7 @@ pub struct Gold {
 }
 
 impl Gold {
-    /// Reads rows of the data. A row that can't be read is an error: figures over the others would look like any.
+    /// Reads rows of the data. A row that can't be read is an error: figures over the others would look plausible.
     pub fn read(rows: impl IntoIterator<Item = Result<Row>>, key: Key) -> Result<Gold> {
         let mut gold = Gold::default();
         for row in rows {
@@ -77,7 +77,7 @@ impl Gold {
     }
 }
 
-/// What was right of one prediction.
+/// The verdicts on one prediction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// The example.
@@ -90,7 +90,7 @@ pub struct Verdict {
     pub intent: bool,
 }
 
-/// What a prediction file came to.
+/// The result of a prediction file.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Scored {
     /// All counts.
@@ -115,7 +115,7 @@ pub fn score(gold: &Gold, predictions: impl IntoIterator<Item = Result<Row>>, ke
         })?;
         let name = match value.as_str() {
             Some(name) => name.to_owned(),
-            // Equal to no key of the data, whatever it is.
+            // Matches no key of the data.
             None => format!("\u{0}{value}"),
         };
         if let Some(former) = last.insert(name.clone(), lines.len()) {
@@ -144,9 +144,10 @@ pub fn score(gold: &Gold, predictions: impl IntoIterator<Item = Result<Row>>, ke
     Ok(scored)
 }
 
-/// The labels of a line of a prediction file. What is right decides on what the script would stumble over.
+/// The labels of a line of a prediction file. Whether a malformed line is an error depends on the expected labels, as
+/// in the script.
 fn prediction(row: &Row, right: &Labels) -> Result<Labels> {
-    // A label that is no text is a wrong label to the script, not a mistake in the file.
+    // For the script, a label that is not text is a wrong label, not a malformed file.
     let label = |name: &str, value: Option<&Value>| match value {
         Some(value @ (Value::Null | Value::Bool(_) | Value::Number(_))) => Ok(value.to_string()),
         _ => row.text(name).map(str::to_owned),
@@ -157,7 +158,7 @@ fn prediction(row: &Row, right: &Labels) -> Result<Labels> {
         let fields = entity.as_object().map_or(0, Map::len);
         let kind = label(&path("type"), entity.get("type"))?;
         let filler = entity.get("filler").and_then(Value::as_str);
-        // The filler is looked at when there are others of its type to compare it with.
+        // The filler is used only if there are expected entities of its type.
         if filler.is_none() && right.entities.iter().any(|other| other.kind == kind) {
             row.text(&path("filler"))?;
         }
@@ -187,7 +188,7 @@ impl Scored {
         self.gold_total.saturating_sub(self.verdicts.len())
     }
 
-    /// The figures of all measures, over all labels and as the mean of each label's.
+    /// The figures of all measures, over all labels and as means over labels.
     pub fn metrics(&self) -> Result<Value> {
         if self.verdicts.is_empty() {
             let message = format!("none of the predictions is for one of the {} examples", self.gold_total);

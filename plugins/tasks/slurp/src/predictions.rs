@@ -1,8 +1,9 @@
-//! The three files that the published training script writes of its test: each answer with all that is known of its row, the
-//! labels alone, and what the labels come to.
+//! The three files that the published training script writes about its test: each answer with its row, the labels
+//! only, and their figures.
 //!
-//! The decision a newcomer would question: the script counts entities kindlier than the official scorer, as sets in small
-//! letters, so `entity_f1` here and in a run's table are two figures. The labels alone are what the official scorer reads.
+//! The decision a newcomer would question: the script compares entities more leniently than the official scorer, as
+//! lower-case sets, so `entity_f1` here differs from a run's table. The official scorer reads the file with only
+//! labels.
 
 use crate::scorer::{Counts, Labels};
 use crate::summary::{AUDIO, CLIP};
@@ -15,7 +16,7 @@ use std::collections::BTreeSet;
 const FULL: &str = "prediction.jsonl";
 const LABELS: &str = "prediction_labels_only.jsonl";
 const METRICS: &str = "metrics_label_only.json";
-/// The scenario and action of an answer in which no labels are found.
+/// The scenario and action of a reply without labels.
 const UNREADABLE: &str = "error";
 
 pub(crate) fn write(rows: &mut Rows, out: &mut Output) -> Result<()> {
@@ -35,7 +36,7 @@ fn predicted(row: &RunRow) -> Result<Labels> {
     let found = row.score.details.get("prediction").and_then(Value::as_object);
     let labels = found.and_then(Labels::from_json).ok_or_else(|| {
         let message = format!("the record of sample `{}` has no labels", row.sample.id);
-        Error::new(Code::DATA, message).help("is it a run on this task?")
+        Error::new(Code::DATA, message).help("the run may be of another task")
     })?;
     Ok(match row.score.status {
         Status::NoAnswer => Labels {
@@ -47,7 +48,7 @@ fn predicted(row: &RunRow) -> Result<Labels> {
     })
 }
 
-/// The recording that a sample is of; none where only its words counted.
+/// The recording of a sample; none if only text was used.
 fn file<'a>(row: &RunRow, doc: &'a Row) -> Result<Option<&'a str>> {
     let first = utterance::files(doc)?.first().copied();
     Ok(first.filter(|_| row.sample.groups.contains_key("microphone")))
@@ -113,7 +114,7 @@ impl Sums {
     }
 }
 
-/// Entities in small letters, runs of blanks as one, each once.
+/// Entities in lower case, runs of blanks as one, without duplicates.
 fn kindly(labels: &Labels) -> BTreeSet<(String, String)> {
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     let entities = labels.entities.iter();

@@ -1,4 +1,4 @@
-//! What a model is asked about an utterance.
+//! Prompts about utterances.
 
 use crate::inventory::Inventory;
 use crate::scorer::Labels;
@@ -11,16 +11,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use template::{CLIP, Template, unmarked as clean};
 
-/// What a model is given of an utterance.
+/// The input of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Input {
     /// The recording.
     Audio,
-    /// What speech recognition made of it.
+    /// The hypotheses of speech recognition.
     Nbest,
     /// Both.
     Both,
-    /// What was said, as people wrote it down.
+    /// The transcript.
     Transcript,
 }
 
@@ -30,7 +30,7 @@ impl Input {
     }
 }
 
-/// What a template can name.
+/// The variables of a template.
 #[derive(Debug, Serialize)]
 struct Variables<'a> {
     scenarios: Vec<&'a str>,
@@ -38,17 +38,17 @@ struct Variables<'a> {
     actions_by_scenario: &'a BTreeMap<String, Vec<String>>,
     entity_types: &'a [String],
     examples: Vec<&'a Shot>,
-    /// Stands where the recording goes; none when it is missing or not wanted.
+    /// The placeholder of the recording; none if it is missing or not used.
     clip: Option<&'a str>,
     transcript: Option<String>,
     hypotheses: Vec<String>,
-    /// True when there is nothing to go by: the recording is missing, and nothing else is known.
+    /// True if there is no input: the recording is missing, and nothing else is known.
     nothing: bool,
     rationale: Option<String>,
     write_rationale: bool,
 }
 
-/// Everything that prompts are made with.
+/// Everything that prompts need.
 pub(crate) struct Asking {
     pub input: Input,
     pub rationale: Rationale,
@@ -59,7 +59,7 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
-    /// The message about a sample. Its clip is there when the sample has one.
+    /// The message about a sample, with its clip if it has one.
     pub fn message(&self, sample: &Sample, row: &Row) -> Result<Message> {
         let hears = self.input.has_clips() && !sample.clips.is_empty();
         let missing = self.input.has_clips() && !hears;
@@ -106,7 +106,7 @@ impl Asking {
     fn with_clip(&self, text: &str) -> Vec<Part> {
         let clip = Part::Clip {
             clip: 0,
-            // A model that can't hear finds the hypotheses below; they must not stand there twice.
+            // A model without audio gets the hypotheses below, so they must not be repeated here.
             words: (self.input == Input::Both).then(|| "(not played to you)".to_owned()),
         };
         template::with_clip(text, clip)
@@ -117,7 +117,7 @@ impl Asking {
         all.take(self.most_hypotheses).map(|words| clean(&words)).collect()
     }
 
-    /// The hypotheses as one text, to stand in for a clip.
+    /// The hypotheses as one text, to replace a clip.
     pub fn words(&self, row: &Row) -> Option<String> {
         let lines = self.hypotheses(row).into_iter().enumerate();
         let lines: Vec<_> = lines.map(|(index, words)| format!("{}. {words}", index + 1)).collect();
@@ -153,7 +153,7 @@ pub(crate) struct Shot {
     answer: String,
 }
 
-/// Worked examples to show before each utterance, as transcripts: sound would cost more than it shows.
+/// Worked examples before each utterance, as transcripts: audio would cost too much.
 #[derive(Debug)]
 pub(crate) struct Shots(task::Shots<Shot>);
 
@@ -168,7 +168,7 @@ impl Shots {
             };
             Rows::open(&path)
         };
-        // One more than are shown, since the utterance itself may be among them.
+        // One more than are shown, since one may be the utterance itself.
         let shots = task::Shots::load(settings, MOST_SHOTS, 1, rows, |row| {
             Ok(Shot {
                 id: utterance::id(row)?,
@@ -183,7 +183,7 @@ impl Shots {
         self.0.count() as u32
     }
 
-    /// The examples before an utterance, itself never among them.
+    /// The examples before an utterance, never the utterance itself.
     fn before(&self, sample: &str, row: &Row) -> Result<Vec<&Shot>> {
         let own = utterance::id(row).unwrap_or_else(|_| sample.to_owned());
         self.0.before(sample, "sample", |shot| shot.id != own)

@@ -1,8 +1,8 @@
-//! Where the sound of a recording lies.
+//! Finds the files of recordings.
 //!
-//! A name is looked up below the folder as it stands, then by its last part, in the folders that recordings are
-//! published in, and last in all folders below. Rows come from other people's machines: a name that leads out of the
-//! folder, or from the root, finds a recording of the same last part within it and nothing elsewhere.
+//! A name is looked up as a path below the folder, then by its last part in the folders of the published layout, and
+//! last in all folders below. Rows may come from other machines: for an absolute name, or one that leads out of the
+//! folder, only the last part is used.
 
 use crate::utterance::stem;
 use plugin_api::{Code, Error, Result, Settings};
@@ -21,19 +21,19 @@ const FOLDERS: [&str; 6] = [
 ];
 /// The endings that recordings have.
 const SOUND: [&str; 6] = ["wav", "flac", "mp3", "ogg", "m4a", "opus"];
-/// So deep folders are looked into.
+/// The depth of the search.
 const DEPTH: usize = 8;
 
 pub(crate) struct Recordings {
     roots: Vec<PathBuf>,
-    /// The folder was named, so all that lies below it is meant.
+    /// The user named the folder, so all folders below are searched.
     named: bool,
-    /// Recordings by their names without folder and ending, read when one is found in no other way.
+    /// Recordings by name without folder and extension, listed when nothing else finds one.
     index: OnceLock<HashMap<String, PathBuf>>,
 }
 
 impl Recordings {
-    /// The folder that was named, or that of the data.
+    /// The named folder, or that of the data.
     pub fn load(settings: &Settings, data: &Path) -> Result<Recordings> {
         let named = settings.get::<PathBuf>("audio")?;
         let roots = match &named {
@@ -126,7 +126,7 @@ mod tests {
         check("three.flac", Some("clips/b/c/three.wav"));
         check("../out.wav", None);
         check("/etc/hostname", None);
-        // Beside data that names no folder of recordings nothing is searched.
+        // Without a named folder, nothing is searched.
         assert_eq!(recordings(None, &at("clips/rows.jsonl")).find("three.wav"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Which samples there are: rows of which file, which of their recordings, and where the sound of those lies.
+//! The samples: rows of which file, which of their recordings, and where these are.
 
 use crate::lessons::Style;
 use crate::prompt::Input;
@@ -56,19 +56,19 @@ pub(crate) struct Samples {
     pub split: Option<String>,
     wants_clips: bool,
     audio: Recordings,
-    /// What speech recognition made of a recording or an utterance, from a file of its own.
+    /// Hypotheses of speech recognition for a recording or an utterance, from a separate file.
     heard: HashMap<String, Value>,
 }
 
 /// One sample as it was found.
 pub(crate) struct Found {
     pub id: String,
-    /// The row, with the one recording that is meant, and what was heard in it.
+    /// The row with only this recording, and its hypotheses.
     pub row: Row,
     /// The utterance, when several samples are of it.
     pub cluster: Option<String>,
     pub microphone: Option<&'static str>,
-    /// The sound, when it was wanted and is there.
+    /// The recording, if it is used and exists.
     pub clip: Option<ClipSource>,
 }
 
@@ -110,12 +110,12 @@ impl Samples {
     fn find_places(&mut self) {
         let holds_audio = |row: Row| utterance::own_audio(&row).is_some();
         if self.microphone == Microphone::All && self.rows.get(0).is_ok_and(holds_audio) {
-            // Each row is a recording; to look into all of them would be to read gigabytes of sound.
+            // Each row is a recording; reading all of them would mean gigabytes of audio.
             self.places.extend((0..self.rows.len()).map(|index| (index, None)));
             return;
         }
         for index in 0..self.rows.len() {
-            // A broken row is a sample as well, whose error says what is broken.
+            // A broken row is a sample as well; its error says what is wrong.
             let row = self.rows.get(index);
             let files = row.as_ref().ok().and_then(|row| utterance::files(row).ok());
             match files {
@@ -130,7 +130,7 @@ impl Samples {
         }
     }
 
-    /// An error that counts the recordings that are not there.
+    /// An error with the number of missing recordings.
     fn all_there(&self) -> Result<()> {
         let mut missing = (0..self.places.len())
             .filter_map(|index| self.get(index).ok())
@@ -143,7 +143,7 @@ impl Samples {
             first.id
         );
         let error = Error::new(Code::MISSING, message);
-        Err(error.help("name their folder with `-T audio=PATH`, or leave `strict_audio_missing` out"))
+        Err(error.help("name their folder with `-T audio=PATH`, or remove `strict_audio_missing`"))
     }
 
     pub fn len(&self) -> usize {
@@ -171,7 +171,7 @@ impl Samples {
             (Each::Recording, Some(file)) => file.rsplit('/').next().unwrap_or(file).to_owned(),
             (Each::Recording, None) => format!("{}-row-{}", utterance_id.as_ref().map_err(Clone::clone)?, place + 1),
             (Each::Utterance, _) => match (row.at("id"), utterance::own_file(&row)) {
-                // Rows that people made of a recording may share its utterance.
+                // Several derived rows of a recording may share its utterance.
                 (None, Some(file)) => file.rsplit('/').next().unwrap_or(file).to_owned(),
                 _ => utterance::row_id(&row)?,
             },
@@ -211,7 +211,7 @@ impl Samples {
         })
     }
 
-    /// The first recording by the wanted microphone, one that is there if any is.
+    /// The first recording by the wanted microphone, preferably one that exists.
     fn first_recording(&self, files: &[String]) -> Option<usize> {
         let wanted = || files.iter().enumerate().filter(|(_, file)| self.microphone.takes(file));
         let there = wanted().find(|(_, file)| self.wants_clips && self.audio.find(file).is_some());
@@ -248,7 +248,7 @@ fn files(data: &Path, asked: Option<&str>) -> Result<(Vec<PathBuf>, Option<Strin
     Ok((task::found_or(data::find(data, part), help)?, Some((*word).to_owned())))
 }
 
-/// What speech recognition made of recordings, or of utterances, from a file of its own.
+/// Hypotheses of speech recognition for recordings, or for utterances, from a separate file.
 fn heard(settings: &Settings) -> Result<HashMap<String, Value>> {
     let Some(path) = settings.get::<PathBuf>("hypotheses")? else {
         return Ok(HashMap::new());
@@ -270,7 +270,7 @@ fn heard(settings: &Settings) -> Result<HashMap<String, Value>> {
     Ok(heard)
 }
 
-/// No file's name has a slash in it.
+/// File names never contain a slash.
 fn id_key(id: &str) -> String {
     format!("id/{id}")
 }

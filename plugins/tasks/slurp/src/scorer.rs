@@ -1,11 +1,11 @@
 //! SLURP's official measures, on one utterance at a time and summed over many.
 //!
-//! Nothing here knows of files, models or hosts. The measures keep three sums for each label: right, too many, missed.
-//! The entity measures with a distance count a near miss as right and put the distance on both of the others; so the
-//! sums are no whole numbers. Words in another order, `slu_f1` is what both distances come to together.
+//! It is independent of files, models and hosts. The measures keep three sums for each label: right, too many, missed.
+//! Entity measures with a distance count a near miss as right and add the distance to both others, so the sums are not
+//! integers. `slu_f1` combines both distances.
 //!
-//! The decision a newcomer would question: predicted fillers are compared as they stand, with capitals and blanks,
-//! although a kinder reading is easy. The official script does so, and figures are there to be compared.
+//! The decision a newcomer would question: predicted fillers are compared exactly, including capitals and blanks. The
+//! official script does so, and figures must be comparable.
 
 use score::edit_distance;
 use serde_json::{Map, Value, json};
@@ -19,7 +19,7 @@ pub struct Entity {
     pub kind: String,
     /// The words.
     pub filler: String,
-    /// True when it has further keys: then it equals no entity of the data, which have none.
+    /// True if it has further keys: then it equals no entity of the data.
     pub has_more: bool,
 }
 
@@ -34,7 +34,7 @@ impl Entity {
     }
 }
 
-/// What is said of an utterance, by the data or by a model.
+/// The labels of an utterance, from the data or from a model.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Labels {
     /// One of the scenarios.
@@ -71,7 +71,7 @@ impl Labels {
     }
 }
 
-/// What is kept of one label.
+/// The sums of one label.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Counts {
     /// True positives.
@@ -164,7 +164,7 @@ impl Table {
         self.total().figures()
     }
 
-    /// The plain means over all labels that occur, if only in a prediction; 0 when there is none.
+    /// The unweighted means over all labels that occur, also only in a prediction; 0 if there is none.
     pub fn macro_mean(&self) -> Figures {
         let mut mean = Figures::default();
         let count = self.0.len().max(1) as f64;
@@ -365,7 +365,7 @@ fn near(table: &mut Table, gold: &Labels, predicted: &Labels, distance: fn(&str,
     }
 }
 
-/// The word error rate of a prediction: above 1 when it says far too much.
+/// The word error rate of a prediction: above 1 if it has far too many words.
 pub fn word_distance(gold: &str, predicted: &str) -> f64 {
     let (gold, predicted) = (plain_blanks(gold), plain_blanks(predicted));
     let (gold, predicted) = (words(&gold), words(&predicted));
@@ -379,7 +379,7 @@ pub fn char_distance(gold: &str, predicted: &str) -> f64 {
     edit_distance(&gold, &predicted) as f64 / longer as f64
 }
 
-/// Several blanks in a row become one space; one alone stays what it is, if it is a tab.
+/// Several consecutive blanks become one space; a single one is kept, even a tab.
 fn plain_blanks(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut letters = text.trim_matches(is_blank).chars().peekable();
@@ -397,7 +397,7 @@ fn words(text: &str) -> Vec<&str> {
     text.split(' ').filter(|word| !word.is_empty()).collect()
 }
 
-/// Python counts four separators of old among the blanks, Unicode does not.
+/// Unlike Unicode, Python counts four ASCII separators as blanks.
 fn is_blank(letter: char) -> bool {
     letter.is_whitespace() || matches!(letter, '\u{1c}'..='\u{1f}')
 }

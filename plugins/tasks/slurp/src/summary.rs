@@ -1,7 +1,7 @@
-//! What many scores come to: figures over all samples, not means of each sample's.
+//! Figures over all samples, not means over samples.
 //!
-//! Records keep the counts, so the sums need neither replies nor sound. A standard error is that of a ratio of sums, by
-//! its linearisation, with the recordings of one utterance as one cluster; a macro figure has none.
+//! Records contain the counts, so summing needs neither replies nor audio. A standard error is that of a ratio of
+//! sums, by its linearisation, with the recordings of one utterance as one cluster; a macro figure has none.
 
 use crate::scorer::{Counts, Labels, Measure, Table, Tables};
 use crate::utterance;
@@ -10,7 +10,7 @@ use score::Ratio;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The main figures in their order: what a card promises.
+/// The main figures in the order of the card.
 pub(crate) const MAIN: [(&str, Measure); 7] = [
     ("intent_acc", Measure::Intent),
     ("scenario_acc", Measure::Scenario),
@@ -24,16 +24,16 @@ pub(crate) const MAIN: [(&str, Measure); 7] = [
 /// This many of them are accuracies.
 const CLASSES: usize = 3;
 
-/// Of these, the ones that are told group by group: there are twenty groups and more.
+/// Of these, the ones that are reported for each group: there are more than twenty groups.
 const OF_GROUPS: [&str; 2] = ["intent_acc", "slu_f1"];
 
-/// The share of replies in which labels were found, and of those that were JSON by the letter.
+/// The share of replies with labels, and of replies that were strict JSON.
 pub(crate) const READ: &str = "json_read";
 pub(crate) const STRICT: &str = "json_strict";
-/// The share of samples that ran without their recording.
+/// The share of samples without their recording.
 const AUDIO_MISSING: &str = "audio_missing";
 
-/// The group that says what stood for the recording.
+/// The group that says what replaced the recording.
 pub(crate) const AUDIO: &str = "audio";
 pub(crate) const CLIP: &str = "clip";
 
@@ -57,11 +57,11 @@ enum Figure {
     F1,
 }
 
-/// The sums over some samples, read in one way.
+/// The sums over some samples, for one way of parsing.
 #[derive(Debug, Clone, Default)]
 struct Sums {
     tables: Tables,
-    /// Of each main measure its F1, and of the entity measures precision and recall as well.
+    /// The F1 of each main measure, and precision and recall of the entity measures.
     ratios: BTreeMap<(usize, u8), Ratio>,
     count: u64,
 }
@@ -78,7 +78,7 @@ impl Sums {
                 ratio.add(cluster, above, below);
             };
             if index < CLASSES {
-                // One label predicted and one there: the accuracy.
+                // One predicted and one expected label: accuracy.
                 add(Figure::F1, right, 1.0);
             } else {
                 let (above, below) = sums_of_f1(&total);
@@ -199,7 +199,7 @@ impl Summary {
     }
 }
 
-/// The right labels again, from the row as the record keeps it.
+/// The expected labels, from the row in the record.
 fn gold(row: &Row) -> Labels {
     utterance::labels(&task::row_of(&row.sample)).unwrap_or_default()
 }
@@ -212,7 +212,7 @@ fn prefix(measure: Measure) -> &'static str {
     }
 }
 
-/// The figures of each label, counted over those that are in the data.
+/// The figures of each label, counted over expected labels.
 fn labels(measure: Measure, table: &Table) -> Vec<Metric> {
     let kind = match measure {
         Measure::Scenario | Measure::Action | Measure::Intent => measure.name(),

@@ -5,7 +5,7 @@ use data::Row;
 use plugin_api::Result;
 use serde_json::Value;
 
-/// The names under which people keep the labels of a row, besides the row itself.
+/// Field names under which a row's labels may be, besides the row itself.
 const LABEL_FIELDS: [&str; 2] = ["final", "target_obj"];
 const HYPOTHESES_FIELDS: [&str; 5] = ["hypotheses", "asr_hypotheses", "nbest", "n_best", "candidates"];
 const WORDS_FIELDS: [&str; 5] = ["text", "transcript", "hypothesis", "value", "sentence"];
@@ -13,7 +13,7 @@ const FILLER_FIELDS: [&str; 3] = ["filler", "filter", "value"];
 const FILE_FIELDS: [&str; 2] = ["file", "filename"];
 const RATIONALE_FIELDS: [&str; 2] = ["rationale", "rationale_text"];
 
-/// The id of an utterance; rows that people made of it may have another name for it.
+/// The id of an utterance; derived rows may have another name for it.
 pub(crate) fn id(row: &Row) -> Result<String> {
     let field = match row.at("slurp_id") {
         None if row.at("id").is_some() => "id",
@@ -30,7 +30,7 @@ pub(crate) fn row_id(row: &Row) -> Result<String> {
     }
 }
 
-/// The right labels. Fillers are made of the tokens, in small letters, as the official scorer makes them.
+/// The expected labels. Fillers are built from the tokens in lower case, as in the official scorer.
 pub fn labels(row: &Row) -> Result<Labels> {
     let nested = LABEL_FIELDS
         .iter()
@@ -46,7 +46,7 @@ pub fn labels(row: &Row) -> Result<Labels> {
             false => Ok(text.to_owned()),
         }
     };
-    // Labels that stand apart from the row may be one word for both, `alarm_set`.
+    // Labels outside of the row may be one word for both, `alarm_set`.
     let intent = path("intent");
     if nested.is_some() && row.at(&path("scenario")).is_none() && row.at(&intent).is_some() {
         let words = row.text(&intent)?;
@@ -105,7 +105,7 @@ fn entity(row: &Row, path: &str) -> Result<Entity> {
     Ok(Entity::new(kind, filler))
 }
 
-/// What was said, by those who wrote it down.
+/// The transcript.
 pub(crate) fn transcript(row: &Row) -> Result<&str> {
     for name in ["transcript", "text"] {
         if row.at(name).is_some() {
@@ -115,13 +115,13 @@ pub(crate) fn transcript(row: &Row) -> Result<&str> {
     row.text("sentence")
 }
 
-/// A rationale that came with the row.
+/// The row's rationale.
 pub(crate) fn rationale(row: &Row) -> Option<&str> {
     let mut found = RATIONALE_FIELDS.iter().filter_map(|field| row.at(field)?.as_str());
     found.find(|words| !words.trim().is_empty())
 }
 
-/// The same for those who keep it as an object, which is shown as JSON.
+/// A rationale that may be an object, which is shown as JSON.
 pub(crate) fn rationale_text(row: &Row) -> Option<String> {
     let objects = || {
         let mut found = RATIONALE_FIELDS.iter().filter_map(|field| row.at(field));
@@ -130,7 +130,7 @@ pub(crate) fn rationale_text(row: &Row) -> Option<String> {
     rationale(row).map(str::to_owned).or_else(objects)
 }
 
-/// JSON with the blanks of Python's `json.dumps`.
+/// JSON with the spacing of Python's `json.dumps`.
 fn dumps(value: &Value) -> String {
     match value {
         Value::Object(map) => {
@@ -144,7 +144,7 @@ fn dumps(value: &Value) -> String {
     }
 }
 
-/// The names of the files of its recordings, in order: those of `recordings`, or the one of a row that is a recording.
+/// The names of its recordings' files: those in `recordings`, or that of a row that is a recording.
 pub(crate) fn files(row: &Row) -> Result<Vec<&str>> {
     if row.at("recordings").is_some() {
         let indices = 0..row.list("recordings")?.len();
@@ -161,13 +161,13 @@ pub(crate) fn own_file(row: &Row) -> Option<&str> {
     named.or_else(|| row.at("audio.path")?.as_str())
 }
 
-/// Audio that came inside the row, as its index into the row's blobs.
+/// Embedded audio, as its index in the row's blobs.
 pub(crate) fn own_audio(row: &Row) -> Option<usize> {
     let blob = row.at("audio.bytes.blob").or_else(|| row.at("audio.blob"))?.as_u64()?;
     usize::try_from(blob).ok().filter(|blob| *blob < row.blobs.len())
 }
 
-/// What speech recognition made of it, likeliest first: of the recording when it has some of its own, else of the row.
+/// The hypotheses of speech recognition, most likely first: the recording's own if it has some, else the row's.
 pub(crate) fn hypotheses(row: &Row) -> Vec<String> {
     let own = row.at("recordings.0").and_then(hypotheses_in);
     own.or_else(|| hypotheses_in(&row.value)).unwrap_or_default()
@@ -189,7 +189,7 @@ fn hypotheses_in(value: &Value) -> Option<Vec<String>> {
         .find(|found| !found.is_empty())
 }
 
-/// A file's name as others know it: without folder and ending, since people convert the recordings.
+/// A file's name without folder and extension, since recordings are converted.
 pub(crate) fn stem(file: &str) -> &str {
     let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
     name.rsplit_once('.').map_or(name, |(stem, _)| stem)

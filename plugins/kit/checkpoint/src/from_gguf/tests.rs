@@ -5,7 +5,7 @@ use candle_core::quantized::gguf_file::{self, Value as Word};
 const QUERIES: &str = "model.layers.0.self_attn.q_proj";
 const HEADS: usize = 2;
 
-/// A file as candle writes it: one matrix of queries (8, 256), of Llama's kind, and what the header must say of them.
+/// A file as candle writes it: one matrix of queries (8, 256) of Llama, and the header that it needs.
 fn file(weight: &Tensor, dtype: GgmlDType) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let text = |text: &str| Word::String(text.to_owned());
@@ -21,7 +21,7 @@ fn file(weight: &Tensor, dtype: GgmlDType) -> tempfile::TempDir {
     folder
 }
 
-/// Rows as a checkpoint has them, of rows as a file does.
+/// Rows in a checkpoint's order, from rows in a file's order.
 fn unfolded(values: &Tensor) -> Tensor {
     let (rows, inputs) = values.dims2().unwrap();
     let half = rows / HEADS / 2;
@@ -30,7 +30,7 @@ fn unfolded(values: &Tensor) -> Tensor {
 }
 
 fn random(shape: (usize, usize)) -> Tensor {
-    // Not drawn: a bound that holds today must hold tomorrow.
+    // Not random: a bound that holds today must hold tomorrow.
     let value = |at: usize| ((at * 7919 % 1013) as f32 / 506.0 - 1.0) * if at.is_multiple_of(17) { 3.0 } else { 1.0 };
     Tensor::from_vec((0..shape.0 * shape.1).map(value).collect(), shape, &Device::Cpu).unwrap()
 }
@@ -40,8 +40,8 @@ fn off(a: &Tensor, b: &Tensor) -> f32 {
     (square(&(a - b).unwrap()) / square(b)).sqrt()
 }
 
-/// Weights against the original, and products with them as stored against products with the same values as fp32: the
-/// latter differ by the rounding of what is multiplied with, to eight bits.
+/// Compares weights with the original, and products of stored weights with products of the same values in fp32. These
+/// differ because inputs are rounded to eight bits.
 #[track_caller]
 fn check(dtype: GgmlDType, stored_as: &str, weights: f32, products: f32) {
     let original = random((8, 256));
@@ -61,7 +61,7 @@ fn check(dtype: GgmlDType, stored_as: &str, weights: f32, products: f32) {
     let x = random((3, 256));
     let apart = off(&matrix.product(&x).unwrap(), &x.matmul(&values.t().unwrap()).unwrap());
     assert!(apart <= products, "{dtype:?}: products are off by {apart}");
-    // As plain values, for code that wants products that are exact, and for code that asks for a tensor.
+    // As plain values, for code that needs exact products or a tensor.
     let exact = opened.unpacked(true).at(QUERIES).matrix("weight", 8, 256).unwrap();
     assert_eq!(exact.stored_as(), "fp32", "{dtype:?}");
     let apart = off(&exact.product(&x).unwrap(), &x.matmul(&values.t().unwrap()).unwrap());
@@ -140,17 +140,17 @@ fn every_type_that_llama_cpp_writes_is_read_as_its_package_reads_it() {
         let got = decoded(kind, bytes("bytes"), &[values]).unwrap();
         for (got, expected) in got.to_vec1::<f32>().unwrap().into_iter().zip(expected) {
             let expected = f32::from_le_bytes(*expected);
-            // The package multiplies in another order.
+            // The reference package multiplies in another order.
             let near = (got - expected).abs() <= 1e-6 * expected.abs().max(1.0);
             assert!(near, "{}: {got}, expected {expected}", record["name"]);
         }
     }
 }
 
-/// A matrix of `nvfp4` and what all of its values are multiplied by.
+/// A matrix of `nvfp4`, and the factor of all its values.
 #[test]
 fn a_scale_beside_a_matrix_counts() {
-    let block = |scale: u8| [[scale; 4].as_slice(), &[0x21; 32]].concat(); // of each byte the values 0.5 and 1
+    let block = |scale: u8| [[scale; 4].as_slice(), &[0x21; 32]].concat(); // in each byte the values 0.5 and 1
     let open = |scale: &[u8]| {
         let folder = tempfile::tempdir().unwrap();
         let mut file = b"GGUF\x03\0\0\0".to_vec();
@@ -164,7 +164,7 @@ fn a_scale_beside_a_matrix_counts() {
         text(&mut file, "general.architecture");
         file.extend(8u32.to_le_bytes());
         text(&mut file, "qwen3");
-        let blocks = [block(0x38), block(0x40)].concat(); // by one, and by two
+        let blocks = [block(0x38), block(0x40)].concat(); // times 1, and times 2
         for (name, sizes, kind, place) in [
             ("blk.0.attn_q.weight", vec![64u64, 2], 40u32, 0u64),
             ("blk.0.attn_q.scale", vec![scale.len() as u64 / 4], 0, 96),

@@ -1,14 +1,14 @@
-//! Values out of blocks of the types that candle doesn't read: those that choose among points of a grid (`iq`), those of
-//! two or three values (`q1_0`, `tq`), and four bits of floating point (`mxfp4`, `nvfp4`).
+//! Decodes the block types that candle does not: points of a grid (`iq`), two or three values (`q1_0`, `tq`), and
+//! four-bit floating point (`mxfp4`, `nvfp4`).
 //!
-//! They are read into plain values, which are then held as fp32 or bf16, or quantised as asked.
+//! They become plain values, which are then stored as fp32 or bf16, or quantised.
 
 use half::f16;
 
 /// Appends the values of one block.
 type Read = fn(&[u8], &mut Vec<f32>);
 
-/// The types that are read here: their number, values and bytes of a block, and what reads one.
+/// The supported types: number, values of a block, bytes of a block, and decoder.
 const TYPES: [(u32, usize, usize, Read); 14] = [
     (16, 256, 66, iq2_xxs),
     (17, 256, 74, iq2_xs),
@@ -35,7 +35,7 @@ const IQ3_XXS: usize = 1792;
 const IQ3_S: usize = 2048;
 const IQ1: usize = 2560;
 
-/// Twice what four bits of floating point stand for.
+/// Twice the values of four-bit floating point.
 const FP4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 const STEPS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
@@ -45,12 +45,12 @@ pub(super) fn size(number: u32) -> Option<(u64, u64)> {
     found.map(|(_, values, bytes, _)| (*values as u64, *bytes as u64))
 }
 
-/// Whether blocks of the type of this number are read here.
+/// Whether blocks of the type with this number are supported.
 pub fn reads(number: u32) -> bool {
     size(number).is_some()
 }
 
-/// The values of whole blocks, if they are of a type that is read here.
+/// The values of whole blocks, if the type is supported.
 pub fn values(number: u32, bytes: &[u8]) -> Option<Vec<f32>> {
     let (_, values, size, read) = TYPES.iter().find(|(known, ..)| *known == number)?;
     let mut out = Vec::with_capacity(bytes.len() / size * values);
@@ -74,7 +74,7 @@ fn scale(bytes: &[u8]) -> f32 {
     f16::from_bits(word(bytes, 0)).to_f32()
 }
 
-/// Eight signs out of seven bits: the last makes their number even.
+/// Eight signs from seven bits: the number of negative signs is even.
 fn signs(seven: u32) -> u8 {
     let seven = (seven & 127) as u8;
     seven | ((seven.count_ones() as u8 & 1) << 7)
@@ -84,13 +84,13 @@ fn signed(value: f32, signs: u8, at: usize) -> f32 {
     if signs >> at & 1 == 1 { -value } else { value }
 }
 
-/// Eight values at a point of three steps.
+/// Eight values at a grid point of three steps.
 fn eight(scale: f32, point: u16, signs: u8, out: &mut Vec<f32>) {
     const MAP: [f32; 4] = [8.0, 25.0, 43.0, 0.0];
     out.extend((0..8).map(|at| signed(scale * MAP[usize::from(point >> (2 * at) & 3)], signs, at)));
 }
 
-/// Four values at a point of eight steps.
+/// Four values at a grid point of eight steps.
 fn four(scale: f32, point: u16, map: [f32; 8], signs: u8, first: usize, out: &mut Vec<f32>) {
     out.extend((0..4).map(|at| signed(scale * map[usize::from(point >> (4 * at) & 7)], signs, first + at)));
 }
@@ -149,7 +149,7 @@ fn iq3_s(block: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Eight of three values, moved up or down by an eighth.
+/// Eight ternary values, shifted by an eighth.
 fn ternary(scale: f32, index: usize, down: bool, out: &mut Vec<f32>) {
     let (point, delta) = (point(IQ1, index), if down { -0.125 } else { 0.125 });
     out.extend((0..8).map(|at| scale * (f32::from(point >> (2 * at) & 3) - 1.0 + delta)));
@@ -178,7 +178,7 @@ fn iq1_m(block: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Two values of four bits in each byte: the lower halves of all bytes, then the upper ones.
+/// Two four-bit values in each byte: the lower halves of all bytes, then the upper ones.
 fn halves(scale: f32, bytes: &[u8], steps: [i8; 16], out: &mut Vec<f32>) {
     let value = |nibble: u8| scale * f32::from(steps[usize::from(nibble)]);
     out.extend(bytes.iter().map(|byte| value(byte & 15)));
@@ -231,13 +231,13 @@ fn mxfp4(block: &[u8], out: &mut Vec<f32>) {
     halves(f32::from_bits(bits), &block[1..], FP4, out);
 }
 
-/// Four groups of sixteen values. The file's scale of a whole matrix is a tensor of its own, and comes on top.
+/// Four groups of sixteen values. The scale of the whole matrix is a separate tensor.
 fn nvfp4(block: &[u8], out: &mut Vec<f32>) {
     for (scale, bytes) in block[..4].iter().zip(block[4..].chunks_exact(8)) {
         // Four bits of exponent and three of mantissa, never negative.
         let (exponent, mantissa) = (i32::from(scale >> 3 & 15), f32::from(scale & 7));
         let scale = match (scale, exponent) {
-            (0x7f, _) => 0.0, // not a number
+            (0x7f, _) => 0.0, // NaN
             (_, 0) => mantissa / 1024.0,
             _ => (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 8),
         };

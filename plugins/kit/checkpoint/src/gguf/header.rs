@@ -1,13 +1,13 @@
-//! The part of a file in front of the tensors' bytes.
+//! The header of a file, before the tensors.
 
 use super::tensor::{Kind, Place};
 use super::value::Value;
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
 
-/// More than any vocabulary takes; what is longer is not read into memory.
+/// More than any vocabulary needs; longer headers are refused.
 const LONGEST: u64 = 256 << 20;
-/// Each becomes eight bytes, and a vocabulary has fewer tokens than this.
+/// More than any vocabulary has tokens; each number takes eight bytes.
 const MOST_NUMBERS: u64 = 1 << 24;
 const ALIGNMENT: u64 = 32;
 
@@ -27,7 +27,8 @@ pub(super) fn read(file: impl Read, length: u64) -> Result<Header> {
     if !(2..=3).contains(&version) {
         return Err(format!("it is of version {version}, known here: 2, 3"));
     }
-    // Each tensor takes at least its name's length, number of dimensions, kind and offset, each pair its two lengths.
+    // A tensor takes at least the length of its name, its number of dimensions, type and offset; a pair at least two
+    // lengths.
     let (tensors, pairs) = (bytes.count(24)?, bytes.count(12)?);
     let mut words = BTreeMap::new();
     for _ in 0..pairs {
@@ -76,10 +77,10 @@ impl<R: Read> Bytes<R> {
         Ok(taken)
     }
 
-    /// This many bytes of the header are about to be read.
+    /// Notes that this many bytes of the header are about to be read.
     fn claim(&mut self, bytes: u64) -> Result<()> {
         if bytes > self.end - self.read {
-            return Err("its header goes on beyond its end".to_owned());
+            return Err("its header is longer than the file".to_owned());
         }
         self.read += bytes;
         Ok(())
@@ -93,12 +94,12 @@ impl<R: Read> Bytes<R> {
         Ok(u64::from_le_bytes(self.take()?))
     }
 
-    /// A number of things that take at least this many bytes each.
+    /// Reads a count of entries that take at least this many bytes each.
     fn count(&mut self, least: u64) -> Result<u64> {
         let count = self.u64()?;
         match count.checked_mul(least) {
             Some(bytes) if bytes <= self.end - self.read => Ok(count),
-            _ => Err(format!("it claims to hold {count} things without room for them")),
+            _ => Err(format!("it claims {count} entries, more than fit into it")),
         }
     }
 
@@ -150,7 +151,7 @@ impl<R: Read> Bytes<R> {
         })
     }
 
-    /// A tensor, its start counted from the first tensor's.
+    /// A tensor's entry; offsets count from the first tensor.
     fn place(&mut self) -> Result<Place> {
         let dimensions = self.u32()?;
         if dimensions > 4 {
@@ -161,13 +162,13 @@ impl<R: Read> Bytes<R> {
         let start = self.u64()?;
         let values = sizes.iter().try_fold(1u64, |all, size| all.checked_mul(*size));
         let values = values.ok_or("it has more values than can be counted")?;
-        let row = sizes.first().copied().unwrap_or(1); // a single value has no sizes
+        let row = sizes.first().copied().unwrap_or(1); // a scalar has no dimensions
         let length = match kind.block() {
             None => 0,
             Some((block, bytes)) if row.is_multiple_of(block) => (values / block)
                 .checked_mul(bytes)
                 .ok_or("it has more values than can be counted")?,
-            Some((block, _)) => return Err(format!("its rows of {row} are not cut by blocks of {block}")),
+            Some((block, _)) => return Err(format!("its rows of {row} do not divide into blocks of {block}")),
         };
         sizes.reverse();
         let shape = sizes

@@ -1,7 +1,7 @@
-//! GGUF files: what they say of a model, and where its tensors lie.
+//! GGUF files: a model's metadata, and the places of its tensors.
 //!
-//! A reader of our own, since the file is a stranger's and the one at hand allocates whatever a length in it asks for.
-//! It knows the container alone: what the words mean to a tokenizer or a model is for `text` and `nn` to say.
+//! This is not candle's reader, because candle allocates whatever a length in the file asks for. It reads the
+//! container only; `text` and `nn` interpret the metadata.
 
 pub(crate) mod blocks;
 mod error;
@@ -19,8 +19,8 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// A file whose header has been read and whose tensors lie inside it; or several, if the model was split: then the first
-/// speaks for all.
+/// A file whose header was read and whose tensors lie inside it. Of a split model, the first file with the tensors of
+/// all.
 #[derive(Debug)]
 pub struct Gguf {
     path: PathBuf,
@@ -32,7 +32,7 @@ pub struct Gguf {
 /// More parts than any model is split into.
 const MOST_PARTS: u64 = 1000;
 
-/// The file that `weights` names: itself one, or a folder with just one and no other kind of weights beside it.
+/// The GGUF file that `weights` names: the file itself, or the only one in a folder without other weights.
 pub fn find(weights: &Path) -> Result<Option<PathBuf>> {
     let is_gguf = |path: &Path| path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
     if weights.is_file() {
@@ -95,7 +95,7 @@ impl Gguf {
         Ok(gguf)
     }
 
-    /// The tensors of the other parts of a split model, which lie beside the first: `name-00002-of-00003.gguf`.
+    /// Adds the tensors of the other parts of a split model, which lie beside the first: `name-00002-of-00003.gguf`.
     fn add_parts(&mut self, parts: u64) -> Result<()> {
         let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let Some((stem, ..)) = part_of(name).filter(|(_, part, all)| (*part, *all) == (1, parts)) else {
@@ -133,12 +133,12 @@ impl Gguf {
         &self.path
     }
 
-    /// What the file says under this key.
+    /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.words.get(key)
     }
 
-    /// What it says under a key of its architecture: `block_count` is `qwen3.block_count`.
+    /// The value of a key of its architecture: `block_count` is `qwen3.block_count`.
     pub fn of_model(&self, key: &str) -> Option<&Value> {
         self.get(&format!("{}.{key}", self.architecture()?))
     }
@@ -155,14 +155,14 @@ impl Gguf {
         self.tensors.get(name)
     }
 
-    /// Some of a tensor's bytes as they lie in the file, counted from its first.
+    /// Some of a tensor's stored bytes, counted from its first.
     pub fn bytes(&self, place: &Place, range: Range<u64>) -> Result<Vec<u8>> {
         let (path, file) = &self.parts[place.part];
         let failed = |source| Error::Read {
             path: path.clone(),
             source,
         };
-        // The length was checked against the file's when it was opened.
+        // The tensor's length was checked against the file's when it was opened.
         if range.start > range.end || range.end > place.length {
             return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
         }
@@ -191,7 +191,7 @@ fn malformed(path: &Path, reason: String) -> Error {
     }
 }
 
-/// Of the name of a part, `stem-00001-of-00003.gguf`: the stem, its number and how many there are.
+/// The parts of the file name `stem-00001-of-00003.gguf`: the stem, the number and the count.
 fn part_of(name: &str) -> Option<(&str, u64, u64)> {
     let (stem, all) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
     let (stem, part) = stem.rsplit_once('-')?;

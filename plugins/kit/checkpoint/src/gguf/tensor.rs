@@ -1,9 +1,9 @@
-/// What a tensor is stored as, by the number that files have for it.
+/// The type of a tensor, by its number in files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind(pub u32);
 
 impl Kind {
-    /// Values in a block and bytes of a block, of the kinds known here.
+    /// Values and bytes of a block, if the type is known.
     pub fn block(self) -> Option<(u64, u64)> {
         Some(match self.0 {
             0 => (1, 4),      // f32
@@ -25,15 +25,14 @@ impl Kind {
     }
 }
 
-/// A tensor and where its bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub kind: Kind,
-    /// As everywhere but in these files: the innermost dimension last.
+    /// The innermost dimension last, unlike in the file.
     pub shape: Vec<usize>,
     pub start: u64,
-    /// 0 for a kind that is not known.
+    /// 0 if the type is not known.
     pub length: u64,
-    /// Which of the files it is in, where a model is split.
+    /// The number of the file, if the model is split.
     pub(super) part: usize,
 }

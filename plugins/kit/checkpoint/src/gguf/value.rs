@@ -1,4 +1,4 @@
-/// What stands under a key of the header. Numbers are as wide as they come, whatever the file stores them as.
+/// The value of a key in the header. Numbers are widened, whatever the file stores.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     Whole(i128),
@@ -24,7 +24,7 @@ impl Value {
         }
     }
 
-    /// A whole number that is not negative.
+    /// A non-negative integer.
     pub fn count(&self) -> Option<u64> {
         match self {
             Value::Whole(number) => u64::try_from(*number).ok(),

@@ -1,9 +1,8 @@
 //! PyTorch's own files (`.bin`, `.pt`, `.pth`): a zip archive that holds a pickle and, beside it, the bytes of tensors.
 //!
-//! A pickle is a program that may call any function of Python. The decision a newcomer would question: it is read by
-//! a machine of our own and not by candle's, which panics on some malformed files and copies what a file repeats.
-//! Here names of functions are compared and never called, and no file makes it allocate more than its own length
-//! accounts for.
+//! A pickle is a program that may call any function of Python. The decision a newcomer would question: it has its own
+//! reader, because candle's panics on some malformed files and copies what a file repeats. This reader never calls a
+//! function that a pickle names, and allocates no more than the file's length justifies.
 
 mod objects;
 #[cfg(test)]
@@ -21,38 +20,37 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zip::{CompressionMethod, ZipArchive};
 
-/// The published ones have well below one megabyte: names and shapes, without the tensors' bytes.
+/// Published pickles are well below one megabyte: names and shapes, without the tensors' bytes.
 const LONGEST_PICKLE: u64 = 16 << 20;
 
-/// A file that PyTorch saved.
+/// A file saved by PyTorch.
 pub struct Pickle {
     path: PathBuf,
     file: Arc<File>,
     objects: Objects,
-    /// Where in the file each storage lies, and how many bytes it has.
+    /// Offset and length in bytes of each storage.
     storages: HashMap<String, (u64, u64)>,
 }
 
-/// Tensors of such a file, by name.
 pub(crate) struct Tensors {
     file: Arc<File>,
     tensors: HashMap<String, Stored>,
 }
 
-/// Where a tensor's values lie.
+/// Where a tensor's values are.
 #[derive(Debug, Clone, PartialEq)]
 struct Stored {
     dtype: Dtype,
     shape: Vec<usize>,
     strides: Vec<usize>,
-    /// Values before its first one.
+    /// Values in the storage before its first one.
     offset: usize,
-    /// Its storage, as a place in the file.
+    /// The offset of its storage in the file.
     start: u64,
 }
 
 impl Pickle {
-    /// Reads what a file says it holds; the tensors' bytes are left where they are.
+    /// Reads a file's pickle, but not the tensors' bytes.
     pub fn open(path: &Path) -> Result<Pickle> {
         let unreadable = |source| Error::Read {
             path: path.to_owned(),
@@ -81,10 +79,12 @@ impl Pickle {
                 continue;
             }
             if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
-                return Err(malformed(format!("`{name}` in it is packed, which PyTorch never does")));
+                return Err(malformed(format!(
+                    "`{name}` in it is compressed, which PyTorch never does"
+                )));
             }
             let Some(start) = entry.data_start() else {
-                return Err(malformed(format!("`{name}` in it has no place")));
+                return Err(malformed(format!("it has no offset for `{name}`")));
             };
             match storage {
                 Some(storage) => {
@@ -121,7 +121,7 @@ impl Pickle {
         &self.path
     }
 
-    /// An entry of the outermost dictionary as plain data: flags, numbers and texts; what else it holds is left out.
+    /// The flags, numbers and texts of an entry of the outermost dictionary; its other values are left out.
     pub fn settings(&self, key: &str) -> Result<serde_json::Map<String, serde_json::Value>> {
         let entries = self
             .objects
@@ -169,13 +169,13 @@ impl Pickle {
         })
     }
 
-    /// A tensor, if the object is one of a type that is known here.
+    /// The tensor that an object describes, if its type is known.
     fn stored(&self, mut object: Id) -> std::result::Result<Option<Stored>, String> {
         let objects = &self.objects;
         let arguments = loop {
             match objects.call(object) {
                 Some(("torch._utils._rebuild_tensor_v2", arguments)) => break arguments,
-                // A parameter wraps its tensor; once is enough for any file.
+                // A parameter wraps its tensor; one level is enough for any file.
                 Some(("torch._utils._rebuild_parameter", [inner, ..])) if *inner < object => object = *inner,
                 _ => return Ok(None),
             }
@@ -239,18 +239,18 @@ impl Pickle {
 }
 
 impl Tensors {
-    /// Gives every tensor another name, or none at all; what has none is gone, and named.
+    /// Renames the tensors. Those for which `name` returns none are removed, and their names returned.
     pub fn rename(&mut self, name: impl Fn(&str) -> Option<String>) -> Vec<String> {
         let mut tensors: Vec<_> = std::mem::take(&mut self.tensors).into_iter().collect();
-        tensors.sort_by(|(one, _), (other, _)| one.cmp(other)); // should two become one, always the same counts
-        let mut strangers = Vec::new();
+        tensors.sort_by(|(one, _), (other, _)| one.cmp(other)); // so that the same one wins if two get the same name
+        let mut removed = Vec::new();
         for (old, stored) in tensors {
             match name(&old) {
                 Some(new) => drop(self.tensors.insert(new, stored)),
-                None => strangers.push(old),
+                None => removed.push(old),
             }
         }
-        strangers
+        removed
     }
 
     pub fn names(&self) -> impl Iterator<Item = &String> {
@@ -266,12 +266,12 @@ impl Tensors {
         Some((stored.dtype, &stored.shape))
     }
 
-    /// Gives a tensor's bytes, in order, to `take`.
+    /// Gives `take` a tensor's values, in order.
     pub fn read<T>(&self, name: &str, take: impl FnOnce(&TensorView) -> T) -> std::result::Result<T, String> {
         let stored = self.tensors.get(name).ok_or("it is not there")?;
         let size = stored.dtype.bitsize() / 8;
-        let end = stored.end().ok_or("its shape is beyond any memory")?;
-        // Of a storage that several tensors share only the stretch that this one reaches over is read.
+        let end = stored.end().ok_or("its shape is too large")?;
+        // If several tensors share a storage, only the part that this one spans is read.
         let mut bytes = vec![0; (end - stored.offset.min(end)) * size];
         let start = stored.start + (stored.offset * size) as u64;
         self.file.read_exact_at(&mut bytes, start).map_err(|e| e.to_string())?;
@@ -284,7 +284,7 @@ impl Tensors {
 }
 
 impl Stored {
-    /// How far into its storage it reaches; none if that is beyond any memory.
+    /// The end of its span in the storage; none if that overflows.
     fn end(&self) -> Option<usize> {
         if self.shape.len() != self.strides.len() || self.shape.len() > 8 {
             return None;
@@ -296,7 +296,8 @@ impl Stored {
         let sizes = self.shape.iter().zip(&self.strides);
         let mut last = sizes.map(|(size, stride)| (size - 1).checked_mul(*stride));
         let reach = last.try_fold(1usize, |all, step| all.checked_add(step?))?;
-        // A tensor may repeat a storage's values by a stride of zero; no weights do so on a grand scale.
+        // A stride of zero repeats values of a storage, so a small file could claim a huge tensor. No weights repeat
+        // values that often.
         let repeats = values > reach.checked_mul(1024)?;
         self.offset.checked_add(reach).filter(|_| !repeats)
     }
@@ -312,7 +313,7 @@ impl Stored {
         true
     }
 
-    /// The values of a transposed or otherwise strided tensor, one after the other.
+    /// The values of a strided tensor, such as a transposed one, one after the other.
     fn in_order(&self, bytes: &[u8], size: usize) -> Vec<u8> {
         let count: usize = self.shape.iter().product();
         let mut ordered = Vec::with_capacity(count * size);

@@ -1,11 +1,11 @@
-//! The data that a pickle spells, and none of the work that it asks for.
+//! The objects that a pickle describes, without running it.
 
 use std::collections::HashMap;
 
-/// Far beyond any checkpoint's; they keep a spoilt file from filling the memory.
+/// Far more than any checkpoint has; the limit keeps a damaged file from filling the memory.
 const MOST_OBJECTS: usize = 4_000_000;
 
-/// An object by its number. Objects name each other by number, so one that holds itself is no trouble to drop.
+/// The number of an object. Objects refer to each other by number, so that cycles are harmless.
 pub(super) type Id = usize;
 
 #[derive(Debug, PartialEq)]
@@ -20,11 +20,11 @@ pub(super) enum Object {
     Dict(Vec<(Id, Id)>),
     /// A function or class, as `module.name`.
     Name(String),
-    /// What a function would have returned, had it been called: its name, and a tuple.
+    /// A call that is not made: the function's name and a tuple of arguments.
     Call(Id, Id),
-    /// What lies outside the pickle under this name.
+    /// A reference to data outside of the pickle.
     Stored(Id),
-    /// Something that no weights need.
+    /// An object that weights do not need.
     Other,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    /// Follows a pickle to its end.
+    /// Reads a pickle to its end.
     pub fn read(bytes: &[u8]) -> Result<Objects, String> {
         let mut machine = Machine {
             bytes,
@@ -87,7 +87,7 @@ impl Objects {
         }
     }
 
-    /// The name of the function that was to be called, and its arguments.
+    /// The name and arguments of a call.
     pub fn call(&self, id: Id) -> Option<(&str, &[Id])> {
         match self.get(id) {
             Object::Call(function, arguments) => Some((self.name(*function)?, self.list(*arguments)?)),
@@ -102,7 +102,7 @@ impl Objects {
         }
     }
 
-    /// The entry of a dictionary; the last one, if a key stands there twice.
+    /// The entry of a dictionary; the last one if the key occurs twice.
     pub fn entry(&self, dict: Id, key: &str) -> Option<Id> {
         let mut entries = self.dict(dict)?.iter().rev();
         entries
@@ -121,7 +121,7 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// One operation; false at the end.
+    /// Reads one operation; false at the end.
     fn step(&mut self) -> Result<bool, String> {
         let at = self.place;
         match self.byte()? {
@@ -231,7 +231,7 @@ impl Machine<'_> {
             b'R' | 0x81 => {
                 let (arguments, function) = (self.pop()?, self.pop()?); // REDUCE, NEWOBJ
                 let made = match &self.all[function] {
-                    // Both are empty here and filled by what follows.
+                    // Both start empty and are filled later.
                     Object::Name(name) if name == "collections.OrderedDict" || name == "collections.defaultdict" => {
                         Object::Dict(Vec::new())
                     }
@@ -239,7 +239,8 @@ impl Machine<'_> {
                 };
                 self.push(made)?;
             }
-            // BUILD gives an object attributes, such as the version notes of a state dictionary: no weights are there.
+            // BUILD sets attributes of an object, such as the version notes of a state dictionary; weights are never
+            // there.
             b'b' => self.pop().map(drop)?,
             b'Q' => {
                 let name = self.pop()?; // BINPERSID
@@ -302,7 +303,7 @@ impl Machine<'_> {
         }
     }
 
-    /// What is put into an object that is not known here is passed over with it.
+    /// Items that are added to an unknown object are ignored.
     fn append(&mut self, items: &[Id]) -> Result<(), String> {
         let list = self.top()?;
         if let Object::List(list) = &mut self.all[list] {
@@ -384,7 +385,7 @@ impl Machine<'_> {
     }
 }
 
-/// A number of any length, lowest byte first; one beyond 64 bits is no size or setting.
+/// An integer of any length, lowest byte first. Beyond 64 bits it cannot be a size or setting.
 fn integer(bytes: &[u8]) -> Object {
     if bytes.len() > 8 {
         return Object::Other;

@@ -1,4 +1,4 @@
-//! Files as PyTorch writes them, and files as nobody should.
+//! Files as PyTorch writes them, and malformed ones.
 
 use super::Pickle;
 use crate::Weights;
@@ -39,7 +39,7 @@ fn counts(counts: &[i32]) -> Vec<u8> {
     [b"(".to_vec(), numbers.collect(), b"t".to_vec()].concat()
 }
 
-/// What stands for a tensor of storage `0`.
+/// The pickle of a tensor in storage `0`.
 fn tensor(kind: &str, offset: i32, shape: &[i32], strides: &[i32]) -> Vec<u8> {
     [
         b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
@@ -189,7 +189,7 @@ fn a_spoilt_pickle_is_refused_with_the_reason() {
     refused(
         &file(tensor("FloatStorage", 0, &[i32::MAX], &[0])),
         &few("[2147483647]"),
-    ); // gigabytes out of four bytes
+    ); // four bytes that claim to be gigabytes
     refused(&file(tensor("FloatStorage", 0, &[2, 2], &[1])), &few("[2, 2]"));
     let spoilt = "tensor `w`: it is described by something else than a storage, an offset, a shape and strides";
     refused(&file(tensor("FloatStorage", -1, &[1], &[1])), spoilt);

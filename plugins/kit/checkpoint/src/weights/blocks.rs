@@ -1,7 +1,7 @@
-//! Matrices in blocks, in safetensors files.
+//! Quantised matrices in safetensors files.
 //!
-//! The format has no type for blocks. So a matrix `w.weight` that is stored in them is a tensor of bytes, (outputs, bytes
-//! of a row), whose name ends with what it is stored as: `w.weight.q4_k`. Only files that were converted have such.
+//! The format has no type for blocks. So a quantised matrix `w.weight` is a tensor of bytes, (outputs, bytes of a
+//! row), whose name ends with the block type: `w.weight.q4_k`. Only `convert` writes such files.
 
 use super::Weights;
 use super::source::Source;
@@ -17,7 +17,7 @@ use safetensors::tensor::TensorView;
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// What a tensor of this name is stored as, if its name says that it is blocks.
+/// The block type in a tensor's name, if there is one.
 pub(super) fn kind(name: &str) -> Option<GgmlDType> {
     let (_, word) = name.rsplit_once('.')?;
     QUANTS
@@ -30,7 +30,6 @@ fn name_of(tensor: &str, dtype: GgmlDType) -> Option<String> {
     Some(format!("{tensor}.{word}"))
 }
 
-/// A matrix that is stored in blocks.
 pub(super) struct InBlocks<'w> {
     pub dtype: GgmlDType,
     inputs: usize,
@@ -71,7 +70,7 @@ impl Weights {
             reason: format!("tensor `{stored}` {reason}"),
         };
         let Source::Mapped(file) = &**source else {
-            return Err(malformed("lies in a file that has no such".to_owned()));
+            return Err(malformed("lies in a file that cannot hold blocks".to_owned()));
         };
         let view = file.get(&stored).map_err(malformed)?;
         let expected = [outputs, inputs / dtype.block_size() * dtype.type_size()];
@@ -90,8 +89,8 @@ impl Weights {
         }))
     }
 
-    /// A matrix to be stored in blocks, as if they were wanted of these weights: what the tensor is called then, its
-    /// shape there, and of what blocks it is. None of what no block fits, and of what is one already.
+    /// How these weights would store a matrix in blocks: the tensor's name and shape, and the block type. None if no
+    /// block fits, or if it is in blocks already.
     pub(crate) fn to_blocks(&self, name: &str) -> Result<Option<(String, [usize; 2], GgmlDType)>> {
         let Some(wanted) = self.quant_of(name) else {
             return Ok(None);
@@ -100,7 +99,7 @@ impl Weights {
         let ([outputs, inputs], Dtype::F32 | Dtype::F16 | Dtype::BF16) = (shape.as_slice(), stored) else {
             return Ok(None);
         };
-        let table = name.ends_with("embed_tokens.weight"); // by what `table` is asked for
+        let table = name.ends_with("embed_tokens.weight"); // as `table` asks for it
         let wanted = if table { GgmlDType::Q8_0 } else { wanted };
         Ok(fitting(wanted, *inputs).and_then(|dtype| {
             let row = inputs / dtype.block_size() * dtype.type_size();
@@ -108,7 +107,7 @@ impl Weights {
         }))
     }
 
-    /// The blocks of a matrix that is not stored in them.
+    /// The blocks of a matrix that is stored as plain values.
     pub(crate) fn blocks_of(&self, name: &str, dtype: GgmlDType) -> Result<Vec<u8>> {
         let (_, shape) = self.stored(name)?;
         let dims = (shape.first().copied().unwrap_or(0), shape.last().copied().unwrap_or(0));

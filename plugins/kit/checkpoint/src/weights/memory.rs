@@ -1,4 +1,4 @@
-//! What weights will take, told from the headers of their files before anything of them is read.
+//! Estimates the memory of weights from the headers of their files.
 
 use super::source::Source;
 use super::{Weights, blocks};
@@ -11,17 +11,18 @@ use kernels::{device, fitting};
 use std::collections::BTreeMap;
 
 impl Weights {
-    /// Refuses weights that this machine has no memory for, with the caches of one answer of `cache_bytes`. Those whose
-    /// names begin like one of `left_out` will not be asked for.
+    /// Refuses weights that do not fit into memory together with the caches of one answer, `cache_bytes`. Weights
+    /// whose names begin with one of `left_out` do not count: they will not be loaded.
     pub fn fitting(self, left_out: &[&str], cache_bytes: u64) -> Result<Weights> {
         let (bytes, stored_as) = self.estimate(left_out);
         memory::check(&self.store.folder, bytes, stored_as, cache_bytes, &self.device)?;
         Ok(self)
     }
 
-    /// What a model of these weights will take, without loading it: as [`Weights::fitting`] would check it.
+    /// The memory of a model with these weights, without loading it, as [`Weights::fitting`] would check it.
     ///
-    /// `cache_bytes` are those of one answer of `planned_tokens`, of which `batch` are worked on at a time.
+    /// `cache_bytes` is the size of the caches of one answer of `planned_tokens`; `batch` answers are computed at a
+    /// time.
     pub fn memory_estimate(
         &self,
         left_out: &[&str],
@@ -41,7 +42,7 @@ impl Weights {
         }
     }
 
-    /// The bytes that these weights will take, and what most of their values will be stored as.
+    /// The bytes of these weights in memory, and the type of most of their values.
     pub fn estimate(&self, left_out: &[&str]) -> (u64, &'static str) {
         let kept = |name: &&String| !left_out.iter().any(|start| name.starts_with(start));
         let (mut bytes, mut stored) = (0, BTreeMap::new());
@@ -65,15 +66,15 @@ impl Weights {
         (bytes, most.unwrap_or("nothing"))
     }
 
-    /// The blocks that a tensor will be in, its outputs and inputs; none if it is no matrix, or stays plain.
+    /// The block type, outputs and inputs of a tensor in memory; none if it is not a matrix or stays plain.
     fn blocks_in_memory(&self, name: &str, source: &Source, shape: &[usize]) -> Option<(GgmlDType, usize, usize)> {
         let &[outputs, inputs] = shape else { return None };
         if let Some(block) = blocks::kind(name) {
-            return Some((block, outputs, inputs / block.type_size() * block.block_size())); // a row is bytes there
+            return Some((block, outputs, inputs / block.type_size() * block.block_size())); // rows are bytes
         }
         let block = match (self.quant_of(name), source) {
             (Some(quant), _) => {
-                let table = name.ends_with("embed_tokens.weight"); // by what `table` is asked for
+                let table = name.ends_with("embed_tokens.weight"); // as `table` asks for it
                 fitting(if table { GgmlDType::Q8_0 } else { quant }, inputs)?
             }
             (None, Source::Gguf(tensors)) if !self.unpack => tensors.block_type(name)?,

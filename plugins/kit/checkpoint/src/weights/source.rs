@@ -8,7 +8,7 @@ use safetensors::tensor::TensorView;
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
-/// Where a folder's weights may be, the first found counting: files, and the indices of several.
+/// The files and indices looked for in a folder, in this order.
 pub(super) const SINGLE: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 pub(super) const INDEX: [&str; 2] = ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
 
@@ -43,16 +43,16 @@ impl Source {
         }
     }
 
-    /// Gives a tensor as it is stored.
+    /// Gives `take` a tensor as it is stored.
     pub(super) fn view<T>(&self, name: &str, take: impl FnOnce(&TensorView) -> T) -> std::result::Result<T, String> {
         match self {
             Source::Mapped(file) => file.get(name).map(|view| take(&view)),
             Source::Pickled(tensors) => tensors.read(name, take),
-            Source::Gguf(_) => Err(format!("`{name}` is stored in blocks of its own kind")),
+            Source::Gguf(_) => Err(format!("`{name}` is stored in blocks that are not supported here")),
         }
     }
 
-    /// A tensor's shape, and what it is stored as if that is nothing known.
+    /// A tensor's type, unless it is unknown, and its shape.
     pub(super) fn shape(&self, name: &str) -> std::result::Result<(Option<String>, Vec<usize>), String> {
         let (dtype, shape) = match self {
             Source::Mapped(file) => {
@@ -114,7 +114,7 @@ pub(super) fn open_sharded(folder: &Path, index: &Path) -> Result<Files> {
     let parsed: Index = crate::config::read_json(index)?;
     let (mut files, mut numbers, mut places) = (Vec::new(), HashMap::new(), HashMap::new());
     let mut entries: Vec<_> = parsed.weight_map.into_iter().collect();
-    entries.sort(); // so that the first fault named does not depend on a hash
+    entries.sort(); // so that the first error does not depend on hashing
     for (tensor, file) in entries {
         let fault = |why| Error::Index {
             index: index.to_owned(),
@@ -125,12 +125,12 @@ pub(super) fn open_sharded(folder: &Path, index: &Path) -> Result<Files> {
         let number = match numbers.get(&file) {
             Some(&number) => number,
             None => {
-                // An index is a stranger's file: it may name its neighbours and nothing else.
+                // An index may name files in its own folder only.
                 let plain = Path::new(&file)
                     .components()
                     .all(|part| matches!(part, Component::Normal(_)));
                 if !plain {
-                    return Err(fault("which lies outside the folder"));
+                    return Err(fault("which is outside of the folder"));
                 }
                 let path = folder.join(&file);
                 if !path.is_file() {
@@ -142,7 +142,7 @@ pub(super) fn open_sharded(folder: &Path, index: &Path) -> Result<Files> {
             }
         };
         if !files[number].1.has(&tensor) {
-            return Err(fault("which does not have it"));
+            return Err(fault("which lacks it"));
         }
         places.insert(tensor, number);
     }

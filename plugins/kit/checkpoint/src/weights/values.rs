@@ -1,4 +1,4 @@
-//! Numbers out of bytes, and numbers where there are no bytes.
+//! Decodes numbers from bytes, and draws random ones.
 
 use crate::Result;
 use rayon::prelude::*;
@@ -27,11 +27,11 @@ pub(super) fn widened(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
             .iter()
             .map(|two| half::f16::from_le_bytes(*two).to_f32())
             .collect(),
-        other => return Err(candle_core::Error::Msg(format!("values of {other:?} are not read")).into()),
+        other => return Err(candle_core::Error::Msg(format!("values of {other:?} are not supported")).into()),
     })
 }
 
-/// Some of the numbers of a tensor without end, around 0 with a deviation of 0.02, which depend on the name alone.
+/// Part of an endless random tensor: mean 0, deviation 0.02, determined by its name.
 pub(super) fn random(name: &str, places: Range<usize>) -> Vec<f32> {
     let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)

@@ -6,15 +6,15 @@ use std::net::TcpStream;
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Numbers or bytes that were asked for.
+    /// Numbers or bytes that the other side asked for.
     Data = 0,
-    /// A process ends, and why.
+    /// A process ends, with the reason.
     Abort = 1,
     /// A process is done.
     Goodbye = 2,
 }
 
-/// No message is longer: a length beyond it was not sent by this program.
+/// The longest message; a longer one was not sent by this program.
 const MOST: u64 = 1 << 34;
 
 pub fn send(mut stream: &TcpStream, kind: Kind, bytes: &[u8]) -> Result<()> {
@@ -45,7 +45,7 @@ pub fn receive(mut stream: &TcpStream) -> Result<(Kind, Vec<u8>)> {
             format!("a message of {length} bytes"),
         ));
     }
-    // Not reserved at once: a length may be wrong, and bytes that come are real.
+    // Not reserved at once, since the length may be wrong.
     let mut bytes = Vec::new();
     stream.take(length).read_to_end(&mut bytes)?;
     match bytes.len() as u64 == length {
@@ -54,11 +54,11 @@ pub fn receive(mut stream: &TcpStream) -> Result<(Kind, Vec<u8>)> {
     }
 }
 
-/// Notices within 9 seconds that the other machine is gone, and sends small messages at once.
+/// Makes the system notice within 9 seconds that the other machine is gone, and send small messages at once.
 pub fn keep_alive(stream: &TcpStream) {
     use rustix::net::sockopt;
     use std::time::Duration;
-    // What the system does not know it does without: a process that ends is noticed all the same.
+    // A system without these options still notices a process that ends.
     let _ = stream.set_nodelay(true);
     let _ = sockopt::set_socket_keepalive(stream, true);
     let _ = sockopt::set_tcp_keepidle(stream, Duration::from_secs(3));

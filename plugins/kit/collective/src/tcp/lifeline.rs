@@ -1,4 +1,4 @@
-//! Word of a process's end, whatever the others do at that moment.
+//! Passes on that a process ended, whatever the others are doing.
 
 use super::frame::{Kind, keep_alive, receive, send};
 use plugin_api::{Level, Result};
@@ -6,12 +6,12 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// So long a process has to notice that another ended; then it is ended.
+/// How long a process may take to notice that another ended; then it is ended.
 const GRACE: Duration = Duration::from_secs(7);
-/// So long one whose ring broke waits for word of the reason.
+/// How long a process whose ring broke waits for the reason.
 const WORD: Duration = Duration::from_secs(2);
 
-/// The lines of one process, each with a thread that listens.
+/// The connections of one process, each with a thread that listens.
 pub struct Lifeline {
     shared: Arc<Shared>,
     rank: usize,
@@ -19,7 +19,7 @@ pub struct Lifeline {
 
 struct Shared {
     lines: Vec<(usize, TcpStream)>,
-    /// Shut down at a process's end, so that nobody waits in them.
+    /// Shut down when a process ends, so that nothing waits on them.
     ring: Vec<TcpStream>,
     state: Mutex<State>,
     changed: Condvar,
@@ -28,7 +28,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     reason: Option<String>,
-    /// This process noticed, or is done itself.
+    /// Whether this process noticed the end, or is done itself.
     noticed: bool,
 }
 
@@ -37,7 +37,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A process ended: tells the others but for the one that said so, and wakes this one.
+    /// A process ended: tells the others, except the one that reported it, and wakes this one.
     fn ended(&self, reason: &str, heard_from: usize) {
         {
             let mut state = self.lock();
@@ -60,7 +60,7 @@ impl Shared {
             .wait_timeout_while(self.lock(), GRACE, |state| !state.noticed);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if !state.noticed {
-            // It computes, and would go on to do so for as long as a step takes.
+            // It is computing, and would go on until the step ends.
             plugin_api::log(Level::Error, reason);
             std::process::exit(4);
         }
@@ -89,7 +89,7 @@ impl Lifeline {
         Ok(Lifeline { shared, rank })
     }
 
-    /// Why another process ended, if that is known soon.
+    /// Why another process ended, if the reason arrives soon.
     pub fn wait_for_reason(&self) -> Option<String> {
         let shared = &self.shared;
         let waited = shared
@@ -114,7 +114,7 @@ impl Lifeline {
             }
             state.noticed = true;
             if state.reason.is_some() {
-                // Another ended first, and everyone knows.
+                // Another process ended first, and all know it.
                 self.shared.changed.notify_all();
                 return;
             }

@@ -1,4 +1,4 @@
-//! How processes find one another: all call process 0, which tells each who comes next.
+//! How processes find each other: all connect to process 0, which gives each the address of the next.
 
 use super::frame::{Kind, receive, send};
 use crate::Settings;
@@ -7,23 +7,22 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-/// This many ports are tried, the first one being that behind the launcher's own.
+/// How many ports are tried, the first one after the launcher's own.
 const PORTS: u16 = 16;
-/// So long the processes wait for one another.
+/// How long the processes wait for each other.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// So long one of them may take to say who it is.
+/// How long a process may take to identify itself.
 const GREETING: Duration = Duration::from_secs(10);
 const MAGIC: &str = "host-ring-1";
 
-/// The sockets of one process.
 pub struct Met {
     pub next: TcpStream,
     pub last: TcpStream,
-    /// Lines for word of a process's end: from process 0 to each other one, and from those to it.
+    /// Connections that report a process's end: from process 0 to each other process, and back.
     pub lines: Vec<(usize, TcpStream)>,
 }
 
-/// Who calls.
+/// How a process identifies itself.
 struct Greeting {
     rank: usize,
     port: u16,
@@ -48,7 +47,7 @@ pub fn meet(settings: &Settings, rank: usize, world: usize) -> Result<Met> {
         let stream = accept(&own, until).map_err(|why| missing(settings, world, &[before]).cause(why.to_string()))?;
         match greeting(&stream, settings, world) {
             Ok(greeting) if greeting.rank == before => break stream,
-            // A stranger: a port is open to everyone.
+            // Another program: the port is open to all.
             _ => {}
         }
     };
@@ -59,7 +58,7 @@ pub fn meet(settings: &Settings, rank: usize, world: usize) -> Result<Met> {
     })
 }
 
-/// What process 0 does: hears from all, and tells each the address of the next.
+/// Process 0: waits for all, and tells each the address of the next.
 fn host(
     settings: &Settings,
     world: usize,
@@ -86,7 +85,7 @@ fn host(
     }
     let callers: Vec<(TcpStream, SocketAddr)> = callers.into_iter().skip(1).flatten().collect();
     for (index, (stream, _)) in callers.iter().enumerate() {
-        // The last one's next is process 0, whose address is the one that all know.
+        // The last one's next is process 0, whose address all know.
         let next = callers
             .get(index + 1)
             .map_or(format!("*:{own}"), |(_, address)| address.to_string());
@@ -100,7 +99,7 @@ fn host(
     Ok((lines.collect(), first))
 }
 
-/// What the others do.
+/// The other processes.
 fn call(settings: &Settings, rank: usize, world: usize, own: u16, until: Instant) -> Result<(TcpStream, SocketAddr)> {
     let mut wait = Duration::from_millis(20);
     let stream = loop {
@@ -108,7 +107,7 @@ fn call(settings: &Settings, rank: usize, world: usize, own: u16, until: Instant
             let address = (settings.address.as_str(), port).to_socket_addrs().ok()?.next()?;
             let stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
             greet(&stream, settings, rank, world, own).ok()?;
-            // Who answers is process 0 of this run, and no other program.
+            // Only process 0 of this run answers, not another program.
             stream.set_read_timeout(Some(GREETING)).ok()?;
             let (kind, bytes) = receive(&stream).ok()?;
             (kind == Kind::Goodbye && bytes == answer(settings).as_bytes()).then_some(stream)
@@ -144,7 +143,7 @@ fn is_here(address: &str) -> bool {
     matches!(address, "" | "localhost") || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Processes of one machine are reached from it alone.
+/// Processes of one machine listen on its loopback address only.
 fn listen(here: bool, port: u16) -> std::io::Result<TcpListener> {
     let ip = if here {
         Ipv4Addr::LOCALHOST
@@ -188,7 +187,7 @@ fn answer(settings: &Settings) -> String {
     format!("{MAGIC}\n{}", settings.job)
 }
 
-/// Reads who calls, and answers if it is one of this run.
+/// Reads a greeting, and answers if it is from this run.
 fn greeting(stream: &TcpStream, settings: &Settings, world: usize) -> Result<Greeting> {
     stream.set_read_timeout(Some(GREETING))?;
     let (_, bytes) = receive(stream)?;
@@ -196,7 +195,7 @@ fn greeting(stream: &TcpStream, settings: &Settings, world: usize) -> Result<Gre
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let parts: Vec<&str> = text.split('\n').collect();
     let [MAGIC, job, rank, of, port] = parts[..] else {
-        return Err(Error::msg("a stranger called"));
+        return Err(Error::msg("the caller is not a process of `host`"));
     };
     if job != settings.job || of.parse::<usize>()? != world {
         return Err(Error::msg("a process of another run called"));
@@ -219,7 +218,7 @@ fn missing(settings: &Settings, world: usize, absent: &[usize]) -> Error {
         who.join(", ")
     };
     let place = format!("{}:{}", settings.address, settings.port.saturating_add(1));
-    let message = format!("waited in vain for process {who} of {world} at `{place}`");
+    let message = format!("gave up waiting for process {who} of {world} at `{place}`");
     Error::new(Code::SERVICE, message)
-        .help("each process needs the same MASTER_ADDR and MASTER_PORT, and has to be started")
+        .help("each process needs the same MASTER_ADDR and MASTER_PORT, and must have been started")
 }

@@ -1,7 +1,7 @@
-//! A ring over sockets: each process sends to the next and hears from the one before.
+//! A ring over sockets: each process sends to the next and receives from the one before.
 //!
-//! Beside the ring, each process holds a line to process 0, which passes on that one of them ended. A thread listens on
-//! it, so that a process learns of another's end while it computes.
+//! Besides, each process is connected to process 0, which reports if one of them ends. A thread listens on that
+//! connection, so that a process notices another's end while it computes.
 
 mod frame;
 mod lifeline;
@@ -13,7 +13,7 @@ use lifeline::Lifeline;
 use plugin_api::{Code, Error, Result};
 use std::net::TcpStream;
 
-/// A process of the ring.
+/// A process in the ring.
 pub struct Ring {
     rank: usize,
     world: usize,
@@ -22,11 +22,10 @@ pub struct Ring {
     lifeline: Lifeline,
 }
 
-/// Below this a message fits into the sockets' buffers, and needs no second thread to be sent while another comes in.
+/// Shorter messages fit into the sockets' buffers, so they need no second thread to send while receiving.
 const SMALL: usize = 16 << 10;
 
 impl Ring {
-    /// Meets the other processes at the address of process 0.
     pub fn connect(settings: &Settings, rank: usize, world: usize) -> Result<Ring> {
         let met = meeting::meet(settings, rank, world)?;
         for stream in [&met.next, &met.last] {
@@ -43,7 +42,7 @@ impl Ring {
         })
     }
 
-    /// Sends to the next process while the last one's message comes in.
+    /// Sends to the next process while receiving from the previous one.
     fn pass(&mut self, bytes: &[u8]) -> Result<Vec<u8>> {
         let (next, last) = (&self.next, &self.last);
         let outcome = match bytes.len() <= SMALL {
@@ -64,7 +63,7 @@ impl Ring {
         }
     }
 
-    /// The reason why the ring broke: what another process said at its end, if word of it comes in time.
+    /// Why the ring broke: the reason of the process that ended, if it arrives in time.
     fn broken(&self, why: String) -> Error {
         match self.lifeline.wait_for_reason() {
             Some(reason) => Error::msg(reason).help("the run goes on from its last checkpoint with the same command"),
@@ -89,7 +88,7 @@ impl Collective for Ring {
         self.world
     }
 
-    /// First each process sums one part of the numbers on its way round, then the sums go round.
+    /// First each process sums one part of the numbers as they go round, then the sums go round.
     fn all_reduce(&mut self, values: &mut [f32]) -> Result<()> {
         let (rank, world) = (self.rank, self.world);
         let part = |number: usize| {

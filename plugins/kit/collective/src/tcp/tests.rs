@@ -1,4 +1,4 @@
-//! Rings of threads on the loopback.
+//! Rings of threads over the loopback.
 
 use super::*;
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ fn settings(job: &str) -> Settings {
     }
 }
 
-/// Runs something in each process of a ring, by its size.
+/// Runs `work` in each process of a ring of `world`.
 fn ring<T: Send>(world: usize, job: &str, work: impl Fn(Ring) -> T + Sync) -> Vec<T> {
     let settings = settings(job);
     std::thread::scope(|scope| {

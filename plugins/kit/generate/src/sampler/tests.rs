@@ -1,4 +1,4 @@
-//! Samplers, beside the reference's distributions too.
+//! Samplers, alone and beside the reference's distributions.
 
 use super::*;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ fn sampling(change: impl FnOnce(&mut Sampling)) -> Sampling {
     sampling
 }
 
-/// Which tokens come up in many draws.
+/// Checks which tokens occur in many draws.
 #[track_caller]
 fn check(change: impl FnOnce(&mut Sampling), expected: &[u32]) {
     let knobs = Knobs::settle(&sampling(change), &Defaults::default()).unwrap();
@@ -34,12 +34,12 @@ fn check(change: impl FnOnce(&mut Sampling), expected: &[u32]) {
 fn filters_leave_what_they_should() {
     check(|_| (), &[0, 1, 2, 3, 4, 5]);
     check(|s| s.temperature = Some(0.0), &[1]); // the first of the largest
-    check(|s| s.top_k = Some(1), &[1, 5]); // as good as each other
+    check(|s| s.top_k = Some(1), &[1, 5]); // a tie
     check(|s| s.top_k = Some(3), &[1, 3, 5]);
     check(|s| s.top_p = Some(0.0), &[1]);
     check(|s| s.top_p = Some(0.5), &[1, 5]);
     check(|s| s.min_p = Some(0.3), &[1, 3, 5]);
-    // Shares are counted again within the top-k: 0.42, 0.42, 0.16 reach 0.8 with two.
+    // Shares are normalised again within the top-k: 0.42, 0.42, 0.16 reach 0.8 with two.
     check(|s| (s.top_k, s.top_p) = (Some(3), Some(0.8)), &[1, 5]);
 }
 
@@ -72,7 +72,7 @@ fn a_repeated_token_is_penalised_on_both_sides_of_zero() {
     };
     let mut sampler = Sampler::new(knobs.clone(), 0, &[1]);
     assert_eq!(sampler.pick(&mut [0.0, 3.0, 2.0]), Pick::Token(2));
-    assert_eq!(sampler.pick(&mut [0.0, 3.0, 2.0]), Pick::Token(1)); // 2 was chosen, and is halved too
+    assert_eq!(sampler.pick(&mut [0.0, 3.0, 2.0]), Pick::Token(1)); // 2 was chosen before, and is halved too
     let mut sampler = Sampler::new(knobs, 0, &[1]);
     assert_eq!(sampler.pick(&mut [-1.5, -1.0]), Pick::Token(0));
 }
@@ -128,7 +128,7 @@ fn the_filters_leave_what_the_reference_s_leave() {
     struct Case {
         logits: String,
         settings: Sampling,
-        /// Of the likeliest tokens, in order.
+        /// Of the most likely tokens, in order.
         shares: Vec<f64>,
         kept: Kept,
     }
@@ -148,14 +148,14 @@ fn the_filters_leave_what_the_reference_s_leave() {
         };
         let knobs = Knobs::settle(&asked, &Defaults::default()).unwrap();
         let mut logits = recorded.logits[&case.logits].clone();
-        // Some tokens are the prompt's, and some were said since.
+        // Some tokens are from the prompt, others were generated.
         let seen = recorded.seen.get(&case.logits).map_or([].as_slice(), |seen| seen);
         let (prompt, spoken) = seen.split_at(seen.len() / 2);
         let mut sampler = Sampler::new(knobs.clone(), 0, prompt);
         spoken.iter().for_each(|&token| sampler.follow(token, &mut []));
         penalise(&mut logits, &sampler.seen, knobs.repetition_penalty);
         let left = candidates(&knobs, &logits, argmax(&logits).unwrap());
-        // By their scores, since of a tie it may be others.
+        // By score: in a tie the tokens may differ.
         let sorted = |tokens: &mut dyn Iterator<Item = usize>| {
             let mut scores: Vec<f32> = tokens.map(|token| logits[token]).collect();
             scores.sort_by(f32::total_cmp);

@@ -1,17 +1,17 @@
 //! Attention on the CPU: all texts of a pass and all heads at once.
 //!
-//! Scores and weighted values are products of the same tiles as those with weights. A head's keys and values are laid
-//! out for them some hundred at a time, shared by all queries that look at them, and shares are put together as the
-//! blocks of keys come: so no matrix of scores is ever written, and what queries cannot see is not computed.
-//! A single new token looks at each key once: its are read where they lie.
+//! Scores and weighted values are computed by the same tiles as products with weights. A head's keys and values are
+//! packed for them some hundred at a time, for all queries that see them, and results of the blocks are combined as
+//! they come. So the matrix of scores is never stored, and what queries cannot see is not computed. A single new token
+//! sees each key once, so its keys are read unpacked.
 //!
-//! Where a rule says so, both products are those of bf16, as with weights that are stored so: queries, keys, values and
-//! exponentials are rounded to it, while sums, the largest scores and what exponentials are divided by stay fp32.
+//! If a rule asks for bf16, queries, keys, values and exponentials are rounded to it; sums, maxima and the softmax
+//! denominator stay fp32.
 
 mod few;
 
-use super::stripe::Stripe;
-use super::stripes::by_fields;
+use super::output_block::OutputBlock;
+use super::parallel_output::by_fields;
 use super::{Kernel, Kind, LANES, Line, MOST_ROWS, PANEL};
 use crate::exponential::{exp, exponentials};
 use crate::packed::rounding::{bf16_bits, round};
@@ -23,38 +23,37 @@ use pulp::{Arch, NullaryFnOnce};
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Keys that are laid out at a time: with their values, what leaves room in the second cache. Blocks begin at multiples
-/// of it, so that what a token sees is added up in the same order however its text was cut.
+/// Keys that are packed at a time: with their values they leave room in the second-level cache. Blocks begin at
+/// multiples of it, so that sums have the same order however a text was split.
 const KEYS: usize = 512;
-/// Words from one row of scores to the next, and from one of rounded exponentials: an odd number of cache lines.
+/// Words from one row of scores, or of rounded exponentials, to the next: an odd number of cache lines.
 const STRIDE: usize = KEYS + LANES;
 const ROUNDED_STRIDE: usize = KEYS / 2 + LANES;
-/// Of some rows and a panel.
+/// For some rows and a panel.
 type Tile = [[f32; PANEL]; MOST_ROWS];
 
-/// Rows of queries for which it isn't worth laying out keys.
+/// Up to this many rows of queries, packing the keys does not pay.
 const FEW: usize = 8;
-/// Products of two numbers that are worth a task.
+/// Multiplications of one task.
 const TASK: usize = 1 << 15;
 
 /// How one kind of layer attends.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
     pub scale: f64,
-    /// A token sees itself and this many minus one before it.
+    /// A token sees itself and the `window - 1` tokens before it.
     pub window: Option<usize>,
     pub softcap: Option<f64>,
-    /// It sees those behind it, too.
+    /// Whether it also sees later tokens.
     pub ahead: bool,
-    /// Numbers are rounded to bf16 before they are multiplied, where this crate's kernels do that.
+    /// Whether inputs of products are rounded to bf16, if this crate's kernels run.
     pub bf16: bool,
 }
 
-/// The new tokens of one text, and all that its last one sees.
+/// The new tokens of one text, and all tokens that they may see.
 pub struct Text {
     pub tokens: usize,
-    /// Keys and values, each (tokens, key heads, size), in as many pieces as they lie in. The new tokens' own are the
-    /// last of them.
+    /// Keys and values, each (tokens, key heads, size), in consecutive pieces. The new tokens' own are the last ones.
     pub seen: Vec<(Tensor, Tensor)>,
 }
 
@@ -90,7 +89,7 @@ pub fn attend(q: &Tensor, texts: &[Text], rule: Rule) -> Result<Tensor> {
             });
         }
         if before < text.tokens {
-            candle_core::bail!("{} tokens are to be among the {before} that they see", text.tokens)
+            candle_core::bail!("{} new tokens cannot be among the {before} that they see", text.tokens)
         }
         jobs.push(Job {
             start,
@@ -108,7 +107,7 @@ pub fn attend(q: &Tensor, texts: &[Text], rule: Rule) -> Result<Tensor> {
         .iter()
         .map(|job| job.tokens * (job.first + job.tokens) * heads * size)
         .sum();
-    // Long texts go to several cores even if they have few heads.
+    // Long texts are split over cores even if they have few heads.
     let enough = jobs.len() * key_heads >= 4 * rayon::current_num_threads();
     let most = if enough { usize::MAX } else { KEYS / 4 };
     let parts: Vec<Part> = jobs.iter().flat_map(|job| job.parts(most)).collect();
@@ -116,14 +115,14 @@ pub fn attend(q: &Tensor, texts: &[Text], rule: Rule) -> Result<Tensor> {
     let fields = parts.len() * key_heads;
     let together = (TASK * fields).div_ceil(work.max(1));
     let layer = Layer { q, shared, size, rule };
-    let out = by_fields(&lengths, heads * size, shared * size, together, |part, stripe| {
-        let head = stripe.columns().start / (shared * size);
-        layer.fill(&parts[part], head, stripe);
+    let out = by_fields(&lengths, heads * size, shared * size, together, |part, output_block| {
+        let head = output_block.columns().start / (shared * size);
+        layer.fill(&parts[part], head, output_block);
     });
     Tensor::from_vec(out, (tokens, heads * size), &candle_core::Device::Cpu)
 }
 
-/// (tokens, heads, size), of which only the last lie together.
+/// A tensor (tokens, heads, size) in which each head is contiguous.
 #[derive(Clone, Copy)]
 struct View<'a> {
     values: &'a [f32],
@@ -134,7 +133,7 @@ struct View<'a> {
 impl<'a> View<'a> {
     fn of(held: &'a Held) -> Result<View<'a>> {
         let [token, head, 1] = *held.layout.stride() else {
-            candle_core::bail!("attention needs (tokens, heads, size), where heads have no gaps")
+            candle_core::bail!("attention needs (tokens, heads, size) with contiguous heads")
         };
         Ok(View {
             values: held.rest()?,
@@ -147,7 +146,7 @@ impl<'a> View<'a> {
         &self.values[token * self.token + head * self.head..][..size]
     }
 
-    /// What begins with a head of a token.
+    /// The values from this token and head on.
     fn from(&self, token: usize, head: usize) -> View<'a> {
         View {
             values: &self.values[token * self.token + head * self.head..],
@@ -163,7 +162,7 @@ struct Piece<'a> {
     values: View<'a>,
 }
 
-/// A text, whose queries begin at `start` among all and are those of its tokens from `first` on.
+/// A text. Its queries are those of its tokens from `first` on, and begin at `start` among all queries.
 struct Job<'a> {
     start: usize,
     first: usize,
@@ -178,7 +177,7 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// The place in the text of one of the tokens.
+    /// The position in the text of one of the tokens.
     fn token(&self, number: usize) -> usize {
         self.job.first + self.tokens.start + number
     }
@@ -194,17 +193,17 @@ impl Job<'_> {
     }
 }
 
-/// What is the same for all texts.
+/// Parameters that all texts share.
 struct Layer<'a> {
     q: View<'a>,
-    /// Queries of a key's head.
+    /// Queries for each key head.
     shared: usize,
     size: usize,
     rule: Rule,
 }
 
 impl Layer<'_> {
-    /// What a token of the text sees.
+    /// The tokens that a token of the text sees.
     fn sight(&self, job: &Job, token: usize) -> Range<usize> {
         let first = self.rule.window.map_or(0, |window| (token + 1).saturating_sub(window));
         let end = if self.rule.ahead {
@@ -215,21 +214,21 @@ impl Layer<'_> {
         first..end
     }
 
-    /// What some rows of queries see, from the first to the last.
+    /// The union of what some rows of queries see.
     fn seen(&self, part: &Part, rows: Range<usize>) -> Range<usize> {
         let sight = |row| self.sight(part.job, part.token(row / self.shared));
         sight(rows.start).start..sight(rows.end - 1).end
     }
 
-    fn fill(&self, part: &Part, head: usize, stripe: Stripe) {
-        // Numbers are rounded to bf16 where they are laid out, and only there.
+    fn fill(&self, part: &Part, head: usize, output_block: OutputBlock) {
+        // Rounding to bf16 happens during packing only.
         match part.tokens.len() * self.shared <= FEW && !self.rule.bf16 {
-            true => self.few(part, head, stripe),
-            false => self.many(part, head, stripe),
+            true => self.few(part, head, output_block),
+            false => self.many(part, head, output_block),
         }
     }
 
-    /// Rows are the queries that share a key, token by token.
+    /// Rows are the queries that share a key head, token by token.
     fn query(&self, part: &Part, head: usize, row: usize) -> &[f32] {
         let token = part.job.start + part.tokens.start + row / self.shared;
         self.q.row(token, head * self.shared + row % self.shared, self.size)
@@ -241,7 +240,7 @@ impl Layer<'_> {
         to.iter_mut().zip(query).for_each(|(to, q)| *to = q * scale);
     }
 
-    fn few(&self, part: &Part, head: usize, mut stripe: Stripe) {
+    fn few(&self, part: &Part, head: usize, mut output_block: OutputBlock) {
         let size = self.size;
         let rows = part.tokens.len() * self.shared;
         let (mut queries, mut sums) = (vec![0f32; rows * size], vec![0f32; rows * size]);
@@ -260,23 +259,23 @@ impl Layer<'_> {
             sums: &mut sums,
             fused: kernel(Kind::F32) != Kernel::Portable,
         });
-        let (first, column) = (stripe.rows().start, stripe.columns().start);
+        let (first, column) = (output_block.rows().start, output_block.columns().start);
         for (row, sums) in sums.chunks_exact(size).enumerate() {
             let column = column + row % self.shared * size;
-            stripe
+            output_block
                 .values(first + row / self.shared, column, size)
                 .copy_from_slice(sums);
         }
     }
 
-    fn many(&self, part: &Part, head: usize, mut stripe: Stripe) {
+    fn many(&self, part: &Part, head: usize, mut output_block: OutputBlock) {
         let (job, size, shared) = (part.job, self.size, self.shared);
         let kind = if self.rule.bf16 { Kind::Bf16 } else { Kind::F32 };
         let (kernel, arch) = (kernel(kind), Arch::new());
-        let (first_row, first_column) = (stripe.rows().start, stripe.columns().start);
+        let (first_row, first_column) = (output_block.rows().start, output_block.columns().start);
         let rows = part.tokens.len() * shared;
         let seen = self.seen(part, 0..rows);
-        // Of each row, the largest score so far and the sum of all exponentials above it.
+        // For each row, the largest score so far and the sum of exponentials relative to it.
         let mut states = vec![(f32::NEG_INFINITY, 0f32); rows];
         let mut q = Rows::room(MOST_ROWS, size, kind);
         let mut scaled = vec![0f32; size];
@@ -312,7 +311,7 @@ impl Layer<'_> {
                     let x = q.some(0, count, 0);
                     kernel.tile(x, laid_out.keys(panel), &mut scores[panel][..count]);
                 }
-                // Of keys that are there, or of whole panels where two of them are a word.
+                // The number of keys, or whole panels if a word holds two keys.
                 let columns = match kind {
                     Kind::F32 => panels.start * PANEL..some.end,
                     Kind::Bf16 => panels.start * PANEL..panels.end * PANEL,
@@ -331,7 +330,7 @@ impl Layer<'_> {
                     });
                     if less != 1.0 {
                         let column = first_column + (row + below) % shared * size;
-                        let out = stripe.values(first_row + (row + below) / shared, column, size);
+                        let out = output_block.values(first_row + (row + below) / shared, column, size);
                         out.iter_mut().for_each(|out| *out *= less);
                     }
                 }
@@ -350,27 +349,27 @@ impl Layer<'_> {
                         }
                         let column = first_column + row % shared * size + panel * PANEL;
                         let width = PANEL.min(size - panel * PANEL);
-                        let out = stripe.values(first_row + row / shared, column, width);
+                        let out = output_block.values(first_row + row / shared, column, width);
                         out.iter_mut().zip(tile).for_each(|(out, add)| *out += add);
                     }
                 }
             }
         }
         for (row, (_, sum)) in states.iter().enumerate() {
-            let out = stripe.values(first_row + row / shared, first_column + row % shared * size, size);
+            let out = output_block.values(first_row + row / shared, first_column + row % shared * size, size);
             let share = 1.0 / sum;
             out.iter_mut().for_each(|out| *out *= share);
         }
     }
 }
 
-/// What of a range lies in a block, counted from the block's start.
+/// The part of a range in a block, counted from the block's start.
 fn within(range: &Range<usize>, block: &Range<usize>) -> Range<usize> {
     let start = range.start.max(block.start) - block.start;
     start..range.end.min(block.end).saturating_sub(block.start)
 }
 
-/// The best that the processor has, but for AMX, whose tiles are made for many more rows than come at a time here.
+/// The best kernel of the processor except AMX, whose tiles are made for many more rows than there are here.
 fn kernel(kind: Kind) -> Kernel {
     static BEST: OnceLock<[Kernel; 2]> = OnceLock::new();
     let most = || match Kernel::most() {
@@ -381,19 +380,19 @@ fn kernel(kind: Kind) -> Kernel {
         [usize::from(kind == Kind::Bf16)]
 }
 
-/// A head's keys and values of a block, as panels.
+/// A head's keys and values of a block, packed as panels.
 struct LaidOut {
     kind: Kind,
-    /// Groups of a key's numbers.
+    /// Groups of one key's numbers.
     of_key: usize,
     /// Groups of the most keys.
     of_value: usize,
-    /// Of one key.
+    /// The words of one key.
     words: Vec<u32>,
-    /// Of 32 keys, a group for each of their numbers, or for two.
+    /// For 32 keys, one group for each of their numbers, or for two.
     keys: Vec<Line>,
-    /// Of 32 numbers, a group for each value. In bf16, for two, which in 32 values are those that are sixteen apart: so
-    /// exponentials become words without a move from lane to lane.
+    /// For 32 numbers, one group for each value. In bf16, one for two values that are sixteen apart among 32, so that
+    /// exponentials become words without moves between lanes.
     values: Vec<Line>,
 }
 
@@ -410,7 +409,7 @@ impl LaidOut {
             of_key,
             of_value,
             words: vec![0; of_key],
-            // What is beyond the last number of a value stays zero; beyond the last key, nobody looks.
+            // Beyond the last number of a value they stay zero; beyond the last key they are not read.
             keys: lines(room.div_ceil(PANEL) * of_key * 2),
             values: lines(size.div_ceil(PANEL) * of_value * 2),
         }
@@ -420,7 +419,7 @@ impl LaidOut {
         &self.keys[panel * self.of_key * 2..(panel + 1) * self.of_key * 2]
     }
 
-    /// Of keys from one panel's first on.
+    /// Values of the keys from the start of a panel on.
     fn values(&self, panel: usize, keys: Range<usize>) -> &[Line] {
         let place = |key: usize| (panel * self.of_value + key / self.kind.inputs()) * 2;
         &self.values[place(keys.start)..place(keys.end)]
@@ -452,7 +451,7 @@ impl LaidOut {
             let line = &mut self.values[(number / 2 * self.of_value + group) * 2 + number % 2].0;
             match (self.kind, half) {
                 (Kind::F32, _) => *line = values.map(f32::to_bits),
-                // The other half is that of a later key, or of none.
+                // The other half belongs to a later key, or to none.
                 (Kind::Bf16, 0) => *line = values.map(bf16_bits),
                 (Kind::Bf16, _) => (0..LANES).for_each(|lane| line[lane] |= bf16_bits(values[lane]) << 16),
             }
@@ -460,7 +459,7 @@ impl LaidOut {
     }
 }
 
-/// Puts a block of keys and their values in place.
+/// Packs a block of keys and values.
 struct LayOut<'a> {
     to: &'a mut LaidOut,
     job: &'a Job<'a>,
@@ -482,8 +481,8 @@ impl NullaryFnOnce for LayOut<'_> {
             block,
         } = self;
         if to.kind == Kind::Bf16 {
-            // Places that no key of this block has, in a panel that has some: their exponentials are zero, and what
-            // is there of the last block could be no number.
+            // The last panel has places without a key of this block. Their exponentials are zero, but values left from
+            // the last block could be NaN, so clear them.
             let last = block.len() / PANEL * LANES;
             for panel in to.values.chunks_exact_mut(to.of_value * 2) {
                 let lines = panel.iter_mut().skip(last * 2).take(LANES * 2);
@@ -501,17 +500,17 @@ impl NullaryFnOnce for LayOut<'_> {
     }
 }
 
-/// Turns a row's scores into exponentials below the largest so far. Gives what those before are to be multiplied by.
+/// Turns a row's scores into exponentials relative to the largest so far. Returns the factor for earlier results.
 struct Shares<'a> {
     /// Scores of some rows and panels of keys, and the number of this row.
     tiles: &'a [Tile],
     row: usize,
     shares: &'a mut [f32],
-    /// The others become zero.
+    /// Keys outside of this range become zero.
     seen: Range<usize>,
     softcap: Option<f32>,
     state: &'a mut (f32, f32),
-    /// The same in bf16, where that is multiplied: of each 32, the first sixteen are the lower halves of words.
+    /// The same in bf16, if that is multiplied: of each 32, the first sixteen are the lower halves of words.
     rounded: Option<&'a mut [u32]>,
 }
 

@@ -1,10 +1,10 @@
-//! The tile with AVX2: bf16 is widened in registers, since nothing multiplies it as it is.
-#![allow(unsafe_code)] // the processor's own instructions, on lines and words that are counted beforehand
+//! The tile with AVX2, which cannot multiply bf16, so bf16 is widened in registers.
+#![allow(unsafe_code)] // the processor's instructions, on lines and words whose number is checked
 
 use super::rows::{SomeRows, Words};
 use super::{Line, PANEL};
 
-/// Rows whose sums fit sixteen registers beside what is multiplied: two registers of sums each, for half a panel.
+/// Rows whose sums fit into sixteen registers beside the operands: two registers of sums each, for half a panel.
 pub const ROWS: usize = 4;
 
 pub fn has() -> bool {
@@ -14,7 +14,7 @@ pub fn has() -> bool {
     false
 }
 
-/// Makes `tile` (rows, 32) of some groups of a panel and as many words of x.
+/// Computes `tile` (rows, 32) from some groups of a panel and as many words of x.
 pub fn tile(x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
     let (rows, stride) = (tile.len(), x.stride);
     let groups = x.groups(lines, rows, ROWS);
@@ -25,8 +25,9 @@ pub fn tile(x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
             ($($count:literal)*) => {
                 match (x.words, rows) {
                     $(
-                        // SAFETY: this kernel is chosen only where the processor has it; there are a word for each row
-                        // and group and two lines for each group, as `groups` made sure, and `tile` has this many rows.
+                        // SAFETY: this kernel is chosen only if the processor has the instructions; `groups` checked
+                        // that there are a word for each row and group and two lines for each group; `tile` has this
+                        // many rows.
                         (Words::F32(words), $count) => unsafe {
                             x86::f32_tile::<$count>(groups, words.as_ptr().cast(), stride, lines, tile)
                         },
@@ -45,8 +46,8 @@ pub fn tile(x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
     super::portable::tile(x, lines, tile);
 }
 
-/// Products of queries (rows, size) and keys, which begin this many values from each other and are this many, added up in
-/// the order of a tile. They become rows of scores, of which the next begins this many values on.
+/// Scores of queries (rows, size) and `count` keys that are `apart` values from each other, summed in the order of a
+/// tile. They are written as rows of scores, whose starts are a fixed number of values apart.
 pub fn scores(
     queries: &[f32],
     size: usize,
@@ -60,7 +61,7 @@ pub fn scores(
     let reaches = |len: usize, last: usize, apart: usize, end: usize| len >= last * apart + end;
     assert!(
         has() && reaches(keys.len(), count - 1, apart, size) && reaches(scores.len(), rows - 1, of_row, count),
-        "keys or scores that are not there"
+        "keys or scores out of bounds"
     );
     #[cfg(target_arch = "x86_64")]
     for (number, queries) in queries.chunks(SCORED * size).enumerate() {
@@ -68,7 +69,8 @@ pub fn scores(
         macro_rules! with_rows {
             ($($count:literal)*) => {
                 match queries.len() / size {
-                    // SAFETY: the processor has the features; this many queries, keys and scores are there, as just checked.
+                    // SAFETY: the processor has the features; the queries, keys and scores are in bounds, as just
+                    // checked.
                     $($count => unsafe {
                         x86::scores::<$count>(queries.as_ptr(), size, keys.as_ptr(), (apart, count), scores, of_row)
                     },)*
@@ -80,7 +82,7 @@ pub fn scores(
     }
 }
 
-/// Queries whose sums fit the registers beside the keys'.
+/// Queries whose sums fit into the registers beside the keys'.
 #[cfg(target_arch = "x86_64")]
 const SCORED: usize = 4;
 
@@ -89,14 +91,14 @@ mod x86 {
     use super::{Line, PANEL};
     use std::arch::x86_64::*;
 
-    /// Lines that are asked for ahead of their use.
+    /// How many lines ahead to prefetch.
     const AHEAD: usize = 32;
 
     macro_rules! tile {
         ($name:ident, $sum:expr) => {
             /// # Safety
-            /// The processor has the features. Each row has `groups` words, `stride` from the last row's, and `lines` are
-            /// two for each.
+            /// The processor has the features. Each row has `groups` words, rows are `stride` apart, and
+            /// there are two `lines` for each group.
             #[target_feature(enable = "avx2,fma")]
             pub unsafe fn $name<const COUNT: usize>(
                 groups: usize,
@@ -108,8 +110,8 @@ mod x86 {
                 for half in 0..2 {
                     let mut sums = [[_mm256_setzero_ps(); 2]; COUNT];
                     for group in 0..groups {
-                        // SAFETY: `group` is below `groups`, so its line and the words of all rows are there. What is
-                        // asked for ahead need not be.
+                        // SAFETY: `group` is below `groups`, so its line and the words of all rows exist. Prefetches
+                        // may be out of bounds.
                         let (low, high) = unsafe {
                             let line = lines.add(2 * group + half);
                             _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(AHEAD).cast());
@@ -125,7 +127,7 @@ mod x86 {
                     }
                     for (tile, sums) in tile.iter_mut().zip(sums) {
                         let tile = tile[16 * half..].as_mut_ptr();
-                        // SAFETY: half a row of the tile has room for two registers.
+                        // SAFETY: half a row of the tile holds two registers.
                         unsafe {
                             _mm256_storeu_ps(tile, sums[0]);
                             _mm256_storeu_ps(tile.add(8), sums[1]);
@@ -153,12 +155,12 @@ mod x86 {
         _mm256_fmadd_ps(upper(weights), upper(x), sum)
     });
 
-    /// Keys whose scores are made together: two registers of them, and as many as a line has numbers.
+    /// Keys whose scores are computed together: two registers, or the numbers of a cache line.
     const KEYS: usize = 16;
 
     /// # Safety
-    /// The processor has the features. There are ROWS queries, `count` keys that begin `apart` values from each other, and
-    /// as many scores in each row.
+    /// The processor has the features. There are ROWS queries, `count` keys that are `apart` values from each
+    /// other, and `count` scores in each row.
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn scores<const ROWS: usize>(
         queries: *const f32,
@@ -169,12 +171,12 @@ mod x86 {
         of_row: usize,
     ) {
         for first in (0..count).step_by(KEYS) {
-            // In the place of keys behind the last one stands that one.
+            // Past the last key, repeat the last one.
             let key = |number: usize| keys.wrapping_add((first + number).min(count - 1) * apart);
             let keys: [*const f32; KEYS] = std::array::from_fn(key);
             let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
             for start in (0..size).step_by(4) {
-                // The keys behind these, a line of each: they are read side by side, which no processor foresees.
+                // Prefetches a line of each of the next keys: the hardware does not predict parallel reads.
                 for near in 0..4 {
                     let line = keys[start % KEYS + near].wrapping_add(KEYS * apart + start / KEYS * KEYS);
                     _mm_prefetch::<_MM_HINT_T0>(line.cast());
@@ -205,10 +207,10 @@ mod x86 {
         }
     }
 
-    /// Of eight keys the first of these numbers, the second, and so on.
+    /// Transposes these numbers of eight keys.
     ///
     /// # Safety
-    /// The processor has the features, and each key this many numbers from `start` on.
+    /// The processor has the features, and each key has this many numbers from `start` on.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     unsafe fn turned(keys: &[*const f32; 8], start: usize, count: usize) -> [__m256; 4] {

@@ -1,15 +1,15 @@
-//! The tile of whole numbers with AVX2, which multiplies bytes two by two into sixteen bits; or with AVX-VNNI, which is
-//! AVX-512's product of four bytes in half as wide registers.
+//! The tile of integers with AVX2, which multiplies pairs of bytes into sixteen bits; or with AVX-VNNI, which is
+//! AVX-512's product of four bytes in registers of half the width.
 //!
-//! Sums of a block are whole numbers and exact, whatever they are made of, and what scales make of them is added up in
-//! the order of the kernel with AVX-512: both make the same to the last bit.
-#![allow(unsafe_code)] // the processor's own instructions, on lines and words that `tile` counts beforehand
-#![allow(clippy::needless_range_loop)] // rows of several arrays at once
+//! The sums of a block are exact integers; scaled, they are summed in the order of the AVX-512 kernel, so both give
+//! the same bits.
+#![allow(unsafe_code)] // the processor's instructions, on lines and words that `tile` counts
+#![allow(clippy::needless_range_loop)] // an index selects from several arrays
 
 use super::layout::{BLOCK, Kind, Some8};
 use super::{LANES, Line};
 
-/// Rows whose sums fit sixteen registers beside what is multiplied.
+/// Rows whose sums fit into sixteen registers beside the operands.
 pub const ROWS: usize = 4;
 
 pub fn has() -> bool {
@@ -19,7 +19,7 @@ pub fn has() -> bool {
     false
 }
 
-/// Makes `tile` (rows, 16) of a panel and some rows of x.
+/// Computes `tile` (rows, 16) from a panel and some rows of x.
 pub fn tile(kind: Kind, lines: &[Line], x: &Some8, tile: &mut [[f32; LANES]]) {
     let form = kind.form();
     let (units, rows) = (lines.len() / form.lines(), tile.len());
@@ -32,7 +32,7 @@ pub fn tile(kind: Kind, lines: &[Line], x: &Some8, tile: &mut [[f32; LANES]]) {
     ];
     assert!(
         has() && rows <= ROWS && counts == [blocks * rows; 4],
-        "words that don't fit the tile"
+        "the words do not fit the tile"
     );
     #[cfg(target_arch = "x86_64")]
     {
@@ -42,8 +42,8 @@ pub fn tile(kind: Kind, lines: &[Line], x: &Some8, tile: &mut [[f32; LANES]]) {
             (@ $kind:ident [$($count:literal)*]) => {
                 match (kind, rows, fours) {
                     $(
-                        // SAFETY: the processor has the instructions, and all lines, words, scales and sums that so
-                        // many units and rows take are there, as just checked.
+                        // SAFETY: the processor has the instructions, and the lines, words, scales and sums of all
+                        // units and rows exist, as just checked.
                         (Kind::$kind, $count, false) => unsafe {
                             x86::by_twos::<{ Kind::$kind as usize }, $count>(units, lines, x, tile)
                         },
@@ -66,26 +66,26 @@ mod x86 {
     use crate::packed::layout::{Form, Scales};
     use std::arch::x86_64::*;
 
-    /// Lines that are asked for ahead of their use.
+    /// How many lines ahead to prefetch.
     const AHEAD: usize = 34;
-    /// Outputs of a register, and registers of a panel.
+    /// Outputs of a register; a panel has two registers.
     const WIDTH: usize = 8;
     const HALVES: usize = LANES / WIDTH;
-    /// Whole sums of each row, of half a panel.
+    /// Integer sums of each row, for half a panel.
     type Sums<const COUNT: usize> = [__m256i; COUNT];
 
-    /// What a block's codes stand for, of half a panel.
+    /// How to decode a block's codes, for half a panel.
     struct Worth {
-        /// Of the first half of the inputs and of the second; the same where a block has one scale.
+        /// Scales of the first and second half of the inputs; equal if a block has one scale.
         scales: [__m256; 2],
-        /// What is added for each: nothing, or something below zero.
+        /// An offset for each output: zero or negative.
         added: __m256,
     }
 
-    /// Eight numbers of fp16 at some quarter of a line.
+    /// Eight fp16 numbers in a quarter of a line.
     ///
     /// # Safety
-    /// The processor has the features; the quarter is there.
+    /// The processor has the features; the quarter is in bounds.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn of_halves(first: *const Line, quarter: usize) -> __m256 {
@@ -93,10 +93,10 @@ mod x86 {
         unsafe { _mm256_cvtph_ps(_mm_load_si128(first.cast::<__m128i>().add(quarter))) }
     }
 
-    /// Of a block of a unit, whose lines begin at `first`, and half of the panel.
+    /// For a block of the unit whose lines begin at `first`, and half of the panel.
     ///
     /// # Safety
-    /// The processor has the features; the unit is there, and has the block.
+    /// The processor has the features; the unit exists and has the block.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn worth(form: Form, first: *const Line, block: usize, half: usize) -> Worth {
@@ -131,11 +131,11 @@ mod x86 {
         }
     }
 
-    /// The codes in half a line of a block that are of the first half of the inputs, or those of the second. `own` is
-    /// where the block's lines begin.
+    /// The codes in half a line of a block for the first or second half of the inputs. `own` is where the block's
+    /// lines begin.
     ///
     /// # Safety
-    /// The processor has the features; the block is there, of codes of less than eight bits, and has the step.
+    /// The processor has the features; the block exists, has codes of less than eight bits, and has the step.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn codes(form: Form, own: *const Line, step: usize, half: usize, later: bool) -> __m256i {
@@ -149,7 +149,7 @@ mod x86 {
             false => _mm256_and_si256(both, low),
             true => _mm256_and_si256(_mm256_srli_epi32::<4>(both), low),
         };
-        // Further bits are moved to where they belong.
+        // Further bits are moved to their places.
         let with = |bits, mask: i32| _mm256_or_si256(four, _mm256_and_si256(bits, _mm256_set1_epi32(mask)));
         match (form.bits, later, step % 2) {
             (5, false, _) => with(shift(line(4), 4 - step), 0x1010_1010),
@@ -162,17 +162,18 @@ mod x86 {
         }
     }
 
-    /// Adds up pairs of numbers of sixteen bits.
+    /// Sums neighbouring pairs of 16-bit numbers.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     fn pairs(sums: __m256i) -> __m256i {
         _mm256_madd_epi16(sums, _mm256_set1_epi16(1))
     }
 
-    /// What scales make of a block's whole sums, added to what there is of each row.
+    /// Adds a block's integer sums, scaled, to the sums of each row.
     ///
     /// # Safety
-    /// The processor has the features; the unit is there, and has the block, of which x has scales and sums from `at` on.
+    /// The processor has the features; the unit exists and has the block; x has its scales and sums from `at`
+    /// on.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn add<const COUNT: usize>(
@@ -191,7 +192,7 @@ mod x86 {
                 let scale = *x.scales.as_ptr().add(at * COUNT + row);
                 let all = *x.sums.as_ptr().add(at * COUNT + row);
                 let [one, two] = [sums[0][row], sums[1][row]];
-                // Codes lie above what they stand for: what that adds to the sum is taken off.
+                // Codes are stored with an offset; its contribution to the sum is subtracted.
                 let without = |sum, off: i32| _mm256_cvtepi32_ps(_mm256_sub_epi32(sum, _mm256_set1_epi32(off)));
                 let mut value = _mm256_loadu_ps(total);
                 match form.scales {
@@ -219,10 +220,11 @@ mod x86 {
 
     macro_rules! product {
         ($name:ident, $features:literal, $sum:ident, $zero_of_bytes:literal) => {
-            /// Makes the tile. `KIND` is which, so that each is compiled by itself.
+            /// Computes the tile. `KIND` is a constant, so that each type gets its own code.
             ///
             /// # Safety
-            /// The processor has the features; there are `lines`, `x` and rows of the tile for this many units and COUNT rows.
+            /// The processor has the features; there are `lines`, `x` and rows of the tile for this many units and
+            /// COUNT rows.
             #[target_feature(enable = $features)]
             pub unsafe fn $name<const KIND: usize, const COUNT: usize>(
                 units: usize,
@@ -233,8 +235,8 @@ mod x86 {
                 let form = const { Kind::ALL[KIND].form() };
                 tile.iter_mut().for_each(|row| *row = [0.0; LANES]);
                 for unit in 0..units {
-                    // SAFETY: each unit has its lines, its blocks with words, scales and sums of all rows, and what is
-                    // asked for ahead need not be there.
+                    // SAFETY: each unit has its lines and its blocks with words, scales and sums of all rows;
+                    // prefetches may be out of bounds.
                     unsafe {
                         let first = lines.as_ptr().add(unit * form.lines());
                         for block in 0..form.blocks {
@@ -258,11 +260,11 @@ mod x86 {
     product!(by_twos, "avx2,fma,f16c", sums_by_twos, 0);
     product!(by_fours, "avx2,fma,f16c,avxvnni", sums_by_fours, 128);
 
-    /// Whole sums of a block's codes and x, of half a panel: of the first half of its inputs, and of the second. Those of
-    /// q8_0 are all in the first, and here of the weights themselves.
+    /// Integer sums of a block's codes times x, for half a panel: of the first half of its inputs, and of the second.
+    /// For q8_0 all are in the first, and are sums of the weights themselves.
     ///
     /// # Safety
-    /// The processor has the features; the block's lines are there, and the words of COUNT rows.
+    /// The processor has the features; the block's lines and the words of COUNT rows exist.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn sums_by_twos<const COUNT: usize>(
@@ -281,14 +283,14 @@ mod x86 {
                 let weights = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
                 let sizes = _mm256_abs_epi8(weights);
                 for row in 0..COUNT {
-                    // Two products come to at most 2 * 128 * 127, which sixteen bits hold.
+                    // The sum of two products is at most 2 * 128 * 127, which fits into sixteen bits.
                     let twos = _mm256_maddubs_epi16(sizes, _mm256_sign_epi8(four(step, row), weights));
                     sums[0][row] = _mm256_add_epi32(sums[0][row], pairs(twos));
                 }
             }
             return sums;
         }
-        // This many steps' sums of two products of codes stay within sixteen bits: 4 * 2 * 31 * 127, or 2 * 2 * 63 * 127.
+        // The sums of two products of this many steps fit into sixteen bits: 4 * 2 * 31 * 127, or 2 * 2 * 63 * 127.
         let together = if form.bits == 6 { 2 } else { 4 };
         for later in [false, true] {
             let sums = &mut sums[usize::from(later)];
@@ -310,7 +312,7 @@ mod x86 {
         sums
     }
 
-    /// The same, those of q8_0 of its codes, too.
+    /// The same, but for q8_0 also of its codes.
     ///
     /// # Safety
     /// The same.

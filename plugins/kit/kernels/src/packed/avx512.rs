@@ -1,5 +1,5 @@
 //! The tile with AVX-512.
-#![allow(unsafe_code)] // the processor's own instructions, on lines and words that are counted beforehand
+#![allow(unsafe_code)] // the processor's instructions, on lines and words whose number is checked
 
 use super::rows::{SomeRows, Words};
 use super::{Line, MOST_ROWS, PANEL};
@@ -18,7 +18,7 @@ pub fn has_bf16() -> bool {
     false
 }
 
-/// Makes `tile` (rows, 32) of some groups of a panel and as many words of x.
+/// Computes `tile` (rows, 32) from some groups of a panel and as many words of x.
 pub fn tile(x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
     let (rows, stride) = (tile.len(), x.stride);
     let groups = x.groups(lines, rows, MOST_ROWS);
@@ -29,8 +29,9 @@ pub fn tile(x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
             ($($count:literal)*) => {
                 match (x.words, rows) {
                     $(
-                        // SAFETY: this kernel is chosen only where the processor has it; there are a word for each row
-                        // and group and two lines for each group, as `groups` made sure, and `tile` has this many rows.
+                        // SAFETY: this kernel is chosen only if the processor has the instructions; `groups` checked
+                        // that there are a word for each row and group and two lines for each group; `tile` has this
+                        // many rows.
                         (Words::F32(words), $count) => unsafe {
                             x86::f32_tile::<$count>(groups, words.as_ptr().cast(), stride, lines, tile)
                         },
@@ -54,13 +55,14 @@ mod x86 {
     use super::{Line, PANEL};
     use std::arch::x86_64::*;
 
-    /// Lines that are asked for ahead of their use: memory answers in the time that some dozen of them take.
+    /// How many lines ahead to prefetch: memory takes as long as some dozen lines to answer.
     const AHEAD: usize = 32;
 
     macro_rules! tile {
         ($name:ident, $features:literal, $sum:expr) => {
             /// # Safety
-            /// The processor has the features. Each row has `groups` words, `stride` from the last row's, and `lines` are two for each.
+            /// The processor has the features. Each row has `groups` words, rows are `stride` apart, and
+            /// there are two `lines` for each group.
             #[target_feature(enable = $features)]
             pub unsafe fn $name<const COUNT: usize>(
                 groups: usize,
@@ -71,8 +73,8 @@ mod x86 {
             ) {
                 let mut sums = [[_mm512_setzero_ps(); 2]; COUNT];
                 for group in 0..groups {
-                    // SAFETY: `group` is below `groups`, so both lines and the words of all rows are there.
-                    // What is asked for ahead need not be.
+                    // SAFETY: `group` is below `groups`, so both lines and the words of all rows exist. Prefetches may
+                    // be out of bounds.
                     let (low, high) = unsafe {
                         let line = lines.add(2 * group);
                         _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(AHEAD).cast());
@@ -90,7 +92,7 @@ mod x86 {
                     }
                 }
                 for (tile, sums) in tile.iter_mut().zip(sums) {
-                    // SAFETY: a row of the tile has room for two registers.
+                    // SAFETY: a row of the tile holds two registers.
                     unsafe {
                         _mm512_storeu_ps(tile.as_mut_ptr(), sums[0]);
                         _mm512_storeu_ps(tile.as_mut_ptr().add(16), sums[1]);

@@ -1,15 +1,16 @@
-//! Quantised weights, packed for products of whole numbers, whatever blocks a file has them in.
+//! Quantised weights of any supported block type, packed for integer products.
 //!
-//! [`layout`](super::layout) says how they lie. Rows of x are rounded to eight bits by the thirty-two, each with a scale of
-//! its own, so only sums are widened: the blocks' exact values are multiplied as integers and summed in fp32.
+//! [`layout`](super::layout) describes the order. Rows of x are rounded to eight bits in blocks of thirty-two, each
+//! with a scale of its own, so only sums are widened: the blocks' exact values are multiplied as integers and summed
+//! in fp32.
 //!
 //! AVX-512 and AVX-VNNI multiply four bytes at a time, AVX2 two; all give the same bits. On other processors candle
 //! multiplies the blocks.
 
 use super::layout::{BLOCK, Kind, MOST_ROWS, Some8, put, take};
 use super::lines::Lines;
-use super::stripe::Stripe;
-use super::stripes::{Columns, by_stripes};
+use super::output_block::OutputBlock;
+use super::parallel_output::{Columns, by_output_blocks};
 use super::{Form, Kernel, LANES, Line, Multiplies, Read, Reads, amx, avx2_bytes, together, vnni};
 use crate::Result;
 use crate::device::own_kernels;
@@ -33,7 +34,7 @@ pub fn suits(dtype: GgmlDType, device: &Device) -> bool {
     own_kernels(device) && Kind::of(dtype).is_some() && best().is_some()
 }
 
-/// The best kernel that the processor has for blocks.
+/// The best kernel of the processor for blocks.
 fn best() -> Option<Kernel> {
     static BEST: OnceLock<Option<Kernel>> = OnceLock::new();
     let choose = || match Kernel::most() {
@@ -84,8 +85,8 @@ impl Blocks {
         })
     }
 
-    /// The memory that a matrix will take: a little more than in a file, since scales have lines of their own and panels
-    /// are filled up.
+    /// The memory that a matrix will take: a little more than in a file, since scales have their own lines and panels
+    /// are padded.
     pub fn room(dtype: GgmlDType, (outputs, inputs): (usize, usize)) -> u64 {
         let lines = Kind::of(dtype).map_or(0, |kind| {
             let form = kind.form();
@@ -99,7 +100,7 @@ impl Blocks {
         &self.lines[panel * size..(panel + 1) * size]
     }
 
-    /// The best that the processor has: AVX2 at least, as [`suits`] says.
+    /// The best kernel: at least AVX2, as [`suits`] checked.
     fn best() -> Kernel {
         best().unwrap_or(Kernel::Avx2)
     }
@@ -116,33 +117,36 @@ impl Blocks {
     pub(super) fn product_by(&self, kernel: Kernel, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs.max(1);
         let x = self.rounded(kernel, x);
-        by_stripes(rows, Columns::new(self.outputs, self.width(rows), rows), |stripe| {
-            self.fill_by(kernel, stripe, &x)
-        })
+        by_output_blocks(
+            rows,
+            Columns::new(self.outputs, self.width(rows), rows),
+            |output_block| self.fill_by(kernel, output_block, &x),
+        )
     }
 
-    /// Whether this many rows are made in tiles.
+    /// Whether this many rows use tiles.
     fn tiles(kernel: Kernel, rows: usize) -> bool {
         kernel == Kernel::Amx && rows > MOST_ROWS
     }
 
-    /// Blocks of all inputs.
+    /// Blocks in all inputs.
     fn blocks(&self) -> usize {
         self.units * self.kind.form().blocks
     }
 
     fn rounded(&self, kernel: Kernel, x: &[f32]) -> Rounded {
         match Blocks::tiles(kernel, x.len() / self.inputs.max(1)) {
-            // An odd number of cache lines, so that rows read side by side don't push each other out of the nearest cache.
+            // An odd number of cache lines, so that rows that are read in parallel do not evict each other from the
+            // first-level cache.
             true => Rounded::new(x, self.inputs, 2 * (self.blocks().div_ceil(2) | 1), 1),
             false => Rounded::new(x, self.inputs, self.blocks(), Blocks::together(kernel)),
         }
     }
 
-    fn fill_by(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rounded) {
+    fn fill_by(&self, kernel: Kernel, output_block: &mut OutputBlock, x: &Rounded) {
         if Blocks::tiles(kernel, x.rows) {
             let of_panel = |panel| self.of_panel(panel);
-            return amx::fill_quantised(self.kind, &of_panel, x.whole(), x.rows, stripe);
+            return amx::fill_quantised(self.kind, &of_panel, x.whole(), x.rows, output_block);
         }
         let together = Blocks::together(kernel);
         let make = match kernel {
@@ -151,12 +155,12 @@ impl Blocks {
         };
         for first in (0..x.rows).step_by(together) {
             let rows = together.min(x.rows - first);
-            for column in stripe.columns().step_by(LANES) {
+            for column in output_block.columns().step_by(LANES) {
                 let mut tile = [[0f32; LANES]; MOST_ROWS];
                 let panel = self.of_panel(column / LANES);
                 make(self.kind, panel, &x.block(first, rows), &mut tile[..rows]);
                 for (below, tile) in tile[..rows].iter().enumerate() {
-                    let values = stripe.values(first + below, column, LANES);
+                    let values = output_block.values(first + below, column, LANES);
                     values.copy_from_slice(&tile[..values.len()]);
                 }
             }
@@ -207,15 +211,15 @@ impl Multiplies for Blocks {
         LANES * together(panels, size_of_val(self.of_panel(0)), rows, 8)
     }
 
-    fn fill(&self, stripe: &mut Stripe, x: &Read) {
+    fn fill(&self, output_block: &mut OutputBlock, x: &Read) {
         if let Read::Bytes(x) = x {
-            self.fill_by(Blocks::best(), stripe, x);
+            self.fill_by(Blocks::best(), output_block, x);
         }
     }
 }
 
-/// Rows of x in eight bits. They lie in blocks of rows that a kernel takes, and there, of each block of inputs, the words
-/// of four numbers row by row; beside them a scale for each block and row, the sum of its numbers, and that of their first
+/// Rows of x in eight bits, in groups of rows that a kernel takes at once. In a group, each block of inputs has words
+/// of four numbers row by row, and beside them for each row a scale, the sum of its numbers, and that of their first
 /// half.
 pub struct Rounded {
     rows: usize,
@@ -312,11 +316,11 @@ impl NullaryFnOnce for Round<'_> {
     }
 }
 
-/// Whether tiles make what AVX-512 makes, of one small product.
+/// Whether tiles and AVX-512 agree on a small product.
 pub(super) fn tiles_agree() -> bool {
     let (rows, inputs, outputs) = (2 * MOST_ROWS + 3, 4 * BLOCK, LANES + 3);
     let of_row = inputs / BLOCK * 34;
-    // A scale of fp16, which is below 2 here, and 32 values.
+    // An fp16 scale, below 2 here, and 32 values.
     let byte = |at: usize| if at % 34 == 1 { 0x3a } else { (at * at % 251) as u8 };
     let weight = Blocks::new(GgmlDType::Q8_0, (outputs, inputs), |some| {
         let bytes = some.start * of_row..some.end * of_row;
@@ -359,7 +363,7 @@ mod tests {
         suits(blocks.dtype(), &Device::Cpu).then(|| Blocks::new(blocks.dtype(), dims, rows).unwrap())
     }
 
-    /// The values are the blocks' own, and products those of them with what x is rounded to.
+    /// The values are the blocks' own, and products use these and rounded x.
     #[track_caller]
     fn check(dtype: GgmlDType, rows: usize, inputs: usize, outputs: usize) {
         let blocks = QTensor::quantize(&random((outputs, inputs)), dtype).unwrap();
@@ -406,7 +410,7 @@ mod tests {
         LARGE.into_iter().for_each(|dtype| check(dtype, 3, 1024, 33));
     }
 
-    /// The largest codes and scales that there are: nothing overflows on the way.
+    /// The largest codes and scales: nothing overflows on the way.
     #[test]
     fn bytes_of_any_kind_are_what_candle_says_of_them() {
         let mut state = 1u32;
@@ -417,7 +421,7 @@ mod tests {
         for dtype in SMALL.into_iter().chain(LARGE) {
             let blocks = 20 * 512 / dtype.block_size();
             let mut bytes: Vec<u8> = (0..blocks * dtype.type_size()).map(|_| byte()).collect();
-            // Whatever of a block are fp16 are small numbers; all else may be anything.
+            // Make the fp16 numbers of a block small; all other bytes are arbitrary.
             for block in bytes.chunks_exact_mut(dtype.type_size()) {
                 let halves: &[usize] = match dtype {
                     GgmlDType::Q6K => &[208],
@@ -453,7 +457,7 @@ mod tests {
         }
     }
 
-    /// One output of one row, number by number, in the order that all kernels have.
+    /// One output of one row, number by number, in the order of all kernels.
     fn in_order(packed: &Blocks, x: &Rounded, row: usize, output: usize) -> f32 {
         let form = packed.kind.form();
         let lines = packed.of_panel(output / LANES).chunks_exact(form.lines());

@@ -4,7 +4,7 @@ use super::rows::SomeRows;
 use super::{GROUPS, Line, MOST_ROWS, PANEL, amx, avx2, avx512, blocks, portable};
 use std::sync::OnceLock;
 
-/// What the values are.
+/// The type of the values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     F32,
@@ -27,12 +27,12 @@ pub(super) enum Kernel {
     Portable,
     Avx2,
     Avx512,
-    /// Only of bf16.
+    /// For bf16 only.
     Amx,
 }
 
 impl Kernel {
-    /// The best for these values that the processor has.
+    /// The best kernel of the processor for these values.
     pub fn best(kind: Kind) -> Kernel {
         static BEST: OnceLock<[Kernel; 2]> = OnceLock::new();
         let best = BEST.get_or_init(|| [Kind::F32, Kind::Bf16].map(|kind| Kernel::choose(kind, Kernel::most())));
@@ -93,7 +93,7 @@ impl Kernel {
         }
     }
 
-    /// Makes `tile` (rows, 32) of a panel, or some groups of it, and as many words of some rows.
+    /// Computes `tile` (rows, 32) from a panel, or some groups of it, and as many words of some rows.
     pub fn tile(self, x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
         match self {
             Kernel::Portable => portable::tile(x, lines, tile),

@@ -1,7 +1,7 @@
 //! How quantised blocks are laid out in lines, so that the data for one step of a product are adjacent.
 //!
-//! Sixteen outputs lie together as a panel, and of them the four inputs that one instruction takes as a word each. In
-//! every file type the values are codes, integers from 0 on, and scales say what they stand for.
+//! Sixteen outputs form a panel; in it, the four inputs of one instruction form a word of each output. In every file
+//! type the values are codes, integers from 0 on, and scales say what they stand for.
 
 use super::{LANES, Line};
 use candle_core::quantized::GgmlDType;
@@ -10,7 +10,7 @@ use half::f16;
 /// Rows that a tile has at most.
 pub(super) const MOST_ROWS: usize = 8;
 
-/// What a tile reads of x.
+/// The part of x that a tile reads.
 pub(super) struct Some8<'a> {
     pub words: &'a [u32],
     pub scales: &'a [f32],
@@ -18,11 +18,11 @@ pub(super) struct Some8<'a> {
     pub firsts: &'a [i32],
 }
 
-/// Inputs that share a scale of x, and that a step of scales is for.
+/// Inputs that share a scale of x; scales of weights are applied in steps of this.
 pub const BLOCK: usize = 32;
 const HALF: usize = BLOCK / 2;
 
-/// What the weights are.
+/// The block type of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -36,23 +36,23 @@ pub enum Kind {
     Q6K,
 }
 
-/// What codes stand for.
+/// How codes become values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scales {
-    /// A scale a block, of fp16; this code stands for 0.
+    /// An fp16 scale for each block; this code stands for 0.
     Centred(u8),
-    /// A scale a block and what is added, of fp16.
+    /// An fp16 scale and an fp16 offset for each block.
     Raised,
-    /// A scale and what is taken off, of six bits a block, each with a scale of fp16 a unit.
+    /// For each block a scale and a subtrahend of six bits, each with an fp16 scale for the unit.
     Stepped,
-    /// A scale of a signed byte for half a block, with one of fp16 a unit; code 32 stands for 0.
+    /// For half a block a scale of a signed byte, with an fp16 scale for the unit; code 32 stands for 0.
     Halved,
 }
 
-/// How a unit of weights, which is this many blocks, lies in lines: those of scales, then each block's.
+/// How a unit of weights, which is this many blocks, is stored in lines: first scales, then each block.
 ///
-/// A block's codes are bytes in eight lines, or their lower four bits are in four lines, whose upper halves are half a
-/// block on, and their other bits in a line for each.
+/// A block's codes are bytes in eight lines. Or their lower four bits are in four lines, whose upper half-bytes are
+/// the codes half a block later, and each further bit has a line of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Form {
     pub blocks: usize,
@@ -64,7 +64,7 @@ pub struct Form {
 }
 
 impl Kind {
-    #[cfg(target_arch = "x86_64")] // kernels of other processors have no table of forms
+    #[cfg(target_arch = "x86_64")] // the kernels of other processors do not use it
     pub const ALL: [Kind; 8] = [
         Kind::Q4_0,
         Kind::Q4_1,
@@ -104,7 +104,7 @@ impl Kind {
     }
 
     pub const fn form(self) -> Form {
-        // Of the smallest blocks two are a unit, whose scales are a line.
+        // Two of the smallest blocks form a unit, so that their scales fill a line.
         let (blocks, head, bits, scales, bytes) = match self {
             Kind::Q4_0 => (2, 1, 4, Scales::Centred(8), 2 * 18),
             Kind::Q4_1 => (2, 2, 4, Scales::Raised, 2 * 20),
@@ -165,9 +165,10 @@ impl Line {
     }
 }
 
-/// The bytes of a unit of one output, put into its lines, which were zero. `lane` is the output's place in the panel.
+/// Writes the bytes of a unit of one output to its lines, which must be zero. `lane` is the output's place in the
+/// panel.
 ///
-/// A row may end within a unit: then there are bytes for fewer blocks, and the others stay zero, scales and all.
+/// A row may end within a unit: then the other blocks stay zero, including their scales.
 pub fn put(kind: Kind, lines: &mut [Line], lane: usize, bytes: &[u8]) {
     let form = kind.form();
     put_scales(kind, lines, lane, bytes);
@@ -193,7 +194,7 @@ pub fn put(kind: Kind, lines: &mut [Line], lane: usize, bytes: &[u8]) {
                 let bit = |step: usize, input: usize| codes[4 * step + input] >> 4 << step;
                 lines[4].0[lane] = word(&|input| (0..8).fold(0, |all, step| all | bit(step, input)));
             }
-            // Of two steps in a line, the two bits of one half and those of the other.
+            // In a line, of two steps: the two bits of one half and those of the other.
             6 => {
                 for (pair, line) in lines[4..].iter_mut().enumerate() {
                     line.0[lane] = word(&|input| {
@@ -225,7 +226,7 @@ fn put_scales(kind: Kind, lines: &mut [Line], lane: usize, bytes: &[u8]) {
             lines[0].set_half(LANES + lane, &bytes[2..4]);
             let packed = &bytes[4..16];
             for block in 0..form.blocks {
-                // Six bits each: of the last four blocks, the upper two lie above those of the first four.
+                // Six bits each; of the last four blocks, the upper two are stored above those of the first four.
                 let (scale, least) = match block {
                     0..4 => (packed[block] & 63, packed[block + 4] & 63),
                     _ => (
@@ -245,23 +246,23 @@ fn put_scales(kind: Kind, lines: &mut [Line], lane: usize, bytes: &[u8]) {
     }
 }
 
-/// The two bytes of a block's scales.
+/// Writes the two bytes of a block's scale.
 fn put_pair(lines: &mut [Line], block: usize, lane: usize, pair: [u8; 2]) {
     for (number, byte) in pair.into_iter().enumerate() {
         lines[1 + block / 2].set_byte(32 * (block % 2) + LANES * number + lane, byte);
     }
 }
 
-/// The codes of a block, out of the bytes of its unit.
+/// The codes of a block, from the bytes of its unit.
 fn codes(kind: Kind, bytes: &[u8], block: usize) -> [u8; BLOCK] {
-    // Of small blocks each has its own bytes.
+    // Each small block has its own bytes.
     let own = |size: usize| &bytes[block * size..(block + 1) * size];
     let halves = |bytes: &[u8], input: usize| match input < HALF {
         true => bytes[input] & 15,
         false => bytes[input - HALF] >> 4,
     };
     let bit = |bits: &[u8], input: usize| bits[input / 8] >> (input % 8) & 1;
-    // Of large ones, two share the bytes of their lower bits.
+    // Two blocks of a large one share the bytes of their lower bits.
     let shared = |start: usize, input: usize| bytes[start + block / 2 * BLOCK + input] >> (4 * (block % 2)) & 15;
     std::array::from_fn(|input| match kind {
         Kind::Q4_0 => halves(&own(18)[2..], input),
@@ -272,7 +273,7 @@ fn codes(kind: Kind, bytes: &[u8], block: usize) -> [u8; BLOCK] {
         Kind::Q4K => shared(16, input),
         Kind::Q5K => shared(48, input) | (bytes[16 + input] >> block & 1) << 4,
         Kind::Q6K => {
-            // Four blocks lie in each other: two in lower halves of bytes, two in upper ones.
+            // Four blocks are interleaved: two in lower halves of bytes, two in upper ones.
             let (four, within) = (block / 4, block % 4);
             let lower = bytes[64 * four + BLOCK * (within % 2) + input] >> (4 * (within / 2)) & 15;
             lower | (bytes[128 + BLOCK * four + input] >> (2 * within) & 3) << 4
@@ -297,8 +298,8 @@ pub fn take(kind: Kind, lines: &[Line], lane: usize, values: &mut [f32]) {
     }
 }
 
-/// What a block's codes are worth, in the first half of its inputs and in the second, and what is added for each: as kernels
-/// compute it, to be compared with them.
+/// A block's scales in the first and second half of its inputs, and its offset, as kernels compute them, for
+/// comparison.
 #[cfg(test)]
 pub fn worth(kind: Kind, lines: &[Line], lane: usize, block: usize) -> ([f32; 2], f32) {
     let byte = |place: usize| lines[1 + block / 2].byte(32 * (block % 2) + place + lane);
@@ -314,7 +315,7 @@ pub fn worth(kind: Kind, lines: &[Line], lane: usize, block: usize) -> ([f32; 2]
     }
 }
 
-/// The code of one input, out of the lines of its unit.
+/// The code of one input, from the lines of its unit.
 pub fn code(form: Form, lines: &[Line], lane: usize, block: usize, input: usize) -> u8 {
     let lines = &lines[form.head + block * form.of_block()..];
     if form.bits == 8 {

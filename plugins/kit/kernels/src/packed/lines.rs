@@ -1,8 +1,8 @@
 //! Memory of packed weights.
 //!
-//! One new token reads all weights once, so the memory decides how long it takes; and where it lies in pages of four
-//! kilobytes, a fifth or more of that time goes into finding the next page. So it is asked for in large pages, which
-//! Linux gives on being asked (`/sys/kernel/mm/transparent_hugepage/enabled`: `madvise` or `always`).
+//! One new token reads all weights once, so memory decides how long it takes. With pages of four kilobytes, a fifth or
+//! more of that time is address translation. So large pages are used, which Linux gives on request
+//! (`/sys/kernel/mm/transparent_hugepage/enabled`: `madvise` or `always`).
 
 use super::LANES;
 use bytemuck::{Pod, Zeroable};
@@ -10,17 +10,17 @@ use candle_core::Result;
 use memmap2::MmapMut;
 use std::ops::{Deref, DerefMut};
 
-/// A large page of the usual processors.
+/// The size of a large page on common processors.
 const LARGE: usize = 2 << 20;
 
-/// As wide and as aligned as a cache line. Words are an fp32 or two bf16, the first of them lower.
+/// The size and alignment of a cache line. Words are one fp32 or two bf16, the first of them lower.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Line(pub [u32; LANES]);
 
-/// Lines of their own, which are zero at first. What nobody has touched takes no memory.
+/// A buffer of lines, zero at first. Pages that are never touched take no memory.
 pub(super) struct Lines {
-    /// None of no lines.
+    /// None if there are no lines.
     map: Option<MmapMut>,
     start: usize,
     bytes: usize,
@@ -44,8 +44,8 @@ impl Lines {
             0 => 0,
             _ => map.as_ptr().align_offset(LARGE).min(LARGE),
         };
-        // Only as far as pages are full, so that a matrix takes no more than it has. A kernel that knows no large pages
-        // says so; then they are small.
+        // Only whole large pages, so that a matrix takes no more memory than it has. A kernel without large pages
+        // refuses, and pages stay small.
         #[cfg(target_os = "linux")]
         if whole > 0 {
             let _ = map.advise_range(memmap2::Advice::HugePage, start, whole);

@@ -1,30 +1,30 @@
-//! Weights packed once for the product that every layer makes, fp32 or bf16.
+//! Weights that are packed once for products, in fp32 or bf16.
 //!
-//! Thirty-two outputs lie together as a panel, and of them one input (fp32) or two (bf16) as a group: what one step of
-//! the product reads stands in one place. So the same memory serves a long prompt, whose rows share each panel while it
-//! is in the cache, and a single row, which reads all weights once and in their order. Nothing else keeps them.
+//! Thirty-two outputs form a panel; in it, one input (fp32) or two (bf16) form a group, so that the data of one step
+//! of the product are adjacent. The same memory serves a long prompt, whose rows share each panel while it is in the
+//! cache, and a single row, which reads all weights once in order. There is no other copy.
 //!
-//! Rows of x are rounded to bf16 where the weights are, on every machine: products are exact then and sums are fp32, so
-//! kernels differ by the order of a sum. Which kernel it is, the processor decides when the program runs.
+//! If the weights are bf16, rows of x are rounded to bf16 on every machine: products are then exact and sums fp32, so
+//! kernels differ only in the order of sums. The kernel is chosen at run time.
 
-#[cfg_attr(not(target_arch = "x86_64"), allow(unused))] // elsewhere their types are left, and that they are not there
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused))] // on other processors, these modules hold their types only
 mod amx;
 pub mod attention;
-#[cfg_attr(not(target_arch = "x86_64"), allow(unused))] // elsewhere their types are left, and that they are not there
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused))] // on other processors, these modules hold their types only
 mod avx2;
 mod avx2_bytes;
-#[cfg_attr(not(target_arch = "x86_64"), allow(unused))] // elsewhere their types are left, and that they are not there
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused))] // on other processors, these modules hold their types only
 mod avx512;
 mod blocks;
 mod choice;
 mod layout;
 mod lines;
+mod output_block;
+mod parallel_output;
 pub mod passing;
 mod portable;
 mod rounding;
 mod rows;
-mod stripe;
-mod stripes;
 mod vnni;
 
 use blocks::Rounded;
@@ -37,36 +37,37 @@ use crate::device::own_kernels;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
 use half::bf16;
 use lines::{Line, Lines};
+use output_block::OutputBlock;
+pub use output_block::{Finish, Place};
+use parallel_output::{Columns, by_matrices, by_output_blocks};
+pub use parallel_output::{by_parts, by_rows};
 use rayon::prelude::*;
 pub use rows::MakeRow;
 use rows::Rows;
 use std::ops::Range;
 use std::sync::Arc;
-use stripe::Stripe;
-pub use stripe::{Finish, Place};
-use stripes::{Columns, by_matrices, by_stripes};
-pub use stripes::{by_parts, by_rows};
 
 /// Outputs of a panel: two of the widest registers.
 const PANEL: usize = 32;
 const LANES: usize = 16;
 /// Rows that the widest kernel keeps in registers.
 const MOST_ROWS: usize = 12;
-/// Groups that are worked through at a time: of a panel as much as leaves room in the second cache, of x in the first.
+/// Groups that are computed at a time: so many that a panel's leave room in the second-level cache, and x's in the
+/// first.
 const GROUPS: usize = 512;
-/// Tasks of a core, and the fewest rows for which a stripe's weights are worth reading.
+/// Tasks for each core, and the fewest rows for which reading an output block's weights pays.
 const TASKS: usize = 16;
 const LEAST_ROWS: usize = 192;
-/// Panels of a stripe.
+/// Panels of an output block.
 const PANELS: usize = 4;
-/// Lines of a stripe's panels that stay in the second cache while all rows go by.
+/// Lines of an output block's panels that stay in the second-level cache while all rows pass.
 const STAYING: usize = 1 << 13;
 
-/// Weights (out, in) in an order of their own, whose product is made here.
+/// Packed weights (out, in), which are multiplied here.
 pub trait Multiplies: Send + Sync {
     fn dims(&self) -> (usize, usize);
 
-    /// In the words of settings.
+    /// The stored type, as settings spell it.
     fn stored_as(&self) -> &'static str;
 
     fn bytes(&self) -> usize;
@@ -74,22 +75,22 @@ pub trait Multiplies: Send + Sync {
     /// The weights of some outputs, one after the other, as fp32.
     fn rows(&self, outputs: &[u32]) -> Result<Tensor>;
 
-    /// What kernels read of x. Weights that say the same can share it.
+    /// The form of x that kernels read. Weights with the same form can share it.
     fn reads(&self) -> Reads;
 
-    /// x (rows, in), one row behind the other, as kernels read it.
+    /// x (rows, in), rows one after the other, in the form that kernels read.
     fn read(&self, x: &[f32]) -> Read;
 
-    /// Outputs that are made at a time of this many rows.
+    /// Outputs that are computed at a time for this many rows.
     fn width(&self, rows: usize) -> usize;
 
-    /// Rows that are made at a time of so many.
+    /// Rows that are computed at a time, of this many.
     fn height(&self, rows: usize) -> usize {
         rows
     }
 
-    /// Makes the outputs of a stripe.
-    fn fill(&self, stripe: &mut Stripe, x: &Read);
+    /// Computes the outputs of an output block.
+    fn fill(&self, output_block: &mut OutputBlock, x: &Read);
 
     /// All weights, as fp32.
     fn values(&self) -> Result<Tensor> {
@@ -103,19 +104,20 @@ pub struct Reads(Form);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Words(Kind),
-    /// This many blocks of bytes.
+    /// Blocks of bytes, this many.
     Bytes(usize),
 }
 
-/// Rows of x as kernels read them.
+/// Rows of x in the form that kernels read.
 pub enum Read {
     Words(Rows),
     Bytes(Rounded),
 }
 
-/// x (rows, in) to (rows, out) by each of these weights, one row behind the other.
+/// Products of x (rows, in) with each of these weights, as (rows, out).
 ///
-/// Together they take x once and keep all cores busy to their common end; that is a part of the time of one new token.
+/// Together they convert x once and keep all cores busy until the common end, which matters for the time of one new
+/// token.
 pub fn products(weights: &[&dyn Multiplies], x: &[f32]) -> Vec<Vec<f32>> {
     let Some(first) = weights.first() else {
         return Vec::new();
@@ -126,7 +128,7 @@ pub fn products(weights: &[&dyn Multiplies], x: &[f32]) -> Vec<Vec<f32>> {
     }
 }
 
-/// What kernels read of x, if it is the same for all of these weights.
+/// The form of x, if it is the same for all of these weights.
 pub fn shared(weights: &[&dyn Multiplies]) -> Option<Reads> {
     let asks = |weights: &&dyn Multiplies| (weights.dims().1, weights.reads());
     let first = weights.first()?;
@@ -136,16 +138,16 @@ pub fn shared(weights: &[&dyn Multiplies]) -> Option<Reads> {
         .then(|| first.reads())
 }
 
-/// The same of rows that were made for them, and what follows.
+/// Like `products`, on an already packed `x`, with an optional epilogue.
 pub fn products_of_read(weights: &[&dyn Multiplies], x: &Read, rows: usize, finish: Option<&Finish>) -> Vec<Vec<f32>> {
     let columns = |one: &&dyn Multiplies| Columns::new(one.dims().0, one.width(rows), one.height(rows));
     let matrices: Vec<Columns> = weights.iter().map(columns).collect();
-    by_matrices(rows, &matrices, finish, |number, stripe| {
-        weights[number].fill(stripe, x)
+    by_matrices(rows, &matrices, finish, |number, output_block| {
+        weights[number].fill(output_block, x)
     })
 }
 
-/// Rows that are made one by one as kernels read them, if they read words.
+/// Computes rows in the form that kernels read, if that is words.
 pub fn read_made(Reads(form): Reads, rows: usize, inputs: usize, make: &MakeRow) -> Option<Read> {
     match form {
         Form::Words(kind) => Some(Read::Words(Rows::made(kind, rows, inputs, make))),
@@ -153,7 +155,7 @@ pub fn read_made(Reads(form): Reads, rows: usize, inputs: usize, make: &MakeRow)
     }
 }
 
-/// A product and what follows as the kernels of the next one read it, if they read words.
+/// A product with its epilogue in the form that the next one's kernels read, if that is words.
 pub fn product_to_read(
     weight: &dyn Multiplies,
     x: &Read,
@@ -165,14 +167,14 @@ pub fn product_to_read(
         return None;
     };
     let columns = Columns::new(weight.dims().0, weight.width(rows), weight.height(rows));
-    let work = |stripe: &mut Stripe| weight.fill(stripe, x);
+    let work = |output_block: &mut OutputBlock| weight.fill(output_block, x);
     Some(Read::Words(Rows::of_product(kind, rows, columns, finish, work)))
 }
 
-/// Panels that are worked through at a time, of this many bytes each: enough tasks that no core waits long for another's
-/// last one. A few rows are over soon; many share what is read, the more the wider a task is.
+/// How many panels of this many bytes are computed at a time: few enough that cores finish at about the same time. A
+/// few rows are done quickly; many rows share what is read, which favours wider tasks.
 fn together(panels: usize, bytes: usize, rows: usize, most: usize) -> usize {
-    /// What memory gives in some microseconds.
+    /// What memory delivers in some microseconds.
     const BYTES: usize = 1 << 16;
     let of_threads = panels / (4 * rayon::current_num_threads());
     match rows <= MOST_ROWS {
@@ -186,17 +188,17 @@ pub struct Packed {
     kind: Kind,
     outputs: usize,
     inputs: usize,
-    /// Two lines a group, panel by panel; what is beyond the last output or input is zero.
+    /// Two lines for each group, panel by panel; past the last output or input they are zero.
     lines: Lines,
 }
 
-/// Whether these are packed: always, since candle's product adds up a row by how many others there are.
+/// Whether these are packed: always on a CPU, since candle's order of sums depends on the number of rows.
 pub fn suits(weight: &Tensor) -> bool {
     let fixed = weight.dtype() == DType::BF16 || !weight.track_op();
     suits_type(weight.dtype(), weight.device()) && fixed
 }
 
-/// The same of weights of this type which are not to be learnt.
+/// The same for weights of this type that are not trained.
 pub fn suits_type(dtype: DType, device: &Device) -> bool {
     matches!(dtype, DType::F32 | DType::BF16) && own_kernels(device)
 }
@@ -224,8 +226,7 @@ impl Packed {
         }
     }
 
-    /// From fp32 values that are asked for some rows at a time, so that nothing needs to hold all of them; packed as fp32
-    /// or bf16.
+    /// From a reader of fp32 rows, so that the whole matrix is never in memory as fp32; packed as fp32 or bf16.
     pub fn from_rows<E: Send + From<candle_core::Error>>(
         dtype: DType,
         (outputs, inputs): (usize, usize),
@@ -250,7 +251,7 @@ impl Packed {
         })
     }
 
-    /// Asks for each panel by the outputs that it holds.
+    /// Reads the rows of each panel.
     fn by_panel<E: Send + From<candle_core::Error>>(
         kind: Kind,
         outputs: usize,
@@ -273,21 +274,21 @@ impl Packed {
         self.inputs.div_ceil(self.kind.inputs())
     }
 
-    /// x (rows, in) to (rows, out), one row behind the other.
+    /// x (rows, in) to (rows, out).
     fn product_by(&self, kernel: Kernel, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs.max(1);
         let x = Rows::new(x, self.inputs, self.kind);
         let columns = Columns::new(self.outputs, self.width(rows), self.height_by(kernel, rows));
-        by_stripes(rows, columns, |stripe| self.fill_by(kernel, stripe, &x))
+        by_output_blocks(rows, columns, |output_block| self.fill_by(kernel, output_block, &x))
     }
 
-    /// A few tasks a core, or one waits long for another's last one.
+    /// A few tasks for each core, so that cores finish at about the same time.
     fn height_by(&self, kernel: Kernel, rows: usize) -> usize {
         if kernel == Kernel::Amx || rows <= kernel.rows() {
             return rows;
         }
-        let stripes = self.outputs.div_ceil(self.width(rows));
-        let parts = (TASKS * rayon::current_num_threads()).div_ceil(stripes);
+        let output_blocks = self.outputs.div_ceil(self.width(rows));
+        let parts = (TASKS * rayon::current_num_threads()).div_ceil(output_blocks);
         rows.div_ceil(parts).max(LEAST_ROWS).next_multiple_of(kernel.rows())
     }
 
@@ -297,20 +298,20 @@ impl Packed {
         &self.lines[number * lines..(number + 1) * lines]
     }
 
-    fn fill_by(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rows) {
+    fn fill_by(&self, kernel: Kernel, output_block: &mut OutputBlock, x: &Rows) {
         if kernel == Kernel::Amx && x.count() > amx::FEW {
-            return amx::fill(self, x, stripe);
+            return amx::fill(self, x, output_block);
         }
         match x.count() <= kernel.rows() {
-            true => self.fill_few(kernel, stripe, x),
-            false => self.fill_many(kernel, stripe, x),
+            true => self.fill_few(kernel, output_block, x),
+            false => self.fill_many(kernel, output_block, x),
         }
     }
 
-    /// Where all rows go together nothing is read twice, and memory gives most to those who take it in order.
-    fn fill_few(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rows) {
+    /// All rows at once, so nothing is read twice, in order, since memory is fastest then.
+    fn fill_few(&self, kernel: Kernel, output_block: &mut OutputBlock, x: &Rows) {
         let groups = self.groups();
-        for column in stripe.columns().step_by(PANEL) {
+        for column in output_block.columns().step_by(PANEL) {
             for first in (0..groups).step_by(kernel.groups()) {
                 let some = first..groups.min(first.saturating_add(kernel.groups()));
                 let x = x.some(0, kernel.rows(), first);
@@ -319,7 +320,7 @@ impl Packed {
                 let tile = &mut tile[..x.count];
                 kernel.tile(x, lines, tile);
                 for (row, tile) in tile.iter().enumerate() {
-                    let values = stripe.values(row, column, PANEL).iter_mut().zip(tile);
+                    let values = output_block.values(row, column, PANEL).iter_mut().zip(tile);
                     match first {
                         0 => values.for_each(|(value, begin)| *value = *begin),
                         _ => values.for_each(|(value, add)| *value += add),
@@ -329,13 +330,13 @@ impl Packed {
         }
     }
 
-    /// Some rows at a time, whose sums stay in the nearest cache over as many inputs as the stripe's panels have in the
-    /// second one: so memory sees them once in most products.
-    fn fill_many(&self, kernel: Kernel, stripe: &mut Stripe, x: &Rows) {
+    /// Some rows at a time. Their sums stay in the first-level cache for as many inputs as the output block's panels
+    /// have in the second-level one, so most products access memory once.
+    fn fill_many(&self, kernel: Kernel, output_block: &mut OutputBlock, x: &Rows) {
         let groups = self.groups();
-        let rows = stripe.rows();
-        for column in stripe.columns().step_by(PANELS * PANEL) {
-            let width = (PANELS * PANEL).min(stripe.columns().end - column);
+        let rows = output_block.rows();
+        for column in output_block.columns().step_by(PANELS * PANEL) {
+            let width = (PANELS * PANEL).min(output_block.columns().end - column);
             let panels = column / PANEL..(column + width).div_ceil(PANEL);
             let span = kernel.groups().max(STAYING / (2 * panels.len()) / GROUPS * GROUPS);
             for start in (0..groups).step_by(span) {
@@ -345,7 +346,7 @@ impl Packed {
                     let mut sums = [[[0f32; PANEL]; MOST_ROWS]; PANELS];
                     if start > 0 {
                         for below in 0..count {
-                            let values = stripe.values(row + below, column, width).chunks(PANEL);
+                            let values = output_block.values(row + below, column, width).chunks(PANEL);
                             let sums = sums.iter_mut().map(|sums| &mut sums[below]);
                             sums.zip(values)
                                 .for_each(|(sums, values)| sums[..values.len()].copy_from_slice(values));
@@ -371,9 +372,9 @@ impl Packed {
                         let mut line = [0f32; PANELS * PANEL];
                         let places = line.as_chunks_mut::<PANEL>().0.iter_mut().zip(&sums);
                         places.for_each(|(place, sums)| *place = sums[below]);
-                        match span.end == groups && stripe.columns().len() == width {
-                            true => stripe.end(&mut line[..width]),
-                            false => stripe
+                        match span.end == groups && output_block.columns().len() == width {
+                            true => output_block.end(&mut line[..width]),
+                            false => output_block
                                 .values(row + below, column, width)
                                 .copy_from_slice(&line[..width]),
                         }
@@ -384,7 +385,7 @@ impl Packed {
     }
 }
 
-/// Rows of a panel, put into its lines.
+/// Writes rows of a panel to its lines.
 fn put(lines: &mut [Line], kind: Kind, inputs: usize, values: &[f32]) {
     for (row, values) in values.chunks_exact(inputs.max(1)).enumerate() {
         let words = lines[row / LANES..]
@@ -458,14 +459,14 @@ impl Multiplies for Packed {
         self.height_by(Kernel::best(self.kind), rows)
     }
 
-    fn fill(&self, stripe: &mut Stripe, x: &Read) {
+    fn fill(&self, output_block: &mut OutputBlock, x: &Read) {
         if let Read::Words(x) = x {
-            self.fill_by(Kernel::best(self.kind), stripe, x);
+            self.fill_by(Kernel::best(self.kind), output_block, x);
         }
     }
 }
 
-/// The product as an operation of candle's, with a gradient.
+/// The product as an operation of candle, with a gradient.
 pub struct Product(pub Arc<dyn Multiplies>);
 
 impl CustomOp1 for Product {
@@ -476,13 +477,13 @@ impl CustomOp1 for Product {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, _) = layout.shape().dims2()?;
         let (CpuStorage::F32(x), Some((start, end))) = (x, layout.contiguous_offsets()) else {
-            candle_core::bail!("what goes into a packed product is fp32 and contiguous")
+            candle_core::bail!("the input of a packed product must be fp32 and contiguous")
         };
         let y = products(&[&*self.0], &x[start..end]).pop().unwrap_or_default();
         Ok((CpuStorage::F32(y), (rows, self.0.dims().0).into()))
     }
 
-    /// Through the weights as they are stored; they themselves are not learnt.
+    /// The gradient uses the stored weights; they are not trained.
     fn bwd(&self, _x: &Tensor, _y: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         Ok(Some(gradient.matmul(&self.0.values()?)?))
     }
@@ -496,7 +497,7 @@ mod tests {
         Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()
     }
 
-    /// Every kernel that this machine has, and that of tiles, if need be by emulation.
+    /// Every kernel of this machine, and tiles, emulated if need be.
     fn kernels(kind: Kind) -> Vec<Kernel> {
         let known = [Kernel::Portable, Kernel::Avx2, Kernel::Avx512, Kernel::Amx];
         let mut kernels: Vec<Kernel> = known.map(|most| Kernel::choose(kind, most)).into();
@@ -508,7 +509,7 @@ mod tests {
         kernels
     }
 
-    /// All kernels, against a product in fp64 of the values as they are stored.
+    /// All kernels, against a product in fp64 of the values as stored.
     #[track_caller]
     fn check(rows: usize, inputs: usize, outputs: usize, dtype: DType) {
         let weight = random((outputs, inputs)).to_dtype(dtype).unwrap();
@@ -522,7 +523,7 @@ mod tests {
         for kernel in kernels(packed.kind) {
             let got = packed.product_by(kernel, &flat);
             assert_eq!(got.len(), expected.len());
-            // What rounding the partial sums costs; both dtypes are added up in fp32.
+            // The error of rounded partial sums; both types are summed in fp32.
             let bound = 2e-6 * inputs as f64 + 1e-6;
             for (place, (&got, &expected)) in got.iter().zip(&expected).enumerate() {
                 let apart = (f64::from(got) - expected).abs();

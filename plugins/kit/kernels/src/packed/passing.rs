@@ -1,4 +1,4 @@
-//! Products of bf16 by tiles, of weights that are packed while they are read and then forgotten, as training's are.
+//! Products of bf16 by AMX tiles, for weights that are packed while they are read and not kept, as in training.
 
 use super::rounding::bf16_bits;
 use super::rows::Rows;
@@ -10,7 +10,7 @@ use half::slice::HalfFloatSliceExt;
 use pulp::{Arch, NullaryFnOnce};
 use std::ops::Range;
 
-/// The widest registers that loops over fp32 use here.
+/// The widest registers that the fp32 loops here use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registers {
     Avx512,
@@ -29,7 +29,7 @@ pub fn registers() -> Registers {
 /// Columns of a panel.
 pub const COLUMNS: usize = PANEL;
 
-/// Whether this processor has such tiles, and may use them.
+/// Whether this processor has such tiles and may use them.
 pub fn has() -> bool {
     Kernel::best(Kind::Bf16) == Kernel::Amx
 }
@@ -38,17 +38,17 @@ pub fn has() -> bool {
 pub struct Left(Rows);
 
 impl Left {
-    /// Rows that `make` is asked for one by one, by their numbers.
+    /// Rows that `make` computes, by number.
     pub fn made(count: usize, inputs: usize, make: &MakeRow) -> Left {
         Left(Rows::made(Kind::Bf16, count, inputs, make))
     }
 
-    /// Gives each of some rows, and its products with the panel's columns, to `take`: of the inputs from `start` on, which
-    /// is even, and as many as the panel has.
+    /// For each of some rows, passes the products with the panel's columns to `take`. The inputs begin at `start`,
+    /// which is even, and are as many as the panel's.
     pub fn times(&self, rows: Range<usize>, start: usize, panel: &mut Panel, take: impl FnMut(usize, &[f32; COLUMNS])) {
         assert!(
             start.is_multiple_of(2) && rows.end <= self.0.count(),
-            "rows or inputs that aren't there"
+            "rows or inputs out of bounds"
         );
         panel.fill_step();
         amx::passing(&self.0, rows, start / 2, &panel.lines, take);
@@ -66,7 +66,7 @@ impl Panel {
         self.lines.clear();
     }
 
-    /// Adds values (inputs, [`COLUMNS`]), an even number of inputs but for the last ones.
+    /// Adds values (inputs, [`COLUMNS`]). The number of inputs is even, except in the last call.
     pub fn add(&mut self, values: &[f32]) {
         let before = self.lines.len();
         self.lines
@@ -75,8 +75,8 @@ impl Panel {
         Arch::new().dispatch(Narrow { values, lines });
     }
 
-    /// Adds values that are bf16 already, of a matrix whose rows are inputs: `stored` from the first input and column on,
-    /// and `width` values from one row to the next. There are at most [`COLUMNS`] columns, and an even number of inputs.
+    /// Adds bf16 values of a matrix whose rows are inputs: `stored` begins at the first input and column, and rows are
+    /// `width` values apart. There are at most [`COLUMNS`] columns, and an even number of inputs.
     pub fn add_inputs(&mut self, stored: &[bf16], width: usize, inputs: usize, columns: usize) {
         let bits: &[u16] = stored.reinterpret_cast();
         let lines = self.more(inputs);
@@ -88,8 +88,8 @@ impl Panel {
         });
     }
 
-    /// The same of a matrix whose rows are columns here. False where pairs of its values don't begin at whole words; then
-    /// nothing is added.
+    /// The same for a matrix whose rows are columns here. Returns false, and adds nothing, if pairs of values are not
+    /// aligned to words.
     pub fn add_columns(&mut self, stored: &[bf16], width: usize, inputs: usize, columns: usize) -> bool {
         let bits: &[u16] = stored.reinterpret_cast();
         let mut rows = [&[][..]; COLUMNS];
@@ -100,12 +100,12 @@ impl Panel {
             }
         }
         let lines = self.more(inputs);
-        // Words are moved and never computed with, so their bits are what they were.
+        // Words are moved unchanged.
         turn(&rows[..columns], inputs / 2, COLUMNS, bytemuck::cast_slice_mut(lines));
         true
     }
 
-    /// Lines for so many more inputs, an even number.
+    /// Lines for this many more inputs, an even number.
     fn more(&mut self, inputs: usize) -> &mut [Line] {
         assert!(inputs.is_multiple_of(2), "half a pair of inputs");
         let before = self.lines.len();
@@ -120,8 +120,8 @@ impl Panel {
     }
 }
 
-/// Rounds values (inputs, [`COLUMNS`]), two inputs to a word. Closures would be functions of their own, compiled without the
-/// registers that are dispatched to.
+/// Rounds values (inputs, [`COLUMNS`]), two inputs to a word. A closure would be a function of its own, compiled
+/// without the wider registers.
 struct Narrow<'a> {
     values: &'a [f32],
     lines: &'a mut [Line],
@@ -151,7 +151,7 @@ impl NullaryFnOnce for Narrow<'_> {
     }
 }
 
-/// Joins the values of two inputs to words.
+/// Joins the values of two inputs into words.
 struct Interleave<'a> {
     bits: &'a [u16],
     width: usize,
@@ -159,7 +159,7 @@ struct Interleave<'a> {
     lines: &'a mut [Line],
 }
 
-/// Inputs that are asked for before they are read.
+/// How many inputs ahead to prefetch.
 const AHEAD: usize = 16;
 
 impl NullaryFnOnce for Interleave<'_> {
@@ -224,7 +224,7 @@ mod tests {
     fn what_is_bf16_already_goes_the_same_way_in_either_order() {
         let value = |input: usize, column: usize| ((input * 7919 + column * 104_729) % 1000) as f32 / 500.0 - 1.0;
         for (inputs, columns, width) in [(2, 32, 70), (6, 32, 40), (64, 31, 66), (34, 1, 34), (256, 17, 300)] {
-            // Beside them, numbers that nobody asks for.
+            // Beside them, numbers that are not used.
             let matrix = |rows: usize, of: &dyn Fn(usize, usize) -> f32| -> Vec<bf16> {
                 (0..rows * width)
                     .map(|n| bf16::from_f32(of(n / width, n % width)))

@@ -1,13 +1,13 @@
-//! The tile without a word about the processor: loops that compilers turn into whatever registers there are.
+//! The tile without processor-specific code: loops that compilers vectorise.
 
 use super::rows::{SomeRows, Words};
 use super::{LANES, Line, PANEL};
 use pulp::{Arch, NullaryFnOnce};
 
-/// Rows that sixteen registers of eight numbers hold beside what they are multiplied by.
+/// Rows whose sums fit into sixteen registers of eight numbers, beside the operands.
 pub const ROWS: usize = 4;
 
-/// Makes `tile` (rows, 32) of some groups of a panel and as many words of x.
+/// Computes `tile` (rows, 32) from some groups of a panel and as many words of x.
 pub fn tile(x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
     let arch = Arch::new();
     match tile.len() {
@@ -18,8 +18,8 @@ pub fn tile(x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
     }
 }
 
-/// A struct and not a closure, since only what is inlined into the dispatching function is compiled for the registers
-/// that were found.
+/// A struct and not a closure, since only code that is inlined into the dispatching function is compiled for the wider
+/// registers.
 struct Tile<'a, const COUNT: usize> {
     x: SomeRows<'a>,
     lines: &'a [Line],

@@ -17,7 +17,7 @@ impl NullaryFnOnce for Round<'_> {
     }
 }
 
-/// Two to a word. To be inlined into what is compiled for the registers at hand.
+/// Two to a word. Inlined into functions that are compiled for the processor's registers.
 #[inline(always)]
 pub(super) fn round(x: &[f32], words: &mut [u32]) {
     let (pairs, rest) = x.as_chunks::<2>();
@@ -29,12 +29,12 @@ pub(super) fn round(x: &[f32], words: &mut [u32]) {
     }
 }
 
-/// To the nearest, ties to the even one. Without branches, so that compilers take many at a time.
+/// To the nearest, ties to even. Without branches, so that it is vectorised.
 #[inline(always)]
 pub(super) fn bf16_bits(x: f32) -> u32 {
     let bits = x.to_bits();
     let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-    let none = bits >> 16 | 0x40; // stays none, which rounding up could make infinity
+    let none = bits >> 16 | 0x40; // stays NaN, which rounding up could turn into infinity
     if bits & 0x7fff_ffff > 0x7f80_0000 {
         none
     } else {

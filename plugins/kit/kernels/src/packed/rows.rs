@@ -1,23 +1,23 @@
-//! Rows of x as kernels read them: in the weights' type, each row whole.
+//! Rows of x in the weights' type, each row contiguous.
 
+use super::output_block::{Finish, OutputBlock};
+use super::parallel_output::{Columns, by_matrices, by_parts, by_rows, rounded_by_output_blocks};
 use super::rounding::Round;
-use super::stripe::{Finish, Stripe};
-use super::stripes::{Columns, by_matrices, by_parts, by_rows, rounded_by_stripes};
 use super::{Kind, LANES, Line};
 use pulp::Arch;
 
-/// Words of rows that one task makes.
+/// Words of one task.
 const TOGETHER: usize = 1 << 13;
 
-/// Writes all of the row of a number.
+/// Writes the whole row of a number.
 pub type MakeRow<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
 
-/// All rows of x.
 pub struct Rows {
     values: Values,
     count: usize,
-    /// Words from one row to the next. An odd number of cache lines, so that rows that are read side by side don't push
-    /// each other out of the nearest cache, whose places repeat every few kilobytes. What is beyond the inputs is zero.
+    /// Words from one row to the next. An odd number of cache lines, so that rows that are read in parallel do not
+    /// evict each other from the first-level cache, whose places repeat every few kilobytes. Words past the inputs are
+    /// zero.
     stride: usize,
 }
 
@@ -60,7 +60,7 @@ impl Rows {
         Rows { values, count, stride }
     }
 
-    /// Rows that `make` is asked for one by one, by their numbers.
+    /// Rows that `make` computes, by number.
     pub(super) fn made(kind: Kind, count: usize, inputs: usize, make: &MakeRow) -> Rows {
         let stride = stride(inputs, kind);
         let values = match kind {
@@ -82,22 +82,22 @@ impl Rows {
         Rows { values, count, stride }
     }
 
-    /// What a product and what follows it make: these columns.
+    /// The output of a product and its epilogue: these columns.
     pub(super) fn of_product(
         kind: Kind,
         rows: usize,
         columns: Columns,
         finish: Option<&Finish>,
-        work: impl Fn(&mut Stripe) + Sync,
+        work: impl Fn(&mut OutputBlock) + Sync,
     ) -> Rows {
         let stride = stride(columns.count, kind);
         let columns = Columns { stride, ..columns };
         let values = match kind {
             Kind::F32 => {
-                let mut made = by_matrices(rows, &[columns], finish, |_, stripe| work(stripe));
+                let mut made = by_matrices(rows, &[columns], finish, |_, output_block| work(output_block));
                 Values::F32(made.pop().unwrap_or_default())
             }
-            Kind::Bf16 => Values::Bf16(rounded_by_stripes(rows, columns, finish, work)),
+            Kind::Bf16 => Values::Bf16(rounded_by_output_blocks(rows, columns, finish, work)),
         };
         Rows {
             values,
@@ -106,7 +106,7 @@ impl Rows {
         }
     }
 
-    /// Room for so many, all zero.
+    /// Room for this many rows, all zero.
     pub(super) fn room(count: usize, inputs: usize, kind: Kind) -> Rows {
         let stride = stride(inputs, kind);
         let values = match kind {
@@ -116,7 +116,7 @@ impl Rows {
         Rows { values, count, stride }
     }
 
-    /// Makes this one of the rows.
+    /// Writes one of the rows.
     pub fn put(&mut self, row: usize, x: &[f32]) {
         let start = row * self.stride;
         match &mut self.values {
@@ -132,7 +132,7 @@ impl Rows {
         self.count
     }
 
-    /// At most this many rows from this one on, and their words from `start` on.
+    /// At most this many rows from `first` on, and their words from `start` on.
     pub(super) fn some(&self, first: usize, most: usize, start: usize) -> SomeRows<'_> {
         let from = first * self.stride + start;
         SomeRows {
@@ -147,13 +147,13 @@ impl Rows {
 }
 
 impl SomeRows<'_> {
-    /// Groups of these lines, for each of which this many rows, `most` at most, have a word. Kernels that count nothing
-    /// rely on it, and on two lines for each group.
+    /// How many groups these lines hold. Checks that this many rows, `most` at most, have a word for each group:
+    /// kernels rely on it, and on two lines for each group, without bounds checks.
     #[inline]
     pub fn groups(&self, lines: &[Line], rows: usize, most: usize) -> usize {
         let groups = lines.len() / 2;
         let enough = rows == 0 || self.words.len() >= (rows - 1) * self.stride + groups;
-        assert!(rows <= most && enough, "words that don't fit the tile");
+        assert!(rows <= most && enough, "the words do not fit the tile");
         groups
     }
 }

@@ -1,6 +1,6 @@
-//! The tile of whole numbers, with AVX-512's product of four bytes.
-#![allow(unsafe_code)] // the processor's own instructions, on lines and words that `tile` counts beforehand
-#![allow(clippy::needless_range_loop)] // rows of several arrays at once
+//! The tile of integers with AVX-512's product of four bytes.
+#![allow(unsafe_code)] // the processor's instructions, on lines and words that `tile` counts
+#![allow(clippy::needless_range_loop)] // an index selects from several arrays
 
 use super::layout::{BLOCK, Kind, MOST_ROWS, Some8};
 use super::{LANES, Line};
@@ -12,7 +12,7 @@ pub fn has() -> bool {
     false
 }
 
-/// Makes `tile` (rows, 16) of a panel and some rows of x.
+/// Computes `tile` (rows, 16) from a panel and some rows of x.
 pub fn tile(kind: Kind, lines: &[Line], x: &Some8, tile: &mut [[f32; LANES]]) {
     let form = kind.form();
     let (units, rows) = (lines.len() / form.lines(), tile.len());
@@ -25,7 +25,7 @@ pub fn tile(kind: Kind, lines: &[Line], x: &Some8, tile: &mut [[f32; LANES]]) {
     ];
     assert!(
         has() && rows <= MOST_ROWS && counts == [blocks * rows; 4],
-        "words that don't fit the tile"
+        "the words do not fit the tile"
     );
     #[cfg(target_arch = "x86_64")]
     {
@@ -34,8 +34,8 @@ pub fn tile(kind: Kind, lines: &[Line], x: &Some8, tile: &mut [[f32; LANES]]) {
             (@ $kind:ident [$($count:literal)*]) => {
                 match (kind, rows) {
                     $(
-                        // SAFETY: the processor has the instructions, and all lines, words, scales and sums that so
-                        // many units and rows take are there, as just checked.
+                        // SAFETY: the processor has the instructions, and the lines, words, scales and sums of all
+                        // units and rows exist, as just checked.
                         (Kind::$kind, $count) => unsafe {
                             x86::halves::<{ Kind::$kind as usize }, $count>(units, lines, x, tile)
                         },
@@ -64,21 +64,21 @@ pub(super) mod x86 {
     use crate::packed::layout::{Form, Scales};
     use std::arch::x86_64::*;
 
-    /// Lines that are asked for ahead of their use.
+    /// How many lines ahead to prefetch.
     const AHEAD: usize = 34;
 
-    /// What a block's codes stand for.
+    /// How to decode a block's codes.
     pub struct Worth {
-        /// Of the first half of the inputs and of the second; the same where a block has one scale.
+        /// Scales of the first and second half of the inputs; equal if a block has one scale.
         pub scales: [__m512; 2],
-        /// What is added for each: nothing, or something below zero.
+        /// An offset for each output: zero or negative.
         pub added: __m512,
     }
 
-    /// Numbers of fp16 at some half of a line.
+    /// The fp16 numbers in half a line.
     ///
     /// # Safety
-    /// The processor has the feature; the half is there.
+    /// The processor has the feature; the half is in bounds.
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub unsafe fn of_halves(first: *const Line, place: usize) -> __m512 {
@@ -86,10 +86,10 @@ pub(super) mod x86 {
         unsafe { _mm512_cvtph_ps(_mm256_load_si256(first.cast::<__m256i>().add(place))) }
     }
 
-    /// Of a block of a unit, whose lines begin at `first`; `of_unit` are the halves of the first of them.
+    /// For a block of the unit whose lines begin at `first`; `of_unit` are the halves of the first line.
     ///
     /// # Safety
-    /// The processor has the feature; the unit is there, and has the block.
+    /// The processor has the feature; the unit exists and has the block.
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub unsafe fn worth(form: Form, of_unit: [__m512; 2], first: *const Line, block: usize) -> Worth {
@@ -116,11 +116,11 @@ pub(super) mod x86 {
         }
     }
 
-    /// The codes in a line of a block that are of the first half of the inputs, and those of the second. `own` is where
-    /// the block's lines begin.
+    /// The codes in a line of a block for the first half of the inputs, and for the second. `own` is where the block's
+    /// lines begin.
     ///
     /// # Safety
-    /// The processor has the feature; the block is there, of codes of less than eight bits, and has the step.
+    /// The processor has the feature; the block exists, has codes of less than eight bits, and has the step.
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub unsafe fn codes(form: Form, own: *const Line, step: usize) -> [__m512i; 2] {
@@ -133,7 +133,7 @@ pub(super) mod x86 {
         let both = line(step);
         let mut lower = _mm512_and_si512(both, low);
         let mut upper = _mm512_and_si512(_mm512_srli_epi32::<4>(both), low);
-        // Further bits are moved to where they belong; 0xea is "the first and the second, or the third".
+        // Further bits are moved to their places; 0xea is "the first and the second, or the third".
         if form.bits == 5 {
             let bits = line(4);
             lower = _mm512_ternarylogic_epi32::<0xea>(shift(bits, 4 - step), fifth, lower);
@@ -159,8 +159,8 @@ pub(super) mod x86 {
     pub unsafe fn bytes<const COUNT: usize>(units: usize, lines: &[Line], x: &Some8, tile: &mut [[f32; LANES]]) {
         let mut totals = [_mm512_setzero_ps(); COUNT];
         for unit in 0..units {
-            // SAFETY: each unit has its lines, two blocks with words, scales and sums of all rows, and what is asked for
-            // ahead need not be there.
+            // SAFETY: each unit has its lines and two blocks with words, scales and sums of all rows; prefetches may
+            // be out of bounds.
             unsafe {
                 let first = lines.as_ptr().add(unit * Kind::Q8_0.form().lines());
                 for block in 0..2 {
@@ -169,7 +169,7 @@ pub(super) mod x86 {
                     let words = x.words.as_ptr().add(at * BLOCK / 4 * COUNT);
                     let mut sums = [_mm512_setzero_si512(); COUNT];
                     for row in 0..COUNT {
-                        // Weights are 128 above their own: what that adds to the sum is taken off beforehand.
+                        // Weights are stored 128 too high; the contribution to the sum is subtracted beforehand.
                         sums[row] = _mm512_set1_epi32(-128 * *x.sums.as_ptr().add(at * COUNT + row));
                     }
                     for step in 0..8 {
@@ -190,12 +190,13 @@ pub(super) mod x86 {
             }
         }
         for (tile, total) in tile.iter_mut().zip(totals) {
-            // SAFETY: a row of the tile has room for one register.
+            // SAFETY: a row of the tile holds one register.
             unsafe { _mm512_storeu_ps(tile.as_mut_ptr(), total) };
         }
     }
 
-    /// Codes whose lower four bits lie in halves of bytes: all but q8_0. `KIND` is which, so that each is compiled by itself.
+    /// Codes whose lower four bits lie in halves of bytes: all but q8_0. `KIND` is a constant, so that each type gets
+    /// its own code.
     ///
     /// # Safety
     /// The processor has the features; there are `lines` and `x` for this many units and COUNT rows.
@@ -209,8 +210,8 @@ pub(super) mod x86 {
         let form = const { Kind::ALL[KIND].form() };
         let mut totals = [_mm512_setzero_ps(); COUNT];
         for unit in 0..units {
-            // SAFETY: each unit has its lines, its blocks with words, scales and sums of all rows, and what is asked for
-            // ahead need not be there.
+            // SAFETY: each unit has its lines and its blocks with words, scales and sums of all rows; prefetches may
+            // be out of bounds.
             unsafe {
                 let first = lines.as_ptr().add(unit * form.lines());
                 let of_unit = [of_halves(first, 0), of_halves(first, 1)];
@@ -218,10 +219,10 @@ pub(super) mod x86 {
                     let at = form.blocks * unit + block;
                     let words = x.words.as_ptr().add(at * BLOCK / 4 * COUNT);
                     let own = first.add(form.head + form.of_block() * block);
-                    // Of the first half of the inputs, and of the second: a chain of sums each.
+                    // A chain of sums for the first half of the inputs, and one for the second.
                     let mut sums = [[_mm512_setzero_si512(); 2]; COUNT];
                     for row in 0..COUNT {
-                        // Codes lie above what they stand for: what that adds to the sum is taken off beforehand.
+                        // Codes are stored with an offset; its contribution to the sum is subtracted beforehand.
                         let all = *x.sums.as_ptr().add(at * COUNT + row);
                         match form.scales {
                             Scales::Centred(zero) => sums[row][0] = _mm512_set1_epi32(-i32::from(zero) * all),
@@ -276,7 +277,7 @@ pub(super) mod x86 {
             }
         }
         for (tile, total) in tile.iter_mut().zip(totals) {
-            // SAFETY: a row of the tile has room for one register.
+            // SAFETY: a row of the tile holds one register.
             unsafe { _mm512_storeu_ps(tile.as_mut_ptr(), total) };
         }
     }

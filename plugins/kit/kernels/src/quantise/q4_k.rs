@@ -1,4 +1,4 @@
-//! q4_k: eight small blocks of 32 values, each with a scale and a least value of six bits.
+//! q4_k: eight small blocks of 32 values, each with a scale and a minimum of six bits.
 
 use super::{LANES, LARGE, Lanes, by_candle, byte, choose, code, mask, nearest, side_by_side};
 use candle_core::Result;
@@ -12,7 +12,7 @@ const SIZE: usize = 32;
 const PARTS: usize = LARGE / SIZE;
 /// The largest code.
 const MOST: f32 = 15.0;
-/// Times that scale and least value are made better.
+/// How often scale and minimum are refined.
 const TRIES: usize = 5;
 /// Bytes of a block: two scales of fp16, twelve bytes of six-bit scales, and codes.
 const BYTES: usize = 4 + 12 + LARGE / 2;
@@ -45,7 +45,7 @@ impl NullaryFnOnce for Blocks<'_> {
     }
 }
 
-/// The scale of each small block, and how far its least value is below zero.
+/// The scale of each small block, and how far its minimum is below zero.
 #[inline(always)]
 fn search(x: &[Lanes; SIZE]) -> (Lanes, Lanes) {
     let (mut least, mut largest) = (x[0], x[0]);
@@ -64,14 +64,14 @@ fn search(x: &[Lanes; SIZE]) -> (Lanes, Lanes) {
         }
     }
     let (mut scale, mut per_scale) = ([0f32; LANES], [0f32; LANES]);
-    // Which blocks are still searched; one of equal values never is.
+    // Masks of blocks that are still searched; a block of equal values never is.
     let mut goes_on = [0u32; LANES];
     for lane in 0..LANES {
         goes_on[lane] = mask(largest[lane] != least[lane]);
         least[lane] = if least[lane] < 0.0 { least[lane] } else { 0.0 };
         per_scale[lane] = MOST / (largest[lane] - least[lane]);
     }
-    // Of a block of equal values nothing is said, whatever these are.
+    // For a block of equal values the minimum does not matter.
     let mut below = [0f32; LANES];
     let mut codes = [[0f32; LANES]; SIZE];
     for _ in 0..TRIES {
@@ -86,7 +86,7 @@ fn search(x: &[Lanes; SIZE]) -> (Lanes, Lanes) {
                 squares[lane] += found * found;
             }
         }
-        // Where the library begins its sums.
+        // The value with which the standard library begins sums.
         let mut sums = [std::iter::empty::<f32>().sum::<f32>(); LANES];
         let mut better = [0f32; LANES];
         for lane in 0..LANES {

@@ -6,16 +6,16 @@ use candle_core::quantized::GgmlDType;
 use half::f16;
 use pulp::NullaryFnOnce;
 
-/// Values of a small block, of which a block has as many as there are lanes.
+/// Values of a small block; a block has as many small blocks as there are lanes.
 const SIZE: usize = LARGE / LANES;
-/// The largest code, and by how much codes are stored above themselves.
+/// The largest code, and the offset of stored codes.
 const MOST: f32 = 31.0;
 const ABOVE: f32 = 32.0;
 /// How often all codes of a small block are recomputed with a better scale, and how often they are changed one by
 /// one.
 const WHOLE_TRIES: usize = 3;
 const SINGLE_TRIES: usize = 5;
-/// Bytes of a block: lower four bits of codes, upper two, scales, and a scale of fp16 for these.
+/// Bytes of a block: lower four bits of codes, upper two, scales, and an fp16 scale of the scales.
 const BYTES: usize = LARGE / 2 + LARGE / 4 + LANES + 2;
 
 pub(super) struct Blocks<'a> {
@@ -41,7 +41,7 @@ impl NullaryFnOnce for Blocks<'_> {
     }
 }
 
-/// The scale of each small block, and codes by it.
+/// The scale of each small block, and codes with that scale.
 #[inline(always)]
 fn search(x: &[Lanes; SIZE]) -> (Lanes, [Lanes; SIZE]) {
     let (mut size, mut largest) = ([0f32; LANES], [0f32; LANES]);
@@ -76,14 +76,14 @@ fn search(x: &[Lanes; SIZE]) -> (Lanes, [Lanes; SIZE]) {
     }
     for codes in &mut codes {
         for lane in 0..LANES {
-            // Zeros alone are stored as the least code, not as that of zero.
+            // A block of zeros is stored as the least code, not as that of zero.
             codes[lane] = if size[lane] == 0.0 { 0.0 } else { codes[lane] + ABOVE };
         }
     }
     (scales, codes)
 }
 
-/// All codes of a small block again, of the scale that the last ones make best, as long as that is better.
+/// Recomputes all codes of a small block with the best scale of the last ones, as long as that improves it.
 #[inline(always)]
 fn all_codes(x: &[Lanes; SIZE], codes: &mut [Lanes; SIZE], products: &mut Lanes, squares: &mut Lanes) {
     let mut goes_on = [u32::MAX; LANES];
@@ -108,7 +108,7 @@ fn all_codes(x: &[Lanes; SIZE], codes: &mut [Lanes; SIZE], products: &mut Lanes,
         }
         for lane in 0..LANES {
             let (product, square) = (other_products[lane], other_squares[lane]);
-            // As it is written there: a comparison with what is not a number doesn't end the search.
+            // As in candle: a comparison with NaN does not end the search.
             let over = square == 0.0 || product * product <= best[lane] * square;
             goes_on[lane] &= changed[lane] & mask(!over);
             products[lane] = choose(goes_on[lane], product, products[lane]);
@@ -125,7 +125,7 @@ fn all_codes(x: &[Lanes; SIZE], codes: &mut [Lanes; SIZE], products: &mut Lanes,
     }
 }
 
-/// One code after the other, each changed where that alone makes the whole better.
+/// Changes one code after the other, if that alone improves the whole.
 #[inline(always)]
 fn single_codes(x: &[Lanes; SIZE], codes: &mut [Lanes; SIZE], products: &mut Lanes, squares: &mut Lanes) {
     let mut goes_on = [u32::MAX; LANES];

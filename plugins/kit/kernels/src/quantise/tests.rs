@@ -1,4 +1,4 @@
-//! Bytes beside candle's, of rows that nobody would call weights too.
+//! Bytes equal candle's, also for rows that look like no weights.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn check(values: &[f32]) {
     }
 }
 
-/// Numbers from 0 to 1, the same for the same seed.
+/// Random numbers from 0 to 1, the same for the same seed.
 struct Random(u64);
 
 impl Random {
@@ -35,7 +35,7 @@ impl Random {
         (self.0 >> 40) as f32 / (1 << 24) as f32
     }
 
-    /// As weights are spread, about.
+    /// Roughly distributed like weights.
     fn bell(&mut self) -> f32 {
         (0..6).map(|_| self.share()).sum::<f32>() - 3.0
     }
@@ -44,12 +44,12 @@ impl Random {
 #[test]
 fn weights_become_candle_s_bytes() {
     let mut random = Random(1);
-    // An odd number of blocks too, and each as large as those of other layers are.
+    // Odd numbers of blocks as well, and as many as real layers have.
     for blocks in [1, 2, 3, 64] {
         for spread in [1e-3, 0.02, 1.0, 300.0] {
             let values: Vec<f32> = (0..blocks * LARGE).map(|_| spread * random.bell()).collect();
             check(&values);
-            // As bf16 stores them: values occur more than once.
+            // Rounded to bf16, so that values repeat.
             let coarse: Vec<f32> = values
                 .iter()
                 .map(|x| f32::from_bits(x.to_bits() & 0xffff_0000))
@@ -77,7 +77,7 @@ fn rows_that_no_layer_has_become_candle_s_bytes() {
     check(&of(|at| if at / 16 % 2 == 0 { 0.0 } else { at as f32 }));
     check(&of(|at| at as f32));
     check(&of(|at| -(at as f32) - 1.0));
-    // Half-way between two codes.
+    // Halfway between two codes.
     check(&of(|at| (at % 31) as f32 - 15.5));
     check(&of(|at| (at % 63) as f32 / 2.0));
     check(&of(|at| if at % 7 == 0 { f32::MAX } else { f32::MIN }));
@@ -106,7 +106,7 @@ fn any_bits_become_candle_s_bytes() {
             .collect();
         check(&values);
     }
-    // A few powers of ten apart from zero to either side.
+    // A few powers of ten away from zero in both directions.
     for power in -44..38 {
         let values: Vec<f32> = (0..LARGE)
             .map(|_| (10f64.powi(power) * f64::from(random.bell())) as f32)
@@ -119,10 +119,10 @@ fn any_bits_become_candle_s_bytes() {
 fn what_is_no_whole_block_is_refused() {
     let message = quantise(&[0.0; 40], GgmlDType::Q8_0).unwrap_err().to_string();
     assert!(
-        message.starts_with("40 values are no whole blocks of Q8_0"),
+        message.starts_with("40 values are not whole blocks of Q8_0"),
         "{message}"
     );
-    // Types that have no way of their own here.
+    // Types without a quantiser of their own here.
     let values = [1.0; LARGE];
     assert_eq!(
         quantise(&values, GgmlDType::Q5K).unwrap(),

@@ -1,4 +1,4 @@
-//! What the classes that share the decoder differ in, and what each takes for granted where a config says nothing.
+//! The differences between the classes that share the decoder, and the defaults of each.
 
 use crate::{HeadNorms, NormNames, Pairs};
 use serde::Deserialize;
@@ -19,16 +19,16 @@ pub(super) enum Class {
     Glm4,
 }
 
-/// What a config leaves to its class.
+/// Defaults of a class.
 pub(super) struct Defaults {
     pub vocabulary: usize,
     pub hidden: usize,
     pub inner: usize,
     pub layers: usize,
     pub heads: usize,
-    /// As many as heads if no number is given.
+    /// As many as heads if none.
     pub key_heads: Option<usize>,
-    /// The heads' share of the hidden size if no number is given.
+    /// The hidden size divided by the heads if none.
     pub head_dim: Option<usize>,
     pub context: usize,
     pub window: Option<usize>,
@@ -36,7 +36,7 @@ pub(super) struct Defaults {
     pub theta: f64,
     pub tied: bool,
     pub attention_bias: bool,
-    /// Which part of a head turns, in classes whose configs say that.
+    /// The rotated part of a head, in classes whose configs have that field.
     pub turned: Option<f64>,
 }
 
@@ -132,7 +132,7 @@ impl Class {
         }
     }
 
-    /// Whether the projections in front of attention have biases, by what a config says of attention.
+    /// Whether the projections before attention have biases, given the config's field.
     pub fn qkv_bias(self, said: bool) -> bool {
         match self {
             Class::Qwen2 => true,
@@ -141,7 +141,7 @@ impl Class {
         }
     }
 
-    /// The same of the projection behind it.
+    /// The same for the projection after it.
     pub fn o_bias(self, said: bool) -> bool {
         said && !matches!(
             self,
@@ -178,7 +178,7 @@ impl Class {
         }
     }
 
-    /// Whether the projections in front of attention are one matrix, and gate and up of the feed-forward another.
+    /// Whether the projections before attention are one matrix, and whether gate and up are one.
     pub fn fused(self) -> [bool; 2] {
         match self {
             Class::Phi3 => [true, true],

@@ -1,6 +1,6 @@
-//! `config.json` as published, with the defaults of the reference's class where a file leaves something out.
+//! `config.json` as published, with the defaults of the reference's class for missing fields.
 //!
-//! Several classes share this file. What they differ in is settled here, so that the layers never ask which it is.
+//! The differences between classes are resolved here, so that the layers do not know the class.
 
 use super::class::Class;
 use crate::{
@@ -11,7 +11,7 @@ use candle_core::DType;
 use serde::{Deserialize, Deserializer};
 use std::path::Path;
 
-/// A checkpoint's shape, with nothing left open.
+/// A checkpoint's shape, with all defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Its `model_type`.
@@ -27,39 +27,39 @@ pub struct Config {
     pub rms_norm_eps: f64,
     pub tie_word_embeddings: bool,
     pub activation: Activation,
-    /// Whether the projections in front of attention have biases.
+    /// Whether the projections before attention have biases.
     pub qkv_bias: bool,
-    /// Whether the projection behind attention has one.
+    /// Whether the projection after attention has one.
     pub o_bias: bool,
-    /// Whether the feed-forward has them.
+    /// Whether the feed-forward has biases.
     pub mlp_bias: bool,
     pub head_norms: HeadNorms,
     pub norms: NormNames,
-    /// Whether the projections in front of attention are one matrix, and gate and up of the feed-forward another.
+    /// Whether the projections before attention are one matrix, and whether gate and up are one.
     pub fused: [bool; 2],
-    /// What embeddings, the outputs of both halves of a layer, and logits are multiplied by.
+    /// The factors of embeddings, of the outputs of both halves of a layer, and of logits.
     pub embed_scale: f64,
     pub residual_scale: f64,
     pub logit_scale: f64,
-    /// What queries are multiplied by.
+    /// The factor of queries.
     pub attention_scale: f64,
     pub rope_theta: f64,
     pub rope_scaling: RopeScaling,
-    /// How many channels of a head turn, and which together.
+    /// How many channels of a head are rotated, and which together.
     pub rope_channels: usize,
     pub rope_pairs: Pairs,
     layers: Vec<Layer>,
 }
 
-/// What layers of one model may differ in.
+/// What may differ between layers of one model.
 #[derive(Debug, Clone, Copy)]
 struct Layer {
     window: Option<usize>,
-    /// Whether queries and keys are turned by their positions.
+    /// Whether queries and keys are rotated.
     rope: bool,
 }
 
-/// The fields as published: a text model's whole file, or the `text_config` of one that also hears.
+/// The fields as published: the whole file of a text model, or the `text_config` of an audio model.
 #[derive(Debug, Clone, Deserialize)]
 pub struct TextConfig {
     model_type: Class,
@@ -79,12 +79,12 @@ pub struct TextConfig {
     hidden_act: Option<String>,
     #[serde(default)]
     use_sliding_window: bool,
-    /// A file that says `null` has no window; one that says nothing has its class's.
+    /// With `null` there is no window; without the field, the class's default applies.
     #[serde(default, deserialize_with = "given")]
     sliding_window: Option<Option<usize>>,
     max_window_layers: Option<usize>,
     layer_types: Option<Vec<String>>,
-    /// 0 for a layer that does not know positions.
+    /// 0 for a layer without positions.
     no_rope_layers: Option<Vec<u8>>,
     no_rope_layer_interval: Option<usize>,
     embedding_multiplier: Option<f64>,
@@ -99,7 +99,7 @@ fn given<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Optio
     Option::deserialize(from).map(Some)
 }
 
-/// Published shapes, by the names that the setting `shape` has for them; the first is for tests.
+/// Published shapes by their names in the setting `shape`; the first is for tests.
 const SHAPES: [(&str, [usize; 6], bool); 5] = [
     // hidden, inner, layers, heads, key heads, head size; whether the head is tied
     ("nano", [64, 128, 2, 4, 2, 16], true),
@@ -110,7 +110,7 @@ const SHAPES: [(&str, [usize; 6], bool); 5] = [
 ];
 
 impl Config {
-    /// A Qwen3 by the name of its shape, for weights that nobody trained.
+    /// A Qwen3 with the shape of this name, for random weights.
     pub fn of_shape(name: &str) -> Result<Config> {
         let Some((_, sizes, tied)) = SHAPES.iter().find(|(known, ..)| *known == name) else {
             return Err(Error::Config {
@@ -135,7 +135,7 @@ impl Config {
             .settle()
     }
 
-    /// Of a folder that holds a text model.
+    /// The config of a text model's folder.
     pub fn from_folder(folder: &Path) -> Result<Config> {
         let config: TextConfig = read_config(folder, &Class::NAMES)?;
         config.settle().map_err(|error| error.about(folder))
@@ -160,7 +160,7 @@ impl Config {
         self.layers.get(layer)?.window
     }
 
-    /// Whether a layer turns its queries and keys by their positions.
+    /// Whether a layer rotates its queries and keys.
     pub(super) fn turns(&self, layer: usize) -> bool {
         self.layers.get(layer).is_none_or(|layer| layer.rope)
     }
@@ -170,7 +170,7 @@ impl TextConfig {
     pub fn settle(self) -> Result<Config> {
         let class = self.model_type;
         let usual = class.defaults();
-        // The limits are far beyond any published model; they keep a spoilt file from asking for terabytes.
+        // The limits are far beyond any published model; they keep a damaged file from asking for terabytes.
         let size = |what, given: Option<usize>, default, most| within(what, given.unwrap_or(default), 1..=most);
         let hidden_size = size("hidden_size", self.hidden_size, usual.hidden, 262_144)?;
         let layers = size("num_hidden_layers", self.num_hidden_layers, usual.layers, 1024)?;
@@ -203,7 +203,7 @@ impl TextConfig {
                 within("rope_scaling.short_factor.length", long.factors.len(), pairs..=pairs)?;
                 context.min(long.trained_length as usize)
             }
-            // Older files mean longrope by `yarn`, with other fields.
+            // Older files spell longrope `yarn`, with other fields.
             scaling if class == Class::Phi3 && *scaling != RopeScaling::Default => {
                 return Err(Error::Config {
                     what: "the rope scaling in config.json of a `phi3`".to_owned(),

@@ -1,7 +1,8 @@
-//! The decoder that most open models share, in the order a token meets its layers: Llama's, Qwen's, Mistral's and others'.
+//! The decoder that most open models share (Llama, Qwen, Mistral and others), in the order in which a token passes its
+//! layers.
 //!
-//! A model file of its own is the rule here; this one is in the kit because the text models and every model that
-//! hears have the very same language model. What the classes differ in is settled by [`Config`].
+//! Usually a model has a file of its own. This one is in the kit because text and audio models have the same language
+//! model. [`Config`] resolves the differences between classes.
 
 mod audio;
 mod class;
@@ -47,7 +48,7 @@ impl Decoder {
         Decoder::of_parts(config, &weights.at("model"), &weights.at("lm_head"))
     }
 
-    /// Reads the layers and the head from where they stand.
+    /// Reads the layers and the head from these prefixes.
     pub fn of_parts(config: &Config, model: &Weights, lm_weights: &Weights) -> Result<Decoder> {
         let (hidden, eps) = (config.hidden_size, config.rms_norm_eps);
         let embed_tokens = Embedding::load(&model.at("embed_tokens"), config.vocab_size, hidden)?;
@@ -56,7 +57,7 @@ impl Decoder {
         let layers = layers
             .map(|(index, attention)| Layer::load(config, attention, &model.at("layers").at(index)))
             .collect::<Result<_>>()?;
-        // Some files store the head although it is tied: it is the same matrix, and is passed over.
+        // Some files store the head although it is tied: the copy is ignored.
         let lm_head = match config.tie_word_embeddings {
             true => embed_tokens.tied_head(),
             false => Linear::load(lm_weights, hidden, config.vocab_size, false)?,
@@ -93,7 +94,7 @@ fn attention(config: &Config) -> Vec<Attention> {
     (0..config.num_hidden_layers).map(layer).collect()
 }
 
-/// The decoder of a config, its weights where they stand.
+/// The blueprint of a config, with its weights.
 fn blueprint(config: &Config, layers: Vec<Attention>, model: &Weights, lm_head: &Weights) -> Blueprint {
     Blueprint {
         model: model.clone(),
@@ -197,13 +198,13 @@ impl Layer {
         self.added(&x, &normed(&self.behind_mlp, &h)?)
     }
 
-    /// x, and what one half of the layer makes of it.
+    /// Adds the output of one half of the layer to x.
     fn added(&self, x: &Tensor, h: &Tensor) -> candle_core::Result<Tensor> {
         residual(x, &scaled(h.clone(), self.residual_scale)?)
     }
 }
 
-/// Behind a norm, where there is one.
+/// x after a norm, if there is one.
 fn normed(norm: &Option<RmsNorm>, x: &Tensor) -> candle_core::Result<Tensor> {
     match norm {
         Some(norm) => norm.forward(x),

@@ -1,5 +1,5 @@
-//! The audio tower that Qwen2-Audio brought and Audio Flamingo 3 kept: the encoder, pairs of steps pooled, a norm, and a
-//! projector into the language model. Models differ in the projector and in how many windows of a clip they take.
+//! The audio tower of Qwen2-Audio and Audio Flamingo 3: the encoder, pairs of steps pooled, a norm, and a projector
+//! into the language model. The models differ in the projector and in the number of windows for a clip.
 
 use super::{AudioEncoder, AudioLanguageModel, Config, Decoder, Parts};
 use crate::encoder::{Block, EPS, Encoder, EncoderConfig, LEAST_SAMPLES, pool_pairs, split_rows, steps_of};
@@ -8,8 +8,8 @@ use audio::{LogMel, MelExtractor};
 use candle_core::Tensor;
 use plugin_api::Clip;
 
-/// How the names begin of tensors outside the language model. These are never quantised: the language model is the bulk,
-/// and nobody has measured what the encoder would lose.
+/// Prefixes of the tensors outside of the language model. These are never quantised: the language model is the largest
+/// part, and the loss of quality in the encoder was not measured.
 pub const OUTSIDE_LANGUAGE_MODEL: [&str; 4] = [
     "audio_tower.",
     "multi_modal_projector.",
@@ -17,9 +17,9 @@ pub const OUTSIDE_LANGUAGE_MODEL: [&str; 4] = [
     "model.multi_modal_projector.",
 ];
 
-/// The encoder, the norm behind it, and one or two layers into the language model.
+/// The encoder, the norm after it, and one or two layers into the language model.
 pub struct AudioTower {
-    /// What all of it is loaded by.
+    /// What it was loaded from.
     blueprint: AudioBlueprint,
     mel: MelExtractor,
     encoder: Encoder,
@@ -33,17 +33,17 @@ pub struct Shape<'c> {
     pub text: &'c Config,
     /// The token that stands for a clip.
     pub audio_token: u32,
-    /// The most windows of the encoder that a clip is cut into.
+    /// The most windows that a clip is divided into.
     pub windows: usize,
-    /// The projector's layers by their names, from the encoder's width to that of the language model.
+    /// The names of the projector's layers, from the encoder's width to that of the language model.
     pub projector: &'static [&'static str],
     pub bias: bool,
-    /// What stands between two layers of the projector.
+    /// The activation between two layers of the projector.
     pub activation: Option<Activation>,
 }
 
 impl AudioTower {
-    /// The tower and the language model behind it.
+    /// The tower with its language model.
     pub fn with_language_model(shape: Shape, weights: &Weights) -> Result<AudioLanguageModel<AudioTower>> {
         let parts = Parts::find(weights);
         let (audio, hidden) = (shape.audio, shape.text.hidden_size);
@@ -79,7 +79,7 @@ impl AudioTower {
         })
     }
 
-    /// Windows to the vectors of each, whose last odd step is lost. All windows go through each layer together.
+    /// Windows to their vectors; an odd last step of a window is dropped. All windows pass each layer together.
     fn forward(&self, mels: &[LogMel]) -> candle_core::Result<Vec<Tensor>> {
         let blocks: Vec<Block> = mels.iter().map(Block::heard).collect();
         let steps: Vec<usize> = blocks.iter().map(Block::steps).collect();

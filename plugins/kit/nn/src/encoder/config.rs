@@ -1,9 +1,9 @@
-//! The encoder's part of `config.json`, in either of the spellings in use.
+//! The encoder's part of `config.json`, in either of its two spellings.
 
 use crate::{Activation, Error, Result, within};
 use serde::Deserialize;
 
-/// What an encoder's layers are like.
+/// The shape of an encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncoderConfig {
     /// Mel bins of a frame.
@@ -11,22 +11,22 @@ pub struct EncoderConfig {
     pub width: usize,
     pub layers: usize,
     pub heads: usize,
-    /// Width between the two halves of the feed-forward.
+    /// The inner width of the feed-forward.
     pub inner: usize,
     /// The most steps in a block.
     pub positions: usize,
-    /// Whether the table of positions is in the checkpoint; it is computed otherwise.
+    /// Whether the table of positions is in the checkpoint; otherwise it is computed.
     pub stored_positions: bool,
 }
 
 impl EncoderConfig {
-    /// Samples of sound in a block of all positions.
+    /// Samples in a block of all positions.
     pub fn samples(&self) -> usize {
         self.positions * 2 * audio::HOP
     }
 }
 
-/// The fields as published. Left out, they are those of Whisper's large encoder, as in all classes of the reference.
+/// The fields as published. Defaults are those of Whisper's large encoder, as in all classes of the reference.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct EncoderFields {
     num_mel_bins: Option<usize>,
@@ -43,7 +43,8 @@ pub struct EncoderFields {
 }
 
 impl EncoderFields {
-    /// The layers; for a checkpoint that computes its positions, set [`EncoderConfig::stored_positions`] to false.
+    /// The shape, with the defaults filled in. For a checkpoint that computes its positions, set
+    /// [`EncoderConfig::stored_positions`] to false.
     pub fn settle(self) -> Result<EncoderConfig> {
         let size = |what: &str, older: Option<usize>, newer: Option<usize>, default, most| {
             within(&format!("audio {what}"), older.or(newer).unwrap_or(default), 1..=most)

@@ -1,7 +1,7 @@
 //! Convolutions over three frames, as products of matrices.
 //!
-//! A window's three frames one after the other are a row, so a convolution is the same product as any other layer's.
-//! Rows are made where the product reads them: all of them together would be three times what they are made of.
+//! The three frames of a window form a row, so a convolution is a product like that of any other layer. Rows are
+//! computed when the product reads them: stored, they would take three times the memory of the frames.
 
 use super::Block;
 use crate::{Linear, Matrix, Result, Weights};
@@ -11,7 +11,7 @@ use kernels::product_input::ProductInput;
 use kernels::rowwise::{self, Held};
 use std::ops::Range;
 
-/// Frames that one output looks at.
+/// Frames under one output.
 const SEEN: usize = 3;
 
 pub(super) struct Convolution {
@@ -21,15 +21,15 @@ pub(super) struct Convolution {
     step: usize,
 }
 
-/// Frames of a block, among those of all.
+/// The frames of a block, among those of all blocks.
 pub(super) struct Frames {
     all: Range<usize>,
-    /// The first has its middle on the first frame. Beyond both ends of the block there are zeros.
+    /// The number of windows. The first is centred on the first frame. Beyond both ends of the block there are zeros.
     windows: usize,
 }
 
 impl Frames {
-    /// Of blocks that lie one after the other, by the frames and windows of each.
+    /// The frames and windows of consecutive blocks.
     pub fn of(blocks: &[Block], counts: impl Fn(&Block) -> (usize, usize)) -> Vec<Frames> {
         let mut end = 0;
         let frames = blocks.iter().map(counts).map(|(frames, windows)| {
@@ -42,7 +42,7 @@ impl Frames {
 }
 
 impl Convolution {
-    /// Checkpoints have (out, in, 3); rows here are three frames of `inputs` channels each.
+    /// Checkpoints store (out, in, 3); rows here are three frames of `inputs` channels each.
     pub fn load(weights: &Weights, inputs: usize, outputs: usize, step: usize) -> Result<Convolution> {
         let weight = weights.get("weight", &[outputs, inputs, SEEN])?;
         let weight = weight
@@ -58,12 +58,12 @@ impl Convolution {
         })
     }
 
-    /// x (frames of all blocks, in) to (windows of all blocks, out), and what follows.
+    /// x (frames of all blocks, in) to (windows of all blocks, out), with an epilogue.
     pub fn forward(&self, x: &Tensor, blocks: &[Frames], after: Epilogue) -> candle_core::Result<Tensor> {
         let (frames, inputs) = x.dims2()?;
         if inputs != self.inputs || blocks.iter().any(|block| block.all.end > frames) {
             candle_core::bail!(
-                "{frames} frames of {inputs} channels, the encoder hears {}",
+                "{frames} frames of {inputs} channels, the encoder takes {}",
                 self.inputs
             );
         }
@@ -102,10 +102,9 @@ impl Convolution {
         blocks.iter().flat_map(of_block).collect()
     }
 
-    /// All windows (windows, 3 * in), by operations of the library.
+    /// All windows (windows, 3 * in), by candle's operations.
     fn laid_out(&self, x: &Tensor, blocks: &[Frames]) -> candle_core::Result<Tensor> {
-        // Of a block, its frames between zeros; of these, those that the first, second or third place of a window looks
-        // at.
+        // The frames of a block between zeros; of these, the ones in the first, second or third place of a window.
         let zeros = |count: usize| Tensor::zeros((count, self.inputs), x.dtype(), x.device());
         let all = blocks.iter().map(|block| {
             let behind = (self.step * block.windows + SEEN).saturating_sub(block.all.len() + 1);

@@ -1,9 +1,9 @@
-//! The audio encoder that Whisper brought: two convolutions, positions, and layers in which every step sees all others.
+//! The audio encoder of Whisper: two convolutions, positions, and layers in which every step sees all others.
 //!
-//! Models differ in what they cut a clip into, in where positions come from and in what follows the layers; the rest
-//! is here once. As everywhere in this crate there is no padding: blocks of any lengths lie one after the other, and
-//! each attends to itself alone. A reference that pads and masks computes the same numbers, since the weight of what is
-//! masked is zero; what its convolutions see of the padding is in the features of a [`Block`].
+//! Models differ in how they divide a clip, in where positions come from and in what follows the layers; the rest is
+//! here once. As everywhere in this crate there is no padding: blocks of any lengths are concatenated, and each
+//! attends only to itself. A reference that pads and masks computes the same numbers, since masked weights are zero;
+//! padding that its convolutions see is in the features of a [`Block`].
 
 mod config;
 mod convolution;
@@ -17,10 +17,10 @@ pub use config::{EncoderConfig, EncoderFields};
 use convolution::{Convolution, Frames};
 use kernels::epilogue::Epilogue;
 
-/// Steps computed at a time: many short blocks together, but of long ones no more than a processor's caches hold.
+/// Steps computed at a time: many short blocks together, but of long ones no more than fits into a processor's caches.
 const AT_ONCE: usize = 1536;
 
-/// The floor of the deviation in all its norms.
+/// The epsilon of all its norms.
 pub const EPS: f64 = 1e-5;
 
 /// Frames that see each other.
@@ -32,7 +32,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// The sound of a clip without its padding, of which the last steps see the beginning.
+    /// The sound of a clip without padding; the last steps may see the beginning of the padding.
     pub fn heard(mel: &LogMel) -> Block {
         Block::first(mel, steps(mel.heard()))
     }
@@ -43,7 +43,7 @@ impl Block {
     }
 
     fn first(mel: &LogMel, steps: usize) -> Block {
-        // The last step looks at the two frames under it and one on either side.
+        // The last step depends on two frames and one on either side.
         let rows = mel.rows(2 * steps + 1).into_owned();
         Block {
             frames: rows.len() / mel.bins().max(1),
@@ -52,7 +52,7 @@ impl Block {
         }
     }
 
-    /// Frames (count, bins), with nothing behind them.
+    /// Frames (count, bins) with nothing after them.
     pub fn alone(rows: Vec<f32>, bins: usize) -> Block {
         let frames = rows.len() / bins.max(1);
         Block {
@@ -62,7 +62,7 @@ impl Block {
         }
     }
 
-    /// Frames of the first convolution that the second one looks at.
+    /// Outputs of the first convolution that the second one uses.
     fn looked_at(&self) -> usize {
         self.frames.min(2 * self.steps)
     }
@@ -73,20 +73,20 @@ impl Block {
     }
 }
 
-/// The fewest samples that become a token where steps are pooled in pairs.
+/// The fewest samples that become a token if steps are pooled in pairs.
 pub const LEAST_SAMPLES: usize = 2 * audio::HOP + 1;
 
-/// How many steps a number of frames becomes: the second convolution takes every other one.
+/// The steps of a number of frames: the second convolution has a stride of two.
 pub fn steps(frames: usize) -> usize {
     frames.div_ceil(2)
 }
 
-/// How many steps a number of samples of sound becomes, its padding left out.
+/// The steps of a number of samples, without padding.
 pub fn steps_of(samples: usize) -> usize {
     steps(audio::frames(samples))
 }
 
-/// The mean of each two steps that follow each other within a block; an odd last step is left out.
+/// The mean of each two consecutive steps within a block; an odd last step is dropped.
 pub fn pool_pairs(x: &Tensor, blocks: &[usize]) -> candle_core::Result<Tensor> {
     let width = x.dim(1)?;
     let mut pooled = Vec::with_capacity(blocks.len());
@@ -104,7 +104,7 @@ pub fn pool_pairs(x: &Tensor, blocks: &[usize]) -> candle_core::Result<Tensor> {
     }
 }
 
-/// A tensor's rows as several tensors, one after the other, by how many rows each has.
+/// Splits a tensor's rows into several tensors, by their numbers of rows.
 pub fn split_rows(x: &Tensor, counts: impl Iterator<Item = usize>) -> candle_core::Result<Vec<Tensor>> {
     let mut start = 0;
     let part = |count: usize| {
@@ -163,7 +163,7 @@ impl Encoder {
         &self.config
     }
 
-    /// Blocks to the steps of all of them, (steps, width), as they leave the last layer.
+    /// The steps of all blocks, (steps, width), after the last layer.
     pub fn forward(&self, blocks: &[Block]) -> candle_core::Result<Tensor> {
         if let Some(block) = blocks.iter().find(|block| block.steps > self.config.positions) {
             let (steps, most) = (block.steps, self.config.positions);
@@ -205,7 +205,7 @@ impl Encoder {
     fn frames(&self, blocks: &[Block]) -> candle_core::Result<Tensor> {
         let bins = self.config.bins;
         if blocks.iter().any(|block| block.rows.len() != block.frames * bins) {
-            candle_core::bail!("frames of another width than the encoder's {bins} bins");
+            candle_core::bail!("the frames do not have the encoder's {bins} bins");
         }
         let rows = blocks.iter().map(|block| &block.rows[..]).collect::<Vec<_>>().concat();
         Tensor::from_vec(rows, ((), bins), &self.device)?.to_dtype(self.dtype)
@@ -252,13 +252,13 @@ fn sinusoids(positions: usize, width: usize, device: &Device) -> candle_core::Re
     Tensor::from_vec(sinusoid_values(positions, width), (positions, width / 2 * 2), device)
 }
 
-/// Sines, then cosines, of positions at wavelengths that grow from one turn a radian to one in ten thousand.
+/// Sines, then cosines, of positions, with wavelengths from 2π to 10,000 times that.
 pub fn sinusoid_values(positions: usize, width: usize) -> Vec<f32> {
     let half = width / 2;
     let slower = 10_000f64.ln() / (half.max(2) - 1) as f64;
     let mut values = Vec::with_capacity(positions * width);
     for position in 0..positions {
-        // In fp32 step by step, as the tables that models were trained with.
+        // Each step in fp32, as in the tables that models were trained with.
         let angle = |n: usize| position as f32 * (-(slower as f32) * n as f32).exp();
         values.extend((0..half).map(|n| angle(n).sin()));
         values.extend((0..half).map(|n| angle(n).cos()));
@@ -307,7 +307,7 @@ mod tests {
         assert!(apart < 0.005 && apart > 0.0, "{apart}");
     }
 
-    /// Where kernels of this crate do not take over, steps are made by one operation after the other.
+    /// Without this crate's kernels, steps are computed by one operation after the other.
     #[test]
     fn it_is_the_same_in_many_steps() {
         let here = heard(DType::F32, &blocks());

@@ -1,4 +1,4 @@
-//! `adapter_config.json`, as PEFT writes it: which layers a LoRA is for, and how strongly it counts in each.
+//! `adapter_config.json`, as PEFT writes it: the layers of a LoRA and its scale in each.
 
 use super::refused;
 use crate::{Error, Result};
@@ -7,12 +7,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
-/// The settings of a LoRA, with nothing left open.
+/// The settings of a LoRA, with all defaults filled in.
 pub(super) struct Config {
     path: PathBuf,
     rank: usize,
     alpha: f64,
-    /// Patterns of module names with a rank or an alpha of their own; the first that fits counts.
+    /// Patterns of module names with their own rank or alpha; the first match counts.
     rank_pattern: Vec<(Regex, String)>,
     ranks: Map<String, Value>,
     alpha_pattern: Vec<(Regex, String)>,
@@ -24,14 +24,14 @@ pub(super) struct Config {
     layer_patterns: Vec<Regex>,
 }
 
-/// Which modules are meant.
+/// The target modules.
 enum Targets {
     None,
     /// All linear layers but the head.
     AllLinear,
-    /// Names that fit as a whole.
+    /// Names that match as a whole.
     Pattern(Box<Regex>),
-    /// Names, or what they end in.
+    /// Names, or their last parts.
     Names(Vec<String>),
 }
 
@@ -68,7 +68,7 @@ impl<T> OneOrMany<T> {
     }
 }
 
-/// What changes what a LoRA computes, and is not known here. All of it is off in an ordinary LoRA.
+/// Settings that change what a LoRA computes and are not supported. An ordinary LoRA has none of them.
 const UNKNOWN: [&str; 13] = [
     "use_dora",
     "lora_bias",
@@ -85,10 +85,10 @@ const UNKNOWN: [&str; 13] = [
     "bias",
 ];
 
-/// Ways to begin that change the base as well: such a LoRA fits only what its training left of the base.
+/// Initialisations that also change the base: such a LoRA fits only the changed base.
 const OTHER_BASE: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];
 
-/// The most that a rank may be; far beyond any LoRA, and no bound to what fits.
+/// The largest rank that is accepted, far beyond any LoRA.
 const MOST_RANK: usize = 65_536;
 
 impl Config {
@@ -112,7 +112,7 @@ impl Config {
         })
     }
 
-    /// What the product of a module's factors is multiplied by.
+    /// The factor of the product of a module's factors.
     pub fn scale(&self, module: &str) -> Result<f64> {
         let own = own(&self.alpha_pattern, &self.alphas, module);
         let alpha = own.map_or(Some(self.alpha), Value::as_f64);
@@ -186,9 +186,8 @@ impl Published {
             path: path.to_owned(),
             reason,
         };
-        let pattern = |text: &str| {
-            Regex::new(text).map_err(|why| malformed(format!("the pattern `{text}` can't be read: {why}")))
-        };
+        let pattern =
+            |text: &str| Regex::new(text).map_err(|why| malformed(format!("cannot parse the pattern `{text}`: {why}")));
         let whole = |text: &str| pattern(&format!("^(?:{text})$"));
         let keyed = |table: &Map<String, Value>| {
             let key = |key: &String| Ok((pattern(&format!(r"^(?:.*\.)?(?:{key})$"))?, key.clone()));
@@ -237,13 +236,13 @@ impl Published {
     }
 }
 
-/// The value of the first pattern that fits a module.
+/// The value of the first pattern that matches a module.
 fn own<'a>(patterns: &[(Regex, String)], values: &'a Map<String, Value>, module: &str) -> Option<&'a Value> {
     let (_, key) = patterns.iter().find(|(pattern, _)| fits(pattern, module))?;
     values.get(key)
 }
 
-/// A pattern that gives up on a name, having tried too long, does not fit it.
+/// If matching takes too long, the pattern does not match.
 fn fits(pattern: &Regex, module: &str) -> bool {
     pattern.is_match(module).unwrap_or(false)
 }
@@ -253,7 +252,7 @@ fn captured(pattern: &Regex, module: &str) -> Option<u64> {
     found.get(1)?.as_str().parse().ok()
 }
 
-/// The number of the layer that a module is in: the first part of its name that is one, behind two others.
+/// The number of a module's layer: the first numeric part of its name after two other parts.
 fn first_number(module: &str) -> Option<u64> {
     let parts: Vec<&str> = module.split('.').collect();
     let inner = parts.get(2..parts.len().checked_sub(1)?)?;

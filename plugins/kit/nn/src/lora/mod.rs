@@ -1,8 +1,8 @@
 //! LoRAs: low-rank branches beside the weights of linear layers, chosen for each token of a pass.
 //!
-//! The decision a newcomer would question: which LoRAs a token goes through is no argument of [`Linear::forward`]. All
-//! linear layers of a checkpoint share one [`Loras`], and whoever runs a pass enters there what its tokens use. Else
-//! every layer of every model would have to hand it on to the next, and forgetting it once would show nowhere.
+//! The decision a newcomer would question: the LoRAs of a token are not an argument of [`Linear::forward`]. All linear
+//! layers of a checkpoint share one [`Loras`], where a pass announces what its tokens use. Otherwise every layer of
+//! every model would have to pass it on, and nothing would reveal a layer that forgets.
 //!
 //! [`Linear::forward`]: crate::Linear::forward
 
@@ -26,7 +26,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// What a LoRA adds to one layer: `scale * B A x`.
 ///
 /// `a` is (rank, in) and `b` (out, rank), in fp32 whatever the layer computes in, as the reference does. They may be
-/// variables that are being learnt: the sum is made of operations that gradients pass.
+/// trainable variables: the sum is differentiable.
 #[derive(Debug, Clone)]
 pub struct Factors {
     pub a: Tensor,
@@ -34,7 +34,7 @@ pub struct Factors {
     pub scale: f64,
 }
 
-/// The LoRAs of one checkpoint's layers. Clones are the same LoRAs.
+/// The LoRAs of one checkpoint's layers. Clones share them.
 #[derive(Clone, Default)]
 pub struct Loras {
     shelf: Arc<Shelf>,
@@ -45,7 +45,7 @@ struct Shelf {
     /// Where the checkpoint lies.
     folder: PathBuf,
     sites: RwLock<BTreeMap<String, Arc<Site>>>,
-    /// A LoRA's number is its place here.
+    /// A LoRA's number is its index here.
     known: RwLock<Vec<Known>>,
     current: Arc<Current>,
 }
@@ -55,15 +55,15 @@ struct Known {
     as_loaded: bool,
 }
 
-/// A linear layer, as far as LoRAs are concerned.
+/// A linear layer, as LoRAs see it.
 pub struct Site {
     /// Its full name in the checkpoint.
     pub name: String,
-    /// Its weights are the table's.
+    /// Whether its weights are those of the table of tokens.
     pub tied: bool,
     pub inputs: usize,
     pub outputs: usize,
-    /// The weights that LoRAs stand beside.
+    /// The weights that LoRAs add to.
     pub base: Matrix,
     device: Device,
     branches: RwLock<Vec<Branch>>,
@@ -73,7 +73,7 @@ pub struct Site {
 struct Branch {
     lora: usize,
     factors: Factors,
-    /// Both factors as layers' weights are; none where they are being learnt.
+    /// Both factors as ordinary weights; none while they are trained.
     fixed: Option<[Matrix; 2]>,
 }
 
@@ -87,7 +87,7 @@ impl Branch {
         Ok(Branch { lora, factors, fixed })
     }
 
-    /// What is added for `x` (rows, in).
+    /// The LoRA's addition for `x` (rows, in).
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let Factors { a, b, scale } = &self.factors;
         let y = match &self.fixed {
@@ -99,7 +99,7 @@ impl Branch {
 }
 
 impl Loras {
-    /// Those of the layers that are loaded from these weights; none to begin with.
+    /// The LoRAs of the layers loaded from these weights; none at first.
     pub fn of(weights: &Weights) -> Loras {
         weights.shared(|| {
             let shelf = Shelf {
@@ -114,12 +114,12 @@ impl Loras {
         &self.shelf.folder
     }
 
-    /// The layer of this name, which is known from now on.
+    /// Registers the layer of this name.
     pub(crate) fn site(&self, name: &str, base: &Matrix, device: &Device) -> Arc<Site> {
         self.place(name, false, base, device)
     }
 
-    /// The head of a model that has no weights for it but its table: LoRAs know it all the same.
+    /// Registers the head of a model whose head is tied: LoRAs may still name it.
     pub(crate) fn tied_head(&self, table: &Matrix, device: &Device) -> Arc<Site> {
         self.place("lm_head", true, table, device)
     }
@@ -140,7 +140,7 @@ impl Loras {
         let key = plain_name(&site.name).to_owned();
         let known = sites.get(&key).cloned();
         if let Some(known) = known.filter(|known| (known.inputs, known.outputs) == (site.inputs, site.outputs)) {
-            return known; // the same weights, loaded once more
+            return known; // the same weights, loaded again
         }
         let site = Arc::new(site);
         sites.insert(key, site.clone());
@@ -165,14 +165,14 @@ impl Loras {
         Ok(())
     }
 
-    /// Reads a folder in PEFT's format. `as_loaded` says whether prompts use it that choose nothing.
+    /// Reads a folder in PEFT's format. With `as_loaded`, prompts that choose nothing use it.
     pub fn read(&self, name: &str, folder: &Path, as_loaded: bool) -> Result<()> {
         let sites = read(&self.shelf.sites).clone();
         let found = read::layers(folder, &sites)?;
         self.put(name, found, as_loaded)
     }
 
-    /// Adds a LoRA that is at hand already, by the names that its layers have in the checkpoint.
+    /// Adds a LoRA from memory, by the names of its layers in the checkpoint.
     pub fn add(&self, name: &str, layers: Vec<(String, Factors)>, as_loaded: bool) -> Result<()> {
         let sites = read(&self.shelf.sites).clone();
         let place = |(layer, factors): (String, Factors)| {
@@ -207,7 +207,7 @@ impl Loras {
         Ok(())
     }
 
-    /// Which LoRAs a prompt goes through.
+    /// The LoRAs that a prompt asks for.
     pub fn choose(&self, wanted: &LoraUse) -> plugin_api::Result<LoraSet> {
         let known = read(&self.shelf.known);
         let number = |name: &String| {
@@ -231,7 +231,7 @@ impl Loras {
         }
     }
 
-    /// What the tokens of the passes to come go through, until the answer is dropped.
+    /// Sets the LoRAs of the following passes, until the returned value is dropped.
     pub fn enter(&self, plan: LoraPlan) -> Entered {
         self.shelf.current.enter(plan)
     }
@@ -248,7 +248,7 @@ impl Loras {
         all.filter(|(_, factors)| !factors.is_empty()).collect()
     }
 
-    /// Bytes of all factors, and of what they are multiplied as.
+    /// Bytes of all factors and of their packed copies.
     pub fn bytes(&self) -> u64 {
         let of = |t: &Tensor| (t.elem_count() * t.dtype().size_in_bytes()) as u64;
         let sites = read(&self.shelf.sites);
@@ -263,14 +263,14 @@ impl Loras {
 }
 
 impl Site {
-    /// Whether the current pass adds nothing here.
+    /// Whether the current pass adds nothing in this layer.
     pub fn is_idle(&self) -> bool {
         let branches = read(&self.branches);
         let used = |plan: &LoraPlan| branches.iter().any(|branch| plan.rows(branch.lora).is_some());
         branches.is_empty() || !self.current.plan().is_some_and(|plan| used(&plan))
     }
 
-    /// Adds what the LoRAs of the current pass make of `x` (…, in) to `y` (…, out).
+    /// Adds the current pass's LoRAs of `x` (…, in) to `y` (…, out).
     pub fn add_to(&self, y: Tensor, x: &Tensor) -> candle_core::Result<Tensor> {
         let branches = read(&self.branches);
         if branches.is_empty() {
@@ -290,7 +290,7 @@ impl Site {
         if plan.tokens().is_some_and(|tokens| tokens != rows) {
             let name = &self.name;
             candle_core::bail!(
-                "`{name}` got {rows} tokens in a pass whose LoRAs are known for {:?}",
+                "`{name}` got {rows} tokens in a pass whose LoRAs are set for {:?}",
                 plan.tokens()
             )
         }
@@ -321,7 +321,7 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a LoRA setting or folder does that is not known here.
+/// The error for an unsupported setting.
 fn refused(path: &Path, setting: &str, got: impl std::fmt::Display) -> Error {
     Error::LoraSetting {
         path: PathBuf::from(path),

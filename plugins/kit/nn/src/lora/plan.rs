@@ -1,11 +1,11 @@
-//! Which tokens of a pass go through which LoRAs.
+//! The LoRAs of each token of a pass.
 
 use super::{read, write};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
-/// Some of the LoRAs that a model holds, in no order.
+/// A set of the LoRAs that a model holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct LoraSet(Arc<[usize]>);
 
@@ -28,17 +28,17 @@ impl FromIterator<usize> for LoraSet {
     }
 }
 
-/// Which tokens of a pass go through which LoRAs.
+/// The LoRAs of each token of a pass.
 #[derive(Debug, Default)]
 pub struct LoraPlan {
-    /// None where any number of tokens uses the same.
+    /// None if all tokens, however many, use the same LoRAs.
     tokens: Option<usize>,
-    /// By LoRA: its tokens' places, or none where all use it.
+    /// For each LoRA, the places of its tokens, or none if all tokens use it.
     uses: BTreeMap<usize, Option<Tensor>>,
 }
 
 impl LoraPlan {
-    /// All tokens, however many, go through the same ones.
+    /// All tokens, however many, use the same LoRAs.
     pub fn all(set: &LoraSet) -> LoraPlan {
         LoraPlan {
             tokens: None,
@@ -46,7 +46,7 @@ impl LoraPlan {
         }
     }
 
-    /// Runs of tokens, one after the other, each with its own LoRAs.
+    /// Consecutive runs of tokens, each with its own LoRAs.
     pub fn of_runs(runs: &[(LoraSet, usize)], device: &Device) -> candle_core::Result<LoraPlan> {
         if runs.iter().all(|(set, _)| *set == runs[0].0) {
             return Ok(LoraPlan::all(runs.first().map_or(&LoraSet::default(), |(set, _)| set)));
@@ -71,7 +71,7 @@ impl LoraPlan {
         })
     }
 
-    /// The places of a LoRA's tokens, within none if all of them; nothing if it is not used.
+    /// The places of a LoRA's tokens: none if it is not used, `Some(None)` if all tokens use it.
     pub(super) fn rows(&self, lora: usize) -> Option<Option<&Tensor>> {
         self.uses.get(&lora).map(Option::as_ref)
     }
@@ -81,7 +81,7 @@ impl LoraPlan {
     }
 }
 
-/// The plan of the pass that is running.
+/// The plan of the current pass.
 #[derive(Default)]
 pub(super) struct Current(RwLock<Option<Arc<LoraPlan>>>);
 
@@ -99,7 +99,7 @@ impl Current {
     }
 }
 
-/// As long as it lives, passes go through what was entered.
+/// While it lives, passes use the plan that was entered.
 #[must_use]
 pub struct Entered {
     current: Arc<Current>,

@@ -11,11 +11,10 @@ use std::sync::Arc;
 const SETTINGS: &str = "adapter_config.json";
 const TENSORS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 
-/// What PEFT writes before the names of a model's own modules.
+/// PEFT's prefix of a model's module names.
 const WRAPPED: &str = "base_model.model.";
 
-/// Parts of models that see. No model here does, and a LoRA for all of a model that does is used as far as the model
-/// is.
+/// Vision modules. No model here has them, and a LoRA that includes them is used for the rest of the model.
 const UNSEEN: [&str; 3] = ["vision_tower", "vision_model", "visual"];
 
 /// The tensors of one module.
@@ -25,10 +24,9 @@ struct Pair {
     b: Option<String>,
 }
 
-/// What a folder's LoRA adds to each layer.
+/// The factors of each layer in a folder's LoRA.
 ///
-/// A LoRA that does not fit is refused, whatever does not fit: a tensor that no layer takes would be an answer that
-/// nobody asked for.
+/// A LoRA that does not fit completely is refused: ignoring a tensor would silently give another model.
 pub(super) fn layers(folder: &Path, sites: &BTreeMap<String, Arc<Site>>) -> Result<Vec<(Arc<Site>, Factors)>> {
     let there = |name: &&'static str| folder.join(name).is_file();
     let missing = |name| Error::NoLora {
@@ -48,7 +46,7 @@ pub(super) fn layers(folder: &Path, sites: &BTreeMap<String, Arc<Site>>) -> Resu
 
     let mut pairs: BTreeMap<String, Pair> = BTreeMap::new();
     for tensor in weights.names() {
-        // Where a LoRA is for the head, PEFT puts a copy of the base's own weights into the file.
+        // If a LoRA includes the head, PEFT also writes the base's own weights of it.
         if let Some(module) = tensor
             .strip_prefix(WRAPPED)
             .and_then(|rest| rest.strip_suffix(".base_layer.weight"))
@@ -66,7 +64,7 @@ pub(super) fn layers(folder: &Path, sites: &BTreeMap<String, Arc<Site>>) -> Resu
         let pair = pairs.entry(module.to_owned()).or_default();
         let half = if is_a { &mut pair.a } else { &mut pair.b };
         if let Some(other) = half.replace(tensor.clone()) {
-            return Err(fault(&tensor, format!("is there twice, as `{other}` too")));
+            return Err(fault(&tensor, format!("occurs twice, also as `{other}`")));
         }
     }
 
@@ -90,7 +88,10 @@ pub(super) fn layers(folder: &Path, sites: &BTreeMap<String, Arc<Site>>) -> Resu
             return Err(fault(any, format!("is left over: {SETTINGS} is not for `{module}`")));
         }
         if !seen.insert(name) {
-            return Err(fault(any, format!("is for `{name}`, as others in the file are")));
+            return Err(fault(
+                any,
+                format!("is for `{name}`, which other tensors in the file already cover"),
+            ));
         }
         wrappings.insert(&module[..module.len() - name.len()]);
         let rank = config.rank(module)?;
@@ -115,8 +116,8 @@ pub(super) fn layers(folder: &Path, sites: &BTreeMap<String, Arc<Site>>) -> Resu
         found.push((site.clone(), Factors { a, b, scale }));
     }
 
-    // A layer that the settings name and the file lacks: half a download, or another training's settings. Of ears that
-    // nothing in the file is for, the training knew nothing: some wrap the language model alone.
+    // A layer that the settings name but the file lacks: an incomplete download, or settings of another training. But
+    // if the file has nothing for the audio tower, the training may have covered the language model only.
     let speaks = |name: &str| name.starts_with("layers.") || name == "lm_head";
     let hears = seen.iter().any(|name| !speaks(name));
     let expected = sites.keys().filter(|name| hears || speaks(name));
@@ -136,7 +137,7 @@ pub(super) fn layers(folder: &Path, sites: &BTreeMap<String, Arc<Site>>) -> Resu
     }
 }
 
-/// The module that a tensor is for, and whether it is the first factor.
+/// The module of a tensor, and whether it is the first factor.
 fn parse(tensor: &str) -> Option<(&str, bool)> {
     let tensor = tensor.strip_prefix(WRAPPED).unwrap_or(tensor);
     let (module, rest, is_a) = match (tensor.rsplit_once(".lora_A."), tensor.rsplit_once(".lora_B.")) {
@@ -144,7 +145,7 @@ fn parse(tensor: &str) -> Option<(&str, bool)> {
         (None, Some((module, rest))) => (module, rest, false),
         _ => return None,
     };
-    // Some files keep the name that the LoRA had while it was learnt: `lora_A.default.weight`.
+    // Some files keep the adapter's name: `lora_A.default.weight`.
     let plain = rest == "weight" || rest.strip_suffix(".weight").is_some_and(|name| !name.contains('.'));
     plain.then_some((module, is_a))
 }
@@ -165,13 +166,13 @@ fn get(weights: &Weights, tensor: &str, shape: &[usize]) -> Result<Tensor> {
     })
 }
 
-/// Whether these are a layer's weights, as far as their types let it be known: some are stored in few bits.
+/// Whether these equal a layer's weights, as far as their types allow a comparison: some are stored in few bits.
 fn is_copy(weights: &Tensor, site: &Site) -> candle_core::Result<bool> {
     let own = site.base.values()?.to_dtype(DType::F32)?;
     Ok(largest(&(weights - &own)?)? <= 0.05 * largest(&own)?)
 }
 
-/// The largest absolute value; infinite where one is not a number.
+/// The largest absolute value; infinite if there is a NaN.
 fn largest(tensor: &Tensor) -> candle_core::Result<f32> {
     let values = tensor.flatten_all()?.to_vec1::<f32>()?;
     let worse = |worst: f32, x: f32| if x.is_nan() { f32::INFINITY } else { worst.max(x.abs()) };

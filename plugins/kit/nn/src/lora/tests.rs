@@ -1,4 +1,4 @@
-//! Which layers a LoRA's folder is for, what it adds to them, and what of a folder is refused.
+//! Which layers a LoRA's folder is for, what it adds to them, and which folders are refused.
 
 use super::config::Config;
 use super::*;
@@ -10,7 +10,7 @@ use std::fs;
 
 const FILE: &str = "adapter_model.safetensors";
 
-/// Two layers of two inputs, as a checkpoint of this prefix has them.
+/// Two layers of two inputs, in a checkpoint with this prefix.
 struct Bench {
     folder: tempfile::TempDir,
     weights: Weights,
@@ -59,7 +59,7 @@ impl Bench {
     }
 }
 
-/// Values that differ from place to place, and from seed to seed.
+/// Values that differ between places and seeds.
 fn tensor(shape: &[usize], seed: f32) -> Tensor {
     let count: usize = shape.iter().product();
     let values: Vec<f32> = (0..count).map(|i| ((i as f32 + seed) * 1.7).sin()).collect();
@@ -83,7 +83,7 @@ fn config(more: Value) -> Value {
     config
 }
 
-/// The tensors of a LoRA of rank 2 on both layers, as this prefix names them.
+/// The tensors of a LoRA of rank 2 on both layers, with this prefix.
 fn whole(prefix: &str) -> HashMap<String, Tensor> {
     let (q, up) = (
         format!("{prefix}.0.self_attn.q_proj"),
@@ -119,9 +119,9 @@ fn ranks_and_alphas_may_have_patterns() {
     check_strength(json!({}), q, 2, 2.0);
     check_strength(json!({ "use_rslora": true }), q, 2, 4.0 / 2f64.sqrt());
     check_strength(json!({ "rank_pattern": { "q_proj": 8 } }), q, 8, 0.5);
-    check_strength(json!({ "rank_pattern": { "proj": 8 } }), q, 2, 2.0); // a whole part of the name, or several
+    check_strength(json!({ "rank_pattern": { "proj": 8 } }), q, 2, 2.0); // a whole part of the name, or several parts
     check_strength(json!({ "rank_pattern": { ".*proj": 8 } }), q, 8, 0.5);
-    check_strength(json!({ "rank_pattern": { "q_proj": 4, r"model\..*": 8 } }), q, 4, 1.0); // the first that fits
+    check_strength(json!({ "rank_pattern": { "q_proj": 4, r"model\..*": 8 } }), q, 4, 1.0); // the first match
     check_strength(json!({ "rank_pattern": { r"model\..*": 8, "q_proj": 4 } }), q, 8, 0.5);
     check_strength(
         json!({ "alpha_pattern": { "layers.1.self_attn.q_proj": 6.5 } }),
@@ -147,7 +147,7 @@ fn modules_are_named_by_lists_patterns_and_layers() {
     check_for(json!({ "target_modules": [q] }), q, true);
     check_for(json!({ "target_modules": r".*\.(q|k)_proj" }), q, true);
     check_for(json!({ "target_modules": r".*\.(q|k)_proj" }), up, false);
-    check_for(json!({ "target_modules": "q_proj" }), q, false); // a pattern fits the whole name
+    check_for(json!({ "target_modules": "q_proj" }), q, false); // a pattern matches the whole name
     check_for(json!({ "target_modules": r"^(?!.*vision).*_proj" }), q, true);
     check_for(
         json!({ "target_modules": r"^(?!.*vision).*_proj" }),
@@ -160,7 +160,7 @@ fn modules_are_named_by_lists_patterns_and_layers() {
     check_for(json!({ "exclude_modules": ["q_proj"] }), up, true);
     check_for(json!({ "exclude_modules": ".*self_attn.*" }), q, false);
     check_for(json!({ "layers_to_transform": 1 }), q, true);
-    check_for(json!({ "layers_to_transform": 1 }), up, false); // 12 only begins like 1
+    check_for(json!({ "layers_to_transform": 1 }), up, false); // 12 begins with 1, but is not 1
     check_for(json!({ "layers_to_transform": [0, 12] }), up, true);
     check_for(json!({ "layers_to_transform": [] }), up, true);
     check_for(
@@ -217,7 +217,7 @@ fn what_is_not_known_of_a_lora_is_refused_by_name() {
     check_refused(json!({ "target_modules": null }), &["`target_modules` names no layer"]);
     check_refused(
         json!({ "target_modules": "(" }),
-        &["the pattern `^(?:()$` can't be read"],
+        &["cannot parse the pattern `^(?:()$`"],
     );
     check_refused(json!({ "r": "four" }), &["adapter_config.json` is malformed"]);
     for off in [
@@ -251,7 +251,7 @@ fn a_lora_adds_its_product_to_its_layers() {
     let base = crate::Matrix::new(tensor(&[3, 2], 1.0)).unwrap();
     let without: Vec<Vec<f32>> = base.product(&x).unwrap().to_vec2().unwrap();
     assert_eq!(bench.forward(&x, &LoraUse::Off), without);
-    // Outside of a pass nothing is chosen.
+    // Outside of a pass, no LoRA is chosen.
     assert_eq!(bench.q_proj.forward(&x).unwrap().to_vec2::<f32>().unwrap(), without);
 }
 
@@ -349,7 +349,7 @@ fn a_copy_of_the_base_may_lie_in_the_file() {
     check_misfit(json!({}), other, &[FILE, &name, "a copy of this model's own weights"]);
 }
 
-/// Changes the tensors of a LoRA that fits, and reads it.
+/// Changes the tensors of a valid LoRA, and reads it.
 #[track_caller]
 fn check_misfit(more: Value, change: impl FnOnce(&mut HashMap<String, Tensor>), words: &[&str]) {
     let bench = Bench::new("model.layers");
@@ -581,7 +581,7 @@ fn gradients_reach_the_factors_and_the_input() {
     let gradients = loss().backward().unwrap();
     for var in [&a, &b, &x] {
         let gradient = gradients.get(var).expect("a gradient");
-        // Against the slope that a small step in its direction finds.
+        // Compared with the slope from a small step in its direction.
         let (before, step) = (var.as_tensor().copy().unwrap(), 1e-3);
         let norm = gradient.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
         let at = |by: f64| {

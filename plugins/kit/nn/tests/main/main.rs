@@ -1,3 +1,3 @@
-//! The crate from outside. One binary, so that it is linked once.
+//! Tests of the public interface. One binary, so that it is linked once.
 
 mod same_bits;

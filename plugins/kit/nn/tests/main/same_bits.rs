@@ -1,7 +1,7 @@
-//! A prompt's numbers are the same to the bit, whatever goes through the model with it and in how many pieces.
+//! A prompt's numbers are the same to the bit, whatever other texts are in the pass and however it is split.
 //!
-//! What is compared is bits, so no bound needs to be justified. Cuts and company are drawn from a seed, so that a
-//! failure comes back.
+//! Bits are compared, so no bound needs a justification. Pieces and other texts are drawn from a seed, so that
+//! failures are reproducible.
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
@@ -38,7 +38,7 @@ impl Random {
         (0..count).map(|_| self.below(VOCABULARY) as u32).collect()
     }
 
-    /// This many as pieces: single ones, a few, or most of what is left.
+    /// Splits this many into pieces: single ones, a few, or most of the rest.
     fn pieces(&mut self, mut left: usize) -> Vec<usize> {
         let mut pieces = Vec::new();
         while left > 0 {
@@ -68,7 +68,7 @@ fn same(got: &[u32], expected: &[u32], what: &str) {
     assert!(other == 0, "{what}: {other} of {} numbers differ", got.len());
 }
 
-/// Works on this many threads.
+/// Runs `work` on this many threads.
 fn on<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(work)
@@ -76,7 +76,7 @@ fn on<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
 
 fn decoder_of(weights: &Weights) -> Decoder {
     let folder = tempfile::tempdir().unwrap();
-    // Three sliding layers would be one more kind; the last has a window of 40.
+    // The second of the two layers has a window of 40.
     let config = serde_json::json!({
         "model_type": "qwen2", "vocab_size": VOCABULARY, "hidden_size": 256, "intermediate_size": 512,
         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64,
@@ -86,7 +86,7 @@ fn decoder_of(weights: &Weights) -> Decoder {
     Decoder::load(&Config::from_folder(folder.path()).unwrap(), weights).unwrap()
 }
 
-/// A decoder and the LoRAs that its prompts go through, in turn.
+/// A decoder and the LoRAs of its prompts.
 struct Model {
     weights: Weights,
     decoder: Decoder,
@@ -123,7 +123,7 @@ impl Model {
         self
     }
 
-    /// The logits behind each token of a prompt that goes in in these pieces, each among others.
+    /// The logits after each token of a prompt that is read in these pieces, each together with other texts.
     fn logits(&self, prompt: &[u32], pieces: &[usize], mut company: Option<&mut Random>) -> Vec<u32> {
         let mut cache = KvCache::default();
         let (mut all, mut start) = (Vec::new(), 0);
@@ -161,7 +161,7 @@ impl Model {
             drop(entered);
             step.finish();
             let _entered = Loras::of(&self.weights).enter(LoraPlan::all(&self.loras[0]));
-            // The head sees a position by itself, or those of the whole step.
+            // The head computes a position alone, or together with the whole step.
             let of_step = match number % 2 {
                 0 => self.decoder.logits(&hidden).unwrap().narrow(0, place, piece).unwrap(),
                 _ => self.decoder.logits(&hidden.narrow(0, place, piece).unwrap()).unwrap(),
@@ -211,7 +211,7 @@ fn logits_of_plain_weights_do_not_feel_cuts_and_company() {
     for dtype in [DType::F32, DType::BF16] {
         Model::new(random_weights(dtype, None)).check(90, 6, &format!("{dtype:?}"));
     }
-    // More keys than are laid out at a time.
+    // More keys than are packed at a time.
     Model::new(random_weights(DType::F32, None)).check(560, 4, "a long prompt");
 }
 
@@ -234,7 +234,7 @@ fn logits_behind_loras_do_not_feel_other_loras() {
     }
 }
 
-/// Two options behind a context that is read with them, in pieces before them, or was read for others.
+/// Two options after a context that is read with them, in pieces before them, or was read for others.
 #[test]
 fn options_do_not_feel_where_their_context_was_read() {
     let model = Model::new(random_weights(DType::F32, None));
@@ -268,7 +268,7 @@ fn options_do_not_feel_where_their_context_was_read() {
     for read in [1, 8, 40, 64, 69] {
         same(&behind(read), &expected, &format!("{read} tokens were read before"));
     }
-    // An option by itself, as the end of one text.
+    // An option alone, as the end of one text.
     let whole = [&context[..], &options[1]].concat();
     let mut step = Step::whole(whole.len()).unwrap();
     let alone = bits(&hidden(whole, &mut step).narrow(0, 70, 9).unwrap());
@@ -350,7 +350,7 @@ fn what_an_encoder_hears_of_a_clip_does_not_feel_other_clips() {
         stored_positions: true,
     };
     let mut random = Random(11);
-    // A step more than a whole number of tasks, one that fills them, and short ones.
+    // One step more than a whole number of tasks, one whole number, and short ones.
     let blocks: Vec<Block> = [258, 1, 256, 40, 1100, 2]
         .map(|frames| {
             Block::alone(
@@ -393,7 +393,7 @@ fn what_an_encoder_hears_of_a_clip_does_not_feel_other_clips() {
     }
 }
 
-/// The same tests by the kernels that this machine has besides the best.
+/// The same tests with this machine's other kernels.
 #[test]
 fn every_class_of_kernels_keeps_it() {
     let best = nn::kernel_class();

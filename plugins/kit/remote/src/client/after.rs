@@ -1,4 +1,4 @@
-//! What a fault leads to: another attempt after a pause, the end of one call, or the end of all.
+//! Decides what follows a failed attempt: a retry after a pause, the end of one call, or the end of all calls.
 
 use super::{Client, Tried};
 use crate::attempt::pause_of;
@@ -8,11 +8,10 @@ use plugin_api::{Code, Error};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-/// As many refusals in a row with the same words end the work.
+/// This many refusals in a row with the same message end all calls.
 const SAME_REFUSALS: u32 = 3;
 
 impl Client {
-    /// What a fault leads to: another attempt after a pause, the end of this call, or the end of all.
     pub(super) fn after(
         &self,
         fault: Fault,
@@ -28,7 +27,7 @@ impl Client {
         let pause = pause_of(tried.failures, self.first_pause, call);
         match class {
             Class::Answered => Ok(()),
-            // The pool rests the address, and knows when patience with all of them is over.
+            // The pool pauses the address and ends the call when none can be reached for too long.
             Class::NotSent => self.pause(Duration::from_millis(10), watch),
             Class::Busy { .. } | Class::Loading => {
                 let wait = Duration::from_secs_f64(wait.unwrap_or(pause.as_secs_f64()).min(1e9));
@@ -40,7 +39,7 @@ impl Client {
                 if wait > patience || (self.pool.silent_for() > patience && began.elapsed() > patience) {
                     return Err(self.quota(&message));
                 }
-                // The pool keeps every call from this address until the wait is over.
+                // The pool keeps calls from this address until the wait is over.
                 self.pool.too_many(tried.place, wait);
                 Ok(())
             }
@@ -48,7 +47,7 @@ impl Client {
             Class::Denied(why) => Err(self.end(self.denied(why, &message))),
             Class::TooLong => Err(Error::new(
                 Code::TOO_LONG,
-                format!("the prompt doesn't fit into the model's context at `{host}`"),
+                format!("the prompt does not fit into the model's context at `{host}`"),
             )
             .cause(message)
             .into()),
@@ -59,19 +58,19 @@ impl Client {
                 )
                 .cause(message);
                 Err(self.end(
-                    error.help("say what the server can't do, as with `hears=off`, `choices=off` or `stream=off`"),
+                    error.help("turn off what the server does not support: `hears=off`, `choices=off` or `stream=off`"),
                 ))
             }
             Class::Invalid | Class::Redirect => {
                 let words = match class {
-                    Class::Redirect => format!("`{host}` sends the request elsewhere, which is not followed"),
+                    Class::Redirect => format!("`{host}` redirects the request, which is not followed"),
                     _ => format!("`{host}` refused the request"),
                 };
                 match self.refused_again(&message) {
-                    // No prompt is to blame, so this is no fault of a sample.
+                    // No prompt is at fault, so it does not count as a sample's error.
                     true => Err(self.end(
                         Error { code: Code::UNSUPPORTED, ..service(words) }.help(format!(
-                            "{SAME_REFUSALS} requests in a row were refused with these words; what was answered is kept, and the same command goes on"
+                            "{SAME_REFUSALS} requests in a row were refused with this message; finished answers are kept, and the same command continues"
                         )),
                     )),
                     false => Err(service(words).into()),
@@ -100,7 +99,7 @@ impl Client {
     fn quota(&self, message: &str) -> Stop {
         let error = Error::new(Code::RATE_LIMITED, format!("the quota at `{}` is used up", self.hosts))
             .cause(message.to_owned());
-        let help = "everything finished is kept and the same command goes on; daily quotas reset at midnight Pacific time, per project and not per key";
+        let help = "finished answers are kept, and the same command continues; daily quotas reset at midnight Pacific time, per project and not per key";
         self.end(error.help(help))
     }
 
@@ -109,7 +108,7 @@ impl Client {
         let (words, help) = match why {
             Denied::Key => {
                 let from = self.key_source().map_or("no key was sent".to_owned(), |source| {
-                    format!("the key is that of `{source}`")
+                    format!("the key is from `{source}`")
                 });
                 (
                     format!("`{host}` does not accept the key"),
@@ -118,7 +117,7 @@ impl Client {
             }
             Denied::Credit => (
                 format!("the account at `{host}` has no credit left"),
-                "add credit and repeat the command".to_owned(),
+                "add credit and run the command again".to_owned(),
             ),
             Denied::Precondition => (
                 format!("`{host}` does not serve this account or region"),

@@ -1,4 +1,4 @@
-//! What a service says of itself, asked outside of every account: its models, its version, what it can do.
+//! Queries about a service that are not part of the accounting: its models, its version, its abilities.
 
 use super::Client;
 use crate::body::lenient;
@@ -7,23 +7,23 @@ use plugin_api::{Code, Error, Result};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-/// A listing or a version that takes longer is none.
+/// The time limit of these queries.
 const LONGEST_LOOK: Duration = Duration::from_secs(20);
 
 impl Client {
-    /// Asks by GET and gives status and JSON, or what is wrong. Costs nothing and is noted nowhere.
+    /// Sends a GET request and returns status and JSON, or the error. It is free and not written to the ledger.
     pub fn look(&self, place: usize, path: &str) -> std::result::Result<(u16, Value, Option<Got>), Lost> {
         self.fetch(&self.url(place, path, false))
     }
 
-    /// The same beside `/v1`.
+    /// The same for a path beside `/v1`.
     pub fn look_beside(&self, place: usize, path: &str) -> Option<Value> {
         let (status, value, _) = self.fetch(&self.url(place, path, true)).ok()?;
         (status == 200 && !value.is_null()).then_some(value)
     }
 
-    /// Asks by POST what is no prompt of anyone: tokens of a text, or a probe of what a server can do. It is tried once, and
-    /// noted nowhere.
+    /// Sends a POST request that is not a prompt: counting tokens, or probing an ability. It is sent once, and not
+    /// written to the ledger.
     pub fn probe(
         &self,
         place: usize,
@@ -54,7 +54,8 @@ impl Client {
         Ok((got.status, value, Some(got)))
     }
 
-    /// Like [`Client::look`], and waits for an engine that still loads or is not there yet. What never comes is an error.
+    /// Like [`Client::look`], but waits for an engine that is still loading or not running yet. If it never answers,
+    /// that is an error.
     pub fn look_patiently(&self, place: usize, path: &str, say: &dyn Fn(&str)) -> Result<(u16, Value, Option<Got>)> {
         let host = &self.pool.addresses()[place].host;
         let until = Instant::now() + self.wait_for_engine;

@@ -1,14 +1,14 @@
-//! One object from a given brace on, in a single pass.
+//! Parses one object from a given brace on, in a single pass.
 
 use serde_json::{Map, Number, Value};
 
-/// Objects and lists within each other; a reply that nests deeper than this is a model gone round in circles.
+/// The deepest nesting; deeper replies come from a model that repeats itself.
 const DEEPEST: usize = 64;
 
-/// How far behind a single quote its comma or bracket is looked for.
+/// How far after a single quote its comma or bracket is searched.
 const LOOK_AHEAD: usize = 64;
 
-/// What stands here is not JSON, however kindly read.
+/// The text here is not JSON, even leniently.
 #[derive(Debug)]
 pub(super) struct Wrong;
 
@@ -18,9 +18,9 @@ pub(super) struct Reader<'a> {
     text: &'a str,
     start: usize,
     pub at: usize,
-    /// The text ended where something was still open.
+    /// Whether the text ended while something was open.
     pub cut: bool,
-    /// Where the string began that was open at the end.
+    /// The start of the string that was open at the end.
     pub open_string: Option<usize>,
     looked_ahead: usize,
 }
@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
         self.at - self.start + self.looked_ahead + 1
     }
 
-    /// The object whose brace stands here.
+    /// The object that begins here.
     pub fn object(&mut self, depth: usize) -> Read<Map<String, Value>> {
         let mut members = Map::new();
         self.open(depth)?;
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
         if depth < DEEPEST { Ok(()) } else { Err(Wrong) }
     }
 
-    /// After a member: a comma or the closing bracket, which is left where it is. False at the end of the text.
+    /// After a member: a comma, or the closing bracket, which is not consumed. False at the end of the text.
     fn between(&mut self, close: char) -> Read<bool> {
         if !self.space() {
             return Ok(false);
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
         Err(Wrong)
     }
 
-    /// None when the text ends before the value means anything.
+    /// None if the text ends before the value is certain.
     fn value(&mut self, depth: usize) -> Read<Option<Value>> {
         match self.next() {
             Some('{') => Ok(Some(Value::Object(self.object(depth)?))),
@@ -131,7 +131,7 @@ impl<'a> Reader<'a> {
             "false" | "False" => Value::Bool(false),
             "null" | "None" => Value::Null,
             _ if !word.is_empty() && self.rest().is_empty() => {
-                // The first letters of a literal, or of a mistake: too little to tell.
+                // The first letters of a literal or of something else: too few to decide.
                 self.cut = true;
                 return Ok(None);
             }
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
     fn number(&mut self) -> Read<Option<Value>> {
         let digits = self.run(|letter| matches!(letter, '0'..='9' | '-' | '+' | '.' | 'e' | 'E'));
         if self.rest().is_empty() {
-            // Further digits may have been meant.
+            // More digits might have followed.
             self.cut = true;
             return Ok(None);
         }
@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
             .ok_or(Wrong)
     }
 
-    /// The string whose quote stands here; what there is of it when the text ends first.
+    /// The string that begins here, as far as the text goes.
     fn string(&mut self) -> String {
         let start = self.at;
         let mut said = String::new();
@@ -175,12 +175,12 @@ impl<'a> Reader<'a> {
         said
     }
 
-    /// Whether the letter just passed ends a string that this quote began.
+    /// Whether the character just read ends a string with this quote.
     fn closes(&mut self, quote: char, letter: char) -> bool {
         match quote {
             '"' => letter == '"',
             '\u{201c}' | '\u{201d}' => matches!(letter, '"' | '\u{201c}' | '\u{201d}'),
-            // An apostrophe looks the same: `'john 's party'`. What comes after a string tells them apart.
+            // An apostrophe looks the same: `'john 's party'`. What follows a string tells them apart.
             _ => matches!(letter, '\'' | '\u{2018}' | '\u{2019}') && self.string_may_end_here(),
         }
     }
@@ -192,11 +192,11 @@ impl<'a> Reader<'a> {
                 return matches!(letter, ',' | ':' | '}' | ']');
             }
         }
-        // Blanks to the end of the text: nothing says that it goes on.
+        // Only blanks until the end of the text, so the string ends here.
         true
     }
 
-    /// What a backslash and the letters after it stand for; none at the end of the text.
+    /// The character of an escape; none at the end of the text.
     fn escape(&mut self) -> Option<char> {
         Some(match self.step()? {
             'n' => '\n',
@@ -225,7 +225,7 @@ impl<'a> Reader<'a> {
         Some(char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER))
     }
 
-    /// Four digits; fewer count as if none were there, and what stands there is read on as it is.
+    /// Four hex digits; if there are fewer, none are consumed.
     fn hex(&mut self) -> Option<u32> {
         if self.rest().is_empty() {
             return None;
@@ -238,7 +238,7 @@ impl<'a> Reader<'a> {
         Some(value.unwrap_or(0xfffd))
     }
 
-    /// Passes blanks and comments. False when nothing comes after them, or a fence that closes.
+    /// Skips blanks and comments. False if nothing but a closing fence follows.
     fn space(&mut self) -> bool {
         if self.cut {
             return false;
@@ -286,7 +286,7 @@ impl<'a> Reader<'a> {
     }
 
     fn rest(&self) -> &'a str {
-        // `at` only ever moves by whole letters, so this never cuts one in two.
+        // `at` moves by whole characters, so it is always at a boundary.
         self.text.get(self.at..).unwrap_or_default()
     }
 }

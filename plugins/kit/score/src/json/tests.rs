@@ -110,7 +110,7 @@ fn only_the_standard_is_strict() {
     }
 }
 
-/// Numbers that are the same in every run of the test.
+/// Random numbers, the same in every run of the test.
 struct Draws(u64);
 
 impl Draws {
@@ -169,7 +169,7 @@ fn an_object_cut_anywhere_is_the_beginning_of_what_it_was() {
     }
 }
 
-/// Reads a text to its end, and says how many bytes were looked at for it.
+/// Parses a text to its end, and returns how many bytes were looked at.
 fn work_on(text: &str) -> usize {
     let mut found = json_objects(text);
     for object in found.by_ref() {
@@ -214,7 +214,7 @@ fn hostile_strings_cost_no_more_than_their_length_allows() {
         "{'a':'\u{a0}",
     ] {
         let text = piece.repeat(100_000 / piece.len());
-        // The last attempt may overdraw what is allowed, by one pass over the text and its looks ahead.
+        // The last attempt may exceed the limit by one pass over the text and its look-aheads.
         let most = text.len() * (WORK_PER_BYTE + 3) + 4096;
         assert!(work_on(&text) <= most, "{piece}: {} of {}", work_on(&text), text.len());
     }

@@ -188,7 +188,7 @@ fn an_option_by_letter_or_by_words() {
     check("The answer is F. carbon [C]", None);
     check("K.", Some(4));
     check("L", None);
-    check("It has carbon [B] in it", Some(1)); // a letter that is marked, and no option's words
+    check("It has carbon [B] in it", Some(1)); // a marked letter, and no option's words
     check("It rocks", None);
 }
 
@@ -200,7 +200,7 @@ fn letters_by_index() {
     );
 }
 
-/// Pieces of replies in every order: whatever comes out is one of the options, and nothing panics.
+/// Pieces of replies in every order: the result is always one of the options, and nothing panics.
 #[test]
 fn junk_gives_no_letter_beyond_the_options() {
     let pieces = [

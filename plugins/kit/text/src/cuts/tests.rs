@@ -15,7 +15,7 @@ fn texts(list: &Json) -> Vec<&str> {
         .collect()
 }
 
-/// Each line of a page of hard text becomes the tokens that were recorded, for every name.
+/// Each line of a file of difficult text gives the recorded tokens, for every name.
 #[test]
 fn every_way_cuts_a_page_of_hard_text_as_recorded() {
     let recorded = recorded();

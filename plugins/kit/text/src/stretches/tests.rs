@@ -2,7 +2,7 @@ use super::*;
 use crate::cuts;
 use std::cell::Cell;
 
-/// A text of many stretches, drawn from words and from what makes words hard to cut.
+/// A text of many stretches, made of words and of things that make words hard to tokenise.
 fn text(seed: u64) -> String {
     const PARTS: [&str; 40] = [
         "the",
@@ -61,7 +61,7 @@ fn text(seed: u64) -> String {
     })
 }
 
-/// Texts have the tokens that they have as a whole, new ones and those whose stretches are known.
+/// Texts have the same tokens as without the cache, both new texts and those with cached stretches.
 #[track_caller]
 fn check(file: &Json, blank: Option<SeamBlank>) {
     let tokenizer = Tokenizer::from_bytes(file.to_string()).unwrap();
@@ -87,7 +87,7 @@ fn check(file: &Json, blank: Option<SeamBlank>) {
     assert!(cuts.get() < seams + 2000, "{} of {seams}", cuts.get());
 }
 
-/// What was recorded for GGUF files, cut in the way of this name, with some tokens of its own.
+/// The tokenizer recorded for GGUF files, with this pre-tokenizer and some added tokens.
 fn bytes(name: &str) -> Json {
     let recorded: Json = serde_json::from_str(include_str!("../../golden/cuts.json")).unwrap();
     let tokens = recorded["tokens"].as_array().unwrap().iter().enumerate();
@@ -107,7 +107,7 @@ fn bytes(name: &str) -> Json {
     })
 }
 
-/// Bytes and some merges, with a blank in front of every text, as tokenizers of Llama 2 have it.
+/// Bytes and some merges, with a blank before every text, as in tokenizers of Llama 2.
 fn as_llama(merges: &[&str]) -> Json {
     let mut tokens: Vec<String> = ["<unk>", "<s>", "▁"].map(String::from).into();
     tokens.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
@@ -147,17 +147,17 @@ fn what_has_a_blank_in_front_falls_apart_without_it() {
 
 #[test]
 fn what_can_not_be_shown_to_fall_apart_stays_whole() {
-    // Another pattern; one that knows of no words; merges that reach over a blank.
+    // Another pattern; one that ignores words; merges across blanks.
     check(&bytes("gpt-4o"), None);
     let mut digits = bytes("gpt-2");
     digits["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = DIGIT.into();
     check(&digits, None);
     check(&as_llama(&[&MERGES[..], &["at ▁"]].concat()), None);
-    // A blank in front of every text, where words have one of their own.
+    // A blank before every text, although words have their own.
     let mut prefixed = bytes("gpt-2");
     prefixed["pre_tokenizer"]["pretokenizers"][1]["add_prefix_space"] = true.into();
     check(&prefixed, None);
-    // Tokens of its own that hold a blank, are a word, or take the blanks beside them.
+    // Added tokens that contain a blank, are a word, or consume the blanks beside them.
     for (field, value) in [
         ("content", json!("a b")),
         ("content", json!("cat")),

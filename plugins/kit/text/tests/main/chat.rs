@@ -1,4 +1,4 @@
-//! Prompts to tokens: what a template may do, what stays of a begun answer, how options are cut.
+//! Prompts to tokens: what a template may do, what remains of a begun answer, how options are tokenised.
 
 use plugin_api::serde_json::json;
 use plugin_api::{Code, Lesson, Message, Part, Prompt, Role, Turn};
@@ -101,7 +101,7 @@ fn marks_for_training_leave_no_trace() {
 fn a_template_that_breaks_the_engine_is_an_error() {
     renders(
         "{{ ''[::-1] }}",
-        "the chat template cannot render these messages: the template engine gave up on it",
+        "the chat template cannot render these messages: the template engine failed on it",
     );
 }
 
@@ -160,7 +160,7 @@ fn a_begun_answer_stays_open() {
             format!("<|im_start|>user\nWhich?<|im_end|>\n<|im_start|>assistant\n{expected}")
         );
     };
-    // The template puts an empty reasoning before an answer, as it does when it shows a finished one.
+    // The template puts an empty reasoning before an answer, as before a finished one.
     check("It is", "<think>\n\n</think>\n\nIt is");
     check("It is ", "<think>\n\n</think>\n\nIt is ");
     check("<think>\nHm\n</think>\n\nIt", "<think>\nHm\n</think>\n\nIt");
@@ -203,7 +203,7 @@ fn options_are_cut_together_with_their_context() {
     check(Prompt::plain("The answer is"), " A", "The answer is", " A");
     check(Prompt::plain("The answer is \n"), "A", "The answer is", " \nA");
     check(Prompt::plain(""), "A", "", "A");
-    // The line that a template ends with is no blank of the author's.
+    // The line break at the end of a template is not a blank of the author.
     check(Prompt::new([Message::user("Q ")]), "A", "user\nQ \nassistant\n", "A");
     let begun = Prompt::new([Message::user("Q"), Message::assistant("It is ")]);
     check(begun, "A", "user\nQ\nassistant\n<think>\n\n</think>\n\nIt is", " A");
@@ -260,7 +260,7 @@ fn what_is_learnt_is_what_the_model_would_have_to_say() {
         false,
         &["One<|im_end|>", "Two<|im_end|>"],
     );
-    // Letters of the template itself are no answer.
+    // Letters of the template itself are not the answer.
     for word in ["a", "i", "k", "t"] {
         check(
             &[(user, "Hi", false), (assistant, word, true)],

@@ -1,4 +1,4 @@
-//! `text` from outside, as one binary, so that it is linked once.
+//! Tests of the public interface. One binary, so that it is linked once.
 
 mod chat;
 mod reading;

@@ -1,4 +1,4 @@
-//! Answers read as they come.
+//! Reading answers while they are generated.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ fn characters_are_never_split() {
 #[test]
 fn bytes_that_are_no_character_are_said_as_such() {
     let tokenizer = tokenizer();
-    // Every byte by itself, which no text is made of: broken sequences at every place, and long runs of them.
+    // Every byte alone, which is no valid text: invalid sequences at every place, and long runs of them.
     let bytes: Vec<u32> = (0..256)
         .filter(|id| tokenizer.decode(&[*id]).unwrap() == "\u{fffd}")
         .collect();
@@ -48,7 +48,7 @@ fn bytes_that_are_no_character_are_said_as_such() {
     );
 }
 
-/// Reads a text token by token, checks that the pieces are the answer, and returns it.
+/// Reads a text token by token, checks that the pieces together are the answer, and returns it.
 fn read(text: &str, reading: Reading) -> (Answer, bool) {
     let tokenizer = tokenizer();
     let mut reader = Reader::new(tokenizer.clone(), reading);
@@ -98,7 +98,7 @@ fn reasoning_is_kept_apart() {
 
 #[test]
 fn tags_may_be_spelt_letter_by_letter() {
-    // As a model might that never learnt them: from tokens of single letters.
+    // As from a model that never learnt the tags: spelt in tokens of single letters.
     let tokenizer = tokenizer();
     let mut reader = Reader::new(
         tokenizer.clone(),

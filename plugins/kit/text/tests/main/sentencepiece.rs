@@ -1,4 +1,4 @@
-//! `tokenizer.model` cuts text as SentencePiece does; `golden/sentencepiece.py` recorded it.
+//! `tokenizer.model` tokenises text as SentencePiece does; `golden/sentencepiece.py` recorded it.
 
 use plugin_api::{Message, Prompt};
 use serde_json::Value;
@@ -22,7 +22,7 @@ fn check_tokenizer(tokenizer: &Tokenizer, name: &str) {
         let expected: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
         assert_eq!(tokenizer.encode(text).unwrap(), expected, "{name}: {text:?}");
         let decoded = tokenizer.decode(&expected).unwrap();
-        // The unknown is a special token, which decoding leaves out.
+        // The unknown token is special, so decoding leaves it out.
         let expected = case["decoded"].as_str().unwrap().replace(" \u{2047} ", "");
         assert_eq!(decoded, expected, "{name}: {text:?}");
     }
@@ -35,7 +35,7 @@ fn byte_pairs_are_merged_as_in_llama() {
 
 #[test]
 fn the_same_pieces_in_a_gguf_file_cut_text_alike() {
-    // Made by `golden/gguf.py`; it brings its chat template along.
+    // From `golden/gguf.py`; it contains its chat template.
     let chat = Chat::from_folder(&golden("bpe.gguf")).unwrap();
     check_tokenizer(chat.tokenizer(), "bpe");
     assert_eq!(chat.tokenizer().encode_bare("a").unwrap()[0], 1);
@@ -80,17 +80,17 @@ fn a_spoilt_file_is_refused_with_the_reason() {
         error.map(|error| error.split("is malformed: ").nth(1).unwrap_or(&error).to_owned())
     };
     let refused = |bytes: &[u8], why: &str| assert_eq!(refused(bytes).as_deref(), Some(why), "{bytes:?}");
-    refused(b"", "no piece stands for the unknown");
-    refused(b"hello", "it is cut short, or no SentencePiece model");
+    refused(b"", "it has no piece for unknown text");
+    refused(b"hello", "it is truncated, or not a SentencePiece model");
     refused(
         b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
-        "it is cut short, or no SentencePiece model",
+        "it is truncated, or not a SentencePiece model",
     );
     refused(b"\x0a\x03\x0a\x01\xff", "a piece is not UTF-8");
     refused(b"\x0a\x02\x18\x02", "a piece is empty, or its score is not a number");
     refused(
         b"\x0a\x05\x0a\x01a\x18\x02\x0a\x03\x0a\x01a",
-        "the piece `a` stands there twice",
+        "it has the piece `a` twice",
     );
     refused(
         b"\x0a\x05\x0a\x01a\x18\x02\x12\x02\x18\x04",
@@ -99,11 +99,11 @@ fn a_spoilt_file_is_refused_with_the_reason() {
     let user_defined = b"\x0a\x05\x0a\x01a\x18\x02\x0a\x05\x0a\x01b\x18\x04";
     refused(
         user_defined,
-        "its user-defined piece `b` is of a kind that is not known here",
+        "its user-defined piece `b` is of a type that is not supported",
     );
     for length in 0..whole.len().min(600) {
         std::fs::write(&path, &whole[..length]).unwrap();
-        let _ = Tokenizer::from_folder(folder.path()); // whatever it says, it says it without a panic
+        let _ = Tokenizer::from_folder(folder.path()); // success or not, but without a panic
     }
 }
 

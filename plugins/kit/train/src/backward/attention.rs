@@ -1,4 +1,4 @@
-//! Attention by blocks of queries: the scores of a block are never kept, only each row's logarithm of its sum.
+//! Attention in blocks of queries: scores are not kept, only the logarithm of each row's softmax denominator.
 
 use super::Texts;
 use crate::products::vector::{dot, exp, largest, vectorised};
@@ -9,41 +9,41 @@ use std::ops::Range;
 /// Queries of a block.
 const QUERIES: usize = 96;
 
-/// Who sees whom, and how scores are made.
+/// What tokens see, and how scores are computed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rule {
     pub scale: f32,
-    /// A token sees itself and this many minus one before it.
+    /// A token sees itself and the `window - 1` tokens before it.
     pub window: Option<usize>,
     pub softcap: Option<f32>,
-    /// Whether tokens see those behind them, too.
+    /// Whether tokens also see later ones.
     pub ahead: bool,
-    /// Heads of queries that share one of keys.
+    /// Query heads that share a key head.
     pub group: usize,
     pub size: usize,
 }
 
-/// Queries of one text, by their numbers among all queries, and where they stand in the text.
+/// Queries of one text: their numbers among all queries, and their positions in the text.
 struct Block {
-    /// In the buffer of queries.
+    /// Places in the buffer of queries.
     rows: Range<usize>,
-    /// What any of them sees, in the buffer of keys.
+    /// The union of what they see, in the buffer of keys.
     keys: Range<usize>,
     text: usize,
 }
 
-/// What a pass attends to: keys of all tokens, queries of some.
+/// The blocks of a pass: keys of all tokens, queries of some.
 pub(crate) struct Plan {
     rule: Rule,
     blocks: Vec<Block>,
     /// The token of each query, in rising order.
     tokens: Vec<usize>,
-    /// Tokens in all.
+    /// The number of tokens.
     keys: usize,
 }
 
 impl Plan {
-    /// `tokens` are the numbers of the tokens that ask, in rising order.
+    /// `tokens` are the numbers of the tokens with queries, in rising order.
     pub fn new(rule: Rule, texts: &Texts, tokens: &[usize]) -> Plan {
         let mut blocks = Vec::new();
         let mut start = 0;
@@ -85,7 +85,7 @@ impl Plan {
         oldest - block.keys.start..token + 1 - block.keys.start
     }
 
-    /// The scores of a block, before they become weights: (queries, keys).
+    /// The scores of a block before softmax: (queries, keys).
     fn scores(&self, left: &Left, k: &[f32], keys: usize) -> Scratch {
         let mut scores = Scratch::new(left.rows() * keys);
         let right = ByLane::new(k, self.rule.size);
@@ -96,8 +96,8 @@ impl Plan {
         scores
     }
 
-    /// q (heads, queries, size), k and v (key heads, tokens, size) to out (heads, queries, size) and each row's logarithm of
-    /// its sum (heads, queries).
+    /// q (heads, queries, size), k and v (key heads, tokens, size) to out (heads, queries, size) and the logarithm of
+    /// each row's denominator (heads, queries).
     pub fn forward(&self, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32], sums: &mut [f32]) {
         let (size, queries) = (self.rule.size, self.tokens.len());
         if queries == 0 {
@@ -225,7 +225,7 @@ impl Plan {
                     let (level, sum) = (dot(&out[at.clone()], &dout[at]), head.sums[row]);
                     let each = weights.iter_mut().zip(slopes);
                     match rule.softcap {
-                        // A loop of its own, without a question in it.
+                        // A separate loop without a branch.
                         None => {
                             for (weight, slope) in each {
                                 *weight = exp(*weight - sum);
@@ -267,7 +267,7 @@ impl Plan {
     }
 }
 
-/// What one head of queries kept.
+/// What one query head keeps.
 struct Head<'a> {
     q: &'a [f32],
     out: &'a [f32],

@@ -19,25 +19,25 @@ pub(crate) struct Layer {
     pub q_norm: Option<RmsNorm>,
     pub k_norm: Option<RmsNorm>,
     pub o_proj: Linear,
-    /// Behind attention, before its output is added, where a model has one.
+    /// The norm after attention, before its output is added, if there is one.
     pub behind_attention: Option<RmsNorm>,
     pub before_mlp: Option<RmsNorm>,
     pub gate_proj: Linear,
     pub up_proj: Linear,
     pub down_proj: Linear,
-    /// The same behind the feed-forward.
+    /// The same after the feed-forward.
     pub behind_mlp: Option<RmsNorm>,
-    /// What the outputs of both halves are multiplied by before they are added.
+    /// The factor of the outputs of both halves, before they are added.
     pub residual_scale: f32,
     pub activation: Activation,
     pub rule: Rule,
-    /// Which of the model's ropes turns its queries and keys.
+    /// Which of the model's ropes rotates its queries and keys.
     pub rope: usize,
 }
 
-/// What a layer keeps of a pass for the way back.
+/// What a layer keeps for the backward pass.
 pub(crate) enum Kept {
-    /// Its input alone: the rest is computed again.
+    /// Its input only; the rest is recomputed.
     Input(Vec<f32>),
     All(Box<All>),
 }
@@ -49,13 +49,13 @@ pub(crate) struct All {
     v: Vec<f32>,    // (tokens, key heads * size)
     out: Vec<f32>,  // (heads, asking, size)
     sums: Vec<f32>, // (heads, asking)
-    /// Where it is normalised behind.
+    /// Attention's output, kept if a norm follows it.
     attended: Vec<f32>, // (asking, hidden)
     middle: Vec<f32>, // (asking, hidden)
     gate: Vec<f32>, // (asking, inner)
     up: Vec<f32>,   // (asking, inner)
     fed: Vec<f32>,  // (asking, hidden)
-    /// What each layer's factors gave each other.
+    /// The values between the factors of each linear layer.
     between: OfEach<Between>,
 }
 
@@ -70,7 +70,7 @@ struct OfEach<T> {
     down: T,
 }
 
-/// The tokens of a pass, alike for all layers.
+/// The tokens of a pass, shared by all layers.
 pub(crate) struct Tokens<'a> {
     pub texts: &'a Texts,
     pub angles: &'a [Angles],
@@ -78,7 +78,7 @@ pub(crate) struct Tokens<'a> {
 }
 
 impl Layer {
-    /// Whether anything in it is learnt.
+    /// Whether any part of it is learnt.
     pub fn learns(&self) -> bool {
         let behind = [&self.behind_attention, &self.behind_mlp];
         let norms = [&self.before_attention, &self.before_mlp, &self.q_norm, &self.k_norm];
@@ -102,7 +102,7 @@ impl Layer {
         self.q_proj.inputs
     }
 
-    /// x (tokens, hidden) to (asking, hidden): those of the tokens that what follows looks at.
+    /// x (tokens, hidden) to (asking, hidden): the tokens that later layers need.
     pub fn forward(
         &self,
         pass: &Pass,
@@ -118,7 +118,7 @@ impl Layer {
         }
     }
 
-    /// The same, and all that comes between.
+    /// The same, with all intermediate results.
     fn through(&self, pass: &Pass, tokens: &Tokens, x: Vec<f32>, asking: &[usize]) -> (Vec<f32>, All) {
         let hidden = self.hidden();
         let rows = tokens.all.len();
@@ -194,7 +194,7 @@ impl Layer {
         (y, all)
     }
 
-    /// Adds an output to x, normalised first where a norm stands behind; gives what the way back needs of it.
+    /// Adds an output to x, after a norm if there is one; returns what the backward pass needs.
     fn added(&self, pass: &Pass, x: &mut [f32], output: Vec<f32>, norm: Option<&RmsNorm>) -> Vec<f32> {
         if norm.is_none() && self.residual_scale == 1.0 {
             add(x, &output);
@@ -206,7 +206,7 @@ impl Layer {
         if norm.is_some() { output } else { Vec::new() }
     }
 
-    /// The gradient of an output, of which `dy` is what was added.
+    /// The gradient of an output, given the gradient `dy` of what was added.
     fn behind(
         &self,
         pass: &Pass,
@@ -230,7 +230,7 @@ impl Layer {
         })
     }
 
-    /// Queries, keys and values as attention reads them.
+    /// Queries, keys and values in the order that attention reads.
     fn heads(&self, pass: &Pass, tokens: &Tokens, (q, k, v): (&[f32], &[f32], &[f32]), asking: &[usize]) -> Heads {
         let size = self.rule.size;
         let angles = Some(&tokens.angles[self.rope]);
@@ -251,14 +251,14 @@ impl Layer {
         }
     }
 
-    /// What attention gives, as the projection behind it reads it: (asking, heads * size).
+    /// Attention's output in the order that the next projection reads: (asking, heads * size).
     fn heard(&self, out: &[f32], asking: &[usize]) -> Scratch {
         let mut heard = Scratch::new(out.len());
         by_token(out, self.q_proj.outputs / self.rule.size, asking, None, &mut heard);
         heard
     }
 
-    /// From the gradient of y (asking, hidden) to that of x (tokens, hidden), if that is asked for.
+    /// From the gradient of y (asking, hidden) to that of x (tokens, hidden), if it is needed.
     #[expect(clippy::too_many_arguments, reason = "a pass, its tokens, and what is wanted of it")]
     pub fn backward(
         &self,
@@ -278,7 +278,7 @@ impl Layer {
         self.attention_backward(pass, tokens, all, middle, asking, wanted, gradients)
     }
 
-    /// The second half: from the gradient of y to that of what stands between both.
+    /// The second half of the layer: from the gradient of y to that of its input.
     fn mlp_backward(&self, pass: &Pass, all: &mut All, dy: Vec<f32>, gradients: &mut Gradients) -> Vec<f32> {
         let mut dproduct = Scratch::new(all.gate.len());
         {
@@ -315,7 +315,7 @@ impl Layer {
         dmiddle
     }
 
-    /// The first half.
+    /// The first half of the layer.
     #[expect(clippy::too_many_arguments, reason = "as for `backward`")]
     fn attention_backward(
         &self,
@@ -419,7 +419,7 @@ fn learnt(norm: &RmsNorm) -> bool {
     matches!(norm.weight, Vector::Learnt(_))
 }
 
-/// x behind a norm, where there is one.
+/// x after a norm, if there is one.
 fn normed(pass: &Pass, norm: Option<&RmsNorm>, x: &[f32]) -> Scratch {
     let mut h = Scratch::new(x.len());
     match norm {
@@ -429,7 +429,7 @@ fn normed(pass: &Pass, norm: Option<&RmsNorm>, x: &[f32]) -> Scratch {
     h
 }
 
-/// Adds to `dx` the gradient in front of a norm, where there is one.
+/// Adds to `dx` the gradient before a norm, if there is one.
 fn back_through(pass: &Pass, norm: Option<&RmsNorm>, x: &[f32], dh: &[f32], dx: &mut [f32], gradients: &mut Gradients) {
     match norm {
         None => add(dx, dh),
@@ -451,7 +451,7 @@ pub(crate) fn select(x: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {
     y
 }
 
-/// Adds rows to some of those of x.
+/// Adds rows to some rows of x.
 pub(crate) fn add_selected(x: &mut [f32], some: &[f32], width: usize, rows: &[usize]) {
     for (row, some) in rows.iter().zip(some.chunks_exact(width)) {
         let x = &mut x[row * width..][..width];

@@ -1,4 +1,4 @@
-//! The product of an activation and a gate, and other functions of single values.
+//! Element-wise functions: activations and the gated product.
 
 use crate::products::vector::{exp, vectorised};
 use nn::Activation;
@@ -10,7 +10,7 @@ const CUBIC: f32 = 0.044_715;
 
 #[inline(always)]
 fn tanh(x: f32) -> f32 {
-    // Beyond 9 it is one to the last digit; (1 - e) / (1 + e) keeps its digits near zero only by way of a series.
+    // Beyond 9 the result rounds to 1; near zero, (1 - e) / (1 + e) loses digits, so a series is used.
     if x.abs() < 0.1 {
         let square = x * x;
         return x * (1.0 - square * (1.0 / 3.0 - square * (2.0 / 15.0 - square * (17.0 / 315.0))));
@@ -24,7 +24,7 @@ fn tanh(x: f32) -> f32 {
 fn erf(x: f32) -> f32 {
     let size = f64::from(x.abs());
     if size < 0.5 {
-        // A series, as good near zero as a float is.
+        // A series, exact in fp32 near zero.
         let square = size * size;
         let series = 1.0
             - square
@@ -50,7 +50,7 @@ fn erf(x: f32) -> f32 {
     (1.0 - complement) as f32 * x.signum()
 }
 
-/// An activation's value and its slope.
+/// An activation's value and derivative.
 #[inline(always)]
 fn value_and_slope(activation: Activation, x: f32) -> (f32, f32) {
     match activation {
@@ -72,7 +72,7 @@ fn value_and_slope(activation: Activation, x: f32) -> (f32, f32) {
     }
 }
 
-/// Runs a loop with the instructions that this processor has, the activation known where it is compiled.
+/// Runs a loop with the processor's instructions; the activation is a compile-time constant in it.
 #[inline(always)]
 fn vectorised_by_kind(activation: Activation, mut work: impl FnMut(Activation)) {
     vectorised(
@@ -104,7 +104,7 @@ pub(crate) fn forward(activation: Activation, gate: &[f32], up: &[f32], y: &mut 
     });
 }
 
-/// From the gradient of y to those of gate and up, which are written over them.
+/// From the gradient of y to those of gate and up, which overwrite them.
 pub(crate) fn backward(activation: Activation, gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
     let parts = gate
         .par_chunks_mut(TASK)
@@ -141,7 +141,7 @@ pub(crate) fn activate(activation: Activation, x: &[f32], y: &mut [f32]) {
     });
 }
 
-/// From the gradient of `act(x)` to that of x, written over it.
+/// From the gradient of `act(x)` to that of x, which overwrites it.
 pub(crate) fn activate_backward(activation: Activation, x: &[f32], dy: &mut [f32]) {
     let parts = dy.par_chunks_mut(TASK).zip(x.par_chunks(TASK));
     parts.for_each(|(dy, x)| {

@@ -1,4 +1,4 @@
-//! The head and the loss, on learnt positions alone and some of them at a time.
+//! The head and the loss, for learnt positions only, some of them at a time.
 
 use super::linear::Linear;
 use crate::engine::parameters::{Gradients, Pass};
@@ -6,7 +6,7 @@ use crate::products::vector::{each_row, exp, largest, sum};
 use crate::products::{Into, Scratch};
 use rayon::prelude::*;
 
-/// Logits that are computed together, of whole positions: the more, the less often the head's weights are widened.
+/// Logits that are computed together, for whole positions: the more, the less often the head's weights are widened.
 const TOGETHER: usize = 48 << 20;
 
 /// Positions whose logits are computed together.
@@ -14,17 +14,17 @@ fn positions(vocabulary: usize) -> usize {
     (TOGETHER / vocabulary.max(1)).clamp(96, 1024)
 }
 
-/// What is asked of a model's output.
+/// Parameters of the head.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Loss {
-    /// Logits go through `cap * tanh(logit / cap)`.
+    /// If set, logits become `cap * tanh(logit / cap)`.
     pub softcap: Option<f32>,
     pub smoothing: f32,
 }
 
 impl Loss {
-    /// The sum of each position's loss, in the order of `labels`; with `learning`, the gradient of their sum divided by
-    /// `items`, which is added to that of x (positions, hidden).
+    /// The loss of each position, in the order of `labels`. With `learning`, the gradient of the sum divided by
+    /// `items` is added to that of x (positions, hidden).
     pub fn through(
         &self,
         head: &Linear,
@@ -36,7 +36,7 @@ impl Loss {
         let (hidden, vocabulary) = (head.inputs, head.outputs);
         let mut losses = Vec::with_capacity(labels.len());
         let mut learning = learning;
-        // Of about equal sizes, so that no few positions are left for the last.
+        // In parts of about equal size, so that no small part remains.
         let parts = labels.len().div_ceil(positions(vocabulary)).max(1);
         let together = labels.len().div_ceil(parts).max(1);
         let mut logits = Scratch::new(together * vocabulary);
@@ -59,7 +59,7 @@ impl Loss {
         losses
     }
 
-    /// The logits at some positions: (positions, vocabulary).
+    /// The logits of some positions: (positions, vocabulary).
     pub fn logits(&self, head: &Linear, pass: &Pass, x: &[f32]) -> Vec<f32> {
         let mut logits = vec![0.0; x.len() / head.inputs.max(1) * head.outputs];
         head.forward_of(pass, x, &mut logits);
@@ -80,13 +80,13 @@ impl Loss {
         }
     }
 
-    /// The loss of one position; with a factor, its gradient times that is written over the logits.
+    /// The loss of one position; with a factor, its gradient times the factor overwrites the logits.
     fn of_row(&self, logits: &mut [f32], label: u32, factor: Option<f32>) -> f64 {
         crate::products::vector::vectorised(
             #[inline(always)]
             || {
                 let largest = largest(logits);
-                // Groups are added in fp64, so that a large vocabulary costs no digits.
+                // Groups are summed in fp64, so that a large vocabulary costs no precision.
                 let mut total = 0.0;
                 for some in logits.chunks(4096) {
                     total += f64::from(sum(
@@ -112,7 +112,7 @@ impl Loss {
                     let slope = |x: f32| self.softcap.map_or(1.0, |cap| 1.0 - (x / cap) * (x / cap));
                     let slope_of_label = slope(of_label);
                     match self.softcap {
-                        // A loop of its own, without a division in it.
+                        // A separate loop without a division.
                         None => {
                             for x in logits.iter_mut() {
                                 *x = (exp(*x - largest) * share - even) * factor;

@@ -1,4 +1,4 @@
-//! Linear layers, with LoRA factors beside them where there are some.
+//! Linear layers, with or without LoRA factors.
 
 use crate::backward::norm::sum_rows;
 use crate::engine::draws::Draws;
@@ -17,7 +17,7 @@ pub(crate) struct Linear {
     pub outputs: usize,
 }
 
-/// Two thin matrices, in the buffer of learnt values.
+/// Two thin matrices in the buffer of learnt values.
 #[derive(Debug, Clone)]
 pub(crate) struct Factors {
     pub a: Range<usize>, // (rank, in)
@@ -25,29 +25,29 @@ pub(crate) struct Factors {
     pub rank: usize,
     pub scale: f32,
     pub dropout: f32,
-    /// Its number among all, by which dropout's draws differ.
+    /// Its number among all factors, which seeds its dropout.
     pub number: u64,
 }
 
 impl Factors {
-    /// What this pass leaves out in front of them.
+    /// The dropout of this pass.
     fn draws(&self, pass: &Pass) -> Option<Draws> {
         Draws::of(pass.draws, self.number, self.dropout)
     }
 }
 
-/// What goes into one or several layers, packed as they read it.
+/// The input of one or several layers, packed for their products.
 pub(crate) struct Given<'x> {
     x: &'x [f32],
     rows: usize,
-    /// For factors, which read it exactly, and for weights where nothing is rounded.
+    /// For factors, whose inputs are not rounded, and for weights if nothing is rounded.
     left: Option<Left>,
-    /// For weights where it is.
+    /// For weights if inputs are rounded.
     rounded: Option<Left>,
 }
 
 impl<'x> Given<'x> {
-    /// x (rows, inputs).
+    /// Packs x (rows, inputs).
     pub fn new(layers: &[&Linear], pass: &Pass, x: &'x [f32], inputs: usize) -> Given<'x> {
         let rows = x.len() / inputs.max(1);
         let operand = ByLane::new(x, inputs);
@@ -61,12 +61,13 @@ impl<'x> Given<'x> {
     }
 }
 
-/// What a layer's factors gave each other on the way forward, (rows, rank): the way back needs it. Nothing where there are none.
+/// The values between a layer's two factors in the forward pass, (rows, rank), which the backward pass needs. Empty if
+/// there are no factors.
 pub(crate) struct Between(Vec<f32>);
 
-/// Lends a weight as the right side of a product.
+/// Passes a weight to `take` as the right side of a product.
 fn with_weight(layer: &Linear, pass: &Pass, turned: bool, take: impl FnOnce(&dyn Operand)) {
-    // What is stored as bf16 is rounded already.
+    // bf16 weights need no rounding.
     let narrow = matches!(&layer.weight, Weight::Frozen(stored) if matches!(stored.form, Form::Bf16(_)));
     let rounded = pass.rounded && !narrow;
     let take = |operand: &dyn Operand| match rounded {
@@ -82,20 +83,20 @@ fn with_weight(layer: &Linear, pass: &Pass, turned: bool, take: impl FnOnce(&dyn
 }
 
 impl Linear {
-    /// Whether anything of it is learnt.
+    /// Whether any part of it is learnt.
     pub fn learns(&self) -> bool {
         self.factors.is_some()
             || matches!(self.weight, Weight::Learnt(_))
             || matches!(self.bias, Some(Vector::Learnt(_)))
     }
 
-    /// Whether factors read what goes in as it is.
+    /// Whether factors read unrounded inputs.
     fn reads_exactly(&self, pass: &Pass) -> bool {
         let factors = self.factors.as_ref();
         factors.is_some_and(|factors| factors.draws(pass).is_none())
     }
 
-    /// To y (rows, outputs).
+    /// To y (rows, outputs), from the packed input.
     pub fn forward(&self, pass: &Pass, given: &Given, y: &mut [f32]) -> Between {
         let into = match &self.bias {
             None => Into::Set,
@@ -135,13 +136,13 @@ impl Linear {
         Between(between)
     }
 
-    /// The same of an x that nothing else reads.
+    /// Packs x, which no other layer reads, and applies [`Self::forward`].
     pub fn forward_of(&self, pass: &Pass, x: &[f32], y: &mut [f32]) -> Between {
         self.forward(pass, &Given::new(&[self], pass, x, self.inputs), y)
     }
 
-    /// From the gradient of y to that of x, which is written or added to `dx` if it is asked for. x, as it went in, is read
-    /// only if something here is learnt.
+    /// From the gradient of y to that of x, which is written or added to `dx` if it is given. The input x is read only
+    /// if some part of this layer is learnt.
     pub fn backward(
         &self,
         pass: &Pass,
@@ -157,7 +158,7 @@ impl Linear {
             return;
         }
         let by_row = ByLane::new(dy, outputs);
-        // Factors read it exactly, and so do weights where nothing is rounded.
+        // Factors read it unrounded, and so do weights if nothing is rounded.
         let exact =
             (self.factors.is_some() || !pass.rounded && dx.is_some()).then(|| Left::pack(&by_row, rows, outputs));
         if let Some((dx, into)) = &mut dx {
@@ -201,7 +202,7 @@ impl Linear {
         gradients: &mut Gradients,
     ) {
         let (rows, inputs, outputs, rank) = (left.rows(), self.inputs, self.outputs, factors.rank);
-        // The other way round, and turned behind: so dy, which is wide, is packed where it is used.
+        // Computed transposed and then turned, so that the wide dy is packed where it is used.
         let thin = Left::pack(&ByDepth::new(forward, rank), rank, rows);
         let mut db = Scratch::new(rank * outputs);
         product(

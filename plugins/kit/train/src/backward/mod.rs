@@ -1,7 +1,7 @@
-//! Each kind of layer forwards, and backwards.
+//! The forward and backward pass of each kind of layer.
 //!
 //! Inputs and outputs are rows of tokens, one text after the other. The backward pass of a layer gets the gradient of
-//! its output and what the forward pass kept; it adds to the gradients of what it learns, and gives that of its
+//! its output and what the forward pass kept; it adds to the gradients of its parameters and returns that of its
 //! input.
 
 pub(crate) mod attention;
@@ -13,7 +13,7 @@ pub(crate) mod norm;
 pub(crate) mod rope;
 pub(crate) mod tower;
 
-/// Where each text of a batch begins, and where the last one ends.
+/// The start of each text of a batch, and the end of the last one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Texts {
     ends: Vec<usize>,

@@ -1,10 +1,10 @@
-//! Norms: each row divided by the root of its mean square, or by its deviation, and a weight for each channel.
+//! Norms: each row is divided by its root mean square or its deviation, and multiplied by a weight for each channel.
 
 use crate::engine::parameters::{Gradients, Pass, Vector};
 use crate::products::vector::{dot, each_row, rows_of_task, sum, vectorised};
 use rayon::prelude::*;
 
-/// Division by the root of the mean square.
+/// Division by the root mean square.
 pub(crate) struct RmsNorm {
     pub weight: Vector,
     /// Whether weights are stored as their distance from one.
@@ -77,7 +77,7 @@ impl RmsNorm {
     }
 }
 
-/// The mean taken away, division by the deviation, a weight and a bias for each channel.
+/// Subtraction of the mean, division by the deviation, a weight and a bias for each channel.
 pub(crate) struct LayerNorm {
     pub weight: Vector,
     pub bias: Vector,
@@ -184,7 +184,7 @@ pub(crate) fn sum_rows(gradient: &mut [f32], dy: &[f32]) {
     );
 }
 
-/// Adds up what `part` makes of some rows, in an order that depends on their number alone.
+/// Sums what `part` computes for ranges of rows, in an order that depends only on their number.
 fn sum_over_rows(gradient: &mut [f32], rows: usize, part: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync) {
     let size = gradient.len();
     let few = rows_of_task(size).max(16);

@@ -1,4 +1,4 @@
-//! Turning queries and keys by their positions, on their way from (tokens, heads, size) to (heads, tokens, size).
+//! Rotates queries and keys by their positions while transposing (tokens, heads, size) to (heads, tokens, size).
 
 use crate::products::vector::{rows_of_task, vectorised};
 use nn::{Pairs, Rope};
@@ -8,7 +8,7 @@ use rayon::prelude::*;
 pub(crate) struct Angles {
     cos: Vec<f32>,
     sin: Vec<f32>,
-    /// How many pairs of channels turn: the first channels of a head, where it has more.
+    /// How many pairs of channels are rotated: the first channels of a head, if it has more.
     count: usize,
     pairs: Pairs,
 }
@@ -33,7 +33,7 @@ impl Angles {
         (&self.cos[at..][..self.count], &self.sin[at..][..self.count])
     }
 
-    /// Writes one head turned by a token's position, or turned back, where `way` is 1 or -1.
+    /// Writes one head rotated by a token's position, forwards or backwards for a `way` of 1 or -1.
     #[inline(always)]
     fn turn(&self, token: usize, way: f32, x: &[f32], y: &mut [f32]) {
         let (cos, sin) = self.of_token(token);
@@ -58,8 +58,8 @@ impl Angles {
     }
 }
 
-/// Writes x (tokens, heads, size) as (heads, tokens, size), turned if there are angles. `tokens` says which token each
-/// row of x is.
+/// Writes x (tokens, heads, size) as (heads, tokens, size), rotated if there are angles. `tokens` is the token of each
+/// row of x.
 pub(crate) fn by_head(x: &[f32], heads: usize, tokens: &[usize], angles: Option<&Angles>, y: &mut [f32]) {
     let size = x.len() / (heads * tokens.len()).max(1);
     if x.is_empty() {
@@ -81,7 +81,7 @@ pub(crate) fn by_head(x: &[f32], heads: usize, tokens: &[usize], angles: Option<
     });
 }
 
-/// The way back: writes y (heads, tokens, size) as (tokens, heads, size), turned back if there are angles.
+/// The inverse: writes y (heads, tokens, size) as (tokens, heads, size), rotated back if there are angles.
 pub(crate) fn by_token(y: &[f32], heads: usize, tokens: &[usize], angles: Option<&Angles>, x: &mut [f32]) {
     let size = y.len() / (heads * tokens.len()).max(1);
     if y.is_empty() {

@@ -16,7 +16,7 @@ use plugin_api::{Clip, Result};
 
 pub(crate) struct Tower {
     pub mel: MelExtractor,
-    /// Over three frames, as products: a row is (channels, 3).
+    /// Convolutions over three frames, as products: a row is (channels, 3).
     pub conv1: Linear,
     pub conv2: Linear,
     pub positions: Vec<f32>, // (positions, width)
@@ -41,7 +41,7 @@ pub(crate) struct Layer {
     pub heads: usize,
 }
 
-/// Frames that see each other.
+/// Frames that depend on no frame outside of their block.
 struct Block {
     rows: Vec<f32>, // (frames, bins)
     frames: usize,
@@ -49,13 +49,13 @@ struct Block {
 }
 
 impl Block {
-    /// Frames of the first convolution that the second one looks at.
+    /// Outputs of the first convolution that the second one uses.
     fn looked_at(&self) -> usize {
         self.frames.min(2 * self.steps)
     }
 }
 
-/// What a pass keeps.
+/// What a pass keeps for the backward pass.
 pub(crate) struct Kept {
     blocks: Vec<Block>,
     columns1: Vec<f32>, // (frames looked at, bins * 3)
@@ -63,13 +63,13 @@ pub(crate) struct Kept {
     columns2: Vec<f32>, // (steps, width * 3)
     conv2: Out,         // before GELU
     layers: Vec<KeptLayer>,
-    /// Steps of each piece.
+    /// Steps of each chunk.
     steps: Vec<usize>,
     pooled: Vec<f32>, // (tokens, width)
     normed: Vec<f32>,
-    /// What goes into each of the projector's layers behind the first, before the activation.
+    /// The inputs of the projector's layers after the first, before the activation.
     between: Vec<Vec<f32>>,
-    /// What the factors of each of the projector's layers gave each other.
+    /// The values between the factors of each of the projector's layers.
     of_factors: Vec<Between>,
 }
 
@@ -84,7 +84,7 @@ struct KeptLayer {
     of_factors_2: Between,
 }
 
-/// What a layer gave, and what its factors gave each other.
+/// The output of a layer, and the values between its factors.
 struct Out {
     y: Vec<f32>,
     of_factors: Between,
@@ -95,7 +95,7 @@ impl Tower {
         self.conv2.outputs
     }
 
-    /// Whether the convolutions or the encoder's layers learn; with `projector` what follows them as well.
+    /// Whether the convolutions or the encoder's layers are learnt; with `projector`, or what follows them.
     pub fn learns(&self, projector: bool) -> bool {
         use crate::engine::parameters::Vector::Learnt;
         let convolutions = self.conv1.learns() || self.conv2.learns();
@@ -107,7 +107,7 @@ impl Tower {
         convolutions || behind || self.layers.iter().any(layer)
     }
 
-    /// The samples of a clip, in pieces of which each is heard by itself.
+    /// The samples of a clip, in chunks that are encoded independently.
     fn pieces<'c>(&self, clip: &'c Clip) -> Result<Vec<&'c [f32]>> {
         let sounds = audio::sounds(&[clip], LEAST_SAMPLES..=self.longest)?;
         Ok(sounds
@@ -117,7 +117,7 @@ impl Tower {
             .collect())
     }
 
-    /// Vectors that a clip becomes.
+    /// How many vectors a clip becomes.
     pub fn places(&self, clip: &Clip) -> Result<usize> {
         let tokens = |samples: &&[f32]| {
             let frames = audio::frames(samples.len());
@@ -134,7 +134,7 @@ impl Tower {
         match self.block {
             None => {
                 let steps = steps(mel.heard());
-                // The last step looks at the two frames under it and one on either side.
+                // The last step depends on two frames and one on either side.
                 let rows = mel.rows(2 * steps + 1).into_owned();
                 let frames = rows.len() / bins.max(1);
                 vec![Block { rows, frames, steps }]
@@ -151,7 +151,7 @@ impl Tower {
         }
     }
 
-    /// Clips to vectors of the model's width, one after the other, and what the way back needs.
+    /// Clips to vectors of the model's width, and what the backward pass needs.
     pub fn forward(&self, pass: &Pass, clips: &[&Clip]) -> Result<(Vec<f32>, Kept)> {
         let mut pieces = Vec::new();
         for clip in clips {
@@ -224,7 +224,7 @@ impl Tower {
         (y, kept)
     }
 
-    /// From the gradient of the vectors to those of what is learnt.
+    /// From the gradient of the vectors to those of the parameters.
     pub fn backward(&self, pass: &Pass, kept: Kept, dy: Vec<f32>, gradients: &mut Gradients) {
         let width = self.width();
         let mut dy = dy;
@@ -278,7 +278,7 @@ fn through(layer: &Linear, pass: &Pass, x: &[f32]) -> Out {
     Out { y, of_factors }
 }
 
-/// The frames that an output looks at: its middle one, and those of its block.
+/// The frames under an output: its middle one, and the range of its block.
 type Windows = (usize, std::ops::Range<usize>);
 
 fn windows(blocks: &[Block], counts: impl Fn(&Block) -> (usize, usize), step: usize) -> Vec<Windows> {
@@ -308,7 +308,7 @@ fn columns(x: &[f32], channels: usize, windows: &[Windows]) -> Vec<f32> {
     y
 }
 
-/// The way back: adds what each frame gave to windows.
+/// The backward pass: adds up each frame's gradients over its windows.
 fn add_columns(dx: &mut [f32], dy: &[f32], channels: usize, windows: &[Windows]) {
     for ((middle, block), dy) in windows.iter().zip(dy.chunks_exact(channels * 3)) {
         for place in 0..3 {
@@ -323,7 +323,7 @@ fn add_columns(dx: &mut [f32], dy: &[f32], channels: usize, windows: &[Windows])
     }
 }
 
-/// The mean of each two steps that follow each other within a piece; an odd last step is left out.
+/// The mean of each two consecutive steps within a chunk; an odd last step is dropped.
 fn pool(x: &[f32], width: usize, pieces: &[usize]) -> Vec<f32> {
     let mut y = Vec::new();
     let mut start = 0;
@@ -338,7 +338,7 @@ fn pool(x: &[f32], width: usize, pieces: &[usize]) -> Vec<f32> {
     y
 }
 
-/// The way back.
+/// The backward pass of [`pool`].
 fn spread(dy: &[f32], width: usize, pieces: &[usize]) -> Vec<f32> {
     let mut dx = vec![0.0; pieces.iter().sum::<usize>() * width];
     let (mut start, mut tokens) = (0, dy.chunks_exact(width));

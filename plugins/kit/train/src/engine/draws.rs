@@ -1,8 +1,8 @@
-//! Random draws that depend on where they are made and on nothing else: what dropout leaves out.
+//! Random numbers for dropout, which depend only on the place that they are drawn for.
 
 use rayon::prelude::*;
 
-/// Scatters the bits of a number (SplitMix64's last step).
+/// Mixes the bits of a number (the last step of SplitMix64).
 #[inline(always)]
 pub(crate) fn scattered(n: u64) -> u64 {
     let n = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -11,11 +11,11 @@ pub(crate) fn scattered(n: u64) -> u64 {
     n ^ (n >> 31)
 }
 
-/// Numbers of a seed, one after the other.
+/// A sequence of random numbers from a seed.
 pub(crate) struct Stream(u64, u64);
 
 impl Stream {
-    /// One for each name.
+    /// A separate sequence for each name.
     pub fn of(seed: u64, name: &str) -> Stream {
         let start = name
             .bytes()
@@ -29,17 +29,17 @@ impl Stream {
         (scattered(self.0.wrapping_add(self.1)) >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Of mean 0 and deviation 1.
+    /// Normally distributed with mean 0 and deviation 1.
     pub fn normal(&mut self) -> f64 {
         let (u, v) = (1.0 - self.uniform(), self.uniform());
         (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
     }
 }
 
-/// What one pass leaves out in front of one layer's factors.
+/// The dropout of one pass before one layer's factors.
 pub(crate) struct Draws {
     seed: u64,
-    /// Kept is what draws this or more, out of 65,536.
+    /// A value is kept if its draw, out of 65,536, is at least this.
     bound: u16,
     factor: f32,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Draws {
 const TASK: usize = 1 << 14;
 
 impl Draws {
-    /// Those of a layer's number, from the pass's seed. None where nothing is left out.
+    /// For a layer's number, from the pass's seed. None without dropout.
     pub fn of(seed: Option<u64>, number: u64, dropout: f32) -> Option<Draws> {
         let seed = seed.filter(|_| dropout > 0.0)?;
         Some(Draws {
@@ -57,7 +57,7 @@ impl Draws {
         })
     }
 
-    /// Calls `at` for each place of a part, with 0 or what is kept is multiplied by.
+    /// Calls `at` for each place of a part with the factor of its value: 0 if dropped.
     #[inline(always)]
     fn each(&self, part: usize, count: usize, mut at: impl FnMut(usize, f32)) {
         for quad in 0..count.div_ceil(4) {
@@ -69,7 +69,7 @@ impl Draws {
         }
     }
 
-    /// Values of which some are left out, and the others are so much larger.
+    /// Drops some values and scales the others.
     pub fn drop(&self, x: &[f32]) -> Vec<f32> {
         let mut y = vec![0.0; x.len()];
         let parts = y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).enumerate();

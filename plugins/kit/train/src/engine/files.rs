@@ -1,4 +1,4 @@
-//! Files that are there whole: written, synced, then named.
+//! Atomic files: written under another name, synced, then renamed.
 
 use plugin_api::{Code, Error, Result};
 use safetensors::Dtype;
@@ -12,7 +12,7 @@ fn unwritable(path: &Path, why: &std::io::Error) -> Error {
     error.help("check free space and write permission")
 }
 
-/// Writes a file under another name, syncs it, and gives it its own.
+/// Writes a file under another name, syncs and renames it.
 pub(crate) fn written(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
@@ -30,7 +30,7 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 
 pub(crate) type WriteBytes<'a> = Box<dyn Fn(&mut dyn Write) -> std::io::Result<()> + 'a>;
 
-/// One tensor of a file: its name, type, shape, and what writes its bytes.
+/// A tensor of a file: name, type, shape, and a function that writes its bytes.
 pub(crate) struct Written<'a> {
     pub name: String,
     pub dtype: Dtype,
@@ -38,7 +38,7 @@ pub(crate) struct Written<'a> {
     pub bytes: WriteBytes<'a>,
 }
 
-/// Writes a safetensors file, tensors in the order given.
+/// Writes a safetensors file with the tensors in this order.
 pub(crate) fn write_safetensors(path: &Path, tensors: &[Written], metadata: &Value) -> Result<()> {
     let mut header = Map::new();
     header.insert("__metadata__".to_owned(), metadata.clone());

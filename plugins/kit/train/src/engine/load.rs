@@ -1,4 +1,4 @@
-//! From a checkpoint to the layers that learn.
+//! Loads the layers of a checkpoint for training.
 
 use super::draws::Stream;
 use super::net::{Head, Net};
@@ -23,31 +23,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// What is not learnt unless it is asked for.
+/// Modules that are frozen unless `unfreeze` names them.
 const TOWERS: [&str; 2] = ["audio_tower.", "multi_modal_projector."];
 
-/// A model that is being loaded.
 pub(crate) struct Loader<'s> {
     pub settings: &'s EngineSettings,
     pub parameters: Parameters,
-    /// Of a LoRA.
+    /// The targets of a LoRA.
     pub targets: Option<Targets>,
-    /// The factors of an adapter to go on from, by module.
+    /// The factors of an adapter that training starts from, by module.
     adapter: Option<Adapter>,
     /// Modules with factors, in the order of their layers.
     pub hit: Vec<String>,
-    /// The last parts of the names of all linear layers, for those who mistyped one.
+    /// The last parts of the names of all linear layers, for the error about a target that none has.
     linear: BTreeSet<String>,
-    /// Values of the whole model.
+    /// The number of values in the whole model.
     pub values: u64,
-    /// Bytes of what is not learnt, by the names of types.
+    /// Bytes of frozen weights by type.
     pub frozen: BTreeMap<&'static str, u64>,
     reader: Reader,
 }
 
 struct Adapter {
     weights: Weights,
-    /// The tensors by what they are for: a plain module name and a factor.
+    /// Tensor names by plain module name and factor.
     places: BTreeMap<(String, String), String>,
     used: BTreeSet<String>,
 }
@@ -71,7 +70,7 @@ impl Adapter {
         })
     }
 
-    /// The values of a tensor; none where the file has none.
+    /// The values of a tensor; none if the file lacks it.
     fn take(&mut self, module: &str, factor: &str, shape: &[usize]) -> Result<Option<Vec<f32>>> {
         let key = (checkpoint::plain_name(module).to_owned(), factor.to_owned());
         let Some(name) = self.places.get(&key) else {
@@ -104,7 +103,7 @@ impl<'s> Loader<'s> {
         })
     }
 
-    /// Whether the tensor of this full name is learnt as it is.
+    /// Whether the tensor of this full name is learnt itself, not by factors.
     fn learns(&self, tensor: &str) -> bool {
         let has = |names: &[String]| names.iter().any(|part| tensor.contains(part.as_str()));
         if has(&self.settings.unfreeze) {
@@ -163,7 +162,7 @@ impl<'s> Loader<'s> {
         Ok(Vector::Frozen(values))
     }
 
-    /// A matrix, learnt or as it is stored. `shape` is that of the file, of which the first is the number of rows.
+    /// A matrix, learnt or frozen. `shape` is the file's, with the number of rows first.
     fn weight(&mut self, at: &Weights, shape: &[usize], linear: bool) -> Result<Weight> {
         let tensor = at.path("weight");
         let columns: usize = shape[1..].iter().product();
@@ -190,7 +189,7 @@ impl<'s> Loader<'s> {
         })
     }
 
-    /// The factors beside a layer, if it is a target.
+    /// The factors of a layer, if it is a target.
     fn factors(&mut self, at: &Weights, inputs: usize, outputs: usize, is_head: bool) -> Result<Option<Factors>> {
         let module = module_name(&at.path(""));
         if let Some(last) = module.rsplit('.').next() {
@@ -232,7 +231,7 @@ impl<'s> Loader<'s> {
         }))
     }
 
-    /// The factors that learning starts from.
+    /// The initial factors.
     fn drawn(&self, module: &str, a: [usize; 2], b: [usize; 2]) -> Result<(Vec<f32>, Vec<f32>)> {
         let mut stream = Stream::of(self.settings.seed, module);
         let mut uniform = |[rows, columns]: [usize; 2]| -> Vec<f32> {
@@ -258,13 +257,13 @@ impl<'s> Loader<'s> {
         }
     }
 
-    /// Refuses an adapter of which something found no place.
+    /// Refuses an adapter with tensors that fit no layer.
     fn finish(&self) -> Result<()> {
         if let Some(adapter) = &self.adapter {
             let left = adapter.places.values().find(|name| !adapter.used.contains(*name));
             if let Some(name) = left {
                 let message = format!("tensor `{name}` of the LoRA fits no layer of this model");
-                return Err(Error::new(Code::DATA, message).help("is it a LoRA for another model?"));
+                return Err(Error::new(Code::DATA, message).help("it may be a LoRA for another model"));
             }
         }
         if let Some(targets) = self.targets.as_ref().filter(|_| self.adapter.is_none()) {
@@ -361,7 +360,7 @@ impl<'s> Loader<'s> {
         })
     }
 
-    /// A head that is the table of tokens, unless it is to be learnt on its own.
+    /// A tied head, unless it is to be learnt separately.
     fn tied_head(&mut self, blueprint: &Blueprint, embed: &Weight) -> Result<Head> {
         let whole = self.targets.as_ref().is_some_and(|targets| targets.is_whole("lm_head"));
         let weight = match (embed, whole) {
@@ -469,7 +468,7 @@ impl<'s> Loader<'s> {
         })
     }
 
-    /// A convolution over three frames, as a product of rows (channels, 3): that is how files have its weight.
+    /// A convolution over three frames, as a product of rows (channels, 3): its weight in files has this order.
     fn convolution(&mut self, at: &Weights, inputs: usize, outputs: usize) -> Result<Linear> {
         Ok(Linear {
             weight: self.weight(at, &[outputs, inputs, 3], false)?,

@@ -1,4 +1,4 @@
-//! What a training run asks of a model, and nothing of how a run is organised.
+//! The interface of the training engine: gradients and updates, not the organisation of a run.
 
 pub(crate) mod draws;
 pub(crate) mod files;
@@ -24,61 +24,61 @@ pub use trainer::Trainer;
 /// One step of a run is: [`Engine::learn`] for each batch, with the number of learnt tokens of all batches and all
 /// processes; [`Engine::gradient`] summed over the processes; [`Engine::step`].
 ///
-/// The same calls give the same bytes, whatever the timing of threads.
+/// The same calls give the same bits, whatever the timing of threads.
 pub trait Engine: Send {
-    /// What is learnt and what memory it takes.
     fn facts(&self) -> Facts;
 
     /// Adds the gradient of these rows' loss, divided by `items`, to the gradient so far.
     ///
-    /// `items` is the number of learnt tokens of the whole step. The loss that comes back is a sum over the rows' own
-    /// learnt tokens, not divided by anything. Rows without a learnt token are allowed and add nothing.
+    /// `items` is the number of learnt tokens of the whole step. The returned loss is a sum over the rows' own learnt
+    /// tokens, not divided. Rows without a learnt token are allowed and add nothing.
     fn learn(&mut self, rows: &[Row], items: u64) -> Result<Sums>;
 
     /// The gradients of all learnt parameters, one after the other in one buffer, in the order of
-    /// [`Facts::parameters`]. It is the same on all processes of a run, so one sum over it is all they exchange.
+    /// [`Facts::parameters`]. All processes of a run have the same layout, so summing this buffer is all they
+    /// exchange.
     fn gradient(&mut self) -> &mut [f32];
 
-    /// Cuts the gradient to the longest that settings allow, updates the parameters at this rate, and forgets the gradient.
+    /// Clips the gradient's norm as the settings say, updates the parameters at this rate, and clears the gradient.
     ///
     /// A gradient that is not finite changes nothing: [`StepReport::grad_norm`] says so, and the caller stops.
     fn step(&mut self, rate: f64) -> Result<StepReport>;
 
-    /// Forgets the gradient so far, as when a batch has to be tried again in smaller ones.
+    /// Clears the gradient, for example to retry a batch in smaller parts.
     fn forget(&mut self);
 
-    /// The loss of each row, without dropout, and without learning from it.
+    /// The loss of each row, without dropout or learning.
     fn evaluate(&mut self, rows: &[Row]) -> Result<Vec<Sums>>;
 
-    /// The logits of a row, one after the other: (tokens, vocabulary).
+    /// The logits of a row: (tokens, vocabulary).
     fn logits(&mut self, row: &Row) -> Result<Vec<f32>>;
 
-    /// Vectors that a clip becomes, one after the other; none where the tower or what follows it is learnt, since these
-    /// change from step to step. They may be kept for the whole run, and by [`Facts::hearing`] beyond it.
+    /// The vectors of a clip, concatenated; none if the tower or projector is learnt, since then they change with each
+    /// step. They may be cached for the whole run, and longer under the key [`Facts::hearing`].
     fn hear(&mut self, clip: &Clip) -> Result<Option<Vec<f32>>>;
 
-    /// The number of placeholders that a clip takes among the tokens.
+    /// The number of placeholders of a clip among the tokens.
     fn places(&self, clip: &Clip) -> Result<usize>;
 
-    /// Writes what was learnt into a folder that is there: a PEFT folder's two files, or a checkpoint in the names of the
-    /// base's own files. Gives the names of the files written, each of which is synced.
+    /// Writes what was learnt into an existing folder: a PEFT folder's two files, or a checkpoint in the names of the
+    /// base's own files. Returns the names of the files, each of which is synced.
     fn save(&self, folder: &Path) -> Result<Vec<String>>;
 
-    /// Writes what else resuming needs into one safetensors file: moments, steps done, the place in the random draws of
-    /// dropout, and the exact weights where the saved ones are rounded.
+    /// Writes what else is needed for resuming into one safetensors file: moments, the number of steps, dropout's
+    /// position in its random numbers, and exact weights if the saved ones are rounded.
     fn save_state(&self, file: &Path) -> Result<()>;
 
-    /// Goes on from what [`Engine::save`] and [`Engine::save_state`] wrote.
+    /// Resumes from the files of [`Engine::save`] and [`Engine::save_state`].
     fn restore(&mut self, folder: &Path, state: &Path) -> Result<()>;
 
-    /// Steps done, over all runs that this one goes on from.
+    /// Steps done, including those of earlier runs that this one resumes.
     fn steps_done(&self) -> u64;
 }
 
-/// Sums over learnt tokens, to be divided by their number when all of them are known.
+/// Sums over learnt tokens, to be divided by their number later.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Sums {
-    /// Of -log p; with label smoothing, of what is learnt instead.
+    /// Of -log p; with label smoothing, of the smoothed loss.
     pub loss: f64,
     /// Learnt tokens.
     pub items: u64,
@@ -94,36 +94,36 @@ impl std::ops::AddAssign for Sums {
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct StepReport {
-    /// The gradient's length before it was cut; not finite if a value in it was not.
+    /// The gradient's norm before clipping; not finite if a value in it was not.
     pub grad_norm: f64,
-    /// What it was multiplied by.
+    /// The factor of clipping.
     pub factor: f64,
 }
 
-/// What is learnt and what memory it takes.
+/// What is learnt, and the memory that it takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Facts {
     /// In the order of [`Engine::gradient`].
     pub parameters: Vec<Parameter>,
     /// Values of all parameters of the model, learnt or not.
     pub values: u64,
-    /// In words: what weights, products, gradients and states are kept as.
+    /// The types of weights, products, gradients and states, in words.
     pub precision: String,
     /// Modules that have LoRA factors, in the order of their layers.
     pub targets: Vec<String>,
-    /// What the vectors of [`Engine::hear`] depend on besides the clip: a key for those that are kept on disk. None where
-    /// nothing is heard, or where what hears is learnt.
+    /// The key, besides the clip, under which vectors of [`Engine::hear`] may be cached on disk. None without audio,
+    /// or if the tower is learnt.
     pub hearing: Option<String>,
-    /// The token whose places clips take.
+    /// The placeholder token of clips.
     pub placeholder: Option<u32>,
-    /// Tokens in the vocabulary; greater ids are refused.
+    /// Tokens in the vocabulary; larger ids are refused.
     pub vocabulary: usize,
     /// The longest row.
     pub context: usize,
     pub memory: MemoryPlan,
 }
 
-/// Bytes by what they hold.
+/// Bytes by use.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct MemoryPlan {
     /// Weights, learnt ones included.
@@ -132,12 +132,12 @@ pub struct MemoryPlan {
     pub states: u64,
     /// Activations kept for each token of a batch.
     pub token: u64,
-    /// What a pass needs besides, whatever its tokens.
+    /// Memory of a pass that does not depend on the number of tokens.
     pub buffers: u64,
 }
 
 impl MemoryPlan {
-    /// Bytes at the height of a step whose largest batch has this many tokens.
+    /// Bytes at the peak of a step whose largest batch has this many tokens.
     pub fn peak(&self, tokens: u64) -> u64 {
         self.weights + self.gradients + self.states + self.buffers + self.token * tokens
     }
@@ -146,10 +146,10 @@ impl MemoryPlan {
 /// One learnt tensor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Parameter {
-    /// As the file that it is saved in calls it.
+    /// The name in the file that it is saved in.
     pub name: String,
     pub shape: Vec<usize>,
-    /// Whether weight decay is for it.
+    /// Whether weight decay applies to it.
     pub decayed: bool,
 }
 

@@ -1,4 +1,4 @@
-//! All layers, forwards and backwards.
+//! The whole model, forwards and backwards.
 
 use super::parameters::{Gradients, Pass, Weight};
 use super::row::{Row, Sound};
@@ -28,7 +28,7 @@ pub(crate) struct Net {
     pub context: usize,
 }
 
-/// The output layer; where it is tied, over the table of tokens.
+/// The output layer; if tied, over the table of tokens.
 pub(crate) enum Head {
     Own(Linear),
 }
@@ -40,19 +40,19 @@ impl Head {
     }
 }
 
-/// Rows on their way into the layers.
+/// The input of the layers for some rows.
 struct Input {
     texts: Texts,
     ids: Vec<u32>,
     x: Vec<f32>, // (tokens, hidden)
-    /// Tokens whose vectors come from sound.
+    /// Tokens whose vectors come from audio.
     heard: Vec<usize>,
-    /// Of those, the ones that are heard in this pass, and what the tower keeps of it.
+    /// Those of them that are encoded in this pass, and what the tower keeps.
     tower: Option<(Vec<usize>, tower::Kept)>,
 }
 
 impl Net {
-    /// Whether what goes into the layers is learnt: vectors of tokens, or what hears.
+    /// Whether the input of the layers is learnt: token vectors, or the audio tower.
     fn learns_input(&self) -> bool {
         matches!(self.embed, Weight::Learnt(_)) || self.learns_to_hear()
     }
@@ -116,7 +116,7 @@ impl Net {
             return Ok(input);
         }
         let placeholder =
-            placeholder.ok_or_else(|| Error::unsupported("this model reads text alone, a row brings a clip"))?;
+            placeholder.ok_or_else(|| Error::unsupported("this model takes text only, and a row has a clip"))?;
         let clips: Vec<&Clip> = rows
             .iter()
             .flat_map(|row| &row.sounds)
@@ -126,7 +126,7 @@ impl Net {
         let heard_now = match (tower, clips.is_empty()) {
             (None, false) => {
                 return Err(Error::unsupported(
-                    "this model's clips are not heard here, only vectors of them are taken",
+                    "the tower is frozen, so clips must be given as vectors",
                 ));
             }
             (Some(tower), _) => Some(tower.forward(pass, &clips)?),
@@ -162,7 +162,8 @@ impl Net {
             let more = places.count();
             let placed = row.ids.iter().filter(|&&id| id == placeholder).count();
             if more > 0 || placed != count {
-                let message = format!("a row has {placed} places for sound, its clips become {count} vectors");
+                let message =
+                    format!("a row has {placed} placeholders for audio, and its clips become {count} vectors");
                 return Err(Error::new(Code::DATA, message));
             }
         }
@@ -170,7 +171,7 @@ impl Net {
         Ok(input)
     }
 
-    /// The sum of each row's losses; with a gradient, that of their sum divided by `items` is added to it.
+    /// The sum of each row's losses. With a gradient, that of their total divided by `items` is added to it.
     pub fn learn(
         &self,
         pass: &Pass,
@@ -202,7 +203,7 @@ impl Net {
             angles: &angles,
             all: &all,
         };
-        // Below the first layer that learns, or whose input is learnt, nothing is kept.
+        // Below the first layer that is learnt, or whose input is learnt, nothing is kept.
         let first = match self.learns_input() {
             true => 0,
             false => self.layers.iter().position(Layer::learns).unwrap_or(self.layers.len()),
@@ -249,7 +250,7 @@ impl Net {
         Ok(sums)
     }
 
-    /// What the head reads: logits are its products with this.
+    /// The input of the head: logits are its products with the head's weights.
     fn normed(&self, pass: &Pass, x: &[f32]) -> Vec<f32> {
         let mut normed = vec![0.0; x.len()];
         self.norm.forward(pass, x, &mut normed);

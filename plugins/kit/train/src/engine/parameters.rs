@@ -1,4 +1,4 @@
-//! Weights, learnt or not, and where the values and gradients of the learnt ones lie.
+//! Parameters, learnt or frozen, and the places of the values and gradients of learnt ones.
 
 use super::Parameter;
 use super::stored::Stored;
@@ -9,11 +9,11 @@ use std::sync::Arc;
 /// A matrix (outputs, inputs).
 pub(crate) enum Weight {
     Frozen(Arc<Stored>),
-    /// A part of the buffer of learnt values.
+    /// A range in the buffer of learnt values.
     Learnt(Range<usize>),
 }
 
-/// A row of values, such as a bias.
+/// A vector, such as a bias.
 #[derive(Debug, Clone)]
 pub(crate) enum Vector {
     Frozen(Vec<f32>),
@@ -25,9 +25,9 @@ pub(crate) enum Vector {
 pub(crate) struct Pass<'a> {
     /// All learnt values.
     pub values: &'a [f32],
-    /// Whether what is multiplied by weights is rounded to bf16 first, and the weights with it.
+    /// Whether inputs of products with weights are rounded to bf16, and the weights as well.
     pub rounded: bool,
-    /// Where dropout's draws start; none while nothing is learnt.
+    /// The seed of dropout; none during evaluation.
     pub draws: Option<u64>,
 }
 
@@ -40,7 +40,7 @@ impl Pass<'_> {
     }
 }
 
-/// All gradients, one after the other as the values are.
+/// All gradients, in the order of the values.
 pub(crate) struct Gradients<'a>(pub &'a mut [f32]);
 
 impl Gradients<'_> {
@@ -59,18 +59,18 @@ impl Gradients<'_> {
     }
 }
 
-/// A learnt tensor: where it lies, and what is known of it.
+/// A learnt tensor and its place.
 #[derive(Debug, Clone)]
 pub(crate) struct Learnt {
     pub parameter: Parameter,
     pub range: Range<usize>,
-    /// How many times the step's rate it learns at.
+    /// Its learning rate as a multiple of the step's.
     pub ratio: f64,
-    /// Whether its optimiser states are kept in fp32 whatever the optimiser.
+    /// Whether its optimiser states are fp32 whatever the optimiser.
     pub wide_states: bool,
 }
 
-/// What is learnt, in the order in which layers ask for it.
+/// What is learnt, in the order in which layers are loaded.
 #[derive(Debug, Default)]
 pub(crate) struct Parameters {
     pub values: Vec<f32>,
@@ -78,7 +78,7 @@ pub(crate) struct Parameters {
 }
 
 impl Parameters {
-    /// Takes values that are to be learnt.
+    /// Adds values to learn.
     pub fn add(&mut self, name: String, shape: &[usize], values: Vec<f32>) -> Result<Range<usize>> {
         let start = self.values.len();
         let count: usize = shape.iter().product();
@@ -103,10 +103,10 @@ impl Parameters {
     }
 }
 
-/// Whether weight decay leaves a parameter of this name alone: biases and norms.
+/// Whether a parameter of this name is exempt from weight decay: biases and norms.
 ///
-/// The rule is the reference's expression `bias|layernorm|rmsnorm|(^|\.)norm($|\.)|_norm($|\.)` over the name in small
-/// letters.
+/// The rule is the reference's expression `bias|layernorm|rmsnorm|(^|\.)norm($|\.)|_norm($|\.)` over the name in lower
+/// case.
 fn undecayed(name: &str) -> bool {
     let name = name.to_lowercase();
     let part = |part: &str| part == "norm" || part.ends_with("_norm");

@@ -1,4 +1,4 @@
-//! Tensors of a checkpoint, as training keeps them.
+//! Reads tensors of a checkpoint for training.
 
 use super::failed;
 use super::stored::{Form, Stored};
@@ -9,15 +9,15 @@ use plugin_api::{Code, Error, Result};
 use safetensors::Dtype;
 use serde::Deserialize;
 
-/// How matrices are kept that are not learnt.
+/// How frozen matrices are stored.
 pub(crate) struct Reader {
     /// Linear layers in four bits.
     pub four_bits: bool,
-    /// With their scales in bytes.
+    /// With the scales in bytes.
     pub double: bool,
 }
 
-/// What bitsandbytes says of a matrix that it quantised.
+/// bitsandbytes' metadata of a quantised matrix.
 #[derive(Deserialize)]
 struct QuantState {
     quant_type: String,
@@ -41,7 +41,7 @@ impl Reader {
         values.map_err(|why| failed(why.into()))
     }
 
-    /// All values of a matrix in fp32.
+    /// All values of a matrix as fp32.
     pub fn wide(&self, at: &Weights, shape: &[usize]) -> Result<Vec<f32>> {
         if at.has(STATE) {
             let stored = self.matrix(at, shape, true)?;
@@ -53,7 +53,7 @@ impl Reader {
         self.vector(at, "weight", shape)
     }
 
-    /// A matrix as it is stored, or in four bits where it is that of a linear layer and these are wanted.
+    /// A matrix as it is stored, or in four bits if it belongs to a linear layer and these are wanted.
     pub fn matrix(&self, at: &Weights, shape: &[usize], linear: bool) -> Result<Stored> {
         let (rows, columns) = (shape[0], shape[1..].iter().product());
         let form = match at.has(STATE) {
@@ -90,7 +90,7 @@ impl Reader {
     }
 }
 
-/// Values of two bytes.
+/// Values of two bytes each.
 fn halves<T>(at: &Weights, count: usize, value: fn([u8; 2]) -> T) -> Result<Vec<T>> {
     let mut values = kernels::memory::with_room(count);
     let read = at.with_stored("weight", |bytes| {
@@ -115,7 +115,7 @@ fn quantised_before(at: &Weights, shape: &[usize]) -> Result<Nf4> {
             .collect())
     };
     let state: QuantState = serde_json::from_slice(&bytes_of(STATE)?)
-        .map_err(|why| malformed("has a state that can't be read".to_owned()).cause(why.to_string()))?;
+        .map_err(|why| malformed("has a state that cannot be parsed".to_owned()).cause(why.to_string()))?;
     if state.quant_type != "nf4" || state.blocksize != nf4::BLOCK {
         let (kind, size) = (&state.quant_type, state.blocksize);
         return Err(malformed(format!(

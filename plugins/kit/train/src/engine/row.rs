@@ -1,29 +1,28 @@
-//! What is learnt: tokens, and which of them.
+//! A row of training data: tokens, and which of them are learnt.
 
 use plugin_api::Clip;
 use std::sync::Arc;
 
 /// The tokens of one text, and what is to be predicted.
 ///
-/// Rows of a batch are never padded: they lie one after the other, positions count from 0 in each, and none sees
-/// another.
+/// Rows of a batch are concatenated without padding; positions count from 0 in each, and rows do not see each other.
 #[derive(Debug, Clone, Default)]
 pub struct Row {
-    /// The tokens. The place of a clip holds the placeholder as often as the clip has vectors.
+    /// The tokens, with one placeholder for each vector of a clip.
     pub ids: Vec<u32>,
-    /// For each token, what is learnt in its place; as many as there are `ids`. The first counts for nothing, since
+    /// For each token, the token to predict in its place, if any; as many as `ids`. The first does not count, since
     /// nothing comes before it.
     pub labels: Vec<Option<u32>>,
-    /// What is heard, in the order of the placeholders.
+    /// The clips, in the order of the placeholders.
     pub sounds: Vec<Sound>,
 }
 
 /// A clip among the tokens.
 #[derive(Debug, Clone)]
 pub enum Sound {
-    /// To be heard in each pass: needed where the tower or the projector is learnt.
+    /// To be encoded in each pass: necessary if the tower or the projector is learnt.
     Clip(Clip),
-    /// As a frozen tower heard it ([`crate::Engine::hear`]): vectors of the model's width, one after the other.
+    /// Encoded by a frozen tower ([`crate::Engine::hear`]): vectors of the model's width, concatenated.
     Heard(Arc<[f32]>),
 }
 
@@ -37,7 +36,7 @@ impl Sound {
 }
 
 impl Row {
-    /// Tokens of which `learn` says which are learnt as they stand.
+    /// Tokens, of which `learn` marks those to learn.
     pub fn masked(ids: Vec<u32>, learn: &[bool]) -> Row {
         let labels = ids.iter().zip(learn).map(|(&id, &learn)| learn.then_some(id)).collect();
         Row {
@@ -47,7 +46,7 @@ impl Row {
         }
     }
 
-    /// Learnt tokens, as they count in a loss.
+    /// The number of learnt tokens that count in a loss.
     pub fn learnt(&self) -> u64 {
         self.labels.iter().skip(1).filter(|label| label.is_some()).count() as u64
     }

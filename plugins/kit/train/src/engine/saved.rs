@@ -1,4 +1,4 @@
-//! What a run leaves on disk, and how it goes on from there.
+//! Saves a run's model and states, and restores them.
 
 use super::failed;
 use super::files::{Written, write_safetensors, write_values};
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-/// The one file of a checkpoint's weights.
+/// The file of a checkpoint's weights.
 const WEIGHTS: &str = "model.safetensors";
 
 impl Trainer {
@@ -33,7 +33,7 @@ impl Trainer {
         }
     }
 
-    /// All tensors of the base, those that were learnt with their values of now, in the types that the base has.
+    /// All tensors of the base, with the current values of learnt ones, in the base's types.
     fn save_checkpoint(&self, folder: &Path) -> Result<Vec<String>> {
         let root = self.base.weights.root();
         let learnt: BTreeMap<&str, (&[usize], &[f32])> = self
@@ -46,7 +46,7 @@ impl Trainer {
             let values = learnt.get(name.as_str()).map(|(_, values)| *values);
             let root = &root;
             let tensor = name.clone();
-            // fp32 masters are saved as such, or the next run would begin elsewhere than this one ended.
+            // Exact fp32 weights are saved in fp32, or a resumed run would begin with other values.
             let dtype = match values {
                 Some(_) if !self.optim.narrow => Dtype::F32,
                 _ => dtype,
@@ -139,7 +139,7 @@ impl Trainer {
         let number = |key: &str| {
             let text = header.metadata().as_ref().and_then(|all| all.get(key));
             let number = text.and_then(|text| text.parse::<u64>().ok());
-            number.ok_or_else(|| malformed(format!("it does not say `{key}`")))
+            number.ok_or_else(|| malformed(format!("it lacks `{key}`")))
         };
         let (steps, batches) = (number("step")?, number("batches")?);
         let read = |name: String, into: &mut [f32]| -> Result<()> {

@@ -1,4 +1,4 @@
-//! How an engine learns: all that changes a gradient or an update but the rate, by the reference's names.
+//! The settings of an engine, by the reference's names: all that changes a gradient or an update, except the rate.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,28 +11,28 @@ use std::path::PathBuf;
 pub enum Method {
     /// The weights themselves.
     Full,
-    /// Two small factors beside each matrix that is a target.
+    /// Two small factors for each target matrix.
     #[default]
     Lora,
-    /// The same over a base in four bits.
+    /// The same with a base in four bits.
     Qlora,
 }
 
-/// What weights, products and states are kept and computed in.
+/// The types of weights, products and states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// fp32 throughout. Frozen weights stay as the checkpoint stores them and are widened exactly.
+    /// fp32 throughout. Frozen weights stay as the checkpoint stores them, and are widened exactly.
     #[default]
     Fp32,
     /// Numbers are rounded to bf16 before they are multiplied; sums, learnt weights, gradients and states are fp32.
     Bf16,
-    /// Learnt weights and states are bf16, too: half the memory, and small updates are lost. LoRA factors stay fp32.
+    /// Learnt weights and states are bf16, too: half the memory, but small updates are lost. LoRA factors stay fp32.
     #[serde(rename = "bf16-pure")]
     PureBf16,
 }
 
-/// The rule by which gradients become updates.
+/// The rule that turns gradients into updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Optimiser {
     #[default]
@@ -61,11 +61,11 @@ pub struct OptimSettings {
     pub adam_beta2: f64,
     pub adam_epsilon: f64,
     pub weight_decay: f64,
-    /// The length that a gradient is cut to; 0 leaves it as it is.
+    /// The norm that gradients are clipped to; 0 does not clip.
     pub max_grad_norm: f64,
-    /// How many times the rate the second factors of a LoRA learn at (LoRA+).
+    /// The learning rate of a LoRA's second factors as a multiple of the rate (LoRA+).
     pub loraplus_lr_ratio: f64,
-    /// The same by a parameter's name, which is a regular expression; the first that is found in it counts.
+    /// Multiples of the rate by regular expressions over parameter names; the first match counts.
     pub lr_ratios: BTreeMap<String, f64>,
 }
 
@@ -84,7 +84,7 @@ impl Default for OptimSettings {
     }
 }
 
-/// Which matrices have factors, and of what size; the keys of PEFT's `adapter_config.json`.
+/// The matrices with factors and the factors' size; the keys are those of PEFT's `adapter_config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LoraSettings {
@@ -94,18 +94,18 @@ pub struct LoraSettings {
     pub use_rslora: bool,
     /// `true` (A uniform, B zero), `false` (both random) or `"gaussian"`.
     pub init_lora_weights: Value,
-    /// A list of names or name ends, a regular expression, `"all-linear"`, or null for the family's own.
+    /// A list of names or name ends, a regular expression, `"all-linear"`, or null for the family's default.
     pub target_modules: Value,
     pub exclude_modules: Value,
     /// A number or a list of numbers of layers; null for all.
     pub layers_to_transform: Value,
-    /// What stands before the number of a layer; null for whatever does.
+    /// The part before the number of a layer; null for any.
     pub layers_pattern: Value,
     pub rank_pattern: BTreeMap<String, usize>,
     pub alpha_pattern: BTreeMap<String, f64>,
-    /// Modules that are learnt whole, beside the factors.
+    /// Modules that are learnt themselves, beside the factors.
     pub modules_to_save: Option<Vec<String>>,
-    /// `none`, `all` or `lora_only`: which biases are learnt.
+    /// Which biases are learnt: `none`, `all` or `lora_only`.
     pub bias: String,
 }
 
@@ -129,7 +129,7 @@ impl Default for LoraSettings {
     }
 }
 
-/// All of it. Unknown keys are for others to refuse, who know the rest of a run's settings.
+/// All of it. Unknown keys are ignored here; code that knows all settings of a run refuses them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EngineSettings {
@@ -137,7 +137,7 @@ pub struct EngineSettings {
     pub precision: Precision,
     #[serde(flatten)]
     pub lora: LoraSettings,
-    /// A PEFT folder to go on from: its settings count instead of `lora`'s, and its factors are where learning starts.
+    /// A PEFT folder to start from: its settings replace `lora`'s, and its factors are the initial ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
     /// Whether the scales of four-bit blocks are quantised as well.
@@ -145,14 +145,14 @@ pub struct EngineSettings {
     #[serde(flatten)]
     pub optim: OptimSettings,
     pub label_smoothing_factor: f64,
-    /// Keeps only each layer's input, and computes the rest again when gradients need it.
+    /// Keeps only each layer's input, and recomputes the rest in the backward pass.
     pub gradient_checkpointing: bool,
-    /// Parts of names of parameters that are not learnt. By default (null) what hears; learnt are then the language
-    /// model and its head.
+    /// Parts of the names of frozen parameters. By default (null) the audio tower is frozen, and the language model
+    /// and its head are learnt.
     pub freeze: Option<Vec<String>>,
-    /// Parts of names of parameters that are learnt although `freeze` has them.
+    /// Parts of the names of parameters that are learnt although `freeze` matches them.
     pub unfreeze: Vec<String>,
-    /// Where random draws start: first factors, and what dropout leaves out.
+    /// The seed of initial factors and of dropout.
     pub seed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Weights that are not learnt, as their file stores them, widened where a product reads them.
+//! Frozen weights in the type of their file, widened when a product reads them.
 
 use crate::nf4::Nf4;
 use crate::products::{Operand, turn};
@@ -23,7 +23,7 @@ pub(crate) enum Form {
 }
 
 impl Stored {
-    /// Values from a place on, over the ends of rows.
+    /// Values from a place on, across the ends of rows.
     pub fn read_across(&self, start: usize, out: &mut [f32]) {
         let (mut at, mut out) = (start, out);
         while !out.is_empty() {
@@ -35,7 +35,7 @@ impl Stored {
         }
     }
 
-    /// Some values of a row, as fp32.
+    /// Some values of a row as fp32.
     #[inline(always)]
     pub fn read(&self, row: usize, columns: Range<usize>, out: &mut [f32]) {
         let start = row * self.columns + columns.start;
@@ -48,7 +48,7 @@ impl Stored {
         }
     }
 
-    /// Asks for the values that are read next, from a column on.
+    /// Prefetches the values that are read next, from a column on.
     #[inline(always)]
     fn foresee(&self, row: usize, column: usize) {
         let start = row * self.columns + column;
@@ -91,7 +91,7 @@ impl Stored {
 
 #[inline(always)]
 fn widen<T: Copy>(out: &mut [f32], values: &[T], wide: impl Fn(T) -> f32) {
-    // Sixteen at a time: rows are short, and compilers' own loops are for long ones.
+    // Sixteen at a time: rows are short, and compilers optimise loops for long ones.
     let (out, out_rest) = out.as_chunks_mut::<16>();
     let (values, values_rest) = values.as_chunks::<16>();
     for (out, values) in out.iter_mut().zip(values) {
@@ -158,8 +158,8 @@ impl Operand for StoredByDepth<'_> {
     }
 }
 
-/// What [`Operand::pack_panels`] is asked for. Closures would be functions of their own, compiled without the registers that are
-/// dispatched to.
+/// The arguments of [`Operand::pack_panels`]. A closure would be a function of its own, compiled without the wider
+/// registers.
 struct Panel<'a> {
     stored: &'a Stored,
     lanes: Range<usize>,
@@ -246,7 +246,7 @@ impl NullaryFnOnce for DepthsOf<'_> {
     }
 }
 
-/// Panels of columns, to be filled row by row of the matrix.
+/// Panels of columns, filled row by row of the matrix.
 struct Panels<'a> {
     /// Columns of the matrix.
     stored: usize,
@@ -256,7 +256,7 @@ struct Panels<'a> {
     out: &'a mut [f32],
 }
 
-/// Rows that are asked for before they are read: their places are too far apart for the processor to foresee them.
+/// How many rows ahead to prefetch: rows are too far apart for the hardware prefetcher.
 const AHEAD: usize = 12;
 
 impl Panels<'_> {

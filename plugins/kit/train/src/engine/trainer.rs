@@ -1,4 +1,4 @@
-//! The engine over a checkpoint.
+//! The engine for a checkpoint.
 
 use super::load::Loader;
 use super::net::Net;
@@ -11,7 +11,6 @@ use nn::Blueprint;
 use plugin_api::{Clip, Code, Error, Result};
 use std::path::{Path, PathBuf};
 
-/// A model that learns from its checkpoint.
 pub struct Trainer {
     pub(super) settings: EngineSettings,
     pub(super) net: Net,
@@ -21,24 +20,24 @@ pub struct Trainer {
     pub(super) base: Base,
     facts: Facts,
     placeholder: Option<u32>,
-    /// Batches learnt since the run began: what dropout's draws differ by.
+    /// Batches so far in the run: part of dropout's seed.
     pub(super) batches: u64,
 }
 
-/// What saving needs to know of the base.
+/// What saving needs to know about the base.
 pub(super) struct Base {
     pub folder: PathBuf,
     pub weights: nn::Weights,
 }
 
 impl Trainer {
-    /// Reads the checkpoint of a blueprint. `placeholder` is the token in whose places sound is heard.
+    /// Reads the checkpoint of a blueprint. `placeholder` is the token that stands for audio.
     pub fn new(blueprint: &Blueprint, placeholder: Option<u32>, settings: &EngineSettings) -> Result<Trainer> {
         kernels::memory::keep_what_is_freed();
         let mut settings = settings.clone();
         if let Some(adapter) = &settings.adapter {
             if settings.method == Method::Full {
-                let message = "an adapter to go on from needs the method lora or qlora, not full";
+                let message = "`adapter` needs the method lora or qlora, not full";
                 return Err(Error::new(Code::SETTINGS, message));
             }
             settings.lora = folder::read_settings(adapter)?;
@@ -111,7 +110,7 @@ impl Trainer {
         }
     }
 
-    /// The values of the gradient by the names of parameters.
+    /// The gradient by parameter name.
     pub(crate) fn named_gradients(&self) -> impl Iterator<Item = (&str, &[usize], &[f32])> {
         self.parameters.learnt.iter().map(|learnt| {
             let one = &learnt.parameter;
@@ -119,7 +118,7 @@ impl Trainer {
         })
     }
 
-    /// The same of the values themselves.
+    /// The values by parameter name.
     pub(crate) fn named_values(&self) -> impl Iterator<Item = (&str, &[usize], &[f32])> {
         self.parameters.learnt.iter().map(|learnt| {
             let one = &learnt.parameter;
@@ -132,7 +131,7 @@ impl Trainer {
     }
 }
 
-/// Bytes that a pass keeps of a token.
+/// Bytes that a pass keeps for each token.
 fn token_bytes(of: &Blueprint, settings: &EngineSettings) -> u64 {
     let heads = of.heads;
     let kept = 3 * of.hidden + 2 * heads.queries * heads.size + 2 * heads.keys * heads.size + 2 * of.inner;

@@ -9,10 +9,10 @@ use std::path::Path;
 
 pub(crate) const SETTINGS: &str = "adapter_config.json";
 pub(crate) const TENSORS: &str = "adapter_model.safetensors";
-/// What PEFT writes in front of the names of a model's own modules.
+/// PEFT's prefix of a model's module names.
 pub(crate) const WRAPPED: &str = "base_model.model.";
 
-/// Settings that change what a LoRA computes, and what is known of them here.
+/// Settings that change what a LoRA computes, and their supported values.
 const KINDS: [&str; 6] = [
     "use_dora",
     "use_qalora",
@@ -22,7 +22,7 @@ const KINDS: [&str; 6] = [
     "layer_replication",
 ];
 
-/// The settings of a folder.
+/// Reads the settings of a folder.
 pub(crate) fn read_settings(folder: &Path) -> Result<LoraSettings> {
     let path = folder.join(SETTINGS);
     let missing = || {
@@ -51,7 +51,7 @@ pub(crate) fn read_settings(folder: &Path) -> Result<LoraSettings> {
     serde_json::from_value(Value::Object(value)).map_err(|why| malformed(why.to_string()))
 }
 
-/// The settings as PEFT writes them.
+/// The settings in PEFT's format.
 pub(crate) fn settings_file(settings: &LoraSettings, base: &str) -> Value {
     json!({
         "alora_invocation_tokens": null,
@@ -98,7 +98,7 @@ pub(crate) fn settings_file(settings: &LoraSettings, base: &str) -> Value {
     })
 }
 
-/// A number without a fraction as one, which is how PEFT's own settings have it.
+/// A number without a fraction as an integer, as in PEFT's settings.
 fn whole(number: f64) -> Value {
     match number.fract() == 0.0 && number.abs() < 1e15 {
         true => json!(number as i64),
@@ -106,7 +106,7 @@ fn whole(number: f64) -> Value {
     }
 }
 
-/// Names between commas as a list.
+/// Names separated by commas as a list.
 fn listed(targets: &Value) -> Value {
     match targets {
         Value::Null => json!(["q_proj", "v_proj"]),
@@ -132,7 +132,7 @@ pub(crate) fn write(
     Ok(vec![SETTINGS.to_owned(), TENSORS.to_owned()])
 }
 
-/// The tensors of a folder by their own names, without what PEFT puts in front and without an adapter's name inside.
+/// The tensors of a folder by module name, without PEFT's prefix and without an adapter's name.
 pub(crate) fn open(folder: &Path) -> Result<Weights> {
     let path = folder.join(TENSORS);
     Weights::of_file(&path, candle_core::DType::F32, &candle_core::Device::Cpu).map_err(crate::engine::failed)

@@ -3,8 +3,8 @@
 pub(crate) mod folder;
 pub(crate) mod targets;
 
-/// The name of a module in the reference's classes of the present generation, which is what PEFT's files and patterns
-/// go by, from its name in a checkpoint.
+/// The name of a module in the reference's current classes, which PEFT's files and patterns use, from its name in a
+/// checkpoint.
 pub(crate) fn module_name(name: &str) -> String {
     let name = name.strip_prefix("thinker.").unwrap_or(name);
     for (published, now) in [

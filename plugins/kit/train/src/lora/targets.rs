@@ -6,7 +6,7 @@ use plugin_api::{Code, Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Settings of a LoRA, their patterns read.
+/// The parsed settings of a LoRA.
 pub(crate) struct Targets {
     wanted: Modules,
     excluded: Modules,
@@ -17,7 +17,7 @@ pub(crate) struct Targets {
     rank: usize,
     alpha: f64,
     rank_stabilised: bool,
-    /// Learnt whole.
+    /// Modules that are learnt themselves.
     whole: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ impl Modules {
             Value::Null => Ok(Modules::None),
             Value::String(text) if text.is_empty() => Ok(Modules::None),
             Value::String(text) if text.eq_ignore_ascii_case("all-linear") => Ok(Modules::AllLinear),
-            // As the command line spells a list.
+            // A list, in the spelling of the command line.
             Value::String(text) if plain_list(text) => Ok(Modules::Names(names(text))),
             Value::String(text) => Ok(Modules::Pattern(Box::new(pattern(what, &format!("^(?:{text})$"))?))),
             Value::Array(list) => {
@@ -70,12 +70,12 @@ impl Modules {
     }
 }
 
-/// Names between commas, of which none is a pattern.
+/// Whether the text is names separated by commas, not a pattern.
 fn plain_list(text: &str) -> bool {
     text.contains(',') && text.chars().all(|c| c.is_alphanumeric() || "_.,- ".contains(c))
 }
 
-/// Whether a module has this name, or ends in it behind a dot.
+/// Whether a module has this name, or ends in a dot and this name.
 fn is_named(module: &str, name: &str) -> bool {
     module == name || module.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
 }
@@ -98,7 +98,7 @@ impl Targets {
             ));
         }
         let wanted = match Modules::read("lora_target_modules", &settings.target_modules)? {
-            // The reference's own choice for all families that are known here.
+            // The reference's default for all families that are supported here.
             Modules::None => Modules::Names(vec!["q_proj".to_owned(), "v_proj".to_owned()]),
             wanted => wanted,
         };
@@ -134,7 +134,7 @@ impl Targets {
         })
     }
 
-    /// Whether a linear layer of this name has factors. The head has some only if it is named.
+    /// Whether a linear layer of this name has factors. The head has them only if it is named.
     pub fn has(&self, module: &str, is_head: bool) -> bool {
         if self.excluded.has(module) || !self.wanted.has(module) || self.is_whole(module) {
             return false;
@@ -150,7 +150,7 @@ impl Targets {
         number.is_some_and(|number| layers.contains(&number))
     }
 
-    /// The names of a list that none of these modules has, or what a pattern is when there are no modules at all.
+    /// The names of a list that match no module, or the pattern if there are no modules.
     pub fn without_a_layer(&self, hit: &[String]) -> Vec<String> {
         match &self.wanted {
             Modules::Names(names) => names
@@ -168,7 +168,7 @@ impl Targets {
         }
     }
 
-    /// Whether a module of this name is learnt whole.
+    /// Whether a module of this name is learnt itself.
     pub fn is_whole(&self, module: &str) -> bool {
         self.whole.iter().any(|name| is_named(module, name))
     }
@@ -201,7 +201,7 @@ fn captured(pattern: &Regex, module: &str) -> Option<u64> {
     found.get(1)?.as_str().parse().ok()
 }
 
-/// The number of the layer that a module is in: the last part of its name that is one, behind two others.
+/// The number of a module's layer: the last numeric part of its name after two other parts.
 fn first_number(module: &str) -> Option<u64> {
     let parts: Vec<&str> = module.split('.').collect();
     let inner = parts.get(2..parts.len().checked_sub(1)?)?;

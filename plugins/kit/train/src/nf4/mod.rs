@@ -1,4 +1,5 @@
-//! Four-bit weights as bitsandbytes has them: 16 values, blocks of 64 with a scale each, and the scales in bytes.
+//! Four-bit weights in bitsandbytes' format: 16 values, blocks of 64 with a scale each, and scales optionally in
+//! bytes.
 
 mod quantise;
 mod table;
@@ -8,9 +9,9 @@ pub(crate) use table::{bounds, bytes_table, nearest_byte};
 
 use std::ops::Range;
 
-/// Values of a block, which share a scale. Blocks run over the ends of rows.
+/// Values of a block, which share a scale. Blocks may span rows.
 pub(crate) const BLOCK: usize = 64;
-/// Scales that share a scale of their own.
+/// Scales that share a second scale.
 pub(crate) const NESTED: usize = 256;
 
 /// The values of the codes.
@@ -36,7 +37,7 @@ pub(crate) const CODES: [f32; 16] = [
 /// Codes of many values, and their scales.
 #[derive(Debug, Clone)]
 pub(crate) struct Nf4 {
-    /// Two codes each, the first in the upper half.
+    /// Two codes a byte, the first in the upper half.
     pub bytes: Vec<u8>,
     pub scales: Scales,
 }

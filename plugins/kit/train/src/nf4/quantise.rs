@@ -1,4 +1,4 @@
-//! Values to codes, and scales to bytes.
+//! Quantises values to codes and scales to bytes.
 
 use super::{BLOCK, CODES, NESTED, Nf4, bounds, bytes_table, nearest_byte};
 use rayon::prelude::*;
@@ -7,12 +7,12 @@ use rayon::prelude::*;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Scales {
     Plain(Vec<f32>),
-    /// Each in a byte, relative to all of them.
+    /// A byte for each, relative to the others.
     Double {
         codes: Vec<u8>,
         absmax: Vec<f32>,
         offset: f32,
-        /// The values of the bytes, as the file that they come from has them.
+        /// The values of the bytes, from the file's own table.
         table: Box<[f32; 256]>,
     },
 }
@@ -39,7 +39,7 @@ impl Scales {
     }
 }
 
-/// Quantises values, which are given in blocks of a task: `read(start, out)` fills some of them.
+/// Quantises values, which `read(start, out)` reads in parts.
 pub(crate) fn quantise(values: usize, double: bool, read: impl Fn(usize, &mut [f32]) + Sync) -> Nf4 {
     const TASK: usize = 256 * BLOCK;
     let mut bytes = vec![0u8; values.div_ceil(2)];
@@ -65,7 +65,7 @@ pub(crate) fn quantise(values: usize, double: bool, read: impl Fn(usize, &mut [f
     }
 }
 
-/// Writes the codes of a block, and gives its scale.
+/// Writes the codes of a block and returns its scale.
 fn codes_of(block: &[f32], bytes: &mut [u8]) -> f32 {
     let largest = block.iter().fold(0f32, |largest, x| largest.max(x.abs()));
     let inverse = 1.0 / largest.max(1e-38);
@@ -80,7 +80,7 @@ fn codes_of(block: &[f32], bytes: &mut [u8]) -> f32 {
     largest
 }
 
-/// Scales in bytes.
+/// Quantises scales to bytes.
 fn doubly(scales: &[f32]) -> Scales {
     let sum: f64 = scales.iter().map(|&scale| f64::from(scale)).sum();
     let offset = (sum / scales.len().max(1) as f64) as f32;

@@ -1,8 +1,8 @@
-//! The byte whose values are finer near zero: a decimal exponent, then a fraction in what bits are left.
+//! bitsandbytes' eight-bit type, finer near zero: a decimal exponent, then a fraction in the remaining bits.
 
 use std::sync::OnceLock;
 
-/// The 256 values of a byte, in rising order: of both signs, or of none.
+/// The 256 values of a byte in rising order, with or without negative ones.
 pub(crate) fn bytes_table(signed: bool) -> &'static [f32; 256] {
     static TABLES: [OnceLock<Box<[f32; 256]>>; 2] = [OnceLock::new(), OnceLock::new()];
     TABLES[usize::from(signed)].get_or_init(|| Box::new(table(signed)))
@@ -27,7 +27,7 @@ fn table(signed: bool) -> [f32; 256] {
     table
 }
 
-/// One of `count + 1` edges, equally spaced from 0.1 to 1, counted in fp32 from the nearer end.
+/// One of `count + 1` equally spaced edges from 0.1 to 1, computed in fp32 from the nearer end.
 fn edge(n: usize, count: usize) -> f32 {
     let step = (1.0 - 0.1f32) / count as f32;
     match n < count.div_ceil(2) {
@@ -36,10 +36,10 @@ fn edge(n: usize, count: usize) -> f32 {
     }
 }
 
-/// The number of the nearest value in a rising table; of two as near, the lower one.
+/// The index of the nearest value in a rising table; in a tie, the lower one.
 #[inline(always)]
 pub(crate) fn nearest_byte(value: f32, bounds: &[f32; 255]) -> u8 {
-    // A search by halves without branches: 255 bounds are 8 questions.
+    // A binary search without branches: 255 bounds need 8 comparisons.
     let mut at = 0;
     for half in [128, 64, 32, 16, 8, 4, 2, 1] {
         if bounds[at + half - 1] < value {

@@ -1,16 +1,16 @@
-//! Adafactor with a rate that is given: no first moment, and of a matrix's second one only means of rows and columns.
+//! Adafactor with a given rate: no first moment, and for matrices only row and column means of the second one.
 
 use super::Rule;
 
-/// What gradients' squares are floored by, and where an update's size is cut.
+/// The floor of squared gradients, and the limit of an update's size.
 const FLOOR: f32 = 1e-30;
 const LARGEST: f64 = 1.0;
-/// How fast old squares are forgotten: the power of the number of steps.
+/// The decay of old squares: an exponent of the number of steps.
 const DECAY: f64 = -0.8;
 
 pub(crate) struct Factored {
     pub rows: Vec<f32>,
-    /// Means of columns; of a vector, each value's own.
+    /// Column means; for a vector, each value's own.
     pub columns: Vec<f32>,
 }
 

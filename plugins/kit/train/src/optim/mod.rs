@@ -1,6 +1,6 @@
-//! From gradients to updates.
+//! Optimisers: gradients to updates.
 //!
-//! All learnt values lie in one buffer, and so do their gradients and states; an update is one pass over all of them.
+//! All learnt values are in one buffer, and so are their gradients and states; an update is one pass over all of them.
 
 mod adafactor;
 mod bytes;
@@ -14,9 +14,9 @@ use half::bf16;
 use halves::HalfStates;
 use rayon::prelude::*;
 
-/// Values that one task updates.
+/// Values of one task.
 const TASK: usize = 1 << 15;
-/// The fewest values of a tensor whose states become bytes.
+/// The smallest tensor whose states are stored in bytes, in values.
 pub(crate) const FEWEST: usize = 4096;
 
 /// An optimiser and its states.
@@ -28,7 +28,7 @@ pub(crate) struct Optim {
     pub narrow: bool,
 }
 
-/// What is kept of one tensor between steps.
+/// The state of one tensor between steps.
 pub(crate) enum State {
     None,
     Moments { first: Vec<f32>, second: Vec<f32> },
@@ -37,19 +37,19 @@ pub(crate) enum State {
     Factored(Factored),
 }
 
-/// The numbers of one step, alike for all tensors but the rate and the decay.
+/// The numbers of one step, equal for all tensors except rate and decay.
 #[derive(Clone, Copy)]
 pub(crate) struct Rule {
     pub beta1: f64,
     pub beta2: f64,
     pub epsilon: f64,
-    /// 1 - beta to the power of the steps.
+    /// 1 - beta^steps.
     pub left1: f64,
     pub left2: f64,
     pub rate: f64,
-    /// What weights are multiplied by first.
+    /// The factor of weights before the update.
     pub kept: f64,
-    /// What gradients are multiplied by.
+    /// The factor of gradients.
     pub factor: f64,
 }
 
@@ -184,7 +184,7 @@ fn plain(rule: &Rule, values: &mut [f32], gradient: &[f32]) {
     });
 }
 
-/// The length of a vector: added in fp64, in an order that depends on its length alone.
+/// The norm of a vector: summed in fp64, in an order that depends only on its length.
 pub(crate) fn norm(values: &[f32]) -> f64 {
     let part = |some: &[f32]| -> f64 {
         let (eights, rest) = some.as_chunks::<8>();

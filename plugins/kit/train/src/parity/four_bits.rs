@@ -1,4 +1,4 @@
-//! Four-bit weights and eight-bit states beside what was recorded of them.
+//! Compares four-bit weights and eight-bit states with recordings.
 
 use super::tensors::Tensors;
 use super::{largest, relative};
@@ -78,7 +78,7 @@ fn matrix_of(golden: &Tensors, name: &str) -> Result<Value> {
         ))
     };
     let (plain, doubly) = (back(&single, "single")?, back(&double, "double")?);
-    // Where a scale's code is off by one, so are the values of its block.
+    // If a scale's code is off by one, so are the values of its block.
     let doubly_ok = doubly <= VALUES_OFF || (codes_off > 0.0 && codes_off <= CODES_OFF);
     Ok(told(
         &format!("nf4.{name}"),
@@ -136,7 +136,7 @@ fn adam(golden: &Tensors) -> Result<Value> {
             &golden.values("adam8.second_absmax")?,
         ));
     }
-    // A state that lies between two codes may take either; the weight then moves by a part of the rate.
+    // A state halfway between two codes may take either; the weight then moves by a part of the rate.
     Ok(told(
         "adam8",
         json!({ "weights": off, "codes_off": codes_off, "absmax": absmax }),

@@ -1,7 +1,7 @@
-//! Replays short training runs that a reference recorded, and says how far this engine is from each number.
+//! Replays a reference's short training runs, and measures the difference of each number.
 //!
-//! A folder `training` beside the checkpoint holds `rows.jsonl`, `held_out.jsonl`, `cases.json`, and a folder for each case
-//! with `golden.safetensors`, the adapter that it starts from and the weights that it ends with.
+//! A folder `training` beside the checkpoint holds `rows.jsonl`, `held_out.jsonl`, `cases.json`, and a folder for each
+//! case with `golden.safetensors`, the initial adapter and the final weights.
 
 mod four_bits;
 mod tensors;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use tensors::{Tensors, length};
 
-/// How far each number may be from the recorded one.
+/// The largest accepted difference of each number.
 const TOLERANCES: [(&str, f64); 10] = [
     ("loss", 2e-6),
     ("grad_norm", 1e-4),
@@ -28,7 +28,7 @@ const TOLERANCES: [(&str, f64); 10] = [
     ("weights", 5e-4),
 ];
 
-/// What the recording says of all cases.
+/// The recording's settings for all cases.
 #[derive(Deserialize)]
 struct Meta {
     batch_size: usize,
@@ -70,16 +70,15 @@ struct Line {
     audio: Vec<String>,
 }
 
-/// A model whose training is replayed.
 pub struct Replayed<'a> {
-    /// None for a model that is not learnt here.
+    /// None for a model that cannot be trained.
     pub blueprint: Option<Blueprint>,
     pub placeholder: Option<u32>,
-    /// Reads a clip that lies beside the rows.
+    /// Reads a clip beside the rows.
     pub read_wav: &'a dyn Fn(&Path) -> Result<Clip>,
 }
 
-/// One finding a case: `{"case", "differences", "tolerances", "within", "ok"}`.
+/// One finding for each case: `{"case", "differences", "tolerances", "within", "ok"}`.
 pub fn replay(model: &Replayed, folder: &Path) -> Result<Vec<Value>> {
     let mut findings = Vec::new();
     if folder.join("cases.json").is_file() {
@@ -253,12 +252,12 @@ impl Recording {
 
 fn row(line: Line, folder: &Path, read_wav: &dyn Fn(&Path) -> Result<Clip>) -> Result<Row> {
     let sound = |name: &String| {
-        // A stranger's rows name their neighbours and nothing else.
+        // A recording is not trusted: it may name files in its own folder only.
         match Path::new(name).file_name() == Some(name.as_ref()) {
             true => read_wav(&folder.join(name)).map(Sound::Clip),
             false => Err(Error::new(
                 Code::DATA,
-                format!("a row names the clip `{name}`, which lies elsewhere"),
+                format!("a row names the clip `{name}`, which is outside of the folder"),
             )),
         }
     };
@@ -269,7 +268,7 @@ fn row(line: Line, folder: &Path, read_wav: &dyn Fn(&Path) -> Result<Clip>) -> R
     })
 }
 
-/// What the rate is multiplied by: a warm-up, then a cosine.
+/// The factor of the rate: a warm-up, then a cosine.
 fn factor(meta: &Meta, step: usize) -> f64 {
     let (step, warmup, steps) = (step as f64, meta.warmup_steps as f64, meta.steps as f64);
     if step < warmup {
@@ -279,7 +278,7 @@ fn factor(meta: &Meta, step: usize) -> f64 {
     (0.5 * (1.0 + (std::f64::consts::PI * done).cos())).max(0.0)
 }
 
-/// The length of the first gradient's difference, over its own.
+/// The relative difference of the first gradient, in norm.
 fn gradient(trainer: &Trainer, golden: &Tensors) -> Result<f64> {
     let (mut apart, mut all) = (0.0, 0.0);
     for (name, _, values) in trainer.named_gradients() {
@@ -309,7 +308,7 @@ fn largest(values: impl Iterator<Item = f64>) -> f64 {
     )
 }
 
-/// What a case showed.
+/// The differences of a case.
 #[derive(Default)]
 struct Found {
     differences: Map<String, Value>,
@@ -326,7 +325,7 @@ impl Found {
         self.within.insert(name.to_owned(), json!(difference <= tolerance));
     }
 
-    /// Something that is the same or is not.
+    /// Records whether two things are equal.
     fn equal(&mut self, name: &str, same: bool) {
         self.within.insert(name.to_owned(), json!(same));
     }

@@ -1,10 +1,10 @@
-//! The innermost loop: a tile of rows by columns, whose sums stay in registers.
+//! The innermost loop: a tile of rows and columns, whose sums stay in registers.
 
 use kernels::tile;
 use pulp::{Arch, Simd, WithSimd};
 use std::sync::OnceLock;
 
-/// What a tile is on this processor.
+/// The shape of a tile on this processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
     pub rows: usize,
@@ -20,7 +20,7 @@ impl Shape {
         })
     }
 
-    /// The columns of a panel that has so many to hold.
+    /// The width of a panel for this many columns.
     pub fn width(self, columns: usize) -> usize {
         match tile::shape().is_some() && 2 * columns <= self.columns {
             true => self.columns / 2,
@@ -46,7 +46,7 @@ impl WithSimd for Lanes {
     }
 }
 
-/// A panel of columns against all panels of rows.
+/// Multiplies a panel of columns with all panels of rows.
 pub(super) struct Tile<'a> {
     /// Panels of rows, each (depth, rows of a tile).
     pub rows: &'a [f32],
@@ -55,9 +55,9 @@ pub(super) struct Tile<'a> {
     /// See [`Shape::width`].
     pub width: usize,
     pub deep: usize,
-    /// Whether sums are added to what is there.
+    /// Whether to add to existing sums.
     pub add: bool,
-    /// For each panel of rows (rows of a tile, width).
+    /// For each panel of rows: (rows of a tile, width).
     pub sums: &'a mut [f32],
 }
 

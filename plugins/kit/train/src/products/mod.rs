@@ -1,8 +1,8 @@
-//! Products of matrices, of whatever their operands are read from.
+//! Matrix products with operands of any type.
 //!
-//! A product reads its operands once, packed into panels as the innermost loop wants them; so weights in 16 or 4 bits are
-//! widened a panel at a time, into the nearest cache, and used there for all rows. The order in which a value's terms are
-//! added depends on the shapes alone, never on the number of threads or their timing.
+//! A product reads its operands once and packs them into panels for the innermost loop. So weights in 16 or 4 bits are
+//! widened a panel at a time into the first-level cache, and used there for all rows. The order of sums depends only
+//! on the shapes, never on the number of threads or their timing.
 
 mod kernel;
 mod operand;
@@ -19,22 +19,23 @@ use std::cell::RefCell;
 use std::ops::Range;
 use vector::vectorised;
 
-/// Terms that are added up in registers before a value is written.
+/// Terms that are summed in registers before a value is written.
 const DEPTH: usize = 256;
-/// The same in tiles, and terms whose panel lies in the second cache.
+/// The same for AMX tiles; the panel of these terms fits into the second-level cache.
 const TILES_DEPTH: usize = 1024;
 /// Panels of rows that are packed at a time.
 const TOGETHER: usize = 8;
-/// Rows, of any tile's height a multiple, of which so much depth stays in the second cache beside the columns.
+/// Rows, a multiple of any tile's height, of which a block of depth stays in the second-level cache beside the
+/// columns.
 const NEAR: usize = 96;
 /// Columns of a task.
 const COLUMNS: usize = 128;
-/// Rows that are asked for before they are read or written.
+/// How many rows ahead to prefetch, for reading or writing.
 const AHEAD: usize = 12;
-/// The fewest rows of a task, where there are too few columns to keep all threads busy.
+/// The fewest rows of a task, if there are too few columns to keep all threads busy.
 const ROWS: usize = 96;
 
-/// The left operand of products, packed once for all of them.
+/// The left operand, packed once for several products.
 pub(crate) struct Left {
     values: Values,
     rows: usize,
@@ -43,9 +44,9 @@ pub(crate) struct Left {
 }
 
 enum Values {
-    /// Panels of rows, of blocks of depth one after the other.
+    /// Panels of rows, one block of depth after another.
     Floats(Scratch),
-    /// Rounded rows, where the processor multiplies such by tiles.
+    /// Rounded rows, if the processor has AMX tiles.
     Rounded(passing::Left),
 }
 
@@ -66,7 +67,7 @@ impl Left {
         let padded = rows.next_multiple_of(shape.rows);
         let mut values = Scratch::new(padded * depth);
         let panels = padded / shape.rows;
-        // Blocks of depth one after the other, in each all panels of rows: some of them at a time.
+        // Block of depth after block of depth, in each all panels of rows, some at a time.
         let parts: Vec<(usize, usize, &mut [f32])> = {
             let mut rest = &mut values[..];
             let mut parts = Vec::with_capacity(panels.div_ceil(TOGETHER) * depth.div_ceil(DEPTH));
@@ -94,7 +95,7 @@ impl Left {
         }
     }
 
-    /// The same on the calling thread alone.
+    /// The same on the calling thread only.
     pub fn pack_here(operand: &dyn Operand, rows: usize, depth: usize) -> Left {
         let shape = Shape::here();
         let mut values = Scratch::new(rows.next_multiple_of(shape.rows) * depth);
@@ -119,7 +120,7 @@ impl Left {
         self.rows
     }
 
-    /// What was packed of some rows, for a block of depth: panels one after the other.
+    /// The packed panels of some rows for a block of depth.
     fn panels<'v>(&self, values: &'v [f32], start: usize, first: usize, count: usize) -> &'v [f32] {
         let deep = DEPTH.min(self.depth - start);
         let padded = self.rows.next_multiple_of(self.shape.rows);
@@ -128,7 +129,7 @@ impl Left {
     }
 }
 
-/// The same on the calling thread alone: for the small products inside a task.
+/// The same on the calling thread only, for the small products inside a task.
 pub(crate) fn product_here(y: &mut [f32], left: &Left, right: &dyn Operand, columns: usize, scale: f32, into: Into) {
     if columns == 0 || left.rows == 0 {
         return;
@@ -143,19 +144,19 @@ pub(crate) fn product_here(y: &mut [f32], left: &Left, right: &dyn Operand, colu
     });
 }
 
-/// Whether a product is written or added to what is there.
+/// Whether a product overwrites the destination or is added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Into {
     Set,
     Add,
 }
 
-/// What a task works in.
+/// The buffers of a task.
 #[derive(Default)]
 struct Space {
     /// Panels of the right side.
     panels: Vec<f32>,
-    /// The sums of the task, which lie together here as they don't in y.
+    /// The sums of the task, contiguous unlike in y.
     sums: Vec<f32>,
 }
 
@@ -163,7 +164,7 @@ thread_local! {
     static SPACE: RefCell<Space> = RefCell::default();
 }
 
-/// `y = scale * left * right`, or adds that: y is (rows, columns), and `right` has a lane for each column.
+/// `y = scale * left * right`, or adds it: y is (rows, columns), and `right` has a lane for each column.
 pub(crate) fn product(y: &mut [f32], left: &Left, right: &dyn Operand, columns: usize, scale: f32, into: Into) {
     let (rows, depth, shape) = (left.rows, left.depth, left.shape);
     debug_assert_eq!(y.len(), rows * columns);
@@ -219,7 +220,7 @@ impl Task<'_> {
         let values = match &left.values {
             Values::Floats(values) => values,
             Values::Rounded(rows) => {
-                // Tiles round what they are given.
+                // AMX tiles round their operands themselves.
                 let right = right.unrounded().unwrap_or(right);
                 return self.by_tiles(rows, left.depth, right, space, scale, into);
             }
@@ -235,7 +236,7 @@ impl Task<'_> {
         }
         for block in (0..columns).step_by(wide) {
             let block = block..columns.min(block + wide);
-            // The last panel is a narrower one, where that is enough.
+            // The last panel may be narrower.
             let rest = block.len() % shape.columns;
             let narrow = Some(shape.width(rest)).filter(|&width| rest > 0 && width < shape.columns);
             let whole = block.len() - narrow.map_or(0, |_| rest);
@@ -254,7 +255,7 @@ impl Task<'_> {
                         &mut last[..width * deep],
                     );
                 }
-                // Some rows at a time, which stay in the second cache for all panels.
+                // Some rows at a time, which stay in the second-level cache for all panels.
                 for some in (0..padded).step_by(NEAR) {
                     let some = some..padded.min(some + NEAR);
                     let (mut panels, mut sums) = (&space.panels[..], &mut space.sums[..]);
@@ -285,7 +286,7 @@ impl Task<'_> {
         }
     }
 
-    /// The same of rows that are rounded already.
+    /// The same for rows that are already rounded.
     fn by_tiles(
         &mut self,
         left: &passing::Left,
@@ -333,7 +334,7 @@ impl Task<'_> {
             #[inline(always)]
             || {
                 for row in 0..self.y.len() {
-                    // Rows lie too far apart for the processor to foresee the next one.
+                    // Rows are too far apart for the hardware prefetcher.
                     if let Some(later) = self.y.get(row + AHEAD) {
                         prefetch(&later[columns.clone()]);
                     }
@@ -363,7 +364,7 @@ impl Task<'_> {
     }
 }
 
-/// Puts what `of` makes of both values at each place of y. Rows are short, and compilers' own loops are for long ones.
+/// Applies `of` to both values at each place of y. Rows are short, and compilers optimise loops for long ones.
 #[inline(always)]
 fn by_eights(y: &mut [f32], x: &[f32], of: impl Fn(f32, f32) -> f32) {
     let (y, y_rest) = y.as_chunks_mut::<8>();
@@ -374,7 +375,7 @@ fn by_eights(y: &mut [f32], x: &[f32], of: impl Fn(f32, f32) -> f32) {
             |n| of(y[n], x[n]),
         );
     }
-    // A row that is shorter than its panel ends inside one of the panel's eights.
+    // A row that is shorter than its panel ends inside one of the panel's groups of eight.
     let x_rest = x.get(y.len()).map_or(x_rest, |x| &x[..]);
     for (y, &x) in y_rest.iter_mut().zip(x_rest) {
         *y = of(*y, x);
@@ -399,7 +400,7 @@ mod tests {
             terms.sum::<f64>()
         };
         let left = Left::pack(&ByLane::new(&a, depth), rows, depth);
-        // The same operands the other way round in memory.
+        // The same operands in the other memory order.
         let turned = |x: &[f32], lanes: usize| -> Vec<f32> {
             (0..depth * lanes).map(|n| x[(n % lanes) * depth + n / lanes]).collect()
         };

@@ -1,4 +1,4 @@
-//! What a product reads: numbers in memory, in either order, and in whatever type.
+//! Operands of a product: numbers in memory, in either order and any type.
 
 use super::AHEAD;
 use kernels::memory::prefetch;
@@ -8,14 +8,14 @@ use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// One side of a product: this many lanes, of which each is a row of the left matrix or a column of the right one, and in
-/// each as many values as the sums have terms.
+/// One side of a product. A lane is a row of the left matrix or a column of the right one, with one value for each
+/// term of a sum.
 pub(crate) trait Operand: Sync {
-    /// Writes some lanes, of which there are at most `width`, over some of their depth: the value of lane `l` at depth `d`
-    /// to `out[d * width + l]`, both counted from their beginnings. Lanes that are missing are zeros.
+    /// Writes at most `width` lanes over a range of depth: the value of lane `l` at depth `d` goes to `out[d * width +
+    /// l]`, both counted from the start of their range. Missing lanes become zeros.
     fn pack(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]);
 
-    /// The same for several panels of `width` lanes, one after the other.
+    /// The same for several panels of `width` lanes.
     fn pack_panels(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
         let panels = out.chunks_exact_mut(width * depth.len());
         for (first, out) in lanes.clone().step_by(width).zip(panels) {
@@ -23,17 +23,18 @@ pub(crate) trait Operand: Sync {
         }
     }
 
-    /// Adds some lanes to a panel of tiles, where values are stored as such read them. False where they aren't.
+    /// Adds some lanes to a panel of AMX tiles, if values are stored in a form that tiles can read. Otherwise returns
+    /// false.
     fn add_stored(&self, _lanes: Range<usize>, _depth: Range<usize>, _panel: &mut Panel) -> bool {
         false
     }
 
-    /// What is rounded to bf16 here, where that is what this operand does.
+    /// The operand before rounding, if this one rounds to bf16.
     fn unrounded(&self) -> Option<&dyn Operand> {
         None
     }
 
-    /// All lanes of so much depth, one after the other.
+    /// All lanes over this depth, concatenated.
     fn lanes(&self, count: usize, depth: usize) -> Cow<'_, [f32]> {
         let mut all = vec![0.0; count * depth];
         all.par_chunks_mut(depth * TOGETHER)
@@ -56,10 +57,10 @@ pub(crate) trait Operand: Sync {
     }
 }
 
-/// Lanes that one task turns.
+/// Lanes that one task transposes.
 const TOGETHER: usize = 16;
 
-/// Lanes one after the other.
+/// Values stored lane after lane.
 pub(crate) struct ByLane<'a> {
     values: &'a [f32],
     depth: usize,
@@ -83,7 +84,7 @@ impl Operand for ByLane<'_> {
     }
 }
 
-/// Values of all lanes at one depth, then those at the next.
+/// Values stored depth after depth.
 pub(crate) struct ByDepth<'a> {
     values: &'a [f32],
     lanes: usize,
@@ -115,7 +116,7 @@ impl Operand for ByDepth<'_> {
     }
 }
 
-/// Copies a row of a panel, zeros where values are missing.
+/// Copies a row of a panel, with zeros for missing values.
 #[inline(always)]
 fn copy(values: &[f32], out: &mut [f32]) {
     #[inline(always)]
@@ -127,7 +128,7 @@ fn copy(values: &[f32], out: &mut [f32]) {
         *out = *values;
         true
     }
-    // A call of `memcpy` for each of them would cost more than the copies.
+    // Calls of `memcpy` would cost more than the copies.
     if whole::<32>(values, out) || whole::<16>(values, out) || whole::<12>(values, out) || whole::<6>(values, out) {
         return;
     }
@@ -168,16 +169,16 @@ impl NullaryFnOnce for RoundAll<'_> {
     }
 }
 
-/// To the nearest bf16, the even one of two. Without branches, so that compilers take many at a time.
+/// To the nearest bf16, ties to even. Without branches, so that it is vectorised.
 #[inline(always)]
 pub(crate) fn round(x: f32) -> f32 {
     let bits = x.to_bits();
     let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
-    // A NaN stays a NaN; rounding up could make infinity of it.
+    // NaN stays NaN; rounding up could turn it into infinity.
     f32::from_bits(if x.is_nan() { bits } else { nearest })
 }
 
-/// Writes rows of equal length as columns, zeros where rows are missing.
+/// Transposes rows of equal length, with zeros for missing rows.
 #[inline]
 pub(crate) fn turn<'a>(rows: impl Iterator<Item = &'a [f32]>, depth: usize, width: usize, out: &mut [f32]) {
     let mut all = [&[][..]; 32];

@@ -1,17 +1,17 @@
-//! Memory to work in, used again by whoever asks next on the same thread: clearing what is written over anyway, and asking
-//! the system for pages, costs as much as a tenth of a step.
+//! Buffers that a thread reuses: clearing memory that is overwritten anyway, and getting pages from the system, takes
+//! up to a tenth of a step.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-/// This many values, which are whatever the last one left.
+/// This many values, which are left over from the last use.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     values: Vec<f32>,
     count: usize,
 }
 
-/// Pieces of a thread that wait to be used again.
+/// Idle buffers that a thread keeps.
 const IDLE: usize = 16;
 
 thread_local! {
@@ -36,7 +36,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let values = std::mem::take(&mut self.values);
-        // A thread that ends has nobody to keep it for.
+        // On a thread that is ending, the buffer is freed.
         let _ = WAITING.try_with(|waiting| {
             let mut waiting = waiting.borrow_mut();
             waiting.push(values);

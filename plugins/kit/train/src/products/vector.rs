@@ -1,24 +1,24 @@
-//! Loops over vectors, compiled for the processor at hand.
+//! Vectorised loops, compiled for several processors.
 
 use pulp::Arch;
 use rayon::prelude::*;
 
-/// Runs a loop with the instructions that this processor has. The closure has to be `#[inline(always)]`, and those that it
-/// calls as well: what is compiled as a function of its own has the registers of any processor.
+/// Runs a loop with the instructions that this processor has. The closure and all functions that it calls must be
+/// `#[inline(always)]`: separate functions are compiled for any processor.
 #[inline(always)]
 pub(crate) fn vectorised<T>(work: impl FnOnce() -> T) -> T {
     Arch::new().dispatch(work)
 }
 
-/// Values that one task works on, about.
+/// About how many values a task processes.
 const TASK: usize = 1 << 14;
 
-/// Rows that one task works on.
+/// Rows of one task.
 pub(crate) fn rows_of_task(width: usize) -> usize {
     (TASK / width.max(1)).max(1)
 }
 
-/// Gives each row of `y`, and its number, to `work`; rows are spread over threads.
+/// Passes each row of `y` with its number to `work`, in parallel.
 pub(crate) fn each_row(y: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     if width == 0 {
         return;
@@ -36,12 +36,12 @@ pub(crate) fn each_row(y: &mut [f32], width: usize, work: impl Fn(usize, &mut [f
     });
 }
 
-/// `e^x`, to two units of the last digit; below the smallest normal number it is zero.
+/// `e^x`, within two units in the last place; below the smallest normal number it is zero.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     // 2^n * 2^f with |f| <= 1/2: n goes into the exponent's bits, 2^f is a polynomial of ln 2 * f.
     let x = x.clamp(-87.3, 88.7);
-    // Of so large a number the last bits are those of the nearest whole one.
+    // Adding so large a number rounds to an integer in the last bits.
     let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0;
     let n = shifted - 12_582_912.0;
     let r = n.mul_add(-0.693_145_75, x);
@@ -57,8 +57,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     p * power
 }
 
-/// The sum of what `of` makes of the values at each place of rows of equal length, in an order that does not depend on the
-/// processor's vectors.
+/// The sum of `of` over the values at each place of equally long rows, in an order that does not depend on the
+/// processor's registers.
 #[inline(always)]
 pub(crate) fn sum<const N: usize>(rows: [&[f32]; N], of: impl Fn([f32; N]) -> f32) -> f32 {
     let mut sums = [0f32; 16];
@@ -87,7 +87,7 @@ pub(crate) fn sum<const N: usize>(rows: [&[f32]; N], of: impl Fn([f32; N]) -> f3
     sums.iter().sum()
 }
 
-/// The largest of a row's values, below all numbers where there are none.
+/// The largest of a row's values; negative infinity for an empty row.
 #[inline(always)]
 pub(crate) fn largest(values: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
@@ -114,7 +114,7 @@ pub(crate) fn add(y: &mut [f32], x: &[f32]) {
     });
 }
 
-/// The sum of products of two rows of equal length.
+/// The dot product of two rows of equal length.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a, a_rest) = a.as_chunks::<16>();

@@ -14,9 +14,9 @@ const PREFIX: &str = "checkpoint-";
 const STATES: &str = "optimizer.safetensors";
 const PLACE: &str = "trainer_state.json";
 const SETTINGS: &str = "run.toml";
-/// The folder of what came of a run.
+/// The folder of a run's result.
 pub const FINAL: &str = "final_model";
-/// What stands before the name of a folder that is being written or removed.
+/// The prefix of a folder that is being written or removed.
 const UNFINISHED: &str = ".unfinished-";
 
 /// A checkpoint that was read.
@@ -40,13 +40,13 @@ pub fn steps(out: &Path) -> Vec<u64> {
     steps
 }
 
-/// The newest checkpoint of a folder. One that another program wrote is passed over: its states are not ours.
+/// The newest checkpoint of a folder. Checkpoints of other programs are ignored: their states are not ours.
 pub fn newest(out: &Path) -> Option<PathBuf> {
     let all = steps(out).into_iter().rev().map(|step| folder(out, step));
     all.into_iter().find(|folder| folder.join(SETTINGS).is_file())
 }
 
-/// Reads where the run was.
+/// Reads a checkpoint's position of the run.
 pub fn read(folder: &Path) -> Result<Found> {
     let broken = |file: &str, why: String| {
         let error = Error::new(Code::DATA, format!("cannot resume from `{}`", folder.display()));
@@ -68,7 +68,7 @@ pub fn read(folder: &Path) -> Result<Found> {
 }
 
 impl Found {
-    /// False for a finished model, which is kept without the states of its optimiser.
+    /// False for a finished model, which is kept without optimiser states.
     pub fn has_states(&self) -> bool {
         self.folder.join(STATES).is_file()
     }
@@ -78,7 +78,7 @@ impl Found {
         engine.restore(&self.folder, &self.folder.join(STATES))
     }
 
-    /// An error that names what is another now than when the checkpoint was written.
+    /// An error that names what has changed since the checkpoint was written.
     pub fn check(&self, settings: &Settings) -> Result<()> {
         let now = as_toml_has_it(&settings.identity());
         let keys = self.settings.keys().chain(now.keys());
@@ -108,7 +108,7 @@ impl Found {
     }
 }
 
-/// The same settings after a way through TOML, which has no null and writes whole numbers in its own way.
+/// The settings after a round trip through TOML, which has no null and writes integers differently.
 fn as_toml_has_it(settings: &Map<String, Value>) -> Map<String, Value> {
     let text = toml::to_string(&without_nulls(settings)).unwrap_or_default();
     toml::from_str(&text).unwrap_or_default()
@@ -159,7 +159,7 @@ fn fill(
     let place = state.to_json(facts, best);
     let place = serde_json::to_string_pretty(&place).map_err(Error::from)? + "\n";
     let kept = toml::to_string(&without_nulls(&settings.identity())).map_err(Error::from)?;
-    // Whatever keeps an engine from writing, the run is as it was, and its last checkpoint is there.
+    // Whatever fails, the run is unchanged, and its last checkpoint remains.
     let unsaved = |error: Error| {
         let code = if error.code == Code::OTHER {
             Code::UNWRITABLE
@@ -179,7 +179,7 @@ fn fill(
     })
 }
 
-/// Writes the model without the optimiser's states, and where the run is with it.
+/// Writes the model and the position of the run, without optimiser states.
 pub fn write_model(
     engine: &dyn Engine,
     student: &dyn Student,
@@ -204,8 +204,8 @@ fn copy_companions(student: &dyn Student, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Fills a folder under another name, and gives it its own when all of it is on disk. What stood under that name before
-/// is there until then.
+/// Fills a folder under another name, and renames it when it is completely on disk. Until then, the previous folder
+/// remains.
 fn whole(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let parent = target.parent().unwrap_or(Path::new("."));
     let name = target.file_name().unwrap_or_default().to_string_lossy();
@@ -229,7 +229,7 @@ fn whole(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     attempt().inspect_err(|_| drop(fs::remove_dir_all(&making)))
 }
 
-/// Removes what a run that was killed left half written, and half removed.
+/// Removes what a killed run left half written or half removed.
 pub fn clean(out: &Path) -> Result<()> {
     for entry in fs::read_dir(out).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
@@ -239,7 +239,7 @@ pub fn clean(out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes a checkpoint so that no half of it keeps its name.
+/// Removes a checkpoint in such a way that no incomplete one keeps its name.
 pub fn discard(out: &Path, step: u64) -> Result<()> {
     let leaving = out.join(format!("{UNFINISHED}removed-{step}"));
     remove(&leaving)?;
@@ -251,13 +251,13 @@ pub fn discard(out: &Path, step: u64) -> Result<()> {
     }
 }
 
-/// Which checkpoints go when so many may stay: the oldest first, never the newest or the best.
+/// The checkpoints to remove so that `limit` remain: the oldest first, never the newest or the best.
 pub fn surplus(steps: &[u64], best: Option<u64>, limit: usize) -> Vec<u64> {
     if limit == 0 || steps.len() <= limit {
         return Vec::new();
     }
     let newest = steps.last().copied();
-    // With room for one alone, a best that is not the newest takes a second place.
+    // With a limit of one, a best checkpoint that is not the newest is kept as well.
     let limit = if limit == 1 && best.is_some_and(|best| Some(best) != newest && steps.contains(&best)) {
         2
     } else {
@@ -292,7 +292,7 @@ fn unreadable(path: &Path, why: &std::io::Error) -> Error {
     Error::new(Code::MISSING, format!("cannot read `{}`", path.display())).cause(why.to_string())
 }
 
-/// The error of a file that can't be written.
+/// The error for a file that cannot be written.
 pub fn unwritable(path: &Path, why: &std::io::Error) -> Error {
     Error::new(Code::UNWRITABLE, format!("cannot write `{}`", path.display())).cause(why.to_string())
 }

@@ -20,7 +20,7 @@ pub struct Bigram {
     steps: u64,
     draws: u64,
     max_norm: f64,
-    /// What a learner that is to fail does at this step.
+    /// The fault of a learner that is to fail at this step.
     pub fault: Option<(u64, Fault)>,
     pub pause: Duration,
     /// Draws no random numbers.
@@ -31,11 +31,11 @@ pub struct Bigram {
 pub enum Fault {
     /// The loss is not a number.
     NotANumber,
-    /// Two rows at once do not fit into memory.
+    /// Two rows together do not fit into memory.
     Memory,
     /// It fails.
     Broken,
-    /// Its states do not fit on the disk.
+    /// Its states do not fit onto the disk.
     DiskFull,
 }
 
@@ -63,7 +63,7 @@ impl Bigram {
         (self.draws >> 40) as f32 / (1 << 24) as f32
     }
 
-    /// The loss of one row, and what each weight adds to it.
+    /// The loss of one row, and its gradient for each weight.
     fn pass(&self, row: &Row, mut each: impl FnMut(usize, f32)) -> Sums {
         let mut sums = Sums::default();
         for (pair, label) in row.ids.windows(2).zip(&row.labels[1..]) {
@@ -124,7 +124,7 @@ impl Engine for Bigram {
         for row in rows {
             let mut parts = Vec::new();
             sums += self.pass(row, |place, value| parts.push((place, value)));
-            // As dropout does, a little of each row's gradient depends on a draw.
+            // As with dropout, a little of each row's gradient depends on a random number.
             let keep = if self.steady { 1.0 } else { 1.0 - 0.01 * self.draw() };
             for (place, value) in parts {
                 self.gradient[place] += value * keep / items as f32;
@@ -191,7 +191,7 @@ impl Engine for Bigram {
     }
 
     fn save_state(&self, file: &Path) -> Result<()> {
-        // In pieces, so that a kill can fall between them.
+        // In pieces, so that a kill can happen between them.
         let mut bytes = Vec::new();
         for (_, values) in self.values() {
             bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
@@ -232,7 +232,7 @@ pub struct Pupil {
     pub pause: Duration,
     pub companions: Vec<PathBuf>,
     pub steady: bool,
-    /// How it cuts lessons that are no tokens yet.
+    /// How it tokenises lessons of text.
     pub cut: Option<fn(&Lesson) -> LessonTokens>,
 }
 

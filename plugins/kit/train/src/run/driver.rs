@@ -1,4 +1,4 @@
-//! The loop of a run: how it begins or goes on, and which steps it takes.
+//! The loop of a run: how it starts or resumes, and its steps.
 
 mod between_steps;
 mod epoch;
@@ -6,13 +6,13 @@ mod finish;
 mod one_step;
 
 use super::checkpoint::{self, Found};
-use super::hearing::Hearing;
 use super::order::Steps;
 use super::rows::RowMaker;
 use super::schedule::{Schedule, warmup_steps};
 use super::settings::{Settings, interval};
 use super::state::{Facts, State};
 use super::student::Student;
+use super::tower_cache::TowerCache;
 use crate::Engine;
 use collective::Collective;
 use epoch::{epoch_batches, kinds, lengths};
@@ -20,7 +20,7 @@ use plugin_api::{Code, Error, Every, LearnEvent, Learnt, Lessons, Plan, Result, 
 use serde_json::{Map, Value, json};
 use std::time::Instant;
 
-/// Learns by a plan. This is all that a model's `learn` has to call.
+/// Trains by a plan. A model's `learn` only has to call this.
 pub fn learn(plan: &Plan, lessons: &Lessons, student: &mut dyn Student) -> Result<Learnt> {
     let settings = Settings::read(plan)?;
     let mut peers = collective::connect(
@@ -29,7 +29,7 @@ pub fn learn(plan: &Plan, lessons: &Lessons, student: &mut dyn Student) -> Resul
         settings.plan.world as usize,
     )?;
     let outcome = Run::begin(settings, lessons, student, peers.as_mut()).and_then(Run::go);
-    // All stop together when the host asks one of them to.
+    // All processes stop together when the host stops one of them.
     if let Some(error) = outcome.as_ref().err().filter(|error| error.code != Code::CANCELLED) {
         peers.abort(&error.to_string());
     }
@@ -51,21 +51,21 @@ struct Run<'a> {
     save: Option<u64>,
     /// Rows with a clip, where batches are of one kind.
     heard: Vec<bool>,
-    /// Tokens of each row, where rows of similar length go together.
+    /// Tokens of each row, if rows of similar length are grouped.
     lengths: Vec<usize>,
-    /// Into how many parts a batch is cut, since a whole one did not fit into memory.
+    /// Into how many parts each batch is split, because whole ones did not fit into memory.
     parts: usize,
     began: Instant,
     seconds: Seconds,
     /// This process was asked to stop.
     stop_wanted: bool,
-    /// All processes know that one was, and stop behind the same step.
+    /// All processes know that one was asked to stop, and stop after the same step.
     stopped: bool,
-    /// The model was written whole by an earlier call and nothing is left to learn, so it stays as it is.
+    /// An earlier call already wrote the final model, so it is left unchanged.
     complete: bool,
 }
 
-/// Where the time went.
+/// Time by activity.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seconds {
     data: f64,
@@ -105,9 +105,9 @@ impl<'a> Run<'a> {
         }
         let mut engine = student.engine(&settings.engine)?;
         let facts = engine.facts();
-        // The weights of the tower are part of what the model is, which the host knows by their content.
+        // The weights of the tower are part of the model's identity, by which the host recognises their content.
         let tower = facts.hearing.map(|tower| format!("{tower} {}", run.model_identity));
-        let hearing = Hearing::new(run.hearing_cache.as_deref(), tower.as_deref(), run.hearing_cache_bytes);
+        let hearing = TowerCache::new(run.hearing_cache.as_deref(), tower.as_deref(), run.hearing_cache_bytes);
         let mut maker = RowMaker {
             run: run.clone(),
             hearing,
@@ -172,11 +172,11 @@ impl<'a> Run<'a> {
         Ok(begun)
     }
 
-    /// Goes on from a checkpoint, if there is one, and says how far it is.
+    /// Resumes from a checkpoint, if there is one, and reports the step.
     fn resume(&mut self, found: Option<Found>) -> Result<()> {
         if let Some(found) = found {
             let (step, total) = (found.state.step, self.steps.total);
-            // A finished model is kept without the states of its optimiser, and needs none.
+            // A finished model is kept without optimiser states, and needs none.
             self.complete = step >= total && !found.has_states();
             if !self.complete {
                 found.restore(self.engine.as_mut())?;
@@ -191,7 +191,7 @@ impl<'a> Run<'a> {
                 ..LearnEvent::default()
             });
         }
-        // What was logged after the checkpoint is logged again.
+        // Log lines after the checkpoint will be logged again.
         let history: Vec<Value> = self.state.history.iter().cloned().map(Value::Object).collect();
         let mut metrics = Map::new();
         metrics.insert("history".to_owned(), Value::Array(history));
@@ -253,7 +253,7 @@ impl<'a> Run<'a> {
         self.finish(stop_early)
     }
 
-    /// Keeps a log line and passes it on.
+    /// Stores a log line and passes it on.
     fn record(&mut self, split: &str, metrics: Value) {
         let mut metrics = metrics.as_object().cloned().unwrap_or_default();
         metrics.insert("step".to_owned(), self.state.step.into());
@@ -283,7 +283,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The state as a checkpoint keeps it.
+    /// The state that a checkpoint stores.
     fn saved(&self) -> State {
         let mut state = self.state.clone();
         state.running.seconds += self.began.elapsed().as_secs_f64();
@@ -298,7 +298,7 @@ impl<'a> Run<'a> {
         });
     }
 
-    /// Passes an event on. A host that wants no more is heeded after the step.
+    /// Passes an event on. If the host wants to stop, that takes effect after the step.
     fn tell(&mut self, mut event: LearnEvent) {
         event.step = self.state.step;
         event.steps = Some(self.steps.total);

@@ -1,4 +1,4 @@
-//! The loss on held-out rows. Only sums are kept.
+//! The loss on held-out rows.
 
 use super::rows::{Named, RowMaker};
 use super::student::Student;
@@ -6,19 +6,20 @@ use crate::Engine;
 use collective::Collective;
 use plugin_api::{Lessons, Result, Split};
 
-/// What held-out rows cost.
+/// The losses of held-out rows.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Evaluated {
     /// The mean over all learnt tokens, as in training.
     pub loss: f64,
-    /// The reference's: the token mean of each batch, weighted by its rows, so that it depends on the batch size.
+    /// The reference's: the mean over the tokens of each batch, weighted by its rows, so that it depends on the batch
+    /// size.
     pub by_batch: f64,
     pub rows: u64,
     pub batches: u64,
     pub items: u64,
 }
 
-/// What a batch adds up to: loss, learnt tokens, rows.
+/// The sums of a batch: loss, learnt tokens, rows.
 type BatchSums = [f64; 3];
 
 /// Evaluates all held-out rows; each process takes every `world`-th batch.
@@ -47,7 +48,7 @@ pub fn evaluate(
     }
     let bytes: Vec<u8> = mine.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
     let all: Vec<Vec<BatchSums>> = peers.gather(&bytes)?.iter().map(|bytes| read(bytes)).collect();
-    // In the order of the batches, so that the sum is the same however many processes there are.
+    // In the order of the batches, so that the sum does not depend on the number of processes.
     let sums = (0..batches as usize).filter_map(|batch| all[batch % world as usize].get(batch / world as usize));
     Ok(sum(sums.copied(), batches))
 }

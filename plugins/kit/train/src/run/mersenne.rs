@@ -10,7 +10,7 @@ const N: usize = 624;
 const M: usize = 397;
 
 impl Mersenne {
-    /// A generator that starts from this seed. PyTorch keeps 64 bits of a seed and seeds this generator with the lower half.
+    /// PyTorch keeps 64 bits of a seed, and seeds this generator with the lower half.
     pub fn new(seed: u64) -> Mersenne {
         let mut state = [0; N];
         state[0] = seed as u32;
@@ -23,7 +23,6 @@ impl Mersenne {
         Mersenne { state, next: N }
     }
 
-    /// The next 32 bits.
     pub fn draw(&mut self) -> u32 {
         if self.next == N {
             self.refill();

@@ -1,4 +1,4 @@
-//! A training run: which rows when, at which rate, what is logged, evaluated and saved, and how it goes on after a stop.
+//! A training run: the order of rows, the learning rate, logs, evaluations, checkpoints, and resuming.
 //!
 //! Everything here depends only on row and step numbers, so that a run that is killed and resumed ends with the same
 //! bytes as an uninterrupted one. A model's plugin needs one line: [`learn`].
@@ -6,7 +6,6 @@
 mod checkpoint;
 mod driver;
 mod evaluate;
-mod hearing;
 mod mersenne;
 mod order;
 mod rows;
@@ -14,6 +13,7 @@ mod schedule;
 mod settings;
 mod state;
 mod student;
+mod tower_cache;
 
 pub use driver::learn;
 pub use mersenne::Mersenne;

@@ -3,15 +3,15 @@
 use super::mersenne::Mersenne;
 use serde::{Deserialize, Serialize};
 
-/// In which order an epoch takes its rows.
+/// The order of rows in an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
-    /// As they are given.
+    /// The order of the file.
     Given,
-    /// Shuffled for each epoch by a generator of our own.
+    /// Shuffled for each epoch by our own generator.
     Seeded,
-    /// Shuffled as the reference's `Trainer` shuffles them.
+    /// Shuffled like the reference's `Trainer`.
     #[default]
     Transformers,
 }
@@ -28,7 +28,7 @@ impl Order {
     }
 }
 
-/// SplitMix64: one addition and three mixes a number, and every seed is a good one.
+/// SplitMix64: one addition and three mixes for each number, and every seed is good.
 struct SplitMix(u64);
 
 impl SplitMix {
@@ -39,13 +39,13 @@ impl SplitMix {
         z ^ (z >> 31)
     }
 
-    /// A number below `n`: the upper half of a product, which favours none by more than n / 2^64.
+    /// A number below `n`: the upper half of a product, which prefers none by more than n / 2^64.
     fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.draw()) * n as u128) >> 64) as usize
     }
 }
 
-/// Fisher and Yates from the end.
+/// The Fisher–Yates shuffle, from the end.
 fn shuffled<T>(mut all: Vec<T>, seed: u64) -> Vec<T> {
     let mut generator = SplitMix(seed);
     for last in (1..all.len()).rev() {
@@ -54,14 +54,14 @@ fn shuffled<T>(mut all: Vec<T>, seed: u64) -> Vec<T> {
     all
 }
 
-/// The batches of an epoch from its rows in their order.
+/// Splits the ordered rows of an epoch into batches.
 pub fn batches(rows: &[u32], size: usize, drop_last: bool) -> Vec<Vec<u32>> {
     let cut = rows.chunks(size.max(1)).map(<[u32]>::to_vec);
     cut.filter(|batch| !drop_last || batch.len() == size).collect()
 }
 
-/// The batches of an epoch when each is of rows with clips alone or of rows without: the two kinds are shuffled apart, cut
-/// into batches, and the batches shuffled.
+/// The batches of an epoch if rows with clips and rows without are never mixed: each kind is shuffled and split into
+/// batches, then the batches are shuffled.
 pub fn batches_by_kind(heard: &[bool], size: usize, order: Order, seed: u64, epoch: u64) -> Vec<Vec<u32>> {
     let of_kind = |kind: bool| -> Vec<u32> {
         let numbers = 0..heard.len() as u32;
@@ -79,8 +79,8 @@ pub fn batches_by_kind(heard: &[bool], size: usize, order: Order, seed: u64, epo
     }
 }
 
-/// Rows of similar length together, as the reference groups them: within each 50 steps' worth of shuffled rows the longest
-/// come first, and the very longest begins the epoch, so that memory that is too small shows at once.
+/// Groups rows of similar length like the reference: within each 50 steps' worth of shuffled rows the longest come
+/// first, and the very longest begins the epoch, so that a lack of memory shows immediately.
 pub fn by_length(rows: Vec<u32>, lengths: &[usize], step_rows: usize) -> Vec<u32> {
     let many = (rows.len() / (step_rows * 4).max(1)).clamp(1, 50) * step_rows;
     let mut mega: Vec<Vec<u32>> = rows.chunks(many.max(1)).map(<[u32]>::to_vec).collect();
@@ -96,7 +96,7 @@ pub fn by_length(rows: Vec<u32>, lengths: &[usize], step_rows: usize) -> Vec<u32
     mega.concat()
 }
 
-/// How many steps an epoch and the whole run have.
+/// The number of steps in an epoch and in the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Steps {
     pub batches: u64,
@@ -105,7 +105,7 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// `together` is how many batches a step takes, of all processes.
+    /// `together` is the number of batches in a step, of all processes.
     pub fn new(batches: u64, together: u64, epochs: f64, max_steps: u64) -> Steps {
         let per_epoch = batches.div_ceil(together.max(1));
         let total = match max_steps {

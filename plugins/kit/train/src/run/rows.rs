@@ -1,8 +1,8 @@
-//! From lessons to rows: cut into tokens, shortened, and with what a tower heard in place of clips.
+//! Makes rows from lessons: tokenises them, shortens them, and replaces clips by cached vectors.
 
-use super::hearing::Hearing;
 use super::settings::{Cut, RunSettings};
 use super::student::Student;
+use super::tower_cache::TowerCache;
 use crate::{Engine, Row, Sound};
 use plugin_api::{Code, Error, Lesson, Lessons, Result, Split};
 
@@ -15,7 +15,7 @@ pub struct Named {
 /// Makes rows.
 pub struct RowMaker {
     pub run: RunSettings,
-    pub hearing: Hearing,
+    pub hearing: TowerCache,
 }
 
 impl RowMaker {
@@ -101,11 +101,11 @@ fn name(lesson: &Lesson, index: u64) -> String {
     }
 }
 
-/// A row that names each clip by one placeholder gets as many as the clip has vectors.
+/// Expands the one placeholder of each clip to one for each vector of the clip.
 fn expanded(engine: &dyn Engine, lesson: &Lesson, ids: Vec<u32>, learn: Vec<bool>) -> Result<(Vec<u32>, Vec<bool>)> {
     let Some(mark) = engine.facts().placeholder else {
         return Err(Error::unsupported(
-            "it has a clip, and this model learns from text alone",
+            "it has a clip, and this model is trained on text only",
         ));
     };
     let lengths = lesson.clips.iter().map(|clip| engine.places(clip));
@@ -116,7 +116,7 @@ fn expanded(engine: &dyn Engine, lesson: &Lesson, ids: Vec<u32>, learn: Vec<bool
     }
     if found != lengths.len() {
         let message = format!(
-            "it has {found} placeholders for {} clips of {lengths:?} places",
+            "it has {found} placeholders for {} clips of {lengths:?} vectors",
             lengths.len()
         );
         return Err(Error::new(Code::DATA, message));
@@ -130,7 +130,7 @@ fn expanded(engine: &dyn Engine, lesson: &Lesson, ids: Vec<u32>, learn: Vec<bool
     Ok((more_ids, more_learn))
 }
 
-/// The tokens of a row that is too long, of which so many stay.
+/// Shortens the tokens of a row to at most `most`.
 pub fn shortened(mut ids: Vec<u32>, mut learn: Vec<bool>, most: usize, cut: Cut) -> (Vec<u32>, Vec<bool>) {
     let over = ids.len().saturating_sub(most);
     let gone = match cut {
@@ -138,7 +138,7 @@ pub fn shortened(mut ids: Vec<u32>, mut learn: Vec<bool>, most: usize, cut: Cut)
         Cut::Left => 0..over,
         Cut::Prompt => {
             let prompt = learn.iter().position(|learn| *learn).unwrap_or(ids.len());
-            // A target longer than all keeps its last tokens, and nothing of the prompt.
+            // A target that is too long by itself keeps its last tokens, and nothing of the prompt.
             match prompt >= over {
                 true => prompt - over..prompt,
                 false => 0..over,

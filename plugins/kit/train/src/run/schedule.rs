@@ -4,7 +4,7 @@ use plugin_api::{Code, Error, Result};
 use serde_json::{Map, Value};
 use std::f64::consts::PI;
 
-/// A schedule's name and what shapes it.
+/// A schedule by name, with its parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     kind: Kind,
@@ -24,7 +24,7 @@ enum Kind {
     CosineWithMinLr { cycles: f64, least: f64 },
 }
 
-/// The names that [`Schedule::new`] knows.
+/// The names of all schedules.
 pub const NAMES: [&str; 8] = [
     "linear",
     "cosine",
@@ -77,7 +77,7 @@ impl Schedule {
         Ok(Schedule { kind, warmup, total })
     }
 
-    /// The factor for the step that has `done` steps before it.
+    /// The factor for the step after `done` steps.
     pub fn factor(&self, done: u64) -> f64 {
         let (k, w, n) = (done as f64, self.warmup as f64, self.total as f64);
         if self.kind == Kind::Constant {
@@ -102,7 +102,7 @@ impl Schedule {
     }
 }
 
-/// Steps of warm-up: `warmup` from 1 on is their number, below it a share of all, rounded up.
+/// Steps of warm-up: a `warmup` of 1 or more is their number; below 1 it is a share of all steps, rounded up.
 pub fn warmup_steps(warmup: f64, total: u64) -> u64 {
     match warmup >= 1.0 {
         true => warmup as u64,

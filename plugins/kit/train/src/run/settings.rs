@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
-/// From which end a row that is too long is cut.
+/// Which end of a row that is too long is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cut {
@@ -16,9 +16,9 @@ pub enum Cut {
     Right,
     /// The last tokens stay.
     Left,
-    /// What stands before the first learnt token loses its end, so that what is learnt stays whole.
+    /// The part before the first learnt token loses its end, so that what is learnt stays complete.
     Prompt,
-    /// Such a row ends the run before it begins.
+    /// A row that is too long ends the run before it begins.
     Refuse,
 }
 
@@ -28,7 +28,7 @@ pub enum Cut {
 pub struct RunSettings {
     pub order: Order,
     pub data_seed: Option<u64>,
-    /// Batches are of rows with clips alone or of rows without.
+    /// Whether rows with clips and rows without are never mixed in a batch.
     pub batch_by_kind: bool,
     pub group_by_length: bool,
     pub dataloader_drop_last: bool,
@@ -45,7 +45,7 @@ pub struct RunSettings {
     pub per_device_eval_batch_size: usize,
     pub eval_on_start: bool,
     pub eval_delay: f64,
-    /// Save whenever the metric is the best so far, and at no other time.
+    /// Save when the metric is the best so far, and at no other time.
     pub save_on_best: bool,
     pub save_total_limit: usize,
     pub load_best_model_at_end: bool,
@@ -53,16 +53,16 @@ pub struct RunSettings {
     pub greater_is_better: Option<bool>,
     pub early_stopping_patience: u64,
     pub early_stopping_threshold: f64,
-    /// A folder for what a frozen tower heard, and how many bytes it may hold.
+    /// A folder for cached vectors of a frozen tower, and its size in bytes.
     pub hearing_cache: Option<PathBuf>,
     pub hearing_cache_bytes: u64,
-    /// Says in one word what the rows are: their hash.
+    /// The hash of the rows.
     pub rows_hash: String,
-    /// Says what model learns: its registry name, settings and weights.
+    /// The identity of the model: its registry name, settings and weights.
     pub model_identity: Value,
-    /// Go on from a checkpoint whose settings or rows are others.
+    /// Resume even if settings or rows have changed.
     pub resume_changed: bool,
-    /// The processes that learn together.
+    /// The processes of the run.
     pub processes: collective::Settings,
 }
 
@@ -103,7 +103,7 @@ impl Default for RunSettings {
     }
 }
 
-/// What says where a run is and who takes part, and nothing of its numbers.
+/// Settings of places and processes, which do not change the results.
 const PLACES: [&str; 6] = [
     "out",
     "resume",
@@ -113,7 +113,7 @@ const PLACES: [&str; 6] = [
     "resume_changed",
 ];
 
-/// Everything that a run is told.
+/// All settings of a run.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub plan: Plan,
@@ -122,7 +122,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads a plan and refuses what contradicts itself.
+    /// Reads a plan and refuses contradictions.
     pub fn read(plan: &Plan) -> Result<Settings> {
         let mut plan = plan.clone();
         plan.batch_size = plan.batch_size.max(1);
@@ -205,7 +205,7 @@ impl Settings {
         self.run.data_seed.unwrap_or(self.plan.seed)
     }
 
-    /// The metric that says which model is best, and whether more of it is better.
+    /// The metric that decides which model is best, and whether more is better.
     pub fn metric(&self) -> (String, bool) {
         let name = self.run.metric_for_best_model.as_deref().unwrap_or("loss");
         let name = match name.starts_with("eval_") {
@@ -216,7 +216,7 @@ impl Settings {
         (name, greater)
     }
 
-    /// What two runs have to have in common for one to go on from the other's checkpoint.
+    /// The settings that a run must share with the checkpoint that it resumes.
     pub fn identity(&self) -> Map<String, Value> {
         let told = serde_json::to_value(&self.plan).unwrap_or_default();
         let mut map = told.as_object().cloned().unwrap_or_default();
@@ -227,7 +227,7 @@ impl Settings {
     }
 }
 
-/// How many steps lie between two events, of so many in all; none for never.
+/// The number of steps between two events, given the total; none for never.
 pub fn interval(steps: f64, total: u64) -> Option<u64> {
     match steps {
         steps if steps <= 0.0 => None,

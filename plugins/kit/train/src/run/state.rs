@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// The place of a run, with all that it logged.
+/// The position of a run, with its logs.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct State {
@@ -11,7 +11,7 @@ pub struct State {
     /// What was logged, as the reference's `log_history` has it.
     pub history: Vec<Map<String, Value>>,
     pub best: Option<Best>,
-    /// Evaluations in a row that were no better.
+    /// Evaluations in a row without improvement.
     pub no_better: u64,
     pub running: Running,
 }
@@ -23,21 +23,21 @@ pub struct Best {
     pub step: u64,
 }
 
-/// Sums that the next log line goes on with.
+/// Sums for the next log line.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Running {
-    /// The steps' losses since the last log, and how many they are.
+    /// The sum of the steps' losses since the last log, and the number of steps.
     pub loss: f64,
     pub steps: u64,
     pub learnt: u64,
-    /// The same since the beginning.
+    /// The same since the start.
     pub total_loss: f64,
     pub total_steps: u64,
     pub total_learnt: u64,
     pub tokens: u64,
     pub flos: f64,
-    /// Seconds that the runs before this one took.
+    /// Seconds of the earlier runs that this one resumes.
     pub seconds: f64,
 }
 

@@ -1,4 +1,4 @@
-//! The loop, over the double.
+//! The loop, with the small engine of `double`.
 
 use super::double::{Fault, Pupil, VOCABULARY};
 use super::learn;
@@ -16,7 +16,7 @@ pub struct School {
     held_out: Vec<LessonTokens>,
     events: Mutex<Vec<LearnEvent>>,
     stop: AtomicBool,
-    /// Asks to stop behind this step.
+    /// Asks to stop after this step.
     stop_at: Option<u64>,
 }
 
@@ -31,7 +31,7 @@ impl School {
         };
         let mut row = |number: usize| {
             let length = 3 + draw(9);
-            // Three tokens of four follow from the one before, so that there is something to learn.
+            // Three of four tokens follow from the one before, so that there is something to learn.
             let mut ids = vec![draw(VOCABULARY) as u32];
             while ids.len() < length {
                 let follows = (ids[ids.len() - 1] * 3 + 1) % VOCABULARY as u32;
@@ -195,7 +195,7 @@ fn the_loss_is_a_mean_over_tokens_and_not_over_batches() {
     once.other.insert("logging_steps".to_owned(), json!(1));
     run(&once, &school, &mut Pupil::default()).unwrap();
     let line = &school.of("train")[0];
-    // All tokens are equally likely before the first step, so each learnt one costs ln 13, whatever its batch.
+    // Before the first step all tokens are equally likely, so each learnt token costs ln 13, whatever its batch.
     assert!((line["loss"].as_f64().unwrap() - (VOCABULARY as f64).ln()).abs() < 1e-9);
     let learnt = |row: &LessonTokens| row.learn.iter().skip(1).filter(|learn| **learn).count() as u64;
     assert_eq!(line["items"], school.rows.iter().map(learnt).sum::<u64>());
@@ -255,7 +255,7 @@ fn a_run_that_is_killed_at_any_instant_goes_on_to_the_same_bytes() {
             .spawn()
             .unwrap()
     };
-    // How long a run takes that nobody kills, so that the kills fall into it on a fast machine and on a slow one.
+    // Measures how long an undisturbed run takes, so that the kills happen during the run on fast and slow machines.
     let (began, undisturbed) = (std::time::Instant::now(), tempfile::tempdir().unwrap());
     assert!(start(undisturbed.path()).wait().unwrap().success());
     let length = began.elapsed();
@@ -347,7 +347,7 @@ fn a_batch_that_does_not_fit_is_taken_in_parts() {
 fn the_best_model_is_kept_and_loaded_at_the_end() {
     let out = tempfile::tempdir().unwrap();
     let mut best = plan(out.path());
-    best.learning_rate = 30.0; // too large: it gets worse with time
+    best.learning_rate = 30.0; // too large: the model gets worse
     best.other.insert("load_best_model_at_end".to_owned(), json!(true));
     best.other.insert("save_total_limit".to_owned(), json!(1));
     let school = School::new(29);
@@ -380,7 +380,7 @@ fn a_run_that_gets_no_better_ends_early() {
     let school = School::new(29);
     let learnt = run(&early, &school, &mut Pupil::default()).unwrap();
     assert!(learnt.steps < 16, "{}", learnt.steps);
-    assert!(school.words().contains("was no better in 2 evaluations"));
+    assert!(school.words().contains("did not improve in 2 evaluations"));
 }
 
 #[test]
@@ -399,7 +399,7 @@ fn epochs_may_be_the_measure_of_all() {
     assert_eq!(at, [1.0, 2.0]);
 }
 
-/// Learns with this many processes, each of them a thread here.
+/// Trains with this many processes, each a thread here.
 fn together(world: u32, accumulate: u32, fault_of: Option<u32>) -> Vec<(Result<Learnt>, Vec<f64>)> {
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()

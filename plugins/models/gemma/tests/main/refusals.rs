@@ -1,4 +1,4 @@
-//! What a Gemma checkpoint or a prompt may not be, and what it need not be.
+//! Checkpoints and prompts that are refused, and unusual checkpoints that are not.
 
 extern crate gemma as _; // or its registration would not be linked in
 
@@ -57,7 +57,7 @@ fn a_config_that_cannot_be_is_refused() {
     );
     check(|c| c["rope_local_base_freq"] = json!(0), "rope_local_base_freq");
     check(|c| c["rms_norm_eps"] = json!(-1e-6), "rms_norm_eps");
-    // What an older checkpoint has once it is saved again: both names of one number, and the older counts.
+    // A checkpoint that was saved again has both names of one field, and the older name wins.
     check(
         |c| {
             c["_sliding_window_pattern"] = json!(6);
@@ -76,7 +76,7 @@ fn a_prompt_that_cannot_be_read_is_refused_and_the_next_one_answered() {
     let mut picture = Message::user("What is it?");
     picture.parts.push(Part::Unknown);
     assert_eq!(refused(Prompt::new([picture])).code, Code::UNSUPPORTED);
-    // The tokenizer is the larger models' too; the table here has no row for their pictures.
+    // The tokenizer also serves the larger models and has their picture token; the table here has no row for it.
     let soft = refused(Prompt::new([Message::user("a <image_soft_token> b")]));
     assert_eq!(soft.code, Code::UNSUPPORTED);
     assert!(soft.to_string().contains("<image_soft_token>"), "{soft}");

@@ -1,4 +1,4 @@
-//! When clips are heard, and in what company.
+//! When clips are encoded, and which of them together.
 
 use super::{about, golden, tone};
 use candle_core::{DType, Device, Tensor};
@@ -19,10 +19,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use text::Chat;
 
-/// A model that is watched, and whose ears fail where a clip of this many samples is among what they are given.
+/// A model that records its calls. Encoding fails if a clip of this many samples is among the given ones.
 struct Watched {
     inner: AudioLanguageModel<AudioTower>,
-    /// What was heard with each call, in samples; an empty list for a pass.
+    /// The clips of each encoding, in samples; an empty list stands for a pass of the decoder.
     seen: Mutex<Vec<Vec<usize>>>,
     fails_at: usize,
 }
@@ -91,7 +91,7 @@ impl Model for Served {
         self.0.tokens(prompt)
     }
 
-    /// What was seen so far.
+    /// The calls so far.
     fn replay(&mut self, _request: &Value) -> Result<Value> {
         Ok(json!(*self.0.decoder().seen.lock().unwrap()))
     }
@@ -125,7 +125,7 @@ fn seen(model: &ModelClient) -> Vec<Vec<usize>> {
     serde_json::from_value(model.replay(&json!({})).unwrap()).unwrap()
 }
 
-/// Gives out prompts; those behind the first only when a piece of its answer has come, if it `waits`.
+/// Gives out prompts; with `waits`, the second and later ones only after a piece of the first answer has come.
 struct Host {
     waiting: Mutex<Vec<(u64, Prompt)>>,
     replies: Mutex<BTreeMap<u64, Result<Reply>>>,
@@ -202,7 +202,7 @@ fn clips_of_several_prompts_are_heard_together() {
     for reply in serve(&model, prompts[2..].iter().map(choose).collect(), false) {
         reply.unwrap();
     }
-    // One is cut at the window; both are then scored in one pass.
+    // One clip is cut at the window; both prompts are then scored in one pass.
     assert_eq!(seen(&model), [vec![1_600, 16_000], vec![]]);
 }
 
@@ -255,7 +255,7 @@ fn a_sweep_over_a_growing_reasoning_hears_the_clip_once_and_reads_each_sentence_
         .collect();
     let heard: Vec<_> = seen(&model).into_iter().filter(|samples| !samples.is_empty()).collect();
     assert_eq!(heard.len(), 1, "the clip is encoded once: {heard:?}");
-    // As many passes as it takes to be given nine prompts, and not one for each.
+    // As few passes as it takes to receive nine prompts, not one for each.
     assert!(seen(&model).len() <= 3, "{} passes", seen(&model).len());
     let reused = |reply: &Reply| reply.other.get("reused_tokens").and_then(Value::as_u64).unwrap_or(0);
     let all: u64 = replies.iter().map(|reply| u64::from(reply.usage.prompt_tokens)).sum();
@@ -274,7 +274,7 @@ fn a_sweep_over_a_growing_reasoning_hears_the_clip_once_and_reads_each_sentence_
     }
 }
 
-/// Where the reasoning stands in the question, the prompts differ before the clip.
+/// If the reasoning is part of the question, the prompts differ before the clip.
 #[test]
 fn a_clip_behind_other_words_is_encoded_once_and_heard_as_it_is_alone() {
     let behind = |words: &str, samples: usize, options: bool| {

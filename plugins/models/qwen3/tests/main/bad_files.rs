@@ -1,4 +1,4 @@
-//! Spoilt checkpoints: one clear error each, that names the file and the tensor, and no panic.
+//! Damaged checkpoints: one clear error each, which names the file and the tensor, and no panic.
 
 use crate::common;
 
@@ -56,7 +56,7 @@ fn spoilt_weights() {
     );
 }
 
-/// Changes what a safetensors header says of a tensor.
+/// Changes a tensor's entry in a safetensors header.
 fn restate(path: &Path, name: &str, field: &str, value: plugin_api::serde_json::Value) {
     let bytes = std::fs::read(path).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -87,7 +87,7 @@ fn a_header_that_contradicts_itself() {
     check("tied", says("dtype", json!("I32")), Code::UNSUPPORTED, &stored);
 }
 
-/// The checkpoint `tied` as a GGUF file in which these bytes, at their first place or behind it, are others.
+/// The checkpoint `tied` as a GGUF file, in which bytes are replaced at their first occurrence or after it.
 #[track_caller]
 fn check_gguf(at: &str, behind: usize, bytes: &[u8], code: Code, message: &str) {
     check_gguf_of("tied", at, behind, bytes, code, message);
@@ -146,7 +146,7 @@ fn spoilt_gguf_files() {
     let key = "blk.1.attn_k.weight";
     let gone = "`FILE` has no tensor `model.layers.1.self_attn.k_proj.weight`";
     check_gguf(key, 0, b"x", Code::DATA, gone);
-    // Behind a tensor's name: dimensions, sizes, type, place.
+    // After a tensor's name come dimensions, sizes, type and offset.
     let huge = format!("{malformed}tensor `{key}`: it has more values than can be counted");
     check_gguf(key, 4, &(1u64 << 61).to_le_bytes(), Code::DATA, &huge);
     let stored = "tensor `model.layers.1.self_attn.k_proj.weight` in `FILE` is stored as f64, expected f32, f16,";
@@ -155,7 +155,7 @@ fn spoilt_gguf_files() {
     check_gguf(key, 24, &(1u64 << 63).to_le_bytes(), Code::DATA, &beyond);
 }
 
-/// Behind a key: the type of its value, a text's length, the text.
+/// After a key come the type of its value, the length of a text, and the text.
 #[test]
 fn what_a_gguf_file_names_and_nobody_knows_is_told_with_what_is_known() {
     let unknown = |key, value: &[u8], message: &str| check_gguf(key, 12, value, Code::UNSUPPORTED, message);
@@ -176,7 +176,7 @@ fn what_a_gguf_file_names_and_nobody_knows_is_told_with_what_is_known() {
     );
     let rope = "`FILE` is malformed: its rope is scaled in the way `ntk!`, known here: none, linear, yarn";
     check_gguf_of("qwen2", "qwen2.rope.scaling.type", 12, b"ntk!", Code::DATA, rope);
-    // Behind the table's name: its dimensions, the length of a vector, its rows.
+    // After the table's name come its dimensions, the length of a vector, and the number of rows.
     let rows = "`FILE` is malformed: it has 320 tokens, but `token_embd.weight` has 319 rows";
     check_gguf("token_embd.weight", 12, &319u64.to_le_bytes(), Code::DATA, rows);
 }
@@ -200,7 +200,7 @@ fn a_gguf_file_that_is_cut_or_lacks_a_part_says_so() {
     );
     let header = refused("header.gguf", &whole[..1000]);
     assert!(header.starts_with("`FILE` is malformed: "), "{header}");
-    // A first part is a file whose header says of how many it is one; two pairs are put in front of the others.
+    // A file is a first part if its header says how many parts there are; two entries are added before the others.
     let mut part = whole[..16].to_vec();
     part.extend((u64::from_le_bytes(whole[16..24].try_into().unwrap()) + 2).to_le_bytes());
     for (key, value) in [("split.no", 0u16), ("split.count", 3)] {
@@ -210,7 +210,7 @@ fn a_gguf_file_that_is_cut_or_lacks_a_part_says_so() {
         part.extend(value.to_le_bytes());
     }
     part.extend(&whole[24..]);
-    part.extend([0; 64]); // what is behind the header begins at a multiple of 32
+    part.extend([0; 64]); // the data after the header begin at a multiple of 32
     let missing = refused("m-00001-of-00003.gguf", &part);
     let told = "it is the first of 3 parts, and `m-00002-of-00003.gguf` is not beside it";
     assert!(missing.contains(told), "{missing}");
@@ -326,13 +326,13 @@ fn an_index_that_lies() {
         "sharded",
         point("../model.safetensors"),
         Code::DATA,
-        &format!("{at}`../model.safetensors`, which lies outside the folder"),
+        &format!("{at}`../model.safetensors`, which is outside of the folder"),
     );
     check(
         "sharded",
         point("model-00001-of-00003.safetensors"),
         Code::DATA,
-        &format!("{at}`model-00001-of-00003.safetensors`, which does not have it"),
+        &format!("{at}`model-00001-of-00003.safetensors`, which lacks it"),
     );
     check(
         "sharded",
@@ -385,7 +385,7 @@ fn a_config_that_asks_for_something_else() {
     }
     let window = "`sliding_window` in config.json is 0, expected 1 to 1073741824";
     check("tied", config("sliding_window", json!(0)), Code::DATA, window);
-    let other = "the weights beside `DIR/config.json` are quantised (`quant_method` is `gptq`), which is not read here";
+    let other = "the weights beside `DIR/config.json` are quantised (`quant_method` is `gptq`), which is not supported";
     let method = json!({ "quant_method": "gptq", "bits": 4 });
     check("tied", config("quantization_config", method), Code::UNSUPPORTED, other);
     let zero = "`num_key_value_heads` in config.json is 0, expected 1 to 4";
@@ -429,7 +429,7 @@ fn settings_of_nothing() {
     }
 }
 
-/// Blocks have no place for what is not a number: the layer would compute on as if nothing were wrong.
+/// Blocks cannot represent values that are not numbers: the layer would go on as if nothing were wrong.
 #[test]
 fn values_that_are_no_numbers_do_not_become_blocks() {
     let (file, name) = ("model.safetensors", "model.layers.1.self_attn.k_proj.weight");
@@ -447,7 +447,7 @@ fn values_that_are_no_numbers_do_not_become_blocks() {
         let told = format!("tensor `{name}` in `{}` has a value that is not finite", at.display());
         assert!(error.to_string().starts_with(&told), "{error}");
         assert_eq!(error.code, Code::DATA);
-        // As they are stored they show in the logits, which is told by whoever reads them.
+        // Without quantisation they reach the logits, whose reader reports them.
         let asked = plugin_api::Prompt::plain("Hi").choose(["a", "b"]);
         let reply = open(folder.path(), json!({}))
             .unwrap()

@@ -1,4 +1,4 @@
-//! Batches: an answer is the same in any company, and what goes wrong with one prompt costs no other.
+//! Batches: an answer is the same in every batch, and one failing prompt does not affect the others.
 
 use crate::common::{Host, ask, model, quiet, searched};
 use plugin_api::client::{Given, Serving};
@@ -6,7 +6,7 @@ use plugin_api::serde_json::json;
 use plugin_api::{Code, Finish, Message, NoCallbacks, Prompt, Reply, Sampling};
 use std::time::Duration;
 
-/// Prompts of many lengths, with answers of many lengths, greedy and drawn.
+/// Prompts of many lengths, with short and long answers, greedy and drawn.
 fn mixture() -> Vec<Prompt> {
     let sampled = |seed, tokens| Sampling {
         max_tokens: Some(tokens),
@@ -38,7 +38,7 @@ fn mixture() -> Vec<Prompt> {
     ]
 }
 
-/// What must not depend on company.
+/// The parts of a reply that must not depend on the batch.
 fn essence(reply: &Reply) -> (String, Option<String>, Finish, u32, Vec<String>) {
     let round = |x: f64| format!("{x:.3}");
     let options = reply
@@ -119,7 +119,7 @@ fn one_bad_prompt_does_not_end_the_others() {
     assert!(replies[0].is_ok() && replies[1].is_err() && replies[2].is_ok());
 }
 
-/// Gives one prompt at a time, and the next when it has the answer.
+/// Gives out one prompt at a time, and the next after its answer.
 struct OneByOne(Host);
 
 impl Serving for OneByOne {

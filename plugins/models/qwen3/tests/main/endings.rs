@@ -51,7 +51,7 @@ fn an_answer_ends_before_a_stop_string_however_it_is_cut_into_tokens() {
 
 #[test]
 fn any_of_the_stop_tokens_ends_an_answer() {
-    // A token that this checkpoint says becomes one of its stop tokens.
+    // A recorded token becomes one of this checkpoint's stop tokens.
     let recorded = candle_core::safetensors::load(golden("tied/golden/golden.safetensors"), &candle_core::Device::Cpu);
     let greedy = recorded.unwrap()["talk0.greedy"].to_vec2::<i64>().unwrap()[0].clone();
     let first = greedy.iter().position(|token| *token == greedy[5]).unwrap();
@@ -68,7 +68,7 @@ fn any_of_the_stop_tokens_ends_an_answer() {
     );
 }
 
-/// What transformers says where an answer may not end before its eighth token, out of nn's `golden/beams.py`.
+/// transformers' outputs if an answer may not end before its eighth token, from nn's `golden/beams.py`.
 #[test]
 fn an_answer_is_as_long_as_its_publisher_wants_at_least() {
     let read = |file: &str| -> Value {
@@ -143,11 +143,11 @@ fn the_end_of_a_context_ends_an_answer_and_a_longer_prompt_is_an_error() {
 
 #[test]
 fn reasoning_that_has_used_up_its_budget_is_ended() {
-    // The prompt opens the reasoning, and this checkpoint would never end it by itself.
+    // The prompt opens the reasoning, which this checkpoint would never close.
     let prompt = |budget| {
         let sampling = Sampling {
             thinking_budget: budget,
-            repetition_penalty: Some(2.0), // or it would say one token for ever
+            repetition_penalty: Some(2.0), // otherwise it repeats one token for ever
             ..Sampling::greedy(if budget.is_some() { 60 } else { 20 })
         };
         Prompt::new([Message::user("Hm"), Message::assistant("<think>")]).sample(sampling)

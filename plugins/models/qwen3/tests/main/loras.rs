@@ -1,4 +1,4 @@
-//! LoRAs on one resident copy of the base: each prompt goes through its own, whatever the others in its pass go through.
+//! LoRAs on one base in memory: each prompt uses its own, whatever the others in its pass use.
 
 use crate::common;
 
@@ -8,7 +8,7 @@ use plugin_api::serde_json::json;
 use plugin_api::{Code, LoraUse, NoCallbacks, Prompt, Reply, Sampling};
 use std::path::Path;
 
-/// The recorded LoRA, and the same with another strength: two that differ.
+/// The recorded LoRA, and the same one with another strength.
 fn two() -> (tempfile::TempDir, ModelClient) {
     let folder = copy("tied/lora");
     edit(folder.path(), "adapter_config.json", |config| {
@@ -33,7 +33,7 @@ fn essence(reply: &Reply) -> (String, Vec<String>) {
     (reply.text.clone(), options.collect())
 }
 
-/// Prompts of several kinds, each once with every choice of LoRAs.
+/// Prompts of several kinds, each with every choice of LoRAs.
 fn mixture() -> Vec<Prompt> {
     let uses = [
         only(&["recorded"]),
@@ -155,7 +155,7 @@ fn check(spoil: impl FnOnce(&Path), code: Code, message: &str) {
 fn what_does_not_fit_is_refused_with_file_and_tensor() {
     let (config, file) = ("adapter_config.json", "adapter_model.safetensors");
     let set = |key: &'static str, value| move |dir: &Path| edit(dir, config, |all| all[key] = value);
-    let dora = "`DIR/adapter_config.json` sets `use_dora` to true, which is not known here";
+    let dora = "`DIR/adapter_config.json` sets `use_dora` to true, which is not supported";
     check(set("use_dora", json!(true)), Code::UNSUPPORTED, dora);
     let rank = "tensor `base_model.model.model.layers.0.mlp.down_proj.lora_A.weight` of the LoRA in \
                 `DIR/adapter_model.safetensors` has shape [3, 64], expected [5, 64]";
@@ -199,7 +199,7 @@ fn a_lora_for_another_model_is_refused() {
         assert!(error.to_string().contains(message), "{error}");
         assert!(error.help.is_some_and(|help| help.contains("another model")));
     };
-    // A layer more than the LoRA has, and other numbers of heads.
+    // A LoRA of fewer layers, and one for other numbers of heads.
     check("sharded", "has shape [32, 3], expected [8, 3]");
     let model = common::open(&golden("tied"), json!({ "lora": "x=/nowhere/at/all" }));
     let error = model.err().expect("there is no such folder");

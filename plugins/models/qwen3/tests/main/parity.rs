@@ -70,7 +70,7 @@ fn classes_that_share_the_decoder_are_reproduced() {
     }
 }
 
-/// A quantised one is near enough to answer, and what is said does not depend on what is asked beside it.
+/// A quantised checkpoint still answers well, and its answers do not depend on the batch.
 #[test]
 fn classes_that_share_the_decoder_are_quantised_and_batched() {
     let prompts = || {

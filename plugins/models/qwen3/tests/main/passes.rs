@@ -1,4 +1,4 @@
-//! One pass or many: the logits are the same, however tokens are put together.
+//! The logits are the same however tokens are distributed over passes.
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::common;
 
-/// Other shapes of a product add up in another order; logits here are around ten.
+/// Products of other shapes sum in another order; logits here are around ten.
 const CLOSE: f32 = 5e-5;
 
 fn decoder(name: &str) -> Decoder {
@@ -31,7 +31,7 @@ fn run(decoder: &Decoder, ids: &[u32], mut step: Step) -> Vec<Vec<f32>> {
     decoder.logits(&hidden).unwrap().to_vec2().unwrap()
 }
 
-/// What each token's logits are when its whole text is read in one go.
+/// The logits of each token if the whole text is read in one pass.
 fn whole(decoder: &Decoder, ids: &[u32]) -> Vec<Vec<f32>> {
     run(decoder, ids, Step::whole(ids.len()).unwrap())
 }
@@ -89,7 +89,7 @@ fn a_batch_equals_its_rows() {
     each(|decoder| {
         let (a, b, c) = (text(1, 20), text(2, 3), text(3, 11));
         let (mut one, mut two, mut three) = (KvCache::default(), KvCache::default(), KvCache::default());
-        // The second row joins later, beside a row in the middle of its answer; the third leaves.
+        // The second row joins while another is in the middle of its answer; the third leaves.
         run(
             decoder,
             &[&a[..15], &c[..]].concat(),
@@ -146,7 +146,7 @@ fn branches_leave_a_row_between_the_pieces_that_join_it() {
             tokens,
             past: Past::Segment(earlier),
         };
-        // Trunk, a branch, the trunk's rest, a branch of that, and one behind the first branch.
+        // The trunk, a branch, the rest of the trunk, a branch of that, and one after the first branch.
         let segments = vec![row(12, 0), behind(4, 0), row(18, 0), behind(9, 2), behind(3, 1)];
         let tokens = [&trunk[10..22], &a, &trunk[22..], &b, &more].concat();
         let got = run(decoder, &tokens, Step::new(segments, vec![&mut cache]).unwrap());
@@ -206,7 +206,7 @@ fn choices_are_scored_as_full_passes_would() {
         let prompt = Prompt::plain(context).choose(options);
         let scored = model.reply(&prompt, &NoCallbacks).unwrap().options;
         for (option, scored) in options.iter().zip(scored) {
-            // Blanks at the context's end belong to the option.
+            // Trailing blanks of the context belong to the option.
             let start = model.tokens(&Prompt::plain(context.trim_end())).unwrap().ids;
             let all = model.tokens(&Prompt::plain(format!("{context}{option}"))).unwrap().ids;
             let logits = whole(&decoder, &all);
@@ -235,7 +235,7 @@ fn choices_are_scored_as_full_passes_would() {
 #[test]
 fn every_weight_learns_on_the_training_path() {
     use candle_core::Var;
-    // Fused kernels would drop gradients without a word; a tensor that tracks its operations goes around them.
+    // Fused kernels would silently drop gradients; tensors that track their operations do not use them.
     let decoder = decoder("sharded");
     let ids = text(11, 12);
     let embedded = decoder.embed(&Tensor::new(&ids[..], &Device::Cpu).unwrap()).unwrap();
@@ -253,7 +253,7 @@ fn every_weight_learns_on_the_training_path() {
         .flatten_all()
         .unwrap();
     let gradient = gradient.to_vec1::<f32>().unwrap();
-    // Against a difference quotient, for a token early in the text, which acts through attention alone.
+    // Compared with a difference quotient, for an early token, which has its effect through attention alone.
     let value = |place: usize, change: f32| {
         let mut values = embedded.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         values[place] += change;
@@ -271,7 +271,7 @@ fn every_weight_learns_on_the_training_path() {
     }
 }
 
-/// A model that takes its prompts as vectors, as those that hear do, or as tokens, and counts what it reads.
+/// A model that takes prompts as vectors, like those for audio, or as tokens, and counts what it reads.
 struct Watched {
     decoder: Decoder,
     hears: bool,
@@ -330,7 +330,7 @@ impl Model for Served {
         self.0.serve(jobs)
     }
 
-    /// How many tokens went through the layers.
+    /// The number of tokens that went through the layers.
     fn replay(&mut self, _request: &Value) -> plugin_api::Result<Value> {
         Ok(self.0.decoder().read.load(Ordering::Relaxed).into())
     }
@@ -395,8 +395,7 @@ fn examples() -> String {
     "Q: Which conducts?\nA: Copper\n\nQ: Which floats?\nA: Wood\n\n".repeat(3)
 }
 
-/// Questions behind the same examples, as text to go on with, to search for and to choose from; and two of another
-/// kind.
+/// Questions after the same examples, as text to continue, to search for and to choose from; and two of another kind.
 fn few_shot() -> Vec<Prompt> {
     let examples = examples();
     let behind = |question: &str| Prompt::plain(format!("{examples}Q: {question}\nA:"));
@@ -423,8 +422,7 @@ fn few_shot() -> Vec<Prompt> {
     ]
 }
 
-/// What must not depend on how much is done at a time: texts and counts; log-likelihoods; and how many tokens were
-/// read.
+/// What must not depend on batches: texts and counts, log-likelihoods, and how many tokens were read.
 type Essence = (Vec<(String, Vec<String>, Usage)>, Vec<f64>, u64);
 
 fn essence(settings: Value) -> Essence {
@@ -451,7 +449,7 @@ fn same(got: &Essence, expected: &Essence, when: &str) {
 fn what_prompts_begin_with_alike_is_read_once() {
     let expected = essence(json!({ "prefix_mb": 0, "max_batch": 1 }));
     let all = expected.2;
-    // What the examples end with may be cut in another way in front of a question.
+    // The end of the examples may be tokenized differently before a question.
     let shared = common::model(json!({}))
         .tokens(&Prompt::plain(examples()))
         .unwrap()
@@ -463,14 +461,14 @@ fn what_prompts_begin_with_alike_is_read_once() {
         let got = essence(settings);
         same(&got, &expected, &format!("{rows} rows, {step_tokens} tokens a pass"));
         let read = got.2;
-        // Seven prompts share it; one prompt alone at a time has been read before it is seen to be shared.
+        // Seven prompts share it. With one row, the first prompt is read before it is known that it shares anything.
         let saved = if rows == 1 { 5 } else { 6 };
         assert!(
             read <= all - saved * shared,
             "{read} of {all} tokens, {shared} are shared"
         );
     }
-    // Too little room for it: read again each time, and nothing else changes.
+    // Without memory for the shared part it is read again each time, and nothing else changes.
     let got = essence(json!({ "prefix_mb": 0 }));
     same(&got, &expected, "without room");
     assert_eq!(got.2, all);
@@ -492,7 +490,7 @@ fn when_memory_runs_out_less_is_done_at_a_time() {
         let got = essence(json!({ "most_tokens": most_tokens }));
         same(&got, &expected, &format!("at most {most_tokens} tokens a pass"));
     }
-    // In the middle of answers, too: of twenty at a time, some lose their caches and are read again later.
+    // Also in the middle of answers: of twenty prompts, some lose their caches and are read again later.
     let prompts = || (3..23).map(|tokens| common::ask("Go", Sampling::greedy(tokens)));
     let answers = |settings: Value| {
         let model = watched(settings);
@@ -504,7 +502,7 @@ fn when_memory_runs_out_less_is_done_at_a_time() {
     let (got, read_again) = answers(json!({ "fails_at": 400, "most_tokens": 16 }));
     assert_eq!(got, expected);
     assert!(read_again > read + 100, "{read_again} {read}");
-    // What does not fit however little is done at a time is an error, one after the other.
+    // Prompts that do not fit even alone are errors.
     let replies = common::Host::new(few_shot()).serve(&watched(json!({ "most_tokens": 0 })));
     assert_eq!(replies.len(), few_shot().len());
     assert!(
@@ -542,7 +540,7 @@ fn what_weights_will_take_is_known_before_they_are_read() {
         let opened = Weights::open(&weights, dtype, &Device::Cpu).unwrap().quantised(quant);
         let (expected, said) = opened.estimate(&[]);
         Decoder::load(&Config::from_folder(&weights).unwrap(), &opened).unwrap();
-        // Packed matrices are filled up to whole panels, and rows to whole units, which may double ones as small as
+        // Packed matrices are padded to whole panels, and rows to whole units, which may double matrices as small as
         // these.
         let (loaded, most) = (opened.loaded_bytes(), 2 * expected);
         assert!(
@@ -558,7 +556,7 @@ fn what_weights_will_take_is_known_before_they_are_read() {
         check(common::golden(name), DType::F32, Some(GgmlDType::Q8_0), "q8_0");
     }
     let opened = Weights::open(&common::golden("tied"), DType::F32, &Device::Cpu).unwrap();
-    // What is kept from being quantised is counted so.
+    // The estimate includes what is kept from being quantised.
     let quantised = opened.quantised(Some(GgmlDType::Q8_0));
     let [all, one, none] =
         [&[][..], &["model.layers.0."], &["model."]].map(|kept| quantised.keeping(kept).estimate(&[]).0);

@@ -1,4 +1,4 @@
-//! Numbers of fewer bits, in memory and in GGUF files, and logits that are not numbers.
+//! Lower precision in memory and in GGUF files, and logits that are not numbers.
 
 use crate::common::{ask, copy, golden, model, open, quiet};
 use candle_core::Device;
@@ -42,7 +42,7 @@ fn bf16_is_close_to_fp32() {
             .options
     };
     for (wide, narrow) in score("fp32").iter().zip(score("bf16")) {
-        // Two decimal digits a value, and a dozen tokens: measured at 0.1 and below.
+        // Two decimal digits of precision and a dozen tokens: measured at 0.1 and below.
         assert!((wide.loglik - narrow.loglik).abs() < 0.5, "{wide:?} {narrow:?}");
         assert_ne!(wide.loglik, narrow.loglik);
     }
@@ -65,7 +65,7 @@ fn quantised_is_close_to_fp32_and_says_what_it_is() {
     assert!(error.message.contains("`q3`"), "{error}");
 }
 
-/// The checkpoint `tied` as a GGUF file whose matrices went through this type; as they came of it, or as fp32 again.
+/// The checkpoint `tied` as a GGUF file whose matrices are of this type, stored so or dequantised to fp32.
 fn gguf(dtype: GgmlDType, plain: bool) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mut file = std::fs::File::open(golden("gguf/tied.gguf")).unwrap();
@@ -109,7 +109,7 @@ fn a_quantised_file_is_close_to_its_values_and_to_the_original() {
     assert_eq!(file.card().unwrap().precision.unwrap(), "q8_0");
     let stored = score(&file);
     let plain = score(&open(gguf(GgmlDType::Q8_0, true).path(), json!({})).unwrap());
-    // What is multiplied with is rounded to eight bits too, which counts for twice the weights: measured at 0.13.
+    // Inputs are rounded to eight bits, too, which matters twice as much as the weights: measured at 0.13.
     assert!(apart(&stored, &plain) < 0.25 && apart(&stored, &original) < 0.25);
 }
 

@@ -1,4 +1,4 @@
-//! How answers are chosen: greedily, by drawing, by a search, and as the publisher wants it.
+//! How answers are chosen: greedily, by drawing, by a search, and by the publisher's defaults.
 
 use crate::common::{Host, ask, copy, edit, model, open, quiet, searched};
 use plugin_api::serde_json::json;
@@ -6,7 +6,7 @@ use plugin_api::{NoCallbacks, Sampling};
 
 #[test]
 fn what_a_prompt_leaves_open_is_the_publishers() {
-    // The checkpoint says: draw, at temperature 0.6, from the top 20.
+    // The checkpoint's own defaults: draw, at temperature 0.6, from the top 20.
     let model = model(json!({ "max_tokens": 6 }));
     let draw = |seed| {
         model
@@ -55,7 +55,7 @@ fn several_answers_are_ranked_and_the_first_is_the_one_drawn_alone() {
     assert!(reply.alternatives.iter().any(|a| a.text == one.text));
     assert!(reply.alternatives.iter().any(|a| a.text != one.text));
     assert_eq!(reply.usage.generated_tokens, 24);
-    // A score is a log-probability also of what a penalty made of the logits, here one that makes repetition likelier.
+    // A score is a log-probability after penalties, too, here one that favours repetition.
     let repeating = Sampling {
         n_best: Some(4),
         repetition_penalty: Some(0.2),

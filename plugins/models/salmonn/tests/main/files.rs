@@ -1,4 +1,4 @@
-//! The four downloads, the folder that they are converted to, and files as nobody should have them.
+//! The four downloads, the folder they are converted to, and damaged files.
 
 extern crate salmonn as _; // or its registration would not be linked in
 
@@ -32,7 +32,7 @@ fn downloads(folder: &Path) -> Value {
         "salmonn": folder.join("salmonn_v1.pth") })
 }
 
-/// A copy that may be spoilt.
+/// A copy, to be damaged.
 fn copy() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for part in ["", "whisper", "vicuna"] {
@@ -91,13 +91,13 @@ fn what_was_converted_to_blocks_is_what_would_be_quantised_when_it_is_read() {
     let (expected, precision) = (scores(&parts), parts.card().unwrap().precision);
     assert!(precision.as_ref().unwrap().starts_with("q8_0"), "{precision:?}");
     assert_ne!(expected, scores(&open(json!({ "weights": golden() })).unwrap()));
-    // Rows of this length are stored in these blocks where larger ones are wanted, too.
+    // Rows of this length are stored in these blocks even if larger blocks are requested.
     for settings in [json!({}), json!({ "quant": "q8_0" }), json!({ "quant": "q4_k" })] {
         let model = testkit::open("salmonn", &out, settings).unwrap();
         assert_eq!(scores(&model), expected);
         assert_eq!(model.card().unwrap().precision, precision);
     }
-    // What the file says of its blocks must be so.
+    // What the file says about its blocks must be true.
     let file = out.join("model.safetensors");
     let mut bytes = std::fs::read(&file).unwrap();
     let name = bytes.windows(6).position(|end| end == b".q8_0\"").unwrap();
@@ -176,13 +176,13 @@ fn what_is_missing_or_spoilt_is_named() {
     spoil(
         "vicuna/tokenizer.model",
         &half,
-        "is malformed: it is cut short, or no SentencePiece model",
+        "is malformed: it is truncated, or not a SentencePiece model",
     );
     let config = "salmonn_config.json";
     spoil(
         config,
         &text("\"beats.pt\"", "\"../beats.pt\""),
-        "`DIR/salmonn_config.json` is malformed: it names `../beats.pt`, which lies outside the folder",
+        "`DIR/salmonn_config.json` is malformed: it names `../beats.pt`, which is outside of the folder",
     );
     spoil(
         config,

@@ -25,7 +25,7 @@ fn what_the_reference_recorded_is_reproduced() {
     }
 }
 
-/// What goes another way on a GPU, gone on a processor: equal in fp32; and in bf16 all that is computed fits together.
+/// The path for GPUs, computed on a processor: equal in fp32, and consistent in bf16.
 #[test]
 fn the_way_of_a_gpu_leads_to_the_same() {
     let _elsewhere = nn::device::elsewhere();
@@ -42,7 +42,7 @@ fn sound_reaches_the_answer() {
 fn a_reply_says_what_was_heard() {
     let model = open();
     let reply = |clips| model.reply(&about(clips), &NoCallbacks).unwrap();
-    // However long it is, a clip becomes as many vectors as thirty seconds have thirds of a second, but for the last.
+    // A clip of any length becomes as many vectors as thirty seconds have thirds of a second, but for the last.
     let short = reply(vec![tone(0.05, 0.1)]);
     assert_eq!((short.usage.clip_tokens, short.usage.clip_seconds), (88, 0.05));
     assert!(short.flags.is_empty(), "{:?}", short.flags);
@@ -119,12 +119,12 @@ fn a_lesson_is_taught_as_it_will_be_asked() {
         assert_eq!(told, asked);
         assert!(taught.learn[..asked.len()].iter().all(|learn| !learn));
         assert!(taught.learn[asked.len()..].iter().all(|learn| *learn));
-        // As the published training has it: the words by themselves, and the token that ends an answer.
+        // As in the published training: the words alone, and the end token.
         let words = model.tokens(&Prompt::plain("A dog.")).unwrap().ids;
         assert_eq!(said, [&words[1..], &[2]].concat());
     };
     check(question.clone(), &model.tokens(&Prompt::new([question])).unwrap().ids);
-    // A clip's place is one token, whatever it will sound like.
+    // A clip's place is one token, whatever its length.
     let mut asked = model.tokens(&about(vec![tone(0.5, 0.1)])).unwrap().ids;
     asked.dedup_by(|a, b| (*a, *b) == (0, 0));
     heard.parts.reverse();

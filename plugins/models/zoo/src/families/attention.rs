@@ -29,7 +29,7 @@ impl Family for Gemma {
     }
 
     fn settle(fields: &mut Fields) -> nn::Result<()> {
-        // The first files say `gelu` and mean its approximation, and the reference reads no other name for it.
+        // The first files say `gelu` and mean its approximation, and the reference reads it so.
         if fields.get("hidden_act") == "gelu" {
             fields.set("hidden_act", "gelu_pytorch_tanh");
         }
@@ -66,7 +66,7 @@ impl Family for Gemma2 {
 
     fn settle(fields: &mut Fields) -> nn::Result<()> {
         fields.end_at_window(fields.number("sliding_window"));
-        // Candle divides by the root of the head size, whatever this says: Gemma 2 27B differs.
+        // Candle divides by the square root of the head size and ignores this field; Gemma 2 27B has another value.
         fields.expect("query_pre_attn_scalar", fields.get("head_dim").clone())?;
         fields.expect("tie_word_embeddings", true)?;
         fields.plain_rope(1e4)
@@ -264,7 +264,7 @@ impl Family for Helium {
     }
 
     fn settle(fields: &mut Fields) -> nn::Result<()> {
-        // Candle wants one, and does nothing with it; files may have several.
+        // Candle requires one value and does not use it; files may have several.
         fields.set("eos_token_id", 2);
         fields.plain_rope(1e5)
     }
@@ -305,7 +305,7 @@ impl Family for Falcon {
         fields.expect("rope_theta", 1e4)?;
         fields.set("use_cache", true);
         fields.set("num_key_value_heads", 1);
-        // Its table of angles ends there.
+        // Its table of angles has this length.
         fields.end_at(5000);
         Ok(())
     }

@@ -125,9 +125,9 @@ impl Family for DeepSeek2 {
     }
 
     fn settle(fields: &mut Fields) -> nn::Result<()> {
-        // Candle limits experts to the groups of the likeliest experts; the reference, to the likeliest groups.
+        // Candle restricts experts to the groups of the most likely experts; the reference, to the most likely groups.
         fields.expect("topk_method", "greedy")?;
-        // The reference scales the chosen experts' shares and never makes them sum to one.
+        // The reference scales the chosen experts' shares and never normalises their sum.
         fields.expect("norm_topk_prob", false)?;
         fields.expect("moe_layer_freq", 1)?;
         let scaling = [fields.get("rope_scaling"), fields.get("rope_parameters")];

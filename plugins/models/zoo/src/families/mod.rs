@@ -1,7 +1,7 @@
 //! All families, and which of them a checkpoint is of.
 //!
-//! Left out: what the kit's dense decoder reads (`qwen3`, `gemma`), RWKV, whose checkpoints have no `tokenizer.json`, and
-//! MPT, of which candle knows one published shape alone.
+//! Left out: what the kit's dense decoder reads (`qwen3`, `gemma`), RWKV, whose checkpoints have no `tokenizer.json`,
+//! and MPT, of which candle knows one published shape alone.
 
 mod attention;
 mod experts;
@@ -31,7 +31,7 @@ static ALL: [Entry; 15] = [
     Entry::of::<scans::Mamba2>(),
 ];
 
-/// The family of a folder by its config.json, and that file's fields.
+/// The family of a folder according to its config.json, and that file's fields.
 pub fn find(folder: &Path) -> Result<(&'static Entry, Fields)> {
     let known: Vec<&str> = ALL.iter().map(|entry| entry.name).collect();
     let given: Map<String, Value> = read_config(folder, &known)?;

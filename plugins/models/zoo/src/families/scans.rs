@@ -82,7 +82,7 @@ impl Family for Mamba2 {
 
     fn settle(fields: &mut Fields) -> nn::Result<()> {
         expect_what_candle_fixes(fields)?;
-        // The reference normalises each group of heads by itself, candle all of them together.
+        // The reference normalises each group of heads separately, candle all of them together.
         fields.expect("n_groups", 1)?;
         let number = |name| fields.number(name).unwrap_or(0);
         let inner = number("hidden_size") * number("expand").min(64);
@@ -114,7 +114,7 @@ impl Family for Mamba2 {
     }
 }
 
-/// The settings that candle knows one value of, in both generations.
+/// Fields of which candle supports a single value, in both generations.
 fn expect_what_candle_fixes(fields: &mut Fields) -> nn::Result<()> {
     for (name, value) in [
         ("conv_kernel", json!(4)),
@@ -126,12 +126,12 @@ fn expect_what_candle_fixes(fields: &mut Fields) -> nn::Result<()> {
     ] {
         fields.expect(name, value)?;
     }
-    // Tables are stored as long as they are.
+    // Tables are used with their stored length.
     fields.set("pad_vocab_size_multiple", 1);
     Ok(())
 }
 
-/// The logits behind the last of the tokens (1, tokens), each of which goes in by itself.
+/// The logits after the last of the tokens (1, tokens), which are processed one by one.
 fn one_by_one(tokens: &Tensor, mut step: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     let tokens = tokens.flatten_all()?;
     let mut logits = step(&tokens.narrow(0, 0, 1)?)?;

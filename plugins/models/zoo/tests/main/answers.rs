@@ -1,4 +1,4 @@
-//! What families answer: scored options, greedy, drawn and searched texts, and the same numbers in any company.
+//! What families answer: scored options, greedy, drawn and searched texts, and the same numbers in every batch.
 
 use crate::{golden, model};
 use plugin_api::serde_json::Value;
@@ -12,7 +12,7 @@ fn families() -> Vec<String> {
     checkpoints(&golden("")).iter().map(|folder| name(folder)).collect()
 }
 
-/// Options of one token and of several, texts that are drawn, searched for and stopped.
+/// Options of one token and of several; texts that are drawn, searched for and stopped.
 fn prompts() -> Vec<Prompt> {
     let drawn = Sampling {
         temperature: Some(1.0),
@@ -35,7 +35,7 @@ fn prompts() -> Vec<Prompt> {
     ]
 }
 
-/// All that a reply says but how long it took.
+/// All of a reply but its times.
 fn said(reply: &Reply) -> Value {
     let mut said = plugin_api::serde_json::to_value(reply).unwrap();
     said.as_object_mut().unwrap().remove("timing");
@@ -70,7 +70,7 @@ fn the_greedy_continuation_is_the_likeliest_option() {
             .unwrap()
             .text;
         if greedy.chars().count() < 2 {
-            continue; // it ends at once, or its bytes are no text
+            continue; // it ends at once, or its bytes are not text
         }
         let other: String = greedy.chars().rev().chain(['!']).collect();
         let scored = model.reply(&ask("Hi?", Sampling::default()).choose([other, greedy]), &NoCallbacks);

@@ -23,7 +23,7 @@ fn recorded_checkpoints_of_verified_families_are_reproduced() {
     }
 }
 
-/// Near enough to be of use, and not equal: should candle change, it can be called verified.
+/// Close to the reference but not equal: if candle changes, these can be called verified.
 #[test]
 fn falcon_is_unverified_because_of_its_activation() {
     let golden = golden("falcon");

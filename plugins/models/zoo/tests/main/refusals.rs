@@ -1,4 +1,4 @@
-//! What a checkpoint of these families may not be.
+//! Checkpoints that these families refuse.
 
 use crate::golden;
 use plugin_api::serde_json::{Value, json};
@@ -122,7 +122,7 @@ fn a_missing_tensor_and_a_truncated_file_are_told() {
     );
 }
 
-/// Candle's mask of a window is one token too wide, and there is none for later tokens.
+/// Candle's mask of a window is one token too wide, and missing for later tokens.
 #[test]
 fn a_text_ends_where_a_window_would_begin() {
     for family in ["gemma2", "starcoder2"] {

@@ -1,9 +1,9 @@
 //! Whether two programs compute the same, by the official rules.
 //!
-//! The decision a newcomer would question: numbers are not looked at. The texts of the gold program's arguments are
-//! symbols, and `100` is another one than `const_100`; a prediction may use no text that the gold program has not. What
-//! is compared is the last step of both as an expression over these symbols, exactly. The official scorer leaves that to
-//! a computer algebra system, whose verdict is the identity of rational functions wherever there is no power and no
+//! The decision a newcomer would question: numbers are not evaluated. The texts of the gold program's arguments are
+//! symbols, and `100` is a different one from `const_100`; a prediction may use only texts of the gold program. What
+//! is compared is the last step of both as an expression over these symbols, exactly. The official scorer leaves that
+//! to a computer algebra system, whose verdict is the identity of rational functions wherever there is no power and no
 //! comparison; for those two the rules stand in [`Outcome`].
 
 use crate::official::algebra::{Algebra, Fraction, NoValue};
@@ -11,7 +11,7 @@ use crate::official::program::{Step, is_reference, is_well_formed, joined, steps
 use crate::official::python::integer;
 use std::collections::HashMap;
 
-/// Whether a prediction's tokens are a program that is equal to the gold one's.
+/// Whether a prediction's tokens are a program that equals the gold one.
 pub fn equal<G: AsRef<str>, P: AsRef<str>>(gold: &[G], predicted: &[P]) -> bool {
     if !is_well_formed(predicted) {
         return false;
@@ -36,7 +36,7 @@ pub fn equal<G: AsRef<str>, P: AsRef<str>>(gold: &[G], predicted: &[P]) -> bool 
     match outcomes(&mut algebra) {
         Ok(same) => same,
         Err(NoValue::ZeroBelow) => false,
-        // Too large to be computed, yet perhaps the same step by step.
+        // Too large to be computed, but possibly equal step by step.
         Err(NoValue::TooLarge) => gold == predicted,
     }
 }
@@ -49,7 +49,7 @@ struct Symbols<'a>(HashMap<&'a str, usize>);
 enum Operand {
     Symbol(usize),
     Step(usize),
-    /// A step before the first: no harm unless the last step needs it.
+    /// A reference to no earlier step: harmless unless the last step needs it.
     Nowhere,
 }
 
@@ -104,9 +104,9 @@ impl<'a> Symbols<'a> {
 #[derive(Debug, Clone)]
 enum Outcome {
     Amount(Fraction),
-    /// That the first is greater than the second. Two of them are equal when both sides are; when the differences of
-    /// their sides are linear and one is a positive multiple of the other; and when the differences are plain numbers
-    /// of which both or none are positive. So far the algebra system simplifies comparisons, and no further.
+    /// That the first is greater than the second. Two of them are equal if both sides are; if the differences of their
+    /// sides are linear and one is a positive multiple of the other; or if the differences are plain numbers that are
+    /// both positive or both not. The algebra system simplifies comparisons no further.
     Greater(Fraction, Fraction),
 }
 
@@ -172,7 +172,7 @@ fn last(nodes: &[Node], algebra: &mut Algebra) -> Result<Option<Outcome>, NoValu
                     },
                     Operand::Nowhere => None,
                 });
-                // A comparison is no amount: nothing can be computed from it.
+                // A comparison is not a number, so nothing can be computed from it.
                 let (Some(first), Some(second)) = (first, second) else {
                     return Ok(None);
                 };

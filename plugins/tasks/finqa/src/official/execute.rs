@@ -1,20 +1,20 @@
-//! What a program comes to, by the official rules.
+//! Executes programs by the official rules.
 //!
-//! The decision a newcomer would question: nothing is repaired and nothing is forgiven here. A table step over an
-//! earlier result takes the row of the table step before it, texts can be added, and a broken step that nobody refers
-//! to spoils the whole: so the official scorer does, and only its verdict is comparable.
+//! The decision a newcomer would question: nothing is repaired here. A table step on an earlier result takes the row
+//! of the table step before it, texts can be added, and a broken step invalidates the program even if it is not used.
+//! The official scorer does so, and only its verdicts are comparable.
 
 use crate::official::program::{Broken, Step, is_reference, is_well_formed, joined, steps};
 use crate::official::python::{float, integer, round_to_five, strip};
 
-/// What a step or a program comes to.
+/// The result of a step or a program.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// A number.
     Number(f64),
     /// `yes`, `no`, or `n/a` when nothing was computed.
     Text(String),
-    /// The power of a negative number by a fraction: a result that no later step can use for a good end.
+    /// A negative number raised to a fraction: no later step can turn it into a number.
     Complex,
 }
 
@@ -33,12 +33,12 @@ impl Value {
     }
 }
 
-/// What became of a program.
+/// The outcome of a program.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Execution {
     /// True when the program can't be executed.
     pub invalid: bool,
-    /// What it comes to; of an invalid one, what it had come to when it failed.
+    /// Its result; for an invalid program, the last result before it failed.
     pub value: Value,
 }
 
@@ -93,7 +93,7 @@ struct Machine<'a> {
     row: Option<Vec<f64>>,
 }
 
-/// Texts grow when they are added to themselves; one this long can be of no use.
+/// Texts grow when they are added to themselves; longer ones are useless.
 const LONGEST_TEXT: usize = 1 << 16;
 
 impl Machine<'_> {
@@ -109,7 +109,7 @@ impl Machine<'_> {
                 Some(compute(step.operator, first, self.argument(second)?).ok_or(Stop::Failed)?)
             }
             _ if step.is_of_table() => Some(self.look_up(step.operator, first)?),
-            // The brackets were in odd places: the official scorer passes over such a step.
+            // The brackets were misplaced: the official scorer skips such a step.
             _ => None,
         };
         if let Some(value) = &result {
@@ -145,7 +145,7 @@ impl Machine<'_> {
         }
         let row = self.row.as_deref().ok_or(Stop::Failed)?;
         let sum = || row.iter().fold(0.0, |sum, cell| sum + cell);
-        // A NaN stays only where it stands first, as comparing one by one has it.
+        // A NaN stays only in first place, as with pairwise comparison.
         let most = |better: fn(f64, f64) -> bool| {
             let most = row
                 .iter()
@@ -211,7 +211,7 @@ fn answer(is_so: bool) -> Value {
     Value::Text(if is_so { "yes" } else { "no" }.to_owned())
 }
 
-/// Python's `**`: a complex result, a zero under a fraction bar and an overflow are told apart from infinity.
+/// Python's `**`: distinguishes a complex result, a division by zero and an overflow from infinity.
 fn power(base: f64, exponent: f64) -> Option<Value> {
     let finite = base.is_finite() && exponent.is_finite();
     if finite && base == 0.0 && exponent < 0.0 {

@@ -1,8 +1,7 @@
-//! FinQA's official scorer: programs cut into steps, executed on a table, and compared.
+//! FinQA's official scorer: splits programs into steps, executes them on a table, and compares them.
 //!
-//! All of it is pure: tokens, tables and values in, verdicts out. No input can make it fail or run on without end. The
-//! decision a newcomer would question: its oddities are kept, each with a test. A score is only worth something when it
-//! is the one that everybody else's predictions were given.
+//! All functions are pure, and no input can make them fail or run endlessly. The decision a newcomer would question:
+//! the scorer's oddities are kept, each with a test, since only equal rules make scores comparable.
 
 pub(crate) mod algebra;
 mod equal;
@@ -16,16 +15,16 @@ pub(crate) use python::{repr, round_to_five};
 
 pub use program::{END, OPERATORS, tokens, written};
 
-/// What the official scorer says of one prediction.
+/// The official scorer's verdict on one prediction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// The program can't be executed.
     pub invalid: bool,
-    /// It comes to the expected answer.
+    /// The result is the expected answer.
     pub execution_correct: bool,
     /// It is equal to the gold program.
     pub program_correct: bool,
-    /// What it comes to; see [`Execution::value`].
+    /// The result; see [`Execution::value`].
     pub value: Value,
 }
 

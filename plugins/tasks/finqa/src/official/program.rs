@@ -1,7 +1,7 @@
-//! Programs as the official scorer cuts them: tokens, then steps.
+//! Splits programs like the official scorer: tokens, then steps.
 //!
-//! The decision a newcomer would question: steps are cut out of the joined text and not out of the token list. The
-//! official scorer does so, and a token that holds a bracket or a bar is read differently by it than anybody would guess.
+//! The decision a newcomer would question: steps are found in the joined text, not in the token list. The official
+//! scorer does so, which matters for tokens that contain a bracket or a bar.
 
 use crate::official::python::strip;
 
@@ -89,7 +89,7 @@ pub(crate) fn steps(joined: &str) -> Vec<Result<Step<'_>, Broken>> {
 /// One step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Step<'a> {
-    /// All of it, with the bar before it where there is one: by this a table step is known.
+    /// The whole step, including a bar before it: table steps are recognised by this text.
     pub text: &'a str,
     pub operator: &'a str,
     pub arguments: [&'a str; 2],
@@ -98,9 +98,9 @@ pub(crate) struct Step<'a> {
 /// Why a piece of a program is no step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Broken {
-    /// It has more than one opening bracket. The official scorer stops here in good order and rounds what it has.
+    /// It has more than one opening bracket. The official scorer stops here and rounds its result.
     Nested,
-    /// It has no opening bracket, or fewer than two arguments. The official scorer fails here and rounds nothing.
+    /// It has no opening bracket, or fewer than two arguments. The official scorer fails here and does not round.
     Short,
 }
 
@@ -126,7 +126,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Whether it is looked up in the table; the official scorer asks no more of the operator than this.
+    /// Whether it is looked up in the table; the official scorer checks nothing else of the operator.
     pub fn is_of_table(&self) -> bool {
         self.operator.contains("table")
     }

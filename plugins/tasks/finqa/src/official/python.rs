@@ -1,7 +1,7 @@
 //! Numbers and blanks as Python reads them, since the official scorer is written in it.
 //!
-//! `float()` and `int()` take more than most parsers (`1_000`, `.5`, ` inf `, digits of other scripts) and less than
-//! people do (`$ 5`), and each difference is a verdict.
+//! `float()` and `int()` accept more than most parsers (`1_000`, `.5`, ` inf `, digits of other scripts) and less than
+//! people do (`$ 5`), and each difference can change a verdict.
 
 /// `str.strip()`.
 pub(crate) fn strip(text: &str) -> &str {
@@ -44,7 +44,7 @@ pub(crate) fn repr(number: f64) -> String {
 /// More digits than Python turns into an integer.
 const MOST_DIGITS: usize = 4300;
 
-/// `int(text)`; one too large for a step's number is as bad as none.
+/// `int(text)`; a number that is too large for a step counts as none.
 pub(crate) fn integer(text: &str) -> Option<i64> {
     let plain = plain(text)?;
     let digits = plain.strip_prefix(['+', '-']).unwrap_or(&plain);

@@ -1,7 +1,8 @@
 //! The scorer against verdicts of the official one, where a machine has such files.
 //!
-//! `FINQA_PREDICTIONS` names a prediction file (`id`, `predicted`), `FINQA_VERDICTS` what the official scorer says of it
-//! (`rows` of `id`, `invalid_flag`, `exe_res`, `exe_correct`, `prog_correct`), `FINQA_GOLD` the data, several files parted by `:`.
+//! `FINQA_PREDICTIONS` names a prediction file (`id`, `predicted`), `FINQA_VERDICTS` what the official scorer says of
+//! it (`rows` of `id`, `invalid_flag`, `exe_res`, `exe_correct`, `prog_correct`), `FINQA_GOLD` the data, several files
+//! parted by `:`.
 #![expect(
     clippy::print_stderr,
     reason = "a test that finds no files says so, and one that fails shows the rows"

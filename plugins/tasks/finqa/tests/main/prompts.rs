@@ -35,7 +35,7 @@ fn a_template_replaces_the_built_in_words() {
     let hash = |task: &TaskClient| task.card().unwrap().other["template_hash"].clone();
     assert_ne!(hash(&own), hash(&demo(json!({}))));
     fs::write(&path, "{{ question").unwrap();
-    check_refused(json!({"data": DEMO, "template": path}), "can't be used");
+    check_refused(json!({"data": DEMO, "template": path}), "cannot use");
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! Texts as Python reads them, which is what the official scorer is written in.
+//! Text functions of Python, in which the official scorer is written.
 
-/// Whether a character is white space to Python, in regular expressions and in `float`.
+/// Whether a character is white space in Python, in regular expressions and in `float`.
 pub(super) fn is_space(letter: char) -> bool {
     letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter)
 }
 
-/// The number that a text is to `float`: with white space around it, digits of any script, `1_000`, `.5`, `5.`, `1e400`
-/// (infinity), `inf` and `nan`; without `0x1F`, `1,000` or `5%`.
+/// Python's `float`: accepts white space around the number, digits of any script, `1_000`, `.5`, `5.`, `1e400`
+/// (infinity), `inf` and `nan`, but not `0x1F`, `1,000` or `5%`.
 ///
 /// ```
 /// use gaia::official::float;
@@ -23,7 +23,7 @@ pub fn float(text: &str) -> Option<f64> {
     if named.iter().any(|name| unsigned.eq_ignore_ascii_case(name)) {
         return plain.parse().ok();
     }
-    // Rust reads a number as Python does, but for the names and for underscores, which must stand between digits.
+    // Rust parses numbers like Python, except for names and underscores, which must be between digits.
     let mut before = None;
     for letter in unsigned.bytes() {
         let digit = letter.is_ascii_digit();
@@ -40,9 +40,11 @@ pub fn float(text: &str) -> Option<f64> {
     plain.replace('_', "").parse().ok()
 }
 
-/// A text with ASCII digits and spaces for those of all scripts; none when it has other letters that no number has.
+/// A text with ASCII digits and spaces instead of those of other scripts; none if it has other letters that numbers do
+/// not have.
 ///
-/// A text of ASCII alone stays as it is, so the separators U+001C to U+001F are no space to `float` though they are to `\s`.
+/// An ASCII text is unchanged, so the separators U+001C to U+001F are not spaces for `float`, although they are for
+/// `\s`.
 fn plain(text: &str) -> Option<String> {
     let one = |letter: char| match letter {
         '\0'..='\u{7e}' => Some(letter),

@@ -10,8 +10,8 @@ use slurp::utterance;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-/// The folder with SLURP's `devel.jsonl` and `test.jsonl`, the published `*_predictions.jsonl`, and the script's own figures of them as
-/// `official_results.json`.
+/// The folder with SLURP's `devel.jsonl` and `test.jsonl`, the published `*_predictions.jsonl`, and the script's own
+/// figures of them as `official_results.json`.
 const FOLDER: &str = "SLURP_OFFICIAL";
 
 fn folder() -> Option<PathBuf> {

@@ -75,7 +75,7 @@ fn a_line_is_what_the_official_script_makes_of_it() {
         0.0,
         1.0,
     );
-    // What is no text equals nothing.
+    // A value that is not text equals nothing.
     check(
         &[prediction(&file("audio-1.flac"), "null", time)],
         &[("audio-1.flac", false)],

@@ -1,32 +1,32 @@
-//! The product of a block of rows with bytes: of whole numbers, which scales then make numbers of.
-#![allow(unsafe_code)] // the processor's own instructions, on lines and words that are counted beforehand
+//! Integer products of a block of rows, which are then scaled.
+#![allow(unsafe_code)] // the processor's instructions, on lines and words whose number is checked
 
 use super::tiles::Tiles;
 use super::{BLOCK, ROWS};
 use crate::packed::layout::{self, Form, Scales};
-use crate::packed::stripe::Corner;
+use crate::packed::output_block::Corner;
 use crate::packed::{LANES, Line};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use std::arch::asm;
 
-/// Blocks of inputs that are worked through at a time.
+/// Blocks of inputs that are computed at a time.
 pub const SOME: usize = 8;
 /// Lines of a block's codes, and words of a row of x.
 const WORDS: usize = layout::BLOCK / 4;
 
-/// Whole sums of a step: of each row and output.
+/// Integer sums of a step, for each row and output.
 type Sums = [[i32; LANES]; BLOCK];
 
 /// Tiles for blocks of this many rows, and for steps of a whole block of inputs, or half of one.
 pub struct Bytes {
     rows: usize,
     words: usize,
-    /// Of each step in turn.
+    /// Sums of each step in turn.
     sums: Box<[Sums; 2 * SOME]>,
     _tiles: Tiles,
 }
 
-/// Rows of x in eight bits, each row whole: of each block its words, its scale and the sum of its numbers.
+/// Rows of x in eight bits, each row contiguous: for each block its words, its scale and the sum of its numbers.
 #[derive(Clone, Copy)]
 pub struct X<'a> {
     pub words: &'a [u32],
@@ -37,7 +37,7 @@ pub struct X<'a> {
 }
 
 impl<'a> X<'a> {
-    /// From this row and block on.
+    /// The part from this row and block on.
     pub fn from(&self, row: usize, block: usize) -> X<'a> {
         let first = row * self.blocks + block;
         X {
@@ -55,13 +55,13 @@ impl<'a> X<'a> {
     }
 }
 
-/// Some blocks of a panel, their codes as bytes with signs.
+/// Some blocks of a panel, with codes as signed bytes.
 pub struct Unpacked {
     blocks: usize,
     codes: [Line; SOME * WORDS],
-    /// What a code is worth; of half blocks, in each half.
+    /// Scales, for each half of a block.
     scales: [[[f32; LANES]; 2]; SOME],
-    /// What is added for each input.
+    /// The offset for each input.
     added: [[f32; LANES]; SOME],
 }
 
@@ -75,7 +75,7 @@ impl Unpacked {
         }
     }
 
-    /// Of whole units.
+    /// Unpacks whole units.
     pub fn fill(&mut self, form: Form, lines: &[Line]) {
         let units = lines.len() / form.lines();
         self.blocks = units * form.blocks;
@@ -84,7 +84,8 @@ impl Unpacked {
             "{units} units"
         );
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the processor has tiles, and so AVX-512; there are lines for this many units, and there is room.
+        // SAFETY: the processor has tiles, and so AVX-512; there are lines for this many units, and room for the
+        // result.
         unsafe {
             x86::unpack(form, units, lines.as_ptr(), self)
         };
@@ -92,17 +93,17 @@ impl Unpacked {
 }
 
 impl Bytes {
-    /// Sums are tiles 0 to 3 (two steps, sixteen rows and those below), x 4 and 5, weights 6 and 7.
+    /// Sums are tiles 0 to 3 (two steps; the first sixteen rows and the rest), x is 4 and 5, weights are 6 and 7.
     pub fn new(rows: usize, form: Form) -> Bytes {
         assert!((1..=BLOCK).contains(&rows), "a block of {rows} rows");
-        // Half a block has sums of its own where it has a scale of its own.
+        // Half a block has its own sums if it has its own scale.
         let words = if form.scales == Scales::Halved {
             WORDS / 2
         } else {
             WORDS
         };
         let (above, below) = (rows.min(ROWS), rows.saturating_sub(ROWS));
-        // Where there are no rows below, the same tile has x of the second step.
+        // If there are no rows beyond sixteen, their tile holds x of the second step.
         let next = if below == 0 { above } else { below };
         let below = if below == 0 { (0, 0) } else { (below, 64) };
         let (x, weights) = (4 * words, (words, 64));
@@ -124,25 +125,27 @@ impl Bytes {
         }
     }
 
-    /// Adds the product of x and these blocks to `y` (rows, 16), or begins it with it.
+    /// Adds the product of x and these blocks to `y` (rows, 16), or overwrites `y` with it.
     pub fn multiply(&mut self, form: Form, x: X, panel: &Unpacked, mut y: Corner<LANES>, begin: bool) {
         let steps = panel.blocks * WORDS / self.words;
         assert!(
             x.holds(self.rows, panel.blocks) && steps > 0 && steps.is_multiple_of(2),
-            "words that don't fit the blocks"
+            "the words do not fit the blocks"
         );
-        assert_eq!(y.rows(), self.rows, "a product beside its place");
-        // SAFETY: the tiles are set up for this many rows and words; x has as many, and the panel codes, for all steps.
+        assert_eq!(y.rows(), self.rows, "the product does not fit its place");
+        // SAFETY: the tiles are set up for this many rows and words; x has as many, and the panel has codes for all
+        // steps.
         unsafe { self.sum(x, &panel.codes, steps) };
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the processor has tiles, and so AVX-512; x has scales for all rows and blocks; `y` is this thread's alone.
+        // SAFETY: the processor has tiles, and so AVX-512; x has scales for all rows and blocks; only this thread
+        // accesses `y`.
         unsafe {
             x86::add(form, self.rows, &self.sums[..], x, panel, y.start(), y.stride(), begin)
         };
     }
 
     /// # Safety
-    /// There are words of x and codes for an even number of steps, and not more than sums.
+    /// There are words of x and codes for an even number of steps, at most as many as sums.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     unsafe fn sum(&mut self, x: X, codes: &[Line], steps: usize) {
         let of_x = x.blocks * layout::BLOCK;
@@ -223,7 +226,7 @@ impl Bytes {
 
     #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
     unsafe fn sum(&mut self, _: X, _: &[Line], _: usize) {
-        unreachable!("no tiles are allowed here")
+        unreachable!("tiles are not available here")
     }
 }
 
@@ -233,7 +236,7 @@ mod x86 {
     use crate::packed::vnni::x86::{Worth, codes, of_halves, worth};
     use std::arch::x86_64::*;
 
-    /// Lines that are asked for ahead of their use.
+    /// How many lines ahead to prefetch.
     const AHEAD: usize = 34;
 
     /// # Safety
@@ -247,10 +250,10 @@ mod x86 {
             Scales::Raised | Scales::Stepped => 0,
         };
         let zeros = _mm512_set1_epi32(i32::from_le_bytes([zero; 4]));
-        // Codes of at most six bits: above the sign there is nothing to borrow from, so words are as good as bytes.
+        // Codes have at most six bits, so subtracting in words never borrows between bytes.
         let centred = |codes| _mm512_xor_si512(_mm512_sub_epi32(_mm512_or_si512(codes, sign), zeros), sign);
         for unit in 0..units {
-            // SAFETY: each unit has its lines, and each of its blocks a place; what is asked for ahead need not be there.
+            // SAFETY: each unit has its lines, and each of its blocks a place; prefetches may be out of bounds.
             unsafe {
                 let first = lines.add(unit * form.lines());
                 for line in 0..form.lines() {
@@ -283,13 +286,13 @@ mod x86 {
         }
     }
 
-    /// In the order of the kernel for few rows, so that both make the same.
+    /// Scales and adds in the order of the kernel for few rows, so that both give the same bits.
     ///
     /// # Safety
-    /// The processor has the feature. There are sums, scales and sums of x for all rows and blocks, and `y` has so many
-    /// rows of sixteen values.
+    /// The processor has the feature. There are sums, scales and sums of x for all rows and blocks, and `y`
+    /// has as many rows of sixteen values.
     #[target_feature(enable = "avx512f")]
-    #[allow(clippy::too_many_arguments)] // of one loop
+    #[allow(clippy::too_many_arguments)] // the inner part of one loop
     pub unsafe fn add(
         form: Form,
         rows: usize,
@@ -302,7 +305,7 @@ mod x86 {
     ) {
         for row in 0..rows {
             let of_x = row * x.blocks;
-            // SAFETY: the row is one of those that there are, and so are the blocks.
+            // SAFETY: row and blocks are in bounds.
             unsafe {
                 let y = y.add(row * stride);
                 let mut total = if begin { _mm512_setzero_ps() } else { _mm512_loadu_ps(y) };

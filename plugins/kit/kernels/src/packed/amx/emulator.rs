@@ -1,17 +1,17 @@
-//! The instructions of AMX, for processors that lack them: each of them raises SIGILL, and is done here instead.
+//! Emulates the instructions of AMX on processors that lack them: each raises SIGILL, whose handler computes it.
 //!
-//! After Intel's manual (Software Developer's Manual, volume 2, and of exceptions its classes AMX-E1 to E6): a tile
-//! palette of one kind, shapes that are checked wherever the processor does, rows and bytes beyond a shape that become
-//! zero, and the order and rounding of every sum. What would be an exception there ends the tests with its reason.
-#![allow(unsafe_code)] // registers and memory of the code that was interrupted
+//! It follows Intel's Software Developer's Manual, volume 2, and its exception classes AMX-E1 to E6: one tile palette,
+//! the checks of shapes, rows and bytes beyond a shape that become zero, and the order and rounding of every sum. What
+//! would raise an exception ends the tests with a reason.
+#![allow(unsafe_code)] // registers and memory of the interrupted code
 
 use std::cell::UnsafeCell;
 use std::sync::Once;
 
-/// Registers in the order in which instructions count them.
+/// Registers in the order of their numbers in instructions.
 pub type Registers = [u64; 16];
 
-/// The same in a signal's context.
+/// Their places in a signal's context.
 const ORDER: [i32; 16] = [
     libc::REG_RAX,
     libc::REG_RCX,
@@ -64,18 +64,18 @@ pub enum Instruction {
     },
 }
 
-/// The instruction and its length, if it is one of AMX's.
+/// The instruction and its length, if it is one of AMX.
 pub fn decode(code: &[u8], registers: &Registers) -> Option<(Instruction, usize)> {
     let &[0xc4, one, two, opcode, modrm, ..] = code else {
         return None;
     };
-    // The upper bit of each register is stored turned around, and so is a register of its own.
+    // The upper bit of each register's number is inverted, and so is the whole number of one register.
     let upper = |bit: u8| usize::from(one >> bit & 1 == 0) << 3;
     let (reg, index, base) = (upper(7), upper(6), upper(5));
     let third = usize::from(!two >> 3 & 15);
     let (wide, long, prefix) = (two >> 7, two >> 2 & 1, two & 3);
     if one & 31 != 2 || wide != 0 || long != 0 {
-        return None; // not of the map 0F38, or not of 128 bits and W0
+        return None; // not in map 0F38, or not 128 bits and W0
     }
     let (mode, middle, low) = (modrm >> 6, usize::from(modrm >> 3 & 7), usize::from(modrm & 7));
     if mode == 3 {
@@ -107,12 +107,12 @@ pub fn decode(code: &[u8], registers: &Registers) -> Option<(Instruction, usize)
             stride = Some(registers[at] << scale);
         }
         if from & 7 == 5 && mode == 0 {
-            return None; // an address without a base: we have none
+            return None; // an address without a base: our code has none
         }
         address = address.wrapping_add(registers[from]);
         stride = stride.or(Some(0));
     } else if low == 5 && mode == 0 {
-        return None; // beside the instruction: we have none
+        return None; // relative to the instruction: our code has none
     } else {
         address = address.wrapping_add(registers[low + base]);
     }
@@ -135,7 +135,7 @@ pub fn decode(code: &[u8], registers: &Registers) -> Option<(Instruction, usize)
     Some((instruction, length))
 }
 
-/// What of memory an instruction reads and writes.
+/// The memory that an instruction reads and writes.
 pub trait Memory {
     fn read(&self, address: u64, bytes: &mut [u8]);
     fn write(&mut self, address: u64, bytes: &[u8]);
@@ -147,7 +147,7 @@ pub struct State {
     rows: [usize; 8],
     width: [usize; 8],
     tiles: [[[u8; 64]; 16]; 8],
-    /// Products and loads since the beginning.
+    /// Products and loads so far.
     pub products: usize,
     pub loads: usize,
 }
@@ -164,7 +164,7 @@ impl State {
         }
     }
 
-    /// Does what the instruction does, or says what exception it raises.
+    /// Executes the instruction, or returns the exception that it raises.
     pub fn run(&mut self, instruction: Instruction, memory: &mut impl Memory) -> Result<(), &'static str> {
         match instruction {
             Instruction::LoadShapes { address } => {
@@ -216,17 +216,17 @@ impl State {
             return self.run(Instruction::Release, &mut Nothing);
         }
         if bytes[0] != 1 || bytes[1] != 0 {
-            return Err("#GP: LDTILECFG of a palette that isn't there, or from a row on");
+            return Err("#GP: LDTILECFG with an unknown palette or a start row");
         }
         let reserved = bytes[2..16].iter().chain(&bytes[32..48]).chain(&bytes[56..64]);
         if reserved.into_iter().any(|byte| *byte != 0) {
-            return Err("#GP: LDTILECFG with reserved bytes, or of more than eight tiles");
+            return Err("#GP: LDTILECFG with reserved bytes, or more than eight tiles");
         }
         for tile in 0..8 {
             let width = usize::from(u16::from_le_bytes([bytes[16 + 2 * tile], bytes[17 + 2 * tile]]));
             let rows = usize::from(bytes[48 + tile]);
             if width > 64 || rows > 16 || (width == 0) != (rows == 0) {
-                return Err("#GP: LDTILECFG of a shape that no tile has");
+                return Err("#GP: LDTILECFG with an invalid shape");
             }
             (self.rows[tile], self.width[tile]) = (rows, width);
         }
@@ -238,7 +238,7 @@ impl State {
     fn check(&self, tile: usize) -> Result<(), &'static str> {
         match self.set_up && self.rows[tile] > 0 {
             true => Ok(()),
-            false => Err("#UD: a tile that isn't set up on this thread"),
+            false => Err("#UD: the tile is not set up on this thread"),
         }
     }
 
@@ -246,7 +246,7 @@ impl State {
         for tile in [sums, a, b] {
             self.check(tile)?;
             if !self.width[tile].is_multiple_of(4) {
-                return Err("#UD: a product of a tile whose rows are no whole words");
+                return Err("#UD: a product of a tile whose rows are not whole words");
             }
         }
         if sums == a || a == b || sums == b {
@@ -255,7 +255,7 @@ impl State {
         let fits = self.rows[sums] == self.rows[a] && self.width[a] / 4 == self.rows[b];
         match fits && self.width[sums] == self.width[b] {
             true => Ok(()),
-            false => Err("#UD: a product of shapes that don't fit"),
+            false => Err("#UD: a product of shapes that do not fit"),
         }
     }
 
@@ -264,7 +264,7 @@ impl State {
         u32::from_le_bytes(words[column])
     }
 
-    /// Puts a row of sums, whose rest becomes zero, as what is below the last row does.
+    /// Writes a row of sums; the rest of the row, and rows below the last one, become zero.
     fn put(&mut self, tile: usize, row: usize, sums: [u32; 16]) {
         let width = self.width[tile] / 4;
         let (words, _) = self.tiles[tile][row].as_chunks_mut::<4>();
@@ -321,7 +321,7 @@ impl State {
     }
 }
 
-/// Numbers too small to be normal count as zero, going in and coming out.
+/// Subnormal numbers count as zero, as inputs and as results.
 fn flushed(number: f32) -> f32 {
     if number.is_subnormal() {
         0f32.copysign(number)
@@ -342,34 +342,34 @@ struct Everything;
 
 impl Memory for Everything {
     fn read(&self, address: u64, bytes: &mut [u8]) {
-        // SAFETY: the interrupted code reads there itself; where it mustn't, it would fail just as this does.
+        // SAFETY: the interrupted code reads there itself; an invalid address would fault there, too.
         unsafe { std::ptr::copy_nonoverlapping(address as *const u8, bytes.as_mut_ptr(), bytes.len()) };
     }
 
     fn write(&mut self, address: u64, bytes: &[u8]) {
-        // SAFETY: the same, of writing.
+        // SAFETY: the same for writing.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
     }
 }
 
 thread_local! {
-    /// Made before the program begins: a signal's handler must not allocate.
+    /// Constructed before the program begins: a signal handler must not allocate.
     static TILES: UnsafeCell<State> = const { UnsafeCell::new(State::new()) };
 }
 
-/// How many products and loads of tiles this thread has made.
+/// How many products and loads of tiles this thread has executed.
 pub fn counted() -> (usize, usize) {
-    // SAFETY: the handler writes there while this thread is inside an instruction of AMX, and so not here.
+    // SAFETY: the handler writes there only while this thread is inside an AMX instruction, and so not here.
     TILES.with(|tiles| unsafe { ((*tiles.get()).products, (*tiles.get()).loads) })
 }
 
-/// From now on, instructions of AMX are emulated in this process.
+/// From now on, AMX instructions are emulated in this process.
 pub fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) = done_instead;
-        // SAFETY: the handler has the three arguments that SA_SIGINFO says, and what is zero here are an empty mask and
-        // no restorer of ours.
+        // SAFETY: the handler has the three arguments of SA_SIGINFO, and the zeroed fields are an empty mask and no
+        // restorer.
         let answer = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = handler as *const () as usize;
@@ -381,11 +381,12 @@ pub fn install() {
 }
 
 extern "C" fn done_instead(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: SA_SIGINFO gives the handler the state of the interrupted thread, which has it alone while this runs.
+    // SAFETY: with SA_SIGINFO the handler gets the state of the interrupted thread, which nothing else accesses
+    // meanwhile.
     let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
     let named = ORDER.map(|register| registers[register as usize] as u64);
     let next = &mut registers[libc::REG_RIP as usize];
-    // SAFETY: ten bytes are what the longest of these instructions takes, and code goes on behind every one of them.
+    // SAFETY: the longest of these instructions has ten bytes, and more code follows each.
     let code = unsafe { std::slice::from_raw_parts(*next as *const u8, 10) };
     let done = match decode(code, &named) {
         // SAFETY: as for `counted`.
@@ -397,7 +398,7 @@ extern "C" fn done_instead(_: i32, _: *mut libc::siginfo_t, context: *mut libc::
     match done {
         Ok(length) => *next += length as i64,
         Err(why) => {
-            // SAFETY: both may be called in a handler, and the text is as long as is said.
+            // SAFETY: both may be called in a signal handler, and the length is that of the text.
             unsafe {
                 libc::write(2, why.as_ptr().cast(), why.len());
                 libc::abort()

@@ -1,26 +1,26 @@
-//! What tiles add up to, and in their order, by AVX-512: for few rows.
-#![allow(unsafe_code)] // the processor's own instructions, on lines and words that `tile` counts beforehand
-#![allow(clippy::needless_range_loop)] // rows of several arrays at once
+//! The sums of tiles, in the same order, computed by AVX-512: for few rows.
+#![allow(unsafe_code)] // the processor's instructions, on lines and words that `tile` counts
+#![allow(clippy::needless_range_loop)] // an index selects from several arrays
 
 use super::{FEW, GROUPS};
 use crate::packed::rows::{SomeRows, Words};
 use crate::packed::{Line, PANEL};
 
-/// Makes `tile` (rows, 32) of a panel and as many words of x.
+/// Computes `tile` (rows, 32) from a panel and as many words of x.
 pub fn tile(x: SomeRows, panel: &[Line], tile: &mut [[f32; PANEL]]) {
     let Words::Bf16(words) = x.words else {
-        panic!("tiles of something else than bf16")
+        panic!("tiles must be bf16")
     };
     let (groups, rows) = (panel.len() / 2, tile.len());
     let enough = rows == 0 || words.len() >= (rows - 1) * x.stride + groups;
-    assert!(rows <= FEW && enough, "words that don't fit the tile");
+    assert!(rows <= FEW && enough, "the words do not fit the tile");
     #[cfg(target_arch = "x86_64")]
     {
         macro_rules! with_rows {
             ($($count:literal)*) => {
                 match rows {
                     $(
-                        // SAFETY: this kernel is chosen only where the processor has tiles, and so AVX-512; there are two
+                        // SAFETY: this kernel is chosen only if the processor has tiles, and so AVX-512; there are two
                         // lines for each group and a word for each row and group, as checked above.
                         $count => unsafe { x86::tile::<$count>(groups, words.as_ptr(), x.stride, panel.as_ptr(), tile) },
                     )*
@@ -37,7 +37,7 @@ mod x86 {
     use super::{GROUPS, Line, PANEL};
     use std::arch::x86_64::*;
 
-    /// Lines that are asked for ahead of their use.
+    /// How many lines ahead to prefetch.
     const AHEAD: usize = 32;
 
     /// # Safety
@@ -57,11 +57,11 @@ mod x86 {
         };
         let mut totals = [[_mm512_setzero_ps(); 2]; COUNT];
         for first in (0..groups).step_by(GROUPS) {
-            // Of each row and half of the panel, even inputs and odd ones apart.
+            // For each row and half of the panel, separate sums of even and odd inputs.
             let mut sums = [[[_mm512_setzero_ps(); 2]; 2]; COUNT];
             for group in first..groups.min(first + GROUPS) {
-                // SAFETY: `group` is below `groups`, so both lines and the words of all rows are there. What is asked for
-                // ahead need not be there.
+                // SAFETY: `group` is below `groups`, so both lines and the words of all rows exist. Prefetches may be
+                // out of bounds.
                 let (low, high) = unsafe {
                     let line = panel.add(2 * group);
                     _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(AHEAD).cast());
@@ -88,7 +88,7 @@ mod x86 {
             }
         }
         for (tile, totals) in tile.iter_mut().zip(totals) {
-            // SAFETY: a row of the tile has room for two registers.
+            // SAFETY: a row of the tile holds two registers.
             unsafe {
                 _mm512_storeu_ps(tile.as_mut_ptr(), totals[0]);
                 _mm512_storeu_ps(tile.as_mut_ptr().add(16), totals[1]);

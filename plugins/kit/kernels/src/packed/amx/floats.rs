@@ -1,15 +1,15 @@
 //! The product of a block of rows with bf16 weights.
-#![allow(unsafe_code)] // the processor's own instructions, on lines and words that are counted beforehand
+#![allow(unsafe_code)] // the processor's instructions, on lines and words whose number is checked
 
 use super::tiles::Tiles;
 use super::{BLOCK, ROWS};
+use crate::packed::output_block::Corner;
 use crate::packed::rows::{SomeRows, Words};
-use crate::packed::stripe::Corner;
 use crate::packed::{LANES, Line, PANEL};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use std::arch::asm;
 
-/// Bytes by which weights are asked for ahead of their use: two steps, about what memory takes to answer.
+/// How many bytes ahead to prefetch weights: two steps, about the latency of memory.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 const AHEAD: usize = 2 * 2048;
 
@@ -20,8 +20,8 @@ pub struct Floats {
 }
 
 impl Floats {
-    /// Sums are tiles 0 to 3, x (sixteen rows, and those below) 4 and 5, and weights (sixteen outputs, and the next) 6
-    /// and 7.
+    /// Sums are tiles 0 to 3, x (the first sixteen rows and the rest) is 4 and 5, weights (sixteen outputs and the
+    /// next) are 6 and 7.
     pub fn new(rows: usize) -> Floats {
         assert!((1..=BLOCK).contains(&rows), "a block of {rows} rows");
         let shape = |rows: usize| if rows == 0 { (0, 0) } else { (rows, 64) };
@@ -34,36 +34,36 @@ impl Floats {
         }
     }
 
-    /// Adds the product of some steps of x and as many of a panel to `y`, or begins it with it.
+    /// Adds the product of some steps of x and as many of a panel to `y`, or overwrites `y` with it.
     pub fn multiply(&self, x: SomeRows, panel: &[Line], y: Corner<PANEL>, begin: bool) {
         let Words::Bf16(words) = x.words else {
-            panic!("tiles of something else than bf16")
+            panic!("tiles must be bf16")
         };
         let steps = panel.len() / PANEL;
         let enough = words.len() >= (self.rows - 1) * x.stride + steps * LANES;
         assert!(
             steps > 0 && panel.len() == steps * PANEL && x.count == self.rows && enough,
-            "lines that make no whole steps, or words that don't fit them"
+            "the lines are not whole steps, or the words do not fit them"
         );
-        assert_eq!(y.rows(), self.rows, "a product beside its place");
-        // SAFETY: the tiles are set up for this many rows, which `y` has, and `x` with a line for each step; of the panel
-        // there are two tiles for each. This thread alone has what `y` stands for.
+        assert_eq!(y.rows(), self.rows, "the product does not fit its place");
+        // SAFETY: the tiles are set up for the rows of `y`; x has a line for each step, and the panel two tiles. Only
+        // this thread accesses `y`.
         unsafe { multiply(words.as_ptr(), x.stride, panel, y, begin, self.rows > ROWS) }
     }
 }
 
 /// # Safety
-/// This thread's tiles are set up for blocks of this many rows as `y` and x have; `below` says whether these are more than
-/// 16. Of x there is a line in each row for each step of the panel.
+/// This thread's tiles are set up for the rows of `y` and x; `below` says whether they are more than 16. Each row of x
+/// has a line for each step of the panel.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 unsafe fn multiply(x: *const u32, stride: usize, panel: &[Line], mut y: Corner<PANEL>, begin: bool, below: bool) {
     let of_y = y.stride() * size_of::<f32>();
     macro_rules! run {
         ([$($line:literal),*] $($operand:tt)*) => {
-            // The tiles are no registers that the compiler knows how to use: between these instructions they stay.
+            // The compiler does not use tiles as registers, so they keep their values between these instructions.
             asm!(
                 $($line,)*
-                // The weights of a coming step.
+                // Prefetches the weights of a coming step.
                 ".irp line, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
                 "prefetcht0 [{panel} + {AHEAD} + 64 * \\line]",
                 ".endr",
@@ -88,7 +88,7 @@ unsafe fn multiply(x: *const u32, stride: usize, panel: &[Line], mut y: Corner<P
         };
     }
     if !below {
-        // SAFETY: the caller's; what is asked for ahead need not be there.
+        // SAFETY: the caller's; prefetches may be out of bounds.
         return unsafe {
             run!([
                 "test {begin}, {begin}",
@@ -148,5 +148,5 @@ unsafe fn multiply(x: *const u32, stride: usize, panel: &[Line], mut y: Corner<P
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 unsafe fn multiply(_: *const u32, _: usize, _: &[Line], _: Corner<PANEL>, _: bool, _: bool) {
-    unreachable!("no tiles are allowed here")
+    unreachable!("tiles are not available here")
 }

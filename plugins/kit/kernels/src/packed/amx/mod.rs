@@ -1,22 +1,22 @@
-//! Products of many rows by AMX: tiles of sixteen rows or outputs by thirty-two inputs. Here, those with bf16 weights; what
-//! [`quantised`] weights need besides, it says itself.
+//! Products of many rows by AMX: tiles of sixteen rows or outputs by thirty-two inputs. This file has those with bf16
+//! weights; [`quantised`] describes what else quantised weights need.
 //!
-//! The panels are those of every other kernel: in a step of sixteen groups lie two tiles of weights, each every other line.
-//! A block of 32 rows and a panel have four tiles of sums, so a step takes four loads of a tile for four products. A
-//! product keeps the processor busy for sixteen cycles, in which its first cache could give two tiles. A block's rows
-//! stay there for as many inputs as [`CHUNK`] has, while the panels of a stripe come from the second cache, 32 lines
-//! in the 64 cycles of a step, asked for beforehand. Sums are loaded and stored once a chunk, 128 lines of
-//! them for 1024 cycles of products.
+//! The panels are those of every other kernel: a step of sixteen groups holds two tiles of weights in alternating
+//! lines. A block of 32 rows and a panel have four tiles of sums, so a step takes four loads of a tile for four
+//! products. A product takes sixteen cycles, in which the first-level cache could deliver two tiles. A block's rows
+//! stay in that cache for the inputs of a [`CHUNK`], while the panels of an output block come from the second-level
+//! cache, prefetched at 32 lines in the 64 cycles of a step. Sums are loaded and stored once a chunk, 128 lines of them
+//! for 1024 cycles of products.
 //!
-//! A product here is one order of sums, the instruction's: of 32 inputs the even ones are added up and the odd ones, then
-//! both together, then these to what there is. So no sum is further off than 16 + inputs / 32 roundings of the sum of all
-//! products' sizes. For up to [`FEW`] rows AVX-512 does the same in the same order, since these wait for memory: a step's
-//! weights take it some thirty cycles a row and come in four hundred. So a row does not feel how many others there are,
-//! though its last bits differ from those of a processor without tiles, which adds up in another order. (Tiles take what
-//! is below 1.2e-38 for zero, and AVX-512 here doesn't.)
+//! The order of sums is the instruction's: of 32 inputs the even ones are summed and the odd ones, then both sums are
+//! added, then the result is added to the total. So the error of a sum is at most 16 + inputs / 32 roundings of the
+//! sum of the products' magnitudes. For up to [`FEW`] rows AVX-512 computes the same in the same order, since few rows
+//! wait for memory: a step's weights take some thirty cycles a row to compute and four hundred to load. So a row does
+//! not depend on the number of other rows, though its last bits differ from those of a processor without tiles, which
+//! sums in another order. (Tiles treat magnitudes below 1.2e-38 as zero; AVX-512 here does not.)
 //!
-//! This was written without such a processor at hand. Tests emulate its instructions where there are none, so that every
-//! product is known to be right and no time is known at all. Before a program's first product, small ones are tried.
+//! This was written without access to such a processor. Tests emulate its instructions, so results are checked, but
+//! speed was never measured. Before the first product, a program compares small ones with AVX-512.
 
 mod bytes;
 mod few;
@@ -33,36 +33,36 @@ pub use bytes::X;
 pub use few::tile as few_rows;
 pub use quantised::fill as fill_quantised;
 
+use super::output_block::{Corner, OutputBlock};
 use super::rows::Rows;
-use super::stripe::{Corner, Stripe};
 use super::{Kernel, LANES, Line, PANEL, Packed};
 use candle_core::DType;
 use floats::Floats;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Rows of a tile, and of a block, which has two.
+/// Rows of a tile; a block has two tiles of rows.
 const ROWS: usize = 16;
 const BLOCK: usize = 2 * ROWS;
-/// Groups of a step, and the lines of a panel that these are.
+/// Groups of a step, and its lines in a panel.
 const GROUPS: usize = 16;
 pub const LINES: usize = 2 * GROUPS;
-/// Steps of a block that stay in the first cache: 512 inputs, 32 kB.
+/// Steps of a block that stay in the first-level cache: 512 inputs, 32 kB.
 const CHUNK: usize = 16;
-/// Rows that AVX-512 takes as fast as memory brings the weights.
+/// Rows that AVX-512 computes as fast as memory delivers the weights.
 pub const FEW: usize = 4;
 
-/// Whether this processor's tiles may be used, and make the same of numbers as everyone. `bytes_agree` tries a product of
-/// quantised weights.
+/// Whether this processor's tiles may be used and agree with AVX-512. `bytes_agree` tries a product of quantised
+/// weights.
 pub fn usable(bytes_agree: fn() -> bool) -> bool {
     static USABLE: OnceLock<bool> = OnceLock::new();
     *USABLE.get_or_init(|| super::avx512::has_f32() && super::vnni::has() && tiles::allowed() && agree(bytes_agree))
 }
 
-/// Small products of both kinds, by tiles and without.
+/// Small products of both kinds, with tiles and without.
 fn agree(bytes_agree: fn() -> bool) -> bool {
-    // On threads of its own: one that waits for others of its pool works for whoever else is there, and that could be
-    // somebody who waits for this very answer.
+    // On separate threads: a thread that waits in its pool may run other tasks of the pool, and one of these could
+    // wait for this very answer.
     let alone = || rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let agree = || floats_agree() && bytes_agree();
     std::thread::scope(|scope| {
@@ -72,10 +72,10 @@ fn agree(bytes_agree: fn() -> bool) -> bool {
     })
 }
 
-/// With blocks that aren't full, a step that isn't and a panel that isn't.
+/// With blocks, a step and a panel that are not full.
 fn floats_agree() -> bool {
     let (rows, inputs, outputs) = (2 * BLOCK + ROWS + 3, 69, PANEL + 7);
-    // Whole numbers of up to four bits: their sums are exact in whatever order.
+    // Small integers: their sums are exact in any order.
     let number = |place: usize| (place * place % 31) as f32 - 15.0;
     let x: Vec<f32> = (0..rows * inputs).map(number).collect();
     let weight = Packed::from_rows(DType::BF16, (outputs, inputs), &|some| {
@@ -85,8 +85,8 @@ fn floats_agree() -> bool {
     weight.is_ok_and(|weight| weight.product_by(Kernel::Amx, &x) == weight.product_by(Kernel::Portable, &x))
 }
 
-/// Makes a stripe of the product.
-pub fn fill(weight: &Packed, x: &Rows, stripe: &mut Stripe) {
+/// Computes an output block of the product.
+pub fn fill(weight: &Packed, x: &Rows, output_block: &mut OutputBlock) {
     let whole = x.count() / BLOCK;
     for (blocks, rows) in [(0..whole, BLOCK), (whole..whole + 1, x.count() % BLOCK)] {
         if rows > 0 && !blocks.is_empty() {
@@ -96,12 +96,12 @@ pub fn fill(weight: &Packed, x: &Rows, stripe: &mut Stripe) {
                 tiles: Floats::new(rows),
                 rows,
             };
-            blocks.fill(weight, stripe);
+            blocks.fill(weight, output_block);
         }
     }
 }
 
-/// Gives each of some rows, and its products with a panel that is used for nothing else, to `take`. The panel has whole steps;
+/// For each of some rows, passes the product with a panel that is used only once to `take`. The panel has whole steps;
 /// `group` is where its inputs begin in the rows.
 pub fn passing(x: &Rows, rows: Range<usize>, group: usize, panel: &[Line], mut take: impl FnMut(usize, &[f32; PANEL])) {
     let whole = rows.len() / BLOCK * BLOCK;
@@ -123,7 +123,7 @@ pub fn passing(x: &Rows, rows: Range<usize>, group: usize, panel: &[Line], mut t
     }
 }
 
-/// Blocks of as many rows.
+/// The output block's blocks of rows.
 struct Blocks<'a> {
     x: &'a Rows,
     blocks: Range<usize>,
@@ -132,60 +132,61 @@ struct Blocks<'a> {
 }
 
 impl Blocks<'_> {
-    fn fill(&self, weight: &Packed, stripe: &mut Stripe) {
+    fn fill(&self, weight: &Packed, output_block: &mut OutputBlock) {
         let steps = weight.groups() / GROUPS;
-        // Weights that are needed once are read in their order.
+        // Weights that are used once are read in order.
         let chunk = if self.blocks.len() == 1 { steps.max(1) } else { CHUNK };
         for first in (0..steps).step_by(chunk) {
             let some = first * LINES..steps.min(first + chunk) * LINES;
             for block in self.blocks.clone() {
-                for column in stripe.columns().step_by(PANEL) {
+                for column in output_block.columns().step_by(PANEL) {
                     let panel = &weight.panel(column / PANEL)[some.clone()];
-                    self.multiply(block, first, panel, column, stripe);
+                    self.multiply(block, first, panel, column, output_block);
                 }
             }
         }
-        // A step that isn't full: behind its weights lie another panel's.
+        // In a step that is not full, the lines after its weights belong to another panel.
         let rest = steps * LINES..weight.groups() * 2;
         if !rest.is_empty() {
-            for column in stripe.columns().step_by(PANEL) {
+            for column in output_block.columns().step_by(PANEL) {
                 let mut panel = [Line([0; LANES]); LINES];
                 panel[..rest.len()].copy_from_slice(&weight.panel(column / PANEL)[rest.clone()]);
                 for block in self.blocks.clone() {
-                    self.multiply(block, steps, &panel, column, stripe);
+                    self.multiply(block, steps, &panel, column, output_block);
                 }
             }
         }
     }
 
-    /// Adds the product of a block and a panel, from a step on, to what is there; the first step begins it.
-    fn multiply(&self, block: usize, step: usize, panel: &[Line], column: usize, stripe: &mut Stripe) {
+    /// Adds the product of a block and a panel, from a step on, to the sums; the first step overwrites them.
+    fn multiply(&self, block: usize, step: usize, panel: &[Line], column: usize, output_block: &mut OutputBlock) {
         let (row, rows) = (block * BLOCK, self.rows);
         let x = self.x.some(row, rows, step * GROUPS);
-        with_corner(stripe, (row, rows, column), |y| {
+        with_corner(output_block, (row, rows, column), |y| {
             self.tiles.multiply(x, panel, y, step == 0);
         });
     }
 }
 
-/// Lends some rows of a panel's columns; where outputs don't fill a panel, a copy of them: tiles would write beyond.
+/// Passes some rows of a panel's columns to `take`; if the outputs do not fill the panel, a copy, since tiles would
+/// write past the end.
 fn with_corner<const WIDTH: usize>(
-    stripe: &mut Stripe,
+    output_block: &mut OutputBlock,
     (row, rows, column): (usize, usize, usize),
     work: impl FnOnce(Corner<WIDTH>),
 ) {
-    if column + WIDTH <= stripe.columns().end {
-        return work(stripe.corner(row, rows, column));
+    if column + WIDTH <= output_block.columns().end {
+        return work(output_block.corner(row, rows, column));
     }
     let mut whole = [[0f32; WIDTH]; BLOCK];
     let whole = &mut whole[..rows];
     for (below, whole) in whole.iter_mut().enumerate() {
-        let values = stripe.values(row + below, column, WIDTH);
+        let values = output_block.values(row + below, column, WIDTH);
         whole[..values.len()].copy_from_slice(values);
     }
     work(Corner::of(whole));
     for (below, whole) in whole.iter().enumerate() {
-        let values = stripe.values(row + below, column, WIDTH);
+        let values = output_block.values(row + below, column, WIDTH);
         values.copy_from_slice(&whole[..values.len()]);
     }
 }

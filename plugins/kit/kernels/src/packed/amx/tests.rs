@@ -1,4 +1,4 @@
-//! AMX by emulation, or by the processor where it has it.
+//! AMX on this processor if it has it, else emulated.
 
 use super::emulator::{self, Instruction, Memory, Registers, State, decode};
 use super::tiles::{Shapes, allowed, load};
@@ -8,7 +8,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use half::bf16;
 
-/// Whether tiles can be tried here: those of the processor, else emulated ones.
+/// Whether tiles can be tested here: the processor's, or emulated ones.
 pub fn ready() -> bool {
     if !allowed() {
         emulator::install();
@@ -34,7 +34,7 @@ fn check(code: &[u8], expected: Option<Instruction>) {
     assert_eq!(decode(&followed, &REGISTERS), expected, "{code:02x?}");
 }
 
-// The bytes are what binutils' assembler makes of the comments.
+// The bytes are what binutils' assembler makes from the comments.
 #[test]
 fn shapes_are_decoded() {
     let at = |address| Some(Instruction::LoadShapes { address });
@@ -125,27 +125,27 @@ fn the_emulator_is_as_strict_as_the_processor() {
     };
     let zero = |tile| Instruction::Zero { tile };
     let floats = |sums, a, b| Instruction::Floats { sums, a, b };
-    let not_set_up = "#UD: a tile that isn't set up on this thread";
+    let not_set_up = "#UD: the tile is not set up on this thread";
     refused((State::new(), Ok(())), zero(0), not_set_up);
     refused(set_up(&[(16, 64)]), zero(1), not_set_up);
-    let shape = "#GP: LDTILECFG of a shape that no tile has";
+    let shape = "#GP: LDTILECFG with an invalid shape";
     for shapes in [[(17, 64)], [(16, 65)], [(0, 64)], [(16, 0)]] {
         refused(set_up(&shapes), zero(0), shape);
     }
-    let reserved = "#GP: LDTILECFG with reserved bytes, or of more than eight tiles";
+    let reserved = "#GP: LDTILECFG with reserved bytes, or more than eight tiles";
     refused(set_up(&[(1, 4); 9]), zero(0), reserved);
     let itself = "#UD: a product of a tile with itself";
     refused(set_up(&[(16, 64); 3]), floats(0, 1, 1), itself);
     refused(set_up(&[(16, 64); 3]), floats(1, 1, 2), itself);
-    let fit = "#UD: a product of shapes that don't fit";
+    let fit = "#UD: a product of shapes that do not fit";
     refused(set_up(&[(16, 64), (15, 64), (16, 64)]), floats(0, 1, 2), fit);
     refused(set_up(&[(16, 64), (16, 64), (15, 64)]), floats(0, 1, 2), fit);
     refused(set_up(&[(16, 60), (16, 64), (16, 64)]), floats(0, 1, 2), fit);
-    let words = "#UD: a product of a tile whose rows are no whole words";
+    let words = "#UD: a product of a tile whose rows are not whole words";
     refused(set_up(&[(16, 64), (16, 62), (16, 64)]), floats(0, 1, 2), words);
 }
 
-/// What one output of one row becomes, of these inputs of x and weights.
+/// The sum of one output of one row, given these inputs and weights.
 fn one(before: f32, x: &[f32], weights: &[f32]) -> f32 {
     let (mut state, done) = set_up(&[
         (1, 4),
@@ -183,13 +183,13 @@ fn one(before: f32, x: &[f32], weights: &[f32]) -> f32 {
 fn sums_are_in_the_manual_s_order_and_rounded_as_it_says() {
     let large = 16_777_216.0; // beyond it, fp32 has no odd numbers
     assert_eq!(one(1.0, &[2.0, 3.0], &[5.0, 7.0]), 32.0);
-    // Even inputs and odd ones meet before they meet what is there: one after the other, each 1 would be lost.
+    // Even and odd inputs are added to each other before the total: one after the other, each 1 would be lost.
     assert_eq!(one(large, &[1.0, 1.0], &[1.0, 1.0]), large + 2.0);
     assert_eq!(one(0.0, &[large, 1.0, 0.0, 1.0], &[1.0; 4]), large + 2.0);
     assert_eq!(one(0.0, &[large, 0.0, 1.0, 0.0, 1.0, 0.0], &[1.0; 6]), large);
-    // To the nearest, ties to the even one.
+    // To the nearest, ties to even.
     assert_eq!(one(large, &[3.0, 0.0], &[1.0, 0.0]), large + 4.0);
-    // What is too small to be normal is zero on its way in, on its way out and in between.
+    // Subnormal numbers are zero as inputs, as results and in between.
     let least = f32::MIN_POSITIVE;
     assert_eq!(one(least / 2.0, &[1.0, 0.0], &[0.0, 0.0]), 0.0);
     assert_eq!(one(0.0, &[least / 2.0, 0.0], &[4.0, 0.0]), 0.0);
@@ -223,7 +223,7 @@ fn the_first_product_is_tried() {
     }
 }
 
-/// Rows that go to the tiles together are what each is by itself, which goes to AVX-512, to the last bit.
+/// Rows that use tiles together equal, to the bit, each row alone, which uses AVX-512.
 #[test]
 fn a_row_does_not_feel_what_multiplies_it() {
     if !ready() {
@@ -245,7 +245,7 @@ fn a_row_does_not_feel_what_multiplies_it() {
     }
 }
 
-/// By the bound that the head of the module states.
+/// The bound is stated in the module's documentation.
 #[test]
 fn sums_are_as_near_as_their_order_lets_them_be() {
     if !ready() {
@@ -270,11 +270,12 @@ fn sums_are_as_near_as_their_order_lets_them_be() {
     }
 }
 
-/// As the head of the module says: a load for each product, and sums come and go once a chunk.
+/// As the module's documentation states: one load for each product, and sums are loaded and stored once for each
+/// chunk.
 #[test]
 fn a_product_takes_one_load() {
     if !ready() || allowed() {
-        return; // nobody counts what the processor does itself
+        return; // the processor's own instructions are not counted
     }
     let (rows, inputs, outputs) = (2 * BLOCK, 2 * CHUNK * 2 * GROUPS, 2 * PANEL);
     let weight = weights(outputs, inputs);
@@ -337,7 +338,7 @@ fn tiles_that_were_another_s_do_not_matter() {
     assert_eq!(apart, here);
 }
 
-/// A model's quantised weights by tiles are what they are by AVX-512, to the last bit.
+/// A model's quantised weights by tiles equal those by AVX-512 to the bit.
 #[track_caller]
 fn check_blocks(dtype: GgmlDType, rows: usize, inputs: usize, outputs: usize) {
     if !ready() || !suits_blocks(dtype, &Device::Cpu) {
@@ -371,7 +372,7 @@ fn quantised_weights_are_the_same_by_tiles() {
     ];
     for dtype in small {
         check_blocks(dtype, 9, 64, 16);
-        check_blocks(dtype, 35, 32 * 11, 50); // units and chunks that end early, rows and outputs left over
+        check_blocks(dtype, 35, 32 * 11, 50); // units and chunks that end early, and partial blocks of rows and outputs
         check_blocks(dtype, 64, 512, 32);
     }
     for dtype in [GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K] {

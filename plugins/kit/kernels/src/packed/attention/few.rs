@@ -1,30 +1,30 @@
-//! Attention of a few queries, which look at each key once: keys and values are read where they lie.
+//! Attention of a few queries, which use each key once: keys and values are read without packing.
 //!
-//! Every number is made by the same operations in the same order as where many queries share what is laid out, so nothing
-//! tells a token in how many pieces its text was read: scores are added up from the first number of a key to the last,
-//! exponentials and weighted values block by block, and blocks begin at the same places of the text.
+//! Every number is computed by the same operations in the same order as with many queries, so a token's result does
+//! not depend on how its text was split. Scores are summed from the first number of a key to the last, exponentials
+//! and weighted values block by block, and blocks begin at the same places of the text.
 
 use super::{Job, KEYS, Layer, View, exponentials_of, within};
 use crate::packed::avx2;
 use pulp::NullaryFnOnce;
 use std::ops::Range;
 
-/// Keys whose scores are made at a time where no kernel turns them around in registers.
+/// Keys whose scores are computed at a time if no kernel transposes them in registers.
 const TURNED: usize = 16;
 
 pub(super) struct Few<'a> {
     pub layer: &'a Layer<'a>,
     pub job: &'a Job<'a>,
     pub head: usize,
-    /// What the queries see, all together.
+    /// The union of what the queries see.
     pub all: Range<usize>,
     /// What each query sees.
     pub sights: &'a [Range<usize>],
-    /// The queries, (rows, size), multiplied by the scale already.
+    /// The queries, (rows, size), already scaled.
     pub queries: &'a [f32],
-    /// What comes of them, the same shape; zero at first.
+    /// The results, of the same shape; zero at first.
     pub sums: &'a mut [f32],
-    /// Whether kernels round a product and a sum once, as those of processors do, or one after the other.
+    /// Whether kernels round a product and a sum once, as fused instructions do, or separately.
     pub fused: bool,
 }
 
@@ -100,7 +100,8 @@ impl Few<'_> {
         }
     }
 
-    /// What of each piece of the text lies in a block: keys from the first of these tokens on, the tokens, their values.
+    /// The parts of a block that come from each piece of the text: keys from the first token on, the number of tokens,
+    /// their values.
     #[inline(always)]
     fn pieces(&self, block: &Range<usize>, mut work: impl FnMut(View, Range<usize>, View)) {
         for piece in &self.job.pieces {
@@ -113,7 +114,7 @@ impl Few<'_> {
         }
     }
 
-    /// Of all queries and this many keys, a row of them every [`KEYS`].
+    /// Scores of all queries and this many keys; rows are [`KEYS`] apart.
     #[inline(always)]
     fn scores<const FUSED: bool>(&self, keys: View, count: usize, scores: &mut [f32]) {
         let size = self.layer.size;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use std::time::Instant;
 
 impl Run<'_> {
-    /// Logs, evaluates and saves when it is time. True when the run should end before its last step.
+    /// Logs, evaluates and saves when due. True if the run should end early.
     pub(super) fn between_steps(&mut self, epoch: f64, epoch_ends: bool) -> Result<bool> {
         let (step, last) = (self.state.step, self.state.step >= self.steps.total);
         let due = |every: Every, between: Option<u64>| match every {
@@ -59,7 +59,7 @@ impl Run<'_> {
         Ok(metrics.as_object().cloned().unwrap_or_default())
     }
 
-    /// Whether an evaluation is the best so far, and whether it is time to give up.
+    /// Whether an evaluation is the best so far, and whether to stop early.
     fn judge(&mut self, evaluated: &Map<String, Value>) -> Result<(bool, bool)> {
         let (name, greater) = self.settings.metric();
         let Some(value) = evaluated.get(&name).and_then(Value::as_f64) else {
@@ -91,7 +91,7 @@ impl Run<'_> {
         let stop = patience > 0 && self.state.no_better >= patience;
         if stop {
             self.note(format!(
-                "`{name}` was no better in {patience} evaluations; the run ends here"
+                "`{name}` did not improve in {patience} evaluations; the run ends here"
             ));
         }
         Ok((improved, stop))
@@ -137,7 +137,7 @@ impl Run<'_> {
                     Code::CANCELLED,
                     format!("interrupted at step {step} of {total}, which is saved"),
                 );
-                error.help("the same command goes on from there")
+                error.help("the same command resumes from there")
             }
             Err(error) => error.context(format!("interrupted at step {step} of {total}")),
         }

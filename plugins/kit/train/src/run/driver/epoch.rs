@@ -1,4 +1,4 @@
-//! Which rows make the batches of an epoch.
+//! The batches of an epoch.
 
 use crate::Engine;
 use crate::run::order::{Order, batches, batches_by_kind, by_length};
@@ -7,7 +7,7 @@ use crate::run::settings::Settings;
 use crate::run::student::Student;
 use plugin_api::{Lessons, Result, Split};
 
-/// The batches of an epoch, in the order in which steps take them.
+/// The batches of an epoch, in the order of the steps.
 pub(super) fn epoch_batches(
     settings: &Settings,
     rows: usize,
@@ -33,7 +33,7 @@ pub(super) fn kinds(lessons: &Lessons, rows: u64) -> Result<Vec<bool>> {
     (0..rows).map(heard).collect()
 }
 
-/// Tokens of each row.
+/// The number of tokens of each row.
 pub(super) fn lengths(
     maker: &mut RowMaker,
     student: &mut dyn Student,

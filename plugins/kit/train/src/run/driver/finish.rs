@@ -88,7 +88,7 @@ impl Run<'_> {
     }
 }
 
-/// The most memory that this process ever held.
+/// The peak memory of this process.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,4 +1,4 @@
-//! One step of the optimiser: batches to gradients, and gradients to an update.
+//! One step of the optimiser: computes gradients of batches, and updates the weights.
 
 use super::Run;
 use crate::run::checkpoint;
@@ -8,16 +8,15 @@ use plugin_api::{Code, Error, LearnEvent, Result, Split};
 use serde_json::json;
 use std::time::Instant;
 
-/// The rows of a batch and what they are called.
+/// The rows of a batch with their names.
 struct Batch {
-    /// Its place among the batches of the step, of all processes.
+    /// Its place among the batches of the step, over all processes.
     place: usize,
     ids: Vec<String>,
     rows: Vec<Row>,
 }
 
 impl Run<'_> {
-    /// One step of the optimiser.
     pub(super) fn step(&mut self, batches: &[Vec<u32>], epoch: f64) -> Result<()> {
         let mut clock = Instant::now();
         let mine = self.fetch(batches)?;
@@ -83,7 +82,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The batches of a step that this process takes: those whose place is its rank, and every `world`-th after it.
+    /// The batches of a step that this process takes: that of its rank, and every `world`th after it.
     fn fetch(&mut self, batches: &[Vec<u32>]) -> Result<Vec<Batch>> {
         let (rank, world) = (self.peers.rank(), self.peers.world());
         let mine = batches.iter().enumerate().skip(rank).step_by(world);
@@ -107,7 +106,7 @@ impl Run<'_> {
         Ok(fetched)
     }
 
-    /// Adds up the gradients of batches. Where a batch does not fit into memory, all are done again in smaller parts.
+    /// Adds up the gradients of batches. If a batch does not fit into memory, all are repeated in smaller parts.
     fn learn_batches(&mut self, batches: &[Batch], items: u64) -> Result<Vec<f64>> {
         loop {
             let attempt: Result<Vec<f64>> = batches
@@ -120,7 +119,7 @@ impl Run<'_> {
                     self.engine.forget();
                     self.parts *= 2;
                     self.note(format!(
-                        "a batch does not fit into memory; from here on each is taken in {} parts, with the same gradient",
+                        "a batch does not fit into memory; from now on each is split into {} parts, with the same gradient",
                         self.parts
                     ));
                 }
@@ -152,7 +151,7 @@ impl Run<'_> {
         Ok(sums)
     }
 
-    /// The sum of the batches' losses in the order of the batches, whichever process had which.
+    /// The sum of the batches' losses in the order of the batches, whichever process computed them.
     fn summed(&mut self, mine: &[Batch], losses: &[f64], count: usize) -> Result<f64> {
         let mut bytes = Vec::new();
         for (batch, loss) in mine.iter().zip(losses) {
@@ -170,7 +169,7 @@ impl Run<'_> {
         Ok(all.iter().sum())
     }
 
-    /// The error of a loss or gradient that is not a number, with the rows that it comes from.
+    /// The error for a loss or gradient that is not a number, with its rows.
     fn no_number(&mut self, what: &str, mine: &[Batch]) -> Error {
         let mut bad = Vec::new();
         for batch in mine {
@@ -216,7 +215,7 @@ impl Run<'_> {
     }
 }
 
-/// Seconds since the last lap.
+/// Seconds since the last call.
 fn lap(clock: &mut Instant) -> f64 {
     let seconds = clock.elapsed().as_secs_f64();
     *clock = Instant::now();

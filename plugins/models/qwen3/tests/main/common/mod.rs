@@ -13,7 +13,7 @@ pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
 }
 
-/// A checkpoint as a model; `settings` beside `weights`.
+/// Opens a checkpoint, with these settings besides `weights`.
 pub fn open(folder: &Path, settings: Value) -> Result<ModelClient> {
     testkit::open("qwen3", folder, settings)
 }
@@ -22,12 +22,12 @@ pub fn model(settings: Value) -> ModelClient {
     open(&golden("tied"), settings).unwrap()
 }
 
-/// A copy of a checkpoint that may be spoilt.
+/// A copy of a checkpoint, to be damaged.
 pub fn copy(name: &str) -> tempfile::TempDir {
     testkit::copy(&golden(name))
 }
 
-/// Greedy on the checkpoint without stop tokens, so that answers have the length asked for.
+/// Greedy on the checkpoint without stop tokens, so that answers have the requested length.
 pub fn quiet() -> Sampling {
     Sampling::greedy(12)
 }

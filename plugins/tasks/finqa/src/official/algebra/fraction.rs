@@ -1,8 +1,8 @@
 //! Rational functions: a polynomial over a product of polynomials.
 //!
 //! The decision a newcomer would question: denominators stay in factors, and no greatest common divisor of polynomials
-//! is ever computed. Equality needs none, since it multiplies crosswise; a factor is only divided out when it goes
-//! evenly, which keeps what programs really compute small.
+//! is computed. Equality needs none, since it cross-multiplies; a factor is cancelled only if it divides evenly, which
+//! keeps real programs small.
 
 use crate::official::algebra::polynomial::{Polynomial, common_divisor};
 use crate::official::algebra::{Budget, TooLarge};
@@ -11,7 +11,7 @@ use num_bigint::BigInt;
 #[derive(Debug, Clone)]
 pub(crate) struct Fraction {
     above: Polynomial,
-    /// The whole factor of the denominator; positive.
+    /// The integer factor of the denominator; positive.
     below: BigInt,
     /// Its other factors with their exponents: symbols, and polynomials whose coefficients have no common divisor.
     factors: Vec<(Polynomial, u32)>,
@@ -46,7 +46,7 @@ impl Fraction {
         self.factors.is_empty() && self.above.is_linear()
     }
 
-    /// Its numerator's terms, each over its denominator, and what they are multiplied by.
+    /// Its numerator's terms, each over the denominator, with their coefficients.
     pub fn terms(&self) -> impl Iterator<Item = (Fraction, BigInt)> {
         self.above.terms().map(|(above, coefficient)| {
             let term = Fraction { above, ..self.clone() };
@@ -112,7 +112,7 @@ impl Fraction {
         Fraction { above, below, factors }.reduced(budget).map(Some)
     }
 
-    /// To a whole power, which may be negative; none where that divides by zero.
+    /// To an integer power, which may be negative; none if that divides by zero.
     pub fn to_the(&self, exponent: i32, budget: &mut Budget) -> Result<Option<Fraction>, TooLarge> {
         let base = match exponent < 0 {
             false => self.clone(),
@@ -141,7 +141,7 @@ impl Fraction {
         Ok(left == right)
     }
 
-    /// Both numerators over the least denominator that both have, which comes with them.
+    /// Both numerators over the least common denominator, and that denominator.
     #[expect(clippy::type_complexity, reason = "two callers, both of which take it apart at once")]
     fn over_the_same(
         &self,
@@ -168,7 +168,7 @@ impl Fraction {
         Ok((scaled(self)?, scaled(other)?, below, factors))
     }
 
-    /// Without the factors that go into the numerator evenly.
+    /// Cancels factors that divide the numerator evenly.
     fn reduced(mut self, budget: &mut Budget) -> Result<Fraction, TooLarge> {
         if self.is_zero() {
             return Ok(Fraction::of(Polynomial::zero()));
@@ -198,7 +198,7 @@ fn exponent_of<'a>(factors: &'a mut Vec<(Polynomial, u32)>, factor: &Polynomial)
     &mut factors[index].1
 }
 
-/// The quotient by something that is known to divide.
+/// The quotient by a polynomial that is known to divide.
 fn divided_evenly(polynomial: &Polynomial, by: &Polynomial, budget: &mut Budget) -> Result<Polynomial, TooLarge> {
     Ok(polynomial.divided_by(by, budget)?.unwrap_or_else(|| polynomial.clone()))
 }

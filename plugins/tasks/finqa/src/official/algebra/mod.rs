@@ -1,8 +1,8 @@
-//! Exact algebra over symbols that stand for the texts of a program: what two programs must have in common to be equal.
+//! Exact algebra over symbols that stand for the texts of a program, to decide whether two programs are equal.
 //!
 //! Sums, products and quotients become rational functions, and a power whose exponent is no whole number becomes a
-//! symbol of its own, so that `x^a · x^b` is `x^(a+b)` and nothing else is assumed of it. Nothing is sampled and nothing
-//! rounded. What a hostile program can cost is bounded by a [`Budget`], and one that exceeds it is [`TooLarge`].
+//! symbol of its own, so that `x^a · x^b` is `x^(a+b)` and nothing else is assumed of it. Nothing is sampled or
+//! rounded. A [`Budget`] limits the work for a hostile program; one that exceeds it is [`TooLarge`].
 
 mod fraction;
 mod polynomial;
@@ -12,16 +12,16 @@ pub(crate) use polynomial::Polynomial;
 
 use num_bigint::BigInt;
 
-/// More work, larger exponents or longer numbers than any program of a data set comes near to.
+/// The program exceeds the limits on work, exponents or lengths of numbers, far above any program of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLarge;
 
-/// How much work may still be done.
+/// The remaining work.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget(u64);
 
 impl Default for Budget {
-    /// Far more than a program needs that somebody meant, and far less than anybody waits for.
+    /// Far more than real programs need, and little enough to be quick.
     fn default() -> Self {
         Budget(100_000)
     }
@@ -40,7 +40,7 @@ impl Budget {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoValue {
     TooLarge,
-    /// A division by something that is zero whatever the symbols are.
+    /// A division by zero, whatever the symbols are.
     ZeroBelow,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Algebra {
     budget: Budget,
 }
 
-/// Each is a symbol of its own, and every sum of them another; no gold program comes near.
+/// The most powers that become symbols: each sum of powers is another one. No gold program comes near.
 const MOST_POWERS: usize = 64;
 
 impl Algebra {

@@ -1,4 +1,4 @@
-//! Which files are meant, in the layouts of a download.
+//! Which files to use, in the layouts of a download.
 
 use data::Part;
 use plugin_api::{Code, Result, Settings};
@@ -16,7 +16,7 @@ pub(crate) fn metadata(settings: &Settings, data: &Path) -> Result<(Vec<PathBuf>
     if let Some(split) = given {
         return Ok((of_split(data, &split)?, Some(split)));
     }
-    // A folder that is a split by itself has no other in it.
+    // A folder that is a single split has no other in it.
     let whole = Part {
         subset: None,
         split: &["metadata"],
@@ -34,7 +34,7 @@ pub(crate) fn metadata(settings: &Settings, data: &Path) -> Result<(Vec<PathBuf>
     }
 }
 
-/// The split that a file is named after, or its folder.
+/// The split in the name of a file or its folder.
 fn named(file: &Path) -> Option<String> {
     let stem = file.file_name()?.to_string_lossy().to_lowercase();
     let folder = file

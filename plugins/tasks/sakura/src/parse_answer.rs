@@ -1,19 +1,19 @@
 //! Our own rule for which option a reply chooses, for figures without a judge.
 //!
-//! It follows what the official judge is told: exactly one option must be chosen, by its letter or by its words. What
-//! is read is the conclusion, which the prompt asks for after the reasoning; a reply without one is read whole. Letter
-//! and words that disagree, or two options, choose nothing.
+//! It follows what the official judge is told: exactly one option must be chosen, by its letter or by its words. The
+//! rule looks at the conclusion, which the prompt asks for after the reasoning; without one, at the whole reply. If
+//! letter and words disagree, or there are two options, nothing is chosen.
 
 use crate::question::{Question, letter, plain};
 
-/// What a reply comes to.
+/// The parsed reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     /// The words before the conclusion.
     pub reasoning: String,
-    /// The words that were read.
+    /// The text that was evaluated.
     pub conclusion: String,
-    /// All options that they name.
+    /// All options in it.
     pub named: Vec<usize>,
 }
 
@@ -46,7 +46,7 @@ pub fn choice(reply: &str, question: &Question) -> Choice {
     announced.find(|choice| !choice.named.is_empty()).unwrap_or(last)
 }
 
-/// The announcements of an answer. They are ASCII, so a text keeps its length when it is compared in small letters.
+/// Phrases that announce an answer. They are ASCII, so a text keeps its length in lower case.
 const ANNOUNCED: [&str; 6] = [
     "answer:",
     "answer**:",
@@ -56,7 +56,7 @@ const ANNOUNCED: [&str; 6] = [
     "answer\n",
 ];
 
-/// This many announcements are looked at, and this many bytes of a line may stand before one: `Final answer:`.
+/// The most announcements that are evaluated, and the most bytes of a line before one, as in `Final answer:`.
 const MOST_ANNOUNCED: usize = 16;
 const MOST_BEFORE: usize = 24;
 
@@ -85,7 +85,7 @@ fn named(text: &str, options: &[String]) -> Vec<usize> {
     for (index, named) in found.iter_mut().enumerate() {
         *named = text.contains(&format!("({})", letter(index))) || starts_with_letter(&text, letter(index));
     }
-    // The longest first, and each is taken out, so that `dark red` does not name `red` as well.
+    // The longest first; each is removed, so that `dark red` does not also count as `red`.
     let mut texts: Vec<(usize, String)> = options.iter().map(|option| plain(&bare(option))).enumerate().collect();
     texts.sort_by_key(|(index, option)| (std::cmp::Reverse(option.len()), *index));
     let mut rest = text;
@@ -104,13 +104,12 @@ fn named(text: &str, options: &[String]) -> Vec<usize> {
     (0..options.len()).filter(|index| found[*index]).collect()
 }
 
-/// An option's words without the stop at their end, which a reply may leave out.
+/// An option's words without the full stop at their end, which a reply may omit.
 fn bare(option: &str) -> String {
     option.trim().trim_end_matches(['.', '!']).to_owned()
 }
 
-/// Whether a text is a letter alone, or begins with one that is closed as an option's is: `b`, `b.`, `b) crow`, `b:
-/// crow`.
+/// Whether a text is only a letter, or begins with a letter marked as an option's: `b`, `b.`, `b) crow`, `b: crow`.
 fn starts_with_letter(text: &str, letter: char) -> bool {
     let text = text.trim_start_matches(['*', '_', '`', '"', '\'', '[', '(', '<', '{']);
     let Some(rest) = text.strip_prefix(letter) else {
@@ -122,7 +121,7 @@ fn starts_with_letter(text: &str, letter: char) -> bool {
         || closed.starts_with(" - ")
 }
 
-/// Where words stand in a text from some place on, not as part of longer ones.
+/// The place of words in a text, not as part of longer words.
 fn find_words(text: &str, words: &str, from: usize) -> Option<usize> {
     let joined = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
     let mut at = from;

@@ -1,4 +1,4 @@
-//! Which rows are meant: settings, and what the names of files say where the settings are silent.
+//! Which rows to use: settings, and the names of files if settings are missing.
 
 use data::{Part, Rows};
 use plugin_api::{Result, Settings};
@@ -39,7 +39,7 @@ impl Split {
         self.names()[0]
     }
 
-    /// What its files are called: the authors say Dev where the hub says validation.
+    /// The names of its files: the authors call `dev` what the hub calls `validation`.
     fn names(self) -> &'static [&'static str] {
         match self {
             Split::Test => &["test"],
@@ -60,7 +60,7 @@ const SPLITS: [(&str, Split); 4] = [
 /// The rows that the settings name.
 pub(crate) struct Chosen {
     pub subset: Subset,
-    /// None when a single file was named that says nothing of it.
+    /// None if a single file was given whose name does not say.
     pub split: Option<Split>,
     pub rows: Rows,
     /// Where they came from.
@@ -101,7 +101,7 @@ fn files(data: &Path, subset: Subset, split: Split) -> Result<Vec<PathBuf>> {
     )
 }
 
-/// The rows that worked examples are taken from: `shots_data`, or the train part beside the data.
+/// The rows for worked examples: `shots_data`, or the train part beside the data.
 pub(crate) fn shot_rows(settings: &Settings, chosen: &Chosen) -> Result<Rows> {
     task::shots_data(settings, &chosen.data, |from| files(from, chosen.subset, Split::Train))
 }

@@ -1,7 +1,7 @@
-//! What pieces of sound became, so that a clip is encoded once wherever it stands in the prompts that hold it.
+//! Caches the vectors of audio chunks, so that a clip is encoded once, wherever it stands in prompts.
 //!
-//! A cache of a beginning serves prompts that are the same up to the clip. Where other words stand in front of it, as in a
-//! sweep whose reasoning is part of the question, the clip's vectors are still the same.
+//! A prefix cache serves prompts that are equal up to the clip. If the words before the clip differ, as in a sweep
+//! over a reasoning that is part of the question, the clip's vectors are still the same.
 
 use candle_core::Tensor;
 use nn::{Input, LoraSet, is_same_clip};
@@ -9,17 +9,17 @@ use plugin_api::Clip;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// The pieces that were heard or asked for last.
+/// The chunks that were encoded or asked for last.
 #[derive(Default)]
-pub(super) struct Heard {
-    /// The one that was asked for last stands first.
+pub(super) struct ClipCache {
+    /// Most recently used first.
     kept: VecDeque<Piece>,
     bytes: usize,
-    /// With none, each prompt's clips are heard for it alone.
+    /// 0 caches nothing: each prompt's clips are encoded for it alone.
     most_bytes: usize,
 }
 
-/// A stretch of a clip, through these LoRAs.
+/// A part of a clip, with the LoRAs it was encoded with.
 struct Piece {
     clip: Clip,
     samples: Range<usize>,
@@ -38,11 +38,11 @@ impl Piece {
     }
 }
 
-impl Heard {
-    pub fn new(most_bytes: usize) -> Heard {
-        Heard {
+impl ClipCache {
+    pub fn new(most_bytes: usize) -> ClipCache {
+        ClipCache {
             most_bytes,
-            ..Heard::default()
+            ..ClipCache::default()
         }
     }
 
@@ -54,7 +54,7 @@ impl Heard {
         self.bytes
     }
 
-    /// Whether what one prompt hears next will be known once the other has heard: both hear the same next.
+    /// Whether both prompts need the same chunk next, so that one encoding serves both.
     pub fn serves_both(&self, one: &Input, other: &Input) -> bool {
         let next = |input: &'_ Input| {
             input
@@ -66,7 +66,7 @@ impl Heard {
         self.most_bytes > 0 && one.loras == other.loras && next(one).zip(next(other)).is_some_and(same)
     }
 
-    /// The vectors of what a prompt hears next, as far as they are known.
+    /// The cached vectors of a prompt's next chunks, up to the first that is not cached.
     pub fn known(&mut self, input: &Input) -> Vec<Tensor> {
         let Some(unheard) = input.unheard.as_ref().filter(|_| !self.kept.is_empty()) else {
             return Vec::new();
@@ -84,7 +84,7 @@ impl Heard {
         known.collect()
     }
 
-    /// Keeps what a prompt's next pieces were heard as.
+    /// Keeps the vectors of a prompt's next chunks.
     pub fn keep(&mut self, input: &Input, heard: &[Tensor]) {
         let Some(unheard) = &input.unheard else { return };
         for ((clip, samples), vectors) in unheard.coming().zip(heard) {

@@ -1,4 +1,4 @@
-//! What a frozen tower heard, kept for all epochs and for the next run.
+//! Caches the vectors of a frozen audio tower, for all epochs and for later runs.
 
 use crate::Engine;
 use plugin_api::{Clip, Result};
@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// So much stays in memory; the rest is read from disk again.
+/// The size of the cache in memory; the rest is read from disk again.
 const IN_MEMORY: usize = 512 << 20;
 
-/// Vectors by clip, in memory and in a folder that holds this many bytes at most.
-pub struct Hearing {
+/// Vectors by clip, in memory and in a folder of limited size.
+pub struct TowerCache {
     folder: Option<PathBuf>,
     most: u64,
     on_disk: u64,
@@ -18,16 +18,16 @@ pub struct Hearing {
     bytes: usize,
 }
 
-impl Hearing {
-    /// `tower` is what the vectors depend on besides the clip; without it nothing may be kept on disk.
-    pub fn new(folder: Option<&Path>, tower: Option<&str>, most: u64) -> Hearing {
+impl TowerCache {
+    /// `tower` is what the vectors depend on besides the clip; without it nothing is cached on disk.
+    pub fn new(folder: Option<&Path>, tower: Option<&str>, most: u64) -> TowerCache {
         let folder = folder
             .zip(tower)
             .map(|(folder, tower)| folder.join(hex(hash(tower.as_bytes()))));
         let folder = folder.filter(|folder| std::fs::create_dir_all(folder).is_ok());
         let entries = folder.as_deref().and_then(|folder| std::fs::read_dir(folder).ok());
         let sizes = entries.into_iter().flatten().flatten();
-        Hearing {
+        TowerCache {
             on_disk: sizes.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum(),
             folder,
             most,
@@ -36,7 +36,7 @@ impl Hearing {
         }
     }
 
-    /// What the tower makes of a clip; none where it changes while the model learns.
+    /// The vectors of a clip; none if the tower changes during training.
     pub fn hear(&mut self, engine: &mut dyn Engine, clip: &Clip) -> Result<Option<Arc<[f32]>>> {
         let key = key(clip);
         if let Some(heard) = self.kept.get(&key) {
@@ -69,7 +69,7 @@ impl Hearing {
     }
 }
 
-/// What a clip is called on disk: a hash of its samples.
+/// A clip's file name: a hash of its samples.
 fn key(clip: &Clip) -> String {
     let mut bytes = Vec::with_capacity(clip.samples().len() * 4 + 8);
     bytes.extend(clip.rate.to_le_bytes());
@@ -78,7 +78,7 @@ fn key(clip: &Clip) -> String {
     hex(hash(&bytes))
 }
 
-/// SHA-256, cut to 128 bits.
+/// SHA-256, truncated to 128 bits.
 fn hash(bytes: &[u8]) -> [u8; 16] {
     use sha2::Digest;
     let whole = sha2::Sha256::digest(bytes);
@@ -89,7 +89,7 @@ fn hex(bytes: [u8; 16]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The vectors of a file; none if it is not whole.
+/// The vectors in a file; none if it is incomplete.
 fn read(path: &Path) -> Option<Vec<f32>> {
     let bytes = std::fs::read(path).ok()?;
     let (count, numbers) = bytes.split_first_chunk::<8>()?;
@@ -98,7 +98,7 @@ fn read(path: &Path) -> Option<Vec<f32>> {
     whole.then(|| words.iter().map(|word| f32::from_le_bytes(*word)).collect())
 }
 
-/// Under another name first: a reader never sees half a file.
+/// Written under another name first, so that readers never see half a file.
 fn write(path: &Path, heard: &[f32]) -> std::io::Result<()> {
     let mut bytes = Vec::with_capacity(heard.len() * 4 + 8);
     bytes.extend((heard.len() as u64).to_le_bytes());

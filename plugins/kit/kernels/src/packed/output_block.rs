@@ -1,9 +1,9 @@
-//! A stripe of a matrix that many threads write at once: the part that one thread owns, and what happens to it when
-//! it is final.
+//! An output block of a matrix that many threads write at once: the part that one thread owns, and what happens to it
+//! when it is final.
 //!
-//! A row of a stripe is final before the next ones are begun, where a product is made so. Whatever follows is done then,
-//! while its values are in the nearest cache; and where only bf16 is read later, they never leave it as anything else.
-#![allow(unsafe_code)] // memory that is cleared before anybody reads it; columns that no other thread has
+//! Some products finish each row of an output block before the next one begins. The epilogue then runs while the row is
+//! in the first-level cache, and if only bf16 is read later, only that is written to memory.
+#![allow(unsafe_code)] // memory that is cleared before it is read; columns that no other thread has
 
 use super::rounding::Round;
 use pulp::Arch;
@@ -11,57 +11,57 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What follows a product: it is given the final values of some columns of a row while they are in the nearest cache.
+/// An epilogue: it gets the final values of some columns of a row while they are in the first-level cache.
 pub type Finish<'a> = dyn Fn(Place, &mut [f32]) + Sync + 'a;
 
 /// Where some values of a row begin.
 #[derive(Clone, Copy)]
 pub struct Place {
-    /// Of those that are made together.
+    /// The number of the matrix, if several are computed together.
     pub matrix: usize,
     pub row: usize,
     pub column: usize,
 }
 
-/// Some columns of a matrix, or of some of its rows, which nobody else can reach while this is.
-pub struct Stripe<'a> {
-    /// The first column of the first row; null where values are made `apart`, until any are asked for.
+/// Some columns of a matrix, or of some of its rows. Nothing else can access them while it lives.
+pub struct OutputBlock<'a> {
+    /// The first column of the first row; null if values are computed in `apart`, which is allocated when first used.
     start: *mut f32,
     /// Values from one row to the next.
     all: usize,
     rows: Range<usize>,
     columns: Range<usize>,
-    /// Rows before this one are cleared. One after the other is, when it is first asked for, since all of them are more
-    /// than the second cache holds.
+    /// Rows before this one are cleared, each when it is first used: all of them are larger than the second-level
+    /// cache.
     cleared: usize,
     /// Rows before this one are final.
     ended: usize,
     then: Then<'a>,
-    /// Where values are made that are not kept as such.
+    /// For values that are not kept in fp32.
     apart: Vec<f32>,
-    /// Values of all stripes that are done.
+    /// The number of values in all finished output blocks.
     done: &'a AtomicUsize,
     borrowed: PhantomData<&'a mut [f32]>,
 }
 
-/// Where a stripe lies in its matrix.
+/// Where an output block is in its matrix.
 pub struct Field {
     pub rows: Range<usize>,
     pub columns: Range<usize>,
-    /// Values from one of the matrix' rows to the next, or words.
+    /// Values, or words, from one row of the matrix to the next.
     pub stride: usize,
-    /// Values behind the last column, or words, that become zero with it.
+    /// Values, or words, after the last column that are zeroed with it.
     pub behind: usize,
 }
 
-/// What becomes of a stripe's rows when they are final.
+/// What happens to an output block's rows when they are final.
 #[derive(Clone, Copy)]
 struct Then<'a> {
     finish: Option<&'a Finish<'a>>,
     /// The number of the matrix.
     matrix: usize,
     behind: usize,
-    /// Two values of bf16 in a word, instead of the values themselves.
+    /// Where two bf16 values to a word are written, instead of the values themselves.
     words: Option<Words>,
 }
 
@@ -84,7 +84,8 @@ impl Then<'_> {
     }
 
     /// # Safety
-    /// The matrix has these values, an even number of columns before them, and what lies behind; they are nobody else's.
+    /// The matrix has these values, an even number of columns before them, and those after them; nothing else
+    /// accesses them.
     unsafe fn round(&self, words: Words, row: usize, column: usize, values: &[f32]) {
         let start = words.start.wrapping_add(row * words.stride + column / 2);
         let count = values.len().div_ceil(2);
@@ -94,43 +95,44 @@ impl Then<'_> {
                 x: values,
                 words: &mut rounded,
             });
-            // SAFETY: as promised.
+            // SAFETY: by this function's contract.
             unsafe {
                 let start = start.add(number * ROUNDED);
                 start.copy_from_nonoverlapping(rounded.as_ptr(), values.len().div_ceil(2));
             }
         }
-        // SAFETY: as promised.
+        // SAFETY: by this function's contract.
         unsafe { start.add(count).write_bytes(0, self.behind) };
     }
 }
 
-impl<'a> Stripe<'a> {
-    /// Of the matrix that begins here. When the stripe is dropped, all of it is written and `done` has grown by its values.
+impl<'a> OutputBlock<'a> {
+    /// An output block of the matrix that begins here. When it is dropped, all of it is written, and `done` is
+    /// increased by the number of its values.
     ///
     /// # Safety
-    /// The matrix has room for the field and what is behind it, stays until the stripe is dropped, and nobody else reads or
-    /// writes there meanwhile.
-    pub unsafe fn of(matrix: *mut f32, field: Field, done: &'a AtomicUsize) -> Stripe<'a> {
+    /// The matrix has room for the field and the values after it, outlives the output block, and nothing else reads
+    /// or writes there meanwhile.
+    pub unsafe fn of(matrix: *mut f32, field: Field, done: &'a AtomicUsize) -> OutputBlock<'a> {
         let start = matrix.wrapping_add(field.rows.start * field.stride + field.columns.start);
-        Stripe::new(start, field.stride, field, None, done)
+        OutputBlock::new(start, field.stride, field, None, done)
     }
 
-    /// The same of a matrix of words, each of which gets two values in bf16.
+    /// The same for a matrix of words, each of which holds two bf16 values.
     ///
     /// # Safety
     /// The same; and an even number of columns is before the field's first.
-    pub unsafe fn rounded(matrix: *mut u32, field: Field, done: &'a AtomicUsize) -> Stripe<'a> {
+    pub unsafe fn rounded(matrix: *mut u32, field: Field, done: &'a AtomicUsize) -> OutputBlock<'a> {
         let (start, stride) = (matrix, field.stride);
         let all = field.columns.len();
-        Stripe::new(std::ptr::null_mut(), all, field, Some(Words { start, stride }), done)
+        OutputBlock::new(std::ptr::null_mut(), all, field, Some(Words { start, stride }), done)
     }
 
-    fn new(start: *mut f32, all: usize, field: Field, words: Option<Words>, done: &'a AtomicUsize) -> Stripe<'a> {
+    fn new(start: *mut f32, all: usize, field: Field, words: Option<Words>, done: &'a AtomicUsize) -> OutputBlock<'a> {
         let Field {
             rows, columns, behind, ..
         } = field;
-        Stripe {
+        OutputBlock {
             start,
             all,
             cleared: rows.start,
@@ -149,8 +151,8 @@ impl<'a> Stripe<'a> {
         }
     }
 
-    /// With what follows, which is told this number.
-    pub fn then(mut self, finish: Option<&'a Finish<'a>>, matrix: usize) -> Stripe<'a> {
+    /// Adds an epilogue, which is passed this number of the matrix.
+    pub fn then(mut self, finish: Option<&'a Finish<'a>>, matrix: usize) -> OutputBlock<'a> {
         self.then = Then {
             finish,
             matrix,
@@ -159,7 +161,7 @@ impl<'a> Stripe<'a> {
         self
     }
 
-    /// Where a value lies, or would.
+    /// The address of a value.
     fn at(&mut self, row: usize, column: usize) -> *mut f32 {
         if self.start.is_null() {
             self.apart.reserve_exact(self.rows.len() * self.columns.len());
@@ -169,17 +171,17 @@ impl<'a> Stripe<'a> {
         self.start.wrapping_add(below * self.all + beside)
     }
 
-    /// Values that lie behind the last column of a row.
+    /// Values after the last column of a row.
     fn behind(&self) -> usize {
         if self.then.words.is_some() { 0 } else { self.then.behind }
     }
 
-    /// All rows before this one.
+    /// Clears the rows before `end`.
     fn clear(&mut self, end: usize) {
         for row in std::mem::replace(&mut self.cleared, end)..end {
             let count = self.columns.len() + self.behind();
             let start = self.at(row, self.columns.start);
-            // SAFETY: row and columns are inside the matrix, and no other stripe's.
+            // SAFETY: row and columns are inside the matrix, and belong to no other output block.
             unsafe { start.write_bytes(0, count) };
         }
     }
@@ -192,31 +194,31 @@ impl<'a> Stripe<'a> {
         self.rows.clone()
     }
 
-    /// The values of a row from one of the stripe's columns on, as many as it has of those asked for.
+    /// The values of a row from one of the output block's columns on, at most `most`.
     pub fn values(&mut self, row: usize, column: usize, most: usize) -> &mut [f32] {
         assert!(
             self.rows.contains(&row) && self.columns.contains(&column),
-            "a value beyond its stripe"
+            "a value outside of its output block"
         );
         if row >= self.cleared {
             self.clear(row + 1);
         }
         let count = most.min(self.columns.end - column);
         let start = self.at(row, column);
-        // SAFETY: row and columns are inside the matrix, as just checked, and were cleared before anybody had them;
-        // the matrix is there as long as the function runs that makes stripes; these values are no other stripe's, and
-        // `self` lends them once at a time.
+        // SAFETY: row and columns are inside the matrix, as just checked, and were cleared before. The matrix outlives
+        // the function that makes output blocks, no other output block has these values, and the `&mut self` borrow
+        // makes this the only reference.
         unsafe { std::slice::from_raw_parts_mut(start, count) }
     }
 
-    /// Takes the final values of the next row that has none yet, all that the stripe has of it.
+    /// Takes the final values of the next row that has none, for all columns of the output block.
     pub fn end(&mut self, values: &mut [f32]) {
         let row = self.ended;
         let fits = row < self.rows.end && values.len() == self.columns.len();
-        assert!(fits, "a row beyond its stripe");
+        assert!(fits, "a row outside of its output block");
         self.then.finish(row, self.columns.start, values);
         match self.then.words {
-            // SAFETY: row and columns are inside the matrix, as just checked, and no other stripe's.
+            // SAFETY: row and columns are inside the matrix, as just checked, and belong to no other output block.
             Some(words) => unsafe { self.then.round(words, row, self.columns.start, values) },
             None => {
                 let (start, behind) = (self.at(row, self.columns.start), self.behind());
@@ -225,7 +227,7 @@ impl<'a> Stripe<'a> {
                     start.copy_from_nonoverlapping(values.as_ptr(), values.len());
                     start.add(values.len()).write_bytes(0, behind);
                 }
-                // All of the row is there now, if those above are.
+                // The whole row is written now, if those above are.
                 if self.cleared == row {
                     self.cleared = row + 1;
                 }
@@ -235,7 +237,7 @@ impl<'a> Stripe<'a> {
     }
 }
 
-impl Drop for Stripe<'_> {
+impl Drop for OutputBlock<'_> {
     fn drop(&mut self) {
         let (then, first, count) = (self.then, self.columns.start, self.columns.len());
         if then.finish.is_some() || then.words.is_some() {
@@ -243,7 +245,7 @@ impl Drop for Stripe<'_> {
                 let values = self.values(row, first, count);
                 then.finish(row, first, values);
                 if let Some(words) = then.words {
-                    // SAFETY: row and columns are inside the matrix, and no other stripe's.
+                    // SAFETY: row and columns are inside the matrix, and belong to no other output block.
                     unsafe { then.round(words, row, first, values) };
                 }
             }
@@ -254,7 +256,7 @@ impl Drop for Stripe<'_> {
     }
 }
 
-/// Some rows of this many columns of a matrix, which nobody else can reach while this is.
+/// Some rows of this many columns of a matrix. Nothing else can access them while it lives.
 pub struct Corner<'a, const COLUMNS: usize> {
     start: *mut f32,
     stride: usize,
@@ -262,12 +264,12 @@ pub struct Corner<'a, const COLUMNS: usize> {
     borrowed: PhantomData<&'a mut [f32]>,
 }
 
-impl Stripe<'_> {
-    /// Some rows of some of the stripe's columns.
+impl OutputBlock<'_> {
+    /// Some rows of some of the output block's columns.
     pub fn corner<const COLUMNS: usize>(&mut self, row: usize, rows: usize, column: usize) -> Corner<'_, COLUMNS> {
         let inside = row >= self.rows.start && row + rows <= self.rows.end;
         let fits = inside && column >= self.columns.start && column + COLUMNS <= self.columns.end;
-        assert!(rows > 0 && fits, "a corner beyond its stripe");
+        assert!(rows > 0 && fits, "a corner outside of its output block");
         if row + rows > self.cleared {
             self.clear(row + rows);
         }
@@ -281,7 +283,7 @@ impl Stripe<'_> {
 }
 
 impl<'a, const COLUMNS: usize> Corner<'a, COLUMNS> {
-    /// All of a matrix of its own.
+    /// A whole matrix.
     pub fn of(matrix: &'a mut [[f32; COLUMNS]]) -> Corner<'a, COLUMNS> {
         Corner {
             start: matrix.as_mut_ptr().cast(),
@@ -295,12 +297,12 @@ impl<'a, const COLUMNS: usize> Corner<'a, COLUMNS> {
         self.rows
     }
 
-    /// Values from the first of a row to that of the next.
+    /// Values from the start of a row to that of the next.
     pub fn stride(&self) -> usize {
         self.stride
     }
 
-    /// To be read and written through as far as rows and columns go.
+    /// A pointer for reading and writing within the rows and columns.
     pub fn start(&mut self) -> *mut f32 {
         self.start
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub(super) type Maker<'a> = dyn Fn(&Settings) -> Result<Arc<dyn Adapter>> + Sync + 'a;
 
 /// The adapter under test.
-pub(super) struct Subject<'a> {
+pub(super) struct AdapterUnderTest<'a> {
     /// What its note says.
     pub note: &'a AdapterNote,
     /// The settings that the checks were given for it, and its defaults.
@@ -22,7 +22,7 @@ pub(super) struct Subject<'a> {
     pub adapter: Arc<dyn Adapter>,
 }
 
-impl Subject<'_> {
+impl AdapterUnderTest<'_> {
     /// Its name in the report.
     pub fn title(&self) -> String {
         format!("{} {}", self.note.kind, self.note.name)
@@ -50,7 +50,7 @@ pub(super) fn with_unknown_field(prompt: &Prompt) -> Value {
     json
 }
 
-/// A host that keeps what is streamed, and asks to stop after a number of pieces.
+/// A host that keeps streamed text, and asks to stop after a number of pieces.
 pub(super) struct Listener {
     pieces: Mutex<Vec<String>>,
     most: usize,
@@ -86,7 +86,7 @@ impl Listener {
         self.stop.store(true, Ordering::Release);
     }
 
-    /// How long ago it began to ask, if it did.
+    /// The time since it began to ask, if it did.
     pub fn asked_for(&self) -> Option<Duration> {
         let asked_at = self.asked_at.lock().unwrap_or_else(PoisonError::into_inner);
         asked_at.map(|at| at.elapsed())

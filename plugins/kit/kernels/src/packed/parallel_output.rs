@@ -1,19 +1,20 @@
-//! Matrices that many threads write at once: each has rows, a stripe of columns or some rows of one to itself.
+//! Matrices that many threads write at once: each thread has its own rows, its own output block of columns, or some
+//! rows of an output block.
 //!
-//! Rows are stored one after the other, so a stripe is not a slice, and the standard iterators cannot hand it out.
-//! Nor do they make a matrix whose memory is first touched by the threads that fill it: clearing a long prompt's
-//! matrices on one core, and in front of everything else, takes a tenth of the time of their product.
-#![allow(unsafe_code)] // memory that is cleared before anybody reads it; columns that no other thread has
+//! Rows are stored one after the other, so an output block is not a slice, and the standard iterators cannot hand it
+//! out. Nor can they leave the clearing of memory to the threads that fill it: clearing a long prompt's matrices on one
+//! core takes a tenth of the time of their product.
+#![allow(unsafe_code)] // memory that is cleared before it is read; columns that no other thread has
 
-use super::stripe::{Field, Finish, Stripe};
+use super::output_block::{Field, Finish, OutputBlock};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Values that one task fills, about.
+/// About how many values a task fills.
 const TASK: usize = 1 << 14;
 
-/// Values that are zero when all their bits are.
+/// Values that are zero if all their bits are.
 pub trait Zero: Copy + Send {}
 impl Zero for f32 {}
 impl Zero for u32 {}
@@ -28,7 +29,7 @@ pub fn by_rows<T: Zero>(rows: usize, size: usize, work: impl Fn(usize, &mut [T])
     })
 }
 
-/// The same, this many rows at a time. `work` gets the number of the first of them.
+/// The same, `together` rows at a time. `work` gets the number of the first one.
 pub fn by_parts<T: Zero>(rows: usize, size: usize, together: usize, work: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
     let count = rows * size;
     let mut values = Vec::with_capacity(count);
@@ -38,25 +39,25 @@ pub fn by_parts<T: Zero>(rows: usize, size: usize, together: usize, work: impl F
             work(number * together, cleared(part));
         });
     }
-    // SAFETY: this many values have room, and all of them were cleared: the parts are all of them.
+    // SAFETY: there is capacity for this many values, and the parts, which were all cleared, cover it.
     unsafe { values.set_len(count) };
     values
 }
 
 fn cleared<T: Zero>(part: &mut [MaybeUninit<T>]) -> &mut [T] {
     let (start, count) = (part.as_mut_ptr().cast::<T>(), part.len());
-    // SAFETY: the part is borrowed alone, and zeros are values of these types.
+    // SAFETY: the part is borrowed exclusively, and zeros are valid values of these types.
     unsafe {
         start.write_bytes(0, count);
         std::slice::from_raw_parts_mut(start, count)
     }
 }
 
-/// A pointer that may be seen by all threads.
+/// A pointer that threads may share.
 #[derive(Clone, Copy)]
 struct Shared<T>(*mut T);
 
-// SAFETY: it is only ever used through stripes, and no two of these have a value in common.
+// SAFETY: it is only used through output blocks, and no two of these have a value in common.
 unsafe impl<T> Send for Shared<T> {}
 // SAFETY: the same.
 unsafe impl<T> Sync for Shared<T> {}
@@ -67,11 +68,11 @@ impl<T> Shared<T> {
     }
 }
 
-/// Numbers below `count`, `together` at a time, on all threads. Each has a range of its own, since memory gives most to
-/// those who take it in order; whoever is through with it helps the next.
+/// Calls `work` for the numbers below `count`, `together` at a time, on all threads. Each thread has a range of its
+/// own, since memory is fastest when read in order; a thread that is done helps the next one.
 ///
-/// The library's iterators halve their work beforehand: a thread that comes late to its half keeps the other waiting,
-/// and the products of one new token are over before that is made up for.
+/// rayon's iterators split the work in halves beforehand. A thread that starts its half late keeps the other waiting,
+/// and the products of one new token are too short to make up for that.
 fn each(count: usize, together: usize, work: impl Fn(usize) + Sync) {
     let together = together.clamp(1, count.max(1));
     let tasks = count.div_ceil(together);
@@ -105,16 +106,16 @@ fn each(count: usize, together: usize, work: impl Fn(usize) + Sync) {
 #[derive(Clone, Copy)]
 pub struct Columns {
     pub count: usize,
-    /// Of a stripe.
+    /// Columns of an output block.
     pub width: usize,
-    /// Rows of a stripe, at least one.
+    /// Rows of an output block, at least one.
     pub height: usize,
-    /// Values from one row to the next, or words of two: those behind the last column are zero.
+    /// Values, or words of two, from one row to the next; those after the last column are zero.
     pub stride: usize,
 }
 
 impl Columns {
-    /// With nothing behind the last.
+    /// Without padding after the last column.
     pub fn new(count: usize, width: usize, height: usize) -> Columns {
         let stride = count;
         Columns {
@@ -125,12 +126,12 @@ impl Columns {
         }
     }
 
-    fn stripes(&self, rows: usize) -> usize {
+    fn output_blocks(&self, rows: usize) -> usize {
         self.count.div_ceil(self.width) * rows.div_ceil(self.height.max(1))
     }
 
-    /// A stripe of this many rows' matrix, of which this many values or words are a row. Those that read the same weights follow
-    /// each other.
+    /// An output block of a matrix of this many rows, each of which is `of_row` values or words long. Output blocks
+    /// that read the same weights are consecutive.
     fn field(&self, rows: usize, number: usize, of_row: usize) -> Field {
         let height = self.height.max(1);
         let parts = rows.div_ceil(height);
@@ -149,79 +150,83 @@ impl Columns {
     }
 }
 
-/// A matrix, by stripes in parallel. `work` finds zeros in its stripe.
-pub fn by_stripes(rows: usize, columns: Columns, work: impl Fn(&mut Stripe) + Sync) -> Vec<f32> {
-    let mut made = by_matrices(rows, &[columns], None, |_, stripe| work(stripe));
+/// Fills a matrix by output blocks in parallel. `work` finds zeros in its output block.
+pub fn by_output_blocks(rows: usize, columns: Columns, work: impl Fn(&mut OutputBlock) + Sync) -> Vec<f32> {
+    let mut made = by_matrices(rows, &[columns], None, |_, output_block| work(output_block));
     made.pop().unwrap_or_default()
 }
 
-/// Several matrices of this many rows. `work` also gets the number of the matrix, and `finish` what was made.
+/// Fills several matrices of this many rows. `work` also gets the number of the matrix, and `finish` the results.
 pub fn by_matrices(
     rows: usize,
     matrices: &[Columns],
     finish: Option<&Finish>,
-    work: impl Fn(usize, &mut Stripe) + Sync,
+    work: impl Fn(usize, &mut OutputBlock) + Sync,
 ) -> Vec<Vec<f32>> {
     let room = |columns: &Columns| Vec::with_capacity(rows * columns.stride);
     let mut values: Vec<Vec<f32>> = matrices.iter().map(room).collect();
     let starts: Vec<Shared<f32>> = values.iter_mut().map(|values| Shared(values.as_mut_ptr())).collect();
     let done = AtomicUsize::new(0);
-    let stripes: Vec<usize> = matrices.iter().map(|columns| columns.stripes(rows)).collect();
-    each(stripes.iter().sum(), 1, |mut number| {
+    let output_blocks: Vec<usize> = matrices.iter().map(|columns| columns.output_blocks(rows)).collect();
+    each(output_blocks.iter().sum(), 1, |mut number| {
         let mut matrix = 0;
-        while number >= stripes[matrix] {
-            number -= stripes[matrix];
+        while number >= output_blocks[matrix] {
+            number -= output_blocks[matrix];
             matrix += 1;
         }
         let all = &matrices[matrix];
         let field = all.field(rows, number, all.count);
-        // SAFETY: it is inside the matrix, whose fields have nothing in common and are handed out once.
-        let stripe = unsafe { Stripe::of(starts[matrix].start(), field, &done) };
-        work(matrix, &mut stripe.then(finish, matrix));
+        // SAFETY: it is inside the matrix, whose fields do not overlap and are handed out once.
+        let output_block = unsafe { OutputBlock::of(starts[matrix].start(), field, &done) };
+        work(matrix, &mut output_block.then(finish, matrix));
     });
     let count: usize = matrices.iter().map(|columns| rows * columns.count).sum();
-    assert_eq!(done.into_inner(), count, "a stripe was not given back");
+    assert_eq!(done.into_inner(), count, "an output block was not dropped");
     for (values, columns) in values.iter_mut().zip(matrices) {
-        // SAFETY: this many values have room, and each lies in one of the stripes or behind the last of a row, all of which
-        // were dropped and so cleared.
+        // SAFETY: there is capacity for this many values, and each is in one of the output blocks or in the padding of
+        // a row; all output blocks were dropped, which clears both.
         unsafe { values.set_len(rows * columns.stride) };
     }
     values
 }
 
-/// A matrix of which only its values in bf16 are kept, two in a word.
-pub fn rounded_by_stripes(
+/// A matrix of which only bf16 values are kept, two to a word.
+pub fn rounded_by_output_blocks(
     rows: usize,
     columns: Columns,
     finish: Option<&Finish>,
-    work: impl Fn(&mut Stripe) + Sync,
+    work: impl Fn(&mut OutputBlock) + Sync,
 ) -> Vec<u32> {
-    assert!(columns.width.is_multiple_of(2), "stripes that share words");
+    assert!(columns.width.is_multiple_of(2), "output blocks must not share words");
     let mut words = Vec::with_capacity(rows * columns.stride);
     let start = Shared(words.as_mut_ptr());
     let done = AtomicUsize::new(0);
-    each(columns.stripes(rows), 1, |number| {
+    each(columns.output_blocks(rows), 1, |number| {
         let field = columns.field(rows, number, columns.count.div_ceil(2));
-        // SAFETY: it is inside the matrix, whose fields have nothing in common and are handed out once, and all but the last
-        // ones of a row have an even number of columns.
-        let stripe = unsafe { Stripe::rounded(start.start(), field, &done) };
-        work(&mut stripe.then(finish, 0));
+        // SAFETY: it is inside the matrix, whose fields do not overlap and are handed out once; all but the last ones
+        // of a row have an even number of columns.
+        let output_block = unsafe { OutputBlock::rounded(start.start(), field, &done) };
+        work(&mut output_block.then(finish, 0));
     });
-    assert_eq!(done.into_inner(), rows * columns.count, "a stripe was not given back");
-    // SAFETY: this many words have room, and each was written by the end of a row of one of the stripes, all of which were
-    // dropped.
+    assert_eq!(
+        done.into_inner(),
+        rows * columns.count,
+        "an output block was not dropped"
+    );
+    // SAFETY: there is capacity for this many words, and each was written when a row of one of the output blocks ended;
+    // all of them were dropped.
     unsafe { words.set_len(rows * columns.stride) };
     words
 }
 
-/// A matrix, by fields: stripes that end after this many rows. `work` also gets the number of the entry of `parts`, which
-/// count the rows of each. `together` fields are the least that a task is made of.
+/// Fills a matrix by fields, which are output blocks of some rows. `work` also gets an index into `parts`, the numbers
+/// of rows of each part. A task is at least `together` fields.
 pub fn by_fields(
     parts: &[usize],
     columns: usize,
     width: usize,
     together: usize,
-    work: impl Fn(usize, Stripe) + Sync,
+    work: impl Fn(usize, OutputBlock) + Sync,
 ) -> Vec<f32> {
     let mut rows = 0;
     let starts: Vec<usize> = parts
@@ -244,26 +249,27 @@ pub fn by_fields(
             stride: columns,
             behind: 0,
         };
-        // SAFETY: it is inside the matrix, whose fields have nothing in common and are handed out once.
-        work(part, unsafe { Stripe::of(matrix.start(), field, &done) });
+        // SAFETY: it is inside the matrix, whose fields do not overlap and are handed out once.
+        work(part, unsafe { OutputBlock::of(matrix.start(), field, &done) });
     });
-    assert_eq!(done.into_inner(), rows * columns, "a stripe was not given back");
-    // SAFETY: this many values have room, and each lies in one of the fields, all of which were dropped and so cleared.
+    assert_eq!(done.into_inner(), rows * columns, "an output block was not dropped");
+    // SAFETY: there is capacity for this many values, and each is in one of the fields; all were dropped, which clears
+    // them.
     unsafe { values.set_len(rows * columns) };
     values
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::stripe::Place;
+    use super::super::output_block::Place;
     use super::*;
 
     #[test]
-    fn stripes_are_all_of_the_matrix_and_none_has_another_s() {
-        let matrix = by_stripes(3, Columns::new(10, 4, 3), |stripe| {
+    fn output_blocks_cover_the_matrix_and_do_not_overlap() {
+        let matrix = by_output_blocks(3, Columns::new(10, 4, 3), |output_block| {
             for row in 0..3 {
-                for column in stripe.columns().step_by(3) {
-                    let add = stripe.values(row, column, 3).iter_mut();
+                for column in output_block.columns().step_by(3) {
+                    let add = output_block.values(row, column, 3).iter_mut();
                     add.enumerate()
                         .for_each(|(place, value)| *value += (10 * row + column + place) as f32);
                 }
@@ -272,17 +278,17 @@ mod tests {
         assert_eq!(matrix, (0..30).map(|value| value as f32).collect::<Vec<_>>());
     }
 
-    /// Each value of a row by its matrix, row and column; some rows are ended, the others filled and left.
-    fn fill(matrix: usize, stripe: &mut Stripe) {
-        let (rows, columns) = (stripe.rows(), stripe.columns());
+    /// Writes to each value its matrix, row and column; some rows are ended, the others filled and left.
+    fn fill(matrix: usize, output_block: &mut OutputBlock) {
+        let (rows, columns) = (output_block.rows(), output_block.columns());
         let value = |row: usize, column: usize| (100 * matrix + 10 * row + column) as f32;
         for row in rows.clone() {
             if row % 2 == rows.start % 2 && row < rows.start + 2 {
                 let mut values: Vec<f32> = columns.clone().map(|column| value(row, column)).collect();
-                stripe.end(&mut values);
+                output_block.end(&mut values);
                 continue;
             }
-            let values = stripe.values(row, columns.start, 9).iter_mut();
+            let values = output_block.values(row, columns.start, 9).iter_mut();
             values
                 .zip(columns.clone())
                 .for_each(|(to, column)| *to = value(row, column));
@@ -340,7 +346,7 @@ mod tests {
                 assert_eq!(*finished, if inside { -plain - 1.0 } else { 0.0 });
             }
         }
-        let rounded = rounded_by_stripes(3, WIDE[0], Some(&finish), |stripe| fill(0, stripe));
+        let rounded = rounded_by_output_blocks(3, WIDE[0], Some(&finish), |output_block| fill(0, output_block));
         let halves = rounded.iter().flat_map(|word| [word << 16, word & 0xffff_0000]);
         let rows: Vec<f32> = halves.map(f32::from_bits).collect();
         for (rounded, finished) in rows.chunks(14).zip(finished[0].chunks(7)) {

@@ -1,29 +1,29 @@
-//! When clips are heard: between two passes, those of several prompts together.
+//! Encodes clips between two passes, those of several prompts together.
 
 use super::Scheduler;
 use crate::lane::Lane;
 use nn::Decoder;
 use std::sync::Arc;
 
-/// Samples of sound heard together: of several short clips, or of two or three windows of a long one.
+/// Samples encoded together: several short clips, or two or three windows of a long one.
 const HEARD_AT_ONCE: usize = 80 * audio::RATE;
 
 impl<D: Decoder> Scheduler<'_, '_, D> {
-    /// Hears clips of prompts that have been begun, each once.
+    /// Encodes the clips of prompts that have begun, each once.
     pub(super) fn encode_audio(&mut self) {
         self.recall();
         self.hear();
         self.recall();
     }
 
-    /// Gives prompts what is known of their clips.
+    /// Gives prompts the cached vectors of their clips.
     fn recall(&mut self) {
         let Scheduler {
             generator,
             rows,
             searches,
             choices,
-            heard,
+            clips,
             ..
         } = self;
         let rows = rows.iter_mut().map(|row| (row.job, &mut row.lane));
@@ -36,7 +36,7 @@ impl<D: Decoder> Scheduler<'_, '_, D> {
             if lane.waits || !lane.is_unheard() {
                 continue;
             }
-            let known = heard.known(&lane.input);
+            let known = clips.known(&lane.input);
             if !known.is_empty() {
                 let taken = Arc::make_mut(&mut lane.input).take(&generator.decoder, known);
                 failed.extend(taken.err().map(|error| (job, error)));
@@ -47,7 +47,7 @@ impl<D: Decoder> Scheduler<'_, '_, D> {
         }
     }
 
-    /// Hears as many clips together as is bounded, but no more than a piece between two passes while something else could
+    /// Encodes as many clips together as the limit allows, but only one chunk between two passes if other work could
     /// go on.
     fn hear(&mut self) {
         let generator = self.generator;
@@ -55,7 +55,7 @@ impl<D: Decoder> Scheduler<'_, '_, D> {
             rows,
             searches,
             choices,
-            heard: known,
+            clips: known,
             ..
         } = &*self;
         let lanes = || {
@@ -68,8 +68,8 @@ impl<D: Decoder> Scheduler<'_, '_, D> {
         };
         let mut wanted: Vec<(u64, &Lane)> = Vec::new();
         for (job, lane) in lanes().filter(|(_, lane)| lane.is_unheard()) {
-            // Sound that an earlier one has in the same place is heard for both, since what is read of it will be kept; in
-            // another place, since its vectors will be.
+            // A clip that an earlier prompt has in the same place is encoded once for both, since the prefix will be
+            // kept; in another place, since its vectors will be.
             let shares = |(_, other): &(u64, &Lane)| {
                 let reads = other.keep_at.is_some() && lane.input.common(&other.input) >= lane.input.sounds_end();
                 reads || known.serves_both(&lane.input, &other.input)
@@ -98,7 +98,7 @@ impl<D: Decoder> Scheduler<'_, '_, D> {
         if let (Err(_), Some(first), Some((_, count))) = (&heard, sounds.first(), jobs.first_mut())
             && sounds.len() > 1
         {
-            // Whose fault it is, and whether less goes where all is too much, shows when each is heard by itself.
+            // Encoded one by one, it shows which clip is at fault, and whether fewer at a time fit into memory.
             heard = generator.encode_audio(&[first], loras);
             *count = 1;
             jobs.truncate(1);
@@ -117,7 +117,7 @@ impl<D: Decoder> Scheduler<'_, '_, D> {
             let Some(input) = self.lane_of(job).map(|lane| lane.input.clone()) else {
                 continue;
             };
-            self.heard.keep(&input, &own);
+            self.clips.keep(&input, &own);
             drop(input);
             let taken = self
                 .lane_of(job)

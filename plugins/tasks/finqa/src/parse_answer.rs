@@ -1,8 +1,8 @@
 //! Programs and values out of what a model wrote.
 //!
-//! The decision a newcomer would question: reading is lenient, and scoring is not. Fences, talk, labels, nested calls,
-//! capitals and dollar signs are read away; the tokens that are left stand before the official rules, which see nothing
-//! of it. Of several programs the last one counts: people, too, think first.
+//! The decision a newcomer would question: parsing is lenient, and scoring is not. Fences, prose, labels, nested
+//! calls, capitals and dollar signs are removed; the remaining tokens are scored by the official rules. Of several
+//! programs the last one counts, since models reason first.
 
 use crate::official::{END, OPERATORS, Value};
 
@@ -20,11 +20,11 @@ fn after_thinking(text: &str) -> &str {
     text.rsplit_once("</think>").map_or(text, |(_, after)| after).trim()
 }
 
-/// A list of tokens, as prediction files hold them.
+/// A list of tokens, in the format of prediction files.
 fn listed(text: &str) -> Option<Vec<String>> {
     let start = text.find('[')?;
     let end = text.rfind(']')?;
-    // A list stands alone, but for a fence around it: elsewhere a bracket is talk.
+    // A list must be alone, except for a fence around it: elsewhere, brackets are prose.
     let alone = [&text[..start], &text[end + 1..]].map(|around| around.trim_matches(['`', '\n', ' ']));
     if start > end || !matches!(alone, ["" | "json", ""]) {
         return None;
@@ -53,8 +53,8 @@ enum Argument {
     Call(Box<Call>),
 }
 
-/// A call or a stated value is no longer than this in bytes, calls stand no deeper in one another, and there are no more
-/// of them, unless a model has run into a loop.
+/// Limits on the length of a call or value in bytes, on nesting, and on the number of calls; only a looping model
+/// exceeds them.
 const LONGEST: usize = 1000;
 const DEEPEST: usize = 16;
 const MOST_CALLS: usize = 500;
@@ -134,7 +134,7 @@ fn bracketed(text: &str, open: usize) -> Option<(&str, usize)> {
     None
 }
 
-/// The two arguments. Where a comma also parts thousands, the one with a blank after it parts arguments.
+/// The two arguments. If commas also separate thousands, the one with a blank after it separates arguments.
 fn two_parts(inside: &str) -> Option<[&str; 2]> {
     let commas = outer_commas(inside);
     let spaced = commas
@@ -183,7 +183,7 @@ fn unquoted(text: &str) -> &str {
     ['"', '\'', '`'].into_iter().find_map(inner).map_or(text, str::trim)
 }
 
-/// A number without its currency, the commas between its thousands and the blank before its percent sign.
+/// A number without currency, thousands separators, and the blank before a percent sign.
 fn bare_number(text: &str) -> String {
     let text = unquoted(text);
     let bare = text.replacen('$', "", 1).replace(" %", "%");
@@ -195,8 +195,7 @@ fn bare_number(text: &str) -> String {
     bare.replace(',', "").replace("- ", "-")
 }
 
-/// The calls that make up the last program: those after which nothing but separators and labels comes, and earlier
-/// ones as long as they are referred to.
+/// The calls of the last program: those that only separators and labels follow, and earlier ones that they refer to.
 fn last_run(text: &str, mut calls: Vec<Call>) -> Option<Vec<Call>> {
     let mut start = calls.len().checked_sub(1)?;
     while start > 0 {
@@ -214,7 +213,7 @@ fn last_run(text: &str, mut calls: Vec<Call>) -> Option<Vec<Call>> {
     Some(calls.split_off(start))
 }
 
-/// Whether there is nothing between two steps but signs, numbers and words that count them off.
+/// Whether there is only punctuation, numbers and counting words between two steps.
 fn is_separator(between: &str) -> bool {
     let mut words = between
         .split(|letter: char| !letter.is_alphanumeric())
@@ -284,7 +283,7 @@ impl Steps {
     }
 }
 
-/// Words that a conclusion follows.
+/// Phrases before a conclusion.
 const MARKS: [&str; 4] = ["answer:", "answer is", "answer**:", "answer:**"];
 
 /// The part of a reply that states its answer: what follows the last `Answer:`, or its last line.
@@ -308,7 +307,7 @@ fn boxed(text: &str) -> Option<&str> {
     inside.split_once('}').map(|(inside, _)| inside)
 }
 
-/// The number, or the yes or no, that a reply comes to; a percentage as the fraction that it is.
+/// The number, or yes or no, that a reply concludes with; percentages become fractions.
 pub(crate) fn value(text: &str) -> Option<Value> {
     let stated = conclusion(text)
         .replace("\\%", "%")
@@ -325,7 +324,7 @@ pub(crate) fn value(text: &str) -> Option<Value> {
         _ => {}
     }
     let number = match stated.rsplit_once('=') {
-        // Of a calculation, what stands after its last equals sign.
+        // In a calculation, the part after its last equals sign.
         Some((_, result)) => score::only_number(result.trim()),
         None => score::only_number(stated.trim()),
     }?;

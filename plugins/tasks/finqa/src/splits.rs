@@ -1,4 +1,4 @@
-//! Which rows are meant: settings, and what a file's name says where they are silent.
+//! Which rows to use: settings, and a file's name if settings are missing.
 
 use data::{Part, Rows};
 use plugin_api::{Result, Settings};
