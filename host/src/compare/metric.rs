@@ -574,22 +574,19 @@ mod tests {
     #[test]
     fn sides_that_differ_in_what_matters_are_refused_by_name() {
         let (mut first, mut second) = (binary("a", BASE, ""), binary("b", TUNED, ""));
-        first.facts.insert("task-version".to_owned(), "1".to_owned());
-        second.facts.insert("task-version".to_owned(), "2".to_owned());
-        let failure = pair(&first, &second, &Across::default()).unwrap_err();
-        assert!(
-            failure.render().contains("`a` has `1`, `b` has `2`"),
-            "{}",
-            failure.render()
-        );
-        assert!(failure.render().contains("--across task-version"));
+        for (side, version) in [(&mut first, "1"), (&mut second, "2")] {
+            let facts = &mut Rc::get_mut(side).unwrap().facts;
+            facts.insert("task-version".to_owned(), version.to_owned());
+        }
+        let refused = |first: &Rc<Side>, second: &Rc<Side>| match pair(first, second, &Across::default()) {
+            Ok(_) => panic!("they were paired"),
+            Err(failure) => failure.render(),
+        };
+        let words = refused(&first, &second);
+        assert!(words.contains("`a` has `1`, `b` has `2`"), "{words}");
+        assert!(words.contains("--across task-version"), "{words}");
         assert!(pair(&first, &second, &Across::parse(&["task-version".to_owned()]).unwrap()).is_ok());
-        second.finished = false;
-        assert!(
-            pair(&first, &second, &Across::default())
-                .unwrap_err()
-                .render()
-                .contains("not finished")
-        );
+        Rc::get_mut(&mut second).unwrap().finished = false;
+        assert!(refused(&first, &second).contains("not finished"));
     }
 }
