@@ -174,6 +174,20 @@ fn the_memory_of_models_whose_weights_are_here_is_told() {
         "cannot estimate the memory of model `echo`",
         "",
     );
+    let table = String::from_utf8(machine.run("ls models --memory").stdout).expect("text");
+    let row = |name: &str| {
+        table
+            .lines()
+            .find(|line| line.starts_with(&format!("|{name}")))
+            .expect("a row")
+    };
+    for (name, memory) in [
+        ("light", "fits, 6 bytes"),
+        ("heavy", "too large, 6 bytes"),
+        ("silent", "unknown"),
+    ] {
+        assert!(row(name).contains(memory), "{table}");
+    }
     // Without the flag, no plugin's code is run.
     let text = String::from_utf8(machine.run("doctor").stdout).expect("text");
     assert!(

@@ -139,7 +139,7 @@ fn inspect_shows_the_note_the_options_and_the_build() {
     let bench = bench();
     let text = bench.says(0, &["inspect", "libecho.so"]);
     for line in [
-        "fixture-echo 0.1.0\n",
+        concat!("fixture-echo ", env!("CARGO_PKG_VERSION"), "\n"),
         &format!("plugin-api   {0} (this host: {0})\n", plugin_api::VERSION),
         "exports      1\n",
         "glibc        GLIBC_2.",

@@ -7,9 +7,9 @@
 use crate::failure::{Failure, Result};
 use crate::run::recorded::Recorded;
 use crate::run::shard::Shard;
-use crate::run::store::directory::{LineReader, RunDirectory, read_if_there, unwritable};
-use crate::run::store::hash::hash_json;
-use crate::run::store::places::Asked;
+use crate::run::store::directory::{AHEAD, LineReader, RunDirectory, read_if_there, unwritable};
+use crate::run::store::hash::{hash_json, short_hash};
+use crate::run::store::places::{Asked, Found};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -161,15 +161,15 @@ impl Parts {
         let mut readers = self
             .parts
             .iter()
-            .map(|part| LineReader::open(&part.path.join("samples.jsonl")))
+            .map(|part| LineReader::open(&part.path.join("samples.jsonl"), AHEAD))
             .collect::<Result<Vec<_>>>()?;
         let mut places: BTreeMap<Asked, (usize, u64)> = BTreeMap::new();
-        let mut keys: HashMap<String, usize> = HashMap::new();
+        let mut keys: HashMap<[u8; 16], usize> = HashMap::new();
         for (number, part) in self.parts.iter().enumerate() {
             for place in &part.recorded.places {
-                let line: Value = readers[number].read_at(*place)?;
-                let key = line["key"].as_str().unwrap_or_default().to_owned();
-                let asked: Asked = serde_json::from_value(line).unwrap_or_default();
+                let found: Found = readers[number].read_at(*place)?;
+                let key = short_hash(&found.key);
+                let asked = found.asked();
                 let doc = asked.doc_id;
                 let twice = keys
                     .insert(key, number)

@@ -1,11 +1,12 @@
 //! `host compare`: runs over the same samples, pair by pair.
 
 use super::compare_by_judge::{self, JudgingArgs};
-use super::{Common, note, print};
+use super::{Common, note, print, print_json};
 use crate::compare::{Across, Report, Side, compare as compare_sides};
 use crate::failure::{Exit, Failure, Result};
-use serde_json::json;
+use serde::Serialize;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
@@ -53,36 +54,38 @@ pub fn compare(args: &CompareArgs, common: &Common) -> Result<Exit> {
     let margin = args.fail_if.as_deref().map(margin_of).transpose()?;
     let reports = match args.judging.wanted() {
         false => {
-            let sides = args.runs.iter().map(|path| Side::read(path));
-            compare_sides(&sides.collect::<Result<Vec<Side>>>()?, &across)?
+            let sides = args.runs.iter().map(|path| Side::read(path).map(Rc::new));
+            compare_sides(&sides.collect::<Result<Vec<Rc<Side>>>>()?, &across)?
         }
         true => compare_by_judge::compare(&args.runs, &args.judging, &across, common)?,
     };
     match if common.json { Format::Json } else { args.format } {
         Format::Json => {
-            let whole = match reports.as_slice() {
-                [only] => json!(only),
-                several => json!({ "comparisons": several }),
-            };
-            print(&(serde_json::to_string_pretty(&whole).unwrap_or_default() + "\n"));
+            #[derive(Serialize)]
+            struct Several<'a> {
+                comparisons: &'a [Report],
+            }
+            match reports.as_slice() {
+                [only] => print_json(only)?,
+                comparisons => print_json(&Several { comparisons })?,
+            }
         }
-        Format::Csv => print(&reports.iter().map(Report::csv).collect::<String>()),
+        Format::Csv => print(&reports.iter().map(|report| report.summary.csv()).collect::<String>()),
         Format::Markdown => {
             for report in &reports {
-                print(&report.table(args.groups));
-                print(&report.flips_text(args.flips));
+                print(&report.summary.table(args.groups));
+                print(&report.head_to_head_text);
+                print(&report.flips_text(args.flips)?);
             }
         }
     }
     let Some(margin) = margin else { return Ok(Exit::Ok) };
-    match reports
-        .iter()
-        .find_map(|report| Some((report, report.worse_by(margin)?)))
-    {
-        Some((report, row)) => {
+    let mut summaries = reports.iter().map(|report| &report.summary);
+    match summaries.find_map(|summary| Some((summary, summary.worse_by(margin)?))) {
+        Some((summary, row)) => {
             note(&format!(
                 "`{}` is worse than `{}` in {} by more than {margin}",
-                report.second, report.first, row.metric
+                summary.second, summary.first, row.metric
             ));
             Ok(Exit::Threshold)
         }

@@ -6,7 +6,7 @@ use super::{Common, Flags, note, stop_on_signals};
 use crate::ask::roles::Roles;
 use crate::catalog::{Catalog, Resolved};
 use crate::compare::head_to_head::{Arms, Contest, Files, tally, write_files};
-use crate::compare::{Across, Report, Side, compare as compare_sides};
+use crate::compare::{Across, Report, Side, compare as compare_sides, pair};
 use crate::export::Recorded;
 use crate::failure::{Failure, Result};
 use crate::run::calls::Spending;
@@ -16,6 +16,7 @@ use crate::score::judges::{JudgeModels, ROLE, ReadyJudge, Wanted, check_flags, m
 use crate::score::run::{judge_run, open};
 use plugin_api::Kind;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -59,12 +60,12 @@ pub(super) fn compare(runs: &[PathBuf], args: &JudgingArgs, across: &Across, com
     common.with_catalog(false, &stop, |catalog| {
         let judging = Judging::prepare(first, args, catalog, &stop)?;
         // Runs that cannot be compared are an error before any model is asked.
-        let sides = [Side::read(first)?, Side::read(second)?];
-        compare_sides(&sides, across)?;
+        let read = || -> Result<[Rc<Side>; 2]> { Ok([Rc::new(Side::read(first)?), Rc::new(Side::read(second)?)]) };
+        let [one, two] = read()?;
+        pair(&one, &two, across)?;
         let name = judging.single(first)?;
         judging.single(second)?;
-        let sides = [Side::read(first)?, Side::read(second)?];
-        let mut reports = compare_sides(&sides, across)?;
+        let mut reports = compare_sides(&read()?, across)?;
         let (one, two) = (Recorded::open(first)?, Recorded::open(second)?);
         let verdicts = judging.pairs(&one, &two)?;
         let (tally, all_alike) = tally(&one, &two, &verdicts)?;

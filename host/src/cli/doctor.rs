@@ -174,16 +174,7 @@ fn adapter(registry: &Registry, spec: &AdapterSpec, note: &Note) -> Vec<Finding>
 /// The memory of a model, if its plugin can estimate it.
 fn weight(registry: &Registry, spec: &AdapterSpec) -> Option<Finding> {
     let about = format!("{} {}, memory", spec.kind, spec.name);
-    let stop = AtomicBool::new(false);
-    let catalog = Catalog {
-        registry,
-        offline: true,
-        demo: false,
-        show: &|_, _| (),
-        stop: &stop,
-    };
-    let resolved = catalog.resolve(Kind::Model, &spec.name, &BTreeMap::new());
-    Some(match resolved.and_then(|model| memory::estimate(&model)) {
+    Some(match memory::of_entry(registry, spec) {
         Ok(None) => return None,
         Ok(Some(estimate)) => {
             let state = if estimate.fits() { State::Ok } else { State::Warning };

@@ -1,6 +1,6 @@
-//! `host ls`: what there is. It reads notes from plugin files and runs none of their code.
+//! `host ls`: what there is. It reads notes from plugin files and runs none of their code; only `--memory` asks plugins.
 
-use super::{Common, print};
+use super::{Common, memory, note, print};
 use crate::failure::{Exit, Failure, Result};
 use crate::plugin::note::Note;
 use crate::registry::settings::describe;
@@ -19,6 +19,9 @@ pub struct LsArgs {
     /// Show every option of each
     #[arg(long, short)]
     verbose: bool,
+    /// Say which models fit into memory, of those whose weights are on this machine; this runs plugin code
+    #[arg(long)]
+    memory: bool,
     /// Ask the server of each HTTP model what it can do, with about twenty short requests
     #[arg(long)]
     probe: bool,
@@ -42,6 +45,9 @@ pub fn ls(args: LsArgs, common: &Common) -> Result<Exit> {
             _ => Err(Failure::usage("`--probe` goes with `host ls models`")),
         };
     }
+    if args.memory && !matches!(args.what, What::Models) {
+        return Err(Failure::usage("`--memory` goes with `host ls models`"));
+    }
     let kind = match args.what {
         What::Models => Kind::Model,
         What::Tasks => Kind::Task,
@@ -56,34 +62,52 @@ pub fn ls(args: LsArgs, common: &Common) -> Result<Exit> {
         let note = note_of(&registry, spec, &mut notes)?;
         listed.push((spec, note, files_of(spec, notes.get(&spec.plugin))));
     }
+    let estimate = |spec: &AdapterSpec| match args.memory {
+        true => memory::of_entry(&registry, spec),
+        false => Ok(None),
+    };
     if common.json {
         let all: Vec<Value> = listed
             .iter()
-            .map(|(spec, note, files)| as_json(spec, note, files.as_deref()))
+            .map(|(spec, note, files)| {
+                let mut value = as_json(spec, note, files.as_deref());
+                if let Ok(Some(estimate)) = estimate(spec) {
+                    value["memory"] = memory::as_json(&estimate);
+                }
+                value
+            })
             .collect();
         print(&(serde_json::to_string_pretty(&all).unwrap_or_default() + "\n"));
         return Ok(Exit::Ok);
     }
-    let mut table = Table::new(&[
-        ("Name", Align::Left),
-        ("Plugin", Align::Left),
-        ("Demo", Align::Left),
-        ("What it is", Align::Left),
-    ]);
+    let mut columns = vec![("Name", Align::Left), ("Plugin", Align::Left), ("Demo", Align::Left)];
+    if args.memory {
+        columns.push(("Memory", Align::Left));
+    }
+    columns.push(("What it is", Align::Left));
+    let mut table = Table::new(&columns);
     for (spec, note, _) in &listed {
         let about = match note {
             Ok(note) => note.about.clone(),
             Err(why) => format!("unusable: {why}"),
         };
-        table.row([
-            spec.name.as_str(),
-            &spec.plugin,
-            if spec.demo.is_some() { "yes" } else { "" },
-            &about,
-        ]);
+        let demo = if spec.demo.is_some() { "yes" } else { "" };
+        let mut cells = vec![spec.name.clone(), spec.plugin.clone(), demo.to_owned()];
+        if args.memory {
+            cells.push(match estimate(spec) {
+                Ok(estimate) => estimate.as_ref().map_or_else(String::new, memory::in_a_word),
+                Err(failure) if failure.exit == Exit::Missing => "no weights here".to_owned(),
+                Err(_) => "unknown".to_owned(),
+            });
+        }
+        cells.push(about);
+        table.row(cells);
     }
     if !args.verbose {
         print(&table.render());
+        if matches!(args.what, What::Models) && !args.memory && !common.quiet {
+            note("`--memory` says which fit into memory, `--verbose` lists their options");
+        }
         return Ok(Exit::Ok);
     }
     for (spec, note, files) in &listed {

@@ -203,8 +203,26 @@ pub(crate) fn note(text: &str) {
 
 /// Prints a result on standard output. A closed pipe is not a failure; a full disk is, and is reported once.
 pub(crate) fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    if let Err(why) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+    printed(std::io::stdout().lock().write_all(text.as_bytes()));
+}
+
+/// Prints a value as it is written, for one that would take too much memory as text.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match serde_json::to_writer_pretty(&mut out, value) {
+        Err(why) if !why.is_io() => return Err(Failure::missing(why.to_string())),
+        written => printed(
+            written
+                .map_err(std::io::Error::from)
+                .and_then(|()| writeln!(out))
+                .and_then(|()| out.flush()),
+        ),
+    }
+    Ok(())
+}
+
+fn printed(written: std::io::Result<()>) {
+    if let Err(why) = written.and_then(|()| std::io::stdout().flush())
         && why.kind() != ErrorKind::BrokenPipe
         && !UNPRINTED.swap(true, Ordering::Relaxed)
     {

@@ -3,7 +3,8 @@
 //! An answer that a judge cannot rule on is left out of the test, and such answers are rarely like the rest. So the
 //! figure over the scored pairs comes with a range of how far the others could move it.
 
-use super::side::{Entry, Part};
+use super::pairing::Pair;
+use super::side::{Part, Seen};
 use serde::Serialize;
 
 /// One metric over all pairs that both sides answered, the unscored ones taken as 0 and as 1.
@@ -27,7 +28,7 @@ enum Value {
 
 impl Bounds {
     /// None if no answer is unscored, or if the metric does not lie between 0 and 1.
-    pub fn of<'a>(name: &str, pairs: impl Iterator<Item = (&'a Entry, &'a Entry)>) -> Option<Bounds> {
+    pub fn of<'a>(name: &str, pairs: impl Iterator<Item = Pair<'a>>) -> Option<Bounds> {
         let (mut of, mut unscored, mut sums) = (0, [0_u64; 2], [0.0; 2]);
         for (first, second) in pairs {
             // A side that this scorer never scored says nothing about the pair.
@@ -79,40 +80,42 @@ impl Bounds {
 }
 
 /// None if the metric has no bounds; inside, none if the record has no such score at all.
-fn value(name: &str, entry: &Entry) -> Option<Option<Value>> {
-    match entry.values.get(name) {
-        Some(Part::Mean(value)) if (0.0..=1.0).contains(value) => Some(Some(Value::Known(*value))),
+fn value(name: &str, seen: Seen) -> Option<Option<Value>> {
+    match seen.value(name) {
+        Some(Part::Mean(value)) if (0.0..=1.0).contains(&value) => Some(Some(Value::Known(value))),
         Some(_) => None,
-        None if entry.is_unscored(name) => Some(Some(Value::Unscored)),
+        None if seen.is_unscored(name) => Some(Some(Value::Unscored)),
         None => Some(None),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::side::{Entries, Figures, Key};
     use super::*;
 
     /// A letter per sample: `1` right, `0` wrong, `u` unscored, `-` never judged.
-    fn entries(text: &str) -> Vec<Entry> {
-        let entry = |letter: char| {
-            let mut entry = Entry::default();
+    fn entries(text: &str) -> Entries {
+        let mut all = Entries::default();
+        for (place, letter) in text.chars().enumerate() {
+            let mut figures = Figures::default();
             match letter {
-                'u' => entry.unscored = Box::new(["j".into()]),
+                'u' => figures.unscored.push("j".to_owned()),
                 '-' => {}
-                digit => {
-                    entry.values = [("j".into(), Part::Mean(f64::from(digit == '1')))]
-                        .into_iter()
-                        .collect()
-                }
+                digit => drop(
+                    figures
+                        .values
+                        .insert("j".to_owned(), Part::Mean(f64::from(digit == '1'))),
+                ),
             }
-            entry
-        };
-        text.chars().map(entry).collect()
+            all.add(Key::named(&format!("s{place:02}")), figures);
+        }
+        all
     }
 
     fn bounds(first: &str, second: &str) -> Option<Bounds> {
         let (first, second) = (entries(first), entries(second));
-        Bounds::of("j", first.iter().zip(&second))
+        Bounds::of("j", (0..first.count()).map(|index| (first.at(index), second.at(index))))
     }
 
     #[test]

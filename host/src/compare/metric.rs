@@ -1,11 +1,12 @@
 //! The test of one metric over paired records.
 
 use super::bounds::Bounds;
-use super::pairing::Pairs;
-use super::side::{Entry, Part};
+use super::pairing::{Pair, Pairs, Places, Sides};
+use super::side::Part;
 use serde::Serialize;
 use statistics::Counts;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Draws of a bootstrap, and the seed they start from: the same runs give the same interval.
 const DRAWS: usize = 10_000;
@@ -90,8 +91,18 @@ pub struct Row {
     pub bounds: Option<Bounds>,
 }
 
-/// One sample's record on either side.
-type Pair<'a> = (&'a Entry, &'a Entry);
+/// Some of the pairs of two runs.
+#[derive(Clone, Copy)]
+struct Members<'a> {
+    sides: &'a Sides,
+    places: &'a [Places],
+}
+
+impl<'a> Members<'a> {
+    fn iter(self) -> impl Iterator<Item = Pair<'a>> {
+        self.places.iter().map(move |places| self.sides.at(*places))
+    }
+}
 
 /// All metrics of two runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -104,29 +115,32 @@ impl Comparison {
     /// Tests every metric over all pairs, and again within each group. Holm's adjustment is made over all metrics of
     /// the table, and over all groups of one breakdown.
     pub fn of(pairs: &Pairs) -> Comparison {
-        let all: Vec<Pair> = pairs.pairs.iter().map(|(_, first, second)| (*first, *second)).collect();
-        let metrics = metric_names(pairs, &all);
-        let better = |name: &str| pairs.first.higher_is_better.get(name).copied().unwrap_or(true);
+        let sides = &pairs.sides;
+        let of = |places| Members { sides, places };
+        let unscored: Vec<Places> = pairs.unscored().collect();
+        let all = of(&pairs.scored);
+        let metrics = metric_names(all);
+        let better = |name: &str| sides.first.higher_is_better.get(name).copied().unwrap_or(true);
         let mut rows: Vec<Row> = metrics
             .iter()
-            .filter_map(|name| test(name, None, better(name), &all))
+            .filter_map(|name| test(name, None, better(name), all))
             .collect();
         adjust(&mut rows);
-        bound(&mut rows, &all, &pairs.unscored);
-        let breakdown = by_group(&all);
-        let unscored = by_group(&pairs.unscored);
+        bound(&mut rows, all, of(&unscored));
+        let breakdown = by_group(all);
+        let unscored = by_group(of(&unscored));
         let mut groups = Vec::new();
         for (group, members) in &breakdown {
             for name in &metrics {
                 let mut family = Vec::new();
-                for (member, pairs) in members {
-                    let Some(row) = test(name, Some(format!("{group}={member}")), better(name), pairs) else {
+                for (member, places) in members {
+                    let Some(row) = test(name, Some(format!("{group}={member}")), better(name), of(places)) else {
                         continue;
                     };
                     let unscored = unscored.get(group).and_then(|members| members.get(member));
                     family.push(row);
                     let last = family.len() - 1;
-                    bound(&mut family[last..], pairs, unscored.map_or(&[], Vec::as_slice));
+                    bound(&mut family[last..], of(places), of(unscored.map_or(&[], Vec::as_slice)));
                 }
                 adjust(&mut family);
                 groups.append(&mut family);
@@ -137,12 +151,12 @@ impl Comparison {
 }
 
 /// Pairs by group and by member of it.
-fn by_group<'a>(pairs: &[Pair<'a>]) -> BTreeMap<&'a str, BTreeMap<&'a str, Vec<Pair<'a>>>> {
-    let mut breakdown: BTreeMap<&str, BTreeMap<&str, Vec<Pair>>> = BTreeMap::new();
-    for (first, second) in pairs {
-        for (group, member) in first.groups.iter() {
+fn by_group(pairs: Members<'_>) -> BTreeMap<&str, BTreeMap<&str, Vec<Places>>> {
+    let mut breakdown: BTreeMap<&str, BTreeMap<&str, Vec<Places>>> = BTreeMap::new();
+    for places in pairs.places {
+        for (group, member) in pairs.sides.at(*places).0.groups() {
             let members = breakdown.entry(group).or_default();
-            members.entry(member).or_default().push((first, second));
+            members.entry(member).or_default().push(*places);
         }
     }
     breakdown
@@ -150,9 +164,9 @@ fn by_group<'a>(pairs: &[Pair<'a>]) -> BTreeMap<&'a str, BTreeMap<&'a str, Vec<P
 
 /// Says how far unscored answers could move each row. Of the task's own metrics, those of right and wrong have bounds;
 /// a judge's number always lies between 0 and 1.
-fn bound(rows: &mut [Row], scored: &[Pair], unscored: &[Pair]) {
+fn bound(rows: &mut [Row], scored: Members, unscored: Members) {
     for row in rows {
-        let pairs = || scored.iter().chain(unscored).copied();
+        let pairs = || scored.iter().chain(unscored.iter());
         let judged = || pairs().any(|(first, second)| [first, second].iter().any(|side| side.judge_left(&row.metric)));
         if row.kind == Kind::Binary || judged() {
             row.bounds = Bounds::of(&row.metric, pairs());
@@ -161,90 +175,111 @@ fn bound(rows: &mut [Row], scored: &[Pair], unscored: &[Pair]) {
 }
 
 /// Metrics that both sides have, in the task's order.
-fn metric_names(pairs: &Pairs, all: &[Pair]) -> Vec<String> {
+fn metric_names(all: Members) -> Vec<String> {
     let mut names: BTreeSet<&str> = BTreeSet::new();
-    for (first, second) in all {
-        let both = first.values.iter().map(|(name, _)| name);
-        names.extend(both.filter(|name| second.values.get(name).is_some()));
+    for (first, second) in all.iter() {
+        names.extend(first.names().filter(|name| second.value(name).is_some()));
     }
-    let order = &pairs.first.order;
+    let order = &all.sides.first.order;
     let place = |name: &String| order.iter().position(|known| known == name).unwrap_or(usize::MAX);
     let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
     names.sort_by_key(|name| (place(name), name.clone()));
     names
 }
 
-fn adjust(rows: &mut [Row]) {
+/// Makes Holm's adjustment over all of these rows.
+pub fn adjust<'a>(rows: impl IntoIterator<Item = &'a mut Row>) {
+    let mut rows: Vec<&mut Row> = rows.into_iter().filter(|row| row.p.is_some()).collect();
     let p_values: Vec<f64> = rows.iter().filter_map(|row| row.p).collect();
-    let adjusted = statistics::holm(&p_values);
-    for (row, p) in rows.iter_mut().filter(|row| row.p.is_some()).zip(adjusted) {
+    for (row, p) in rows.iter_mut().zip(statistics::holm(&p_values)) {
         row.p_holm = Some(p);
     }
 }
 
-/// The parts of one metric on both sides of each pair, with their clusters.
-struct Paired {
-    first: Vec<Part>,
-    second: Vec<Part>,
-    clusters: Vec<String>,
-    /// True when at least two pairs share a cluster.
-    shared: bool,
+/// The cluster of a pair. A sample without one is a cluster by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cluster<'a> {
+    Alone(usize),
+    Of(&'a str),
 }
 
-impl Paired {
-    fn of(name: &str, pairs: &[Pair]) -> Paired {
-        let (mut first, mut second, mut clusters) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, (mine, theirs)) in pairs.iter().enumerate() {
-            if let (Some(a), Some(b)) = (mine.values.get(name), theirs.values.get(name)) {
-                first.push(*a);
-                second.push(*b);
-                // A sample without a cluster is a cluster by itself; the NUL keeps its name apart from all real ones.
-                clusters.push(
-                    mine.cluster
-                        .as_deref()
-                        .map_or_else(|| format!("\0{place}"), str::to_owned),
-                );
-            }
+/// Seeded draws and the last digits of sums depend on the order, so numbers stand in the order of names, too.
+impl Ord for Cluster<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Cluster::Alone(a), Cluster::Alone(b)) => a.to_string().cmp(&b.to_string()),
+            (Cluster::Of(a), Cluster::Of(b)) => a.cmp(b),
+            (Cluster::Alone(_), Cluster::Of(_)) => Ordering::Less,
+            (Cluster::Of(_), Cluster::Alone(_)) => Ordering::Greater,
         }
-        let shared = clusters.iter().collect::<BTreeSet<_>>().len() < clusters.len();
-        Paired {
-            first,
-            second,
-            clusters,
-            shared,
-        }
+    }
+}
+
+impl PartialOrd for Cluster<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// One metric on both sides of each pair that has it.
+struct Paired<'a> {
+    name: &'a str,
+    pairs: Members<'a>,
+}
+
+impl<'a> Paired<'a> {
+    /// The place among all pairs, the pair, and its parts.
+    fn found(&self) -> impl Iterator<Item = (usize, Pair<'a>, (Part, Part))> {
+        let name = self.name;
+        let found =
+            move |(place, pair): (usize, Pair<'a>)| Some((place, pair, (pair.0.value(name)?, pair.1.value(name)?)));
+        self.pairs.iter().enumerate().filter_map(found)
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (Part, Part)> {
+        self.found().map(|(.., parts)| parts)
     }
 
     fn kind(&self) -> Kind {
-        let parts = || self.first.iter().chain(&self.second);
-        if parts().any(|part| matches!(part, Part::Ratio(..))) {
-            Kind::Corpus
-        } else if parts().all(|part| matches!(part, Part::Mean(value) if *value == 0.0 || *value == 1.0)) {
-            Kind::Binary
-        } else {
-            Kind::Graded
+        let mut kind = Kind::Binary;
+        for part in self.parts().flat_map(|(first, second)| [first, second]) {
+            match part {
+                Part::Ratio(..) => return Kind::Corpus,
+                Part::Mean(value) if value != 0.0 && value != 1.0 => kind = Kind::Graded,
+                Part::Mean(_) => {}
+            }
         }
+        kind
+    }
+
+    fn clusters(&self) -> Vec<Cluster<'a>> {
+        let cluster =
+            |(place, pair, _): (usize, Pair<'a>, _)| pair.0.cluster().map_or(Cluster::Alone(place), Cluster::Of);
+        self.found().map(cluster).collect()
+    }
+
+    /// Whether at least two pairs share a cluster.
+    fn shares_clusters(&self) -> bool {
+        let mut seen = HashSet::new();
+        self.found()
+            .any(|(_, pair, _)| pair.0.cluster().is_some_and(|cluster| !seen.insert(cluster)))
     }
 
     fn differences(&self) -> Vec<f64> {
-        let value = |part: &Part| match part {
-            Part::Mean(value) => *value,
+        let value = |part: Part| match part {
+            Part::Mean(value) => value,
             Part::Ratio(above, below) => above / below,
         };
-        self.first
-            .iter()
-            .zip(&self.second)
-            .map(|(a, b)| value(b) - value(a))
-            .collect()
+        self.parts().map(|(a, b)| value(b) - value(a)).collect()
     }
 }
 
-fn figure<'a>(parts: impl Iterator<Item = &'a Part>) -> f64 {
+fn figure(parts: impl Iterator<Item = Part>) -> f64 {
     let (mut above, mut below) = (0.0, 0.0);
     for part in parts {
         let (more, whole) = match part {
-            Part::Mean(value) => (*value, 1.0),
-            Part::Ratio(above, below) => (*above, *below),
+            Part::Mean(value) => (value, 1.0),
+            Part::Ratio(above, below) => (above, below),
         };
         above += more;
         below += whole;
@@ -252,19 +287,21 @@ fn figure<'a>(parts: impl Iterator<Item = &'a Part>) -> f64 {
     above / below
 }
 
-fn test(name: &str, group: Option<String>, higher_is_better: bool, pairs: &[Pair]) -> Option<Row> {
-    let paired = Paired::of(name, pairs);
-    if paired.first.is_empty() {
+fn test(name: &str, group: Option<String>, higher_is_better: bool, pairs: Members) -> Option<Row> {
+    let paired = Paired { name, pairs };
+    let n = paired.parts().count() as u64;
+    if n == 0 {
         return None;
     }
     let kind = paired.kind();
-    let (first, second) = (figure(paired.first.iter()), figure(paired.second.iter()));
+    let first = figure(paired.parts().map(|parts| parts.0));
+    let second = figure(paired.parts().map(|parts| parts.1));
     let mut row = Row {
         metric: name.to_owned(),
         group,
         kind,
         higher_is_better,
-        n: paired.first.len() as u64,
+        n,
         clusters: None,
         first,
         second,
@@ -291,7 +328,7 @@ fn test(name: &str, group: Option<String>, higher_is_better: bool, pairs: &[Pair
         Kind::Graded => graded(&mut row, &paired),
         Kind::Corpus => corpus(&mut row, &paired),
     }
-    if paired.shared && kind != Kind::Corpus {
+    if kind != Kind::Corpus && paired.shares_clusters() {
         clustered(&mut row, &paired);
     }
     row.decision = decide(&row, &paired);
@@ -300,8 +337,8 @@ fn test(name: &str, group: Option<String>, higher_is_better: bool, pairs: &[Pair
 
 fn binary(row: &mut Row, paired: &Paired) {
     let mut counts = Counts::default();
-    for (a, b) in paired.first.iter().zip(&paired.second) {
-        counts.add(*a == Part::Mean(1.0), *b == Part::Mean(1.0));
+    for (a, b) in paired.parts() {
+        counts.add(a == Part::Mean(1.0), b == Part::Mean(1.0));
     }
     let n = counts.pairs() as f64;
     let interval = statistics::newcombe(&counts);
@@ -326,7 +363,7 @@ fn graded(row: &mut Row, paired: &Paired) {
 
 /// Samples that share a passage or a clip are not independent, so then this test decides.
 fn clustered(row: &mut Row, paired: &Paired) {
-    if let Some(t) = statistics::clustered_t(&paired.differences(), &paired.clusters) {
+    if let Some(t) = statistics::clustered_t(&paired.differences(), &paired.clusters()) {
         row.clusters = Some(t.units);
         row.p_clustered = Some(t.p);
         (row.test, row.p, row.interval) = ("clustered_t", Some(t.p), Some(t.interval));
@@ -335,16 +372,21 @@ fn clustered(row: &mut Row, paired: &Paired) {
 
 /// A ratio of sums has no value per sample: whole clusters are drawn, and their sums are summed again.
 fn corpus(row: &mut Row, paired: &Paired) {
-    let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (place, cluster) in paired.clusters.iter().enumerate() {
+    let parts: Vec<(Part, Part)> = paired.parts().collect();
+    let mut members: BTreeMap<Cluster, Vec<usize>> = BTreeMap::new();
+    for (place, cluster) in paired.clusters().into_iter().enumerate() {
         members.entry(cluster).or_default().push(place);
     }
     let members: Vec<Vec<usize>> = members.into_values().collect();
     let (mut at_most, mut at_least, mut draws) = (0u64, 0u64, 0u64);
     let interval = statistics::cluster_bootstrap(members.len(), DRAWS, SEED, |drawn| {
-        let places = || drawn.iter().flat_map(|cluster| &members[*cluster]);
-        let of = |side: &[Part]| figure(places().map(|place| &side[*place]));
-        let difference = of(&paired.second) - of(&paired.first);
+        let drawn = || {
+            drawn
+                .iter()
+                .flat_map(|cluster| &members[*cluster])
+                .map(|place| parts[*place])
+        };
+        let difference = figure(drawn().map(|parts| parts.1)) - figure(drawn().map(|parts| parts.0));
         if difference.is_finite() {
             draws += 1;
             at_most += u64::from(difference <= 0.0);
@@ -359,7 +401,7 @@ fn corpus(row: &mut Row, paired: &Paired) {
 }
 
 fn decide(row: &Row, paired: &Paired) -> Decision {
-    let differing = paired.first.iter().zip(&paired.second).filter(|(a, b)| a != b).count() as u64;
+    let differing = paired.parts().filter(|(a, b)| a != b).count() as u64;
     let Some((low, high)) = row.interval else {
         return Decision::TooFew;
     };
@@ -383,41 +425,45 @@ fn decide(row: &Row, paired: &Paired) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::super::pairing::{Across, pair};
-    use super::super::side::{Key, Side};
+    use super::super::side::{Figures, Key, Side};
     use super::*;
+    use std::rc::Rc;
 
     const BASE: &str = "10010100100110001010";
     const TUNED: &str = "11011101010111011001";
     const CLUSTERS: &str = "aabbbcddeefffghhijjk";
 
-    fn side(name: &str, values: impl IntoIterator<Item = Part>, clusters: &str) -> Side {
-        let entries = values.into_iter().enumerate().map(|(place, value)| {
-            let key = Key {
-                sample: format!("s{place:02}"),
-                variant: String::new(),
-                chain: 0,
-            };
-            let entry = Entry {
-                values: [("acc".into(), value)].into_iter().collect(),
-                cluster: clusters.chars().nth(place).map(|letter| letter.to_string().into()),
-                ..Entry::default()
-            };
-            (key, entry)
-        });
-        Side {
+    fn side(name: &str, values: impl IntoIterator<Item = Part>, clusters: &str) -> Rc<Side> {
+        let mut side = Side {
             name: name.to_owned(),
             finished: true,
-            entries: entries.collect(),
             ..Side::default()
+        };
+        for (place, value) in values.into_iter().enumerate() {
+            let cluster = clusters.chars().nth(place).map(|letter| letter.to_string());
+            side.entries.add(key(place), figures(Some(value), cluster));
+        }
+        Rc::new(side)
+    }
+
+    fn key(place: usize) -> Key {
+        Key::named(&format!("s{place:02}"))
+    }
+
+    fn figures(acc: Option<Part>, cluster: Option<String>) -> Figures {
+        Figures {
+            values: acc.map(|acc| ("acc".to_owned(), acc)).into_iter().collect(),
+            cluster,
+            ..Figures::default()
         }
     }
 
-    fn binary(name: &str, text: &str, clusters: &str) -> Side {
+    fn binary(name: &str, text: &str, clusters: &str) -> Rc<Side> {
         let parts: Vec<Part> = text.chars().map(|c| Part::Mean(f64::from(c == '1'))).collect();
         side(name, parts, clusters)
     }
 
-    fn row(first: &Side, second: &Side) -> Row {
+    fn row(first: &Rc<Side>, second: &Rc<Side>) -> Row {
         let pairs = pair(first, second, &Across::default()).expect("comparable sides");
         Comparison::of(&pairs).rows.remove(0)
     }
@@ -498,35 +544,49 @@ mod tests {
 
     #[test]
     fn what_is_not_on_both_sides_is_listed() {
-        let mut second = binary("tuned", TUNED, "");
         let first = binary("base", BASE, "");
-        let gone = second.entries.keys().next().unwrap().clone();
-        second.entries.remove(&gone);
-        second.entries.values_mut().next().unwrap().missing = Some("failed");
-        let pairs = pair(&first, &second, &Across::default()).unwrap();
-        assert_eq!((pairs.pairs.len(), &pairs.missing.only_first), (18, &vec![gone]));
-        assert_eq!(pairs.missing.without_score[0].1, "failed in tuned");
+        let mut second = Side {
+            name: "tuned".to_owned(),
+            finished: true,
+            ..Side::default()
+        };
+        for place in 1..20 {
+            let missing = (place == 1).then_some("failed");
+            let acc = missing.is_none().then_some(Part::Mean(1.0));
+            second.entries.add(
+                key(place),
+                Figures {
+                    missing,
+                    ..figures(acc, None)
+                },
+            );
+        }
+        let pairs = pair(&first, &Rc::new(second), &Across::default()).unwrap();
+        assert_eq!((pairs.scored.len(), &pairs.missing.only_first), (18, &vec![0]));
+        let missing = serde_json::to_value(&pairs.missing).unwrap();
+        assert_eq!(missing["only_first"], serde_json::json!(["s00"]));
+        assert_eq!(
+            missing["without_score"],
+            serde_json::json!([["s01", "failed in tuned"]])
+        );
     }
 
     #[test]
     fn sides_that_differ_in_what_matters_are_refused_by_name() {
         let (mut first, mut second) = (binary("a", BASE, ""), binary("b", TUNED, ""));
-        first.facts.insert("task-version".to_owned(), "1".to_owned());
-        second.facts.insert("task-version".to_owned(), "2".to_owned());
-        let failure = pair(&first, &second, &Across::default()).unwrap_err();
-        assert!(
-            failure.render().contains("`a` has `1`, `b` has `2`"),
-            "{}",
-            failure.render()
-        );
-        assert!(failure.render().contains("--across task-version"));
+        for (side, version) in [(&mut first, "1"), (&mut second, "2")] {
+            let facts = &mut Rc::get_mut(side).unwrap().facts;
+            facts.insert("task-version".to_owned(), version.to_owned());
+        }
+        let refused = |first: &Rc<Side>, second: &Rc<Side>| match pair(first, second, &Across::default()) {
+            Ok(_) => panic!("they were paired"),
+            Err(failure) => failure.render(),
+        };
+        let words = refused(&first, &second);
+        assert!(words.contains("`a` has `1`, `b` has `2`"), "{words}");
+        assert!(words.contains("--across task-version"), "{words}");
         assert!(pair(&first, &second, &Across::parse(&["task-version".to_owned()]).unwrap()).is_ok());
-        second.finished = false;
-        assert!(
-            pair(&first, &second, &Across::default())
-                .unwrap_err()
-                .render()
-                .contains("not finished")
-        );
+        Rc::get_mut(&mut second).unwrap().finished = false;
+        assert!(refused(&first, &second).contains("not finished"));
     }
 }

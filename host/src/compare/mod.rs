@@ -15,8 +15,8 @@ mod report;
 mod side;
 
 pub use bounds::Bounds;
-pub use flips::Flip;
-pub use metric::{Comparison, Decision, Kind, Row};
-pub use pairing::{ACROSS, Across, Missing, Pairs, pair};
-pub use report::{Report, compare};
-pub use side::{Entry, Key, Part, Side};
+pub use flips::{Flip, Flips};
+pub use metric::{Comparison, Decision, Kind, Row, adjust};
+pub use pairing::{ACROSS, Across, pair};
+pub use report::{Report, Summary, compare};
+pub use side::{Key, Side};

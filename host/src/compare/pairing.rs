@@ -1,8 +1,12 @@
 //! Which records of two runs belong together, and whether the runs may be compared at all.
 
-use super::side::{Entry, Key, Side, UNSCORED};
+use super::side::{Seen, Side, UNSCORED};
 use crate::failure::{Exit, Failure, Result};
+use crate::run::store::hash::hex;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 /// Facts that matter but may differ between two runs if allowed by name.
 #[derive(Debug, Clone, Default)]
@@ -28,73 +32,141 @@ impl Across {
     }
 }
 
+/// The places of one sample's records on both sides.
+pub type Places = (usize, usize);
+
+/// One sample's records on both sides.
+pub type Pair<'a> = (Seen<'a>, Seen<'a>);
+
+/// Two runs that may be compared.
+#[derive(Clone)]
+pub struct Sides {
+    pub first: Rc<Side>,
+    pub second: Rc<Side>,
+}
+
+impl Sides {
+    pub fn at(&self, (mine, theirs): Places) -> Pair<'_> {
+        (self.first.entries.at(mine), self.second.entries.at(theirs))
+    }
+}
+
 /// Samples that could not be paired, by reason.
-#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Missing {
-    pub only_first: Vec<Key>,
-    pub only_second: Vec<Key>,
-    /// Failed or unscored on at least one side, with the reason and the side.
-    pub without_score: Vec<(Key, String)>,
+    sides: Sides,
+    pub only_first: Vec<usize>,
+    pub only_second: Vec<usize>,
+    /// Failed or unscored on at least one side.
+    pub without_score: Vec<Places>,
+}
+
+impl Missing {
+    /// Why a pair is without a score: the reason and the side.
+    fn why(&self, (mine, theirs): Pair) -> String {
+        let why = |side: &Side, seen: Seen| seen.missing().map(|why| format!("{why} in {}", side.name));
+        let reasons = [why(&self.sides.first, mine), why(&self.sides.second, theirs)];
+        reasons.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// All of them by name, one after the other, since there may be millions.
+impl Serialize for Missing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        struct Each<F>(F);
+        impl<T: Serialize, I: Iterator<Item = T>, F: Fn() -> I> Serialize for Each<F> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+                serializer.collect_seq(self.0())
+            }
+        }
+        let (first, second) = (&self.sides.first.entries, &self.sides.second.entries);
+        let of_pair = |places: &Places| {
+            let pair = self.sides.at(*places);
+            (pair.0.name(), self.why(pair))
+        };
+        let mut all = serializer.serialize_struct("unpaired", 3)?;
+        all.serialize_field(
+            "only_first",
+            &Each(|| self.only_first.iter().map(|index| first.at(*index).name())),
+        )?;
+        all.serialize_field(
+            "only_second",
+            &Each(|| self.only_second.iter().map(|index| second.at(*index).name())),
+        )?;
+        all.serialize_field("without_score", &Each(|| self.without_score.iter().map(of_pair)))?;
+        all.end()
+    }
 }
 
 /// The paired records of two runs.
-#[derive(Debug)]
-pub struct Pairs<'a> {
-    pub first: &'a Side,
-    pub second: &'a Side,
-    pub pairs: Vec<(&'a Key, &'a Entry, &'a Entry)>,
-    /// Pairs that both sides answered and that the task left unscored on at least one side.
-    pub unscored: Vec<(&'a Entry, &'a Entry)>,
+pub struct Pairs {
+    pub sides: Sides,
+    pub scored: Vec<Places>,
     pub missing: Missing,
     /// Pairs whose prompts differ; always 0 without `--across prompts`.
     pub other_prompts: usize,
 }
 
-/// Pairs two runs, or says why they can't be compared.
-pub fn pair<'a>(first: &'a Side, second: &'a Side, across: &Across) -> Result<Pairs<'a>> {
-    check(first, second, across)?;
-    let (mut pairs, mut unscored) = (Vec::new(), Vec::new());
-    let (mut missing, mut other_prompts) = (Missing::default(), 0);
-    for (key, mine) in &first.entries {
-        let Some(theirs) = second.entries.get(key) else {
-            missing.only_first.push(key.clone());
-            continue;
+impl Pairs {
+    /// Pairs that both sides answered and that the task left unscored on at least one side.
+    pub fn unscored(&self) -> impl Iterator<Item = Places> {
+        let answered = |seen: Seen| matches!(seen.missing(), None | Some(UNSCORED));
+        let both = move |places: &Places| {
+            let (mine, theirs) = self.sides.at(*places);
+            answered(mine) && answered(theirs)
         };
-        if mine.prompt != theirs.prompt {
-            if !across.allows("prompts") {
-                return Err(differ(
-                    "prompts",
-                    &format!("the prompt of sample `{}`", key.sample),
-                    (first, &format!("{:032x}", mine.prompt)),
-                    (second, &format!("{:032x}", theirs.prompt)),
-                ));
-            }
-            other_prompts += 1;
-        }
-        let reasons = [(first, &mine.missing), (second, &theirs.missing)];
-        let reasons: Vec<String> = reasons
-            .iter()
-            .filter_map(|(side, why)| why.as_ref().map(|why| format!("{why} in {}", side.name)))
-            .collect();
-        match reasons.is_empty() {
-            true => pairs.push((key, mine, theirs)),
-            false => {
-                missing.without_score.push((key.clone(), reasons.join(", ")));
-                let answered = |entry: &Entry| matches!(entry.missing, None | Some(UNSCORED));
-                if answered(mine) && answered(theirs) {
-                    unscored.push((mine, theirs));
+        self.missing.without_score.iter().copied().filter(both)
+    }
+}
+
+/// Pairs two runs, or says why they can't be compared.
+pub fn pair(first: &Rc<Side>, second: &Rc<Side>, across: &Across) -> Result<Pairs> {
+    check(first, second, across)?;
+    let sides = Sides {
+        first: first.clone(),
+        second: second.clone(),
+    };
+    let (mut scored, mut other_prompts) = (Vec::new(), 0);
+    let mut missing = Missing {
+        sides: sides.clone(),
+        only_first: Vec::new(),
+        only_second: Vec::new(),
+        without_score: Vec::new(),
+    };
+    let (ours, others) = (&first.entries, &second.entries);
+    let (mut mine, mut theirs) = (0, 0);
+    while mine < ours.count() || theirs < others.count() {
+        let order = match (mine < ours.count(), theirs < others.count()) {
+            (true, true) => ours.at(mine).key().cmp(&others.at(theirs).key()),
+            (true, false) => Ordering::Less,
+            (false, _) => Ordering::Greater,
+        };
+        match order {
+            Ordering::Less => missing.only_first.push(mine),
+            Ordering::Greater => missing.only_second.push(theirs),
+            Ordering::Equal => {
+                let (one, other) = sides.at((mine, theirs));
+                if one.prompt() != other.prompt() {
+                    if !across.allows("prompts") {
+                        return Err(differ(
+                            "prompts",
+                            &format!("the prompt of sample `{}`", one.key().0),
+                            (first, &hex(&one.prompt())),
+                            (second, &hex(&other.prompt())),
+                        ));
+                    }
+                    other_prompts += 1;
+                }
+                match one.missing().or(other.missing()) {
+                    None => scored.push((mine, theirs)),
+                    Some(_) => missing.without_score.push((mine, theirs)),
                 }
             }
         }
+        mine += usize::from(order.is_le());
+        theirs += usize::from(order.is_ge());
     }
-    missing.only_second = second
-        .entries
-        .keys()
-        .filter(|key| !first.entries.contains_key(key))
-        .cloned()
-        .collect();
-    let common = pairs.len() + missing.without_score.len();
-    let most = first.entries.len().max(second.entries.len());
+    let common = scored.len() + missing.without_score.len();
+    let most = ours.count().max(others.count());
     if common * 2 < most || common == 0 {
         let failure = Failure::usage(format!(
             "cannot compare `{}` with `{}`: {common} of {most} samples are in both, expected at least half",
@@ -103,10 +175,8 @@ pub fn pair<'a>(first: &'a Side, second: &'a Side, across: &Across) -> Result<Pa
         return Err(failure.help("run both with the same `--limit` and `--samples`"));
     }
     Ok(Pairs {
-        first,
-        second,
-        pairs,
-        unscored,
+        sides,
+        scored,
         missing,
         other_prompts,
     })

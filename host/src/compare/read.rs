@@ -1,9 +1,9 @@
 //! A run directory as one side of a comparison.
 
-use super::side::{Entry, Key, Part, Side, UNSCORED, Words};
-use crate::export::Recorded;
+use super::side::{Entries, Figures, Key, Part, Side, UNSCORED};
 use crate::failure::Result;
-use crate::run::store::hash::hash_json;
+use crate::run::recorded::Recorded;
+use crate::run::store::hash::{hash_all, hash_json};
 use crate::run::store::record::Record;
 use crate::run::store::score::{JUDGED, ScoreEntry, ScoreStatus};
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ use std::path::Path;
 const RATIOS: &str = "ratios";
 
 impl Side {
-    /// Reads a run. All of its texts are kept, since any sample may be a flip; repeated names are stored once.
+    /// Reads a run's figures.
     pub fn read(path: &Path) -> Result<Side> {
         let run = Recorded::open(path)?;
         let results = run.results()?;
@@ -32,11 +32,15 @@ impl Side {
             side.higher_is_better
                 .insert(name.clone(), higher.as_bool().unwrap_or(true));
         }
-        let mut words = Words::default();
-        run.each(|record| {
-            side.entries.insert(Key::of(&record), entry(&record, &task, &mut words));
-            Ok(())
-        })?;
+        side.entries = Entries::of(run.len());
+        let mut reader = run.reader()?;
+        for place in &run.places {
+            let record = reader.read_at(*place)?;
+            side.entries.add(Key::of(&record), figures(&record, *place, &task));
+        }
+        drop(reader);
+        side.entries.sort();
+        side.run = Some(run.unlocked());
         Ok(side)
     }
 }
@@ -90,56 +94,47 @@ fn facts(results: &Value, task: &str) -> BTreeMap<String, String> {
     facts
 }
 
-fn entry(record: &Record, task: &str, words: &mut Words) -> Entry {
-    let groups = record.groups.iter();
-    let mut entry = Entry {
+fn figures(record: &Record, place: u64, task: &str) -> Figures {
+    let mut figures = Figures {
+        place,
         prompt: asked(record),
-        cluster: record.cluster.as_deref().map(|cluster| words.shared(cluster)),
-        groups: groups
-            .map(|(name, member)| (words.shared(name), words.shared(member)))
-            .collect(),
-        answer: record.answer().map(Into::into),
-        target: record.target.clone(),
+        cluster: record.cluster.clone(),
+        groups: record.groups.clone(),
         latency_ms: record.latency_ms,
         generated_tokens: record.generated_tokens,
-        text: record.said().into(),
-        ..Entry::default()
+        ..Figures::default()
     };
     if record.error.is_some() || record.reply.is_none() {
-        entry.missing = Some("failed");
-        return entry;
+        figures.missing = Some("failed");
+        return figures;
     }
-    let (mut values, mut unscored) = (BTreeMap::new(), Vec::new());
     for (scorer, score) in &record.scores {
         let own = scorer == task;
         if matches!(score.status, ScoreStatus::Scored | ScoreStatus::NoAnswer) {
-            add_values(&mut values, scorer, own, score);
+            add_values(&mut figures.values, scorer, own, score);
         } else if own {
-            entry.missing = Some(UNSCORED);
+            figures.missing = Some(UNSCORED);
         } else {
-            unscored.push(words.shared(scorer));
+            figures.unscored.push(scorer.clone());
         }
     }
     if record.scores.is_empty() {
-        entry.missing = Some(UNSCORED);
+        figures.missing = Some(UNSCORED);
     }
-    entry.unscored = unscored.into();
-    let named = values.into_iter();
-    entry.values = named.map(|(name, part)| (words.shared(&name), part)).collect();
-    entry
+    figures
 }
 
 /// The hash of the task's question: the sample and its words. Sampling, seed and LoRA are left out, since these are
 /// what comparisons are about.
-fn asked(record: &Record) -> u128 {
+fn asked(record: &Record) -> [u8; 16] {
     let prompt = &record.arguments;
-    let hash = hash_json(&json!([
-        record.doc_hash,
-        prompt["messages"],
-        prompt["tools"],
-        prompt["want"]["options"]
-    ]));
-    u128::from_str_radix(&hash[..32], 16).unwrap_or_default()
+    let hash = hash_all(&[
+        &json!(record.doc_hash),
+        &prompt["messages"],
+        &prompt["tools"],
+        &prompt["want"]["options"],
+    ]);
+    u128::from_str_radix(&hash[..32], 16).unwrap_or_default().to_be_bytes()
 }
 
 fn add_values(values: &mut BTreeMap<String, Part>, scorer: &str, own: bool, score: &ScoreEntry) {

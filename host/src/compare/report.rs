@@ -1,18 +1,19 @@
 //! A comparison in the forms that people and programs read: a table, JSON, CSV.
 
 use super::bounds::Bounds;
-use super::flips::{Flip, flips};
-use super::metric::{Comparison, Decision, Row};
-use super::pairing::{Across, Missing, Pairs, pair};
-use super::side::{Entry, Key, Side};
+use super::flips::Flips;
+use super::metric::{Comparison, Decision, Row, adjust};
+use super::pairing::{Across, Missing, Pairs, Places, pair};
+use super::side::{Seen, Side};
 use crate::failure::Result;
 use crate::table::{Align, Table};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+use std::rc::Rc;
 
-/// Two runs, compared.
+/// The figures of two runs, compared.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct Summary {
     pub first: String,
     pub second: String,
     /// Samples that both sides have a score for.
@@ -27,9 +28,20 @@ pub struct Report {
     /// The second side's median divided by the first's.
     pub latency_ratio: Option<f64>,
     pub tokens_ratio: Option<f64>,
-    /// Samples that could not be paired, with the reason.
-    pub unpaired: Value,
-    pub flips: Vec<Flip>,
+    /// Samples whose main metric is better on the second side, and on the first.
+    #[serde(skip)]
+    pub gains: usize,
+    #[serde(skip)]
+    pub losses: usize,
+}
+
+/// Two runs, compared, with the samples behind the figures.
+#[derive(Serialize)]
+pub struct Report {
+    #[serde(flatten)]
+    pub summary: Summary,
+    unpaired: Missing,
+    pub flips: Flips,
     /// Calls of judges that may or may not have been charged.
     #[serde(skip)]
     pub calls_maybe: u64,
@@ -42,59 +54,54 @@ pub struct Report {
 }
 
 /// Compares every other side with the first one. With several, Holm's adjustment is made over all.
-pub fn compare(sides: &[Side], across: &Across) -> Result<Vec<Report>> {
+pub fn compare(sides: &[Rc<Side>], across: &Across) -> Result<Vec<Report>> {
     let (first, others) = sides.split_first().expect("the command line asks for two runs or more");
     let mut reports = others
         .iter()
-        .map(|second| Ok(Report::of(&pair(first, second, across)?)))
+        .map(|second| Ok(Report::of(pair(first, second, across)?)))
         .collect::<Result<Vec<Report>>>()?;
-    let whole: Vec<f64> = reports
-        .iter()
-        .flat_map(|report| report.comparison.rows.iter().filter_map(|row| row.p))
-        .collect();
-    let mut adjusted = statistics::holm(&whole).into_iter();
-    for row in reports.iter_mut().flat_map(|report| &mut report.comparison.rows) {
-        row.p_holm = row.p.and_then(|_| adjusted.next());
-    }
+    adjust(
+        reports
+            .iter_mut()
+            .flat_map(|report| &mut report.summary.comparison.rows),
+    );
     Ok(reports)
 }
 
 impl Report {
-    fn of(pairs: &Pairs) -> Report {
-        let comparison = Comparison::of(pairs);
-        let main = comparison.rows.first().map(|row| row.metric.clone());
-        let Missing {
-            only_first,
-            only_second,
-            without_score,
-        } = &pairs.missing;
-        let name = |key: &Key| match (key.variant.as_str(), key.chain) {
-            ("", 0) => key.sample.clone(),
-            (variant, chain) => format!("{} {variant} chain {chain}", key.sample),
-        };
+    pub fn of(pairs: Pairs) -> Report {
+        let comparison = Comparison::of(&pairs);
+        let flips = Flips::of(&pairs, comparison.rows.first().map(|row| row.metric.as_str()));
         Report {
-            first: pairs.first.name.clone(),
-            second: pairs.second.name.clone(),
-            paired: pairs.pairs.len(),
-            only_first: only_first.len(),
-            only_second: only_second.len(),
-            without_score: without_score.len(),
-            other_prompts: pairs.other_prompts,
-            latency_ratio: ratio_of_medians(pairs, |entry| entry.latency_ms),
-            tokens_ratio: ratio_of_medians(pairs, |entry| f64::from(entry.generated_tokens)),
-            unpaired: json!({
-                "only_first": only_first.iter().map(name).collect::<Vec<_>>(),
-                "only_second": only_second.iter().map(name).collect::<Vec<_>>(),
-                "without_score": without_score.iter().map(|(key, why)| json!([name(key), why])).collect::<Vec<_>>(),
-            }),
+            summary: Summary {
+                first: pairs.sides.first.name.clone(),
+                second: pairs.sides.second.name.clone(),
+                paired: pairs.scored.len(),
+                only_first: pairs.missing.only_first.len(),
+                only_second: pairs.missing.only_second.len(),
+                without_score: pairs.missing.without_score.len(),
+                other_prompts: pairs.other_prompts,
+                comparison,
+                latency_ratio: ratio_of_medians(&pairs, |seen| seen.latency_ms()),
+                tokens_ratio: ratio_of_medians(&pairs, |seen| f64::from(seen.generated_tokens())),
+                gains: flips.gains(),
+                losses: flips.losses,
+            },
+            unpaired: pairs.missing,
+            flips,
             calls_maybe: 0,
             head_to_head: None,
             head_to_head_text: String::new(),
-            flips: main.map(|metric| flips(pairs, &metric)).unwrap_or_default(),
-            comparison,
         }
     }
 
+    /// The first `most` flips of the main metric, for reading.
+    pub fn flips_text(&self, most: usize) -> Result<String> {
+        super::flips::text(&self.flips, most)
+    }
+}
+
+impl Summary {
     /// The table, in Markdown: effect and interval first, then p.
     pub fn table(&self, with_groups: bool) -> String {
         let columns = [
@@ -127,13 +134,14 @@ impl Report {
                 text += &format!("{}\n", bounds.in_words(&format!("{}{group}", row.metric)));
             }
         }
-        text += &self.head_to_head_text;
         text
     }
 
     fn counts(&self) -> String {
-        let (gains, losses) = (self.flipped("gain"), self.flipped("loss"));
-        let mut parts = vec![format!("{} pairs, {gains} gains, {losses} losses", self.paired)];
+        let mut parts = vec![format!(
+            "{} pairs, {} gains, {} losses",
+            self.paired, self.gains, self.losses
+        )];
         for (count, what) in [
             (self.only_first, "only in the first"),
             (self.only_second, "only in the second"),
@@ -150,15 +158,6 @@ impl Report {
             }
         }
         parts.join("; ")
-    }
-
-    /// The first `most` flips of the main metric, for reading.
-    pub fn flips_text(&self, most: usize) -> String {
-        super::flips::text(&self.flips, most)
-    }
-
-    fn flipped(&self, kind: &str) -> usize {
-        self.flips.iter().filter(|flip| flip.flip == kind).count()
     }
 
     /// The same rows as comma-separated values.
@@ -254,13 +253,13 @@ fn quoted(cell: &str) -> String {
     }
 }
 
-fn ratio_of_medians(pairs: &Pairs, value: impl Fn(&Entry) -> f64) -> Option<f64> {
-    let median = |entries: &mut dyn Iterator<Item = &Entry>| {
-        let mut values: Vec<f64> = entries.map(&value).collect();
+fn ratio_of_medians(pairs: &Pairs, value: impl Fn(Seen) -> f64) -> Option<f64> {
+    let median = |side: &dyn Fn(Places) -> f64| {
+        let mut values: Vec<f64> = pairs.scored.iter().map(|places| side(*places)).collect();
         values.sort_by(f64::total_cmp);
         (!values.is_empty()).then(|| statistics::percentile(&values, 0.5))
     };
-    let first = median(&mut pairs.pairs.iter().map(|(_, mine, _)| *mine))?;
-    let second = median(&mut pairs.pairs.iter().map(|(_, _, theirs)| *theirs))?;
+    let first = median(&|places| value(pairs.sides.at(places).0))?;
+    let second = median(&|places| value(pairs.sides.at(places).1))?;
     (first > 0.0).then(|| second / first)
 }

@@ -19,11 +19,8 @@ impl<W: Write> Blocks<W> {
 
     /// A block of JSON, compressed.
     pub fn json(&mut self, id: &str, value: &impl Serialize) -> io::Result<()> {
-        self.element(id, |inside| {
-            let mut packed = GzEncoder::new(inside, Compression::fast());
-            serde_json::to_writer(&mut packed, value)?;
-            packed.finish().map(drop)
-        })
+        // Written piece by piece, every number would make the compressor prepare a buffer of its own.
+        self.packed(id, &serde_json::to_vec(value)?)
     }
 
     /// A block of finished JSON, compressed.

@@ -1,6 +1,6 @@
 //! A report as comma-separated values: one long table with a number per row.
 
-use super::{Report, flips_of};
+use super::Report;
 
 const HEAD: &str =
     "section,run,second,task,metric,filter,group,value,stderr,low,high,n,p,p_holm,gains,losses,suspect\n";
@@ -78,7 +78,7 @@ pub fn text(report: &Report) -> String {
         }
     }
     for differences in &report.differences {
-        for compared in &differences.reports {
+        for compared in differences.all.iter().map(|compared| &compared.summary) {
             let rows = compared.comparison.rows.iter().chain(&compared.comparison.groups);
             for (place, found) in rows.enumerate() {
                 let group = found.group.as_deref().unwrap_or_default();
@@ -97,7 +97,7 @@ pub fn text(report: &Report) -> String {
                     n: found.n,
                     p: found.p,
                     p_holm: found.p_holm,
-                    flips: (place == 0).then(|| flips_of(compared)),
+                    flips: (place == 0).then(|| (compared.gains, compared.losses)),
                     ..Row::default()
                 };
                 out += &row.line();

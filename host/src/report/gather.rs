@@ -2,12 +2,16 @@
 
 use super::agreement::agreements;
 use super::curves::{Sweep, Training};
-use super::{Differences, Report, RunEntry};
-use crate::compare::{Across, Side, compare, pair};
+use super::{Difference, Differences, Report, RunEntry};
+use crate::compare::{self, Across, Side, pair};
 use crate::failure::{Failure, Result};
 use crate::run::recorded::Recorded;
 use crate::run::report::summed_up;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// The most flips of a comparison that are listed.
+const FLIPS: usize = 50;
 
 /// What a directory holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -104,7 +108,7 @@ fn label(runs: &mut [RunEntry]) {
     }
 }
 
-/// Every further run on a task against the first.
+/// Every further run on a task against the first. Only two runs are in memory at a time.
 fn differences(report: &Report, across: &Across) -> Vec<Differences> {
     let mut all = Vec::new();
     for task in report.tasks() {
@@ -114,32 +118,42 @@ fn differences(report: &Report, across: &Across) -> Vec<Differences> {
         }
         let mut of_task = Differences {
             task: task.to_owned(),
-            reports: Vec::new(),
+            all: Vec::new(),
             left_out: Vec::new(),
         };
-        let mut sides: Vec<Side> = Vec::new();
+        let mut first: Option<Rc<Side>> = None;
         for run in runs {
-            let side = Side::read(&run.path).map(|side| Side {
-                name: run.label.clone(),
-                ..side
+            let side = Side::read(&run.path).map(|mut side| {
+                side.name.clone_from(&run.label);
+                Rc::new(side)
             });
-            // Each is tried alone first, so that one that can't be compared doesn't affect the others.
-            let tried = side.and_then(|side| match sides.first() {
-                Some(first) => pair(first, &side, across).map(drop).map(|()| side),
-                None => Ok(side),
+            let compared = side.and_then(|side| match &first {
+                Some(first) => difference(first, &side, across).map(Some),
+                None => {
+                    first = Some(side);
+                    Ok(None)
+                }
             });
-            match tried {
-                Ok(side) => sides.push(side),
+            match compared {
+                Ok(difference) => of_task.all.extend(difference),
                 Err(failure) => of_task.left_out.push((run.label.clone(), failure.error.to_string())),
             }
         }
-        if sides.len() > 1 {
-            match compare(&sides, across) {
-                Ok(reports) => of_task.reports = reports,
-                Err(failure) => of_task.left_out.push((task.to_owned(), failure.error.to_string())),
-            }
-        }
+        compare::adjust(
+            of_task
+                .all
+                .iter_mut()
+                .flat_map(|difference| &mut difference.summary.comparison.rows),
+        );
         all.push(of_task);
     }
     all
+}
+
+fn difference(first: &Rc<Side>, second: &Rc<Side>, across: &Across) -> Result<Difference> {
+    let report = compare::Report::of(pair(first, second, across)?);
+    Ok(Difference {
+        flips: report.flips.first(FLIPS)?,
+        summary: report.summary,
+    })
 }

@@ -1,15 +1,12 @@
 //! A report as a page.
 
 use super::markdown::flips_words;
-use super::{Report, cell, main_metric};
+use super::{Difference, Report, cell, main_metric};
 use crate::compare::Flip;
 use crate::page::{self, escape};
 use plots::{Chart, Plot, Row, colour, forest, ticks};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
-
-/// The most flips of a comparison that are listed.
-const FLIPS: usize = 50;
 
 pub fn page(report: &Report, refresh: Option<u64>, beside: &Path) -> String {
     let title = match report.runs.len() {
@@ -22,6 +19,10 @@ pub fn page(report: &Report, refresh: Option<u64>, beside: &Path) -> String {
         for why in &run.summary.suspicions {
             let words = format!("suspect: {} on {}: {why}", run.label, run.summary.task);
             out += &format!("<p class=\"bad\">{}</p>\n", escape(&words));
+        }
+        for mark in &run.summary.marks {
+            let words = format!("{} on {}: {mark}", run.label, run.summary.task);
+            out += &format!("<p class=\"pale\">{}</p>\n", escape(&words));
         }
     }
     out += &matrix(report, beside);
@@ -39,7 +40,7 @@ pub fn page(report: &Report, refresh: Option<u64>, beside: &Path) -> String {
             escape(&differences.task),
             shown(&difference_name(&differences.task))
         );
-        for compared in &differences.reports {
+        for compared in &differences.all {
             out += &compared_part(compared);
         }
         for (label, why) in &differences.left_out {
@@ -153,7 +154,11 @@ fn relative(file: &Path, from: &Path) -> Option<String> {
     Some(link)
 }
 
-fn compared_part(compared: &crate::compare::Report) -> String {
+fn compared_part(difference: &Difference) -> String {
+    let Difference {
+        summary: compared,
+        flips,
+    } = difference;
     let number = |value: Option<f64>| value.map_or_else(|| "N/A".to_owned(), |value| format!("{value:.4}"));
     let rows: Vec<Vec<String>> = compared
         .comparison
@@ -192,9 +197,7 @@ fn compared_part(compared: &crate::compare::Report) -> String {
         flips_words(compared)
     );
     out += &page::table(&heads, &rows, 1);
-    if compared.flips.is_empty() {
-        return out;
-    }
+    let Some(first) = flips.first() else { return out };
     let flip = |flip: &Flip| {
         let said =
             |answer: &Option<String>, text: &str| answer.clone().unwrap_or_else(|| text.chars().take(200).collect());
@@ -208,8 +211,8 @@ fn compared_part(compared: &crate::compare::Report) -> String {
             said(&flip.second_answer, &flip.second_text),
         ]
     };
-    let rows: Vec<Vec<String>> = compared.flips.iter().take(FLIPS).map(flip).collect();
-    let more = compared.flips.len() - rows.len();
+    let rows: Vec<Vec<String>> = flips.iter().map(flip).collect();
+    let more = compared.gains + compared.losses - rows.len();
     let more = if more > 0 {
         format!(", {more} more not listed")
     } else {
@@ -217,7 +220,7 @@ fn compared_part(compared: &crate::compare::Report) -> String {
     };
     out += &format!(
         "<details><summary>flips of {}{more}</summary>{}</details>\n",
-        escape(&compared.flips[0].metric),
+        escape(&first.metric),
         page::table(&["", "sample", "target", "first", "second"], &rows, 5)
     );
     out
@@ -273,7 +276,7 @@ pub fn pictures(report: &Report) -> Vec<(String, Plot)> {
     }
     for differences in &report.differences {
         let mut rows = Vec::new();
-        for (place, compared) in differences.reports.iter().enumerate() {
+        for (place, compared) in differences.all.iter().map(|compared| &compared.summary).enumerate() {
             for found in &compared.comparison.rows {
                 rows.push(Row {
                     label: format!("{} − {}: {}", compared.second, compared.first, found.metric),

@@ -67,7 +67,7 @@ pub fn text(report: &Report) -> String {
     out += &table(&columns, &head, &rows);
     let mut rows = Vec::new();
     for differences in &report.differences {
-        for compared in &differences.reports {
+        for compared in differences.all.iter().map(|compared| &compared.summary) {
             for found in &compared.comparison.rows {
                 let interval = found.interval.map_or_else(
                     || "--".to_owned(),

@@ -1,6 +1,7 @@
 //! A report as Markdown.
 
-use super::{Report, cell, flips_of, main_metric};
+use super::{Report, cell, main_metric};
+use crate::compare::Summary;
 use crate::table::{Align, Table};
 
 pub fn text(report: &Report) -> String {
@@ -31,12 +32,15 @@ pub fn text(report: &Report) -> String {
             for why in &run.summary.suspicions {
                 out += &format!("\nsuspect: {} on {}: {why}\n", run.label, run.summary.task);
             }
+            for mark in &run.summary.marks {
+                out += &format!("\n{} on {}: {mark}\n", run.label, run.summary.task);
+            }
         }
     }
     for differences in &report.differences {
         out += &format!("\n## Differences on {}\n", differences.task);
-        for compared in &differences.reports {
-            out += &format!("\n{}", compared.table(false));
+        for compared in &differences.all {
+            out += &format!("\n{}", compared.summary.table(false));
         }
         for (label, why) in &differences.left_out {
             out += &format!("\n`{label}` is not compared: {why}\n");
@@ -122,7 +126,6 @@ pub fn text(report: &Report) -> String {
 }
 
 /// `3 gains, 5 losses`.
-pub fn flips_words(report: &crate::compare::Report) -> String {
-    let (gains, losses) = flips_of(report);
-    format!("{gains} gains, {losses} losses")
+pub fn flips_words(summary: &Summary) -> String {
+    format!("{} gains, {} losses", summary.gains, summary.losses)
 }

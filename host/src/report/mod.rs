@@ -31,10 +31,17 @@ pub struct RunEntry {
     pub unfinished: bool,
 }
 
+/// A run against the first one on its task.
+pub struct Difference {
+    pub summary: compare::Summary,
+    /// The first flips of the main metric.
+    pub flips: Vec<compare::Flip>,
+}
+
 /// Runs on one task, each against the first.
 pub struct Differences {
     pub task: String,
-    pub reports: Vec<compare::Report>,
+    pub all: Vec<Difference>,
     /// Runs that could not be compared, and why.
     pub left_out: Vec<(String, String)>,
 }
@@ -140,10 +147,4 @@ fn cell(run: &RunEntry, metric: &Metric) -> String {
         text += &format!(" (unfinished, n={})", metric.count);
     }
     text
-}
-
-/// Gains and losses of a comparison's main metric.
-fn flips_of(report: &compare::Report) -> (usize, usize) {
-    let count = |kind: &str| report.flips.iter().filter(|flip| flip.flip == kind).count();
-    (count("gain"), count("loss"))
 }

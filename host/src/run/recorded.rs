@@ -2,7 +2,7 @@
 
 use super::graded::graders_of;
 use super::record::Record;
-use super::store::directory::{RunDirectory, read_if_there};
+use super::store::directory::{RunDirectory, SCATTERED, read_if_there};
 use super::store::hash::hash_json;
 use super::store::pair_key::Key;
 use super::store::score::{Graders, judge_key};
@@ -29,10 +29,16 @@ impl Recorded {
     /// Opens a run and locks it, so that no other process writes it meanwhile.
     pub fn open(path: &Path) -> Result<Recorded> {
         is_run(path)?;
-        let directory = RunDirectory::open(path, false)?;
-        // Repairs a torn last line, and refuses a file with a broken one.
-        directory.repair()?;
-        Recorded::of(directory)
+        Recorded::of(RunDirectory::open(path, false)?)
+    }
+
+    /// The same run without its lock and without its places, to read records that are known from before.
+    pub(crate) fn unlocked(self) -> Recorded {
+        Recorded {
+            directory: RunDirectory::look(self.path()),
+            places: Vec::new(),
+            ..self
+        }
     }
 
     /// Looks at a run that another process may be writing.
@@ -140,6 +146,11 @@ impl Recorded {
             places.insert(Key::of(&reader.read_at(*place)?), *place);
         }
         Ok(places)
+    }
+
+    /// Reads single records here and there.
+    pub(crate) fn scattered(&self) -> Result<Records<'_>> {
+        Records::reading_ahead(&self.directory, &self.scores, SCATTERED)
     }
 
     /// Reads records where they lie.

@@ -24,7 +24,6 @@ pub fn open(folder: &Path) -> Result<(RunDirectory, Vec<u64>)> {
         return Err(Failure::missing(message).help("`host ls runs` lists all runs"));
     }
     let run = RunDirectory::open(folder, false)?;
-    run.repair()?;
     let places = places::all(&run)?;
     Ok((run, places))
 }

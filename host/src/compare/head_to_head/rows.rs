@@ -131,13 +131,13 @@ pub fn write_files(files: &Files, tally: &Tally, out: &Path) -> Result<Vec<PathB
     let text = serde_json::to_string_pretty(&files.summary(number, scored, tally)).unwrap_or_default() + "\n";
     write_whole(&summary, text.as_bytes())?;
     let flips = folder.join("flips.jsonl");
-    let text: String = files
+    let text: Result<String> = files
         .report
         .flips
-        .iter()
-        .map(|flip| format!("{}\n", json!(flip)))
+        .read()?
+        .map(|flip| Ok(format!("{}\n", json!(flip?))))
         .collect();
-    write_whole(&flips, text.as_bytes())?;
+    write_whole(&flips, text?.as_bytes())?;
     Ok(vec![out.to_owned(), summary, flips])
 }
 
@@ -242,7 +242,13 @@ impl Files<'_> {
     }
 
     fn summary(&self, n: u64, scored: u64, tally: &Tally) -> Value {
-        let row = self.report.comparison.rows.iter().find(|row| row.metric == self.judge);
+        let row = self
+            .report
+            .summary
+            .comparison
+            .rows
+            .iter()
+            .find(|row| row.metric == self.judge);
         let (calls, dollars) = (self.verdicts.calls, self.verdicts.dollars);
         let of = |results: &Value, name: &str| results["host"]["judges"][self.judge][name].clone();
         let sides: Vec<&Value> = [self.first, self.second]

@@ -90,10 +90,8 @@ impl RunDirectory {
     /// Records by key, as a scorer sees them: the last record of a key counts. A torn last line, from a process that
     /// was killed while writing, is cut off.
     pub fn known(&self, scorer: &Scorer) -> Result<HashMap<String, Place>> {
-        let path = self.samples();
         let mut known = HashMap::new();
-        for_each_line(&path, |number, offset, line| {
-            let brief: Brief = serde_json::from_slice(line).map_err(|why| broken(&path, number, why))?;
+        self.for_each_record(|brief: Brief, offset| {
             let own = brief.scores.get(scorer.name);
             let by_it = own.is_some_and(|own| scorer.gave(&own.scorer, &own.graders));
             known.insert(
@@ -105,17 +103,21 @@ impl RunDirectory {
                     score_failed: by_it && own.is_some_and(|own| own.status == ScoreStatus::Failed),
                 },
             );
-            Ok(())
         })?;
         Ok(known)
     }
 
-    /// Cuts off a torn last line, and refuses a file with a broken one.
-    pub fn repair(&self) -> Result<()> {
+    /// Passes on every record of `samples.jsonl`, as far as a reader wants to know it, with its place. In a locked
+    /// directory a torn last line is cut off, and a broken line is refused; else it may still be written, and is skipped.
+    pub fn for_each_record<T: DeserializeOwned>(&self, mut tell: impl FnMut(T, u64)) -> Result<()> {
         let path = self.samples();
-        for_each_line(&path, |number, _, line| {
-            let brief: serde_json::Result<Brief> = serde_json::from_slice(line);
-            brief.map(drop).map_err(|why| broken(&path, number, why))
+        self.for_each_line(&path, |number, offset, line| match serde_json::from_slice(line) {
+            Ok(record) => {
+                tell(record, offset);
+                Ok(())
+            }
+            Err(why) if self.lock.is_some() => Err(broken(&path, number, why)),
+            Err(_) => Ok(()),
         })
     }
 
@@ -241,11 +243,15 @@ pub struct LineReader {
     at: u64,
 }
 
+/// How far ahead lines are read that are wanted one after the other, and those that lie scattered.
+pub const AHEAD: usize = 1 << 18;
+pub const SCATTERED: usize = 1 << 14;
+
 impl LineReader {
-    pub fn open(path: &Path) -> Result<LineReader> {
+    pub fn open(path: &Path, ahead: usize) -> Result<LineReader> {
         let file = File::open(path).or_fail(Exit::Missing, || format!("cannot read `{}`", path.display()))?;
         Ok(LineReader {
-            reader: BufReader::with_capacity(1 << 18, file),
+            reader: BufReader::with_capacity(ahead, file),
             path: path.to_owned(),
             at: 0,
         })
@@ -399,7 +405,7 @@ mod tests {
             appender.append(&line(key)).unwrap();
         }
         let places = known(&run).unwrap();
-        let mut reader = LineReader::open(&run.samples()).unwrap();
+        let mut reader = LineReader::open(&run.samples(), AHEAD).unwrap();
         for key in ["c", "a", "b"] {
             let record = reader.record_at(places[key].offset).unwrap();
             assert_eq!(record.key, key);

@@ -11,6 +11,16 @@ pub struct Key {
 }
 
 impl Key {
+    /// The key of a sample's first record, for tests.
+    #[cfg(test)]
+    pub fn named(sample: &str) -> Key {
+        Key {
+            sample: sample.to_owned(),
+            variant: String::new(),
+            chain: 0,
+        }
+    }
+
     pub fn of(record: &Record) -> Key {
         Key {
             sample: record.sample_id.clone(),

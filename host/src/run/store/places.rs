@@ -3,25 +3,54 @@
 use super::directory::RunDirectory;
 use crate::failure::Result;
 use serde::Deserialize;
-use std::collections::BTreeMap;
 
 /// The sample, chain and variant of a record. If several records have the same, the last counts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Asked {
     pub doc_id: u64,
     pub chain: u32,
-    pub variant: Option<String>,
-    pub parent: Option<String>,
+    /// The variant and the parent of the few records that have them.
+    variant: Option<Box<(Option<String>, Option<String>)>>,
+}
+
+/// The parts of a record by which it is found.
+#[derive(Debug, Deserialize)]
+pub struct Found {
+    pub key: String,
+    #[serde(default)]
+    doc_id: u64,
+    #[serde(default)]
+    chain: u32,
+    #[serde(default)]
+    variant: Option<String>,
+    #[serde(default)]
+    parent: Option<String>,
+}
+
+impl Found {
+    pub fn asked(self) -> Asked {
+        let varied = self.variant.is_some() || self.parent.is_some();
+        Asked {
+            doc_id: self.doc_id,
+            chain: self.chain,
+            variant: varied.then(|| Box::new((self.variant, self.parent))),
+        }
+    }
 }
 
 /// The places of all records that count, in the order of the data, and for each sample by chain and variant.
 pub fn all(run: &RunDirectory) -> Result<Vec<u64>> {
-    let mut places = BTreeMap::new();
-    for_each(run, |asked, offset| {
-        places.insert(asked, offset);
-    })?;
-    Ok(places.into_values().collect())
+    let mut places: Vec<(Asked, u64)> = Vec::new();
+    run.for_each_record(|found: Found, offset| places.push((found.asked(), offset)))?;
+    places.sort_unstable();
+    places.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        if same {
+            kept.1 = later.1;
+        }
+        same
+    });
+    Ok(places.iter().map(|(_, place)| *place).collect())
 }
 
 /// The places of the task's own prompts for these samples and all their chains, in the order of the data.
@@ -30,9 +59,10 @@ pub fn of_selection(run: &RunDirectory, selection: &[usize], chains: u32) -> Res
     let each = chains.max(1) as usize;
     // A selection has the order of the data, so an array replaces a map.
     let mut places = vec![NOWHERE; selection.len() * each];
-    for_each(run, |asked, offset| {
+    run.for_each_record(|found: Found, offset| {
+        let asked = found.asked();
         let chain = asked.chain as usize;
-        if asked.variant.is_some() || asked.parent.is_some() || chain >= each {
+        if asked.variant.is_some() || chain >= each {
             return;
         }
         let index = usize::try_from(asked.doc_id).ok();
@@ -42,15 +72,6 @@ pub fn of_selection(run: &RunDirectory, selection: &[usize], chains: u32) -> Res
     })?;
     places.retain(|place| *place != NOWHERE);
     Ok(places)
-}
-
-fn for_each(run: &RunDirectory, mut tell: impl FnMut(Asked, u64)) -> Result<()> {
-    run.for_each_line(&run.samples(), |_, offset, line| {
-        if let Ok(asked) = serde_json::from_slice(line) {
-            tell(asked, offset);
-        }
-        Ok(())
-    })
 }
 
 #[cfg(test)]
@@ -73,9 +94,10 @@ mod tests {
             let line = json!({ "key": "k", "doc_id": doc_id, "chain": chain, "variant": variant });
             appender.append(&line).unwrap();
         }
-        let mut reader = super::super::directory::LineReader::open(&run.samples()).unwrap();
+        let mut reader =
+            super::super::directory::LineReader::open(&run.samples(), super::super::directory::AHEAD).unwrap();
         let mut asked = |places: Vec<u64>| -> Vec<(u64, u32, bool)> {
-            let read = |place| reader.read_at::<Asked>(place).unwrap();
+            let read = |place| reader.read_at::<Found>(place).unwrap().asked();
             places
                 .into_iter()
                 .map(read)

@@ -3,7 +3,8 @@
 //! A record is never rewritten. A later score is a line of `scores.jsonl` with the record's key and the scorer's name;
 //! the last line that the scorer gave as it is now counts, and none is ever lost.
 
-use super::directory::{Appender, LineReader, RunDirectory};
+use super::directory::{AHEAD, Appender, LineReader, RunDirectory};
+use super::hash::short_hash;
 use super::record::Record;
 pub use super::score::Scorer;
 use super::score::{Graders, RecordedError, ScoreEntry, ScoreStatus};
@@ -68,8 +69,8 @@ pub struct Scores {
     path: PathBuf,
     /// The task's name: the scorer whose score is a record's own.
     task: String,
-    /// By scorer and record.
-    places: HashMap<String, HashMap<String, u64>>,
+    /// By scorer and the hash of the record's key.
+    places: HashMap<String, HashMap<[u8; 16], u64>>,
 }
 
 impl Scores {
@@ -77,12 +78,12 @@ impl Scores {
     pub fn open(run: &RunDirectory, scorers: &[Scorer]) -> Result<Scores> {
         let path = run.path.join("scores.jsonl");
         let task = scorers.first().map(|scorer| scorer.name.to_owned()).unwrap_or_default();
-        let mut places: HashMap<String, HashMap<String, u64>> = HashMap::new();
+        let mut places: HashMap<String, HashMap<[u8; 16], u64>> = HashMap::new();
         run.for_each_line(&path, |_, place, line| {
             let Ok(line) = serde_json::from_slice::<Line>(line) else {
                 return Ok(());
             };
-            let key = line.key.clone();
+            let key = short_hash(&line.key);
             let (name, entry) = line.unpack();
             let name = name.unwrap_or_else(|| task.clone());
             let scorer = scorers.iter().find(|scorer| scorer.name == name);
@@ -109,12 +110,17 @@ pub struct Records<'a> {
 
 impl Records<'_> {
     pub fn open<'a>(run: &RunDirectory, scores: &'a Scores) -> Result<Records<'a>> {
+        Records::reading_ahead(run, scores, AHEAD)
+    }
+
+    /// The same, with room for so many bytes of a file at a time.
+    pub fn reading_ahead<'a>(run: &RunDirectory, scores: &'a Scores, ahead: usize) -> Result<Records<'a>> {
         let lines = match scores.places.is_empty() {
             true => None,
-            false => Some(LineReader::open(&scores.path)?),
+            false => Some(LineReader::open(&scores.path, ahead)?),
         };
         Ok(Records {
-            records: LineReader::open(&run.samples())?,
+            records: LineReader::open(&run.samples(), ahead)?,
             lines,
             scores,
         })
@@ -127,9 +133,9 @@ impl Records<'_> {
         let Some(lines) = &mut self.lines else {
             return Ok(record);
         };
-        let mut later = Vec::new();
+        let (key, mut later) = (short_hash(&record.key), Vec::new());
         for (name, places) in &self.scores.places {
-            if let Some(place) = places.get(&record.key) {
+            if let Some(place) = places.get(&key) {
                 let (_, entry) = lines.read_at::<Line>(*place)?.unpack();
                 later.push((name.clone(), entry));
             }
