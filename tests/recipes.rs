@@ -189,7 +189,7 @@ fn has(value: &Value, keys: &str) {
     }
 }
 
-fn flags(flags: &[(&str, &str)]) -> Vec<String> {
+pub fn flags(flags: &[(&str, &str)]) -> Vec<String> {
     let both = |(flag, value): &(&str, &str)| [format!("--{flag}"), (*value).to_owned()];
     flags.iter().flat_map(both).collect()
 }
@@ -300,7 +300,7 @@ fn the_coder_learns_finqa_in_full() {
 }
 
 /// A row as collection 000 keeps it.
-fn command(id: u32, clip: &str, label: &Value) -> Value {
+pub fn command(id: u32, clip: &str, label: &Value) -> Value {
     json!({
         "id": format!("row-{id}"), "slurp_id": id, "filename": clip, "transcript": "wake me at six",
         "candidates": ["wake me at six", { "text": "wake me at sex" }],
@@ -344,6 +344,11 @@ fn an_audio_model_learns_commands_with_their_rationales() {
             (&json!(accumulate), &json!(world)),
             "{plan}"
         );
+        let generations = made.lines("eval_generations.jsonl");
+        let asked = ["row-11", "row-12"].map(|lesson| generations.iter().filter(|line| line["lesson"] == lesson).count());
+        assert!(asked[0] > 0 && asked[0] == asked[1], "{name}: {generations:?}");
+        let prompt = generations[0]["prompt"].as_str().expect("a prompt");
+        assert_eq!(prompt.matches("<|AUDIO|>").count(), 1, "{prompt}");
         let predictions = made.lines("prediction.jsonl");
         assert_eq!(predictions.len(), 2, "{name}");
         for line in &predictions {

@@ -62,6 +62,10 @@ pub struct TrainArgs {
     /// transformers]
     #[arg(long, value_name = "given|seeded|transformers")]
     order: Option<String>,
+    /// After each evaluation, log what the model answers to the first N evaluation lessons, each in at most
+    /// `--eval-generation-tokens` tokens [default: 128]
+    #[arg(long, value_name = "N")]
+    eval_generations: Option<u64>,
     /// The folder that receives checkpoints, logs and the result [default: outputs/MODEL-TASK-METHOD]
     #[arg(long, short = 'o', value_name = "DIR")]
     out: Option<PathBuf>,
@@ -299,6 +303,9 @@ fn options(args: TrainArgs) -> Result<Options> {
             return Err(failure.help("it is `given`, `seeded` or `transformers`"));
         }
         set(&mut given, "order", order.into());
+    }
+    if let Some(count) = args.eval_generations {
+        set(&mut given, "eval_generations", count.into());
     }
     let (freeze, unfreeze) = (list(&args.freeze, "freeze"), list(&args.unfreeze, "unfreeze"));
     if !freeze.is_empty() {

@@ -152,6 +152,8 @@ pub const SETTINGS: &[Setting] = &[
     of(&["eval_steps"], Number, Host),
     of(&["eval_on_start"], Flag, Learning),
     of(&["eval_delay"], Number, Learning),
+    of(&["eval_generations"], Whole, Learning),
+    of(&["eval_generation_tokens"], Whole, Learning),
     of(&["save_strategy"], Text, Host),
     of(&["save_steps"], Number, Host),
     of(&["save_total_limit"], Whole, Learning),

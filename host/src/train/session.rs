@@ -549,7 +549,7 @@ impl Teacher for Class<'_> {
                     .flatten()
                     .filter_map(|entry| entry.as_object().cloned());
                 let entries: Vec<_> = entries.collect();
-                record.begin(&entries);
+                record.begin(&entries, event.step);
                 trackers.begin(&entries);
             }
             "train" | "eval" => {
@@ -562,6 +562,10 @@ impl Teacher for Class<'_> {
                 if !self.output.progress {
                     self.output.say(&words);
                 }
+            }
+            "generation" if self.writes => {
+                record.add_generation(&event.metrics);
+                self.say(&log::generation(&event));
             }
             "facts" => self.say(&log::facts(&event)),
             "resumed" | "note" => self.say(&format!("note: {}", event.words)),

@@ -113,6 +113,9 @@ pub fn plan(given: &Given, options: &Options, about: About) -> Result<(Plan, Vec
             notes.push("without evaluations the last model is kept, not the best".to_owned());
         }
     }
+    if eval_every == Every::Never && given.whole("eval_generations") > Some(0) {
+        notes.push("`eval_generations` has no effect: nothing is evaluated".to_owned());
+    }
     let mut save_strategy = given.text("save_strategy");
     if save_strategy.as_deref() == Some("best") {
         other.insert("save_on_best".to_owned(), json!(true));

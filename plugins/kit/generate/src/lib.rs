@@ -8,6 +8,7 @@ mod admit;
 mod choice;
 mod defaults;
 mod feed;
+mod greedy;
 mod heard;
 mod lane;
 mod pass;
@@ -21,6 +22,7 @@ mod tree;
 
 use admit::MOST_BEAMS;
 pub use defaults::{Defaults, EarlyStop};
+pub use greedy::Greedy;
 
 use checkpoint::memory;
 use kernels::device;

@@ -56,6 +56,13 @@ pub(crate) struct All {
     fed: Vec<f32>,  // (asking, hidden)
 }
 
+/// Keys and values of the tokens that a layer read before, as they leave the projections.
+#[derive(Default)]
+pub(crate) struct Earlier {
+    k: Vec<f32>, // (tokens, key heads * size)
+    v: Vec<f32>, // (tokens, key heads * size)
+}
+
 /// The tokens of a pass, alike for all layers.
 pub(crate) struct Tokens<'a> {
     pub texts: &'a Texts,
@@ -97,30 +104,54 @@ impl Layer {
         asking: &[usize],
         whole: bool,
     ) -> (Vec<f32>, Kept) {
-        let (y, all) = self.through(pass, tokens, x, asking);
+        let (y, all) = self.through(pass, tokens, x, asking, Earlier::default());
         match whole {
             true => (y, Kept::All(Box::new(all))),
             false => (y, Kept::Input(all.x)),
         }
     }
 
-    /// The same, and all that comes between.
-    fn through(&self, pass: &Pass, tokens: &Tokens, x: Vec<f32>, asking: &[usize]) -> (Vec<f32>, All) {
+    /// The same for a text that goes on: x are its last tokens, and those before them are not read again.
+    pub fn go_on(
+        &self,
+        pass: &Pass,
+        tokens: &Tokens,
+        x: Vec<f32>,
+        asking: &[usize],
+        earlier: &mut Earlier,
+    ) -> Vec<f32> {
+        let (y, all) = self.through(pass, tokens, x, asking, std::mem::take(earlier));
+        *earlier = Earlier { k: all.k, v: all.v };
+        y
+    }
+
+    /// x (the tokens behind the earlier ones, hidden) to (asking, hidden), and all that comes between.
+    fn through(
+        &self,
+        pass: &Pass,
+        tokens: &Tokens,
+        x: Vec<f32>,
+        asking: &[usize],
+        earlier: Earlier,
+    ) -> (Vec<f32>, All) {
         let hidden = self.hidden();
-        let rows = tokens.all.len();
+        let rows = x.len() / hidden;
+        let before = tokens.all.len() - rows;
+        // Where those that ask stand among the rows of x.
+        let places: Vec<usize> = asking.iter().map(|token| token - before).collect();
         let h = normed(pass, self.before_attention.as_ref(), &x);
         let mut q = vec![0.0; asking.len() * self.q_proj.outputs];
-        let mut k = vec![0.0; rows * self.k_proj.outputs];
-        let mut v = vec![0.0; rows * self.v_proj.outputs];
+        let (mut k, new_k) = longer(earlier.k, rows * self.k_proj.outputs);
+        let (mut v, new_v) = longer(earlier.v, rows * self.v_proj.outputs);
         {
             let shared = [&self.q_proj, &self.k_proj, &self.v_proj];
             let given = Given::forward(&shared, pass, &h, hidden);
-            self.k_proj.forward(pass, &given, &mut k);
-            self.v_proj.forward(pass, &given, &mut v);
+            self.k_proj.forward(pass, &given, &mut k[new_k..]);
+            self.v_proj.forward(pass, &given, &mut v[new_v..]);
             match asking.len() == rows {
                 true => self.q_proj.forward(pass, &given, &mut q),
                 false => {
-                    let some = select(&h, hidden, asking);
+                    let some = select(&h, hidden, &places);
                     let given = Given::forward(&[&self.q_proj], pass, &some, hidden);
                     self.q_proj.forward(pass, &given, &mut q);
                 }
@@ -140,7 +171,7 @@ impl Layer {
         }
         let mut middle = match asking.len() == rows {
             true => x.clone(),
-            false => select(&x, hidden, asking),
+            false => select(&x, hidden, &places),
         };
         let attended = self.added(pass, &mut middle, attended, self.behind_attention.as_ref());
         let (mut gate, mut up) = (
@@ -260,7 +291,7 @@ impl Layer {
     ) -> Option<Vec<f32>> {
         let mut all = match kept {
             Kept::All(all) => *all,
-            Kept::Input(x) => self.through(pass, tokens, x, asking).1,
+            Kept::Input(x) => self.through(pass, tokens, x, asking, Earlier::default()).1,
         };
         let middle = self.mlp_backward(pass, &mut all, dy, gradients);
         self.attention_backward(pass, tokens, all, middle, asking, wanted, gradients)
@@ -410,6 +441,19 @@ fn learnt(norm: &RmsNorm) -> bool {
 }
 
 /// x behind a norm, where there is one.
+/// Values with room for so many more behind them, and where these begin.
+fn longer(mut values: Vec<f32>, more: usize) -> (Vec<f32>, usize) {
+    let start = values.len();
+    match start {
+        // Fresh memory is zeros already.
+        0 => (vec![0.0; more], 0),
+        _ => {
+            values.resize(start + more, 0.0);
+            (values, start)
+        }
+    }
+}
+
 fn normed(pass: &Pass, norm: Option<&RmsNorm>, x: &[f32]) -> Vec<f32> {
     match norm {
         None => x.to_vec(),

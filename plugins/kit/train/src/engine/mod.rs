@@ -53,6 +53,17 @@ pub trait Engine: Send {
     /// The logits of a row, one after the other: (tokens, vocabulary).
     fn logits(&mut self, row: &Row) -> Result<Vec<f32>>;
 
+    /// Goes on behind the first `tokens` tokens of a row, without dropout. `next` gets the logits behind the last token and
+    /// names the one that follows; the answer ends when it names none, or where the model's context is full.
+    ///
+    /// It changes nothing: what is learnt afterwards is the same as without it.
+    fn answer(
+        &mut self,
+        row: &Row,
+        tokens: usize,
+        next: &mut dyn FnMut(&mut [f32]) -> Result<Option<u32>>,
+    ) -> Result<()>;
+
     /// Vectors that a clip becomes, one after the other; none where the tower or what follows it is learnt, since these
     /// change from step to step. They may be kept for the whole run, and by [`Facts::hearing`] beyond it.
     fn hear(&mut self, clip: &Clip) -> Result<Option<Vec<f32>>>;

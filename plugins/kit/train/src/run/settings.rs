@@ -45,6 +45,9 @@ pub struct RunSettings {
     pub per_device_eval_batch_size: usize,
     pub eval_on_start: bool,
     pub eval_delay: f64,
+    /// After each evaluation the model answers so many of the first held-out lessons, in so many tokens at most.
+    pub eval_generations: u64,
+    pub eval_generation_tokens: usize,
     /// Save whenever the metric is the best so far, and at no other time.
     pub save_on_best: bool,
     pub save_total_limit: usize,
@@ -86,6 +89,8 @@ impl Default for RunSettings {
             per_device_eval_batch_size: 8,
             eval_on_start: false,
             eval_delay: 0.0,
+            eval_generations: 0,
+            eval_generation_tokens: 128,
             save_on_best: false,
             save_total_limit: 0,
             load_best_model_at_end: false,
@@ -103,14 +108,16 @@ impl Default for RunSettings {
     }
 }
 
-/// What says where a run is and who takes part, and nothing of its numbers.
-const PLACES: [&str; 6] = [
+/// What says where a run is, who takes part and what is shown, and nothing of its numbers.
+const PLACES: [&str; 8] = [
     "out",
     "resume",
     "rank",
     "hearing_cache",
     "hearing_cache_bytes",
     "resume_changed",
+    "eval_generations",
+    "eval_generation_tokens",
 ];
 
 /// Everything that a run is told.
@@ -165,6 +172,12 @@ impl Settings {
         }
         if self.run.max_length == Some(0) {
             return refuse("`max_length` is 0".to_owned(), "leave it out to keep rows whole");
+        }
+        if self.run.eval_generations > 0 && self.run.eval_generation_tokens == 0 {
+            return refuse(
+                "`eval_generation_tokens` is 0".to_owned(),
+                "give 1 or more, or leave out `eval_generations`",
+            );
         }
         let needs_eval =
             self.run.load_best_model_at_end || self.run.save_on_best || self.run.early_stopping_patience > 0;
