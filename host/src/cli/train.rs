@@ -88,7 +88,7 @@ pub struct TrainArgs {
     #[arg(long)]
     demo: bool,
     /// Learn from the first N samples only
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Start over; what an earlier run left is kept under another name
     #[arg(long)]
@@ -97,7 +97,7 @@ pub struct TrainArgs {
     #[arg(long)]
     resume_changed: bool,
     /// Start N processes on this machine that train together
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     processes: Option<u32>,
     /// What connects processes [default: auto]
     #[arg(long, value_name = "auto|tcp|mpi")]

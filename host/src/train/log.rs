@@ -90,7 +90,8 @@ mod tests {
     #[test]
     fn an_answer_is_one_short_line() {
         let told = |target: &str, generated: &str| {
-            let metrics = json!({ "lesson": "arc-1", "target": target, "generated": generated, "equal": target == generated });
+            let metrics =
+                json!({ "lesson": "arc-1", "target": target, "generated": generated, "equal": target == generated });
             generation(&LearnEvent {
                 step: 50,
                 steps: Some(141),
@@ -101,7 +102,10 @@ mod tests {
         assert_eq!(told("B", "B"), r#"step 50/141, answer to `arc-1`: "B", as expected"#);
         assert_eq!(
             told(&"é".repeat(61), "{\n"),
-            format!(r#"step 50/141, answer to `arc-1`: "{{\n", expected "{}…""#, "é".repeat(60))
+            format!(
+                r#"step 50/141, answer to `arc-1`: "{{\n", expected "{}…""#,
+                "é".repeat(60)
+            )
         );
     }
 }

@@ -441,12 +441,14 @@ fn typed(kind: Type, value: &Value) -> Option<Value> {
             .filter(|number| number.is_finite())
             .map(|number| json!(number)),
         (Whole, None) => {
-            let whole = value.as_f64().filter(|number| number.fract() == 0.0)?;
+            let whole = value
+                .as_f64()
+                .filter(|number| number.fract() == 0.0 && *number >= -1.0)?;
             // `max_steps` -1 is the reference's word for none.
             Some(json!(whole.max(0.0) as u64))
         }
         (Whole, Some(text)) => match text.parse::<i64>() {
-            Ok(number) => Some(json!(number.max(0))),
+            Ok(number) => (number >= -1).then(|| json!(number.max(0))),
             Err(_) => text.parse::<u64>().ok().map(|number| json!(number)),
         },
         (Flag, None) => match value {
@@ -534,6 +536,7 @@ mod tests {
                 .contains("cannot be `many`")
         );
         assert!(put("deepspeed", "zero3.json").is_err() && put("deepspeed", "").is_ok());
+        assert!(put("seed", "-5").is_err() && put("max_length", "1.5").is_err());
         let mut given = Given::default();
         given.put("dataloader_num_workers", &json!("4")).unwrap();
         assert!(given.notes[0].contains("has no effect") && given.map.is_empty());

@@ -38,12 +38,21 @@ impl Record {
             let text = String::from_utf8_lossy(&bytes);
             // A run that starts over has no history. A kill may have left half a line.
             let stays = |line: &&str| {
-                let at = serde_json::from_str(line).ok().and_then(|line: Value| line["step"].as_u64());
+                let at = serde_json::from_str(line)
+                    .ok()
+                    .and_then(|line: Value| line["step"].as_u64());
                 !history.is_empty() && at.is_some_and(|at| at <= step)
             };
             let kept: String = text.lines().filter(stays).map(|line| format!("{line}\n")).collect();
             let written = whole(&path, kept.as_bytes());
             self.note(GENERATIONS, written);
+        }
+    }
+
+    /// Writes what the run was told.
+    pub fn args(&mut self, args: &Value) {
+        if let Err(failure) = write_json(&self.folder.join("args.json"), args) {
+            self.failed.get_or_insert(failure);
         }
     }
 

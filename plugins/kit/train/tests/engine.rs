@@ -131,7 +131,10 @@ fn check_answers(engine: &mut Trainer, row: &Row) {
         assert_eq!(alone.len(), row.ids.len() - start + 1);
         for (place, logits) in (start - 1..).zip(alone) {
             let expected = &whole[place * vocabulary..][..vocabulary];
-            let apart = logits.iter().zip(expected).fold(0f32, |apart, (a, b)| apart.max((a - b).abs()));
+            let apart = logits
+                .iter()
+                .zip(expected)
+                .fold(0f32, |apart, (a, b)| apart.max((a - b).abs()));
             assert!(apart < 1e-4, "behind token {place} of {}: {apart} apart", row.ids.len());
         }
     }

@@ -35,7 +35,10 @@ pub fn generation(
     let behind = row.labels.iter().skip(1).position(Option::is_some);
     let start = behind.map_or(row.ids.len(), |place| place + 1);
     let (prompt, rest) = row.ids.split_at(start);
-    let learnt = rest.iter().zip(&row.labels[start..]).take_while(|(_, label)| label.is_some());
+    let learnt = rest
+        .iter()
+        .zip(&row.labels[start..])
+        .take_while(|(_, label)| label.is_some());
     let target: Vec<u32> = learnt.map(|(id, _)| *id).take_while(|id| !student.ends(*id)).collect();
     let (mut pick, mut tokens) = (student.picker(prompt), Vec::new());
     let (mut ended, mut interrupted) = (false, stop());

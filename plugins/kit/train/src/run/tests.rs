@@ -3,7 +3,7 @@
 use super::double::{Fault, Pupil, VOCABULARY};
 use super::learn;
 use plugin_api::client::Teacher;
-use plugin_api::{Code, Every, LearnEvent, Learnt, Lesson, LessonTokens, Lessons, Plan, Result, Split};
+use plugin_api::{Code, Error, Every, LearnEvent, Learnt, Lesson, LessonTokens, Lessons, Plan, Result, Split};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -18,6 +18,8 @@ pub struct School {
     stop: AtomicBool,
     /// Asks to stop when an event of this split comes at this step.
     stop_at: Option<(&'static str, u64)>,
+    /// A row that cannot be read.
+    broken: Option<u64>,
 }
 
 impl School {
@@ -52,6 +54,7 @@ impl School {
             events: Mutex::default(),
             stop: AtomicBool::new(false),
             stop_at: None,
+            broken: None,
         }
     }
 
@@ -83,6 +86,9 @@ impl Teacher for School {
     }
 
     fn lesson(&self, split: Split, index: u64) -> Result<Option<Lesson>> {
+        if split == Split::Train && self.broken == Some(index) {
+            return Err(Error::new(Code::CLIP, "its clip is cut short"));
+        }
         let rows = if split == Split::Train {
             &self.rows
         } else {
@@ -228,6 +234,32 @@ fn a_run_that_is_stopped_goes_on_to_the_same_bytes() {
         let [one, other] = [whole.path(), out.path()].map(|out| history(&out.join("final_model")));
         assert_eq!(one, other);
     }
+}
+
+#[test]
+fn a_row_that_cannot_be_read_loses_nothing_of_what_was_learnt_before() {
+    let whole = tempfile::tempdir().unwrap();
+    run(&plan(whole.path()), &School::new(29), &mut Pupil::default()).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let broken = School {
+        broken: Some(3),
+        ..School::new(29)
+    };
+    let error = run(&plan(out.path()), &broken, &mut Pupil::default()).unwrap_err();
+    assert_eq!(error.code, Code::CLIP, "{error}");
+    let kept = *super::checkpoint::steps(out.path()).last().unwrap();
+    let way = format!("step {kept} of 16 is saved");
+    assert!(
+        error.help.as_deref().is_some_and(|help| help.contains(&way)),
+        "{error:?}"
+    );
+    // Two batches of two rows a step: the row is in the step behind.
+    let order = super::Order::Transformers.rows(29, 42, 0);
+    let place = order.iter().position(|row| *row == 3).unwrap() as u64;
+    assert_eq!(kept, place / 4);
+    run(&resumed(&plan(out.path())), &School::new(29), &mut Pupil::default()).unwrap();
+    let [one, other] = [whole.path(), out.path()].map(|out| bytes(&out.join("checkpoint-16"), "optimizer.safetensors"));
+    assert_eq!(one, other);
 }
 
 /// The other half of the test below: a run that is killed, in a process of its own.
@@ -427,7 +459,10 @@ fn the_first_held_out_lessons_are_answered_behind_each_evaluation() {
         assert_eq!(line["target"], words(&target));
         assert_eq!(line["equal"], line["target"] == line["generated"]);
         let (count, finish) = (line["generated_tokens"].as_u64().unwrap(), &line["finish"]);
-        assert!(count < 6 && finish == "stop" || count == 6 && finish == "length", "{line:?}");
+        assert!(
+            count < 6 && finish == "stop" || count == 6 && finish == "length",
+            "{line:?}"
+        );
     }
     // Of two tokens that are likely alike the double takes the last, which ends an answer.
     assert!(generations[..3].iter().all(|line| line["finish"] == "stop"));

@@ -99,7 +99,7 @@ impl Run<'_> {
         Ok((improved, stop))
     }
 
-    fn save(&mut self, epoch: f64) -> Result<()> {
+    pub(super) fn save(&mut self, epoch: f64) -> Result<()> {
         let began = Instant::now();
         if self.settings.writes() {
             let folder = checkpoint::write(

@@ -44,7 +44,9 @@ impl Run<'_> {
         }
         let bytes = serde_json::to_vec(&mine).map_err(Error::from)?;
         let all = self.peers.gather(&bytes)?;
-        let shares = all.iter().map(|bytes| serde_json::from_slice(bytes).map_err(Error::from));
+        let shares = all
+            .iter()
+            .map(|bytes| serde_json::from_slice(bytes).map_err(Error::from));
         let shares: Vec<Share> = shares.collect::<Result<_>>()?;
         self.seconds.eval += began.elapsed().as_secs_f64();
         if shares.iter().any(|share| share.interrupted) {
