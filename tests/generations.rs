@@ -119,9 +119,9 @@ fn a_killed_run_ends_with_the_same_generations() {
 #[test]
 fn an_interrupt_during_a_generation_ends_with_130_and_nothing_is_lost() {
     let school = School::new();
-    // An answer takes seconds, so that the interrupt falls into it.
-    let asked = format!("{RUN} --eval-generations 3 --eval_generation_tokens 400 --save_strategy no");
-    let slow = format!("{asked} -M pause_ms=40 --out out");
+    // Answers take seconds, so that the interrupt falls into one.
+    let asked = format!("{RUN} --eval-generations 3 --eval_generation_tokens 100 --save_strategy no");
+    let slow = format!("{asked} -M pause_ms=15 --out out");
     let mut command = school.command(&slow);
     let mut child = command
         .stdout(Stdio::null())
@@ -145,7 +145,7 @@ fn an_interrupt_during_a_generation_ends_with_130_and_nothing_is_lost() {
         "it ended behind the step that it answered for"
     );
     assert!(!school.path(&format!("out/{FILE}")).exists(), "no answer was finished");
-    school.check(&format!("{asked} --out out"), 0, &["going on at step 4 of 16"]);
+    school.check(&slow, 0, &["going on at step 4 of 16"]);
     school.check(&format!("{asked} --out whole"), 0, &[]);
     assert_eq!(
         school.bytes(&format!("out/{FILE}")),
