@@ -14,6 +14,7 @@ mod doctor;
 mod exchange;
 mod faithfulness;
 mod faults;
+mod generations;
 mod gpu_check;
 mod head_to_head;
 mod hearing;

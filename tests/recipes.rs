@@ -189,7 +189,7 @@ fn has(value: &Value, keys: &str) {
     }
 }
 
-fn flags(flags: &[(&str, &str)]) -> Vec<String> {
+pub fn flags(flags: &[(&str, &str)]) -> Vec<String> {
     let both = |(flag, value): &(&str, &str)| [format!("--{flag}"), (*value).to_owned()];
     flags.iter().flat_map(both).collect()
 }
@@ -300,7 +300,7 @@ fn the_coder_learns_finqa_in_full() {
 }
 
 /// A row in the format of collection 000.
-fn command(id: u32, clip: &str, label: &Value) -> Value {
+pub fn command(id: u32, clip: &str, label: &Value) -> Value {
     json!({
         "id": format!("row-{id}"), "slurp_id": id, "filename": clip, "transcript": "wake me at six",
         "candidates": ["wake me at six", { "text": "wake me at sex" }],
@@ -333,7 +333,8 @@ fn an_audio_model_learns_commands_with_their_rationales() {
     for name in SLURP {
         let made = workshop.train(name, "plugins/models/qwen2-audio/demo", &files);
         assert!(
-            made.said.contains("the clips of 1 samples are missing"),
+            made.said
+                .contains("1 of 6 samples left out, since their clips are missing: `row-6`"),
             "{name}\n{}",
             made.said
         );
@@ -344,6 +345,12 @@ fn an_audio_model_learns_commands_with_their_rationales() {
             (&json!(accumulate), &json!(world)),
             "{plan}"
         );
+        let generations = made.lines("eval_generations.jsonl");
+        let asked =
+            ["row-11", "row-12"].map(|lesson| generations.iter().filter(|line| line["lesson"] == lesson).count());
+        assert!(asked[0] > 0 && asked[0] == asked[1], "{name}: {generations:?}");
+        let prompt = generations[0]["prompt"].as_str().expect("a prompt");
+        assert_eq!(prompt.matches("<|AUDIO|>").count(), 1, "{prompt}");
         let predictions = made.lines("prediction.jsonl");
         assert_eq!(predictions.len(), 2, "{name}");
         for line in &predictions {

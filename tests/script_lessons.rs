@@ -261,7 +261,7 @@ fn missing_clips_end_the_run_or_become_text() {
     let (exit, text, said) = run("");
     assert_eq!(exit, Some(0), "{said}");
     assert!(
-        said.contains("no clip is there at all; the 2 samples are learnt as text"),
+        said.contains("no clip is there at all; samples learnt as text: 2 of 2"),
         "{said}"
     );
     assert!(text.contains("Transcript:\nwake me at six"), "{text}");
@@ -270,5 +270,8 @@ fn missing_clips_end_the_run_or_become_text() {
     assert!(said.contains("the clip of sample `row-1` is missing"), "{said}");
     let (exit, _, said) = run("--no_text_fallback_when_audio_missing");
     assert_eq!(exit, Some(3), "{said}");
-    assert!(said.contains("the clips of 2 samples are missing"), "{said}");
+    assert!(
+        said.contains("2 of 2 samples left out, since their clips are missing"),
+        "{said}"
+    );
 }

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A folder with a registry and rows.
-struct School(TempDir);
+pub struct School(TempDir);
 
 impl School {
-    fn new() -> School {
+    pub fn new() -> School {
         let school = School(tempfile::tempdir().expect("a folder"));
         let [pupil, echo] = ["fixture-pupil", "fixture-echo"].map(|name| plugin_file(name).display().to_string());
         let registry = format!(
@@ -38,7 +38,7 @@ impl School {
         school
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -46,7 +46,7 @@ impl School {
         std::fs::write(self.path(name), text).expect("a file");
     }
 
-    fn command(&self, arguments: &str) -> Command {
+    pub fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(host_program());
         command
             .args(arguments.split_whitespace())
@@ -63,7 +63,7 @@ impl School {
     }
 
     #[track_caller]
-    fn check(&self, arguments: &str, exit: i32, words: &[&str]) -> String {
+    pub fn check(&self, arguments: &str, exit: i32, words: &[&str]) -> String {
         let output = self.run(arguments);
         let both = format!(
             "{}\n{}",
@@ -81,7 +81,7 @@ impl School {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    fn metrics(&self, out: &str) -> Vec<Value> {
+    pub fn metrics(&self, out: &str) -> Vec<Value> {
         let text = std::fs::read_to_string(self.path(out).join("metrics.jsonl")).expect("metrics");
         let lines = text
             .lines()
@@ -94,12 +94,12 @@ impl School {
         timeless.collect()
     }
 
-    fn bytes(&self, path: &str) -> Vec<u8> {
+    pub fn bytes(&self, path: &str) -> Vec<u8> {
         std::fs::read(self.path(path)).unwrap_or_else(|why| panic!("`{path}`: {why}"))
     }
 }
 
-const RUN: &str = "train --model pupil --rows rows.jsonl --eval-rows held.jsonl --per_device_train_batch_size 2 \
+pub const RUN: &str = "train --model pupil --rows rows.jsonl --eval-rows held.jsonl --per_device_train_batch_size 2 \
     --gradient-accumulation-steps 2 --num_train_epochs 2 --learning_rate 0.05 --lr_scheduler_type cosine --warmup_ratio 0.2 \
     --logging_steps 3 --eval_steps 4 --save_steps 4";
 
@@ -381,7 +381,7 @@ impl School {
 }
 
 /// Two processes with one batch each must give the same result as one process with two batches.
-const SHARED: &str = "train --model pupil --rows rows.jsonl --eval-rows held.jsonl --per_device_train_batch_size 2 \
+pub const SHARED: &str = "train --model pupil --rows rows.jsonl --eval-rows held.jsonl --per_device_train_batch_size 2 \
     --num_train_epochs 2 --learning_rate 0.05 --logging_steps 1 --data_seed 5 --save_strategy no --gradient_accumulation_steps";
 
 #[test]

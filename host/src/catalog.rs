@@ -111,7 +111,9 @@ impl Catalog<'_> {
                     Source::Local(path) => {
                         if of != OptionType::Path && !path.exists() {
                             let failure = Failure::missing(format!("{} is not there: `{}`", place(), path.display()));
-                            return Err(failure.help("give a folder, or a hub id as `org/name` or `org/name@revision`"));
+                            return Err(failure.help(
+                                "give a file or folder that exists, or a hub id as `org/name` or `org/name@revision`",
+                            ));
                         }
                         let content =
                             fingerprint(&path).or_fail(Exit::Missing, || format!("cannot read {}", place()))?;

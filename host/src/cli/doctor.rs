@@ -212,7 +212,7 @@ fn sources(registry: &Registry, spec: &AdapterSpec, note: &AdapterNote, demo: bo
             Source::Local(path) if of == OptionType::Path || path.exists() => format!("{option}: {}", path.display()),
             Source::Local(path) => {
                 let message = format!("{option}: `{}` is not there", path.display());
-                let hint = "give a folder, or a hub id as `org/name` or `org/name@revision`";
+                let hint = "give a file or folder that exists, or a hub id as `org/name` or `org/name@revision`";
                 return Err(Failure::missing(message).help(hint));
             }
             Source::Hub(id) => {

@@ -62,6 +62,10 @@ pub struct TrainArgs {
     /// transformers]
     #[arg(long, value_name = "given|seeded|transformers")]
     order: Option<String>,
+    /// After each evaluation, log what the model answers to the first N evaluation lessons, each in at most
+    /// `--eval-generation-tokens` tokens [default: 128]
+    #[arg(long, value_name = "N")]
+    eval_generations: Option<u64>,
     /// The folder that receives checkpoints, logs and the result [default: outputs/MODEL-TASK-METHOD]
     #[arg(long, short = 'o', value_name = "DIR")]
     out: Option<PathBuf>,
@@ -84,7 +88,7 @@ pub struct TrainArgs {
     #[arg(long)]
     demo: bool,
     /// Learn from the first N samples only
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Start over; what an earlier run left is kept under another name
     #[arg(long)]
@@ -93,7 +97,7 @@ pub struct TrainArgs {
     #[arg(long)]
     resume_changed: bool,
     /// Start N processes on this machine that train together
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     processes: Option<u32>,
     /// What connects processes [default: auto]
     #[arg(long, value_name = "auto|tcp|mpi")]
@@ -299,6 +303,9 @@ fn options(args: TrainArgs) -> Result<Options> {
             return Err(failure.help("it is `given`, `seeded` or `transformers`"));
         }
         set(&mut given, "order", order.into());
+    }
+    if let Some(count) = args.eval_generations {
+        set(&mut given, "eval_generations", count.into());
     }
     let (freeze, unfreeze) = (list(&args.freeze, "freeze"), list(&args.unfreeze, "unfreeze"));
     if !freeze.is_empty() {

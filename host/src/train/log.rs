@@ -38,6 +38,28 @@ pub fn line(event: &LearnEvent, seconds: f64) -> String {
     words
 }
 
+/// What the model answered to an evaluation lesson, shortened.
+pub fn generation(event: &LearnEvent) -> String {
+    let of = |key: &str| event.metrics.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (lesson, total) = (of("lesson"), event.steps.unwrap_or_default());
+    let said = shortened(of("generated"));
+    let beside = match event.metrics.get("equal") == Some(&Value::Bool(true)) {
+        true => "as expected".to_owned(),
+        false => format!("expected {}", shortened(of("target"))),
+    };
+    format!("step {}/{total}, answer to `{lesson}`: {said}, {beside}", event.step)
+}
+
+/// A text in quotes on one line, its end left out where it is long.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 60;
+    let mut start: String = text.chars().take(MOST).collect();
+    if start.len() < text.len() {
+        start.push('…');
+    }
+    format!("{start:?}")
+}
+
 /// A line about the training data and the trained parameters.
 pub fn facts(event: &LearnEvent) -> String {
     let of = |key: &str| event.metrics.get(key).cloned().unwrap_or_default();
@@ -58,4 +80,32 @@ pub fn facts(event: &LearnEvent) -> String {
         words += &format!("; LoRA on {} layers ({})", targets.len(), kinds.join(", "));
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_answer_is_one_short_line() {
+        let told = |target: &str, generated: &str| {
+            let metrics =
+                json!({ "lesson": "arc-1", "target": target, "generated": generated, "equal": target == generated });
+            generation(&LearnEvent {
+                step: 50,
+                steps: Some(141),
+                metrics: metrics.as_object().cloned().unwrap_or_default(),
+                ..LearnEvent::default()
+            })
+        };
+        assert_eq!(told("B", "B"), r#"step 50/141, answer to `arc-1`: "B", as expected"#);
+        assert_eq!(
+            told(&"é".repeat(61), "{\n"),
+            format!(
+                r#"step 50/141, answer to `arc-1`: "{{\n", expected "{}…""#,
+                "é".repeat(60)
+            )
+        );
+    }
 }

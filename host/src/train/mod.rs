@@ -4,6 +4,7 @@
 //! what came of it.
 
 mod adapter;
+mod class;
 mod dry_run;
 pub mod environment;
 pub mod launch;

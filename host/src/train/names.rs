@@ -152,6 +152,8 @@ pub const SETTINGS: &[Setting] = &[
     of(&["eval_steps"], Number, Host),
     of(&["eval_on_start"], Flag, Learning),
     of(&["eval_delay"], Number, Learning),
+    of(&["eval_generations"], Whole, Learning),
+    of(&["eval_generation_tokens"], Whole, Learning),
     of(&["save_strategy"], Text, Host),
     of(&["save_steps"], Number, Host),
     of(&["save_total_limit"], Whole, Learning),
@@ -439,12 +441,14 @@ fn typed(kind: Type, value: &Value) -> Option<Value> {
             .filter(|number| number.is_finite())
             .map(|number| json!(number)),
         (Whole, None) => {
-            let whole = value.as_f64().filter(|number| number.fract() == 0.0)?;
+            let whole = value
+                .as_f64()
+                .filter(|number| number.fract() == 0.0 && *number >= -1.0)?;
             // The reference writes -1 for no `max_steps`.
             Some(json!(whole.max(0.0) as u64))
         }
         (Whole, Some(text)) => match text.parse::<i64>() {
-            Ok(number) => Some(json!(number.max(0))),
+            Ok(number) => (number >= -1).then(|| json!(number.max(0))),
             Err(_) => text.parse::<u64>().ok().map(|number| json!(number)),
         },
         (Flag, None) => match value {
@@ -532,6 +536,7 @@ mod tests {
                 .contains("cannot be `many`")
         );
         assert!(put("deepspeed", "zero3.json").is_err() && put("deepspeed", "").is_ok());
+        assert!(put("seed", "-5").is_err() && put("max_length", "1.5").is_err());
         let mut given = Given::default();
         given.put("dataloader_num_workers", &json!("4")).unwrap();
         assert!(given.notes[0].contains("has no effect") && given.map.is_empty());

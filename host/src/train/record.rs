@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 pub const METRICS: &str = "metrics.jsonl";
 pub const TRAIN_LOSS: &str = "train_loss.log";
 pub const EVAL_LOSS: &str = "eval_loss.log";
+pub const GENERATIONS: &str = "eval_generations.jsonl";
 
-/// A run's log files. All are derived from the logged entries, so a run that continues from a checkpoint writes them
-/// again up to there, and later entries are gone.
+/// A run's log files. All but [`GENERATIONS`] are derived from the logged entries, so a run that continues from a checkpoint
+/// writes them again up to there, and later entries are gone.
 pub struct Record {
     folder: PathBuf,
     failed: Option<Failure>,
@@ -25,26 +26,58 @@ impl Record {
         }
     }
 
-    /// Starts with the entries that were logged before.
-    pub fn begin(&mut self, history: &[Map<String, Value>]) {
+    /// Starts with the entries that were logged before, up to this step.
+    pub fn begin(&mut self, history: &[Map<String, Value>], step: u64) {
         for (name, line) in FILES {
             let text: String = history.iter().filter_map(line).collect();
             let written = whole(&self.folder.join(name), text.as_bytes());
             self.note(name, written);
+        }
+        let path = self.folder.join(GENERATIONS);
+        if let Ok(bytes) = std::fs::read(&path) {
+            let text = String::from_utf8_lossy(&bytes);
+            // A run that starts over has no history. A kill may have left half a line.
+            let stays = |line: &&str| {
+                let at = serde_json::from_str(line)
+                    .ok()
+                    .and_then(|line: Value| line["step"].as_u64());
+                !history.is_empty() && at.is_some_and(|at| at <= step)
+            };
+            let kept: String = text.lines().filter(stays).map(|line| format!("{line}\n")).collect();
+            let written = whole(&path, kept.as_bytes());
+            self.note(GENERATIONS, written);
+        }
+    }
+
+    /// Writes what the run was told.
+    pub fn args(&mut self, args: &Value) {
+        if let Err(failure) = write_json(&self.folder.join("args.json"), args) {
+            self.failed.get_or_insert(failure);
         }
     }
 
     /// Adds an entry.
     pub fn add(&mut self, entry: &Map<String, Value>) {
         for (name, line) in FILES {
-            let Some(line) = line(entry) else { continue };
-            let file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(self.folder.join(name));
-            let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
-            self.note(name, written);
+            if let Some(line) = line(entry) {
+                self.append(name, &line);
+            }
         }
+    }
+
+    /// Adds what the model answered to an evaluation lesson.
+    pub fn add_generation(&mut self, entry: &Map<String, Value>) {
+        let line = serde_json::to_string(entry).unwrap_or_default() + "\n";
+        self.append(GENERATIONS, &line);
+    }
+
+    fn append(&mut self, name: &str, line: &str) {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.join(name));
+        let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
+        self.note(name, written);
     }
 
     fn note(&mut self, name: &str, written: std::io::Result<()>) {
@@ -130,7 +163,7 @@ mod tests {
     fn files_have_the_lines_of_the_scripts() {
         let folder = tempfile::tempdir().unwrap();
         let mut record = Record::new(folder.path());
-        record.begin(&[]);
+        record.begin(&[], 0);
         record.add(&entry(json!({ "loss": 0.1234567, "epoch": 0.5, "step": 10 })));
         record.add(&entry(json!({ "eval_loss": 2.5, "epoch": 0.5, "step": 10 })));
         let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
@@ -141,11 +174,29 @@ mod tests {
             "{\"type\":\"train\",\"step\":10,\"epoch\":0.5,\"loss\":0.1234567}\n\
              {\"type\":\"eval\",\"step\":10,\"epoch\":0.5,\"eval_loss\":2.5}\n"
         );
-        record.begin(&[entry(json!({ "loss": 1.0, "epoch": 0.1, "step": 1 }))]);
+        record.begin(&[entry(json!({ "loss": 1.0, "epoch": 0.1, "step": 1 }))], 1);
         assert_eq!(
             text(METRICS),
             "{\"type\":\"train\",\"step\":1,\"epoch\":0.1,\"loss\":1.0}\n"
         );
         assert_eq!(text(EVAL_LOSS), "");
+    }
+    #[test]
+    fn generations_behind_the_step_that_a_run_goes_on_from_are_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(GENERATIONS);
+        let mut record = Record::new(folder.path());
+        record.begin(&[], 0);
+        assert!(!path.exists(), "only who asks for them has the file");
+        for step in [4, 8, 12] {
+            record.add_generation(&entry(json!({ "step": step, "generated": "é\n" })));
+        }
+        let torn = std::fs::read_to_string(&path).unwrap() + "{\"step\":4,\"gen";
+        std::fs::write(&path, torn).unwrap();
+        record.begin(&[entry(json!({ "eval_loss": 1.0, "step": 8 }))], 8);
+        let line = |step: u64| format!("{{\"step\":{step},\"generated\":\"é\\n\"}}\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), line(4) + &line(8));
+        record.begin(&[], 0);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
     }
 }

@@ -111,33 +111,23 @@ impl Scan {
 
     /// Notes for people before they wait for hours.
     pub fn notes(&self, what: &str) -> Vec<String> {
-        let mut notes = Vec::new();
-        let names = |all: &[String], quoted: bool| {
-            let shown = all
-                .iter()
-                .take(SHOWN)
-                .map(|name| if quoted { format!("`{name}`") } else { name.clone() });
+        let (mut notes, rows) = (Vec::new(), self.rows);
+        let names = |all: &[String]| {
+            let shown = all.iter().take(SHOWN).map(|name| format!("`{name}`"));
             let more = if all.len() > SHOWN { " and others" } else { "" };
             format!("{}{more}", shown.collect::<Vec<_>>().join(", "))
         };
         if !self.without_learnt.is_empty() {
             let count = self.without_learnt.len();
             notes.push(format!(
-                "{count} {what} have no learnt token: {}",
-                names(&self.without_learnt, true)
+                "{count} of {rows} {what} without a learnt token: {}",
+                names(&self.without_learnt)
             ));
         }
         if self.shortened > 0 {
             let (count, lost) = (self.shortened, self.lost_learnt);
             notes.push(format!(
-                "{count} {what} are shortened, {lost} of which lose learnt tokens"
-            ));
-        }
-        if !self.broken.is_empty() {
-            notes.push(format!(
-                "{} {what} cannot be cut into tokens: {}",
-                self.broken.len(),
-                names(&self.broken, false)
+                "{count} of {rows} {what} shortened, {lost} of them by learnt tokens"
             ));
         }
         notes
@@ -147,14 +137,16 @@ impl Scan {
     pub fn check(&self, what: &str) -> Result<()> {
         if !self.too_long.is_empty() {
             let names = self.too_long.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-            let failure = Failure::usage(format!("{} {what} are too long: {names}", self.too_long.len()));
+            let (count, rows) = (self.too_long.len(), self.rows);
+            let failure = Failure::usage(format!("{count} of {rows} {what} too long: {names}"));
             let hint =
                 "give `--max-length N`, and say with `--truncation right|left|prompt` what goes, or leave them out";
             return Err(failure.help(hint));
         }
-        if let Some(first) = self.broken.first() {
-            let failure = Failure::missing(format!("{} {what} cannot be cut into tokens", self.broken.len()));
-            return Err(failure.cause(first));
+        if !self.broken.is_empty() {
+            let (count, rows) = (self.broken.len(), self.rows);
+            let failure = Failure::missing(format!("{count} of {rows} {what} cannot be read"));
+            return Err(self.broken.iter().take(SHOWN).fold(failure, Failure::cause));
         }
         if self.rows > 0 && self.learnt == 0 && self.unheard == 0 {
             let failure = Failure::missing(format!("none of the {} {what} has a learnt token", self.rows));

@@ -1,32 +1,29 @@
 //! A training run from end to end.
 
+use super::class::Class;
 use super::environment;
 use super::names::Given;
 use super::options::{Options, Output};
-use super::progress::Progress;
-use super::record::{Record, write_json};
+use super::record::write_json;
 use super::rows::RowFile;
 use super::scan::{Most, Scan, Scans, scan};
 use super::settle::{About, method, plan};
 use super::source::{Empty, Lessons, Source};
 use super::task_lessons::{Hearing, TaskLessons};
 use super::tasks::{Part, TaskSet};
-use super::{dry_run, log, show, then_run};
+use super::{dry_run, show, then_run};
 use crate::catalog::{Catalog, Resolved};
 use crate::failure::Exit;
 use crate::failure::{Failure, Result};
 use crate::registry::Given as Setting;
 use crate::trackers::Trackers;
-use plugin_api::client::{ModelClient, Teacher};
-use plugin_api::{Code, Kind, LearnEvent, Learnt, Lesson, ModelCard, Plan, Split};
+use plugin_api::client::ModelClient;
+use plugin_api::{Code, Kind, Learnt, ModelCard, Plan};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
 
 /// A few rows are enough to check that everything works.
 const SMOKE: u64 = 8;
@@ -110,29 +107,20 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
     }
     let _lock = if writes { Some(lock(&out)?) } else { None };
     let args = arguments(&options, &given, &plan, &resolved, tasks.as_ref());
-    if writes {
-        write_json(&out.join("args.json"), &args)?;
-    }
-    let began = Instant::now();
     let trackers = match writes {
         true => Trackers::new(&out, &given.map, &args)?,
         false => Trackers::none(),
     };
-    let class = Class {
-        lessons: &lessons,
-        out: &out,
-        stop: catalog.stop,
-        progress: Progress::new(&name, output.progress),
+    let class = Class::new(
+        &lessons,
+        &out,
+        catalog.stop,
         output,
-        writes,
-        heard: Mutex::new(Heard {
-            record: Record::new(&out),
-            trackers,
-            began,
-        }),
-    };
+        &name,
+        writes.then_some(&args),
+        trackers,
+    );
     let learnt = client.learn(&plan, &class);
-    class.progress.end();
     let failed = class.finish(learnt.is_ok());
     let learnt = learnt.map_err(|error| cannot(&name, error))?;
     failed?;
@@ -467,117 +455,5 @@ fn cannot(model: &str, error: plugin_api::Error) -> Failure {
             error,
         },
         _ => Failure::from(error),
-    }
-}
-
-/// The host's callbacks during training.
-struct Class<'a> {
-    lessons: &'a Lessons,
-    out: &'a Path,
-    stop: &'a AtomicBool,
-    progress: Progress,
-    output: &'a Output<'a>,
-    writes: bool,
-    heard: Mutex<Heard>,
-}
-
-struct Heard {
-    record: Record,
-    trackers: Trackers,
-    began: Instant,
-}
-
-impl Class<'_> {
-    fn say(&self, words: &str) {
-        self.log(words);
-        self.progress.over(|| self.output.say(words));
-    }
-
-    fn log(&self, words: &str) {
-        if self.writes {
-            log::add(self.out, words);
-        }
-    }
-
-    /// Closes the log files, and reports those that could not be written.
-    fn finish(&self, whole: bool) -> Result<()> {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let tracked = heard.trackers.finish(whole);
-        if let Some(words) = tracked {
-            self.say(&words);
-        }
-        match heard.record.failed() {
-            Some(failure) => Err(failure.clone()),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Teacher for Class<'_> {
-    fn count(&self, split: Split) -> plugin_api::Result<u64> {
-        Ok(self.lessons.of(split).len() as u64)
-    }
-
-    fn lesson(&self, split: Split, index: u64) -> plugin_api::Result<Option<Lesson>> {
-        let source = self.lessons.of(split);
-        match (index as usize) < source.len() {
-            true => source.lesson(index as usize).map(Some),
-            false => Ok(None),
-        }
-    }
-
-    fn glance(&self, split: Split, index: u64) -> plugin_api::Result<Option<(Lesson, usize)>> {
-        let source = self.lessons.of(split);
-        match (index as usize) < source.len() {
-            true => source.glance(index as usize).map(Some),
-            false => Ok(None),
-        }
-    }
-
-    fn event(&self, event: LearnEvent) -> bool {
-        self.progress.take(&event);
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let Heard {
-            record,
-            trackers,
-            began,
-        } = &mut *heard;
-        match event.split.as_str() {
-            "history" if self.writes => {
-                let history = event.metrics.get("history").and_then(Value::as_array);
-                let entries = history
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|entry| entry.as_object().cloned());
-                let entries: Vec<_> = entries.collect();
-                record.begin(&entries);
-                trackers.begin(&entries);
-            }
-            "train" | "eval" => {
-                if self.writes {
-                    record.add(&event.metrics);
-                    trackers.add(&event.metrics);
-                }
-                let words = log::line(&event, began.elapsed().as_secs_f64());
-                self.log(&words);
-                if !self.output.progress {
-                    self.output.say(&words);
-                }
-            }
-            "facts" => self.say(&log::facts(&event)),
-            "resumed" | "note" => self.say(&format!("note: {}", event.words)),
-            "saved" => {
-                if let Some(folder) = &event.saved {
-                    let shown = folder.strip_prefix(self.out).unwrap_or(folder);
-                    self.say(&format!("saved `{}`", shown.display()));
-                }
-            }
-            _ => {}
-        }
-        !self.stop_asked() && record.failed().is_none()
-    }
-
-    fn stop_asked(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
     }
 }

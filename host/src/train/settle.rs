@@ -81,6 +81,16 @@ pub fn plan(given: &Given, options: &Options, about: About) -> Result<(Plan, Vec
             other.insert(name.clone(), value.clone());
         }
     }
+    // What a script's defaults bring along is no mistake of the user's.
+    let of_lora = ["r", "lora_alpha", "target_modules"];
+    if let Some(name) = of_lora.iter().find(|name| options.given.get(name).is_some())
+        && about.method == "full"
+        && options.given.get("peft").is_none()
+    {
+        notes.push(format!(
+            "`{name}` has no effect: all weights are trained; `--method lora` trains a LoRA"
+        ));
+    }
     shape(given, &mut other);
     precision(given, &about, &mut other, &mut notes)?;
     if let Some(strategy) = given.text("train_sampling_strategy") {
@@ -106,13 +116,17 @@ pub fn plan(given: &Given, options: &Options, about: About) -> Result<(Plan, Vec
     if given.get("do_eval") == Some(&json!(false)) {
         eval_every = Every::Never;
     }
-    if !about.has_eval && eval_every != Every::Never {
+    let best_wanted = given.flag("load_best_model_at_end");
+    if !about.has_eval && (eval_every != Every::Never || best_wanted) {
         notes.push("there are no rows to evaluate on, so nothing is evaluated".to_owned());
         eval_every = Every::Never;
-        if given.flag("load_best_model_at_end") {
+        if best_wanted {
             other.remove("load_best_model_at_end");
             notes.push("without evaluations the last model is kept, not the best".to_owned());
         }
+    }
+    if eval_every == Every::Never && given.whole("eval_generations") > Some(0) {
+        notes.push("`eval_generations` has no effect: nothing is evaluated".to_owned());
     }
     let mut save_strategy = given.text("save_strategy");
     if save_strategy.as_deref() == Some("best") {
@@ -180,6 +194,9 @@ fn precision(given: &Given, about: &About, other: &mut Map<String, Value>, notes
         let failure = Failure::usage(format!("`bnb_4bit_quant_type` is `{kind}`"));
         return Err(failure.help("only `nf4` is there"));
     }
+    if given.flag("bf16") && given.text("precision").as_deref() == Some("fp32") {
+        return Err(Failure::usage("`bf16` is on, and `precision` is `fp32`").help("give one of them"));
+    }
     if given.flag("fp16") && given.flag("bf16") {
         return Err(Failure::usage("`fp16` and `bf16` are both on").help("give one of them"));
     }
@@ -219,9 +236,9 @@ mod tests {
         given
     }
 
-    fn settled(settings: &[(&str, Value)], has_eval: bool) -> (Plan, Vec<String>) {
-        let about = About {
-            method: "lora",
+    fn about(method: &str, has_eval: bool) -> About<'_> {
+        About {
+            method,
             out: PathBuf::from("out"),
             resume: None,
             has_eval,
@@ -230,8 +247,12 @@ mod tests {
             dtype: None,
             place: None,
             hearing_cache: None,
-        };
-        plan(&given(settings), &Options::default(), about).unwrap_or_else(|failure| panic!("{failure}"))
+        }
+    }
+
+    fn settled(settings: &[(&str, Value)], has_eval: bool) -> (Plan, Vec<String>) {
+        plan(&given(settings), &Options::default(), about("lora", has_eval))
+            .unwrap_or_else(|failure| panic!("{failure}"))
     }
 
     #[test]
@@ -264,6 +285,29 @@ mod tests {
             (plan.save_every, &plan.other["save_on_best"]),
             (Every::Never, &json!(true))
         );
+    }
+
+    #[test]
+    fn what_has_no_effect_is_told() {
+        let told = |method: &str, settings: &[(&str, Value)], has_eval: bool| {
+            let options = Options {
+                given: given(settings),
+                ..Options::default()
+            };
+            let about = about(method, has_eval);
+            plan(&options.given, &options, about).map(|(_, notes)| notes.join("; "))
+        };
+        assert!(
+            told("full", &[("lora_r", json!(8))], true)
+                .unwrap()
+                .contains("`r` has no effect")
+        );
+        assert_eq!(told("lora", &[("lora_r", json!(8))], true).unwrap(), "");
+        let unused = told("lora", &[("eval_generations", json!(3))], false).unwrap();
+        assert!(unused.contains("`eval_generations` has no effect"), "{unused}");
+        let best = told("lora", &[("load_best_model_at_end", json!(true))], false).unwrap();
+        assert!(best.contains("the last model is kept"), "{best}");
+        assert!(told("lora", &[("bf16", json!(true)), ("precision", json!("fp32"))], true).is_err());
     }
 
     #[test]

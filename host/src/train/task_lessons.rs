@@ -92,13 +92,13 @@ impl TaskLessons {
                 Some(_) => missing.push((*index, sample.id)),
             }
         }
-        lessons.tell_missing(missing, with_clips);
+        let all = indexes.len();
+        lessons.tell_missing(missing, with_clips, all);
         if !broken.is_empty() {
             let first = broken.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
-            lessons.notes.push(format!(
-                "{} samples cannot be learnt and are left out: {first}",
-                broken.len()
-            ));
+            lessons
+                .notes
+                .push(format!("{} of {all} samples left out: {first}", broken.len()));
         }
         if lessons.entries.is_empty() {
             let failure = Failure::missing("the task has no sample that can be learnt");
@@ -109,7 +109,7 @@ impl TaskLessons {
 
     /// Samples without their clips are left out; if all clips are missing, all samples are trained as text, as the
     /// script does.
-    fn tell_missing(&mut self, missing: Vec<(usize, String)>, with_clips: usize) {
+    fn tell_missing(&mut self, missing: Vec<(usize, String)>, with_clips: usize, all: usize) {
         if missing.is_empty() {
             return;
         }
@@ -119,14 +119,14 @@ impl TaskLessons {
         let count = missing.len();
         if with_clips == 0 && !self.hearing.no_fallback {
             self.notes.push(format!(
-                "no clip is there at all; the {count} samples are learnt as text"
+                "no clip is there at all; samples learnt as text: {count} of {all}"
             ));
             self.entries.extend(missing.into_iter().map(|(index, _)| (index, true)));
             self.entries.sort_unstable();
             return;
         }
         self.notes.push(format!(
-            "the clips of {count} samples are missing, which are left out: {names}{more}"
+            "{count} of {all} samples left out, since their clips are missing: {names}{more}"
         ));
     }
 
@@ -165,7 +165,9 @@ impl TaskLessons {
         };
         match self.clips.get(from, &wanted) {
             Ok(decoded) => Ok(decoded.clip.clone()),
-            Err(why) => Err(Error::from(why.clone()).code(Code::CLIP)),
+            Err(why) => Err(Error::from(why.clone())
+                .context(format!("sample `{}` cannot be learnt", sample.id))
+                .code(Code::CLIP)),
         }
     }
 }
@@ -183,7 +185,7 @@ fn places(lesson: &Lesson) -> Vec<usize> {
 /// The name of a sample's missing clip.
 fn absent(sample: &Sample, clip: usize) -> Option<String> {
     let Some(source) = sample.clips.get(clip) else {
-        return Some(format!("it has no clip {clip}"));
+        return Some("no such file was found".to_owned());
     };
     let path: &Path = source.path.as_deref().filter(|_| source.blob.is_none())?;
     (!path.is_file()).then(|| format!("`{}` is not there", path.display()))

@@ -9,6 +9,7 @@ mod choice;
 mod clip_cache;
 mod defaults;
 mod feed;
+mod greedy;
 mod lane;
 mod pass;
 mod prefixes;
@@ -21,6 +22,7 @@ mod tree;
 
 use admit::MOST_BEAMS;
 pub use defaults::{Defaults, EarlyStop};
+pub use greedy::Greedy;
 
 use checkpoint::memory;
 use kernels::device;

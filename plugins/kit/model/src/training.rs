@@ -1,11 +1,11 @@
 //! Training of a registered model, with the kit's engine, from the same checkpoint.
 
-use generate::Generator;
+use generate::{Generator, Greedy};
 use nn::{Blueprint, Decoder};
 use plugin_api::{Error, Lesson, LessonCutter, LessonTokens, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use train::run::Student;
+use train::run::{Picker, Student};
 use train::{Engine, EngineSettings, Trainer};
 
 /// Files of a model's folder that are copied beside the trained weights.
@@ -28,6 +28,7 @@ pub(crate) struct Pupil {
     blueprint: Option<Blueprint>,
     placeholder: Option<u32>,
     cut: LessonCutter,
+    greedy: Greedy,
 }
 
 impl Pupil {
@@ -36,6 +37,7 @@ impl Pupil {
             blueprint: generator.decoder().blueprint().map(Blueprint::unshared),
             placeholder: generator.decoder().placeholder(),
             cut: generator.lesson_cutter(),
+            greedy: Greedy::of(generator),
         }
     }
 
@@ -65,6 +67,18 @@ impl Student for Pupil {
         let folder = blueprint.model.folder();
         let paths = COMPANIONS.iter().map(|name| folder.join(name));
         paths.filter(|path| path.is_file()).collect()
+    }
+
+    fn picker(&self, prompt: &[u32]) -> Picker {
+        Box::new(self.greedy.picker(prompt))
+    }
+
+    fn ends(&self, token: u32) -> bool {
+        self.greedy.ends(token)
+    }
+
+    fn text(&self, tokens: &[u32], specials: bool) -> Result<String> {
+        self.greedy.text(tokens, specials)
     }
 }
 

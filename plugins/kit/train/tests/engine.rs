@@ -11,11 +11,14 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/qwen3")
 }
 
+fn decoder(folder: &Path) -> Decoder {
+    let weights = Weights::open(folder, DType::F32, &Device::Cpu).expect("weights");
+    let config = Config::from_folder(folder).expect("a config");
+    Decoder::load(&config, &weights).expect("a decoder")
+}
+
 fn blueprint() -> Blueprint {
-    let weights = Weights::open(&folder(), DType::F32, &Device::Cpu).expect("weights");
-    let config = Config::from_folder(&folder()).expect("a config");
-    let decoder = Decoder::load(&config, &weights).expect("a decoder");
-    decoder.blueprint().expect("a blueprint")
+    decoder(&folder()).blueprint().expect("a blueprint")
 }
 
 /// Adapters' lists of layers hold matrices, so code that keeps such a list keeps the model's weights in memory.
@@ -105,6 +108,66 @@ fn threads_change_nothing() {
         })
     };
     assert_eq!(run(1), run(3));
+}
+
+/// Logits behind each token of a row from `start` on, read one by one.
+fn one_by_one(engine: &mut Trainer, row: &Row, start: usize) -> Vec<Vec<f32>> {
+    let (mut logits, mut rest) = (Vec::new(), row.ids[start..].iter());
+    let next = &mut |behind: &mut [f32]| {
+        logits.push(behind.to_vec());
+        Ok(rest.next().copied())
+    };
+    engine.answer(row, start, next).expect("logits");
+    logits
+}
+
+/// Read token by token, a row has the logits that it has when it is read at once.
+#[track_caller]
+fn check_answers(engine: &mut Trainer, row: &Row) {
+    let whole = engine.logits(row).expect("logits");
+    let vocabulary = whole.len() / row.ids.len();
+    for start in [1, 4, row.ids.len()] {
+        let alone = one_by_one(engine, row, start);
+        assert_eq!(alone.len(), row.ids.len() - start + 1);
+        for (place, logits) in (start - 1..).zip(alone) {
+            let expected = &whole[place * vocabulary..][..vocabulary];
+            let apart = logits
+                .iter()
+                .zip(expected)
+                .fold(0f32, |apart, (a, b)| apart.max((a - b).abs()));
+            assert!(apart < 1e-4, "behind token {place} of {}: {apart} apart", row.ids.len());
+        }
+    }
+}
+
+#[test]
+fn an_answer_is_the_models_and_changes_nothing() {
+    for method in [Method::Lora, Method::Qlora, Method::Full] {
+        let settings = settings(method);
+        let (mut asked, mut silent) = (engine(&settings), engine(&settings));
+        for number in 0..3 {
+            assert_eq!(step(&mut asked, number), step(&mut silent, number), "{method:?}");
+            check_answers(&mut asked, &row(number + 3));
+        }
+        assert_eq!(state(&asked), state(&silent), "{method:?}");
+    }
+}
+
+#[test]
+fn an_answer_ends_where_the_context_is_full() {
+    let folder = other("mistral", json!({ "max_position_embeddings": 16 }));
+    let blueprint = decoder(folder.path()).blueprint().expect("a blueprint");
+    let mut engine = Trainer::new(&blueprint, None, &settings(Method::Lora)).expect("an engine");
+    let context = engine.facts().context;
+    assert_eq!(context, 16);
+    let row = Row::masked(vec![1; context - 2], &vec![false; context - 2]);
+    let mut tokens = 0;
+    let next = &mut |_: &mut [f32]| {
+        tokens += 1;
+        Ok(Some(5))
+    };
+    engine.answer(&row, context - 2, next).expect("an end");
+    assert_eq!(tokens, 3, "one behind each of the last three places");
 }
 
 #[test]
@@ -282,9 +345,7 @@ fn classes_that_share_the_decoder_learn_by_the_gradients_of_what_they_compute() 
         ),
     ] {
         let folder = other(class, fields);
-        let weights = Weights::open(folder.path(), DType::F32, &Device::Cpu).expect("weights");
-        let config = Config::from_folder(folder.path()).expect("a config");
-        let decoder = Decoder::load(&config, &weights).expect("a decoder");
+        let decoder = decoder(folder.path());
         let mut settings = EngineSettings {
             method: Method::Full,
             ..EngineSettings::default()
@@ -304,6 +365,7 @@ fn classes_that_share_the_decoder_learn_by_the_gradients_of_what_they_compute() 
             .zip(&answered)
             .fold(0f32, |apart, (a, b)| apart.max((a - b).abs()));
         assert!(apart < 1e-4, "{class}: logits are {apart} apart");
+        check_answers(&mut engine, &row);
 
         let rows = [row, self::row(1), self::row(2)];
         let items: u64 = rows.iter().map(Row::learnt).sum();
@@ -327,10 +389,7 @@ fn classes_that_share_the_decoder_learn_by_the_gradients_of_what_they_compute() 
 #[test]
 fn fused_projections_are_refused() {
     let folder = other("phi3", json!({}));
-    let weights = Weights::open(folder.path(), DType::F32, &Device::Cpu).expect("weights");
-    let config = Config::from_folder(folder.path()).expect("a config");
-    let decoder = Decoder::load(&config, &weights).expect("a decoder");
-    let blueprint = decoder.blueprint().expect("a blueprint");
+    let blueprint = decoder(folder.path()).blueprint().expect("a blueprint");
     let error = Trainer::new(&blueprint, None, &settings(Method::Lora))
         .err()
         .expect("an error");

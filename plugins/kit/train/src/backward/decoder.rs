@@ -70,6 +70,13 @@ struct OfEach<T> {
     down: T,
 }
 
+/// Keys and values of the tokens that a layer read before, as they leave the projections.
+#[derive(Default)]
+pub(crate) struct Earlier {
+    k: Vec<f32>, // (tokens, key heads * size)
+    v: Vec<f32>, // (tokens, key heads * size)
+}
+
 /// The tokens of a pass, shared by all layers.
 pub(crate) struct Tokens<'a> {
     pub texts: &'a Texts,
@@ -111,29 +118,53 @@ impl Layer {
         asking: &[usize],
         whole: bool,
     ) -> (Vec<f32>, Kept) {
-        let (y, all) = self.through(pass, tokens, x, asking);
+        let (y, all) = self.through(pass, tokens, x, asking, Earlier::default());
         match whole {
             true => (y, Kept::All(Box::new(all))),
             false => (y, Kept::Input(all.x)),
         }
     }
 
-    /// The same, with all intermediate results.
-    fn through(&self, pass: &Pass, tokens: &Tokens, x: Vec<f32>, asking: &[usize]) -> (Vec<f32>, All) {
+    /// The same for the next tokens of a text: x holds only these, and what earlier ones left is not computed again.
+    pub fn go_on(
+        &self,
+        pass: &Pass,
+        tokens: &Tokens,
+        x: Vec<f32>,
+        asking: &[usize],
+        earlier: &mut Earlier,
+    ) -> Vec<f32> {
+        let (y, all) = self.through(pass, tokens, x, asking, std::mem::take(earlier));
+        *earlier = Earlier { k: all.k, v: all.v };
+        y
+    }
+
+    /// x (the tokens after the earlier ones, hidden) to (asking, hidden), with all intermediate results.
+    fn through(
+        &self,
+        pass: &Pass,
+        tokens: &Tokens,
+        x: Vec<f32>,
+        asking: &[usize],
+        earlier: Earlier,
+    ) -> (Vec<f32>, All) {
         let hidden = self.hidden();
-        let rows = tokens.all.len();
+        let rows = x.len() / hidden;
+        let before = tokens.all.len() - rows;
+        // Where those that ask stand among the rows of x.
+        let places: Vec<usize> = asking.iter().map(|token| token - before).collect();
         let h = normed(pass, self.before_attention.as_ref(), &x);
         let mut q = vec![0.0; asking.len() * self.q_proj.outputs];
-        let mut k = vec![0.0; rows * self.k_proj.outputs];
-        let mut v = vec![0.0; rows * self.v_proj.outputs];
+        let (mut k, new_k) = longer(earlier.k, rows * self.k_proj.outputs);
+        let (mut v, new_v) = longer(earlier.v, rows * self.v_proj.outputs);
         let (between_q, between_k, between_v) = {
             let shared = [&self.q_proj, &self.k_proj, &self.v_proj];
             let given = Given::new(&shared, pass, &h, hidden);
-            let between_k = self.k_proj.forward(pass, &given, &mut k);
-            let between_v = self.v_proj.forward(pass, &given, &mut v);
+            let between_k = self.k_proj.forward(pass, &given, &mut k[new_k..]);
+            let between_v = self.v_proj.forward(pass, &given, &mut v[new_v..]);
             let between_q = match asking.len() == rows {
                 true => self.q_proj.forward(pass, &given, &mut q),
-                false => self.q_proj.forward_of(pass, &select(&h, hidden, asking), &mut q),
+                false => self.q_proj.forward_of(pass, &select(&h, hidden, &places), &mut q),
             };
             (between_q, between_k, between_v)
         };
@@ -148,7 +179,7 @@ impl Layer {
         let between_o = self.o_proj.forward_of(pass, &self.heard(&out, asking), &mut attended);
         let mut middle = match asking.len() == rows {
             true => x.clone(),
-            false => select(&x, hidden, asking),
+            false => select(&x, hidden, &places),
         };
         let attended = self.added(pass, &mut middle, attended, self.behind_attention.as_ref());
         let (mut gate, mut up) = (
@@ -272,7 +303,7 @@ impl Layer {
     ) -> Option<Vec<f32>> {
         let mut all = match kept {
             Kept::All(all) => *all,
-            Kept::Input(x) => self.through(pass, tokens, x, asking).1,
+            Kept::Input(x) => self.through(pass, tokens, x, asking, Earlier::default()).1,
         };
         let middle = self.mlp_backward(pass, &mut all, dy, gradients);
         self.attention_backward(pass, tokens, all, middle, asking, wanted, gradients)
@@ -417,6 +448,19 @@ struct Heads {
 
 fn learnt(norm: &RmsNorm) -> bool {
     matches!(norm.weight, Vector::Learnt(_))
+}
+
+/// Values with room for so many more after them, and where these begin.
+fn longer(mut values: Vec<f32>, more: usize) -> (Vec<f32>, usize) {
+    let start = values.len();
+    match start {
+        // Fresh memory is zeros already.
+        0 => (vec![0.0; more], 0),
+        _ => {
+            values.resize(start + more, 0.0);
+            (values, start)
+        }
+    }
 }
 
 /// x after a norm, if there is one.

@@ -37,6 +37,8 @@ pub(crate) struct Loader<'s> {
     pub hit: Vec<String>,
     /// The last parts of the names of all linear layers, for the error about a target that none has.
     linear: BTreeSet<String>,
+    /// All tensors that could be learnt.
+    tensors: Vec<String>,
     /// The number of values in the whole model.
     pub values: u64,
     /// Bytes of frozen weights by type.
@@ -94,6 +96,7 @@ impl<'s> Loader<'s> {
             adapter: settings.adapter.as_deref().map(Adapter::open).transpose()?,
             hit: Vec::new(),
             linear: BTreeSet::new(),
+            tensors: Vec::new(),
             values: 0,
             frozen: BTreeMap::new(),
             reader: Reader {
@@ -104,7 +107,8 @@ impl<'s> Loader<'s> {
     }
 
     /// Whether the tensor of this full name is learnt itself, not by factors.
-    fn learns(&self, tensor: &str) -> bool {
+    fn learns(&mut self, tensor: &str) -> bool {
+        self.tensors.push(tensor.to_owned());
         let has = |names: &[String]| names.iter().any(|part| tensor.contains(part.as_str()));
         if has(&self.settings.unfreeze) {
             return true;
@@ -276,11 +280,46 @@ impl<'s> Loader<'s> {
                 return Err(Error::new(Code::SETTINGS, message).help(help));
             }
         }
+        self.check_names()?;
         if self.parameters.learnt.is_empty() {
             let what = "all parameters are frozen, so nothing can be trained";
             return Err(Error::new(Code::SETTINGS, what));
         }
         Ok(())
+    }
+
+    /// Refuses names of parameters and modules that the model does not have: what they are for would not happen.
+    fn check_names(&self) -> Result<()> {
+        let tensors = &self.tensors;
+        let there = |part: &&String| !tensors.iter().any(|tensor| tensor.contains(part.as_str()));
+        let of = |setting: &'static str, names: &[String]| -> Vec<(&'static str, String)> {
+            names.iter().filter(there).map(|name| (setting, name.clone())).collect()
+        };
+        let mut strange = of("freeze", self.settings.freeze.as_deref().unwrap_or_default());
+        strange.extend(of("unfreeze", &self.settings.unfreeze));
+        if let Some(targets) = self.targets.as_ref().filter(|_| self.adapter.is_none()) {
+            let module =
+                |tensor: &String| module_name(tensor.rsplit_once('.').map_or(tensor.as_str(), |(module, _)| module));
+            let mut modules: Vec<String> = tensors.iter().map(module).collect();
+            // A head that is the table of tokens has no tensor of its own.
+            modules.push("lm_head".to_owned());
+            let whole = targets.whole_without(&modules).into_iter();
+            strange.extend(whole.map(|name| ("modules_to_save", name)));
+        }
+        let Some((setting, name)) = strange.first() else {
+            return Ok(());
+        };
+        let message = format!("`{setting}` names `{name}`, which is in no parameter of this model");
+        let some: Vec<&str> = tensors
+            .iter()
+            .take(2)
+            .chain(tensors.last())
+            .map(String::as_str)
+            .collect();
+        Err(Error::new(Code::SETTINGS, message).help(format!(
+            "its parameters are called `{}` and the like",
+            some.join("`, `")
+        )))
     }
 
     fn rms_norm(&mut self, at: &Weights, size: usize, from_one: bool, eps: f64) -> Result<RmsNorm> {

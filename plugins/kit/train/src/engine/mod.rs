@@ -53,6 +53,17 @@ pub trait Engine: Send {
     /// The logits of a row: (tokens, vocabulary).
     fn logits(&mut self, row: &Row) -> Result<Vec<f32>>;
 
+    /// Goes on behind the first `tokens` tokens of a row, without dropout. `next` gets the logits behind the last token and
+    /// names the one that follows; the answer ends when it names none, or where the model's context is full.
+    ///
+    /// It changes nothing: what is learnt afterwards is the same as without it.
+    fn answer(
+        &mut self,
+        row: &Row,
+        tokens: usize,
+        next: &mut dyn FnMut(&mut [f32]) -> Result<Option<u32>>,
+    ) -> Result<()>;
+
     /// The vectors of a clip, concatenated; none if the tower or projector is learnt, since then they change with each
     /// step. They may be cached for the whole run, and longer under the key [`Facts::hearing`].
     fn hear(&mut self, clip: &Clip) -> Result<Option<Vec<f32>>>;

@@ -3,7 +3,7 @@
 use super::parameters::{Gradients, Pass, Weight};
 use super::row::{Row, Sound};
 use crate::backward::Texts;
-use crate::backward::decoder::{Kept, Layer, Tokens, select};
+use crate::backward::decoder::{Earlier, Kept, Layer, Tokens, select};
 use crate::backward::head::Loss;
 use crate::backward::linear::Linear;
 use crate::backward::norm::RmsNorm;
@@ -305,5 +305,63 @@ impl Net {
             x = layer.forward(pass, &tokens, x, &all, false).0;
         }
         Ok(self.loss.logits(self.head.linear(), pass, &self.normed(pass, &x)))
+    }
+    /// Goes on behind the first tokens of a row for as long as `next` gives a token for the logits of the last one.
+    ///
+    /// Keys and values of what was read are kept, so that each token costs a pass of its own and no more.
+    pub fn answer(
+        &self,
+        pass: &Pass,
+        prompt: &Row,
+        placeholder: Option<u32>,
+        next: &mut dyn FnMut(&mut [f32]) -> Result<Option<u32>>,
+    ) -> Result<()> {
+        let mut x = self.input(pass, &[prompt], placeholder)?.x;
+        let mut earlier: Vec<Earlier> = self.layers.iter().map(|_| Earlier::default()).collect();
+        let last = self.layers.len().saturating_sub(1);
+        for count in prompt.ids.len()..=self.context {
+            let texts = Texts::of(std::iter::once(count));
+            let positions = texts.positions();
+            let angles: Vec<Angles> = self.ropes.iter().map(|rope| Angles::at(rope, &positions)).collect();
+            let all: Vec<usize> = (0..count).collect();
+            let tokens = Tokens {
+                texts: &texts,
+                angles: &angles,
+                all: &all,
+            };
+            let new = &all[count - x.len() / self.hidden..];
+            for (number, (layer, earlier)) in self.layers.iter().zip(&mut earlier).enumerate() {
+                let asking = if number == last { &all[count - 1..] } else { new };
+                x = layer.go_on(pass, &tokens, x, asking, earlier);
+            }
+            let mut logits = self.loss.logits(self.head.linear(), pass, &self.normed(pass, &x));
+            let Some(token) = next(&mut logits)? else { break };
+            x = self.embedded(pass, &[token]);
+        }
+        Ok(())
+    }
+
+    /// The first tokens of a row, with the sounds among them.
+    pub fn beginning(&self, row: &Row, tokens: usize, placeholder: Option<u32>) -> Result<Row> {
+        let ids = row.ids[..tokens.min(row.ids.len())].to_vec();
+        let mut places = ids.iter().filter(|id| Some(**id) == placeholder).count();
+        let mut sounds = Vec::new();
+        for sound in &row.sounds {
+            if places == 0 {
+                break;
+            }
+            let own = match (sound, &self.tower) {
+                (Sound::Heard(vectors), _) => vectors.len() / self.hidden,
+                (Sound::Clip(clip), Some(tower)) => tower.places(clip)?,
+                (Sound::Clip(_), None) => 0,
+            };
+            places = places.saturating_sub(own);
+            sounds.push(sound.clone());
+        }
+        Ok(Row {
+            labels: vec![None; ids.len()],
+            ids,
+            sounds,
+        })
     }
 }

@@ -104,9 +104,24 @@ pub struct LoraSettings {
     pub rank_pattern: BTreeMap<String, usize>,
     pub alpha_pattern: BTreeMap<String, f64>,
     /// Modules that are learnt themselves, beside the factors.
+    #[serde(deserialize_with = "one_or_many")]
     pub modules_to_save: Option<Vec<String>>,
     /// Which biases are learnt: `none`, `all` or `lora_only`.
     pub bias: String,
+}
+
+/// A list of names, or the only one.
+fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Names {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(Option::deserialize(from)?.map(|names| match names {
+        Names::One(name) => vec![name],
+        Names::Many(names) => names,
+    }))
 }
 
 impl Default for LoraSettings {

@@ -212,6 +212,16 @@ impl Engine for Trainer {
         self.net.logits(&self.pass(false), row, self.placeholder)
     }
 
+    fn answer(
+        &mut self,
+        row: &Row,
+        tokens: usize,
+        next: &mut dyn FnMut(&mut [f32]) -> Result<Option<u32>>,
+    ) -> Result<()> {
+        let prompt = self.net.beginning(row, tokens, self.placeholder)?;
+        self.net.answer(&self.pass(false), &prompt, self.placeholder, next)
+    }
+
     fn hear(&mut self, clip: &Clip) -> Result<Option<Vec<f32>>> {
         let tower = self
             .net

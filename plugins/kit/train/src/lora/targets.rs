@@ -91,6 +91,9 @@ impl Targets {
                 format!("{}, expected 0 to below 1", settings.lora_dropout),
             ));
         }
+        if let Some((name, _)) = settings.rank_pattern.iter().find(|(_, rank)| **rank == 0) {
+            return Err(refused("rank_pattern", format!("0 for `{name}`, expected 1 or more")));
+        }
         if !["none", "all", "lora_only"].contains(&settings.bias.as_str()) {
             return Err(refused(
                 "lora_bias",
@@ -171,6 +174,12 @@ impl Targets {
     /// Whether a module of this name is learnt itself.
     pub fn is_whole(&self, module: &str) -> bool {
         self.whole.iter().any(|name| is_named(module, name))
+    }
+
+    /// The modules that are to be learnt whole and are none of these.
+    pub fn whole_without(&self, modules: &[String]) -> Vec<String> {
+        let there = |name: &&String| !modules.iter().any(|module| is_named(module, name));
+        self.whole.iter().filter(there).cloned().collect()
     }
 
     pub fn rank(&self, module: &str) -> usize {

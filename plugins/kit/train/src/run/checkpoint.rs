@@ -6,6 +6,7 @@ use super::student::Student;
 use crate::Engine;
 use plugin_api::{Code, Error, Result};
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -46,13 +47,18 @@ pub fn newest(out: &Path) -> Option<PathBuf> {
     all.into_iter().find(|folder| folder.join(SETTINGS).is_file())
 }
 
+/// The way out where a checkpoint is broken.
+const REMOVE: &str = "remove the folder to resume from the previous checkpoint";
+
+fn cannot_resume(folder: &Path) -> String {
+    format!("cannot resume from `{}`", folder.display())
+}
+
 /// Reads a checkpoint's position of the run.
 pub fn read(folder: &Path) -> Result<Found> {
     let broken = |file: &str, why: String| {
-        let error = Error::new(Code::DATA, format!("cannot resume from `{}`", folder.display()));
-        error
-            .cause(format!("`{file}`: {why}"))
-            .help("remove the folder to resume from the previous checkpoint")
+        let error = Error::new(Code::DATA, cannot_resume(folder));
+        error.cause(format!("`{file}`: {why}")).help(REMOVE)
     };
     let text = |file: &str| fs::read_to_string(folder.join(file)).map_err(|why| broken(file, why.to_string()));
     let place: Value = serde_json::from_str(&text(PLACE)?).map_err(|why| broken(PLACE, why.to_string()))?;
@@ -75,36 +81,46 @@ impl Found {
 
     /// Loads weights and states.
     pub fn restore(&self, engine: &mut dyn Engine) -> Result<()> {
-        engine.restore(&self.folder, &self.folder.join(STATES))
+        let restored = engine.restore(&self.folder, &self.folder.join(STATES));
+        restored.map_err(|mut error| {
+            error.help.get_or_insert_with(|| REMOVE.to_owned());
+            error.context(cannot_resume(&self.folder))
+        })
     }
 
     /// An error that names what has changed since the checkpoint was written.
     pub fn check(&self, settings: &Settings) -> Result<()> {
         let now = as_toml_has_it(&settings.identity());
-        let keys = self.settings.keys().chain(now.keys());
-        let mut others: Vec<&String> = keys.filter(|key| self.settings.get(*key) != now.get(*key)).collect();
-        others.sort_unstable();
-        others.dedup();
+        let mut others = Vec::new();
+        differences("", &self.settings, &now, &mut others);
         if others.is_empty() || settings.run.resume_changed {
             return Ok(());
         }
-        let shown = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
         let error = Error::new(
             Code::SETTINGS,
             format!("`{}` belongs to another run", self.folder.display()),
         );
-        let error = others.into_iter().fold(error, |error, key| {
-            let words = match key.as_str() {
-                "rows_hash" => "the rows differ".to_owned(),
-                _ => format!(
-                    "`{key}` was {}, and is {}",
-                    shown(self.settings.get(key)),
-                    shown(now.get(key))
-                ),
-            };
-            error.cause(words)
-        });
+        let error = others.into_iter().fold(error, Error::cause);
         Err(error.help("give the same settings and rows, another `--out`, or resume anyway with `--resume-changed`"))
+    }
+}
+
+/// What is another in two maps of settings, one line each. Settings inside of others have their names, and a dot, in front.
+fn differences(before: &str, was: &Map<String, Value>, is: &Map<String, Value>, all: &mut Vec<String>) {
+    let shown = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
+    let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+    for key in keys {
+        let name = format!("{before}{key}");
+        match (was.get(key), is.get(key)) {
+            (was, is) if was == is => {}
+            (Some(Value::Object(was)), Some(Value::Object(is))) => differences(&format!("{name}."), was, is, all),
+            (was, is) => all.push(match name.strip_prefix("model_identity.") {
+                None if name == "rows_hash" => "the rows differ".to_owned(),
+                Some("sources.weights.content") => "the model's weights differ".to_owned(),
+                Some(of_model) => format!("the model's `{of_model}` was {}, and is {}", shown(was), shown(is)),
+                None => format!("`{name}` was {}, and is {}", shown(was), shown(is)),
+            }),
+        }
     }
 }
 
@@ -300,6 +316,29 @@ pub fn unwritable(path: &Path, why: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_differs_is_named_and_nothing_beside_it() {
+        let of = |content: &str, dtype: &str, r: u32| {
+            let model = json!({ "settings": { "dtype": dtype, "quant": "none" }, "sources": { "weights": { "content": content } } });
+            let all = json!({ "model_identity": model, "rows_hash": content, "r": r });
+            all.as_object().unwrap().clone()
+        };
+        let mut all = Vec::new();
+        differences("", &of("a", "auto", 4), &of("b", "fp32", 4), &mut all);
+        assert_eq!(
+            all,
+            [
+                "the model's `settings.dtype` was \"auto\", and is \"fp32\"",
+                "the model's weights differ",
+                "the rows differ"
+            ]
+        );
+        all.clear();
+        differences("", &of("a", "auto", 4), &of("a", "auto", 8), &mut all);
+        assert_eq!(all, ["`r` was 4, and is 8"]);
+    }
 
     #[test]
     fn the_newest_and_the_best_never_go() {

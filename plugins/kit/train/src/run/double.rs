@@ -3,13 +3,15 @@
 //! It replaces the model in tests of the loop. Its gradient is exact, its update is AdamW, and it draws random
 //! numbers from its own state, so that tests notice a resume that forgets any of them.
 
-use super::Student;
+use super::{Picker, Student};
 use crate::{Engine, EngineSettings, Facts, Parameter, Row, StepReport, Sums};
 use plugin_api::{Clip, Code, Error, Lesson, LessonTokens, Result};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub const VOCABULARY: usize = 13;
+/// The token that ends an answer.
+const END: u32 = 12;
 const VALUES: usize = VOCABULARY * VOCABULARY;
 
 pub struct Bigram {
@@ -176,6 +178,21 @@ impl Engine for Bigram {
         Ok(self.weights.clone())
     }
 
+    fn answer(
+        &mut self,
+        row: &Row,
+        tokens: usize,
+        next: &mut dyn FnMut(&mut [f32]) -> Result<Option<u32>>,
+    ) -> Result<()> {
+        let mut last = row.ids[tokens - 1];
+        loop {
+            std::thread::sleep(self.pause);
+            let mut logits = self.weights[last as usize * VOCABULARY..][..VOCABULARY].to_vec();
+            let Some(token) = next(&mut logits)? else { return Ok(()) };
+            last = token;
+        }
+    }
+
     fn hear(&mut self, _clip: &Clip) -> Result<Option<Vec<f32>>> {
         Ok(None)
     }
@@ -255,5 +272,20 @@ impl Student for Pupil {
 
     fn companions(&self) -> Vec<PathBuf> {
         self.companions.clone()
+    }
+    fn picker(&self, _prompt: &[u32]) -> Picker {
+        Box::new(|logits| {
+            let best = logits.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
+            best.map(|(token, _)| token as u32).filter(|token| *token != END)
+        })
+    }
+
+    fn ends(&self, token: u32) -> bool {
+        token == END
+    }
+
+    fn text(&self, tokens: &[u32], _specials: bool) -> Result<String> {
+        let words: Vec<String> = tokens.iter().map(u32::to_string).collect();
+        Ok(words.join(" "))
     }
 }

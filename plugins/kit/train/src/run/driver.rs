@@ -3,6 +3,7 @@
 mod between_steps;
 mod epoch;
 mod finish;
+mod generate;
 mod one_step;
 
 use super::checkpoint::{self, Found};
@@ -225,8 +226,14 @@ impl<'a> Run<'a> {
     fn go(mut self) -> Result<Learnt> {
         let (begin, per_epoch) = (self.state.step, self.steps.per_epoch);
         let wants_start = self.settings.run.eval_on_start && self.settings.plan.eval_every != Every::Never;
-        if begin == 0 && wants_start {
+        if let Some(epoch) = self.state.generations_due {
+            self.generate(epoch, true)?;
+        } else if begin == 0 && wants_start {
             self.evaluate(0.0)?;
+            self.generate(0.0, true)?;
+        }
+        if let Some(epoch) = self.state.generations_due {
+            return Err(self.interrupted(epoch));
         }
         let mut stop_early = false;
         while self.state.step < self.steps.total && !stop_early {
@@ -242,7 +249,8 @@ impl<'a> Run<'a> {
                 self.stopped |= self.peers.world() == 1 && (self.stop_wanted || self.lessons.stop_asked());
                 let epoch_ends = (place + 1) as u64 == per_epoch;
                 stop_early = self.between_steps(at, epoch_ends)?;
-                if self.stopped && self.state.step < self.steps.total && !stop_early {
+                let unfinished = self.state.step < self.steps.total && !stop_early;
+                if self.stopped && unfinished || self.state.generations_due.is_some() {
                     return Err(self.interrupted(at));
                 }
                 if stop_early || self.state.step >= self.steps.total {

@@ -6,6 +6,7 @@
 mod checkpoint;
 mod driver;
 mod evaluate;
+mod generations;
 mod mersenne;
 mod order;
 mod rows;
@@ -20,7 +21,7 @@ pub use mersenne::Mersenne;
 pub use order::{Order, Steps};
 pub use schedule::{Schedule, warmup_steps};
 pub use settings::{Cut, RunSettings, Settings};
-pub use student::Student;
+pub use student::{Picker, Student};
 
 #[cfg(any(test, feature = "double"))]
 pub mod double;

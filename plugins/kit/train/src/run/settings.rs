@@ -45,6 +45,9 @@ pub struct RunSettings {
     pub per_device_eval_batch_size: usize,
     pub eval_on_start: bool,
     pub eval_delay: f64,
+    /// After each evaluation the model answers so many of the first held-out lessons, in so many tokens at most.
+    pub eval_generations: u64,
+    pub eval_generation_tokens: usize,
     /// Save when the metric is the best so far, and at no other time.
     pub save_on_best: bool,
     pub save_total_limit: usize,
@@ -86,6 +89,8 @@ impl Default for RunSettings {
             per_device_eval_batch_size: 8,
             eval_on_start: false,
             eval_delay: 0.0,
+            eval_generations: 0,
+            eval_generation_tokens: 128,
             save_on_best: false,
             save_total_limit: 0,
             load_best_model_at_end: false,
@@ -103,14 +108,34 @@ impl Default for RunSettings {
     }
 }
 
-/// Settings of places and processes, which do not change the results.
-const PLACES: [&str; 6] = [
+/// What an evaluation measures that can say which model is best.
+const METRICS: [&str; 2] = ["eval_loss", "eval_loss_by_batch"];
+
+/// Reads settings; where one is wrong, the error names it.
+fn read<T: serde::de::DeserializeOwned>(all: &Map<String, Value>) -> Result<T> {
+    T::deserialize(Value::Object(all.clone())).map_err(|why| {
+        let alone = |(name, value): (&String, &Value)| {
+            let one = Map::from_iter([(name.clone(), value.clone())]);
+            let why = T::deserialize(Value::Object(one)).err()?;
+            Some(Error::new(Code::SETTINGS, format!("`{name}` is {value}")).cause(why.to_string()))
+        };
+        let found = all.iter().find_map(alone);
+        found.unwrap_or_else(|| {
+            Error::new(Code::SETTINGS, "a training setting has a wrong value").cause(why.to_string())
+        })
+    })
+}
+
+/// Settings of places, processes and display, which do not change the results.
+const PLACES: [&str; 8] = [
     "out",
     "resume",
     "rank",
     "hearing_cache",
     "hearing_cache_bytes",
     "resume_changed",
+    "eval_generations",
+    "eval_generation_tokens",
 ];
 
 /// All settings of a run.
@@ -125,18 +150,12 @@ impl Settings {
     /// Reads a plan and refuses contradictions.
     pub fn read(plan: &Plan) -> Result<Settings> {
         let mut plan = plan.clone();
-        plan.batch_size = plan.batch_size.max(1);
-        plan.accumulate = plan.accumulate.max(1);
         plan.world = plan.world.max(1);
-        let all = Value::Object(plan.other.clone());
-        let wrong = |why: serde_json::Error| {
-            Error::new(Code::SETTINGS, "a training setting has a wrong value").cause(why.to_string())
-        };
-        let run = RunSettings::deserialize(&all).map_err(wrong)?;
+        let run = read(&plan.other)?;
         let mut engine = Map::clone(&plan.other);
         engine.insert("method".to_owned(), plan.method.as_str().into());
         engine.insert("seed".to_owned(), plan.seed.into());
-        let engine = EngineSettings::deserialize(Value::Object(engine)).map_err(wrong)?;
+        let engine = read(&engine)?;
         let settings = Settings { plan, run, engine };
         settings.check()?;
         Ok(settings)
@@ -163,8 +182,60 @@ impl Settings {
                 "ranks count from 0",
             );
         }
+        for (name, count) in [
+            ("per_device_train_batch_size", plan.batch_size),
+            ("gradient_accumulation_steps", plan.accumulate),
+        ] {
+            if count == 0 {
+                return refuse(format!("`{name}` is 0"), "give 1 or more");
+            }
+        }
+        let (run, optim) = (&self.run, &self.engine.optim);
+        // From the first on, and below the second.
+        for (name, value, least, below) in [
+            ("warmup_ratio", run.warmup_ratio, 0.0, 1.0),
+            ("warmup_steps", run.warmup_steps, 0.0, f64::INFINITY),
+            ("logging_steps", run.logging_steps, 0.0, f64::INFINITY),
+            ("weight_decay", optim.weight_decay, 0.0, f64::INFINITY),
+            ("adam_beta1", optim.adam_beta1, 0.0, 1.0),
+            ("adam_beta2", optim.adam_beta2, 0.0, 1.0),
+            ("adam_epsilon", optim.adam_epsilon, 0.0, f64::INFINITY),
+            ("label_smoothing_factor", self.engine.label_smoothing_factor, 0.0, 1.0),
+        ] {
+            if !(least..below).contains(&value) {
+                let end = if below.is_finite() {
+                    format!(" to below {below}")
+                } else {
+                    " on".to_owned()
+                };
+                return refuse(
+                    format!("`{name}` is {value}"),
+                    &format!("give a number from {least}{end}"),
+                );
+            }
+        }
+        if !["steps", "epoch", "no"].contains(&run.logging_strategy.as_str()) {
+            return refuse(
+                format!("unknown `logging_strategy` `{}`", run.logging_strategy),
+                "it is `no`, `steps` or `epoch`",
+            );
+        }
+        let (metric, _) = self.metric();
+        if plan.eval_every != Every::Never && !METRICS.contains(&metric.as_str()) {
+            let known = METRICS.join("`, `");
+            return refuse(
+                format!("no evaluation has the metric `{metric}`"),
+                &format!("`metric_for_best_model` is one of `{known}`"),
+            );
+        }
         if self.run.max_length == Some(0) {
             return refuse("`max_length` is 0".to_owned(), "leave it out to keep rows whole");
+        }
+        if self.run.eval_generations > 0 && self.run.eval_generation_tokens == 0 {
+            return refuse(
+                "`eval_generation_tokens` is 0".to_owned(),
+                "give 1 or more, or leave out `eval_generations`",
+            );
         }
         let needs_eval =
             self.run.load_best_model_at_end || self.run.save_on_best || self.run.early_stopping_patience > 0;
@@ -245,6 +316,8 @@ mod tests {
         Plan {
             method: "lora".to_owned(),
             epochs: 1.0,
+            batch_size: 1,
+            accumulate: 1,
             learning_rate: 1e-3,
             other: other.as_object().unwrap().clone(),
             ..Plan::default()
@@ -276,6 +349,46 @@ mod tests {
         assert!(Settings::read(&every(Every::Steps(20.0), Every::Steps(50.0))).is_err());
         assert!(Settings::read(&every(Every::Steps(25.0), Every::Steps(50.0))).is_ok());
         assert!(Settings::read(&every(Every::Epoch, Every::Epoch)).is_ok());
+    }
+
+    #[track_caller]
+    fn refused(other: Value, words: [&str; 2]) {
+        let error = Settings::read(&Plan {
+            eval_every: Every::Epoch,
+            ..plan(other)
+        });
+        let error = error.err().expect("it is refused");
+        let way = error.help.clone().unwrap_or_default() + &error.causes.concat();
+        assert!(error.message.contains(words[0]) && way.contains(words[1]), "{error:?}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named() {
+        refused(
+            json!({ "r": 4, "optim": "adamw_foo" }),
+            ["`optim` is \"adamw_foo\"", "paged_adamw_8bit"],
+        );
+        refused(
+            json!({ "truncation": "middle" }),
+            ["`truncation` is \"middle\"", "prompt"],
+        );
+        refused(
+            json!({ "rank_pattern": "q" }),
+            ["`rank_pattern` is \"q\"", "expected a map"],
+        );
+        refused(json!({ "weight_decay": -1 }), ["`weight_decay` is -1", "from 0 on"]);
+        refused(json!({ "adam_beta2": 1 }), ["`adam_beta2` is 1", "from 0 to below 1"]);
+        refused(json!({ "logging_strategy": "often" }), ["`often`", "`epoch`"]);
+        refused(
+            json!({ "metric_for_best_model": "f1" }),
+            ["`eval_f1`", "`eval_loss_by_batch`"],
+        );
+        let none = Plan {
+            batch_size: 0,
+            ..plan(json!({}))
+        };
+        let error = Settings::read(&none).unwrap_err();
+        assert!(error.message.contains("`per_device_train_batch_size` is 0"), "{error}");
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub struct State {
     /// Evaluations in a row without improvement.
     pub no_better: u64,
     pub running: Running,
+    /// The epoch of an evaluation whose generations were interrupted, and are due at this step.
+    pub generations_due: Option<f64>,
 }
 
 /// The best model so far.
@@ -76,7 +78,9 @@ impl State {
             "train_batch_size": facts.batch_size,
             "trial_name": null,
             "trial_params": null,
-            "host": { "no_better": self.no_better, "running": self.running },
+            "host": {
+                "no_better": self.no_better, "running": self.running, "generations_due": self.generations_due,
+            },
         })
     }
 
@@ -91,6 +95,7 @@ impl State {
             best: best.map(|(metric, step)| Best { metric, step }),
             no_better: value["host"]["no_better"].as_u64()?,
             running: Running::deserialize(&value["host"]["running"]).ok()?,
+            generations_due: value["host"]["generations_due"].as_f64(),
         })
     }
 }
@@ -108,6 +113,7 @@ mod tests {
                 step: 4,
             }),
             no_better: 1,
+            generations_due: Some(1.0 / 3.0),
             ..State::default()
         };
         state.running.loss = 1.0 / 3.0;

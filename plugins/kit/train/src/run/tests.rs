@@ -3,7 +3,7 @@
 use super::double::{Fault, Pupil, VOCABULARY};
 use super::learn;
 use plugin_api::client::Teacher;
-use plugin_api::{Code, Every, LearnEvent, Learnt, Lesson, LessonTokens, Lessons, Plan, Result, Split};
+use plugin_api::{Code, Error, Every, LearnEvent, Learnt, Lesson, LessonTokens, Lessons, Plan, Result, Split};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -16,8 +16,10 @@ pub struct School {
     held_out: Vec<LessonTokens>,
     events: Mutex<Vec<LearnEvent>>,
     stop: AtomicBool,
-    /// Asks to stop after this step.
-    stop_at: Option<u64>,
+    /// Asks to stop when an event of this split comes at this step.
+    stop_at: Option<(&'static str, u64)>,
+    /// A row that cannot be read.
+    broken: Option<u64>,
 }
 
 impl School {
@@ -52,6 +54,7 @@ impl School {
             events: Mutex::default(),
             stop: AtomicBool::new(false),
             stop_at: None,
+            broken: None,
         }
     }
 
@@ -83,6 +86,9 @@ impl Teacher for School {
     }
 
     fn lesson(&self, split: Split, index: u64) -> Result<Option<Lesson>> {
+        if split == Split::Train && self.broken == Some(index) {
+            return Err(Error::new(Code::CLIP, "its clip is cut short"));
+        }
         let rows = if split == Split::Train {
             &self.rows
         } else {
@@ -95,7 +101,7 @@ impl Teacher for School {
     }
 
     fn event(&self, event: LearnEvent) -> bool {
-        if event.split == "step" && self.stop_at == Some(event.step) {
+        if self.stop_at == Some((event.split.as_str(), event.step)) {
             self.stop.store(true, Ordering::Relaxed);
         }
         self.events.lock().unwrap().push(event);
@@ -208,7 +214,7 @@ fn a_run_that_is_stopped_goes_on_to_the_same_bytes() {
     for stop_at in [1, 5, 8, 13, 15] {
         let out = tempfile::tempdir().unwrap();
         let stopped = School {
-            stop_at: Some(stop_at),
+            stop_at: Some(("step", stop_at)),
             ..School::new(29)
         };
         let error = run(&plan(out.path()), &stopped, &mut Pupil::default()).unwrap_err();
@@ -228,6 +234,32 @@ fn a_run_that_is_stopped_goes_on_to_the_same_bytes() {
         let [one, other] = [whole.path(), out.path()].map(|out| history(&out.join("final_model")));
         assert_eq!(one, other);
     }
+}
+
+#[test]
+fn a_row_that_cannot_be_read_loses_nothing_of_what_was_learnt_before() {
+    let whole = tempfile::tempdir().unwrap();
+    run(&plan(whole.path()), &School::new(29), &mut Pupil::default()).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let broken = School {
+        broken: Some(3),
+        ..School::new(29)
+    };
+    let error = run(&plan(out.path()), &broken, &mut Pupil::default()).unwrap_err();
+    assert_eq!(error.code, Code::CLIP, "{error}");
+    let kept = *super::checkpoint::steps(out.path()).last().unwrap();
+    let way = format!("step {kept} of 16 is saved");
+    assert!(
+        error.help.as_deref().is_some_and(|help| help.contains(&way)),
+        "{error:?}"
+    );
+    // Two batches of two rows a step: the row is in the step behind.
+    let order = super::Order::Transformers.rows(29, 42, 0);
+    let place = order.iter().position(|row| *row == 3).unwrap() as u64;
+    assert_eq!(kept, place / 4);
+    run(&resumed(&plan(out.path())), &School::new(29), &mut Pupil::default()).unwrap();
+    let [one, other] = [whole.path(), out.path()].map(|out| bytes(&out.join("checkpoint-16"), "optimizer.safetensors"));
+    assert_eq!(one, other);
 }
 
 /// The other half of the test below: a run that is killed, in a process of its own.
@@ -397,6 +429,73 @@ fn epochs_may_be_the_measure_of_all() {
         .map(|line| line["epoch"].as_f64().unwrap())
         .collect();
     assert_eq!(at, [1.0, 2.0]);
+}
+
+/// The same plan with generations.
+fn with_generations(out: &Path) -> Plan {
+    let mut plan = plan(out);
+    let wanted = json!({ "eval_generations": 3, "eval_generation_tokens": 6, "eval_on_start": true });
+    plan.other.extend(wanted.as_object().unwrap().clone());
+    plan
+}
+
+#[test]
+fn the_first_held_out_lessons_are_answered_behind_each_evaluation() {
+    let (plain, asked) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run(&plan(plain.path()), &School::new(29), &mut Pupil::default()).unwrap();
+    let school = School::new(29);
+    run(&with_generations(asked.path()), &school, &mut Pupil::default()).unwrap();
+    let generations = school.of("generation");
+    let steps: Vec<u64> = generations.iter().map(|line| line["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [0, 0, 0, 4, 4, 4, 8, 8, 8, 12, 12, 12, 16, 16, 16]);
+    let words = |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+    for (number, line) in generations.iter().enumerate() {
+        let lesson = &school.held_out[number % 3];
+        assert_eq!(line["lesson"], format!("row {}", number % 3));
+        let learnt = lesson.learn.iter().skip(1).position(|learn| *learn);
+        let start = learnt.map_or(lesson.ids.len(), |place| place + 1);
+        assert_eq!(line["prompt"], words(&lesson.ids[..start]));
+        let target: Vec<u32> = lesson.ids[start..].iter().copied().take_while(|id| *id != 12).collect();
+        assert_eq!(line["target"], words(&target));
+        assert_eq!(line["equal"], line["target"] == line["generated"]);
+        let (count, finish) = (line["generated_tokens"].as_u64().unwrap(), &line["finish"]);
+        assert!(
+            count < 6 && finish == "stop" || count == 6 && finish == "length",
+            "{line:?}"
+        );
+    }
+    // Of two tokens that are likely alike the double takes the last, which ends an answer.
+    assert!(generations[..3].iter().all(|line| line["finish"] == "stop"));
+    assert!(generations[12..].iter().any(|line| line["generated_tokens"] != 0));
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        let [one, other] = [&plain, &asked].map(|out| bytes(&out.path().join("checkpoint-16"), file));
+        assert_eq!(one, other, "{file}: they change nothing of what is learnt");
+    }
+}
+
+#[test]
+fn generations_that_are_interrupted_are_made_when_the_run_goes_on() {
+    let whole = tempfile::tempdir().unwrap();
+    let undisturbed = School::new(29);
+    run(&with_generations(whole.path()), &undisturbed, &mut Pupil::default()).unwrap();
+    for stop_at in [0, 4, 8, 16] {
+        let out = tempfile::tempdir().unwrap();
+        let stopped = School {
+            stop_at: Some(("eval", stop_at)),
+            ..School::new(29)
+        };
+        let error = run(&with_generations(out.path()), &stopped, &mut Pupil::default()).unwrap_err();
+        assert_eq!(error.code, Code::CANCELLED, "{error}");
+        assert!(error.message.contains(&format!("step {stop_at} of 16")), "{error}");
+        let school = School::new(29);
+        run(&resumed(&with_generations(out.path())), &school, &mut Pupil::default()).unwrap();
+        let both = [stopped.of("generation"), school.of("generation")].concat();
+        assert_eq!(both, undisturbed.of("generation"), "{stop_at}");
+        let [one, other] = [whole.path(), out.path()].map(|out| history(&out.join("final_model")));
+        assert_eq!(one, other, "{stop_at}");
+        let [one, other] = [whole.path(), out.path()].map(|out| bytes(&out.join("final_model"), "model.safetensors"));
+        assert_eq!(one, other, "{stop_at}");
+    }
 }
 
 /// Trains with this many processes, each a thread here.

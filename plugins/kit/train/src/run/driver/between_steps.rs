@@ -26,6 +26,8 @@ impl Run<'_> {
         if due(self.settings.plan.eval_every, self.eval) && !delayed {
             let evaluated = self.evaluate(epoch)?;
             (improved, stop) = self.judge(&evaluated)?;
+            // A run that ends here does not go on, so it may not leave them for later.
+            self.generate(epoch, !stop)?;
         }
         let wanted = match self.settings.run.save_on_best {
             true => improved,
@@ -97,7 +99,7 @@ impl Run<'_> {
         Ok((improved, stop))
     }
 
-    fn save(&mut self, epoch: f64) -> Result<()> {
+    pub(super) fn save(&mut self, epoch: f64) -> Result<()> {
         let began = Instant::now();
         if self.settings.writes() {
             let folder = checkpoint::write(

@@ -19,7 +19,7 @@ struct Batch {
 impl Run<'_> {
     pub(super) fn step(&mut self, batches: &[Vec<u32>], epoch: f64) -> Result<()> {
         let mut clock = Instant::now();
-        let mine = self.fetch(batches)?;
+        let mine = self.fetch(batches).map_err(|error| self.keep(error))?;
         let tokens: u64 = mine
             .iter()
             .flat_map(|batch| &batch.rows)
@@ -104,6 +104,24 @@ impl Run<'_> {
             fetched.push(batch);
         }
         Ok(fetched)
+    }
+
+    /// Saves what was learnt before a row that cannot be read, so that the run goes on there when it can.
+    fn keep(&mut self, error: Error) -> Error {
+        let (step, total) = (self.state.step, self.steps.total);
+        // Processes save together, and the others are not here.
+        if step == 0 || self.peers.world() > 1 {
+            return error;
+        }
+        let there = checkpoint::steps(&self.settings.plan.out).contains(&step);
+        if !there && self.save(step as f64 / self.steps.per_epoch as f64).is_err() {
+            return error;
+        }
+        let way = format!("step {step} of {total} is saved; when this can be read, the same command goes on there");
+        match &error.help {
+            None => error.help(way),
+            Some(_) => error.cause(way),
+        }
     }
 
     /// Adds up the gradients of batches. If a batch does not fit into memory, all are repeated in smaller parts.
@@ -196,7 +214,9 @@ impl Run<'_> {
 
     fn logs_now(&self) -> bool {
         let step = self.state.step;
+        let epoch_ends = step.is_multiple_of(self.steps.per_epoch);
         self.logging.is_some_and(|every| step.is_multiple_of(every))
+            || (epoch_ends && self.settings.run.logging_strategy == "epoch")
             || (step == 1 && self.settings.run.logging_first_step)
     }
 
