@@ -97,7 +97,7 @@ pub fn text(report: &Report) -> String {
                     n: found.n,
                     p: found.p,
                     p_holm: found.p_holm,
-                    flips: (place == 0).then(|| (compared.gains, compared.losses)),
+                    flips: (place == 0).then_some((compared.gains, compared.losses)),
                     ..Row::default()
                 };
                 out += &row.line();
