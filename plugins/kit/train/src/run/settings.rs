@@ -357,7 +357,7 @@ mod tests {
             eval_every: Every::Epoch,
             ..plan(other)
         });
-        let error = error.err().expect("it is refused");
+        let error = error.expect_err("it is refused");
         let way = error.help.clone().unwrap_or_default() + &error.causes.concat();
         assert!(error.message.contains(words[0]) && way.contains(words[1]), "{error:?}");
     }
