@@ -372,7 +372,7 @@ fn a_batch_that_does_not_fit_is_taken_in_parts() {
         (loss, school.words())
     });
     assert!((whole.0 - parts.0).abs() < 1e-3, "{} {}", whole.0, parts.0);
-    assert!(parts.1.contains("in 2 parts"), "{}", parts.1);
+    assert!(parts.1.contains("into 2 parts"), "{}", parts.1);
 }
 
 #[test]
