@@ -388,7 +388,7 @@ fn a_daily_quota_ends_judging_at_once_and_the_same_command_goes_on() {
         });
         let judged = Judged::new(dialect, COUNT);
         let what = format!("{RUN} --model echo");
-        let words = ["can't go on", "quota", "the same command goes on"];
+        let words = ["can't go on", "quota", "the same command continues"];
         judged.check(&what, &service, "", 5, &words);
         assert!(
             service.requests().len() < 9 + 12 + 8,

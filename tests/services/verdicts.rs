@@ -364,7 +364,7 @@ fn what_ends_judging_keeps_every_verdict_and_the_same_command_goes_on() {
         (
             &|| Act::status(429, "").with("retry-after", "4000"),
             5,
-            "the same command goes on",
+            "the same command continues",
         ),
         (
             &|| Act::status(402, google_error(402, "RESOURCE_EXHAUSTED", "pay", json!([]))),
