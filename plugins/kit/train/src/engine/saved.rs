@@ -142,34 +142,29 @@ impl Trainer {
             number.ok_or_else(|| malformed(format!("it lacks `{key}`")))
         };
         let (steps, batches) = (number("step")?, number("batches")?);
-        let read = |name: String, into: &mut [f32]| -> Result<()> {
+        let stored = |name: String, dtype: Dtype, bytes: usize| -> Result<&[u8]> {
             let view = file.tensor(&name).map_err(|why| malformed(why.to_string()))?;
-            if view.dtype() != Dtype::F32 || view.data().len() != 4 * into.len() {
-                return Err(malformed(format!("`{name}` has another type or shape")));
+            match view.dtype() == dtype && view.data().len() == bytes {
+                true => Ok(view.data()),
+                false => Err(malformed(format!("`{name}` has another type or shape"))),
             }
-            let (values, _) = view.data().as_chunks::<4>();
+        };
+        let read = |name: String, into: &mut [f32]| -> Result<()> {
+            let (values, _) = stored(name, Dtype::F32, size_of_val(into))?.as_chunks::<4>();
             into.iter_mut()
                 .zip(values)
                 .for_each(|(into, value)| *into = f32::from_le_bytes(*value));
             Ok(())
         };
         let read_halves = |name: String, into: &mut [bf16]| -> Result<()> {
-            let view = file.tensor(&name).map_err(|why| malformed(why.to_string()))?;
-            if view.dtype() != Dtype::BF16 || view.data().len() != 2 * into.len() {
-                return Err(malformed(format!("`{name}` has another type or shape")));
-            }
-            let (values, _) = view.data().as_chunks::<2>();
+            let (values, _) = stored(name, Dtype::BF16, size_of_val(into))?.as_chunks::<2>();
             into.iter_mut()
                 .zip(values)
                 .for_each(|(into, value)| *into = bf16::from_le_bytes(*value));
             Ok(())
         };
         let read_bytes = |name: String, into: &mut [u8]| -> Result<()> {
-            let view = file.tensor(&name).map_err(|why| malformed(why.to_string()))?;
-            if view.data().len() != into.len() {
-                return Err(malformed(format!("`{name}` has another type or shape")));
-            }
-            into.copy_from_slice(view.data());
+            into.copy_from_slice(stored(name, Dtype::U8, into.len())?);
             Ok(())
         };
         for (learnt, state) in self.parameters.learnt.iter().zip(&mut self.optim.states) {
