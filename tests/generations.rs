@@ -5,7 +5,7 @@ use crate::recipes::{Workshop, command, flags};
 use crate::train::{RUN, SHARED, School};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 const FILE: &str = "eval_generations.jsonl";
@@ -81,6 +81,12 @@ fn generations_without_evaluations_are_told_of() {
     school.check(&line, 2, &["`eval_generation_tokens` is 0"]);
 }
 
+fn started(school: &School, line: &str) -> Child {
+    let mut command = school.command(line);
+    let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+    quiet.spawn().expect("it starts")
+}
+
 #[test]
 fn a_killed_run_ends_with_the_same_generations() {
     let school = School::new();
@@ -89,12 +95,7 @@ fn a_killed_run_ends_with_the_same_generations() {
     for number in 0..6_u64 {
         let out = format!("out{number}");
         let slow = format!("{asked} -M pause_ms=4 --out {out}");
-        let mut command = school.command(&slow);
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("it starts");
+        let mut child = started(&school, &slow);
         let began = Instant::now();
         // Behind the first checkpoint, so that later generations are thrown away and made again.
         let steps = 4 * (1 + number / 3);
@@ -122,12 +123,7 @@ fn an_interrupt_during_a_generation_ends_with_130_and_nothing_is_lost() {
     // Answers take seconds, so that the interrupt falls into one.
     let asked = format!("{RUN} --eval-generations 3 --eval_generation_tokens 100 --save_strategy no");
     let slow = format!("{asked} -M pause_ms=15 --out out");
-    let mut command = school.command(&slow);
-    let mut child = command
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("it starts");
+    let mut child = started(&school, &slow);
     let began = Instant::now();
     let evaluated = || {
         let metrics = std::fs::read_to_string(school.path("out/metrics.jsonl")).unwrap_or_default();
