@@ -47,6 +47,8 @@ fn unsafe_code_stands_where_the_map_says_and_nowhere_else() {
         "plugins/kit/kernels/src/packed/amx/tiles.rs",
         "plugins/kit/kernels/src/packed/avx2.rs",
         "plugins/kit/kernels/src/packed/avx2_bytes.rs",
+        "plugins/kit/kernels/src/packed/avx2_bytes/sums.rs",
+        "plugins/kit/kernels/src/packed/avx2_bytes/x86.rs",
         "plugins/kit/kernels/src/packed/avx512.rs",
         "plugins/kit/kernels/src/packed/output_block.rs",
         "plugins/kit/kernels/src/packed/parallel_output.rs",
