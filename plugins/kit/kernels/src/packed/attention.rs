@@ -12,7 +12,7 @@ mod few;
 
 use super::output_block::OutputBlock;
 use super::parallel_output::by_fields;
-use super::{Kernel, Kind, LANES, Line, MOST_ROWS, PANEL};
+use super::{Kernel, Kind, LANES, Line, MOST_ROWS, PANEL, evenly};
 use crate::exponential::{exp, exponentials};
 use crate::packed::rounding::{bf16_bits, round};
 use crate::packed::rows::{Rows, SomeRows, Words};
@@ -296,8 +296,8 @@ impl Layer<'_> {
                 size,
                 block: block.clone(),
             });
-            for row in (0..rows).step_by(kernel.rows()) {
-                let count = kernel.rows().min(rows - row);
+            for part_of_rows in evenly(0..rows, kernel.rows(kind)) {
+                let (row, count) = (part_of_rows.start, part_of_rows.len());
                 let some = within(&self.seen(part, row..row + count), &block);
                 if some.is_empty() {
                     continue;

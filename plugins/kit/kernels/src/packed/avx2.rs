@@ -2,10 +2,16 @@
 #![allow(unsafe_code)] // the processor's instructions, on lines and words whose number is checked
 
 use super::rows::{SomeRows, Words};
-use super::{Line, PANEL};
+use super::{Kind, Line, PANEL};
 
 /// Rows whose sums fit into sixteen registers beside the operands: two registers of sums each, for half a panel.
-pub const ROWS: usize = 4;
+/// Widened, bf16 weights take four registers.
+pub fn rows(kind: Kind) -> usize {
+    match kind {
+        Kind::F32 => 6,
+        Kind::Bf16 => 4,
+    }
+}
 
 pub fn has() -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -16,31 +22,27 @@ pub fn has() -> bool {
 
 /// Computes `tile` (rows, 32) from some groups of a panel and as many words of x.
 pub fn tile(x: SomeRows, lines: &[Line], tile: &mut [[f32; PANEL]]) {
-    let (rows, stride) = (tile.len(), x.stride);
-    let groups = x.groups(lines, rows, ROWS);
+    let (count, stride) = (tile.len(), x.stride);
+    let groups = x.groups(lines, count, rows(x.words.kind()));
     #[cfg(target_arch = "x86_64")]
     {
         let lines = lines.as_ptr();
         macro_rules! with_rows {
-            ($($count:literal)*) => {
-                match (x.words, rows) {
-                    $(
-                        // SAFETY: this kernel is chosen only if the processor has the instructions; `groups` checked
-                        // that there are a word for each row and group and two lines for each group; `tile` has this
-                        // many rows.
-                        (Words::F32(words), $count) => unsafe {
-                            x86::f32_tile::<$count>(groups, words.as_ptr().cast(), stride, lines, tile)
-                        },
-                        // SAFETY: the same.
-                        (Words::Bf16(words), $count) => unsafe {
-                            x86::bf16_tile::<$count>(groups, words.as_ptr(), stride, lines, tile)
-                        },
-                    )*
+            ($words:ident $kernel:ident $($count:literal)*) => {
+                match count {
+                    // SAFETY: this kernel is chosen only if the processor has the instructions; `groups` checked that
+                    // there are a word for each row and group and two lines for each group; `tile` has this many rows.
+                    $($count => unsafe {
+                        x86::$kernel::<$count>(groups, $words.as_ptr().cast(), stride, lines, tile)
+                    },)*
                     _ => {}
                 }
             };
         }
-        with_rows!(1 2 3 4);
+        match x.words {
+            Words::F32(words) => with_rows!(words f32_tile 1 2 3 4 5 6),
+            Words::Bf16(words) => with_rows!(words bf16_tile 1 2 3 4),
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     super::portable::tile(x, lines, tile);

@@ -77,10 +77,11 @@ impl Kernel {
         }
     }
 
-    pub fn rows(self) -> usize {
+    /// Rows of a tile, at most.
+    pub fn rows(self, kind: Kind) -> usize {
         match self {
             Kernel::Portable => portable::ROWS,
-            Kernel::Avx2 => avx2::ROWS,
+            Kernel::Avx2 => avx2::rows(kind),
             Kernel::Avx512 => MOST_ROWS,
             Kernel::Amx => amx::FEW,
         }

@@ -284,12 +284,14 @@ impl Packed {
 
     /// A few tasks for each core, so that cores finish at about the same time.
     fn height_by(&self, kernel: Kernel, rows: usize) -> usize {
-        if kernel == Kernel::Amx || rows <= kernel.rows() {
+        if kernel == Kernel::Amx || rows <= kernel.rows(self.kind) {
             return rows;
         }
         let output_blocks = self.outputs.div_ceil(self.width(rows));
         let parts = (TASKS * rayon::current_num_threads()).div_ceil(output_blocks);
-        rows.div_ceil(parts).max(LEAST_ROWS).next_multiple_of(kernel.rows())
+        rows.div_ceil(parts)
+            .max(LEAST_ROWS)
+            .next_multiple_of(kernel.rows(self.kind))
     }
 
     /// Two lines for each group.
@@ -302,7 +304,7 @@ impl Packed {
         if kernel == Kernel::Amx && x.count() > amx::FEW {
             return amx::fill(self, x, output_block);
         }
-        match x.count() <= kernel.rows() {
+        match x.count() <= kernel.rows(self.kind) {
             true => self.fill_few(kernel, output_block, x),
             false => self.fill_many(kernel, output_block, x),
         }
@@ -314,7 +316,7 @@ impl Packed {
         for column in output_block.columns().step_by(PANEL) {
             for first in (0..groups).step_by(kernel.groups()) {
                 let some = first..groups.min(first.saturating_add(kernel.groups()));
-                let x = x.some(0, kernel.rows(), first);
+                let x = x.some(0, kernel.rows(self.kind), first);
                 let lines = &self.panel(column / PANEL)[2 * some.start..2 * some.end];
                 let mut tile = [[0f32; PANEL]; MOST_ROWS];
                 let tile = &mut tile[..x.count];
@@ -341,8 +343,8 @@ impl Packed {
             let span = kernel.groups().max(STAYING / (2 * panels.len()) / GROUPS * GROUPS);
             for start in (0..groups).step_by(span) {
                 let span = start..groups.min(start.saturating_add(span));
-                for row in rows.clone().step_by(kernel.rows()) {
-                    let count = kernel.rows().min(rows.end - row);
+                for some in evenly(rows.clone(), kernel.rows(self.kind)) {
+                    let (row, count) = (some.start, some.len());
                     let mut sums = [[[0f32; PANEL]; MOST_ROWS]; PANELS];
                     if start > 0 {
                         for below in 0..count {
@@ -354,7 +356,7 @@ impl Packed {
                     }
                     for first in span.clone().step_by(kernel.groups()) {
                         let some = first..span.end.min(first.saturating_add(kernel.groups()));
-                        let x = x.some(row, kernel.rows(), first);
+                        let x = x.some(row, count, first);
                         for (panel, sums) in panels.clone().zip(&mut sums) {
                             let lines = &self.panel(panel)[2 * some.start..2 * some.end];
                             if first == 0 {
@@ -383,6 +385,14 @@ impl Packed {
             }
         }
     }
+}
+
+/// Cuts rows into as few parts of at most this many as there can be, all of about the same size: a part of one or two
+/// rows takes almost as long as a full one.
+fn evenly(rows: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let (first, count) = (rows.start, rows.len());
+    let parts = count.div_ceil(most);
+    (0..parts).map(move |part| first + count * part / parts..first + count * (part + 1) / parts)
 }
 
 /// Writes rows of a panel to its lines.

@@ -163,6 +163,13 @@ fn stride(inputs: usize, kind: Kind) -> usize {
 }
 
 impl Words<'_> {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Words::F32(_) => Kind::F32,
+            Words::Bf16(_) => Kind::Bf16,
+        }
+    }
+
     pub fn len(&self) -> usize {
         match self {
             Words::F32(words) => words.len(),
