@@ -311,3 +311,39 @@ impl Panels<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nf4;
+
+    /// Packed like the same rows of the whole matrix, in both orders.
+    #[track_caller]
+    fn check(form: Form) {
+        const COLUMNS: usize = 21;
+        let (whole, depth) = (Stored::new(form, 12, COLUMNS), 3..19);
+        let part = whole.part(2..12).part(3..8);
+        let packed = |stored: &Stored, rows: Range<usize>| {
+            let mut values = vec![0.0; 2 * 8 * 16];
+            let (by_lane, by_depth) = values.split_at_mut(8 * 16);
+            stored.by_lane().pack(rows.clone(), depth.clone(), 8, by_lane);
+            stored
+                .by_depth()
+                .pack(depth.clone(), rows.clone(), 16, &mut by_depth[..16 * rows.len()]);
+            values
+        };
+        assert_eq!(packed(&part, 1..5), packed(&whole, 6..10), "{}", whole.name());
+        assert_ne!(packed(&part, 1..5), packed(&whole, 1..5), "{}", whole.name());
+    }
+
+    #[test]
+    fn a_part_is_some_rows_of_its_matrix() {
+        let values: Vec<f32> = (1..=12 * 21).map(|n| (n * 37 % 101) as f32 - 50.5).collect();
+        check(Form::Bf16(values.iter().copied().map(bf16::from_f32).collect()));
+        check(Form::F16(values.iter().copied().map(f16::from_f32).collect()));
+        check(Form::Nf4(nf4::quantise(values.len(), true, |start, out| {
+            out.copy_from_slice(&values[start..][..out.len()]);
+        })));
+        check(Form::F32(values));
+    }
+}
