@@ -1,5 +1,5 @@
 """What a matrix becomes in QLoRA's four-bit NormalFloat with doubly quantised scales: our own statement of what
-bitsandbytes computes. `nf4` in the kit is compared with that library's recordings."""
+bitsandbytes computes."""
 
 from __future__ import annotations
 
