@@ -83,7 +83,8 @@ fn with_weight(layer: &Linear, pass: &Pass, turned: bool, take: impl FnOnce(&dyn
 
 impl Linear {
     /// The layers of consecutive outputs of this one, over the same weights and factors: projections that a checkpoint
-    /// has as one matrix, such as `qkv_proj`.
+    /// has as one matrix, such as `qkv_proj`. Dropout is the same in all of them, but for the queries of the last layer,
+    /// which are those of learnt positions only.
     pub fn parts<const COUNT: usize>(&self, outputs: [usize; COUNT]) -> [Linear; COUNT] {
         let mut end = 0;
         outputs.map(|outputs| {
