@@ -245,6 +245,30 @@ fn a_saved_adapter_is_where_another_run_starts() {
     }
 }
 
+/// PEFT learns a copy of a table of tokens that is saved whole, and a tied head keeps the original.
+#[test]
+fn a_table_that_a_lora_learns_whole_is_not_the_head() {
+    let mut settings = settings(Method::Lora);
+    settings.lora.modules_to_save = Some(vec!["embed_tokens".to_owned()]);
+    settings.lora.lora_dropout = 0.0;
+    let mut engine = engine(&settings);
+    let items = row(0).learnt();
+    engine.learn(&[row(0)], items).expect("a loss");
+    let facts = engine.facts();
+    let table = &facts.parameters[0];
+    assert_eq!(table.name, "base_model.model.model.embed_tokens.weight");
+    let hidden = table.shape[1];
+    let gradient = engine.gradient()[..table.shape[0] * hidden].to_vec();
+    for (id, row_of_table) in gradient.chunks_exact(hidden).enumerate() {
+        let learnt = row_of_table.iter().any(|x| *x != 0.0);
+        assert_eq!(
+            learnt,
+            row(0).ids[..row(0).ids.len() - 1].contains(&(id as u32)),
+            "token {id}"
+        );
+    }
+}
+
 #[test]
 fn wrong_settings_and_rows_are_refused_by_name() {
     let check = |change: fn(&mut EngineSettings), words: &str| {

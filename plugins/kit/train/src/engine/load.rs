@@ -392,17 +392,23 @@ impl<'s> Loader<'s> {
         })
     }
 
-    /// A tied head, unless it is to be learnt separately.
+    /// A tied head, unless it or the table is learnt beside a LoRA: as in PEFT, that learns a copy, and the other of both
+    /// keeps the original.
     fn tied_head(&mut self, blueprint: &Blueprint, embed: &Weight) -> Result<Head> {
-        let whole = self.targets.as_ref().is_some_and(|targets| targets.is_whole("lm_head"));
-        let weight = match whole {
-            true => {
-                let table = blueprint.model.at("embed_tokens");
-                let shape = [blueprint.vocabulary, blueprint.hidden];
+        let table = blueprint.model.at("embed_tokens");
+        let shape = [blueprint.vocabulary, blueprint.hidden];
+        let is_whole = |module: &str| self.targets.as_ref().is_some_and(|targets| targets.is_whole(module));
+        let weight = match (is_whole("lm_head"), is_whole(&module_name(&table.path("")))) {
+            (true, _) => {
                 let values = self.reader.wide(&table, &shape)?;
                 Weight::Learnt(self.learn("lm_head.weight", &shape, values)?)
             }
-            false => embed.clone(),
+            (false, true) => {
+                let stored = self.reader.matrix(&table, &shape, false)?;
+                *self.frozen.entry(stored.name()).or_default() += stored.bytes();
+                Weight::Frozen(stored)
+            }
+            (false, false) => embed.clone(),
         };
         Ok(Head::Own(Linear {
             weight,
