@@ -466,12 +466,16 @@ fn typed(kind: Type, value: &Value) -> Option<Value> {
         (List, None) => (value.is_array() || value.is_null()).then(|| value.clone()),
         (List, Some("")) => Some(Value::Null),
         (List, Some(text)) if text.starts_with('[') => serde_json::from_str(text).ok(),
-        // One word is a pattern or `all-linear`; several are names.
-        (List, Some(text)) if !text.contains(',') || text.contains(['(', '|', '*']) => Some(json!(text)),
+        (List, Some(text)) if text.eq_ignore_ascii_case("all-linear") || is_pattern(text) => Some(json!(text)),
         (List, Some(text)) => Some(text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect()),
         (Json, None) => Some(value.clone()),
         (Json, Some(text)) => Some(serde_json::from_str(text).unwrap_or_else(|_| json!(text))),
     }
+}
+
+/// Whether this is a regular expression rather than names: these may have dots.
+fn is_pattern(text: &str) -> bool {
+    text.contains(['(', '|', '*', '+', '?', '[', '\\', '^', '$', '{'])
 }
 
 #[cfg(test)]
@@ -510,6 +514,8 @@ mod tests {
             json!(["q_proj", "v_proj"]),
         );
         check("lora_target_modules", json!("all-linear"), json!("all-linear"));
+        check("lora_target_modules", json!("qkv_proj"), json!(["qkv_proj"]));
+        check("lora_target_modules", json!(r"mlp\.\w+"), json!(r"mlp\.\w+"));
         check(
             "target_modules",
             json!(r".*\.(q_proj|v_proj)"),

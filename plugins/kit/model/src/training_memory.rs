@@ -15,8 +15,10 @@ struct Shape {
     inner: u64,
     vocabulary: u64,
     tied: bool,
-    /// Whether both halves of a layer also have a norm after them, as in Gemma 3.
+    /// Whether both halves of a layer have a norm after them, as in Gemma 3.
     norms_behind: bool,
+    /// Whether the projections before attention are one matrix, and whether gate and up are one.
+    fused: [bool; 2],
 }
 
 /// Bytes of a four-bit weight: half a byte of code, and scales of blocks of 64, which are bytes as well.
@@ -33,6 +35,7 @@ impl Shape {
         let text = text.and_then(|text| text.get("text_config")).or(text).unwrap_or(config);
         let number = |key: &str| text.get(key).or_else(|| config.get(key)).and_then(Value::as_u64);
         let (hidden, queries) = (number("hidden_size")?, number("num_attention_heads")?);
+        let class = text.get("model_type").and_then(Value::as_str).unwrap_or_default();
         Some(Shape {
             hidden,
             layers: number("num_hidden_layers")?,
@@ -42,25 +45,28 @@ impl Shape {
             inner: number("intermediate_size")?,
             vocabulary: number("vocab_size")?,
             tied: text.get("tie_word_embeddings").or(config.get("tie_word_embeddings")) != Some(&Value::Bool(false)),
-            norms_behind: text
-                .get("model_type")
-                .and_then(Value::as_str)
-                .is_some_and(|name| name.starts_with("gemma")),
+            norms_behind: class.starts_with("gemma") || ["olmo2", "glm4"].contains(&class),
+            fused: [class == "phi3", ["phi3", "glm", "glm4"].contains(&class)],
         })
     }
 
     /// The linear layers of a decoder layer: name, in, out.
-    fn linears(&self) -> [(&'static str, u64, u64); 7] {
+    fn linears(&self) -> Vec<(&'static str, u64, u64)> {
         let (all, shared) = (self.queries * self.size, self.keys * self.size);
-        [
-            ("q_proj", self.hidden, all),
-            ("k_proj", self.hidden, shared),
-            ("v_proj", self.hidden, shared),
-            ("o_proj", all, self.hidden),
-            ("gate_proj", self.hidden, self.inner),
-            ("up_proj", self.hidden, self.inner),
-            ("down_proj", self.inner, self.hidden),
-        ]
+        let [fused_qkv, fused_mlp] = self.fused;
+        let before_attention: &[_] = match fused_qkv {
+            true => &[("qkv_proj", all + 2 * shared)],
+            false => &[("q_proj", all), ("k_proj", shared), ("v_proj", shared)],
+        };
+        let gate_and_up: &[_] = match fused_mlp {
+            true => &[("gate_up_proj", 2 * self.inner)],
+            false => &[("gate_proj", self.inner), ("up_proj", self.inner)],
+        };
+        let of_hidden = before_attention.iter().chain(gate_and_up);
+        of_hidden
+            .map(|(name, outputs)| (*name, self.hidden, *outputs))
+            .chain([("o_proj", all, self.hidden), ("down_proj", self.inner, self.hidden)])
+            .collect()
     }
 
     fn linear_parameters(&self) -> u64 {
@@ -85,7 +91,8 @@ impl Shape {
             None | Some(Value::Null) => ["q_proj", "v_proj"].contains(&name),
             Some(Value::Array(names)) => names
                 .iter()
-                .any(|one| one.as_str().is_some_and(|one| one.ends_with(name))),
+                .filter_map(Value::as_str)
+                .any(|one| one.rsplit('.').next() == Some(name)),
             Some(Value::String(pattern)) => pattern == "all-linear" || pattern.contains(name),
             Some(_) => false,
         };
@@ -238,6 +245,30 @@ mod tests {
         );
         assert_eq!(shape.linear_parameters(), 440_401_920);
     }
+
+    #[test]
+    fn fused_projections_have_factors_of_their_own() {
+        let config = json!({
+            "hidden_size": 3072, "num_hidden_layers": 32, "num_attention_heads": 24, "num_key_value_heads": 8,
+            "intermediate_size": 8192, "vocab_size": 200_064, "tie_word_embeddings": true, "model_type": "phi3",
+        });
+        let shape = Shape::read(&config).unwrap();
+        let factors = |targets: Value| {
+            let other = json!({ "r": 16, "target_modules": targets });
+            let other = other.as_object().unwrap().clone();
+            shape.factors(&Plan {
+                other,
+                ..Plan::default()
+            })
+        };
+        let qkv = 32 * 16 * (3072 + 5120);
+        assert_eq!(factors(json!(["qkv_proj"])), qkv);
+        assert_eq!(factors(json!(["q_proj", "v_proj"])), 0);
+        let others = (3072 + 3072) + (3072 + 16_384) + (8192 + 3072);
+        assert_eq!(factors(json!("all-linear")), qkv + 32 * 16 * others);
+        assert_eq!(shape.linear_parameters(), 32 * (3072 * (5120 + 3072 + 16_384 + 8192)));
+    }
+
     fn qwen3() -> Shape {
         let config = json!({
             "hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,

@@ -2,8 +2,7 @@
 
 use crate::backward::norm::sum_rows;
 use crate::engine::draws::Draws;
-use crate::engine::parameters::{Gradients, Pass, Vector, Weight};
-use crate::engine::stored::Form;
+use crate::engine::parameters::{Gradients, Pass, Vector, Weight, within};
 use crate::products::vector::each_row;
 use crate::products::{ByDepth, ByLane, Into, Left, Operand, Rounded, Scratch, product};
 use std::ops::Range;
@@ -68,7 +67,7 @@ pub(crate) struct Between(Vec<f32>);
 /// Passes a weight to `take` as the right side of a product.
 fn with_weight(layer: &Linear, pass: &Pass, turned: bool, take: impl FnOnce(&dyn Operand)) {
     // bf16 weights need no rounding.
-    let narrow = matches!(&layer.weight, Weight::Frozen(stored) if matches!(stored.form, Form::Bf16(_)));
+    let narrow = matches!(&layer.weight, Weight::Frozen(stored) if stored.is_bf16());
     let rounded = pass.rounded && !narrow;
     let take = |operand: &dyn Operand| match rounded {
         true => take(&Rounded(operand)),
@@ -83,6 +82,27 @@ fn with_weight(layer: &Linear, pass: &Pass, turned: bool, take: impl FnOnce(&dyn
 }
 
 impl Linear {
+    /// The layers of consecutive outputs of this one, over the same weights and factors: projections that a checkpoint
+    /// has as one matrix, such as `qkv_proj`. Dropout is the same in all of them, but for the queries of the last layer,
+    /// which are those of learnt positions only.
+    pub fn parts<const COUNT: usize>(&self, outputs: [usize; COUNT]) -> [Linear; COUNT] {
+        let mut end = 0;
+        outputs.map(|outputs| {
+            let some = end..end + outputs;
+            end += outputs;
+            Linear {
+                weight: self.weight.part(&some, self.inputs),
+                bias: self.bias.as_ref().map(|bias| bias.part(&some)),
+                factors: self.factors.as_ref().map(|factors| Factors {
+                    b: within(&factors.b, &some, factors.rank),
+                    ..factors.clone()
+                }),
+                inputs: self.inputs,
+                outputs,
+            }
+        })
+    }
+
     /// Whether any part of it is learnt.
     pub fn learns(&self) -> bool {
         self.factors.is_some()

@@ -21,7 +21,6 @@ use plugin_api::{Code, Error, Result};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 
 /// Modules that are frozen unless `unfreeze` names them.
 const TOWERS: [&str; 2] = ["audio_tower.", "multi_modal_projector."];
@@ -177,7 +176,7 @@ impl<'s> Loader<'s> {
         }
         let stored = self.reader.matrix(at, shape, linear)?;
         *self.frozen.entry(stored.name()).or_default() += stored.bytes();
-        Ok(Weight::Frozen(Arc::new(stored)))
+        Ok(Weight::Frozen(stored))
     }
 
     fn linear(&mut self, at: &Weights, inputs: usize, outputs: usize, bias: bool, is_head: bool) -> Result<Linear> {
@@ -340,12 +339,6 @@ impl<'s> Loader<'s> {
 
     /// The whole model.
     pub fn net(&mut self, blueprint: &Blueprint) -> Result<Net> {
-        if blueprint.fused != [false; 2] {
-            let message = "a model whose projections are fused (`qkv_proj`, `gate_up_proj`) cannot be trained yet";
-            return Err(
-                Error::unsupported(message).help("load a LoRA that was trained elsewhere: `-M lora=NAME=FOLDER`")
-            );
-        }
         let (hidden, eps) = (blueprint.hidden, blueprint.eps);
         let model = &blueprint.model;
         let tower = blueprint.audio.as_ref().map(|audio| self.tower(audio)).transpose()?;
@@ -399,18 +392,23 @@ impl<'s> Loader<'s> {
         })
     }
 
-    /// A tied head, unless it is to be learnt separately.
+    /// A tied head, unless it or the table is learnt beside a LoRA: as in PEFT, that learns a copy, and the other of both
+    /// keeps the original.
     fn tied_head(&mut self, blueprint: &Blueprint, embed: &Weight) -> Result<Head> {
-        let whole = self.targets.as_ref().is_some_and(|targets| targets.is_whole("lm_head"));
-        let weight = match (embed, whole) {
-            (_, true) => {
-                let table = blueprint.model.at("embed_tokens");
-                let shape = [blueprint.vocabulary, blueprint.hidden];
+        let table = blueprint.model.at("embed_tokens");
+        let shape = [blueprint.vocabulary, blueprint.hidden];
+        let is_whole = |module: &str| self.targets.as_ref().is_some_and(|targets| targets.is_whole(module));
+        let weight = match (is_whole("lm_head"), is_whole(&module_name(&table.path("")))) {
+            (true, _) => {
                 let values = self.reader.wide(&table, &shape)?;
                 Weight::Learnt(self.learn("lm_head.weight", &shape, values)?)
             }
-            (Weight::Frozen(stored), _) => Weight::Frozen(stored.clone()),
-            (Weight::Learnt(range), _) => Weight::Learnt(range.clone()),
+            (false, true) => {
+                let stored = self.reader.matrix(&table, &shape, false)?;
+                *self.frozen.entry(stored.name()).or_default() += stored.bytes();
+                Weight::Frozen(stored)
+            }
+            (false, false) => embed.clone(),
         };
         Ok(Head::Own(Linear {
             weight,
@@ -433,15 +431,38 @@ impl<'s> Loader<'s> {
             let size = of.head_norms.size(count, heads.size);
             size.map(|size| norm(loader, own.at(name), size)).transpose()
         };
+        let [fused_qkv, fused_mlp] = of.fused;
+        let [q_proj, k_proj, v_proj] = match fused_qkv {
+            true => self
+                .linear(&own.at("qkv_proj"), hidden, queries + 2 * keys, qkv, false)?
+                .parts([queries, keys, keys]),
+            false => [
+                self.linear(&own.at("q_proj"), hidden, queries, qkv, false)?,
+                self.linear(&own.at("k_proj"), hidden, keys, qkv, false)?,
+                self.linear(&own.at("v_proj"), hidden, keys, qkv, false)?,
+            ],
+        };
+        let o_proj = self.linear(&own.at("o_proj"), queries, hidden, o, false)?;
+        let q_norm = of_heads(self, "q_norm", heads.queries)?;
+        let k_norm = of_heads(self, "k_norm", heads.keys)?;
+        let [gate_proj, up_proj] = match fused_mlp {
+            true => self
+                .linear(&at.at("mlp.gate_up_proj"), hidden, 2 * inner, mlp, false)?
+                .parts([inner; 2]),
+            false => [
+                self.linear(&at.at("mlp.gate_proj"), hidden, inner, mlp, false)?,
+                self.linear(&at.at("mlp.up_proj"), hidden, inner, mlp, false)?,
+            ],
+        };
         Ok(Layer {
-            q_proj: self.linear(&own.at("q_proj"), hidden, queries, qkv, false)?,
-            k_proj: self.linear(&own.at("k_proj"), hidden, keys, qkv, false)?,
-            v_proj: self.linear(&own.at("v_proj"), hidden, keys, qkv, false)?,
-            o_proj: self.linear(&own.at("o_proj"), queries, hidden, o, false)?,
-            q_norm: of_heads(self, "q_norm", heads.queries)?,
-            k_norm: of_heads(self, "k_norm", heads.keys)?,
-            gate_proj: self.linear(&at.at("mlp.gate_proj"), hidden, inner, mlp, false)?,
-            up_proj: self.linear(&at.at("mlp.up_proj"), hidden, inner, mlp, false)?,
+            q_proj,
+            k_proj,
+            v_proj,
+            o_proj,
+            q_norm,
+            k_norm,
+            gate_proj,
+            up_proj,
             down_proj: self.linear(&at.at("mlp.down_proj"), inner, hidden, mlp, false)?,
             before_attention: named(self, of.norms.before_attention)?,
             behind_attention: named(self, of.norms.behind_attention)?,

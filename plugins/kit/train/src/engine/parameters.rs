@@ -4,13 +4,28 @@ use super::Parameter;
 use super::stored::Stored;
 use plugin_api::Result;
 use std::ops::Range;
-use std::sync::Arc;
 
-/// A matrix (outputs, inputs).
+/// A matrix (outputs, inputs). Clones share their values.
+#[derive(Clone)]
 pub(crate) enum Weight {
-    Frozen(Arc<Stored>),
+    Frozen(Stored),
     /// A range in the buffer of learnt values.
     Learnt(Range<usize>),
+}
+
+impl Weight {
+    /// The matrix of some outputs.
+    pub fn part(&self, outputs: &Range<usize>, inputs: usize) -> Weight {
+        match self {
+            Weight::Frozen(stored) => Weight::Frozen(stored.part(outputs.clone())),
+            Weight::Learnt(range) => Weight::Learnt(within(range, outputs, inputs)),
+        }
+    }
+}
+
+/// The place of some rows of a matrix that lies in a range.
+pub(crate) fn within(range: &Range<usize>, rows: &Range<usize>, columns: usize) -> Range<usize> {
+    range.start + rows.start * columns..range.start + rows.end * columns
 }
 
 /// A vector, such as a bias.
@@ -18,6 +33,15 @@ pub(crate) enum Weight {
 pub(crate) enum Vector {
     Frozen(Vec<f32>),
     Learnt(Range<usize>),
+}
+
+impl Vector {
+    pub fn part(&self, some: &Range<usize>) -> Vector {
+        match self {
+            Vector::Frozen(values) => Vector::Frozen(values[some.clone()].to_vec()),
+            Vector::Learnt(range) => Vector::Learnt(within(range, some, 1)),
+        }
+    }
 }
 
 /// What a pass reads besides the layers.

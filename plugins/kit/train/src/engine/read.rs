@@ -60,12 +60,7 @@ impl Reader {
             true => Form::Nf4(quantised_before(at, shape)?),
             false => match self.four_bits && linear {
                 true => {
-                    let plain = self.plain(at, shape)?;
-                    let plain = Stored {
-                        form: plain,
-                        rows,
-                        columns,
-                    };
+                    let plain = Stored::new(self.plain(at, shape)?, rows, columns);
                     Form::Nf4(nf4::quantise(rows * columns, self.double, |start, out| {
                         plain.read_across(start, out);
                     }))
@@ -73,7 +68,7 @@ impl Reader {
                 false => self.plain(at, shape)?,
             },
         };
-        Ok(Stored { form, rows, columns })
+        Ok(Stored::new(form, rows, columns))
     }
 
     fn plain(&self, at: &Weights, shape: &[usize]) -> Result<Form> {

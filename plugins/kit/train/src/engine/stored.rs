@@ -7,10 +7,14 @@ use kernels::memory::prefetch;
 use kernels::packed::passing;
 use pulp::{Arch, NullaryFnOnce};
 use std::ops::Range;
+use std::sync::Arc;
 
-/// Values of a matrix (rows, columns), row by row.
+/// Values of a matrix (rows, columns), row by row: all rows that are stored, or some of them. Clones share the values.
+#[derive(Clone)]
 pub(crate) struct Stored {
-    pub form: Form,
+    form: Arc<Form>,
+    /// The first of its rows among those that are stored.
+    first: usize,
     pub rows: usize,
     pub columns: usize,
 }
@@ -23,6 +27,34 @@ pub(crate) enum Form {
 }
 
 impl Stored {
+    pub fn new(form: Form, rows: usize, columns: usize) -> Stored {
+        Stored {
+            form: Arc::new(form),
+            first: 0,
+            rows,
+            columns,
+        }
+    }
+
+    /// The matrix of some rows, over the same values.
+    pub fn part(&self, rows: Range<usize>) -> Stored {
+        Stored {
+            first: self.first + rows.start,
+            rows: rows.len(),
+            ..self.clone()
+        }
+    }
+
+    pub fn is_bf16(&self) -> bool {
+        matches!(*self.form, Form::Bf16(_))
+    }
+
+    /// Where a value lies among those that are stored.
+    #[inline(always)]
+    fn place(&self, row: usize, column: usize) -> usize {
+        (self.first + row) * self.columns + column
+    }
+
     /// Values from a place on, across the ends of rows.
     pub fn read_across(&self, start: usize, out: &mut [f32]) {
         let (mut at, mut out) = (start, out);
@@ -38,9 +70,9 @@ impl Stored {
     /// Some values of a row as fp32.
     #[inline(always)]
     pub fn read(&self, row: usize, columns: Range<usize>, out: &mut [f32]) {
-        let start = row * self.columns + columns.start;
+        let start = self.place(row, columns.start);
         let some = start..start + columns.len();
-        match &self.form {
+        match &*self.form {
             Form::F32(values) => out.copy_from_slice(&values[some]),
             Form::Bf16(values) => widen(out, &values[some], |x| f32::from_bits(u32::from(x.to_bits()) << 16)),
             Form::F16(values) => widen(out, &values[some], f16::to_f32),
@@ -51,8 +83,8 @@ impl Stored {
     /// Prefetches the values that are read next, from a column on.
     #[inline(always)]
     fn foresee(&self, row: usize, column: usize) {
-        let start = row * self.columns + column;
-        match &self.form {
+        let start = self.place(row, column);
+        match &*self.form {
             Form::Bf16(values) => prefetch(values.get(start..start + 64).unwrap_or_default()),
             Form::F16(values) => prefetch(values.get(start..start + 64).unwrap_or_default()),
             Form::Nf4(values) => prefetch(values.bytes.get(start / 2..start / 2 + 32).unwrap_or_default()),
@@ -62,7 +94,7 @@ impl Stored {
 
     pub fn bytes(&self) -> u64 {
         let values = (self.rows * self.columns) as u64;
-        match &self.form {
+        match &*self.form {
             Form::F32(_) => 4 * values,
             Form::Bf16(_) | Form::F16(_) => 2 * values,
             Form::Nf4(values) => values.bytes(),
@@ -70,7 +102,7 @@ impl Stored {
     }
 
     pub fn name(&self) -> &'static str {
-        match &self.form {
+        match &*self.form {
             Form::F32(_) => "fp32",
             Form::Bf16(_) => "bf16",
             Form::F16(_) => "fp16",
@@ -107,8 +139,8 @@ pub(crate) struct StoredByLane<'a>(&'a Stored);
 
 impl Operand for StoredByLane<'_> {
     fn pack(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
-        if let Form::F32(values) = &self.0.form {
-            let rows = lanes.map(|lane| &values[lane * self.0.columns..][depth.clone()]);
+        if let Form::F32(values) = &*self.0.form {
+            let rows = lanes.map(|lane| &values[self.0.place(lane, 0)..][depth.clone()]);
             return turn(rows, depth.len(), width, out);
         }
         let panel = Panel {
@@ -122,10 +154,10 @@ impl Operand for StoredByLane<'_> {
     }
 
     fn add_stored(&self, lanes: Range<usize>, depth: Range<usize>, panel: &mut passing::Panel) -> bool {
-        let (Form::Bf16(values), true) = (&self.0.form, depth.len().is_multiple_of(2)) else {
+        let (Form::Bf16(values), true) = (&*self.0.form, depth.len().is_multiple_of(2)) else {
             return false;
         };
-        let stored = &values[lanes.start * self.0.columns + depth.start..];
+        let stored = &values[self.0.place(lanes.start, depth.start)..];
         panel.add_columns(stored, self.0.columns, depth.len(), lanes.len())
     }
 }
@@ -149,10 +181,10 @@ impl Operand for StoredByDepth<'_> {
     }
 
     fn add_stored(&self, lanes: Range<usize>, depth: Range<usize>, panel: &mut passing::Panel) -> bool {
-        let (Form::Bf16(values), true) = (&self.0.form, depth.len().is_multiple_of(2)) else {
+        let (Form::Bf16(values), true) = (&*self.0.form, depth.len().is_multiple_of(2)) else {
             return false;
         };
-        let stored = &values[depth.start * self.0.columns + lanes.start..];
+        let stored = &values[self.0.place(depth.start, lanes.start)..];
         panel.add_inputs(stored, self.0.columns, depth.len(), lanes.len());
         true
     }
@@ -213,11 +245,12 @@ impl NullaryFnOnce for DepthsOf<'_> {
         let panels = Panels {
             stored: stored.columns,
             lanes,
-            depth,
+            // Rows of the matrix are the depth of this product.
+            depth: stored.first + depth.start..stored.first + depth.end,
             width,
             out,
         };
-        match &stored.form {
+        match &*stored.form {
             Form::F32(values) => panels.fill(
                 values,
                 #[inline(always)]
@@ -276,5 +309,41 @@ impl Panels<'_> {
                 rest.fill(0.0);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nf4;
+
+    /// Packed like the same rows of the whole matrix, in both orders.
+    #[track_caller]
+    fn check(form: Form) {
+        const COLUMNS: usize = 21;
+        let (whole, depth) = (Stored::new(form, 12, COLUMNS), 3..19);
+        let part = whole.part(2..12).part(3..8);
+        let packed = |stored: &Stored, rows: Range<usize>| {
+            let mut values = vec![0.0; 2 * 8 * 16];
+            let (by_lane, by_depth) = values.split_at_mut(8 * 16);
+            stored.by_lane().pack(rows.clone(), depth.clone(), 8, by_lane);
+            stored
+                .by_depth()
+                .pack(depth.clone(), rows.clone(), 16, &mut by_depth[..16 * rows.len()]);
+            values
+        };
+        assert_eq!(packed(&part, 1..5), packed(&whole, 6..10), "{}", whole.name());
+        assert_ne!(packed(&part, 1..5), packed(&whole, 1..5), "{}", whole.name());
+    }
+
+    #[test]
+    fn a_part_is_some_rows_of_its_matrix() {
+        let values: Vec<f32> = (1..=12 * 21).map(|n| (n * 37 % 101) as f32 - 50.5).collect();
+        check(Form::Bf16(values.iter().copied().map(bf16::from_f32).collect()));
+        check(Form::F16(values.iter().copied().map(f16::from_f32).collect()));
+        check(Form::Nf4(nf4::quantise(values.len(), true, |start, out| {
+            out.copy_from_slice(&values[start..][..out.len()]);
+        })));
+        check(Form::F32(values));
     }
 }

@@ -112,6 +112,14 @@ impl Targets {
             Value::Array(list) => list.iter().map(Value::as_u64).collect(),
             other => return Err(refused("layers_to_transform", format!("{other}, expected numbers"))),
         };
+        // PEFT would not load the folder.
+        if layers.is_some() && !matches!(wanted, Modules::Names(_)) {
+            let got = format!(
+                "{}, expected names beside `layers_to_transform`",
+                settings.target_modules
+            );
+            return Err(refused("lora_target_modules", got));
+        }
         let texts: Vec<String> = match &settings.layers_pattern {
             Value::Null => Vec::new(),
             Value::String(text) if text.is_empty() => Vec::new(),
@@ -262,6 +270,16 @@ mod tests {
         );
         check(json!({}), q, true);
         check(json!({}), "model.layers.1.self_attn.k_proj", false);
+    }
+
+    #[test]
+    fn layers_are_chosen_by_number_among_names_only() {
+        for targets in ["all-linear", ".*q_proj"] {
+            let settings = json!({ "target_modules": targets, "layers_to_transform": [1] });
+            let settings: LoraSettings = serde_json::from_value(settings).expect("settings");
+            let error = Targets::read(&settings).err().expect("PEFT refuses it");
+            assert!(error.message.contains(targets), "{error}");
+        }
     }
 
     #[test]
