@@ -337,6 +337,10 @@ impl Packed {
     fn fill_many(&self, kernel: Kernel, output_block: &mut OutputBlock, x: &Rows) {
         let groups = self.groups();
         let rows = output_block.rows();
+        // Made once, since clearing them for each tile takes a twentieth of the time.
+        let mut sums = [[[0f32; PANEL]; MOST_ROWS]; PANELS];
+        let mut tile = [[0f32; PANEL]; MOST_ROWS];
+        let mut line = [0f32; PANELS * PANEL];
         for column in output_block.columns().step_by(PANELS * PANEL) {
             let width = (PANELS * PANEL).min(output_block.columns().end - column);
             let panels = column / PANEL..(column + width).div_ceil(PANEL);
@@ -345,7 +349,6 @@ impl Packed {
                 let span = start..groups.min(start.saturating_add(span));
                 for some in evenly(rows.clone(), kernel.rows(self.kind)) {
                     let (row, count) = (some.start, some.len());
-                    let mut sums = [[[0f32; PANEL]; MOST_ROWS]; PANELS];
                     if start > 0 {
                         for below in 0..count {
                             let values = output_block.values(row + below, column, width).chunks(PANEL);
@@ -363,7 +366,6 @@ impl Packed {
                                 kernel.tile(x, lines, &mut sums[..count]);
                                 continue;
                             }
-                            let mut tile = [[0f32; PANEL]; MOST_ROWS];
                             kernel.tile(x, lines, &mut tile[..count]);
                             for (sums, tile) in sums.iter_mut().zip(&tile[..count]) {
                                 sums.iter_mut().zip(tile).for_each(|(sum, add)| *sum += add);
@@ -371,7 +373,6 @@ impl Packed {
                         }
                     }
                     for below in 0..count {
-                        let mut line = [0f32; PANELS * PANEL];
                         let places = line.as_chunks_mut::<PANEL>().0.iter_mut().zip(&sums);
                         places.for_each(|(place, sums)| *place = sums[below]);
                         match span.end == groups && output_block.columns().len() == width {
