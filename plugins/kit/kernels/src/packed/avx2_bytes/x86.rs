@@ -207,3 +207,113 @@ macro_rules! with_instructions {
 
 with_instructions!(by_twos, "avx2,fma,f16c", Twos);
 with_instructions!(by_fours, "avx2,fma,f16c,avxvnni", Fours);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// AVX-VNNI's instruction in plain arithmetic: few processors have it.
+    struct ByHand;
+
+    impl Bytes for ByHand {
+        const ZERO_OF_BYTES: i32 = Fours::ZERO_OF_BYTES;
+
+        unsafe fn multiply<const COUNT: usize>(
+            _: Form,
+            sums: &mut Sums<COUNT>,
+            codes: [__m256i; HALVES],
+            words: *const u32,
+        ) {
+            for row in 0..COUNT {
+                // SAFETY: the caller's; registers and arrays of eight words have the same bits.
+                let four = unsafe { *words.add(row) }.to_le_bytes().map(u8::cast_signed);
+                for half in 0..HALVES {
+                    let codes: [[u8; 4]; WIDTH] = unsafe { std::mem::transmute(codes[half]) };
+                    let mut words: [i32; WIDTH] = unsafe { std::mem::transmute(sums[row][half]) };
+                    for (sum, codes) in words.iter_mut().zip(codes) {
+                        *sum += (0..4).map(|n| i32::from(codes[n]) * i32::from(four[n])).sum::<i32>();
+                    }
+                    sums[row][half] = unsafe { std::mem::transmute::<[i32; WIDTH], __m256i>(words) };
+                }
+            }
+        }
+
+        unsafe fn whole(_: Form, sum: __m256i) -> __m256i {
+            sum
+        }
+    }
+
+    with_instructions!(by_hand, "avx2,fma,f16c", ByHand);
+
+    #[test]
+    fn products_of_four_bytes_give_the_bits_of_products_of_two() {
+        if !super::super::has() {
+            return;
+        }
+        const UNITS: usize = 3;
+        const COUNT: usize = 4;
+        fn compare<const KIND: usize>() {
+            let form = Kind::ALL[KIND].form();
+            let mut seed = 1 + KIND as u32;
+            let mut next = || {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                seed >> 8
+            };
+            let mut lines = vec![Line([0; LANES]); UNITS * form.lines()];
+            for (place, line) in lines.iter_mut().enumerate() {
+                // Lines with fp16 numbers get small ones.
+                let small = place % form.lines() < form.head.min(2);
+                line.0.fill_with(|| match small {
+                    true => 0x2c00_2c00 | next() & 0x03ff_03ff,
+                    false => next() << 16 ^ next(),
+                });
+            }
+            let blocks = UNITS * form.blocks;
+            let bytes: Vec<i8> = (0..blocks * BLOCK * COUNT)
+                .map(|_| (next() % 255) as i8)
+                .map(|byte| byte.max(-127))
+                .collect();
+            let words: Vec<u32> = bytes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|four| u32::from_le_bytes(four.map(i8::cast_unsigned)))
+                .collect();
+            let sum = |block: usize, row: usize, steps: std::ops::Range<usize>| -> i32 {
+                let word = |step: usize| (block * BLOCK / 4 + step) * COUNT + row;
+                steps
+                    .flat_map(|step| &bytes[4 * word(step)..][..4])
+                    .map(|&x| i32::from(x))
+                    .sum()
+            };
+            let of_rows = |steps: std::ops::Range<usize>| -> Vec<i32> {
+                let places = (0..blocks).flat_map(|block| (0..COUNT).map(move |row| (block, row)));
+                places.map(|(block, row)| sum(block, row, steps.clone())).collect()
+            };
+            let (sums, firsts) = (of_rows(0..8), of_rows(0..4));
+            let scales: Vec<f32> = (0..blocks * COUNT).map(|n| 0.01 + n as f32 * 1e-3).collect();
+            let x = Some8 {
+                words: &words,
+                scales: &scales,
+                sums: &sums,
+                firsts: &firsts,
+            };
+            let (mut twos, mut fours) = ([[0.0; LANES]; COUNT], [[0.0; LANES]; COUNT]);
+            // SAFETY: the processor has the instructions, and all units and rows are there.
+            unsafe {
+                by_twos::<KIND, COUNT>(UNITS, &lines, &x, &mut twos);
+                by_hand::<KIND, COUNT>(UNITS, &lines, &x, &mut fours);
+            }
+            assert!(twos.as_flattened().iter().all(|x| x.is_finite()));
+            assert_eq!(twos, fours, "{:?}", Kind::ALL[KIND]);
+        }
+        compare::<0>();
+        compare::<1>();
+        compare::<2>();
+        compare::<3>();
+        compare::<4>();
+        compare::<5>();
+        compare::<6>();
+        compare::<7>();
+    }
+}
