@@ -93,11 +93,18 @@ mod x86 {
     use super::{Line, PANEL};
     use std::arch::x86_64::*;
 
-    /// How many lines ahead to prefetch.
-    const AHEAD: usize = 32;
+    /// How many lines ahead to prefetch for so many rows; 0 to leave it to the processor, which does better for one row
+    /// of fp32: it reads as fast as memory is.
+    const fn ahead(inputs: usize, rows: usize) -> usize {
+        match (rows, inputs) {
+            (..=2, 1) => 0,
+            (..=2, _) => 16,
+            _ => 32,
+        }
+    }
 
     macro_rules! tile {
-        ($name:ident, $sum:expr) => {
+        ($name:ident, $pass:ident, $inputs:literal, $sum:expr) => {
             /// # Safety
             /// The processor has the features. Each row has `groups` words, rows are `stride` apart, and
             /// there are two `lines` for each group.
@@ -109,43 +116,71 @@ mod x86 {
                 lines: *const Line,
                 tile: &mut [[f32; PANEL]],
             ) {
-                for half in 0..2 {
-                    let mut sums = [[_mm256_setzero_ps(); 2]; COUNT];
-                    for group in 0..groups {
-                        // SAFETY: `group` is below `groups`, so its line and the words of all rows exist. Prefetches
+                // SAFETY: the caller's; the second line of a group follows the first.
+                unsafe {
+                    if COUNT <= 2 {
+                        // All sums fit into the registers, and memory is read in order.
+                        $pass::<COUNT, 4>(groups, words, stride, lines, 0, tile);
+                    } else {
+                        $pass::<COUNT, 2>(groups, words, stride, lines, 0, tile);
+                        $pass::<COUNT, 2>(groups, words, stride, lines.add(1), PANEL / 2, tile);
+                    }
+                }
+            }
+
+            /// The sums of VECTORS registers, which are outputs of the panel from `first` on.
+            ///
+            /// # Safety
+            /// The same, with half of the panel's lines at least from `lines` on.
+            #[inline]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn $pass<const COUNT: usize, const VECTORS: usize>(
+                groups: usize,
+                words: *const u32,
+                stride: usize,
+                lines: *const Line,
+                first: usize,
+                tile: &mut [[f32; PANEL]],
+            ) {
+                let mut sums = [[_mm256_setzero_ps(); VECTORS]; COUNT];
+                for group in 0..groups {
+                    let mut weights = [_mm256_setzero_si256(); VECTORS];
+                    for (place, weights) in weights.iter_mut().enumerate() {
+                        // SAFETY: `group` is below `groups`, so its lines and the words of all rows exist. Prefetches
                         // may be out of bounds.
-                        let (low, high) = unsafe {
-                            let line = lines.add(2 * group + half);
-                            _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(AHEAD).cast());
-                            let line = line.cast::<__m256i>();
-                            (_mm256_load_si256(line), _mm256_load_si256(line.add(1)))
+                        *weights = unsafe {
+                            let line = lines.add(2 * group);
+                            let ahead = const { ahead($inputs, COUNT) };
+                            if ahead > 0 && place % 2 == 0 {
+                                _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(ahead + place / 2).cast());
+                            }
+                            _mm256_load_si256(line.cast::<__m256i>().add(place))
                         };
-                        for row in 0..COUNT {
-                            // SAFETY: the same.
-                            let x = _mm256_set1_epi32(unsafe { *words.add(row * stride + group) } as i32);
-                            sums[row][0] = $sum(sums[row][0], low, x);
-                            sums[row][1] = $sum(sums[row][1], high, x);
+                    }
+                    for row in 0..COUNT {
+                        // SAFETY: the same.
+                        let x = _mm256_set1_epi32(unsafe { *words.add(row * stride + group) } as i32);
+                        for place in 0..VECTORS {
+                            sums[row][place] = $sum(sums[row][place], weights[place], x);
                         }
                     }
-                    for (tile, sums) in tile.iter_mut().zip(sums) {
-                        let tile = tile[16 * half..].as_mut_ptr();
-                        // SAFETY: half a row of the tile holds two registers.
-                        unsafe {
-                            _mm256_storeu_ps(tile, sums[0]);
-                            _mm256_storeu_ps(tile.add(8), sums[1]);
-                        }
+                }
+                for (tile, sums) in tile.iter_mut().zip(sums) {
+                    for (place, sum) in sums.into_iter().enumerate() {
+                        // SAFETY: a row of the tile holds four registers.
+                        unsafe { _mm256_storeu_ps(tile[first..].as_mut_ptr().add(8 * place), sum) };
                     }
                 }
             }
         };
     }
 
-    tile!(f32_tile, |sum, weights, x| _mm256_fmadd_ps(
+    tile!(f32_tile, f32_pass, 1, |sum, weights, x| _mm256_fmadd_ps(
         _mm256_castsi256_ps(weights),
         _mm256_castsi256_ps(x),
         sum
     ));
-    tile!(bf16_tile, |sum, weights, x| {
+    tile!(bf16_tile, bf16_pass, 2, |sum, weights, x| {
         let lower = |words| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words));
         let upper = |words| {
             _mm256_castsi256_ps(_mm256_and_si256(

@@ -10,8 +10,11 @@ use crate::packed::layout::{BLOCK, Form, Kind, Scales, Some8};
 use crate::packed::{LANES, Line};
 use std::arch::x86_64::*;
 
-/// How many lines ahead to prefetch.
-const AHEAD: usize = 34;
+/// How many lines ahead to prefetch: one row is then read as fast as memory is.
+const fn ahead(form: Form) -> usize {
+    if form.bits == 8 { 34 } else { 68 }
+}
+
 /// Outputs of a register.
 const WIDTH: usize = LANES / HALVES;
 
@@ -172,7 +175,7 @@ unsafe fn product<const COUNT: usize, B: Bytes>(
                 let scales = x.scales.as_ptr().add(at * COUNT);
                 let own = first.add(form.head + form.of_block() * block);
                 for line in 0..form.of_block() {
-                    _mm_prefetch::<_MM_HINT_T0>(own.add(line).wrapping_add(AHEAD).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(own.add(line).wrapping_add(ahead(form)).cast());
                 }
                 let sums = sums::<COUNT, B>(form, own, words);
                 let shared = shared::<COUNT>(form, x, at, B::ZERO_OF_BYTES);
