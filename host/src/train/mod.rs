@@ -8,6 +8,7 @@ mod class;
 mod dry_run;
 pub mod environment;
 pub mod launch;
+mod memory;
 mod log;
 pub mod names;
 pub mod options;

@@ -102,7 +102,8 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
     }
 
     fn lesson_tokens(&mut self, lesson: &Lesson) -> Result<LessonTokens> {
-        self.read()?.lesson_tokens(lesson)
+        let rate = self.card.sample_rate;
+        training::lesson_tokens(self.read()?, rate, lesson)
     }
 
     fn lesson_cutter(&self) -> Option<LessonCutter> {

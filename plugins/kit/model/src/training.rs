@@ -2,7 +2,7 @@
 
 use generate::{Generator, Greedy};
 use nn::{Blueprint, Decoder};
-use plugin_api::{Error, Lesson, LessonCutter, LessonTokens, Result};
+use plugin_api::{Clip, Error, Lesson, LessonCutter, LessonTokens, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use train::run::{Picker, Student};
@@ -80,6 +80,28 @@ impl Student for Pupil {
     fn text(&self, tokens: &[u32], specials: bool) -> Result<String> {
         self.greedy.text(tokens, specials)
     }
+}
+
+/// Answers [`plugin_api::Model::lesson_tokens`]. How many vectors a clip becomes follows from its length.
+pub(crate) fn lesson_tokens<D: Decoder>(
+    generator: &Generator<D>,
+    rate: Option<u32>,
+    lesson: &Lesson,
+) -> Result<LessonTokens> {
+    let tokens = generator.lesson_tokens(lesson)?;
+    if lesson.clip_samples.is_empty() {
+        return Ok(tokens);
+    }
+    let decoder = generator.decoder();
+    let learns_from_clips = decoder.blueprint().is_some_and(|blueprint| blueprint.audio.is_some());
+    let mark = decoder.placeholder().filter(|_| learns_from_clips).ok_or_else(train::run::deaf)?;
+    let silence = |samples: &u64| Clip::new(rate.unwrap_or_default(), vec![0.0; *samples as usize]);
+    let clips: Vec<Clip> = lesson.clip_samples.iter().map(silence).collect();
+    let mut lengths = vec![0; clips.len()];
+    for chunk in decoder.audio_chunks(&clips.iter().collect::<Vec<_>>())?.each {
+        lengths[chunk.clip] += chunk.tokens;
+    }
+    train::run::expanded(tokens, mark, &lengths)
 }
 
 /// Answers [`plugin_api::Model::replay`] for `{"training": FOLDER}`.

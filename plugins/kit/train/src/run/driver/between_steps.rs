@@ -152,7 +152,7 @@ impl Run<'_> {
                 );
                 error.help("the same command resumes from there")
             }
-            Err(error) => error.context(format!("interrupted at step {step} of {total}")),
+            Err(error) => error.context(format!("stopped at step {step} of {total}, which is not saved")),
         }
     }
 }
