@@ -119,7 +119,7 @@ impl RowFile {
         let named = match &row.audio {
             Value::Null => Vec::new(),
             Value::String(name) => vec![name.as_str()],
-            Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
+            Value::Array(names) if names.iter().all(Value::is_string) => names.iter().filter_map(Value::as_str).collect(),
             _ => return Err(self.wrong(index, "has an `audio` that is not a list of files")),
         };
         let clips: Vec<PathBuf> = named.iter().map(|name| base.join(name)).collect();
@@ -256,6 +256,10 @@ mod tests {
         );
         refused("{\"input_ids\":[1,2],\"labels\":[1,3]}", "has the label 3 at place 1");
         refused("{\"input_ids\":[-1],\"labels\":[-100]}", "has the token -1");
+        refused(
+            "{\"input_ids\":[1],\"labels\":[1],\"audio\":[5]}",
+            "has an `audio` that is not a list of files",
+        );
         refused(
             "{\"input_ids\":[1],\"labels\":[1],\"audio\":[\"gone.wav\"]}",
             "which is not there",

@@ -71,7 +71,13 @@ pub fn scan(client: &ModelClient, source: &dyn Source, most: Most, stop: &Atomic
                 let named = error.context(format!("lesson `{}` cannot be learnt", source.name(index)));
                 return Err(named.code(code).into());
             }
-            Err(error) => scan.broken.push(format!("`{}`: {error}", source.name(index))),
+            Err(error) => {
+                let name = format!("`{}`", source.name(index));
+                scan.broken.push(match error.message.contains(&name) {
+                    true => error.to_string(),
+                    false => format!("{name}: {error}"),
+                });
+            }
         }
         Ok(())
     })?;
@@ -140,7 +146,7 @@ impl Scan {
             let message = format!("{count} of {rows} {what} too long: {names}{more}; at most {limit} tokens fit");
             let failure = Failure::usage(message);
             let hint = match self.heard_too_long {
-                true => "rows with a clip are not shortened: leave them out, or use shorter clips",
+                true => "rows with a clip are not shortened: leave them out, use shorter clips, or raise `--max-length` if it is the limit",
                 false => {
                     "give `--max-length N`, and say with `--truncation right|left|prompt` what goes, or leave them out"
                 }

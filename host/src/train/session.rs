@@ -283,10 +283,11 @@ fn lessons(
         let count = task.count()?;
         let indexes: Vec<usize> = (0..count.min(most)).collect();
         let lessons = TaskLessons::new(task, resolved.identity["settings"].clone(), &indexes, hearing)?;
+        let whose = if part == Part::Eval { "evaluation: " } else { "" };
         lessons
             .notes
             .iter()
-            .for_each(|note| output.say(&format!("warning: {note}")));
+            .for_each(|note| output.say(&format!("warning: {whose}{note}")));
         Ok(Some(Box::new(lessons)))
     };
     let held_out = match &options.eval_rows {
