@@ -68,11 +68,14 @@ pub fn launch(count: u32, words: &[OsString], stop: &AtomicBool) -> Result<Exit>
     watch(&mut all, stop)
 }
 
-/// Makes the system interrupt this process when the program that started it ends, so that it saves and ends as well.
-pub fn end_with_launcher() {
-    if std::env::var_os(JOB).is_some() {
+/// Makes the system stop this process when the program that started it is gone, so that it saves and ends as well.
+///
+/// Not by an interrupt: the signal may come once for each thread of that program, and a second interrupt means at once.
+pub fn end_with_launcher(stop: &Arc<AtomicBool>) {
+    let heard = std::env::var_os(JOB).map(|_| signal_hook::flag::register(signal_hook::consts::SIGUSR1, stop.clone()));
+    if heard.is_some_and(|heard| heard.is_ok()) {
         // Where the system cannot do this, the process goes on alone.
-        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::INT));
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::USR1));
     }
 }
 

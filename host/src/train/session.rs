@@ -74,6 +74,9 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
     let resolved = catalog.resolve(Kind::Model, &name, &model_settings)?;
     let (client, _made) = resolved.model()?;
     let card = client.card()?;
+    if options.dry_run && !card.learns {
+        return Err(Failure::refused(format!("model `{name}` cannot be trained")));
+    }
     let lessons = lessons(&options, &given, tasks.as_ref(), &card, catalog, output)?;
     if let Some(count) = options.show {
         show::show(&client, lessons.train.as_ref(), count, output)?;

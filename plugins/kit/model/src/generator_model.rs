@@ -80,7 +80,8 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
     fn card(&self) -> ModelCard {
         let generator = self.generator.as_ref();
         let mut card = self.card.clone();
-        card.learns = generator.is_none_or(|it| it.decoder().blueprint().is_some());
+        card.learns =
+            generator.is_none_or(|it| it.decoder().blueprint().is_some() && training::check_loras(it).is_ok());
         card.loras = generator.map(|it| it.loras().names()).unwrap_or_default();
         if card.device.as_deref() == Some("cpu") {
             let kernels = card.other.entry("kernels");
@@ -111,7 +112,9 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
     }
 
     fn learn(&mut self, plan: &Plan, lessons: &mut Lessons) -> Result<Learnt> {
-        let mut pupil = training::Pupil::of(self.read()?);
+        let generator = self.read()?;
+        training::check_loras(generator)?;
+        let mut pupil = training::Pupil::of(generator);
         // Training reads the checkpoint in its own form, and needs the memory.
         self.generator = None;
         train::run::learn(plan, lessons, &mut pupil)

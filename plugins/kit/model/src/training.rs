@@ -2,7 +2,7 @@
 
 use generate::{Generator, Greedy};
 use nn::{Blueprint, Decoder};
-use plugin_api::{Clip, Error, Lesson, LessonCutter, LessonTokens, Result};
+use plugin_api::{Clip, Error, Lesson, LessonCutter, LessonTokens, LoraUse, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use train::run::{Picker, Student};
@@ -82,6 +82,17 @@ impl Student for Pupil {
     }
 }
 
+/// Refuses a model that answers with LoRAs: training starts from the base, and what it saves would be added to both.
+pub(crate) fn check_loras<D: Decoder>(generator: &Generator<D>) -> Result<()> {
+    let loras = generator.loras();
+    if loras.changes(&loras.choose(&LoraUse::AsLoaded)?).is_empty() {
+        return Ok(());
+    }
+    let names = loras.names().join("`, `");
+    let error = Error::unsupported(format!("it answers with the LoRA `{names}`, and would be trained without it"));
+    Err(error.help("`--lora FOLDER` goes on with a LoRA, without `-M lora=…`; a LoRA that belongs to a model cannot be left out"))
+}
+
 /// Answers [`plugin_api::Model::lesson_tokens`]. How many vectors a clip becomes follows from its length.
 pub(crate) fn lesson_tokens<D: Decoder>(
     generator: &Generator<D>,
@@ -92,6 +103,7 @@ pub(crate) fn lesson_tokens<D: Decoder>(
     if lesson.clip_samples.is_empty() {
         return Ok(tokens);
     }
+    check_loras(generator)?;
     let decoder = generator.decoder();
     let learns_from_clips = decoder.blueprint().is_some_and(|blueprint| blueprint.audio.is_some());
     let mark = decoder.placeholder().filter(|_| learns_from_clips).ok_or_else(train::run::deaf)?;
