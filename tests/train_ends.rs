@@ -51,7 +51,8 @@ impl Studio {
         ]);
         let fixed = ["-M".to_owned(), format!("weights={}", weights.display())];
         let more: Vec<String> = more.split_whitespace().map(str::to_owned).collect();
-        self.workshop.host(&[vec!["train".to_owned()], all, fixed.to_vec(), more].concat())
+        self.workshop
+            .host(&[vec!["train".to_owned()], all, fixed.to_vec(), more].concat())
     }
 
     fn bytes(&self, path: &str) -> Vec<u8> {
@@ -76,7 +77,11 @@ fn lessons_with_clips_that_cannot_be_learnt_are_named_before_training() {
         let (exit, _, said) = studio.train(model, weights, "--max_length 600 --dry-run --out none");
         assert_eq!(exit, Some(2), "{model}\n{said}");
         // The shorter one is cut off in no model, and its name is told besides.
-        for words in ["1 of 6 lessons too long: `row-1` (", "at most 600 tokens fit", "`row-3`: clip 1 is too short"] {
+        for words in [
+            "1 of 6 lessons too long: `row-1` (",
+            "at most 600 tokens fit",
+            "`row-3`: clip 1 is too short",
+        ] {
             assert!(said.contains(words), "{model}: `{words}`\n{said}");
         }
         let (exit, _, same) = studio.train(model, weights, "--max_length 600 --out none");
@@ -95,19 +100,52 @@ fn lessons_with_clips_that_cannot_be_learnt_are_named_before_training() {
     ] {
         assert!(said.contains(words), "`{words}`\n{said}");
     }
-    // Without those, the tokens that were foretold are the ones that are learnt from.
+    // Without those, a dry run counts the tokens that are learnt from.
     for number in [5, 4, 3, 1] {
         studio.rows.remove(number);
     }
     for (model, weights) in HEARING {
-        let (exit, foretold, said) = studio.train(model, weights, "--max_steps 2 --dry-run --out none");
+        let (exit, estimated, said) = studio.train(model, weights, "--max_steps 2 --dry-run --out none");
         assert_eq!(exit, Some(0), "{model}\n{said}");
-        let foretold: Value = serde_json::from_str(&foretold).expect("JSON");
+        let estimated: Value = serde_json::from_str(&estimated).expect("JSON");
         let (exit, _, said) = studio.train(model, weights, &format!("--max_steps 2 --out {model}"));
         assert_eq!(exit, Some(0), "{model}\n{said}");
         let timing = studio.json(&format!("{model}/timing.json"));
-        assert_eq!(foretold["dry_run"]["tokens"], timing["tokens"], "{model}");
+        assert_eq!(estimated["dry_run"]["tokens"], timing["tokens"], "{model}");
     }
+}
+
+#[test]
+fn a_place_for_a_clip_without_one_is_named_before_training() {
+    let workshop = Workshop::new();
+    let row = |ids: [u32; 3]| json!({ "input_ids": ids, "labels": [-100, -100, ids[2]] });
+    let rows = workshop.rows("tokens.jsonl", &[row([5, 6, 7]), row([5, 354, 7])]);
+    let weights = repository().join("plugins/models/qwen2-audio/demo");
+    let weights = format!("weights={}", weights.display());
+    let line = ["train", "--model", "qwen2-audio", "-M", &weights, "--rows", &rows].map(str::to_owned);
+    let (exit, _, said) = workshop.host(&line);
+    assert_eq!(exit, Some(3), "{said}");
+    assert!(
+        said.contains("`row 1`: it has the token 354, the place of a clip, and no clip"),
+        "{said}"
+    );
+}
+
+/// A row of nine tokens, seven of which are learnt, takes 4,104 bytes, and one of seven tokens 3,992.
+#[test]
+fn lessons_that_are_too_large_for_the_memory_are_named_before_training() {
+    let school = School::new();
+    for more in ["", "--dry-run"] {
+        let words = [
+            "lessons that alone do not fit into the 4000 bytes",
+            "`row 5` (9 tokens, 4104 bytes)",
+            "and others",
+        ];
+        school.check(&format!("{RUN} -M available=4000 --out out {more}"), 3, &words);
+        let words = ["this run takes 3704 bytes of memory, and 100 bytes are free", "qlora"];
+        school.check(&format!("{RUN} -M available=100 --out out {more}"), 3, &words);
+    }
+    assert!(!school.path("out").exists());
 }
 
 #[test]
@@ -136,8 +174,12 @@ fn a_clip_that_is_cut_short_ends_two_processes_together_and_the_run_goes_on() {
     assert_eq!(exit, Some(0), "{said}");
     let logged = |out: &str| -> Vec<(Value, Value, Value)> {
         let text = String::from_utf8(studio.bytes(&format!("{out}/metrics.jsonl"))).expect("a text");
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line"));
-        lines.map(|line| (line["step"].clone(), line["loss"].clone(), line["eval_loss"].clone())).collect()
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("a line"));
+        lines
+            .map(|line| (line["step"].clone(), line["loss"].clone(), line["eval_loss"].clone()))
+            .collect()
     };
     // In the batches of either process, and among those held out.
     let mut saved = Vec::new();
@@ -148,17 +190,33 @@ fn a_clip_that_is_cut_short_ends_two_processes_together_and_the_run_goes_on() {
         let (exit, _, said) = train(&out);
         assert_eq!(exit, Some(3), "{said}");
         assert_eq!(said.matches("error: ").count(), 1, "{said}");
-        let named = format!("sample `row-{number}` cannot be learnt\n  Caused by: cannot use clip `{}`", clip.display());
+        let named = format!(
+            "sample `row-{number}` cannot be learnt\n  Caused by: cannot use clip `{}`",
+            clip.display()
+        );
         assert!(said.contains(&named) && said.contains("it is cut short"), "{said}");
         std::fs::write(&clip, bytes).expect("a clip");
-        saved.extend(said.contains("when this can be read, the same command goes on there").then_some(number));
+        saved.extend(
+            said.contains("when this can be read, the same command goes on there")
+                .then_some(number),
+        );
         let (exit, _, said) = train(&out);
-        assert_eq!((exit, said.contains("going on at step")), (Some(0), saved.contains(&number)), "{said}");
+        assert_eq!(
+            (exit, said.contains("going on at step")),
+            (Some(0), saved.contains(&number)),
+            "{said}"
+        );
         assert_eq!(logged(&out), logged("whole"), "{number}");
         let model = "final_model/adapter_model.safetensors";
-        assert!(studio.bytes(&format!("{out}/{model}")) == studio.bytes(&format!("whole/{model}")), "{number}");
+        assert!(
+            studio.bytes(&format!("{out}/{model}")) == studio.bytes(&format!("whole/{model}")),
+            "{number}"
+        );
     }
-    assert!(saved.len() >= 2 && saved.contains(&11), "only the first step has nothing to keep: {saved:?}");
+    assert!(
+        saved.len() >= 2 && saved.contains(&11),
+        "only the first step has nothing to keep: {saved:?}"
+    );
 }
 
 /// Starts two processes that take their time, in a group of their own as under a terminal, until one has logged.
@@ -184,7 +242,9 @@ fn wait(what: &str, until: impl Fn() -> bool) {
 
 fn checkpoints(school: &School) -> usize {
     let entries = std::fs::read_dir(school.path("out")).expect("a folder").flatten();
-    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("checkpoint-")).count()
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("checkpoint-"))
+        .count()
 }
 
 const SLOW: &str = "--processes 2 --save_steps 100 --num_train_epochs 60 -M pause_ms=20 --out out";
@@ -217,5 +277,8 @@ fn a_full_disk_is_told_once_by_several_processes() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(6), "{said}");
     assert_eq!(said.matches("error: ").count(), 1, "{said}");
-    assert!(said.contains("No space left on device") && checkpoints(&school) == 1, "{said}");
+    assert!(
+        said.contains("No space left on device") && checkpoints(&school) == 1,
+        "{said}"
+    );
 }

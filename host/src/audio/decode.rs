@@ -49,7 +49,9 @@ pub(super) fn count(source: Source<'_>, wanted: &Wanted) -> Result<(u32, Option<
         let clip = open(bytes.media, &mut bytes.again, bytes.extension.as_deref())?;
         let kept = Kept::new(&clip, wanted);
         check_promise(&clip, &kept, wanted)?;
-        let frames = clip.counted.map(|counted| counted.min(kept.to).saturating_sub(kept.from));
+        let frames = clip
+            .counted
+            .map(|counted| counted.min(kept.to).saturating_sub(kept.from));
         Ok((clip.rate, frames.filter(|frames| *frames > 0)))
     })
 }

@@ -55,7 +55,15 @@ fn check(name: &str, frames: usize, tolerance: f64) {
     assert!(error < error_at(1, clip.samples()), "{name} is late");
     assert!(error < error_at(-1, clip.samples()), "{name} is early");
 
-    for wanted in [Wanted::default(), Wanted { rate: Some(16_000), start: Some(0.05), end: Some(0.2), ..Wanted::default() }] {
+    for wanted in [
+        Wanted::default(),
+        Wanted {
+            rate: Some(16_000),
+            start: Some(0.05),
+            end: Some(0.2),
+            ..Wanted::default()
+        },
+    ] {
         let samples = decode(Source::File(&path), &wanted).unwrap().samples().len() as u64;
         let counted = count(Source::File(&path), &wanted).unwrap();
         // Only bare streams do not say it.

@@ -178,7 +178,11 @@ fn watch(all: &mut [Started], stop: &AtomicBool) -> Result<Exit> {
 
 /// The process whose error ended the others: the one that a signal ended, else one that says more than that another failed.
 fn culprit(all: &[Started]) -> Option<usize> {
-    let failed = || all.iter().enumerate().filter(|(_, started)| !started.killed && started.code() != Some(0));
+    let failed = || {
+        all.iter()
+            .enumerate()
+            .filter(|(_, started)| !started.killed && started.code() != Some(0))
+    };
     let by_signal = failed().find(|(_, started)| started.code().is_none());
     let found = by_signal.or_else(|| failed().find(|(_, started)| started.code() != Some(Exit::Refused as i32)));
     found.map(|(rank, _)| rank)

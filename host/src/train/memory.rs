@@ -42,11 +42,16 @@ impl Memory<'_> {
                 break;
             }
         }
-        let Some((_, largest)) = large.first() else { return Ok(()) };
+        let Some((_, largest)) = large.first() else {
+            return Ok(());
+        };
         let free = in_words(largest.available_bytes.unwrap_or_default());
         // If nothing fits, it is not for the lessons.
         if let Some(least) = self.of(&Workload::default())?.filter(|estimate| !estimate.fits()) {
-            let message = format!("this run takes {} of memory, and {free} are free", in_words(least.bytes()));
+            let message = format!(
+                "this run takes {} of memory, and {free} are free",
+                in_words(least.bytes())
+            );
             return Err(Failure::missing(message).help(format!("take {LESS}")));
         }
         let named = large.iter().take(SHOWN).map(|(row, estimate)| {

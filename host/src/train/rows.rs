@@ -119,7 +119,9 @@ impl RowFile {
         let named = match &row.audio {
             Value::Null => Vec::new(),
             Value::String(name) => vec![name.as_str()],
-            Value::Array(names) if names.iter().all(Value::is_string) => names.iter().filter_map(Value::as_str).collect(),
+            Value::Array(names) if names.iter().all(Value::is_string) => {
+                names.iter().filter_map(Value::as_str).collect()
+            }
             _ => return Err(self.wrong(index, "has an `audio` that is not a list of files")),
         };
         let clips: Vec<PathBuf> = named.iter().map(|name| base.join(name)).collect();
@@ -187,7 +189,9 @@ impl Source for RowFile {
 
     fn measured(&self, index: usize) -> plugin_api::Result<Lesson> {
         let (tokens, paths) = self.checked(index)?;
-        let counts = paths.iter().map(|path| self.clips.count(Sound::File(path), &self.wanted()));
+        let counts = paths
+            .iter()
+            .map(|path| self.clips.count(Sound::File(path), &self.wanted()));
         let counts: Result<_, _> = counts.collect();
         Ok(Lesson {
             id: self.name(index),

@@ -47,14 +47,15 @@ pub struct Most<'a> {
 pub const SHOWN: usize = 5;
 
 /// Scans all lessons. Of clips it reads the headers, since the length of a clip says how many tokens it becomes.
-pub fn scan(client: &ModelClient, source: &dyn Source, most: Most, stop: &AtomicBool) -> Result<Scan> {
+pub fn scan(client: &ModelClient, source: &dyn Source, most: Most, hears: bool, stop: &AtomicBool) -> Result<Scan> {
     let mut scan = Scan::default();
     let indexes: Vec<usize> = (0..source.len()).collect();
     let look = |index: usize| {
         let seen = || -> plugin_api::Result<(LessonTokens, bool)> {
             let mut lesson = source.measured(index)?;
             let heard = !lesson.clip_samples.is_empty();
-            let tokens = match lesson.tokens.take_if(|_| !heard) {
+            // Only a model that hears knows which token is the place of a clip.
+            let tokens = match lesson.tokens.take_if(|_| !heard && !hears) {
                 Some(tokens) => tokens,
                 None => client.lesson_tokens(&lesson)?,
             };
@@ -146,7 +147,9 @@ impl Scan {
             let message = format!("{count} of {rows} {what} too long: {names}{more}; at most {limit} tokens fit");
             let failure = Failure::usage(message);
             let hint = match self.heard_too_long {
-                true => "rows with a clip are not shortened: leave them out, use shorter clips, or raise `--max-length` if it is the limit",
+                true => {
+                    "rows with a clip are not shortened: leave them out, use shorter clips, or raise `--max-length` if it is the limit"
+                }
                 false => {
                     "give `--max-length N`, and say with `--truncation right|left|prompt` what goes, or leave them out"
                 }

@@ -88,7 +88,7 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
         context: card.context.map(u64::from),
         cut: &given.text("truncation").unwrap_or_else(|| "right".to_owned()),
     };
-    let scans = scans(&client, &lessons, most, catalog.stop, output)?;
+    let scans = scans(&client, &lessons, most, card.hears(), catalog.stop, output)?;
     let writes = place.as_ref().is_none_or(|place| place.rank == 0);
     if writes && options.fresh && !options.dry_run {
         set_aside(&out)?;
@@ -109,7 +109,9 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
     let memory = Memory {
         model: &resolved,
         plan: &plan,
-        held: client.memory().map_or(0, |memory| memory.host_bytes + memory.device_bytes),
+        held: client
+            .memory()
+            .map_or(0, |memory| memory.host_bytes + memory.device_bytes),
     };
     if options.dry_run {
         return dry_run::dry_run(&memory, &scans, &lessons, output);
@@ -313,11 +315,12 @@ fn scans(
     client: &ModelClient,
     lessons: &Lessons,
     most: Most,
+    hears: bool,
     stop: &AtomicBool,
     output: &Output,
 ) -> Result<Scans> {
     let look = |source: &dyn Source, what: &str| -> Result<Scan> {
-        let scan = scan(client, source, most, stop)?;
+        let scan = scan(client, source, most, hears, stop)?;
         scan.notes(what)
             .iter()
             .for_each(|note| output.say(&format!("warning: {note}")));

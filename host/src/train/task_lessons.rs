@@ -177,7 +177,9 @@ impl TaskLessons {
     }
 
     fn decode(&self, sample: &Sample, index: usize) -> plugin_api::Result<Clip> {
-        self.of_clip(sample, index, |clip, wanted| Ok(self.clips.get(clip, wanted)?.clip.clone()))
+        self.of_clip(sample, index, |clip, wanted| {
+            Ok(self.clips.get(clip, wanted)?.clip.clone())
+        })
     }
 }
 

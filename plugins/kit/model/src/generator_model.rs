@@ -108,7 +108,7 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
     }
 
     fn lesson_cutter(&self) -> Option<LessonCutter> {
-        self.generator.as_ref().map(Generator::lesson_cutter)
+        self.generator.as_ref().map(training::cutter)
     }
 
     fn learn(&mut self, plan: &Plan, lessons: &mut Lessons) -> Result<Learnt> {

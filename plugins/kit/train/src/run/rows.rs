@@ -98,7 +98,8 @@ impl RowMaker {
 
 /// The error for a lesson with a clip where a model cannot learn from one.
 pub fn deaf() -> Error {
-    Error::unsupported("it has a clip, and this model is trained on text only").help("leave the clips out of the lessons")
+    Error::unsupported("it has a clip, and this model is trained on text only")
+        .help("leave the clips out of the lessons")
 }
 
 fn name(lesson: &Lesson, index: u64) -> String {
@@ -124,7 +125,11 @@ pub fn expanded(tokens: LessonTokens, mark: u32, lengths: &[usize]) -> Result<Le
     }
     let (mut more, mut lengths) = (LessonTokens::default(), lengths.iter());
     for (id, learn) in ids.into_iter().zip(learn) {
-        let times = if id == mark { lengths.next().map_or(1, |times| *times) } else { 1 };
+        let times = if id == mark {
+            lengths.next().map_or(1, |times| *times)
+        } else {
+            1
+        };
         more.ids.extend(std::iter::repeat_n(id, times));
         more.learn.extend(std::iter::repeat_n(learn && id != mark, times));
     }

@@ -603,7 +603,11 @@ fn processes_part_together_and_go_on_to_the_same_bytes() {
     for rank in 0..3 {
         // The process reads two rows of the third step.
         let own = super::Order::Transformers.rows(29, 42, 0)[12 + 2 * rank as usize + 1];
-        let troubles = [row(u64::from(own)), held_out(2 * u64::from(rank)), Trouble::Stop("step", 2)];
+        let troubles = [
+            row(u64::from(own)),
+            held_out(2 * u64::from(rank)),
+            Trouble::Stop("step", 2),
+        ];
         for trouble in troubles {
             let out = tempfile::tempdir().unwrap();
             for (learnt, _) in together(out.path(), 3, 1, Some((rank, trouble))) {
@@ -612,11 +616,18 @@ fn processes_part_together_and_go_on_to_the_same_bytes() {
                     Trouble::Stop(..) => (Code::CANCELLED, "interrupted at step 3 of 10"),
                     _ => (Code::CLIP, "its clip is cut short"),
                 };
-                assert!(error.code == expected.0 && error.to_string().contains(expected.1), "{trouble:?} {error:?}");
+                assert!(
+                    error.code == expected.0 && error.to_string().contains(expected.1),
+                    "{trouble:?} {error:?}"
+                );
             }
             for (learnt, school) in together(out.path(), 3, 1, None) {
                 learnt.unwrap();
-                assert!(school.words().contains("going on at step"), "{trouble:?} {}", school.words());
+                assert!(
+                    school.words().contains("going on at step"),
+                    "{trouble:?} {}",
+                    school.words()
+                );
             }
             assert!(last(out.path()) == last(whole.path()), "{trouble:?} of process {rank}");
         }
@@ -628,6 +639,9 @@ fn a_full_disk_ends_all_processes_with_one_error() {
     let out = tempfile::tempdir().unwrap();
     for (learnt, _) in together(out.path(), 2, 1, Some((0, Trouble::Fault(4, Fault::DiskFull)))) {
         let error = learnt.unwrap_err();
-        assert!(error.code == Code::UNWRITABLE && error.message.starts_with("cannot save"), "{error:?}");
+        assert!(
+            error.code == Code::UNWRITABLE && error.message.starts_with("cannot save"),
+            "{error:?}"
+        );
     }
 }

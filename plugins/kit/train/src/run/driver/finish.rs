@@ -82,9 +82,7 @@ impl Run<'_> {
         let out = &self.settings.plan.out;
         if let (Some(best), 1) = (best, self.settings.run.save_total_limit) {
             let others = checkpoint::steps(out).into_iter().filter(|step| *step != best.step);
-            others
-                .into_iter()
-                .try_for_each(|step| checkpoint::discard(out, step))?;
+            others.into_iter().try_for_each(|step| checkpoint::discard(out, step))?;
         }
         Ok(())
     }

@@ -25,8 +25,10 @@ impl Run<'_> {
         };
         let mut all = self.peers.gather(&message)?;
         if let Some(failed) = all.iter().find(|message| message.first() != Some(&FINE)) {
-            let (code, error): (u32, Error) = serde_json::from_slice(failed.get(1..).unwrap_or_default())
-                .map_err(|why| Error::new(Code::SERVICE, "a process sent an error that cannot be read").cause(why.to_string()))?;
+            let (code, error): (u32, Error) =
+                serde_json::from_slice(failed.get(1..).unwrap_or_default()).map_err(|why| {
+                    Error::new(Code::SERVICE, "a process sent an error that cannot be read").cause(why.to_string())
+                })?;
             self.all_know = true;
             return Err(error.code(Code(code)));
         }
