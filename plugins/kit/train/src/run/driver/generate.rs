@@ -16,7 +16,7 @@ struct Share {
 }
 
 impl Share {
-    fn read(bytes: &Vec<u8>) -> Result<Share> {
+    fn read(bytes: &[u8]) -> Result<Share> {
         serde_json::from_slice(bytes).map_err(Error::from)
     }
 }
@@ -35,7 +35,7 @@ impl Run<'_> {
         let world = self.peers.world();
         let mine = self.share(wanted, may_stop);
         let all = self.together(mine.and_then(|mine| serde_json::to_vec(&mine).map_err(Error::from)))?;
-        let shares: Vec<Share> = all.iter().map(Share::read).collect::<Result<_>>()?;
+        let shares: Vec<Share> = all.iter().map(|bytes| Share::read(bytes)).collect::<Result<_>>()?;
         self.seconds.eval += began.elapsed().as_secs_f64();
         if shares.iter().any(|share| share.interrupted) {
             self.state.generations_due = Some(epoch);
