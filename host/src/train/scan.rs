@@ -3,8 +3,8 @@
 use super::source::Source;
 use crate::data::in_order;
 use crate::failure::{Failure, Result};
-use plugin_api::LessonTokens;
 use plugin_api::client::ModelClient;
+use plugin_api::{Code, LessonTokens};
 use std::sync::atomic::AtomicBool;
 
 /// What is known of the lessons of both splits, with notes about them.
@@ -57,7 +57,11 @@ pub fn scan(client: &ModelClient, source: &dyn Source, most: Most, hears: bool, 
             // Only a model that hears knows which token is the place of a clip.
             let tokens = match lesson.tokens.take_if(|_| !heard && !hears) {
                 Some(tokens) => tokens,
-                None => client.lesson_tokens(&lesson)?,
+                None => match (client.lesson_tokens(&lesson), lesson.tokens) {
+                    // A model may learn from tokens without making any.
+                    (Err(error), Some(tokens)) if error.code == Code::NOT_IMPLEMENTED => tokens,
+                    (tokens, _) => tokens?,
+                },
             };
             Ok((tokens, heard))
         };

@@ -88,7 +88,14 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
         context: card.context.map(u64::from),
         cut: &given.text("truncation").unwrap_or_else(|| "right".to_owned()),
     };
-    let scans = scans(&client, &lessons, most, card.hears(), catalog.stop, output)?;
+    let scans = scans(&client, &lessons, most, card.hears(), catalog.stop, output);
+    let untrainable = |failure: Failure| match failure.error.code.is_inability() && !card.learns {
+        true => failure
+            .context(format!("model `{name}` cannot be trained"))
+            .exit(Exit::Refused),
+        false => failure,
+    };
+    let scans = scans.map_err(untrainable)?;
     let writes = place.as_ref().is_none_or(|place| place.rank == 0);
     if writes && options.fresh && !options.dry_run {
         set_aside(&out)?;
