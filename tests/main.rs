@@ -41,6 +41,7 @@ mod sweeps;
 mod third_party;
 mod tidy;
 mod train;
+mod train_ends;
 mod versions;
 mod words;
 mod zoo;

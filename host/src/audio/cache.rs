@@ -95,6 +95,14 @@ impl Clips {
         outcome
     }
 
+    /// How many samples the clip has: from its header, or decoded where the header does not say.
+    pub fn count(&self, source: Source<'_>, wanted: &Wanted) -> Result<u64, AudioError> {
+        match super::count(source, wanted)? {
+            Some(samples) => Ok(samples),
+            None => Ok(self.get(source, wanted)?.samples().len() as u64),
+        }
+    }
+
     /// Bytes of decoded samples that the cache holds now.
     pub fn bytes(&self) -> usize {
         self.lock().bytes

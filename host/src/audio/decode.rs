@@ -26,7 +26,37 @@ pub(super) struct Mono {
     pub warnings: Vec<String>,
 }
 
+/// A file or bytes that were opened, a second time for what symphonia leaves out, and the extension of its name.
+struct Bytes<'a> {
+    media: Box<dyn MediaSource + 'a>,
+    again: Box<dyn ReadSeek + 'a>,
+    extension: Option<String>,
+}
+
+trait ReadSeek: Read + Seek {}
+
+impl<T: Read + Seek> ReadSeek for T {}
+
 pub(super) fn decode_mono(source: Source<'_>, wanted: &Wanted) -> Result<Mono, AudioFault> {
+    let bytes = bytes_of(source, wanted)?;
+    guarded(|| read(bytes, wanted))
+}
+
+/// The rate of a clip, and how many of its frames are wanted as far as its header says that.
+pub(super) fn count(source: Source<'_>, wanted: &Wanted) -> Result<(u32, Option<u64>), AudioFault> {
+    let mut bytes = bytes_of(source, wanted)?;
+    guarded(|| {
+        let clip = open(bytes.media, &mut bytes.again, bytes.extension.as_deref())?;
+        let kept = Kept::new(&clip, wanted);
+        check_promise(&clip, &kept, wanted)?;
+        let frames = clip
+            .counted
+            .map(|counted| counted.min(kept.to).saturating_sub(kept.from));
+        Ok((clip.rate, frames.filter(|frames| *frames > 0)))
+    })
+}
+
+fn bytes_of<'a>(source: Source<'a>, wanted: &Wanted) -> Result<Bytes<'a>, AudioFault> {
     let (start, end) = (wanted.start.unwrap_or(0.0), wanted.end.unwrap_or(f64::INFINITY));
     // Written so that a NaN fails too.
     if !(start >= 0.0 && start.is_finite() && end > start) {
@@ -42,46 +72,36 @@ pub(super) fn decode_mono(source: Source<'_>, wanted: &Wanted) -> Result<Mono, A
             // Opened twice, not cloned: clones share one position.
             let again = File::open(path).map_err(unreadable)?;
             let extension = path.extension().and_then(|extension| extension.to_str());
-            guarded(|| read(Box::new(file), again, extension, wanted))
+            Ok(Bytes {
+                media: Box::new(file),
+                again: Box::new(again),
+                extension: extension.map(str::to_owned),
+            })
         }
         Source::Bytes { bytes, name } => {
             let extension = name.rsplit_once('.').map(|(_, extension)| extension);
-            guarded(|| read(Box::new(Cursor::new(bytes)), Cursor::new(bytes), extension, wanted))
+            Ok(Bytes {
+                media: Box::new(Cursor::new(bytes)),
+                again: Box::new(Cursor::new(bytes)),
+                extension: extension.map(str::to_owned),
+            })
         }
     }
 }
 
 /// The decoders are safe code, but on a hostile file their arithmetic can overflow, which is a panic
 /// in a debug build. It then costs this clip, not the run.
-fn guarded(read: impl FnOnce() -> Result<Mono, AudioFault>) -> Result<Mono, AudioFault> {
+fn guarded<T>(read: impl FnOnce() -> Result<T, AudioFault>) -> Result<T, AudioFault> {
     catch_unwind(AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err(AudioFault::Damaged("the decoder gave up on it".to_owned())))
 }
 
-fn read(
-    media: Box<dyn MediaSource + '_>,
-    mut again: impl Read + Seek,
-    extension: Option<&str>,
-    wanted: &Wanted,
-) -> Result<Mono, AudioFault> {
-    let mut clip = open(media, &mut again, extension)?;
+fn read(bytes: Bytes<'_>, wanted: &Wanted) -> Result<Mono, AudioFault> {
+    let mut again = bytes.again;
+    let mut clip = open(bytes.media, &mut again, bytes.extension.as_deref())?;
     let mut kept = Kept::new(&clip, wanted);
     let (rate, origin) = (clip.rate, clip.origin());
-    let outside = |end: u64| AudioFault::OutsideClip {
-        start: wanted.start.unwrap_or(0.0),
-        seconds: end.saturating_sub(origin) as f64 / f64::from(rate),
-    };
-    if let Some(promised) = clip.promised {
-        if promised == 0 {
-            return Err(AudioFault::Empty);
-        }
-        if promised <= kept.from {
-            return Err(outside(promised));
-        }
-        if promised.min(kept.to) - kept.from > kept.limit as u64 {
-            return Err(kept.too_long(rate));
-        }
-    }
+    check_promise(&clip, &kept, wanted)?;
     if clip.seekable && kept.from > 0 {
         seek(&mut clip, &mut kept)?;
     }
@@ -106,7 +126,7 @@ fn read(
         return Err(if kept.at == 0 {
             AudioFault::Empty
         } else {
-            outside(kept.at)
+            outside(&clip, wanted, kept.at)
         });
     }
     if let Some(at) = kept.samples.iter().position(|sample| !sample.is_finite()) {
@@ -120,6 +140,23 @@ fn read(
         samples: kept.samples,
         warnings,
     })
+}
+
+/// Refuses what cannot be had of a clip by what its header says.
+fn check_promise(clip: &Opened<'_>, kept: &Kept, wanted: &Wanted) -> Result<(), AudioFault> {
+    match clip.promised {
+        Some(0) => Err(AudioFault::Empty),
+        Some(promised) if promised <= kept.from => Err(outside(clip, wanted, promised)),
+        Some(promised) if promised.min(kept.to) - kept.from > kept.limit as u64 => Err(kept.too_long(clip.rate)),
+        _ => Ok(()),
+    }
+}
+
+fn outside(clip: &Opened<'_>, wanted: &Wanted, end: u64) -> AudioFault {
+    AudioFault::OutsideClip {
+        start: wanted.start.unwrap_or(0.0),
+        seconds: end.saturating_sub(clip.origin()) as f64 / f64::from(clip.rate),
+    }
 }
 
 /// The wanted part of the stream, as far as it has been decoded. Positions count decoded frames.

@@ -132,6 +132,16 @@ pub fn decode(source: Source<'_>, wanted: &Wanted) -> Result<Decoded, AudioError
     })
 }
 
+/// How many samples [`decode`] gives, from the clip's header alone; none where the header does not say.
+pub fn count(source: Source<'_>, wanted: &Wanted) -> Result<Option<u64>, AudioError> {
+    let fail = |fault| AudioError {
+        clip: source.name(),
+        fault,
+    };
+    let (rate, frames) = decode::count(source, wanted).map_err(fail)?;
+    Ok(frames.map(|frames| resample::resampled(frames, rate, wanted.rate.unwrap_or(rate))))
+}
+
 fn content_hash(rate: u32, samples: &[f32]) -> String {
     let mut hasher = Sha256::new();
     hasher.update(rate.to_le_bytes());

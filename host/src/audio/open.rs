@@ -26,6 +26,8 @@ pub(super) struct Opened<'a> {
     pub seekable: bool,
     /// How many frames the header says there are, where it says so; never an estimate.
     pub promised: Option<u64>,
+    /// The same, or in ogg how many frames the last page counts, which holds unless a page is missing.
+    pub counted: Option<u64>,
     /// A wrong count is an error, not a warning.
     pub promise_binds: bool,
     pub edit: Option<Edit>,
@@ -94,6 +96,7 @@ pub(super) fn open<'a>(
         // In blocks of several frames (adpcm) symphonia seeks to the wrong block.
         seekable: plain && params.frames_per_block.is_none_or(|frames| frames == 1),
         promised,
+        counted: promised.or(track.num_frames.filter(|_| kind == FORMAT_ID_OGG)),
         promise_binds: counted,
         track_id: track.id,
         format,

@@ -24,7 +24,7 @@ pub fn resample(samples: Vec<f32>, from: u32, to: u32) -> Result<Vec<f32>, Audio
     }
     let fail = |why: &dyn std::fmt::Display| AudioFault::Damaged(format!("resampling {from} Hz to {to} Hz: {why}"));
 
-    let wanted = (samples.len() as u128 * u128::from(to)).div_ceil(u128::from(from)) as usize;
+    let wanted = resampled(samples.len() as u64, from, to) as usize;
     let mut resampler = Fft::<f32>::new_custom(
         from as usize,
         to as usize,
@@ -57,6 +57,11 @@ pub fn resample(samples: Vec<f32>, from: u32, to: u32) -> Result<Vec<f32>, Audio
     resampled.drain(..delay);
     resampled.truncate(wanted);
     Ok(resampled)
+}
+
+/// How many samples this many samples become.
+pub(super) fn resampled(samples: u64, from: u32, to: u32) -> u64 {
+    (u128::from(samples) * u128::from(to)).div_ceil(u128::from(from)) as u64
 }
 
 /// The input block: a multiple of the shortest that both rates divide.

@@ -10,7 +10,7 @@ use std::f64::consts::PI;
 use std::path::PathBuf;
 
 use self::wav::Wav;
-use super::{AudioFault, Source, Wanted, decode};
+use super::{AudioFault, Source, Wanted, count, decode};
 
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/audio")).join(name)
@@ -55,6 +55,21 @@ fn check(name: &str, frames: usize, tolerance: f64) {
     assert!(error < error_at(1, clip.samples()), "{name} is late");
     assert!(error < error_at(-1, clip.samples()), "{name} is early");
 
+    for wanted in [
+        Wanted::default(),
+        Wanted {
+            rate: Some(16_000),
+            start: Some(0.05),
+            end: Some(0.2),
+            ..Wanted::default()
+        },
+    ] {
+        let samples = decode(Source::File(&path), &wanted).unwrap().samples().len() as u64;
+        let counted = count(Source::File(&path), &wanted).unwrap();
+        // Only bare streams do not say it.
+        let silent = ["aac", "without-header.mp3"].iter().any(|end| name.ends_with(end));
+        assert_eq!(counted, (!silent).then_some(samples), "{name}");
+    }
     let bytes = std::fs::read(&path).unwrap();
     let embedded = decode(Source::Bytes { name, bytes: &bytes }, &Wanted::default()).unwrap();
     assert_eq!(embedded, clip, "{name}: from memory");

@@ -232,6 +232,7 @@ pub(super) fn train(args: TrainArgs, common: &Common) -> Result<Exit> {
     {
         return launch::launch(count, &words, &stop);
     }
+    launch::end_with_launcher(&stop);
     common.with_catalog(options.demo, &stop, |catalog| {
         let progress = common.shows_progress();
         crate::train::run(

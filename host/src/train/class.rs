@@ -133,7 +133,8 @@ impl Teacher for Class<'_> {
                     .flatten()
                     .filter_map(|entry| entry.as_object().cloned());
                 let entries: Vec<_> = entries.collect();
-                record.begin(&entries, event.step);
+                let due = event.metrics.get("generations_due") == Some(&Value::Bool(true));
+                record.begin(&entries, event.step, due);
                 trackers.begin(&entries);
             }
             "train" | "eval" => {

@@ -1,15 +1,17 @@
 //! `--dry-run`: what a run would need, computed before any training.
 
+use super::memory::{LESS, Memory, largest_batch};
 use super::options::Output;
-use super::scan::{Scan, Scans};
-use crate::catalog::Resolved;
+use super::scan::Scans;
+use super::source::Lessons;
 use crate::failure::{Exit, Failure, Result};
 use crate::process::in_words;
-use plugin_api::{Plan, TrainingEstimate, Workload};
+use plugin_api::{Plan, TrainingEstimate};
 use serde_json::{Value, json};
 
 /// Prints steps, tokens and memory. A run that cannot fit is refused.
-pub fn dry_run(plan: &Plan, scans: &Scans, model: &Resolved, output: &Output) -> Result<Exit> {
+pub fn dry_run(memory: &Memory, scans: &Scans, lessons: &Lessons, output: &Output) -> Result<Exit> {
+    let plan = memory.plan;
     let train = &scans.train;
     let (size, world) = (u64::from(plan.batch_size.max(1)), u64::from(plan.world.max(1)));
     let drop_last = plan.other.get("dataloader_drop_last") == Some(&Value::Bool(true));
@@ -30,9 +32,7 @@ pub fn dry_run(plan: &Plan, scans: &Scans, model: &Resolved, output: &Output) ->
     };
     let over_all = |count: u64| (count as f64 * epochs).round() as u64;
     let work = largest_batch(train, size as usize);
-    let estimate = model
-        .plugin
-        .training_estimate(&model.spec.adapter, &model.settings, plan, &work)?;
+    let estimate = memory.of(&work)?;
     let report = json!({ "dry_run": {
         "method": plan.method, "rows": train.rows, "eval_rows": scans.held_out.rows, "batch_size": size,
         "gradient_accumulation_steps": plan.accumulate, "processes": world, "batches_per_epoch": batches,
@@ -48,14 +48,13 @@ pub fn dry_run(plan: &Plan, scans: &Scans, model: &Resolved, output: &Output) ->
     if let Some(estimate) = &estimate {
         output.say(&format!("memory: {}", in_a_line(estimate)));
         if !estimate.fits() {
+            memory.check(train, lessons.train.as_ref())?;
             let available = in_words(estimate.available_bytes.unwrap_or_default());
             let message = format!(
                 "this run takes {} of memory, and {available} are free",
                 in_words(estimate.bytes())
             );
-            let hint = "take a smaller `per_device_train_batch_size` with more `gradient_accumulation_steps`, \
-                        `--gradient-checkpointing`, `--method qlora`, or `--optim adamw_8bit`";
-            return Err(Failure::missing(message).help(hint));
+            return Err(Failure::missing(message).help(format!("take {LESS}")));
         }
     }
     output.say("nothing was learnt: this was a dry run");
@@ -70,24 +69,6 @@ fn plan_without_places(plan: &Plan) -> Value {
             .for_each(|key| drop(map.remove(*key)));
     }
     value
-}
-
-/// The batch of the longest rows, which no other can exceed, whatever the order.
-fn largest_batch(scan: &Scan, size: usize) -> Workload {
-    let mut rows: Vec<(u64, u64)> = scan
-        .lengths
-        .iter()
-        .copied()
-        .zip(scan.learnt_each.iter().copied())
-        .collect();
-    rows.sort_unstable_by_key(|row| std::cmp::Reverse(*row));
-    let largest = &rows[..rows.len().min(size)];
-    Workload {
-        tokens: largest.iter().map(|(tokens, _)| tokens).sum(),
-        learnt: largest.iter().map(|(_, learnt)| learnt).sum(),
-        longest: rows.first().map_or(0, |(tokens, _)| *tokens),
-        seconds: 0.0,
-    }
 }
 
 fn as_json(estimate: &TrainingEstimate) -> Value {
@@ -112,21 +93,4 @@ fn in_a_line(estimate: &TrainingEstimate) -> String {
         line += &format!("; {} are free", in_words(available));
     }
     line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_rows_make_the_largest_batch() {
-        let scan = Scan {
-            lengths: vec![3, 9, 5],
-            learnt_each: vec![1, 2, 4],
-            ..Scan::default()
-        };
-        let work = largest_batch(&scan, 2);
-        assert_eq!((work.tokens, work.learnt, work.longest), (14, 6, 9));
-        assert_eq!(largest_batch(&Scan::default(), 2), Workload::default());
-    }
 }

@@ -17,6 +17,9 @@ pub struct Place {
     pub by_mpi: bool,
 }
 
+/// The variable by which this program's own launcher names a run.
+pub const JOB: &str = "HOST_TRAIN_JOB";
+
 /// The port for launchers that name none; torchrun has the same default.
 const PORT: u16 = 29_500;
 
@@ -69,7 +72,7 @@ fn read_from(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Place>>
             .iter()
             .find_map(|name| variable(name))
             .unwrap_or_else(|| "host-train".to_owned());
-        let token = variable("HOST_TRAIN_JOB").unwrap_or_default();
+        let token = variable(JOB).unwrap_or_default();
         let port = match variable("MASTER_PORT") {
             Some(text) => text.trim().parse().map_err(|_| {
                 Failure::usage(format!(

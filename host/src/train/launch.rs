@@ -1,9 +1,11 @@
 //! `--processes N`: starts N processes on this machine, and ends all when one fails.
 
+use super::environment::JOB;
 use crate::failure::{Exit, Failure, Result};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +23,8 @@ struct Started {
     said: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
     ended: Option<ExitStatus>,
+    /// This program ended it.
+    killed: bool,
 }
 
 /// Runs the same command in every process.
@@ -40,9 +44,12 @@ pub fn launch(count: u32, words: &[OsString], stop: &AtomicBool) -> Result<Exit>
             .env("LOCAL_WORLD_SIZE", count.to_string())
             .env("MASTER_ADDR", "127.0.0.1")
             .env("MASTER_PORT", port.to_string())
-            .env("HOST_TRAIN_JOB", &token)
+            .env(JOB, &token)
             .stdin(Stdio::null())
-            .stderr(Stdio::piped());
+            .stderr(Stdio::piped())
+            // A terminal interrupts all of its group. Each process would be asked to stop twice, by the terminal and by
+            // this program, and the second time means at once.
+            .process_group(0);
         if std::env::var_os("RAYON_NUM_THREADS").is_none() {
             command.env("RAYON_NUM_THREADS", threads.to_string());
         }
@@ -61,6 +68,17 @@ pub fn launch(count: u32, words: &[OsString], stop: &AtomicBool) -> Result<Exit>
     watch(&mut all, stop)
 }
 
+/// Makes the system stop this process when the program that started it is gone, so that it saves and ends as well.
+///
+/// Not by an interrupt: the signal may come once for each thread of that program, and a second interrupt means at once.
+pub fn end_with_launcher(stop: &Arc<AtomicBool>) {
+    let heard = std::env::var_os(JOB).map(|_| signal_hook::flag::register(signal_hook::consts::SIGUSR1, stop.clone()));
+    if heard.is_some_and(|heard| heard.is_ok()) {
+        // Where the system cannot do this, the process goes on alone.
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::USR1));
+    }
+}
+
 fn started(mut child: Child, rank: u32) -> Started {
     let said = Arc::new(Mutex::new(Vec::new()));
     let reader = child.stderr.take().map(|stream| {
@@ -72,6 +90,7 @@ fn started(mut child: Child, rank: u32) -> Started {
         said,
         reader,
         ended: None,
+        killed: false,
     }
 }
 
@@ -128,17 +147,26 @@ fn watch(all: &mut [Started], stop: &AtomicBool) -> Result<Exit> {
             let _ = reader.join();
         }
     }
-    let Some((rank, _)) = failed else { return Ok(Exit::Ok) };
-    let status = all[rank].ended;
-    let exit = status
-        .and_then(|status| status.code())
-        .and_then(of_code)
-        .unwrap_or(Exit::Refused);
-    if rank == 0 && status.and_then(|status| status.code()).is_some() {
-        return Ok(exit); // it said why itself
+    let Some((first, _)) = failed else { return Ok(Exit::Ok) };
+    let rank = culprit(all).unwrap_or(first);
+    let (status, of_first) = (all[rank].ended, all[0].code());
+    let exit = all[rank].code().and_then(of_code).unwrap_or(Exit::Refused);
+    // The first process prints its own errors, and what ends all of them with the same code is the same error.
+    let told = rank == 0 || exit != Exit::Refused && of_first == all[rank].code();
+    if told && of_first.is_some() {
+        return Ok(exit);
     }
     let how = status.map_or_else(String::new, |status| status.to_string());
     let failure = Failure::new(exit, format!("process {rank} of {} ended: {how}", all.len()));
+    let failure = match all[rank].code() {
+        Some(_) => failure,
+        None => failure.help(
+            "the same command resumes from the last checkpoint; the system ends processes this way when memory runs out",
+        ),
+    };
+    if rank == 0 {
+        return Err(failure); // its lines were printed as they came
+    }
     let said = all[rank].said.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Err(said
         .into_iter()
@@ -146,6 +174,25 @@ fn watch(all: &mut [Started], stop: &AtomicBool) -> Result<Exit> {
         .take(12)
         .rev()
         .fold(failure, |failure, line| failure.cause(line)))
+}
+
+/// The process whose error ended the others: the one that a signal ended, else one that says more than that another failed.
+fn culprit(all: &[Started]) -> Option<usize> {
+    let failed = || {
+        all.iter()
+            .enumerate()
+            .filter(|(_, started)| !started.killed && started.code() != Some(0))
+    };
+    let by_signal = failed().find(|(_, started)| started.code().is_none());
+    let found = by_signal.or_else(|| failed().find(|(_, started)| started.code() != Some(Exit::Refused as i32)));
+    found.map(|(rank, _)| rank)
+}
+
+impl Started {
+    /// What it ended with; none if it was ended by a signal.
+    fn code(&self) -> Option<i32> {
+        self.ended.and_then(|status| status.code())
+    }
 }
 
 fn interrupt(child: &Child) {
@@ -157,7 +204,7 @@ fn interrupt(child: &Child) {
 
 fn end(all: &mut [Started]) {
     for started in all.iter_mut().filter(|started| started.ended.is_none()) {
-        let _ = started.child.kill();
+        started.killed = started.child.kill().is_ok();
     }
 }
 

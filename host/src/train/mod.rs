@@ -9,6 +9,7 @@ mod dry_run;
 pub mod environment;
 pub mod launch;
 mod log;
+mod memory;
 pub mod names;
 pub mod options;
 mod progress;

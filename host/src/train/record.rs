@@ -26,8 +26,9 @@ impl Record {
         }
     }
 
-    /// Starts with the entries that were logged before, up to this step.
-    pub fn begin(&mut self, history: &[Map<String, Value>], step: u64) {
+    /// Starts with the entries that were logged before, up to this step. If generations are `due` there, those that a
+    /// later run has already made go as well.
+    pub fn begin(&mut self, history: &[Map<String, Value>], step: u64, due: bool) {
         for (name, line) in FILES {
             let text: String = history.iter().filter_map(line).collect();
             let written = whole(&self.folder.join(name), text.as_bytes());
@@ -41,7 +42,7 @@ impl Record {
                 let at = serde_json::from_str(line)
                     .ok()
                     .and_then(|line: Value| line["step"].as_u64());
-                !history.is_empty() && at.is_some_and(|at| at <= step)
+                !history.is_empty() && at.is_some_and(|at| at < step || at == step && !due)
             };
             let kept: String = text.lines().filter(stays).map(|line| format!("{line}\n")).collect();
             let written = whole(&path, kept.as_bytes());
@@ -163,7 +164,7 @@ mod tests {
     fn files_have_the_lines_of_the_scripts() {
         let folder = tempfile::tempdir().unwrap();
         let mut record = Record::new(folder.path());
-        record.begin(&[], 0);
+        record.begin(&[], 0, false);
         record.add(&entry(json!({ "loss": 0.1234567, "epoch": 0.5, "step": 10 })));
         record.add(&entry(json!({ "eval_loss": 2.5, "epoch": 0.5, "step": 10 })));
         let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
@@ -174,29 +175,33 @@ mod tests {
             "{\"type\":\"train\",\"step\":10,\"epoch\":0.5,\"loss\":0.1234567}\n\
              {\"type\":\"eval\",\"step\":10,\"epoch\":0.5,\"eval_loss\":2.5}\n"
         );
-        record.begin(&[entry(json!({ "loss": 1.0, "epoch": 0.1, "step": 1 }))], 1);
+        record.begin(&[entry(json!({ "loss": 1.0, "epoch": 0.1, "step": 1 }))], 1, false);
         assert_eq!(
             text(METRICS),
             "{\"type\":\"train\",\"step\":1,\"epoch\":0.1,\"loss\":1.0}\n"
         );
         assert_eq!(text(EVAL_LOSS), "");
     }
+
     #[test]
     fn generations_behind_the_step_that_a_run_goes_on_from_are_gone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(GENERATIONS);
         let mut record = Record::new(folder.path());
-        record.begin(&[], 0);
+        record.begin(&[], 0, false);
         assert!(!path.exists(), "only who asks for them has the file");
         for step in [4, 8, 12] {
             record.add_generation(&entry(json!({ "step": step, "generated": "é\n" })));
         }
         let torn = std::fs::read_to_string(&path).unwrap() + "{\"step\":4,\"gen";
         std::fs::write(&path, torn).unwrap();
-        record.begin(&[entry(json!({ "eval_loss": 1.0, "step": 8 }))], 8);
+        let logged = entry(json!({ "eval_loss": 1.0, "step": 8 }));
+        record.begin(std::slice::from_ref(&logged), 8, false);
         let line = |step: u64| format!("{{\"step\":{step},\"generated\":\"é\\n\"}}\n");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), line(4) + &line(8));
-        record.begin(&[], 0);
+        record.begin(&[logged], 8, true);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), line(4));
+        record.begin(&[], 0, false);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
     }
 }

@@ -1,8 +1,8 @@
 //! Tokenised rows of a file: `input_ids`, `labels`, `attention_mask`, and paths of `audio` relative to the file.
 
 use super::source::Source;
-use crate::audio::{Clips, Source as Sound, Wanted};
-use crate::failure::{Exit, Failure, Result};
+use crate::audio::{AudioError, Clips, Source as Sound, Wanted};
+use crate::failure::{self, Exit, Failure};
 use crate::run::store::hash::hex;
 use plugin_api::{Code, Error, Lesson, LessonTokens};
 use serde::Deserialize;
@@ -38,7 +38,7 @@ struct Row {
 
 impl RowFile {
     /// Opens a file and reads every row once, so that errors are found before training.
-    pub fn open(path: &Path, rate: Option<u32>, limit: usize) -> Result<RowFile> {
+    pub fn open(path: &Path, rate: Option<u32>, limit: usize) -> failure::Result<RowFile> {
         let unreadable = |why: std::io::Error| Failure::missing(format!("cannot read `{}`", path.display())).cause(why);
         let bytes = std::fs::read(path).map_err(unreadable)?;
         let mut lines = Vec::new();
@@ -119,7 +119,9 @@ impl RowFile {
         let named = match &row.audio {
             Value::Null => Vec::new(),
             Value::String(name) => vec![name.as_str()],
-            Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
+            Value::Array(names) if names.iter().all(Value::is_string) => {
+                names.iter().filter_map(Value::as_str).collect()
+            }
             _ => return Err(self.wrong(index, "has an `audio` that is not a list of files")),
         };
         let clips: Vec<PathBuf> = named.iter().map(|name| base.join(name)).collect();
@@ -133,6 +135,19 @@ impl RowFile {
                 .code(Code::CLIP)),
             None => Ok((tokens, clips)),
         }
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            rate: self.rate,
+            ..Wanted::default()
+        }
+    }
+
+    fn unusable(&self, index: usize, why: AudioError) -> Error {
+        Error::from(why)
+            .context(format!("row {index} of `{}` cannot be learnt", self.path.display()))
+            .code(Code::CLIP)
     }
 
     fn id(&self, index: usize) -> Option<String> {
@@ -159,20 +174,29 @@ impl Source for RowFile {
 
     fn lesson(&self, index: usize) -> plugin_api::Result<Lesson> {
         let (tokens, paths) = self.checked(index)?;
-        let wanted = Wanted {
-            rate: self.rate,
-            ..Wanted::default()
-        };
-        let decode = |path: &PathBuf| match self.clips.get(Sound::File(path), &wanted) {
-            Ok(decoded) => Ok(decoded.clip.clone()),
-            Err(why) => Err(Error::from(why.clone())
-                .context(format!("row {index} of `{}` cannot be learnt", self.path.display()))
-                .code(Code::CLIP)),
-        };
+        let clips = paths.iter().map(|path| {
+            let decoded = self.clips.get(Sound::File(path), &self.wanted());
+            decoded.map(|decoded| decoded.clip.clone())
+        });
+        let clips: Result<_, _> = clips.collect();
         Ok(Lesson {
             id: self.name(index),
             tokens: Some(tokens),
-            clips: paths.iter().map(decode).collect::<plugin_api::Result<_>>()?,
+            clips: clips.map_err(|why| self.unusable(index, why))?,
+            ..Lesson::default()
+        })
+    }
+
+    fn measured(&self, index: usize) -> plugin_api::Result<Lesson> {
+        let (tokens, paths) = self.checked(index)?;
+        let counts = paths
+            .iter()
+            .map(|path| self.clips.count(Sound::File(path), &self.wanted()));
+        let counts: Result<_, _> = counts.collect();
+        Ok(Lesson {
+            id: self.name(index),
+            tokens: Some(tokens),
+            clip_samples: counts.map_err(|why| self.unusable(index, why))?,
             ..Lesson::default()
         })
     }
@@ -196,7 +220,7 @@ impl Source for RowFile {
 mod tests {
     use super::*;
 
-    fn open(text: &str) -> Result<RowFile> {
+    fn open(text: &str) -> failure::Result<RowFile> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.jsonl");
         std::fs::write(&path, text).unwrap();
@@ -236,6 +260,10 @@ mod tests {
         );
         refused("{\"input_ids\":[1,2],\"labels\":[1,3]}", "has the label 3 at place 1");
         refused("{\"input_ids\":[-1],\"labels\":[-100]}", "has the token -1");
+        refused(
+            "{\"input_ids\":[1],\"labels\":[1],\"audio\":[5]}",
+            "has an `audio` that is not a list of files",
+        );
         refused(
             "{\"input_ids\":[1],\"labels\":[1],\"audio\":[\"gone.wav\"]}",
             "which is not there",

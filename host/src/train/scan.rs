@@ -3,8 +3,8 @@
 use super::source::Source;
 use crate::data::in_order;
 use crate::failure::{Failure, Result};
-use plugin_api::LessonTokens;
 use plugin_api::client::ModelClient;
+use plugin_api::{Code, LessonTokens};
 use std::sync::atomic::AtomicBool;
 
 /// What is known of the lessons of both splits, with notes about them.
@@ -23,10 +23,12 @@ pub struct Scan {
     pub lengths: Vec<u64>,
     /// Trained tokens of each row.
     pub learnt_each: Vec<u64>,
-    /// Rows with clips whose length is unknown until a model encodes them.
-    pub unheard: u64,
     pub without_learnt: Vec<String>,
     pub too_long: Vec<String>,
+    /// Whether a row with a clip is among those.
+    pub heard_too_long: bool,
+    /// How many tokens a row may have.
+    pub limit: usize,
     pub shortened: u64,
     /// Rows that lost trained tokens when they were cut.
     pub lost_learnt: u64,
@@ -42,41 +44,45 @@ pub struct Most<'a> {
 }
 
 /// The most names that are listed.
-const SHOWN: usize = 5;
+pub const SHOWN: usize = 5;
 
-enum Seen {
-    Tokens(LessonTokens),
-    Unheard,
-    Broken(plugin_api::Error),
-}
-
-/// Scans all lessons.
-pub fn scan(client: &ModelClient, source: &dyn Source, most: Most, heard: bool, stop: &AtomicBool) -> Result<Scan> {
+/// Scans all lessons. Of clips it reads the headers, since the length of a clip says how many tokens it becomes.
+pub fn scan(client: &ModelClient, source: &dyn Source, most: Most, hears: bool, stop: &AtomicBool) -> Result<Scan> {
     let mut scan = Scan::default();
     let indexes: Vec<usize> = (0..source.len()).collect();
     let look = |index: usize| {
-        let seen = || -> plugin_api::Result<Seen> {
-            let (mut lesson, clips) = source.glance(index)?;
-            if clips > 0 && lesson.tokens.is_none() {
-                if !heard {
-                    return Ok(Seen::Unheard);
-                }
-                lesson = source.lesson(index)?;
-            }
-            match lesson.tokens.take() {
-                Some(tokens) => Ok(Seen::Tokens(tokens)),
-                None => client.lesson_tokens(&lesson).map(Seen::Tokens),
-            }
+        let seen = || -> plugin_api::Result<(LessonTokens, bool)> {
+            let mut lesson = source.measured(index)?;
+            let heard = !lesson.clip_samples.is_empty();
+            // Only a model that hears knows which token is the place of a clip.
+            let tokens = match lesson.tokens.take_if(|_| !heard && !hears) {
+                Some(tokens) => tokens,
+                None => match (client.lesson_tokens(&lesson), lesson.tokens) {
+                    // A model may learn from tokens without making any.
+                    (Err(error), Some(tokens)) if error.code == Code::NOT_IMPLEMENTED => tokens,
+                    (tokens, _) => tokens?,
+                },
+            };
+            Ok((tokens, heard))
         };
-        (index, seen().unwrap_or_else(Seen::Broken))
+        (index, seen())
     };
     in_order(&indexes, stop, look, |(index, seen)| {
         scan.rows += 1;
         match seen {
-            Seen::Tokens(tokens) => scan.take(index, source, tokens, most),
-            Seen::Unheard => scan.unheard += 1,
-            Seen::Broken(error) if error.code.is_inability() => return Err(error.into()),
-            Seen::Broken(error) => scan.broken.push(format!("`{}`: {error}", source.name(index))),
+            Ok((tokens, heard)) => scan.take(index, source, tokens, heard, most),
+            Err(error) if error.code.is_inability() => {
+                let code = error.code;
+                let named = error.context(format!("lesson `{}` cannot be learnt", source.name(index)));
+                return Err(named.code(code).into());
+            }
+            Err(error) => {
+                let name = format!("`{}`", source.name(index));
+                scan.broken.push(match error.message.contains(&name) {
+                    true => error.to_string(),
+                    false => format!("{name}: {error}"),
+                });
+            }
         }
         Ok(())
     })?;
@@ -84,7 +90,7 @@ pub fn scan(client: &ModelClient, source: &dyn Source, most: Most, heard: bool, 
 }
 
 impl Scan {
-    fn take(&mut self, index: usize, source: &dyn Source, tokens: LessonTokens, most: Most) {
+    fn take(&mut self, index: usize, source: &dyn Source, tokens: LessonTokens, heard: bool, most: Most) {
         let (mut length, mut learn) = (tokens.ids.len(), tokens.learn);
         let learnt = |learn: &[bool]| learn.iter().skip(1).filter(|learn| **learn).count() as u64;
         let whole = learnt(&learn);
@@ -92,8 +98,11 @@ impl Scan {
             self.without_learnt.push(source.name(index));
         }
         let limit = most.tokens.into_iter().chain(most.context).min().unwrap_or(u64::MAX) as usize;
+        self.limit = limit;
         if length > limit {
-            if most.tokens.is_none() || most.cut == "refuse" {
+            // Cutting a row with a clip would leave vectors without places.
+            if heard || most.tokens.is_none() || most.cut == "refuse" {
+                self.heard_too_long |= heard;
                 self.too_long
                     .push(format!("`{}` ({length} tokens)", source.name(index)));
             } else {
@@ -138,17 +147,25 @@ impl Scan {
         if !self.too_long.is_empty() {
             let names = self.too_long.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
             let (count, rows) = (self.too_long.len(), self.rows);
-            let failure = Failure::usage(format!("{count} of {rows} {what} too long: {names}"));
-            let hint =
-                "give `--max-length N`, and say with `--truncation right|left|prompt` what goes, or leave them out";
-            return Err(failure.help(hint));
+            let (limit, more) = (self.limit, if self.too_long.len() > SHOWN { " and others" } else { "" });
+            let message = format!("{count} of {rows} {what} too long: {names}{more}; at most {limit} tokens fit");
+            let failure = Failure::usage(message);
+            let hint = match self.heard_too_long {
+                true => {
+                    "rows with a clip are not shortened: leave them out, use shorter clips, or raise `--max-length` if it is the limit"
+                }
+                false => {
+                    "give `--max-length N`, and say with `--truncation right|left|prompt` what goes, or leave them out"
+                }
+            };
+            return Err(self.broken.iter().take(SHOWN).fold(failure.help(hint), Failure::cause));
         }
         if !self.broken.is_empty() {
             let (count, rows) = (self.broken.len(), self.rows);
-            let failure = Failure::missing(format!("{count} of {rows} {what} cannot be read"));
+            let failure = Failure::missing(format!("{count} of {rows} {what} cannot be learnt"));
             return Err(self.broken.iter().take(SHOWN).fold(failure, Failure::cause));
         }
-        if self.rows > 0 && self.learnt == 0 && self.unheard == 0 {
+        if self.rows > 0 && self.learnt == 0 {
             let failure = Failure::missing(format!("none of the {} {what} has a learnt token", self.rows));
             return Err(failure.help("`--show 3` prints lessons with what is learnt of them"));
         }
@@ -186,7 +203,7 @@ mod tests {
                 ..LessonTokens::default()
             };
             scan.rows += 1;
-            scan.take(index, &Empty, tokens, most);
+            scan.take(index, &Empty, tokens, false, most);
         }
         scan
     }

@@ -2,6 +2,7 @@
 
 use super::class::Class;
 use super::environment;
+use super::memory::Memory;
 use super::names::Given;
 use super::options::{Options, Output};
 use super::record::write_json;
@@ -23,7 +24,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A few rows are enough to check that everything works.
 const SMOKE: u64 = 8;
@@ -73,6 +74,9 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
     let resolved = catalog.resolve(Kind::Model, &name, &model_settings)?;
     let (client, _made) = resolved.model()?;
     let card = client.card()?;
+    if options.dry_run && !card.learns {
+        return Err(Failure::refused(format!("model `{name}` cannot be trained")));
+    }
     let lessons = lessons(&options, &given, tasks.as_ref(), &card, catalog, output)?;
     if let Some(count) = options.show {
         show::show(&client, lessons.train.as_ref(), count, output)?;
@@ -84,7 +88,14 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
         context: card.context.map(u64::from),
         cut: &given.text("truncation").unwrap_or_else(|| "right".to_owned()),
     };
-    let scans = scans(&client, &lessons, most, options.dry_run, catalog.stop, output)?;
+    let scans = scans(&client, &lessons, most, card.hears(), catalog.stop, output);
+    let untrainable = |failure: Failure| match failure.error.code.is_inability() && !card.learns {
+        true => failure
+            .context(format!("model `{name}` cannot be trained"))
+            .exit(Exit::Refused),
+        false => failure,
+    };
+    let scans = scans.map_err(untrainable)?;
     let writes = place.as_ref().is_none_or(|place| place.rank == 0);
     if writes && options.fresh && !options.dry_run {
         set_aside(&out)?;
@@ -102,9 +113,17 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
     };
     let (plan, notes) = plan(&given, &options, about)?;
     notes.iter().for_each(|note| output.say(&format!("note: {note}")));
+    let memory = Memory {
+        model: &resolved,
+        plan: &plan,
+        held: client
+            .memory()
+            .map_or(0, |memory| memory.host_bytes + memory.device_bytes),
+    };
     if options.dry_run {
-        return dry_run::dry_run(&plan, &scans, &resolved, output);
+        return dry_run::dry_run(&memory, &scans, &lessons, output);
     }
+    memory.check(&scans.train, lessons.train.as_ref())?;
     let _lock = if writes { Some(lock(&out)?) } else { None };
     let args = arguments(&options, &given, &plan, &resolved, tasks.as_ref());
     let trackers = match writes {
@@ -122,6 +141,11 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
     );
     let learnt = client.learn(&plan, &class);
     let failed = class.finish(learnt.is_ok());
+    // A run that ends because its files cannot be written is not one that somebody interrupted.
+    let interrupted = learnt.as_ref().is_err_and(|error| error.code == Code::CANCELLED);
+    if interrupted && !catalog.stop.load(Ordering::Relaxed) {
+        failed.clone()?;
+    }
     let learnt = learnt.map_err(|error| cannot(&name, error))?;
     failed?;
     let mut timing = timing(&learnt);
@@ -271,10 +295,11 @@ fn lessons(
         let count = task.count()?;
         let indexes: Vec<usize> = (0..count.min(most)).collect();
         let lessons = TaskLessons::new(task, resolved.identity["settings"].clone(), &indexes, hearing)?;
+        let whose = if part == Part::Eval { "evaluation: " } else { "" };
         lessons
             .notes
             .iter()
-            .for_each(|note| output.say(&format!("warning: {note}")));
+            .for_each(|note| output.say(&format!("warning: {whose}{note}")));
         Ok(Some(Box::new(lessons)))
     };
     let held_out = match &options.eval_rows {
@@ -297,22 +322,22 @@ fn scans(
     client: &ModelClient,
     lessons: &Lessons,
     most: Most,
-    heard: bool,
+    hears: bool,
     stop: &AtomicBool,
     output: &Output,
 ) -> Result<Scans> {
     let look = |source: &dyn Source, what: &str| -> Result<Scan> {
-        let scan = scan(client, source, most, heard, stop)?;
+        let scan = scan(client, source, most, hears, stop)?;
         scan.notes(what)
             .iter()
             .for_each(|note| output.say(&format!("warning: {note}")));
-        scan.check(what)?;
         Ok(scan)
     };
-    Ok(Scans {
-        train: look(lessons.train.as_ref(), "lessons")?,
-        held_out: look(lessons.held_out.as_ref(), "held-out lessons")?,
-    })
+    let train = look(lessons.train.as_ref(), "lessons")?;
+    let held_out = look(lessons.held_out.as_ref(), "held-out lessons")?;
+    train.check("lessons")?;
+    held_out.check("held-out lessons")?;
+    Ok(Scans { train, held_out })
 }
 
 fn out(options: &Options, given: &Given, model: &str, method: &str) -> PathBuf {

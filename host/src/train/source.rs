@@ -16,6 +16,9 @@ pub trait Source: Send + Sync {
     /// A lesson without its audio, and how many clips it has.
     fn glance(&self, index: usize) -> Result<(Lesson, usize)>;
 
+    /// A lesson without its audio, but with the length of each clip.
+    fn measured(&self, index: usize) -> Result<Lesson>;
+
     /// A fingerprint that changes with the lessons.
     fn hash(&self) -> String;
 }
@@ -38,6 +41,10 @@ impl Source for Empty {
 
     fn glance(&self, index: usize) -> Result<(Lesson, usize)> {
         self.lesson(index).map(|lesson| (lesson, 0))
+    }
+
+    fn measured(&self, index: usize) -> Result<Lesson> {
+        self.lesson(index)
     }
 
     fn hash(&self) -> String {

@@ -1,8 +1,8 @@
 //! The lessons of a task.
 
 use super::source::Source;
-use crate::audio::{Clips, Source as Sound, Wanted};
-use crate::failure::{Failure, Result};
+use crate::audio::{AudioError, Clips, Source as Sound, Wanted};
+use crate::failure::{self, Failure};
 use crate::run::store::hash::{hash_json, hex};
 use plugin_api::client::TaskClient;
 use plugin_api::{Clip, Code, Error, Lesson, Part, Sample};
@@ -43,7 +43,7 @@ pub struct TaskLessons {
 
 impl TaskLessons {
     /// Looks at every sample once, so that unusable ones are reported by name before training.
-    pub fn new(task: TaskClient, identity: Value, indexes: &[usize], hearing: Hearing) -> Result<TaskLessons> {
+    pub fn new(task: TaskClient, identity: Value, indexes: &[usize], hearing: Hearing) -> failure::Result<TaskLessons> {
         let mut lessons = TaskLessons {
             task,
             entries: Vec::new(),
@@ -143,7 +143,13 @@ impl TaskLessons {
         Ok((sample, lesson))
     }
 
-    fn decode(&self, sample: &Sample, index: usize) -> plugin_api::Result<Clip> {
+    /// What `of` gives of a clip of a sample.
+    fn of_clip<T>(
+        &self,
+        sample: &Sample,
+        index: usize,
+        of: impl FnOnce(Sound, &Wanted) -> Result<T, AudioError>,
+    ) -> plugin_api::Result<T> {
         let source = sample.clips.get(index).ok_or_else(|| {
             let message = format!(
                 "the lesson names clip {index}, but the sample has {}",
@@ -163,12 +169,17 @@ impl TaskLessons {
             (None, Some(bytes)) => Sound::Bytes { name: &name, bytes },
             (None, None) => return Err(Error::new(Code::CLIP, format!("{name} names neither a file nor bytes"))),
         };
-        match self.clips.get(from, &wanted) {
-            Ok(decoded) => Ok(decoded.clip.clone()),
-            Err(why) => Err(Error::from(why.clone())
+        of(from, &wanted).map_err(|why| {
+            Error::from(why)
                 .context(format!("sample `{}` cannot be learnt", sample.id))
-                .code(Code::CLIP)),
-        }
+                .code(Code::CLIP)
+        })
+    }
+
+    fn decode(&self, sample: &Sample, index: usize) -> plugin_api::Result<Clip> {
+        self.of_clip(sample, index, |clip, wanted| {
+            Ok(self.clips.get(clip, wanted)?.clip.clone())
+        })
     }
 }
 
@@ -245,6 +256,17 @@ impl Source for TaskLessons {
         }
         let clips = places(&lesson).len();
         Ok((lesson, clips))
+    }
+
+    fn measured(&self, index: usize) -> plugin_api::Result<Lesson> {
+        let (sample, mut lesson) = self.sample(index)?;
+        let places = places(&lesson);
+        let count = |clip: &usize| self.of_clip(&sample, *clip, |clip, wanted| self.clips.count(clip, wanted));
+        lesson.clip_samples = places.iter().map(count).collect::<plugin_api::Result<_>>()?;
+        if lesson.id.is_empty() {
+            lesson.id = sample.id;
+        }
+        Ok(lesson)
     }
 
     fn hash(&self) -> String {

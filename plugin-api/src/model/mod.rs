@@ -79,7 +79,8 @@ pub trait Model: Send {
     }
 
     /// A tokeniser of lessons that needs no model, so that many lessons are tokenised in parallel. Asked for once,
-    /// when the model is created. Without it lessons are tokenised one by one.
+    /// when the model is created. Without it lessons are tokenised one by one, as are those with
+    /// [`Lesson::clip_samples`].
     fn lesson_cutter(&self) -> Option<LessonCutter> {
         None
     }
@@ -188,7 +189,15 @@ impl Adapter for ModelAdapter {
     fn call(&self, method: &str, input: Envelope, host: &dyn Callbacks) -> Result<Envelope> {
         match (method, &self.cutter) {
             ("card", _) => return Envelope::of(&self.card()),
-            ("lesson_tokens", Some(cut)) => return Envelope::of(&cut(&Lesson::unpack(input)?)?),
+            ("lesson_tokens", Some(cut)) => {
+                let lesson = Lesson::unpack(input)?;
+                // How many tokens a clip becomes, only the model knows.
+                let tokens = match lesson.clip_samples.is_empty() {
+                    true => cut(&lesson),
+                    false => locked(&self.model).lesson_tokens(&lesson),
+                };
+                return Envelope::of(&tokens?);
+            }
             _ => {}
         }
         if let ("run_command", Some(run)) = (method, &self.commander) {

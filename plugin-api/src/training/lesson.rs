@@ -83,6 +83,10 @@ pub struct Lesson {
     /// True if the texts of its tokens are needed as well, to show to people.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub with_texts: bool,
+    /// The samples of each of its clips, if the clips themselves are left out because only the tokens are needed. Its
+    /// tokens then hold a placeholder for each vector that a clip becomes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clip_samples: Vec<u64>,
     /// Its weight relative to others; 1 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,

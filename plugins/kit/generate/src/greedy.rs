@@ -5,7 +5,7 @@ use super::{Defaults, Generator};
 use nn::Decoder;
 use plugin_api::Result;
 use std::sync::Arc;
-use text::Chat;
+use text::{Chat, Detokenizer, Tokenizer};
 
 /// What a greedy answer needs of a model besides its logits.
 pub struct Greedy {
@@ -45,13 +45,23 @@ impl Greedy {
         self.defaults.stop_tokens.contains(&token)
     }
 
-    /// The text of tokens, with special ones or without.
+    /// The text of tokens, with special ones, or without them as an answer has it: bytes that are no characters are
+    /// replaced as they come, and not when all are known.
     pub fn text(&self, tokens: &[u32], specials: bool) -> Result<String> {
         let tokenizer = self.chat.tokenizer();
         let text = match specials {
             true => tokenizer.decode_all(tokens),
-            false => tokenizer.decode(tokens),
+            false => answer(tokenizer, tokens),
         };
         text.map_err(text::Error::into_plugin_error)
     }
+}
+
+fn answer(tokenizer: &Tokenizer, tokens: &[u32]) -> text::Result<String> {
+    let (mut stream, mut text) = (Detokenizer::default(), String::new());
+    for token in tokens {
+        text.push_str(&stream.push(tokenizer, *token)?);
+    }
+    text.push_str(&stream.finish(tokenizer)?);
+    Ok(text)
 }

@@ -80,7 +80,8 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
     fn card(&self) -> ModelCard {
         let generator = self.generator.as_ref();
         let mut card = self.card.clone();
-        card.learns = generator.is_none_or(|it| it.decoder().blueprint().is_some());
+        card.learns =
+            generator.is_none_or(|it| it.decoder().blueprint().is_some() && training::check_loras(it).is_ok());
         card.loras = generator.map(|it| it.loras().names()).unwrap_or_default();
         if card.device.as_deref() == Some("cpu") {
             let kernels = card.other.entry("kernels");
@@ -102,15 +103,18 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
     }
 
     fn lesson_tokens(&mut self, lesson: &Lesson) -> Result<LessonTokens> {
-        self.read()?.lesson_tokens(lesson)
+        let rate = self.card.sample_rate;
+        training::lesson_tokens(self.read()?, rate, lesson)
     }
 
     fn lesson_cutter(&self) -> Option<LessonCutter> {
-        self.generator.as_ref().map(Generator::lesson_cutter)
+        self.generator.as_ref().map(training::cutter)
     }
 
     fn learn(&mut self, plan: &Plan, lessons: &mut Lessons) -> Result<Learnt> {
-        let mut pupil = training::Pupil::of(self.read()?);
+        let generator = self.read()?;
+        training::check_loras(generator)?;
+        let mut pupil = training::Pupil::of(generator);
         // Training reads the checkpoint in its own form, and needs the memory.
         self.generator = None;
         train::run::learn(plan, lessons, &mut pupil)

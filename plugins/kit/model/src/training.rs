@@ -2,9 +2,10 @@
 
 use generate::{Generator, Greedy};
 use nn::{Blueprint, Decoder};
-use plugin_api::{Error, Lesson, LessonCutter, LessonTokens, Result};
+use plugin_api::{Clip, Code, Error, Lesson, LessonCutter, LessonTokens, LoraUse, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use train::run::{Picker, Student};
 use train::{Engine, EngineSettings, Trainer};
 
@@ -36,7 +37,7 @@ impl Pupil {
         Pupil {
             blueprint: generator.decoder().blueprint().map(Blueprint::unshared),
             placeholder: generator.decoder().placeholder(),
-            cut: generator.lesson_cutter(),
+            cut: cutter(generator),
             greedy: Greedy::of(generator),
         }
     }
@@ -80,6 +81,63 @@ impl Student for Pupil {
     fn text(&self, tokens: &[u32], specials: bool) -> Result<String> {
         self.greedy.text(tokens, specials)
     }
+}
+
+/// Tokenises lessons without the model. A place for a clip in a lesson without clips is refused.
+pub(crate) fn cutter<D: Decoder>(generator: &Generator<D>) -> LessonCutter {
+    let (cut, mark) = (generator.lesson_cutter(), generator.decoder().placeholder());
+    Arc::new(move |lesson| {
+        let tokens = cut(lesson)?;
+        let silent = lesson.clips.is_empty() && lesson.clip_samples.is_empty();
+        match mark.filter(|mark| silent && tokens.ids.contains(mark)) {
+            Some(mark) => Err(Error::new(
+                Code::DATA,
+                format!("it has the token {mark}, the place of a clip, and no clip"),
+            )),
+            None => Ok(tokens),
+        }
+    })
+}
+
+/// Refuses a model that answers with LoRAs: training starts from the base, and what it saves would be added to both.
+pub(crate) fn check_loras<D: Decoder>(generator: &Generator<D>) -> Result<()> {
+    let loras = generator.loras();
+    if loras.changes(&loras.choose(&LoraUse::AsLoaded)?).is_empty() {
+        return Ok(());
+    }
+    let names = loras.names().join("`, `");
+    let error = Error::unsupported(format!(
+        "it answers with the LoRA `{names}`, and would be trained without it"
+    ));
+    Err(error.help(
+        "`--lora FOLDER` goes on with a LoRA, without `-M lora=…`; a LoRA that belongs to a model cannot be left out",
+    ))
+}
+
+/// Answers [`plugin_api::Model::lesson_tokens`]. How many vectors a clip becomes follows from its length.
+pub(crate) fn lesson_tokens<D: Decoder>(
+    generator: &Generator<D>,
+    rate: Option<u32>,
+    lesson: &Lesson,
+) -> Result<LessonTokens> {
+    let tokens = generator.lesson_tokens(lesson)?;
+    if lesson.clip_samples.is_empty() {
+        return Ok(tokens);
+    }
+    check_loras(generator)?;
+    let decoder = generator.decoder();
+    let learns_from_clips = decoder.blueprint().is_some_and(|blueprint| blueprint.audio.is_some());
+    let mark = decoder
+        .placeholder()
+        .filter(|_| learns_from_clips)
+        .ok_or_else(train::run::deaf)?;
+    let silence = |samples: &u64| Clip::new(rate.unwrap_or_default(), vec![0.0; *samples as usize]);
+    let clips: Vec<Clip> = lesson.clip_samples.iter().map(silence).collect();
+    let mut lengths = vec![0; clips.len()];
+    for chunk in decoder.audio_chunks(&clips.iter().collect::<Vec<_>>())?.each {
+        lengths[chunk.clip] += chunk.tokens;
+    }
+    train::run::expanded(tokens, mark, &lengths)
 }
 
 /// Answers [`plugin_api::Model::replay`] for `{"training": FOLDER}`.

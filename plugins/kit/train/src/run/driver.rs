@@ -5,6 +5,7 @@ mod epoch;
 mod finish;
 mod generate;
 mod one_step;
+mod together;
 
 use super::checkpoint::{self, Found};
 use super::order::Steps;
@@ -29,9 +30,13 @@ pub fn learn(plan: &Plan, lessons: &Lessons, student: &mut dyn Student) -> Resul
         settings.plan.rank as usize,
         settings.plan.world as usize,
     )?;
-    let outcome = Run::begin(settings, lessons, student, peers.as_mut()).and_then(Run::go);
+    let (outcome, all_know) = match Run::begin(settings, lessons, student, peers.as_mut()) {
+        Ok(mut run) => (run.go(), run.all_know),
+        Err(error) => (Err(error), false),
+    };
     // All processes stop together when the host stops one of them.
-    if let Some(error) = outcome.as_ref().err().filter(|error| error.code != Code::CANCELLED) {
+    let alone = |error: &&Error| error.code != Code::CANCELLED && !all_know;
+    if let Some(error) = outcome.as_ref().err().filter(alone) {
         peers.abort(&error.to_string());
     }
     outcome
@@ -62,6 +67,8 @@ struct Run<'a> {
     stop_wanted: bool,
     /// All processes know that one was asked to stop, and stop after the same step.
     stopped: bool,
+    /// All processes got the same error from their last exchange, and end without being told.
+    all_know: bool,
     /// An earlier call already wrote the final model, so it is left unchanged.
     complete: bool,
 }
@@ -165,6 +172,7 @@ impl<'a> Run<'a> {
             seconds: Seconds::default(),
             stop_wanted: false,
             stopped: false,
+            all_know: false,
             complete: false,
             settings,
         };
@@ -185,7 +193,7 @@ impl<'a> Run<'a> {
             self.state = found.state;
             self.tell(LearnEvent {
                 split: "resumed".to_owned(),
-                words: match step >= total {
+                words: match step >= total && self.state.evaluation_due.is_none() {
                     true => format!("step {step} of {total}: training is complete"),
                     false => format!("going on at step {step} of {total} from `{}`", found.folder.display()),
                 },
@@ -196,6 +204,8 @@ impl<'a> Run<'a> {
         let history: Vec<Value> = self.state.history.iter().cloned().map(Value::Object).collect();
         let mut metrics = Map::new();
         metrics.insert("history".to_owned(), Value::Array(history));
+        let due = self.state.evaluation_due.or(self.state.generations_due);
+        metrics.insert("generations_due".to_owned(), due.is_some().into());
         self.tell(LearnEvent {
             split: "history".to_owned(),
             metrics,
@@ -223,10 +233,13 @@ impl<'a> Run<'a> {
         });
     }
 
-    fn go(mut self) -> Result<Learnt> {
+    fn go(&mut self) -> Result<Learnt> {
         let (begin, per_epoch) = (self.state.step, self.steps.per_epoch);
         let wants_start = self.settings.run.eval_on_start && self.settings.plan.eval_every != Every::Never;
-        if let Some(epoch) = self.state.generations_due {
+        let mut stop_early = false;
+        if let Some(epoch) = self.state.evaluation_due {
+            stop_early = self.between_steps(epoch, begin.is_multiple_of(per_epoch))?;
+        } else if let Some(epoch) = self.state.generations_due {
             self.generate(epoch, true)?;
         } else if begin == 0 && wants_start {
             self.evaluate(0.0)?;
@@ -235,7 +248,6 @@ impl<'a> Run<'a> {
         if let Some(epoch) = self.state.generations_due {
             return Err(self.interrupted(epoch));
         }
-        let mut stop_early = false;
         while self.state.step < self.steps.total && !stop_early {
             let epoch = self.state.step / per_epoch;
             let rows = self.lessons.len()? as usize;

@@ -3,7 +3,6 @@
 use super::rows::{Named, RowMaker};
 use super::student::Student;
 use crate::Engine;
-use collective::Collective;
 use plugin_api::{Lessons, Result, Split};
 
 /// The losses of held-out rows.
@@ -22,20 +21,19 @@ pub struct Evaluated {
 /// The sums of a batch: loss, learnt tokens, rows.
 type BatchSums = [f64; 3];
 
-/// Evaluates all held-out rows; each process takes every `world`-th batch.
-pub fn evaluate(
+/// Evaluates the share of a process, given its rank and how many there are: each takes every `world`-th batch.
+pub fn share(
     maker: &mut RowMaker,
     student: &mut dyn Student,
     engine: &mut dyn Engine,
     lessons: &Lessons,
-    peers: &mut dyn Collective,
+    (rank, world): (u64, u64),
     size: usize,
-) -> Result<Evaluated> {
+) -> Result<Vec<u8>> {
     let count = lessons.count(Split::HeldOut)?;
-    let (size, world) = (size.max(1) as u64, peers.world() as u64);
-    let batches = count.div_ceil(size);
+    let size = size.max(1) as u64;
     let mut mine: Vec<BatchSums> = Vec::new();
-    for batch in (peers.rank() as u64..batches).step_by(world as usize) {
+    for batch in (rank..count.div_ceil(size)).step_by(world as usize) {
         let numbers = batch * size..((batch + 1) * size).min(count);
         let rows = numbers.map(|index| maker.row(student, engine, lessons, Split::HeldOut, index));
         let rows: Vec<_> = rows
@@ -46,11 +44,16 @@ pub fn evaluate(
         let items = sums.iter().map(|sums| sums.items).sum::<u64>();
         mine.push([loss, items as f64, rows.len() as f64]);
     }
-    let bytes: Vec<u8> = mine.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
-    let all: Vec<Vec<BatchSums>> = peers.gather(&bytes)?.iter().map(|bytes| read(bytes)).collect();
+    Ok(mine.iter().flatten().flat_map(|value| value.to_le_bytes()).collect())
+}
+
+/// The losses of all held-out rows, given the shares of all processes.
+pub fn joined(shares: &[Vec<u8>]) -> Evaluated {
+    let all: Vec<Vec<BatchSums>> = shares.iter().map(|bytes| read(bytes)).collect();
+    let (world, batches) = (all.len(), all.iter().map(Vec::len).sum());
     // In the order of the batches, so that the sum does not depend on the number of processes.
-    let sums = (0..batches as usize).filter_map(|batch| all[batch % world as usize].get(batch / world as usize));
-    Ok(sum(sums.copied(), batches))
+    let sums = (0..batches).filter_map(|batch| all[batch % world].get(batch / world));
+    sum(sums.copied(), batches as u64)
 }
 
 fn read(bytes: &[u8]) -> Vec<BatchSums> {

@@ -19,6 +19,7 @@ mod tower_cache;
 pub use driver::learn;
 pub use mersenne::Mersenne;
 pub use order::{Order, Steps};
+pub use rows::{deaf, expanded};
 pub use schedule::{Schedule, warmup_steps};
 pub use settings::{Cut, RunSettings, Settings};
 pub use student::{Picker, Student};

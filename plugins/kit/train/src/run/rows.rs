@@ -4,7 +4,7 @@ use super::settings::{Cut, RunSettings};
 use super::student::Student;
 use super::tower_cache::TowerCache;
 use crate::{Engine, Row, Sound};
-use plugin_api::{Code, Error, Lesson, Lessons, Result, Split};
+use plugin_api::{Code, Error, Lesson, LessonTokens, Lessons, Result, Split};
 
 /// A row and the lesson that it was made from.
 pub struct Named {
@@ -44,15 +44,16 @@ impl RowMaker {
     }
 
     fn made(&mut self, student: &mut dyn Student, engine: &mut dyn Engine, lesson: &Lesson) -> Result<Row> {
-        let tokens = student.cut(lesson)?;
-        let (mut ids, mut learn) = (tokens.ids, tokens.learn);
-        if ids.len() != learn.len() {
-            let message = format!("it has {} tokens and {} marks", ids.len(), learn.len());
+        let mut tokens = student.cut(lesson)?;
+        if tokens.ids.len() != tokens.learn.len() {
+            let message = format!("it has {} tokens and {} marks", tokens.ids.len(), tokens.learn.len());
             return Err(Error::new(Code::DATA, message));
         }
         let mut sounds = Vec::with_capacity(lesson.clips.len());
         if !lesson.clips.is_empty() {
-            (ids, learn) = expanded(engine, lesson, ids, learn)?;
+            let mark = engine.facts().placeholder.ok_or_else(deaf)?;
+            let lengths = lesson.clips.iter().map(|clip| engine.places(clip));
+            tokens = expanded(tokens, mark, &lengths.collect::<Result<Vec<_>>>()?)?;
             for clip in &lesson.clips {
                 sounds.push(match self.hearing.hear(engine, clip)? {
                     Some(heard) => Sound::Heard(heard),
@@ -60,6 +61,7 @@ impl RowMaker {
                 });
             }
         }
+        let (mut ids, mut learn) = (tokens.ids, tokens.learn);
         let facts = engine.facts();
         let most = self.run.max_length.unwrap_or(usize::MAX);
         let cut = match self.run.max_length {
@@ -94,6 +96,12 @@ impl RowMaker {
     }
 }
 
+/// The error for a lesson with a clip where a model cannot learn from one.
+pub fn deaf() -> Error {
+    Error::unsupported("it has a clip, and this model is trained on text only")
+        .help("leave the clips out of the lessons")
+}
+
 fn name(lesson: &Lesson, index: u64) -> String {
     match lesson.id.is_empty() {
         true => format!("row {index}"),
@@ -101,18 +109,12 @@ fn name(lesson: &Lesson, index: u64) -> String {
     }
 }
 
-/// Expands the one placeholder of each clip to one for each vector of the clip.
-fn expanded(engine: &dyn Engine, lesson: &Lesson, ids: Vec<u32>, learn: Vec<bool>) -> Result<(Vec<u32>, Vec<bool>)> {
-    let Some(mark) = engine.facts().placeholder else {
-        return Err(Error::unsupported(
-            "it has a clip, and this model is trained on text only",
-        ));
-    };
-    let lengths = lesson.clips.iter().map(|clip| engine.places(clip));
-    let lengths: Vec<usize> = lengths.collect::<Result<_>>()?;
+/// Expands the one placeholder of each clip to one for each vector of the clip, given how many there are.
+pub fn expanded(tokens: LessonTokens, mark: u32, lengths: &[usize]) -> Result<LessonTokens> {
+    let LessonTokens { ids, learn, texts } = tokens;
     let found = ids.iter().filter(|id| **id == mark).count();
     if found == lengths.iter().sum::<usize>() {
-        return Ok((ids, learn));
+        return Ok(LessonTokens { ids, learn, texts });
     }
     if found != lengths.len() {
         let message = format!(
@@ -121,13 +123,17 @@ fn expanded(engine: &dyn Engine, lesson: &Lesson, ids: Vec<u32>, learn: Vec<bool
         );
         return Err(Error::new(Code::DATA, message));
     }
-    let (mut more_ids, mut more_learn, mut lengths) = (Vec::new(), Vec::new(), lengths.into_iter());
+    let (mut more, mut lengths) = (LessonTokens::default(), lengths.iter());
     for (id, learn) in ids.into_iter().zip(learn) {
-        let times = if id == mark { lengths.next().unwrap_or(1) } else { 1 };
-        more_ids.extend(std::iter::repeat_n(id, times));
-        more_learn.extend(std::iter::repeat_n(learn && id != mark, times));
+        let times = if id == mark {
+            lengths.next().map_or(1, |times| *times)
+        } else {
+            1
+        };
+        more.ids.extend(std::iter::repeat_n(id, times));
+        more.learn.extend(std::iter::repeat_n(learn && id != mark, times));
     }
-    Ok((more_ids, more_learn))
+    Ok(LessonTokens { texts, ..more })
 }
 
 /// Shortens the tokens of a row to at most `most`.

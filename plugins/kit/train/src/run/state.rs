@@ -14,6 +14,8 @@ pub struct State {
     /// Evaluations in a row without improvement.
     pub no_better: u64,
     pub running: Running,
+    /// The epoch of an evaluation that could not be made, and is due at this step.
+    pub evaluation_due: Option<f64>,
     /// The epoch of an evaluation whose generations were interrupted, and are due at this step.
     pub generations_due: Option<f64>,
 }
@@ -80,6 +82,7 @@ impl State {
             "trial_params": null,
             "host": {
                 "no_better": self.no_better, "running": self.running, "generations_due": self.generations_due,
+                "evaluation_due": self.evaluation_due,
             },
         })
     }
@@ -95,6 +98,7 @@ impl State {
             best: best.map(|(metric, step)| Best { metric, step }),
             no_better: value["host"]["no_better"].as_u64()?,
             running: Running::deserialize(&value["host"]["running"]).ok()?,
+            evaluation_due: value["host"]["evaluation_due"].as_f64(),
             generations_due: value["host"]["generations_due"].as_f64(),
         })
     }
@@ -113,6 +117,7 @@ mod tests {
                 step: 4,
             }),
             no_better: 1,
+            evaluation_due: Some(2.0 / 3.0),
             generations_due: Some(1.0 / 3.0),
             ..State::default()
         };

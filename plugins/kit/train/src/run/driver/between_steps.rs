@@ -2,7 +2,7 @@
 
 use super::Run;
 use crate::run::checkpoint;
-use crate::run::evaluate::{Evaluated, evaluate};
+use crate::run::evaluate::{Evaluated, joined, share};
 use crate::run::state::Best;
 use plugin_api::{Code, Error, Every, LearnEvent, Result};
 use serde_json::{Map, Value, json};
@@ -11,6 +11,7 @@ use std::time::Instant;
 impl Run<'_> {
     /// Logs, evaluates and saves when due. True if the run should end early.
     pub(super) fn between_steps(&mut self, epoch: f64, epoch_ends: bool) -> Result<bool> {
+        self.state.evaluation_due = None;
         let (step, last) = (self.state.step, self.state.step >= self.steps.total);
         let due = |every: Every, between: Option<u64>| match every {
             Every::Never => false,
@@ -24,10 +25,16 @@ impl Run<'_> {
         };
         let (mut improved, mut stop) = (false, false);
         if due(self.settings.plan.eval_every, self.eval) && !delayed {
-            let evaluated = self.evaluate(epoch)?;
+            let evaluated = self.evaluate(epoch).map_err(|error| {
+                self.state.evaluation_due = Some(epoch);
+                self.keep(error)
+            })?;
             (improved, stop) = self.judge(&evaluated)?;
             // A run that ends here does not go on, so it may not leave them for later.
-            self.generate(epoch, !stop)?;
+            self.generate(epoch, !stop).map_err(|error| {
+                self.state.generations_due = Some(epoch);
+                if stop { error } else { self.keep(error) }
+            })?;
         }
         let wanted = match self.settings.run.save_on_best {
             true => improved,
@@ -42,14 +49,16 @@ impl Run<'_> {
     pub(super) fn evaluate(&mut self, epoch: f64) -> Result<Map<String, Value>> {
         let began = Instant::now();
         let size = self.settings.run.per_device_eval_batch_size;
+        let place = (self.peers.rank() as u64, self.peers.world() as u64);
         let (student, engine) = (&mut *self.student, self.engine.as_mut());
+        let mine = share(&mut self.maker, student, engine, self.lessons, place, size);
         let Evaluated {
             loss,
             by_batch,
             rows,
             batches,
             items,
-        } = evaluate(&mut self.maker, student, engine, self.lessons, self.peers, size)?;
+        } = joined(&self.together(mine)?);
         let seconds = began.elapsed().as_secs_f64().max(1e-9);
         self.seconds.eval += seconds;
         let metrics = json!({
@@ -101,39 +110,41 @@ impl Run<'_> {
 
     pub(super) fn save(&mut self, epoch: f64) -> Result<()> {
         let began = Instant::now();
-        if self.settings.writes() {
-            let folder = checkpoint::write(
-                self.engine.as_ref(),
-                &*self.student,
-                &self.settings,
-                &self.saved(),
-                &self.facts(epoch),
-            )?;
-            let out = &self.settings.plan.out;
-            let best = self.state.best.as_ref().map(|best| best.step);
-            let limit = self.settings.run.save_total_limit;
-            for step in checkpoint::surplus(&checkpoint::steps(out), best, limit) {
-                checkpoint::discard(out, step)?;
-            }
-            self.tell(LearnEvent {
-                split: "saved".to_owned(),
-                epoch: Some(epoch),
-                saved: Some(folder),
-                ..LearnEvent::default()
-            });
-        }
-        self.peers.barrier()?;
+        let written = match self.settings.writes() {
+            true => self.write(epoch),
+            false => Ok(()),
+        };
+        self.together(written.map(|()| Vec::new()))?;
         self.seconds.save += began.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    fn write(&mut self, epoch: f64) -> Result<()> {
+        let folder = checkpoint::write(
+            self.engine.as_ref(),
+            &*self.student,
+            &self.settings,
+            &self.saved(),
+            &self.facts(epoch),
+        )?;
+        let out = &self.settings.plan.out;
+        let best = self.state.best.as_ref().map(|best| best.step);
+        let limit = self.settings.run.save_total_limit;
+        for step in checkpoint::surplus(&checkpoint::steps(out), best, limit) {
+            checkpoint::discard(out, step)?;
+        }
+        self.tell(LearnEvent {
+            split: "saved".to_owned(),
+            epoch: Some(epoch),
+            saved: Some(folder),
+            ..LearnEvent::default()
+        });
         Ok(())
     }
 
     pub(super) fn interrupted(&mut self, epoch: f64) -> Error {
         let (step, total) = (self.state.step, self.steps.total);
-        let saved = match checkpoint::steps(&self.settings.plan.out).contains(&step) {
-            true => Ok(()),
-            false => self.save(epoch),
-        };
-        match saved {
+        match self.ensure_saved(epoch) {
             Ok(()) => {
                 let error = Error::new(
                     Code::CANCELLED,
@@ -141,7 +152,7 @@ impl Run<'_> {
                 );
                 error.help("the same command resumes from there")
             }
-            Err(error) => error.context(format!("interrupted at step {step} of {total}")),
+            Err(error) => error.context(format!("stopped at step {step} of {total}, which is not saved")),
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use super::{Run, Seconds};
 use crate::run::checkpoint::{self, FINAL};
+use crate::run::state::Best;
 use plugin_api::{Learnt, Result};
 use serde_json::json;
 
 impl Run<'_> {
-    pub(super) fn finish(mut self, stopped_early: bool) -> Result<Learnt> {
+    pub(super) fn finish(&mut self, stopped_early: bool) -> Result<Learnt> {
         let (step, per_epoch) = (self.state.step, self.steps.per_epoch);
         let epoch = step as f64 / per_epoch as f64;
         let done_before = self
@@ -39,23 +40,11 @@ impl Run<'_> {
                 checkpoint::read(&folder)?.restore(self.engine.as_mut())?;
             }
         }
-        if self.settings.writes() && !self.complete {
-            let facts = self.facts(epoch);
-            checkpoint::write_model(
-                self.engine.as_ref(),
-                &*self.student,
-                &self.settings,
-                &self.saved(),
-                &facts,
-            )?;
-            if let (Some(best), 1) = (&best, self.settings.run.save_total_limit) {
-                let others = checkpoint::steps(&out).into_iter().filter(|step| *step != best.step);
-                others
-                    .into_iter()
-                    .try_for_each(|step| checkpoint::discard(&out, step))?;
-            }
-        }
-        self.peers.barrier()?;
+        let written = match self.settings.writes() && !self.complete {
+            true => self.write_model(epoch, best.as_ref()),
+            false => Ok(()),
+        };
+        self.together(written.map(|()| Vec::new()))?;
         let mut metrics = summary.as_object().cloned().unwrap_or_default();
         let Seconds {
             data,
@@ -85,6 +74,17 @@ impl Run<'_> {
             loss: Some(train_loss),
             metrics,
         })
+    }
+
+    fn write_model(&self, epoch: f64, best: Option<&Best>) -> Result<()> {
+        let (engine, student) = (self.engine.as_ref(), &*self.student);
+        checkpoint::write_model(engine, student, &self.settings, &self.saved(), &self.facts(epoch))?;
+        let out = &self.settings.plan.out;
+        if let (Some(best), 1) = (best, self.settings.run.save_total_limit) {
+            let others = checkpoint::steps(out).into_iter().filter(|step| *step != best.step);
+            others.into_iter().try_for_each(|step| checkpoint::discard(out, step))?;
+        }
+        Ok(())
     }
 }
 

@@ -15,6 +15,12 @@ struct Share {
     interrupted: bool,
 }
 
+impl Share {
+    fn read(bytes: &[u8]) -> Result<Share> {
+        serde_json::from_slice(bytes).map_err(Error::from)
+    }
+}
+
 impl Run<'_> {
     /// Lets the model answer the first held-out lessons as it stands. An answer may take long: where the run may be
     /// interrupted they are left for when it goes on, which finds the same model.
@@ -26,36 +32,17 @@ impl Run<'_> {
         if wanted == 0 {
             return Ok(());
         }
-        let (rank, world) = (self.peers.rank() as u64, self.peers.world() as u64);
-        let lessons = self.lessons;
-        let stop = || may_stop && lessons.stop_asked();
-        let most = self.settings.run.eval_generation_tokens;
-        let mut mine = Share::default();
-        for index in (rank..wanted).step_by(world as usize) {
-            let (student, engine) = (&mut *self.student, self.engine.as_mut());
-            let named = self.maker.row(student, engine, lessons, Split::HeldOut, index)?;
-            match generation(student, engine, named, most, &stop)? {
-                Some(one) => mine.generations.push(one),
-                None => {
-                    mine.interrupted = true;
-                    break;
-                }
-            }
-        }
-        let bytes = serde_json::to_vec(&mine).map_err(Error::from)?;
-        let all = self.peers.gather(&bytes)?;
-        let shares = all
-            .iter()
-            .map(|bytes| serde_json::from_slice(bytes).map_err(Error::from));
-        let shares: Vec<Share> = shares.collect::<Result<_>>()?;
+        let world = self.peers.world();
+        let mine = self.share(wanted, may_stop);
+        let all = self.together(mine.and_then(|mine| serde_json::to_vec(&mine).map_err(Error::from)))?;
+        let shares: Vec<Share> = all.iter().map(|bytes| Share::read(bytes)).collect::<Result<_>>()?;
         self.seconds.eval += began.elapsed().as_secs_f64();
         if shares.iter().any(|share| share.interrupted) {
             self.state.generations_due = Some(epoch);
             return Ok(());
         }
         for index in 0..wanted as usize {
-            let share = &shares[index % world as usize];
-            let Some(one) = share.generations.get(index / world as usize) else {
+            let Some(one) = shares[index % world].generations.get(index / world) else {
                 continue;
             };
             let mut metrics = Map::new();
@@ -71,5 +58,26 @@ impl Run<'_> {
             });
         }
         Ok(())
+    }
+
+    /// The answers that this process makes: that to the lesson of its rank, and to every `world`th after it.
+    fn share(&mut self, wanted: u64, may_stop: bool) -> Result<Share> {
+        let (rank, world) = (self.peers.rank() as u64, self.peers.world());
+        let lessons = self.lessons;
+        let stop = || may_stop && lessons.stop_asked();
+        let most = self.settings.run.eval_generation_tokens;
+        let mut mine = Share::default();
+        for index in (rank..wanted).step_by(world) {
+            let (student, engine) = (&mut *self.student, self.engine.as_mut());
+            let named = self.maker.row(student, engine, lessons, Split::HeldOut, index)?;
+            match generation(student, engine, named, most, &stop)? {
+                Some(one) => mine.generations.push(one),
+                None => {
+                    mine.interrupted = true;
+                    break;
+                }
+            }
+        }
+        Ok(mine)
     }
 }

@@ -19,15 +19,18 @@ struct Batch {
 impl Run<'_> {
     pub(super) fn step(&mut self, batches: &[Vec<u32>], epoch: f64) -> Result<()> {
         let mut clock = Instant::now();
-        let mine = self.fetch(batches).map_err(|error| self.keep(error))?;
-        let tokens: u64 = mine
-            .iter()
-            .flat_map(|batch| &batch.rows)
-            .map(|row| row.ids.len() as u64)
-            .sum();
-        let items: u64 = mine.iter().flat_map(|batch| &batch.rows).map(Row::learnt).sum();
+        let fetched = self.fetch(batches);
         let wanted = self.stop_wanted || self.lessons.stop_asked();
-        let [items, tokens, stop] = self.shared([items, tokens, u64::from(wanted)])?;
+        let counts = match &fetched {
+            Ok(mine) => {
+                let rows = || mine.iter().flat_map(|batch| &batch.rows);
+                let tokens = rows().map(|row| row.ids.len() as u64).sum();
+                Ok([rows().map(Row::learnt).sum(), tokens, u64::from(wanted)])
+            }
+            Err(error) => Err(error.clone()),
+        };
+        let [items, tokens, stop] = self.counted(counts).map_err(|error| self.keep(error))?;
+        let mine = fetched?;
         self.stopped |= stop > 0;
         self.seconds.data += lap(&mut clock);
         let rate = self.settings.plan.learning_rate * self.schedule.factor(self.state.step);
@@ -106,24 +109,6 @@ impl Run<'_> {
         Ok(fetched)
     }
 
-    /// Saves what was learnt before a row that cannot be read, so that the run goes on there when it can.
-    fn keep(&mut self, error: Error) -> Error {
-        let (step, total) = (self.state.step, self.steps.total);
-        // Processes save together, and the others are not here.
-        if step == 0 || self.peers.world() > 1 {
-            return error;
-        }
-        let there = checkpoint::steps(&self.settings.plan.out).contains(&step);
-        if !there && self.save(step as f64 / self.steps.per_epoch as f64).is_err() {
-            return error;
-        }
-        let way = format!("step {step} of {total} is saved; when this can be read, the same command goes on there");
-        match &error.help {
-            None => error.help(way),
-            Some(_) => error.cause(way),
-        }
-    }
-
     /// Adds up the gradients of batches. If a batch does not fit into memory, all are repeated in smaller parts.
     fn learn_batches(&mut self, batches: &[Batch], items: u64) -> Result<Vec<f64>> {
         loop {
@@ -152,21 +137,6 @@ impl Run<'_> {
             sums += self.engine.learn(part, items)?;
         }
         Ok(sums.loss)
-    }
-
-    /// Sums counts over all processes.
-    fn shared<const N: usize>(&mut self, counts: [u64; N]) -> Result<[u64; N]> {
-        if self.peers.world() == 1 {
-            return Ok(counts);
-        }
-        let bytes: Vec<u8> = counts.iter().flat_map(|count| count.to_le_bytes()).collect();
-        let mut sums = [0; N];
-        for bytes in self.peers.gather(&bytes)? {
-            for (sum, word) in sums.iter_mut().zip(bytes.as_chunks::<8>().0) {
-                *sum += u64::from_le_bytes(*word);
-            }
-        }
-        Ok(sums)
     }
 
     /// The sum of the batches' losses in the order of the batches, whichever process computed them.
