@@ -52,7 +52,7 @@ pub fn run<D: Decoder>(
         parity::record(generator, &set, prompts, folder).map_err(Error::into_plugin_error)?;
     }
     let whole = Whole::begin(&request.out, request.force)?;
-    let layers = write_files(&files, &weights, &changes, &whole.part, call)?;
+    let (layers, bytes) = write_files(&files, &weights, &changes, &whole.part, call)?;
     if layers == 0 {
         return Err(Error::LoraRounded {
             folder: base.to_owned(),
@@ -61,7 +61,7 @@ pub fn run<D: Decoder>(
     }
     copy_others(base, &whole.part).map_err(Error::into_plugin_error)?;
     if weights.any_in_four_bits() {
-        describe_unquantised(&weights, &whole.part)?;
+        describe_unquantised(&weights, &whole.part, bytes)?;
     }
     whole.finish()?;
     Ok(json!({ "out": request.out, "layers": layers, "files": files.len() }))
@@ -175,20 +175,20 @@ fn tensors_of<'f>(file: &'f Mapped, weights: &'f Weights) -> Result<Vec<Tensor<'
     .collect()
 }
 
-/// Writes the base's files under their names, and counts the tensors that changed.
+/// Writes the base's files under their names, and counts the tensors that changed and the bytes of all.
 fn write_files(
     files: &Files,
     weights: &Weights,
     changes: &Changes,
     out: &Path,
     call: &Call,
-) -> plugin_api::Result<usize> {
+) -> plugin_api::Result<(usize, usize)> {
     let total: usize = files
         .iter()
         .flat_map(|(_, file)| file.tensors())
         .map(|(_, view)| view.data().len())
         .sum();
-    let (mut written, mut changed) = (0, 0);
+    let (mut read, mut written, mut changed) = (0, 0, 0);
     for (path, file) in files {
         let target = out.join(path.file_name().unwrap_or_default());
         let failed = |why: std::io::Error| unwritable(&target, &why);
@@ -201,15 +201,15 @@ fn write_files(
             let (bytes, differs) = tensor.bytes(path, factors).map_err(Error::into_plugin_error)?;
             changed += usize::from(differs);
             writer.write_all(&bytes).map_err(failed)?;
-            drop(bytes);
+            written += bytes.len();
             file.done_with(tensor.stored.data());
-            written += tensor.stored.data().len();
-            call.progress(written as f64 / total.max(1) as f64, &tensor.name);
+            read += tensor.stored.data().len();
+            call.progress(read as f64 / total.max(1) as f64, &tensor.name);
         }
         let file = writer.into_inner().map_err(|why| failed(why.into_error()))?;
         file.sync_all().map_err(failed)?;
     }
-    Ok(changed)
+    Ok((changed, written))
 }
 
 /// The header of a safetensors file: a length, names with types, shapes and offsets, and spaces up to a multiple of
@@ -250,7 +250,7 @@ fn narrowed(dtype: Dtype, values: &[f32]) -> Vec<u8> {
 }
 
 /// Makes the copied `config.json`, and the index of several files, those of a checkpoint that is not quantised.
-fn describe_unquantised(weights: &Weights, out: &Path) -> plugin_api::Result<()> {
+fn describe_unquantised(weights: &Weights, out: &Path, bytes: usize) -> plugin_api::Result<()> {
     let change = |name: &str, change: &dyn Fn(&mut Map<String, Value>)| -> plugin_api::Result<()> {
         let path = out.join(name);
         if !path.is_file() {
@@ -268,7 +268,7 @@ fn describe_unquantised(weights: &Weights, out: &Path) -> plugin_api::Result<()>
         }
     })?;
     change("model.safetensors.index.json", &|index| {
-        index.remove("metadata"); // the size of the quantised tensors
+        index.insert("metadata".to_owned(), json!({ "total_size": bytes }));
         if let Some(Value::Object(files)) = index.get_mut("weight_map") {
             files.retain(|tensor, _| !weights.belongs_to_four_bits(tensor));
         }

@@ -77,6 +77,6 @@ fn halves<T>(at: &Weights, count: usize, value: fn([u8; 2]) -> T) -> Result<Vec<
 /// The error about learning weights that are stored in four bits.
 pub fn not_learnt(what: &str) -> Error {
     let message = format!("{what} is stored in four bits and cannot be learnt: a step would round away");
-    Error::new(Code::UNSUPPORTED, message)
+    Error::new(Code::SETTINGS, message)
         .help("learn factors beside it (`--method qlora`), or give the original checkpoint as `weights`")
 }
