@@ -43,9 +43,11 @@ fn unread_quantisation(config: &Value) -> Option<String> {
     let by = config.as_object()?;
     let on = |key: &str| by.get(key) == Some(&Value::Bool(true));
     let [four_bits, eight_bits] = ["load_in_4bit", "load_in_8bit"].map(on);
-    // Early files name no method.
-    let unnamed = if four_bits || eight_bits { "bitsandbytes" } else { "an unnamed method" };
-    let method = by.get("quant_method").and_then(Value::as_str).unwrap_or(unnamed);
+    let method = match by.get("quant_method").and_then(Value::as_str) {
+        None if four_bits || eight_bits => "bitsandbytes", // early files name no method
+        None => return Some("an unnamed method".to_owned()),
+        Some(method) => method,
+    };
     let kind = by.get("bnb_4bit_quant_type").and_then(Value::as_str).unwrap_or("fp4");
     match (method, four_bits, eight_bits) {
         ("bitsandbytes", true, false) if kind == "nf4" => None,

@@ -39,7 +39,11 @@ pub enum Error {
     #[error("the weights beside `{path}` are quantised with {method}, which is not supported")]
     Quantised { path: PathBuf, method: String },
     #[error("the four-bit tensor `{tensor}` in `{place}` {why}")]
-    FourBits { place: PathBuf, tensor: String, why: String },
+    FourBits {
+        place: PathBuf,
+        tensor: String,
+        why: String,
+    },
     #[error("`{path}` is a file, expected a checkpoint's folder or a GGUF file")]
     NoFolder { path: PathBuf },
     #[error("tensor `{tensor}` in `{place}` has a value that is not finite, which blocks can't store")]

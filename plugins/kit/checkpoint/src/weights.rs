@@ -378,7 +378,9 @@ impl Weights {
             return take(&|rows| stored.values(rows));
         }
         if let Some(stored) = self.four_bits_of(name, &[outputs, inputs])? {
-            return take(&|rows| Ok(stored.values(rows.start * inputs..rows.end * inputs)));
+            let taken = take(&|rows| Ok(stored.values(rows.start * inputs..rows.end * inputs)));
+            stored.done();
+            return taken;
         }
         let (tensor, path, content) = self.find(name, &[outputs, inputs])?;
         let malformed = |reason| Error::Malformed {

@@ -170,7 +170,9 @@ pub fn estimate(answering: Estimate, settings: &Settings, plan: &Plan, work: &Wo
     };
     let stored = folder.as_deref().map_or(0, stored_bytes);
     let full = plan.method == "full";
-    let quantised = config.as_ref().is_some_and(|config| config["quantization_config"].is_object());
+    let quantised = config
+        .as_ref()
+        .is_some_and(|config| config["quantization_config"].is_object());
     if let (true, true, Some(folder)) = (full, quantised, &folder) {
         return Err(train::not_learnt(&format!("`{}`", folder.display())));
     }

@@ -57,6 +57,11 @@ impl FourBits<'_> {
         values
     }
 
+    /// Lets the bytes of all codes leave memory. Reading some of them also maps their neighbours.
+    pub(super) fn done(&self) {
+        self.file.done_with(self.stored.bytes);
+    }
+
     pub fn all_values(&self) -> Vec<f32> {
         self.values(0..self.shape.iter().product())
     }
@@ -137,7 +142,9 @@ impl Weights {
         let count = count.filter(|count| count.div_ceil(2) == codes.data().len());
         let Some(count) = count else {
             let bytes = codes.data().len();
-            return Err(fault(format!("has {bytes} bytes of codes, which do not fit its shape {shape:?}")));
+            return Err(fault(format!(
+                "has {bytes} bytes of codes, which do not fit its shape {shape:?}"
+            )));
         };
         let floats = |name: &str, count: usize| -> Result<Vec<f32>> {
             let (_, view) = part(name)?;
@@ -214,7 +221,9 @@ impl Weights {
             reason,
         };
         let Source::Mapped(file) = &**source else {
-            return Err(malformed(format!("it holds `{tensor}`, and four-bit values are read from safetensors only")));
+            return Err(malformed(format!(
+                "it holds `{tensor}`, and four-bit values are read from safetensors only"
+            )));
         };
         Ok(Some((file, file.get(tensor).map_err(malformed)?)))
     }
@@ -231,3 +240,6 @@ fn sizes(tensor: &str, view: &TensorView, count: usize, kind: &str) -> String {
     let (got, shape) = (view.dtype(), view.shape());
     format!("has `{tensor}` as {got:?} of shape {shape:?}, expected {count} values of {kind}")
 }
+
+#[cfg(test)]
+mod tests;

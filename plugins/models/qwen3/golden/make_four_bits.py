@@ -2,9 +2,9 @@
 transformers computes with it, in fp32.
 
     pip install torch==2.15.0 transformers==5.23.0 bitsandbytes==0.50.2 safetensors
-    python four_bits.py --of ../../../models/qwen3/golden/tied --out bitsandbytes
+    python make_four_bits.py --of tied --out four_bits
 
-That is how the folder `bitsandbytes` was made; on a processor, the same versions give the same bytes.
+That is how the folder `four_bits` was made; on a processor, the same versions give the same bytes.
 """
 
 from __future__ import annotations
