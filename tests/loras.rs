@@ -205,6 +205,61 @@ fn a_merged_checkpoint_answers_as_base_and_lora_do() {
     assert!(stray.is_empty(), "{stray:?}");
 }
 
+/// A base that bitsandbytes quantised: made by `golden/make_four_bits.py` of the plugin qwen3.
+#[test]
+fn a_four_bit_base_is_trained_beside_and_merged_into() {
+    let bench = Bench::new();
+    let base = repository().join("plugins/models/qwen3/golden/four_bits");
+    let rows: String = (0..8)
+        .map(|n| {
+            format!(
+                "{{\"input_ids\":[{},7,9,{}],\"labels\":[-100,7,9,{n}]}}\n",
+                20 + n,
+                n,
+                n = n
+            )
+        })
+        .collect();
+    fs::write(bench.path("rows.jsonl"), rows).unwrap();
+    let train = format!(
+        "train --model qwen3 -M weights={} --rows rows.jsonl --max_steps 2",
+        base.display()
+    );
+    let full = ["is stored in four bits and cannot be learnt", "--method qlora"];
+    bench.check(&format!("{train} --method full --out full"), 2, &full);
+    bench.check(&format!("{train} --method full --dry-run"), 2, &full);
+    let own = "`model.layers.0.mlp.up_proj.weight` is stored in four bits";
+    bench.check(
+        &format!("{train} --method lora --unfreeze layers.0.mlp.up --out own"),
+        2,
+        &[own],
+    );
+    for method in ["qlora", "lora"] {
+        bench.check(&format!("{train} --method {method} --seed 3 --out {method}"), 0, &[]);
+    }
+    let adapter = |method: &str| fs::read(bench.path(&format!("{method}/final_model/adapter_model.safetensors")));
+    assert!(
+        adapter("qlora").unwrap() == adapter("lora").unwrap(),
+        "both train beside the same codes"
+    );
+
+    let merge = format!(
+        "merge --model qwen3 -M weights={} --lora qlora/final_model --out merged",
+        base.display()
+    );
+    bench.check(&merge, 0, &["14 layers changed, in 1 files"]);
+    let config = fs::read_to_string(bench.path("merged/config.json")).unwrap();
+    assert!(!config.contains("quantization_config"), "{config}");
+    let names: Vec<String> = tensors(&bench.path("merged/model.safetensors"))
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert!(
+        names.len() == 24 && names.iter().all(|name| name.ends_with(".weight")),
+        "{names:?}"
+    );
+}
+
 #[test]
 fn what_cannot_be_merged_leaves_nothing_behind() {
     let bench = Bench::new();

@@ -19,11 +19,9 @@ pub fn read_config<T: DeserializeOwned>(folder: &Path, known: &[&str]) -> Result
         }
     };
     let quantised = [&config, &config["text_config"]].map(|part| &part["quantization_config"]);
-    if let Some(by) = quantised.into_iter().find(|by| by.is_object()) {
-        return Err(Error::Quantised {
-            path,
-            method: by["quant_method"].as_str().unwrap_or("none named").to_owned(),
-        });
+    let unread = quantised.into_iter().find_map(unread_quantisation);
+    if let Some(method) = unread {
+        return Err(Error::Quantised { path, method });
     }
     let got = config["model_type"].as_str().unwrap_or("none named");
     if !known.contains(&got) {
@@ -37,6 +35,26 @@ pub fn read_config<T: DeserializeOwned>(folder: &Path, known: &[&str]) -> Result
         path,
         reason: e.to_string(),
     })
+}
+
+/// The name of a quantisation that is not read, according to a `quantization_config`; none if it is read, or if there is
+/// none.
+fn unread_quantisation(config: &Value) -> Option<String> {
+    let by = config.as_object()?;
+    let on = |key: &str| by.get(key) == Some(&Value::Bool(true));
+    let [four_bits, eight_bits] = ["load_in_4bit", "load_in_8bit"].map(on);
+    let method = match by.get("quant_method").and_then(Value::as_str) {
+        None if four_bits || eight_bits => "bitsandbytes", // early files name no method
+        None => return Some("an unnamed method".to_owned()),
+        Some(method) => method,
+    };
+    let kind = by.get("bnb_4bit_quant_type").and_then(Value::as_str).unwrap_or("fp4");
+    match (method, four_bits, eight_bits) {
+        ("bitsandbytes", true, false) if kind == "nf4" => None,
+        ("bitsandbytes", true, false) => Some(format!("bitsandbytes' {kind} (`load_in_4bit`)")),
+        ("bitsandbytes", _, true) => Some("bitsandbytes' LLM.int8 (`load_in_8bit`)".to_owned()),
+        (other, ..) => Some(format!("`{other}`")),
+    }
 }
 
 /// Reads a JSON file of a checkpoint, which must be an object.

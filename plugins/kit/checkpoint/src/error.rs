@@ -36,8 +36,14 @@ pub enum Error {
     },
     #[error("`{path}` is of the architecture `{got}`, known here: {known}")]
     Architecture { path: PathBuf, got: String, known: String },
-    #[error("the weights beside `{path}` are quantised (`quant_method` is `{method}`), which is not supported")]
+    #[error("the weights beside `{path}` are quantised with {method}, which is not supported")]
     Quantised { path: PathBuf, method: String },
+    #[error("the four-bit tensor `{tensor}` in `{place}` {why}")]
+    FourBits {
+        place: PathBuf,
+        tensor: String,
+        why: String,
+    },
     #[error("`{path}` is a file, expected a checkpoint's folder or a GGUF file")]
     NoFolder { path: PathBuf },
     #[error("tensor `{tensor}` in `{place}` has a value that is not finite, which blocks can't store")]
@@ -105,7 +111,7 @@ impl Error {
                 Code::MISSING,
                 "give the folder of a checkpoint in the Hugging Face layout as `weights`",
             ),
-            Error::Malformed { .. } | Error::Index { .. } => {
+            Error::Malformed { .. } | Error::Index { .. } | Error::FourBits { .. } => {
                 (Code::DATA, "the download may be incomplete: fetch the checkpoint again")
             }
             Error::MissingTensor { .. } | Error::Shape { .. } => (
@@ -115,7 +121,8 @@ impl Error {
             Error::StoredAs { .. } => (Code::UNSUPPORTED, "convert the checkpoint to one of these types"),
             Error::Quantised { .. } => (
                 Code::UNSUPPORTED,
-                "use the original checkpoint, with `-M quant=q4_k` or `-M quant=q8_0`, or a GGUF file",
+                "of quantised checkpoints, bitsandbytes' nf4 (`load_in_4bit`) and GGUF files are read; or use the original \
+                 checkpoint, with `-M quant=q4_k` or `-M quant=q8_0`",
             ),
             Error::NoFolder { .. } => (Code::SETTINGS, "give its folder, which also holds config.json"),
             Error::NotFinite { .. } => (

@@ -4,10 +4,13 @@
 //! asks for it, a matrix some rows at a time. So loading needs little more memory than the weights it ends with.
 
 mod blocks;
+mod four_bits;
+mod loaded;
 mod memory;
 mod source;
 mod values;
 
+pub use four_bits::FourBits;
 pub use source::mapped;
 
 use crate::from_gguf;
@@ -17,7 +20,7 @@ use candle_core::quantized::GgmlDType;
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
 use kernels::device::own_kernels;
-use kernels::{Matrix, fitting, precision};
+use kernels::{Matrix, fitting};
 use plugin_api::Level;
 use rayon::prelude::*;
 use safetensors::Dtype;
@@ -28,7 +31,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use values::{random, rows_of, widened};
 
@@ -267,11 +270,6 @@ impl Weights {
         Ok(matrix)
     }
 
-    fn note(&self, values: usize, bytes: usize) {
-        self.store.loaded_values.fetch_add(values as u64, Ordering::Relaxed);
-        self.store.loaded_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
     /// The file with a tensor of this shape, and the tensor's full name.
     fn find(&self, name: &str, shape: &[usize]) -> Result<(String, &PathBuf, &Source)> {
         let tensor = self.path(name);
@@ -319,6 +317,10 @@ impl Weights {
             };
             return Ok(values.to_device(&self.device)?.to_dtype(self.dtype)?);
         }
+        if let Some(stored) = self.four_bits_of(name, shape)? {
+            let values = Tensor::from_vec(stored.all_values(), shape, &Device::Cpu)?;
+            return Ok(values.to_device(&self.device)?.to_dtype(self.dtype)?);
+        }
         let (tensor, file, content) = self.find(name, shape)?;
         let read = match content {
             Source::Gguf(tensors) => {
@@ -342,7 +344,7 @@ impl Weights {
 
     /// A matrix in the blocks of its file, if it is stored in blocks.
     fn as_stored(&self, name: &str, dims: (usize, usize)) -> Result<Option<Matrix>> {
-        if self.store.random {
+        if self.store.random || self.has_four_bits(name) {
             return Ok(None);
         }
         if let Some(stored) = self.in_blocks(name, dims)? {
@@ -374,6 +376,11 @@ impl Weights {
         }
         if let Some(stored) = self.in_blocks(name, (outputs, inputs))? {
             return take(&|rows| stored.values(rows));
+        }
+        if let Some(stored) = self.four_bits_of(name, &[outputs, inputs])? {
+            let taken = take(&|rows| Ok(stored.values(rows.start * inputs..rows.end * inputs)));
+            stored.done();
+            return taken;
         }
         let (tensor, path, content) = self.find(name, &[outputs, inputs])?;
         let malformed = |reason| Error::Malformed {
@@ -534,46 +541,6 @@ impl Weights {
 
     pub fn device(&self) -> &Device {
         &self.device
-    }
-
-    /// Bytes of all tensors loaded so far by any clone of these weights.
-    pub fn loaded_bytes(&self) -> u64 {
-        self.store.loaded_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Bytes and values of all tensors that these have loaded; a tensor that several share counts once.
-    pub fn loaded(all: &[&Weights]) -> (u64, u64) {
-        let shared = |n: usize| all[..n].iter().any(|other| Arc::ptr_eq(&other.store, &all[n].store));
-        let each = (0..all.len()).filter(|&n| !shared(n)).map(|n| all[n]);
-        each.fold((0, 0), |(bytes, values), one| {
-            (bytes + one.loaded_bytes(), values + one.loaded_values())
-        })
-    }
-
-    /// The types of the matrices loaded so far, in words: `q4_k`, or `q4_k (of 197 matrices 1 q8_0)`.
-    pub fn precision(&self) -> String {
-        let counts = self
-            .store
-            .matrices
-            .lock()
-            .map(|counts| counts.clone())
-            .unwrap_or_default();
-        let all: usize = counts.values().sum();
-        let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
-        counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
-        match counts.split_first() {
-            None => precision::dense_name(self.matrices).to_owned(),
-            Some(((most, _), [])) => (*most).to_owned(),
-            Some(((most, _), others)) => {
-                let others: Vec<String> = others.iter().map(|(name, count)| format!("{count} {name}")).collect();
-                format!("{most} (of {all} matrices {})", others.join(", "))
-            }
-        }
-    }
-
-    /// The number of values loaded: the model's parameters, once it is complete.
-    pub fn loaded_values(&self) -> u64 {
-        self.store.loaded_values.load(Ordering::Relaxed)
     }
 }
 

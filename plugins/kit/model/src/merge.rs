@@ -3,19 +3,23 @@
 //!
 //! The base is read from its files, one tensor at a time, not from the model in memory: the result keeps the published
 //! type, whatever the model computes in, and a large base needs no second copy.
+//!
+//! A matrix that bitsandbytes stored in four bits is written in the type from which it was made. Quantised again, it
+//! would lose much of what the LoRA learnt.
 
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device};
-use checkpoint::Mapped;
+use checkpoint::{FourBits, Mapped};
 use generate::Generator;
 use half::{bf16, f16};
 use nn::lora::Site;
-use nn::{Decoder, Error, Factors, Result};
+use nn::{Decoder, Error, Factors, Result, Weights};
 use plugin_api::{Call, Code, LoraUse, Message, Prompt};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -40,6 +44,7 @@ pub fn run<D: Decoder>(
     let changes = generator.loras().changes(&set);
     let base = generator.loras().folder();
     let files = checkpoint::mapped(base).map_err(Error::into_plugin_error)?;
+    let weights = Weights::open(base, DType::F32, &Device::Cpu).map_err(Error::into_plugin_error)?;
     let changes = by_tensor(changes, &files, base).map_err(Error::into_plugin_error)?;
     if let Some(folder) = &request.record {
         let told = |prompt: &Prompt| generator.tokens(prompt).map(|tokens| tokens.ids);
@@ -47,7 +52,7 @@ pub fn run<D: Decoder>(
         parity::record(generator, &set, prompts, folder).map_err(Error::into_plugin_error)?;
     }
     let whole = Whole::begin(&request.out, request.force)?;
-    let layers = write_files(&files, &changes, &whole.part, call)?;
+    let (layers, bytes) = write_files(&files, &weights, &changes, &whole.part, call)?;
     if layers == 0 {
         return Err(Error::LoraRounded {
             folder: base.to_owned(),
@@ -55,6 +60,9 @@ pub fn run<D: Decoder>(
         .into_plugin_error());
     }
     copy_others(base, &whole.part).map_err(Error::into_plugin_error)?;
+    if weights.any_in_four_bits() {
+        describe_unquantised(&weights, &whole.part, bytes)?;
+    }
     whole.finish()?;
     Ok(json!({ "out": request.out, "layers": layers, "files": files.len() }))
 }
@@ -104,50 +112,116 @@ fn by_tensor(changes: Vec<(Arc<Site>, Vec<Factors>)>, files: &Files, base: &Path
     Ok(by_tensor)
 }
 
-/// Writes the base's files under their names, and counts the tensors that changed.
-fn write_files(files: &Files, changes: &Changes, out: &Path, call: &Call) -> plugin_api::Result<usize> {
+/// A tensor of the result.
+struct Tensor<'f> {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    stored: TensorView<'f>,
+    /// If these are the codes of a matrix in four bits.
+    four_bits: Option<FourBits<'f>>,
+}
+
+impl Tensor<'_> {
+    fn size_in_bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+    }
+
+    /// The bytes of the result, and whether these factors changed any.
+    fn bytes(&self, file: &Path, factors: &[Factors]) -> Result<(Cow<'_, [u8]>, bool)> {
+        let stored = match &self.four_bits {
+            None => Cow::Borrowed(self.stored.data()),
+            Some(found) => Cow::Owned(narrowed(self.dtype, &found.all_values())),
+        };
+        if factors.is_empty() {
+            return Ok((stored, false));
+        }
+        let sum = match &self.four_bits {
+            None => self.stored.load(&Device::Cpu)?.to_dtype(DType::F32)?,
+            Some(found) => candle_core::Tensor::from_vec(found.all_values(), &self.shape[..], &Device::Cpu)?,
+        };
+        if !matches!(self.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
+            return Err(Error::StoredAs {
+                file: file.to_owned(),
+                tensor: self.name.clone(),
+                got: format!("{:?}", self.dtype),
+                expected: checkpoint::KNOWN,
+            });
+        }
+        let merged = narrowed(self.dtype, &merged(sum, factors)?);
+        let changed = merged != *stored;
+        Ok((Cow::Owned(merged), changed))
+    }
+}
+
+/// The tensors that the result has in place of a file's.
+fn tensors_of<'f>(file: &'f Mapped, weights: &'f Weights) -> Result<Vec<Tensor<'f>>> {
+    let stored = file.tensors().into_iter();
+    let kept = stored.filter(|(name, _)| !weights.belongs_to_four_bits(name));
+    kept.map(|(name, stored)| {
+        let four_bits = weights.four_bits(&name)?;
+        let (dtype, shape) = match &four_bits {
+            Some(found) => (found.dtype, found.shape.clone()),
+            None => (stored.dtype(), stored.shape().to_vec()),
+        };
+        Ok(Tensor {
+            name,
+            dtype,
+            shape,
+            stored,
+            four_bits,
+        })
+    })
+    .collect()
+}
+
+/// Writes the base's files under their names, and counts the tensors that changed and the bytes of all.
+fn write_files(
+    files: &Files,
+    weights: &Weights,
+    changes: &Changes,
+    out: &Path,
+    call: &Call,
+) -> plugin_api::Result<(usize, usize)> {
     let total: usize = files
         .iter()
         .flat_map(|(_, file)| file.tensors())
         .map(|(_, view)| view.data().len())
         .sum();
-    let (mut written, mut changed) = (0, 0);
+    let (mut read, mut written, mut changed) = (0, 0, 0);
     for (path, file) in files {
         let target = out.join(path.file_name().unwrap_or_default());
         let failed = |why: std::io::Error| unwritable(&target, &why);
-        let tensors = file.tensors();
+        let tensors = tensors_of(file, weights).map_err(Error::into_plugin_error)?;
         let mut writer = BufWriter::new(fs::File::create(&target).map_err(failed)?);
         writer.write_all(&header(&tensors)?).map_err(failed)?;
-        for (name, view) in &tensors {
+        for tensor in &tensors {
             call.check()?;
-            match changes.get(name) {
-                None => writer.write_all(view.data()).map_err(failed)?,
-                Some(factors) => {
-                    let merged = merged(path, name, view, factors).map_err(Error::into_plugin_error)?;
-                    changed += usize::from(merged != view.data());
-                    writer.write_all(&merged).map_err(failed)?;
-                }
-            }
-            file.done_with(view.data());
-            written += view.data().len();
-            call.progress(written as f64 / total.max(1) as f64, name);
+            let factors = changes.get(&tensor.name).map(Vec::as_slice).unwrap_or_default();
+            let (bytes, differs) = tensor.bytes(path, factors).map_err(Error::into_plugin_error)?;
+            changed += usize::from(differs);
+            writer.write_all(&bytes).map_err(failed)?;
+            written += bytes.len();
+            file.done_with(tensor.stored.data());
+            read += tensor.stored.data().len();
+            call.progress(read as f64 / total.max(1) as f64, &tensor.name);
         }
         let file = writer.into_inner().map_err(|why| failed(why.into_error()))?;
         file.sync_all().map_err(failed)?;
     }
-    Ok(changed)
+    Ok((changed, written))
 }
 
 /// The header of a safetensors file: a length, names with types, shapes and offsets, and spaces up to a multiple of
 /// eight.
-fn header(tensors: &[(String, TensorView)]) -> plugin_api::Result<Vec<u8>> {
+fn header(tensors: &[Tensor]) -> plugin_api::Result<Vec<u8>> {
     let mut entries = Map::new();
     entries.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
     let mut start = 0;
-    for (name, view) in tensors {
-        let end = start + view.data().len();
-        let entry = json!({ "dtype": view.dtype(), "shape": view.shape(), "data_offsets": [start, end] });
-        entries.insert(name.clone(), entry);
+    for tensor in tensors {
+        let end = start + tensor.size_in_bytes();
+        let entry = json!({ "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [start, end] });
+        entries.insert(tensor.name.clone(), entry);
         start = end;
     }
     let mut text = serde_json::to_vec(&entries)?;
@@ -157,31 +231,46 @@ fn header(tensors: &[(String, TensorView)]) -> plugin_api::Result<Vec<u8>> {
     Ok(header)
 }
 
-/// A tensor's bytes with the products added in fp32 and rounded once to the original type.
-fn merged(file: &Path, name: &str, view: &TensorView, factors: &[Factors]) -> Result<Vec<u8>> {
-    let mut sum = view.load(&Device::Cpu)?.to_dtype(DType::F32)?;
+/// Values with the products added in fp32.
+fn merged(mut sum: candle_core::Tensor, factors: &[Factors]) -> Result<Vec<f32>> {
     for Factors { a, b, scale } in factors {
         let (a, b) = (a.to_device(&Device::Cpu)?, b.to_device(&Device::Cpu)?);
         sum = (sum + (b.matmul(&a)? * *scale)?)?;
     }
-    let values = sum.flatten_all()?.to_vec1::<f32>()?;
-    Ok(match view.dtype() {
-        Dtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        Dtype::BF16 => values
-            .iter()
-            .flat_map(|&value| bf16::from_f32(value).to_le_bytes())
-            .collect(),
-        Dtype::F16 => values
-            .iter()
-            .flat_map(|&value| f16::from_f32(value).to_le_bytes())
-            .collect(),
-        other => {
-            return Err(Error::StoredAs {
-                file: file.to_owned(),
-                tensor: name.to_owned(),
-                got: format!("{other:?}"),
-                expected: checkpoint::KNOWN,
-            });
+    Ok(sum.flatten_all()?.to_vec1::<f32>()?)
+}
+
+/// Values rounded once to a type of two or four bytes.
+fn narrowed(dtype: Dtype, values: &[f32]) -> Vec<u8> {
+    match dtype {
+        Dtype::BF16 => values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
+        Dtype::F16 => values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
+        _ => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+    }
+}
+
+/// Makes the copied `config.json`, and the index of several files, those of a checkpoint that is not quantised.
+fn describe_unquantised(weights: &Weights, out: &Path, bytes: usize) -> plugin_api::Result<()> {
+    let change = |name: &str, change: &dyn Fn(&mut Map<String, Value>)| -> plugin_api::Result<()> {
+        let path = out.join(name);
+        if !path.is_file() {
+            return Ok(());
+        }
+        let mut content: Map<String, Value> = checkpoint::read_json(&path).map_err(Error::into_plugin_error)?;
+        change(&mut content);
+        let text = format!("{:#}\n", Value::Object(content));
+        fs::write(&path, text).map_err(|why| unwritable(&path, &why))
+    };
+    change("config.json", &|config| {
+        config.remove("quantization_config");
+        if let Some(Value::Object(text)) = config.get_mut("text_config") {
+            text.remove("quantization_config");
+        }
+    })?;
+    change("model.safetensors.index.json", &|index| {
+        index.insert("metadata".to_owned(), json!({ "total_size": bytes }));
+        if let Some(Value::Object(files)) = index.get_mut("weight_map") {
+            files.retain(|tensor, _| !weights.belongs_to_four_bits(tensor));
         }
     })
 }

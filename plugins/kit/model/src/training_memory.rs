@@ -170,9 +170,16 @@ pub fn estimate(answering: Estimate, settings: &Settings, plan: &Plan, work: &Wo
     };
     let stored = folder.as_deref().map_or(0, stored_bytes);
     let full = plan.method == "full";
+    let quantised = config
+        .as_ref()
+        .is_some_and(|config| config["quantization_config"].is_object());
+    if let (true, true, Some(folder)) = (full, quantised, &folder) {
+        return Err(train::not_learnt(&format!("`{}`", folder.display())));
+    }
     let frozen = match plan.method.as_str() {
         "full" => 0,
-        "qlora" => {
+        // Four-bit codes stay as they are stored.
+        "qlora" if !quantised => {
             let values = shape.parameters();
             // Linear layers of tensors that are not counted here, such as an audio tower's, are in four bits as well.
             let each = if stored > 3 * values { 4 } else { 2 };

@@ -19,5 +19,5 @@ pub mod run;
 
 pub use engine::{
     Engine, EngineSettings, Facts, LoraSettings, MemoryPlan, Method, OptimSettings, Optimiser, Parameter, Precision,
-    Row, Sound, StepReport, Sums, Trainer,
+    Row, Sound, StepReport, Sums, Trainer, not_learnt,
 };

@@ -48,7 +48,7 @@ impl Weights {
         let (mut bytes, mut stored) = (0, BTreeMap::new());
         for (name, &place) in self.store.places.iter().filter(|(name, _)| kept(name)) {
             let source = &*self.store.files[place].1;
-            let Ok((_, shape)) = source.shape(name) else {
+            let Some(shape) = self.shape_in_memory(name, source) else {
                 continue;
             };
             let values: u64 = shape.iter().map(|&size| size as u64).product();
@@ -64,6 +64,17 @@ impl Weights {
         }
         let most = stored.iter().max_by_key(|(_, values)| **values).map(|(name, _)| *name);
         (bytes, most.unwrap_or("nothing"))
+    }
+
+    /// The shape of a tensor in memory; none if it is not loaded as such, or damaged.
+    fn shape_in_memory(&self, name: &str, source: &Source) -> Option<Vec<usize>> {
+        if self.belongs_to_four_bits(name) {
+            return None;
+        }
+        match self.root().four_bits(name).transpose() {
+            Some(found) => found.ok().map(|found| found.shape),
+            None => source.shape(name).ok().map(|(_, shape)| shape),
+        }
     }
 
     /// The block type, outputs and inputs of a tensor in memory; none if it is not a matrix or stays plain.

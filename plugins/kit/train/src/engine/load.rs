@@ -171,7 +171,7 @@ impl<'s> Loader<'s> {
         let columns: usize = shape[1..].iter().product();
         self.values += (shape[0] * columns) as u64;
         if self.learns(&tensor) {
-            let values = self.reader.wide(at, shape)?;
+            let values = self.reader.learnt(at, shape)?;
             return self.learn(&tensor, shape, values).map(Weight::Learnt);
         }
         let stored = self.reader.matrix(at, shape, linear)?;
@@ -400,7 +400,7 @@ impl<'s> Loader<'s> {
         let is_whole = |module: &str| self.targets.as_ref().is_some_and(|targets| targets.is_whole(module));
         let weight = match (is_whole("lm_head"), is_whole(&module_name(&table.path("")))) {
             (true, _) => {
-                let values = self.reader.wide(&table, &shape)?;
+                let values = self.reader.learnt(&table, &shape)?;
                 Weight::Learnt(self.learn("lm_head.weight", &shape, values)?)
             }
             (false, true) => {

@@ -13,6 +13,7 @@ pub(crate) mod stored;
 mod trainer;
 
 use plugin_api::{Clip, Result};
+pub use read::not_learnt;
 pub use row::{Row, Sound};
 use serde::Serialize;
 pub use settings::{EngineSettings, LoraSettings, Method, OptimSettings, Optimiser, Precision};

@@ -1,7 +1,7 @@
 //! Frozen weights in the type of their file, widened when a product reads them.
 
-use crate::nf4::Nf4;
 use crate::products::{Operand, turn};
+use checkpoint::nf4::Nf4;
 use half::{bf16, f16};
 use kernels::memory::prefetch;
 use kernels::packed::passing;
@@ -97,7 +97,7 @@ impl Stored {
         match &*self.form {
             Form::F32(_) => 4 * values,
             Form::Bf16(_) | Form::F16(_) => 2 * values,
-            Form::Nf4(values) => values.bytes(),
+            Form::Nf4(values) => values.size_in_bytes(),
         }
     }
 

@@ -42,6 +42,9 @@ impl Trainer {
             }
             settings.lora = folder::read_settings(adapter)?;
         }
+        if settings.method == Method::Full && blueprint.model.any_in_four_bits() {
+            return Err(super::not_learnt(&format!("`{}`", blueprint.model.folder().display())));
+        }
         let mut loader = Loader::new(&settings)?;
         let net = loader.net(blueprint)?;
         let narrow = settings.precision == Precision::PureBf16 && settings.method == Method::Full;

@@ -1,43 +1,8 @@
 //! Quantises values to codes and scales to bytes.
 
-use super::{BLOCK, CODES, NESTED, Nf4, bounds, bytes_table, nearest_byte};
+use super::{bounds, bytes_table, nearest_byte};
+use checkpoint::nf4::{BLOCK, CODES, NESTED, Nf4, Scales};
 use rayon::prelude::*;
-
-/// The largest magnitude of each block.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Scales {
-    Plain(Vec<f32>),
-    /// A byte for each, relative to the others.
-    Double {
-        codes: Vec<u8>,
-        absmax: Vec<f32>,
-        offset: f32,
-        /// The values of the bytes, from the file's own table.
-        table: Box<[f32; 256]>,
-    },
-}
-
-impl Scales {
-    #[inline(always)]
-    pub fn of(&self, block: usize) -> f32 {
-        match self {
-            Scales::Plain(scales) => scales[block],
-            Scales::Double {
-                codes,
-                absmax,
-                offset,
-                table,
-            } => table[usize::from(codes[block])] * absmax[block / NESTED] + offset,
-        }
-    }
-
-    pub fn bytes(&self) -> u64 {
-        match self {
-            Scales::Plain(scales) => 4 * scales.len() as u64,
-            Scales::Double { codes, absmax, .. } => (codes.len() + 4 * absmax.len() + 1024) as u64,
-        }
-    }
-}
 
 /// Quantises values, which `read(start, out)` reads in parts.
 pub(crate) fn quantise(values: usize, double: bool, read: impl Fn(usize, &mut [f32]) + Sync) -> Nf4 {

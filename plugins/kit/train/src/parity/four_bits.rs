@@ -3,9 +3,10 @@
 use super::tensors::Tensors;
 use super::{largest, relative};
 use crate::engine::parameters::Parameters;
-use crate::nf4::{CODES, Scales, bytes_table, quantise};
+use crate::nf4::{bytes_table, quantise};
 use crate::optim::{Optim, State};
 use crate::{OptimSettings, Optimiser};
+use checkpoint::nf4::{CODES, Nf4, Scales};
 use plugin_api::Result;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -69,7 +70,7 @@ fn matrix_of(golden: &Tensors, name: &str) -> Result<Value> {
         codes_off = off.iter().filter(|off| **off > 0.0).count() as f64 / off.len().max(1) as f64;
         steps_off = largest(off.into_iter());
     }
-    let back = |four: &crate::nf4::Nf4, kind: &str| -> Result<f64> {
+    let back = |four: &Nf4, kind: &str| -> Result<f64> {
         let mut values = vec![0.0; weights.len()];
         four.read(0..weights.len(), &mut values);
         let recorded = golden.values(&format!("{name}.{kind}.dequantised"))?;
