@@ -385,7 +385,7 @@ fn a_config_that_asks_for_something_else() {
     }
     let window = "`sliding_window` in config.json is 0, expected 1 to 1073741824";
     check("tied", config("sliding_window", json!(0)), Code::DATA, window);
-    let other = "the weights beside `DIR/config.json` are quantised (`quant_method` is `gptq`), which is not supported";
+    let other = "the weights beside `DIR/config.json` are quantised with `gptq`, which is not supported";
     let method = json!({ "quant_method": "gptq", "bits": 4 });
     check("tied", config("quantization_config", method), Code::UNSUPPORTED, other);
     let zero = "`num_key_value_heads` in config.json is 0, expected 1 to 4";
