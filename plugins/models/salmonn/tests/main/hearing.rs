@@ -5,7 +5,7 @@ extern crate salmonn as _; // or its registration would not be linked in
 
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::json;
-use plugin_api::{Lesson, LoraUse, Message, NoCallbacks, Prompt, Sampling, Turn};
+use plugin_api::{Clip, Lesson, LoraUse, Message, NoCallbacks, Prompt, Sampling, Turn};
 use std::path::{Path, PathBuf};
 use testkit::hearing::{self, about, scores, tone};
 use testkit::parity;
@@ -109,8 +109,9 @@ fn a_lesson_is_taught_as_it_will_be_asked() {
     let turn = |message: Message, learn: bool| Turn { message, learn };
     let question = about(vec![]).messages.remove(0);
     let mut heard = about(vec![tone(0.5, 0.1)]).messages.remove(0);
-    let check = |question: Message, asked: &[u32]| {
+    let check = |question: Message, clips: Vec<Clip>, asked: &[u32]| {
         let lesson = Lesson {
+            clips,
             turns: vec![turn(question, false), turn(Message::assistant("A dog."), true)],
             ..Lesson::default()
         };
@@ -123,10 +124,14 @@ fn a_lesson_is_taught_as_it_will_be_asked() {
         let words = model.tokens(&Prompt::plain("A dog.")).unwrap().ids;
         assert_eq!(said, [&words[1..], &[2]].concat());
     };
-    check(question.clone(), &model.tokens(&Prompt::new([question])).unwrap().ids);
+    check(
+        question.clone(),
+        vec![],
+        &model.tokens(&Prompt::new([question])).unwrap().ids,
+    );
     // A clip's place is one token, whatever its length.
     let mut asked = model.tokens(&about(vec![tone(0.5, 0.1)])).unwrap().ids;
     asked.dedup_by(|a, b| (*a, *b) == (0, 0));
     heard.parts.reverse();
-    check(heard, &asked);
+    check(heard, vec![tone(0.5, 0.1)], &asked);
 }
