@@ -76,7 +76,7 @@ fn lessons_with_clips_that_cannot_be_learnt_are_named_before_training() {
     for (model, weights) in HEARING {
         let (exit, _, said) = studio.train(model, weights, "--max_length 600 --dry-run --out none");
         assert_eq!(exit, Some(2), "{model}\n{said}");
-        // The shorter one is cut off in no model, and its name is told besides.
+        // No option shortens a clip that is too short: it is named in any case.
         for words in [
             "1 of 6 lessons too long: `row-1` (",
             "at most 600 tokens fit",

@@ -45,7 +45,7 @@ impl Greedy {
         self.defaults.stop_tokens.contains(&token)
     }
 
-    /// The text of tokens, with special ones, or without them as an answer has it: bytes that are no characters are
+    /// The text of tokens, with special ones, or without them as an answer has it: bytes that are not valid UTF-8 are
     /// replaced as they come, and not when all are known.
     pub fn text(&self, tokens: &[u32], specials: bool) -> Result<String> {
         let tokenizer = self.chat.tokenizer();
