@@ -164,7 +164,7 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
             model_settings: &model_settings,
             tasks,
             method: &method,
-            folder: &learnt.path,
+            learnt: &learnt,
             out: &out,
             output,
             stop: catalog.stop,

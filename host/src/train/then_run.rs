@@ -9,6 +9,7 @@ use super::record::{whole, write_json};
 use super::tasks::{Part, TaskSet};
 use crate::failure::{Exit, Failure, Result};
 use crate::registry::Given as Setting;
+use plugin_api::{Learnt, named_folders};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,8 +24,7 @@ pub struct Trained<'a> {
     pub model_settings: &'a BTreeMap<String, Setting>,
     pub tasks: &'a TaskSet,
     pub method: &'a str,
-    /// The LoRA or the checkpoint.
-    pub folder: &'a Path,
+    pub learnt: &'a Learnt,
     pub out: &'a Path,
     pub output: &'a Output<'a>,
     pub stop: &'a AtomicBool,
@@ -89,13 +89,16 @@ pub fn then_run(trained: &Trained) -> Result<Value> {
 fn run(trained: &Trained, name: &str, with_learnt: bool) -> Result<Made> {
     let Trained { options, given, .. } = trained;
     let mut model_settings = plain(trained.model_settings);
-    let folder = json!(trained.folder);
+    let learnt = trained.learnt;
     match (with_learnt, trained.method) {
-        (true, "full") => drop(model_settings.insert("weights".to_owned(), folder)),
-        (true, _) => drop(model_settings.insert("lora".to_owned(), folder)),
+        (true, "full") => {
+            let setting = learnt.setting.as_deref().unwrap_or("weights");
+            model_settings.insert(setting.to_owned(), json!(learnt.path));
+        }
+        (true, _) => add_lora(trained, &mut model_settings, &learnt.path)?,
         (false, _) => {
             if let Some(adapter) = given.text("adapter") {
-                model_settings.insert("lora".to_owned(), json!(adapter));
+                add_lora(trained, &mut model_settings, Path::new(&adapter))?;
             }
         }
     }
@@ -131,6 +134,28 @@ fn run(trained: &Trained, name: &str, with_learnt: bool) -> Result<Made> {
     let directory = results["host"]["directory"].as_str().map(PathBuf::from);
     let folder = directory.ok_or_else(|| Failure::refused(format!("the {name} run told no results")))?;
     Ok(Made { folder, results })
+}
+
+/// Adds a LoRA to those that the model was trained beside.
+fn add_lora(trained: &Trained, settings: &mut Map<String, Value>, folder: &Path) -> Result<()> {
+    let Some(given) = trained.model_settings.get("lora") else {
+        settings.insert("lora".to_owned(), json!(folder));
+        return Ok(());
+    };
+    let beside = named_folders(&given.value).map_err(|why| Failure::usage("cannot read the setting `lora`").cause(why))?;
+    let mut all = Map::new();
+    for (name, beside) in beside {
+        let local = given.base.join(&beside);
+        let path = if local.exists() { std::path::absolute(&local).unwrap_or(local) } else { beside.into() };
+        all.insert(name, json!(path));
+    }
+    let mut name = "trained".to_owned();
+    while all.contains_key(&name) {
+        name.push('_');
+    }
+    all.insert(name, json!(folder));
+    settings.insert("lora".to_owned(), Value::Object(all));
+    Ok(())
 }
 
 /// The settings as given, with absolute paths, because the file that will hold them is in another folder.

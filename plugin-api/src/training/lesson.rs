@@ -213,6 +213,9 @@ pub struct LearnEvent {
 pub struct Learnt {
     /// The folder with the LoRA or the checkpoint.
     pub path: PathBuf,
+    /// The model's setting that takes this folder, if it is not `lora` for a LoRA or `weights` for a checkpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub setting: Option<String>,
     /// Steps done.
     pub steps: u64,
     /// The mean loss of all steps.

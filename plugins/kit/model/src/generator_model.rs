@@ -33,6 +33,11 @@ pub trait ModelHooks<D: Decoder>: Send {
         parity::trace(generator, request)
     }
 
+    /// The setting that takes a checkpoint in which all weights of the language model were learnt, or why none does.
+    fn learnt_weights(&self) -> Result<&'static str> {
+        Ok("weights")
+    }
+
     /// Answers [`Model::run_command`] without weights; `None` for a command that every model knows.
     fn run_command(&mut self, _command: &str, _request: &Value, _call: &mut Call) -> Option<Result<Value>> {
         None
@@ -50,6 +55,14 @@ impl<D: Decoder> GeneratorModel<D> {
             generator: Some(generator),
             card,
             hooks: Box::new(Plain),
+        }
+    }
+
+    /// The same with other hooks.
+    pub fn with_hooks(self, hooks: impl ModelHooks<D> + 'static) -> GeneratorModel<D> {
+        GeneratorModel {
+            hooks: Box::new(hooks),
+            ..self
         }
     }
 
@@ -80,8 +93,7 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
     fn card(&self) -> ModelCard {
         let generator = self.generator.as_ref();
         let mut card = self.card.clone();
-        card.learns =
-            generator.is_none_or(|it| it.decoder().blueprint().is_some() && training::check_loras(it).is_ok());
+        card.learns = generator.is_none_or(|it| it.decoder().blueprint().is_some());
         card.loras = generator.map(|it| it.loras().names()).unwrap_or_default();
         if card.device.as_deref() == Some("cpu") {
             let kernels = card.other.entry("kernels");
@@ -112,12 +124,16 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
     }
 
     fn learn(&mut self, plan: &Plan, lessons: &mut Lessons) -> Result<Learnt> {
-        let generator = self.read()?;
-        training::check_loras(generator)?;
-        let mut pupil = training::Pupil::of(generator);
+        let (generator, hooks) = self.parts()?;
+        let setting = match plan.method.as_str() {
+            "full" => Some(hooks.learnt_weights()?.to_owned()),
+            _ => None,
+        };
+        let mut pupil = training::Pupil::of(generator)?;
         // Training reads the checkpoint in its own form, and needs the memory.
         self.generator = None;
-        train::run::learn(plan, lessons, &mut pupil)
+        let learnt = train::run::learn(plan, lessons, &mut pupil)?;
+        Ok(Learnt { setting, ..learnt })
     }
 
     fn add_lora(&mut self, name: &str, folder: &Path) -> Result<()> {

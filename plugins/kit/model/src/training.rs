@@ -33,13 +33,13 @@ pub(crate) struct Pupil {
 }
 
 impl Pupil {
-    pub fn of<D: Decoder>(generator: &Generator<D>) -> Pupil {
-        Pupil {
-            blueprint: generator.decoder().blueprint().map(Blueprint::unshared),
+    pub fn of<D: Decoder>(generator: &Generator<D>) -> Result<Pupil> {
+        Ok(Pupil {
+            blueprint: blueprint(generator)?.map(Blueprint::unshared),
             placeholder: generator.decoder().placeholder(),
             cut: cutter(generator),
             greedy: Greedy::of(generator),
-        }
+        })
     }
 
     fn blueprint(&self) -> Result<&Blueprint> {
@@ -99,19 +99,17 @@ pub(crate) fn cutter<D: Decoder>(generator: &Generator<D>) -> LessonCutter {
     })
 }
 
-/// Refuses a model that answers with LoRAs: training starts from the base, and what it saves would be added to both.
-pub(crate) fn check_loras<D: Decoder>(generator: &Generator<D>) -> Result<()> {
+/// The layers to train, and what LoRAs add to them: those with which the model answers if a prompt names none.
+fn blueprint<D: Decoder>(generator: &Generator<D>) -> Result<Option<Blueprint>> {
     let loras = generator.loras();
-    if loras.changes(&loras.choose(&LoraUse::AsLoaded)?).is_empty() {
-        return Ok(());
-    }
-    let names = loras.names().join("`, `");
-    let error = Error::unsupported(format!(
-        "it answers with the LoRA `{names}`, and would be trained without it"
-    ));
-    Err(error.help(
-        "`--lora FOLDER` goes on with a LoRA, without `-M lora=…`; a LoRA that belongs to a model cannot be left out",
-    ))
+    let added = loras.changes(&loras.choose(&LoraUse::AsLoaded)?);
+    Ok(generator.decoder().blueprint().map(|blueprint| Blueprint {
+        added: added
+            .into_iter()
+            .map(|(layer, factors)| (layer.name.clone(), factors))
+            .collect(),
+        ..blueprint
+    }))
 }
 
 /// Answers [`plugin_api::Model::lesson_tokens`]. How many vectors a clip becomes follows from its length.
@@ -124,7 +122,6 @@ pub(crate) fn lesson_tokens<D: Decoder>(
     if lesson.clip_samples.is_empty() {
         return Ok(tokens);
     }
-    check_loras(generator)?;
     let decoder = generator.decoder();
     let learns_from_clips = decoder.blueprint().is_some_and(|blueprint| blueprint.audio.is_some());
     let mark = decoder
@@ -143,7 +140,7 @@ pub(crate) fn lesson_tokens<D: Decoder>(
 /// Answers [`plugin_api::Model::replay`] for `{"training": FOLDER}`.
 pub(crate) fn trace<D: Decoder>(generator: &Generator<D>, folder: &Path) -> Result<Value> {
     let model = train::parity::Replayed {
-        blueprint: generator.decoder().blueprint(),
+        blueprint: blueprint(generator)?,
         placeholder: generator.decoder().placeholder(),
         read_wav: &|path| parity::read_wav(path).map_err(nn::Error::into_plugin_error),
     };

@@ -1,7 +1,9 @@
 //! A model's layers as plain data, for code that uses the same weights in another way, such as training.
 
 use crate::encoder::EncoderConfig;
-use crate::{Activation, Attention, Heads, Weights};
+use crate::{Activation, Attention, Factors, Heads, Weights};
+use plugin_api::{Clip, Result};
+use std::sync::Arc;
 
 #[derive(Clone)]
 pub struct Blueprint {
@@ -37,7 +39,27 @@ pub struct Blueprint {
     pub layers: Vec<Attention>,
     /// The longest text in tokens.
     pub context: usize,
-    pub audio: Option<AudioBlueprint>,
+    pub audio: Option<Hearing>,
+    /// What LoRAs add to layers, by the layers' full names: parts of the model that stay as they are.
+    pub added: Vec<(String, Vec<Factors>)>,
+}
+
+/// How a clip becomes vectors of the model's width.
+#[derive(Clone)]
+pub enum Hearing {
+    /// By an audio tower, whose layers may be learnt.
+    Tower(AudioBlueprint),
+    /// By layers of the model's own kind, which stay as they are.
+    Fixed(Arc<dyn Ears>),
+}
+
+/// Turns clips into vectors.
+pub trait Ears: Send + Sync {
+    /// How many vectors a clip becomes.
+    fn places(&self, clip: &Clip) -> Result<usize>;
+
+    /// The vectors of a clip, concatenated.
+    fn hear(&self, clip: &Clip) -> Result<Vec<f32>>;
 }
 
 impl Blueprint {
@@ -46,20 +68,26 @@ impl Blueprint {
     pub fn unshared(mut self) -> Blueprint {
         self.model = self.model.unshared();
         self.head = self.head.map(Weights::unshared);
-        self.audio = self.audio.map(|audio| AudioBlueprint {
-            tower: audio.tower.unshared(),
-            norm: audio.norm.unshared(),
-            projector: audio
-                .projector
-                .into_iter()
-                .map(|layer| ProjectorLayer {
-                    at: layer.at.unshared(),
-                    ..layer
-                })
-                .collect(),
-            ..audio
+        self.audio = self.audio.map(|hearing| match hearing {
+            Hearing::Tower(audio) => Hearing::Tower(audio.unshared()),
+            Hearing::Fixed(ears) => Hearing::Fixed(ears),
         });
         self
+    }
+}
+
+impl AudioBlueprint {
+    fn unshared(self) -> AudioBlueprint {
+        let projector = self.projector.into_iter().map(|layer| ProjectorLayer {
+            at: layer.at.unshared(),
+            ..layer
+        });
+        AudioBlueprint {
+            tower: self.tower.unshared(),
+            norm: self.norm.unshared(),
+            projector: projector.collect(),
+            ..self
+        }
     }
 }
 

@@ -39,7 +39,7 @@ mod norms;
 mod rope;
 mod step;
 
-pub use blueprint::{AudioBlueprint, Blueprint, HeadNorms, NormNames, ProjectorLayer};
+pub use blueprint::{AudioBlueprint, Blueprint, Ears, HeadNorms, Hearing, NormNames, ProjectorLayer};
 pub use cache::KvCache;
 pub use decoder::{
     AudioChunk, AudioChunks, AudioEmbeds, Decoder, Input, PendingAudio, Sound, clips, common_beginning, is_same_clip,

@@ -9,25 +9,26 @@ pub mod config; // config.json as published
 mod think; // what the folder `think` changes
 
 use config::Config;
-use model::{Checkpoint, GeneratorModel, register_generator};
+use model::{Checkpoint, GeneratorModel, ModelHooks, register_generator};
 use nn::Loras;
 use nn::dense::{AudioLanguageModel, AudioTower, OUTSIDE_LANGUAGE_MODEL};
-use plugin_api::{Estimate, ModelCard, Result, Settings, export_plugin, register_estimate};
+use plugin_api::{Estimate, ModelCard, Plan, Result, Settings, TrainingEstimate, Workload, export_plugin, register_estimate};
+use think::Think;
 
 register_generator!("af3", "Audio Flamingo 3: hears a clip of up to ten minutes", load, {
     weights: weights required, "folder or hub id of a checkpoint: Audio Flamingo 3, as audio-flamingo-3-hf";
     thinking: flag = false, "whether to be the variant that reasons first, which lies in the checkpoint's folder `think`";
     max_tokens: integer = 1024, "longest answer where neither prompt nor checkpoint sets one";
 });
-register_estimate!("af3", estimate, training: |settings, plan, work| {
-    model::training_memory::estimate(estimate(settings)?, settings, plan, work)
-});
+register_estimate!("af3", estimate, training: training_estimate);
 export_plugin!();
 
 /// How a clip is spelled in a prompt without a chat template.
 const CLIP: &str = "<sound>";
 
-fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<AudioTower>>> {
+type Af3 = AudioLanguageModel<AudioTower>;
+
+fn load(settings: &Settings) -> Result<GeneratorModel<Af3>> {
     let checkpoint = Checkpoint::open(settings)?.keeping(&OUTSIDE_LANGUAGE_MODEL);
     let config = checkpoint.read(Config::from_folder)?;
     let think = think::wanted(settings, &checkpoint.folder)?;
@@ -48,11 +49,28 @@ fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<AudioTo
         most_clips: Some(1),
         ..ModelCard::audio("af3", audio::RATE as u32)
     };
-    checkpoint.model(decoder, chat, &weights, card)
+    let model = checkpoint.model(decoder, chat, &weights, card)?;
+    Ok(match think {
+        Some(think) => model.with_hooks(think),
+        None => model,
+    })
+}
+
+impl ModelHooks<Af3> for Think {
+    fn learnt_weights(&self) -> Result<&'static str> {
+        Err(think::not_all_learnt())
+    }
 }
 
 fn estimate(settings: &Settings) -> Result<Estimate> {
     let checkpoint = Checkpoint::open(settings)?.keeping(&OUTSIDE_LANGUAGE_MODEL);
     let text = checkpoint.read(Config::from_folder)?.text;
     checkpoint.estimate(&[], |dtype, tokens| text.cache_bytes(dtype, tokens))
+}
+
+fn training_estimate(settings: &Settings, plan: &Plan, work: &Workload) -> Result<TrainingEstimate> {
+    if settings.or("thinking", false)? && plan.method == "full" {
+        return Err(think::not_all_learnt());
+    }
+    model::training_memory::estimate(estimate(settings)?, settings, plan, work)
 }

@@ -40,3 +40,9 @@ pub fn wanted(settings: &Settings, checkpoint: &Path) -> Result<Option<Think>> {
     }
     Ok(Some(Think { lora, weights }))
 }
+
+/// The error about learning all weights of the variant.
+pub fn not_all_learnt() -> Error {
+    Error::unsupported("all weights of the variant that thinks cannot be learnt: its LoRA and its words belong to its own folder")
+        .help("train a LoRA beside it (`--method lora`), or all weights without `thinking`")
+}

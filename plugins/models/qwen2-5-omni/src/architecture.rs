@@ -7,6 +7,7 @@ use nn::dense::{self, AudioEncoder, AudioLanguageModel};
 use nn::encoder::{Block, EPS, Encoder, LEAST_SAMPLES, pool_pairs, split_rows, steps};
 use nn::{AudioBlueprint, AudioChunks, AudioEmbeds, LayerNorm, Linear, ProjectorLayer, Weights};
 use plugin_api::{Clip, Error, Result};
+use std::sync::Arc;
 
 /// Prefixes of tensors outside the language model, which are never quantised.
 pub const OUTSIDE_LANGUAGE_MODEL: [&str; 2] = ["thinker.audio_tower.", "audio_tower."];
@@ -17,7 +18,7 @@ pub fn load(config: &Config, weights: &Weights) -> nn::Result<AudioLanguageModel
         false => weights.clone(),
     };
     Ok(AudioLanguageModel {
-        audio_encoder: Tower::load(config, &thinker.at("audio_tower"))?,
+        audio_encoder: Arc::new(Tower::load(config, &thinker.at("audio_tower"))?),
         language_model: dense::Decoder::load(&config.text, &thinker)?,
         placeholder: config.audio_token,
     })

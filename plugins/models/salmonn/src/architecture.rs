@@ -9,6 +9,7 @@ use nn::dense::{self, AudioEncoder, AudioLanguageModel};
 use nn::encoder::{Block, EPS, Encoder};
 use nn::{AudioChunks, AudioEmbeds, LayerNorm, Result, Weights};
 use plugin_api::Clip;
+use std::sync::Arc;
 
 /// The id that marks the place of sound in a prompt. The model has no token for it, so it is that of the unknown
 /// token.
@@ -18,7 +19,7 @@ const SHORTEST: usize = RATE;
 
 pub fn load(files: &Files) -> Result<AudioLanguageModel<TwoEars>> {
     Ok(AudioLanguageModel {
-        audio_encoder: TwoEars::load(files)?,
+        audio_encoder: Arc::new(TwoEars::load(files)?),
         language_model: dense::Decoder::load(&files.vicuna, &files.vicuna_weights)?,
         placeholder: PLACEHOLDER,
     })

@@ -26,6 +26,7 @@ const DOWNLOADS: [&str; 4] = ["whisper", "beats", "vicuna", "salmonn"];
 const OTHERS: [&str; 3] = ["whisper.", "beats.", "salmonn."];
 
 /// All parts, opened.
+#[derive(Clone)]
 pub struct Files {
     pub published: Published,
     pub connector: ConnectorConfig,
@@ -80,6 +81,22 @@ impl Files {
             part("salmonn", &published.ckpt)?,
         ];
         downloads(published, parts, precision, device).map_err(Error::into_plugin_error)
+    }
+
+    /// The same for one reading. What its layers share goes when they do, and not with this.
+    pub fn once(&self) -> Files {
+        Files {
+            vicuna_weights: self.vicuna_weights.clone().unshared(),
+            ..self.clone()
+        }
+    }
+
+    /// The setting that names the language model.
+    pub fn setting(&self) -> &'static str {
+        match self.vicuna_weights.path("").is_empty() {
+            true => "vicuna",
+            false => "weights",
+        }
     }
 
     /// Refuses parts that do not fit into this machine's memory, with the caches of one answer.

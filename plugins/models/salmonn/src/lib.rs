@@ -77,7 +77,7 @@ fn estimate(settings: &Settings) -> Result<Estimate> {
 
 impl ModelHooks<AudioLanguageModel<TwoEars>> for Salmonn {
     fn read(&mut self, card: &mut ModelCard) -> Result<Generator<AudioLanguageModel<TwoEars>>> {
-        let Salmonn { settings, files } = self;
+        let (settings, files) = (&self.settings, &self.files.once());
         let (chat, end) = chat(files)?;
         // What the publisher of the language model wants of its own answers counts for nothing here. The published code
         // also asks for a `min_length` of 1, which never binds: the library counts a token in front of every answer.
@@ -93,6 +93,10 @@ impl ModelHooks<AudioLanguageModel<TwoEars>> for Salmonn {
         let own = checkpoint.read(|_| lora::factors(files))?;
         checkpoint.read(|_| Loras::of(&files.vicuna_weights).add(lora::NAME, own, true))?;
         checkpoint.generator(decoder, chat, &files.weights(), card)
+    }
+
+    fn learnt_weights(&self) -> Result<&'static str> {
+        Ok(self.files.setting())
     }
 
     fn replay(&self, generator: &mut Generator<AudioLanguageModel<TwoEars>>, request: &Value) -> Result<Value> {

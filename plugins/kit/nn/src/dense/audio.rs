@@ -1,9 +1,10 @@
 //! A dense decoder with an audio encoder in front of it.
 
 use super::Decoder;
-use crate::{AudioChunks, AudioEmbeds, Input, Step, Weights};
-use candle_core::{Device, Tensor};
+use crate::{AudioChunks, AudioEmbeds, Ears, Hearing, Input, Step, Weights};
+use candle_core::{DType, Device, Tensor};
 use plugin_api::{Clip, Prompt, Result};
+use std::sync::Arc;
 
 /// Turns clips into vectors that stand among those of the text's tokens.
 pub trait AudioEncoder: Send + Sync {
@@ -24,9 +25,26 @@ pub trait AudioEncoder: Send + Sync {
     }
 }
 
+impl<E: AudioEncoder> Ears for E {
+    fn places(&self, clip: &Clip) -> Result<usize> {
+        let chunks = self.audio_chunks(&[clip])?;
+        Ok(chunks.each.iter().map(|chunk| chunk.tokens).sum())
+    }
+
+    fn hear(&self, clip: &Clip) -> Result<Vec<f32>> {
+        let chunks = self.audio_chunks(&[clip])?;
+        let samples = chunks.each.into_iter().map(|chunk| &clip.samples()[chunk.samples]);
+        let mut vectors = Vec::new();
+        for heard in self.encode_audio(&samples.collect::<Vec<_>>())? {
+            vectors.extend(heard.vectors.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?);
+        }
+        Ok(vectors)
+    }
+}
+
 /// An audio language model: the vectors of a clip replace the clip's placeholder token.
 pub struct AudioLanguageModel<E> {
-    pub audio_encoder: E,
+    pub audio_encoder: Arc<E>,
     pub language_model: Decoder,
     /// The token that a chat template writes for a clip.
     pub placeholder: u32,
@@ -61,7 +79,7 @@ impl Parts {
     }
 }
 
-impl<E: AudioEncoder> crate::Decoder for AudioLanguageModel<E> {
+impl<E: AudioEncoder + 'static> crate::Decoder for AudioLanguageModel<E> {
     fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
         self.language_model.embed(ids)
     }
@@ -84,8 +102,14 @@ impl<E: AudioEncoder> crate::Decoder for AudioLanguageModel<E> {
 
     fn blueprint(&self) -> Option<crate::Blueprint> {
         let model = self.language_model.blueprint()?;
-        let audio = self.audio_encoder.blueprint();
-        Some(crate::Blueprint { audio, ..model })
+        let audio = match self.audio_encoder.blueprint() {
+            Some(tower) => Hearing::Tower(tower),
+            None => Hearing::Fixed(self.audio_encoder.clone()),
+        };
+        Some(crate::Blueprint {
+            audio: Some(audio),
+            ..model
+        })
     }
 
     fn placeholder(&self) -> Option<u32> {

@@ -117,6 +117,7 @@ fn blueprint(config: &Config, layers: Vec<Attention>, model: &Weights, lm_head: 
         layers,
         context: config.max_position_embeddings,
         audio: None,
+        added: Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{Activation, AudioBlueprint, AudioChunks, AudioEmbeds, LayerNorm, Lin
 use audio::{LogMel, MelExtractor};
 use candle_core::Tensor;
 use plugin_api::Clip;
+use std::sync::Arc;
 
 /// Prefixes of the tensors outside of the language model. These are never quantised: the language model is the largest
 /// part, and the loss of quality in the encoder was not measured.
@@ -67,13 +68,13 @@ impl AudioTower {
         };
         let load = |layer: &ProjectorLayer| Linear::load(&layer.at, layer.inputs, layer.outputs, layer.bias);
         Ok(AudioLanguageModel {
-            audio_encoder: AudioTower {
+            audio_encoder: Arc::new(AudioTower {
                 mel: MelExtractor::new(audio.bins),
                 encoder: Encoder::load(audio, &blueprint.tower)?,
                 layer_norm: LayerNorm::load(&blueprint.norm, audio.width, EPS)?,
                 projector: blueprint.projector.iter().map(load).collect::<Result<_>>()?,
                 blueprint,
-            },
+            }),
             language_model: Decoder::of_parts(shape.text, &parts.model, &parts.lm_head)?,
             placeholder: shape.audio_token,
         })

@@ -2,25 +2,25 @@
 
 use crate::backward::norm::sum_rows;
 use crate::engine::draws::Draws;
-use crate::engine::parameters::{Gradients, Pass, Vector, Weight, within};
+use crate::engine::parameters::{Gradients, Pass, Vector, Weight};
 use crate::products::vector::each_row;
 use crate::products::{ByDepth, ByLane, Into, Left, Operand, Rounded, Scratch, product};
-use std::ops::Range;
 
-/// `y = x W^T + b + s (dropout(x) A^T) B^T`.
+/// `y = x W^T + b`, and `s (dropout(x) A^T) B^T` for each LoRA.
 pub(crate) struct Linear {
     pub weight: Weight,
     pub bias: Option<Vector>,
-    pub factors: Option<Factors>,
+    /// Those of LoRAs that stay as they are, and behind them those that are learnt.
+    pub factors: Vec<Factors>,
     pub inputs: usize,
     pub outputs: usize,
 }
 
-/// Two thin matrices in the buffer of learnt values.
-#[derive(Debug, Clone)]
+/// The two thin matrices of a LoRA, both learnt or both frozen.
+#[derive(Clone)]
 pub(crate) struct Factors {
-    pub a: Range<usize>, // (rank, in)
-    pub b: Range<usize>, // (out, rank)
+    pub a: Weight, // (rank, in)
+    pub b: Weight, // (out, rank)
     pub rank: usize,
     pub scale: f32,
     pub dropout: f32,
@@ -29,6 +29,10 @@ pub(crate) struct Factors {
 }
 
 impl Factors {
+    fn learns(&self) -> bool {
+        matches!(self.a, Weight::Learnt(_))
+    }
+
     /// The dropout of this pass.
     fn draws(&self, pass: &Pass) -> Option<Draws> {
         Draws::of(pass.draws, self.number, self.dropout)
@@ -60,25 +64,30 @@ impl<'x> Given<'x> {
     }
 }
 
-/// The values between a layer's two factors in the forward pass, (rows, rank), which the backward pass needs. Empty if
-/// there are no factors.
-pub(crate) struct Between(Vec<f32>);
+/// The values between the two factors of each LoRA in the forward pass, (rows, rank), which the backward pass needs. Empty
+/// for factors that are frozen.
+pub(crate) struct Between(Vec<Vec<f32>>);
 
-/// Passes a weight to `take` as the right side of a product.
-fn with_weight(layer: &Linear, pass: &Pass, turned: bool, take: impl FnOnce(&dyn Operand)) {
-    // bf16 weights need no rounding.
-    let narrow = matches!(&layer.weight, Weight::Frozen(stored) if stored.is_bf16());
-    let rounded = pass.rounded && !narrow;
-    let take = |operand: &dyn Operand| match rounded {
-        true => take(&Rounded(operand)),
-        false => take(operand),
-    };
-    match (&layer.weight, turned) {
+/// Passes a weight (any, columns) to `take` as the right side of a product.
+fn with_weight(weight: &Weight, columns: usize, pass: &Pass, turned: bool, take: impl FnOnce(&dyn Operand)) {
+    match (weight, turned) {
         (Weight::Frozen(stored), false) => take(&stored.by_lane()),
         (Weight::Frozen(stored), true) => take(&stored.by_depth()),
-        (Weight::Learnt(range), false) => take(&ByLane::new(&pass.values[range.clone()], layer.inputs)),
-        (Weight::Learnt(range), true) => take(&ByDepth::new(&pass.values[range.clone()], layer.inputs)),
+        (Weight::Learnt(range), false) => take(&ByLane::new(&pass.values[range.clone()], columns)),
+        (Weight::Learnt(range), true) => take(&ByDepth::new(&pass.values[range.clone()], columns)),
     }
+}
+
+/// The same for a layer's own weight, which is rounded where the pass rounds.
+fn with_own_weight(layer: &Linear, pass: &Pass, turned: bool, take: impl FnOnce(&dyn Operand)) {
+    // bf16 weights need no rounding.
+    let narrow = matches!(&layer.weight, Weight::Frozen(stored) if stored.is_bf16());
+    with_weight(&layer.weight, layer.inputs, pass, turned, |operand| {
+        match pass.rounded && !narrow {
+            true => take(&Rounded(operand)),
+            false => take(operand),
+        }
+    });
 }
 
 impl Linear {
@@ -93,10 +102,12 @@ impl Linear {
             Linear {
                 weight: self.weight.part(&some, self.inputs),
                 bias: self.bias.as_ref().map(|bias| bias.part(&some)),
-                factors: self.factors.as_ref().map(|factors| Factors {
-                    b: within(&factors.b, &some, factors.rank),
-                    ..factors.clone()
-                }),
+                factors: (self.factors.iter())
+                    .map(|factors| Factors {
+                        b: factors.b.part(&some, factors.rank),
+                        ..factors.clone()
+                    })
+                    .collect(),
                 inputs: self.inputs,
                 outputs,
             }
@@ -105,15 +116,14 @@ impl Linear {
 
     /// Whether any part of it is learnt.
     pub fn learns(&self) -> bool {
-        self.factors.is_some()
+        self.factors.iter().any(Factors::learns)
             || matches!(self.weight, Weight::Learnt(_))
             || matches!(self.bias, Some(Vector::Learnt(_)))
     }
 
     /// Whether factors read unrounded inputs.
     fn reads_exactly(&self, pass: &Pass) -> bool {
-        let factors = self.factors.as_ref();
-        factors.is_some_and(|factors| factors.draws(pass).is_none())
+        self.factors.iter().any(|factors| factors.draws(pass).is_none())
     }
 
     /// To y (rows, outputs), from the packed input.
@@ -132,16 +142,29 @@ impl Linear {
             }
         };
         if let Some(left) = given.rounded.as_ref().or(given.left.as_ref()) {
-            with_weight(self, pass, false, |weight| {
+            with_own_weight(self, pass, false, |weight| {
                 product(y, left, weight, self.outputs, 1.0, into);
             });
         }
-        let Some(factors) = &self.factors else {
-            return Between(Vec::new());
-        };
+        let between = self.factors.iter().map(|factors| {
+            let between = self.between(factors, pass, given);
+            let left = Left::pack(&ByLane::new(&between, factors.rank), given.rows, factors.rank);
+            with_weight(&factors.b, factors.rank, pass, false, |b| {
+                product(y, &left, b, self.outputs, factors.scale, Into::Add);
+            });
+            if factors.learns() { between } else { Vec::new() }
+        });
+        Between(between.collect())
+    }
+
+    /// The values between two factors.
+    fn between(&self, factors: &Factors, pass: &Pass, given: &Given) -> Vec<f32> {
         let mut between = vec![0.0; given.rows * factors.rank];
-        let a = ByLane::new(&pass.values[factors.a.clone()], self.inputs);
-        let mut through = |left: &Left| product(&mut between, left, &a, factors.rank, 1.0, Into::Set);
+        let mut through = |left: &Left| {
+            with_weight(&factors.a, self.inputs, pass, false, |a| {
+                product(&mut between, left, a, factors.rank, 1.0, Into::Set);
+            });
+        };
         match (factors.draws(pass), &given.left) {
             (None, Some(left)) => through(left),
             (draws, _) => {
@@ -150,10 +173,7 @@ impl Linear {
                 through(&Left::pack(&x, given.rows, self.inputs));
             }
         }
-        let left = Left::pack(&ByLane::new(&between, factors.rank), given.rows, factors.rank);
-        let b = ByLane::new(&pass.values[factors.b.clone()], factors.rank);
-        product(y, &left, &b, self.outputs, factors.scale, Into::Add);
-        Between(between)
+        between
     }
 
     /// Packs x, which no other layer reads, and applies [`Self::forward`].
@@ -179,12 +199,12 @@ impl Linear {
         }
         let by_row = ByLane::new(dy, outputs);
         // Factors read it unrounded, and so do weights if nothing is rounded.
-        let exact =
-            (self.factors.is_some() || !pass.rounded && dx.is_some()).then(|| Left::pack(&by_row, rows, outputs));
+        let by_factors = self.factors.iter().any(|factors| factors.learns() || dx.is_some());
+        let exact = (by_factors || !pass.rounded && dx.is_some()).then(|| Left::pack(&by_row, rows, outputs));
         if let Some((dx, into)) = &mut dx {
             let rounded = pass.rounded.then(|| Left::pack(&Rounded(&by_row), rows, outputs));
             if let Some(left) = rounded.as_ref().or(exact.as_ref()) {
-                with_weight(self, pass, true, |weight| {
+                with_own_weight(self, pass, true, |weight| {
                     product(dx, left, weight, inputs, 1.0, *into);
                 });
             }
@@ -206,9 +226,11 @@ impl Linear {
         if let Some(gradient) = self.bias.as_ref().and_then(|bias| gradients.vector(bias)) {
             sum_rows(gradient, dy);
         }
-        if let (Some(factors), Some(left)) = (&self.factors, &exact) {
-            let dx = dx.map(|(dx, _)| dx);
-            self.backward_of_factors(factors, pass, (x, between), (dy, left), dx, gradients);
+        let mut dx = dx.map(|(dx, _)| dx);
+        for (factors, between) in self.factors.iter().zip(&between.0) {
+            if let Some(left) = exact.as_ref().filter(|_| factors.learns() || dx.is_some()) {
+                self.backward_of_factors(factors, pass, (x, between), (dy, left), dx.as_deref_mut(), gradients);
+            }
         }
     }
 
@@ -216,46 +238,41 @@ impl Linear {
         &self,
         factors: &Factors,
         pass: &Pass,
-        (x, Between(forward)): (&[f32], &Between),
+        (x, forward): (&[f32], &[f32]),
         (dy, left): (&[f32], &Left),
         dx: Option<&mut [f32]>,
         gradients: &mut Gradients,
     ) {
         let (rows, inputs, outputs, rank) = (left.rows(), self.inputs, self.outputs, factors.rank);
-        // Computed transposed and then turned, so that the wide dy is packed where it is used.
-        let thin = Left::pack(&ByDepth::new(forward, rank), rank, rows);
-        let mut db = Scratch::new(rank * outputs);
-        product(
-            &mut db,
-            &thin,
-            &ByDepth::new(dy, outputs),
-            outputs,
-            factors.scale,
-            Into::Set,
-        );
-        add_turned(&mut gradients.0[factors.b.clone()], &db, rank);
-
-        let b = ByDepth::new(&pass.values[factors.b.clone()], rank);
+        if let Some(gradient) = gradients.weight(&factors.b) {
+            // Computed transposed and then turned, so that the wide dy is packed where it is used.
+            let thin = Left::pack(&ByDepth::new(forward, rank), rank, rows);
+            let dy = ByDepth::new(dy, outputs);
+            let mut db = Scratch::new(rank * outputs);
+            product(&mut db, &thin, &dy, outputs, factors.scale, Into::Set);
+            add_turned(gradient, &db, rank);
+        }
         let mut between = Scratch::new(rows * rank);
-        product(&mut between, left, &b, rank, factors.scale, Into::Set);
+        with_weight(&factors.b, rank, pass, true, |b| {
+            product(&mut between, left, b, rank, factors.scale, Into::Set);
+        });
         let draws = factors.draws(pass);
-        let dropped = draws.as_ref().map(|draws| draws.drop(x));
-        let x = ByDepth::new(dropped.as_deref().unwrap_or(x), inputs);
-        let da = &mut gradients.0[factors.a.clone()];
-        let thin = Left::pack(&ByDepth::new(&between, rank), rank, rows);
-        product(da, &thin, &x, inputs, 1.0, Into::Add);
-
+        if let Some(gradient) = gradients.weight(&factors.a) {
+            let dropped = draws.as_ref().map(|draws| draws.drop(x));
+            let x = ByDepth::new(dropped.as_deref().unwrap_or(x), inputs);
+            let thin = Left::pack(&ByDepth::new(&between, rank), rank, rows);
+            product(gradient, &thin, &x, inputs, 1.0, Into::Add);
+        }
         if let Some(dx) = dx {
             let left = Left::pack(&ByLane::new(&between, rank), rows, rank);
-            let a = ByDepth::new(&pass.values[factors.a.clone()], inputs);
-            match draws {
-                None => product(dx, &left, &a, inputs, 1.0, Into::Add),
+            with_weight(&factors.a, inputs, pass, true, |a| match draws {
+                None => product(dx, &left, a, inputs, 1.0, Into::Add),
                 Some(draws) => {
                     let mut branch = Scratch::new(dx.len());
-                    product(&mut branch, &left, &a, inputs, 1.0, Into::Set);
+                    product(&mut branch, &left, a, inputs, 1.0, Into::Set);
                     draws.add_kept(dx, &branch);
                 }
-            }
+            });
         }
     }
 }

@@ -4,6 +4,7 @@ use super::draws::Stream;
 use super::net::{Head, Net};
 use super::parameters::{Parameters, Vector, Weight};
 use super::read::Reader;
+use super::stored::{Form, Stored};
 use super::{EngineSettings, Method, failed};
 use crate::backward::attention::Rule;
 use crate::backward::decoder::Layer;
@@ -16,7 +17,7 @@ use crate::lora::module_name;
 use crate::lora::targets::Targets;
 use audio::MelExtractor;
 use nn::encoder::{EPS, sinusoid_values};
-use nn::{AudioBlueprint, Blueprint, Rope, Weights};
+use nn::{AudioBlueprint, Blueprint, Hearing, Rope, Weights};
 use plugin_api::{Code, Error, Result};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +33,9 @@ pub(crate) struct Loader<'s> {
     pub targets: Option<Targets>,
     /// The factors of an adapter that training starts from, by module.
     adapter: Option<Adapter>,
-    /// Modules with factors, in the order of their layers.
+    /// Factors of LoRAs that stay as they are, by plain layer name.
+    added: BTreeMap<String, Vec<nn::Factors>>,
+    /// Modules with learnt factors, in the order of their layers.
     pub hit: Vec<String>,
     /// The last parts of the names of all linear layers, for the error about a target that none has.
     linear: BTreeSet<String>,
@@ -93,6 +96,7 @@ impl<'s> Loader<'s> {
             parameters: Parameters::default(),
             targets: targets.transpose()?,
             adapter: settings.adapter.as_deref().map(Adapter::open).transpose()?,
+            added: BTreeMap::new(),
             hit: Vec::new(),
             linear: BTreeSet::new(),
             tensors: Vec::new(),
@@ -182,7 +186,8 @@ impl<'s> Loader<'s> {
     fn linear(&mut self, at: &Weights, inputs: usize, outputs: usize, bias: bool, is_head: bool) -> Result<Linear> {
         let weight = self.weight(at, &[outputs, inputs], !is_head)?;
         let bias = bias.then(|| self.vector(at, "bias", outputs)).transpose()?;
-        let factors = self.factors(at, inputs, outputs, is_head)?;
+        let mut factors = self.added_to(&at.path(""))?;
+        factors.extend(self.factors(at, inputs, outputs, is_head)?);
         Ok(Linear {
             weight,
             bias,
@@ -192,7 +197,29 @@ impl<'s> Loader<'s> {
         })
     }
 
-    /// The factors of a layer, if it is a target.
+    /// What LoRAs that stay as they are add to a layer.
+    fn added_to(&mut self, layer: &str) -> Result<Vec<Factors>> {
+        let added = self.added.remove(checkpoint::plain_name(layer)).unwrap_or_default();
+        let mut frozen = |tensor: &candle_core::Tensor| -> nn::Result<Weight> {
+            let (rows, columns) = tensor.dims2()?;
+            let stored = Stored::new(Form::F32(tensor.flatten_all()?.to_vec1()?), rows, columns);
+            *self.frozen.entry(stored.name()).or_default() += stored.bytes();
+            Ok(Weight::Frozen(stored))
+        };
+        let factors = added.iter().map(|factors| {
+            Ok(Factors {
+                a: frozen(&factors.a)?,
+                b: frozen(&factors.b)?,
+                rank: factors.a.dim(0)?,
+                scale: factors.scale as f32,
+                dropout: 0.0,
+                number: 0,
+            })
+        });
+        factors.collect::<nn::Result<_>>().map_err(failed)
+    }
+
+    /// The learnt factors of a layer, if it is a target.
     fn factors(&mut self, at: &Weights, inputs: usize, outputs: usize, is_head: bool) -> Result<Option<Factors>> {
         let module = module_name(&at.path(""));
         if let Some(last) = module.rsplit('.').next() {
@@ -225,8 +252,8 @@ impl<'s> Loader<'s> {
         }
         self.hit.push(module);
         Ok(Some(Factors {
-            a,
-            b,
+            a: Weight::Learnt(a),
+            b: Weight::Learnt(b),
             rank,
             scale: scale as f32,
             dropout: self.settings.lora.lora_dropout as f32,
@@ -341,7 +368,15 @@ impl<'s> Loader<'s> {
     pub fn net(&mut self, blueprint: &Blueprint) -> Result<Net> {
         let (hidden, eps) = (blueprint.hidden, blueprint.eps);
         let model = &blueprint.model;
-        let tower = blueprint.audio.as_ref().map(|audio| self.tower(audio)).transpose()?;
+        let added = blueprint.added.iter();
+        self.added = added
+            .map(|(layer, factors)| (checkpoint::plain_name(layer).to_owned(), factors.clone()))
+            .collect();
+        let (tower, ears) = match &blueprint.audio {
+            None => (None, None),
+            Some(Hearing::Tower(audio)) => (Some(self.tower(audio)?), None),
+            Some(Hearing::Fixed(ears)) => (None, Some(ears.clone())),
+        };
         let table = model.at("embed_tokens");
         let embed = self.weight(&table, &[blueprint.vocabulary, hidden], false)?;
         if let (Weight::Learnt(_), Some(last)) = (&embed, self.parameters.learnt.last_mut()) {
@@ -362,6 +397,10 @@ impl<'s> Loader<'s> {
             Some(head) => Head::Own(self.linear(head, hidden, blueprint.vocabulary, false, true)?),
             None => self.tied_head(blueprint, &embed)?,
         };
+        if let Some(layer) = self.added.keys().next() {
+            let message = format!("a LoRA of this model changes `{layer}`, which is not known in training");
+            return Err(Error::unsupported(message));
+        }
         self.finish()?;
         for (pattern, ratio) in &self.settings.optim.lr_ratios {
             let pattern = fancy_regex::Regex::new(pattern).map_err(|why| {
@@ -386,6 +425,7 @@ impl<'s> Loader<'s> {
             },
             ropes,
             tower,
+            ears,
             vocabulary: blueprint.vocabulary,
             hidden,
             context: blueprint.context,
@@ -413,7 +453,7 @@ impl<'s> Loader<'s> {
         Ok(Head::Own(Linear {
             weight,
             bias: None,
-            factors: None,
+            factors: self.added_to("lm_head")?,
             inputs: blueprint.hidden,
             outputs: blueprint.vocabulary,
         }))
@@ -533,7 +573,7 @@ impl<'s> Loader<'s> {
         Ok(Linear {
             weight: self.weight(at, &[outputs, inputs, 3], false)?,
             bias: Some(self.vector(at, "bias", outputs)?),
-            factors: None,
+            factors: Vec::new(),
             inputs: inputs * 3,
             outputs,
         })

@@ -9,9 +9,10 @@ use crate::backward::linear::Linear;
 use crate::backward::norm::RmsNorm;
 use crate::backward::rope::Angles;
 use crate::backward::tower::{self, Tower};
-use nn::Rope;
+use nn::{Ears, Rope};
 use plugin_api::{Clip, Code, Error, Result};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub(crate) struct Net {
     pub embed: Weight, // (vocabulary, hidden)
@@ -23,6 +24,8 @@ pub(crate) struct Net {
     pub loss: Loss,
     pub ropes: Vec<Rope>,
     pub tower: Option<Tower>,
+    /// What hears in place of a tower, and is never learnt.
+    pub ears: Option<Arc<dyn Ears>>,
     pub vocabulary: usize,
     pub hidden: usize,
     pub context: usize,
@@ -51,6 +54,10 @@ struct Input {
     tower: Option<(Vec<usize>, tower::Kept)>,
 }
 
+fn deaf() -> Error {
+    Error::unsupported("this model cannot be trained with audio")
+}
+
 impl Net {
     /// Whether the input of the layers is learnt: token vectors, or the audio tower.
     fn learns_input(&self) -> bool {
@@ -59,6 +66,30 @@ impl Net {
 
     pub fn learns_to_hear(&self) -> bool {
         self.tower.as_ref().is_some_and(|tower| tower.learns(true))
+    }
+
+    /// Whether clips become vectors that do not change while it learns.
+    pub fn hears_alike(&self) -> bool {
+        self.ears.is_some() || self.tower.as_ref().is_some_and(|tower| !tower.learns(true))
+    }
+
+    /// The vectors of a clip, if [they do not change](Self::hears_alike).
+    pub fn hear(&self, pass: &Pass, clip: &Clip) -> Result<Option<Vec<f32>>> {
+        match (&self.ears, &self.tower) {
+            (Some(ears), _) => ears.hear(clip).map(Some),
+            (None, Some(tower)) if tower.learns(true) => Ok(None),
+            (None, Some(tower)) => Ok(Some(tower.forward(pass, &[clip])?.0)),
+            (None, None) => Err(deaf()),
+        }
+    }
+
+    /// How many vectors a clip becomes.
+    pub fn places(&self, clip: &Clip) -> Result<usize> {
+        match (&self.ears, &self.tower) {
+            (Some(ears), _) => ears.places(clip),
+            (None, Some(tower)) => tower.places(clip),
+            (None, None) => Err(deaf()),
+        }
     }
 
     fn embedded(&self, pass: &Pass, ids: &[u32]) -> Vec<f32> {
@@ -350,10 +381,9 @@ impl Net {
             if places == 0 {
                 break;
             }
-            let own = match (sound, &self.tower) {
-                (Sound::Heard(vectors), _) => vectors.len() / self.hidden,
-                (Sound::Clip(clip), Some(tower)) => tower.places(clip)?,
-                (Sound::Clip(_), None) => 0,
+            let own = match sound {
+                Sound::Heard(vectors) => vectors.len() / self.hidden,
+                Sound::Clip(clip) => self.places(clip)?,
             };
             places = places.saturating_sub(own);
             sounds.push(sound.clone());

@@ -81,7 +81,8 @@ impl Trainer {
             values,
             precision,
             targets: hit,
-            hearing: (net.tower.is_some() && !net.learns_to_hear())
+            hearing: net
+                .hears_alike()
                 .then(|| format!("{}", blueprint.model.folder().display())),
             placeholder,
             vocabulary: net.vocabulary,
@@ -226,22 +227,11 @@ impl Engine for Trainer {
     }
 
     fn hear(&mut self, clip: &Clip) -> Result<Option<Vec<f32>>> {
-        let tower = self
-            .net
-            .tower
-            .as_ref()
-            .ok_or_else(|| Error::unsupported("this model cannot be trained with audio"))?;
-        match tower.learns(true) {
-            true => Ok(None),
-            false => Ok(Some(tower.forward(&self.pass(false), &[clip])?.0)),
-        }
+        self.net.hear(&self.pass(false), clip)
     }
 
     fn places(&self, clip: &Clip) -> Result<usize> {
-        let tower = self.net.tower.as_ref();
-        tower
-            .ok_or_else(|| Error::unsupported("this model cannot be trained with audio"))?
-            .places(clip)
+        self.net.places(clip)
     }
 
     fn save(&self, folder: &Path) -> Result<Vec<String>> {

@@ -6,7 +6,8 @@ pub(crate) mod targets;
 /// The name of a module in the reference's current classes, which PEFT's files and patterns use, from its name in a
 /// checkpoint.
 pub(crate) fn module_name(name: &str) -> String {
-    let name = name.strip_prefix("thinker.").unwrap_or(name);
+    let parts = ["thinker.", "vicuna."]; // of checkpoints that hold other models besides
+    let name = parts.iter().find_map(|part| name.strip_prefix(part)).unwrap_or(name);
     for (published, now) in [
         ("language_model.model.", "model.language_model."),
         ("language_model.lm_head", "lm_head"),

@@ -73,6 +73,7 @@ impl Run<'_> {
             steps: step,
             loss: Some(train_loss),
             metrics,
+            setting: None,
         })
     }
 
