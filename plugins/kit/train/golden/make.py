@@ -289,7 +289,7 @@ def run(folder: Path, name: str, case: dict, rows: list[dict], held_out: list[di
     else:
         (out / "final").mkdir()
         state = state_of(model, torch.float32)
-        save_file({n: state[n] for n in sorted(learnt)}, out / "final/model.safetensors", metadata={"format": "pt"})
+        save_file({stored_name(n): state[n] for n in sorted(learnt)}, out / "final/model.safetensors", metadata={"format": "pt"})
     apart = beside_trainer(folder, name, case, rows, seed, tensors, {n: p.detach() for n, p in learnt.items()})
     print(f"{folder.name} {name}: loss {told['loss'][0]:.4f} to {told['loss'][-1]:.4f}; the Trainer is apart by {apart}")
     return {"name": name, **case, "losses": [round(loss, 6) for loss in told["loss"]], "items": told["items"],

@@ -174,9 +174,10 @@ impl Recording {
             .named_values()
             .flat_map(|(.., values)| values.to_vec())
             .collect();
-        self.evaluate(&mut trainer, &golden, "before", &mut found)?;
+        let (rows, held_out) = (heard(&self.rows, &mut trainer)?, heard(&self.held_out, &mut trainer)?);
+        evaluate(&mut trainer, &held_out, &golden, "before", &mut found)?;
 
-        let batches: Vec<&[Row]> = self.rows.chunks(meta.batch_size).collect();
+        let batches: Vec<&[Row]> = rows.chunks(meta.batch_size).collect();
         let (mut losses, mut norms, mut rates, mut items) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (number, batches) in batches.chunks(meta.accumulation).enumerate() {
             let count: u64 = batches.iter().flat_map(|batch| batch.iter()).map(Row::learnt).sum();
@@ -199,7 +200,7 @@ impl Recording {
         let narrow: Vec<f64> = rates.iter().map(|rate| f64::from(*rate as f32)).collect();
         found.number("learning_rate", relative(&narrow, &golden.values("learning_rate")?));
         found.equal("items", items == golden.values("items")?);
-        self.evaluate(&mut trainer, &golden, "after", &mut found)?;
+        evaluate(&mut trainer, &held_out, &golden, "after", &mut found)?;
 
         let file = if case.lora.is_some() {
             "adapter_model.safetensors"
@@ -223,31 +224,50 @@ impl Recording {
         Ok(found.told(&case.name))
     }
 
-    fn evaluate(&self, trainer: &mut Trainer, golden: &Tensors, when: &str, found: &mut Found) -> Result<()> {
-        if let Some(row) = self.held_out.first() {
-            let logits = trainer.logits(row)?;
-            let expected = golden.values(&format!("logits_{when}"))?;
-            let off = logits.iter().zip(&expected).map(|(x, y)| (f64::from(*x) - y).abs());
-            let same = logits.len() == expected.len();
-            found.number(
-                &format!("logits_{when}"),
-                if same { largest(off) } else { f64::INFINITY },
-            );
-        }
-        let sums = trainer.evaluate(&self.held_out)?;
-        let (loss, items) = sums
-            .iter()
-            .fold((0.0, 0), |(loss, items), one| (loss + one.loss, items + one.items));
-        let means: Vec<f64> = sums
-            .iter()
-            .filter(|one| one.items > 0)
-            .map(|one| one.loss / one.items as f64)
-            .collect();
-        let ours = [loss / items as f64, means.iter().sum::<f64>() / means.len() as f64];
-        let name = format!("eval_loss_{when}");
-        found.number(&name, relative(&ours, &golden.values(&name)?));
-        Ok(())
+}
+
+/// Rows whose clips are encoded, as in a run; those that a learnt tower encodes are left as they are.
+fn heard(rows: &[Row], trainer: &mut Trainer) -> Result<Vec<Row>> {
+    let mut hear = |sound: &Sound| -> Result<Sound> {
+        let heard = match sound {
+            Sound::Clip(clip) => trainer.hear(clip)?,
+            Sound::Heard(_) => None,
+        };
+        Ok(heard.map_or_else(|| sound.clone(), |vectors| Sound::Heard(vectors.into())))
+    };
+    let rows = rows.iter().map(|row| {
+        Ok(Row {
+            sounds: row.sounds.iter().map(&mut hear).collect::<Result<_>>()?,
+            ..row.clone()
+        })
+    });
+    rows.collect()
+}
+
+fn evaluate(trainer: &mut Trainer, rows: &[Row], golden: &Tensors, when: &str, found: &mut Found) -> Result<()> {
+    if let Some(row) = rows.first() {
+        let logits = trainer.logits(row)?;
+        let expected = golden.values(&format!("logits_{when}"))?;
+        let off = logits.iter().zip(&expected).map(|(x, y)| (f64::from(*x) - y).abs());
+        let same = logits.len() == expected.len();
+        found.number(
+            &format!("logits_{when}"),
+            if same { largest(off) } else { f64::INFINITY },
+        );
     }
+    let sums = trainer.evaluate(rows)?;
+    let (loss, items) = sums
+        .iter()
+        .fold((0.0, 0), |(loss, items), one| (loss + one.loss, items + one.items));
+    let means: Vec<f64> = sums
+        .iter()
+        .filter(|one| one.items > 0)
+        .map(|one| one.loss / one.items as f64)
+        .collect();
+    let ours = [loss / items as f64, means.iter().sum::<f64>() / means.len() as f64];
+    let name = format!("eval_loss_{when}");
+    found.number(&name, relative(&ours, &golden.values(&name)?));
+    Ok(())
 }
 
 fn row(line: Line, folder: &Path, read_wav: &dyn Fn(&Path) -> Result<Clip>) -> Result<Row> {

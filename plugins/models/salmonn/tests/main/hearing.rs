@@ -135,3 +135,11 @@ fn a_lesson_is_taught_as_it_will_be_asked() {
     heard.parts.reverse();
     check(heard, vec![tone(0.5, 0.1)], &asked);
 }
+
+/// What is learnt stands beside the model's own LoRA. `golden/training.py` makes the recording;
+/// `SALMONN_TRAINING=DIR:DIR cargo test -p salmonn` compares others too.
+#[test]
+fn what_the_reference_learnt_is_learnt() {
+    testkit::training::check("salmonn", &golden());
+    testkit::training::check_given("salmonn", "SALMONN_TRAINING");
+}
