@@ -249,7 +249,8 @@ fn a_text_model_answers_as_what_it_saves_will() {
     }
 }
 
-/// With a frozen tower, whose vectors are kept, and with one that learns and hears each clip again.
+/// With a frozen tower, whose vectors are kept, with one that learns and hears each clip again, and beside a LoRA that is part
+/// of the model.
 #[test]
 fn an_audio_model_answers_as_what_it_saves_will() {
     let workshop = Workshop::new();
@@ -259,12 +260,14 @@ fn an_audio_model_answers_as_what_it_saves_will() {
     let train = workshop.rows("learnt.jsonl", &rows);
     let test = workshop.rows("asked.jsonl", &rows[..2]);
     let clips = repository().join("plugins/tasks/slurp/demo").display().to_string();
-    let tower = Some(("unfreeze", "audio_tower,multi_modal_projector"));
     for (model, of, method, more) in [
-        ("qwen2-audio", "qwen2-audio/demo", "lora", None),
-        ("qwen2-audio", "qwen2-audio/demo", "full", tower),
-        ("qwen2.5-omni", "qwen2-5-omni/demo", "full", None),
-        ("af3", "af3/demo", "lora", None),
+        ("qwen2-audio", "qwen2-audio/demo", "lora", ""),
+        ("qwen2-audio", "qwen2-audio/demo", "full", "--unfreeze audio_tower,multi_modal_projector"),
+        ("qwen2.5-omni", "qwen2-5-omni/demo", "full", ""),
+        ("af3", "af3/demo", "lora", ""),
+        ("af3", "af3/golden/hears", "lora", "-M thinking=true"),
+        ("salmonn", "salmonn/golden/tiny", "lora", "-M beams=1"),
+        ("salmonn", "salmonn/golden/tiny", "full", "-M beams=1"),
     ] {
         let of_all = [
             ("model", model),
@@ -275,11 +278,11 @@ fn an_audio_model_answers_as_what_it_saves_will() {
             ("test_file", &test),
             ("audio_dir", &clips),
         ];
-        let arguments = flags(&[of_all.as_slice(), more.as_slice()].concat());
-        let arguments = [arguments, weights(of).to_vec()].concat();
+        let more: Vec<String> = more.split_whitespace().map(str::to_owned).collect();
+        let arguments = [flags(&of_all), weights(of).to_vec(), more].concat();
         check_last(
             &workshop,
-            &format!("{model}-{method}"),
+            &format!("{model}-{method}-{}", of.replace('/', "-")),
             &arguments,
             ("prediction.jsonl", "id", "raw_output"),
             2,

@@ -148,7 +148,18 @@ pub fn estimate(answering: Estimate, settings: &Settings, plan: &Plan, work: &Wo
         .as_ref()
         .and_then(|folder| std::fs::read(folder.join("config.json")).ok());
     let config: Option<Value> = config.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let Some(shape) = config.as_ref().and_then(Shape::read) else {
+    estimate_of_part(answering, folder.as_deref(), config.as_ref(), plan, work)
+}
+
+/// The same for a model of several parts, given the folder and the config of its language model.
+pub fn estimate_of_part(
+    answering: Estimate,
+    folder: Option<&Path>,
+    config: Option<&Value>,
+    plan: &Plan,
+    work: &Workload,
+) -> Result<TrainingEstimate> {
+    let Some(shape) = config.and_then(Shape::read) else {
         let error = plugin_api::Error::unsupported(
             "the memory of training can only be estimated for checkpoints with a `config.json`",
         );
@@ -168,12 +179,13 @@ pub fn estimate(answering: Estimate, settings: &Settings, plan: &Plan, work: &Wo
         "full" => shape.parameters(),
         _ => shape.factors(plan),
     };
-    let stored = folder.as_deref().map_or(0, stored_bytes);
+    let stored = match folder.map_or(0, stored_bytes) {
+        0 => answering.weights_bytes, // files of another kind
+        stored => stored,
+    };
     let full = plan.method == "full";
-    let quantised = config
-        .as_ref()
-        .is_some_and(|config| config["quantization_config"].is_object());
-    if let (true, true, Some(folder)) = (full, quantised, &folder) {
+    let quantised = config.is_some_and(|config| config["quantization_config"].is_object());
+    if let (true, true, Some(folder)) = (full, quantised, folder) {
         return Err(train::not_learnt(&format!("`{}`", folder.display())));
     }
     let frozen = match plan.method.as_str() {
@@ -186,8 +198,7 @@ pub fn estimate(answering: Estimate, settings: &Settings, plan: &Plan, work: &Wo
             let linear = shape.linear_parameters() as f64 * FOUR_BITS;
             linear as u64 + each * (values - shape.linear_parameters()) + stored.saturating_sub(each * values)
         }
-        _ if stored > 0 => stored,
-        _ => answering.weights_bytes,
+        _ => stored,
     };
     let learnt_bytes = parameters * each;
     let activation_bytes = shape.activations(work, flag("gradient_checkpointing"));

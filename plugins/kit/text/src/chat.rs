@@ -324,9 +324,15 @@ impl Chat {
         Ok(Rendered { text, open })
     }
 
-    /// The messages of a lesson in the form that chat templates read.
+    /// The messages of a lesson in the form that chat templates read. Reasoning is asked for if an answer has some.
     pub(crate) fn lesson_messages(&self, messages: &[Message]) -> Result<Vec<Value>> {
-        self.manner.messages(messages, self.manner.thinking)
+        let reasons = messages.iter().any(|message| message.thinking.is_some());
+        self.manner.messages(messages, Some(reasons))
+    }
+
+    /// What a prompt for an answer without reasoning says about it: nothing, unless reasoning is asked for in words.
+    pub(crate) fn without_reasoning(&self) -> Option<bool> {
+        self.manner.thinking_words.as_ref().map(|_| false)
     }
 
     pub(crate) fn template(&self) -> crate::Result<&ChatTemplate> {

@@ -118,6 +118,7 @@ impl Chat {
                 messages: lesson.turns.iter().map(|turn| turn.message.clone()).collect(),
                 plain: lesson.plain,
                 tools: lesson.tools.clone(),
+                thinking: self.without_reasoning(),
                 ..Prompt::default()
             };
             tokens.ids = self.encode(&prompt)?.ids;

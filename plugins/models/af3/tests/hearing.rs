@@ -5,7 +5,7 @@ extern crate af3 as _; // or its registration would not be linked in
 
 use plugin_api::client::ModelClient;
 use plugin_api::serde_json::{Value, json};
-use plugin_api::{Clip, Code, LoraUse, Message, NoCallbacks, Prompt, Result};
+use plugin_api::{Clip, Code, Lesson, LoraUse, Message, NoCallbacks, Prompt, Result, Turn};
 use std::path::{Path, PathBuf};
 use testkit::hearing::{self, about, scores, tone};
 use testkit::{copy, parity};
@@ -128,6 +128,32 @@ fn what_is_to_be_thought_about_is_asked_so() {
     prompt.messages[0].parts.pop();
     prompt.thinking = None;
     asks(&text(thinks, &prompt), &format!("user\n<sound>{words}"));
+}
+
+/// A lesson is asked as its answer was found: in words that ask for reasoning if it has some.
+#[test]
+fn a_lesson_asks_for_reasoning_if_its_answer_has_some() {
+    let model = try_open(&golden(), json!({ "thinking": true })).unwrap();
+    let question = about(vec![tone(0.5, 0.1)]).messages.remove(0);
+    let taught = |answer: Message| {
+        let turn = |message: Message, learn: bool| Turn { message, learn };
+        let lesson = Lesson {
+            clips: vec![tone(0.5, 0.1)],
+            turns: vec![turn(question.clone(), false), turn(answer, true)],
+            with_texts: true,
+            ..Lesson::default()
+        };
+        let texts = model.lesson_tokens(&lesson).unwrap().texts;
+        texts.into_iter().map(|piece| piece.text).collect::<String>()
+    };
+    let answer = Message::assistant("A dog.");
+    let reasoned = Message {
+        thinking: Some("It barks.".to_owned()),
+        ..answer.clone()
+    };
+    let asks = |text: &str| text.contains("Please think and reason");
+    assert!(asks(&taught(reasoned)));
+    assert!(!asks(&taught(answer)));
 }
 
 #[test]

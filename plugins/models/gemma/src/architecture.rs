@@ -118,6 +118,7 @@ impl Decoder {
                 layers,
                 context,
                 audio: None,
+                added: Vec::new(),
             },
         })
     }

@@ -34,7 +34,9 @@ register_generator!("salmonn", "SALMONN: hears speech and all other sound, clips
     load: flag = true, "whether to read the weights at once, or when they are first asked for; `host convert` asks for none";
 });
 register_estimate!("salmonn", estimate, training: |settings, plan, work| {
-    model::training_memory::estimate(estimate(settings)?, settings, plan, work)
+    let (files, _) = open(settings)?;
+    let (folder, config) = (Some(files.words.as_path()), Some(&files.described["vicuna"]));
+    model::training_memory::estimate_of_part(estimate(settings)?, folder, config, plan, work)
 });
 export_plugin!();
 
@@ -53,8 +55,7 @@ struct Salmonn {
 }
 
 fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<TwoEars>>> {
-    let device = device::from_settings(settings)?;
-    let files = Files::open(settings, &Precision::from_settings(settings, &device)?, &device)?;
+    let (files, _) = open(settings)?;
     let card = ModelCard {
         longest_clip: Some(files.whisper.samples() as f64 / audio::RATE as f64),
         ..ModelCard::audio("salmonn", audio::RATE as u32)
@@ -68,10 +69,14 @@ fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<TwoEars
     Ok(model)
 }
 
-fn estimate(settings: &Settings) -> Result<Estimate> {
+fn open(settings: &Settings) -> Result<(Files, Precision)> {
     let device = device::from_settings(settings)?;
     let precision = Precision::from_settings(settings, &device)?;
-    let files = Files::open(settings, &precision, &device)?;
+    Ok((Files::open(settings, &precision, &device)?, precision))
+}
+
+fn estimate(settings: &Settings) -> Result<Estimate> {
+    let (files, precision) = open(settings)?;
     Ok(files.memory_estimate(&precision, &Limits::from_settings(settings)?))
 }
 
