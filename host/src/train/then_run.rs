@@ -89,18 +89,18 @@ pub fn then_run(trained: &Trained) -> Result<Value> {
 fn run(trained: &Trained, name: &str, with_learnt: bool) -> Result<Made> {
     let Trained { options, given, .. } = trained;
     let mut model_settings = plain(trained.model_settings);
-    let learnt = trained.learnt;
-    match (with_learnt, trained.method) {
+    let (learnt, adapter) = (trained.learnt, given.text("adapter").map(PathBuf::from));
+    let lora = match (with_learnt, trained.method) {
         (true, "full") => {
             let setting = learnt.setting.as_deref().unwrap_or("weights");
             model_settings.insert(setting.to_owned(), json!(learnt.path));
+            None
         }
-        (true, _) => add_lora(trained, &mut model_settings, &learnt.path)?,
-        (false, _) => {
-            if let Some(adapter) = given.text("adapter") {
-                add_lora(trained, &mut model_settings, Path::new(&adapter))?;
-            }
-        }
+        (true, _) => Some(&learnt.path),
+        (false, _) => adapter.as_ref(),
+    };
+    if let Some(loras) = loras(trained, lora)? {
+        model_settings.insert("lora".to_owned(), loras);
     }
     let task_settings = trained
         .tasks
@@ -136,26 +136,30 @@ fn run(trained: &Trained, name: &str, with_learnt: bool) -> Result<Made> {
     Ok(Made { folder, results })
 }
 
-/// Adds a LoRA to those that the model was trained beside.
-fn add_lora(trained: &Trained, settings: &mut Map<String, Value>, folder: &Path) -> Result<()> {
+/// The LoRAs beside which the model was trained, and this one.
+fn loras(trained: &Trained, added: Option<&PathBuf>) -> Result<Option<Value>> {
     let Some(given) = trained.model_settings.get("lora") else {
-        settings.insert("lora".to_owned(), json!(folder));
-        return Ok(());
+        return Ok(added.map(|folder| json!(folder)));
     };
-    let beside = named_folders(&given.value).map_err(|why| Failure::usage("cannot read the setting `lora`").cause(why))?;
-    let mut all = Map::new();
-    for (name, beside) in beside {
-        let local = given.base.join(&beside);
-        let path = if local.exists() { std::path::absolute(&local).unwrap_or(local) } else { beside.into() };
-        all.insert(name, json!(path));
+    let beside = named_folders(&given.value);
+    let beside = beside.map_err(|why| Failure::usage("cannot read the setting `lora`").cause(why))?;
+    let mut all: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for (name, folder) in beside {
+        let local = given.base.join(&folder);
+        let path = match local.exists() {
+            true => std::path::absolute(&local).unwrap_or(local),
+            false => folder.into(), // of a hub
+        };
+        all.insert(name, path);
     }
-    let mut name = "trained".to_owned();
-    while all.contains_key(&name) {
-        name.push('_');
+    if let Some(folder) = added {
+        let mut name = "trained".to_owned();
+        while all.contains_key(&name) {
+            name.push('_');
+        }
+        all.insert(name, folder.clone());
     }
-    all.insert(name, json!(folder));
-    settings.insert("lora".to_owned(), Value::Object(all));
-    Ok(())
+    Ok(Some(json!(all)))
 }
 
 /// The settings as given, with absolute paths, because the file that will hold them is in another folder.

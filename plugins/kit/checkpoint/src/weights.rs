@@ -321,6 +321,12 @@ impl Weights {
             let values = Tensor::from_vec(stored.all_values(), shape, &Device::Cpu)?;
             return Ok(values.to_device(&self.device)?.to_dtype(self.dtype)?);
         }
+        if let &[outputs, inputs] = shape
+            && let Some(stored) = self.in_blocks(name, (outputs, inputs))?
+        {
+            let values = Tensor::from_vec(stored.values(0..outputs)?, shape, &Device::Cpu)?;
+            return Ok(values.to_device(&self.device)?.to_dtype(self.dtype)?);
+        }
         let (tensor, file, content) = self.find(name, shape)?;
         let read = match content {
             Source::Gguf(tensors) => {

@@ -12,7 +12,9 @@ use config::Config;
 use model::{Checkpoint, GeneratorModel, ModelHooks, register_generator};
 use nn::Loras;
 use nn::dense::{AudioLanguageModel, AudioTower, OUTSIDE_LANGUAGE_MODEL};
-use plugin_api::{Estimate, ModelCard, Plan, Result, Settings, TrainingEstimate, Workload, export_plugin, register_estimate};
+use plugin_api::{
+    Estimate, ModelCard, Plan, Result, Settings, TrainingEstimate, Workload, export_plugin, register_estimate,
+};
 use think::Think;
 
 register_generator!("af3", "Audio Flamingo 3: hears a clip of up to ten minutes", load, {

@@ -43,6 +43,7 @@ pub fn wanted(settings: &Settings, checkpoint: &Path) -> Result<Option<Think>> {
 
 /// The error about learning all weights of the variant.
 pub fn not_all_learnt() -> Error {
-    Error::unsupported("all weights of the variant that thinks cannot be learnt: its LoRA and its words belong to its own folder")
+    let message = "all weights of the variant that thinks cannot be learnt: its LoRA lies in a folder of its own";
+    Error::new(Code::SETTINGS, message)
         .help("train a LoRA beside it (`--method lora`), or all weights without `thinking`")
 }

@@ -9,6 +9,7 @@ use crate::lora::folder;
 use crate::optim::Optim;
 use nn::Blueprint;
 use plugin_api::{Clip, Code, Error, Result};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 pub struct Trainer {
@@ -47,6 +48,9 @@ impl Trainer {
         }
         let mut loader = Loader::new(&settings)?;
         let net = loader.net(blueprint)?;
+        if settings.method == Method::Full {
+            check_places(&loader.parameters, &blueprint.model)?;
+        }
         let narrow = settings.precision == Precision::PureBf16 && settings.method == Method::Full;
         let (parameters, values, hit) = (loader.parameters, loader.values, loader.hit);
         let frozen = loader.frozen;
@@ -132,6 +136,24 @@ impl Trainer {
                 &self.parameters.values[learnt.range.clone()],
             )
         })
+    }
+}
+
+/// Refuses to learn tensors that no checkpoint of the same files could hold: those of a GGUF file, and those in blocks.
+fn check_places(parameters: &Parameters, model: &nn::Weights) -> Result<()> {
+    let names: HashSet<String> = match model.folder().is_file() {
+        true => HashSet::new(),
+        false => model.root().names().into_iter().collect(),
+    };
+    let mut learnt = parameters.learnt.iter().map(|learnt| &learnt.parameter.name);
+    match learnt.find(|name| !names.contains(*name)) {
+        None => Ok(()),
+        Some(name) => {
+            let folder = model.folder().display();
+            let message = format!("`{folder}` does not store `{name}` in a type that can be learnt");
+            let help = "train a LoRA (`--method lora`), or give the original checkpoint as `weights`";
+            Err(Error::new(Code::SETTINGS, message).help(help))
+        }
     }
 }
 

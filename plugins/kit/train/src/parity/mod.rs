@@ -223,7 +223,6 @@ impl Recording {
         found.number("weights", largest);
         Ok(found.told(&case.name))
     }
-
 }
 
 /// Rows whose clips are encoded, as in a run; those that a learnt tower encodes are left as they are.
