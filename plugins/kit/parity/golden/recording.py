@@ -39,7 +39,7 @@ def randomise(model: PreTrainedModel, seed: int, dtype: torch.dtype,
 
 def state_of(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     state = {name: value.to(dtype).contiguous() for name, value in sorted(model.state_dict().items())}
-    if model.config.tie_word_embeddings:
+    if getattr(model.config, "tie_word_embeddings", False):
         del state["lm_head.weight"]
     return state
 

@@ -214,7 +214,8 @@ def save_lora(model: torch.nn.Module, folder: Path, base: str) -> None:
     factors = {stored_name(n): p.detach().float().contiguous() for n, p in sorted(model.named_parameters()) if "lora_" in n}
     save_file(factors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = json.loads((folder / "adapter_config.json").read_text()) | {"base_model_name_or_path": base}
-    config["target_modules"].sort()  # a set's order changes from run to run
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()  # a set's order changes from run to run
     write(folder / "adapter_config.json", config)
 
 

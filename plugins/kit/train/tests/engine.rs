@@ -3,6 +3,7 @@
 use candle_core::{DType, Device};
 use nn::dense::{Config, Decoder};
 use nn::{Blueprint, Decoder as _, Loras, Weights};
+use safetensors::SafeTensors;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use train::{Engine, EngineSettings, Method, Optimiser, Row, Trainer};
@@ -243,6 +244,46 @@ fn a_saved_adapter_is_where_another_run_starts() {
         );
         assert_eq!(second.facts().parameters, first.facts().parameters);
     }
+}
+
+/// As from a model's older classes, in which modules have other names: settings and tensors keep them.
+#[test]
+fn an_adapter_keeps_the_names_of_its_modules() {
+    let mut settings = settings(Method::Lora);
+    settings.lora.target_modules = json!(["q_proj", "down_proj"]);
+    let mut first = engine(&settings);
+    step(&mut first, 0);
+    let saved = tempfile::tempdir().expect("a folder");
+    first.save(saved.path()).expect("two files");
+    let path = saved.path().join("adapter_model.safetensors");
+    let content = std::fs::read(&path).expect("a file");
+    let file = SafeTensors::deserialize(&content).expect("tensors");
+    let older = |name: &str| name.replace("model.model.layers", "model.language_model.model.layers");
+    let tensors = file.tensors().into_iter().map(|(name, tensor)| (older(&name), tensor));
+    safetensors::serialize_to_file(tensors, None, &path).expect("a file");
+    let config = saved.path().join("adapter_config.json");
+    let text = std::fs::read_to_string(&config).expect("a file");
+    let mut text: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    text["target_modules"] = json!(r".*language_model\.model.*(q_proj|down_proj)");
+    std::fs::write(&config, text.to_string()).expect("a file");
+    settings.adapter = Some(saved.path().to_owned());
+    let mut second = engine(&settings);
+    assert_eq!(
+        first.logits(&row(3)).expect("logits"),
+        second.logits(&row(3)).expect("logits")
+    );
+    let names = |engine: &Trainer| {
+        engine
+            .facts()
+            .parameters
+            .into_iter()
+            .map(|one| one.name)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(&second),
+        names(&first).iter().map(|name| older(name)).collect::<Vec<_>>()
+    );
 }
 
 /// PEFT learns a copy of a table of tokens that is saved whole, and a tied head keeps the original.

@@ -29,6 +29,13 @@ fn what_the_reference_recorded_is_reproduced() {
     }
 }
 
+/// `plugins/kit/train/golden/listening.py` records the runs; `AF3_TRAINING=DIR:DIR` compares others too.
+#[test]
+fn what_the_reference_learnt_is_learnt() {
+    testkit::training::check("af3", &golden());
+    testkit::training::check_given("af3", "AF3_TRAINING");
+}
+
 /// The path for GPUs, computed on a processor: equal in fp32, and consistent in bf16.
 #[test]
 fn the_way_of_a_gpu_leads_to_the_same() {

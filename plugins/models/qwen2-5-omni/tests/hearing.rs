@@ -25,6 +25,13 @@ fn what_the_reference_recorded_is_reproduced() {
     }
 }
 
+/// `plugins/kit/train/golden/listening.py` records the runs; `QWEN2_5_OMNI_TRAINING=DIR:DIR` compares others too.
+#[test]
+fn what_the_reference_learnt_is_learnt() {
+    testkit::training::check("qwen2.5-omni", &golden());
+    testkit::training::check_given("qwen2.5-omni", "QWEN2_5_OMNI_TRAINING");
+}
+
 /// The path for GPUs, computed on a processor: equal in fp32, and consistent in bf16.
 #[test]
 fn the_way_of_a_gpu_leads_to_the_same() {

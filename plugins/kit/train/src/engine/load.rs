@@ -52,24 +52,28 @@ struct Adapter {
     weights: Weights,
     /// Tensor names by plain module name and factor.
     places: BTreeMap<(String, String), String>,
+    /// Module names as its settings and tensors have them, by plain name.
+    modules: BTreeMap<String, String>,
     used: BTreeSet<String>,
 }
 
 impl Adapter {
     fn open(path: &Path) -> Result<Adapter> {
         let weights = folder::open(path)?;
-        let mut places = BTreeMap::new();
+        let (mut places, mut modules) = (BTreeMap::new(), BTreeMap::new());
         for name in weights.names() {
             let plain = name.strip_prefix(WRAPPED).unwrap_or(&name).replace(".default.", ".");
             let split = plain.rsplit_once(".lora_").or_else(|| plain.rsplit_once('.'));
             let (module, factor) = split.unwrap_or((&plain, ""));
             let module = module.strip_suffix(".base_layer").unwrap_or(module);
-            let key = (checkpoint::plain_name(module).to_owned(), factor.to_owned());
-            places.insert(key, name);
+            let own = checkpoint::plain_name(module).to_owned();
+            modules.insert(own.clone(), module.to_owned());
+            places.insert((own, factor.to_owned()), name);
         }
         Ok(Adapter {
             weights,
             places,
+            modules,
             used: BTreeSet::new(),
         })
     }
@@ -109,6 +113,13 @@ impl<'s> Loader<'s> {
         })
     }
 
+    /// What PEFT calls a module of the checkpoint: the adapter that training starts from may be of older classes.
+    fn module(&self, name: &str) -> String {
+        let adapter = self.adapter.as_ref();
+        let known = adapter.and_then(|adapter| adapter.modules.get(checkpoint::plain_name(name)));
+        known.cloned().unwrap_or_else(|| module_name(name))
+    }
+
     /// Whether the tensor of this full name is learnt itself, not by factors.
     fn learns(&mut self, tensor: &str) -> bool {
         self.tensors.push(tensor.to_owned());
@@ -123,7 +134,7 @@ impl<'s> Loader<'s> {
             },
             Some(targets) => {
                 let (module, what) = tensor.rsplit_once('.').unwrap_or((tensor, ""));
-                let module = module_name(module);
+                let module = self.module(module);
                 let own = match self.settings.lora.bias.as_str() {
                     "all" => what == "bias",
                     "lora_only" => what == "bias" && targets.has(&module, false),
@@ -140,7 +151,7 @@ impl<'s> Loader<'s> {
             None => tensor.to_owned(),
             Some(targets) => {
                 let (module, what) = tensor.rsplit_once('.').unwrap_or((tensor, ""));
-                let module = module_name(module);
+                let module = self.module(module);
                 let inside = if targets.has(&module, false) { ".base_layer" } else { "" };
                 format!("{WRAPPED}{module}{inside}.{what}")
             }
@@ -149,7 +160,7 @@ impl<'s> Loader<'s> {
 
     fn learn(&mut self, tensor: &str, shape: &[usize], values: Vec<f32>) -> Result<std::ops::Range<usize>> {
         let (module, what) = tensor.rsplit_once('.').unwrap_or((tensor, ""));
-        let module = module_name(module);
+        let module = self.module(module);
         let known = match &mut self.adapter {
             Some(adapter) => adapter.take(&module, what, shape)?,
             None => None,
@@ -221,7 +232,7 @@ impl<'s> Loader<'s> {
 
     /// The learnt factors of a layer, if it is a target.
     fn factors(&mut self, at: &Weights, inputs: usize, outputs: usize, is_head: bool) -> Result<Option<Factors>> {
-        let module = module_name(&at.path(""));
+        let module = self.module(&at.path(""));
         if let Some(last) = module.rsplit('.').next() {
             self.linear.insert(last.to_owned());
         }
@@ -438,7 +449,7 @@ impl<'s> Loader<'s> {
         let table = blueprint.model.at("embed_tokens");
         let shape = [blueprint.vocabulary, blueprint.hidden];
         let is_whole = |module: &str| self.targets.as_ref().is_some_and(|targets| targets.is_whole(module));
-        let weight = match (is_whole("lm_head"), is_whole(&module_name(&table.path("")))) {
+        let weight = match (is_whole("lm_head"), is_whole(&self.module(&table.path("")))) {
             (true, _) => {
                 let values = self.reader.learnt(&table, &shape)?;
                 Weight::Learnt(self.learn("lm_head.weight", &shape, values)?)
