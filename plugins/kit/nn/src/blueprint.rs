@@ -48,7 +48,7 @@ pub struct Blueprint {
 #[derive(Clone)]
 pub enum Hearing {
     /// By an audio tower, whose layers may be learnt.
-    Tower(AudioBlueprint),
+    Tower(Box<AudioBlueprint>),
     /// By layers of the model's own kind, which stay as they are.
     Fixed(Arc<dyn Ears>),
 }
@@ -69,7 +69,7 @@ impl Blueprint {
         self.model = self.model.unshared();
         self.head = self.head.map(Weights::unshared);
         self.audio = self.audio.map(|hearing| match hearing {
-            Hearing::Tower(audio) => Hearing::Tower(audio.unshared()),
+            Hearing::Tower(audio) => Hearing::Tower(Box::new(audio.unshared())),
             Hearing::Fixed(ears) => Hearing::Fixed(ears),
         });
         self

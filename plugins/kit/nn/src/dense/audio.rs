@@ -103,7 +103,7 @@ impl<E: AudioEncoder + 'static> crate::Decoder for AudioLanguageModel<E> {
     fn blueprint(&self) -> Option<crate::Blueprint> {
         let model = self.language_model.blueprint()?;
         let audio = match self.audio_encoder.blueprint() {
-            Some(tower) => Hearing::Tower(tower),
+            Some(tower) => Hearing::Tower(Box::new(tower)),
             None => Hearing::Fixed(self.audio_encoder.clone()),
         };
         Some(crate::Blueprint {

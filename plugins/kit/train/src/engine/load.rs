@@ -1,5 +1,6 @@
 //! Loads the layers of a checkpoint for training.
 
+use super::adapter::Adapter;
 use super::draws::Stream;
 use super::net::{Head, Net};
 use super::parameters::{Parameters, Vector, Weight};
@@ -12,7 +13,7 @@ use crate::backward::head::Loss;
 use crate::backward::linear::{Factors, Linear};
 use crate::backward::norm::{LayerNorm, RmsNorm};
 use crate::backward::tower::{self, Tower};
-use crate::lora::folder::{self, WRAPPED};
+use crate::lora::folder::WRAPPED;
 use crate::lora::module_name;
 use crate::lora::targets::Targets;
 use audio::MelExtractor;
@@ -21,7 +22,6 @@ use nn::{AudioBlueprint, Blueprint, Hearing, Rope, Weights};
 use plugin_api::{Code, Error, Result};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 /// Modules that are frozen unless `unfreeze` names them.
 const TOWERS: [&str; 2] = ["audio_tower.", "multi_modal_projector."];
@@ -48,50 +48,6 @@ pub(crate) struct Loader<'s> {
     reader: Reader,
 }
 
-struct Adapter {
-    weights: Weights,
-    /// Tensor names by plain module name and factor.
-    places: BTreeMap<(String, String), String>,
-    /// Module names as its settings and tensors have them, by plain name.
-    modules: BTreeMap<String, String>,
-    used: BTreeSet<String>,
-}
-
-impl Adapter {
-    fn open(path: &Path) -> Result<Adapter> {
-        let weights = folder::open(path)?;
-        let (mut places, mut modules) = (BTreeMap::new(), BTreeMap::new());
-        for name in weights.names() {
-            let plain = name.strip_prefix(WRAPPED).unwrap_or(&name).replace(".default.", ".");
-            let split = plain.rsplit_once(".lora_").or_else(|| plain.rsplit_once('.'));
-            let (module, factor) = split.unwrap_or((&plain, ""));
-            let module = module.strip_suffix(".base_layer").unwrap_or(module);
-            let own = checkpoint::plain_name(module).to_owned();
-            modules.insert(own.clone(), module.to_owned());
-            places.insert((own, factor.to_owned()), name);
-        }
-        Ok(Adapter {
-            weights,
-            places,
-            modules,
-            used: BTreeSet::new(),
-        })
-    }
-
-    /// The values of a tensor; none if the file lacks it.
-    fn take(&mut self, module: &str, factor: &str, shape: &[usize]) -> Result<Option<Vec<f32>>> {
-        let key = (checkpoint::plain_name(module).to_owned(), factor.to_owned());
-        let Some(name) = self.places.get(&key) else {
-            return Ok(None);
-        };
-        self.used.insert(name.clone());
-        let of_another = |error: Error| error.help("check that the LoRA and its settings are for this model");
-        let tensor = self.weights.get(name, shape).map_err(|why| of_another(failed(why)))?;
-        let values = tensor.flatten_all().and_then(|tensor| tensor.to_vec1());
-        values.map(Some).map_err(|why| failed(why.into()))
-    }
-}
-
 impl<'s> Loader<'s> {
     pub fn new(settings: &'s EngineSettings) -> Result<Loader<'s>> {
         let targets = (settings.method != Method::Full).then(|| Targets::read(&settings.lora));
@@ -115,9 +71,8 @@ impl<'s> Loader<'s> {
 
     /// What PEFT calls a module of the checkpoint: the adapter that training starts from may be of older classes.
     fn module(&self, name: &str) -> String {
-        let adapter = self.adapter.as_ref();
-        let known = adapter.and_then(|adapter| adapter.modules.get(checkpoint::plain_name(name)));
-        known.cloned().unwrap_or_else(|| module_name(name))
+        let known = self.adapter.as_ref().and_then(|adapter| adapter.module(name));
+        known.unwrap_or_else(|| module_name(name))
     }
 
     /// Whether the tensor of this full name is learnt itself, not by factors.
@@ -300,12 +255,9 @@ impl<'s> Loader<'s> {
 
     /// Refuses an adapter with tensors that fit no layer.
     fn finish(&self) -> Result<()> {
-        if let Some(adapter) = &self.adapter {
-            let left = adapter.places.values().find(|name| !adapter.used.contains(*name));
-            if let Some(name) = left {
-                let message = format!("tensor `{name}` of the LoRA fits no layer of this model");
-                return Err(Error::new(Code::DATA, message).help("it may be a LoRA for another model"));
-            }
+        if let Some(name) = self.adapter.as_ref().and_then(Adapter::left) {
+            let message = format!("tensor `{name}` of the LoRA fits no layer of this model");
+            return Err(Error::new(Code::DATA, message).help("it may be a LoRA for another model"));
         }
         if let Some(targets) = self.targets.as_ref().filter(|_| self.adapter.is_none()) {
             let without = targets.without_a_layer(&self.hit);

@@ -1,5 +1,6 @@
 //! The interface of the training engine: gradients and updates, not the organisation of a run.
 
+mod adapter;
 pub(crate) mod draws;
 pub(crate) mod files;
 mod load;
