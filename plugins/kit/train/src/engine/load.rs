@@ -342,6 +342,7 @@ impl<'s> Loader<'s> {
         let (hidden, eps) = (blueprint.hidden, blueprint.eps);
         let model = &blueprint.model;
         let tower = blueprint.audio.as_ref().map(|audio| self.tower(audio)).transpose()?;
+        self.parameters.learnt.iter_mut().for_each(|learnt| learnt.hears = true);
         let table = model.at("embed_tokens");
         let embed = self.weight(&table, &[blueprint.vocabulary, hidden], false)?;
         if let (Weight::Learnt(_), Some(last)) = (&embed, self.parameters.learnt.last_mut()) {
