@@ -340,6 +340,8 @@ impl<'s> Loader<'s> {
             Some(Hearing::Tower(audio)) => (Some(self.tower(audio)?), None),
             Some(Hearing::Fixed(ears)) => (None, Some(ears.clone())),
         };
+        // All that is learnt so far: the tower's.
+        self.parameters.learnt.iter_mut().for_each(|learnt| learnt.hears = true);
         let table = model.at("embed_tokens");
         let embed = self.weight(&table, &[blueprint.vocabulary, hidden], false)?;
         if let (Weight::Learnt(_), Some(last)) = (&embed, self.parameters.learnt.last_mut()) {

@@ -37,11 +37,12 @@ pub trait Engine: Send {
     fn learn(&mut self, rows: &[Row], items: u64) -> Result<Sums>;
 
     /// The gradients of all learnt parameters, one after the other in one buffer, in the order of
-    /// [`Facts::parameters`]. All processes of a run have the same layout, so summing this buffer is all they
-    /// exchange.
+    /// [`Facts::parameters`]; behind them, if a part that hears is learnt, the number of rows with a clip. All processes
+    /// of a run have the same layout, so summing this buffer is all they exchange.
     fn gradient(&mut self) -> &mut [f32];
 
     /// Clips the gradient's norm as the settings say, updates the parameters at this rate, and clears the gradient.
+    /// Parts that hear are left as they are, with their states, if no row of the step had a clip.
     ///
     /// A gradient that is not finite changes nothing: [`StepReport::grad_norm`] says so, and the caller stops.
     fn step(&mut self, rate: f64) -> Result<StepReport>;

@@ -92,6 +92,8 @@ pub(crate) struct Learnt {
     pub ratio: f64,
     /// Whether its optimiser states are fp32 whatever the optimiser.
     pub wide_states: bool,
+    /// Whether only clips pass through it: a part of the audio tower or its projector.
+    pub hears: bool,
 }
 
 /// What is learnt, in the order in which layers are loaded.
@@ -102,6 +104,11 @@ pub(crate) struct Parameters {
 }
 
 impl Parameters {
+    /// Whether a part that hears is learnt.
+    pub fn hear(&self) -> bool {
+        self.learnt.iter().any(|learnt| learnt.hears)
+    }
+
     /// Adds values to learn.
     pub fn add(&mut self, name: String, shape: &[usize], values: Vec<f32>) -> Result<Range<usize>> {
         let start = self.values.len();
@@ -122,6 +129,7 @@ impl Parameters {
             range: range.clone(),
             ratio: 1.0,
             wide_states: false,
+            hears: false,
         });
         Ok(range)
     }

@@ -119,10 +119,13 @@ impl Trainer {
                 }
             }
         }
-        let metadata = json!({
+        let mut metadata = json!({
             "format": "pt", "step": self.optim.steps.to_string(), "batches": self.batches.to_string(),
             "seed": self.settings.seed.to_string(),
         });
+        if self.parameters.hear() {
+            metadata["heard_step"] = json!(self.optim.heard_steps.to_string());
+        }
         write_safetensors(path, &tensors, &metadata)
     }
 
@@ -142,6 +145,12 @@ impl Trainer {
             number.ok_or_else(|| malformed(format!("it lacks `{key}`")))
         };
         let (steps, batches) = (number("step")?, number("batches")?);
+        // Older files lack the count of parts that hear: every step updated them.
+        let counted = header
+            .metadata()
+            .as_ref()
+            .is_some_and(|all| all.contains_key("heard_step"));
+        let heard_steps = if counted { number("heard_step")? } else { steps };
         let stored = |name: String, dtype: Dtype, bytes: usize| -> Result<&[u8]> {
             let view = file.tensor(&name).map_err(|why| malformed(why.to_string()))?;
             match view.dtype() == dtype && view.data().len() == bytes {
@@ -195,7 +204,7 @@ impl Trainer {
                 }
             }
         }
-        (self.optim.steps, self.batches) = (steps, batches);
+        (self.optim.steps, self.optim.heard_steps, self.batches) = (steps, heard_steps, batches);
         self.forget();
         Ok(())
     }

@@ -16,6 +16,7 @@ pub struct Trainer {
     pub(super) settings: EngineSettings,
     pub(super) net: Net,
     pub(super) parameters: Parameters,
+    /// As [`Engine::gradient`] says.
     pub(super) gradient: Vec<f32>,
     pub(super) optim: Optim,
     pub(super) base: Base,
@@ -94,7 +95,7 @@ impl Trainer {
             memory,
         };
         Ok(Trainer {
-            gradient: kernels::memory::zeros(parameters.values.len()),
+            gradient: kernels::memory::zeros(parameters.values.len() + usize::from(parameters.hear())),
             base: Base {
                 folder: blueprint.model.folder().to_owned(),
                 weights: blueprint.model.clone(),
@@ -174,6 +175,14 @@ impl Engine for Trainer {
     }
 
     fn learn(&mut self, rows: &[Row], items: u64) -> Result<Sums> {
+        // A row from which nothing is learnt counts: its clip passes through the reference's tower all the same, and
+        // gives a gradient of zeros.
+        let heard = rows
+            .iter()
+            .filter(|row| row.sounds.iter().any(|sound| sound.clip().is_some()));
+        if let Some(rows) = self.gradient.get_mut(self.parameters.values.len()) {
+            *rows += heard.count() as f32;
+        }
         let some: Vec<&Row> = rows.iter().filter(|row| row.learnt() > 0).collect();
         let sums = Sums {
             loss: 0.0,
@@ -207,7 +216,9 @@ impl Engine for Trainer {
     }
 
     fn step(&mut self, rate: f64) -> Result<StepReport> {
-        let report = self.optim.step(&mut self.parameters, &self.gradient, rate);
+        let (gradient, rows_with_a_clip) = self.gradient.split_at(self.parameters.values.len());
+        let heard = rows_with_a_clip.iter().any(|rows| *rows > 0.0);
+        let report = self.optim.step(&mut self.parameters, gradient, rate, heard);
         self.forget();
         Ok(report)
     }

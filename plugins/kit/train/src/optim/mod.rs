@@ -23,6 +23,8 @@ pub(crate) const FEWEST: usize = 4096;
 pub(crate) struct Optim {
     pub settings: OptimSettings,
     pub steps: u64,
+    /// Those of them that updated the parts that hear.
+    pub heard_steps: u64,
     pub states: Vec<State>,
     /// Whether values are rounded to bf16 after each step, and states too.
     pub narrow: bool,
@@ -72,12 +74,15 @@ impl Optim {
         Optim {
             settings: settings.clone(),
             steps: 0,
+            heard_steps: 0,
             states: parameters.learnt.iter().map(state).collect(),
             narrow,
         }
     }
 
-    pub fn step(&mut self, parameters: &mut Parameters, gradient: &[f32], rate: f64) -> StepReport {
+    /// One update. Without anything `heard`, parts that hear are skipped: PyTorch has no gradient of a parameter that no
+    /// batch of the step used, which is another thing than a gradient of zeros.
+    pub fn step(&mut self, parameters: &mut Parameters, gradient: &[f32], rate: f64, heard: bool) -> StepReport {
         let norm = norm(gradient);
         let most = self.settings.max_grad_norm;
         let factor = if most > 0.0 {
@@ -93,9 +98,13 @@ impl Optim {
             return report;
         }
         self.steps += 1;
-        let steps = self.steps as f64;
+        self.heard_steps += u64::from(heard);
         let (beta1, beta2) = (self.settings.adam_beta1, self.settings.adam_beta2);
         for (learnt, state) in parameters.learnt.iter().zip(&mut self.states) {
+            if learnt.hears && !heard {
+                continue;
+            }
+            let steps = if learnt.hears { self.heard_steps } else { self.steps };
             let rate = rate * learnt.ratio;
             let decay = if learnt.parameter.decayed {
                 self.settings.weight_decay
@@ -106,8 +115,8 @@ impl Optim {
                 beta1,
                 beta2,
                 epsilon: self.settings.adam_epsilon,
-                left1: 1.0 - beta1.powf(steps),
-                left2: 1.0 - beta2.powf(steps),
+                left1: 1.0 - beta1.powf(steps as f64),
+                left2: 1.0 - beta2.powf(steps as f64),
                 rate,
                 kept: 1.0 - rate * decay,
                 factor,
@@ -128,7 +137,7 @@ impl Optim {
                 }
                 State::Halves(states) => states.step(&rule, values, gradient),
                 State::Bytes(states) => states.step(&rule, values, gradient),
-                State::Factored(states) => states.step(&rule, values, gradient, self.steps),
+                State::Factored(states) => states.step(&rule, values, gradient, steps),
             }
             if self.narrow {
                 values.par_chunks_mut(TASK).for_each(rounded);
