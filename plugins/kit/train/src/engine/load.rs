@@ -298,7 +298,7 @@ impl<'s> Loader<'s> {
         let Some((setting, name)) = strange.first() else {
             return Ok(());
         };
-        let message = format!("`{setting}` names `{name}`, which is in no parameter of this model");
+        let message = format!("`{setting}` names `{name}`, which is in no parameter that this model can learn");
         let some: Vec<&str> = tensors
             .iter()
             .take(2)
@@ -306,7 +306,7 @@ impl<'s> Loader<'s> {
             .map(String::as_str)
             .collect();
         Err(Error::new(Code::SETTINGS, message).help(format!(
-            "its parameters are called `{}` and the like",
+            "those are called `{}` and the like",
             some.join("`, `")
         )))
     }
