@@ -1,5 +1,6 @@
 //! Loads the layers of a checkpoint for training.
 
+use super::counted::is_learnt;
 use super::draws::Stream;
 use super::net::{Head, Net};
 use super::parameters::{Parameters, Vector, Weight};
@@ -21,9 +22,6 @@ use plugin_api::{Code, Error, Result};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-/// Modules that are frozen unless `unfreeze` names them.
-const TOWERS: [&str; 2] = ["audio_tower.", "multi_modal_projector."];
 
 pub(crate) struct Loader<'s> {
     pub settings: &'s EngineSettings,
@@ -108,26 +106,7 @@ impl<'s> Loader<'s> {
     /// Whether the tensor of this full name is learnt itself, not by factors.
     fn learns(&mut self, tensor: &str) -> bool {
         self.tensors.push(tensor.to_owned());
-        let has = |names: &[String]| names.iter().any(|part| tensor.contains(part.as_str()));
-        if has(&self.settings.unfreeze) {
-            return true;
-        }
-        match &self.targets {
-            None => match &self.settings.freeze {
-                Some(names) => !has(names),
-                None => !TOWERS.iter().any(|part| tensor.contains(part)),
-            },
-            Some(targets) => {
-                let (module, what) = tensor.rsplit_once('.').unwrap_or((tensor, ""));
-                let module = module_name(module);
-                let own = match self.settings.lora.bias.as_str() {
-                    "all" => what == "bias",
-                    "lora_only" => what == "bias" && targets.has(&module, false),
-                    _ => false,
-                };
-                own || targets.is_whole(&module)
-            }
-        }
+        is_learnt(self.settings, self.targets.as_ref(), tensor)
     }
 
     /// The name under which a learnt tensor is saved.
