@@ -28,18 +28,32 @@ impl Memory<'_> {
         Ok(estimate)
     }
 
+    /// The batch of this size that takes the most, and what it takes.
+    pub fn largest(&self, scan: &Scan, size: usize) -> Result<(Workload, Option<TrainingEstimate>)> {
+        let mut largest = (Workload::default(), None);
+        for work in largest_batches(scan, size) {
+            let estimate = self.of(&work)?;
+            let bytes = |estimate: &Option<TrainingEstimate>| estimate.as_ref().map(TrainingEstimate::bytes);
+            if largest.0 == Workload::default() || bytes(&estimate) > bytes(&largest.1) {
+                largest = (work, estimate);
+            }
+        }
+        Ok(largest)
+    }
+
     /// Refuses lessons that do not fit even alone, by their names. Shorter ones are not looked at, since they take less.
     pub fn check(&self, scan: &Scan, source: &dyn Source) -> Result<()> {
-        let mut rows: Vec<usize> = (0..scan.lengths.len()).collect();
-        rows.sort_by_key(|row| std::cmp::Reverse((scan.lengths[*row], scan.learnt_each[*row])));
         let mut large = Vec::new();
-        for row in rows {
-            let Some(estimate) = self.of(&one(scan, row))?.filter(|estimate| !estimate.fits()) else {
-                break;
-            };
-            large.push((row, estimate));
-            if large.len() > SHOWN {
-                break;
+        // Clips may take more than text of as many tokens.
+        for heard in [true, false] {
+            let of_kind = (0..scan.lengths.len()).filter(|row| (scan.seconds_each[*row] > 0.0) == heard);
+            let mut rows: Vec<usize> = of_kind.collect();
+            rows.sort_by_key(|row| std::cmp::Reverse((scan.lengths[*row], scan.learnt_each[*row])));
+            for row in rows.into_iter().take(SHOWN + 1) {
+                let Some(estimate) = self.of(&batch(scan, &[row]))?.filter(|estimate| !estimate.fits()) else {
+                    break;
+                };
+                large.push((row, estimate));
             }
         }
         let Some((_, largest)) = large.first() else {
@@ -69,32 +83,34 @@ impl Memory<'_> {
 pub const LESS: &str = "a smaller `per_device_train_batch_size` with more `gradient_accumulation_steps`, \
                         `--gradient-checkpointing`, `--method qlora`, or `--optim adamw_8bit`";
 
-/// The batch that is one row.
-fn one(scan: &Scan, row: usize) -> Workload {
+/// The batch of these rows.
+fn batch(scan: &Scan, rows: &[usize]) -> Workload {
+    let of = |each: &[u64]| -> Vec<u64> { rows.iter().map(|row| each[*row]).collect() };
+    let lengths = of(&scan.lengths);
     Workload {
-        tokens: scan.lengths[row],
-        learnt: scan.learnt_each[row],
-        longest: scan.lengths[row],
-        seconds: 0.0,
+        tokens: lengths.iter().sum(),
+        learnt: of(&scan.learnt_each).iter().sum(),
+        longest: lengths.iter().copied().max().unwrap_or_default(),
+        seconds: rows.iter().map(|row| scan.seconds_each[*row]).sum(),
     }
 }
 
-/// The batch of the longest rows, which no other can exceed, whatever the order.
-pub fn largest_batch(scan: &Scan, size: usize) -> Workload {
-    let mut rows: Vec<(u64, u64)> = scan
-        .lengths
-        .iter()
-        .copied()
-        .zip(scan.learnt_each.iter().copied())
-        .collect();
-    rows.sort_unstable_by_key(|row| std::cmp::Reverse(*row));
-    let largest = &rows[..rows.len().min(size)];
-    Workload {
-        tokens: largest.iter().map(|(tokens, _)| tokens).sum(),
-        learnt: largest.iter().map(|(_, learnt)| learnt).sum(),
-        longest: rows.first().map_or(0, |(tokens, _)| *tokens),
-        seconds: 0.0,
+/// The batch of the longest rows, and that of the longest clips if it is another.
+fn largest_batches(scan: &Scan, size: usize) -> Vec<Workload> {
+    let first = |mut rows: Vec<usize>| {
+        rows.truncate(size);
+        batch(scan, &rows)
+    };
+    let mut rows: Vec<usize> = (0..scan.lengths.len()).collect();
+    rows.sort_by_key(|row| std::cmp::Reverse((scan.lengths[*row], scan.learnt_each[*row])));
+    let longest = first(rows.clone());
+    rows.sort_by(|one, other| scan.seconds_each[*other].total_cmp(&scan.seconds_each[*one]));
+    let heard = first(rows);
+    let mut both = vec![longest];
+    if heard.seconds > both[0].seconds {
+        both.push(heard);
     }
+    both
 }
 
 #[cfg(test)]
@@ -102,14 +118,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_rows_make_the_largest_batch() {
-        let scan = Scan {
-            lengths: vec![3, 9, 5],
-            learnt_each: vec![1, 2, 4],
+    fn the_longest_rows_or_clips_make_the_largest_batch() {
+        let mut scan = Scan {
+            lengths: vec![3, 9, 5, 7],
+            learnt_each: vec![1, 2, 4, 1],
+            seconds_each: vec![0.0; 4],
             ..Scan::default()
         };
-        let work = largest_batch(&scan, 2);
-        assert_eq!((work.tokens, work.learnt, work.longest), (14, 6, 9));
-        assert_eq!(largest_batch(&Scan::default(), 2), Workload::default());
+        let text = Workload {
+            tokens: 16,
+            learnt: 3,
+            longest: 9,
+            seconds: 0.0,
+        };
+        assert_eq!(largest_batches(&scan, 2), std::slice::from_ref(&text));
+        scan.seconds_each = vec![2.5, 0.0, 1.0, 0.0];
+        let heard = Workload {
+            tokens: 8,
+            learnt: 5,
+            longest: 5,
+            seconds: 3.5,
+        };
+        assert_eq!(largest_batches(&scan, 2), [text, heard]);
+        assert_eq!(largest_batches(&Scan::default(), 2), [Workload::default()]);
     }
 }

@@ -4,7 +4,7 @@ use super::source::Source;
 use crate::data::in_order;
 use crate::failure::{Failure, Result};
 use plugin_api::client::ModelClient;
-use plugin_api::{Code, LessonTokens};
+use plugin_api::{Code, LessonTokens, ModelCard};
 use std::sync::atomic::AtomicBool;
 
 /// What is known of the lessons of both splits, with notes about them.
@@ -23,6 +23,8 @@ pub struct Scan {
     pub lengths: Vec<u64>,
     /// Trained tokens of each row.
     pub learnt_each: Vec<u64>,
+    /// Seconds of audio of each row, as far as the model hears them.
+    pub seconds_each: Vec<f64>,
     pub without_learnt: Vec<String>,
     pub too_long: Vec<String>,
     /// Whether a row with a clip is among those.
@@ -43,19 +45,50 @@ pub struct Most<'a> {
     pub cut: &'a str,
 }
 
+/// How a model hears.
+#[derive(Debug, Clone, Copy)]
+pub struct Ears {
+    /// Samples in a second.
+    pub rate: f64,
+    /// The seconds that it hears of a clip.
+    pub longest: f64,
+}
+
+impl Ears {
+    /// None for a model that does not hear.
+    pub fn of(card: &ModelCard) -> Option<Ears> {
+        card.hears().then(|| Ears {
+            rate: f64::from(card.sample_rate.unwrap_or(16_000)),
+            longest: card.longest_clip.unwrap_or(f64::INFINITY),
+        })
+    }
+
+    fn seconds(&self, samples: &[u64]) -> f64 {
+        let each = samples.iter().map(|count| *count as f64 / self.rate);
+        each.map(|seconds| seconds.min(self.longest)).sum()
+    }
+}
+
 /// The most names that are listed.
 pub const SHOWN: usize = 5;
 
 /// Scans all lessons. Of clips it reads the headers, since the length of a clip says how many tokens it becomes.
-pub fn scan(client: &ModelClient, source: &dyn Source, most: Most, hears: bool, stop: &AtomicBool) -> Result<Scan> {
+pub fn scan(
+    client: &ModelClient,
+    source: &dyn Source,
+    most: Most,
+    ears: Option<Ears>,
+    stop: &AtomicBool,
+) -> Result<Scan> {
     let mut scan = Scan::default();
     let indexes: Vec<usize> = (0..source.len()).collect();
     let look = |index: usize| {
-        let seen = || -> plugin_api::Result<(LessonTokens, bool)> {
+        let seen = || -> plugin_api::Result<(LessonTokens, Option<f64>)> {
             let mut lesson = source.measured(index)?;
-            let heard = !lesson.clip_samples.is_empty();
+            let samples = Some(&lesson.clip_samples).filter(|samples| !samples.is_empty());
+            let heard = samples.map(|samples| ears.map_or(0.0, |ears| ears.seconds(samples)));
             // Only a model that hears knows which token is the place of a clip.
-            let tokens = match lesson.tokens.take_if(|_| !heard && !hears) {
+            let tokens = match lesson.tokens.take_if(|_| heard.is_none() && ears.is_none()) {
                 Some(tokens) => tokens,
                 None => match (client.lesson_tokens(&lesson), lesson.tokens) {
                     // A model may learn from tokens without making any.
@@ -90,7 +123,7 @@ pub fn scan(client: &ModelClient, source: &dyn Source, most: Most, hears: bool, 
 }
 
 impl Scan {
-    fn take(&mut self, index: usize, source: &dyn Source, tokens: LessonTokens, heard: bool, most: Most) {
+    fn take(&mut self, index: usize, source: &dyn Source, tokens: LessonTokens, heard: Option<f64>, most: Most) {
         let (mut length, mut learn) = (tokens.ids.len(), tokens.learn);
         let learnt = |learn: &[bool]| learn.iter().skip(1).filter(|learn| **learn).count() as u64;
         let whole = learnt(&learn);
@@ -101,8 +134,8 @@ impl Scan {
         self.limit = limit;
         if length > limit {
             // Cutting a row with a clip would leave vectors without places.
-            if heard || most.tokens.is_none() || most.cut == "refuse" {
-                self.heard_too_long |= heard;
+            if heard.is_some() || most.tokens.is_none() || most.cut == "refuse" {
+                self.heard_too_long |= heard.is_some();
                 self.too_long
                     .push(format!("`{}` ({length} tokens)", source.name(index)));
             } else {
@@ -116,6 +149,7 @@ impl Scan {
         self.learnt += learnt(&learn);
         self.lengths.push(length as u64);
         self.learnt_each.push(learnt(&learn));
+        self.seconds_each.push(heard.unwrap_or_default());
     }
 
     /// Notes for people before they wait for hours.
@@ -203,7 +237,7 @@ mod tests {
                 ..LessonTokens::default()
             };
             scan.rows += 1;
-            scan.take(index, &Empty, tokens, false, most);
+            scan.take(index, &Empty, tokens, None, most);
         }
         scan
     }

@@ -7,7 +7,7 @@ use super::names::Given;
 use super::options::{Options, Output};
 use super::record::write_json;
 use super::rows::RowFile;
-use super::scan::{Most, Scan, Scans, scan};
+use super::scan::{Ears, Most, Scan, Scans, scan};
 use super::settle::{About, method, plan};
 use super::source::{Empty, Lessons, Source};
 use super::task_lessons::{Hearing, TaskLessons};
@@ -88,7 +88,7 @@ pub fn run(options: Options, catalog: &Catalog, output: &Output) -> Result<Exit>
         context: card.context.map(u64::from),
         cut: &given.text("truncation").unwrap_or_else(|| "right".to_owned()),
     };
-    let scans = scans(&client, &lessons, most, card.hears(), catalog.stop, output);
+    let scans = scans(&client, &lessons, most, Ears::of(&card), catalog.stop, output);
     let untrainable = |failure: Failure| match failure.error.code.is_inability() && !card.learns {
         true => failure
             .context(format!("model `{name}` cannot be trained"))
@@ -322,12 +322,12 @@ fn scans(
     client: &ModelClient,
     lessons: &Lessons,
     most: Most,
-    hears: bool,
+    ears: Option<Ears>,
     stop: &AtomicBool,
     output: &Output,
 ) -> Result<Scans> {
     let look = |source: &dyn Source, what: &str| -> Result<Scan> {
-        let scan = scan(client, source, most, hears, stop)?;
+        let scan = scan(client, source, most, ears, stop)?;
         scan.notes(what)
             .iter()
             .for_each(|note| output.say(&format!("warning: {note}")));

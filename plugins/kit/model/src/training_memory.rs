@@ -1,11 +1,18 @@
-//! Estimates the memory of training from a checkpoint's `config.json`, before anything is loaded.
+//! Estimates the memory of training from a checkpoint's `config.json` and the shapes of its tensors, before anything is
+//! loaded.
 
-use plugin_api::{Estimate, Plan, Result, Settings, TrainingEstimate, Workload};
-use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
+mod tower;
+
+use candle_core::{DType, Device};
+use checkpoint::plain_name;
+use nn::Weights;
+use plugin_api::{Error, Estimate, Plan, Result, Settings, TrainingEstimate, Workload};
+use serde_json::Value;
+use tower::TowerShape;
+use train::{Counted, Method};
 
 /// The shape of a dense decoder.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Shape {
     hidden: u64,
     layers: u64,
@@ -14,91 +21,62 @@ struct Shape {
     size: u64,
     inner: u64,
     vocabulary: u64,
+    /// Whether the head is the table of tokens.
     tied: bool,
     /// Whether both halves of a layer have a norm after them, as in Gemma 3.
     norms_behind: bool,
-    /// Whether the projections before attention are one matrix, and whether gate and up are one.
-    fused: [bool; 2],
 }
 
-/// Bytes of a four-bit weight: half a byte of code, and scales of blocks of 64, which are bytes as well.
-const FOUR_BITS: f64 = 0.516;
+/// The width of a head where neither `config.json` nor a tensor tells it.
+const USUAL_HEAD: u64 = 128;
 
 /// Logits that are computed together, for whole positions of learnt tokens: at least 96 positions, and at most 1024.
 const LOGITS_AT_ONCE: u64 = 48 << 20;
 
 impl Shape {
-    fn read(config: &Value) -> Option<Shape> {
+    /// `config.json` may leave out what its class has as default; the tensors tell it.
+    fn read(config: &Value, weights: &Weights) -> Option<Shape> {
         let text = ["text_config", "thinker_config"]
             .iter()
             .find_map(|key| config.get(*key));
         let text = text.and_then(|text| text.get("text_config")).or(text).unwrap_or(config);
-        let number = |key: &str| text.get(key).or_else(|| config.get(key)).and_then(Value::as_u64);
-        let (hidden, queries) = (number("hidden_size")?, number("num_attention_heads")?);
+        let field = |key: &str| text.get(key).or_else(|| config.get(key)).and_then(Value::as_u64);
+        let names = weights.names();
+        let of = |part: &str| {
+            let name = names.iter().find(|name| plain_name(name) == part)?;
+            if weights.has_four_bits(name) {
+                return None;
+            }
+            let (_, shape) = weights.stored(name).ok()?;
+            Some([shape.first().copied()? as u64, shape.get(1).copied()? as u64])
+        };
+        let table = of("embed_tokens.weight");
+        let layers = || {
+            let own = names.iter().filter_map(|name| plain_name(name).strip_prefix("layers."));
+            let numbers = own.filter_map(|name| name.split('.').next()?.parse::<u64>().ok());
+            numbers.max().map(|last| last + 1)
+        };
+        let rows = |part: &str| of(part).map(|[rows, _]| rows);
+        let hidden = field("hidden_size").or(table.map(|[_, hidden]| hidden))?;
+        let size = field("head_dim");
+        let heads = |part: &str| rows(part).map(|rows| rows / size.unwrap_or(USUAL_HEAD).max(1));
+        let queries = field("num_attention_heads").or_else(|| heads("layers.0.self_attn.q_proj.weight"))?;
+        let size = size.unwrap_or(hidden / queries.max(1));
+        let keys = field("num_key_value_heads").or_else(|| heads("layers.0.self_attn.k_proj.weight"));
         let class = text.get("model_type").and_then(Value::as_str).unwrap_or_default();
+        let tied = text.get("tie_word_embeddings").or(config.get("tie_word_embeddings"));
+        let has_head = names.iter().any(|name| plain_name(name).starts_with("lm_head."));
         Some(Shape {
             hidden,
-            layers: number("num_hidden_layers")?,
+            layers: field("num_hidden_layers").or_else(layers)?,
             queries,
-            keys: number("num_key_value_heads").unwrap_or(queries),
-            size: number("head_dim").unwrap_or(hidden / queries.max(1)),
-            inner: number("intermediate_size")?,
-            vocabulary: number("vocab_size")?,
-            tied: text.get("tie_word_embeddings").or(config.get("tie_word_embeddings")) != Some(&Value::Bool(false)),
+            keys: keys.unwrap_or(queries),
+            size,
+            inner: field("intermediate_size").or_else(|| rows("layers.0.mlp.gate_proj.weight"))?,
+            vocabulary: field("vocab_size").or(table.map(|[rows, _]| rows))?,
+            tied: !has_head || tied.and_then(Value::as_bool).unwrap_or(class.starts_with("gemma")),
             norms_behind: class.starts_with("gemma") || ["olmo2", "glm4"].contains(&class),
-            fused: [class == "phi3", ["phi3", "glm", "glm4"].contains(&class)],
         })
-    }
-
-    /// The linear layers of a decoder layer: name, in, out.
-    fn linears(&self) -> Vec<(&'static str, u64, u64)> {
-        let (all, shared) = (self.queries * self.size, self.keys * self.size);
-        let [fused_qkv, fused_mlp] = self.fused;
-        let before_attention: &[_] = match fused_qkv {
-            true => &[("qkv_proj", all + 2 * shared)],
-            false => &[("q_proj", all), ("k_proj", shared), ("v_proj", shared)],
-        };
-        let gate_and_up: &[_] = match fused_mlp {
-            true => &[("gate_up_proj", 2 * self.inner)],
-            false => &[("gate_proj", self.inner), ("up_proj", self.inner)],
-        };
-        let of_hidden = before_attention.iter().chain(gate_and_up);
-        of_hidden
-            .map(|(name, outputs)| (*name, self.hidden, *outputs))
-            .chain([("o_proj", all, self.hidden), ("down_proj", self.inner, self.hidden)])
-            .collect()
-    }
-
-    fn linear_parameters(&self) -> u64 {
-        let layer: u64 = self.linears().iter().map(|(_, from, to)| from * to).sum();
-        layer * self.layers
-    }
-
-    fn parameters(&self) -> u64 {
-        let tables = if self.tied { 1 } else { 2 };
-        self.linear_parameters() + tables * self.vocabulary * self.hidden + (2 * self.layers + 1) * self.hidden
-    }
-
-    fn factors(&self, plan: &Plan) -> u64 {
-        // A LoRA from which training starts has its own rank and targets.
-        let own = plan.other.get("adapter").and_then(Value::as_str).and_then(|folder| {
-            let config = std::fs::read(Path::new(folder).join("adapter_config.json")).ok()?;
-            serde_json::from_slice::<Map<String, Value>>(&config).ok()
-        });
-        let settings = own.as_ref().unwrap_or(&plan.other);
-        let rank = settings.get("r").and_then(Value::as_u64).unwrap_or(8);
-        let wanted = |name: &str| match settings.get("target_modules") {
-            None | Some(Value::Null) => ["q_proj", "v_proj"].contains(&name),
-            Some(Value::Array(names)) => names
-                .iter()
-                .filter_map(Value::as_str)
-                .any(|one| one.rsplit('.').next() == Some(name)),
-            Some(Value::String(pattern)) => pattern == "all-linear" || pattern.contains(name),
-            Some(_) => false,
-        };
-        let hit = self.linears().into_iter().filter(|(name, _, _)| wanted(name));
-        let layer: u64 = hit.map(|(_, from, to)| rank * (from + to)).sum();
-        layer * self.layers
     }
 
     /// How many numbers of a layer are kept for each token for the backward pass: its input and the sum between both
@@ -130,86 +108,53 @@ impl Shape {
     }
 }
 
-/// Bytes of the stored tensors of a folder.
-fn stored_bytes(folder: &Path) -> u64 {
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let weights = files.filter(|file| file.path().extension().is_some_and(|end| end == "safetensors"));
-    // Follows links, since snapshots in a cache consist of them.
-    weights
-        .filter_map(|file| std::fs::metadata(file.path()).ok())
-        .map(|file| file.len())
-        .sum()
-}
-
 /// The memory of training, given that of answering with the same model.
 pub fn estimate(answering: Estimate, settings: &Settings, plan: &Plan, work: &Workload) -> Result<TrainingEstimate> {
-    let folder: Option<PathBuf> = settings.path("weights").ok();
-    let config = folder
-        .as_ref()
-        .and_then(|folder| std::fs::read(folder.join("config.json")).ok());
-    let config: Option<Value> = config.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    estimate_of_part(answering, folder.as_deref(), config.as_ref(), plan, work)
+    let unknown = |why: String| unknown(&why);
+    let folder = settings.path("weights").map_err(|why| unknown(why.to_string()))?;
+    let config = std::fs::read(folder.join("config.json")).map_err(|why| unknown(why.to_string()))?;
+    let config: Value = serde_json::from_slice(&config).map_err(|why| unknown(why.to_string()))?;
+    let weights = Weights::open(&folder, DType::F32, &Device::Cpu).map_err(|why| unknown(why.to_string()))?;
+    estimate_of_part(answering, &config, &weights, 0, plan, work)
 }
 
-/// The same for a model of several parts, given the folder and the config of its language model.
+fn unknown(why: &str) -> Error {
+    let message = "the memory of training can only be estimated for checkpoints with a `config.json`";
+    Error::unsupported(message).cause(why)
+}
+
+/// The same for a model of several parts, given the config and the weights of its language model, and the bytes of the
+/// others.
 pub fn estimate_of_part(
     answering: Estimate,
-    folder: Option<&Path>,
-    config: Option<&Value>,
+    config: &Value,
+    weights: &Weights,
+    others: u64,
     plan: &Plan,
     work: &Workload,
 ) -> Result<TrainingEstimate> {
-    let Some(shape) = config.and_then(Shape::read) else {
-        let error = plugin_api::Error::unsupported(
-            "the memory of training can only be estimated for checkpoints with a `config.json`",
-        );
-        return Err(error);
-    };
-    let text = |key: &str| plan.other.get(key).and_then(Value::as_str).unwrap_or_default();
-    let flag = |key: &str| plan.other.get(key).and_then(Value::as_bool).unwrap_or_default();
-    let states = match text("optim") {
-        "sgd" | "adafactor" => 0, // adafactor's are a row and a column of each matrix
-        optim if optim.contains("8bit") => 2,
-        _ if plan.method == "full" && text("precision") == "bf16-pure" => 4,
-        _ => 8,
-    };
-    // The weight and its gradient.
-    let each = 4 + 4 + states;
-    let parameters = match plan.method.as_str() {
-        "full" => shape.parameters(),
-        _ => shape.factors(plan),
-    };
-    let stored = match folder.map_or(0, stored_bytes) {
-        0 => answering.weights_bytes, // files of another kind
-        stored => stored,
-    };
-    let full = plan.method == "full";
-    let quantised = config.is_some_and(|config| config["quantization_config"].is_object());
-    if let (true, true, Some(folder)) = (full, quantised, folder) {
-        return Err(train::not_learnt(&format!("`{}`", folder.display())));
+    let shape = Shape::read(config, weights).ok_or_else(|| unknown("it lacks sizes"))?;
+    // What is wrong with them, the run says itself.
+    let engine = train::run::Settings::read(plan)
+        .map_err(|why| unknown(&why.to_string()))?
+        .engine;
+    let full = engine.method == Method::Full;
+    if full && weights.any_in_four_bits() {
+        return Err(train::not_learnt(&format!("`{}`", weights.folder().display())));
     }
-    let frozen = match plan.method.as_str() {
-        "full" => 0,
-        // Four-bit codes stay as they are stored.
-        "qlora" if !quantised => {
-            let values = shape.parameters();
-            // Linear layers of tensors that are not counted here, such as an audio tower's, are in four bits as well.
-            let each = if stored > 3 * values { 4 } else { 2 };
-            let linear = shape.linear_parameters() as f64 * FOUR_BITS;
-            linear as u64 + each * (values - shape.linear_parameters()) + stored.saturating_sub(each * values)
-        }
-        _ => stored,
-    };
-    let learnt_bytes = parameters * each;
-    let activation_bytes = shape.activations(work, flag("gradient_checkpointing"));
-    let logits_bytes = shape.logits(work, full);
+    let counted = Counted::of(weights, &engine, shape.tied).map_err(|why| unknown(&why.to_string()))?;
+    // The weight and its gradient.
+    let learnt_bytes = (4 + 4) * counted.learnt + counted.states;
+    let of_text = shape.activations(work, engine.gradient_checkpointing);
+    let heard = TowerShape::read(config).map_or(0, |tower| tower.activations(work, &counted));
+    let (activation_bytes, logits_bytes) = (of_text + heard, shape.logits(work, full));
     // Before training, the model is loaded for answers, and freed.
     let loaded = answering
         .weights_bytes
         .saturating_sub(learnt_bytes + activation_bytes + logits_bytes);
     Ok(TrainingEstimate {
-        frozen_bytes: frozen.max(loaded),
-        parameters,
+        frozen_bytes: (counted.frozen + others).max(loaded),
+        parameters: counted.learnt,
         learnt_bytes,
         activation_bytes,
         logits_bytes,
@@ -221,78 +166,34 @@ pub fn estimate_of_part(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn qwen3_has_the_factors_that_peft_counts() {
-        let config = json!({
-            "hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
-            "intermediate_size": 3072, "vocab_size": 151_936, "tie_word_embeddings": true,
-        });
-        let shape = Shape::read(&config).unwrap();
-        let targets = json!([
-            "q_proj",
-            "k_proj",
-            "v_proj",
-            "o_proj",
-            "gate_proj",
-            "up_proj",
-            "down_proj"
-        ]);
-        let other = json!({ "r": 16, "target_modules": targets });
-        let plan = Plan {
-            other: other.as_object().unwrap().clone(),
-            ..Plan::default()
-        };
-        assert_eq!(shape.factors(&plan), 10_092_544);
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(
-            folder.path().join("adapter_config.json"),
-            json!({ "r": 4, "target_modules": ["k_proj"] }).to_string(),
-        )
-        .unwrap();
-        let mut from_folder = plan.clone();
-        from_folder
-            .other
-            .insert("adapter".to_owned(), folder.path().display().to_string().into());
-        assert_eq!(shape.factors(&from_folder), 28 * 4 * (1024 + 1024));
-        assert!(
-            (590_000_000..600_000_000).contains(&shape.parameters()),
-            "{}",
-            shape.parameters()
-        );
-        assert_eq!(shape.linear_parameters(), 440_401_920);
-    }
-
-    #[test]
-    fn fused_projections_have_factors_of_their_own() {
-        let config = json!({
-            "hidden_size": 3072, "num_hidden_layers": 32, "num_attention_heads": 24, "num_key_value_heads": 8,
-            "intermediate_size": 8192, "vocab_size": 200_064, "tie_word_embeddings": true, "model_type": "phi3",
-        });
-        let shape = Shape::read(&config).unwrap();
-        let factors = |targets: Value| {
-            let other = json!({ "r": 16, "target_modules": targets });
-            let other = other.as_object().unwrap().clone();
-            shape.factors(&Plan {
-                other,
-                ..Plan::default()
-            })
-        };
-        let qkv = 32 * 16 * (3072 + 5120);
-        assert_eq!(factors(json!(["qkv_proj"])), qkv);
-        assert_eq!(factors(json!(["q_proj", "v_proj"])), 0);
-        let others = (3072 + 3072) + (3072 + 16_384) + (8192 + 3072);
-        assert_eq!(factors(json!("all-linear")), qkv + 32 * 16 * others);
-        assert_eq!(shape.linear_parameters(), 32 * (3072 * (5120 + 3072 + 16_384 + 8192)));
-    }
 
     fn qwen3() -> Shape {
-        let config = json!({
-            "hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
-            "intermediate_size": 3072, "vocab_size": 151_936, "tie_word_embeddings": true, "model_type": "qwen3",
-        });
-        Shape::read(&config).unwrap()
+        Shape {
+            hidden: 1024,
+            layers: 28,
+            queries: 16,
+            keys: 8,
+            size: 128,
+            inner: 3072,
+            vocabulary: 151_936,
+            tied: true,
+            norms_behind: false,
+        }
+    }
+
+    #[test]
+    fn sizes_that_a_config_leaves_out_are_those_of_the_tensors() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../train/golden/qwen2audio");
+        let weights = Weights::open(&folder, DType::F32, &Device::Cpu).unwrap();
+        let config = std::fs::read(folder.join("config.json")).unwrap();
+        let mut config: Value = serde_json::from_slice(&config).unwrap();
+        let whole = Shape::read(&config, &weights).unwrap();
+        assert_eq!(
+            (whole.hidden, whole.layers, whole.queries, whole.tied),
+            (32, 2, 4, false)
+        );
+        config["text_config"] = serde_json::json!({ "model_type": "qwen2", "head_dim": 8 });
+        assert_eq!(Shape::read(&config, &weights), Some(whole));
     }
 
     #[test]

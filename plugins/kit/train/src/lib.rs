@@ -18,6 +18,6 @@ mod products;
 pub mod run;
 
 pub use engine::{
-    Engine, EngineSettings, Facts, LoraSettings, MemoryPlan, Method, OptimSettings, Optimiser, Parameter, Precision,
-    Row, Sound, StepReport, Sums, Trainer, not_learnt,
+    Counted, Engine, EngineSettings, Facts, LoraSettings, MemoryPlan, Method, OptimSettings, Optimiser, Parameter,
+    Precision, Row, Sound, StepReport, Sums, Trainer, not_learnt,
 };

@@ -6,7 +6,7 @@ use nn::{Blueprint, Decoder as _, Loras, Weights};
 use safetensors::SafeTensors;
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use train::{Engine, EngineSettings, Method, Optimiser, Row, Trainer};
+use train::{Counted, Engine, EngineSettings, Method, Optimiser, Precision, Row, Trainer};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/qwen3")
@@ -418,4 +418,40 @@ fn fused_projections_are_learnt_under_their_own_names() {
         help.contains("`down_proj`, `gate_up_proj`, `o_proj`, `qkv_proj`"),
         "{help}"
     );
+}
+
+/// What is counted before a run is what the run then holds.
+#[test]
+fn weights_are_counted_from_names_and_shapes() {
+    let check = |folder: &Path, settings: &EngineSettings, tied: bool| {
+        let weights = Weights::open(folder, DType::F32, &Device::Cpu).expect("weights");
+        let counted = Counted::of(&weights, settings, tied).expect("a count");
+        let memory = engine_of(folder, settings).facts().memory;
+        let about = format!("{} {settings:?}", folder.display());
+        assert_eq!(4 * counted.learnt, memory.gradients, "{about}");
+        assert_eq!(4 * counted.learnt + counted.frozen, memory.weights, "{about}");
+        assert_eq!(counted.states, memory.states, "{about}");
+        assert!(!counted.hears && !counted.tower);
+    };
+    let four_bits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/qwen3/golden/four_bits");
+    for (folder, tied) in [
+        (folder(), true),
+        (other("phi3"), true),
+        (other("glm4"), false),
+        (other("llama"), false),
+    ] {
+        for method in [Method::Full, Method::Lora, Method::Qlora] {
+            for optim in [Optimiser::AdamW8Bit, Optimiser::Adafactor] {
+                let mut settings = settings(method);
+                settings.optim.optim = optim;
+                check(&folder, &settings, tied);
+                settings.lora.modules_to_save = Some(vec!["lm_head".to_owned()]);
+                settings.lora.bias = "all".to_owned();
+                settings.lora.rank_pattern.insert("o_proj".to_owned(), 3);
+                settings.precision = Precision::PureBf16;
+                check(&folder, &settings, tied);
+            }
+        }
+    }
+    check(&four_bits, &settings(Method::Qlora), true);
 }

@@ -7,7 +7,7 @@ use plugin_api::Clip;
 use plugin_api::serde_json::json;
 use qwen2_audio::{architecture, config::Config};
 use std::path::{Path, PathBuf};
-use train::{Engine, EngineSettings, Method, Optimiser, Row, Sound, Trainer};
+use train::{Counted, Engine, EngineSettings, Method, Optimiser, Row, Sound, Trainer};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kit/train/golden/qwen2audio")
@@ -27,21 +27,68 @@ fn runs_in_which_some_steps_hear_nothing_are_those_that_were_recorded() {
 
 /// An engine that learns the tower, by factors or whole.
 fn engine(method: Method, optim: Optimiser) -> Trainer {
-    let config = Config::from_folder(&golden()).expect("a config");
-    let weights = Weights::open(&golden(), DType::F32, &Device::Cpu).expect("weights");
-    let model = architecture::load(&config, &weights).expect("a model");
+    let parts: &[&str] = match method {
+        Method::Full => &["audio_tower", "multi_modal_projector"],
+        _ => &[],
+    };
+    engine_of(&settings(method, optim, parts))
+}
+
+/// These parts are learnt whole, and all linear layers by factors.
+fn settings(method: Method, optim: Optimiser, parts: &[&str]) -> EngineSettings {
     let mut settings = EngineSettings {
         method,
-        unfreeze: match method {
-            Method::Full => vec!["audio_tower".to_owned(), "multi_modal_projector".to_owned()],
-            _ => Vec::new(),
-        },
+        unfreeze: parts.iter().map(|part| (*part).to_owned()).collect(),
         ..EngineSettings::default()
     };
     settings.lora.target_modules = json!("all-linear");
     settings.optim.optim = optim;
     settings.optim.weight_decay = 0.1;
-    Trainer::new(&model.blueprint().expect("a blueprint"), model.placeholder(), &settings).expect("an engine")
+    settings
+}
+
+fn weights() -> Weights {
+    Weights::open(&golden(), DType::F32, &Device::Cpu).expect("weights")
+}
+
+fn engine_of(settings: &EngineSettings) -> Trainer {
+    let config = Config::from_folder(&golden()).expect("a config");
+    let model = architecture::load(&config, &weights()).expect("a model");
+    Trainer::new(&model.blueprint().expect("a blueprint"), model.placeholder(), settings).expect("an engine")
+}
+
+/// What is counted before a run is what the run then holds, and whether the tower keeps anything in a step.
+#[test]
+fn parts_that_hear_are_counted_from_names_and_shapes() {
+    let check = |settings: &EngineSettings, hears: bool, tower: bool| {
+        let counted = Counted::of(&weights(), settings, false).expect("a count");
+        let memory = engine_of(settings).facts().memory;
+        assert_eq!(
+            (4 * counted.learnt, counted.states, counted.hears, counted.tower),
+            (memory.gradients, memory.states, hears, tower),
+            "{settings:?}"
+        );
+        // The engine leaves out the table of positions: 200 of the width 16.
+        let positions = 4 * 200 * 16;
+        assert_eq!(
+            4 * counted.learnt + counted.frozen,
+            memory.weights + positions,
+            "{settings:?}"
+        );
+    };
+    let of = |method, parts: &[&str]| settings(method, Optimiser::AdamW, parts);
+    check(&of(Method::Full, &[]), false, false);
+    check(&of(Method::Full, &["audio_tower.layer_norm"]), true, false);
+    check(&of(Method::Full, &["multi_modal_projector"]), true, false);
+    check(&of(Method::Full, &["layers.1.fc2"]), true, true);
+    check(&of(Method::Full, &["audio_tower.conv1"]), true, true);
+    check(&of(Method::Lora, &[]), true, true);
+    check(&of(Method::Qlora, &[]), true, true);
+    let mut text = of(Method::Lora, &[]);
+    text.lora.exclude_modules = json!(".*(audio_tower|multi_modal_projector).*");
+    check(&text, false, false);
+    text.lora.exclude_modules = json!(".*audio_tower.*");
+    check(&text, true, false);
 }
 
 /// A row with a clip of two tokens, or without one; from one with a clip, nothing may be learnt.

@@ -119,7 +119,7 @@ impl Files {
     }
 
     /// The memory of all parts but the language model, and of one answer's caches.
-    fn besides(&self, precision: &Precision) -> (u64, u64) {
+    pub fn besides(&self, precision: &Precision) -> (u64, u64) {
         let unused = ["vicuna.", "model.decoder.", "decoder.", "proj_out."];
         let mut besides = self.whisper_weights.estimate(&unused).0;
         if self.beats_weights.path("").is_empty() {

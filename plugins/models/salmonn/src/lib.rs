@@ -34,9 +34,10 @@ register_generator!("salmonn", "SALMONN: hears speech and all other sound, clips
     load: flag = true, "whether to read the weights at once, or when they are first asked for; `host convert` asks for none";
 });
 register_estimate!("salmonn", estimate, training: |settings, plan, work| {
-    let (files, _) = open(settings)?;
-    let (folder, config) = (Some(files.words.as_path()), Some(&files.described["vicuna"]));
-    model::training_memory::estimate_of_part(estimate(settings)?, folder, config, plan, work)
+    let (files, precision) = open(settings)?;
+    let (config, weights) = (&files.described["vicuna"], &files.vicuna_weights);
+    let others = files.besides(&precision).0;
+    model::training_memory::estimate_of_part(estimate(settings)?, config, weights, others, plan, work)
 });
 export_plugin!();
 

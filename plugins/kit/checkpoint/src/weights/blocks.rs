@@ -89,6 +89,19 @@ impl Weights {
         }))
     }
 
+    /// The matrix whose blocks a tensor holds, by the tensor's full name: name, outputs and inputs. None for other tensors.
+    pub fn matrix_of_blocks(&self, tensor: &str) -> Option<(String, [usize; 2])> {
+        let (dtype, (name, _)) = (kind(tensor)?, tensor.rsplit_once('.')?);
+        let (Dtype::U8, shape) = self.root().stored(tensor).ok()? else {
+            return None;
+        };
+        let &[outputs, bytes] = &shape[..] else { return None };
+        Some((
+            name.to_owned(),
+            [outputs, bytes / dtype.type_size() * dtype.block_size()],
+        ))
+    }
+
     /// How these weights would store a matrix in blocks: the tensor's name and shape, and the block type. None if no
     /// block fits, or if it is in blocks already.
     pub(crate) fn to_blocks(&self, name: &str) -> Result<Option<(String, [usize; 2], GgmlDType)>> {

@@ -62,6 +62,7 @@ pub(crate) struct Kept {
     conv1: Out,         // before GELU
     columns2: Vec<f32>, // (steps, width * 3)
     conv2: Out,         // before GELU
+    /// Empty if only the norm and the projector are learnt, or nothing.
     layers: Vec<KeptLayer>,
     /// Steps of each chunk.
     steps: Vec<usize>,
@@ -186,9 +187,12 @@ impl Tower {
         }
         let texts = Texts::of(blocks.iter().map(|block| block.steps));
         let mut layers = Vec::with_capacity(self.layers.len());
+        let keeps = self.learns(false);
         for layer in &self.layers {
             let (y, kept) = layer.forward(pass, &texts, x);
-            layers.push(kept);
+            if keeps {
+                layers.push(kept);
+            }
             x = y;
         }
         let pooled = pool(&x, width, &piece_steps);

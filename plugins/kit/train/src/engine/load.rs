@@ -1,6 +1,7 @@
 //! Loads the layers of a checkpoint for training.
 
 use super::adapter::Adapter;
+use super::counted::is_learnt;
 use super::draws::Stream;
 use super::net::{Head, Net};
 use super::parameters::{Parameters, Vector, Weight};
@@ -22,9 +23,6 @@ use nn::{AudioBlueprint, Blueprint, Hearing, Rope, Weights};
 use plugin_api::{Code, Error, Result};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Modules that are frozen unless `unfreeze` names them.
-const TOWERS: [&str; 2] = ["audio_tower.", "multi_modal_projector."];
 
 pub(crate) struct Loader<'s> {
     pub settings: &'s EngineSettings,
@@ -78,26 +76,8 @@ impl<'s> Loader<'s> {
     /// Whether the tensor of this full name is learnt itself, not by factors.
     fn learns(&mut self, tensor: &str) -> bool {
         self.tensors.push(tensor.to_owned());
-        let has = |names: &[String]| names.iter().any(|part| tensor.contains(part.as_str()));
-        if has(&self.settings.unfreeze) {
-            return true;
-        }
-        match &self.targets {
-            None => match &self.settings.freeze {
-                Some(names) => !has(names),
-                None => !TOWERS.iter().any(|part| tensor.contains(part)),
-            },
-            Some(targets) => {
-                let (module, what) = tensor.rsplit_once('.').unwrap_or((tensor, ""));
-                let module = self.module(module);
-                let own = match self.settings.lora.bias.as_str() {
-                    "all" => what == "bias",
-                    "lora_only" => what == "bias" && targets.has(&module, false),
-                    _ => false,
-                };
-                own || targets.is_whole(&module)
-            }
-        }
+        let module = self.module(tensor.rsplit_once('.').map_or(tensor, |(module, _)| module));
+        is_learnt(self.settings, self.targets.as_ref(), tensor, &module)
     }
 
     /// The name under which a learnt tensor is saved.
@@ -305,10 +285,7 @@ impl<'s> Loader<'s> {
             .chain(tensors.last())
             .map(String::as_str)
             .collect();
-        Err(Error::new(Code::SETTINGS, message).help(format!(
-            "those are called `{}` and the like",
-            some.join("`, `")
-        )))
+        Err(Error::new(Code::SETTINGS, message).help(format!("those are called `{}` and the like", some.join("`, `"))))
     }
 
     fn rms_norm(&mut self, at: &Weights, size: usize, from_one: bool, eps: f64) -> Result<RmsNorm> {

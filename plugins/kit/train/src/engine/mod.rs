@@ -1,6 +1,7 @@
 //! The interface of the training engine: gradients and updates, not the organisation of a run.
 
 mod adapter;
+mod counted;
 pub(crate) mod draws;
 pub(crate) mod files;
 mod load;
@@ -13,6 +14,7 @@ mod settings;
 pub(crate) mod stored;
 mod trainer;
 
+pub use counted::Counted;
 use plugin_api::{Clip, Result};
 pub use read::not_learnt;
 pub use row::{Row, Sound};

@@ -39,6 +39,41 @@ pub(crate) enum State {
     Factored(Factored),
 }
 
+/// The kind of a tensor's state.
+enum Kind {
+    None,
+    Moments,
+    Halves,
+    Bytes,
+    Factored,
+}
+
+impl Kind {
+    fn of(optim: Optimiser, count: usize, wide_states: bool, narrow: bool) -> Kind {
+        match optim {
+            Optimiser::Sgd => Kind::None,
+            Optimiser::AdamW8Bit if count >= FEWEST && !wide_states => Kind::Bytes,
+            Optimiser::AdamW | Optimiser::AdamW8Bit if narrow => Kind::Halves,
+            Optimiser::AdamW | Optimiser::AdamW8Bit => Kind::Moments,
+            Optimiser::Adafactor => Kind::Factored,
+        }
+    }
+}
+
+/// The bytes of a tensor's state, before there is one.
+pub(crate) fn state_bytes(optim: Optimiser, shape: &[usize], wide_states: bool, narrow: bool) -> u64 {
+    let count: usize = shape.iter().product();
+    let columns = shape.last().copied().unwrap_or(1);
+    let bytes = match Kind::of(optim, count, wide_states, narrow) {
+        Kind::None => 0,
+        Kind::Moments => 8 * count,
+        Kind::Halves => 4 * count,
+        Kind::Bytes => 2 * count + 8 * count.div_ceil(bytes::BLOCK),
+        Kind::Factored => 4 * (columns + if shape.len() > 1 { count / columns.max(1) } else { 0 }),
+    };
+    bytes as u64
+}
+
 /// The numbers of one step, equal for all tensors except rate and decay.
 #[derive(Clone, Copy)]
 pub(crate) struct Rule {
@@ -58,17 +93,17 @@ pub(crate) struct Rule {
 impl Optim {
     pub fn new(settings: &OptimSettings, parameters: &Parameters, narrow: bool) -> Optim {
         let state = |learnt: &Learnt| {
+            let shape = &learnt.parameter.shape;
             let count = learnt.range.len();
-            let bytes = count >= FEWEST && !learnt.wide_states;
-            match settings.optim {
-                Optimiser::Sgd => State::None,
-                Optimiser::AdamW8Bit if bytes => State::Bytes(ByteStates::new(count)),
-                Optimiser::AdamW | Optimiser::AdamW8Bit if narrow => State::Halves(HalfStates::new(count)),
-                Optimiser::AdamW | Optimiser::AdamW8Bit => State::Moments {
+            match Kind::of(settings.optim, count, learnt.wide_states, narrow) {
+                Kind::None => State::None,
+                Kind::Bytes => State::Bytes(ByteStates::new(count)),
+                Kind::Halves => State::Halves(HalfStates::new(count)),
+                Kind::Moments => State::Moments {
                     first: kernels::memory::zeros(count),
                     second: kernels::memory::zeros(count),
                 },
-                Optimiser::Adafactor => State::Factored(Factored::new(&learnt.parameter.shape)),
+                Kind::Factored => State::Factored(Factored::new(shape)),
             }
         };
         Optim {
