@@ -58,10 +58,11 @@ impl Shape {
         };
         let rows = |part: &str| of(part).map(|[rows, _]| rows);
         let hidden = field("hidden_size").or(table.map(|[_, hidden]| hidden))?;
-        let size = field("head_dim");
-        let heads = |part: &str| rows(part).map(|rows| rows / size.unwrap_or(USUAL_HEAD).max(1));
-        let queries = field("num_attention_heads").or_else(|| heads("layers.0.self_attn.q_proj.weight"))?;
-        let size = size.unwrap_or(hidden / queries.max(1));
+        let queries = field("num_attention_heads");
+        let share = queries.map(|queries| hidden / queries.max(1));
+        let size = field("head_dim").or(share).unwrap_or(USUAL_HEAD).max(1);
+        let heads = |part: &str| rows(part).map(|rows| rows / size);
+        let queries = queries.or_else(|| heads("layers.0.self_attn.q_proj.weight"))?;
         let keys = field("num_key_value_heads").or_else(|| heads("layers.0.self_attn.k_proj.weight"));
         let class = text.get("model_type").and_then(Value::as_str).unwrap_or_default();
         let tied = text.get("tie_word_embeddings").or(config.get("tie_word_embeddings"));
