@@ -16,6 +16,9 @@ const TOWERS: [&str; 2] = ["audio_tower.", "multi_modal_projector."];
 /// The parts of a checkpoint that training reads, below all wrappings.
 const READ: [&str; 6] = ["embed_tokens.", "layers.", "norm.", "lm_head.", TOWERS[0], TOWERS[1]];
 
+/// A table among the tower's tensors that no lesson reads.
+const UNREAD: &str = "audio_tower.audio_bos_eos_token.";
+
 /// What follows the layers of a tower, under the names of its kinds.
 const BEHIND_LAYERS: [&str; 3] = ["layer_norm", "ln_post", "proj"];
 
@@ -78,6 +81,7 @@ impl Counted {
         for name in &names {
             let plain = plain_name(name);
             let unread = !READ.iter().any(|part| plain.starts_with(part))
+                || plain.starts_with(UNREAD)
                 || plain.starts_with(TOWERS[1]) && !hears
                 || plain.starts_with("lm_head.") && tied
                 || root.belongs_to_four_bits(name);
