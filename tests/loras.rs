@@ -260,6 +260,46 @@ fn a_four_bit_base_is_trained_beside_and_merged_into() {
     );
 }
 
+/// SALMONN's language model is a folder of its own, plain or in four bits, or a part of a converted one.
+#[test]
+fn salmonn_is_merged_where_its_language_model_lies() {
+    let bench = Bench::new();
+    let golden = repository().join("plugins/models/salmonn/golden");
+    let parts = format!("-M weights={}", golden.join("tiny").display());
+    let four_bits = format!("{parts} -M vicuna={}", golden.join("four_bits/vicuna").display());
+    let row = |n: usize| {
+        format!(
+            "{{\"input_ids\":[1,{},7,9,{n}],\"labels\":[-100,-100,7,9,{n}]}}\n",
+            20 + n
+        )
+    };
+    fs::write(bench.path("rows.jsonl"), (3..11).map(row).collect::<String>()).unwrap();
+    let train = "train --model salmonn --rows rows.jsonl --max_steps 2 --learning_rate 0.05";
+    let full = ["four_bits/vicuna` is stored in four bits and cannot be learnt"];
+    bench.check(&format!("{train} {four_bits} --method full --out full"), 2, &full);
+    for method in ["qlora", "lora"] {
+        bench.check(&format!("{train} {four_bits} --method {method} --out {method}"), 0, &[]);
+    }
+    let adapter = |method: &str| fs::read(bench.path(&format!("{method}/final_model/adapter_model.safetensors")));
+    assert!(adapter("qlora").unwrap() == adapter("lora").unwrap());
+    bench.check(&format!("convert salmonn {four_bits} --out one"), 0, &[]);
+    for (base, out) in [(four_bits.as_str(), "apart"), ("-M weights=one", "together")] {
+        let merge = format!("merge --model salmonn {base} --lora qlora/final_model --out {out}");
+        let printed = bench.check(&format!("{merge} --json"), 0, &[]);
+        let printed: Value = serde_json::from_str(&printed).expect("JSON");
+        assert_eq!(
+            (&printed["layers"], &printed["prompts"]),
+            (&4.into(), &4.into()),
+            "{printed}"
+        );
+        // The type of the result has eleven bits; the LoRA changes logits by 6.
+        let apart = printed["max_abs_diff"].as_f64().expect("a difference");
+        assert!(apart < 0.1, "{printed}");
+        let config = fs::read_to_string(bench.path(out).join("config.json")).unwrap();
+        assert!(!config.contains("quantization_config"), "{config}");
+    }
+}
+
 #[test]
 fn what_cannot_be_merged_leaves_nothing_behind() {
     let bench = Bench::new();

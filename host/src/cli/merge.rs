@@ -70,7 +70,8 @@ pub fn merge(args: MergeArgs, common: &Common) -> Result<Exit> {
             answer.map_err(|error| cannot(&args.model, error))?
         };
         // The base is unloaded by now, so the machine needs memory for one model only.
-        let client = open(catalog, &args.model, given, Some(&out))?;
+        let setting = answer["setting"].as_str().unwrap_or("weights").to_owned();
+        let client = open(catalog, &args.model, given, Some((&setting, &out)))?;
         let replay = client.replay(&json!({ "golden": recorded.0 }))?;
         let cases = replay["cases"].as_array().cloned().unwrap_or_default();
         let differences = cases.iter().filter_map(|case| case["max_abs_diff"].as_f64());
@@ -83,23 +84,23 @@ pub fn merge(args: MergeArgs, common: &Common) -> Result<Exit> {
     })
 }
 
-/// The model in fp32, over its own weights or over these.
+/// The model in fp32, over its own weights or over these, by the setting that takes them.
 fn open(
     catalog: &Catalog,
     model: &str,
     mut given: BTreeMap<String, Given>,
-    weights: Option<&Path>,
+    weights: Option<(&str, &Path)>,
 ) -> Result<ModelClient> {
     let spec = catalog.registry.adapter(Kind::Model, model)?;
     let note = catalog.plugin_note(spec)?;
     in_fp32(&note, &mut given, "merge");
-    if let Some(weights) = weights {
+    if let Some((setting, weights)) = weights {
         let set = |value: &str| Given {
             value: value.into(),
             base: PathBuf::new(),
             place: "merge".to_owned(),
         };
-        given.insert("weights".to_owned(), set(&weights.display().to_string()));
+        given.insert(setting.to_owned(), set(&weights.display().to_string()));
         // The merged LoRA is not applied a second time.
         if note.options.iter().any(|option| option.name == "lora") {
             given.insert("lora".to_owned(), set(""));

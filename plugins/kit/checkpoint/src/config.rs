@@ -18,11 +18,7 @@ pub fn read_config<T: DeserializeOwned>(folder: &Path, known: &[&str]) -> Result
             (path, config)
         }
     };
-    let quantised = [&config, &config["text_config"]].map(|part| &part["quantization_config"]);
-    let unread = quantised.into_iter().find_map(unread_quantisation);
-    if let Some(method) = unread {
-        return Err(Error::Quantised { path, method });
-    }
+    refuse_unread_quantisation(&path, &config)?;
     let got = config["model_type"].as_str().unwrap_or("none named");
     if !known.contains(&got) {
         return Err(Error::Architecture {
@@ -35,6 +31,18 @@ pub fn read_config<T: DeserializeOwned>(folder: &Path, known: &[&str]) -> Result
         path,
         reason: e.to_string(),
     })
+}
+
+/// Refuses weights that are quantised by a method that is not read, according to the `config.json` beside them.
+pub fn refuse_unread_quantisation(path: &Path, config: &Value) -> Result<()> {
+    let quantised = [config, &config["text_config"]].map(|part| &part["quantization_config"]);
+    match quantised.into_iter().find_map(unread_quantisation) {
+        None => Ok(()),
+        Some(method) => Err(Error::Quantised {
+            path: path.to_owned(),
+            method,
+        }),
+    }
 }
 
 /// The name of a quantisation that is not read, according to a `quantization_config`; none if it is read, or if there is

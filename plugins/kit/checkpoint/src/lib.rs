@@ -29,7 +29,7 @@ mod rope_config;
 mod weights;
 mod writer;
 
-pub use config::{positive, read_config, read_json, within};
+pub use config::{positive, read_config, read_json, refuse_unread_quantisation, within};
 pub use error::{Error, Result};
 pub use mapped::Mapped;
 pub use pickle::Pickle;

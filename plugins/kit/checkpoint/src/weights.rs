@@ -27,7 +27,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use source::{Files, INDEX, SINGLE, Source, one_file, open_sharded, open_single};
 use std::any::{Any, TypeId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -148,6 +148,9 @@ impl Weights {
             plugin_api::log(Level::Warning, &told);
         }
         let (mut files, mut places) = (self.store.files.clone(), self.store.places.clone());
+        let replaced: HashSet<&str> = tensors.names().map(String::as_str).collect();
+        // Where plain values replace four-bit codes, the scales of those are left out.
+        places.retain(|name, _| !self.codes_of(name).is_some_and(|codes| replaced.contains(codes)));
         places.extend(tensors.names().map(|name| (name.clone(), files.len())));
         files.push((changes.to_owned(), Arc::new(Source::Pickled(tensors))));
         Ok(Weights {

@@ -147,7 +147,14 @@ impl<D: Decoder + Send> Model for GeneratorModel<D> {
     fn run_command(&mut self, command: &str, request: &Value, call: &mut Call) -> Result<Value> {
         match self.hooks.run_command(command, request, call) {
             Some(done) => done,
-            None => crate::merge::run(self.read()?, command, request, call),
+            None => {
+                let (generator, hooks) = self.parts()?;
+                let mut answer = crate::merge::run(generator, command, request, call)?;
+                if let Ok(setting) = hooks.learnt_weights() {
+                    answer["setting"] = setting.into();
+                }
+                Ok(answer)
+            }
         }
     }
 

@@ -263,8 +263,8 @@ fn describe_unquantised(weights: &Weights, out: &Path, bytes: usize) -> plugin_a
     };
     change("config.json", &|config| {
         config.remove("quantization_config");
-        if let Some(Value::Object(text)) = config.get_mut("text_config") {
-            text.remove("quantization_config");
+        for part in config.values_mut().filter_map(Value::as_object_mut) {
+            part.remove("quantization_config");
         }
     })?;
     change("model.safetensors.index.json", &|index| {

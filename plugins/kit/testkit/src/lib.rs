@@ -8,6 +8,7 @@ pub mod hearing;
 mod host;
 pub mod parity;
 pub mod task;
+pub mod tensors;
 pub mod training;
 
 pub use host::Host;

@@ -3,7 +3,8 @@
 use candle_core::{DType, Device};
 use nn::dense::{Config, Decoder};
 use nn::{Blueprint, Decoder as _, Loras, Weights};
-use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use train::{Counted, Engine, EngineSettings, Method, Optimiser, Precision, Row, Trainer};
@@ -417,6 +418,56 @@ fn fused_projections_are_learnt_under_their_own_names() {
     assert!(
         help.contains("`down_proj`, `gate_up_proj`, `o_proj`, `qkv_proj`"),
         "{help}"
+    );
+}
+
+/// What is plain in a base in four bits was left out on purpose, so QLoRA does not quantise it either.
+#[test]
+fn beside_a_base_in_four_bits_both_methods_learn_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in ["config.json", "generation_config.json"] {
+        std::fs::copy(self::folder().join(file), folder.path().join(file)).expect("a copy");
+    }
+    let bytes = std::fs::read(self::folder().join("model.safetensors")).expect("weights");
+    let plain = SafeTensors::deserialize(&bytes).expect("tensors");
+    let name = "model.layers.0.mlp.up_proj.weight";
+    let shape = plain.tensor(name).expect("a matrix").shape().to_vec();
+    let count: usize = shape.iter().product();
+    let codes: Vec<u8> = (0..count / 2).map(|n| (n * 37 % 251) as u8).collect();
+    let scales: Vec<u8> = (0..count.div_ceil(64))
+        .flat_map(|n| (0.1 + 0.01 * n as f32).to_le_bytes())
+        .collect();
+    let state = json!({ "quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": shape }).to_string();
+    let four_bits = [
+        (name.to_owned(), Dtype::U8, codes.as_slice()),
+        (format!("{name}.absmax"), Dtype::F32, &scales),
+        (
+            format!("{name}.quant_state.bitsandbytes__nf4"),
+            Dtype::U8,
+            state.as_bytes(),
+        ),
+    ];
+    let four_bits = four_bits.map(|(name, dtype, bytes)| {
+        let view = TensorView::new(dtype, vec![bytes.len() * 8 / dtype.bitsize()], bytes);
+        (name, view.expect("a tensor"))
+    });
+    let others = plain.tensors().into_iter().filter(|(other, _)| other != name);
+    let file = folder.path().join("model.safetensors");
+    safetensors::serialize_to_file(others.chain(four_bits), None, &file).expect("weights");
+
+    let weights = Weights::open(folder.path(), DType::F32, &Device::Cpu).expect("weights");
+    let losses = [Method::Qlora, Method::Lora].map(|method| {
+        let mut engine = engine_of(folder.path(), &settings(method));
+        let counted = Counted::of(&weights, &settings(method), true).expect("a count");
+        assert_eq!(4 * counted.learnt + counted.frozen, engine.facts().memory.weights);
+        [0, 4, 8].map(|number| step(&mut engine, number))
+    });
+    assert_eq!(losses[0], losses[1]);
+    let mut whole = engine(&settings(Method::Lora));
+    assert_ne!(
+        losses[0],
+        [0, 4, 8].map(|number| step(&mut whole, number)),
+        "the codes count"
     );
 }
 

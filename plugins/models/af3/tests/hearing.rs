@@ -8,6 +8,7 @@ use plugin_api::serde_json::{Value, json};
 use plugin_api::{Clip, Code, Lesson, LoraUse, Message, NoCallbacks, Prompt, Result, Turn};
 use std::path::{Path, PathBuf};
 use testkit::hearing::{self, about, scores, tone};
+use testkit::tensors::{self, Stored};
 use testkit::{copy, parity};
 
 fn golden() -> PathBuf {
@@ -178,18 +179,55 @@ fn prompts_use_the_variants_lora_unless_they_want_none() {
     assert_ne!(with(LoraUse::AsLoaded), with(LoraUse::Off));
 }
 
+/// A copy of the checkpoint with the variant's folder.
+fn copy_with_think() -> tempfile::TempDir {
+    let folder = copy(&golden());
+    let think = folder.path().join("think");
+    std::fs::create_dir(&think).unwrap();
+    for entry in std::fs::read_dir(golden().join("think")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, think.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    folder
+}
+
+/// What the variant changes takes the place of four-bit codes, scales and all.
+#[test]
+fn the_variant_that_thinks_is_reproduced_over_four_bits() {
+    let folder = copy_with_think();
+    tensors::change(folder.path(), |all| {
+        let name = "multi_modal_projector.linear_1.weight";
+        let plain = &all[name];
+        let (shape, count) = (plain.shape.clone(), plain.bytes.len() / 2);
+        let state = json!({ "quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": shape });
+        let scales = Stored {
+            dtype: "F32".to_owned(),
+            shape: vec![count.div_ceil(64)],
+            bytes: vec![0; 4 * count.div_ceil(64)],
+        };
+        for (name, tensor) in [
+            (name.to_owned(), Stored::bytes(vec![0; count / 2])),
+            (format!("{name}.absmax"), scales),
+            (
+                format!("{name}.quant_state.bitsandbytes__nf4"),
+                Stored::bytes(state.to_string().into_bytes()),
+            ),
+        ] {
+            all.insert(name, tensor);
+        }
+    });
+    let model = try_open(folder.path(), json!({ "thinking": true })).unwrap();
+    let what = ["audio_embeddings", "logits", "greedy"];
+    parity::check(&model, &golden().join("think/golden"), Some("think"), &what, 1e-3);
+}
+
 #[test]
 fn a_variant_that_is_not_there_is_named() {
     let check = |file: &str| {
-        let folder = copy(&golden());
-        let think = folder.path().join("think");
-        std::fs::create_dir(&think).unwrap();
-        for entry in std::fs::read_dir(golden().join("think")).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_file() && !path.ends_with(file) {
-                std::fs::copy(&path, think.join(path.file_name().unwrap())).unwrap();
-            }
-        }
+        let folder = copy_with_think();
+        std::fs::remove_file(folder.path().join("think").join(file)).unwrap();
         let error = try_open(folder.path(), json!({ "thinking": true })).err().unwrap();
         let message = error.message.replace(folder.path().to_str().unwrap(), "DIR");
         assert_eq!(

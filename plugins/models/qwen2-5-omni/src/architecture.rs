@@ -10,16 +10,33 @@ use plugin_api::{Clip, Error, Result};
 use std::sync::Arc;
 
 /// Prefixes of tensors outside the language model, which are never quantised.
-pub const OUTSIDE_LANGUAGE_MODEL: [&str; 2] = ["thinker.audio_tower.", "audio_tower."];
+pub const OUTSIDE_LANGUAGE_MODEL: [&str; 4] = [
+    "thinker.audio_tower.",
+    "thinker.model.audio_tower.",
+    "audio_tower.",
+    "model.audio_tower.",
+];
+
+/// Where the audio tower, the layers of the language model and its head are: of a whole checkpoint, or of the thinker
+/// alone; by the names of published files, or by those that the reference's newer classes have for themselves.
+const PLACES: [[&str; 3]; 4] = [
+    ["thinker.audio_tower", "thinker.model", "thinker.lm_head"],
+    [
+        "thinker.model.audio_tower",
+        "thinker.model.language_model",
+        "thinker.lm_head",
+    ],
+    ["audio_tower", "model", "lm_head"],
+    ["model.audio_tower", "model.language_model", "lm_head"],
+];
 
 pub fn load(config: &Config, weights: &Weights) -> nn::Result<AudioLanguageModel<Tower>> {
-    let thinker = match weights.has("thinker.model.embed_tokens.weight") {
-        true => weights.at("thinker"), // the talker and its vocoder are not read
-        false => weights.clone(),
-    };
+    let holds_text = |places: &&[&str; 3]| weights.at(places[1]).has("embed_tokens.weight");
+    let places = PLACES.iter().find(holds_text).unwrap_or(&PLACES[0]);
+    let [tower, model, lm_head] = places.map(|place| weights.at(place));
     Ok(AudioLanguageModel {
-        audio_encoder: Arc::new(Tower::load(config, &thinker.at("audio_tower"))?),
-        language_model: dense::Decoder::load(&config.text, &thinker)?,
+        audio_encoder: Arc::new(Tower::load(config, &tower)?),
+        language_model: dense::Decoder::of_parts(&config.text, &model, &lm_head)?,
         placeholder: config.audio_token,
     })
 }

@@ -30,7 +30,14 @@ const SYSTEM: &str = "You are Qwen, a virtual human developed by the Qwen Team, 
                       auditory and visual inputs, as well as generating text and speech.";
 
 /// Tensors of a checkpoint that are never read: for seeing and for speaking.
-const UNUSED: [&str; 3] = ["talker.", "token2wav.", "thinker.visual."];
+const UNUSED: [&str; 6] = [
+    "talker.",
+    "token2wav.",
+    "thinker.visual.",
+    "thinker.model.visual.",
+    "visual.",
+    "model.visual.",
+];
 
 fn load(settings: &Settings) -> Result<GeneratorModel<AudioLanguageModel<architecture::Tower>>> {
     let mut checkpoint = Checkpoint::open(settings)?.keeping(&architecture::OUTSIDE_LANGUAGE_MODEL);

@@ -35,7 +35,7 @@ pub fn convert(files: &Files, request: &Value, call: &Call) -> Result<Value> {
         return Err(plugin_api::Error::new(Code::SETTINGS, message).help("name a folder that is new or empty"));
     }
 
-    let copied = tensors(files);
+    let copied = tensors(files).map_err(Error::into_plugin_error)?;
     let path = out.join("model.safetensors");
     let bytes = write_weights(&path, &copied, |share| {
         call.progress(share, "converting") && !call.stop_asked()
@@ -54,7 +54,12 @@ pub fn convert(files: &Files, request: &Value, call: &Call) -> Result<Value> {
     }
     // Written last, because it makes the folder a checkpoint.
     let path = out.join("config.json");
-    let text = format!("{:#}\n", files.described);
+    let mut described = files.described.clone();
+    let in_four_bits = |one: &Copied| one.weights.belongs_to_four_bits(&one.weights.path(&one.tensor));
+    if let (Some(vicuna), false) = (described["vicuna"].as_object_mut(), copied.iter().any(in_four_bits)) {
+        vicuna.remove("quantization_config"); // all of it became blocks
+    }
+    let text = format!("{described:#}\n");
     std::fs::write(&path, text).map_err(|e| failed(e).into_plugin_error())?;
     written.push(path);
     let shown: Vec<String> = written.iter().map(|path: &PathBuf| shown(path)).collect();
@@ -66,7 +71,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// The used tensors of each part, with their names in the folder.
-fn tensors(files: &Files) -> Vec<Copied<'_>> {
+fn tensors(files: &Files) -> nn::Result<Vec<Copied<'_>>> {
     let whisper = encoder_in(&files.whisper_weights).path("");
     let within = files.whisper_weights.path("");
     let whisper = whisper
@@ -100,7 +105,13 @@ fn tensors(files: &Files) -> Vec<Copied<'_>> {
     take(&files.vicuna_weights, "vicuna", &|name| {
         same(name).filter(|name| !name.ends_with("rotary_emb.inv_freq"))
     });
-    all
+    let mut kept = Vec::new();
+    for one in all {
+        if !one.weights.goes_with_blocks(&one.tensor)? {
+            kept.push(one);
+        }
+    }
+    Ok(kept)
 }
 
 /// The names of all tensors at this point and below it.

@@ -149,8 +149,7 @@ fn is_converted(folder: &Path) -> bool {
 /// Opens downloads, in the order of [`DOWNLOADS`].
 fn downloads(published: Published, parts: [PathBuf; 4], precision: &Precision, device: &Device) -> Result<Files> {
     let [whisper, beats, vicuna, salmonn] = &parts;
-    let whisper_config: Value = nn::read_json(&whisper.join("config.json"))?;
-    let vicuna_config: Value = nn::read_json(&vicuna.join("config.json"))?;
+    let (whisper_config, vicuna_config) = (read_config(whisper)?, read_config(vicuna)?);
     let (beats_config, beats_weights) = open_beats(&one_file(beats)?, device)?;
     let described = json!({
         "model_type": "salmonn",
@@ -170,6 +169,13 @@ fn downloads(published: Published, parts: [PathBuf; 4], precision: &Precision, d
     )?;
     Extractor::from_folder(whisper, &files.whisper)?.fills(&files.whisper)?;
     Ok(files)
+}
+
+fn read_config(part: &Path) -> Result<Value> {
+    let path = part.join("config.json");
+    let config = nn::read_json(&path)?;
+    checkpoint::refuse_unread_quantisation(&path, &config)?;
+    Ok(config)
 }
 
 fn converted(folder: &Path, precision: &Precision, device: &Device) -> Result<Files> {

@@ -108,7 +108,7 @@ impl Weights {
         let Some(wanted) = self.quant_of(name) else {
             return Ok(None);
         };
-        let (stored, shape) = self.stored(name)?;
+        let (stored, shape) = self.type_of_values(name)?;
         let ([outputs, inputs], Dtype::F32 | Dtype::F16 | Dtype::BF16) = (shape.as_slice(), stored) else {
             return Ok(None);
         };
@@ -120,9 +120,26 @@ impl Weights {
         }))
     }
 
-    /// The blocks of a matrix that is stored as plain values.
+    /// Whether a tensor is one of the scales, tables or states of a matrix in four bits that these weights would store in
+    /// blocks, which need none of them.
+    pub fn goes_with_blocks(&self, name: &str) -> Result<bool> {
+        match self.codes_of(&self.path(name)) {
+            Some(codes) => Ok(self.root().to_blocks(codes)?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// The type and shape of a tensor's values, which four-bit codes do not have themselves.
+    fn type_of_values(&self, name: &str) -> Result<(Dtype, Vec<usize>)> {
+        match self.four_bits(name)? {
+            Some(found) => Ok((found.dtype, found.shape)),
+            None => self.stored(name),
+        }
+    }
+
+    /// The blocks of a matrix that is stored as plain values, or in four bits.
     pub(crate) fn blocks_of(&self, name: &str, dtype: GgmlDType) -> Result<Vec<u8>> {
-        let (_, shape) = self.stored(name)?;
+        let (_, shape) = self.type_of_values(name)?;
         let dims = (shape.first().copied().unwrap_or(0), shape.last().copied().unwrap_or(0));
         self.with_finite_rows(name, dims, |rows| Matrix::blocks(dims, rows, dtype))
     }

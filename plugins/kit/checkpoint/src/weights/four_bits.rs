@@ -80,8 +80,7 @@ impl FourBits<'_> {
 impl Weights {
     /// Whether any tensor is stored in four bits.
     pub fn any_in_four_bits(&self) -> bool {
-        let mut names = self.store.places.keys();
-        names.any(|name| part_of(name).is_some_and(|tensor| self.store.places.contains_key(tensor)))
+        self.store.places.keys().any(|name| self.belongs_to_four_bits(name))
     }
 
     /// Whether a tensor of this name below these weights is stored in four bits.
@@ -93,7 +92,15 @@ impl Weights {
 
     /// Whether this full name is that of scales, tables or a shape that belong to a matrix in four bits.
     pub fn belongs_to_four_bits(&self, tensor: &str) -> bool {
-        part_of(tensor).is_some_and(|codes| self.store.places.contains_key(codes))
+        self.codes_of(tensor).is_some()
+    }
+
+    /// The full name of the codes to which a tensor of this full name belongs, if there are any.
+    pub(super) fn codes_of<'t>(&self, tensor: &'t str) -> Option<&'t str> {
+        let codes = PARTS
+            .iter()
+            .find_map(|part| tensor.strip_suffix(part)?.strip_suffix('.'))?;
+        self.store.places.contains_key(codes).then_some(codes)
     }
 
     /// A matrix, if it is stored in four bits.
@@ -227,13 +234,6 @@ impl Weights {
         };
         Ok(Some((file, file.get(tensor).map_err(malformed)?)))
     }
-}
-
-/// The name of the codes to which a tensor of this name would belong.
-fn part_of(tensor: &str) -> Option<&str> {
-    PARTS
-        .iter()
-        .find_map(|part| tensor.strip_suffix(part)?.strip_suffix('.'))
 }
 
 fn sizes(tensor: &str, view: &TensorView, count: usize, kind: &str) -> String {

@@ -67,6 +67,9 @@ impl Counted {
     /// Reads the names and shapes of a checkpoint's tensors, and none of its values.
     pub fn of(weights: &Weights, settings: &EngineSettings, tied: bool) -> Result<Counted> {
         let mut settings = settings.clone();
+        if settings.method == Method::Qlora && weights.any_in_four_bits() {
+            settings.method = Method::Lora; // what such a base leaves plain stays plain
+        }
         if let Some(adapter) = &settings.adapter {
             settings.lora = folder::read_settings(adapter)?;
         }

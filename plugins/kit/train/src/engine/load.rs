@@ -47,7 +47,7 @@ pub(crate) struct Loader<'s> {
 }
 
 impl<'s> Loader<'s> {
-    pub fn new(settings: &'s EngineSettings) -> Result<Loader<'s>> {
+    pub fn new(settings: &'s EngineSettings, model: &Weights) -> Result<Loader<'s>> {
         let targets = (settings.method != Method::Full).then(|| Targets::read(&settings.lora));
         Ok(Loader {
             settings,
@@ -61,7 +61,8 @@ impl<'s> Loader<'s> {
             values: 0,
             frozen: BTreeMap::new(),
             reader: Reader {
-                four_bits: settings.method == Method::Qlora,
+                // What the makers of a base in four bits left out stays as it is, as in PEFT.
+                four_bits: settings.method == Method::Qlora && !model.any_in_four_bits(),
                 double: settings.bnb_4bit_use_double_quant,
             },
         })

@@ -47,7 +47,7 @@ impl Trainer {
         if settings.method == Method::Full && blueprint.model.any_in_four_bits() {
             return Err(super::not_learnt(&format!("`{}`", blueprint.model.folder().display())));
         }
-        let mut loader = Loader::new(&settings)?;
+        let mut loader = Loader::new(&settings, &blueprint.model)?;
         let net = loader.net(blueprint)?;
         if settings.method == Method::Full {
             check_places(&loader.parameters, &blueprint.model)?;

@@ -11,6 +11,8 @@ pub(crate) fn module_name(name: &str) -> String {
         ("language_model.lm_head", "lm_head"),
         ("audio_tower.", "model.audio_tower."),
         ("multi_modal_projector.", "model.multi_modal_projector."),
+        ("thinker.model.language_model.", "model.language_model."),
+        ("thinker.model.audio_tower.", "model.audio_tower."),
         ("thinker.model.", "model.language_model."),
         ("thinker.audio_tower.", "model.audio_tower."),
         ("thinker.", ""),
@@ -43,6 +45,11 @@ mod tests {
                 "model.language_model.layers.0.mlp.up_proj",
             ),
             ("thinker.audio_tower.proj", "model.audio_tower.proj"),
+            ("thinker.model.audio_tower.proj", "model.audio_tower.proj"),
+            (
+                "thinker.model.language_model.layers.0.mlp.up_proj",
+                "model.language_model.layers.0.mlp.up_proj",
+            ),
             ("thinker.lm_head", "lm_head"),
             (
                 "vicuna.model.layers.0.self_attn.v_proj",

@@ -1,4 +1,5 @@
 //! `salmonn` from outside, as one binary, so that it is linked once.
 
 mod files;
+mod four_bits;
 mod hearing;
