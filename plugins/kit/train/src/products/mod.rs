@@ -195,9 +195,6 @@ impl Task<'_> {
         let wide = COLUMNS.next_multiple_of(shape.columns);
         space.sums.resize(padded * wide, 0.0);
         space.panels.resize(DEPTH * wide, 0.0);
-        if left.depth == 0 {
-            space.sums.fill(0.0);
-        }
         for block in (0..columns).step_by(wide) {
             let block = block..columns.min(block + wide);
             // The last panel may be narrower.
@@ -238,16 +235,19 @@ impl Task<'_> {
                         .run(shape);
                         (panels, sums) = (panels_behind, sums_behind);
                     }
+                    if start + deep == left.depth {
+                        // While these sums are near.
+                        let mut parts = Vec::with_capacity(widths.len());
+                        let mut sums = &space.sums[..];
+                        for &width in &widths {
+                            let (of_panel, behind) = sums.split_at(padded * width);
+                            parts.push((of_panel, width));
+                            sums = behind;
+                        }
+                        self.write(&parts, some, block.clone(), scale, into);
+                    }
                 }
             }
-            let mut parts = Vec::with_capacity(widths.len());
-            let mut sums = &space.sums[..];
-            for &width in &widths {
-                let (of_panel, behind) = sums.split_at(padded * width);
-                parts.push((of_panel, width));
-                sums = behind;
-            }
-            self.write(&parts, block, scale, into);
         }
     }
 
@@ -289,16 +289,16 @@ impl Task<'_> {
                     }
                 });
             }
-            self.write(&[(&space.sums, passing::COLUMNS)], some, scale, into);
+            self.write(&[(&space.sums, passing::COLUMNS)], 0..self.y.len(), some, scale, into);
         }
     }
 
-    /// Writes panels of sums, each (rows, width), to some columns of y, or adds them.
-    fn write(&mut self, panels: &[(&[f32], usize)], columns: Range<usize>, scale: f32, into: Into) {
+    /// Writes panels of sums, each (rows, width), to some rows and columns of y, or adds them.
+    fn write(&mut self, panels: &[(&[f32], usize)], rows: Range<usize>, columns: Range<usize>, scale: f32, into: Into) {
         vectorised(
             #[inline(always)]
             || {
-                for row in 0..self.y.len() {
+                for row in rows.start..rows.end.min(self.y.len()) {
                     // Rows are too far apart for the hardware prefetcher.
                     if let Some(later) = self.y.get(row + AHEAD) {
                         prefetch(&later[columns.clone()]);

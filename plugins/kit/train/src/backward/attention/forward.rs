@@ -82,7 +82,10 @@ impl Block {
                 #[inline(always)]
                 || {
                     let totals = &mut totals[rows.start * width..];
-                    totals.iter_mut().zip(&*scores).for_each(|(total, score)| *total += score);
+                    totals
+                        .iter_mut()
+                        .zip(&*scores)
+                        .for_each(|(total, score)| *total += score);
                 },
             );
             mix.add(panel, rows, scores);
