@@ -18,10 +18,18 @@ pub fn turn(rows: &[&[f32]], depth: usize, width: usize, out: &mut [f32]) {
         if let (&[a, b, c, d, e, f], 6) = (rows, width) {
             // Eight rows at a time: the last two are overwritten by the next column. The last columns have no next
             // one.
-            let whole = depth.saturating_sub(1) / 8 * 8;
+            let eight = [a, b, c, d, e, f, f, f];
+            let mut whole = depth.saturating_sub(1) / 8 * 8;
             // SAFETY: the processor has AVX2; each row has more than `whole` values, and after the six places of each
             // of the first `whole` columns there are six of the next.
-            unsafe { x86::turn8(&[a, b, c, d, e, f, f, f], whole, width, out.as_mut_ptr()) };
+            unsafe { x86::turn8(&eight, whole, width, out.as_mut_ptr()) };
+            if depth - whole == 8 {
+                let (last, mut columns) = (eight.map(|row| &row[whole..depth]), [0.0; 8 * 6 + 2]);
+                // SAFETY: the same for eight columns and room for one more.
+                unsafe { x86::turn8(&last, 8, width, columns.as_mut_ptr()) };
+                out[whole * width..depth * width].copy_from_slice(&columns[..48]);
+                whole = depth;
+            }
             for (column, d) in out[whole * width..depth * width].chunks_exact_mut(width).zip(whole..) {
                 column.iter_mut().zip(rows).for_each(|(out, row)| *out = row[d]);
             }

@@ -1,12 +1,19 @@
 //! Attention in blocks of queries: scores are not kept, only the logarithm of each row's softmax denominator.
+//!
+//! A block goes through the keys that it sees a panel at a time, as wide as a tile of sums. Keys and values are packed
+//! once for all blocks of a text, scores stay where the tiles wrote them, and tiles whose scores would all be zero are
+//! left out.
+
+mod backward;
+mod forward;
+mod mix;
 
 use super::Texts;
-use crate::products::vector::{dot, exp, largest, vectorised};
-use crate::products::{ByDepth, ByLane, Into, Left, Scratch, product_here};
+use crate::products::{Operand, Scratch, Shape};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Queries of a block.
+/// Queries of a block, a multiple of any tile's height.
 const QUERIES: usize = 96;
 
 /// What tokens see, and how scores are computed.
@@ -23,121 +30,124 @@ pub(crate) struct Rule {
     pub size: usize,
 }
 
-/// Queries of one text: their numbers among all queries, and their positions in the text.
+/// Queries of one text.
 struct Block {
-    /// Places in the buffer of queries.
+    /// Their numbers among all queries.
     rows: Range<usize>,
-    /// The union of what they see, in the buffer of keys.
-    keys: Range<usize>,
-    text: usize,
+    /// The keys that each of them sees, counted from the text's first. Both ends rise from query to query.
+    seen: Vec<Range<usize>>,
+    shape: Shape,
 }
 
-/// The blocks of a pass: keys of all tokens, queries of some.
+impl Block {
+    /// The number of rows with those that fill the last tile.
+    fn padded(&self) -> usize {
+        self.seen.len().next_multiple_of(self.shape.rows)
+    }
+
+    /// The panels with the keys that the block sees.
+    fn panels(&self) -> Range<usize> {
+        let last = self.seen.last().map_or(0, |seen| seen.end);
+        let first = self.seen.first().map_or(0, |seen| seen.start);
+        first / self.shape.columns..last.div_ceil(self.shape.columns)
+    }
+
+    fn keys_of(&self, panel: usize) -> Range<usize> {
+        panel * self.shape.columns..(panel + 1) * self.shape.columns
+    }
+
+    /// The rows, in whole tiles, of which some see a key of the panel.
+    fn rows_of(&self, panel: usize) -> Range<usize> {
+        let keys = self.keys_of(panel);
+        let first = self.seen.partition_point(|seen| seen.end <= keys.start);
+        let end = self.seen.partition_point(|seen| seen.start < keys.end);
+        let height = self.shape.rows;
+        first / height * height..end.next_multiple_of(height)
+    }
+
+    /// The keys that some row of a tile sees.
+    fn keys_of_tile(&self, tile: usize) -> Range<usize> {
+        let rows = &self.seen[tile * self.shape.rows..];
+        let rows = &rows[..rows.len().min(self.shape.rows)];
+        rows[0].start..rows[rows.len() - 1].end
+    }
+
+    /// Sets values of the rows that see a panel, (rows, width), at keys that these rows do not see. Rows that fill the
+    /// last tile see none.
+    fn set_unseen(&self, panel: usize, values: &mut [f32], value: f32) {
+        let (keys, rows) = (self.keys_of(panel), self.rows_of(panel));
+        let sees_all = |seen: &Range<usize>| seen.start <= keys.start && keys.end <= seen.end;
+        // Ends rise, so that the first and the last row speak for all.
+        if rows.end <= self.seen.len() && [rows.start, rows.end - 1].iter().all(|&row| sees_all(&self.seen[row])) {
+            return;
+        }
+        for (row, values) in rows.zip(values.chunks_exact_mut(self.shape.columns)) {
+            let seen = self.seen.get(row).map_or(0..0, |seen| seen.clone());
+            let place = |key: usize| key.clamp(keys.start, keys.end) - keys.start;
+            values[..place(seen.start)].fill(value);
+            values[place(seen.end)..].fill(value);
+        }
+    }
+}
+
+struct Text {
+    /// Its tokens, and the blocks of its queries.
+    keys: Range<usize>,
+    blocks: Vec<Block>,
+}
+
+/// The texts of a pass: keys of all tokens, queries of some.
 pub(crate) struct Plan {
     rule: Rule,
-    blocks: Vec<Block>,
-    /// The token of each query, in rising order.
-    tokens: Vec<usize>,
-    /// The number of tokens.
+    texts: Vec<Text>,
+    queries: usize,
     keys: usize,
+    shape: Shape,
 }
 
 impl Plan {
     /// `tokens` are the numbers of the tokens with queries, in rising order.
     pub fn new(rule: Rule, texts: &Texts, tokens: &[usize]) -> Plan {
-        let mut blocks = Vec::new();
+        let shape = Shape::here();
         let mut start = 0;
-        for text in texts.each() {
-            let count = tokens[start..].iter().take_while(|&&token| token < text.end).count();
-            for first in (start..start + count).step_by(QUERIES) {
-                let rows = first..(start + count).min(first + QUERIES);
-                let last = tokens[rows.end - 1];
-                let oldest = rule.window.map_or(text.start, |window| {
-                    text.start.max((tokens[rows.start] + 1).saturating_sub(window))
-                });
-                let keys = match rule.ahead {
-                    true => text.clone(),
-                    false => oldest..last + 1,
-                };
-                let text = text.start;
-                blocks.push(Block { rows, keys, text });
-            }
-            start += count;
-        }
+        let text = |keys: Range<usize>| {
+            let own = tokens[start..].iter().take_while(|&&token| token < keys.end).count();
+            let rows = start..start + own;
+            start = rows.end;
+            let seen = |token: &usize| {
+                let place = token - keys.start;
+                let oldest = rule.window.map_or(0, |window| (place + 1).saturating_sub(window));
+                if rule.ahead { 0..keys.len() } else { oldest..place + 1 }
+            };
+            let block = |first: usize| {
+                let rows = first..rows.end.min(first + QUERIES);
+                let seen = tokens[rows.clone()].iter().map(seen).collect();
+                Block { rows, seen, shape }
+            };
+            let blocks = rows.clone().step_by(QUERIES).map(block).collect();
+            Text { keys, blocks }
+        };
         Plan {
             rule,
-            blocks,
-            tokens: tokens.to_vec(),
+            texts: texts.each().map(text).filter(|text| !text.blocks.is_empty()).collect(),
+            queries: tokens.len(),
             keys: texts.tokens(),
+            shape,
         }
-    }
-
-    /// What a query sees, counted from the first key of its block.
-    fn seen(&self, block: &Block, row: usize) -> Range<usize> {
-        if self.rule.ahead {
-            return 0..block.keys.len();
-        }
-        let token = self.tokens[row];
-        let oldest = self
-            .rule
-            .window
-            .map_or(block.text, |window| block.text.max((token + 1).saturating_sub(window)));
-        oldest - block.keys.start..token + 1 - block.keys.start
-    }
-
-    /// The scores of a block before softmax: (queries, keys).
-    fn scores(&self, left: &Left, k: &[f32], keys: usize) -> Scratch {
-        let mut scores = Scratch::new(left.rows() * keys);
-        let right = ByLane::new(k, self.rule.size);
-        product_here(&mut scores, left, &right, keys, self.rule.scale, Into::Set);
-        if let Some(cap) = self.rule.softcap {
-            scores.iter_mut().for_each(|score| *score = cap * (*score / cap).tanh());
-        }
-        scores
     }
 
     /// q (heads, queries, size), k and v (key heads, tokens, size) to out (heads, queries, size) and the logarithm of
     /// each row's denominator (heads, queries).
     pub fn forward(&self, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32], sums: &mut [f32]) {
-        let (size, queries) = (self.rule.size, self.tokens.len());
-        if queries == 0 {
+        let (of_queries, of_keys) = (self.queries * self.rule.size, self.keys * self.rule.size);
+        if self.queries == 0 {
             return;
         }
-        let heads = out.par_chunks_mut(queries * size).zip(sums.par_chunks_mut(queries));
+        let heads = out.par_chunks_mut(of_queries).zip(sums.par_chunks_mut(self.queries));
         heads.enumerate().for_each(|(head, (out, sums))| {
-            let q = &q[head * queries * size..][..queries * size];
-            let shared = head / self.rule.group * self.keys * size;
-            let (k, v) = (&k[shared..][..self.keys * size], &v[shared..][..self.keys * size]);
-            for block in &self.blocks {
-                let of_keys = block.keys.start * size..block.keys.end * size;
-                let (rows, keys) = (block.rows.len(), block.keys.len());
-                let of_rows = block.rows.start * size..block.rows.end * size;
-                let left = Left::pack_here(&ByLane::new(&q[of_rows.clone()], size), rows, size);
-                let mut scores = self.scores(&left, &k[of_keys.clone()], keys);
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for (row, scores) in block.rows.clone().zip(scores.chunks_exact_mut(keys)) {
-                            let seen = self.seen(block, row);
-                            scores[..seen.start].fill(0.0);
-                            scores[seen.end..].fill(0.0);
-                            let scores = &mut scores[seen];
-                            let largest = largest(scores);
-                            scores.iter_mut().for_each(|score| *score = exp(*score - largest));
-                            let sum = crate::products::vector::sum(
-                                [scores],
-                                #[inline(always)]
-                                |[x]| x,
-                            );
-                            scores.iter_mut().for_each(|score| *score /= sum);
-                            sums[row] = largest + sum.ln();
-                        }
-                    },
-                );
-                let left = Left::pack_here(&ByLane::new(&scores, keys), rows, keys);
-                let v = ByDepth::new(&v[of_keys], size);
-                product_here(&mut out[of_rows], &left, &v, size, 1.0, Into::Set);
-            }
+            let shared = head / self.rule.group * of_keys;
+            let (k, v) = (&k[shared..][..of_keys], &v[shared..][..of_keys]);
+            self.head_forward(&q[head * of_queries..][..of_queries], k, v, out, sums);
         });
     }
 
@@ -153,124 +163,45 @@ impl Plan {
         dk: &mut [f32],
         dv: &mut [f32],
     ) {
-        let (size, queries, group) = (self.rule.size, self.tokens.len(), self.rule.group);
+        let (of_queries, of_keys) = (self.queries * self.rule.size, self.keys * self.rule.size);
         dk.fill(0.0);
         dv.fill(0.0);
-        if queries == 0 {
+        if self.queries == 0 {
             return;
         }
-        let (of_queries, of_keys) = (queries * size, self.keys * size);
+        let group = self.rule.group * of_queries;
         let shared = dq
-            .par_chunks_mut(group * of_queries)
+            .par_chunks_mut(group)
             .zip(dk.par_chunks_mut(of_keys))
             .zip(dv.par_chunks_mut(of_keys));
         shared.enumerate().for_each(|(shared, ((dq, dk), dv))| {
-            let (k, v) = (&k[shared * of_keys..][..of_keys], &v[shared * of_keys..][..of_keys]);
-            for (number, dq) in dq.chunks_exact_mut(of_queries).enumerate() {
-                let head = shared * group + number;
-                let of_head = |x: &'_ [f32]| -> Range<usize> {
-                    debug_assert!(x.len() >= (head + 1) * of_queries);
-                    head * of_queries..(head + 1) * of_queries
-                };
-                let head = Head {
-                    q: &q[of_head(q)],
-                    out: &out[of_head(out)],
-                    dout: &dout[of_head(dout)],
-                    sums: &sums[head * queries..][..queries],
-                };
-                for block in &self.blocks {
-                    self.block_backward(block, &head, k, v, dq, dk, dv);
-                }
-            }
+            let queries = shared * group..(shared + 1) * group;
+            let heads = Heads {
+                q: &q[queries.clone()],
+                out: &out[queries.clone()],
+                dout: &dout[queries],
+                sums: &sums[shared * self.rule.group * self.queries..],
+                k: &k[shared * of_keys..][..of_keys],
+                v: &v[shared * of_keys..][..of_keys],
+            };
+            self.heads_backward(&heads, dq, dk, dv);
         });
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "as for `backward`")]
-    fn block_backward(
-        &self,
-        block: &Block,
-        head: &Head,
-        k: &[f32],
-        v: &[f32],
-        dq: &mut [f32],
-        dk: &mut [f32],
-        dv: &mut [f32],
-    ) {
-        let (size, rule) = (self.rule.size, &self.rule);
-        let of_keys = block.keys.start * size..block.keys.end * size;
-        let of_rows = block.rows.start * size..block.rows.end * size;
-        let (rows, keys) = (block.rows.len(), block.keys.len());
-        let (k, v) = (&k[of_keys.clone()], &v[of_keys.clone()]);
-        let (q, out, dout) = (
-            &head.q[of_rows.clone()],
-            &head.out[of_rows.clone()],
-            &head.dout[of_rows.clone()],
-        );
-        let mut weights = self.scores(&Left::pack_here(&ByLane::new(q, size), rows, size), k, keys);
-        let mut slopes = Scratch::new(rows * keys);
-        let left = Left::pack_here(&ByLane::new(dout, size), rows, size);
-        product_here(&mut slopes, &left, &ByLane::new(v, size), keys, 1.0, Into::Set);
-        vectorised(
-            #[inline(always)]
-            || {
-                let each = weights.chunks_exact_mut(keys).zip(slopes.chunks_exact_mut(keys));
-                for ((number, row), (weights, slopes)) in block.rows.clone().enumerate().zip(each) {
-                    let seen = self.seen(block, row);
-                    for outside in [0..seen.start, seen.end..keys] {
-                        weights[outside.clone()].fill(0.0);
-                        slopes[outside].fill(0.0);
-                    }
-                    let (weights, slopes) = (&mut weights[seen.clone()], &mut slopes[seen]);
-                    let at = number * size..(number + 1) * size;
-                    let (level, sum) = (dot(&out[at.clone()], &dout[at]), head.sums[row]);
-                    let each = weights.iter_mut().zip(slopes);
-                    match rule.softcap {
-                        // A separate loop without a branch.
-                        None => {
-                            for (weight, slope) in each {
-                                *weight = exp(*weight - sum);
-                                *slope = *weight * (*slope - level);
-                            }
-                        }
-                        Some(cap) => {
-                            for (weight, slope) in each {
-                                let score = *weight;
-                                *weight = exp(score - sum);
-                                *slope = *weight * (*slope - level) * (1.0 - (score / cap) * (score / cap));
-                            }
-                        }
-                    }
-                }
-            },
-        );
-        let by_row = Left::pack_here(&ByLane::new(&slopes, keys), rows, keys);
-        product_here(
-            &mut dq[of_rows],
-            &by_row,
-            &ByDepth::new(k, size),
-            size,
-            rule.scale,
-            Into::Set,
-        );
-        let by_key = Left::pack_here(&ByDepth::new(&slopes, keys), keys, rows);
-        let dk = &mut dk[of_keys.clone()];
-        product_here(dk, &by_key, &ByDepth::new(q, size), size, rule.scale, Into::Add);
-        let by_key = Left::pack_here(&ByDepth::new(&weights, keys), keys, rows);
-        product_here(
-            &mut dv[of_keys],
-            &by_key,
-            &ByDepth::new(dout, size),
-            size,
-            1.0,
-            Into::Add,
-        );
     }
 }
 
-/// What one query head keeps.
-struct Head<'a> {
+/// Query heads that share keys and values, and what the forward pass kept.
+struct Heads<'a> {
     q: &'a [f32],
     out: &'a [f32],
     dout: &'a [f32],
     sums: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+}
+
+/// Panels of `width` lanes over some depth.
+fn packed(operand: &dyn Operand, lanes: usize, depth: Range<usize>, width: usize) -> Scratch {
+    let mut panels = Scratch::new(lanes.next_multiple_of(width) * depth.len());
+    operand.pack_panels(0..lanes, depth, width, &mut panels);
+    panels
 }

@@ -2,11 +2,12 @@
 
 use kernels::tile;
 use pulp::{Arch, Simd, WithSimd};
+use std::ops::Range;
 use std::sync::OnceLock;
 
 /// The shape of a tile on this processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     pub rows: usize,
     pub columns: usize,
 }
@@ -47,7 +48,7 @@ impl WithSimd for Lanes {
 }
 
 /// Multiplies a panel of columns with all panels of rows.
-pub(super) struct Tile<'a> {
+pub(crate) struct Tile<'a> {
     /// Panels of rows, each (depth, rows of a tile).
     pub rows: &'a [f32],
     /// (depth, width).
@@ -55,6 +56,8 @@ pub(super) struct Tile<'a> {
     /// See [`Shape::width`].
     pub width: usize,
     pub deep: usize,
+    /// Which of the depth's terms to sum.
+    pub terms: Range<usize>,
     /// Whether to add to existing sums.
     pub add: bool,
     /// For each panel of rows: (rows of a tile, width).
@@ -67,19 +70,21 @@ impl Tile<'_> {
         if tile::shape().is_none() {
             return Arch::new().dispatch(self);
         }
+        let panel = &self.panel[self.terms.start * self.width..self.terms.end * self.width];
         let panels = self.rows.chunks_exact(shape.rows * self.deep);
         for (rows, sums) in panels.zip(self.sums.chunks_exact_mut(shape.rows * self.width)) {
-            tile::sums(rows, self.panel, self.width, self.add, sums);
+            let rows = &rows[self.terms.start * shape.rows..self.terms.end * shape.rows];
+            tile::sums(rows, panel, self.width, self.add, sums);
         }
     }
 
     #[inline(always)]
     fn tiles<S: Simd, const ROWS: usize, const VECTORS: usize>(self, simd: S) {
         let (panel, _) = S::as_simd_f32s(self.panel);
-        let (steps, _) = panel.as_chunks::<VECTORS>();
+        let steps = &panel.as_chunks::<VECTORS>().0[self.terms.clone()];
         let panels = self.rows.chunks_exact(ROWS * self.deep);
         for (rows, out) in panels.zip(self.sums.chunks_exact_mut(ROWS * self.width)) {
-            let (rows, _) = rows.as_chunks::<ROWS>();
+            let rows = &rows.as_chunks::<ROWS>().0[self.terms.clone()];
             let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
             for (a, b) in rows.iter().zip(steps) {
                 for row in 0..ROWS {

@@ -9,7 +9,7 @@ mod operand;
 mod scratch;
 pub(crate) mod vector;
 
-use kernel::{Shape, Tile};
+pub(crate) use kernel::{Shape, Tile};
 use kernels::memory::prefetch;
 use kernels::packed::passing;
 pub(crate) use operand::{ByDepth, ByLane, Operand, Rounded, turn};
@@ -20,7 +20,7 @@ use std::ops::Range;
 use vector::vectorised;
 
 /// Terms that are summed in registers before a value is written.
-const DEPTH: usize = 256;
+pub(crate) const DEPTH: usize = 256;
 /// The same for AMX tiles; the panel of these terms fits into the second-level cache.
 const TILES_DEPTH: usize = 1024;
 /// Panels of rows that are packed at a time.
@@ -95,27 +95,6 @@ impl Left {
         }
     }
 
-    /// The same on the calling thread only.
-    pub fn pack_here(operand: &dyn Operand, rows: usize, depth: usize) -> Left {
-        let shape = Shape::here();
-        let mut values = Scratch::new(rows.next_multiple_of(shape.rows) * depth);
-        let mut rest = &mut values[..];
-        for start in (0..depth).step_by(DEPTH) {
-            let deep = DEPTH.min(depth - start);
-            for row in (0..rows).step_by(shape.rows) {
-                let (part, others) = rest.split_at_mut(shape.rows * deep);
-                operand.pack(row..rows.min(row + shape.rows), start..start + deep, shape.rows, part);
-                rest = others;
-            }
-        }
-        Left {
-            values: Values::Floats(values),
-            rows,
-            depth,
-            shape,
-        }
-    }
-
     pub fn rows(&self) -> usize {
         self.rows
     }
@@ -127,21 +106,6 @@ impl Left {
         let begin = padded * start + first * deep;
         &values[begin..][..count.next_multiple_of(self.shape.rows) * deep]
     }
-}
-
-/// The same on the calling thread only, for the small products inside a task.
-pub(crate) fn product_here(y: &mut [f32], left: &Left, right: &dyn Operand, columns: usize, scale: f32, into: Into) {
-    if columns == 0 || left.rows == 0 {
-        return;
-    }
-    SPACE.with_borrow_mut(|space| {
-        let mut task = Task {
-            row: 0,
-            column: 0,
-            y: y.chunks_exact_mut(columns).collect(),
-        };
-        task.run(left, right, space, scale, into);
-    });
 }
 
 /// Whether a product overwrites the destination or is added to it.
@@ -231,9 +195,6 @@ impl Task<'_> {
         let wide = COLUMNS.next_multiple_of(shape.columns);
         space.sums.resize(padded * wide, 0.0);
         space.panels.resize(DEPTH * wide, 0.0);
-        if left.depth == 0 {
-            space.sums.fill(0.0);
-        }
         for block in (0..columns).step_by(wide) {
             let block = block..columns.min(block + wide);
             // The last panel may be narrower.
@@ -267,22 +228,26 @@ impl Task<'_> {
                             panel,
                             width,
                             deep,
+                            terms: 0..deep,
                             add: start > 0,
                             sums: &mut of_panel[some.start * width..some.end * width],
                         }
                         .run(shape);
                         (panels, sums) = (panels_behind, sums_behind);
                     }
+                    if start + deep == left.depth {
+                        // While these sums are near.
+                        let mut parts = Vec::with_capacity(widths.len());
+                        let mut sums = &space.sums[..];
+                        for &width in &widths {
+                            let (of_panel, behind) = sums.split_at(padded * width);
+                            parts.push((of_panel, width));
+                            sums = behind;
+                        }
+                        self.write(&parts, some, block.clone(), scale, into);
+                    }
                 }
             }
-            let mut parts = Vec::with_capacity(widths.len());
-            let mut sums = &space.sums[..];
-            for &width in &widths {
-                let (of_panel, behind) = sums.split_at(padded * width);
-                parts.push((of_panel, width));
-                sums = behind;
-            }
-            self.write(&parts, block, scale, into);
         }
     }
 
@@ -324,16 +289,16 @@ impl Task<'_> {
                     }
                 });
             }
-            self.write(&[(&space.sums, passing::COLUMNS)], some, scale, into);
+            self.write(&[(&space.sums, passing::COLUMNS)], 0..self.y.len(), some, scale, into);
         }
     }
 
-    /// Writes panels of sums, each (rows, width), to some columns of y, or adds them.
-    fn write(&mut self, panels: &[(&[f32], usize)], columns: Range<usize>, scale: f32, into: Into) {
+    /// Writes panels of sums, each (rows, width), to some rows and columns of y, or adds them.
+    fn write(&mut self, panels: &[(&[f32], usize)], rows: Range<usize>, columns: Range<usize>, scale: f32, into: Into) {
         vectorised(
             #[inline(always)]
             || {
-                for row in 0..self.y.len() {
+                for row in rows.start..rows.end.min(self.y.len()) {
                     // Rows are too far apart for the hardware prefetcher.
                     if let Some(later) = self.y.get(row + AHEAD) {
                         prefetch(&later[columns.clone()]);
