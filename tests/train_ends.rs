@@ -177,6 +177,43 @@ fn models_with_a_lora_of_their_own_are_trained_beside_it() {
     }
 }
 
+/// Blocks are trained beside, as the fp32 values that they stand for, and never learnt themselves.
+#[test]
+fn weights_in_blocks_are_not_learnt() {
+    let studio = Studio::new(&[8_000; 4]);
+    let weights = repository().join("plugins/models/salmonn/golden/tiny");
+    let (weights, blocks) = (format!("weights={}", weights.display()), studio.workshop.path("blocks"));
+    let blocks = blocks.display().to_string();
+    let convert = [
+        "convert",
+        "salmonn",
+        "--out",
+        &blocks,
+        "-M",
+        &weights,
+        "-M",
+        "quant=q8_0",
+    ]
+    .map(str::to_owned);
+    let (exit, _, said) = studio.workshop.host(&convert);
+    assert_eq!(exit, Some(0), "{said}");
+    let frozen = |weights: &str| {
+        let (exit, planned, said) = studio.train("salmonn", weights, "--max_steps 2 --out none --dry-run");
+        assert_eq!(exit, Some(0), "{said}");
+        let planned: Value = serde_json::from_str(&planned).expect("JSON");
+        planned["dry_run"]["memory"]["frozen_bytes"].as_u64().expect("bytes")
+    };
+    assert!(frozen(&blocks) > frozen("salmonn/golden/tiny"));
+    let (exit, _, said) = studio.train("salmonn", &blocks, "--max_steps 2 --out blocks-lora");
+    assert_eq!(exit, Some(0), "{said}");
+    let gguf = "qwen3/golden/gguf/llama.gguf";
+    for (model, weights) in [("salmonn", blocks.as_str()), ("qwen3", gguf)] {
+        let (exit, _, said) = studio.train(model, weights, "--method full --max_steps 2 --out none");
+        assert_eq!(exit, Some(2), "{model}\n{said}");
+        assert!(said.contains("in a type that can be learnt"), "{model}\n{said}");
+    }
+}
+
 /// Its header is whole, so that it is found when its step comes.
 #[test]
 fn a_clip_that_is_cut_short_ends_two_processes_together_and_the_run_goes_on() {
