@@ -229,7 +229,7 @@ fn a_text_model_answers_as_what_it_saves_will() {
     // no characters.
     let template = "-T style=template --max_length 2500 --learning_rate 0.005";
     let template: Vec<String> = template.split(' ').map(str::to_owned).collect();
-    // What the first of these learns is a part of the model for two others.
+    // Two of these runs train beside the LoRA that the first run saves.
     let first = workshop.path("qwen2.5-lora/final_model");
     let beside = ["-M".to_owned(), format!("lora=first={}", first.display())];
     for (out, model, of, method, more) in [

@@ -8,6 +8,7 @@ use checkpoint::plain_name;
 use nn::Weights;
 use plugin_api::{Error, Estimate, Plan, Result, Settings, TrainingEstimate, Workload};
 use serde_json::Value;
+use std::fmt::Display;
 use tower::TowerShape;
 use train::{Counted, Method};
 
@@ -111,17 +112,16 @@ impl Shape {
 
 /// The memory of training, given that of answering with the same model.
 pub fn estimate(answering: Estimate, settings: &Settings, plan: &Plan, work: &Workload) -> Result<TrainingEstimate> {
-    let unknown = |why: String| unknown(&why);
-    let folder = settings.path("weights").map_err(|why| unknown(why.to_string()))?;
-    let config = std::fs::read(folder.join("config.json")).map_err(|why| unknown(why.to_string()))?;
-    let config: Value = serde_json::from_slice(&config).map_err(|why| unknown(why.to_string()))?;
-    let weights = Weights::open(&folder, DType::F32, &Device::Cpu).map_err(|why| unknown(why.to_string()))?;
+    let folder = settings.path("weights").map_err(unknown)?;
+    let config = std::fs::read(folder.join("config.json")).map_err(unknown)?;
+    let config: Value = serde_json::from_slice(&config).map_err(unknown)?;
+    let weights = Weights::open(&folder, DType::F32, &Device::Cpu).map_err(unknown)?;
     estimate_of_part(answering, &config, &weights, 0, plan, work)
 }
 
-fn unknown(why: &str) -> Error {
+fn unknown(why: impl Display) -> Error {
     let message = "the memory of training can only be estimated for checkpoints with a `config.json`";
-    Error::unsupported(message).cause(why)
+    Error::unsupported(message).cause(why.to_string())
 }
 
 /// The same for a model of several parts, given the config and the weights of its language model, and the bytes of the
@@ -136,14 +136,12 @@ pub fn estimate_of_part(
 ) -> Result<TrainingEstimate> {
     let shape = Shape::read(config, weights).ok_or_else(|| unknown("it lacks sizes"))?;
     // What is wrong with them, the run says itself.
-    let engine = train::run::Settings::read(plan)
-        .map_err(|why| unknown(&why.to_string()))?
-        .engine;
+    let engine = train::run::Settings::read(plan).map_err(unknown)?.engine;
     let full = engine.method == Method::Full;
     if full && weights.any_in_four_bits() {
         return Err(train::not_learnt(&format!("`{}`", weights.folder().display())));
     }
-    let counted = Counted::of(weights, &engine, shape.tied).map_err(|why| unknown(&why.to_string()))?;
+    let counted = Counted::of(weights, &engine, shape.tied).map_err(unknown)?;
     // The weight and its gradient.
     let learnt_bytes = (4 + 4) * counted.learnt + counted.states;
     let of_text = shape.activations(work, engine.gradient_checkpointing);

@@ -471,7 +471,7 @@ fn beside_a_base_in_four_bits_both_methods_learn_the_same() {
     );
 }
 
-/// What is counted before a run is what the run then holds.
+/// The weights counted before a run, from names and shapes alone, are those that the run then holds.
 #[test]
 fn weights_are_counted_from_names_and_shapes() {
     let check = |folder: &Path, settings: &EngineSettings, tied: bool| {

@@ -57,7 +57,7 @@ fn engine_of(settings: &EngineSettings) -> Trainer {
     Trainer::new(&model.blueprint().expect("a blueprint"), model.placeholder(), settings).expect("an engine")
 }
 
-/// What is counted before a run is what the run then holds, and whether the tower keeps anything in a step.
+/// The weights counted before a run are those that the run then holds, those of the tower included.
 #[test]
 fn parts_that_hear_are_counted_from_names_and_shapes() {
     let check = |settings: &EngineSettings, hears: bool, tower: bool| {

@@ -83,8 +83,9 @@ impl Files {
         downloads(published, parts, precision, device).map_err(Error::into_plugin_error)
     }
 
-    /// The same for one reading. What its layers share goes when they do, and not with this.
-    pub fn once(&self) -> Files {
+    /// The same files for reading the model once: memory that its layers share is freed with the model, even while this
+    /// value lives.
+    pub fn for_reading(&self) -> Files {
         Files {
             vicuna_weights: self.vicuna_weights.clone().unshared(),
             ..self.clone()

@@ -83,7 +83,7 @@ fn estimate(settings: &Settings) -> Result<Estimate> {
 
 impl ModelHooks<AudioLanguageModel<TwoEars>> for Salmonn {
     fn read(&mut self, card: &mut ModelCard) -> Result<Generator<AudioLanguageModel<TwoEars>>> {
-        let (settings, files) = (&self.settings, &self.files.once());
+        let (settings, files) = (&self.settings, &self.files.for_reading());
         let (chat, end) = chat(files)?;
         // What the publisher of the language model wants of its own answers counts for nothing here. The published code
         // also asks for a `min_length` of 1, which never binds: the library counts a token in front of every answer.
